@@ -1,0 +1,73 @@
+//! Constants that user space puts into the BPF object before loading: where the running kernel keeps what is read,
+//! what it can do, and the filter.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::filter::Filter;
+
+/// Bits of [`Config::kernel`]: what the running kernel has.
+pub mod kernel {
+    /// `bpf_get_socket_cookie` may be called from tp_btf programs (5.12 and later).
+    pub const SOCKET_COOKIE: u32 = 1 << 0;
+    /// `bpf_get_current_task_btf` exists (5.11 and later).
+    pub const TASK_BTF: u32 = 1 << 1;
+    /// `tcp_retransmit_skb` passes what sending gave as its third argument (6.18 and later).
+    pub const RETRANSMIT_ERR: u32 = 1 << 2;
+    /// `tcp_send_reset` passes a reason as its third argument (6.10 and later).
+    pub const RESET_REASON: u32 = 1 << 3;
+}
+
+/// Offsets of members in bytes, from the running kernel's BTF. Those of `sock_common`, `sock`, `inet_sock` and
+/// `inet_connection_sock` count from the start of a `tcp_sock` as well, since each is the first member of the next.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[allow(missing_docs, reason = "each field is named `struct_member` after what it locates")]
+pub struct Layout {
+    pub sock_common_skc_family: u32,
+    pub sock_common_skc_state: u32,
+    pub sock_common_skc_num: u32,
+    pub sock_common_skc_dport: u32,
+    pub sock_common_skc_rcv_saddr: u32,
+    pub sock_common_skc_daddr: u32,
+    pub sock_common_skc_v6_rcv_saddr: u32,
+    pub sock_common_skc_v6_daddr: u32,
+    pub sock_common_skc_net: u32,
+    pub sock_common_skc_cookie: u32,
+    pub sock_common_skc_flags: u32,
+    pub sock_sk_err: u32,
+    pub sock_sk_shutdown: u32,
+    pub sock_sk_lingertime: u32,
+    pub sock_sk_socket: u32,
+    pub sock_sk_lock_owned: u32,
+    pub net_ns_inum: u32,
+    pub inet_sock_inet_sport: u32,
+    pub inet_connection_sock_icsk_retransmits: u32,
+    pub tcp_sock_srtt_us: u32,
+    pub tcp_sock_total_retrans: u32,
+    pub tcp_sock_bytes_acked: u32,
+    pub tcp_sock_bytes_received: u32,
+    pub tcp_sock_linger2: u32,
+    pub request_sock_num_retrans: u32,
+    pub sk_buff_head: u32,
+    pub sk_buff_network_header: u32,
+    pub sk_buff_transport_header: u32,
+    pub task_struct_flags: u32,
+    pub task_struct_group_leader: u32,
+    pub task_struct_comm: u32,
+}
+
+/// All constants.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Config {
+    /// The filter.
+    pub filter: Filter,
+    /// Where things are.
+    pub layout: Layout,
+    /// Bits of [`kernel`].
+    pub kernel: u32,
+    /// User space is woken when this many bytes wait in the ring buffer; below that it reads on its timer.
+    pub wake_bytes: u32,
+    /// Zero.
+    pub pad: u32,
+}

@@ -1,0 +1,14 @@
+//! What tcptrace's BPF programs and its user space agree on: the records in the ring buffer, the TCP states, the
+//! filter and the layout of the running kernel's structs.
+//!
+//! Everything here is plain integers with explicit padding, so that both compilers lay it out alike and any bytes
+//! can be read back as a value without undefined behaviour.
+#![no_std]
+
+pub mod config;
+pub mod counters;
+pub mod filter;
+pub mod listener;
+pub mod memo;
+pub mod record;
+pub mod state;

@@ -1,0 +1,40 @@
+//! The owners of listeners by address: a new connection has no other link to the process that listens for it.
+
+use core::mem::size_of;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::record::Owner;
+
+/// Where a listener listens. 24 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct ListenerKey {
+    /// Local address; IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Local port in host order.
+    pub port: u16,
+    /// Address family of the socket: a child has its listener's, even where an IPv6 listener takes IPv4 connections.
+    pub family: u16,
+}
+
+/// Who listens there. 48 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Listener {
+    /// The owner of the first of them.
+    pub owner: Owner,
+    /// Listeners on this address now (SO_REUSEPORT allows several).
+    pub sockets: u32,
+    /// 1 once two processes listened here at the same time: which of them gets a connection cannot be told.
+    pub shared: u8,
+    /// 1 where the owner passes the filter by PID and cgroup.
+    pub owner_matches: u8,
+    /// Zero.
+    pub pad: [u8; 2],
+}
+
+const _: () = assert!(size_of::<ListenerKey>() == 24);
+const _: () = assert!(size_of::<Listener>() == 48);

@@ -1,0 +1,88 @@
+//! Who listens where, so that a connection has an owner before it is accepted.
+
+use tcptrace_common::{
+    listener::{Listener, ListenerKey},
+    memo::Memo,
+    record::{AF_INET6, Owner, owner_source},
+};
+
+use crate::{
+    emit::count,
+    maps::LISTENERS,
+    sock::{Tuple, mapped},
+};
+
+#[inline(always)]
+fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
+    ListenerKey {
+        address: (u128::from(address[0]) | u128::from(address[1]) << 64).to_le_bytes(),
+        netns,
+        port: tuple.local_port,
+        family: tuple.family,
+    }
+}
+
+/// A socket began to listen; its owner is in `memo`.
+#[inline(always)]
+pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
+    let key = key(tuple, tuple.local, netns);
+    if let Some(there) = LISTENERS.get_ptr_mut(&key) {
+        // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+        let there = unsafe { &mut *there };
+        there.sockets += 1;
+        if there.owner.pid != memo.owner.pid {
+            there.shared = 1;
+        }
+        return;
+    }
+    let listener = Listener {
+        owner: Owner {
+            source: owner_source::LISTENER,
+            ..memo.owner
+        },
+        sockets: 1,
+        shared: 0,
+        owner_matches: memo.owner_matches,
+        pad: [0; 2],
+    };
+    if LISTENERS.insert(&key, &listener, 0).is_err() {
+        // SAFETY: a place within the counters.
+        count(|counters| unsafe { &raw mut (*counters).listeners_full });
+    }
+}
+
+/// A socket stopped listening.
+#[inline(always)]
+pub(crate) fn remove(tuple: &Tuple, netns: u32) {
+    let key = key(tuple, tuple.local, netns);
+    let Some(there) = LISTENERS.get_ptr_mut(&key) else {
+        return;
+    };
+    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    let there = unsafe { &mut *there };
+    if there.sockets > 1 {
+        there.sockets -= 1;
+        return;
+    }
+    let _ = LISTENERS.remove(&key); // fails only where it is gone already
+}
+
+/// Gives a connection that came in, and has no owner yet, that of its listener: the one on its very address, else
+/// the one on the unspecified address. A child has its listener's family.
+#[inline(always)]
+pub(crate) fn inherit(tuple: &Tuple, netns: u32, memo: &mut Memo) {
+    if tuple.local_port == 0 {
+        return;
+    }
+    let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
+    let exact = LISTENERS.get_ptr(&key(tuple, tuple.local, netns));
+    let Some(there) = exact.or_else(|| LISTENERS.get_ptr(&key(tuple, unspecified, netns))) else {
+        return;
+    };
+    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    let there = unsafe { &*there };
+    if there.shared == 0 {
+        memo.owner = there.owner;
+        memo.owner_matches = there.owner_matches;
+    }
+}

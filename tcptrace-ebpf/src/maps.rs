@@ -1,0 +1,48 @@
+//! The maps. Their sizes here are placeholders where user space sets them by flag.
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+};
+use tcptrace_common::{
+    counters::Counters,
+    filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
+    listener::{Listener, ListenerKey},
+    memo::Memo,
+};
+
+/// The records for user space.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// What is remembered of each socket, by the address of its `struct sock`. Not preallocated: a million entries would
+/// take 120 MB on a host that has a hundred sockets.
+#[map]
+pub(crate) static SOCKETS: HashMap<u64, Memo> = HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+
+/// One zeroed memo per CPU, for sockets that [`SOCKETS`] has no room for.
+#[map]
+pub(crate) static SCRATCH: PerCpuArray<Memo> = PerCpuArray::with_max_entries(1, 0);
+
+/// Listeners by address.
+#[map]
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> =
+    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+
+/// Counters of each CPU.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Filter: bitmaps of ports, one after another for each set.
+#[map]
+pub(crate) static FILTER_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
+
+/// Filter: prefixes of addresses.
+#[map]
+pub(crate) static FILTER_PREFIXES: LpmTrie<PrefixData, u8> =
+    LpmTrie::with_max_entries(MAX_PREFIXES, BPF_F_NO_PREALLOC);
+
+/// Filter: PIDs.
+#[map]
+pub(crate) static FILTER_PIDS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_PIDS, 0);

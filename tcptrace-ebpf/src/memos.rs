@@ -1,0 +1,46 @@
+//! The memory of sockets, from their first event to `tcp_destroy_sock`.
+
+use tcptrace_common::{memo::Memo, record::Owner};
+
+use crate::{
+    emit::count,
+    maps::{SCRATCH, SOCKETS},
+};
+
+/// The memo of a socket, made now if there is none. Where the table is full, a blank one that is forgotten again.
+#[inline(always)]
+pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
+    if let Some(memo) = SOCKETS.get_ptr_mut(&key) {
+        // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+        return Some(unsafe { &mut *memo });
+    }
+    if SOCKETS.insert(&key, &Memo::default(), 0).is_ok() {
+        return known(key);
+    }
+    // SAFETY: a place within the counters.
+    count(|counters| unsafe { &raw mut (*counters).table_full });
+    let memo = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own value.
+    let memo = unsafe { &mut *memo };
+    *memo = Memo::default();
+    Some(memo)
+}
+
+/// The memo of a socket if there is one.
+#[inline(always)]
+pub(crate) fn known(key: u64) -> Option<&'static mut Memo> {
+    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    SOCKETS.get_ptr_mut(&key).map(|memo| unsafe { &mut *memo })
+}
+
+/// Forgets a socket.
+#[inline(always)]
+pub(crate) fn forget(key: u64) {
+    let _ = SOCKETS.remove(&key); // fails only where nothing was remembered
+}
+
+/// The owner that a memo tells, all zero where there is none.
+#[inline(always)]
+pub(crate) fn owner(memo: Option<&Memo>) -> Owner {
+    memo.map_or(Owner::default(), |memo| memo.owner)
+}

@@ -1,0 +1,135 @@
+//! Learns which process a socket belongs to, from moments at which the current task is known to act on it.
+//!
+//! The current task of an event is mostly a bystander (softirqs run on whatever was there), so callers come here only
+//! where the kernel's code path says that the task itself acts, and holds the socket's lock (`sk_lock.owned`).
+
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+    generated::{
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_task,
+        bpf_get_current_task_btf,
+    },
+};
+use tcptrace_common::{
+    config::kernel,
+    filter::{MAX_CGROUPS, part},
+    memo::Memo,
+    record::{Owner, owner_source},
+};
+
+use crate::{
+    config::config,
+    maps::FILTER_PIDS,
+    sock::{Kernel, read},
+};
+
+/// `PF_KTHREAD` of `include/linux/sched.h`.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// What [`learn`] found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Learned {
+    /// Nothing new, or only better evidence for the same process.
+    Same,
+    /// Another process than before.
+    Changed,
+}
+
+/// Makes the current task's process the owner of the socket, known by `source`.
+///
+/// Kernel threads are taken for an owner only where they open the socket: elsewhere they act for somebody else (a file
+/// closed by a delayed work item, TLS or MPTCP workers).
+#[inline(always)]
+pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if pid == memo.owner.pid {
+        if strength(source) > strength(memo.owner.source) {
+            memo.owner.source = source;
+        }
+        return Learned::Same;
+    }
+    let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
+    let Some((flags, comm)) = current_task() else {
+        return Learned::Same;
+    };
+    if pid == 0 || flags & PF_KTHREAD != 0 && !opens {
+        return Learned::Same;
+    }
+    memo.owner = Owner {
+        // SAFETY: takes nothing.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        pid,
+        uid: bpf_get_current_uid_gid() as u32,
+        source,
+        pad: [0; 7],
+        comm,
+    };
+    memo.owner_matches = u8::from(current_matches(pid));
+    Learned::Changed
+}
+
+/// How much a source says about who uses the socket. A listener's owner may hand its connections to others.
+#[inline(always)]
+fn strength(source: u8) -> u8 {
+    match source {
+        owner_source::CONNECT | owner_source::LISTEN | owner_source::ACCEPT => 4,
+        owner_source::IO => 3,
+        owner_source::CLOSE => 2,
+        owner_source::LISTENER => 1,
+        _ => 0,
+    }
+}
+
+/// The current task's flags and the command name of its process: that of the thread group's leader, since threads
+/// name themselves as they like.
+#[inline(always)]
+fn current_task() -> Option<(u32, [u8; 16])> {
+    if config!(kernel) & kernel::TASK_BTF != 0 {
+        // SAFETY: takes nothing.
+        let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
+        let leader = task.follow(config!(layout.task_struct_group_leader));
+        let comm: [u64; 2] = [
+            leader.load(config!(layout.task_struct_comm)),
+            leader.load(config!(layout.task_struct_comm) + 8),
+        ];
+        let flags = task.load(config!(layout.task_struct_flags));
+        return Some((flags, bytes(comm)));
+    }
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    let leader: u64 = read(task + u64::from(config!(layout.task_struct_group_leader)))?;
+    let comm: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
+    let flags = read(task + u64::from(config!(layout.task_struct_flags)))?;
+    Some((flags, bytes(comm)))
+}
+
+#[inline(always)]
+fn bytes([a, b]: [u64; 2]) -> [u8; 16] {
+    (u128::from(a) | u128::from(b) << 64).to_le_bytes()
+}
+
+/// Does the current task pass the filter by PID and cgroup?
+#[inline(always)]
+fn current_matches(pid: u32) -> bool {
+    let parts = config!(filter.parts);
+    if parts & part::PID != 0 && FILTER_PIDS.get_ptr(&pid).is_none() {
+        return false;
+    }
+    parts & part::CGROUP == 0 || current_in_cgroups()
+}
+
+#[inline(always)]
+fn current_in_cgroups() -> bool {
+    for index in 0..MAX_CGROUPS {
+        let id = config!(filter.cgroups[index]);
+        if id == 0 {
+            return false;
+        }
+        let level = config!(filter.cgroup_levels[index]);
+        // SAFETY: gives 0 for a level that the task's cgroup does not have.
+        if unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) } == id {
+            return true;
+        }
+    }
+    false
+}

@@ -1,0 +1,7 @@
+//! The programs, a file for each group of hooks.
+
+mod destroy;
+mod owner;
+mod reset;
+mod retransmit;
+mod transition;

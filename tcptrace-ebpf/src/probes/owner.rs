@@ -1,0 +1,89 @@
+//! Hooks that show which process uses a connection that came in.
+
+use aya_ebpf::{
+    macros::{btf_tracepoint, fexit},
+    programs::{BtfTracePointContext, FExitContext},
+};
+use core::ffi::c_void;
+use tcptrace_common::{
+    memo::Memo,
+    record::{KIND_OWNER, OwnerChange, owner_source},
+    state,
+};
+
+use crate::{
+    emit, filter, memos,
+    owner::{self, Learned},
+    sock::TcpSock,
+};
+
+/// A process reads from the socket (`net/ipv4/tcp_input.c`, `tcp_rcv_space_adjust`): on all kernels, and cheap, but
+/// blind to processes that never read. Called in softirqs too (TLS, strparser), where the lock is not owned.
+#[btf_tracepoint(function = "tcp_rcv_space_adjust")]
+pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    if let Some(sock) = TcpSock::new(sk)
+        && sock.owned()
+    {
+        attribute(sock, sk, owner_source::IO);
+    }
+    0
+}
+
+/// `struct sock *inet_csk_accept(sk, arg)`, from 6.10 on: what it returns stands behind its two arguments.
+#[fexit(function = "inet_csk_accept")]
+pub(crate) fn accept_2(ctx: FExitContext) -> i32 {
+    accepted(ctx.arg(2))
+}
+
+/// `struct sock *inet_csk_accept(sk, flags, err, kern)`, before 6.10.
+#[fexit(function = "inet_csk_accept")]
+pub(crate) fn accept_4(ctx: FExitContext) -> i32 {
+    accepted(ctx.arg(4))
+}
+
+#[inline(always)]
+fn accepted(sk: *const c_void) -> i32 {
+    if sk.is_null() {
+        return 0; // accept failed
+    }
+    if let Some(sock) = TcpSock::new(sk) {
+        attribute(sock, sk, owner_source::ACCEPT);
+    }
+    0
+}
+
+/// The current task uses the socket. User space is told where that is another process than it was told before.
+#[inline(always)]
+fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
+    let known_before = memos::known(sock.key).is_some_and(|memo| memo.owner.pid != 0 || memo.entered_ns != 0);
+    let Some(memo) = memos::of(sock.key) else {
+        return;
+    };
+    if owner::learn(memo, source) == Learned::Changed && known_before {
+        send(sock, sk, memo);
+    }
+}
+
+#[inline(always)]
+fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
+    let tuple = sock.tuple();
+    let current = sock.common.state();
+    if !filter::passes(state::bit(current), &tuple, Some(memo)) {
+        return;
+    }
+    emit::send::<OwnerChange>(|record| {
+        // SAFETY: `record` is a reserved record, and all of it is written.
+        unsafe {
+            emit::header::<OwnerChange>(
+                &raw mut (*record).header,
+                KIND_OWNER,
+                emit::now_ns(),
+                sock.key,
+                sock.cookie(sk),
+            );
+            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
+            (*record).owner = memo.owner;
+        }
+    });
+}

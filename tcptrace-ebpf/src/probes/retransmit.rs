@@ -1,0 +1,104 @@
+//! Retransmitted segments and SYN-ACKs.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use core::ffi::c_void;
+use tcptrace_common::{
+    config::kernel,
+    record::{KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, Retransmit, socket_flag},
+    state,
+};
+
+use crate::{
+    config::config,
+    emit, filter, memos,
+    probes::transition,
+    sock::{Kernel, SockCommon, TcpSock},
+};
+
+/// `tcp_retransmit_skb`: (sk, skb) and, where the kernel passes it, what sending gave.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    let Some(sock) = TcpSock::new(sk) else {
+        return 0;
+    };
+    let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 {
+        ctx.arg(2)
+    } else {
+        0
+    };
+    let mut memo = memos::known(sock.key);
+    if let Some(memo) = memo.as_deref_mut()
+        && memo.deferred_from != 0
+    {
+        transition::send_deferred(sock, sk, memo); // a SYN was sent, so the port is known
+    }
+    let tuple = sock.tuple();
+    let current = sock.common.state();
+    if !filter::passes(state::bit(current), &tuple, memo.as_deref()) {
+        return 0;
+    }
+    emit::send::<Retransmit>(|record| {
+        // SAFETY: `record` is a reserved record, and all of it is written.
+        unsafe {
+            emit::header::<Retransmit>(
+                &raw mut (*record).header,
+                KIND_RETRANSMIT,
+                emit::now_ns(),
+                sock.key,
+                sock.cookie(sk),
+            );
+            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
+            (*record).owner = memos::owner(memo.as_deref());
+            (*record).total_retrans = sock.total_retrans();
+            (*record).err = err;
+            (*record).srtt_us8 = sock.srtt_us8();
+            (*record).timeouts = sock.timeouts();
+            (*record).pad = [0; 3];
+        }
+    });
+    0
+}
+
+/// `tcp_retransmit_synack`: (sk of the listener, request).
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    let Some(listener) = TcpSock::new(sk) else {
+        return 0;
+    };
+    let request = Kernel::new(ctx.arg(1));
+    let common = SockCommon(request);
+    let tuple = common.tuple();
+    let memo = memos::known(listener.key);
+    if !filter::passes(filter::HALF_OPEN, &tuple, memo.as_deref()) {
+        return 0;
+    }
+    // The kernel counts this one after the tracepoint (`net/ipv4/inet_connection_sock.c`, `inet_rtx_syn_ack`).
+    let before: u8 = request.load(config!(layout.request_sock_num_retrans));
+    emit::send::<Retransmit>(|record| {
+        // SAFETY: `record` is a reserved record, and all of it is written.
+        unsafe {
+            emit::header::<Retransmit>(
+                &raw mut (*record).header,
+                KIND_SYNACK_RETRANSMIT,
+                emit::now_ns(),
+                listener.key,
+                common.cookie(),
+            );
+            tuple.write(
+                &raw mut (*record).socket,
+                listener.common.netns(),
+                state::NEW_SYN_RECV,
+                socket_flag::FROM_PACKET,
+            );
+            (*record).owner = memos::owner(memo.as_deref());
+            (*record).total_retrans = u32::from(before) + 1;
+            (*record).err = 0;
+            (*record).srtt_us8 = 0;
+            (*record).timeouts = before;
+            (*record).pad = [0; 3];
+        }
+    });
+    0
+}

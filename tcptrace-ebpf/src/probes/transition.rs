@@ -1,0 +1,147 @@
+//! Every change of a socket's state.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_log_ebpf::{debug, trace};
+use core::ffi::c_void;
+use tcptrace_common::{
+    memo::Memo,
+    record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
+    state::{self, CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
+};
+
+use crate::{
+    emit, filter, listeners, memos, owner,
+    sock::{TcpSock, Tuple},
+};
+
+/// `sock:inet_sock_set_state`: (sk, old state, new state).
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    let Some(sock) = TcpSock::new(sk) else {
+        return 0; // DCCP, MPTCP, SCTP
+    };
+    let now_ns = emit::now_ns();
+    if old == LISTEN && new == SYN_RECV {
+        memos::forget(sock.key); // the child is new: whatever is remembered under its address is another's
+    }
+    let Some(memo) = memos::of(sock.key) else {
+        return 0;
+    };
+    trace!(&ctx, "sk {:x}: {} -> {}", sock.key, old, new);
+    let tuple = sock.tuple();
+    let flags = sock.flags();
+    let err = sock.err();
+    learn_owner(memo, sock, &tuple, (old, new), flags, err);
+
+    if memo.deferred_from != 0 {
+        send_deferred(sock, sk, memo);
+    }
+    let left_ns = memo.entered_ns;
+    memo.previous_ns = left_ns;
+    memo.entered_ns = now_ns;
+
+    let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
+    if addresses_missing || new == SYN_SENT && filter::waits_for_port(&tuple) {
+        debug!(&ctx, "sk {:x}: {} -> {} waits for its addresses", sock.key, old, new);
+        memo.deferred_from = old;
+        return 0;
+    }
+    send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
+    0
+}
+
+/// Sends the transition into the present state that was held back, if its addresses are known now.
+#[inline(always)]
+pub(crate) fn send_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
+    let change = Change {
+        old: memo.deferred_from,
+        new: sock.common.state(),
+        left_ns: memo.previous_ns,
+        now_ns: memo.entered_ns,
+        flags: 0,
+        err: 0,
+    };
+    memo.deferred_from = 0;
+    send(sock, sk, memo, &sock.tuple(), &change);
+}
+
+struct Change {
+    old: u8,
+    new: u8,
+    left_ns: u64,
+    now_ns: u64,
+    flags: u16,
+    err: i32,
+}
+
+#[inline(always)]
+fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
+    let mut states = state::bit(change.old) | state::bit(change.new);
+    if change.new == CLOSE {
+        states |= state::bit(state::after_close(change.old, change.err, change.flags));
+    }
+    if !filter::passes(states, tuple, Some(memo)) {
+        return;
+    }
+    emit::send::<Transition>(|record| {
+        // SAFETY: `record` is a reserved record, and all of it is written.
+        unsafe {
+            emit::header::<Transition>(
+                &raw mut (*record).header,
+                KIND_TRANSITION,
+                change.now_ns,
+                sock.key,
+                sock.cookie(sk),
+            );
+            tuple.write(&raw mut (*record).socket, sock.common.netns(), change.old, change.flags);
+            (*record).owner = memo.owner;
+            (*record).entered_ns = change.left_ns;
+            (*record).bytes_acked = sock.bytes_acked();
+            (*record).bytes_received = sock.bytes_received();
+            (*record).srtt_us8 = sock.srtt_us8();
+            (*record).total_retrans = sock.total_retrans();
+            (*record).err = change.err;
+            (*record).old = change.old;
+            (*record).new = change.new;
+            (*record).pad = [0; 2];
+        }
+    });
+}
+
+/// Learns who owns the socket where this transition shows it, and keeps the list of listeners.
+#[inline(always)]
+fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u8), flags: u16, err: i32) {
+    let owned = flags & socket_flag::OWNED != 0;
+    match (old, new) {
+        (CLOSE, SYN_SENT) if owned => {
+            owner::learn(memo, owner_source::CONNECT);
+        }
+        (_, LISTEN) => {
+            if owned {
+                owner::learn(memo, owner_source::LISTEN);
+            }
+            listeners::add(tuple, sock.common.netns(), memo);
+        }
+        (LISTEN, CLOSE) => listeners::remove(tuple, sock.common.netns()),
+        (LISTEN, SYN_RECV) | (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => {
+            listeners::inherit(tuple, sock.common.netns(), memo);
+        }
+        // close() and shutdown() come this way, and nothing that acts on a socket from outside does.
+        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => {
+            owner::learn(memo, owner_source::CLOSE);
+        }
+        // close() that aborts: it sets both shutdown bits first, unlike tcp_abort(), and leaves sk_err at 0, unlike
+        // a RST that is processed while some task holds the lock.
+        (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE)
+            if owned && err == 0 && flags & CLOSED_BY_TASK == CLOSED_BY_TASK =>
+        {
+            owner::learn(memo, owner_source::CLOSE);
+        }
+        _ => {}
+    }
+}
+
+/// Both directions are shut down, as `__tcp_close` does first of all.
+const CLOSED_BY_TASK: u16 = socket_flag::SHUTDOWN_SEND | socket_flag::SHUTDOWN_RECEIVE;

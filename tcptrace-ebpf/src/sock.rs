@@ -1,0 +1,303 @@
+//! Reads facts from the kernel's sockets.
+
+use aya_ebpf::helpers::{
+    bpf_get_socket_cookie,
+    generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+};
+use core::ffi::c_void;
+use tcptrace_common::{
+    config::kernel,
+    record::{AF_INET, AF_INET6, Socket, socket_flag},
+};
+
+use crate::config::config;
+
+/// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
+const SOCK_DEAD: u64 = 0;
+const SOCK_DONE: u64 = 1;
+const SOCK_LINGER: u64 = 4;
+/// `RCV_SHUTDOWN` and `SEND_SHUTDOWN` of `include/net/sock.h`.
+const RCV_SHUTDOWN: u8 = 1;
+const SEND_SHUTDOWN: u8 = 2;
+
+/// A pointer to a kernel struct that the verifier knows by its BTF type. A load through it that turns out to be
+/// wrong gives zero, by the kernel's exception table.
+#[derive(Clone, Copy)]
+pub(crate) struct Kernel(*const u8);
+
+impl Kernel {
+    #[inline(always)]
+    pub(crate) fn new(pointer: *const c_void) -> Self {
+        Self(pointer.cast())
+    }
+
+    /// The member of type `T` at `offset`.
+    #[inline(always)]
+    pub(crate) fn load<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier checks the load against the BTF of the struct and refuses the program otherwise.
+        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    /// The pointer at `offset`.
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: u32) -> Self {
+        Self(self.load::<*const u8>(offset))
+    }
+}
+
+/// Addresses and ports of a connection, as [`Socket`] holds them, addresses as two native words each.
+#[derive(Clone, Copy)]
+pub(crate) struct Tuple {
+    pub(crate) family: u16,
+    pub(crate) local: [u64; 2],
+    pub(crate) remote: [u64; 2],
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+}
+
+/// `::ffff:a.b.c.d` of an IPv4 address in network order, as two words of a little-endian machine.
+#[inline(always)]
+pub(crate) const fn mapped(address: u32) -> [u64; 2] {
+    [0, (address as u64) << 32 | 0xffff_0000]
+}
+
+/// The part that full sockets, mini-sockets and request sockets share (`struct sock_common`).
+#[derive(Clone, Copy)]
+pub(crate) struct SockCommon(pub(crate) Kernel);
+
+impl SockCommon {
+    #[inline(always)]
+    pub(crate) fn state(self) -> u8 {
+        self.0.load(config!(layout.sock_common_skc_state))
+    }
+
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        let net = self.0.follow(config!(layout.sock_common_skc_net));
+        net.load(config!(layout.net_ns_inum))
+    }
+
+    /// The cookie if one was generated already, else 0.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        self.0.load(config!(layout.sock_common_skc_cookie))
+    }
+
+    #[inline(always)]
+    fn address_v6(self, offset: u32) -> [u64; 2] {
+        [self.0.load(offset), self.0.load(offset + 8)]
+    }
+
+    #[inline(always)]
+    pub(crate) fn tuple(self) -> Tuple {
+        let family: u16 = self.0.load(config!(layout.sock_common_skc_family));
+        let (local, remote) = if family == AF_INET6 {
+            (
+                self.address_v6(config!(layout.sock_common_skc_v6_rcv_saddr)),
+                self.address_v6(config!(layout.sock_common_skc_v6_daddr)),
+            )
+        } else {
+            (
+                mapped(self.0.load(config!(layout.sock_common_skc_rcv_saddr))),
+                mapped(self.0.load(config!(layout.sock_common_skc_daddr))),
+            )
+        };
+        Tuple {
+            family,
+            local,
+            remote,
+            local_port: self.0.load(config!(layout.sock_common_skc_num)),
+            remote_port: u16::from_be(self.0.load(config!(layout.sock_common_skc_dport))),
+        }
+    }
+}
+
+/// A full TCP socket (`struct tcp_sock`).
+#[derive(Clone, Copy)]
+pub(crate) struct TcpSock {
+    pub(crate) common: SockCommon,
+    /// The address of the socket: its name while it lives.
+    pub(crate) key: u64,
+}
+
+impl TcpSock {
+    /// `None` where `sk` is no full TCP socket: of another protocol, a mini-socket or a request socket.
+    #[inline(always)]
+    pub(crate) fn new(sk: *const c_void) -> Option<Self> {
+        // SAFETY: the helper takes any sock_common that the verifier knows as such.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
+        if tcp.is_null() {
+            return None;
+        }
+        Some(Self {
+            common: SockCommon(Kernel::new(tcp.cast_const().cast())),
+            key: sk as u64,
+        })
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, offset: u32) -> T {
+        self.common.0.load(offset)
+    }
+
+    /// As of the socket; the local port also after the socket gave it back (`skc_num` is 0 at most →CLOSE).
+    #[inline(always)]
+    pub(crate) fn tuple(self) -> Tuple {
+        let mut tuple = self.common.tuple();
+        if tuple.local_port == 0 {
+            tuple.local_port = u16::from_be(self.load(config!(layout.inet_sock_inet_sport)));
+        }
+        tuple
+    }
+
+    /// The socket's cookie, generated where the kernel lets us.
+    #[inline(always)]
+    pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
+        if config!(kernel) & kernel::SOCKET_COOKIE != 0 {
+            // SAFETY: the helper takes any sock_common that the verifier knows as such.
+            unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
+        } else {
+            self.common.cookie()
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn err(self) -> i32 {
+        self.load(config!(layout.sock_sk_err))
+    }
+
+    #[inline(always)]
+    pub(crate) fn srtt_us8(self) -> u32 {
+        self.load(config!(layout.tcp_sock_srtt_us))
+    }
+
+    #[inline(always)]
+    pub(crate) fn total_retrans(self) -> u32 {
+        self.load(config!(layout.tcp_sock_total_retrans))
+    }
+
+    #[inline(always)]
+    pub(crate) fn timeouts(self) -> u8 {
+        self.load(config!(layout.inet_connection_sock_icsk_retransmits))
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes_acked(self) -> u64 {
+        self.load(config!(layout.tcp_sock_bytes_acked))
+    }
+
+    #[inline(always)]
+    pub(crate) fn bytes_received(self) -> u64 {
+        self.load(config!(layout.tcp_sock_bytes_received))
+    }
+
+    /// Does the current task hold the socket's lock?
+    #[inline(always)]
+    pub(crate) fn owned(self) -> bool {
+        self.load::<i32>(config!(layout.sock_sk_lock_owned)) != 0
+    }
+
+    /// Bits of [`socket_flag`].
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u16 {
+        let sk_flags: u64 = self.load(config!(layout.sock_common_skc_flags));
+        let shutdown: u8 = self.load(config!(layout.sock_sk_shutdown));
+        let bit = |set: bool, flag: u16| if set { flag } else { 0 };
+        bit(self.owned(), socket_flag::OWNED)
+            | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
+            | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
+            | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
+            | bit(
+                self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0,
+                socket_flag::LINGER_ZERO,
+            )
+            | bit(
+                self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0,
+                socket_flag::LINGER2_NEGATIVE,
+            )
+            | bit(
+                self.load::<u64>(config!(layout.sock_sk_socket)) != 0,
+                socket_flag::ATTACHED,
+            )
+            | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
+            | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)
+    }
+}
+
+impl Tuple {
+    /// The family that the addresses show: [`AF_INET`] for an IPv6 socket that talks IPv4.
+    #[inline(always)]
+    pub(crate) fn shown_family(&self) -> u16 {
+        let is_mapped = |[high, low]: [u64; 2]| high == 0 && low as u32 == 0xffff_0000;
+        if is_mapped(self.remote) || is_mapped(self.local) {
+            AF_INET
+        } else {
+            self.family
+        }
+    }
+
+    /// Writes all of `to`.
+    #[inline(always)]
+    pub(crate) fn write(&self, to: *mut Socket, netns: u32, state: u8, flags: u16) {
+        // SAFETY: `to` points into a reserved record, is aligned to 4 bytes, and the words cover the two addresses.
+        unsafe {
+            let local = (&raw mut (*to).local).cast::<u64>();
+            local.write_unaligned(self.local[0]);
+            local.add(1).write_unaligned(self.local[1]);
+            let remote = (&raw mut (*to).remote).cast::<u64>();
+            remote.write_unaligned(self.remote[0]);
+            remote.add(1).write_unaligned(self.remote[1]);
+            (*to).local_port = self.local_port;
+            (*to).remote_port = self.remote_port;
+            (*to).family = self.family;
+            (*to).flags = flags;
+            (*to).netns = netns;
+            (*to).state = state;
+            (*to).pad = [0; 3];
+        }
+    }
+
+    /// The connection that a received packet belongs to, seen from this host: the packet's destination is local.
+    #[inline(always)]
+    pub(crate) fn of_received_packet(skb: Kernel) -> Option<Self> {
+        let head: u64 = skb.load(config!(layout.sk_buff_head));
+        let network: u16 = skb.load(config!(layout.sk_buff_network_header));
+        let transport: u16 = skb.load(config!(layout.sk_buff_transport_header));
+        // Version, then the parts of the header that hold the addresses: read as words, IPv4's end before IPv6's.
+        let first: u8 = read(head + u64::from(network))?;
+        let (family, remote, local) = match first >> 4 {
+            4 => {
+                let [source, destination]: [u32; 2] = read(head + u64::from(network) + 12)?;
+                (AF_INET, mapped(source), mapped(destination))
+            }
+            6 => {
+                let [a, b, c, d]: [u64; 4] = read(head + u64::from(network) + 8)?;
+                (AF_INET6, [a, b], [c, d])
+            }
+            _ => return None,
+        };
+        let [remote_port, local_port]: [u16; 2] = read(head + u64::from(transport))?;
+        Some(Self {
+            family,
+            local,
+            remote,
+            local_port: u16::from_be(local_port),
+            remote_port: u16::from_be(remote_port),
+        })
+    }
+}
+
+/// A `T` from kernel memory that the verifier does not know.
+#[inline(always)]
+pub(crate) fn read<T: Copy + Default>(address: u64) -> Option<T> {
+    let mut value = T::default();
+    // SAFETY: writes within `value`; the helper refuses addresses that cannot be read.
+    let failed = unsafe {
+        bpf_probe_read_kernel(
+            (&raw mut value).cast(),
+            size_of::<T>() as u32,
+            address as *const c_void,
+        )
+    };
+    if failed == 0 { Some(value) } else { None }
+}

@@ -1,0 +1,283 @@
+//! Reads the running kernel's BTF as far as tcptrace needs it: where members of structs lie, how many arguments a
+//! function or tracepoint has, and the names of an enum's values.
+//!
+//! The format is that of the kernel's `Documentation/bpf/btf.rst`. The bytes are not trusted: each read is checked.
+
+use thiserror::Error;
+
+/// Where the kernel shows its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+const MAGIC: u16 = 0xeb9f;
+const HEADER_LEN: usize = 24;
+/// Bytes of `struct btf_type`.
+const TYPE_LEN: usize = 12;
+/// Members of anonymous structs lie this deep at most; a bound against cycles in broken data.
+const MAX_DEPTH: usize = 16;
+
+mod kind {
+    pub(super) const INT: u32 = 1;
+    pub(super) const PTR: u32 = 2;
+    pub(super) const ARRAY: u32 = 3;
+    pub(super) const STRUCT: u32 = 4;
+    pub(super) const UNION: u32 = 5;
+    pub(super) const ENUM: u32 = 6;
+    pub(super) const TYPEDEF: u32 = 8;
+    pub(super) const VOLATILE: u32 = 9;
+    pub(super) const CONST: u32 = 10;
+    pub(super) const RESTRICT: u32 = 11;
+    pub(super) const FUNC: u32 = 12;
+    pub(super) const FUNC_PROTO: u32 = 13;
+    pub(super) const VAR: u32 = 14;
+    pub(super) const DATASEC: u32 = 15;
+    pub(super) const DECL_TAG: u32 = 17;
+    pub(super) const TYPE_TAG: u32 = 18;
+    pub(super) const ENUM64: u32 = 19;
+}
+
+/// Why BTF could not be used.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("the kernel's BTF is broken at byte {0}")]
+    Broken(usize),
+    #[error("the kernel's BTF has no `{0}`")]
+    NoType(String),
+    #[error("the kernel's `struct {0}` has no `{1}`")]
+    NoMember(String, String),
+}
+
+/// A kernel's types, indexed by id and by name.
+pub struct KernelBtf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Offset into `types` of each type; id 0 is `void`.
+    offsets: Vec<u32>,
+}
+
+/// One `struct btf_type` and where what follows it begins.
+#[derive(Clone, Copy)]
+struct Type {
+    name: u32,
+    kind: u32,
+    vlen: usize,
+    bitfields: bool,
+    size_or_type: u32,
+    body: usize,
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Error> {
+    let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
+    word.map(|word| u32::from_ne_bytes(*word)).ok_or(Error::Broken(at))
+}
+
+impl<'a> KernelBtf<'a> {
+    /// Indexes `bytes`, the contents of [`VMLINUX`].
+    ///
+    /// # Errors
+    /// [`Error::Broken`] where the bytes are no BTF in this machine's byte order.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let magic = bytes.first_chunk::<2>().map(|magic| u16::from_ne_bytes(*magic));
+        if magic != Some(MAGIC) || bytes.len() < HEADER_LEN {
+            return Err(Error::Broken(0));
+        }
+        let header_len = u32_at(bytes, 4)? as usize;
+        let section = |at: usize| -> Result<&'a [u8], Error> {
+            let start = header_len.checked_add(u32_at(bytes, at)? as usize);
+            let len = u32_at(bytes, at + 4)? as usize;
+            let range = start.and_then(|start| Some(start..start.checked_add(len)?));
+            range.and_then(|range| bytes.get(range)).ok_or(Error::Broken(at))
+        };
+        let mut btf = Self { types: section(8)?, strings: section(16)?, offsets: vec![0] };
+        let mut at = 0;
+        while at < btf.types.len() {
+            btf.offsets.push(at as u32);
+            at = btf.after(btf.type_at(at)?)?;
+        }
+        Ok(btf)
+    }
+
+    fn type_at(&self, at: usize) -> Result<Type, Error> {
+        let info = u32_at(self.types, at + 4)?;
+        Ok(Type {
+            name: u32_at(self.types, at)?,
+            kind: info >> 24 & 0x1f,
+            vlen: (info & 0xffff) as usize,
+            bitfields: info >> 31 != 0,
+            size_or_type: u32_at(self.types, at + 8)?,
+            body: at + TYPE_LEN,
+        })
+    }
+
+    /// Where the type after this one begins.
+    fn after(&self, this: Type) -> Result<usize, Error> {
+        let body_len = match this.kind {
+            kind::INT | kind::VAR | kind::DECL_TAG => 4,
+            kind::ARRAY => 12,
+            kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => this.vlen * 12,
+            kind::ENUM | kind::FUNC_PROTO => this.vlen * 8,
+            0..=kind::ENUM64 => 0,
+            _ => return Err(Error::Broken(this.body)),
+        };
+        Ok(this.body + body_len)
+    }
+
+    fn by_id(&self, id: u32) -> Result<Type, Error> {
+        match self.offsets.get(id as usize) {
+            Some(&at) if id != 0 => self.type_at(at as usize),
+            _ => Err(Error::Broken(id as usize)),
+        }
+    }
+
+    /// A type that stands behind typedefs and qualifiers.
+    fn resolved(&self, mut id: u32) -> Result<Type, Error> {
+        for _ in 0..MAX_DEPTH {
+            let this = self.by_id(id)?;
+            match this.kind {
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    id = this.size_or_type;
+                }
+                _ => return Ok(this),
+            }
+        }
+        Err(Error::Broken(id as usize))
+    }
+
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        rest.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
+    }
+
+    fn name(&self, offset: u32) -> &'a str {
+        let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        let end = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
+        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    }
+
+    fn find(&self, kind: u32, name: &str) -> Option<Type> {
+        self.offsets.iter().skip(1).find_map(|&at| {
+            let this = self.type_at(at as usize).ok()?;
+            (this.kind == kind && self.is_named(this.name, name)).then_some(this)
+        })
+    }
+
+    /// Offset in bytes of `path` (members joined by dots) in `struct name`.
+    ///
+    /// # Errors
+    /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where a member is a bit field.
+    pub fn offset_of(&self, name: &str, path: &str) -> Result<u32, Error> {
+        let mut here = self.find(kind::STRUCT, name).ok_or_else(|| Error::NoType(name.to_owned()))?;
+        let mut bytes = 0;
+        for member in path.split('.') {
+            let (bits, id) = self
+                .member(here, member, 0)?
+                .filter(|(bits, _)| bits % 8 == 0)
+                .ok_or_else(|| Error::NoMember(name.to_owned(), path.to_owned()))?;
+            bytes += bits / 8;
+            here = self.resolved(id)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Offset in bits and type of a member, also of an anonymous struct or union within. Bit fields are passed over.
+    fn member(&self, of: Type, name: &str, depth: usize) -> Result<Option<(u32, u32)>, Error> {
+        if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
+            return Ok(None);
+        }
+        for index in 0..of.vlen {
+            let at = of.body + index * 12;
+            let (member_name, id, raw) =
+                (u32_at(self.types, at)?, u32_at(self.types, at + 4)?, u32_at(self.types, at + 8)?);
+            let (bits, width) =
+                if of.bitfields { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
+            if self.is_named(member_name, name) && width == 0 {
+                return Ok(Some((bits, id)));
+            }
+            if self.is_named(member_name, "")
+                && let Some((inner, id)) = self.member(self.resolved(id)?, name, depth + 1)?
+            {
+                return Ok(Some((bits + inner, id)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Number of parameters of a function of the kernel, `None` where it has no such function.
+    #[must_use]
+    pub fn function_parameters(&self, name: &str) -> Option<usize> {
+        let proto = self.resolved(self.find(kind::FUNC, name)?.size_or_type).ok()?;
+        (proto.kind == kind::FUNC_PROTO).then_some(proto.vlen)
+    }
+
+    /// Number of arguments of a tracepoint, `None` where the kernel has no such tracepoint.
+    #[must_use]
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let pointer = self.resolved(self.find(kind::TYPEDEF, &format!("btf_trace_{name}"))?.size_or_type).ok()?;
+        let proto = self.resolved(pointer.size_or_type).ok()?;
+        // The first parameter is the probe's own data pointer.
+        (pointer.kind == kind::PTR && proto.kind == kind::FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
+    }
+
+    /// Names and values of an enum; empty where the kernel has no such enum.
+    #[must_use]
+    pub fn enum_values(&self, name: &str) -> Vec<(&'a str, u32)> {
+        let Some(this) = self.find(kind::ENUM, name) else {
+            return Vec::new();
+        };
+        let value = |index: usize| {
+            let at = this.body + index * 8;
+            Some((self.name(u32_at(self.types, at).ok()?), u32_at(self.types, at + 4).ok()?))
+        };
+        (0..this.vlen).filter_map(value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_kernel_has_what_is_asked() {
+        let Ok(bytes) = std::fs::read(VMLINUX) else {
+            eprintln!("no {VMLINUX}: only broken input is tested");
+            return;
+        };
+        let btf = KernelBtf::parse(&bytes).unwrap();
+        assert_eq!(btf.offset_of("sock", "__sk_common").unwrap(), 0);
+        assert_eq!(btf.offset_of("sock_common", "skc_daddr").unwrap(), 0);
+        assert_eq!(btf.offset_of("sock_common", "skc_rcv_saddr").unwrap(), 4);
+        assert!(btf.offset_of("sock", "sk_lock.owned").unwrap() > 0);
+        assert!(matches!(btf.offset_of("sock", "no_such"), Err(Error::NoMember(..))));
+        assert!(matches!(btf.offset_of("no_such", "a"), Err(Error::NoType(_))));
+        assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
+        assert_eq!(btf.tracepoint_arguments("no_such"), None);
+    }
+
+    #[test]
+    fn cut_bytes_give_an_error_and_no_panic() {
+        // header, then `struct s { int a; }` with the strings "", "s", "a", "int"
+        let mut bytes = Vec::new();
+        bytes.extend(MAGIC.to_ne_bytes());
+        bytes.extend([1, 0]);
+        for word in [24u32, 0, 12 + 4 + 24, 40, 9] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in [5u32, 1 << 24, 4, 32, 1, 4 << 24 | 1, 4, 3, 1, 0] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(b"\0s\0a\0int\0");
+        let whole = KernelBtf::parse(&bytes).unwrap();
+        assert_eq!(whole.offset_of("s", "a").unwrap(), 0);
+        assert!(whole.offset_of("s", "a.b").is_err());
+        for len in 0..bytes.len() {
+            assert!(KernelBtf::parse(&bytes[..len]).is_err(), "{len} bytes");
+        }
+        for at in 0..bytes.len() {
+            let mut broken = bytes.clone();
+            broken[at] ^= 0xff;
+            if let Ok(btf) = KernelBtf::parse(&broken) {
+                let _ = btf.offset_of("s", "a");
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The edge to the kernel: what it is, loading and attaching the programs, reading what they tell. No policy.
+
+pub mod btf;
+pub mod kernel;
+pub mod preflight;
+pub mod probes;
+
+/// The compiled BPF programs, made from `tcptrace-ebpf` by `cargo xtask build-ebpf`.
+pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tcptrace.bpf.o");

@@ -1,0 +1,291 @@
+//! Loads the programs with their constants, attaches those that the kernel has hooks for, and hands out their maps.
+
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, Pod,
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie,
+    },
+    programs::{BtfTracePoint, FExit, Program, ProgramError},
+};
+use aya_log::{EbpfLogger, Level};
+use tcptrace_common::{
+    config::Config,
+    counters::Counters,
+    filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData},
+};
+use thiserror::Error;
+
+use super::{
+    OBJECT,
+    btf::{self, KernelBtf},
+    kernel::{AcceptShape, Kernel},
+};
+
+/// What the programs are loaded with.
+#[derive(Clone, Debug)]
+pub struct ProbeSettings {
+    /// Size of the ring buffer in bytes: a power of two, and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// User space is woken when this many bytes wait.
+    pub wake_bytes: u32,
+    /// Sockets that the kernel side remembers at most.
+    pub max_sockets: u32,
+    /// What passes.
+    pub filter: KernelFilter,
+    /// Messages of the programs up to this level are sent to the `log` crate's logger; `None` removes their code.
+    pub log_level: Option<Level>,
+}
+
+/// The filter with the sets that do not fit into constants.
+#[derive(Clone, Debug, Default)]
+pub struct KernelFilter {
+    /// Constants.
+    pub constants: Filter,
+    /// Set ([`tcptrace_common::filter::SET_LOCAL`] and its like) and range of ports, both ends included.
+    pub ports: Vec<(u8, u16, u16)>,
+    /// Set, address (IPv4 mapped) and length of its prefix in bits (0 to 128).
+    pub prefixes: Vec<(u8, [u8; 16], u32)>,
+    /// PIDs of owners.
+    pub pids: Vec<u32>,
+}
+
+/// A hook that is not attached, and what is missing for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingHook {
+    /// Name of the tracepoint or function.
+    pub hook: &'static str,
+    /// Why it could not be attached.
+    pub reason: String,
+    /// What tcptrace does not know for lack of it.
+    pub effect: &'static str,
+}
+
+/// Why the programs do not run.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("cannot read {path}: {source}", path = btf::VMLINUX)]
+    ReadBtf { source: std::io::Error },
+    #[error(transparent)]
+    Btf(#[from] btf::Error),
+    #[error("cannot parse {path}: {source}", path = btf::VMLINUX)]
+    ParseBtf { source: aya::BtfError },
+    #[error("cannot load the BPF object: {}", with_causes(.0))]
+    Load(#[from] aya::EbpfError),
+    #[error("cannot attach to {hook}: {}", with_causes(source))]
+    Attach { hook: &'static str, source: ProgramError },
+    #[error("the BPF object has no `{0}`")]
+    NotInObject(&'static str),
+    #[error("cannot set up the map {name}: {}", with_causes(source))]
+    Map { name: &'static str, source: MapError },
+    #[error("cannot read the log of the BPF programs: {0}")]
+    Log(#[from] aya_log::Error),
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        let words = this.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = this.source();
+    }
+    text
+}
+
+/// Lets aya copy a plain value to and from the kernel.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Plain<T>(T);
+
+// SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
+unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
+
+/// Hooks that tcptrace is of no use without.
+const REQUIRED: [(&str, &str); 2] =
+    [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
+
+/// Program, tracepoint, and what is not known without it.
+const OPTIONAL: [(&str, &str, &str); 5] = [
+    ("read", "tcp_rcv_space_adjust", "processes that read from a connection are not seen as its owner"),
+    ("retransmit", "tcp_retransmit_skb", "retransmitted segments are not seen"),
+    ("retransmit_synack", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not seen"),
+    ("reset_sent", "tcp_send_reset", "RSTs that this host sends are not seen"),
+    ("reset_received", "tcp_receive_reset", "RSTs that this host receives are not seen"),
+];
+
+const ACCEPT: &str = "inet_csk_accept";
+const ACCEPT_EFFECT: &str =
+    "a connection belongs to the listener's process until another reads from it or closes it";
+
+/// The running programs. They are detached when this is dropped.
+pub struct Probes {
+    ebpf: Ebpf,
+    /// Hooks that could not be attached.
+    pub missing: Vec<MissingHook>,
+    /// Names of the reasons of RSTs by the kernel's number.
+    pub reset_reasons: std::collections::HashMap<u32, String>,
+}
+
+/// The maps that user space reads, also after the programs are gone.
+pub struct Channels {
+    /// The records.
+    pub ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, Plain<Counters>>,
+}
+
+impl Channels {
+    /// The counters of each CPU that the kernel may have, in the order of their numbers.
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn counters(&self) -> Result<Vec<Counters>, MapError> {
+        Ok(self.counters.get(&0, 0)?.iter().map(|counters| counters.0).collect())
+    }
+}
+
+impl Probes {
+    /// Loads the programs and attaches them.
+    ///
+    /// # Errors
+    /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
+    pub fn attach(settings: &ProbeSettings) -> Result<(Self, Channels), Error> {
+        let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::ReadBtf { source })?;
+        let kernel = Kernel::from_btf(&KernelBtf::parse(&bytes)?)?;
+        let btf = Btf::parse(&bytes, Endianness::default())
+            .map_err(|source| Error::ParseBtf { source })?;
+        drop(bytes);
+        let mut ebpf = load(settings, &kernel, &btf)?;
+        fill_filter(&mut ebpf, &settings.filter)?;
+        let channels = Channels {
+            ring: take_map(&mut ebpf, "EVENTS")?,
+            counters: take_map(&mut ebpf, "COUNTERS")?,
+        };
+        let mut probes = Self { ebpf, missing: Vec::new(), reset_reasons: kernel.reset_reasons.clone() };
+        probes.attach_all(&kernel, &btf)?;
+        Ok((probes, channels))
+    }
+
+    /// What the programs log, to be flushed from time to time; `logger` gets it.
+    ///
+    /// # Errors
+    /// Where the object was loaded without its log.
+    pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, Error> {
+        Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
+    }
+
+    fn attach_all(&mut self, kernel: &Kernel, btf: &Btf) -> Result<(), Error> {
+        // The end of a socket's life first: what is remembered must be forgotten.
+        for (program, hook) in REQUIRED.into_iter().rev() {
+            self.tracepoint(program, hook, btf)?.map_err(|source| Error::Attach { hook, source })?;
+        }
+        for (program, hook, effect) in OPTIONAL {
+            if !kernel.has_tracepoint(hook) {
+                self.missing.push(MissingHook { hook, reason: "this kernel has no such tracepoint".into(), effect });
+            } else if let Err(error) = self.tracepoint(program, hook, btf)? {
+                self.missing.push(MissingHook { hook, reason: in_short(&error), effect });
+            }
+        }
+        let reason = match kernel.accept {
+            None => Some("its arguments are not known".to_owned()),
+            Some(shape) => self.accept(shape, btf)?.err().map(|error| in_short(&error)),
+        };
+        if let Some(reason) = reason {
+            self.missing.push(MissingHook { hook: ACCEPT, reason, effect: ACCEPT_EFFECT });
+        }
+        Ok(())
+    }
+
+    fn program(&mut self, name: &'static str) -> Result<&mut Program, Error> {
+        self.ebpf.program_mut(name).ok_or(Error::NotInObject(name))
+    }
+
+    fn tracepoint(&mut self, program: &'static str, hook: &str, btf: &Btf) -> Result<Result<(), ProgramError>, Error> {
+        let program: Result<&mut BtfTracePoint, _> = self.program(program)?.try_into();
+        Ok(program.and_then(|program| program.load(hook, btf).and_then(|()| program.attach().map(drop))))
+    }
+
+    fn accept(&mut self, shape: AcceptShape, btf: &Btf) -> Result<Result<(), ProgramError>, Error> {
+        let program = match shape {
+            AcceptShape::Two => "accept_2",
+            AcceptShape::Four => "accept_4",
+        };
+        let program: Result<&mut FExit, _> = self.program(program)?.try_into();
+        Ok(program.and_then(|program| program.load(ACCEPT, btf).and_then(|()| program.attach().map(drop))))
+    }
+}
+
+/// The errno alone where there is one: the verifier's log is for developers.
+fn in_short(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.to_string(),
+        ProgramError::SyscallError(error) => error.io_error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+fn load(settings: &ProbeSettings, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Error> {
+    let config = Plain(Config {
+        filter: settings.filter.constants,
+        layout: kernel.layout,
+        kernel: kernel.abilities,
+        wake_bytes: settings.wake_bytes,
+        pad: 0,
+    });
+    let level = settings.log_level.map_or(0, |level| level as u8);
+    Ok(EbpfLoader::new()
+        .btf(Some(btf))
+        .override_global("CONFIG", &config, true)
+        .override_global(aya_log::LEVEL, &level, true)
+        .map_max_entries("EVENTS", settings.ring_bytes)
+        .map_max_entries("SOCKETS", settings.max_sockets)
+        .load(OBJECT)?)
+}
+
+/// A map that stays with the object: the programs still to be loaded refer to it.
+fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, Error> {
+    let map = ebpf.map_mut(name).ok_or(Error::NotInObject(name))?;
+    T::try_from(map).map_err(|source| Error::Map { name, source })
+}
+
+fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error> {
+    let map = ebpf.take_map(name).ok_or(Error::NotInObject(name))?;
+    T::try_from(map).map_err(|source| Error::Map { name, source })
+}
+
+fn fill_filter(ebpf: &mut Ebpf, filter: &KernelFilter) -> Result<(), Error> {
+    const PORTS: &str = "FILTER_PORTS";
+    const PREFIXES: &str = "FILTER_PREFIXES";
+    const PIDS: &str = "FILTER_PIDS";
+    let mut ports: Array<_, u64> = map_mut(ebpf, PORTS)?;
+    for (index, word) in (0..PORT_WORDS).zip(port_words(&filter.ports)).filter(|(_, word)| *word != 0) {
+        ports.set(index, word, 0).map_err(|source| Error::Map { name: PORTS, source })?;
+    }
+    let mut prefixes: LpmTrie<_, Plain<PrefixData>, u8> = map_mut(ebpf, PREFIXES)?;
+    for &(set, address, bits) in &filter.prefixes {
+        let key = lpm_trie::Key::new(8 + bits, Plain(PrefixData { set, address }));
+        prefixes.insert(&key, 1, 0).map_err(|source| Error::Map { name: PREFIXES, source })?;
+    }
+    let mut pids: HashMap<_, u32, u8> = map_mut(ebpf, PIDS)?;
+    for pid in &filter.pids {
+        pids.insert(pid, 1, 0).map_err(|source| Error::Map { name: PIDS, source })?;
+    }
+    Ok(())
+}
+
+/// The bitmaps of the three sets, as the programs look them up.
+fn port_words(ranges: &[(u8, u16, u16)]) -> Vec<u64> {
+    let mut words = vec![0; PORT_WORDS as usize];
+    for &(set, first, last) in ranges {
+        for port in first..=last {
+            let index = usize::from(set) * PORT_WORDS_PER_SET as usize + usize::from(port >> 6);
+            if let Some(word) = words.get_mut(index) {
+                *word |= 1u64 << (port & 63);
+            }
+        }
+    }
+    words
+}
