@@ -20,8 +20,7 @@ use crate::{
 pub(crate) fn reset_received(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if let Some(sock) = TcpSock::new(sk) {
-        let about = About::socket(sock, sk, sock.tuple());
-        send(KIND_RESET_RECEIVED, &about, None);
+        send(KIND_RESET_RECEIVED, &About::socket(sock, sk), 0);
     }
     0
 }
@@ -33,38 +32,39 @@ pub(crate) fn reset_received(ctx: BtfTracePointContext) -> i32 {
 pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let skb: *const c_void = ctx.arg(1);
-    let reason: Option<u32> = if config!(kernel) & kernel::RESET_REASON != 0 {
-        Some(ctx.arg(2))
-    } else {
-        None
-    };
-    let sock = if sk.is_null() { None } else { TcpSock::new(sk) };
-    if let Some(sock) = sock
-        && sock.common.state() != state::LISTEN
-    {
-        send(KIND_RESET_SENT, &About::socket(sock, sk, sock.tuple()), reason);
-        return 0;
+    let reason: u32 = if has_reason() { ctx.arg(2) } else { 0 };
+    if sk.is_null() {
+        return answer(skb, (0, 0, state::CLOSE), reason);
     }
-    let tuple = if skb.is_null() { None } else { Tuple::of_received_packet(Kernel::new(skb)) };
-    let Some(tuple) = tuple else {
+    let Some(sock) = TcpSock::new(sk) else {
+        let netns = SockCommon(Kernel::new(sk)).netns();
+        return answer(skb, (0, netns, state::TIME_WAIT), reason);
+    };
+    if sock.common.state() == state::LISTEN {
+        return answer(skb, (sock.key, sock.common.netns(), state::LISTEN), reason);
+    }
+    send(KIND_RESET_SENT, &About::socket(sock, sk), reason);
+    0
+}
+
+#[inline(always)]
+fn has_reason() -> bool {
+    config!(kernel) & kernel::RESET_REASON != 0
+}
+
+/// A RST in answer to a packet, from a socket that is not the connection's own: its key (0 for none), network
+/// namespace and state.
+#[inline(always)]
+fn answer(skb: *const c_void, (key, netns, state): (u64, u32, u8), reason: u32) -> i32 {
+    if !skb.is_null()
+        && let Some(tuple) = Tuple::of_received_packet(Kernel::new(skb))
+    {
+        let about = About { key, cookie: 0, tuple, netns, state, flags: socket_flag::FROM_PACKET };
+        send(KIND_RESET_SENT, &about, reason);
+    } else {
         // SAFETY: a place within the counters.
         count(|counters| unsafe { &raw mut (*counters).unreadable });
-        return 0;
-    };
-    let about = match sock {
-        Some(listener) => About {
-            flags: socket_flag::FROM_PACKET,
-            cookie: 0,
-            ..About::socket(listener, sk, tuple)
-        },
-        None if sk.is_null() => About::packet(tuple),
-        None => About {
-            netns: SockCommon(Kernel::new(sk)).netns(),
-            state: state::TIME_WAIT,
-            ..About::packet(tuple)
-        },
-    };
-    send(KIND_RESET_SENT, &about, reason);
+    }
     0
 }
 
@@ -80,32 +80,20 @@ struct About {
 
 impl About {
     #[inline(always)]
-    fn socket(sock: TcpSock, sk: *const c_void, tuple: Tuple) -> Self {
+    fn socket(sock: TcpSock, sk: *const c_void) -> Self {
         Self {
             key: sock.key,
             cookie: sock.cookie(sk),
-            tuple,
+            tuple: sock.tuple(),
             netns: sock.common.netns(),
             state: sock.common.state(),
             flags: sock.flags(),
         }
     }
-
-    #[inline(always)]
-    fn packet(tuple: Tuple) -> Self {
-        Self {
-            key: 0,
-            cookie: 0,
-            tuple,
-            netns: 0,
-            state: state::CLOSE,
-            flags: socket_flag::FROM_PACKET,
-        }
-    }
 }
 
 #[inline(always)]
-fn send(kind: u8, about: &About, reason: Option<u32>) {
+fn send(kind: u8, about: &About, reason: u32) {
     let memo = memos::known(about.key);
     if !filter::passes(state::bit(about.state), &about.tuple, memo.as_deref()) {
         return;
@@ -122,8 +110,8 @@ fn send(kind: u8, about: &About, reason: Option<u32>) {
             );
             about.tuple.write(&raw mut (*record).socket, about.netns, about.state, about.flags);
             (*record).owner = memos::owner(memo.as_deref());
-            (*record).reason = reason.unwrap_or(0);
-            (*record).has_reason = u32::from(reason.is_some());
+            (*record).reason = reason;
+            (*record).has_reason = u32::from(kind == KIND_RESET_SENT && has_reason());
         }
     });
 }
