@@ -21,11 +21,8 @@ const PREFIX_BITS: u32 = 8 * size_of::<PrefixData>() as u32;
 /// addresses and this memory? What does not pass is counted.
 #[inline(always)]
 pub(crate) fn passes(states: u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
-    let pass = states_pass(states)
-        && family_passes(tuple)
-        && owner_passes(memo)
-        && ports_pass(tuple)
-        && addresses_pass(tuple);
+    let pass =
+        states_pass(states) && family_passes(tuple) && owner_passes(memo) && ports_pass(tuple) && addresses_pass(tuple);
     if !pass {
         // SAFETY: a place within the counters.
         count(|counters| unsafe { &raw mut (*counters).filtered });
@@ -40,8 +37,7 @@ pub(crate) fn waits_for_port(tuple: &Tuple) -> bool {
         return false;
     }
     let parts = config!(filter.parts);
-    parts & part::LOCAL_PORT != 0
-        || parts & part::ANY_PORT != 0 && !has_port(SET_ANY, tuple.remote_port)
+    parts & part::LOCAL_PORT != 0 || parts & part::ANY_PORT != 0 && !has_port(SET_ANY, tuple.remote_port)
 }
 
 /// Bits of the states that a request socket, which half of the kernel's code calls SYN_RECV, counts as.
@@ -61,8 +57,7 @@ fn family_passes(tuple: &Tuple) -> bool {
 
 #[inline(always)]
 fn owner_passes(memo: Option<&Memo>) -> bool {
-    config!(filter.parts) & (part::PID | part::CGROUP) == 0
-        || memo.is_some_and(|memo| memo.owner_matches != 0)
+    config!(filter.parts) & (part::PID | part::CGROUP) == 0 || memo.is_some_and(|memo| memo.owner_matches != 0)
 }
 
 #[inline(always)]
@@ -70,17 +65,13 @@ fn ports_pass(tuple: &Tuple) -> bool {
     let parts = config!(filter.parts);
     (parts & part::LOCAL_PORT == 0 || has_port(SET_LOCAL, tuple.local_port))
         && (parts & part::REMOTE_PORT == 0 || has_port(SET_REMOTE, tuple.remote_port))
-        && (parts & part::ANY_PORT == 0
-            || has_port(SET_ANY, tuple.local_port)
-            || has_port(SET_ANY, tuple.remote_port))
+        && (parts & part::ANY_PORT == 0 || has_port(SET_ANY, tuple.local_port) || has_port(SET_ANY, tuple.remote_port))
 }
 
 #[inline(always)]
 fn has_port(set: u8, port: u16) -> bool {
     let word = u32::from(set) * PORT_WORDS_PER_SET + u32::from(port >> 6);
-    FILTER_PORTS
-        .get(word)
-        .is_some_and(|bits| bits >> (port & 63) & 1 != 0)
+    FILTER_PORTS.get(word).is_some_and(|bits| bits >> (port & 63) & 1 != 0)
 }
 
 #[inline(always)]
@@ -88,15 +79,11 @@ fn addresses_pass(tuple: &Tuple) -> bool {
     let parts = config!(filter.parts);
     (parts & part::LOCAL_ADDRESS == 0 || has_address(SET_LOCAL, tuple.local))
         && (parts & part::REMOTE_ADDRESS == 0 || has_address(SET_REMOTE, tuple.remote))
-        && (parts & part::ANY_ADDRESS == 0
-            || has_address(SET_ANY, tuple.local)
-            || has_address(SET_ANY, tuple.remote))
+        && (parts & part::ANY_ADDRESS == 0 || has_address(SET_ANY, tuple.local) || has_address(SET_ANY, tuple.remote))
 }
 
 #[inline(always)]
 fn has_address(set: u8, address: [u64; 2]) -> bool {
     let address = (u128::from(address[0]) | u128::from(address[1]) << 64).to_le_bytes();
-    FILTER_PREFIXES
-        .get(&Key::new(PREFIX_BITS, PrefixData { set, address }))
-        .is_some()
+    FILTER_PREFIXES.get(&Key::new(PREFIX_BITS, PrefixData { set, address })).is_some()
 }

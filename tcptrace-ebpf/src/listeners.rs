@@ -36,10 +36,7 @@ pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
         return;
     }
     let listener = Listener {
-        owner: Owner {
-            source: owner_source::LISTENER,
-            ..memo.owner
-        },
+        owner: Owner { source: owner_source::LISTENER, ..memo.owner },
         sockets: 1,
         shared: 0,
         owner_matches: memo.owner_matches,

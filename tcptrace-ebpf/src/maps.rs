@@ -27,8 +27,7 @@ pub(crate) static SCRATCH: PerCpuArray<Memo> = PerCpuArray::with_max_entries(1, 
 
 /// Listeners by address.
 #[map]
-pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> =
-    HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
+pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
 /// Counters of each CPU.
 #[map]
@@ -40,8 +39,7 @@ pub(crate) static FILTER_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS,
 
 /// Filter: prefixes of addresses.
 #[map]
-pub(crate) static FILTER_PREFIXES: LpmTrie<PrefixData, u8> =
-    LpmTrie::with_max_entries(MAX_PREFIXES, BPF_F_NO_PREALLOC);
+pub(crate) static FILTER_PREFIXES: LpmTrie<PrefixData, u8> = LpmTrie::with_max_entries(MAX_PREFIXES, BPF_F_NO_PREALLOC);
 
 /// Filter: PIDs.
 #[map]

@@ -6,8 +6,7 @@
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
     generated::{
-        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_task,
-        bpf_get_current_task_btf,
+        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
     },
 };
 use tcptrace_common::{
@@ -88,10 +87,8 @@ fn current_task() -> Option<(u32, [u8; 16])> {
         // SAFETY: takes nothing.
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         let leader = task.follow(config!(layout.task_struct_group_leader));
-        let comm: [u64; 2] = [
-            leader.load(config!(layout.task_struct_comm)),
-            leader.load(config!(layout.task_struct_comm) + 8),
-        ];
+        let comm: [u64; 2] =
+            [leader.load(config!(layout.task_struct_comm)), leader.load(config!(layout.task_struct_comm) + 8)];
         let flags = task.load(config!(layout.task_struct_flags));
         return Some((flags, bytes(comm)));
     }

@@ -129,10 +129,7 @@ impl TcpSock {
         if tcp.is_null() {
             return None;
         }
-        Some(Self {
-            common: SockCommon(Kernel::new(tcp.cast_const().cast())),
-            key: sk as u64,
-        })
+        Some(Self { common: SockCommon(Kernel::new(tcp.cast_const().cast())), key: sk as u64 })
     }
 
     #[inline(always)]
@@ -207,18 +204,9 @@ impl TcpSock {
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
-            | bit(
-                self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0,
-                socket_flag::LINGER_ZERO,
-            )
-            | bit(
-                self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0,
-                socket_flag::LINGER2_NEGATIVE,
-            )
-            | bit(
-                self.load::<u64>(config!(layout.sock_sk_socket)) != 0,
-                socket_flag::ATTACHED,
-            )
+            | bit(self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
+            | bit(self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0, socket_flag::LINGER2_NEGATIVE)
+            | bit(self.load::<u64>(config!(layout.sock_sk_socket)) != 0, socket_flag::ATTACHED)
             | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
             | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)
     }
@@ -229,11 +217,7 @@ impl Tuple {
     #[inline(always)]
     pub(crate) fn shown_family(&self) -> u16 {
         let is_mapped = |[high, low]: [u64; 2]| high == 0 && low as u32 == 0xffff_0000;
-        if is_mapped(self.remote) || is_mapped(self.local) {
-            AF_INET
-        } else {
-            self.family
-        }
+        if is_mapped(self.remote) || is_mapped(self.local) { AF_INET } else { self.family }
     }
 
     /// Writes all of `to`.
@@ -292,12 +276,7 @@ impl Tuple {
 pub(crate) fn read<T: Copy + Default>(address: u64) -> Option<T> {
     let mut value = T::default();
     // SAFETY: writes within `value`; the helper refuses addresses that cannot be read.
-    let failed = unsafe {
-        bpf_probe_read_kernel(
-            (&raw mut value).cast(),
-            size_of::<T>() as u32,
-            address as *const c_void,
-        )
-    };
+    let failed =
+        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address as *const c_void) };
     if failed == 0 { Some(value) } else { None }
 }

@@ -1,2 +1,24 @@
-//! lib
+//! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
+//!
+//! Data flows one way, and a module uses only what stands before it:
+//! records ([`tcptrace_common::record`]) → [`decode`] → [`event`] → [`table`], [`summary`] → [`render`] → [`session`].
+//! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
+//! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] alone knows both sides.
+
+pub mod app;
 pub mod bpf;
+pub mod cgroup;
+pub mod cli;
+pub mod clock;
+pub mod decode;
+pub mod ending;
+pub mod errno;
+pub mod event;
+pub mod latency;
+pub mod losses;
+pub mod output;
+pub mod render;
+pub mod session;
+pub mod state;
+pub mod summary;
+pub mod table;

@@ -1,9 +1,21 @@
-//! tcptrace
-use tcptrace::bpf::probes::*;
-fn main() {
-    let s = ProbeSettings { ring_bytes: 8<<20, wake_bytes: 1<<20, max_sockets: 1<<20, filter: KernelFilter::default(), log_level: None };
-    match Probes::attach(&s) {
-        Ok((p, mut c)) => { println!("missing {:?}", p.missing); std::thread::sleep(std::time::Duration::from_secs(3)); let mut n=0; while let Some(i)=c.ring.next() { n+=1; if n < 30 {println!("{} {:?}", i[0], &i[32..])} } println!("{:?}", c.counters()); }
-        Err(e) => println!("{e}"),
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage).
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tcptrace::{
+    app,
+    cli::{args::Args, settings::Settings},
+};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let settings = Settings::from_args(&Args::parse()).unwrap_or_else(|error| error.exit());
+    match app::run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tcptrace: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -101,13 +101,7 @@ fn send(kind: u8, about: &About, reason: u32) {
     emit::send::<Reset>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
-            emit::header::<Reset>(
-                &raw mut (*record).header,
-                kind,
-                emit::now_ns(),
-                about.key,
-                about.cookie,
-            );
+            emit::header::<Reset>(&raw mut (*record).header, kind, emit::now_ns(), about.key, about.cookie);
             about.tuple.write(&raw mut (*record).socket, about.netns, about.state, about.flags);
             (*record).owner = memos::owner(memo.as_deref());
             (*record).reason = reason;

@@ -22,11 +22,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     let Some(sock) = TcpSock::new(sk) else {
         return 0;
     };
-    let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 {
-        ctx.arg(2)
-    } else {
-        0
-    };
+    let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 { ctx.arg(2) } else { 0 };
     let mut memo = memos::known(sock.key);
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0

@@ -188,8 +188,7 @@ impl<'a> KernelBtf<'a> {
             let at = of.body + index * 12;
             let (member_name, id, raw) =
                 (u32_at(self.types, at)?, u32_at(self.types, at + 4)?, u32_at(self.types, at + 8)?);
-            let (bits, width) =
-                if of.bitfields { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
+            let (bits, width) = if of.bitfields { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
             if self.is_named(member_name, name) && width == 0 {
                 return Ok(Some((bits, id)));
             }

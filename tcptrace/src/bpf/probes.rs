@@ -1,11 +1,8 @@
 //! Loads the programs with their constants, attaches those that the kernel has hooks for, and hands out their maps.
 
-
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, Pod,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie,
-    },
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
     programs::{BtfTracePoint, FExit, Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
@@ -104,9 +101,11 @@ struct Plain<T>(T);
 // SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
 unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
 
+/// Size of the ring buffer for the programs' log.
+const LOG_BYTES: u32 = 1 << 20;
+
 /// Hooks that tcptrace is of no use without.
-const REQUIRED: [(&str, &str); 2] =
-    [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
+const REQUIRED: [(&str, &str); 2] = [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
 
 /// Program, tracepoint, and what is not known without it.
 const OPTIONAL: [(&str, &str, &str); 5] = [
@@ -118,8 +117,7 @@ const OPTIONAL: [(&str, &str, &str); 5] = [
 ];
 
 const ACCEPT: &str = "inet_csk_accept";
-const ACCEPT_EFFECT: &str =
-    "a connection belongs to the listener's process until another reads from it or closes it";
+const ACCEPT_EFFECT: &str = "a connection belongs to the listener's process until another reads from it or closes it";
 
 /// The running programs. They are detached when this is dropped.
 pub struct Probes {
@@ -130,43 +128,36 @@ pub struct Probes {
     pub reset_reasons: std::collections::HashMap<u32, String>,
 }
 
-/// The maps that user space reads, also after the programs are gone.
-pub struct Channels {
-    /// The records.
-    pub ring: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, Plain<Counters>>,
-}
+/// The counters of the programs; they outlive the programs.
+pub struct KernelCounters(PerCpuArray<MapData, Plain<Counters>>);
 
-impl Channels {
+impl KernelCounters {
     /// The counters of each CPU that the kernel may have, in the order of their numbers.
     ///
     /// # Errors
     /// Where the map cannot be read.
-    pub fn counters(&self) -> Result<Vec<Counters>, MapError> {
-        Ok(self.counters.get(&0, 0)?.iter().map(|counters| counters.0).collect())
+    pub fn read(&self) -> Result<Vec<Counters>, MapError> {
+        Ok(self.0.get(&0, 0)?.iter().map(|counters| counters.0).collect())
     }
 }
 
 impl Probes {
-    /// Loads the programs and attaches them.
+    /// Loads the programs and attaches them. The ring buffer and the counters stay readable when they are gone.
     ///
     /// # Errors
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
-    pub fn attach(settings: &ProbeSettings) -> Result<(Self, Channels), Error> {
+    pub fn attach(settings: &ProbeSettings) -> Result<(Self, RingBuf<MapData>, KernelCounters), Error> {
         let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::ReadBtf { source })?;
         let kernel = Kernel::from_btf(&KernelBtf::parse(&bytes)?)?;
-        let btf = Btf::parse(&bytes, Endianness::default())
-            .map_err(|source| Error::ParseBtf { source })?;
+        let btf = Btf::parse(&bytes, Endianness::default()).map_err(|source| Error::ParseBtf { source })?;
         drop(bytes);
         let mut ebpf = load(settings, &kernel, &btf)?;
         fill_filter(&mut ebpf, &settings.filter)?;
-        let channels = Channels {
-            ring: take_map(&mut ebpf, "EVENTS")?,
-            counters: take_map(&mut ebpf, "COUNTERS")?,
-        };
+        let ring = take_map(&mut ebpf, "EVENTS")?;
+        let counters = KernelCounters(take_map(&mut ebpf, "COUNTERS")?);
         let mut probes = Self { ebpf, missing: Vec::new(), reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, &btf)?;
-        Ok((probes, channels))
+        Ok((probes, ring, counters))
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.
@@ -242,6 +233,7 @@ fn load(settings: &ProbeSettings, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Er
         .override_global(aya_log::LEVEL, &level, true)
         .map_max_entries("EVENTS", settings.ring_bytes)
         .map_max_entries("SOCKETS", settings.max_sockets)
+        .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
         .load(OBJECT)?)
 }
 

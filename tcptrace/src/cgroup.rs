@@ -1,0 +1,105 @@
+//! Cgroups by path and by id. The id of a cgroup (v2) is the inode number of its directory.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+/// A cgroup as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CgroupId {
+    /// Its id.
+    pub id: u64,
+    /// Its depth below the root of the hierarchy, which has 0.
+    pub level: u32,
+}
+
+/// Why a cgroup was not found.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum CgroupError {
+    #[error("no cgroup v2 hierarchy is mounted here")]
+    NoHierarchy,
+    #[error("no such cgroup below {}: {source}", mount.display())]
+    NotFound { mount: PathBuf, source: io::Error },
+    #[error("it is not a directory below {}", .0.display())]
+    NotBelow(PathBuf),
+}
+
+/// Where the v2 hierarchy is mounted (`/proc/self/mountinfo`, proc_pid_mountinfo(5)).
+fn mount_point() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let is_v2 = after.split(' ').next() == Some("cgroup2");
+        is_v2.then(|| before.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+/// Finds a cgroup by its path in the hierarchy, as `/proc/PID/cgroup` shows it, or by its directory.
+///
+/// # Errors
+/// Where there is no such cgroup.
+pub fn find(path: &Path) -> Result<CgroupId, CgroupError> {
+    let mount = mount_point().ok_or(CgroupError::NoHierarchy)?;
+    let directory =
+        if path.starts_with(&mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
+    let canonical = directory
+        .canonicalize()
+        .and_then(|directory| Ok((directory.metadata()?, directory)))
+        .map_err(|source| CgroupError::NotFound { mount: mount.clone(), source });
+    let (metadata, directory) = canonical?;
+    match directory.strip_prefix(&mount) {
+        Ok(below) if metadata.is_dir() => Ok(CgroupId { id: metadata.ino(), level: below.components().count() as u32 }),
+        _ => Err(CgroupError::NotBelow(mount)),
+    }
+}
+
+/// Time between two walks through the hierarchy in search of an id.
+const WALK_INTERVAL: Duration = Duration::from_secs(5);
+/// Cgroups that a walk looks at at most.
+const MAX_WALK: usize = 50_000;
+
+/// Paths of cgroups by id, from walks through the hierarchy, which are made only for ids not seen before.
+pub fn lookup() -> impl FnMut(u64) -> Option<String> {
+    let mut paths: HashMap<u64, String> = HashMap::new();
+    let mut last_walk: Option<Instant> = None;
+    move |id| {
+        let is_due = last_walk.is_none_or(|last| last.elapsed() >= WALK_INTERVAL);
+        if !paths.contains_key(&id) && is_due {
+            last_walk = Some(Instant::now());
+            paths = walk();
+        }
+        paths.get(&id).cloned()
+    }
+}
+
+fn walk() -> HashMap<u64, String> {
+    let mut paths = HashMap::new();
+    let Some(mount) = mount_point() else {
+        return paths;
+    };
+    let mut waiting = vec![mount.clone()];
+    while let Some(directory) = waiting.pop() {
+        if paths.len() >= MAX_WALK {
+            break;
+        }
+        // A cgroup may go at any time: what cannot be read is passed over.
+        let Ok(metadata) = directory.metadata() else {
+            continue;
+        };
+        let below = directory.strip_prefix(&mount).unwrap_or(&directory);
+        paths.insert(metadata.ino(), format!("/{}", below.display()));
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        waiting.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()));
+    }
+    paths
+}

@@ -1,0 +1,5 @@
+//! The command line, in two layers: [`args`] is what was typed, [`settings`] is what it means.
+
+pub mod args;
+pub mod parse;
+pub mod settings;

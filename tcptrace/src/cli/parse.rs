@@ -1,0 +1,180 @@
+//! Values of flags, from their text.
+
+use std::{net::IpAddr, str::FromStr, time::Duration};
+
+use jiff::SignedDuration;
+
+/// Ranges of ports, both ends included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortList(pub Vec<(u16, u16)>);
+
+impl FromStr for PortList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',').map(port_range).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+fn port_range(text: &str) -> Result<(u16, u16), String> {
+    let port = |text: &str| {
+        text.trim()
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| format!("`{text}` is no port: give numbers from 1 to 65535, as in 80,443 or 8000-8099"))
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (port(first)?, port(last)?),
+        None => (port(text)?, port(text)?),
+    };
+    if first > last {
+        return Err(format!("the range `{text}` is empty: give the lower port first"));
+    }
+    Ok((first, last))
+}
+
+/// PIDs of owners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PidList(pub Vec<u32>);
+
+impl FromStr for PidList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let pid = |word: &str| {
+            let number = word.trim().parse::<u32>().ok();
+            // PID_MAX_LIMIT of `include/linux/threads.h` is 4,194,304.
+            number
+                .filter(|pid| (1..=4_194_304).contains(pid))
+                .ok_or_else(|| format!("`{word}` is no PID: give numbers, as in 1234,5678"))
+        };
+        text.split(',').map(pid).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// An address, or a prefix of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// The address; IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u8; 16],
+    /// Bits of it that count, of 128.
+    pub bits: u32,
+}
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits)),
+            None => (text, None),
+        };
+        let address: IpAddr = address
+            .parse()
+            .map_err(|_| format!("`{text}` is no address: give IPv4 or IPv6, with or without /BITS, no names"))?;
+        let (mapped, width) = match address {
+            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 32),
+            IpAddr::V6(v6) => (v6, 128),
+        };
+        let bits = match bits {
+            None => width,
+            Some(bits) => bits
+                .parse::<u32>()
+                .ok()
+                .filter(|bits| *bits <= width)
+                .ok_or_else(|| format!("`/{bits}` in `{text}` is no prefix length: give 0 to {width}"))?,
+        };
+        Ok(Self { address: mapped.octets(), bits: 128 - width + bits })
+    }
+}
+
+/// A positive duration: `500ms`, `30s`, `1m30s`, or a bare number of seconds.
+///
+/// # Errors
+/// For other text, for nothing, and for less than a millisecond.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
+    let parsed = match seconds {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok()),
+    };
+    // A year: far beyond what a timer is needed for, far below what would overflow one.
+    const MOST: Duration = Duration::from_secs(366 * 86_400);
+    parsed
+        .filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration))
+        .ok_or_else(|| format!("`{text}` is no duration: give 1ms to a year, as in 500ms, 30s, 1m30s or 10 (seconds)"))
+}
+
+/// A number of bytes: `8MiB`, `512K`, or a bare number.
+///
+/// # Errors
+/// For other text, and where it does not fit.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let number = digits.trim().parse::<u64>().ok();
+    number
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or_else(|| format!("`{text}` is no size: give bytes, as in 65536, 512KiB or 8MiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let parsed = |text: &str| text.parse::<PortList>().map(|list| list.0);
+        assert_eq!(parsed("80"), Ok(vec![(80, 80)]));
+        assert_eq!(parsed("80,8000-8099, 65535"), Ok(vec![(80, 80), (8000, 8099), (65535, 65535)]));
+        for bad in ["", "0", "65536", "80,", "90-80", "a", "-80", "80-", "1-2-3"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        let parsed = |text: &str| text.parse::<Prefix>().map(|prefix| (prefix.address[15], prefix.bits));
+        assert_eq!(parsed("10.0.0.1"), Ok((1, 128)));
+        assert_eq!(parsed("10.0.0.0/8"), Ok((0, 104)));
+        assert_eq!(parsed("0.0.0.0/0"), Ok((0, 96)));
+        assert_eq!(parsed("::1"), Ok((1, 128)));
+        assert_eq!(parsed("fe80::/10"), Ok((0, 10)));
+        assert_eq!(parsed("::/0"), Ok((0, 0)));
+        for bad in ["", "10.0.0/8", "10.0.0.0/33", "::/129", "host", "1.2.3.4/", "1.2.3.4/-1"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_and_sizes() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2.5"), Ok(Duration::from_millis(2500)));
+        for bad in ["", "0", "-1", "-5s", "1us", "10000000d", "1e300", "inf", "nan", "x"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("8MiB"), Ok(8 << 20));
+        assert_eq!(size("1g"), Ok(1 << 30));
+        for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pids() {
+        assert_eq!("1,22".parse::<PidList>().map(|list| list.0), Ok(vec![1, 22]));
+        for bad in ["", "0", "x", "1,", "4294967296", "-1"] {
+            assert!(bad.parse::<PidList>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the flags mean: checked against each other, and in the forms that the rest of the program takes.
+
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+
+use aya_log::Level;
+use clap::{CommandFactory as _, Error, error::ErrorKind};
+use jiff::tz::TimeZone;
+use tcptrace_common::{
+    filter::{Filter, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part},
+    record::{AF_INET, AF_INET6},
+};
+
+use super::{
+    args::{Args, Color, Format, LogLevel, Time},
+    parse::{PortList, Prefix},
+};
+use crate::{
+    bpf::probes::{KernelFilter, ProbeSettings},
+    cgroup::{self, CgroupId},
+    render::{
+        csv::Csv,
+        json::Json,
+        text::{Text, TextOptions, TimeStyle},
+    },
+    session::{Renderer, SessionSettings},
+    state::StateSet,
+};
+
+/// All that a run needs to know.
+pub struct Settings {
+    /// For the kernel.
+    pub probes: ProbeSettings,
+    /// For the pure middle.
+    pub session: SessionSettings,
+    /// The form of the output.
+    pub renderer: Renderer,
+    /// Where the output goes; `None` for stdout.
+    pub output: Option<PathBuf>,
+    /// Time between summaries.
+    pub interval: Option<Duration>,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Time between two looks at the ring buffer.
+    pub poll: Duration,
+    /// File that says that all is attached.
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Smallest ring buffer: a page.
+const MIN_RING: u64 = 4096;
+/// Largest: the kernel's limit is 4 GiB, and twice its size is mapped.
+const MAX_RING: u64 = 1 << 30;
+
+impl Settings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A usage error (exit code 2) that names the flag, the reason and the way out.
+    pub fn from_args(args: &Args) -> Result<Self, Error> {
+        if args.format == Format::Csv && (args.summary || args.interval.is_some()) {
+            let message = "--format csv has rows for events only: take --summary and --interval with text or json";
+            return Err(usage(ErrorKind::ArgumentConflict, message));
+        }
+        if args.summary && args.count.is_some() {
+            let message = "--count counts printed events, and --summary prints none: take --duration";
+            return Err(usage(ErrorKind::ArgumentConflict, message));
+        }
+        let states: StateSet = args.state.iter().copied().collect();
+        Ok(Self {
+            probes: ProbeSettings {
+                ring_bytes: ring_bytes(args.ring_size)?,
+                // A quarter full: user space has the rest of the buffer to come in time.
+                wake_bytes: ring_bytes(args.ring_size)? / 4,
+                max_sockets: args.max_sockets,
+                filter: filter(args, states)?,
+                log_level: args.bpf_log.map(level),
+            },
+            session: SessionSettings {
+                states,
+                max_sockets: args.max_sockets as usize,
+                events: !args.summary,
+                count: args.count,
+            },
+            renderer: renderer(args),
+            output: args.output.clone(),
+            interval: args.interval,
+            duration: args.duration,
+            // An event waits for at most one such time; the other half is for writing it.
+            poll: (args.latency / 2).max(Duration::from_millis(1)),
+            ready_file: args.ready_file.clone(),
+        })
+    }
+}
+
+fn usage(kind: ErrorKind, message: &str) -> Error {
+    Args::command().error(kind, message)
+}
+
+fn ring_bytes(size: u64) -> Result<u32, Error> {
+    let wrong = || {
+        let message = format!("--ring-size {size} is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
+        usage(ErrorKind::ValueValidation, &message)
+    };
+    let fits = (MIN_RING..=MAX_RING).contains(&size);
+    let rounded = if fits { size.checked_next_power_of_two() } else { None };
+    rounded.and_then(|size| u32::try_from(size).ok()).ok_or_else(wrong)
+}
+
+fn renderer(args: &Args) -> Renderer {
+    match args.format {
+        Format::Json => Renderer::Json(Json::default()),
+        Format::Csv => Renderer::Csv(Csv::default()),
+        Format::Text => Renderer::Text(Text::new(TextOptions {
+            time: match args.time {
+                Time::Local => TimeStyle::Wall(TimeZone::system()),
+                Time::Utc => TimeStyle::Wall(TimeZone::UTC),
+                Time::Mono => TimeStyle::Monotonic,
+                Time::Delta => TimeStyle::Delta,
+            },
+            color: match args.color {
+                Color::Always => true,
+                Color::Never => false,
+                Color::Auto => args.output.is_none() && std::io::stdout().is_terminal(),
+            },
+            owner_columns: args.pid.is_some(),
+        })),
+    }
+}
+
+fn filter(args: &Args, states: StateSet) -> Result<KernelFilter, Error> {
+    let mut filter = KernelFilter {
+        constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
+        ..KernelFilter::default()
+    };
+    let ports = [
+        (&args.local_port, SET_LOCAL, part::LOCAL_PORT),
+        (&args.remote_port, SET_REMOTE, part::REMOTE_PORT),
+        (&args.port, SET_ANY, part::ANY_PORT),
+    ];
+    for (list, set, part) in ports {
+        if let Some(PortList(ranges)) = list {
+            filter.constants.parts |= part;
+            filter.ports.extend(ranges.iter().map(|&(first, last)| (set, first, last)));
+        }
+    }
+    let addresses = [
+        (&args.local_address, SET_LOCAL, part::LOCAL_ADDRESS),
+        (&args.remote_address, SET_REMOTE, part::REMOTE_ADDRESS),
+        (&args.address, SET_ANY, part::ANY_ADDRESS),
+    ];
+    for (list, set, part) in addresses {
+        if !list.is_empty() {
+            filter.constants.parts |= part;
+            filter.prefixes.extend(list.iter().map(|&Prefix { address, bits }| (set, address, bits)));
+        }
+    }
+    at_most("addresses", filter.prefixes.len(), MAX_PREFIXES)?;
+    if let Some(Some(pids)) = &args.pid {
+        filter.constants.parts |= part::PID;
+        filter.pids.clone_from(&pids.0);
+        at_most("PIDs", filter.pids.len(), MAX_PIDS)?;
+    }
+    at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
+    for (index, path) in args.cgroup.iter().enumerate() {
+        let CgroupId { id, level } = cgroup::find(path)
+            .map_err(|error| usage(ErrorKind::ValueValidation, &format!("--cgroup {}: {error}", path.display())))?;
+        filter.constants.parts |= part::CGROUP;
+        filter.constants.cgroups[index] = id;
+        filter.constants.cgroup_levels[index] = level;
+    }
+    Ok(filter)
+}
+
+fn family(args: &Args) -> u16 {
+    match (args.ipv4, args.ipv6) {
+        (true, _) => AF_INET,
+        (_, true) => AF_INET6,
+        _ => 0,
+    }
+}
+
+fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
+    if count <= most as usize {
+        return Ok(());
+    }
+    let message = format!("{count} {what} are too many for one filter: give at most {most}");
+    Err(usage(ErrorKind::TooManyValues, &message))
+}
+
+const fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    }
+}

@@ -1,0 +1,134 @@
+//! The kernel's monotonic times as people and pipelines write them.
+
+use bytes::{BufMut, BytesMut};
+use jiff::{Timestamp, tz::TimeZone};
+
+/// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by the edge, applied here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WallOffset(pub i64);
+
+impl WallOffset {
+    /// Wall-clock time in ns since the epoch.
+    #[must_use]
+    pub const fn wall_ns(self, monotonic_ns: u64) -> i64 {
+        self.0.wrapping_add(monotonic_ns as i64)
+    }
+}
+
+/// Writes wall-clock times, and remembers the last second, since most events share it.
+pub struct WallFormat {
+    zone: TimeZone,
+    pattern: &'static str,
+    second: i64,
+    text: String,
+}
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+impl WallFormat {
+    /// RFC 3339 in UTC.
+    #[must_use]
+    pub fn rfc3339() -> Self {
+        Self::new(TimeZone::UTC, "%Y-%m-%dT%H:%M:%S")
+    }
+
+    /// Time of day in `zone`.
+    #[must_use]
+    pub fn time_of_day(zone: TimeZone) -> Self {
+        Self::new(zone, "%H:%M:%S")
+    }
+
+    fn new(zone: TimeZone, pattern: &'static str) -> Self {
+        Self { zone, pattern, second: i64::MIN, text: String::new() }
+    }
+
+    /// Writes the time with `digits` (at most 9) decimals of the second.
+    pub fn write(&mut self, to: &mut BytesMut, wall_ns: i64, digits: usize) {
+        let second = wall_ns.div_euclid(NS_PER_S);
+        if second != self.second {
+            self.second = second;
+            self.text = Timestamp::from_second(second).map_or_else(
+                |_| "-".to_owned(), // years beyond 9999
+                |time| time.to_zoned(self.zone.clone()).strftime(self.pattern).to_string(),
+            );
+        }
+        to.put_slice(self.text.as_bytes());
+        to.put_u8(b'.');
+        let mut decimals = [b'0'; 9];
+        let mut rest = wall_ns.rem_euclid(NS_PER_S);
+        for digit in decimals.iter_mut().rev() {
+            *digit += (rest % 10) as u8;
+            rest /= 10;
+        }
+        to.put_slice(&decimals[..digits.min(9)]);
+    }
+}
+
+/// A duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
+#[must_use]
+pub fn human(ns: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+    let seconds = ns / 1_000_000_000;
+    if seconds >= 86_400 {
+        return format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24);
+    }
+    if seconds >= 3600 {
+        return format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+    }
+    if seconds >= 60 {
+        return format!("{}m{:02}s", seconds / 60, seconds % 60);
+    }
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
+        return format!("{ns}ns");
+    };
+    let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
+    match whole {
+        0..10 => format!("{whole}.{:02}{name}", thousandths / 10),
+        10..100 => format!("{whole}.{}{name}", thousandths / 100),
+        _ => format!("{whole}{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_all_their_digits() {
+        let mut format = WallFormat::rfc3339();
+        for (ns, want) in [
+            (0, "1970-01-01T00:00:00.000000000"),
+            (1_795_260_279_123_456_789, "2026-11-21T11:24:39.123456789"),
+            (1_795_260_279_000_000_001, "2026-11-21T11:24:39.000000001"),
+            (-1, "1969-12-31T23:59:59.999999999"),
+        ] {
+            let mut text = BytesMut::new();
+            format.write(&mut text, ns, 9);
+            assert_eq!(text, want);
+        }
+        let mut text = BytesMut::new();
+        WallFormat::time_of_day(TimeZone::UTC).write(&mut text, 1_795_260_279_123_456_789, 6);
+        assert_eq!(text, "11:24:39.123456");
+        WallFormat::rfc3339().write(&mut text, i64::MAX, 0);
+        WallFormat::rfc3339().write(&mut text, i64::MIN, 12);
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_a_unit() {
+        for (ns, want) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1.00µs"),
+            (85_249, "85.2µs"),
+            (412_999, "412µs"),
+            (1_500_000_000, "1.50s"),
+            (59_999_999_999, "59.9s"),
+            (61_000_000_000, "1m01s"),
+            (7_500_000_000_000, "2h05m"),
+            (90_000_000_000_000, "1d01h"),
+        ] {
+            assert_eq!(human(ns), want);
+        }
+        human(u64::MAX);
+    }
+}

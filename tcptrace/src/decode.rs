@@ -1,0 +1,211 @@
+//! Bytes of the ring buffer, or of a recording, to events. Nothing in the bytes is trusted.
+
+use std::net::SocketAddr;
+
+use tcptrace_common::{
+    record::{
+        self, Header, KIND_OWNER, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT,
+        KIND_TRANSITION, WIRE_VERSION, owner_source, socket_flag,
+    },
+    state::after_close,
+};
+use thiserror::Error;
+use zerocopy::FromBytes;
+
+use crate::{
+    ending::Ending,
+    event::{
+        Command, Event, Owner, OwnerSource, Retransmit, Socket, TimeInState, TimeSource, Transition, What, address,
+        is_ipv6,
+    },
+    state::State,
+};
+
+/// Why a record could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum DecodeError {
+    #[error("a record of {have} bytes says that it has {want}")]
+    Length { have: usize, want: usize },
+    #[error("record version {0} is not {WIRE_VERSION}")]
+    Version(u8),
+    #[error("no record is of kind {0}")]
+    Kind(u8),
+    #[error("no TCP state has the number {0}")]
+    State(u8),
+    #[error("no owner is known by way of {0}")]
+    OwnerSource(u8),
+}
+
+/// One record.
+///
+/// # Errors
+/// Where the bytes are not exactly one record of this version with values that exist.
+pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
+    let header: Header = prefix(bytes)?;
+    if header.version != WIRE_VERSION {
+        return Err(DecodeError::Version(header.version));
+    }
+    if usize::from(header.len) != bytes.len() {
+        return Err(DecodeError::Length { have: bytes.len(), want: header.len.into() });
+    }
+    match header.kind {
+        KIND_TRANSITION => {
+            let record: record::Transition = whole(bytes)?;
+            let what = What::Transition(transition(&record)?);
+            event(&header, &record.socket, &record.owner, what)
+        }
+        KIND_RETRANSMIT => {
+            let record: record::Retransmit = whole(bytes)?;
+            let what = What::Retransmit(Retransmit {
+                state: state(record.socket.state)?,
+                total_retrans: record.total_retrans,
+                timeouts: record.timeouts,
+                srtt_us: srtt_us(record.srtt_us8),
+                failed: (record.err != 0).then(|| record.err.saturating_neg()),
+            });
+            event(&header, &record.socket, &record.owner, what)
+        }
+        KIND_SYNACK_RETRANSMIT => {
+            let record: record::Retransmit = whole(bytes)?;
+            let what = What::SynAckRetransmit { count: record.total_retrans };
+            event(&header, &record.socket, &record.owner, what)
+        }
+        KIND_RESET_SENT => {
+            let record: record::Reset = whole(bytes)?;
+            let what = What::ResetSent { reason: (record.has_reason != 0).then_some(record.reason) };
+            event(&header, &record.socket, &record.owner, what)
+        }
+        KIND_RESET_RECEIVED => {
+            let record: record::Reset = whole(bytes)?;
+            event(&header, &record.socket, &record.owner, What::ResetReceived)
+        }
+        KIND_OWNER => {
+            let record: record::OwnerChange = whole(bytes)?;
+            event(&header, &record.socket, &record.owner, What::OwnerChanged)
+        }
+        kind => Err(DecodeError::Kind(kind)),
+    }
+}
+
+/// The records of a recorded stream, each as its own bytes. Ends at the first header that cannot be followed.
+pub fn split(mut stream: &[u8]) -> impl Iterator<Item = Result<&[u8], DecodeError>> {
+    std::iter::from_fn(move || {
+        if stream.is_empty() {
+            return None;
+        }
+        let have = stream.len();
+        let len = prefix::<Header>(stream).map(|header| usize::from(header.len));
+        let record = len.and_then(|len| match stream.split_at_checked(len) {
+            Some((record, rest)) if len >= size_of::<Header>() => {
+                stream = rest;
+                Ok(record)
+            }
+            _ => Err(DecodeError::Length { have, want: len }),
+        });
+        if record.is_err() {
+            stream = &[];
+        }
+        Some(record)
+    })
+}
+
+fn prefix<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let too_short = |_| DecodeError::Length { have: bytes.len(), want: size_of::<T>() };
+    T::read_from_prefix(bytes).map(|(value, _)| value).map_err(too_short)
+}
+
+fn whole<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let other_size = |_| DecodeError::Length { have: bytes.len(), want: size_of::<T>() };
+    T::read_from_bytes(bytes).map_err(other_size)
+}
+
+fn state(number: u8) -> Result<State, DecodeError> {
+    State::from_raw(number).ok_or(DecodeError::State(number))
+}
+
+fn srtt_us(srtt_us8: u32) -> Option<u32> {
+    (srtt_us8 != 0).then_some(srtt_us8 >> 3)
+}
+
+fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: What) -> Result<Event, DecodeError> {
+    let some = |number: u64| (number != 0).then_some(number);
+    Ok(Event {
+        time_ns: header.time_ns,
+        cpu: header.cpu,
+        socket: Socket {
+            sk: some(header.sk),
+            cookie: some(header.cookie),
+            netns: (socket.netns != 0).then_some(socket.netns),
+            ipv6: is_ipv6(socket.family),
+            state: state(socket.state)?,
+            local: SocketAddr::new(address(socket.local), socket.local_port),
+            remote: SocketAddr::new(address(socket.remote), socket.remote_port),
+            flags: socket.flags,
+        },
+        owner: self::owner(owner)?,
+        what,
+    })
+}
+
+fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError> {
+    let source = match owner.source {
+        owner_source::UNKNOWN => return Ok(None),
+        owner_source::CONNECT => OwnerSource::Connect,
+        owner_source::LISTEN => OwnerSource::Listen,
+        owner_source::ACCEPT => OwnerSource::Accept,
+        owner_source::IO => OwnerSource::Io,
+        owner_source::LISTENER => OwnerSource::Listener,
+        owner_source::CLOSE => OwnerSource::Close,
+        other => return Err(DecodeError::OwnerSource(other)),
+    };
+    Ok(Some(Owner { pid: owner.pid, uid: owner.uid, cgroup: owner.cgroup, command: Command::new(owner.comm), source }))
+}
+
+fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
+    let (old, shown) = (state(record.old)?, state(record.new)?);
+    let flags = record.socket.flags;
+    let new = match shown {
+        State::Close => state(after_close(record.old, record.err, flags))?,
+        other => other,
+    };
+    let inferred = new != shown;
+    let ending = match new {
+        State::Close => Some(Ending::of_close(old, record.err, flags)),
+        State::TimeWait => Some(Ending::Normal),
+        _ => None,
+    };
+    Ok(Transition {
+        old,
+        new,
+        inferred,
+        time_in_old: time_in_old(record, old, new),
+        // `srtt_us` holds eighths of a µs, that is 125 ns each.
+        handshake_rtt_ns: (is_handshake(old, new) && record.srtt_us8 != 0).then(|| u64::from(record.srtt_us8) * 125),
+        srtt_us: srtt_us(record.srtt_us8),
+        total_retrans: record.total_retrans,
+        bytes_acked: record.bytes_acked,
+        bytes_received: record.bytes_received,
+        ending,
+    })
+}
+
+fn is_handshake(old: State, new: State) -> bool {
+    new == State::Established && matches!(old, State::SynSent | State::SynRecv)
+}
+
+fn time_in_old(record: &record::Transition, old: State, new: State) -> Option<TimeInState> {
+    // A connection that came in is a request socket while it is in SYN_RECV; its full socket is made when the
+    // handshake is over, and passes through SYN_RECV within microseconds. No process has it yet, unlike the socket of
+    // a simultaneous open, which really is in SYN_RECV.
+    let came_in = old == State::SynRecv && record.socket.flags & socket_flag::ATTACHED == 0;
+    if came_in {
+        let is_measured = is_handshake(old, new) && record.srtt_us8 != 0;
+        return is_measured.then(|| TimeInState {
+            ns: u64::from(record.srtt_us8) * 125,
+            source: if record.total_retrans == 0 { TimeSource::Handshake } else { TimeSource::HandshakeLowerBound },
+        });
+    }
+    let ns = record.header.time_ns.checked_sub(record.entered_ns)?;
+    (record.entered_ns != 0).then_some(TimeInState { ns, source: TimeSource::Observed })
+}

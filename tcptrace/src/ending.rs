@@ -1,0 +1,212 @@
+//! Why a connection ended, from what the kernel left in the socket at →CLOSE.
+
+use tcptrace_common::{
+    record::socket_flag::{ATTACHED, DEAD, LINGER2_NEGATIVE, OWNED, SHUTDOWN_RECEIVE, SHUTDOWN_SEND},
+    state::is_linger_abort,
+};
+
+use crate::state::State;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Both sides closed, or a listener was closed.
+    Normal,
+    /// The peer answered the SYN with a RST (ECONNREFUSED).
+    Refused,
+    /// The peer sent a RST (ECONNRESET; EPIPE in CLOSE_WAIT).
+    ResetByPeer,
+    /// Reset after this side had closed: by the peer's RST, or by ours in answer to data that nobody can read any more.
+    /// The kernel leaves ECONNRESET in both cases (`net/ipv4/tcp_input.c`, `tcp_rcv_state_process`).
+    ResetAfterClose,
+    /// Retransmissions, keepalive probes or the user timeout ran out (ETIMEDOUT).
+    TimedOut,
+    /// Another error, as a positive errno: ICMP unreachable and the like.
+    Failed(i32),
+    /// Ended from this side by other means than FIN.
+    Aborted(Abort),
+    /// None of the known patterns.
+    Unknown,
+}
+
+/// How this side aborted a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Abort {
+    /// `close` with SO_LINGER on and a time of 0.
+    LingerZero,
+    /// `close` with unread data in the receive queue.
+    UnreadData,
+    /// `connect` with AF_UNSPEC.
+    Disconnect,
+    /// `close` before the connection was established.
+    BeforeEstablished,
+    /// `connect` failed before a SYN was sent: no free local port, no route.
+    NeverSent,
+    /// The listener was closed while the connection waited to be accepted.
+    ListenerClosed,
+    /// TCP_LINGER2 with a negative time: no FIN_WAIT2 wanted.
+    Linger2,
+    /// Too many orphans, or too little memory for them (`tcp_max_orphans`, `tcp_mem`).
+    OrphanLimit,
+    /// Destroyed from outside: `ss -K`, a BPF program (ECONNABORTED).
+    Destroyed,
+}
+
+impl Ending {
+    /// The ending of a socket that went from `old` to CLOSE (and left no mini-socket) with this `sk_err` and these
+    /// [`tcptrace_common::record::socket_flag`]s. The order of the tests is that of `__tcp_close` and of the facts'
+    /// certainty.
+    #[must_use]
+    pub fn of_close(old: State, err: i32, flags: u16) -> Self {
+        let is = |flag: u16| flags & flag != 0;
+        match err {
+            0 => {}
+            libc::ECONNREFUSED if old == State::SynSent => return Self::Refused,
+            libc::ECONNABORTED => return Self::Aborted(Abort::Destroyed),
+            libc::ETIMEDOUT => return Self::TimedOut,
+            libc::ECONNRESET if matches!(old, State::FinWait1 | State::FinWait2) && is(SHUTDOWN_RECEIVE) => {
+                return Self::ResetAfterClose;
+            }
+            libc::ECONNRESET | libc::EPIPE => return Self::ResetByPeer,
+            errno => return Self::Failed(errno),
+        }
+        let closed_by_task = is(SHUTDOWN_SEND) && is(SHUTDOWN_RECEIVE);
+        match old {
+            State::Listen | State::LastAck => Self::Normal,
+            _ if is_linger_abort(flags) => Self::Aborted(Abort::LingerZero),
+            State::SynSent if closed_by_task => Self::Aborted(Abort::BeforeEstablished),
+            State::SynSent if is(OWNED) => Self::Aborted(Abort::NeverSent),
+            State::SynRecv | State::Established | State::CloseWait => {
+                if !is(ATTACHED) && !is(DEAD) {
+                    Self::Aborted(Abort::ListenerClosed)
+                } else if closed_by_task {
+                    Self::Aborted(Abort::UnreadData)
+                } else if is(OWNED) {
+                    Self::Aborted(Abort::Disconnect)
+                } else {
+                    Self::Unknown
+                }
+            }
+            State::FinWait1 | State::FinWait2 if is(LINGER2_NEGATIVE) => Self::Aborted(Abort::Linger2),
+            State::FinWait1 if is(DEAD) => Self::Aborted(Abort::OrphanLimit),
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Name in machine-readable outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Refused => "refused",
+            Self::ResetByPeer => "reset_by_peer",
+            Self::ResetAfterClose => "reset_after_close",
+            Self::TimedOut => "timed_out",
+            Self::Failed(_) => "failed",
+            Self::Aborted(how) => match how {
+                Abort::LingerZero => "aborted_linger_zero",
+                Abort::UnreadData => "aborted_unread_data",
+                Abort::Disconnect => "aborted_disconnect",
+                Abort::BeforeEstablished => "aborted_before_established",
+                Abort::NeverSent => "aborted_never_sent",
+                Abort::ListenerClosed => "aborted_listener_closed",
+                Abort::Linger2 => "aborted_linger2",
+                Abort::OrphanLimit => "aborted_orphan_limit",
+                Abort::Destroyed => "aborted_destroyed",
+            },
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The same for people.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Normal => "closed",
+            Self::Refused => "refused by peer",
+            Self::ResetByPeer => "reset by peer",
+            Self::ResetAfterClose => "reset after close",
+            Self::TimedOut => "timed out",
+            Self::Failed(_) => "failed",
+            Self::Aborted(how) => match how {
+                Abort::LingerZero => "aborted: close with SO_LINGER 0",
+                Abort::UnreadData => "aborted: close with unread data",
+                Abort::Disconnect => "aborted: connect(AF_UNSPEC)",
+                Abort::BeforeEstablished => "aborted: closed while connecting",
+                Abort::NeverSent => "aborted: connect failed locally",
+                Abort::ListenerClosed => "aborted: listener closed before accept",
+                Abort::Linger2 => "aborted: TCP_LINGER2 < 0",
+                Abort::OrphanLimit => "aborted: too many orphans",
+                Abort::Destroyed => "aborted: socket destroyed from outside",
+            },
+            Self::Unknown => "ended, reason unknown",
+        }
+    }
+
+    /// The errno that says the same to the application, where there is one.
+    #[must_use]
+    pub const fn errno(self) -> Option<i32> {
+        match self {
+            Self::Refused => Some(libc::ECONNREFUSED),
+            Self::ResetByPeer | Self::ResetAfterClose => Some(libc::ECONNRESET),
+            Self::TimedOut => Some(libc::ETIMEDOUT),
+            Self::Failed(errno) => Some(errno),
+            Self::Aborted(Abort::Destroyed) => Some(libc::ECONNABORTED),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::record::socket_flag::{DONE, LINGER, LINGER_ZERO};
+    use tcptrace_common::state::{self, after_close};
+
+    use super::*;
+
+    const CLOSED: u16 = SHUTDOWN_SEND | SHUTDOWN_RECEIVE | OWNED | ATTACHED;
+
+    #[test]
+    fn each_ending_is_told_by_its_facts() {
+        use State::{CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
+        let cases = [
+            (LastAck, 0, DEAD, Ending::Normal),
+            (Listen, 0, CLOSED, Ending::Normal),
+            (SynSent, libc::ECONNREFUSED, ATTACHED, Ending::Refused),
+            (SynSent, libc::EHOSTUNREACH, ATTACHED, Ending::Failed(libc::EHOSTUNREACH)),
+            (SynSent, libc::ETIMEDOUT, ATTACHED, Ending::TimedOut),
+            (SynSent, 0, CLOSED, Ending::Aborted(Abort::BeforeEstablished)),
+            (SynSent, 0, OWNED | ATTACHED, Ending::Aborted(Abort::NeverSent)),
+            (Established, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer),
+            (CloseWait, libc::EPIPE, ATTACHED, Ending::ResetByPeer),
+            (FinWait2, libc::ECONNRESET, SHUTDOWN_RECEIVE | DEAD, Ending::ResetAfterClose),
+            (FinWait2, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer),
+            (Established, libc::ECONNABORTED, OWNED, Ending::Aborted(Abort::Destroyed)),
+            (Established, 0, CLOSED | LINGER | LINGER_ZERO, Ending::Aborted(Abort::LingerZero)),
+            (Established, 0, CLOSED | LINGER_ZERO, Ending::Aborted(Abort::UnreadData)),
+            (Established, 0, OWNED | ATTACHED, Ending::Aborted(Abort::Disconnect)),
+            (Established, 0, 0, Ending::Aborted(Abort::ListenerClosed)),
+            (SynRecv, 0, ATTACHED, Ending::Unknown),
+            (FinWait2, 0, DEAD | LINGER2_NEGATIVE, Ending::Aborted(Abort::Linger2)),
+            (FinWait1, 0, DEAD, Ending::Aborted(Abort::OrphanLimit)),
+        ];
+        for (old, err, flags, ending) in cases {
+            assert_eq!(Ending::of_close(old, err, flags), ending, "{old} {err} {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn mini_sockets_are_told_from_closed_ones() {
+        let after = |old: State, err, flags| after_close(old as u8, err, flags);
+        assert_eq!(after(State::FinWait2, 0, DONE | DEAD), state::TIME_WAIT);
+        assert_eq!(after(State::Closing, 0, DONE), state::TIME_WAIT);
+        assert_eq!(after(State::FinWait2, 0, DEAD), state::FIN_WAIT2);
+        assert_eq!(after(State::FinWait2, 0, DEAD | LINGER2_NEGATIVE), state::CLOSE);
+        assert_eq!(after(State::FinWait1, 0, DEAD), state::CLOSE);
+        assert_eq!(after(State::FinWait1, 0, DONE | DEAD), state::TIME_WAIT);
+        assert_eq!(after(State::FinWait2, libc::ECONNRESET, DONE), state::CLOSE);
+        assert_eq!(after(State::FinWait2, 0, DONE | LINGER | LINGER_ZERO | OWNED), state::CLOSE);
+        assert_eq!(after(State::LastAck, 0, DONE | DEAD), state::CLOSE);
+        assert_eq!(after(State::Established, 0, DONE), state::CLOSE);
+    }
+}

@@ -1,0 +1,244 @@
+//! What happened, as the rest of the program sees it: checked, owned values made from the kernel's records.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use tcptrace_common::record::{AF_INET6, socket_flag};
+
+use crate::{ending::Ending, state::State};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// CLOCK_MONOTONIC in ns.
+    pub time_ns: u64,
+    /// CPU on which it happened.
+    pub cpu: u32,
+    /// The socket.
+    pub socket: Socket,
+    /// The process that the socket belongs to, `None` where it is not known.
+    pub owner: Option<Owner>,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The socket's state changed.
+    Transition(Transition),
+    /// A segment was sent again.
+    Retransmit(Retransmit),
+    /// A SYN-ACK was sent again; the socket is the listener, the addresses are those of the half-open request.
+    SynAckRetransmit {
+        /// How often it has been sent again, this time included.
+        count: u32,
+    },
+    /// This host sent a RST.
+    ResetSent {
+        /// The kernel's `enum sk_rst_reason`, where it gives one (6.10 and later).
+        reason: Option<u32>,
+    },
+    /// This host received a RST.
+    ResetReceived,
+    /// The owner became known, or is another process than before.
+    OwnerChanged,
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transition {
+    /// State that was left.
+    pub old: State,
+    /// State that was entered.
+    pub new: State,
+    /// `new` was not shown by the kernel but follows from the socket's facts: the full socket went to CLOSE, and a
+    /// mini-socket in TIME_WAIT or FIN_WAIT2 took its place.
+    pub inferred: bool,
+    /// How long the socket was in `old`.
+    pub time_in_old: Option<TimeInState>,
+    /// The kernel's measure of the handshake in ns, on the way into ESTABLISHED: for SYN_SENT from the SYN to the SYN-ACK,
+    /// for SYN_RECV from the SYN-ACK to the ACK. `None` where it has none.
+    pub handshake_rtt_ns: Option<u64>,
+    /// Smoothed round-trip time in µs, `None` where the kernel has none.
+    pub srtt_us: Option<u32>,
+    /// Segments retransmitted in the connection's life.
+    pub total_retrans: u32,
+    /// Bytes that the peer acknowledged, the SYN and the FIN counted as one each.
+    pub bytes_acked: u64,
+    /// Bytes received, the FIN counted as one.
+    pub bytes_received: u64,
+    /// Why the connection ended, for the transition that ends it.
+    pub ending: Option<Ending>,
+}
+
+/// A time spent in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeInState {
+    /// The time in ns.
+    pub ns: u64,
+    /// How it is known.
+    pub source: TimeSource,
+}
+
+/// How a time in a state is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeSource {
+    /// Both ends were seen.
+    Observed,
+    /// The kernel's own measure of the handshake: it shows the child socket in SYN_RECV only for an instant.
+    Handshake,
+    /// The same, but the SYN-ACK was sent again, and only the last of them is measured: a lower bound.
+    HandshakeLowerBound,
+}
+
+impl TimeSource {
+    /// Name in machine-readable outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Handshake => "handshake_rtt",
+            Self::HandshakeLowerBound => "handshake_rtt_lower_bound",
+        }
+    }
+}
+
+/// A retransmitted segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retransmit {
+    /// State of the socket.
+    pub state: State,
+    /// Segments retransmitted in the connection's life.
+    pub total_retrans: u32,
+    /// Timeouts in a row without an answer (`icsk_retransmits`).
+    pub timeouts: u8,
+    /// Smoothed round-trip time in µs, `None` where the kernel has none.
+    pub srtt_us: Option<u32>,
+    /// A positive errno where the segment could not be sent.
+    pub failed: Option<i32>,
+}
+
+/// Names of a socket and its two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Address of the `struct sock`, its name while it lives; `None` where no socket was involved.
+    pub sk: Option<u64>,
+    /// Cookie, its name for ever; `None` where the kernel gave none.
+    pub cookie: Option<u64>,
+    /// Inode number of the network namespace, `None` where it is not known.
+    pub netns: Option<u32>,
+    /// Is it an IPv6 socket? It may still talk IPv4.
+    pub ipv6: bool,
+    /// State at the event: for a transition the one that was left.
+    pub state: State,
+    /// Local end. Port 0: not chosen yet.
+    pub local: SocketAddr,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// Bits of [`socket_flag`].
+    pub flags: u16,
+}
+
+impl Socket {
+    /// Is a fact of [`socket_flag`] true of it?
+    #[must_use]
+    pub const fn is(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Do the addresses come from the packet?
+    #[must_use]
+    pub const fn is_from_packet(&self) -> bool {
+        self.is(socket_flag::FROM_PACKET)
+    }
+}
+
+/// An address as the wire holds it; IPv4 in IPv6 is shown as IPv4.
+#[must_use]
+pub fn address(bytes: [u8; 16]) -> IpAddr {
+    IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
+}
+
+/// Is this the family number of an IPv6 socket?
+#[must_use]
+pub const fn is_ipv6(family: u16) -> bool {
+    family == AF_INET6
+}
+
+/// The process that a socket belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// PID in the initial PID namespace.
+    pub pid: u32,
+    /// UID in the initial user namespace.
+    pub uid: u32,
+    /// Id of its cgroup in the v2 hierarchy.
+    pub cgroup: u64,
+    /// Command name of the process.
+    pub command: Command,
+    /// How it is known.
+    pub source: OwnerSource,
+}
+
+/// Command name of a process, at most 15 bytes, kept as the kernel gives it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Command([u8; 16]);
+
+impl Command {
+    /// From the kernel's NUL-padded bytes.
+    #[must_use]
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes up to the first NUL.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        let end = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        &self.0[..end]
+    }
+
+    /// As text; a process may choose any bytes, so what is no UTF-8 is replaced.
+    #[must_use]
+    pub fn to_text(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.as_bytes())
+    }
+}
+
+impl std::fmt::Debug for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.to_text())
+    }
+}
+
+/// How an owner is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerSource {
+    /// Called `connect`.
+    Connect,
+    /// Called `listen`.
+    Listen,
+    /// Called `accept`.
+    Accept,
+    /// Read from the socket.
+    Io,
+    /// Owns the listener that the connection came through.
+    Listener,
+    /// Closed the socket or shut it down.
+    Close,
+}
+
+impl OwnerSource {
+    /// Name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Listen => "listen",
+            Self::Accept => "accept",
+            Self::Io => "io",
+            Self::Listener => "listener",
+            Self::Close => "close",
+        }
+    }
+}

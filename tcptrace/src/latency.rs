@@ -1,0 +1,109 @@
+//! Distributions of times.
+
+use histogram::{Config, Histogram};
+
+/// Relative error of a percentile is below 2^-6, that is 1.6 %.
+const GROUPING_POWER: u8 = 6;
+/// Times up to 2^54 ns (208 days) are told apart.
+const MAX_VALUE_POWER: u8 = 54;
+
+/// A distribution of times in ns, in 25 KiB.
+#[derive(Clone)]
+pub struct Latencies {
+    histogram: Option<Histogram>,
+    count: u64,
+    max_ns: u64,
+}
+
+/// What is reported of a distribution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Percentiles {
+    /// Half of the times are at most this, in ns.
+    pub p50_ns: u64,
+    /// 90 % of them.
+    pub p90_ns: u64,
+    /// 99 % of them.
+    pub p99_ns: u64,
+    /// The longest, exactly.
+    pub max_ns: u64,
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        // Fails only for powers that do not fit together, which the test below would show.
+        let config = Config::new(GROUPING_POWER, MAX_VALUE_POWER).ok();
+        Self { histogram: config.as_ref().map(Histogram::with_config), count: 0, max_ns: 0 }
+    }
+}
+
+impl Latencies {
+    /// Takes in a time.
+    pub fn record(&mut self, ns: u64) {
+        self.count += 1;
+        self.max_ns = self.max_ns.max(ns);
+        if let Some(histogram) = &mut self.histogram {
+            // In bounds by the clamp.
+            let _ = histogram.increment(ns.min((1 << MAX_VALUE_POWER) - 1));
+        }
+    }
+
+    /// Takes in all times of another distribution.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.max_ns = self.max_ns.max(other.max_ns);
+        if let (Some(mine), Some(theirs)) = (&self.histogram, &other.histogram)
+            && let Ok(sum) = mine.checked_add(theirs)
+        {
+            self.histogram = Some(sum);
+        }
+    }
+
+    /// How many times were taken in.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// `None` while there are no times.
+    #[must_use]
+    pub fn percentiles(&self) -> Option<Percentiles> {
+        let histogram = self.histogram.as_ref()?;
+        let at = |quantile: f64| {
+            // A bucket's upper end, which no time in it exceeds.
+            let bucket = histogram.quantile_bucket(quantile).ok()??;
+            Some(bucket.end().min(self.max_ns))
+        };
+        (self.count > 0).then_some(())?;
+        Some(Percentiles { p50_ns: at(0.5)?, p90_ns: at(0.9)?, p99_ns: at(0.99)?, max_ns: self.max_ns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_within_the_stated_error() {
+        let (mut odd, mut even) = (Latencies::default(), Latencies::default());
+        assert_eq!(odd.percentiles(), None);
+        for us in 1..=1000u64 {
+            if us % 2 == 0 { &mut even } else { &mut odd }.record(us * 1000);
+        }
+        odd.merge(&even);
+        let got = odd.percentiles().unwrap();
+        assert_eq!((odd.count(), got.max_ns), (1000, 1_000_000));
+        for (got, want) in [(got.p50_ns, 500_000.0), (got.p90_ns, 900_000.0), (got.p99_ns, 990_000.0)] {
+            let error = (got as f64 - want) / want;
+            assert!((0.0..1.0 / 64.0 + 0.002).contains(&error), "{got} for {want}");
+        }
+    }
+
+    #[test]
+    fn the_longest_times_are_kept() {
+        let mut times = Latencies::default();
+        times.record(u64::MAX);
+        times.record(0);
+        assert_eq!(times.percentiles().unwrap().max_ns, u64::MAX);
+        assert_eq!(times.count(), 2);
+    }
+}

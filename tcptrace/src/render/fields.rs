@@ -1,0 +1,185 @@
+//! The fields of an event as machine-readable outputs have them: one list for JSON and CSV.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Context;
+use crate::{
+    errno,
+    event::{Event, What},
+    state::State,
+};
+
+/// A field's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldValue<'a> {
+    /// Not known, or not to be had.
+    Null,
+    /// Text.
+    Text(&'a str),
+    /// A number.
+    Number(u64),
+    /// An address of kernel memory, written in hexadecimal.
+    Pointer(u64),
+    /// Wall-clock time in ns since the epoch, written as RFC 3339.
+    Time(i64),
+    /// An address of IP.
+    Address(IpAddr),
+}
+
+use FieldValue::{Address, Null, Number, Pointer, Text, Time};
+
+macro_rules! fields {
+    ($($variant:ident = $name:literal: $doc:literal),* $(,)?) => {
+        /// A field, in the order of CSV's columns.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Field {
+            $(#[doc = $doc] $variant),*
+        }
+
+        impl Field {
+            /// All fields.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
+            /// The field's name.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name),*
+                }
+            }
+        }
+    };
+}
+
+fields! {
+    Event = "event": "Kind of the event.",
+    Time = "time": "Wall-clock time.",
+    MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
+    Cpu = "cpu": "CPU on which it happened.",
+    Sk = "sk": "Address of the `struct sock`.",
+    Cookie = "cookie": "Socket cookie.",
+    Netns = "netns": "Inode number of the network namespace.",
+    Family = "family": "Family of the socket.",
+    LocalAddress = "local_address": "Local address.",
+    LocalPort = "local_port": "Local port.",
+    RemoteAddress = "remote_address": "Remote address.",
+    RemotePort = "remote_port": "Remote port.",
+    State = "state": "State at the event.",
+    OldState = "old_state": "State that was left.",
+    NewState = "new_state": "State that was entered.",
+    NewStateSource = "new_state_source": "How the new state is known.",
+    TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
+    TimeSource = "time_source": "How that time is known.",
+    HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
+    SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
+    TotalRetrans = "total_retrans": "Retransmissions so far.",
+    Timeouts = "timeouts": "Timeouts in a row.",
+    BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
+    BytesReceived = "bytes_received": "Bytes received.",
+    Ending = "ending": "Why the connection ended.",
+    Errno = "errno": "Name of the error.",
+    Reason = "reason": "The kernel's reason for a RST.",
+    ReasonCode = "reason_code": "The same as the kernel's number.",
+    Pid = "pid": "PID of the owner.",
+    Command = "command": "Command name of the owner.",
+    Uid = "uid": "UID of the owner.",
+    CgroupId = "cgroup_id": "Id of the owner's cgroup.",
+    Cgroup = "cgroup": "Path of the owner's cgroup.",
+    OwnerSource = "owner_source": "How the owner is known.",
+}
+
+fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
+    value.map_or(Null, |value| Number(value.into()))
+}
+
+fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
+    errno.map_or(Null, |errno| errno::name(errno).map_or(Null, Text))
+}
+
+/// Shows all fields that an event has, in order, to `show`.
+pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
+    show(Field::Event, Text(kind(&event.what)));
+    show(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
+    show(Field::MonoNs, Number(event.time_ns));
+    show(Field::Cpu, Number(event.cpu.into()));
+    let socket = &event.socket;
+    show(Field::Sk, socket.sk.map_or(Null, Pointer));
+    show(Field::Cookie, number(socket.cookie));
+    show(Field::Netns, number(socket.netns));
+    show(Field::Family, Text(if socket.ipv6 { "inet6" } else { "inet" }));
+    end(socket.local, Field::LocalAddress, Field::LocalPort, &mut show);
+    end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut show);
+    what(event, context, &mut show);
+    owner(event, context, &mut show);
+}
+
+/// Name of an event's kind.
+pub(super) const fn kind(what: &What) -> &'static str {
+    match what {
+        What::Transition(_) => "transition",
+        What::Retransmit(_) => "retransmit",
+        What::SynAckRetransmit { .. } => "synack_retransmit",
+        What::ResetSent { .. } => "reset_sent",
+        What::ResetReceived => "reset_received",
+        What::OwnerChanged => "owner",
+    }
+}
+
+fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+    show(ip, Address(address.ip()));
+    show(port, number((address.port() != 0).then_some(address.port())));
+}
+
+fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+    let state = |state: State| Text(state.name());
+    match event.what {
+        What::Transition(transition) => {
+            show(Field::OldState, state(transition.old));
+            show(Field::NewState, state(transition.new));
+            show(Field::NewStateSource, Text(if transition.inferred { "inferred" } else { "observed" }));
+            show(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
+            show(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
+            show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
+            show(Field::SrttUs, number(transition.srtt_us));
+            show(Field::TotalRetrans, Number(transition.total_retrans.into()));
+            show(Field::BytesAcked, Number(transition.bytes_acked));
+            show(Field::BytesReceived, Number(transition.bytes_received));
+            show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
+        }
+        What::Retransmit(retransmit) => {
+            show(Field::State, state(retransmit.state));
+            show(Field::SrttUs, number(retransmit.srtt_us));
+            show(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
+            show(Field::Timeouts, Number(retransmit.timeouts.into()));
+            show(Field::Errno, errno_name(retransmit.failed));
+        }
+        What::SynAckRetransmit { count } => {
+            show(Field::State, state(event.socket.state));
+            show(Field::TotalRetrans, Number(count.into()));
+        }
+        What::ResetSent { reason } => {
+            show(Field::State, state(event.socket.state));
+            let name = reason.and_then(|code| context.names.reset_reason(code));
+            show(Field::Reason, name.map_or(Null, Text));
+            show(Field::ReasonCode, number(reason));
+        }
+        What::ResetReceived | What::OwnerChanged => show(Field::State, state(event.socket.state)),
+    }
+}
+
+fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+    let Some(owner) = &event.owner else {
+        for field in [Field::Pid, Field::Command, Field::Uid, Field::CgroupId, Field::Cgroup] {
+            show(field, Null);
+        }
+        show(Field::OwnerSource, Text("unknown"));
+        return;
+    };
+    show(Field::Pid, Number(owner.pid.into()));
+    show(Field::Command, Text(&owner.command.to_text()));
+    show(Field::Uid, Number(owner.uid.into()));
+    show(Field::CgroupId, Number(owner.cgroup));
+    show(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
+    show(Field::OwnerSource, Text(owner.source.name()));
+}

@@ -1,0 +1,164 @@
+//! One JSON object a line. Events are written by hand, since they are many; reports with `serde_json`.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Value, json};
+
+use super::{Context, FieldValue, SCHEMA_VERSION, fields};
+use crate::{
+    clock::{WallFormat, WallOffset},
+    errno,
+    event::{Event, Owner},
+    losses::Losses,
+    summary::{Activity, Report},
+};
+
+/// Writes JSON.
+pub struct Json {
+    time: WallFormat,
+}
+
+impl Default for Json {
+    fn default() -> Self {
+        Self { time: WallFormat::rfc3339() }
+    }
+}
+
+impl Json {
+    /// Writes an event.
+    pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
+        let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}");
+        fields::visit(event, context, |field, value| {
+            to.put_slice(b",\"");
+            to.put_slice(field.name().as_bytes());
+            to.put_slice(b"\":");
+            self.value(to, value);
+        });
+        to.put_slice(b"}\n");
+    }
+
+    fn value(&mut self, to: &mut BytesMut, value: FieldValue<'_>) {
+        match value {
+            FieldValue::Null => to.put_slice(b"null"),
+            FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
+            FieldValue::Text(text) => string(to, text),
+            // Writing to a buffer in memory cannot fail.
+            FieldValue::Pointer(address) => _ = write!(to, "\"{address:#x}\""),
+            FieldValue::Address(address) => _ = write!(to, "\"{address}\""),
+            FieldValue::Time(wall_ns) => {
+                to.put_u8(b'"');
+                self.time.write(to, wall_ns, 9);
+                to.put_slice(b"Z\"");
+            }
+        }
+    }
+
+    /// Writes a report.
+    pub fn report(&mut self, to: &mut BytesMut, report: &Report, wall: WallOffset) {
+        let time = self.text_time(wall, report.now_ns);
+        line(to, &report_value(report, &time));
+    }
+
+    /// Writes the last record of a run.
+    pub fn end(&mut self, to: &mut BytesMut, wall: WallOffset, now_ns: u64, reason: &str, losses: &Losses) {
+        let time = self.text_time(wall, now_ns);
+        line(
+            to,
+            &json!({
+                "schema": SCHEMA_VERSION, "event": "end", "time": time, "mono_ns": now_ns, "reason": reason,
+                "sent": losses.sent, "received": losses.received, "filtered": losses.filtered,
+                "losses": losses_value(losses), "ring_buffer_by_cpu": losses.ring_by_cpu,
+            }),
+        );
+    }
+
+    fn text_time(&mut self, wall: WallOffset, now_ns: u64) -> String {
+        let mut text = BytesMut::new();
+        self.time.write(&mut text, wall.wall_ns(now_ns), 9);
+        format!("{}Z", String::from_utf8_lossy(&text))
+    }
+}
+
+fn line(to: &mut BytesMut, value: &Value) {
+    let _ = writeln!(to, "{value}"); // to memory
+}
+
+/// Writes a JSON string (RFC 8259 section 7).
+fn string(to: &mut BytesMut, text: &str) {
+    to.put_u8(b'"');
+    for &byte in text.as_bytes() {
+        match byte {
+            b'"' => to.put_slice(b"\\\""),
+            b'\\' => to.put_slice(b"\\\\"),
+            0..0x20 => _ = write!(to, "\\u{byte:04x}"),
+            _ => to.put_u8(byte),
+        }
+    }
+    to.put_u8(b'"');
+}
+
+fn activity_value(activity: &Activity) -> Value {
+    json!({
+        "transitions": activity.transitions, "retransmits": activity.retransmits,
+        "resets_sent": activity.resets_sent, "resets_received": activity.resets_received,
+    })
+}
+
+fn losses_value(losses: &Losses) -> Value {
+    losses.fields().into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect()
+}
+
+fn owner_value(owner: Option<&Owner>) -> Value {
+    owner.map_or(Value::Null, |owner| {
+        json!({
+            "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
+            "cgroup_id": owner.cgroup, "owner_source": owner.source.name(),
+        })
+    })
+}
+
+fn report_value(report: &Report, time: &str) -> Value {
+    let transitions = report.transitions.iter().map(|row| {
+        json!({
+            "old_state": row.old.name(), "new_state": row.new.name(), "count": row.count, "timed": row.timed,
+            "p50_ns": row.times.map(|times| times.p50_ns), "p90_ns": row.times.map(|times| times.p90_ns),
+            "p99_ns": row.times.map(|times| times.p99_ns), "max_ns": row.times.map(|times| times.max_ns),
+        })
+    });
+    let endings = report.endings.iter().map(|(ending, count)| {
+        json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count })
+    });
+    let processes = report.processes.iter().map(
+        |row| json!({ "pid": row.pid, "command": row.command.to_text(), "events": activity_value(&row.activity) }),
+    );
+    let sockets = report.sockets.iter().map(|row| {
+        json!({
+            "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest_ns,
+            "owner": owner_value(row.owner.as_ref()),
+        })
+    });
+    json!({
+        "schema": SCHEMA_VERSION, "event": "summary", "time": time, "mono_ns": report.now_ns,
+        "final": report.is_final, "span_ns": report.span_ns, "events": activity_value(&report.activity),
+        "transitions": transitions.collect::<Value>(), "endings": endings.collect::<Value>(),
+        "processes": processes.collect::<Value>(), "sockets": sockets.collect::<Value>(),
+        "losses": losses_value(&report.losses),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn strings_are_written_as_serde_json_reads_them(text in any::<String>()) {
+            let mut written = BytesMut::new();
+            string(&mut written, &text);
+            prop_assert_eq!(serde_json::from_slice::<String>(&written).unwrap(), text);
+        }
+    }
+}

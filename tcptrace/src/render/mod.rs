@@ -1,0 +1,58 @@
+//! Events and reports as text, JSON and CSV. All render the same values, so they cannot disagree.
+
+pub mod csv;
+mod fields;
+pub mod json;
+pub mod text;
+
+use std::collections::HashMap;
+
+use crate::clock::WallOffset;
+
+pub use fields::{Field, FieldValue};
+
+/// Version of the JSON and CSV schema, in each JSON record.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Finds the path of a cgroup by its id.
+pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
+
+/// Names of things that events hold as numbers.
+pub struct Names {
+    reset_reasons: HashMap<u32, String>,
+    cgroups: HashMap<u64, Option<String>>,
+    find_cgroup: CgroupLookup,
+}
+
+/// Cgroups whose paths are remembered.
+const MAX_CGROUPS: usize = 10_000;
+
+impl Names {
+    /// Names of reasons of RSTs by the kernel's number, and a way to find cgroups.
+    #[must_use]
+    pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
+        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup }
+    }
+
+    /// The name of a RST's reason, in the kernel's words and lower case.
+    #[must_use]
+    pub fn reset_reason(&self, code: u32) -> Option<&str> {
+        self.reset_reasons.get(&code).map(String::as_str)
+    }
+
+    /// The path of a cgroup, looked up once.
+    pub fn cgroup(&mut self, id: u64) -> Option<&str> {
+        if self.cgroups.len() >= MAX_CGROUPS {
+            self.cgroups.clear();
+        }
+        self.cgroups.entry(id).or_insert_with(|| (self.find_cgroup)(id)).as_deref()
+    }
+}
+
+/// What a renderer needs besides the event.
+pub struct Context {
+    /// The wall clock.
+    pub wall: WallOffset,
+    /// Names.
+    pub names: Names,
+}

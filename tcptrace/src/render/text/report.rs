@@ -1,0 +1,131 @@
+//! The summary.
+
+use std::fmt::Write as _;
+
+use bytes::BytesMut;
+
+use super::{
+    TextOptions,
+    columns::{Style, printable, styled},
+    errno_words, losses_line,
+};
+use crate::{
+    clock::human,
+    state::StateSet,
+    summary::{ProcessRow, Report, SocketRow, TransitionRow},
+};
+
+// Writing to memory cannot fail, so what `write!` returns is dropped below.
+
+/// Writes a report; `states` are those that the events were filtered by.
+pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, states: StateSet) {
+    let activity = &report.activity;
+    let title = format!(
+        "\nSummary of {}{}: {} transitions, {} retransmits, {} RSTs sent, {} received",
+        if report.is_final { "" } else { "the last " },
+        human(report.span_ns),
+        activity.transitions,
+        activity.retransmits,
+        activity.resets_sent,
+        activity.resets_received,
+    );
+    heading(to, options, &title);
+    transitions(to, options, &report.transitions);
+    endings(to, options, report);
+    processes(to, options, &report.processes);
+    sockets(to, options, &report.sockets, states);
+    if report.losses.any() {
+        let _ = writeln!(to, "\n{}", losses_line(&report.losses));
+    }
+}
+
+fn heading(to: &mut BytesMut, options: &TextOptions, text: &str) {
+    styled(to, text, Style::Heading, options.color);
+    let _ = writeln!(to);
+}
+
+fn transitions(to: &mut BytesMut, options: &TextOptions, rows: &[TransitionRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let title = format!(
+        "\n{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state",
+        "OLD STATE", "NEW STATE", "COUNT", "P50", "P90", "P99", "MAX"
+    );
+    heading(to, options, &title);
+    for row in rows {
+        let _ = write!(to, "{:<11} -> {:<11} {:>9}", row.old, row.new, row.count);
+        match row.times {
+            Some(times) => {
+                for ns in [times.p50_ns, times.p90_ns, times.p99_ns, times.max_ns] {
+                    let _ = write!(to, " {:>9}", human(ns));
+                }
+                if row.timed < row.count {
+                    let _ = write!(to, "   known for {}", row.timed);
+                }
+            }
+            None => {
+                let _ = write!(to, " {:>9} {:>9} {:>9} {:>9}", "-", "-", "-", "-");
+            }
+        }
+        let _ = writeln!(to);
+    }
+}
+
+fn endings(to: &mut BytesMut, options: &TextOptions, report: &Report) {
+    if report.endings.is_empty() {
+        return;
+    }
+    heading(to, options, &format!("\n{:>9} ENDED BY", "COUNT"));
+    for (ending, count) in &report.endings {
+        let errno = ending.errno().map(|errno| format!(" ({})", errno_words(errno))).unwrap_or_default();
+        let _ = writeln!(to, "{count:>9} {}{errno}", ending.words());
+    }
+}
+
+fn processes(to: &mut BytesMut, options: &TextOptions, rows: &[ProcessRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let title = format!(
+        "\n{:>7} {:<15} {:>11} {:>11} {:>9} {:>12}",
+        "PID", "COMMAND", "TRANSITIONS", "RETRANSMITS", "RST SENT", "RST RECEIVED"
+    );
+    heading(to, options, &title);
+    for row in rows {
+        let activity = &row.activity;
+        let _ = writeln!(
+            to,
+            "{:>7} {:<15} {:>11} {:>11} {:>9} {:>12}",
+            row.pid,
+            printable(&row.command.to_text()),
+            activity.transitions,
+            activity.retransmits,
+            activity.resets_sent,
+            activity.resets_received,
+        );
+    }
+}
+
+fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states: StateSet) {
+    if rows.is_empty() {
+        if !states.is_empty() {
+            let _ = writeln!(to, "\nNo socket that was seen is in one of these states now.");
+        }
+        return;
+    }
+    let title = format!(
+        "\n{:<11} {:>7} {:>9} {:>7} {:<15} {:<8} sockets seen that are there now",
+        "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND", "BY"
+    );
+    heading(to, options, &title);
+    for row in rows {
+        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, human(row.oldest_ns));
+        let _ = match &row.owner {
+            Some(owner) => {
+                writeln!(to, "{:>7} {:<15} {}", owner.pid, printable(&owner.command.to_text()), owner.source.name())
+            }
+            None => writeln!(to, "{:>7} {:<15} unknown", "-", "-"),
+        };
+    }
+}

@@ -1,0 +1,177 @@
+//! TCP states as people write them.
+
+use std::{fmt, str::FromStr};
+
+use tcptrace_common::state as raw;
+use thiserror::Error;
+
+/// A state of a TCP connection (RFC 9293 section 3.3.2, names as the kernel spells them).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "the states of RFC 9293")]
+pub enum State {
+    Established = raw::ESTABLISHED,
+    SynSent = raw::SYN_SENT,
+    SynRecv = raw::SYN_RECV,
+    FinWait1 = raw::FIN_WAIT1,
+    FinWait2 = raw::FIN_WAIT2,
+    TimeWait = raw::TIME_WAIT,
+    Close = raw::CLOSE,
+    CloseWait = raw::CLOSE_WAIT,
+    LastAck = raw::LAST_ACK,
+    Listen = raw::LISTEN,
+    Closing = raw::CLOSING,
+}
+
+impl State {
+    /// All states, in the order of a connection's life.
+    pub const ALL: [Self; 11] = [
+        Self::Listen,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::Established,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::Closing,
+        Self::TimeWait,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Close,
+    ];
+
+    /// The state of the kernel's number; a request socket (`TCP_NEW_SYN_RECV`) counts as SYN_RECV.
+    #[must_use]
+    pub fn from_raw(number: u8) -> Option<Self> {
+        if number == raw::NEW_SYN_RECV {
+            return Some(Self::SynRecv);
+        }
+        Self::ALL.into_iter().find(|state| *state as u8 == number)
+    }
+
+    /// The name as the kernel and `netstat` spell it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Established => "ESTABLISHED",
+            Self::SynSent => "SYN_SENT",
+            Self::SynRecv => "SYN_RECV",
+            Self::FinWait1 => "FIN_WAIT1",
+            Self::FinWait2 => "FIN_WAIT2",
+            Self::TimeWait => "TIME_WAIT",
+            Self::Close => "CLOSE",
+            Self::CloseWait => "CLOSE_WAIT",
+            Self::LastAck => "LAST_ACK",
+            Self::Listen => "LISTEN",
+            Self::Closing => "CLOSING",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A word that names no state.
+#[derive(Debug, Error)]
+#[error("`{word}` is no TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
+pub struct UnknownState {
+    word: String,
+}
+
+impl FromStr for State {
+    type Err = UnknownState;
+
+    /// Takes the kernel's, `ss`'s, `netstat`'s and the RFC's spellings, in any case, with `_`, `-`, a space or nothing
+    /// between the parts.
+    fn from_str(word: &str) -> Result<Self, UnknownState> {
+        let letters: String =
+            word.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_uppercase()).collect();
+        match letters.strip_prefix("TCP").unwrap_or(&letters) {
+            "ESTABLISHED" | "ESTAB" => Ok(Self::Established),
+            "SYNSENT" => Ok(Self::SynSent),
+            "SYNRECV" | "SYNRECEIVED" | "SYNRCVD" => Ok(Self::SynRecv),
+            "FINWAIT1" => Ok(Self::FinWait1),
+            "FINWAIT2" => Ok(Self::FinWait2),
+            "TIMEWAIT" => Ok(Self::TimeWait),
+            "CLOSE" | "CLOSED" | "UNCONN" => Ok(Self::Close),
+            "CLOSEWAIT" => Ok(Self::CloseWait),
+            "LASTACK" => Ok(Self::LastAck),
+            "LISTEN" | "LISTENING" => Ok(Self::Listen),
+            "CLOSING" => Ok(Self::Closing),
+            _ => Err(UnknownState { word: word.to_owned() }),
+        }
+    }
+}
+
+/// A set of states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSet(u16);
+
+impl StateSet {
+    /// Bits by [`tcptrace_common::state::bit`].
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Is nothing in the set?
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Is `state` in the set?
+    #[must_use]
+    pub const fn contains(self, state: State) -> bool {
+        self.0 & raw::bit(state as u8) != 0
+    }
+}
+
+impl FromIterator<State> for StateSet {
+    fn from_iter<I: IntoIterator<Item = State>>(states: I) -> Self {
+        Self(states.into_iter().fold(0, |bits, state| bits | raw::bit(state as u8)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_usual_spellings_are_taken() {
+        for word in ["CLOSE_WAIT", "close-wait", "CLOSE-WAIT", "closewait", "Close Wait", "TCP_CLOSE_WAIT"] {
+            assert_eq!(word.parse::<State>().unwrap(), State::CloseWait, "{word}");
+        }
+        let of_ss = [
+            ("estab", State::Established),
+            ("syn-sent", State::SynSent),
+            ("syn-recv", State::SynRecv),
+            ("fin-wait-1", State::FinWait1),
+            ("fin-wait-2", State::FinWait2),
+            ("time-wait", State::TimeWait),
+            ("unconn", State::Close),
+            ("last-ack", State::LastAck),
+            ("syn-received", State::SynRecv),
+            ("closed", State::Close),
+        ];
+        for (word, state) in of_ss {
+            assert_eq!(word.parse::<State>().unwrap(), state, "{word}");
+        }
+        for state in State::ALL {
+            assert_eq!(state.name().parse::<State>().unwrap(), state);
+            assert_eq!(State::from_raw(state as u8), Some(state));
+        }
+    }
+
+    #[test]
+    fn other_words_are_refused_with_the_list() {
+        for word in ["", "CLOSEWAITT", "8", "tcp"] {
+            let message = word.parse::<State>().unwrap_err().to_string();
+            assert!(message.contains(&format!("`{word}`")) && message.contains("CLOSE_WAIT"), "{message}");
+        }
+        assert_eq!(State::from_raw(0), None);
+        assert_eq!(State::from_raw(13), None);
+    }
+}
