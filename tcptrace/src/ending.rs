@@ -14,8 +14,8 @@ pub enum Ending {
     Normal,
     /// The peer answered the SYN with a RST (ECONNREFUSED).
     Refused,
-    /// The peer sent a RST (ECONNRESET; EPIPE in CLOSE_WAIT).
-    ResetByPeer,
+    /// The peer sent a RST; as a positive errno: ECONNRESET, or EPIPE in CLOSE_WAIT.
+    ResetByPeer(i32),
     /// Reset after this side had closed: by the peer's RST, or by ours in answer to data that nobody can read any more.
     /// The kernel leaves ECONNRESET in both cases (`net/ipv4/tcp_input.c`, `tcp_rcv_state_process`).
     ResetAfterClose,
@@ -67,7 +67,7 @@ impl Ending {
             libc::ECONNRESET if matches!(old, State::FinWait1 | State::FinWait2) && is(SHUTDOWN_RECEIVE) => {
                 return Self::ResetAfterClose;
             }
-            libc::ECONNRESET | libc::EPIPE => return Self::ResetByPeer,
+            libc::ECONNRESET | libc::EPIPE => return Self::ResetByPeer(err),
             errno => return Self::Failed(errno),
         }
         let closed_by_task = is(SHUTDOWN_SEND) && is(SHUTDOWN_RECEIVE);
@@ -99,7 +99,7 @@ impl Ending {
         match self {
             Self::Normal => "normal",
             Self::Refused => "refused",
-            Self::ResetByPeer => "reset_by_peer",
+            Self::ResetByPeer(_) => "reset_by_peer",
             Self::ResetAfterClose => "reset_after_close",
             Self::TimedOut => "timed_out",
             Self::Failed(_) => "failed",
@@ -124,7 +124,7 @@ impl Ending {
         match self {
             Self::Normal => "closed",
             Self::Refused => "refused by peer",
-            Self::ResetByPeer => "reset by peer",
+            Self::ResetByPeer(_) => "reset by peer",
             Self::ResetAfterClose => "reset after close",
             Self::TimedOut => "timed out",
             Self::Failed(_) => "failed",
@@ -148,9 +148,9 @@ impl Ending {
     pub const fn errno(self) -> Option<i32> {
         match self {
             Self::Refused => Some(libc::ECONNREFUSED),
-            Self::ResetByPeer | Self::ResetAfterClose => Some(libc::ECONNRESET),
+            Self::ResetAfterClose => Some(libc::ECONNRESET),
             Self::TimedOut => Some(libc::ETIMEDOUT),
-            Self::Failed(errno) => Some(errno),
+            Self::ResetByPeer(errno) | Self::Failed(errno) => Some(errno),
             Self::Aborted(Abort::Destroyed) => Some(libc::ECONNABORTED),
             _ => None,
         }
@@ -177,10 +177,10 @@ mod tests {
             (SynSent, libc::ETIMEDOUT, ATTACHED, Ending::TimedOut),
             (SynSent, 0, CLOSED, Ending::Aborted(Abort::BeforeEstablished)),
             (SynSent, 0, OWNED | ATTACHED, Ending::Aborted(Abort::NeverSent)),
-            (Established, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer),
-            (CloseWait, libc::EPIPE, ATTACHED, Ending::ResetByPeer),
+            (Established, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer(libc::ECONNRESET)),
+            (CloseWait, libc::EPIPE, ATTACHED, Ending::ResetByPeer(libc::EPIPE)),
             (FinWait2, libc::ECONNRESET, SHUTDOWN_RECEIVE | DEAD, Ending::ResetAfterClose),
-            (FinWait2, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer),
+            (FinWait2, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer(libc::ECONNRESET)),
             (Established, libc::ECONNABORTED, OWNED, Ending::Aborted(Abort::Destroyed)),
             (Established, 0, CLOSED | LINGER | LINGER_ZERO, Ending::Aborted(Abort::LingerZero)),
             (Established, 0, CLOSED | LINGER_ZERO, Ending::Aborted(Abort::UnreadData)),

@@ -29,7 +29,8 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let Some(memo) = memos::of(sock.key) else {
         return 0;
     };
-    trace!(&ctx, "sk {:x}: {} -> {}", sock.key, old, new);
+    // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
+    trace!(&ctx, "socket {}: {} -> {}", sock.cookie(sk), old, new);
     let tuple = sock.tuple();
     let flags = sock.flags();
     let err = sock.err();
@@ -44,7 +45,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
 
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
     if addresses_missing || new == SYN_SENT && filter::waits_for_port(&tuple) {
-        debug!(&ctx, "sk {:x}: {} -> {} waits for its addresses", sock.key, old, new);
+        debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
         memo.deferred_from = old;
         return 0;
     }

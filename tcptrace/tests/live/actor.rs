@@ -1,0 +1,203 @@
+//! Other processes: the test program starts itself again as an actor with a name and a CPU of its own, so that owners
+//! can be told apart. Actors are started in the network namespace of the test, and end with it.
+
+use std::{
+    ffi::CString,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsRawFd as _, FromRawFd as _},
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use crate::net::LOCALHOST;
+
+const ROLE: &str = "TCPTRACE_TEST_ACTOR";
+
+/// A running actor.
+pub(crate) struct Actor {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Actor {
+    /// Starts an actor and waits until it says that it is ready.
+    pub(crate) fn start(role: &str, arguments: &[&str]) -> Self {
+        Self::start_as(Command::new(std::env::current_exe().unwrap()), role, arguments)
+    }
+
+    /// The same with a command that was prepared.
+    pub(crate) fn start_as(mut command: Command, role: &str, arguments: &[&str]) -> Self {
+        let mut child =
+            command.args(arguments).env(ROLE, role).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (stdin, output) = (child.stdin.take(), BufReader::new(child.stdout.take().unwrap()));
+        let mut actor = Self { child, stdin, output };
+        assert_eq!(actor.says(), "ready", "{role}");
+        actor
+    }
+
+    /// Its PID.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line that it prints.
+    pub(crate) fn says(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Tells it to go on.
+    pub(crate) fn go(&mut self) {
+        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) {
+        drop(self.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Kills it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Plays a role if this process was started to; then the exit code is given.
+pub(crate) fn run_if_asked() -> Option<ExitCode> {
+    let role = std::env::var(ROLE).ok()?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize| arguments.get(index).map_or(0, |text| text.parse::<u32>().unwrap());
+    // SAFETY: the name is NUL-terminated and at most 15 bytes long.
+    unsafe { libc::prctl(libc::PR_SET_NAME, CString::new(role.as_str()).unwrap().as_ptr()) };
+    match role.as_str() {
+        "t-server" => server(number(0) as u16, number(1), number(2)),
+        "t-client" => client(number(0) as u16, number(1), number(2)),
+        "t-spinner" => spinner(number(0)),
+        "t-holder" => holder(number(0) as u16),
+        "t-prefork" => prefork(number(0) as u16),
+        "t-borrower" => borrower(number(0), number(1)),
+        other => panic!("no role {other}"),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+fn ready() {
+    println!("ready");
+}
+
+fn wait_for_word() {
+    let mut byte = [0];
+    let _ = std::io::stdin().read(&mut byte).unwrap();
+}
+
+fn pin(cpu: u32) {
+    // SAFETY: all zeroes is an empty set; the size given is its own. A CPU that does not exist is refused, and the
+    // actor then runs anywhere.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpu as usize, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set);
+    }
+}
+
+fn any_port(port: u16) -> SocketAddr {
+    SocketAddr::new(LOCALHOST, port)
+}
+
+/// Accepts, answers one question and waits for the end, `count` times.
+fn server(port: u16, count: u32, cpu: u32) {
+    pin(cpu);
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    ready();
+    for _ in 0..count {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut question = [0; 8];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(b"answer").unwrap();
+        let _ = stream.read(&mut question);
+    }
+}
+
+/// Connects, asks and closes, `count` times.
+fn client(port: u16, count: u32, cpu: u32) {
+    pin(cpu);
+    ready();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(any_port(port)).unwrap();
+        stream.write_all(b"question").unwrap();
+        let mut answer = [0; 6];
+        stream.read_exact(&mut answer).unwrap();
+    }
+}
+
+/// Uses a CPU, so that softirqs interrupt a bystander.
+fn spinner(cpu: u32) {
+    pin(cpu);
+    ready();
+    std::thread::spawn(|| {
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    wait_for_word();
+}
+
+/// Connects and waits to be killed.
+fn holder(port: u16) {
+    let stream = TcpStream::connect(any_port(port)).unwrap();
+    println!("ready\n{}", stream.local_addr().unwrap().port());
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+/// Listens; a child accepts, reads what comes until the end, and closes.
+fn prefork(port: u16) {
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        drop(stream);
+        std::process::exit(0);
+    }
+    println!("ready\n{child}");
+    let mut status = 0;
+    // SAFETY: `status` is a valid place to write to.
+    unsafe { libc::waitpid(child, &raw mut status, 0) };
+}
+
+/// Takes descriptor `fd` of process `pid` as its own, reads from it until the end, and closes it when told to.
+fn borrower(pid: u32, fd: u32) {
+    ready();
+    wait_for_word();
+    // SAFETY: takes numbers only.
+    let got = unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0)
+    };
+    assert!(got >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: just received, and nobody else's in this process.
+    let mut stream = unsafe { TcpStream::from_raw_fd(got as i32) };
+    println!("taken");
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).unwrap();
+    println!("read");
+    wait_for_word();
+    assert!(stream.as_raw_fd() >= 0);
+    drop(stream);
+}

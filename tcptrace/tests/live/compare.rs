@@ -1,0 +1,135 @@
+//! Against `tcpstates` of libbpf-tools, at the same time on the same connections: the same transitions, and the same
+//! durations where it has true ones.
+
+use std::{
+    ffi::CString,
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::{
+    Test,
+    net::{self, LOCALHOST, enter_new_netns, exchange, listen_on, pair, settle},
+    tracer::Tracer,
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[("tcpstates", tcpstates)];
+
+const PEER: &str = "/usr/sbin/tcpstates";
+
+/// Why a suite's tests cannot be run for lack of the other tool.
+pub(crate) fn missing_peer(suite: &str) -> Option<String> {
+    (suite == "compare" && !Path::new(PEER).exists()).then(|| format!("{PEER} (package libbpf-tools) is not installed"))
+}
+
+/// Starts the other tool in a mount namespace of its own, with the tracefs that it needs.
+fn start_peer() -> std::process::Child {
+    let mut command = Command::new("stdbuf");
+    command.args(["-oL", PEER]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let (root, kind, place) =
+        (CString::new("/").unwrap(), CString::new("tracefs").unwrap(), CString::new("/sys/kernel/tracing").unwrap());
+    // SAFETY: system calls only, with strings that live as long as the closure.
+    unsafe {
+        command.pre_exec(move || {
+            let null = std::ptr::null();
+            let ok = libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(null, root.as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()) == 0;
+            libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, null.cast()); // it may be there already
+            if ok { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        });
+    }
+    command.spawn().unwrap()
+}
+
+fn tcpstates() {
+    let netns = enter_new_netns();
+    let (listener, to) = listen_on(std::net::SocketAddr::new(LOCALHOST, 6301));
+    let tracer = Tracer::json(&["--port", "6301"]);
+    let mut peer = start_peer();
+    let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().starts_with("SKADDR"));
+    std::thread::sleep(Duration::from_millis(700)); // it prints its heading before it is attached
+    for round in 0..20 {
+        let (client, server) = pair(&listener, to);
+        exchange(&client, &server, b"question");
+        std::thread::sleep(Duration::from_millis(round));
+        drop(client);
+        net::wait_for_fin(&server);
+        std::thread::sleep(Duration::from_millis(2 * round));
+        drop(server);
+        settle();
+    }
+    drop(listener);
+    let theirs: Vec<Row> = {
+        // The listener's end comes last.
+        let mut rows = Vec::new();
+        for line in lines {
+            let row = Row::parse(&line.unwrap());
+            if row.ports.contains(&6301) {
+                let is_last = row.old == "LISTEN" && row.new == "CLOSE";
+                rows.push(row);
+                if is_last {
+                    break;
+                }
+            }
+        }
+        rows
+    };
+    peer.kill().unwrap();
+    peer.wait().unwrap();
+    let events = tracer.stop().events(netns);
+    let ours: Vec<_> = events.of_kind("transition").collect();
+    assert_eq!(ours.len(), 20 * 10 + 1);
+    assert_eq!(ours.len(), theirs.len(), "the same number of transitions");
+    // Each CPU has a buffer of its own there: the order between sockets may differ, but not within one.
+    let mut unmatched = theirs;
+    let mut compared = 0;
+    for event in ours {
+        let sk = event["sk"].as_str().unwrap().trim_start_matches("0x");
+        let old = event["old_state"].as_str().unwrap();
+        let new = match event["new_state_source"].as_str().unwrap() {
+            "inferred" => "CLOSE",
+            _ => event["new_state"].as_str().unwrap(),
+        };
+        let found = unmatched.iter().position(|row| row.sk == sk && row.old == old && row.new == new);
+        let row = unmatched.remove(found.unwrap_or_else(|| panic!("tcpstates did not show {event:#}")));
+        // It has no truth to compare with for the first state, and none for SYN_RECV.
+        if let Some(ns) = event["time_in_old_state_ns"].as_u64().filter(|_| old != "SYN_RECV" && row.ms > 0.0) {
+            let ms = ns as f64 / 1e6;
+            let difference = (ms - row.ms).abs();
+            assert!(difference <= 1.0 || difference <= 0.05 * row.ms, "{ms} ms here, {} there: {event:#}", row.ms);
+            compared += 1;
+        }
+    }
+    assert!(unmatched.is_empty());
+    assert!(compared >= 20 * 6, "{compared} durations compared");
+    println!("201 transitions alike, {compared} durations within 1 ms or 5 %");
+}
+
+/// A line of tcpstates.
+struct Row {
+    sk: String,
+    ports: [u16; 2],
+    old: String,
+    new: String,
+    ms: f64,
+}
+
+impl Row {
+    fn parse(line: &str) -> Self {
+        // The command name may hold spaces: count from the end.
+        let words: Vec<_> = line.split_whitespace().collect();
+        let from_end = |index: usize| words[words.len() - index];
+        Self {
+            sk: words[0].to_owned(),
+            ports: [from_end(7).parse().unwrap(), from_end(5).parse().unwrap()],
+            old: from_end(4).to_owned(),
+            new: from_end(2).to_owned(),
+            ms: from_end(1).parse().unwrap(),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Every way in which a connection ends, told apart.
+
+use std::{net::SocketAddr, time::Duration};
+
+use socket2::Socket;
+
+use crate::{
+    Test,
+    net::{self, LOCALHOST, enter_new_netns, exchange, listen, lose_input, pair, port, settle},
+    tracer::{Events, Tracer},
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("refused", refused),
+    ("reset by peer, and the linger abort that does it", linger_abort),
+    ("close with unread data", unread_data),
+    ("connect(AF_UNSPEC)", disconnect),
+    ("listener closed before accept", listener_closed),
+    ("closed while connecting", closed_while_connecting),
+    ("user timeout", user_timeout),
+    ("unanswered SYN", unanswered_syn),
+    ("orphan in FIN_WAIT2", orphan),
+    ("TCP_LINGER2 below 0", linger2),
+    ("write after the peer closed", write_after_close),
+];
+
+/// Traces what `play` does with a connected pair; it gets the client's end, the server's and the listener. Gives the
+/// events, the client's port and the server's.
+fn play(play: impl FnOnce(Socket, Socket, Socket)) -> (Events, u16, u16) {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    let (client, server) = pair(&listener, to);
+    let client_port = port(&client);
+    play(client, server, listener);
+    settle();
+    (tracer.stop().events(netns), client_port, to.port())
+}
+
+fn refused() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let client = net::socket(LOCALHOST);
+    client.bind(&SocketAddr::new(LOCALHOST, 5001).into()).unwrap();
+    assert!(client.connect(&SocketAddr::new(LOCALHOST, 5002).into()).is_err());
+    settle();
+    let run = tracer.stop();
+    let events = run.events(netns);
+    let life = events.life(5001, 5002);
+    life.assert_path("CLOSE SYN_SENT CLOSE");
+    life.assert_ending("refused", "ECONNREFUSED");
+    life.assert_owner(std::process::id(), "connect", "connect");
+    assert!(life.0.iter().any(|event| event["event"] == "reset_received"));
+    assert!(life.leaving("SYN_SENT")["time_in_old_state_ns"].as_u64().unwrap() > 0);
+    // Where the kernel tells of RSTs without a socket (6.12 and later), the one that refused is there.
+    let answer = run
+        .records()
+        .into_iter()
+        .find(|event| event["event"] == "reset_sent" && event["local_port"] == 5002 && event["remote_port"] == 5001);
+    if let Some(answer) = answer {
+        assert!(answer["pid"].is_null() && answer["sk"].is_null(), "nobody sent it: {answer:#}");
+        assert_eq!(answer["reason"], "no_socket");
+    }
+}
+
+fn linger_abort() {
+    let (events, client, server) = play(|client, server, _listener| {
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        settle();
+        drop(server);
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
+    life.assert_ending("aborted_linger_zero", "");
+    assert!(life.0.iter().any(|event| event["event"] == "reset_sent"));
+    let life = events.life(server, client);
+    life.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE");
+    life.assert_ending("reset_by_peer", "ECONNRESET");
+    assert!(life.0.iter().any(|event| event["event"] == "reset_received" && event["state"] == "ESTABLISHED"));
+}
+
+fn unread_data() {
+    let (events, client, server) = play(|client, server, _listener| {
+        client.send(b"never read").unwrap();
+        settle();
+        drop(server);
+        settle();
+        drop(client);
+    });
+    let life = events.life(server, client);
+    life.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE");
+    life.assert_ending("aborted_unread_data", "");
+    let sent = life.0.iter().find(|event| event["event"] == "reset_sent").expect("a RST");
+    assert_eq!(sent["pid"], std::process::id());
+    events.life(client, server).assert_ending("reset_by_peer", "ECONNRESET");
+}
+
+fn disconnect() {
+    let (events, client, server) = play(|client, server, _listener| {
+        let unspecified = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+        use std::os::fd::AsRawFd as _;
+        // SAFETY: the address is as long as is said.
+        let result = unsafe { libc::connect(client.as_raw_fd(), &raw const unspecified, 16) };
+        assert_eq!(result, 0);
+        settle();
+        drop((client, server));
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
+    life.assert_ending("aborted_disconnect", "");
+}
+
+fn listener_closed() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    let client = net::socket(LOCALHOST);
+    client.connect(&to.into()).unwrap();
+    let client_port = port(&client);
+    settle();
+    drop(listener);
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(to.port(), client_port);
+    life.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE");
+    life.assert_ending("aborted_listener_closed", "");
+    life.assert_owner(std::process::id(), "listener", "listener");
+    events.life(client_port, to.port()).assert_ending("reset_by_peer", "ECONNRESET");
+}
+
+fn closed_while_connecting() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    lose_input(&listener);
+    let client = net::socket(LOCALHOST);
+    client.set_nonblocking(true).unwrap();
+    let _ = client.connect(&to.into());
+    let client_port = port(&client);
+    drop(client);
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(client_port, to.port());
+    life.assert_path("CLOSE SYN_SENT CLOSE");
+    life.assert_ending("aborted_before_established", "");
+}
+
+fn user_timeout() {
+    let (events, client, server) = play(|client, server, _listener| {
+        client.set_tcp_user_timeout(Some(Duration::from_millis(500))).unwrap();
+        lose_input(&server);
+        client.send(b"into the void").unwrap();
+        let mut buffer = [std::mem::MaybeUninit::new(0); 16];
+        let error = client.recv(&mut buffer).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+        drop((client, server));
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
+    life.assert_ending("timed_out", "ETIMEDOUT");
+    assert!(life.0.iter().any(|event| event["event"] == "retransmit"));
+    life.assert_owner(std::process::id(), "connect", "connect");
+}
+
+fn unanswered_syn() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    lose_input(&listener);
+    let client = net::socket(LOCALHOST);
+    client.set_tcp_user_timeout(Some(Duration::from_millis(1500))).unwrap();
+    client.bind(&SocketAddr::new(LOCALHOST, 5003).into()).unwrap();
+    assert_eq!(client.connect(&to.into()).unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(5003, to.port());
+    life.assert_path("CLOSE SYN_SENT CLOSE");
+    life.assert_ending("timed_out", "ETIMEDOUT");
+    let again = life.0.iter().find(|event| event["event"] == "retransmit").expect("the SYN is sent again");
+    assert_eq!((&again["state"], &again["total_retrans"]), (&"SYN_SENT".into(), &1.into()));
+}
+
+fn orphan() {
+    let (events, client, server) = play(|client, server, _listener| {
+        drop(client); // and the server does not close
+        std::thread::sleep(Duration::from_millis(200));
+        drop(server);
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 FIN_WAIT2");
+    let last = life.0.last().unwrap();
+    assert_eq!((&last["new_state_source"], &last["ending"]), (&"inferred".into(), &serde_json::Value::Null));
+    let server = events.life(server, client);
+    assert!(server.leaving("CLOSE_WAIT")["time_in_old_state_ns"].as_u64().unwrap() > 100_000_000);
+}
+
+fn linger2() {
+    let (events, client, server) = play(|client, server, _listener| {
+        use std::os::fd::AsRawFd as _;
+        let never: libc::c_int = -1;
+        // SAFETY: the value is as long as is said.
+        let result = unsafe {
+            libc::setsockopt(
+                client.as_raw_fd(),
+                libc::IPPROTO_TCP,
+                libc::TCP_LINGER2,
+                (&raw const never).cast(),
+                size_of::<libc::c_int>() as u32,
+            )
+        };
+        assert_eq!(result, 0);
+        drop(client);
+        std::thread::sleep(Duration::from_millis(200)); // until the FIN is acknowledged
+        drop(server);
+    });
+    let life = events.life(client, server);
+    assert_eq!(life.path().last().unwrap(), "CLOSE");
+    life.assert_ending("aborted_linger2", "");
+}
+
+fn write_after_close() {
+    let (events, client, server) = play(|client, server, _listener| {
+        exchange(&client, &server, b"first");
+        drop(client);
+        net::wait_for_fin(&server);
+        server.send(b"nobody is there").unwrap();
+        settle();
+        assert!(server.send(b"and now it is known").is_err());
+        drop(server);
+    });
+    let life = events.life(server, client);
+    life.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT CLOSE");
+    life.assert_ending("reset_by_peer", "EPIPE");
+    let received = life.0.iter().find(|event| event["event"] == "reset_received").expect("a RST");
+    assert_eq!(received["state"], "CLOSE_WAIT");
+}

@@ -1,0 +1,230 @@
+//! Filters work in the kernel, and break neither durations nor lives.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    Test,
+    actor::Actor,
+    net::{self, LOCALHOST, enter_new_netns, exchange, listen, listen_on, pair, port, settle},
+    tracer::{Events, Tracer},
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("state keeps durations", state_keeps_durations),
+    ("TIME_WAIT as a state", time_wait),
+    ("local port keeps the event before the port is chosen", local_port),
+    ("remote port and ranges", remote_port),
+    ("address", address),
+    ("IPv4 and IPv6", family),
+    ("PID is the owner's", pid),
+    ("cgroup", cgroup),
+];
+
+/// One connection from a client to `to`, with a short exchange, closed by the client first.
+fn connection(listener: &socket2::Socket, to: SocketAddr) -> u16 {
+    let (client, server) = pair(listener, to);
+    let client_port = port(&client);
+    exchange(&client, &server, b"hello");
+    drop(client);
+    net::wait_for_fin(&server);
+    drop(server);
+    client_port
+}
+
+fn traced(flags: &[&str], play: impl FnOnce()) -> Vec<serde_json::Value> {
+    let tracer = Tracer::json(flags);
+    play();
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    run.records().into_iter().filter(|record| !record["netns"].is_null()).collect()
+}
+
+fn transitions(events: &[serde_json::Value]) -> usize {
+    events.iter().filter(|event| event["event"] == "transition").count()
+}
+
+fn state_keeps_durations() {
+    let netns = enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let tracer = Tracer::json(&["--state", "close-wait", "--port", &to.port().to_string()]);
+    let (client, server) = pair(&listener, to);
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(70));
+    let established = start.elapsed();
+    drop(client);
+    net::wait_for_fin(&server);
+    let start = Instant::now();
+    std::thread::sleep(Duration::from_millis(50));
+    let waited = start.elapsed();
+    drop(server);
+    settle();
+    let run = tracer.stop();
+    let Events(events) = run.events(netns);
+    let pairs: Vec<_> = events.iter().map(|event| (event["old_state"].as_str(), event["new_state"].as_str())).collect();
+    assert_eq!(
+        pairs,
+        [(Some("ESTABLISHED"), Some("CLOSE_WAIT")), (Some("CLOSE_WAIT"), Some("LAST_ACK"))],
+        "{events:#?}"
+    );
+    let ns = |event: &serde_json::Value| Duration::from_nanos(event["time_in_old_state_ns"].as_u64().unwrap());
+    assert!(ns(&events[0]) >= established, "its beginning was filtered, but not forgotten");
+    assert!(ns(&events[1]) >= waited);
+    let end = run.records().pop().unwrap();
+    assert!(end["filtered"].as_u64().unwrap() >= 6, "{end:#}");
+    assert_eq!((&end["sent"], &end["received"]), (&2.into(), &2.into()));
+}
+
+fn time_wait() {
+    enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let mut client_port = 0;
+    let events = traced(&["--state", "TIME_WAIT", "--port", &to.port().to_string()], || {
+        let (client, server) = pair(&listener, to);
+        client_port = port(&client);
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        net::wait_for_fin(&server);
+        drop(server);
+        net::wait_for_fin(&client);
+        drop(client);
+    });
+    assert_eq!(events.len(), 1, "{events:#?}");
+    assert_eq!((&events[0]["new_state"], &events[0]["local_port"]), (&"TIME_WAIT".into(), &client_port.into()));
+}
+
+fn local_port() {
+    let netns = enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    // All ports but the server's: the client's, which is chosen after its first event.
+    let ports = format!("1-{},{}-65535", to.port() - 1, to.port() + 1);
+    let mut client_port = 0;
+    let events = traced(&["--local-port", &ports, "--remote-port", &to.port().to_string()], || {
+        client_port = connection(&listener, to);
+    });
+    let life = Events(events).life(client_port, to.port());
+    life.assert_closed_first();
+    assert_eq!(life.entering("SYN_SENT")["local_port"], client_port, "told once the port was known");
+    let time = |state: &str| life.entering(state)["mono_ns"].as_u64().unwrap();
+    assert!(time("SYN_SENT") < time("ESTABLISHED"), "with its own time");
+    assert_eq!(life.0[0]["netns"], netns);
+    // And the other way round: the server's port alone, whose client's first event must not pass.
+    let events = traced(&["--local-port", &to.port().to_string()], || {
+        client_port = connection(&listener, to);
+    });
+    assert!(events.iter().all(|event| event["local_port"] == to.port()), "{events:#?}");
+    Events(events).life(to.port(), client_port).assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE");
+}
+
+fn remote_port() {
+    enter_new_netns();
+    let listeners: Vec<_> =
+        [6401, 6402, 6403].into_iter().map(|port| listen_on(SocketAddr::new(LOCALHOST, port))).collect();
+    let events = traced(&["--remote-port", "6401,6403-6410"], || {
+        for (listener, to) in &listeners {
+            connection(listener, *to);
+        }
+    });
+    let lives = |port: u16| events.iter().filter(|event| event["remote_port"] == port).count();
+    assert_eq!((lives(6401), lives(6403), events.len()), (5, 5, 10), "{events:#?}");
+}
+
+fn address() {
+    enter_new_netns();
+    let (listener, bound) = listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let to = |address: IpAddr| SocketAddr::new(address, bound.port());
+    let v4 = |last: u8| IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+    let play = || {
+        for address in [v4(1), v4(2), v4(3), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            connection(&listener, to(address));
+        }
+    };
+    let remotes = |events: &[serde_json::Value]| -> Vec<String> {
+        let mut all: Vec<_> = events.iter().map(|event| event["remote_address"].as_str().unwrap().to_owned()).collect();
+        all.sort();
+        all.dedup();
+        all
+    };
+    let events = traced(&["--remote-address", "127.0.0.2/31,::1"], play);
+    assert_eq!(remotes(&events), ["127.0.0.2", "127.0.0.3", "::1"], "{events:#?}");
+    let events = traced(&["--local-address", "127.0.0.2"], play);
+    assert!(!events.is_empty() && events.iter().all(|event| event["local_address"] == "127.0.0.2"));
+    let events = traced(&["--address", "127.0.0.3"], play);
+    assert_eq!(transitions(&events), 10, "both ends: {events:#?}");
+}
+
+fn family() {
+    enter_new_netns();
+    let (listener, bound) = listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let play = || {
+        for address in [LOCALHOST, IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            connection(&listener, SocketAddr::new(address, bound.port()));
+        }
+    };
+    let ports = bound.port().to_string();
+    for (flag, address) in [("-4", "127.0.0.1"), ("-6", "::1")] {
+        let events = traced(&[flag, "--port", &ports], play);
+        assert_eq!(transitions(&events), 10, "{flag}: {events:#?}");
+        assert!(events.iter().all(|event| event["remote_address"] == address), "{flag}: {events:#?}");
+    }
+}
+
+fn pid() {
+    enter_new_netns();
+    let server = Actor::start("t-server", &["6404", "30", "0"]);
+    // The server's listener is older than the tracer: its owner is learnt when it reads.
+    let pid = server.pid();
+    let events = traced(&["--pid", &pid.to_string()], || {
+        Actor::start("t-client", &["6404", "30", "1"]).wait();
+    });
+    server.wait();
+    assert!(events.len() >= 60, "{}", events.len());
+    for event in &events {
+        assert_eq!((&event["pid"], &event["local_port"]), (&pid.into(), &6404.into()), "{event:#}");
+    }
+    assert!(events.iter().any(|event| event["new_state"] == "CLOSE_WAIT"), "softirqs run on others, and still pass");
+}
+
+/// A cgroup that goes when it is dropped.
+struct Cgroup(PathBuf);
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn cgroup() {
+    enter_new_netns();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")).expect("cgroup v2 is mounted");
+    let top = Cgroup(PathBuf::from(mount.split(' ').nth(1).unwrap()).join(format!("tcptrace-{}", std::process::id())));
+    fs::create_dir(&top.0).unwrap();
+    let below = Cgroup(top.0.join("below"));
+    fs::create_dir(&below.0).unwrap();
+    let server = Actor::start("t-server", &["6405", "20", "0"]);
+    let procs = below.0.join("cgroup.procs");
+    let mut pid = 0;
+    let events = traced(&["--cgroup", top.0.to_str().unwrap(), "--port", "6405"], || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        // SAFETY: writes a file, which is safe after fork.
+        unsafe { command.pre_exec(move || fs::write(&procs, "0")) };
+        let client = Actor::start_as(command, "t-client", &["6405", "20", "1"]);
+        pid = client.pid();
+        client.wait();
+    });
+    server.wait();
+    assert_eq!(events.len(), 100, "the client's side of 20 connections");
+    let name = top.0.file_name().unwrap().to_str().unwrap();
+    for event in &events {
+        assert_eq!(event["pid"], pid, "{event:#}");
+        assert_eq!(event["cgroup"], format!("/{name}/below"), "{event:#}");
+    }
+}

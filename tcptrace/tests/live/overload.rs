@@ -1,0 +1,88 @@
+//! Nothing is lost without being counted.
+
+use crate::{
+    Test,
+    actor::Actor,
+    net::{self, LOCALHOST, enter_new_netns, listen, pair, settle},
+    tracer::Tracer,
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("a full ring buffer loses what it counts", full_ring),
+    ("full tables are counted, and tracing goes on", full_tables),
+    ("a flood wakes the reader before its timer", flood),
+];
+
+fn connections(port: &str, count: &str) {
+    let server = Actor::start("t-server", &[port, count, "0"]);
+    Actor::start("t-client", &[port, count, "1"]).wait();
+    server.wait();
+}
+
+fn full_ring() {
+    enter_new_netns();
+    // Both see the same events; the second has room for all of them.
+    let tiny = Tracer::json(&["--port", "6101", "--ring-size", "4KiB", "--latency", "2s"]);
+    let roomy = Tracer::json(&["--port", "6101"]);
+    connections("6101", "3000");
+    settle();
+    let (tiny, roomy) = (tiny.stop(), roomy.stop());
+    let count = |run: &crate::tracer::Run, place: &str| run.records().last().unwrap()[place].as_u64().unwrap();
+    let lost = |run: &crate::tracer::Run| run.records().last().unwrap()["losses"]["ring_buffer"].as_u64().unwrap();
+    let events =
+        |run: &crate::tracer::Run| run.records().iter().filter(|event| !event["netns"].is_null()).count() as u64;
+    assert_eq!(lost(&roomy), 0);
+    assert!(lost(&tiny) > 1000, "{} lost", lost(&tiny));
+    assert_eq!(count(&tiny, "sent"), count(&tiny, "received"), "all that was sent arrives");
+    assert_eq!(events(&tiny), count(&tiny, "received"), "and all that arrives is told");
+    assert_eq!(count(&tiny, "sent") + lost(&tiny), count(&roomy, "sent"), "and the rest is counted");
+    assert!(tiny.stderr.contains(&format!("ring buffer {}", lost(&tiny))), "{}", tiny.stderr);
+    assert!(tiny.status.success());
+    let by_cpu: u64 = tiny.records().last().unwrap()["ring_buffer_by_cpu"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|cpu| cpu.as_u64())
+        .sum();
+    assert_eq!(by_cpu, lost(&tiny));
+    // Durations come from the kernel's own memory: a lost event breaks none of those that arrive.
+    for event in tiny.records().iter().filter(|event| event["old_state"] == "CLOSE_WAIT") {
+        assert!(event["time_in_old_state_ns"].is_u64(), "{event:#}");
+    }
+}
+
+fn full_tables() {
+    enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let tracer = Tracer::json(&["--port", &to.port().to_string(), "--max-sockets", "16"]);
+    let pairs: Vec<_> = (0..100).map(|_| pair(&listener, to)).collect();
+    drop(pairs);
+    let (client, server) = pair(&listener, to);
+    drop(client);
+    net::wait_for_fin(&server);
+    drop(server);
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success());
+    let records = run.records();
+    let end = records.last().unwrap();
+    assert!(end["losses"]["kernel_table"].as_u64().unwrap() > 0, "{end:#}");
+    assert!(end["losses"]["evicted"].as_u64().unwrap() > 0, "{end:#}");
+    assert_eq!(end["losses"]["ring_buffer"], 0);
+    assert_eq!(end["sent"], end["received"]);
+    let closed = records.iter().filter(|event| event["new_state"] == "LAST_ACK" || event["old_state"] == "ESTABLISHED");
+    assert!(closed.count() >= 200, "all transitions are told");
+}
+
+fn flood() {
+    enter_new_netns();
+    // At this latency the timer would come once in 10 s, and the buffer holds far fewer events than are made.
+    let tracer = Tracer::json(&["--port", "6102", "--ring-size", "512KiB", "--latency", "20s"]);
+    connections("6102", "2000");
+    settle();
+    let run = tracer.stop();
+    let end = run.records().pop().unwrap();
+    assert_eq!(end["losses"]["ring_buffer"], 0, "{end:#}");
+    assert!(end["received"].as_u64().unwrap() >= 20_000, "{end:#}");
+}

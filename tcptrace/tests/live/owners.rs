@@ -1,0 +1,181 @@
+//! The process responsible: always the right one, or none.
+
+use std::{collections::BTreeMap, os::fd::AsRawFd as _};
+
+use crate::{
+    Test,
+    actor::Actor,
+    net::{self, LOCALHOST, enter_new_netns, listen, settle},
+    tracer::Tracer,
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("1,500 connections between two processes and a bystander", many_connections),
+    ("killed owner", killed_owner),
+    ("a child accepts what its parent listens for", prefork),
+    ("a descriptor passed to another process", passed_descriptor),
+    ("two processes listen on one port", shared_port),
+];
+
+fn many_connections() {
+    const COUNT: u32 = 1500;
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&["--port", "6001"]);
+    let bystander = Actor::start("t-spinner", &["0"]);
+    let count = COUNT.to_string();
+    let server = Actor::start("t-server", &["6001", &count, "1"]);
+    let client = Actor::start("t-client", &["6001", &count, "0"]);
+    let (server_pid, client_pid) = (server.pid(), client.pid());
+    client.wait();
+    server.wait();
+    drop(bystander);
+    settle();
+    let events = tracer.stop().events(netns);
+    let mut seen: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for event in &events.0 {
+        let is_server = event["local_port"] == 6001;
+        let (side, pid, command) =
+            if is_server { ("server", server_pid, "t-server") } else { ("client", client_pid, "t-client") };
+        let named = match event["pid"].as_u64() {
+            None => "unknown".to_owned(),
+            Some(named) if named == u64::from(pid) && event["command"] == command => "right".to_owned(),
+            Some(_) => panic!("a stranger, not {pid}: {event:#}"),
+        };
+        *seen.entry((side, named)).or_default() += 1;
+    }
+    println!("owners of {COUNT} connections: {seen:?}");
+    let right = |side| seen.get(&(side, "right".to_owned())).copied().unwrap_or_default();
+    assert!(right("client") >= u64::from(COUNT) * 5 && right("server") >= u64::from(COUNT) * 5, "{seen:?}");
+    assert!(!seen.keys().any(|(_, named)| named == "unknown"), "all owners can be known here: {seen:?}");
+}
+
+fn killed_owner() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    let mut holder = Actor::start("t-holder", &[&to.port().to_string()]);
+    let (pid, client_port) = (holder.pid(), holder.says().parse::<u16>().unwrap());
+    let (server, _) = listener.accept().unwrap();
+    holder.kill();
+    net::wait_for_fin(&server);
+    drop(server);
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(client_port, to.port());
+    life.assert_owner(pid, "connect", "connect");
+    assert_eq!(life.entering("FIN_WAIT1")["command"], "t-holder");
+    life.assert_closed_first();
+}
+
+fn prefork() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&["--port", "6002"]);
+    let mut parent = Actor::start("t-prefork", &["6002"]);
+    let (parent_pid, child_pid) = (parent.pid(), parent.says().parse::<u32>().unwrap());
+    let client = net::socket(LOCALHOST);
+    client.connect(&std::net::SocketAddr::new(LOCALHOST, 6002).into()).unwrap();
+    let client_port = net::port(&client);
+    client.send(b"to whom it may concern").unwrap();
+    settle();
+    drop(client);
+    parent.wait();
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(6002, client_port);
+    assert_eq!(life.leaving("LISTEN")["pid"], parent_pid, "{:#?}", life.0);
+    assert_eq!(life.leaving("LISTEN")["owner_source"], "listener");
+    let changed = life.0.iter().find(|event| event["event"] == "owner").expect("the child is learnt");
+    assert_eq!(changed["pid"], child_pid);
+    for state in ["CLOSE_WAIT", "LAST_ACK"] {
+        assert_eq!(life.entering(state)["pid"], child_pid, "{:#?}", life.0);
+        assert!(["io", "accept"].contains(&life.entering(state)["owner_source"].as_str().unwrap()));
+    }
+}
+
+fn passed_descriptor() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    let (client, server) = net::pair(&listener, to);
+    let client_port = net::port(&client);
+    let me = std::process::id();
+    let mut borrower = Actor::start("t-borrower", &[&me.to_string(), &client.as_raw_fd().to_string()]);
+    let borrower_pid = borrower.pid();
+    borrower.go();
+    assert_eq!(borrower.says(), "taken");
+    drop(client);
+    server.send(b"for whoever reads").unwrap();
+    settle();
+    drop(server);
+    assert_eq!(borrower.says(), "read");
+    borrower.go();
+    borrower.wait();
+    settle();
+    let events = tracer.stop().events(netns);
+    let life = events.life(client_port, to.port());
+    assert_eq!(life.entering("SYN_SENT")["pid"], me);
+    assert_eq!(life.entering("CLOSE_WAIT")["pid"], borrower_pid, "it reads now: {:#?}", life.0);
+    assert_eq!(life.entering("CLOSE_WAIT")["owner_source"], "io");
+    assert_eq!(life.entering("LAST_ACK")["pid"], borrower_pid);
+}
+
+fn shared_port() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&["--port", "6003"]);
+    // This process listens with SO_REUSEPORT, and so does another: which of them gets a connection cannot be told
+    // from its address.
+    let address = std::net::SocketAddr::new(LOCALHOST, 6003);
+    let listener = net::socket(LOCALHOST);
+    listener.set_reuse_port(true).unwrap();
+    listener.bind(&address.into()).unwrap();
+    listener.listen(16).unwrap();
+    // SAFETY: the child calls only what is safe after fork in a program with threads, and ends by `_exit`.
+    let child = unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+            let on: libc::c_int = 1;
+            libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, (&raw const on).cast(), 4);
+            let place = libc::sockaddr_in {
+                sin_family: libc::AF_INET as u16,
+                sin_port: 6003u16.to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_be_bytes([127, 0, 0, 1]).to_be() },
+                sin_zero: [0; 8],
+            };
+            libc::bind(socket, (&raw const place).cast(), 16);
+            libc::listen(socket, 16);
+            libc::pause();
+            libc::_exit(0);
+        }
+        child
+    };
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let clients: Vec<_> = (0..20)
+        .map(|_| {
+            let client = net::socket(LOCALHOST);
+            client.connect(&address.into()).unwrap();
+            client
+        })
+        .collect();
+    settle();
+    // SAFETY: the child is this test's own.
+    unsafe {
+        libc::kill(child, libc::SIGKILL);
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    drop(clients);
+    settle();
+    let events = tracer.stop().events(netns);
+    let listeners: std::collections::HashSet<_> = events
+        .of_kind("transition")
+        .filter(|event| event["new_state"] == "LISTEN")
+        .map(|event| event["pid"].clone())
+        .collect();
+    assert_eq!(listeners.len(), 2, "both listen");
+    let incoming: Vec<_> = events.of_kind("transition").filter(|event| event["old_state"] == "SYN_RECV").collect();
+    assert_eq!(incoming.len(), 20);
+    for event in incoming {
+        assert!(event["pid"].is_null(), "a guess: {event:#}");
+    }
+}

@@ -1,0 +1,141 @@
+//! `cargo xtask check`: what a reviewer should not have to look for.
+//!
+//! Every step runs even when an earlier one failed, so that one call shows all there is to mend.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    bpf_object, build_ebpf, cargo, programs, setup,
+    workspace::{self, EBPF_PACKAGE},
+};
+
+/// Options of `cargo xtask check`.
+#[derive(clap::Args)]
+pub(crate) struct Args {}
+
+/// What became of a step that did not fail.
+enum Outcome {
+    Passed,
+    Skipped(&'static str),
+}
+
+type Step = fn(&Path) -> Result<Outcome>;
+
+const STEPS: [(&str, Step); 7] = [
+    ("formatting", formatting),
+    ("clippy, user space", clippy_user_space),
+    ("clippy, BPF side", clippy_bpf),
+    ("documentation, user space", documentation_user_space),
+    ("documentation, BPF side", documentation_bpf),
+    ("licences, bans and sources", deny),
+    ("BPF object", object),
+];
+
+/// Runs all steps and fails naming those that failed.
+pub(crate) fn run(_: &Args) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    let mut lines = Vec::new();
+    let mut failed = Vec::new();
+    for (name, step) in STEPS {
+        println!("check: {name}");
+        let start = Instant::now();
+        let outcome = step(&root);
+        let seconds = start.elapsed().as_secs_f32();
+        lines.push(match outcome {
+            Ok(Outcome::Passed) => format!("ok       {name} ({seconds:.1} s)"),
+            Ok(Outcome::Skipped(why)) => format!("skipped  {name}: {why}"),
+            Err(error) => {
+                failed.push(name);
+                format!("FAILED   {name} ({seconds:.1} s): {error:#}")
+            }
+        });
+    }
+    for line in lines {
+        println!("{line}");
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join("; "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn formatting(root: &Path) -> Result<Outcome> {
+    pass(cargo::command(root).args(["fmt", "--all", "--check"]))
+}
+
+fn clippy_user_space(root: &Path) -> Result<Outcome> {
+    let mut command = cargo::command(root);
+    command.args(["clippy", "--all-targets", "--workspace", "--exclude"]).args([
+        EBPF_PACKAGE,
+        "--",
+        "--deny",
+        "warnings",
+    ]);
+    pass(&mut command)
+}
+
+/// Clippy has no sources of `core` to check the BPF target with, on most machines. The crate type-checks for the
+/// host, so every machine lints the same code there.
+fn clippy_bpf(root: &Path) -> Result<Outcome> {
+    let mut command = for_the_host(root, "clippy")?;
+    command.args(["--", "--deny", "warnings"]);
+    pass(&mut command)
+}
+
+fn documentation_user_space(root: &Path) -> Result<Outcome> {
+    let mut command = cargo::command(root);
+    command.args(["doc", "--no-deps", "--workspace", "--exclude", EBPF_PACKAGE]).env("RUSTDOCFLAGS", "--deny warnings");
+    pass(&mut command)
+}
+
+fn documentation_bpf(root: &Path) -> Result<Outcome> {
+    let mut command = for_the_host(root, "doc")?;
+    command.arg("--no-deps").env("RUSTDOCFLAGS", format!("--deny warnings {}", host_cfg()));
+    pass(&mut command)
+}
+
+/// Advisories are left out: their database is not in the registry, and a check of the sources should not turn red
+/// by a change elsewhere.
+fn deny(root: &Path) -> Result<Outcome> {
+    if !setup::has_deny() {
+        return Ok(Outcome::Skipped("cargo-deny is not installed; `cargo xtask setup --deny` does it"));
+    }
+    pass(cargo::command(root).args(["deny", "check", "licenses", "bans", "sources"]))
+}
+
+fn object(root: &Path) -> Result<Outcome> {
+    build_ebpf::check(root)?;
+    Ok(Outcome::Passed)
+}
+
+/// A cargo command over the BPF package for the host. `--target` keeps the flags from build scripts; aborting on a
+/// panic is what a program without the standard library needs there.
+fn for_the_host(root: &Path, subcommand: &str) -> Result<Command> {
+    let version = programs::stdout_of(Command::new("rustc").args(["--version", "--verbose"]))
+        .context("`rustc --version --verbose` fails: is Rust installed?")?;
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .context("`rustc --version --verbose` names no host")?;
+    let mut command = cargo::command(root);
+    command
+        .args([subcommand, "--package", EBPF_PACKAGE, "--target", host])
+        .env("RUSTFLAGS", format!("-Cpanic=abort {}", host_cfg()));
+    Ok(command)
+}
+
+/// The `--cfg` that the BPF crates expect.
+fn host_cfg() -> &'static str {
+    bpf_object::FLAGS.into_iter().find(|flag| flag.starts_with("--cfg")).unwrap_or_default()
+}
+
+fn pass(command: &mut Command) -> Result<Outcome> {
+    programs::succeed(command.stdin(Stdio::null()))?;
+    Ok(Outcome::Passed)
+}

@@ -1,0 +1,225 @@
+//! The processes of the demo. Each does one thing that goes well or badly, under a command name that says which.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+/// Options of the hidden command `cargo xtask demo-actor`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What this process does
+    role: Role,
+}
+
+/// What a process of the demo does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Answers requests and closes.
+    WebServer,
+    /// Asks `WebServer` and closes.
+    WebClient,
+    /// Never closes what its peers have closed.
+    LeakyServer,
+    /// Asks `LeakyServer` and closes.
+    LeakyClient,
+    /// Connects where nobody listens.
+    RefusedClient,
+    /// Answers requests of `ResetClient`.
+    ResetServer,
+    /// Asks `ResetServer` and aborts without reading the answer.
+    ResetClient,
+    /// Drops what arrives for a while after accepting.
+    LossyServer,
+    /// Sends to `LossyServer` until it gets through.
+    LossyClient,
+}
+
+/// How long `LossyServer` drops what arrives: long enough for the first retransmits, some 200 and 600 ms after the
+/// first loss.
+const LOSS: Duration = Duration::from_millis(700);
+
+const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
+
+impl Role {
+    /// The servers, which are to listen before the first client comes.
+    pub(crate) const SERVERS: [Self; 4] = [Self::WebServer, Self::LeakyServer, Self::ResetServer, Self::LossyServer];
+
+    /// The clients.
+    pub(crate) const CLIENTS: [Self; 5] =
+        [Self::WebClient, Self::LeakyClient, Self::RefusedClient, Self::ResetClient, Self::LossyClient];
+
+    /// The command name, within the 15 bytes that Linux keeps; also the role's name on the command line.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn address(self) -> SocketAddr {
+        let port = match self {
+            Self::WebServer | Self::WebClient => 7000,
+            Self::LeakyServer | Self::LeakyClient => 7010,
+            Self::RefusedClient => 7020,
+            Self::ResetServer | Self::ResetClient => 7030,
+            Self::LossyServer | Self::LossyClient => 7040,
+        };
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+
+    /// The time between two connections of a client, in milliseconds.
+    fn pause(self) -> Duration {
+        Duration::from_millis(match self {
+            Self::LeakyClient => 800,
+            Self::RefusedClient => 2000,
+            Self::ResetClient => 1500,
+            Self::LossyClient => 2500,
+            _ => 1000,
+        })
+    }
+}
+
+/// Plays a role until killed.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let role = args.role;
+    prepare(role)?;
+    if Role::SERVERS.contains(&role) {
+        serve(role)
+    } else {
+        loop {
+            ask(role).with_context(|| role.name())?;
+            thread::sleep(role.pause());
+        }
+    }
+}
+
+/// Takes the role's name, and sees to it that no actor outlives the demo, even if that is killed.
+fn prepare(role: Role) -> Result<()> {
+    let mut name = role.name().into_bytes();
+    name.push(0);
+    // SAFETY: the name is terminated and lives through the call; the kernel copies at most 16 bytes of it.
+    if unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) } != 0 {
+        bail!("{}: cannot take this name: {}", role.name(), io::Error::last_os_error());
+    }
+    // SAFETY: this option takes a signal number alone.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        bail!("{}: cannot tie its life to the demo's: {}", role.name(), io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+fn serve(role: Role) -> Result<ExitCode> {
+    let address = role.address();
+    let listener = TcpListener::bind(address).with_context(|| format!("{address}: cannot listen on it"))?;
+    // The demo waits for this before it starts a client.
+    println!("listening");
+    let mut leaked = Vec::new();
+    loop {
+        let (mut stream, _) = listener.accept().with_context(|| format!("{address}: cannot accept"))?;
+        // A peer may reset at any time, which is the point of some, so errors end a connection and not the server.
+        match role {
+            Role::LossyServer => {
+                if lose_for_a_while(&stream).and_then(|()| answer(&mut stream)).is_err() {
+                    continue;
+                }
+                let _ = until_closed(&mut stream);
+            }
+            Role::LeakyServer => {
+                if answer(&mut stream).is_ok() {
+                    leaked.push(stream);
+                }
+            }
+            _ => {
+                if answer(&mut stream).is_ok() {
+                    let _ = until_closed(&mut stream);
+                }
+            }
+        }
+    }
+}
+
+fn answer(stream: &mut TcpStream) -> io::Result<()> {
+    let mut request = [0; REQUEST.len()];
+    stream.read_exact(&mut request)?;
+    // Some work, so that the time in ESTABLISHED is worth reading.
+    thread::sleep(Duration::from_millis(20));
+    stream.write_all(ANSWER)
+}
+
+fn until_closed(stream: &mut TcpStream) -> io::Result<()> {
+    io::copy(stream, &mut io::sink()).map(|_| ())
+}
+
+fn ask(role: Role) -> Result<()> {
+    let address = role.address();
+    let stream = TcpStream::connect(address);
+    if role == Role::RefusedClient {
+        return match stream {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("{address}: not refused")),
+            Ok(_) => bail!("{address}: somebody listens"),
+        };
+    }
+    let mut stream = stream.with_context(|| format!("{address}: cannot connect"))?;
+    if role == Role::LossyClient {
+        // The server is to drop the request and not to have it already when it begins to.
+        thread::sleep(Duration::from_millis(50));
+    }
+    stream.write_all(REQUEST).with_context(|| format!("{address}: cannot send"))?;
+    if role == Role::ResetClient {
+        thread::sleep(Duration::from_millis(5));
+        // Closing a socket that may not linger sends RST at once.
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        return set_option(&stream, libc::SO_LINGER, &linger).context("SO_LINGER");
+    }
+    let mut answer = [0; ANSWER.len()];
+    stream.read_exact(&mut answer).with_context(|| format!("{address}: no answer"))
+}
+
+/// Drops every segment that arrives for this connection, by a socket filter that accepts none of its bytes. The
+/// sender sees a network that loses packets, and needs neither nftables nor netem for it.
+fn lose_for_a_while(stream: &TcpStream) -> io::Result<()> {
+    let mut instruction = libc::sock_filter {
+        // BPF_RET | BPF_K: return the constant, which is how many bytes to keep.
+        code: 0x06,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog { len: 1, filter: &mut instruction };
+    set_option(stream, libc::SO_ATTACH_FILTER, &program)?;
+    thread::sleep(LOSS);
+    set_option(stream, libc::SO_DETACH_FILTER, &0_i32)
+}
+
+fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
+    // SAFETY: value points to `size` bytes that live through the call, and the kernel only reads them. What a
+    // sock_fprog points to lives as long as its caller's frame.
+    let result = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, std::ptr::from_ref(value).cast(), size)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Role;
+
+    #[test]
+    fn names_fit_into_what_linux_keeps() {
+        for role in Role::SERVERS.into_iter().chain(Role::CLIENTS) {
+            let name = role.name();
+            assert!(!name.is_empty() && name.len() <= 15, "{name}");
+        }
+    }
+}

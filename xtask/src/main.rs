@@ -1,0 +1,72 @@
+//! The commands that build, test, check and show tcptrace: `cargo xtask COMMAND`.
+//!
+//! A laptop and CI call the same commands, so what passes on one passes on the other. This file is only their list;
+//! each has a module of its own.
+
+mod bpf_object;
+mod bpf_record;
+mod bpf_sources;
+mod bpf_toolchain;
+mod build_ebpf;
+mod cargo;
+mod check;
+mod demo;
+mod demo_actor;
+mod netns;
+mod privilege;
+mod programs;
+mod run;
+mod setup;
+mod test;
+mod test_totals;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The commands that build, test, check and show tcptrace.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build tcptrace and run it, through sudo where that is needed
+    Run(run::Args),
+    /// Install what tests need and run all of them: unit, golden, command line and live
+    Test(test::Args),
+    /// Compile the BPF object of the repository from its sources, or check that it is what they give
+    BuildEbpf(build_ebpf::Args),
+    /// Formatting, lints, documentation, licences, and the BPF object against its sources
+    Check(check::Args),
+    /// Make real TCP trouble in a network namespace and trace it
+    Demo(demo::Args),
+    /// Install what tests (--tests) and the BPF build (--bpf) need
+    Setup(setup::Args),
+    /// One process of the demo
+    #[command(hide = true)]
+    DemoActor(demo_actor::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::BuildEbpf(args) => build_ebpf::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::DemoActor(args) => demo_actor::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `cargo xtask setup`: installs what tests, checks and the BPF build need beside stable Rust.
+//!
+//! A new machine and CI call the same thing. It looks first and installs only what is missing, so that a second call
+//! costs nothing. Debian's packages are installed through apt; on other systems it names what is missing.
+
+use std::{
+    io,
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
+    cargo,
+    privilege::{self, Root},
+    programs, workspace,
+};
+
+/// The release of cargo-deny that `deny.toml` was written for.
+const DENY_VERSION: &str = "0.20.2";
+
+/// An executable that tests call, and the Debian package that brings it.
+const TEST_TOOLS: [(&str, &str); 3] = [("ip", "iproute2"), ("nft", "nftables"), ("tcpstates", "libbpf-tools")];
+
+/// Debian's compiler for BPF: rustc with the sources of `core`, which a BPF target is built from.
+const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
+/// Options of `cargo xtask setup`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Install what tests call
+    #[arg(long)]
+    tests: bool,
+    /// Install a compiler and a linker for the BPF side
+    #[arg(long)]
+    bpf: bool,
+    /// Install cargo-deny, which checks licences and bans; compiling it takes some minutes
+    #[arg(long)]
+    deny: bool,
+}
+
+/// Installs what was asked for; without a flag, what tests call.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if args.tests || !(args.bpf || args.deny) {
+        tests()?;
+    }
+    if args.bpf {
+        bpf()?;
+    }
+    if args.deny {
+        deny()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs the programs that tests call and that are missing.
+pub(crate) fn tests() -> Result<()> {
+    let missing: Vec<_> = TEST_TOOLS.into_iter().filter(|(program, _)| programs::find(program).is_none()).collect();
+    if missing.is_empty() {
+        println!("setup: the programs that tests call are installed");
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    let named: Vec<_> =
+        missing.iter().map(|(program, package)| format!("{program} (Debian package {package})")).collect();
+    apt_install(&packages).with_context(|| format!("tests call {}: missing", named.join(", ")))
+}
+
+/// Installs a compiler and a linker for the BPF side, unless a set of them is complete.
+fn bpf() -> Result<()> {
+    let root = workspace::root()?;
+    if let Ok(toolchain) = Toolchain::find(None) {
+        println!("setup: a compiler for BPF is installed: {}", toolchain.rustc);
+        return Ok(());
+    }
+    let have_compiler = bpf_toolchain::compilers().iter().any(|c| c.has_sources);
+    if !have_compiler {
+        apt_install(&COMPILER_PACKAGES).with_context(bpf_toolchain::no_compiler)?;
+    }
+    // The linker must know the bitcode of the compiler, so its LLVM is the one that the compiler was built with.
+    let compilers = bpf_toolchain::compilers();
+    let compiler = compilers.iter().find(|compiler| compiler.has_sources).with_context(|| {
+        format!(
+            "{DEBIAN_RUSTC}: has no sources of core after {} were installed; see `cargo xtask build-ebpf`",
+            COMPILER_PACKAGES.join(", ")
+        )
+    })?;
+    let llvm = compiler.llvm;
+    let prefix = format!("/usr/lib/llvm-{llvm}");
+    if bpf_toolchain::objcopy(compiler).is_none() || programs::find(&format!("{prefix}/bin/llvm-config")).is_none() {
+        apt_install(&[&format!("llvm-{llvm}-dev"), &format!("llvm-{llvm}")])
+            .with_context(|| format!("bpf-linker is built with LLVM {llvm}, which is missing"))?;
+    }
+    if bpf_toolchain::linker(compiler).is_err() {
+        println!("setup: compiling bpf-linker {LINKER_VERSION}");
+        let feature = format!("llvm-{llvm}");
+        let mut command = cargo::command(&root);
+        command
+            .env("LLVM_PREFIX", &prefix)
+            .args(["install", "--quiet", "--force", "bpf-linker", "--version"])
+            .args([LINKER_VERSION, "--no-default-features", "--features"])
+            .arg(feature)
+            .stdin(Stdio::null());
+        programs::succeed(&mut command)?;
+    }
+    let toolchain = Toolchain::find(None)?;
+    println!("setup: a compiler for BPF is installed: {}", toolchain.rustc);
+    Ok(())
+}
+
+/// Installs cargo-deny where it is missing.
+fn deny() -> Result<()> {
+    let root = workspace::root()?;
+    if has_deny() {
+        println!("setup: cargo-deny is installed");
+        return Ok(());
+    }
+    println!("setup: compiling cargo-deny {DENY_VERSION}");
+    let mut command = cargo::command(&root);
+    command.args(["install", "--quiet", "--locked", "cargo-deny", "--version"]).arg(DENY_VERSION).stdin(Stdio::null());
+    programs::succeed(&mut command)
+}
+
+/// Whether `cargo deny` can be called.
+pub(crate) fn has_deny() -> bool {
+    programs::find("cargo-deny").is_some()
+        || programs::cargo_home().is_some_and(|home| programs::is_executable(&home.join("bin/cargo-deny")))
+}
+
+/// Installs Debian packages, or says how to get them where that cannot be done from here.
+fn apt_install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    let Some(apt) = programs::find("apt-get") else {
+        bail!("there is no apt-get here: install what matches Debian's {list} with this system's package manager");
+    };
+    let root = Root::find_usable();
+    let apt = || -> Result<Command> {
+        let mut command = root.command(&apt, &[("DEBIAN_FRONTEND", "noninteractive".into())]).with_context(|| {
+            format!("{}; then: apt-get install --no-install-recommends {list}", privilege::way_out())
+        })?;
+        // apt prints what it does on its standard output, where the tests' results are expected.
+        command.stdin(Stdio::null()).stdout(io::stderr());
+        Ok(command)
+    };
+    println!("setup: installing {list}");
+    programs::succeed(apt()?.args(["update", "-q"]))?;
+    programs::succeed(apt()?.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
+}

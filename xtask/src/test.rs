@@ -1,0 +1,228 @@
+//! `cargo xtask test`: all tests of the workspace by one command, with one total at the end.
+//!
+//! Most run as the caller. The live tests trace the kernel and so run as root where that can be had; they themselves
+//! report as ignored, with the reason, what the kernel or the rights do not allow.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::{
+    cargo,
+    privilege::Root,
+    programs, setup,
+    test_totals::Totals,
+    workspace::{self, EBPF_PACKAGE, LIVE_TEST, TRACER},
+};
+
+/// The variable that tells the live tests which tracer to run.
+const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Do not install what tests call; tests that lack it are skipped
+    #[arg(long)]
+    no_install: bool,
+    /// Test what a release build makes
+    #[arg(long)]
+    release: bool,
+    /// Run only the tests whose name has one of these in it
+    filter: Vec<String>,
+}
+
+/// Runs all tests and prints their total as the last line.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let root = workspace::root()?;
+    if !args.no_install
+        && let Err(error) = setup::tests()
+    {
+        // Tests that need what is missing are skipped and say so; the others are worth running.
+        eprintln!("warning: {error:#}");
+    }
+    let mut run = Run { root: &root, args, totals: Totals::default(), broken: 0 };
+    run.unit_tests()?;
+    run.doc_tests()?;
+    run.live_tests();
+    // A run that ended badly without a failed test, such as by a signal or a compile error, is a failure all the same.
+    run.totals.failed += run.broken;
+    if run.totals.none_ran() {
+        eprintln!("error: no test ran: no test's name has what was asked for in it");
+    }
+    println!("{}", run.totals);
+    let good = run.totals.failed == 0 && !run.totals.none_ran();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Run<'a> {
+    root: &'a Path,
+    args: &'a Args,
+    totals: Totals,
+    broken: u64,
+}
+
+impl Run<'_> {
+    /// Unit tests and integration tests but the live ones, whose target is left out by naming all others.
+    fn unit_tests(&mut self) -> Result<()> {
+        let mut command = self.cargo_test();
+        command.args(["--lib", "--bins"]);
+        for name in integration_tests(&cargo::metadata(self.root)?) {
+            if name != LIVE_TEST {
+                command.args(["--test", &name]);
+            }
+        }
+        command.arg("--").args(&self.args.filter);
+        self.count(&mut command);
+        Ok(())
+    }
+
+    /// Cargo runs the examples in the documentation only when asked for nothing else.
+    fn doc_tests(&mut self) -> Result<()> {
+        let mut command = self.cargo_test();
+        command.args(["--doc", "--"]).args(&self.args.filter);
+        self.count(&mut command);
+        Ok(())
+    }
+
+    fn cargo_test(&self) -> Command {
+        let mut command = cargo::command(self.root);
+        command.args(["test", "--no-fail-fast", "--workspace", "--exclude"]);
+        command.arg(EBPF_PACKAGE);
+        if self.args.release {
+            command.arg("--release");
+        }
+        command
+    }
+
+    /// The live tests, built as the caller and run as root.
+    fn live_tests(&mut self) {
+        let (tests, tracer) = match self.build_live_tests() {
+            Ok(built) => built,
+            Err(error) => {
+                eprintln!("error: live tests: {error:#}");
+                self.broken += 1;
+                return;
+            }
+        };
+        let variables = [(TRACER_VARIABLE, tracer)];
+        let root = Root::find_usable();
+        for filter in live_filters(&self.args.filter) {
+            let mut command = root.command(&tests, &variables).unwrap_or_else(|| {
+                eprintln!("warning: live tests: not run as root, so those that need it are skipped");
+                let mut command = Command::new(&tests);
+                command.envs(variables.iter().map(|(name, value)| (name, value)));
+                command
+            });
+            // As under cargo, the folder is the package's.
+            command.current_dir(self.root.join(TRACER)).args(&filter);
+            self.count(&mut command);
+        }
+    }
+
+    fn build_live_tests(&self) -> Result<(PathBuf, PathBuf)> {
+        let mut words = vec!["test", "--no-run", "--package", TRACER, "--test", LIVE_TEST];
+        if self.args.release {
+            words.push("--release");
+        }
+        // Cargo builds a package's executables along with its integration tests.
+        let built = cargo::build(self.root, &words)?;
+        Ok((cargo::pick(&built, "test", LIVE_TEST)?, cargo::pick(&built, "bin", TRACER)?))
+    }
+
+    /// Runs one command that prints results, and adds them to the total.
+    fn count(&mut self, command: &mut Command) {
+        match follow(command) {
+            Ok((totals, success)) => {
+                self.totals += totals;
+                if !success && totals.failed == 0 {
+                    eprintln!("error: `{}` failed, and not by a failed test", programs::line(command));
+                    self.broken += 1;
+                }
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                self.broken += 1;
+            }
+        }
+    }
+}
+
+/// Runs `command`, prints its output, and returns its totals and whether it succeeded.
+fn follow(command: &mut Command) -> Result<(Totals, bool)> {
+    let shown = programs::line(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`{shown}` cannot be started"))?;
+    let stdout = child.stdout.take().with_context(|| format!("`{shown}`: its output is not at hand"))?;
+    let totals = Totals::follow(stdout, &mut io::stdout().lock())?;
+    let status = child.wait().with_context(|| format!("`{shown}`: cannot wait for it"))?;
+    Ok((totals, status.success()))
+}
+
+/// The names of all integration tests of the workspace's packages that build for the host.
+fn integration_tests(metadata: &Value) -> BTreeSet<String> {
+    let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    list(metadata, "packages")
+        .iter()
+        .filter(|package| package.get("name").and_then(Value::as_str) != Some(EBPF_PACKAGE))
+        .flat_map(|package| list(package, "targets"))
+        .filter(|target| list(target, "kind").iter().any(|kind| kind == "test"))
+        .filter_map(|target| Some(target.get("name")?.as_str()?.to_owned()))
+        .collect()
+}
+
+/// The arguments of each run of the live tests. Their harness takes one filter a run, so each further run leaves out
+/// what an earlier one had, and no test is counted twice.
+fn live_filters(filters: &[String]) -> Vec<Vec<&str>> {
+    if filters.is_empty() {
+        return vec![Vec::new()];
+    }
+    filters
+        .iter()
+        .enumerate()
+        .map(|(index, filter)| {
+            filters
+                .iter()
+                .take(index)
+                .flat_map(|earlier| ["--skip", earlier.as_str()])
+                .chain([filter.as_str()])
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{integration_tests, live_filters};
+
+    #[test]
+    fn integration_tests_are_found_by_kind() {
+        let metadata = json!({"packages": [
+            {"name": "tcptrace", "targets": [
+                {"kind": ["lib"], "name": "tcptrace"},
+                {"kind": ["test"], "name": "cli"},
+                {"kind": ["test"], "name": "live"},
+            ]},
+            {"name": "tcptrace-ebpf", "targets": [{"kind": ["test"], "name": "kernel"}]},
+        ]});
+        let names: Vec<_> = integration_tests(&metadata).into_iter().collect();
+        assert_eq!(names, ["cli", "live"]);
+    }
+
+    #[test]
+    fn several_filters_never_run_a_live_test_twice() {
+        let filters = ["refused".to_owned(), "reset".to_owned()];
+        assert_eq!(live_filters(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
+        assert_eq!(live_filters(&[]), [Vec::<&str>::new()]);
+    }
+}
