@@ -89,6 +89,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-spinner" => spinner(number(0)),
         "t-holder" => holder(number(0) as u16),
         "t-prefork" => prefork(number(0) as u16),
+        "t-listener" => listener(number(0) as u16),
         "t-borrower" => borrower(number(0), number(1)),
         other => panic!("no role {other}"),
     }
@@ -163,15 +164,17 @@ fn holder(port: u16) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// Listens; a child accepts, reads what comes until the end, and closes.
+/// Listens; a child accepts, answers one question, waits for the end, and closes.
 fn prefork(port: u16) {
     let listener = TcpListener::bind(any_port(port)).unwrap();
     // SAFETY: this process has one thread.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut all = Vec::new();
-        stream.read_to_end(&mut all).unwrap();
+        let mut question = [0; 8];
+        stream.read_exact(&mut question).unwrap();
+        stream.write_all(b"answer").unwrap();
+        let _ = stream.read(&mut question);
         drop(stream);
         std::process::exit(0);
     }
@@ -179,6 +182,16 @@ fn prefork(port: u16) {
     let mut status = 0;
     // SAFETY: `status` is a valid place to write to.
     unsafe { libc::waitpid(child, &raw mut status, 0) };
+}
+
+/// Listens beside others, and accepts nobody.
+fn listener(port: u16) {
+    let socket = crate::net::socket(LOCALHOST);
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&any_port(port).into()).unwrap();
+    socket.listen(16).unwrap();
+    ready();
+    wait_for_word();
 }
 
 /// Takes descriptor `fd` of process `pid` as its own, reads from it until the end, and closes it when told to.

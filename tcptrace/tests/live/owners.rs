@@ -76,8 +76,9 @@ fn prefork() {
     let client = net::socket(LOCALHOST);
     client.connect(&std::net::SocketAddr::new(LOCALHOST, 6002).into()).unwrap();
     let client_port = net::port(&client);
-    client.send(b"to whom it may concern").unwrap();
-    settle();
+    client.send(b"question").unwrap();
+    let mut answer = [std::mem::MaybeUninit::new(0); 16];
+    assert_eq!(client.recv(&mut answer).unwrap(), 6);
     drop(client);
     parent.wait();
     settle();
@@ -130,27 +131,7 @@ fn shared_port() {
     listener.set_reuse_port(true).unwrap();
     listener.bind(&address.into()).unwrap();
     listener.listen(16).unwrap();
-    // SAFETY: the child calls only what is safe after fork in a program with threads, and ends by `_exit`.
-    let child = unsafe {
-        let child = libc::fork();
-        if child == 0 {
-            let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-            let on: libc::c_int = 1;
-            libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, (&raw const on).cast(), 4);
-            let place = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
-                sin_port: 6003u16.to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_be_bytes([127, 0, 0, 1]).to_be() },
-                sin_zero: [0; 8],
-            };
-            libc::bind(socket, (&raw const place).cast(), 16);
-            libc::listen(socket, 16);
-            libc::pause();
-            libc::_exit(0);
-        }
-        child
-    };
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    let other = Actor::start("t-listener", &["6003"]);
     let clients: Vec<_> = (0..20)
         .map(|_| {
             let client = net::socket(LOCALHOST);
@@ -159,11 +140,7 @@ fn shared_port() {
         })
         .collect();
     settle();
-    // SAFETY: the child is this test's own.
-    unsafe {
-        libc::kill(child, libc::SIGKILL);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-    }
+    other.kill();
     drop(clients);
     settle();
     let events = tracer.stop().events(netns);
