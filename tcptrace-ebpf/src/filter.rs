@@ -85,5 +85,5 @@ fn addresses_pass(tuple: &Tuple) -> bool {
 #[inline(always)]
 fn has_address(set: u8, address: [u64; 2]) -> bool {
     let address = (u128::from(address[0]) | u128::from(address[1]) << 64).to_le_bytes();
-    FILTER_PREFIXES.get(&Key::new(PREFIX_BITS, PrefixData { set, address })).is_some()
+    FILTER_PREFIXES.get(Key::new(PREFIX_BITS, PrefixData { set, address })).is_some()
 }

@@ -26,7 +26,7 @@ fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
 #[inline(always)]
 pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
     let key = key(tuple, tuple.local, netns);
-    if let Some(there) = LISTENERS.get_ptr_mut(&key) {
+    if let Some(there) = LISTENERS.get_ptr_mut(key) {
         // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
         let there = unsafe { &mut *there };
         there.sockets += 1;
@@ -42,7 +42,7 @@ pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
         owner_matches: memo.owner_matches,
         pad: [0; 2],
     };
-    if LISTENERS.insert(&key, &listener, 0).is_err() {
+    if LISTENERS.insert(key, listener, 0).is_err() {
         // SAFETY: a place within the counters.
         count(|counters| unsafe { &raw mut (*counters).listeners_full });
     }
@@ -52,7 +52,7 @@ pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
 #[inline(always)]
 pub(crate) fn remove(tuple: &Tuple, netns: u32) {
     let key = key(tuple, tuple.local, netns);
-    let Some(there) = LISTENERS.get_ptr_mut(&key) else {
+    let Some(there) = LISTENERS.get_ptr_mut(key) else {
         return;
     };
     // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
@@ -61,7 +61,7 @@ pub(crate) fn remove(tuple: &Tuple, netns: u32) {
         there.sockets -= 1;
         return;
     }
-    let _ = LISTENERS.remove(&key); // fails only where it is gone already
+    let _ = LISTENERS.remove(key); // fails only where it is gone already
 }
 
 /// Gives a connection that came in, and has no owner yet, that of its listener: the one on its very address, else
@@ -72,8 +72,8 @@ pub(crate) fn inherit(tuple: &Tuple, netns: u32, memo: &mut Memo) {
         return;
     }
     let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
-    let exact = LISTENERS.get_ptr(&key(tuple, tuple.local, netns));
-    let Some(there) = exact.or_else(|| LISTENERS.get_ptr(&key(tuple, unspecified, netns))) else {
+    let exact = LISTENERS.get_ptr(key(tuple, tuple.local, netns));
+    let Some(there) = exact.or_else(|| LISTENERS.get_ptr(key(tuple, unspecified, netns))) else {
         return;
     };
     // SAFETY: the kernel keeps a value in place while a program runs that looked it up.

@@ -10,11 +10,11 @@ use crate::{
 /// The memo of a socket, made now if there is none. Where the table is full, a blank one that is forgotten again.
 #[inline(always)]
 pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
-    if let Some(memo) = SOCKETS.get_ptr_mut(&key) {
+    if let Some(memo) = SOCKETS.get_ptr_mut(key) {
         // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
         return Some(unsafe { &mut *memo });
     }
-    if SOCKETS.insert(&key, &Memo::default(), 0).is_ok() {
+    if SOCKETS.insert(key, Memo::default(), 0).is_ok() {
         return known(key);
     }
     // SAFETY: a place within the counters.
@@ -30,13 +30,13 @@ pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
 #[inline(always)]
 pub(crate) fn known(key: u64) -> Option<&'static mut Memo> {
     // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
-    SOCKETS.get_ptr_mut(&key).map(|memo| unsafe { &mut *memo })
+    SOCKETS.get_ptr_mut(key).map(|memo| unsafe { &mut *memo })
 }
 
 /// Forgets a socket.
 #[inline(always)]
 pub(crate) fn forget(key: u64) {
-    let _ = SOCKETS.remove(&key); // fails only where nothing was remembered
+    let _ = SOCKETS.remove(key); // fails only where nothing was remembered
 }
 
 /// The owner that a memo tells, all zero where there is none.

@@ -109,7 +109,7 @@ fn bytes([a, b]: [u64; 2]) -> [u8; 16] {
 #[inline(always)]
 fn current_matches(pid: u32) -> bool {
     let parts = config!(filter.parts);
-    if parts & part::PID != 0 && FILTER_PIDS.get_ptr(&pid).is_none() {
+    if parts & part::PID != 0 && FILTER_PIDS.get_ptr(pid).is_none() {
         return false;
     }
     parts & part::CGROUP == 0 || current_in_cgroups()
