@@ -28,6 +28,8 @@ pub struct SessionSettings {
     pub states: StateSet,
     /// Sockets in the table at most.
     pub max_sockets: usize,
+    /// Are transitions counted by process?
+    pub by_process: bool,
     /// Are events written, or summaries alone?
     pub events: bool,
     /// Events to be written at most.
@@ -57,16 +59,16 @@ impl Session {
     pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
         Self {
             table: Table::new(settings.max_sockets, settings.states),
-            settings,
             renderer,
             context,
-            interval: Summary::default(),
+            interval: Summary::new(settings.by_process),
             interval_start_ns: start_ns,
-            total: Summary::default(),
+            total: Summary::new(settings.by_process),
             start_ns,
             written: 0,
             losses: Losses::default(),
             output: BytesMut::new(),
+            settings,
         }
     }
 
@@ -116,7 +118,7 @@ impl Session {
 
     /// Writes the summary since the last one.
     pub fn end_interval(&mut self, now_ns: u64) {
-        let interval = std::mem::take(&mut self.interval);
+        let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
         self.update_losses();
@@ -127,7 +129,7 @@ impl Session {
 
     /// Writes the summary of the whole run, and the last record.
     pub fn finish(&mut self, now_ns: u64, reason: &str) {
-        let interval = std::mem::take(&mut self.interval);
+        let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         self.total.merge(interval);
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);

@@ -1,12 +1,12 @@
 //! Counts and latencies over a time, and the report made of them, which all outputs render.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
 use rustc_hash::FxBuildHasher;
 
 use crate::{
     ending::Ending,
-    event::{Command, Event, Owner, TimeSource, What},
+    event::{Command, Event, Owner, TimeSource, Transition, What},
     latency::{Latencies, Percentiles},
     losses::Losses,
     state::State,
@@ -15,14 +15,20 @@ use crate::{
 
 /// Processes that are counted apart; events of others are counted together.
 const MAX_PROCESSES: usize = 10_000;
+/// Pairs of process and transition that have a distribution of their own, where that is asked for: 25 MiB.
+const MAX_PROCESS_TRANSITIONS: usize = 1_000;
 /// Processes in a report.
 const REPORTED_PROCESSES: usize = 10;
 
-/// What happened since it was made or taken.
-#[derive(Default)]
+/// A process by PID and command name; `None` for the events whose owner is not known.
+type Process = Option<(u32, Command)>;
+
+/// What happened since it was made.
 pub struct Summary {
+    by_process: bool,
     transitions: HashMap<(State, State), TransitionCount, FxBuildHasher>,
-    processes: HashMap<(u32, Command), Activity, FxBuildHasher>,
+    processes: HashMap<Process, Activity, FxBuildHasher>,
+    process_transitions: HashMap<(Process, State, State), TransitionCount, FxBuildHasher>,
     endings: HashMap<Ending, u64, FxBuildHasher>,
     other_processes: u64,
     activity: Activity,
@@ -70,29 +76,72 @@ impl Activity {
     }
 }
 
+impl TransitionCount {
+    fn add(&mut self, transition: &Transition) {
+        self.count += 1;
+        // A lower bound is no member of the distribution.
+        if let Some(time) = transition.time_in_old.filter(|time| time.source != TimeSource::HandshakeLowerBound) {
+            self.times.record(time.ns);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.times.merge(&other.times);
+    }
+
+    fn row(&self, old: State, new: State) -> TransitionRow {
+        TransitionRow { old, new, count: self.count, timed: self.times.count(), times: self.times.percentiles() }
+    }
+}
+
+/// The value of `key`, made now if there is room for it.
+fn entry_within<K: Hash + Eq, V: Default>(
+    map: &mut HashMap<K, V, FxBuildHasher>,
+    max: usize,
+    key: K,
+) -> Option<&mut V> {
+    if map.len() >= max && !map.contains_key(&key) {
+        return None;
+    }
+    Some(map.entry(key).or_default())
+}
+
 impl Summary {
+    /// An empty summary, with the transitions of each process apart if `by_process`.
+    #[must_use]
+    pub fn new(by_process: bool) -> Self {
+        Self {
+            by_process,
+            transitions: HashMap::default(),
+            processes: HashMap::default(),
+            process_transitions: HashMap::default(),
+            endings: HashMap::default(),
+            other_processes: 0,
+            activity: Activity::default(),
+        }
+    }
+
     /// Takes in an event.
     pub fn ingest(&mut self, event: &Event) {
         self.activity.add(&event.what);
-        if let Some(owner) = &event.owner {
-            let key = (owner.pid, owner.command);
-            if let Some(process) = self.processes.get_mut(&key) {
-                process.add(&event.what);
-            } else if self.processes.len() < MAX_PROCESSES {
-                self.processes.entry(key).or_default().add(&event.what);
-            } else {
-                self.other_processes += 1;
-            }
+        let process = event.owner.map(|owner| (owner.pid, owner.command));
+        match entry_within(&mut self.processes, MAX_PROCESSES, process) {
+            Some(activity) => activity.add(&event.what),
+            None => self.other_processes += 1,
         }
-        if let What::Transition(transition) = event.what {
-            let entry = self.transitions.entry((transition.old, transition.new)).or_default();
-            entry.count += 1;
-            // A lower bound is no member of the distribution.
-            if let Some(time) = transition.time_in_old.filter(|time| time.source != TimeSource::HandshakeLowerBound) {
-                entry.times.record(time.ns);
-            }
-            if let Some(ending) = transition.ending {
-                *self.endings.entry(ending).or_default() += 1;
+        let What::Transition(transition) = event.what else {
+            return;
+        };
+        self.transitions.entry((transition.old, transition.new)).or_default().add(&transition);
+        if let Some(ending) = transition.ending {
+            *self.endings.entry(ending).or_default() += 1;
+        }
+        if self.by_process {
+            let key = (process, transition.old, transition.new);
+            match entry_within(&mut self.process_transitions, MAX_PROCESS_TRANSITIONS, key) {
+                Some(counted) => counted.add(&transition),
+                None => self.other_processes += 1,
             }
         }
     }
@@ -100,15 +149,18 @@ impl Summary {
     /// Takes in all of another summary.
     pub fn merge(&mut self, other: Self) {
         for (key, theirs) in other.transitions {
-            let mine = self.transitions.entry(key).or_default();
-            mine.count += theirs.count;
-            mine.times.merge(&theirs.times);
+            self.transitions.entry(key).or_default().merge(&theirs);
         }
         for (key, theirs) in other.processes {
-            if self.processes.len() < MAX_PROCESSES || self.processes.contains_key(&key) {
-                self.processes.entry(key).or_default().merge(&theirs);
-            } else {
-                self.other_processes += theirs.total();
+            match entry_within(&mut self.processes, MAX_PROCESSES, key) {
+                Some(mine) => mine.merge(&theirs),
+                None => self.other_processes += theirs.total(),
+            }
+        }
+        for (key, theirs) in other.process_transitions {
+            match entry_within(&mut self.process_transitions, MAX_PROCESS_TRANSITIONS, key) {
+                Some(mine) => mine.merge(&theirs),
+                None => self.other_processes += theirs.count,
             }
         }
         for (ending, count) in other.endings {
@@ -127,23 +179,17 @@ impl Summary {
     /// The report on this summary and on the sockets of `table`, as of `now_ns`.
     #[must_use]
     pub fn report(&self, table: &Table, now_ns: u64, span_ns: u64, is_final: bool, losses: Losses) -> Report {
-        let mut transitions: Vec<_> = self
-            .transitions
-            .iter()
-            .map(|(&(old, new), counted)| TransitionRow {
-                old,
-                new,
-                count: counted.count,
-                timed: counted.times.count(),
-                times: counted.times.percentiles(),
-            })
-            .collect();
-        let order = |state: State| State::ALL.iter().position(|other| *other == state);
-        transitions.sort_by_key(|row| (order(row.old), order(row.new)));
-        let mut processes: Vec<_> =
-            self.processes.iter().map(|(&(pid, command), &activity)| ProcessRow { pid, command, activity }).collect();
-        processes.sort_by_key(|row| (std::cmp::Reverse(row.activity.total()), row.pid));
+        let mut transitions: Vec<_> =
+            self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
+        in_order_of_life(&mut transitions);
+        let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
+        processes.sort_by_key(|(process, activity)| (std::cmp::Reverse(activity.total()), process.map(|(pid, _)| pid)));
         processes.truncate(REPORTED_PROCESSES);
+        let processes = processes.into_iter().map(|(process, activity)| ProcessRow {
+            process,
+            activity,
+            transitions: self.transitions_of(process),
+        });
         let mut endings: Vec<_> = self.endings.iter().map(|(&ending, &count)| (ending, count)).collect();
         endings.sort_by_key(|(ending, count)| (std::cmp::Reverse(*count), ending.name(), ending.errno()));
         Report {
@@ -153,11 +199,26 @@ impl Summary {
             activity: self.activity,
             transitions,
             endings,
-            processes,
+            processes: processes.collect(),
             sockets: socket_rows(table, now_ns),
             losses,
         }
     }
+
+    fn transitions_of(&self, process: Process) -> Vec<TransitionRow> {
+        let own = self.process_transitions.iter().filter(|((whose, ..), _)| *whose == process);
+        let mut rows: Vec<_> = own.map(|(&(_, old, new), counted)| counted.row(old, new)).collect();
+        in_order_of_life(&mut rows);
+        rows
+    }
+}
+
+fn rank(state: State) -> Option<usize> {
+    State::ALL.iter().position(|other| *other == state)
+}
+
+fn in_order_of_life(rows: &mut [TransitionRow]) {
+    rows.sort_by_key(|row| (rank(row.old), rank(row.new)));
 }
 
 fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
@@ -175,8 +236,7 @@ fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
         row.oldest_ns = row.oldest_ns.max(age_ns);
     }
     let mut rows: Vec<_> = groups.into_values().collect();
-    let order = |state: State| State::ALL.iter().position(|other| *other == state);
-    rows.sort_by_key(|row| (order(row.state), std::cmp::Reverse(row.count), row.owner.map(|owner| owner.pid)));
+    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), row.owner.map(|owner| owner.pid)));
     rows
 }
 
@@ -219,14 +279,14 @@ pub struct TransitionRow {
 }
 
 /// One process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ProcessRow {
-    /// Its PID.
-    pub pid: u32,
-    /// Its command name.
-    pub command: Command,
+    /// Its PID and command name; `None`: the events whose owner is not known.
+    pub process: Option<(u32, Command)>,
     /// What its sockets did.
     pub activity: Activity,
+    /// Their transitions, in the order of a connection's life; empty where they were not counted by process.
+    pub transitions: Vec<TransitionRow>,
 }
 
 /// Sockets in one state that belong to one process.

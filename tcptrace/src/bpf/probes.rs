@@ -70,7 +70,7 @@ pub enum Error {
     ParseBtf { source: aya::BtfError },
     #[error("cannot load the BPF object: {}", with_causes(.0))]
     Load(#[from] aya::EbpfError),
-    #[error("cannot attach to {hook}: {}", with_causes(source))]
+    #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
     Attach { hook: &'static str, source: ProgramError },
     #[error("the BPF object has no `{0}`")]
     NotInObject(&'static str),
@@ -101,6 +101,8 @@ struct Plain<T>(T);
 // SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
 unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
 
+/// Lines of the verifier's log in an error.
+const VERIFIER_LINES: usize = 8;
 /// Size of the ring buffer for the programs' log.
 const LOG_BYTES: u32 = 1 << 20;
 
@@ -207,6 +209,17 @@ impl Probes {
         let program: Result<&mut FExit, _> = self.program(program)?.try_into();
         Ok(program.and_then(|program| program.load(ACCEPT, btf).and_then(|()| program.attach().map(drop))))
     }
+}
+
+/// The end of the verifier's log, where there is one.
+fn last_words(error: &ProgramError) -> String {
+    let ProgramError::LoadError { verifier_log, .. } = error else {
+        return String::new();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+    if last.is_empty() { String::new() } else { format!("; the kernel's verifier says:\n  {}", last.join("\n  ")) }
 }
 
 /// The errno alone where there is one: the verifier's log is for developers.

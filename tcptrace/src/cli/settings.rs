@@ -78,6 +78,7 @@ impl Settings {
             session: SessionSettings {
                 states,
                 max_sockets: args.max_sockets as usize,
+                by_process: args.pid.is_some(),
                 events: !args.summary,
                 count: args.count,
             },

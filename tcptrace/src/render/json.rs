@@ -11,7 +11,7 @@ use crate::{
     errno,
     event::{Event, Owner},
     losses::Losses,
-    summary::{Activity, Report},
+    summary::{Activity, Report, TransitionRow},
 };
 
 /// Writes JSON.
@@ -118,20 +118,28 @@ fn owner_value(owner: Option<&Owner>) -> Value {
     })
 }
 
-fn report_value(report: &Report, time: &str) -> Value {
-    let transitions = report.transitions.iter().map(|row| {
+fn transitions_value(rows: &[TransitionRow]) -> Value {
+    let row = |row: &TransitionRow| {
         json!({
             "old_state": row.old.name(), "new_state": row.new.name(), "count": row.count, "timed": row.timed,
             "p50_ns": row.times.map(|times| times.p50_ns), "p90_ns": row.times.map(|times| times.p90_ns),
             "p99_ns": row.times.map(|times| times.p99_ns), "max_ns": row.times.map(|times| times.max_ns),
         })
-    });
+    };
+    rows.iter().map(row).collect()
+}
+
+fn report_value(report: &Report, time: &str) -> Value {
     let endings = report.endings.iter().map(|(ending, count)| {
         json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count })
     });
-    let processes = report.processes.iter().map(
-        |row| json!({ "pid": row.pid, "command": row.command.to_text(), "events": activity_value(&row.activity) }),
-    );
+    let processes = report.processes.iter().map(|row| {
+        json!({
+            "pid": row.process.map(|(pid, _)| pid),
+            "command": row.process.map(|(_, command)| command.to_text().into_owned()),
+            "events": activity_value(&row.activity), "transitions": transitions_value(&row.transitions),
+        })
+    });
     let sockets = report.sockets.iter().map(|row| {
         json!({
             "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest_ns,
@@ -141,7 +149,7 @@ fn report_value(report: &Report, time: &str) -> Value {
     json!({
         "schema": SCHEMA_VERSION, "event": "summary", "time": time, "mono_ns": report.now_ns,
         "final": report.is_final, "span_ns": report.span_ns, "events": activity_value(&report.activity),
-        "transitions": transitions.collect::<Value>(), "endings": endings.collect::<Value>(),
+        "transitions": transitions_value(&report.transitions), "endings": endings.collect::<Value>(),
         "processes": processes.collect::<Value>(), "sockets": sockets.collect::<Value>(),
         "losses": losses_value(&report.losses),
     })

@@ -15,6 +15,9 @@ use crate::{
     summary::{ProcessRow, Report, SocketRow, TransitionRow},
 };
 
+/// Rows of sockets that a terminal gets at most.
+const SHOWN_SOCKET_ROWS: usize = 40;
+
 // Writing to memory cannot fail, so what `write!` returns is dropped below.
 
 /// Writes a report; `states` are those that the events were filtered by.
@@ -30,6 +33,7 @@ pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, s
         activity.resets_received,
     );
     heading(to, options, &title);
+    let _ = writeln!(to);
     transitions(to, options, &report.transitions);
     endings(to, options, report);
     processes(to, options, &report.processes);
@@ -49,7 +53,7 @@ fn transitions(to: &mut BytesMut, options: &TextOptions, rows: &[TransitionRow])
         return;
     }
     let title = format!(
-        "\n{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state",
+        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state",
         "OLD STATE", "NEW STATE", "COUNT", "P50", "P90", "P99", "MAX"
     );
     heading(to, options, &title);
@@ -97,14 +101,26 @@ fn processes(to: &mut BytesMut, options: &TextOptions, rows: &[ProcessRow]) {
         let _ = writeln!(
             to,
             "{:>7} {:<15} {:>11} {:>11} {:>9} {:>12}",
-            row.pid,
-            printable(&row.command.to_text()),
+            pid(row),
+            command(row),
             activity.transitions,
             activity.retransmits,
             activity.resets_sent,
             activity.resets_received,
         );
     }
+    for row in rows.iter().filter(|row| !row.transitions.is_empty()) {
+        heading(to, options, &format!("\nTransitions of {} {}", pid(row), command(row)));
+        transitions(to, options, &row.transitions);
+    }
+}
+
+fn pid(row: &ProcessRow) -> String {
+    row.process.map_or_else(|| "-".to_owned(), |(pid, _)| pid.to_string())
+}
+
+fn command(row: &ProcessRow) -> String {
+    row.process.map_or_else(|| "owner unknown".to_owned(), |(_, command)| printable(&command.to_text()))
 }
 
 fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states: StateSet) {
@@ -119,7 +135,7 @@ fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states:
         "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND", "BY"
     );
     heading(to, options, &title);
-    for row in rows {
+    for row in rows.iter().take(SHOWN_SOCKET_ROWS) {
         let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, human(row.oldest_ns));
         let _ = match &row.owner {
             Some(owner) => {
@@ -127,5 +143,9 @@ fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states:
             }
             None => writeln!(to, "{:>7} {:<15} unknown", "-", "-"),
         };
+    }
+    if let Some(rest) = rows.get(SHOWN_SOCKET_ROWS..).filter(|rest| !rest.is_empty()) {
+        let sockets: u64 = rest.iter().map(|row| row.count).sum();
+        let _ = writeln!(to, "and {sockets} sockets in {} more rows", rest.len());
     }
 }
