@@ -118,10 +118,10 @@ impl Session {
 
     /// Writes the summary since the last one.
     pub fn end_interval(&mut self, now_ns: u64) {
+        self.update_losses();
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
-        self.update_losses();
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
         self.total.merge(interval);

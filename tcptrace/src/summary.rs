@@ -124,6 +124,9 @@ impl Summary {
 
     /// Takes in an event.
     pub fn ingest(&mut self, event: &Event) {
+        if event.what == What::OwnerChanged {
+            return; // nothing is counted of it, and its process may have done nothing else
+        }
         self.activity.add(&event.what);
         let process = event.owner.map(|owner| (owner.pid, owner.command));
         match entry_within(&mut self.processes, MAX_PROCESSES, process) {

@@ -56,10 +56,10 @@ fn accepted(sk: *const c_void) -> i32 {
 /// The current task uses the socket. User space is told where that is another process than it was told before.
 #[inline(always)]
 fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
-    let known_before = memos::known(sock.key).is_some_and(|memo| memo.owner.pid != 0 || memo.entered_ns != 0);
     let Some(memo) = memos::of(sock.key) else {
         return;
     };
+    let known_before = memo.owner.pid != 0 || memo.entered_ns != 0; // a memo made now is blank
     if owner::learn(memo, source) == Learned::Changed && known_before {
         send(sock, sk, memo);
     }

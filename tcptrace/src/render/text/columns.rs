@@ -44,30 +44,37 @@ impl std::fmt::Display for Address {
 /// Width of `255.255.255.255:65535`.
 const ADDRESS_WIDTH: usize = 21;
 
-/// The columns, as wide as the widest addresses so far ask for.
+/// Width of most UIDs; those of containers and directories have up to ten digits.
+const UID_WIDTH: usize = 6;
+
+/// The columns, as wide as the widest addresses and UIDs so far ask for.
 pub(super) struct Columns {
     color: bool,
     owner_columns: bool,
     local: usize,
     remote: usize,
+    uid: usize,
     heading_written: bool,
 }
 
 impl Columns {
     pub(super) fn new(color: bool, owner_columns: bool) -> Self {
-        Self { color, owner_columns, local: ADDRESS_WIDTH, remote: ADDRESS_WIDTH, heading_written: false }
+        let (local, remote, uid) = (ADDRESS_WIDTH, ADDRESS_WIDTH, UID_WIDTH);
+        Self { color, owner_columns, local, remote, uid, heading_written: false }
     }
 
-    /// Makes room for the addresses, and writes the heading where it is missing or does not fit any more.
-    pub(super) fn fit(&mut self, to: &mut BytesMut, local: &Address, remote: &Address) {
+    /// Makes room for the addresses and the owner, and writes the heading where it is missing or does not fit any more.
+    pub(super) fn fit(&mut self, to: &mut BytesMut, local: &Address, remote: &Address, owner: Option<&Owner>) {
         let (local, remote) = (local.to_string().len(), remote.to_string().len());
-        if self.heading_written && local <= self.local && remote <= self.remote {
+        let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.to_string().len());
+        if self.heading_written && local <= self.local && remote <= self.remote && uid <= self.uid {
             return;
         }
         self.heading_written = true;
         self.local = self.local.max(local);
         self.remote = self.remote.max(remote);
-        let owner = if self.owner_columns { format!(" {:<8} {:>6}", "BY", "UID") } else { String::new() };
+        self.uid = self.uid.max(uid);
+        let owner = if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };
         let heading = format!(
             "{:<15} {:>7} {:<15}{owner} {:<l$} {:<r$} {:<11}    {:<13} {:>9} NOTE",
             "TIME",
@@ -99,13 +106,13 @@ impl Columns {
         let Some(owner) = owner else {
             let _ = write!(to, "{:>7} {:<15} ", "-", "-");
             if self.owner_columns {
-                let _ = write!(to, "{:<8} {:>6} ", "unknown", "-");
+                let _ = write!(to, "{:<8} {:>u$} ", "unknown", "-", u = self.uid);
             }
             return;
         };
         let _ = write!(to, "{:>7} {:<15} ", owner.pid, printable(&owner.command.to_text()));
         if self.owner_columns {
-            let _ = write!(to, "{:<8} {:>6} ", owner.source.name(), owner.uid);
+            let _ = write!(to, "{:<8} {:>u$} ", owner.source.name(), owner.uid, u = self.uid);
         }
     }
 
@@ -123,7 +130,10 @@ impl Columns {
     }
 
     pub(super) fn note(&self, to: &mut BytesMut, note: &str) {
-        if !note.is_empty() {
+        if note.is_empty() {
+            let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+            to.truncate(end);
+        } else {
             let _ = write!(to, " {note}");
         }
         to.put_u8(b'\n');

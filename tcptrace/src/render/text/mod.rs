@@ -67,7 +67,7 @@ impl Text {
             return; // the lines that follow show the owner
         }
         let (local, remote) = (Address(event.socket.local), Address(event.socket.remote));
-        self.columns.fit(to, &local, &remote);
+        self.columns.fit(to, &local, &remote, event.owner.as_ref());
         let mut time = BytesMut::new();
         self.time(&mut time, event.time_ns, context.wall);
         self.columns.time(to, &String::from_utf8_lossy(&time));
@@ -144,7 +144,7 @@ fn note(event: &Event, context: &mut Context) -> String {
         What::Retransmit(retransmit) => {
             let mut parts = vec![format!("{} so far", retransmit.total_retrans)];
             if retransmit.timeouts > 0 {
-                parts.push(format!("{} timeouts in a row", retransmit.timeouts));
+                parts.push(format!("timeouts in a row: {}", retransmit.timeouts));
             }
             parts.extend(retransmit.srtt_us.map(|srtt| format!("srtt {}", human(u64::from(srtt) * 1000))));
             parts.extend(retransmit.failed.map(|errno| format!("not sent: {}", errno_words(errno))));

@@ -33,7 +33,9 @@ pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, s
         activity.resets_received,
     );
     heading(to, options, &title);
-    let _ = writeln!(to);
+    if !report.transitions.is_empty() {
+        let _ = writeln!(to);
+    }
     transitions(to, options, &report.transitions);
     endings(to, options, report);
     processes(to, options, &report.processes);
