@@ -19,6 +19,11 @@ use crate::{
 pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    if old == new {
+        // No transition: close() after shutdown() sets the state that the socket is in (`net/ipv4/tcp.c`,
+        // `tcp_close_state`; FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK on 5.10 to 7.2). Its clock must go on.
+        return 0;
+    }
     let Some(sock) = TcpSock::new(sk) else {
         return 0; // DCCP, MPTCP, SCTP
     };
