@@ -15,6 +15,9 @@ pub mod kernel {
     pub const RETRANSMIT_ERR: u32 = 1 << 2;
     /// `tcp_send_reset` passes a reason as its third argument (6.10 and later).
     pub const RESET_REASON: u32 = 1 << 3;
+    /// A cgroup keeps the ids of its ancestors in itself (before 6.1). The helper that looks them up,
+    /// `bpf_get_current_ancestor_cgroup_id`, may be called from tp_btf programs from 5.15 on only.
+    pub const ANCESTOR_IDS: u32 = 1 << 4;
 }
 
 /// Offsets of members in bytes, from the running kernel's BTF. Those of `sock_common`, `sock`, `inet_sock` and
@@ -54,6 +57,11 @@ pub struct Layout {
     pub task_struct_flags: u32,
     pub task_struct_group_leader: u32,
     pub task_struct_comm: u32,
+    pub task_struct_cgroups: u32,
+    pub css_set_dfl_cgrp: u32,
+    pub cgroup_level: u32,
+    /// 0 without [`kernel::ANCESTOR_IDS`].
+    pub cgroup_ancestor_ids: u32,
 }
 
 /// All constants.

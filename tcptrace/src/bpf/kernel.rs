@@ -53,6 +53,8 @@ impl Kernel {
         has(kernel::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
         has(kernel::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
         has(kernel::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
+        let layout = layout(btf)?;
+        has(kernel::ANCESTOR_IDS, layout.cgroup_ancestor_ids != 0);
         let accept = match btf.function_parameters("inet_csk_accept") {
             Some(2) => Some(AcceptShape::Two),
             Some(4) => Some(AcceptShape::Four),
@@ -64,7 +66,7 @@ impl Kernel {
         });
         let here = |name: &&str| btf.tracepoint_arguments(name).is_some();
         Ok(Self {
-            layout: layout(btf)?,
+            layout,
             abilities,
             accept,
             reset_reasons: reset_reasons.collect(),
@@ -79,9 +81,13 @@ impl Kernel {
     }
 }
 
+/// What stands before the semicolon is on all kernels; the rest is 0 where it is missing.
 macro_rules! layout {
-    ($btf:expr, $($field:ident = $of:literal $path:literal),* $(,)?) => {
-        Layout { $($field: $btf.offset_of($of, $path)?),* }
+    ($btf:expr, $($field:ident = $of:literal $path:literal),*; $($some:ident = $some_of:literal $some_path:literal),* $(,)?) => {
+        Layout {
+            $($field: $btf.offset_of($of, $path)?,)*
+            $($some: $btf.offset_of($some_of, $some_path).unwrap_or(0)),*
+        }
     };
 }
 
@@ -118,5 +124,9 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         task_struct_flags = "task_struct" "flags",
         task_struct_group_leader = "task_struct" "group_leader",
         task_struct_comm = "task_struct" "comm",
+        task_struct_cgroups = "task_struct" "cgroups",
+        css_set_dfl_cgrp = "css_set" "dfl_cgrp",
+        cgroup_level = "cgroup" "level";
+        cgroup_ancestor_ids = "cgroup" "ancestor_ids",
     })
 }
