@@ -119,7 +119,7 @@ impl Run {
             self.session.context.wall = wall_offset();
             more = self.read();
             if summary_due {
-                self.session.losses.set_kernel(&self.counters.read()?);
+                self.session.losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
                 self.session.end_interval(now_ns());
             }
             let piece = self.session.take_output().freeze();
@@ -167,7 +167,7 @@ impl Run {
         loop {
             let more = self.read();
             if !more {
-                self.session.losses.set_kernel(&self.counters.read()?);
+                self.session.losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
                 self.session.finish(now_ns(), reason);
             }
             let piece = self.session.take_output().freeze();

@@ -11,6 +11,8 @@ pub struct Losses {
     pub filtered: u64,
     /// Events lost because the ring buffer was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
+    /// Events that the kernel did not show, since it was showing another one on that CPU.
+    pub program_busy: u64,
     /// Sockets whose durations and owners are unknown, as the kernel side's table was full.
     pub kernel_table: u64,
     /// Listeners whose connections have no owner before a process uses them, for the same reason.
@@ -28,8 +30,9 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Takes the counters of all CPUs.
-    pub fn set_kernel(&mut self, by_cpu: &[Counters]) {
+    /// Takes the counters of all CPUs, and how often the kernel passed a program over.
+    pub fn set_kernel(&mut self, by_cpu: &[Counters], passed_over: u64) {
+        self.program_busy = passed_over;
         let sum = |field: fn(&Counters) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
         self.sent = sum(|cpu| cpu.sent);
         self.filtered = sum(|cpu| cpu.filtered);
@@ -53,9 +56,10 @@ impl Losses {
 
     /// Names and counts of the places at which something can be lost.
     #[must_use]
-    pub fn fields(&self) -> [(&'static str, u64); 7] {
+    pub fn fields(&self) -> [(&'static str, u64); 8] {
         [
             ("ring_buffer", self.ring()),
+            ("program_busy", self.program_busy),
             ("kernel_table", self.kernel_table),
             ("listener_table", self.listener_table),
             ("unreadable_packets", self.unreadable_packets),

@@ -1,5 +1,7 @@
 //! Loads the programs with their constants, attaches those that the kernel has hooks for, and hands out their maps.
 
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, Pod,
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
@@ -109,9 +111,12 @@ const LOG_BYTES: u32 = 1 << 20;
 /// Hooks that tcptrace is of no use without.
 const REQUIRED: [(&str, &str); 2] = [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
 
+/// Where it is passed over no event is lost: a process that reads once reads again.
+const READ: &str = "read";
+
 /// Program, tracepoint, and what is not known without it.
 const OPTIONAL: [(&str, &str, &str); 5] = [
-    ("read", "tcp_rcv_space_adjust", "processes that read from a connection are not seen as its owner"),
+    (READ, "tcp_rcv_space_adjust", "processes that read from a connection are not seen as its owner"),
     ("retransmit", "tcp_retransmit_skb", "retransmitted segments are not seen"),
     ("retransmit_synack", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not seen"),
     ("reset_sent", "tcp_send_reset", "RSTs that this host sends are not seen"),
@@ -130,8 +135,12 @@ pub struct Probes {
     pub reset_reasons: std::collections::HashMap<u32, String>,
 }
 
-/// The counters of the programs; they outlive the programs.
-pub struct KernelCounters(PerCpuArray<MapData, Plain<Counters>>);
+/// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
+/// detached.
+pub struct KernelCounters {
+    counters: PerCpuArray<MapData, Plain<Counters>>,
+    programs: Vec<OwnedFd>,
+}
 
 impl KernelCounters {
     /// The counters of each CPU that the kernel may have, in the order of their numbers.
@@ -139,8 +148,23 @@ impl KernelCounters {
     /// # Errors
     /// Where the map cannot be read.
     pub fn read(&self) -> Result<Vec<Counters>, MapError> {
-        Ok(self.0.get(&0, 0)?.iter().map(|counters| counters.0).collect())
+        Ok(self.counters.get(&0, 0)?.iter().map(|counters| counters.0).collect())
     }
+
+    /// How often the kernel passed a program over, because the same program was already running on that CPU, stopped
+    /// by an interrupt or, where tracepoints may be preempted, by another task (`kernel/trace/bpf_trace.c`,
+    /// `__bpf_trace_run`; nothing is passed over before 5.12).
+    #[must_use]
+    pub fn passed_over(&self) -> u64 {
+        self.programs.iter().map(|program| recursion_misses(program.as_raw_fd())).sum()
+    }
+}
+
+/// What the kernel shows of a program's descriptor (`kernel/bpf/syscall.c`, `bpf_prog_show_fdinfo`).
+fn recursion_misses(program: RawFd) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
 impl Probes {
@@ -156,9 +180,13 @@ impl Probes {
         let mut ebpf = load(settings, &kernel, &btf)?;
         fill_filter(&mut ebpf, &settings.filter)?;
         let ring = take_map(&mut ebpf, "EVENTS")?;
-        let counters = KernelCounters(take_map(&mut ebpf, "COUNTERS")?);
+        let counters = take_map(&mut ebpf, "COUNTERS")?;
         let mut probes = Self { ebpf, missing: Vec::new(), reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, &btf)?;
+        let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
+        // Programs that are not attached have no descriptor.
+        let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
+        let counters = KernelCounters { counters, programs: programs.collect() };
         Ok((probes, ring, counters))
     }
 
