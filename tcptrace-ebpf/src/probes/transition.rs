@@ -28,10 +28,8 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         return 0; // DCCP, MPTCP, SCTP
     };
     let now_ns = emit::now_ns();
-    if old == LISTEN && new == SYN_RECV {
-        memos::forget(sock.key); // the child is new: whatever is remembered under its address is another's
-    }
-    let Some(memo) = memos::of(sock.key) else {
+    let memo = if old == LISTEN && new == SYN_RECV { memos::blank(sock.key) } else { memos::of(sock.key) };
+    let Some(memo) = memo else {
         return 0;
     };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.

@@ -36,7 +36,9 @@ fn full_ring() {
     assert!(lost(&tiny) > 1000, "{} lost", lost(&tiny));
     assert_eq!(count(&tiny, "sent"), count(&tiny, "received"), "all that was sent arrives");
     assert_eq!(events(&tiny), count(&tiny, "received"), "and all that arrives is told");
-    assert_eq!(count(&tiny, "sent") + lost(&tiny), count(&roomy, "sent"), "and the rest is counted");
+    let busy = |run: &crate::tracer::Run| run.records().last().unwrap()["losses"]["program_busy"].as_u64().unwrap();
+    let difference = (count(&tiny, "sent") + lost(&tiny)).abs_diff(count(&roomy, "sent"));
+    assert!(difference <= busy(&tiny) + busy(&roomy), "the rest is counted, but for {difference}");
     assert!(tiny.stderr.contains(&format!("ring buffer {}", lost(&tiny))), "{}", tiny.stderr);
     assert!(tiny.status.success());
     let by_cpu: u64 = tiny.records().last().unwrap()["ring_buffer_by_cpu"]

@@ -169,7 +169,8 @@ impl Run {
         let end = records.last().unwrap();
         assert_eq!(end["event"], "end");
         for (place, count) in end["losses"].as_object().unwrap() {
-            assert_eq!(count, 0, "{place}");
+            // What the kernel passed over may have been another test's.
+            assert!(count == 0 || place == "program_busy", "{place}: {count}");
         }
         Events(records.into_iter().filter(|record| record["netns"] == netns).collect())
     }
