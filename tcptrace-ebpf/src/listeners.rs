@@ -10,6 +10,7 @@ use crate::{
     emit::count,
     maps::LISTENERS,
     sock::{Tuple, mapped},
+    words,
 };
 
 #[inline(always)]
@@ -79,7 +80,8 @@ pub(crate) fn inherit(tuple: &Tuple, netns: u32, memo: &mut Memo) {
     // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
     let there = unsafe { &*there };
     if there.shared == 0 {
-        memo.owner = there.owner;
+        // SAFETY: two owners, in two maps.
+        unsafe { words::copy(&raw mut memo.owner, &raw const there.owner) };
         memo.owner_matches = there.owner_matches;
     }
 }

@@ -16,6 +16,7 @@ mod memos;
 mod owner;
 mod probes;
 mod sock;
+mod words;
 
 /// The helpers that these programs call are for programs under a licence compatible with the GPL.
 #[unsafe(link_section = "license")]

@@ -5,27 +5,32 @@ use tcptrace_common::{memo::Memo, record::Owner};
 use crate::{
     emit::count,
     maps::{SCRATCH, SOCKETS},
+    words,
 };
+
+/// What is remembered of a new socket, in read-only memory.
+static BLANK: Memo =
+    // SAFETY: made of integers only.
+    unsafe { core::mem::zeroed() };
 
 /// The memo of a socket, made now if there is none. Where the table is full, a blank one that is forgotten again.
 #[inline(always)]
 pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
-    known(key).or_else(|| blank(key))
-}
-
-/// A new memo, also where another socket's is left under the same address.
-#[inline(always)]
-pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
-    if SOCKETS.insert(key, Memo::default(), 0).is_ok() {
+    if let Some(memo) = SOCKETS.get_ptr_mut(key) {
+        // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+        return Some(unsafe { &mut *memo });
+    }
+    if SOCKETS.insert(key, &BLANK, 0).is_ok() {
         return known(key);
     }
     // SAFETY: a place within the counters.
     count(|counters| unsafe { &raw mut (*counters).table_full });
     let memo = SCRATCH.get_ptr_mut(0)?;
     // SAFETY: this CPU's own value.
-    let memo = unsafe { &mut *memo };
-    *memo = Memo::default();
-    Some(memo)
+    unsafe {
+        words::blank(memo);
+        Some(&mut *memo)
+    }
 }
 
 /// The memo of a socket if there is one.
@@ -41,8 +46,17 @@ pub(crate) fn forget(key: u64) {
     let _ = SOCKETS.remove(key); // fails only where nothing was remembered
 }
 
-/// The owner that a memo tells, all zero where there is none.
+/// Writes the owner that a memo tells, all zero where there is none.
+///
+/// # Safety
+/// `to` points into a reserved record.
 #[inline(always)]
-pub(crate) fn owner(memo: Option<&Memo>) -> Owner {
-    memo.map_or(Owner::default(), |memo| memo.owner)
+pub(crate) unsafe fn write_owner(memo: Option<&Memo>, to: *mut Owner) {
+    // SAFETY: records are aligned to 8 bytes, and so is the owner in each.
+    unsafe {
+        match memo {
+            Some(memo) => words::copy(to, &raw const memo.owner),
+            None => words::blank(to),
+        }
+    }
 }

@@ -13,7 +13,7 @@ use tcptrace_common::{
     config::kernel,
     filter::{MAX_CGROUPS, part},
     memo::Memo,
-    record::{Owner, owner_source},
+    record::owner_source,
 };
 
 use crate::{
@@ -54,15 +54,13 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     if pid == 0 || flags & PF_KTHREAD != 0 && !opens {
         return Learned::Same;
     }
-    memo.owner = Owner {
-        // SAFETY: takes nothing.
-        cgroup: unsafe { bpf_get_current_cgroup_id() },
-        pid,
-        uid: bpf_get_current_uid_gid() as u32,
-        source,
-        pad: [0; 7],
-        comm,
-    };
+    let owner = &mut memo.owner; // its padding is zero since it was blank
+    // SAFETY: takes nothing.
+    owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    owner.pid = pid;
+    owner.uid = bpf_get_current_uid_gid() as u32;
+    owner.source = source;
+    owner.comm = comm;
     memo.owner_matches = u8::from(current_matches(pid));
     Learned::Changed
 }

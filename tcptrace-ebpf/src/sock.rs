@@ -236,8 +236,8 @@ impl Tuple {
             (*to).family = self.family;
             (*to).flags = flags;
             (*to).netns = netns;
-            (*to).state = state;
-            (*to).pad = [0; 3];
+            // The state and its padding as one word, see `words`.
+            (&raw mut (*to).state).cast::<u32>().write(u32::from(state).to_le());
         }
     }
 

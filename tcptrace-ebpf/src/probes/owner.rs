@@ -83,7 +83,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
                 sock.cookie(sk),
             );
             tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
-            (*record).owner = memo.owner;
+            memos::write_owner(Some(memo), &raw mut (*record).owner);
         }
     });
 }

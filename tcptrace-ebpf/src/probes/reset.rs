@@ -103,7 +103,7 @@ fn send(kind: u8, about: &About, reason: u32) {
         unsafe {
             emit::header::<Reset>(&raw mut (*record).header, kind, emit::now_ns(), about.key, about.cookie);
             about.tuple.write(&raw mut (*record).socket, about.netns, about.state, about.flags);
-            (*record).owner = memos::owner(memo.as_deref());
+            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).reason = reason;
             (*record).has_reason = u32::from(kind == KIND_RESET_SENT && has_reason());
         }

@@ -45,7 +45,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
                 sock.cookie(sk),
             );
             tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
-            (*record).owner = memos::owner(memo.as_deref());
+            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = sock.total_retrans();
             (*record).err = err;
             (*record).srtt_us8 = sock.srtt_us8();
@@ -88,7 +88,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
                 state::NEW_SYN_RECV,
                 socket_flag::FROM_PACKET,
             );
-            (*record).owner = memos::owner(memo.as_deref());
+            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = u32::from(before) + 1;
             (*record).err = 0;
             (*record).srtt_us8 = 0;

@@ -100,7 +100,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
                 sock.cookie(sk),
             );
             tuple.write(&raw mut (*record).socket, sock.common.netns(), change.old, change.flags);
-            (*record).owner = memo.owner;
+            memos::write_owner(Some(memo), &raw mut (*record).owner);
             (*record).entered_ns = change.left_ns;
             (*record).bytes_acked = sock.bytes_acked();
             (*record).bytes_received = sock.bytes_received();
