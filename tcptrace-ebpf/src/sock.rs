@@ -77,10 +77,15 @@ impl SockCommon {
         net.load(config!(layout.net_ns_inum))
     }
 
-    /// The cookie if one was generated already, else 0.
+    /// The cookie of `sk`, the same as `self`: generated where the kernel lets us, else 0 if there is none yet.
     #[inline(always)]
-    pub(crate) fn cookie(self) -> u64 {
-        self.0.load(config!(layout.sock_common_skc_cookie))
+    pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
+        if config!(kernel) & kernel::SOCKET_COOKIE != 0 {
+            // SAFETY: the helper takes any sock_common that the verifier knows as such.
+            unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
+        } else {
+            self.0.load(config!(layout.sock_common_skc_cookie))
+        }
     }
 
     #[inline(always)]
@@ -150,12 +155,7 @@ impl TcpSock {
     /// The socket's cookie, generated where the kernel lets us.
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
-        if config!(kernel) & kernel::SOCKET_COOKIE != 0 {
-            // SAFETY: the helper takes any sock_common that the verifier knows as such.
-            unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
-        } else {
-            self.common.cookie()
-        }
+        self.common.cookie(sk)
     }
 
     #[inline(always)]

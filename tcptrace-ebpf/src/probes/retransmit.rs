@@ -56,20 +56,29 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `tcp_retransmit_synack`: (sk of the listener, request).
+/// `tcp_retransmit_synack`: (sk of the listener, request). A TCP Fast Open child, which is a full socket before its
+/// handshake ends, sends its own SYN-ACK again (`net/ipv4/tcp_timer.c`, `tcp_fastopen_synack_timer`): then `sk` is it.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let Some(listener) = TcpSock::new(sk) else {
         return 0;
     };
-    let request = Kernel::new(ctx.arg(1));
+    let request_sk: *const c_void = ctx.arg(1);
+    let request = Kernel::new(request_sk);
     let common = SockCommon(request);
     let tuple = common.tuple();
-    let memo = memos::known(listener.key);
+    let mut memo = memos::known(listener.key);
+    if let Some(memo) = memo.as_deref_mut()
+        && memo.deferred_from != 0
+    {
+        transition::send_deferred(listener, sk, memo); // the child's addresses are known by now
+    }
     if !filter::passes(filter::HALF_OPEN, &tuple, memo.as_deref()) {
         return 0;
     }
+    // A child takes over its request's cookie (`net/ipv4/inet_connection_sock.c`, `inet_csk_clone_lock`).
+    let cookie = if listener.common.state() == state::LISTEN { common.cookie(request_sk) } else { listener.cookie(sk) };
     // The kernel counts this one after the tracepoint (`net/ipv4/inet_connection_sock.c`, `inet_rtx_syn_ack`).
     let before: u8 = request.load(config!(layout.request_sock_num_retrans));
     emit::send::<Retransmit>(|record| {
@@ -80,7 +89,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
                 KIND_SYNACK_RETRANSMIT,
                 emit::now_ns(),
                 listener.key,
-                common.cookie(),
+                cookie,
             );
             tuple.write(
                 &raw mut (*record).socket,
