@@ -16,10 +16,12 @@ static BLANK: Memo =
 /// The memo of a socket, made now if there is none. Where the table is full, a blank one that is forgotten again.
 #[inline(always)]
 pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
-    if let Some(memo) = SOCKETS.get_ptr_mut(key) {
-        // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
-        return Some(unsafe { &mut *memo });
-    }
+    known(key).or_else(|| blank(key))
+}
+
+/// A new memo, also where another socket's is left under the same address.
+#[inline(always)]
+pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
     if SOCKETS.insert(key, &BLANK, 0).is_ok() {
         return known(key);
     }

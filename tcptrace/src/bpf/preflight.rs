@@ -46,7 +46,7 @@ impl Host {
         if !self.has_btf {
             return Some(format!(
                 "this kernel shows no type information ({VMLINUX} is missing): tcptrace needs a kernel built with \
-                 CONFIG_DEBUG_INFO_BTF=y, as those of Debian 11, Ubuntu 20.10, Fedora 31, RHEL 8.2 and later are"
+                 CONFIG_DEBUG_INFO_BTF=y, as those of Debian 11, Ubuntu 22.04, Fedora 34, RHEL 9 and later are"
             ));
         }
         if self.lockdown.contains("[confidentiality]") {
