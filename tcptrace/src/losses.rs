@@ -69,3 +69,67 @@ impl Losses {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counters(number: u64) -> Counters {
+        Counters {
+            sent: number,
+            ring_full: 2 * number,
+            filtered: 3 * number,
+            table_full: 4 * number,
+            listeners_full: 5 * number,
+            unreadable: 6 * number,
+        }
+    }
+
+    #[test]
+    fn counters_of_all_cpus_are_added_up() {
+        let mut losses = Losses { received: 9, undecodable: 8, ..Losses::default() };
+        losses.set_kernel(&[counters(1), counters(0), counters(100)], 77);
+        let want = Losses {
+            sent: 101,
+            filtered: 303,
+            ring_by_cpu: vec![2, 0, 200],
+            program_busy: 77,
+            kernel_table: 404,
+            listener_table: 505,
+            unreadable_packets: 606,
+            received: 9,
+            undecodable: 8,
+            ..Losses::default()
+        };
+        assert_eq!(losses, want);
+        assert_eq!(losses.ring(), 202);
+        losses.set_kernel(&[counters(1)], 0);
+        assert_eq!((losses.sent, losses.ring(), losses.received), (1, 2, 9), "counts are set, not added");
+    }
+
+    #[test]
+    fn any_loss_is_a_loss_and_nothing_else_is() {
+        let none = Losses { sent: 5, received: 5, filtered: 5, ring_by_cpu: vec![0, 0], ..Losses::default() };
+        assert!(!none.any());
+        let with = |change: fn(&mut Losses)| {
+            let mut losses = none.clone();
+            change(&mut losses);
+            (losses.any(), losses.fields().map(|(_, count)| count))
+        };
+        let changes: [fn(&mut Losses); 8] = [
+            |losses| losses.ring_by_cpu[1] = 1,
+            |losses| losses.program_busy = 1,
+            |losses| losses.kernel_table = 1,
+            |losses| losses.listener_table = 1,
+            |losses| losses.unreadable_packets = 1,
+            |losses| losses.undecodable = 1,
+            |losses| losses.evicted = 1,
+            |losses| losses.unnamed_process_events = 1,
+        ];
+        for (place, change) in changes.into_iter().enumerate() {
+            let mut want = [0; 8];
+            want[place] = 1;
+            assert_eq!(with(change), (true, want));
+        }
+    }
+}

@@ -304,3 +304,150 @@ pub struct SocketRow {
     /// Time that the oldest of them has been in the state, in ns.
     pub oldest_ns: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::{
+        event::{OwnerSource, Socket, TimeInState},
+        state::StateSet,
+    };
+
+    fn event(what: What, owner: Option<Owner>) -> Event {
+        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let socket = Socket {
+            sk: Some(1),
+            cookie: None,
+            netns: None,
+            ipv6: false,
+            state: State::Established,
+            local: end,
+            remote: end,
+            flags: 0,
+        };
+        Event { time_ns: 100, cpu: 0, socket, owner, what }
+    }
+
+    fn process(pid: u32) -> Option<Owner> {
+        let command = Command::new(*b"some\0\0\0\0\0\0\0\0\0\0\0\0");
+        Some(Owner { pid, uid: 0, cgroup: 0, command, source: OwnerSource::Connect })
+    }
+
+    fn transition(time: Option<(u64, TimeSource)>, ending: Option<Ending>) -> What {
+        What::Transition(Transition {
+            old: State::SynRecv,
+            new: State::Established,
+            inferred: false,
+            time_in_old: time.map(|(ns, source)| TimeInState { ns, source }),
+            handshake_rtt_ns: None,
+            srtt_us: None,
+            total_retrans: 0,
+            bytes_acked: 0,
+            bytes_received: 0,
+            ending,
+        })
+    }
+
+    fn report(summary: &Summary, table: &Table) -> Report {
+        summary.report(table, 1000, 0, true, Losses::default())
+    }
+
+    fn empty_table() -> Table {
+        Table::new(1, StateSet::default())
+    }
+
+    #[test]
+    fn unknown_times_and_lower_bounds_are_counted_but_not_measured() {
+        let mut summary = Summary::new(false);
+        summary.ingest(&event(transition(None, None), None));
+        summary.ingest(&event(transition(Some((9_000_000, TimeSource::HandshakeLowerBound)), None), None));
+        assert_eq!(report(&summary, &empty_table()).transitions[0].times, None);
+        summary.ingest(&event(transition(Some((500, TimeSource::Handshake)), None), None));
+        summary.ingest(&event(transition(Some((700, TimeSource::Observed)), None), None));
+        let row = report(&summary, &empty_table()).transitions[0];
+        assert_eq!((row.count, row.timed, row.times.unwrap().max_ns), (4, 2, 700));
+    }
+
+    #[test]
+    fn processes_with_the_most_events_come_first_and_unknown_owners_are_one_of_them() {
+        let mut summary = Summary::new(false);
+        for pid in 1..=12 {
+            for _ in 0..pid {
+                summary.ingest(&event(What::ResetReceived, process(pid)));
+            }
+        }
+        for _ in 0..5 {
+            summary.ingest(&event(What::ResetSent { reason: None }, None));
+        }
+        summary.ingest(&event(What::OwnerChanged, process(99)));
+        let report = report(&summary, &empty_table());
+        let pids: Vec<_> = report.processes.iter().map(|row| row.process.map(|(pid, _)| pid)).collect();
+        let some = [12, 11, 10, 9, 8, 7, 6].map(Some);
+        assert_eq!(pids, [&some[..], &[None, Some(5), Some(4)]].concat());
+        assert_eq!((report.activity.resets_received, report.activity.resets_sent), (78, 5));
+        assert!(report.processes.iter().all(|row| row.transitions.is_empty()), "they were not asked for");
+    }
+
+    #[test]
+    fn transitions_are_told_by_process_where_that_is_asked_for() {
+        let mut summary = Summary::new(true);
+        for (pid, times) in [(1, 3), (2, 1)] {
+            for _ in 0..times {
+                summary.ingest(&event(transition(Some((500, TimeSource::Observed)), None), process(pid)));
+            }
+        }
+        let counts: Vec<_> =
+            report(&summary, &empty_table()).processes.iter().map(|row| row.transitions[0].count).collect();
+        assert_eq!(counts, [3, 1]);
+    }
+
+    #[test]
+    fn pairs_of_process_and_transition_are_bounded_and_the_rest_is_counted() {
+        let mut summary = Summary::new(true);
+        for pid in 0..MAX_PROCESS_TRANSITIONS as u32 + 7 {
+            summary.ingest(&event(transition(None, None), process(pid)));
+        }
+        assert_eq!(summary.process_transitions.len(), MAX_PROCESS_TRANSITIONS);
+        assert_eq!(summary.other_processes(), 7);
+        let mut other = Summary::new(true);
+        other.ingest(&event(transition(None, None), process(1_000_000)));
+        other.ingest(&event(transition(None, None), process(0)));
+        summary.merge(other);
+        assert_eq!((summary.process_transitions.len(), summary.other_processes()), (MAX_PROCESS_TRANSITIONS, 8));
+    }
+
+    #[test]
+    fn endings_are_counted_by_kind_and_error() {
+        let mut summary = Summary::new(false);
+        let reset = |errno| Some(Ending::ResetByPeer(errno));
+        for ending in [reset(libc::EPIPE), Some(Ending::Normal), reset(libc::ECONNRESET), reset(libc::EPIPE), None] {
+            summary.ingest(&event(transition(None, ending), None));
+        }
+        let endings = report(&summary, &empty_table()).endings;
+        let want =
+            [(Ending::ResetByPeer(libc::EPIPE), 2), (Ending::Normal, 1), (Ending::ResetByPeer(libc::ECONNRESET), 1)];
+        assert_eq!(endings, want);
+    }
+
+    #[test]
+    fn sockets_are_grouped_by_state_and_process() {
+        let mut table = Table::new(10, StateSet::default());
+        for (sk, time_ns, pid) in [(1, 100, 7), (2, 400, 7), (3, 300, 8)] {
+            let mut opened = event(transition(None, None), process(pid));
+            (opened.socket.sk, opened.time_ns) = (Some(sk), time_ns);
+            table.ingest(&opened);
+        }
+        let mut nobodys = event(transition(None, None), None);
+        nobodys.socket.sk = Some(4);
+        table.ingest(&nobodys);
+        let rows: Vec<_> = report(&Summary::new(false), &table)
+            .sockets
+            .iter()
+            .map(|row| (row.state, row.owner.map(|owner| owner.pid), row.count, row.oldest_ns))
+            .collect();
+        let state = State::Established;
+        assert_eq!(rows, [(state, Some(7), 2, 900), (state, None, 1, 900), (state, Some(8), 1, 700)]);
+    }
+}

@@ -74,7 +74,8 @@ impl Columns {
         self.local = self.local.max(local);
         self.remote = self.remote.max(remote);
         self.uid = self.uid.max(uid);
-        let owner = if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };
+        let owner =
+            if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };
         let heading = format!(
             "{:<15} {:>7} {:<15}{owner} {:<l$} {:<r$} {:<11}    {:<13} {:>9} NOTE",
             "TIME",

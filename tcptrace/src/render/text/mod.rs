@@ -187,3 +187,131 @@ fn transition_note(transition: &Transition) -> Vec<String> {
 fn errno_words(errno: i32) -> String {
     errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashMap,
+        net::{Ipv4Addr, SocketAddr},
+    };
+
+    use super::*;
+    use crate::{
+        ending::Abort,
+        event::{Retransmit, Socket, TimeInState},
+        render::Names,
+    };
+
+    fn event(what: What) -> Event {
+        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let socket = Socket {
+            sk: Some(1),
+            cookie: None,
+            netns: None,
+            ipv6: false,
+            state: State::Established,
+            local: end,
+            remote: end,
+            flags: 0,
+        };
+        Event { time_ns: 0, cpu: 0, socket, owner: None, what }
+    }
+
+    fn transition(new: State, ending: Option<Ending>) -> Transition {
+        Transition {
+            old: State::Established,
+            new,
+            inferred: false,
+            time_in_old: None,
+            handshake_rtt_ns: None,
+            srtt_us: None,
+            total_retrans: 0,
+            bytes_acked: 0,
+            bytes_received: 0,
+            ending,
+        }
+    }
+
+    fn told(event: &Event) -> String {
+        let names = Names::new(HashMap::from([(3, "no_socket".to_owned())]), Box::new(|_| None));
+        note(event, &mut Context { wall: WallOffset(0), names })
+    }
+
+    #[test]
+    fn notes_tell_why_a_connection_ended() {
+        let closed = |ending| told(&event(What::Transition(transition(State::Close, Some(ending)))));
+        assert_eq!(closed(Ending::Normal), "closed");
+        assert_eq!(closed(Ending::ResetByPeer(libc::EPIPE)), "reset by peer, EPIPE");
+        assert_eq!(closed(Ending::Failed(libc::ENETUNREACH)), "failed, ENETUNREACH");
+        assert_eq!(closed(Ending::Failed(4095)), "failed, errno 4095");
+        assert_eq!(closed(Ending::Aborted(Abort::Destroyed)), "aborted: socket destroyed from outside, ECONNABORTED");
+        let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(Ending::TimedOut)) };
+        assert_eq!(told(&event(What::Transition(retransmitted))), "timed out, ETIMEDOUT, 3 retransmits");
+        let under_way = Transition { ending: None, new: State::CloseWait, ..retransmitted };
+        assert_eq!(told(&event(What::Transition(under_way))), "");
+    }
+
+    #[test]
+    fn notes_tell_what_was_inferred_and_measured() {
+        let inferred = |new, ending| Transition { inferred: true, ..transition(new, ending) };
+        let note = |transition| told(&event(What::Transition(transition)));
+        assert_eq!(note(inferred(State::TimeWait, Some(Ending::Normal))), "closed, inferred");
+        assert_eq!(note(inferred(State::FinWait2, None)), "orphan, the peer has not closed, inferred");
+        let measured = Transition { handshake_rtt_ns: Some(409_000), ..transition(State::Established, None) };
+        assert_eq!(note(measured), "handshake rtt 409µs");
+    }
+
+    #[test]
+    fn notes_tell_of_retransmits_and_resets() {
+        let once = Retransmit { state: State::Established, total_retrans: 1, timeouts: 0, srtt_us: None, failed: None };
+        assert_eq!(told(&event(What::Retransmit(once))), "1 so far");
+        let again = Retransmit { total_retrans: 4, timeouts: 2, srtt_us: Some(1500), failed: Some(113), ..once };
+        let words = "4 so far, timeouts in a row: 2, srtt 1.50ms, not sent: EHOSTUNREACH";
+        assert_eq!(told(&event(What::Retransmit(again))), words);
+        let reset = |reason| event(What::ResetSent { reason });
+        assert_eq!(told(&reset(Some(3))), "reason: no_socket");
+        assert_eq!(told(&reset(Some(8))), "reason: 8");
+        assert_eq!(told(&reset(None)), "");
+        let mut stray = reset(None);
+        stray.socket.sk = None;
+        assert_eq!(told(&stray), "no socket");
+        assert_eq!(told(&event(What::ResetReceived)), "");
+    }
+
+    #[test]
+    fn times_in_the_old_state_tell_how_sure_they_are() {
+        let shown = |time_in_old| {
+            time_in_old_of(What::Transition(Transition { time_in_old, ..transition(State::Close, None) }))
+        };
+        let time = |source| Some(TimeInState { ns: 20_000_000, source });
+        assert_eq!(shown(None), "-", "never 0");
+        assert_eq!(shown(time(TimeSource::Observed)), "20.0ms");
+        assert_eq!(shown(time(TimeSource::Handshake)), "20.0ms");
+        assert_eq!(shown(time(TimeSource::HandshakeLowerBound)), "≥20.0ms");
+        assert_eq!(time_in_old_of(What::ResetReceived), "", "nothing was left");
+    }
+
+    fn time_in_old_of(what: What) -> String {
+        time_in_old(&event(what))
+    }
+
+    #[test]
+    fn styles_tell_trouble() {
+        let style = |what| headline(&event(what)).1;
+        let closed = |ending| What::Transition(transition(State::Close, ending));
+        assert_eq!(style(closed(Some(Ending::Normal))), Style::Plain);
+        assert_eq!(style(closed(Some(Ending::TimedOut))), Style::Trouble);
+        assert_eq!(style(What::Transition(transition(State::CloseWait, None))), Style::Attention);
+        assert_eq!(style(What::Transition(transition(State::Established, None))), Style::Plain);
+        assert_eq!(style(What::ResetReceived), Style::Trouble);
+        assert_eq!(style(What::SynAckRetransmit { count: 1 }), Style::Attention);
+    }
+
+    #[test]
+    fn the_last_line_names_every_place_of_loss_also_when_nothing_was_lost() {
+        let line = losses_line(&Losses { received: 12, evicted: 3, ..Losses::default() });
+        assert!(line.starts_with("12 events received; lost: ring buffer 0, "), "{line}");
+        assert!(line.contains(", evicted 3,") && line.ends_with("unnamed process events 0"), "{line}");
+        assert_eq!(line.matches(',').count(), Losses::default().fields().len() - 1);
+    }
+}

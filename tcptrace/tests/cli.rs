@@ -1,0 +1,213 @@
+//! The command line of the real program, as far as it goes without tracing: help, version, and what it says of values
+//! and flags that do not fit. None of this needs rights. What starts to trace is tested live.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::{Command, Output, Stdio};
+
+use clap::CommandFactory as _;
+use tcptrace::{cli::args::Args, state::State};
+
+/// What the program printed and how it ended.
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn run(arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
+}
+
+/// Asserts that the program refuses `arguments` as wrong usage, in words that have all of `words` in them.
+fn assert_refused(arguments: &[&str], words: &[&str]) {
+    let run = run(arguments);
+    let told = &run.stderr;
+    assert_eq!(run.code, Some(2), "{arguments:?}: {told}");
+    assert_eq!(run.stdout, "", "{arguments:?}");
+    assert!(!told.contains("panicked") && !told.contains("backtrace"), "{arguments:?}: {told}");
+    assert!(told.starts_with("error: ") && told.ends_with('\n'), "{arguments:?}: {told}");
+    for word in words {
+        assert!(told.contains(word), "{arguments:?} does not tell {word:?}: {told}");
+    }
+}
+
+/// Flags that end a run before it traces, because they do not go together; all else is read and checked before that.
+const NEVER_TRACES: [&str; 3] = ["--format", "csv", "--summary"];
+
+/// Asserts that `arguments` are fine by themselves.
+fn assert_taken(arguments: &[&str]) {
+    let all: Vec<_> = NEVER_TRACES.iter().chain(arguments).copied().collect();
+    assert_refused(&all, &["--format csv has rows for events only"]);
+}
+
+#[test]
+fn help_tells_every_flag_and_state() {
+    for flag in ["-h", "--help"] {
+        let run = run(&[flag]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+        for state in State::ALL {
+            assert!(run.stdout.contains(state.name()), "{flag} does not tell {state}");
+        }
+        for argument in Args::command().get_arguments() {
+            let long = argument.get_long().expect("each flag has a long name");
+            let line = run.stdout.lines().position(|line| line.contains(&format!("--{long}")));
+            let line = line.unwrap_or_else(|| panic!("{flag} does not tell --{long}"));
+            // Its help stands beside it or below it.
+            let about = run.stdout.lines().skip(line).take(2).collect::<Vec<_>>().join(" ");
+            let help = argument.get_help().unwrap_or_else(|| panic!("--{long} has no help")).to_string();
+            let first_words: String = help.split(' ').take(3).collect::<Vec<_>>().join(" ");
+            let told = about.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(told.contains(&first_words), "{flag} does not tell {first_words:?} of --{long}: {told}");
+        }
+        for example in ["--state CLOSE_WAIT --pid", "--summary --duration 30s"] {
+            assert!(run.stdout.contains(example), "{flag} has no example with {example}");
+        }
+    }
+}
+
+#[test]
+fn version_is_that_of_the_package() {
+    for flag in ["-V", "--version"] {
+        let run = run(&[flag]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+        assert_eq!(run.stdout, format!("tcptrace {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn bad_values_are_refused_with_the_way_out() {
+    // Flag, value, and words of the way out.
+    let cases = [
+        ("--state", "CLOSEWAITT", "LISTEN, SYN_SENT, SYN_RECV, ESTABLISHED"),
+        ("--state", "LISTEN,8", "the states are"),
+        ("--state", "", "the states are"),
+        ("--port", "0", "give numbers from 1 to 65535"),
+        ("--port", "65536", "give numbers from 1 to 65535"),
+        ("--port", "http", "as in 80,443 or 8000-8099"),
+        ("--port", "90-80", "give the lower port first"),
+        ("--local-port", "80,", "give numbers from 1 to 65535"),
+        ("--remote-port", "1-2-3", "give numbers from 1 to 65535"),
+        ("--address", "localhost", "give IPv4 or IPv6"),
+        ("--address", "10.0.0.0/33", "give 0 to 32"),
+        ("--local-address", "::/129", "give 0 to 128"),
+        ("--remote-address", "10.0.0/8", "give IPv4 or IPv6"),
+        ("--pid", "0", "give numbers, as in 1234,5678"),
+        ("--pid", "1234,nginx", "give numbers, as in 1234,5678"),
+        ("--pid", "4194305", "give numbers, as in 1234,5678"),
+        ("--format", "xml", "possible values: text, json, csv"),
+        ("--time", "gmt", "possible values: local, utc, mono, delta"),
+        ("--color", "yes", "possible values: auto, always, never"),
+        ("--bpf-log", "loud", "possible values: error, warn, info, debug, trace"),
+        ("--interval", "0", "as in 500ms, 30s, 1m30s or 10"),
+        ("--interval", "soon", "as in 500ms, 30s, 1m30s or 10"),
+        ("--duration", "1us", "give 1ms to a year"),
+        ("--duration", "2000000000", "give 1ms to a year"),
+        ("--latency", "-1", "give 1ms to a year"),
+        ("--count", "0", "1.."),
+        ("--count", "many", "invalid digit"),
+        ("--ring-size", "8XB", "as in 65536, 512KiB or 8MiB"),
+        ("--ring-size", "1K", "give 4096 (4KiB) to 1073741824 (1GiB)"),
+        ("--ring-size", "2GiB", "give 4096 (4KiB) to 1073741824 (1GiB)"),
+        ("--max-sockets", "0", "1..=16777216"),
+        ("--max-sockets", "16777217", "1..=16777216"),
+    ];
+    for (flag, value, way_out) in cases {
+        let joined = format!("{flag}={value}");
+        assert_refused(&[&joined], &[flag, way_out]);
+        // The value as it was typed, or in bytes; of a list the part that is wrong.
+        let wrong = value.split(',').next_back().unwrap();
+        let bytes = [("1K", "1024"), ("2GiB", "2147483648")].iter().find(|(typed, _)| *typed == wrong);
+        assert_refused(&[&joined], &[bytes.map_or(wrong, |(_, bytes)| bytes)]);
+    }
+}
+
+#[test]
+fn a_cgroup_that_is_not_there_is_named() {
+    for path in ["/no/such", "no-such", "/sys/fs/cgroup/no-such"] {
+        assert_refused(&["--cgroup", path], &["--cgroup", path]);
+        let told = run(&["--cgroup", path]).stderr;
+        assert!(told.contains("/proc/PID/cgroup") || told.contains("no cgroup v2 hierarchy is mounted"), "{told}");
+    }
+    let nine: Vec<_> = (0..9).flat_map(|_| ["--cgroup", "/"]).collect();
+    assert_refused(&nine, &["9 cgroups are too many", "give at most 8"]);
+}
+
+#[test]
+fn lists_are_bounded() {
+    let pids: Vec<_> = (1..=1025).map(|pid: u32| pid.to_string()).collect();
+    assert_refused(&["--pid", &pids.join(",")], &["1025 PIDs are too many", "give at most 1024"]);
+    assert_taken(&["--pid", &pids[..1024].join(",")]);
+    let addresses = vec!["10.0.0.1"; 1025].join(",");
+    assert_refused(&["--address", &addresses], &["1025 addresses are too many", "give at most 1024"]);
+}
+
+#[test]
+fn flags_that_do_not_go_together_are_named() {
+    assert_refused(&["-4", "-6"], &["--ipv4", "--ipv6", "cannot be used with"]);
+    assert_refused(&["--format", "csv", "--summary"], &["--format csv", "--summary", "text or json"]);
+    assert_refused(&["--format", "csv", "--interval", "1s"], &["--format csv", "--interval", "text or json"]);
+    assert_refused(&["--count", "1", "--summary"], &["--count", "--summary", "take --duration"]);
+}
+
+#[test]
+fn what_is_no_flag_is_refused() {
+    assert_refused(&["--no-such-flag"], &["--no-such-flag"]);
+    assert_refused(&["eth0"], &["eth0"]);
+    assert_refused(&["--statee", "LISTEN"], &["--statee", "--state"]);
+    for flag in ["--state", "--port", "--address", "--cgroup", "--format", "--interval", "--count", "--output"] {
+        assert_refused(&[flag], &[flag, "value"]);
+    }
+    assert_refused(&["--count", "1", "--count", "2"], &["--count", "multiple"]);
+}
+
+#[test]
+fn all_spellings_of_states_are_taken() {
+    for state in State::ALL {
+        let name = state.name();
+        let lower = name.to_lowercase();
+        let spellings = [
+            name.to_owned(),
+            lower.clone(),
+            name.replace('_', "-"),
+            lower.replace('_', ""),
+            name.replace('_', " "),
+            format!("TCP_{name}"),
+        ];
+        for spelling in &spellings {
+            assert_taken(&["--state", spelling]);
+        }
+        assert_taken(&["-s", &spellings.join(",")]);
+    }
+    // ss's, netstat's and the RFC's own.
+    assert_taken(&["--state", "estab,syn-recv,fin-wait-1,fin-wait-2,unconn,closed,SYN-RECEIVED,syn_rcvd,listening"]);
+    assert_taken(&["--state", "CLOSE_WAIT", "--state", "LAST_ACK"]);
+}
+
+#[test]
+fn good_values_are_taken() {
+    let cases: [&[&str]; 16] = [
+        &[],
+        &["--pid"],
+        &["--pid", "1,4194304"],
+        &["--port", "80,8000-8099", "--local-port", "1-65535", "-R", "443"],
+        &["--address", "10.0.0.0/8,::1", "--local-address", "::/0", "--remote-address", "192.0.2.1"],
+        &["-4"],
+        &["-6"],
+        &["--time", "delta", "--color", "always"],
+        &["--duration", "1m30s"],
+        &["-d", "2.5"],
+        &["--latency", "1ms"],
+        &["--ring-size", "4096"],
+        &["--ring-size", "1GiB"],
+        &["--max-sockets", "16777216"],
+        &["--output", "/no/such/directory/is/looked/at/later", "--ready-file", "/no/such"],
+        &["--bpf-log", "trace"],
+    ];
+    for arguments in cases {
+        assert_taken(arguments);
+    }
+}

@@ -1,0 +1,173 @@
+//! Every JSON line of the stories follows the schema, the schema names what the program writes, and CSV says the same.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde_json::Value;
+use tcptrace::{decode::split, event::What, render::Field, session::SessionSettings};
+use tcptrace_common::state::CLOSE;
+
+use crate::{
+    stories,
+    support::{
+        records::{Life, Stream},
+        replay::{csv, json, output, replay, session, settings},
+        rfc4180, schema,
+    },
+};
+
+/// Kinds of records that tell of events, and those that tell of the run.
+const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
+const REPORTS: [&str; 2] = ["summary", "end"];
+
+fn all_stories() -> Stream {
+    let mut stream = Stream::new();
+    stories::all(&mut stream);
+    stream
+}
+
+#[test]
+fn every_line_follows_the_schema() {
+    let validator = schema::validator();
+    let mut kinds = HashSet::new();
+    for (_, story) in stories::ALL {
+        let mut stream = Stream::new();
+        story(&mut stream);
+        for line in replay(&stream, settings(), json()).lines() {
+            let record = schema::valid_record(&validator, line);
+            kinds.insert(record["event"].as_str().unwrap().to_owned());
+        }
+    }
+    let all: HashSet<_> = EVENTS.into_iter().chain(REPORTS).map(str::to_owned).collect();
+    assert_eq!(kinds, all, "the stories have records of all kinds");
+}
+
+#[test]
+fn the_schema_refuses_what_is_not_written() {
+    let validator = schema::validator();
+    let written = replay(&all_stories(), settings(), json());
+    let mut kinds = HashSet::new();
+    for line in written.lines() {
+        let record = schema::valid_record(&validator, line);
+        if !kinds.insert(record["event"].clone()) {
+            continue;
+        }
+        for name in record.keys() {
+            let mut without = record.clone();
+            without.remove(name);
+            assert!(!validator.is_valid(&without.into()), "{name} may be missing: {line}");
+            let mut wrong = record.clone();
+            wrong[name] = Value::Bool(record[name] != Value::Bool(true));
+            assert!(name == "final" || !validator.is_valid(&wrong.into()), "{name} may be anything: {line}");
+        }
+        let mut more = record.clone();
+        more.insert("another".to_owned(), Value::Null);
+        assert!(!validator.is_valid(&more.into()), "{line}");
+    }
+    assert_eq!(kinds.len(), EVENTS.len() + REPORTS.len());
+}
+
+#[test]
+fn the_schema_has_the_fields_of_events_and_no_others() {
+    let document = schema::document();
+    let named: BTreeSet<_> =
+        EVENTS.iter().flat_map(|kind| schema::fields(&document, kind)).map(|(name, _)| name).collect();
+    let written: BTreeSet<_> =
+        Field::ALL.iter().map(|field| field.name()).chain(["schema"]).map(str::to_owned).collect();
+    assert_eq!(named, written);
+    let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap().to_owned());
+    let expected: BTreeSet<_> = EVENTS.iter().chain(&REPORTS).map(|kind| format!("#/$defs/{kind}")).collect();
+    assert_eq!(kinds.collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn fields_of_events_are_written_in_the_order_of_the_columns() {
+    let order: Vec<_> = std::iter::once("schema").chain(Field::ALL.iter().map(|field| field.name())).collect();
+    for line in replay(&all_stories(), settings(), json()).lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        if REPORTS.contains(&record["event"].as_str().unwrap()) {
+            continue;
+        }
+        let places: Vec<_> =
+            record.as_object().unwrap().keys().map(|name| order.iter().position(|other| other == name)).collect();
+        assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{line}");
+    }
+}
+
+#[test]
+fn csv_has_the_values_of_json() {
+    let stream = all_stories();
+    let rows = rfc4180::rows(&replay(&stream, settings(), csv())).unwrap();
+    let names: Vec<_> = Field::ALL.iter().map(|field| field.name().to_owned()).collect();
+    assert_eq!(rows[0], names);
+    let json = replay(&stream, settings(), json());
+    let events: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = &events[..events.len() - REPORTS.len()];
+    assert_eq!(rows.len() - 1, events.len());
+    for (row, event) in rows[1..].iter().zip(events) {
+        let cells: Vec<_> = names.iter().map(|name| cell(event.get(name))).collect();
+        assert_eq!(*row, cells, "{event}");
+    }
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+/// Every ending that the decoder can tell, by way of all states, flags and errors that matter.
+fn endings() -> BTreeSet<String> {
+    let mut endings = BTreeSet::new();
+    let errors =
+        [0, libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::ECONNABORTED, libc::ENETDOWN];
+    for state in 1..=11 {
+        let mut stream = Stream::new();
+        let life = Life::in_state(state, "192.0.2.10:1", "192.0.2.11:2");
+        for (err, flags) in errors.iter().flat_map(|err| (0..1 << 10).map(move |flags| (*err, flags))) {
+            let mut life = life.clone();
+            life.facts.err = err;
+            life.flags(flags).enters(&mut stream, CLOSE);
+        }
+        for record in split(&stream.bytes) {
+            let What::Transition(transition) = tcptrace::decode::decode(record.unwrap()).unwrap().what else {
+                panic!("only transitions are in the stream");
+            };
+            endings.extend(transition.ending.map(|ending| ending.name().to_owned()));
+        }
+    }
+    endings
+}
+
+#[test]
+fn the_schema_knows_every_ending_and_no_others() {
+    let document = schema::document();
+    let (_, field) = schema::fields(&document, "transition").into_iter().find(|(name, _)| name == "ending").unwrap();
+    let listed = field["enum"].as_array().unwrap().iter().filter_map(Value::as_str).map(str::to_owned);
+    assert_eq!(listed.collect::<BTreeSet<_>>(), endings());
+}
+
+#[test]
+fn summaries_follow_the_schema_too() {
+    let validator = schema::validator();
+    let stream = all_stories();
+    let mut session = session(SessionSettings { events: false, ..settings() }, json());
+    for (index, record) in split(&stream.bytes).enumerate() {
+        session.ingest(record.unwrap());
+        session.ingest(&[0; 7]);
+        session.losses.ring_by_cpu = vec![index as u64, 0];
+        session.end_interval(stream.now_ns);
+    }
+    session.finish(stream.now_ns, "closed");
+    let printed = output(&mut session);
+    for line in printed.lines() {
+        schema::valid_record(&validator, line);
+    }
+    let last: Value = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
+    let records = split(&stream.bytes).count();
+    assert_eq!(
+        (last["received"].as_u64(), last["losses"]["undecodable"].as_u64()),
+        (Some(2 * records as u64), Some(records as u64))
+    );
+}

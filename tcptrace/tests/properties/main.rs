@@ -1,0 +1,11 @@
+//! What must hold for any bytes that the kernel, a damaged recording or a hostile process may give.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod any_record;
+mod decoding;
+mod machine_readable;
+mod session;
+mod summary;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "each test target uses a part of it")]
+mod support;

@@ -1,0 +1,77 @@
+//! A stream of records through a session, as the program would print it.
+
+use std::collections::HashMap;
+
+use jiff::tz::{Offset, TimeZone};
+use tcptrace::{
+    clock::WallOffset,
+    decode::split,
+    render::{
+        Context, Names,
+        csv::Csv,
+        json::Json,
+        text::{Text, TextOptions, TimeStyle},
+    },
+    session::{Renderer, Session, SessionSettings},
+    state::StateSet,
+};
+
+use super::records::{START_NS, Stream};
+
+/// A context whose wall clock showed 2026-03-04T04:06:07.25Z at boot, and in which one cgroup and two reasons of RSTs
+/// have names.
+pub(crate) fn context() -> Context {
+    let reasons = HashMap::from([(3, "no_socket".to_owned()), (7, "tcp_abort_on_close".to_owned())]);
+    let cgroup = |id| (id == 4711).then(|| "/system.slice/web.service".to_owned());
+    Context { wall: WallOffset(1_772_597_167_250_000_000), names: Names::new(reasons, Box::new(cgroup)) }
+}
+
+/// Settings that keep and print all.
+pub(crate) fn settings() -> SessionSettings {
+    SessionSettings { states: StateSet::default(), max_sockets: 1000, by_process: false, events: true, count: None }
+}
+
+/// Text without colour, in UTC, as `--time utc` gives.
+pub(crate) fn plain() -> TextOptions {
+    TextOptions { time: TimeStyle::Wall(TimeZone::UTC), color: false, owner_columns: false }
+}
+
+/// A time zone that is never UTC, and the same on all machines.
+pub(crate) fn zone() -> TimeZone {
+    TimeZone::fixed(Offset::constant(2))
+}
+
+/// Renderers for each form of output.
+pub(crate) fn text(options: TextOptions) -> Renderer {
+    Renderer::Text(Text::new(options))
+}
+
+/// See [`text`].
+pub(crate) fn json() -> Renderer {
+    Renderer::Json(Json::default())
+}
+
+/// See [`text`].
+pub(crate) fn csv() -> Renderer {
+    Renderer::Csv(Csv::default())
+}
+
+/// A session that began when streams begin.
+pub(crate) fn session(settings: SessionSettings, renderer: Renderer) -> Session {
+    Session::new(settings, renderer, context(), START_NS)
+}
+
+/// All that the program prints for a stream that is over a second after its last record.
+pub(crate) fn replay(stream: &Stream, settings: SessionSettings, renderer: Renderer) -> String {
+    let mut session = session(settings, renderer);
+    for record in split(&stream.bytes) {
+        session.ingest(record.unwrap());
+    }
+    session.finish(stream.now_ns + 1_000_000_000, "interrupted");
+    output(&mut session)
+}
+
+/// What a session printed since the last call.
+pub(crate) fn output(session: &mut Session) -> String {
+    String::from_utf8(session.take_output().to_vec()).unwrap()
+}
