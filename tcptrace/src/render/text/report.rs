@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::human,
-    state::StateSet,
+    state::{State, StateSet},
     summary::{ProcessRow, Report, SocketRow, TransitionRow},
 };
 
@@ -132,10 +132,12 @@ fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states:
         }
         return;
     }
-    let title = format!(
-        "\n{:<11} {:>7} {:>9} {:>7} {:<15} {:<8} sockets seen that are there now",
-        "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND", "BY"
-    );
+    let in_state = |state: State| rows.iter().filter(|row| row.state == state).map(|row| row.count).sum::<u64>();
+    let now = State::ALL.map(|state| (state, in_state(state)));
+    let now: Vec<_> =
+        now.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
+    let _ = writeln!(to, "\nSockets seen that are there now: {}", now.join(", "));
+    let title = format!("{:<11} {:>7} {:>9} {:>7} {:<15} BY", "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND");
     heading(to, options, &title);
     for row in rows.iter().take(SHOWN_SOCKET_ROWS) {
         let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, human(row.oldest_ns));
