@@ -37,6 +37,8 @@ pub struct Layout {
     pub sock_common_skc_net: u32,
     pub sock_common_skc_cookie: u32,
     pub sock_common_skc_flags: u32,
+    /// In bits.
+    pub sock_common_skc_reuseport: u32,
     pub sock_sk_err: u32,
     pub sock_sk_shutdown: u32,
     pub sock_sk_lingertime: u32,
@@ -76,6 +78,4 @@ pub struct Config {
     pub kernel: u32,
     /// User space is woken when this many bytes wait in the ring buffer; below that it reads on its timer.
     pub wake_bytes: u32,
-    /// Zero.
-    pub pad: u32,
 }

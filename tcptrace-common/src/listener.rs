@@ -26,7 +26,7 @@ pub struct ListenerKey {
 pub struct Listener {
     /// The owner of the first of them.
     pub owner: Owner,
-    /// Listeners on this address now (SO_REUSEPORT allows several).
+    /// Listeners on this address now: sockets that are bound to different devices may share it.
     pub sockets: u32,
     /// 1 once two processes listened here at the same time: which of them gets a connection cannot be told.
     pub shared: u8,

@@ -77,6 +77,13 @@ impl SockCommon {
         net.load(config!(layout.net_ns_inum))
     }
 
+    /// SO_REUSEPORT is set; a child has it from its listener.
+    #[inline(always)]
+    pub(crate) fn shares_port(self) -> bool {
+        let bit = config!(layout.sock_common_skc_reuseport);
+        self.0.load::<u8>(bit / 8) >> (bit % 8) & 1 != 0
+    }
+
     /// The cookie of `sk`, the same as `self`: generated where the kernel lets us, else 0 if there is none yet.
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {

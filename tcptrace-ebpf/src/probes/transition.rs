@@ -129,8 +129,11 @@ fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u
             listeners::add(tuple, sock.common.netns(), memo);
         }
         (LISTEN, CLOSE) => listeners::remove(tuple, sock.common.netns()),
-        // A socket that came in: one that some process has opened for itself is attached to it.
-        (LISTEN, SYN_RECV) | (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 && flags & socket_flag::ATTACHED == 0 => {
+        // A socket that came in: one that some process has opened for itself is attached to it. With SO_REUSEPORT
+        // there may be listeners on the same address that are older than this trace: whose it is cannot be told.
+        (LISTEN, SYN_RECV) | (SYN_RECV, ESTABLISHED)
+            if memo.owner.pid == 0 && flags & socket_flag::ATTACHED == 0 && !sock.common.shares_port() =>
+        {
             listeners::inherit(tuple, sock.common.netns(), memo);
         }
         // close() and shutdown() come this way, and nothing that acts on a socket from outside does.

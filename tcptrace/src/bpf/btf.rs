@@ -66,6 +66,13 @@ struct Type {
     body: usize,
 }
 
+/// Where a member lies, in bits, its width in bits if it is a bit field (else 0), and its type.
+struct Member {
+    bits: u32,
+    width: u32,
+    id: u32,
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Result<u32, Error> {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>());
     word.map(|word| u32::from_ne_bytes(*word)).ok_or(Error::Broken(at))
@@ -166,21 +173,32 @@ impl<'a> KernelBtf<'a> {
     /// # Errors
     /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where a member is a bit field.
     pub fn offset_of(&self, name: &str, path: &str) -> Result<u32, Error> {
-        let mut here = self.find(kind::STRUCT, name).ok_or_else(|| Error::NoType(name.to_owned()))?;
+        let mut here = self.structure(name)?;
         let mut bytes = 0;
         for member in path.split('.') {
-            let (bits, id) = self
-                .member(here, member, 0)?
-                .filter(|(bits, _)| bits % 8 == 0)
-                .ok_or_else(|| Error::NoMember(name.to_owned(), path.to_owned()))?;
-            bytes += bits / 8;
+            let found = self.member(here, member, 0)?.filter(|member| member.width == 0 && member.bits % 8 == 0);
+            let Member { bits, id, .. } = found.ok_or_else(|| Error::NoMember(name.to_owned(), path.to_owned()))?;
+            bytes += bits / 8; // far below 2^32: each is below 2^29, and a path has few members
             here = self.resolved(id)?;
         }
         Ok(bytes)
     }
 
-    /// Offset in bits and type of a member, also of an anonymous struct or union within. Bit fields are passed over.
-    fn member(&self, of: Type, name: &str, depth: usize) -> Result<Option<(u32, u32)>, Error> {
+    /// Offset in bits of the bit field `member`, one bit wide, in `struct name`.
+    ///
+    /// # Errors
+    /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where it is no single bit.
+    pub fn bit_of(&self, name: &str, member: &str) -> Result<u32, Error> {
+        let found = self.member(self.structure(name)?, member, 0)?.filter(|member| member.width == 1);
+        Ok(found.ok_or_else(|| Error::NoMember(name.to_owned(), member.to_owned()))?.bits)
+    }
+
+    fn structure(&self, name: &str) -> Result<Type, Error> {
+        self.find(kind::STRUCT, name).ok_or_else(|| Error::NoType(name.to_owned()))
+    }
+
+    /// A member, also of an anonymous struct or union within.
+    fn member(&self, of: Type, name: &str, depth: usize) -> Result<Option<Member>, Error> {
         if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
             return Ok(None);
         }
@@ -189,13 +207,13 @@ impl<'a> KernelBtf<'a> {
             let (member_name, id, raw) =
                 (u32_at(self.types, at)?, u32_at(self.types, at + 4)?, u32_at(self.types, at + 8)?);
             let (bits, width) = if of.bitfields { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
-            if self.is_named(member_name, name) && width == 0 {
-                return Ok(Some((bits, id)));
+            if self.is_named(member_name, name) {
+                return Ok(Some(Member { bits, width, id }));
             }
             if self.is_named(member_name, "")
-                && let Some((inner, id)) = self.member(self.resolved(id)?, name, depth + 1)?
+                && let Some(inner) = self.member(self.resolved(id)?, name, depth + 1)?
             {
-                return Ok(Some((bits + inner, id)));
+                return Ok(Some(Member { bits: bits.saturating_add(inner.bits), ..inner }));
             }
         }
         Ok(None)
@@ -246,6 +264,9 @@ mod tests {
         assert_eq!(btf.offset_of("sock_common", "skc_daddr").unwrap(), 0);
         assert_eq!(btf.offset_of("sock_common", "skc_rcv_saddr").unwrap(), 4);
         assert!(btf.offset_of("sock", "sk_lock.owned").unwrap() > 0);
+        assert!(btf.bit_of("sock_common", "skc_reuseport").unwrap() > 0);
+        assert!(btf.offset_of("sock_common", "skc_reuseport").is_err(), "a bit field has no byte");
+        assert!(btf.bit_of("sock_common", "skc_reuse").is_err(), "four bits wide");
         assert!(matches!(btf.offset_of("sock", "no_such"), Err(Error::NoMember(..))));
         assert!(matches!(btf.offset_of("no_such", "a"), Err(Error::NoType(_))));
         assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));

@@ -81,18 +81,15 @@ impl Kernel {
     }
 }
 
-/// What stands before the semicolon is on all kernels; the rest is 0 where it is missing.
+/// A layout with the bytes at which these members lie; the others are 0.
 macro_rules! layout {
-    ($btf:expr, $($field:ident = $of:literal $path:literal),*; $($some:ident = $some_of:literal $some_path:literal),* $(,)?) => {
-        Layout {
-            $($field: $btf.offset_of($of, $path)?,)*
-            $($some: $btf.offset_of($some_of, $some_path).unwrap_or(0)),*
-        }
+    ($btf:expr, $($field:ident = $of:literal $path:literal),* $(,)?) => {
+        Layout { $($field: $btf.offset_of($of, $path)?,)* ..Layout::default() }
     };
 }
 
 fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
-    Ok(layout! { btf,
+    let bytes = layout! { btf,
         sock_common_skc_family = "sock_common" "skc_family",
         sock_common_skc_state = "sock_common" "skc_state",
         sock_common_skc_num = "sock_common" "skc_num",
@@ -126,7 +123,12 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         task_struct_comm = "task_struct" "comm",
         task_struct_cgroups = "task_struct" "cgroups",
         css_set_dfl_cgrp = "css_set" "dfl_cgrp",
-        cgroup_level = "cgroup" "level";
-        cgroup_ancestor_ids = "cgroup" "ancestor_ids",
+        cgroup_level = "cgroup" "level",
+    };
+    Ok(Layout {
+        sock_common_skc_reuseport: btf.bit_of("sock_common", "skc_reuseport")?,
+        // Before 6.1 only.
+        cgroup_ancestor_ids: btf.offset_of("cgroup", "ancestor_ids").unwrap_or(0),
+        ..bytes
     })
 }

@@ -265,7 +265,6 @@ fn load(settings: &ProbeSettings, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Er
         layout: kernel.layout,
         kernel: kernel.abilities,
         wake_bytes: settings.wake_bytes,
-        pad: 0,
     });
     let level = settings.log_level.map_or(0, |level| level as u8);
     Ok(EbpfLoader::new()
