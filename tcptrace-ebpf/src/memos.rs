@@ -21,6 +21,7 @@ pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
 
 /// A new memo, also where another socket's is left under the same address.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
 pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
     if SOCKETS.insert(key, &BLANK, 0).is_ok() {
         return known(key);
