@@ -2,7 +2,10 @@
 //! and flags that do not fit. None of this needs rights. What starts to trace is tested live.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output, Stdio};
+use std::{
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
 
 use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, state::State};
@@ -14,10 +17,23 @@ struct Run {
     stderr: String,
 }
 
+/// How long the program may take to say what is wrong.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 fn run(arguments: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut program = command.env_remove("RUST_BACKTRACE").spawn().unwrap();
+    let start = Instant::now();
+    // A program that takes what it should refuse would trace until somebody stops it.
+    while program.try_wait().unwrap().is_none() {
+        if start.elapsed() > PATIENCE {
+            program.kill().unwrap();
+            panic!("{arguments:?}: the program goes on");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let Output { status, stdout, stderr } = program.wait_with_output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     Run { code: status.code(), stdout: text(stdout), stderr: text(stderr) }
 }
