@@ -212,7 +212,7 @@ impl std::fmt::Debug for Command {
 }
 
 /// How an owner is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnerSource {
     /// Called `connect`.
     Connect,

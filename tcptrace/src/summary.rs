@@ -6,7 +6,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     ending::Ending,
-    event::{Command, Event, Owner, TimeSource, Transition, What},
+    event::{Command, Event, Owner, OwnerSource, TimeSource, Transition, What},
     latency::{Latencies, Percentiles},
     losses::Losses,
     state::State,
@@ -225,9 +225,10 @@ fn in_order_of_life(rows: &mut [TransitionRow]) {
 }
 
 fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
-    let mut groups: HashMap<(State, Option<u32>), SocketRow> = HashMap::new();
+    let mut groups: HashMap<(State, Option<(u32, OwnerSource)>), SocketRow> = HashMap::new();
     for connection in table.connections() {
-        let key = (connection.state, connection.owner.map(|owner| owner.pid));
+        // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
+        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)));
         let age_ns = now_ns.saturating_sub(connection.since_ns);
         let row = groups.entry(key).or_insert_with(|| SocketRow {
             state: connection.state,
@@ -239,7 +240,8 @@ fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
         row.oldest_ns = row.oldest_ns.max(age_ns);
     }
     let mut rows: Vec<_> = groups.into_values().collect();
-    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), row.owner.map(|owner| owner.pid)));
+    let owner = |row: &SocketRow| row.owner.map(|owner| (owner.pid, owner.source));
+    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row)));
     rows
 }
 
@@ -292,7 +294,7 @@ pub struct ProcessRow {
     pub transitions: Vec<TransitionRow>,
 }
 
-/// Sockets in one state that belong to one process.
+/// Sockets in one state that belong to one process, which is known in one way.
 #[derive(Clone, Copy, Debug)]
 pub struct SocketRow {
     /// The state.

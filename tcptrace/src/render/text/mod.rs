@@ -150,7 +150,7 @@ fn note(event: &Event, context: &mut Context) -> String {
             parts.extend(retransmit.failed.map(|errno| format!("not sent: {}", errno_words(errno))));
             parts
         }
-        What::SynAckRetransmit { count } => vec![format!("{count} times")],
+        What::SynAckRetransmit { count } => vec![format!("{count} so far")],
         What::ResetSent { reason } => reason
             .map(|code| {
                 let name = context.names.reset_reason(code).map(str::to_owned);
@@ -179,7 +179,7 @@ fn transition_note(transition: &Transition) -> Vec<String> {
     }
     parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
     if transition.ending.is_some() && transition.total_retrans > 0 {
-        parts.push(format!("{} retransmits", transition.total_retrans));
+        parts.push(format!("retransmits: {}", transition.total_retrans));
     }
     parts
 }
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(closed(Ending::Failed(4095)), "failed, errno 4095");
         assert_eq!(closed(Ending::Aborted(Abort::Destroyed)), "aborted: socket destroyed from outside, ECONNABORTED");
         let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(Ending::TimedOut)) };
-        assert_eq!(told(&event(What::Transition(retransmitted))), "timed out, ETIMEDOUT, 3 retransmits");
+        assert_eq!(told(&event(What::Transition(retransmitted))), "timed out, ETIMEDOUT, retransmits: 3");
         let under_way = Transition { ending: None, new: State::CloseWait, ..retransmitted };
         assert_eq!(told(&event(What::Transition(under_way))), "");
     }
