@@ -28,7 +28,7 @@ fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
 pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
     let key = key(tuple, tuple.local, netns);
     if let Some(there) = LISTENERS.get_ptr_mut(key) {
-        // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+        // SAFETY: a value's memory stays the map's while a program runs.
         let there = unsafe { &mut *there };
         there.sockets += 1;
         if there.owner.pid != memo.owner.pid {
@@ -56,7 +56,7 @@ pub(crate) fn remove(tuple: &Tuple, netns: u32) {
     let Some(there) = LISTENERS.get_ptr_mut(key) else {
         return;
     };
-    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    // SAFETY: a value's memory stays the map's while a program runs.
     let there = unsafe { &mut *there };
     if there.sockets > 1 {
         there.sockets -= 1;
@@ -77,7 +77,7 @@ pub(crate) fn inherit(tuple: &Tuple, netns: u32, memo: &mut Memo) {
     let Some(there) = exact.or_else(|| LISTENERS.get_ptr(key(tuple, unspecified, netns))) else {
         return;
     };
-    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    // SAFETY: a value's memory stays the map's while a program runs.
     let there = unsafe { &*there };
     if there.shared == 0 {
         // SAFETY: two owners, in two maps.

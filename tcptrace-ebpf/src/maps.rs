@@ -16,10 +16,10 @@ use tcptrace_common::{
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// What is remembered of each socket, by the address of its `struct sock`. Not preallocated: a million entries would
-/// take 120 MB on a host that has a hundred sockets.
+/// What is remembered of each socket, by the address of its `struct sock`. Preallocated: taking an entry from the
+/// allocator and giving it back costs more than all the rest of a program.
 #[map]
-pub(crate) static SOCKETS: HashMap<u64, Memo> = HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
+pub(crate) static SOCKETS: HashMap<u64, Memo> = HashMap::with_max_entries(1 << 17, 0);
 
 /// One zeroed memo per CPU, for sockets that [`SOCKETS`] has no room for.
 #[map]

@@ -39,7 +39,7 @@ pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
 /// The memo of a socket if there is one.
 #[inline(always)]
 pub(crate) fn known(key: u64) -> Option<&'static mut Memo> {
-    // SAFETY: the kernel keeps a value in place while a program runs that looked it up.
+    // SAFETY: a value's memory stays the map's while a program runs.
     SOCKETS.get_ptr_mut(key).map(|memo| unsafe { &mut *memo })
 }
 

@@ -129,6 +129,7 @@ fn bad_values_are_refused_with_the_way_out() {
         ("--ring-size", "1K", "give 4096 (4KiB) to 1073741824 (1GiB)"),
         ("--ring-size", "2GiB", "give 4096 (4KiB) to 1073741824 (1GiB)"),
         ("--max-sockets", "0", "1..=16777216"),
+        ("--kernel-sockets", "0", "1..=16777216"),
         ("--max-sockets", "16777217", "1..=16777216"),
     ];
     for (flag, value, way_out) in cases {

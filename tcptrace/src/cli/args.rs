@@ -95,9 +95,13 @@ pub struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8MiB", help_heading = "Limits")]
     pub ring_size: u64,
 
-    /// Sockets to keep track of at most, in the kernel and in tcptrace
+    /// Live sockets to keep in tcptrace's table at most; when it is full, the one that came first makes room
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "1048576", help_heading = "Limits")]
     pub max_sockets: u32,
+
+    /// Live sockets whose clock and owner the kernel side remembers at most, in 128 bytes each, taken at the start
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "131072", help_heading = "Limits")]
+    pub kernel_sockets: u32,
 
     /// Create this file once all is attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]

@@ -71,7 +71,7 @@ impl Settings {
                 ring_bytes: ring_bytes(args.ring_size)?,
                 // A quarter full: user space has the rest of the buffer to come in time.
                 wake_bytes: ring_bytes(args.ring_size)? / 4,
-                max_sockets: args.max_sockets,
+                max_sockets: args.kernel_sockets,
                 filter: filter(args, states)?,
                 log_level: args.bpf_log.map(level),
             },

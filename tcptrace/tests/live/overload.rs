@@ -57,7 +57,7 @@ fn full_ring() {
 fn full_tables() {
     enter_new_netns();
     let (listener, to) = listen(LOCALHOST);
-    let tracer = Tracer::json(&["--port", &to.port().to_string(), "--max-sockets", "16"]);
+    let tracer = Tracer::json(&["--port", &to.port().to_string(), "--max-sockets", "16", "--kernel-sockets", "16"]);
     let pairs: Vec<_> = (0..100).map(|_| pair(&listener, to)).collect();
     drop(pairs);
     let (client, server) = pair(&listener, to);
