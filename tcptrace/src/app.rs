@@ -19,7 +19,7 @@ use crate::{
     cgroup,
     cli::settings::Settings,
     clock::WallOffset,
-    output::Output,
+    output::{Output, tell},
     render::{Context, Names, text::losses_line},
     session::Session,
 };
@@ -63,7 +63,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let mut stop = Stop::new()?;
     let (mut probes, ring, counters) = Probes::attach(&settings.probes)?;
     for missing in &probes.missing {
-        eprintln!("tcptrace: not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect);
+        tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
     let names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     let context = Context { wall: wall_offset(), names };
@@ -178,7 +178,7 @@ impl Run {
                 break;
             }
         }
-        eprintln!("tcptrace: {}", losses_line(&self.session.losses));
+        tell(losses_line(&self.session.losses));
         Ok(match self.output.finish(PATIENCE).await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
             result => result,
@@ -270,7 +270,7 @@ impl log::Log for StderrLog {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("tcptrace: bpf {}: {}", record.level(), record.args());
+        tell(format_args!("bpf {}: {}", record.level(), record.args()));
     }
 
     fn flush(&self) {}

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use tcptrace::{
     app,
     cli::{args::Args, settings::Settings},
+    output::tell,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -14,7 +15,7 @@ async fn main() -> ExitCode {
     match app::run(settings).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tcptrace: {error}");
+            tell(error);
             ExitCode::FAILURE
         }
     }

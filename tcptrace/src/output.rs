@@ -3,6 +3,7 @@
 //! kernel then loses is counted.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, Write},
     path::Path,
@@ -11,6 +12,11 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
+
+/// Says something on stderr. Where nobody listens any more (`2>&1 | head`) that is no reason to fail.
+pub fn tell(words: impl Display) {
+    let _ = writeln!(io::stderr(), "tcptrace: {words}");
+}
 
 /// Pieces of output that wait at most.
 const QUEUE_LEN: usize = 16;

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("--duration ends it", duration),
     ("SIGTERM ends it cleanly", sigterm),
     ("a closed pipe is a normal end", closed_pipe),
+    ("a closed stderr is no reason to fail", closed_stderr),
     ("a reader that never reads does not keep it", stuck_reader),
     ("--output writes a file, and names one that it cannot write", output_file),
     ("without rights it says which are needed", no_rights),
@@ -102,6 +103,17 @@ fn closed_pipe() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} {stderr}", output.status);
     assert!(stderr.contains("events received; lost:") && !stderr.contains("Broken pipe"), "{stderr}");
+}
+
+fn closed_stderr() {
+    let mut child = Command::new(binary())
+        .args(["--duration", "300ms"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stderr.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 fn stuck_reader() {
