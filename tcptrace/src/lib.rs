@@ -1,7 +1,8 @@
 //! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
 //!
 //! Data flows one way, and a module uses only what stands before it:
-//! records ([`tcptrace_common::record`]) → [`decode`] → [`event`] → [`table`], [`summary`] → [`render`] → [`session`].
+//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
+//! [`session`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] alone knows both sides.
 
@@ -18,6 +19,7 @@ pub mod latency;
 pub mod losses;
 pub mod output;
 pub mod render;
+pub mod report;
 pub mod session;
 pub mod state;
 pub mod summary;

@@ -149,7 +149,7 @@ impl Session {
         self.losses.unnamed_process_events = self.total.other_processes() + self.interval.other_processes();
     }
 
-    fn write_report(&mut self, report: &crate::summary::Report) {
+    fn write_report(&mut self, report: &crate::report::Report) {
         match &mut self.renderer {
             Renderer::Text(text) => text.report(&mut self.output, report, self.settings.states),
             Renderer::Json(json) => json.report(&mut self.output, report, self.context.wall),

@@ -11,7 +11,7 @@ use crate::{
     errno,
     event::{Event, Owner},
     losses::Losses,
-    summary::{Activity, Report, TransitionRow},
+    report::{Activity, Report, TransitionRow},
 };
 
 /// Writes JSON.

@@ -6,9 +6,10 @@ use tcptrace::{
     decode::decode,
     event::{Event, What},
     losses::Losses,
+    report::{Activity, Report},
     session::SessionSettings,
     state::StateSet,
-    summary::{Report, Summary},
+    summary::Summary,
     table::Table,
 };
 
@@ -76,7 +77,7 @@ proptest! {
             (transitions, retransmits, sent, received)
         );
         prop_assert_eq!(report.transitions.iter().map(|row| row.count).sum::<u64>(), transitions);
-        let of_processes = |field: fn(&tcptrace::summary::Activity) -> u64| -> u64 {
+        let of_processes = |field: fn(&Activity) -> u64| -> u64 {
             report.processes.iter().map(|row| field(&row.activity)).sum()
         };
         prop_assert_eq!(of_processes(|activity| activity.transitions), transitions);

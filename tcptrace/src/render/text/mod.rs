@@ -15,8 +15,8 @@ use crate::{
     errno,
     event::{Event, TimeSource, Transition, What},
     losses::Losses,
+    report::Report,
     state::State,
-    summary::Report,
 };
 use columns::{Address, Columns, Style};
 

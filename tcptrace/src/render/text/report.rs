@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     clock::human,
+    report::{ProcessRow, Report, SocketRow, TransitionRow},
     state::{State, StateSet},
-    summary::{ProcessRow, Report, SocketRow, TransitionRow},
 };
 
 /// Rows of sockets that a terminal gets at most.

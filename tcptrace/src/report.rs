@@ -1,0 +1,139 @@
+//! What is told of a span of time. All outputs render it.
+
+use std::collections::HashMap;
+
+use crate::{
+    ending::Ending,
+    event::{Command, Owner, OwnerSource, What},
+    latency::Percentiles,
+    losses::Losses,
+    state::State,
+    table::Table,
+};
+
+/// A report on a span of time.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Is it on the whole run, not on an interval?
+    pub is_final: bool,
+    /// CLOCK_MONOTONIC of its making, in ns.
+    pub now_ns: u64,
+    /// Length of the span, in ns.
+    pub span_ns: u64,
+    /// Events by kind.
+    pub activity: Activity,
+    /// Transitions, in the order of a connection's life.
+    pub transitions: Vec<TransitionRow>,
+    /// How connections ended, most frequent first.
+    pub endings: Vec<(Ending, u64)>,
+    /// Processes with the most events.
+    pub processes: Vec<ProcessRow>,
+    /// Sockets alive now by state and owner. Sockets from before the start that made no event are not among them.
+    pub sockets: Vec<SocketRow>,
+    /// What was lost since the start.
+    pub losses: Losses,
+}
+
+/// One pair of states.
+#[derive(Clone, Copy, Debug)]
+pub struct TransitionRow {
+    /// State that was left.
+    pub old: State,
+    /// State that was entered.
+    pub new: State,
+    /// How often.
+    pub count: u64,
+    /// How many of them have a known time in `old`.
+    pub timed: u64,
+    /// Distribution of the known times.
+    pub times: Option<Percentiles>,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct ProcessRow {
+    /// Its PID and command name; `None`: the events whose owner is not known.
+    pub process: Option<(u32, Command)>,
+    /// What its sockets did.
+    pub activity: Activity,
+    /// Their transitions, in the order of a connection's life; empty where they were not counted by process.
+    pub transitions: Vec<TransitionRow>,
+}
+
+/// Sockets in one state that belong to one process, which is known in one way.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketRow {
+    /// The state.
+    pub state: State,
+    /// The process, `None` where it is not known.
+    pub owner: Option<Owner>,
+    /// How many sockets.
+    pub count: u64,
+    /// Time that the oldest of them has been in the state, in ns.
+    pub oldest_ns: u64,
+}
+
+/// Events by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Changes of state.
+    pub transitions: u64,
+    /// Retransmitted segments and SYN-ACKs.
+    pub retransmits: u64,
+    /// RSTs sent.
+    pub resets_sent: u64,
+    /// RSTs received.
+    pub resets_received: u64,
+}
+
+impl Activity {
+    pub(crate) fn add(&mut self, what: &What) {
+        *match what {
+            What::Transition(_) => &mut self.transitions,
+            What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
+            What::ResetSent { .. } => &mut self.resets_sent,
+            What::ResetReceived => &mut self.resets_received,
+            What::OwnerChanged => return,
+        } += 1;
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.transitions += other.transitions;
+        self.retransmits += other.retransmits;
+        self.resets_sent += other.resets_sent;
+        self.resets_received += other.resets_received;
+    }
+
+    pub(crate) const fn total(&self) -> u64 {
+        self.transitions + self.retransmits + self.resets_sent + self.resets_received
+    }
+}
+
+fn rank(state: State) -> Option<usize> {
+    State::ALL.iter().position(|other| *other == state)
+}
+
+pub(crate) fn in_order_of_life(rows: &mut [TransitionRow]) {
+    rows.sort_by_key(|row| (rank(row.old), rank(row.new)));
+}
+
+pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
+    let mut groups: HashMap<(State, Option<(u32, OwnerSource)>), SocketRow> = HashMap::new();
+    for connection in table.connections() {
+        // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
+        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)));
+        let age_ns = now_ns.saturating_sub(connection.since_ns);
+        let row = groups.entry(key).or_insert_with(|| SocketRow {
+            state: connection.state,
+            owner: connection.owner,
+            count: 0,
+            oldest_ns: 0,
+        });
+        row.count += 1;
+        row.oldest_ns = row.oldest_ns.max(age_ns);
+    }
+    let mut rows: Vec<_> = groups.into_values().collect();
+    let owner = |row: &SocketRow| row.owner.map(|owner| (owner.pid, owner.source));
+    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row)));
+    rows
+}
