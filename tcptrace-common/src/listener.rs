@@ -28,7 +28,8 @@ pub struct Listener {
     pub owner: Owner,
     /// Listeners on this address now: sockets that are bound to different devices may share it.
     pub sockets: u32,
-    /// 1 once two processes listened here at the same time: which of them gets a connection cannot be told.
+    /// 1 once two processes listened here, or another one used a connection that came in here: whose the next ones are
+    /// cannot be told.
     pub shared: u8,
     /// 1 where the owner passes the filter by PID and cgroup.
     pub owner_matches: u8,

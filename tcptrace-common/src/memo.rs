@@ -22,10 +22,20 @@ pub struct Memo {
     /// Not 0: the transition from this state to the present one has not been sent, as its addresses were not
     /// known yet; it goes out ahead of the socket's next event.
     pub deferred_from: u8,
-    /// 1 where the owner passes the filter by PID and cgroup.
+    /// One of [`owner_match`].
     pub owner_matches: u8,
     /// Zero.
     pub pad: [u8; 6],
+}
+
+/// Does the owner pass the filter by PID and cgroup?
+pub mod owner_match {
+    /// No.
+    pub const NO: u8 = 0;
+    /// Yes.
+    pub const YES: u8 = 1;
+    /// Not any more, since the event that is at hand: it still passes, so that nobody waits for the socket's end.
+    pub const LEFT: u8 = 2;
 }
 
 const _: () = assert!(size_of::<Memo>() == 64);

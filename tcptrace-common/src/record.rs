@@ -48,6 +48,8 @@ pub mod socket_flag {
     pub const SHUTDOWN_RECEIVE: u16 = 1 << 8;
     /// The addresses come from the packet, as no full socket with them was at hand.
     pub const FROM_PACKET: u16 = 1 << 9;
+    /// The socket's owner passed the filter until now, and the new one does not: the last event of the socket.
+    pub const OWNER_LEFT: u16 = 1 << 10;
 }
 
 /// How an owner came to be known ([`Owner::source`]).

@@ -14,10 +14,6 @@ use crate::{
     maps::{COUNTERS, EVENTS},
 };
 
-/// Above the threshold user space is woken by the records that cross it, not by all that follow: no more bytes than
-/// this lie between two looks at the fill level.
-const WAKE_WINDOW: u64 = 1024;
-
 /// CLOCK_MONOTONIC in ns.
 #[inline(always)]
 pub(crate) fn now_ns() -> u64 {
@@ -49,12 +45,13 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
 }
 
 /// Waking user space costs more than all the rest of an event, so it reads on a timer and is woken only where a burst
-/// would otherwise fill the buffer before the timer ends.
+/// would otherwise fill the buffer before the timer ends: by the records that cross the threshold, not by all that
+/// follow. The window above it is wide enough for those that several CPUs reserve at once.
 #[inline(always)]
 fn wake_flag() -> u64 {
     let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
     let threshold = u64::from(config!(wake_bytes));
-    u64::from(if waiting >= threshold && waiting < threshold + WAKE_WINDOW {
+    u64::from(if waiting >= threshold && waiting < threshold + (threshold >> 3).max(1024) {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP

@@ -3,7 +3,7 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use tcptrace_common::{
     filter::{PORT_WORDS_PER_SET, PrefixData, SET_ANY, SET_LOCAL, SET_REMOTE, part},
-    memo::Memo,
+    memo::{Memo, owner_match},
     state,
 };
 
@@ -57,7 +57,8 @@ fn family_passes(tuple: &Tuple) -> bool {
 
 #[inline(always)]
 fn owner_passes(memo: Option<&Memo>) -> bool {
-    config!(filter.parts) & (part::PID | part::CGROUP) == 0 || memo.is_some_and(|memo| memo.owner_matches != 0)
+    config!(filter.parts) & (part::PID | part::CGROUP) == 0
+        || memo.is_some_and(|memo| memo.owner_matches != owner_match::NO)
 }
 
 #[inline(always)]

@@ -2,7 +2,7 @@
 
 use tcptrace_common::{
     listener::{Listener, ListenerKey},
-    memo::Memo,
+    memo::{Memo, owner_match},
     record::{AF_INET6, Owner, owner_source},
 };
 
@@ -26,6 +26,9 @@ fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
 /// A socket began to listen; its owner is in `memo`.
 #[inline(always)]
 pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
+    if tuple.local_port == 0 {
+        return; // listen() without bind(): the port is chosen after the event (`inet_csk_listen_start`)
+    }
     let key = key(tuple, tuple.local, netns);
     if let Some(there) = LISTENERS.get_ptr_mut(key) {
         // SAFETY: a value's memory stays the map's while a program runs.
@@ -40,7 +43,7 @@ pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
         owner: Owner { source: owner_source::LISTENER, ..memo.owner },
         sockets: 1,
         shared: 0,
-        owner_matches: memo.owner_matches,
+        owner_matches: u8::from(memo.owner_matches == owner_match::YES),
         pad: [0; 2],
     };
     if LISTENERS.insert(key, listener, 0).is_err() {
@@ -63,6 +66,20 @@ pub(crate) fn remove(tuple: &Tuple, netns: u32) {
         return;
     }
     let _ = LISTENERS.remove(key); // fails only where it is gone already
+}
+
+/// Another process than the listener's uses a connection that came in: it may be the listener's heir (fork), and
+/// whose the next connections are cannot be told.
+#[inline(always)]
+pub(crate) fn doubt(tuple: &Tuple, netns: u32) {
+    let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
+    for address in [tuple.local, unspecified] {
+        if let Some(there) = LISTENERS.get_ptr_mut(key(tuple, address, netns)) {
+            // SAFETY: a value's memory stays the map's while a program runs.
+            unsafe { (*there).shared = 1 };
+            return;
+        }
+    }
 }
 
 /// Gives a connection that came in, and has no owner yet, that of its listener: the one on its very address, else

@@ -1,6 +1,9 @@
 //! The memory of sockets, from their first event to `tcp_destroy_sock`.
 
-use tcptrace_common::{memo::Memo, record::Owner};
+use tcptrace_common::{
+    memo::{Memo, owner_match},
+    record::{Owner, socket_flag},
+};
 
 use crate::{
     emit::count,
@@ -41,6 +44,20 @@ pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
 pub(crate) fn known(key: u64) -> Option<&'static mut Memo> {
     // SAFETY: a value's memory stays the map's while a program runs.
     SOCKETS.get_ptr_mut(key).map(|memo| unsafe { &mut *memo })
+}
+
+/// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
+#[inline(always)]
+pub(crate) fn let_go(memo: &mut Memo) {
+    if memo.owner_matches == owner_match::LEFT {
+        memo.owner_matches = owner_match::NO;
+    }
+}
+
+/// [`socket_flag::OWNER_LEFT`] where the event at hand is the socket's last one.
+#[inline(always)]
+pub(crate) fn left_flag(memo: &Memo) -> u16 {
+    if memo.owner_matches == owner_match::LEFT { socket_flag::OWNER_LEFT } else { 0 }
 }
 
 /// Forgets a socket.

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 use tcptrace_common::{
     config::kernel,
     filter::{MAX_CGROUPS, part},
-    memo::Memo,
+    memo::{Memo, owner_match},
     record::owner_source,
 };
 
@@ -41,10 +41,10 @@ pub(crate) enum Learned {
 #[inline(always)]
 pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if pid == memo.owner.pid {
-        if strength(source) > strength(memo.owner.source) {
-            memo.owner.source = source;
-        }
+    let same = pid == memo.owner.pid;
+    let stronger = strength(source) > strength(memo.owner.source);
+    // A process may have another name and user by now (execve, setuid): looked at again where that is rare.
+    if same && !stronger && source != owner_source::CLOSE {
         return Learned::Same;
     }
     let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
@@ -59,10 +59,16 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
-    owner.source = source;
+    if !same || stronger {
+        owner.source = source;
+    }
     owner.comm = comm;
-    memo.owner_matches = u8::from(current_matches(pid));
-    Learned::Changed
+    memo.owner_matches = match (memo.owner_matches, current_matches(pid)) {
+        (_, true) => owner_match::YES,
+        (owner_match::YES, false) => owner_match::LEFT,
+        (_, false) => owner_match::NO,
+    };
+    if same { Learned::Same } else { Learned::Changed }
 }
 
 /// How much a source says about who uses the socket. A listener's owner may hand its connections to others.

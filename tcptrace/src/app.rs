@@ -164,6 +164,7 @@ impl Run {
     /// Takes in what is left, writes the last words, and waits until all is written.
     async fn finish(mut self, reason: &str) -> Result<io::Result<()>, Error> {
         let mut open = true;
+        let mut late = false;
         loop {
             let more = self.read();
             if !more {
@@ -172,7 +173,9 @@ impl Run {
             }
             let piece = self.session.take_output().freeze();
             if open && !piece.is_empty() {
-                open = matches!(timeout(PATIENCE, self.output.write(piece)).await, Ok(Ok(())));
+                let written = timeout(PATIENCE, self.output.write(piece)).await;
+                late |= written.is_err();
+                open = matches!(written, Ok(Ok(())));
             }
             if !more {
                 break;
@@ -181,6 +184,7 @@ impl Run {
         tell(losses_line(&self.session.losses));
         Ok(match self.output.finish(PATIENCE).await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
+            Ok(()) if late => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader did not take all in time")),
             result => result,
         })
     }

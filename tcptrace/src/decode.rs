@@ -171,7 +171,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let inferred = new != shown;
     let ending = match new {
-        State::Close => Some(Ending::of_close(old, record.err, flags)),
+        State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port)),
         State::TimeWait => Some(Ending::Normal),
         _ => None,
     };

@@ -36,7 +36,7 @@ pub enum Abort {
     LingerZero,
     /// `close` with unread data in the receive queue.
     UnreadData,
-    /// `connect` with AF_UNSPEC.
+    /// `connect` with AF_UNSPEC, or `shutdown` of a connection that was not established yet.
     Disconnect,
     /// `close` before the connection was established.
     BeforeEstablished,
@@ -54,10 +54,10 @@ pub enum Abort {
 
 impl Ending {
     /// The ending of a socket that went from `old` to CLOSE (and left no mini-socket) with this `sk_err` and these
-    /// [`tcptrace_common::record::socket_flag`]s. The order of the tests is that of `__tcp_close` and of the facts'
+    /// [`tcptrace_common::record::socket_flag`]s; `local_port` is 0 where it never got one. The order of the tests is that of `__tcp_close` and of the facts'
     /// certainty.
     #[must_use]
-    pub fn of_close(old: State, err: i32, flags: u16) -> Self {
+    pub fn of_close(old: State, err: i32, flags: u16, local_port: u16) -> Self {
         let is = |flag: u16| flags & flag != 0;
         match err {
             0 => {}
@@ -75,7 +75,8 @@ impl Ending {
             State::Listen | State::LastAck => Self::Normal,
             _ if is_linger_abort(flags) => Self::Aborted(Abort::LingerZero),
             State::SynSent if closed_by_task => Self::Aborted(Abort::BeforeEstablished),
-            State::SynSent if is(OWNED) => Self::Aborted(Abort::NeverSent),
+            State::SynSent if is(OWNED) && local_port == 0 => Self::Aborted(Abort::NeverSent),
+            State::SynSent if is(OWNED) => Self::Aborted(Abort::Disconnect),
             State::SynRecv | State::Established | State::CloseWait => {
                 if !is(ATTACHED) && !is(DEAD) {
                     Self::Aborted(Abort::ListenerClosed)
@@ -86,6 +87,10 @@ impl Ending {
                 } else {
                     Self::Unknown
                 }
+            }
+            // Still some file's: an orphan's aborts below come after the socket lost it.
+            State::FinWait1 | State::FinWait2 if is(OWNED) && !is(DEAD) => {
+                Self::Aborted(if closed_by_task { Abort::UnreadData } else { Abort::Disconnect })
             }
             State::FinWait1 | State::FinWait2 if is(LINGER2_NEGATIVE) => Self::Aborted(Abort::Linger2),
             State::FinWait1 if is(DEAD) => Self::Aborted(Abort::OrphanLimit),
@@ -131,7 +136,7 @@ impl Ending {
             Self::Aborted(how) => match how {
                 Abort::LingerZero => "aborted: close with SO_LINGER 0",
                 Abort::UnreadData => "aborted: close with unread data",
-                Abort::Disconnect => "aborted: connect(AF_UNSPEC)",
+                Abort::Disconnect => "aborted: connect(AF_UNSPEC), or shutdown while connecting",
                 Abort::BeforeEstablished => "aborted: closed while connecting",
                 Abort::NeverSent => "aborted: connect failed locally",
                 Abort::ListenerClosed => "aborted: listener closed before accept",
@@ -176,7 +181,9 @@ mod tests {
             (SynSent, libc::EHOSTUNREACH, ATTACHED, Ending::Failed(libc::EHOSTUNREACH)),
             (SynSent, libc::ETIMEDOUT, ATTACHED, Ending::TimedOut),
             (SynSent, 0, CLOSED, Ending::Aborted(Abort::BeforeEstablished)),
-            (SynSent, 0, OWNED | ATTACHED, Ending::Aborted(Abort::NeverSent)),
+            (SynSent, 0, OWNED | ATTACHED, Ending::Aborted(Abort::Disconnect)),
+            (FinWait2, 0, CLOSED | LINGER_ZERO, Ending::Aborted(Abort::UnreadData)),
+            (FinWait2, 0, OWNED | ATTACHED | SHUTDOWN_SEND, Ending::Aborted(Abort::Disconnect)),
             (Established, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer(libc::ECONNRESET)),
             (CloseWait, libc::EPIPE, ATTACHED, Ending::ResetByPeer(libc::EPIPE)),
             (FinWait2, libc::ECONNRESET, SHUTDOWN_RECEIVE | DEAD, Ending::ResetAfterClose),
@@ -191,8 +198,10 @@ mod tests {
             (FinWait1, 0, DEAD, Ending::Aborted(Abort::OrphanLimit)),
         ];
         for (old, err, flags, ending) in cases {
-            assert_eq!(Ending::of_close(old, err, flags), ending, "{old} {err} {flags:#x}");
+            assert_eq!(Ending::of_close(old, err, flags, 1), ending, "{old} {err} {flags:#x}");
         }
+        let never_sent = Ending::of_close(SynSent, 0, OWNED | ATTACHED, 0);
+        assert_eq!(never_sent, Ending::Aborted(Abort::NeverSent), "no port was to be had");
     }
 
     #[test]

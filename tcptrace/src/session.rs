@@ -1,6 +1,7 @@
 //! The pure middle as one value: takes records, keeps the table and the summaries, and gives output.
 
 use bytes::BytesMut;
+use tcptrace_common::record::socket_flag;
 
 use crate::{
     decode::decode,
@@ -90,6 +91,9 @@ impl Session {
     /// can tell.
     fn passes(&self, event: &Event) -> bool {
         let states = self.settings.states;
+        if event.socket.is(socket_flag::OWNER_LEFT) {
+            return false; // tells the table alone
+        }
         states.is_empty()
             || match event.what {
                 What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),

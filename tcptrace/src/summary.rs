@@ -1,6 +1,10 @@
 //! Counts and latencies over a time, and how a report is made of them.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
 
 use rustc_hash::FxBuildHasher;
 
@@ -18,7 +22,7 @@ use crate::{
 const MAX_PROCESSES: usize = 10_000;
 /// Pairs of process and transition that have a distribution of their own, where that is asked for: 25 MiB.
 const MAX_PROCESS_TRANSITIONS: usize = 1_000;
-/// Processes in a report.
+/// Processes in a report that have the most events, the most retransmits, the most RSTs, each.
 const REPORTED_PROCESSES: usize = 10;
 
 /// A process by PID and command name; `None` for the events whose owner is not known.
@@ -109,7 +113,8 @@ impl Summary {
             let key = (process, transition.old, transition.new);
             match entry_within(&mut self.process_transitions, MAX_PROCESS_TRANSITIONS, key) {
                 Some(counted) => counted.add(&transition),
-                None => self.other_processes += 1,
+                // Counted already where the process itself found no room.
+                None => self.other_processes += u64::from(self.processes.contains_key(&process)),
             }
         }
     }
@@ -151,15 +156,28 @@ impl Summary {
             self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
         in_order_of_life(&mut transitions);
         let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
-        processes.sort_by_key(|(process, activity)| (std::cmp::Reverse(activity.total()), process.map(|(pid, _)| pid)));
-        processes.truncate(REPORTED_PROCESSES);
+        let pid = |process: Process| process.map(|(pid, _)| pid);
+        // The foremost by each kind of event, so that many transitions hide no retransmits.
+        let ranks: [fn(&Activity) -> u64; 3] = [
+            Activity::total,
+            |activity| activity.retransmits,
+            |activity| activity.resets_sent + activity.resets_received,
+        ];
+        let mut foremost: HashSet<Process> = HashSet::new();
+        for rank in ranks {
+            processes.sort_by_key(|(process, activity)| (Reverse(rank(activity)), pid(*process)));
+            let first = processes.iter().take(REPORTED_PROCESSES).filter(|(_, activity)| rank(activity) > 0);
+            foremost.extend(first.map(|(process, _)| *process));
+        }
+        processes.retain(|(process, _)| foremost.contains(process));
+        processes.sort_by_key(|(process, activity)| (Reverse(activity.total()), pid(*process)));
         let processes = processes.into_iter().map(|(process, activity)| ProcessRow {
             process,
             activity,
             transitions: self.transitions_of(process),
         });
         let mut endings: Vec<_> = self.endings.iter().map(|(&ending, &count)| (ending, count)).collect();
-        endings.sort_by_key(|(ending, count)| (std::cmp::Reverse(*count), ending.name(), ending.errno()));
+        endings.sort_by_key(|(ending, count)| (Reverse(*count), ending.name(), ending.errno()));
         Report {
             is_final,
             now_ns,

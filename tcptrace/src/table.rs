@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustc_hash::FxBuildHasher;
+use tcptrace_common::record::socket_flag;
 
 use crate::{
     event::{Event, Owner, What},
@@ -65,6 +66,10 @@ impl Table {
         let Some(sk) = event.socket.sk else {
             return;
         };
+        if event.socket.is(socket_flag::OWNER_LEFT) {
+            self.connections.remove(&sk);
+            return;
+        }
         match event.what {
             What::Transition(transition) => {
                 // A mini-socket has another address than the full socket that it replaces.

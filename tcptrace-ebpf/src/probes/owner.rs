@@ -12,7 +12,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, memos,
+    emit, filter, listeners, memos,
     owner::{self, Learned},
     sock::TcpSock,
 };
@@ -60,9 +60,16 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
         return;
     };
     let known_before = memo.owner.pid != 0 || memo.entered_ns != 0; // a memo made now is blank
-    if owner::learn(memo, source) == Learned::Changed && known_before {
-        send(sock, sk, memo);
+    let was_listeners = memo.owner.source == owner_source::LISTENER;
+    if owner::learn(memo, source) == Learned::Changed {
+        if was_listeners {
+            listeners::doubt(&sock.tuple(), sock.common.netns());
+        }
+        if known_before {
+            send(sock, sk, memo);
+        }
     }
+    memos::let_go(memo);
 }
 
 #[inline(always)]
@@ -82,7 +89,8 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
                 sock.key,
                 sock.cookie(sk),
             );
-            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
+            let flags = sock.flags() | memos::left_flag(memo);
+            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, flags);
             memos::write_owner(Some(memo), &raw mut (*record).owner);
         }
     });

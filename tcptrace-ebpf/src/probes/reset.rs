@@ -12,6 +12,7 @@ use crate::{
     config::config,
     emit::{self, count},
     filter, memos,
+    probes::transition,
     sock::{Kernel, SockCommon, TcpSock, Tuple},
 };
 
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) fn reset_received(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if let Some(sock) = TcpSock::new(sk) {
+        send_held_back(sock, sk);
         send(KIND_RESET_RECEIVED, &About::socket(sock, sk), 0);
     }
     0
@@ -43,8 +45,19 @@ pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     if sock.common.state() == state::LISTEN {
         return answer(skb, (sock.key, sock.common.netns(), state::LISTEN), reason);
     }
+    send_held_back(sock, sk);
     send(KIND_RESET_SENT, &About::socket(sock, sk), reason);
     0
+}
+
+/// What waited for the socket's addresses goes out ahead.
+#[inline(always)]
+fn send_held_back(sock: TcpSock, sk: *const c_void) {
+    if let Some(memo) = memos::known(sock.key)
+        && memo.deferred_from != 0
+    {
+        transition::send_deferred(sock, sk, memo);
+    }
 }
 
 #[inline(always)]

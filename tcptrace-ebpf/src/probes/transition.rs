@@ -10,7 +10,8 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners, memos, owner,
+    emit, filter, listeners, memos,
+    owner::{self, Learned},
     sock::{TcpSock, Tuple},
 };
 
@@ -47,12 +48,14 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     memo.entered_ns = now_ns;
 
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
-    if addresses_missing || new == SYN_SENT && filter::waits_for_port(&tuple) {
+    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
         debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
         memo.deferred_from = old;
         return 0;
     }
+    let flags = flags | memos::left_flag(memo);
     send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
+    memos::let_go(memo);
     0
 }
 
@@ -137,17 +140,24 @@ fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u
             listeners::inherit(tuple, sock.common.netns(), memo);
         }
         // close() and shutdown() come this way, and nothing that acts on a socket from outside does.
-        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => {
-            owner::learn(memo, owner_source::CLOSE);
-        }
+        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => closes(memo, sock, tuple),
         // close() that aborts: it sets both shutdown bits first, unlike tcp_abort(), and leaves sk_err at 0, unlike
         // a RST that is processed while some task holds the lock.
         (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE)
             if owned && err == 0 && flags & CLOSED_BY_TASK == CLOSED_BY_TASK =>
         {
-            owner::learn(memo, owner_source::CLOSE);
+            closes(memo, sock, tuple);
         }
         _ => {}
+    }
+}
+
+/// The current task closes the socket.
+#[inline(always)]
+fn closes(memo: &mut Memo, sock: TcpSock, tuple: &Tuple) {
+    let was_listeners = memo.owner.source == owner_source::LISTENER;
+    if owner::learn(memo, owner_source::CLOSE) == Learned::Changed && was_listeners {
+        listeners::doubt(tuple, sock.common.netns());
     }
 }
 

@@ -20,7 +20,7 @@ pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 /// Names of things that events hold as numbers.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: HashMap<u64, Option<String>>,
+    cgroups: HashMap<u64, String>,
     find_cgroup: CgroupLookup,
 }
 
@@ -40,12 +40,17 @@ impl Names {
         self.reset_reasons.get(&code).map(String::as_str)
     }
 
-    /// The path of a cgroup, looked up once.
+    /// The path of a cgroup, looked up until it is found.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
         if self.cgroups.len() >= MAX_CGROUPS {
             self.cgroups.clear();
         }
-        self.cgroups.entry(id).or_insert_with(|| (self.find_cgroup)(id)).as_deref()
+        if !self.cgroups.contains_key(&id)
+            && let Some(path) = (self.find_cgroup)(id)
+        {
+            self.cgroups.insert(id, path);
+        }
+        self.cgroups.get(&id).map(String::as_str)
     }
 }
 

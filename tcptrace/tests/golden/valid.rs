@@ -122,9 +122,10 @@ fn endings() -> BTreeSet<String> {
     let mut endings = BTreeSet::new();
     let errors =
         [0, libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::ECONNABORTED, libc::ENETDOWN];
-    for state in 1..=11 {
+    let ends = ["192.0.2.10:0", "192.0.2.10:1"]; // without a local port, and with one
+    for (state, local) in (1..=11).flat_map(|state| ends.map(|local| (state, local))) {
         let mut stream = Stream::new();
-        let life = Life::in_state(state, "192.0.2.10:1", "192.0.2.11:2");
+        let life = Life::in_state(state, local, "192.0.2.11:2");
         for (err, flags) in errors.iter().flat_map(|err| (0..1 << 10).map(move |flags| (*err, flags))) {
             let mut life = life.clone();
             life.facts.err = err;

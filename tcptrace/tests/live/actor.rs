@@ -164,8 +164,10 @@ fn holder(port: u16) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-/// Listens; a child accepts, answers one question, waits for the end, and closes.
+/// Listens when told to; a child accepts, answers one question, waits for the end, and closes.
 fn prefork(port: u16) {
+    ready();
+    wait_for_word();
     let listener = TcpListener::bind(any_port(port)).unwrap();
     // SAFETY: this process has one thread.
     let child = unsafe { libc::fork() };
@@ -178,7 +180,7 @@ fn prefork(port: u16) {
         drop(stream);
         std::process::exit(0);
     }
-    println!("ready\n{child}");
+    println!("{child}");
     let mut status = 0;
     // SAFETY: `status` is a valid place to write to.
     unsafe { libc::waitpid(child, &raw mut status, 0) };
@@ -207,6 +209,9 @@ fn borrower(pid: u32, fd: u32) {
     // SAFETY: just received, and nobody else's in this process.
     let mut stream = unsafe { TcpStream::from_raw_fd(got as i32) };
     println!("taken");
+    let mut first = [0; 1];
+    stream.read_exact(&mut first).unwrap();
+    println!("first");
     let mut all = Vec::new();
     stream.read_to_end(&mut all).unwrap();
     println!("read");

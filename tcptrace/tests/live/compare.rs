@@ -52,7 +52,7 @@ fn tcpstates() {
     let mut peer = start_peer();
     let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("SKADDR"));
-    std::thread::sleep(Duration::from_millis(700)); // it prints its heading before it is attached
+    std::thread::sleep(Duration::from_secs(2)); // it prints its heading before it is attached
     for round in 0..20 {
         let (client, server) = pair(&listener, to);
         exchange(&client, &server, b"question");

@@ -15,6 +15,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("refused", refused),
     ("reset by peer, and the linger abort that does it", linger_abort),
     ("close with unread data", unread_data),
+    ("close with unread data after shutdown", unread_data_after_shutdown),
+    ("shutdown while connecting", shutdown_while_connecting),
     ("connect(AF_UNSPEC)", disconnect),
     ("listener closed before accept", listener_closed),
     ("closed while connecting", closed_while_connecting),
@@ -84,7 +86,7 @@ fn linger_abort() {
 fn unread_data() {
     let (events, client, server) = play(|client, server, _listener| {
         client.send(b"never read").unwrap();
-        settle();
+        net::wait_readable(&server);
         drop(server);
         settle();
         drop(client);
@@ -95,6 +97,40 @@ fn unread_data() {
     let sent = life.0.iter().find(|event| event["event"] == "reset_sent").expect("a RST");
     assert_eq!(sent["pid"], std::process::id());
     events.life(client, server).assert_ending("reset_by_peer", "ECONNRESET");
+}
+
+fn unread_data_after_shutdown() {
+    let (events, client, server) = play(|client, server, _listener| {
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        net::wait_for_fin(&server);
+        server.send(b"never read").unwrap();
+        net::wait_readable(&client);
+        drop(client);
+        settle();
+        drop(server);
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE");
+    life.assert_ending("aborted_unread_data", "");
+    events.life(server, client).assert_ending("reset_by_peer", "EPIPE");
+}
+
+fn shutdown_while_connecting() {
+    let netns = enter_new_netns();
+    let tracer = Tracer::json(&[]);
+    let (listener, to) = listen(LOCALHOST);
+    lose_input(&listener);
+    let client = net::socket(LOCALHOST);
+    client.set_nonblocking(true).unwrap();
+    let _ = client.connect(&to.into());
+    let client_port = port(&client);
+    client.shutdown(std::net::Shutdown::Both).unwrap();
+    drop(client);
+    settle();
+    let life = tracer.stop().events(netns).life(client_port, to.port());
+    life.assert_path("CLOSE SYN_SENT CLOSE");
+    let ending = life.0.last().unwrap()["ending"].as_str().unwrap();
+    assert!(["aborted_disconnect", "aborted_before_established"].contains(&ending), "{ending}");
 }
 
 fn disconnect() {
@@ -119,7 +155,7 @@ fn listener_closed() {
     let client = net::socket(LOCALHOST);
     client.connect(&to.into()).unwrap();
     let client_port = port(&client);
-    settle();
+    net::wait_readable(&listener);
     drop(listener);
     settle();
     let events = tracer.stop().events(netns);

@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("address", address),
     ("IPv4 and IPv6", family),
     ("PID is the owner's", pid),
+    ("PID's sockets are let go with their owner", pid_lets_go),
     ("cgroup", cgroup),
 ];
 
@@ -190,6 +191,32 @@ fn pid() {
         assert_eq!((&event["pid"], &event["local_port"]), (&pid.into(), &6404.into()), "{event:#}");
     }
     assert!(events.iter().any(|event| event["new_state"] == "CLOSE_WAIT"), "softirqs run on others, and still pass");
+}
+
+fn pid_lets_go() {
+    enter_new_netns();
+    // The parent listens and the child accepts: the connection is the parent's until the child reads.
+    let mut parent = Actor::start("t-prefork", &["6406"]);
+    let parent_pid = parent.pid();
+    let tracer = Tracer::json(&["--pid", &parent_pid.to_string()]);
+    parent.go();
+    parent.says(); // its child's PID
+    let client = net::socket(LOCALHOST);
+    client.connect(&SocketAddr::new(LOCALHOST, 6406).into()).unwrap();
+    client.send(b"question").unwrap();
+    let mut answer = [std::mem::MaybeUninit::new(0); 16];
+    assert_eq!(client.recv(&mut answer).unwrap(), 6);
+    drop(client);
+    parent.wait();
+    let run = tracer.stop();
+    let records = run.records();
+    for event in records.iter().filter(|event| !event["netns"].is_null()) {
+        assert_eq!(event["pid"], parent_pid, "{event:#}");
+    }
+    assert!(records.iter().any(|event| event["new_state"] == "ESTABLISHED"), "{records:#?}");
+    let summary = records.iter().find(|record| record["event"] == "summary").unwrap();
+    // The connection became the child's, whose events are filtered: nothing of it may stay behind.
+    assert_eq!(summary["sockets"], serde_json::json!([]), "{summary:#}");
 }
 
 /// A cgroup that goes when it is dropped.

@@ -80,6 +80,13 @@ pub(crate) fn wait_for_fin(socket: &Socket) {
     assert_eq!(socket.recv(&mut buffer).unwrap(), 0);
 }
 
+/// Waits until there is something to receive, or somebody to accept, without touching it.
+pub(crate) fn wait_readable(socket: &Socket) {
+    let mut poll = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one `pollfd`, as is said.
+    assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 30_000) }, 1, "nothing comes");
+}
+
 /// From now on the socket receives nothing (a filter that is `ret 0`): as if what is sent to it were lost.
 pub(crate) fn lose_input(socket: &Socket) {
     socket.attach_filter(&[socket2::SockFilter::new(0x06, 0, 0, 0)]).unwrap();

@@ -80,7 +80,7 @@ fn full_tables() {
 fn flood() {
     enter_new_netns();
     // At this latency the timer would come once in 10 s, and the buffer holds far fewer events than are made.
-    let tracer = Tracer::json(&["--port", "6102", "--ring-size", "2MiB", "--latency", "20s"]);
+    let tracer = Tracer::json(&["--port", "6102", "--ring-size", "4MiB", "--latency", "20s"]);
     connections("6102", "2000");
     settle();
     let run = tracer.stop();

@@ -72,6 +72,7 @@ fn prefork() {
     let netns = enter_new_netns();
     let tracer = Tracer::json(&["--port", "6002"]);
     let mut parent = Actor::start("t-prefork", &["6002"]);
+    parent.go();
     let (parent_pid, child_pid) = (parent.pid(), parent.says().parse::<u32>().unwrap());
     let client = net::socket(LOCALHOST);
     client.connect(&std::net::SocketAddr::new(LOCALHOST, 6002).into()).unwrap();
@@ -107,7 +108,7 @@ fn passed_descriptor() {
     assert_eq!(borrower.says(), "taken");
     drop(client);
     server.send(b"for whoever reads").unwrap();
-    settle();
+    assert_eq!(borrower.says(), "first");
     drop(server);
     assert_eq!(borrower.says(), "read");
     borrower.go();

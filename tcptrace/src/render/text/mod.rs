@@ -76,7 +76,15 @@ impl Text {
         let (what, style) = headline(event);
         self.columns.states(to, event.socket.state, &what, style);
         self.columns.duration(to, &time_in_old(event));
-        self.columns.note(to, &note(event, context));
+        let mut note = note(event, context);
+        if self.options.owner_columns
+            && let Some(owner) = event.owner
+            && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
+        {
+            let separator = if note.is_empty() { "" } else { ", " };
+            note = format!("{note}{separator}cgroup {}", columns::printable(path));
+        }
+        self.columns.note(to, &note);
     }
 
     fn time(&mut self, to: &mut BytesMut, time_ns: u64, wall: WallOffset) {
