@@ -5,6 +5,7 @@ use tcptrace_common::{
     record::{
         Header, KIND_OWNER, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT,
         KIND_TRANSITION, Owner, OwnerChange, Reset, Retransmit, Socket, Transition, WIRE_VERSION, owner_source,
+        socket_flag,
     },
     state::NEW_SYN_RECV,
 };
@@ -53,10 +54,11 @@ impl Parts {
             sk,
             ..Header::read_from_bytes(anything(0, size_of::<Header>())).unwrap()
         };
-        let socket = Socket {
+        let mut socket = Socket {
             state: self.states.0,
             ..Socket::read_from_bytes(anything(size_of::<Header>(), size_of::<Socket>())).unwrap()
         };
+        socket.flags &= !socket_flag::OWNER_LEFT; // such an event is for the table alone, not for the outputs
         let mut owner = Owner {
             source: self.source,
             ..Owner::read_from_bytes(anything(LARGEST - size_of::<Owner>(), size_of::<Owner>())).unwrap()
