@@ -11,8 +11,15 @@ use tcptrace::{
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let settings = Settings::from_args(&Args::parse()).unwrap_or_else(|error| error.exit());
-    match app::run(settings).await {
+    let args = Args::parse();
+    let result = match args.command {
+        None => {
+            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            app::run(settings).await
+        }
+        Some(_) => unimplemented!(),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(error);

@@ -2,58 +2,212 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 
-use super::parse::{PidList, PortList, Prefix, duration, size};
+use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
 use crate::state::State;
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
 #[derive(Debug, Parser)]
 #[command(name = "tcptrace", version, about, after_help = after_help(), max_term_width = 110)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    /// What to do instead of tracing.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// What can be done besides tracing.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the sockets that there are: state, age, queues, timer, owner and all holders
+    Sockets(SocketsArgs),
+    /// Print what happens per second: opens, failures, resets, retransmits, orphans
+    Rates(RatesArgs),
+    /// Tell one connection's story: each transition, retransmit and RST in order, both ends where both are here
+    Story(StoryArgs),
+}
+
+/// Which sockets.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Filters")]
+pub struct FilterArgs {
     /// Only what enters, leaves or happens in these states, e.g. CLOSE_WAIT,FIN_WAIT2
-    #[arg(short, long, value_name = "STATES", value_delimiter = ',', help_heading = "Filters", long_help = state_help())]
+    #[arg(short, long, value_name = "STATES", value_delimiter = ',', long_help = state_help())]
     pub state: Vec<State>,
 
     /// Only sockets with one of these ports at either end: lists and ranges, e.g. 80,8000-8099
-    #[arg(short, long, value_name = "PORTS", help_heading = "Filters")]
+    #[arg(short, long, value_name = "PORTS")]
     pub port: Option<PortList>,
 
     /// Only sockets with one of these local ports
-    #[arg(short = 'L', long, value_name = "PORTS", help_heading = "Filters")]
+    #[arg(short = 'L', long, value_name = "PORTS")]
     pub local_port: Option<PortList>,
 
     /// Only sockets with one of these remote ports
-    #[arg(short = 'R', long, value_name = "PORTS", help_heading = "Filters")]
+    #[arg(short = 'R', long, value_name = "PORTS")]
     pub remote_port: Option<PortList>,
 
     /// Only sockets with one of these addresses at either end: addresses or CIDR, IPv4 or IPv6, e.g. 10.0.0.0/8,::1
-    #[arg(short, long, value_name = "CIDR", value_delimiter = ',', help_heading = "Filters")]
+    #[arg(short, long, value_name = "CIDR", value_delimiter = ',')]
     pub address: Vec<Prefix>,
 
     /// Only sockets with one of these local addresses
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = "Filters")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub local_address: Vec<Prefix>,
 
     /// Only sockets with one of these remote addresses
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', help_heading = "Filters")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     pub remote_address: Vec<Prefix>,
 
     /// Only connections that run over IPv4
-    #[arg(short = '4', long, conflicts_with = "ipv6", help_heading = "Filters")]
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
 
     /// Only connections that run over IPv6
-    #[arg(short = '6', long, help_heading = "Filters")]
+    #[arg(short = '6', long)]
     pub ipv6: bool,
 
     /// Show all that is known of the owner; with PIDS (e.g. 1234,5678) only the sockets that these processes own
-    #[arg(long, value_name = "PIDS", num_args = 0..=1, help_heading = "Filters")]
+    #[arg(long, value_name = "PIDS", num_args = 0..=1)]
     pub pid: Option<Option<PidList>>,
 
     /// Only sockets of processes in this cgroup (v2) or below it: a path as in /proc/PID/cgroup, or a directory; up to 8
-    #[arg(long, value_name = "PATH", help_heading = "Filters")]
+    #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
+
+    /// Only sockets of this network namespace: self, a name (ip netns), or an inode number; all if not given
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<NetnsChoice>,
+}
+
+/// How sockets are listed.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct ListingArgs {
+    /// List sockets and holders by sock_diag and /proc, as where the kernel has no BPF iterators
+    #[arg(long, help_heading = "Debugging")]
+    pub no_iter: bool,
+}
+
+/// Listing.
+#[derive(Debug, clap::Args)]
+pub struct SocketsArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How they are listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
+
+    /// Count them by this instead of listing them
+    #[arg(short, long, value_enum, value_name = "WHAT", help_heading = "Output")]
+    pub by: Option<By>,
+
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+
+    /// Write to this file instead of stdout; an existing file is replaced
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// Colour in text: on a terminal only, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+}
+
+/// What sockets are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum By {
+    State,
+    Pid,
+    /// Local port
+    Port,
+    /// Remote address
+    Remote,
+    Cgroup,
+}
+
+/// Rates.
+#[derive(Debug, clap::Args)]
+pub struct RatesArgs {
+    /// Only this network namespace: self, a name (ip netns), or an inode number; all together if not given
+    #[arg(long, value_name = "NETNS", help_heading = "Filters")]
+    pub netns: Option<NetnsChoice>,
+
+    /// Time between two lines
+    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "1s", help_heading = "Limits")]
+    pub interval: Duration,
+
+    /// End after this time, e.g. 30s or 5m
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub duration: Option<Duration>,
+
+    /// End after this many lines
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    pub count: Option<u64>,
+
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+
+    /// Write to this file instead of stdout; an existing file is replaced
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+}
+
+/// One connection's story.
+#[derive(Debug, clap::Args)]
+pub struct StoryArgs {
+    /// The connection: ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or PORT at either end, or cookie:N
+    #[arg(value_name = "FILTER")]
+    pub which: StoryFilter,
+
+    /// Only this network namespace: self, a name (ip netns), or an inode number; all if not given
+    #[arg(long, value_name = "NETNS", help_heading = "Filters")]
+    pub netns: Option<NetnsChoice>,
+
+    /// How what is there at the start is listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
+
+    /// End after this time, e.g. 30s or 5m
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub duration: Option<Duration>,
+
+    /// End after this many connections were told of
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    pub count: Option<u64>,
+
+    /// Write to this file instead of stdout; an existing file is replaced
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// Colour: on a terminal only, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+
+    /// Create this file once all is attached, and remove it at the end
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// Tracing.
+#[derive(Debug, clap::Args)]
+pub struct TraceArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How what is there at the start is listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
 
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
@@ -90,6 +244,11 @@ pub struct Args {
     /// Time from an event to its output at most; shorter costs more wake-ups
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "100ms", help_heading = "Limits")]
     pub latency: Duration,
+
+    /// Time between two looks at what makes no events (TIME_WAIT, half-open connections), or off; longer on hosts
+    /// where a look costs more than a hundredth of that time
+    #[arg(long, value_name = "TIME", default_value = "1s", help_heading = "Limits")]
+    pub poll: PollTime,
 
     /// Size of the ring buffer between kernel and tcptrace, rounded up to a power of two
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8MiB", help_heading = "Limits")]
@@ -174,7 +333,10 @@ fn after_help() -> String {
          tcptrace                                    all transitions of this machine\n  \
          tcptrace --state CLOSE_WAIT --pid           who leaks: what enters and leaves CLOSE_WAIT, with its owner\n  \
          tcptrace --remote-port 5432 --format json   connections to a database, for a pipeline\n  \
-         tcptrace --summary --duration 30s           latencies of all transitions over half a minute",
+         tcptrace --summary --duration 30s           latencies of all transitions over half a minute\n  \
+         tcptrace sockets --port 443                 what there is on a port now, held by whom\n  \
+         tcptrace story 10.1.2.3:5432                one connection from its first event to its end\n  \
+         tcptrace rates                              opens, failures, resets and retransmits per second",
         state_names()
     )
 }
@@ -192,7 +354,7 @@ mod tests {
 
     #[test]
     fn pid_takes_no_value_or_a_list() {
-        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().pid;
+        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().trace.filter.pid;
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());

@@ -1,6 +1,10 @@
 //! Values of flags, from their text.
 
-use std::{net::IpAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 
@@ -86,6 +90,77 @@ impl FromStr for Prefix {
                 .ok_or_else(|| format!("`/{bits}` in `{text}` is no prefix length: give 0 to {width}"))?,
         };
         Ok(Self { address: mapped.octets(), bits: 128 - width + bits })
+    }
+}
+
+/// A choice of network namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetnsChoice {
+    /// The one that tcptrace runs in.
+    Own,
+    /// The one of this name in `/run/netns`.
+    Name(String),
+    /// The one with this inode number.
+    Inode(u32),
+}
+
+impl FromStr for NetnsChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+        match text {
+            "self" => Ok(Self::Own),
+            _ if !is_name => {
+                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
+            }
+            _ => Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Inode)),
+        }
+    }
+}
+
+/// Time between two polls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PollTime(pub Option<Duration>);
+
+impl FromStr for PollTime {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        duration(text).map(|time| Self(Some(time))).map_err(|error| format!("{error}; or off"))
+    }
+}
+
+/// Which connection a story is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoryFilter {
+    /// Those with this address at either end.
+    Address(IpAddr),
+    /// Those with this address and port at one end.
+    End(SocketAddr),
+    /// Those with this port at either end.
+    Port(u16),
+    /// The one with this cookie, and its other end if that is on this host.
+    Cookie(u64),
+}
+
+impl FromStr for StoryFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!("`{text}` names no connection: give an address, ADDRESS:PORT, [ADDRESS]:PORT, a port, or cookie:N")
+        };
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0).map(Self::Port);
+        if let Some(number) = text.strip_prefix("cookie:") {
+            return number.parse().ok().filter(|cookie| *cookie != 0).map(Self::Cookie).ok_or_else(wrong);
+        }
+        let end = text.parse().ok().filter(|end: &SocketAddr| end.port() != 0).map(Self::End);
+        let address = || text.parse().ok().map(Self::Address);
+        end.or_else(address).or_else(|| port(text.strip_prefix(':').unwrap_or(text))).ok_or_else(wrong)
     }
 }
 

@@ -11,7 +11,7 @@ use tcptrace_common::{
 };
 
 use super::{
-    args::{Args, Color, Format, LogLevel, Time},
+    args::{Args, Color, FilterArgs, Format, LogLevel, Time, TraceArgs},
     parse::{PortList, Prefix},
 };
 use crate::{
@@ -56,7 +56,7 @@ impl Settings {
     ///
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
-    pub fn from_args(args: &Args) -> Result<Self, Error> {
+    pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         if args.format == Format::Csv && (args.summary || args.interval.is_some()) {
             let message = "--format csv has rows for events only: take --summary and --interval with text or json";
             return Err(usage(ErrorKind::ArgumentConflict, message));
@@ -65,20 +65,20 @@ impl Settings {
             let message = "--count counts printed events, and --summary prints none: take --duration";
             return Err(usage(ErrorKind::ArgumentConflict, message));
         }
-        let states: StateSet = args.state.iter().copied().collect();
+        let states: StateSet = args.filter.state.iter().copied().collect();
         Ok(Self {
             probes: ProbeSettings {
                 ring_bytes: ring_bytes(args.ring_size)?,
                 // A quarter full: user space has the rest of the buffer to come in time.
                 wake_bytes: ring_bytes(args.ring_size)? / 4,
                 max_sockets: args.kernel_sockets,
-                filter: filter(args, states)?,
+                filter: filter(&args.filter, states)?,
                 log_level: args.bpf_log.map(level),
             },
             session: SessionSettings {
                 states,
                 max_sockets: args.max_sockets as usize,
-                by_process: args.pid.is_some(),
+                by_process: args.filter.pid.is_some(),
                 events: !args.summary,
                 count: args.count,
             },
@@ -107,7 +107,7 @@ fn ring_bytes(size: u64) -> Result<u32, Error> {
     rounded.and_then(|size| u32::try_from(size).ok()).ok_or_else(wrong)
 }
 
-fn renderer(args: &Args) -> Renderer {
+fn renderer(args: &TraceArgs) -> Renderer {
     match args.format {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv => Renderer::Csv(Csv::default()),
@@ -123,12 +123,12 @@ fn renderer(args: &Args) -> Renderer {
                 Color::Never => false,
                 Color::Auto => args.output.is_none() && std::io::stdout().is_terminal(),
             },
-            owner_columns: args.pid.is_some(),
+            owner_columns: args.filter.pid.is_some(),
         })),
     }
 }
 
-fn filter(args: &Args, states: StateSet) -> Result<KernelFilter, Error> {
+fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
     let mut filter = KernelFilter {
         constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
         ..KernelFilter::default()
@@ -172,7 +172,7 @@ fn filter(args: &Args, states: StateSet) -> Result<KernelFilter, Error> {
     Ok(filter)
 }
 
-fn family(args: &Args) -> u16 {
+fn family(args: &FilterArgs) -> u16 {
     match (args.ipv4, args.ipv6) {
         (true, _) => AF_INET,
         (_, true) => AF_INET6,

@@ -1,0 +1,295 @@
+//! What sockets there are, and who holds them: the answer of one listing, as values. Whatever way it came (BPF
+//! iterators; sock_diag and `/proc`), it looks the same.
+
+use std::net::SocketAddr;
+
+use crate::{
+    event::{Command, Owner},
+    state::{State, StateSet},
+};
+
+/// All sockets of the namespaces that were visited.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// CLOCK_MONOTONIC just before the first socket was looked at, in ns.
+    pub started_ns: u64,
+    /// CLOCK_MONOTONIC just after the last one.
+    pub ended_ns: u64,
+    /// States that were asked for; empty for all.
+    pub states: StateSet,
+    /// The sockets, those of one namespace together, no socket twice.
+    pub sockets: Vec<ListedSocket>,
+    /// Who holds them; `None` where nobody asked.
+    pub holders: Option<Holders>,
+    /// The namespaces that were visited.
+    pub namespaces: Vec<Namespace>,
+    /// What could not be looked at.
+    pub skipped: Skipped,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Namespace {
+    /// Inode number: its name for ever.
+    pub inode: u32,
+    /// Its name in `/run/netns`, where it has one (ip-netns(8)).
+    pub name: Option<String>,
+    /// `TCPTimeWaitOverflow` of `/proc/net/netstat`: connections that closed without TIME_WAIT, as there were
+    /// `tcp_max_tw_buckets` already. `None` where it could not be read.
+    pub time_wait_overflows: Option<u64>,
+}
+
+/// What a listing could not look at. Nothing of this is fatal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Namespaces that went while they were being entered.
+    pub namespaces_gone: u64,
+    /// Namespaces that may not be entered (CAP_SYS_ADMIN is missing).
+    pub namespaces_denied: u64,
+    /// Answers of the kernel that were cut short, or could not be understood.
+    pub cut_short: u64,
+    /// Processes that ended while their files were being read.
+    pub processes_gone: u64,
+    /// Processes whose files may not be read (hidepid, CAP_SYS_PTRACE is missing).
+    pub processes_denied: u64,
+}
+
+impl Skipped {
+    /// Names and counts.
+    #[must_use]
+    pub const fn fields(&self) -> [(&'static str, u64); 5] {
+        [
+            ("namespaces_gone", self.namespaces_gone),
+            ("namespaces_denied", self.namespaces_denied),
+            ("cut_short", self.cut_short),
+            ("processes_gone", self.processes_gone),
+            ("processes_denied", self.processes_denied),
+        ]
+    }
+
+    /// Adds what another part of the listing could not look at.
+    pub const fn add(&mut self, other: &Self) {
+        self.namespaces_gone += other.namespaces_gone;
+        self.namespaces_denied += other.namespaces_denied;
+        self.cut_short += other.cut_short;
+        self.processes_gone += other.processes_gone;
+        self.processes_denied += other.processes_denied;
+    }
+}
+
+/// One socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedSocket {
+    /// Address of its `struct sock`; `None` where sock_diag told of it.
+    pub sk: Option<u64>,
+    /// Its cookie; the same for a full socket and the mini-socket that replaces it, and for a request and its child.
+    pub cookie: Option<u64>,
+    /// Key of its holders in [`Holders`]: `sk` with the iterators, the inode number of its file with sock_diag; 0 where
+    /// no file can refer to it.
+    pub handle: u64,
+    /// Inode number of its network namespace.
+    pub netns: u32,
+    /// Is it an IPv6 socket? It may still talk IPv4.
+    pub ipv6: bool,
+    /// Its state; a mini-socket's is TIME_WAIT or FIN_WAIT2, a request's SYN_RECV.
+    pub state: State,
+    /// What kind of kernel object it is.
+    pub kind: Kind,
+    /// Local end; IPv4 in IPv6 is shown as IPv4.
+    pub local: SocketAddr,
+    /// Remote end; unspecified with port 0 for a listener.
+    pub remote: SocketAddr,
+    /// Bytes that wait to be read; for a listener, connections that wait to be accepted.
+    pub receive_queue: u32,
+    /// Bytes that the peer has not acknowledged; for a listener, the limit of the queue of connections to be accepted.
+    pub send_queue: u32,
+    /// The timer that runs.
+    pub timer: Option<Timer>,
+    /// Timeouts in a row without an answer; for a request, how often its SYN-ACK was sent again.
+    pub timeouts: u8,
+    /// Probes in a row without an answer (keepalive or zero window).
+    pub probes: u8,
+    /// UID of the socket's file; `None` where it has none.
+    pub uid: Option<u32>,
+    /// CLOCK_MONOTONIC at which it entered its state, where the programs saw that.
+    pub entered_ns: Option<u64>,
+    /// The owner that the programs learnt.
+    pub owner: Option<Owner>,
+    /// What a full socket that is no listener knows of its connection.
+    pub connection: Option<ConnectionInfo>,
+}
+
+/// Kinds of sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `struct tcp_sock`.
+    Full,
+    /// `struct tcp_timewait_sock`: TIME_WAIT, or FIN_WAIT2 of an orphan.
+    Mini,
+    /// `struct tcp_request_sock`: the handshake is not over.
+    Request,
+}
+
+/// A timer of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timer {
+    /// What it is for.
+    pub kind: TimerKind,
+    /// Time left in ns; 0 where it is due.
+    pub left_ns: u64,
+}
+
+/// What a timer is for, as sock_diag tells it (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TimerKind {
+    /// Retransmission, of a SYN-ACK too; also tail loss probe and reordering.
+    Retransmit,
+    /// Keepalive; on orphans in FIN_WAIT2 the rest of tcp_fin_timeout.
+    Keepalive,
+    /// The mini-socket's end.
+    TimeWait,
+    /// Zero window probe.
+    Probe,
+}
+
+impl TimerKind {
+    /// Name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retransmit => "retransmit",
+            Self::Keepalive => "keepalive",
+            Self::TimeWait => "time_wait",
+            Self::Probe => "probe",
+        }
+    }
+}
+
+/// Facts on a connection, from `struct tcp_sock` (`struct tcp_info`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Time since data was sent last, in ns.
+    pub last_sent_ns: u64,
+    /// Time since data was received last, in ns.
+    pub last_received_ns: u64,
+    /// Time since an ACK was received last, in ns.
+    pub last_ack_ns: u64,
+    /// Smoothed round-trip time in µs, `None` where the kernel has none.
+    pub srtt_us: Option<u32>,
+    /// Segments retransmitted in the connection's life.
+    pub total_retrans: u32,
+    /// Bytes that the peer acknowledged, the SYN and the FIN counted as one each.
+    pub bytes_acked: u64,
+    /// Bytes received, the FIN counted as one.
+    pub bytes_received: u64,
+}
+
+/// A process that holds a socket by a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which socket: see [`ListedSocket::handle`].
+    pub handle: u64,
+    /// PID in the initial PID namespace (or the one that tcptrace runs in).
+    pub pid: u32,
+    /// PID in the innermost namespace of the process: what it has in its container.
+    pub ns_pid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// Real UID.
+    pub uid: u32,
+    /// Id of its cgroup in the v2 hierarchy; `None` where it is not known.
+    pub cgroup: Option<u64>,
+    /// Command name.
+    pub command: Command,
+}
+
+/// Holders by socket.
+#[derive(Clone, Debug, Default)]
+pub struct Holders(Vec<Holder>);
+
+impl Holders {
+    /// Puts them in order: by socket, then PID, then descriptor.
+    #[must_use]
+    pub fn new(mut holders: Vec<Holder>) -> Self {
+        holders.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
+        Self(holders)
+    }
+
+    /// Those of the socket with this [`ListedSocket::handle`].
+    #[must_use]
+    pub fn of(&self, handle: u64) -> &[Holder] {
+        if handle == 0 {
+            return &[];
+        }
+        let start = self.0.partition_point(|holder| holder.handle < handle);
+        let rest = &self.0[start..];
+        &rest[..rest.partition_point(|holder| holder.handle == handle)]
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Holder] {
+        &self.0
+    }
+}
+
+/// How long a socket has been in its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The time in ns.
+    pub ns: u64,
+    /// How it is known.
+    pub source: AgeSource,
+}
+
+/// How an age is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AgeSource {
+    /// The transition was seen.
+    Observed,
+    /// From the time that is left on the timer of TIME_WAIT.
+    Timer,
+    /// It is at least this: from the times of the last segments, or since it was first seen.
+    LowerBound,
+}
+
+impl AgeSource {
+    /// Name in machine-readable outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Timer => "timer",
+            Self::LowerBound => "lower_bound",
+        }
+    }
+}
+
+/// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.
+pub const TIME_WAIT_NS: u64 = 60_000_000_000;
+
+impl ListedSocket {
+    /// How long it has been in its state at `now_ns`, the time of the listing; `None` where nothing tells.
+    #[must_use]
+    pub fn age(&self, now_ns: u64) -> Option<Age> {
+        if let Some(entered_ns) = self.entered_ns {
+            return Some(Age { ns: now_ns.saturating_sub(entered_ns), source: AgeSource::Observed });
+        }
+        match (self.kind, self.state, self.timer, &self.connection) {
+            (Kind::Mini, State::TimeWait, Some(timer), _) if timer.kind == TimerKind::TimeWait => {
+                Some(Age { ns: TIME_WAIT_NS.saturating_sub(timer.left_ns), source: AgeSource::Timer })
+            }
+            (Kind::Full, state, _, Some(info)) => {
+                let at_least = match state {
+                    // Whatever was sent or received, it was established then.
+                    State::Established => info.last_sent_ns.max(info.last_received_ns).max(info.last_ack_ns),
+                    // Entered by a segment with an ACK, which was the last or came before the last.
+                    State::CloseWait | State::FinWait2 | State::Closing => info.last_ack_ns,
+                    _ => return None,
+                };
+                Some(Age { ns: at_least, source: AgeSource::LowerBound })
+            }
+            _ => None,
+        }
+    }
+}
