@@ -15,8 +15,7 @@ pub mod kernel {
     pub const RETRANSMIT_ERR: u32 = 1 << 2;
     /// `tcp_send_reset` passes a reason as its third argument (6.10 and later).
     pub const RESET_REASON: u32 = 1 << 3;
-    /// A cgroup keeps the ids of its ancestors in itself (before 6.1). The helper that looks them up,
-    /// `bpf_get_current_ancestor_cgroup_id`, may be called from tp_btf programs from 5.15 on only.
+    /// A cgroup keeps the ids of its ancestors in itself (before 6.1), not pointers to them.
     pub const ANCESTOR_IDS: u32 = 1 << 4;
 }
 
@@ -62,8 +61,40 @@ pub struct Layout {
     pub task_struct_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_level: u32,
-    /// 0 without [`kernel::ANCESTOR_IDS`].
-    pub cgroup_ancestor_ids: u32,
+    /// `cgroup.ancestor_ids` with [`kernel::ANCESTOR_IDS`], else `cgroup.ancestors`.
+    pub cgroup_ancestors: u32,
+    pub cgroup_kn: u32,
+    pub kernfs_node_id: u32,
+    pub sk_buff_dev: u32,
+    pub net_device_nd_net: u32,
+    pub tcp_sock_rx_opt_ts_recent_stamp: u32,
+    pub inet_timewait_sock_tw_substate: u32,
+    pub inet_timewait_sock_tw_timer_expires: u32,
+    pub request_sock_rsk_timer_expires: u32,
+    pub sock_sk_ack_backlog: u32,
+    pub sock_sk_max_ack_backlog: u32,
+    /// `sk_timer.expires`.
+    pub sock_keepalive_expires: u32,
+    /// `sk_timer.entry.pprev`: not null while the timer runs.
+    pub sock_keepalive_pprev: u32,
+    /// `icsk_timeout`, or `icsk_retransmit_timer.expires`.
+    pub inet_connection_sock_icsk_timeout: u32,
+    pub inet_connection_sock_icsk_pending: u32,
+    pub inet_connection_sock_icsk_probes_out: u32,
+    pub inet_connection_sock_icsk_ack_lrcvtime: u32,
+    pub tcp_sock_rcv_nxt: u32,
+    pub tcp_sock_copied_seq: u32,
+    pub tcp_sock_write_seq: u32,
+    pub tcp_sock_snd_una: u32,
+    pub tcp_sock_lsndtime: u32,
+    pub tcp_sock_rcv_tstamp: u32,
+    pub socket_sk: u32,
+    pub task_struct_tgid: u32,
+    pub task_struct_thread_pid: u32,
+    pub task_struct_real_cred: u32,
+    pub cred_uid: u32,
+    pub pid_level: u32,
+    pub pid_numbers: u32,
 }
 
 /// All constants.
@@ -78,4 +109,10 @@ pub struct Config {
     pub kernel: u32,
     /// User space is woken when this many bytes wait in the ring buffer; below that it reads on its timer.
     pub wake_bytes: u32,
+    /// Ticks of jiffies in a second (CONFIG_HZ).
+    pub hz: u32,
+    /// PID of tcptrace itself: it holds files for a moment while it lists them, and may so come to close them.
+    pub own_pid: u32,
+    /// Zero.
+    pub pad: u32,
 }

@@ -54,7 +54,7 @@ pub struct PrefixData {
     pub address: [u8; 16],
 }
 
-/// The filter's constants. 104 bytes.
+/// The filter's constants. 112 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Filter {
@@ -64,6 +64,10 @@ pub struct Filter {
     pub states: u16,
     /// [`crate::record::AF_INET`], [`crate::record::AF_INET6`], or 0 for both.
     pub family: u16,
+    /// Inode number of the network namespace, or 0 for all.
+    pub netns: u32,
+    /// Zero.
+    pub pad: u32,
     /// Ids of cgroups; 0 where unused.
     pub cgroups: [u64; MAX_CGROUPS],
     /// Depth of each of them below the root of the hierarchy.
@@ -71,4 +75,4 @@ pub struct Filter {
 }
 
 const _: () = assert!(size_of::<PrefixData>() == 17);
-const _: () = assert!(size_of::<Filter>() == 104);
+const _: () = assert!(size_of::<Filter>() == 112);

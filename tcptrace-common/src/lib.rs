@@ -9,6 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod filter;
 pub mod listener;
+pub mod listing;
 pub mod memo;
 pub mod record;
 pub mod state;

@@ -24,8 +24,12 @@ pub struct Memo {
     pub deferred_from: u8,
     /// One of [`owner_match`].
     pub owner_matches: u8,
+    /// The state that was entered last; 0 where none was seen. Where the socket is in another one, a transition was missed.
+    pub state: u8,
+    /// 1 where the listener had sent SYN cookies within the time that they are valid for.
+    pub syn_cookies: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 4],
 }
 
 /// Does the owner pass the filter by PID and cgroup?

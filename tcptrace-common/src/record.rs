@@ -50,6 +50,8 @@ pub mod socket_flag {
     pub const FROM_PACKET: u16 = 1 << 9;
     /// The socket's owner passed the filter until now, and the new one does not: the last event of the socket.
     pub const OWNER_LEFT: u16 = 1 << 10;
+    /// The listener had sent SYN cookies shortly before: what the kernel measured of the handshake may be wrong.
+    pub const SYN_COOKIES: u16 = 1 << 11;
 }
 
 /// How an owner came to be known ([`Owner::source`]).
@@ -68,6 +70,10 @@ pub mod owner_source {
     pub const LISTENER: u8 = 5;
     /// Closed the socket or shut it down.
     pub const CLOSE: u8 = 6;
+    /// Held the socket by a descriptor when the sockets were listed, alone.
+    pub const HOLDER: u8 = 7;
+    /// The same, but not alone: the first of several.
+    pub const SHARED: u8 = 8;
 }
 
 /// Begins every record. 32 bytes.
@@ -106,7 +112,7 @@ pub struct Socket {
     pub family: u16,
     /// Bits of [`socket_flag`].
     pub flags: u16,
-    /// Inode number of the network namespace (`net->ns.inum`).
+    /// Inode number of the network namespace (`net->ns.inum`); 0 where it is not known.
     pub netns: u32,
     /// `skc_state` at the event (for a transition: the state that was left).
     pub state: u8,

@@ -12,6 +12,7 @@ pub(crate) static CONFIG: Config =
 /// Loads one field of [`CONFIG`].
 macro_rules! config {
     ($($field:tt)+) => {{
+        #[allow(unused_unsafe, reason = "it may stand in an unsafe block")]
         // SAFETY: the static is valid and aligned; volatile, because user space changes it before loading.
         unsafe { (&raw const $crate::config::CONFIG.$($field)+).read_volatile() }
     }};

@@ -21,8 +21,12 @@ const PREFIX_BITS: u32 = 8 * size_of::<PrefixData>() as u32;
 /// addresses and this memory? What does not pass is counted.
 #[inline(always)]
 pub(crate) fn passes(states: u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
-    let pass =
-        states_pass(states) && family_passes(tuple) && owner_passes(memo) && ports_pass(tuple) && addresses_pass(tuple);
+    let pass = states_pass(states)
+        && netns_passes(tuple)
+        && family_passes(tuple)
+        && owner_passes(memo)
+        && ports_pass(tuple)
+        && addresses_pass(tuple);
     if !pass {
         // SAFETY: a place within the counters.
         count(|counters| unsafe { &raw mut (*counters).filtered });
@@ -47,6 +51,12 @@ pub(crate) const HALF_OPEN: u16 = state::bit(state::SYN_RECV);
 fn states_pass(states: u16) -> bool {
     let wanted = config!(filter.states);
     wanted == 0 || wanted & states != 0
+}
+
+#[inline(always)]
+fn netns_passes(tuple: &Tuple) -> bool {
+    let wanted = config!(filter.netns);
+    wanted == 0 || wanted == tuple.netns
 }
 
 #[inline(always)]

@@ -14,10 +14,10 @@ use crate::{
 };
 
 #[inline(always)]
-fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
+fn key(tuple: &Tuple, address: [u64; 2]) -> ListenerKey {
     ListenerKey {
         address: (u128::from(address[0]) | u128::from(address[1]) << 64).to_le_bytes(),
-        netns,
+        netns: tuple.netns,
         port: tuple.local_port,
         family: tuple.family,
     }
@@ -25,11 +25,11 @@ fn key(tuple: &Tuple, address: [u64; 2], netns: u32) -> ListenerKey {
 
 /// A socket began to listen; its owner is in `memo`.
 #[inline(always)]
-pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
+pub(crate) fn add(tuple: &Tuple, memo: &Memo) {
     if tuple.local_port == 0 {
         return; // listen() without bind(): the port is chosen after the event (`inet_csk_listen_start`)
     }
-    let key = key(tuple, tuple.local, netns);
+    let key = key(tuple, tuple.local);
     if let Some(there) = LISTENERS.get_ptr_mut(key) {
         // SAFETY: a value's memory stays the map's while a program runs.
         let there = unsafe { &mut *there };
@@ -54,8 +54,8 @@ pub(crate) fn add(tuple: &Tuple, netns: u32, memo: &Memo) {
 
 /// A socket stopped listening.
 #[inline(always)]
-pub(crate) fn remove(tuple: &Tuple, netns: u32) {
-    let key = key(tuple, tuple.local, netns);
+pub(crate) fn remove(tuple: &Tuple) {
+    let key = key(tuple, tuple.local);
     let Some(there) = LISTENERS.get_ptr_mut(key) else {
         return;
     };
@@ -71,10 +71,10 @@ pub(crate) fn remove(tuple: &Tuple, netns: u32) {
 /// Another process than the listener's uses a connection that came in: it may be the listener's heir (fork), and
 /// whose the next connections are cannot be told.
 #[inline(always)]
-pub(crate) fn doubt(tuple: &Tuple, netns: u32) {
+pub(crate) fn doubt(tuple: &Tuple) {
     let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
     for address in [tuple.local, unspecified] {
-        if let Some(there) = LISTENERS.get_ptr_mut(key(tuple, address, netns)) {
+        if let Some(there) = LISTENERS.get_ptr_mut(key(tuple, address)) {
             // SAFETY: a value's memory stays the map's while a program runs.
             unsafe { (*there).shared = 1 };
             return;
@@ -85,13 +85,13 @@ pub(crate) fn doubt(tuple: &Tuple, netns: u32) {
 /// Gives a connection that came in, and has no owner yet, that of its listener: the one on its very address, else
 /// the one on the unspecified address. A child has its listener's family.
 #[inline(always)]
-pub(crate) fn inherit(tuple: &Tuple, netns: u32, memo: &mut Memo) {
+pub(crate) fn inherit(tuple: &Tuple, memo: &mut Memo) {
     if tuple.local_port == 0 {
         return;
     }
     let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
-    let exact = LISTENERS.get_ptr(key(tuple, tuple.local, netns));
-    let Some(there) = exact.or_else(|| LISTENERS.get_ptr(key(tuple, unspecified, netns))) else {
+    let exact = LISTENERS.get_ptr(key(tuple, tuple.local));
+    let Some(there) = exact.or_else(|| LISTENERS.get_ptr(key(tuple, unspecified))) else {
         return;
     };
     // SAFETY: a value's memory stays the map's while a program runs.

@@ -9,6 +9,7 @@ use tcptrace_common::{
     counters::Counters,
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
+    listing::{HolderEntry, Request, SocketEntry},
     memo::Memo,
 };
 
@@ -32,6 +33,18 @@ pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_
 /// Counters of each CPU.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// What the iterators are to do.
+#[map]
+pub(crate) static REQUEST: Array<Request> = Array::with_max_entries(1, 0);
+
+/// Where the entry for a socket is put together.
+#[map]
+pub(crate) static SOCKET_ENTRY: PerCpuArray<SocketEntry> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where the entry for a holder is put together.
+#[map]
+pub(crate) static HOLDER_ENTRY: PerCpuArray<HolderEntry> = PerCpuArray::with_max_entries(1, 0);
 
 /// Filter: bitmaps of ports, one after another for each set.
 #[map]

@@ -5,9 +5,7 @@
 
 use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{
-        bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
-    },
+    generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf},
 };
 use tcptrace_common::{
     config::kernel,
@@ -51,7 +49,7 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     let Some((flags, comm)) = current_task() else {
         return Learned::Same;
     };
-    if pid == 0 || flags & PF_KTHREAD != 0 && !opens {
+    if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
         return Learned::Same;
     }
     let owner = &mut memo.owner; // its padding is zero since it was blank
@@ -63,7 +61,8 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
         owner.source = source;
     }
     owner.comm = comm;
-    memo.owner_matches = match (memo.owner_matches, current_matches(pid)) {
+    // SAFETY: takes nothing.
+    memo.owner_matches = match (memo.owner_matches, matches(pid, unsafe { bpf_get_current_task() })) {
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
@@ -79,6 +78,7 @@ fn strength(source: u8) -> u8 {
         owner_source::IO => 3,
         owner_source::CLOSE => 2,
         owner_source::LISTENER => 1,
+        // Who holds it now says nothing of who uses it.
         _ => 0,
     }
 }
@@ -104,52 +104,68 @@ fn current_task() -> Option<(u32, [u8; 16])> {
     Some((flags, bytes(comm)))
 }
 
+/// A command name from two words.
 #[inline(always)]
-fn bytes([a, b]: [u64; 2]) -> [u8; 16] {
+pub(crate) fn bytes([a, b]: [u64; 2]) -> [u8; 16] {
     (u128::from(a) | u128::from(b) << 64).to_le_bytes()
 }
 
-/// Does the current task pass the filter by PID and cgroup?
+/// Does a task of this process pass the filter by PID and cgroup?
 #[inline(always)]
-fn current_matches(pid: u32) -> bool {
+pub(crate) fn matches(pid: u32, task: u64) -> bool {
     let parts = config!(filter.parts);
     if parts & part::PID != 0 && FILTER_PIDS.get_ptr(pid).is_none() {
         return false;
     }
-    parts & part::CGROUP == 0 || current_in_cgroups()
+    parts & part::CGROUP == 0 || in_cgroups(task)
 }
 
-/// Is the current task in one of the filter's cgroups, or below one? Not inlined: eight times this in each place at
-/// which an owner is learnt would be most of the object.
+/// Is the task in one of the filter's cgroups, or below one? Not inlined: eight times this in each place at which an
+/// owner is learnt would be most of the object.
 #[inline(never)]
-fn current_in_cgroups() -> bool {
+fn in_cgroups(task: u64) -> bool {
+    let Some(cgroup) = cgroup_of(task) else {
+        return false;
+    };
     for index in 0..MAX_CGROUPS {
         let id = config!(filter.cgroups[index]);
         if id == 0 {
             return false;
         }
-        if current_ancestor(config!(filter.cgroup_levels[index])) == Some(id) {
+        if ancestor(cgroup, config!(filter.cgroup_levels[index])) == Some(id) {
             return true;
         }
     }
     false
 }
 
-/// Id of the cgroup at this depth of the hierarchy that the current task is in or below.
+/// The `struct cgroup` (v2) of a task.
 #[inline(always)]
-fn current_ancestor(level: u32) -> Option<u64> {
-    if config!(kernel) & kernel::ANCESTOR_IDS == 0 {
-        // SAFETY: gives 0, which is no cgroup's id, for a level that the task's cgroup does not have.
-        return Some(unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) });
-    }
-    // What the helper does (`kernel/bpf/helpers.c`), for kernels that do not let these programs call it.
-    // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
+fn cgroup_of(task: u64) -> Option<u64> {
     let set: u64 = read(task + u64::from(config!(layout.task_struct_cgroups)))?;
-    let cgroup: u64 = read(set + u64::from(config!(layout.css_set_dfl_cgrp)))?;
+    read(set + u64::from(config!(layout.css_set_dfl_cgrp)))
+}
+
+/// Id of the cgroup of a task.
+#[inline(always)]
+pub(crate) fn cgroup_id(task: u64) -> Option<u64> {
+    id_of(cgroup_of(task)?)
+}
+
+#[inline(always)]
+fn id_of(cgroup: u64) -> Option<u64> {
+    let node: u64 = read(cgroup + u64::from(config!(layout.cgroup_kn)))?;
+    read(node + u64::from(config!(layout.kernfs_node_id)))
+}
+
+/// Id of the cgroup at this depth of the hierarchy that `cgroup` is or is below. The helper that says so knows the
+/// current task only, and may be called from these programs from 5.15 on only.
+#[inline(always)]
+fn ancestor(cgroup: u64, level: u32) -> Option<u64> {
     let depth: u32 = read(cgroup + u64::from(config!(layout.cgroup_level)))?;
     if depth < level {
         return None;
     }
-    read(cgroup + u64::from(config!(layout.cgroup_ancestor_ids)) + 8 * u64::from(level))
+    let found: u64 = read(cgroup + u64::from(config!(layout.cgroup_ancestors)) + 8 * u64::from(level))?;
+    if config!(kernel) & kernel::ANCESTOR_IDS != 0 { Some(found) } else { id_of(found) }
 }

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{
     bpf_get_socket_cookie,
-    generated::{bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    generated::{bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock},
 };
 use core::ffi::c_void;
 use tcptrace_common::{
@@ -20,12 +20,28 @@ const SOCK_LINGER: u64 = 4;
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
 
+/// `TCP_SYNCOOKIE_VALID` of `include/net/tcp.h`, in s.
+const SYNCOOKIE_VALID_S: u32 = 120;
+
+/// The kernel's `jiffies`.
+#[inline(always)]
+pub(crate) fn jiffies() -> u64 {
+    // SAFETY: takes nothing.
+    unsafe { bpf_jiffies64() }
+}
+
 /// A pointer to a kernel struct that the verifier knows by its BTF type. A load through it that turns out to be
 /// wrong gives zero, by the kernel's exception table.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel(*const u8);
 
 impl Kernel {
+    /// The address, for [`read`].
+    #[inline(always)]
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
     #[inline(always)]
     pub(crate) fn new(pointer: *const c_void) -> Self {
         Self(pointer.cast())
@@ -53,6 +69,8 @@ pub(crate) struct Tuple {
     pub(crate) remote: [u64; 2],
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
+    /// Inode number of the network namespace.
+    pub(crate) netns: u32,
 }
 
 /// `::ffff:a.b.c.d` of an IPv4 address in network order, as two words of a little-endian machine.
@@ -72,9 +90,8 @@ impl SockCommon {
     }
 
     #[inline(always)]
-    pub(crate) fn netns(self) -> u32 {
-        let net = self.0.follow(config!(layout.sock_common_skc_net));
-        net.load(config!(layout.net_ns_inum))
+    fn netns(self) -> u32 {
+        self.0.follow(config!(layout.sock_common_skc_net)).load(config!(layout.net_ns_inum))
     }
 
     /// SO_REUSEPORT is set; a child has it from its listener.
@@ -120,6 +137,7 @@ impl SockCommon {
             remote,
             local_port: self.0.load(config!(layout.sock_common_skc_num)),
             remote_port: u16::from_be(self.0.load(config!(layout.sock_common_skc_dport))),
+            netns: self.netns(),
         }
     }
 }
@@ -145,7 +163,7 @@ impl TcpSock {
     }
 
     #[inline(always)]
-    fn load<T: Copy>(self, offset: u32) -> T {
+    pub(crate) fn load<T: Copy>(self, offset: u32) -> T {
         self.common.0.load(offset)
     }
 
@@ -201,6 +219,16 @@ impl TcpSock {
         self.load::<i32>(config!(layout.sock_sk_lock_owned)) != 0
     }
 
+    /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
+    /// Until the child gets a value of its own it has its listener's `rx_opt.ts_recent_stamp`, where that keeps the
+    /// jiffies of the last overflow of its queue (`include/net/tcp.h`, `tcp_synq_overflow`; listeners with SO_REUSEPORT
+    /// keep it elsewhere).
+    #[inline(always)]
+    pub(crate) fn comes_after_syn_cookies(self) -> bool {
+        let overflow: u32 = self.load(config!(layout.tcp_sock_rx_opt_ts_recent_stamp));
+        overflow != 0 && (jiffies() as u32).wrapping_sub(overflow) < SYNCOOKIE_VALID_S * config!(hz)
+    }
+
     /// Bits of [`socket_flag`].
     #[inline(always)]
     pub(crate) fn flags(self) -> u16 {
@@ -219,6 +247,20 @@ impl TcpSock {
     }
 }
 
+/// A mini-socket (`struct tcp_timewait_sock`); `None` where `sk` is something else.
+#[inline(always)]
+pub(crate) fn mini(sk: *const c_void) -> Option<Kernel> {
+    // SAFETY: the helper takes any sock_common that the verifier knows as such.
+    let mini = unsafe { bpf_skc_to_tcp_timewait_sock(sk.cast_mut()) };
+    if mini.is_null() { None } else { Some(Kernel::new(mini.cast_const().cast())) }
+}
+
+/// The state that a mini-socket stands for: TIME_WAIT or FIN_WAIT2.
+#[inline(always)]
+pub(crate) fn mini_state(sk: *const c_void) -> Option<u8> {
+    mini(sk).map(|mini| mini.load(config!(layout.inet_timewait_sock_tw_substate)))
+}
+
 impl Tuple {
     /// The family that the addresses show: [`AF_INET`] for an IPv6 socket that talks IPv4.
     #[inline(always)]
@@ -229,7 +271,7 @@ impl Tuple {
 
     /// Writes all of `to`.
     #[inline(always)]
-    pub(crate) fn write(&self, to: *mut Socket, netns: u32, state: u8, flags: u16) {
+    pub(crate) fn write(&self, to: *mut Socket, state: u8, flags: u16) {
         // SAFETY: `to` points into a reserved record, is aligned to 4 bytes, and the words cover the two addresses.
         unsafe {
             let local = (&raw mut (*to).local).cast::<u64>();
@@ -242,7 +284,7 @@ impl Tuple {
             (*to).remote_port = self.remote_port;
             (*to).family = self.family;
             (*to).flags = flags;
-            (*to).netns = netns;
+            (*to).netns = self.netns;
             // The state and its padding as one word, see `words`.
             (&raw mut (*to).state).cast::<u32>().write(u32::from(state).to_le());
         }
@@ -274,6 +316,11 @@ impl Tuple {
             remote,
             local_port: u16::from_be(local_port),
             remote_port: u16::from_be(remote_port),
+            // Given by the device that the packet came in by (`struct net_device`).
+            netns: skb
+                .follow(config!(layout.sk_buff_dev))
+                .follow(config!(layout.net_device_nd_net))
+                .load(config!(layout.net_ns_inum)),
         })
     }
 }

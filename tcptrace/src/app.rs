@@ -14,11 +14,12 @@ use tokio::{
 use crate::{
     bpf::{
         preflight,
-        probes::{self, KernelCounters, Probes},
+        object,
+        probes::{Attached, KernelCounters, Probes},
     },
     cgroup,
     cli::settings::Settings,
-    clock::WallOffset,
+    now::{now_ns, wall_offset},
     output::{Output, tell},
     render::{Context, Names, text::losses_line},
     session::Session,
@@ -38,7 +39,7 @@ pub enum Error {
     #[error("{0}")]
     Obstacle(String),
     #[error(transparent)]
-    Probes(#[from] probes::Error),
+    Probes(#[from] object::Error),
     #[error("cannot read the counters of the BPF programs: {0}")]
     Counters(#[from] MapError),
     #[error("cannot write to {target}: {source}")]
@@ -61,7 +62,7 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     let output =
         Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
     let mut stop = Stop::new()?;
-    let (mut probes, ring, counters) = Probes::attach(&settings.probes)?;
+    let Attached { mut probes, ring, counters, iterators } = Probes::attach(&settings.probes)?;
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
@@ -278,20 +279,4 @@ impl log::Log for StderrLog {
     }
 
     fn flush(&self) {}
-}
-
-fn clock_ns(clock: libc::clockid_t) -> i64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place to write to; the call does not fail for the clocks used here.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    time.tv_sec * 1_000_000_000 + time.tv_nsec
-}
-
-/// CLOCK_MONOTONIC, the clock of `bpf_ktime_get_ns`.
-fn now_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC) as u64
-}
-
-fn wall_offset() -> WallOffset {
-    WallOffset(clock_ns(libc::CLOCK_REALTIME) - clock_ns(libc::CLOCK_MONOTONIC))
 }

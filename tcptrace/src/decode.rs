@@ -120,11 +120,11 @@ fn whole<T: FromBytes>(bytes: &[u8]) -> Result<T, DecodeError> {
     T::read_from_bytes(bytes).map_err(other_size)
 }
 
-fn state(number: u8) -> Result<State, DecodeError> {
+pub(crate) fn state(number: u8) -> Result<State, DecodeError> {
     State::from_raw(number).ok_or(DecodeError::State(number))
 }
 
-fn srtt_us(srtt_us8: u32) -> Option<u32> {
+pub(crate) fn srtt_us(srtt_us8: u32) -> Option<u32> {
     (srtt_us8 != 0).then_some(srtt_us8 >> 3)
 }
 
@@ -148,7 +148,7 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
     })
 }
 
-fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError> {
+pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError> {
     let source = match owner.source {
         owner_source::UNKNOWN => return Ok(None),
         owner_source::CONNECT => OwnerSource::Connect,
@@ -157,6 +157,8 @@ fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError> {
         owner_source::IO => OwnerSource::Io,
         owner_source::LISTENER => OwnerSource::Listener,
         owner_source::CLOSE => OwnerSource::Close,
+        owner_source::HOLDER => OwnerSource::Holder,
+        owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
     Ok(Some(Owner { pid: owner.pid, uid: owner.uid, cgroup: owner.cgroup, command: Command::new(owner.comm), source }))
@@ -203,7 +205,13 @@ fn time_in_old(record: &record::Transition, old: State, new: State) -> Option<Ti
         let is_measured = is_handshake(old, new) && record.srtt_us8 != 0;
         return is_measured.then(|| TimeInState {
             ns: u64::from(record.srtt_us8) * 125,
-            source: if record.total_retrans == 0 { TimeSource::Handshake } else { TimeSource::HandshakeLowerBound },
+            source: if record.socket.flags & socket_flag::SYN_COOKIES != 0 {
+                TimeSource::HandshakeUnreliable
+            } else if record.total_retrans != 0 {
+                TimeSource::HandshakeLowerBound
+            } else {
+                TimeSource::Handshake
+            },
         });
     }
     let ns = record.header.time_ns.checked_sub(record.entered_ns)?;

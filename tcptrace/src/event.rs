@@ -89,6 +89,13 @@ pub enum TimeSource {
     Handshake,
     /// The same, but the SYN-ACK was sent again, and only the last of them is measured: a lower bound.
     HandshakeLowerBound,
+    /// The same, but the listener was sending SYN cookies: then the kernel's measure is wrong (`net/ipv4/syncookies.c`
+    /// does not keep the time of the SYN-ACK).
+    HandshakeUnreliable,
+    /// The beginning was not seen: the socket has been in the state for at least this long.
+    LowerBound,
+    /// The end was not seen: a listing found the socket gone, or in another state.
+    Polled,
 }
 
 impl TimeSource {
@@ -99,6 +106,9 @@ impl TimeSource {
             Self::Observed => "observed",
             Self::Handshake => "handshake_rtt",
             Self::HandshakeLowerBound => "handshake_rtt_lower_bound",
+            Self::HandshakeUnreliable => "handshake_rtt_unreliable",
+            Self::LowerBound => "lower_bound",
+            Self::Polled => "polled",
         }
     }
 }
@@ -226,6 +236,10 @@ pub enum OwnerSource {
     Listener,
     /// Closed the socket or shut it down.
     Close,
+    /// Held the socket by a descriptor when the sockets were listed, alone.
+    Holder,
+    /// The same, but not alone: the first of several.
+    Shared,
 }
 
 impl OwnerSource {
@@ -239,6 +253,8 @@ impl OwnerSource {
             Self::Io => "io",
             Self::Listener => "listener",
             Self::Close => "close",
+            Self::Holder => "holder",
+            Self::Shared => "shared",
         }
     }
 }

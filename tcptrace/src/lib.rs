@@ -18,6 +18,7 @@ pub mod event;
 pub mod latency;
 pub mod listing;
 pub mod losses;
+pub mod now;
 pub mod output;
 pub mod render;
 pub mod report;

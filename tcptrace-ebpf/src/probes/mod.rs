@@ -1,6 +1,7 @@
 //! The programs, a file for each group of hooks.
 
 mod destroy;
+mod listing;
 mod owner;
 mod reset;
 mod retransmit;

@@ -63,7 +63,7 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
     let was_listeners = memo.owner.source == owner_source::LISTENER;
     if owner::learn(memo, source) == Learned::Changed {
         if was_listeners {
-            listeners::doubt(&sock.tuple(), sock.common.netns());
+            listeners::doubt(&sock.tuple());
         }
         if known_before {
             send(sock, sk, memo);
@@ -90,7 +90,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
                 sock.cookie(sk),
             );
             let flags = sock.flags() | memos::left_flag(memo);
-            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, flags);
+            tuple.write(&raw mut (*record).socket, current, flags);
             memos::write_owner(Some(memo), &raw mut (*record).owner);
         }
     });

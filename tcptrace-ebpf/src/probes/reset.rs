@@ -13,7 +13,7 @@ use crate::{
     emit::{self, count},
     filter, memos,
     probes::transition,
-    sock::{Kernel, SockCommon, TcpSock, Tuple},
+    sock::{Kernel, TcpSock, Tuple, mini_state},
 };
 
 /// `tcp_receive_reset`: (sk).
@@ -36,14 +36,13 @@ pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let skb: *const c_void = ctx.arg(1);
     let reason: u32 = if has_reason() { ctx.arg(2) } else { 0 };
     if sk.is_null() {
-        return answer(skb, (0, 0, state::CLOSE), reason);
+        return answer(skb, (0, state::CLOSE), reason);
     }
     let Some(sock) = TcpSock::new(sk) else {
-        let netns = SockCommon(Kernel::new(sk)).netns();
-        return answer(skb, (0, netns, state::TIME_WAIT), reason);
+        return answer(skb, (0, mini_state(sk).unwrap_or(state::TIME_WAIT)), reason);
     };
     if sock.common.state() == state::LISTEN {
-        return answer(skb, (sock.key, sock.common.netns(), state::LISTEN), reason);
+        return answer(skb, (sock.key, state::LISTEN), reason);
     }
     send_held_back(sock, sk);
     send(KIND_RESET_SENT, &About::socket(sock, sk), reason);
@@ -65,14 +64,13 @@ fn has_reason() -> bool {
     config!(kernel) & kernel::RESET_REASON != 0
 }
 
-/// A RST in answer to a packet, from a socket that is not the connection's own: its key (0 for none), network
-/// namespace and state.
+/// A RST in answer to a packet, from a socket that is not the connection's own: its key (0 for none) and state.
 #[inline(always)]
-fn answer(skb: *const c_void, (key, netns, state): (u64, u32, u8), reason: u32) -> i32 {
+fn answer(skb: *const c_void, (key, state): (u64, u8), reason: u32) -> i32 {
     if !skb.is_null()
         && let Some(tuple) = Tuple::of_received_packet(Kernel::new(skb))
     {
-        let about = About { key, cookie: 0, tuple, netns, state, flags: socket_flag::FROM_PACKET };
+        let about = About { key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET };
         send(KIND_RESET_SENT, &about, reason);
     } else {
         // SAFETY: a place within the counters.
@@ -86,7 +84,6 @@ struct About {
     key: u64,
     cookie: u64,
     tuple: Tuple,
-    netns: u32,
     state: u8,
     flags: u16,
 }
@@ -98,7 +95,6 @@ impl About {
             key: sock.key,
             cookie: sock.cookie(sk),
             tuple: sock.tuple(),
-            netns: sock.common.netns(),
             state: sock.common.state(),
             flags: sock.flags(),
         }
@@ -115,7 +111,7 @@ fn send(kind: u8, about: &About, reason: u32) {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
             emit::header::<Reset>(&raw mut (*record).header, kind, emit::now_ns(), about.key, about.cookie);
-            about.tuple.write(&raw mut (*record).socket, about.netns, about.state, about.flags);
+            about.tuple.write(&raw mut (*record).socket, about.state, about.flags);
             memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).reason = reason;
             (*record).has_reason = u32::from(kind == KIND_RESET_SENT && has_reason());

@@ -44,7 +44,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
                 sock.key,
                 sock.cookie(sk),
             );
-            tuple.write(&raw mut (*record).socket, sock.common.netns(), current, sock.flags());
+            tuple.write(&raw mut (*record).socket, current, sock.flags());
             memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = sock.total_retrans();
             (*record).err = err;
@@ -91,12 +91,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
                 listener.key,
                 cookie,
             );
-            tuple.write(
-                &raw mut (*record).socket,
-                listener.common.netns(),
-                state::NEW_SYN_RECV,
-                socket_flag::FROM_PACKET,
-            );
+            tuple.write(&raw mut (*record).socket, state::NEW_SYN_RECV, socket_flag::FROM_PACKET);
             memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = u32::from(before) + 1;
             (*record).err = 0;

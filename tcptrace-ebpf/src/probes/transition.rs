@@ -43,9 +43,14 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     if memo.deferred_from != 0 {
         send_deferred(sock, sk, memo);
     }
-    let left_ns = memo.entered_ns;
+    // Where another state was entered meanwhile (the kernel passed this program over), nobody knows when.
+    let left_ns = if memo.state == old || memo.state == 0 { memo.entered_ns } else { 0 };
     memo.previous_ns = left_ns;
     memo.entered_ns = now_ns;
+    memo.state = new;
+    if old == LISTEN && new == SYN_RECV {
+        memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
+    }
 
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
     if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
@@ -53,7 +58,8 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         memo.deferred_from = old;
         return 0;
     }
-    let flags = flags | memos::left_flag(memo);
+    let cookies = if memo.syn_cookies != 0 { socket_flag::SYN_COOKIES } else { 0 };
+    let flags = flags | memos::left_flag(memo) | cookies;
     send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
     memos::let_go(memo);
     0
@@ -102,7 +108,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
                 sock.key,
                 sock.cookie(sk),
             );
-            tuple.write(&raw mut (*record).socket, sock.common.netns(), change.old, change.flags);
+            tuple.write(&raw mut (*record).socket, change.old, change.flags);
             memos::write_owner(Some(memo), &raw mut (*record).owner);
             (*record).entered_ns = change.left_ns;
             (*record).bytes_acked = sock.bytes_acked();
@@ -129,24 +135,24 @@ fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u
             if owned {
                 owner::learn(memo, owner_source::LISTEN);
             }
-            listeners::add(tuple, sock.common.netns(), memo);
+            listeners::add(tuple, memo);
         }
-        (LISTEN, CLOSE) => listeners::remove(tuple, sock.common.netns()),
+        (LISTEN, CLOSE) => listeners::remove(tuple),
         // A socket that came in: one that some process has opened for itself is attached to it. With SO_REUSEPORT
         // there may be listeners on the same address that are older than this trace: whose it is cannot be told.
         (LISTEN, SYN_RECV) | (SYN_RECV, ESTABLISHED)
             if memo.owner.pid == 0 && flags & socket_flag::ATTACHED == 0 && !sock.common.shares_port() =>
         {
-            listeners::inherit(tuple, sock.common.netns(), memo);
+            listeners::inherit(tuple, memo);
         }
         // close() and shutdown() come this way, and nothing that acts on a socket from outside does.
-        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => closes(memo, sock, tuple),
+        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => closes(memo, tuple),
         // close() that aborts: it sets both shutdown bits first, unlike tcp_abort(), and leaves sk_err at 0, unlike
         // a RST that is processed while some task holds the lock.
         (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE)
             if owned && err == 0 && flags & CLOSED_BY_TASK == CLOSED_BY_TASK =>
         {
-            closes(memo, sock, tuple);
+            closes(memo, tuple);
         }
         _ => {}
     }
@@ -154,10 +160,10 @@ fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u
 
 /// The current task closes the socket.
 #[inline(always)]
-fn closes(memo: &mut Memo, sock: TcpSock, tuple: &Tuple) {
+fn closes(memo: &mut Memo, tuple: &Tuple) {
     let was_listeners = memo.owner.source == owner_source::LISTENER;
     if owner::learn(memo, owner_source::CLOSE) == Learned::Changed && was_listeners {
-        listeners::doubt(tuple, sock.common.netns());
+        listeners::doubt(tuple);
     }
 }
 

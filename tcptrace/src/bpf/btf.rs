@@ -22,6 +22,7 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
+    pub(super) const FWD: u32 = 7;
     pub(super) const TYPEDEF: u32 = 8;
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
@@ -233,6 +234,43 @@ impl<'a> KernelBtf<'a> {
         let proto = self.resolved(pointer.size_or_type).ok()?;
         // The first parameter is the probe's own data pointer.
         (pointer.kind == kind::PTR && proto.kind == kind::FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
+    }
+
+    /// BTF in which the functions and typedefs of these names have the ids that they have in this one, and all other
+    /// types are nameless: some percent of the work and memory for whoever wants to know ids alone.
+    #[must_use]
+    pub fn ids_of(&self, names: &[&str]) -> Vec<u8> {
+        let mut types = Vec::with_capacity(TYPE_LEN * self.offsets.len());
+        let mut strings = vec![0];
+        for &at in self.offsets.iter().skip(1) {
+            // Indexed when it was parsed, so it is there.
+            let Ok(this) = self.type_at(at as usize) else { break };
+            let is_wanted = |name: &&&str| self.is_named(this.name, name);
+            let found = match this.kind {
+                kind::FUNC | kind::TYPEDEF => names.iter().find(is_wanted),
+                _ => None,
+            };
+            let (name, kind) = match found {
+                Some(name) => {
+                    let offset = strings.len() as u32;
+                    strings.extend_from_slice(name.as_bytes());
+                    strings.push(0);
+                    (offset, this.kind)
+                }
+                None => (0, kind::FWD),
+            };
+            for word in [name, kind << 24, 0] {
+                types.extend_from_slice(&word.to_ne_bytes());
+            }
+        }
+        let header = [HEADER_LEN as u32, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
+        let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
+        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
+        bytes.extend_from_slice(&[1, 0]);
+        header.iter().for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
+        bytes.extend_from_slice(&types);
+        bytes.extend_from_slice(&strings);
+        bytes
     }
 
     /// Names and values of an enum; empty where the kernel has no such enum.

@@ -26,20 +26,29 @@ pub struct Kernel {
     pub accept: Option<AcceptShape>,
     /// Names of `enum sk_rst_reason` without their prefix, in lower case, by value: the numbering differs between kernels.
     pub reset_reasons: HashMap<u32, String>,
+    /// Why the iterators cannot work, `None` where they can.
+    pub no_listing: Option<String>,
     /// The tracepoints, of those that tcptrace uses, that this kernel has.
     tracepoints: Vec<&'static str>,
 }
 
-/// All tracepoints that have a program.
-const TRACEPOINTS: [&str; 7] = [
-    "inet_sock_set_state",
-    "tcp_destroy_sock",
-    "tcp_rcv_space_adjust",
-    "tcp_retransmit_skb",
-    "tcp_retransmit_synack",
-    "tcp_send_reset",
-    "tcp_receive_reset",
+/// All tracepoints that have a program, and the types of their functions.
+const TRACEPOINTS: [(&str, &str); 7] = [
+    ("inet_sock_set_state", "btf_trace_inet_sock_set_state"),
+    ("tcp_destroy_sock", "btf_trace_tcp_destroy_sock"),
+    ("tcp_rcv_space_adjust", "btf_trace_tcp_rcv_space_adjust"),
+    ("tcp_retransmit_skb", "btf_trace_tcp_retransmit_skb"),
+    ("tcp_retransmit_synack", "btf_trace_tcp_retransmit_synack"),
+    ("tcp_send_reset", "btf_trace_tcp_send_reset"),
+    ("tcp_receive_reset", "btf_trace_tcp_receive_reset"),
 ];
+
+/// Names of the functions and types in the kernel's BTF that programs are attached to.
+pub(super) fn attach_points() -> Vec<&'static str> {
+    let mut names = vec!["bpf_iter_tcp", "bpf_iter_task_file", "inet_csk_accept"];
+    names.extend(TRACEPOINTS.map(|(_, typedef)| typedef));
+    names
+}
 
 impl Kernel {
     /// Takes what is needed from the kernel's BTF.
@@ -53,8 +62,9 @@ impl Kernel {
         has(kernel::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
         has(kernel::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
         has(kernel::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
-        let layout = layout(btf)?;
-        has(kernel::ANCESTOR_IDS, layout.cgroup_ancestor_ids != 0);
+        let mut layout = layout(btf)?;
+        let no_listing = listing_layout(btf, &mut layout).err().map(|error| error.to_string());
+        has(kernel::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
         let accept = match btf.function_parameters("inet_csk_accept") {
             Some(2) => Some(AcceptShape::Two),
             Some(4) => Some(AcceptShape::Four),
@@ -70,7 +80,8 @@ impl Kernel {
             abilities,
             accept,
             reset_reasons: reset_reasons.collect(),
-            tracepoints: TRACEPOINTS.into_iter().filter(here).collect(),
+            no_listing,
+            tracepoints: TRACEPOINTS.map(|(name, _)| name).into_iter().filter(here).collect(),
         })
     }
 
@@ -81,15 +92,15 @@ impl Kernel {
     }
 }
 
-/// A layout with the bytes at which these members lie; the others are 0.
+/// `$rest` with the bytes at which these members lie.
 macro_rules! layout {
-    ($btf:expr, $($field:ident = $of:literal $path:literal),* $(,)?) => {
-        Layout { $($field: $btf.offset_of($of, $path)?,)* ..Layout::default() }
+    ($btf:expr, $rest:expr, $($field:ident = $of:literal $path:literal),* $(,)?) => {
+        Layout { $($field: $btf.offset_of($of, $path)?,)* ..$rest }
     };
 }
 
 fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
-    let bytes = layout! { btf,
+    let bytes = layout! { btf, Layout::default(),
         sock_common_skc_family = "sock_common" "skc_family",
         sock_common_skc_state = "sock_common" "skc_state",
         sock_common_skc_num = "sock_common" "skc_num",
@@ -124,11 +135,74 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         task_struct_cgroups = "task_struct" "cgroups",
         css_set_dfl_cgrp = "css_set" "dfl_cgrp",
         cgroup_level = "cgroup" "level",
+        cgroup_kn = "cgroup" "kn",
+        kernfs_node_id = "kernfs_node" "id",
+        sk_buff_dev = "sk_buff" "dev",
+        net_device_nd_net = "net_device" "nd_net.net",
+        tcp_sock_rx_opt_ts_recent_stamp = "tcp_sock" "rx_opt.ts_recent_stamp",
+        inet_timewait_sock_tw_substate = "inet_timewait_sock" "tw_substate",
     };
     Ok(Layout {
         sock_common_skc_reuseport: btf.bit_of("sock_common", "skc_reuseport")?,
-        // Before 6.1 only.
-        cgroup_ancestor_ids: btf.offset_of("cgroup", "ancestor_ids").unwrap_or(0),
+        cgroup_ancestors: first(btf, &[("cgroup", "ancestor_ids"), ("cgroup", "ancestors")])?,
         ..bytes
     })
+}
+
+/// The first of several names of a member that the kernel has.
+fn first(btf: &KernelBtf<'_>, names: &[(&str, &str)]) -> Result<u32, Error> {
+    let mut last = Error::NoType(String::new());
+    for (of, path) in names {
+        match btf.offset_of(of, path) {
+            Ok(offset) => return Ok(offset),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// Adds what only the iterators read.
+fn listing_layout(btf: &KernelBtf<'_>, to: &mut Layout) -> Result<(), Error> {
+    if btf.function_parameters("bpf_sock_from_file").is_none() {
+        return Err(Error::NoType("bpf_sock_from_file".to_owned())); // 5.11 and later
+    }
+    // From 7.0 on the timers have other places; `sk_timer` is then another name of the retransmission timer.
+    let keepalive = |member: &str| {
+        let names = [format!("icsk_keepalive_timer.{member}"), format!("sk_timer.{member}")];
+        first(btf, &[("inet_connection_sock", &names[0]), ("sock", &names[1])])
+    };
+    let retransmission = [
+        ("inet_connection_sock", "icsk_timeout"),
+        ("inet_connection_sock", "icsk_retransmit_timer.expires"),
+        ("sock", "tcp_retransmit_timer.expires"),
+    ];
+    let bytes = layout! { btf, *to,
+        inet_timewait_sock_tw_timer_expires = "inet_timewait_sock" "tw_timer.expires",
+        request_sock_rsk_timer_expires = "request_sock" "rsk_timer.expires",
+        sock_sk_ack_backlog = "sock" "sk_ack_backlog",
+        sock_sk_max_ack_backlog = "sock" "sk_max_ack_backlog",
+        inet_connection_sock_icsk_pending = "inet_connection_sock" "icsk_pending",
+        inet_connection_sock_icsk_probes_out = "inet_connection_sock" "icsk_probes_out",
+        inet_connection_sock_icsk_ack_lrcvtime = "inet_connection_sock" "icsk_ack.lrcvtime",
+        tcp_sock_rcv_nxt = "tcp_sock" "rcv_nxt",
+        tcp_sock_copied_seq = "tcp_sock" "copied_seq",
+        tcp_sock_write_seq = "tcp_sock" "write_seq",
+        tcp_sock_snd_una = "tcp_sock" "snd_una",
+        tcp_sock_lsndtime = "tcp_sock" "lsndtime",
+        tcp_sock_rcv_tstamp = "tcp_sock" "rcv_tstamp",
+        socket_sk = "socket" "sk",
+        task_struct_tgid = "task_struct" "tgid",
+        task_struct_thread_pid = "task_struct" "thread_pid",
+        task_struct_real_cred = "task_struct" "real_cred",
+        cred_uid = "cred" "uid",
+        pid_level = "pid" "level",
+        pid_numbers = "pid" "numbers",
+    };
+    *to = Layout {
+        sock_keepalive_expires: keepalive("expires")?,
+        sock_keepalive_pprev: keepalive("entry.pprev")?,
+        inet_connection_sock_icsk_timeout: first(btf, &retransmission)?,
+        ..bytes
+    };
+    Ok(())
 }

@@ -1,7 +1,9 @@
 //! The edge to the kernel: what it is, loading and attaching the programs, reading what they tell. No policy.
 
 pub mod btf;
+pub mod iterators;
 pub mod kernel;
+pub mod object;
 pub mod preflight;
 pub mod probes;
 

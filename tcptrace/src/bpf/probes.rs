@@ -3,22 +3,20 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::{
-    Btf, Ebpf, EbpfLoader, Endianness, Pod,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
+    Btf, Ebpf,
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
     programs::{BtfTracePoint, FExit, Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
-    config::Config,
     counters::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData},
 };
-use thiserror::Error;
 
 use super::{
-    OBJECT,
-    btf::{self, KernelBtf},
+    iterators::Iterators,
     kernel::{AcceptShape, Kernel},
+    object::{Error, Object, ObjectSettings, Plain, in_short, map_mut, take_map},
 };
 
 /// What the programs are loaded with.
@@ -60,54 +58,6 @@ pub struct MissingHook {
     pub effect: &'static str,
 }
 
-/// Why the programs do not run.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum Error {
-    #[error("cannot read {path}: {source}", path = btf::VMLINUX)]
-    ReadBtf { source: std::io::Error },
-    #[error(transparent)]
-    Btf(#[from] btf::Error),
-    #[error("cannot parse {path}: {source}", path = btf::VMLINUX)]
-    ParseBtf { source: aya::BtfError },
-    #[error("cannot load the BPF object: {}", with_causes(.0))]
-    Load(#[from] aya::EbpfError),
-    #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
-    Attach { hook: &'static str, source: ProgramError },
-    #[error("the BPF object has no `{0}`")]
-    NotInObject(&'static str),
-    #[error("cannot set up the map {name}: {}", with_causes(source))]
-    Map { name: &'static str, source: MapError },
-    #[error("cannot read the log of the BPF programs: {0}")]
-    Log(#[from] aya_log::Error),
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(this) = cause {
-        let words = this.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = this.source();
-    }
-    text
-}
-
-/// Lets aya copy a plain value to and from the kernel.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Plain<T>(T);
-
-// SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
-unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
-
-/// Lines of the verifier's log in an error.
-const VERIFIER_LINES: usize = 8;
-/// Size of the ring buffer for the programs' log.
-const LOG_BYTES: u32 = 1 << 20;
-
 /// Hooks that tcptrace is of no use without.
 const REQUIRED: [(&str, &str); 2] = [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
 
@@ -133,6 +83,18 @@ pub struct Probes {
     pub missing: Vec<MissingHook>,
     /// Names of the reasons of RSTs by the kernel's number.
     pub reset_reasons: std::collections::HashMap<u32, String>,
+}
+
+/// All that comes of attaching. The ring buffer and the counters stay readable when the probes are gone.
+pub struct Attached {
+    /// The programs.
+    pub probes: Probes,
+    /// Where the events come from.
+    pub ring: RingBuf<MapData>,
+    /// What the programs count.
+    pub counters: KernelCounters,
+    /// The iterators, or why there are none.
+    pub iterators: Result<Iterators, Error>,
 }
 
 /// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
@@ -168,17 +130,20 @@ fn recursion_misses(program: RawFd) -> u64 {
 }
 
 impl Probes {
-    /// Loads the programs and attaches them. The ring buffer and the counters stay readable when they are gone.
+    /// Loads the programs and attaches them.
     ///
     /// # Errors
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
-    pub fn attach(settings: &ProbeSettings) -> Result<(Self, RingBuf<MapData>, KernelCounters), Error> {
-        let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::ReadBtf { source })?;
-        let kernel = Kernel::from_btf(&KernelBtf::parse(&bytes)?)?;
-        let btf = Btf::parse(&bytes, Endianness::default()).map_err(|source| Error::ParseBtf { source })?;
-        drop(bytes);
-        let mut ebpf = load(settings, &kernel, &btf)?;
+    pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
+        let Object { mut ebpf, kernel, btf } = Object::load(&ObjectSettings {
+            ring_bytes: settings.ring_bytes,
+            wake_bytes: settings.wake_bytes,
+            max_sockets: settings.max_sockets,
+            filter: settings.filter.constants,
+            log_level: settings.log_level,
+        })?;
         fill_filter(&mut ebpf, &settings.filter)?;
+        let iterators = Iterators::load(&mut ebpf, &kernel, &btf);
         let ring = take_map(&mut ebpf, "EVENTS")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let mut probes = Self { ebpf, missing: Vec::new(), reset_reasons: kernel.reset_reasons.clone() };
@@ -187,7 +152,7 @@ impl Probes {
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, programs: programs.collect() };
-        Ok((probes, ring, counters))
+        Ok(Attached { probes, ring, counters, iterators })
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.
@@ -237,55 +202,6 @@ impl Probes {
         let program: Result<&mut FExit, _> = self.program(program)?.try_into();
         Ok(program.and_then(|program| program.load(ACCEPT, btf).and_then(|()| program.attach().map(drop))))
     }
-}
-
-/// The end of the verifier's log, where there is one.
-fn last_words(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, .. } = error else {
-        return String::new();
-    };
-    let log = verifier_log.to_string();
-    let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
-    if last.is_empty() { String::new() } else { format!("; the kernel's verifier says:\n  {}", last.join("\n  ")) }
-}
-
-/// The errno alone where there is one: the verifier's log is for developers.
-fn in_short(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, .. } => io_error.to_string(),
-        ProgramError::SyscallError(error) => error.io_error.to_string(),
-        other => other.to_string(),
-    }
-}
-
-fn load(settings: &ProbeSettings, kernel: &Kernel, btf: &Btf) -> Result<Ebpf, Error> {
-    let config = Plain(Config {
-        filter: settings.filter.constants,
-        layout: kernel.layout,
-        kernel: kernel.abilities,
-        wake_bytes: settings.wake_bytes,
-    });
-    let level = settings.log_level.map_or(0, |level| level as u8);
-    Ok(EbpfLoader::new()
-        .btf(Some(btf))
-        .override_global("CONFIG", &config, true)
-        .override_global(aya_log::LEVEL, &level, true)
-        .map_max_entries("EVENTS", settings.ring_bytes)
-        .map_max_entries("SOCKETS", settings.max_sockets)
-        .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
-        .load(OBJECT)?)
-}
-
-/// A map that stays with the object: the programs still to be loaded refer to it.
-fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, Error> {
-    let map = ebpf.map_mut(name).ok_or(Error::NotInObject(name))?;
-    T::try_from(map).map_err(|source| Error::Map { name, source })
-}
-
-fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error> {
-    let map = ebpf.take_map(name).ok_or(Error::NotInObject(name))?;
-    T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
 fn fill_filter(ebpf: &mut Ebpf, filter: &KernelFilter) -> Result<(), Error> {

@@ -1,0 +1,280 @@
+//! Iterators: what sockets there are, and who holds them. They run when user space reads their files, and write one
+//! entry of [`tcptrace_common::listing`] for each.
+
+use aya_ebpf::{
+    bindings::seq_file,
+    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_request_sock, bpf_sock_from_file},
+};
+use core::ffi::c_void;
+use tcptrace_common::{
+    listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
+    memo::owner_match,
+    record::owner_source,
+    state::{self, LISTEN},
+};
+
+use crate::{
+    config::config,
+    maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
+    memos, owner,
+    sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read},
+    words,
+};
+
+/// `struct bpf_iter_meta` as far as it is read.
+#[repr(C)]
+struct Meta {
+    seq: *mut seq_file,
+}
+
+/// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
+#[repr(C)]
+struct TcpContext {
+    meta: *const Meta,
+    sk: *const c_void,
+    uid: u32,
+}
+
+/// `struct bpf_iter__task_file` (`kernel/bpf/task_iter.c`).
+#[repr(C)]
+struct TaskFileContext {
+    meta: *const Meta,
+    task: *const c_void,
+    fd: u32,
+    file: *const c_void,
+}
+
+/// Each TCP socket of the network namespace of whoever opened the iterator.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/tcp")]
+extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
+    // SAFETY: the context of this kind of iterator. Each member is read once: of a second value the verifier would not
+    // know that it is not null.
+    let (meta, sk, uid) = unsafe {
+        (
+            (&raw const (*ctx).meta).read_volatile(),
+            (&raw const (*ctx).sk).read_volatile(),
+            (&raw const (*ctx).uid).read_volatile(),
+        )
+    };
+    if sk.is_null() {
+        return 0; // the end
+    }
+    let Some(request) = REQUEST.get(0) else {
+        return 0;
+    };
+    let state = SockCommon(Kernel::new(sk)).state();
+    let counts_as = if state == state::NEW_SYN_RECV { state::SYN_RECV } else { state };
+    // A mini-socket in FIN_WAIT2 is in TIME_WAIT here.
+    if request.states != 0 && request.states & state::bit(counts_as) == 0 {
+        return 0;
+    }
+    let Some(entry) = SOCKET_ENTRY.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's own value, which nobody else writes: one thread reads the iterators.
+    unsafe {
+        words::blank(entry);
+        fill(entry, sk, uid);
+        bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<SocketEntry>() as u32);
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn fill(entry: *mut SocketEntry, sk: *const c_void, uid: u32) {
+    let common = SockCommon(Kernel::new(sk));
+    // SAFETY: `entry` is a value of a map.
+    unsafe {
+        (*entry).sk = sk as u64;
+        (*entry).cookie = common.cookie(sk);
+        (*entry).uid = uid;
+        if let Some(sock) = TcpSock::new(sk) {
+            (*entry).kind = KIND_FULL;
+            sock.tuple().write(&raw mut (*entry).socket, common.state(), sock.flags());
+            fill_full(entry, sock);
+        } else if let Some(mini) = mini(sk) {
+            (*entry).kind = KIND_MINI;
+            (*entry).timer = timer::TIME_WAIT;
+            (*entry).timer_ticks = ticks_until(mini.load(config!(layout.inet_timewait_sock_tw_timer_expires)));
+            let substate = mini.load(config!(layout.inet_timewait_sock_tw_substate));
+            common.tuple().write(&raw mut (*entry).socket, substate, 0);
+        } else {
+            let request = bpf_skc_to_tcp_request_sock(sk.cast_mut());
+            (*entry).kind = KIND_REQUEST;
+            common.tuple().write(&raw mut (*entry).socket, common.state(), 0);
+            if !request.is_null() {
+                let request = Kernel::new(request.cast_const().cast());
+                (*entry).timer = timer::RETRANSMIT;
+                (*entry).timer_ticks = ticks_until(request.load(config!(layout.request_sock_rsk_timer_expires)));
+                (*entry).timeouts = request.load(config!(layout.request_sock_num_retrans));
+            }
+        }
+    }
+}
+
+/// What only full sockets have.
+#[inline(always)]
+unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
+    let now = jiffies() as u32;
+    let since = |offset: u32| now.wrapping_sub(sock.load(offset));
+    // SAFETY: `entry` is a value of a map.
+    unsafe {
+        if let Some(memo) = memos::known(sock.key) {
+            words::copy(&raw mut (*entry).owner, &raw const memo.owner);
+            if memo.state == sock.common.state() {
+                (*entry).entered_ns = memo.entered_ns;
+            }
+        }
+        if sock.common.state() == LISTEN {
+            (*entry).receive_queue = sock.load(config!(layout.sock_sk_ack_backlog));
+            (*entry).send_queue = sock.load(config!(layout.sock_sk_max_ack_backlog));
+            return;
+        }
+        (*entry).receive_queue =
+            positive_difference(sock, config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+        (*entry).send_queue =
+            positive_difference(sock, config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+        (*entry).bytes_acked = sock.bytes_acked();
+        (*entry).bytes_received = sock.bytes_received();
+        (*entry).last_sent_ticks = since(config!(layout.tcp_sock_lsndtime));
+        (*entry).last_received_ticks = since(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
+        (*entry).last_ack_ticks = since(config!(layout.tcp_sock_rcv_tstamp));
+        (*entry).srtt_us8 = sock.srtt_us8();
+        (*entry).total_retrans = sock.total_retrans();
+        (*entry).timeouts = sock.timeouts();
+        (*entry).probes = sock.load(config!(layout.inet_connection_sock_icsk_probes_out));
+        let (kind, expires) = running_timer(sock);
+        if kind != timer::NONE {
+            (*entry).timer = kind;
+            (*entry).timer_ticks = ticks_until(expires);
+        }
+    }
+}
+
+/// The timer that sock_diag would tell of (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill`), and when it ends, in jiffies.
+#[inline(always)]
+fn running_timer(sock: TcpSock) -> (u8, u64) {
+    /// `ICSK_TIME_RETRANS`, `_PROBE0`, `_LOSS_PROBE`, `_REO_TIMEOUT` of `include/net/inet_connection_sock.h`.
+    const RETRANS: u8 = 1;
+    const PROBE0: u8 = 3;
+    const LOSS_PROBE: u8 = 5;
+    const REO_TIMEOUT: u8 = 6;
+    match sock.load::<u8>(config!(layout.inet_connection_sock_icsk_pending)) {
+        RETRANS | LOSS_PROBE | REO_TIMEOUT => {
+            (timer::RETRANSMIT, sock.load(config!(layout.inet_connection_sock_icsk_timeout)))
+        }
+        PROBE0 => (timer::PROBE, sock.load(config!(layout.inet_connection_sock_icsk_timeout))),
+        _ if sock.load::<u64>(config!(layout.sock_keepalive_pprev)) != 0 => {
+            (timer::KEEPALIVE, sock.load(config!(layout.sock_keepalive_expires)))
+        }
+        _ => (timer::NONE, 0),
+    }
+}
+
+#[inline(always)]
+fn ticks_until(expires: u64) -> i32 {
+    (expires as u32).wrapping_sub(jiffies() as u32) as i32
+}
+
+/// The difference of two sequence numbers; 0 where the first is behind.
+#[inline(always)]
+fn positive_difference(sock: TcpSock, ahead: u32, behind: u32) -> u32 {
+    let difference = sock.load::<u32>(ahead).wrapping_sub(sock.load(behind));
+    if (difference as i32) < 0 { 0 } else { difference }
+}
+
+/// Each descriptor of each process that refers to a TCP socket, of any network namespace.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
+    // SAFETY: as above.
+    let (meta, task, fd, file) = unsafe {
+        (
+            (&raw const (*ctx).meta).read_volatile(),
+            (&raw const (*ctx).task).read_volatile(),
+            (&raw const (*ctx).fd).read_volatile(),
+            (&raw const (*ctx).file).read_volatile(),
+        )
+    };
+    if task.is_null() || file.is_null() {
+        return 0; // the end
+    }
+    // SAFETY: the verifier knows the file as such.
+    let socket = unsafe { bpf_sock_from_file(file.cast_mut().cast()) };
+    if socket.is_null() {
+        return 0;
+    }
+    let sk: *const c_void = Kernel::new(socket.cast_const().cast()).load(config!(layout.socket_sk));
+    if sk.is_null() {
+        return 0;
+    }
+    let Some(sock) = TcpSock::new(sk) else {
+        return 0; // another protocol
+    };
+    let Some(entry) = HOLDER_ENTRY.get_ptr_mut(0) else {
+        return 0;
+    };
+    // SAFETY: this CPU's own value, which nobody else writes: one thread reads the iterators.
+    unsafe {
+        fill_holder(entry, Kernel::new(task));
+        (*entry).sk = sock.key;
+        (*entry).fd = fd;
+        (*entry).netns = sock.tuple().netns;
+        (*entry).pad = 0;
+        if REQUEST.get(0).is_some_and(|request| request.seed != 0) {
+            seed(sock, &*entry, task as u64);
+        }
+        bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<HolderEntry>() as u32);
+    }
+    0
+}
+
+#[inline(always)]
+unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
+    let leader = task.follow(config!(layout.task_struct_group_leader));
+    let comm: [u64; 2] =
+        [leader.load(config!(layout.task_struct_comm)), leader.load(config!(layout.task_struct_comm) + 8)];
+    let pid: u32 = task.load(config!(layout.task_struct_tgid));
+    // SAFETY: `entry` is a value of a map.
+    unsafe {
+        (*entry).pid = pid;
+        (*entry).ns_pid = own_pid(leader).unwrap_or(pid);
+        (*entry).uid = task.follow(config!(layout.task_struct_real_cred)).load(config!(layout.cred_uid));
+        (*entry).cgroup = owner::cgroup_id(task.address()).unwrap_or(0);
+        (*entry).comm = owner::bytes(comm);
+    }
+}
+
+/// A task's PID in its own PID namespace, the last of `pid.numbers` (`struct upid`, 16 bytes, the number first).
+#[inline(always)]
+fn own_pid(task: Kernel) -> Option<u32> {
+    let pid: u64 = read(task.address() + u64::from(config!(layout.task_struct_thread_pid)))?;
+    let level: u32 = read(pid + u64::from(config!(layout.pid_level)))?;
+    read(pid + u64::from(config!(layout.pid_numbers)) + 16 * u64::from(level))
+}
+
+/// Makes the holder the owner of a socket that has none: that, and no other socket, is at this address, since the
+/// file is held while the iterator shows it.
+#[inline(always)]
+fn seed(sock: TcpSock, holder: &HolderEntry, task: u64) {
+    let Some(memo) = memos::of(sock.key) else {
+        return;
+    };
+    let is_first = memo.owner.source == owner_source::UNKNOWN;
+    if !is_first && !matches!(memo.owner.source, owner_source::HOLDER | owner_source::SHARED) {
+        return; // the programs saw who uses it
+    }
+    if is_first {
+        memo.owner.cgroup = holder.cgroup;
+        memo.owner.pid = holder.pid;
+        memo.owner.uid = holder.uid;
+        memo.owner.source = owner_source::HOLDER;
+        memo.owner.comm = holder.comm;
+    } else if memo.owner.pid != holder.pid {
+        memo.owner.source = owner_source::SHARED;
+    }
+    if owner::matches(holder.pid, task) {
+        memo.owner_matches = owner_match::YES;
+    }
+}

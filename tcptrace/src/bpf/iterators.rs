@@ -1,0 +1,102 @@
+//! The iterator programs: they list sockets and their holders when their files are read.
+
+use std::io::{self, Read as _};
+
+use aya::{
+    Btf, Ebpf,
+    maps::{Array, MapData},
+    programs::{Iter, ProgramError},
+};
+use tcptrace_common::{filter::Filter, listing::Request};
+
+use super::{
+    kernel::Kernel,
+    object::{Error, Object, ObjectSettings, Plain, take_map},
+};
+use crate::state::StateSet;
+
+/// The loaded programs.
+pub struct Iterators {
+    sockets: Iter,
+    holders: Iter,
+    request: Array<MapData, Plain<Request>>,
+}
+
+impl Iterators {
+    /// Loads nothing but the iterators.
+    ///
+    /// # Errors
+    /// Where the kernel's BTF cannot be used, or does not have the iterators.
+    pub fn alone() -> Result<Self, Error> {
+        let settings = ObjectSettings {
+            ring_bytes: 4096,
+            wake_bytes: 4096,
+            max_sockets: 1,
+            filter: Filter::default(),
+            log_level: None,
+        };
+        let Object { mut ebpf, kernel, btf } = Object::load(&settings)?;
+        Self::load(&mut ebpf, &kernel, &btf)
+    }
+
+    /// Loads the iterators of an object. They work as long as this lives, also without the object.
+    pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel, btf: &Btf) -> Result<Self, Error> {
+        if let Some(reason) = &kernel.no_listing {
+            return Err(Error::NoListing(reason.clone()));
+        }
+        Ok(Self {
+            sockets: iterator(ebpf, "list_sockets", "tcp", btf)?,
+            holders: iterator(ebpf, "list_holders", "task_file", btf)?,
+            request: take_map(ebpf, "REQUEST")?,
+        })
+    }
+
+    /// The [`tcptrace_common::listing::SocketEntry`]s of the sockets in these states (empty: all) of the calling
+    /// thread's network namespace.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn sockets(&mut self, states: StateSet) -> io::Result<Vec<u8>> {
+        self.ask(Request { states: states.bits(), ..Request::default() })?;
+        read(&mut self.sockets)
+    }
+
+    /// The [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces. With `seed`, the programs
+    /// remember holders as owners of the sockets that have none.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn holders(&mut self, seed: bool) -> io::Result<Vec<u8>> {
+        self.ask(Request { seed: seed.into(), ..Request::default() })?;
+        read(&mut self.holders)
+    }
+
+    fn ask(&mut self, request: Request) -> io::Result<()> {
+        self.request.set(0, Plain(request), 0).map_err(io::Error::other)
+    }
+}
+
+fn iterator(ebpf: &mut Ebpf, name: &'static str, of: &'static str, btf: &Btf) -> Result<Iter, Error> {
+    let program = ebpf.program_mut(name).ok_or(Error::NotInObject(name))?;
+    let program: Result<&mut Iter, ProgramError> = program.try_into();
+    let own = program.and_then(|program| {
+        program.load(of, btf)?;
+        Iter::from_program_info(program.info()?, name.into())
+    });
+    own.map_err(|source| Error::Attach { hook: of, source })
+}
+
+/// Opens the iterator and reads it to its end.
+fn read(program: &mut Iter) -> io::Result<Vec<u8>> {
+    let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
+    let mut file = link.into_file().map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(1 << 16);
+    loop {
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            // It looked at many that the program was silent on, and makes room for others (`kernel/bpf/bpf_iter.c`).
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

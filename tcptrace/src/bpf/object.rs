@@ -1,0 +1,146 @@
+//! The compiled object: loaded with its constants, its programs yet to be loaded one by one.
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, Pod,
+    maps::{Map, MapError},
+    programs::ProgramError,
+};
+use aya_log::Level;
+use tcptrace_common::{config::Config, filter::Filter};
+use thiserror::Error;
+
+use super::{
+    OBJECT,
+    btf::{self, KernelBtf},
+    kernel::{self, Kernel},
+};
+use crate::now;
+
+/// Why the programs do not run.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("cannot read {path}: {source}", path = btf::VMLINUX)]
+    ReadBtf { source: std::io::Error },
+    #[error(transparent)]
+    Btf(#[from] btf::Error),
+    #[error("cannot parse {path}: {source}", path = btf::VMLINUX)]
+    ParseBtf { source: aya::BtfError },
+    #[error("this kernel lacks what BPF iterators need: {0}")]
+    NoListing(String),
+    #[error("cannot load the BPF object: {}", with_causes(.0))]
+    Load(#[from] aya::EbpfError),
+    #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
+    Attach { hook: &'static str, source: ProgramError },
+    #[error("the BPF object has no `{0}`")]
+    NotInObject(&'static str),
+    #[error("cannot set up the map {name}: {}", with_causes(source))]
+    Map { name: &'static str, source: MapError },
+    #[error("cannot read the log of the BPF programs: {0}")]
+    Log(#[from] aya_log::Error),
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(this) = cause {
+        let words = this.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = this.source();
+    }
+    text
+}
+
+/// Lets aya copy a plain value to and from the kernel.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Plain<T>(pub(super) T);
+
+// SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
+unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
+
+/// Lines of the verifier's log in an error.
+const VERIFIER_LINES: usize = 8;
+/// Size of the ring buffer for the programs' log.
+const LOG_BYTES: u32 = 1 << 20;
+
+/// What the object is loaded with.
+pub(super) struct ObjectSettings {
+    pub(super) ring_bytes: u32,
+    pub(super) wake_bytes: u32,
+    pub(super) max_sockets: u32,
+    pub(super) filter: Filter,
+    pub(super) log_level: Option<Level>,
+}
+
+/// The loaded object, and what its programs are loaded with.
+pub(super) struct Object {
+    pub(super) ebpf: Ebpf,
+    pub(super) kernel: Kernel,
+    pub(super) btf: Btf,
+}
+
+impl Object {
+    /// Makes the maps, and sets the constants for this kernel.
+    pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
+        let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::ReadBtf { source })?;
+        let parsed = KernelBtf::parse(&bytes)?;
+        let kernel = Kernel::from_btf(&parsed)?;
+        // No more than the ids of what is attached to: all types would be 38 MB.
+        let btf = Btf::parse(&parsed.ids_of(&kernel::attach_points()), Endianness::default())
+            .map_err(|source| Error::ParseBtf { source })?;
+        let config = Plain(Config {
+            filter: settings.filter,
+            layout: kernel.layout,
+            kernel: kernel.abilities,
+            wake_bytes: settings.wake_bytes,
+            hz: (1_000_000_000 / now::tick_ns()) as u32,
+            own_pid: std::process::id(),
+            pad: 0,
+        });
+        let level = settings.log_level.map_or(0, |level| level as u8);
+        let ebpf = EbpfLoader::new()
+            .btf(Some(&btf))
+            .override_global("CONFIG", &config, true)
+            .override_global(aya_log::LEVEL, &level, true)
+            .map_max_entries("EVENTS", settings.ring_bytes)
+            .map_max_entries("SOCKETS", settings.max_sockets)
+            .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
+            .load(OBJECT)?;
+        Ok(Self { ebpf, kernel, btf })
+    }
+}
+
+/// A map that stays with the object: the programs still to be loaded refer to it.
+pub(super) fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, Error> {
+    let map = ebpf.map_mut(name).ok_or(Error::NotInObject(name))?;
+    T::try_from(map).map_err(|source| Error::Map { name, source })
+}
+
+pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error> {
+    let map = ebpf.take_map(name).ok_or(Error::NotInObject(name))?;
+    T::try_from(map).map_err(|source| Error::Map { name, source })
+}
+
+/// The end of the verifier's log, where there is one.
+pub(super) fn last_words(error: &ProgramError) -> String {
+    let ProgramError::LoadError { verifier_log, .. } = error else {
+        return String::new();
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
+    if last.is_empty() { String::new() } else { format!("; the kernel's verifier says:\n  {}", last.join("\n  ")) }
+}
+
+/// The errno alone where there is one: the verifier's log is for developers.
+pub(super) fn in_short(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.to_string(),
+        ProgramError::SyscallError(error) => error.io_error.to_string(),
+        other => other.to_string(),
+    }
+}
+
