@@ -66,8 +66,8 @@ pub struct Filter {
     pub family: u16,
     /// Inode number of the network namespace, or 0 for all.
     pub netns: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1: with [`part::PID`] or [`part::CGROUP`], sockets without an owner pass.
+    pub unknown_owner_passes: u32,
     /// Ids of cgroups; 0 where unused.
     pub cgroups: [u64; MAX_CGROUPS],
     /// Depth of each of them below the root of the hierarchy.

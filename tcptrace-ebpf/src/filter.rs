@@ -4,6 +4,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use tcptrace_common::{
     filter::{PORT_WORDS_PER_SET, PrefixData, SET_ANY, SET_LOCAL, SET_REMOTE, part},
     memo::{Memo, owner_match},
+    record::owner_source,
     state,
 };
 
@@ -69,6 +70,8 @@ fn family_passes(tuple: &Tuple) -> bool {
 fn owner_passes(memo: Option<&Memo>) -> bool {
     config!(filter.parts) & (part::PID | part::CGROUP) == 0
         || memo.is_some_and(|memo| memo.owner_matches != owner_match::NO)
+        || config!(filter.unknown_owner_passes) != 0
+            && memo.is_none_or(|memo| memo.owner.source == owner_source::UNKNOWN)
 }
 
 #[inline(always)]

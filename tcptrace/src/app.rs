@@ -19,10 +19,13 @@ use crate::{
     },
     cgroup,
     cli::settings::Settings,
+    listing::{Lister, Wanted, netns},
     now::{now_ns, wall_offset},
     output::{Output, tell},
     render::{Context, Names, text::losses_line},
     session::Session,
+    snapshot::Skipped,
+    watch::{Answer, Watch},
 };
 
 /// Output is handed over in pieces of about this size.
@@ -46,6 +49,8 @@ pub enum Error {
     Output { target: String, source: io::Error },
     #[error("cannot create the ready file {}: {source}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Netns(#[from] netns::Error),
     #[error("cannot set up {what}: {source}")]
     Setup { what: &'static str, source: io::Error },
 }
@@ -54,10 +59,15 @@ pub enum Error {
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(settings: Settings) -> Result<(), Error> {
+pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let target = settings.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
+    }
+    if let Some(choice) = &settings.netns {
+        let inode = netns::find(Some(choice))?.0.first().map(|found| found.inode);
+        settings.session.selection.netns = inode;
+        settings.probes.filter.constants.netns = inode.unwrap_or(0);
     }
     let output =
         Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
@@ -66,22 +76,48 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
+    let iterators = iterators.map_err(|reason| tell(format_args!("sockets are listed by sock_diag and /proc: {reason}")));
+    let lister = Lister::new(iterators.ok(), settings.netns);
     let names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     let context = Context { wall: wall_offset(), names };
+    let start_ns = now_ns();
+    settings.session.owner_unchecked = probes.owner_unchecked;
     let mut run = Run {
         ring: watch(ring)?,
         counters,
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
-        session: Session::new(settings.session, settings.renderer, context, now_ns()),
+        session: Session::new(settings.session, settings.renderer, context, start_ns),
         output,
+        watch: Watch::start(lister).map_err(|source| Error::Setup { what: "the listing of sockets", source })?,
+        listing: None,
+        poll: settings.poll,
+        rest: Instant::now(),
+        ready_file: settings.ready_file,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
-    let ready = ReadyFile::create(settings.ready_file)?;
-    let reason = run.until_stopped(&mut stop, settings.poll, settings.interval).await?;
-    drop(ready);
+    run.ask(Purpose::Start);
+    let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the ring buffer now is all there will be
     run.finish(reason).await?.map_err(|source| Error::Output { target, source })
 }
+
+/// What sockets are being listed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To know what was there before the start.
+    Start,
+    /// To make up for lost events.
+    Heal,
+    /// To see what makes no events.
+    Poll,
+    /// To tell who holds the sockets of a report.
+    Report,
+}
+
+/// Time between two looks at the kernel's counters.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// A listing rests for this many times the time that it took.
+const REST: u32 = 100;
 
 /// What a run works with once all is attached.
 struct Run {
@@ -90,6 +126,15 @@ struct Run {
     log: Option<EbpfLogger<StderrLog>>,
     session: Session,
     output: Output,
+    watch: Watch,
+    /// What the listing that is under way is for.
+    listing: Option<Purpose>,
+    /// Time between two polls at least.
+    poll: Option<Duration>,
+    /// No listing that may wait is made before this.
+    rest: Instant,
+    /// To be made when the sockets from before the start are known.
+    ready_file: Option<PathBuf>,
 }
 
 impl Run {
@@ -97,31 +142,52 @@ impl Run {
     async fn until_stopped(
         &mut self,
         stop: &mut Stop,
-        poll: Duration,
+        read_every: Duration,
         interval: Option<Duration>,
     ) -> Result<&'static str, Error> {
-        let mut poll = every(poll);
+        let mut read = every(read_every);
         let mut summaries = interval.map(every);
+        let mut checks = every(CHECK_EVERY);
+        let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
+        let mut ready = None;
         let mut more = false;
         loop {
-            let summary_due = tokio::select! {
+            let happened = tokio::select! {
                 biased;
                 reason = stop.reached() => return Ok(reason),
-                () = due(&mut summaries) => true,
-                () = std::future::ready(()), if more => false,
-                _ = poll.tick() => false,
+                () = due(&mut summaries) => Happened::SummaryDue,
+                answer = self.watch.answer() => Happened::Listed(answer),
+                () = std::future::ready(()), if more => Happened::Events,
+                _ = read.tick() => Happened::Events,
+                _ = checks.tick() => Happened::CheckDue,
+                () = due(&mut polls) => Happened::PollDue,
                 ready = self.ring.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
                     }
-                    false
+                    Happened::Events
                 }
             };
             self.session.context.wall = wall_offset();
             more = self.read();
-            if summary_due {
-                self.session.losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
-                self.session.end_interval(now_ns());
+            match happened {
+                Happened::Events => {}
+                Happened::SummaryDue => self.summarize()?,
+                Happened::CheckDue => {
+                    if self.check_losses()? {
+                        self.ask(Purpose::Heal);
+                    }
+                }
+                Happened::PollDue => self.ask(Purpose::Poll),
+                Happened::Listed(answer) => {
+                    // All that happened before the listing began is taken in before it.
+                    while self.session.output_len() < PIECE_BYTES && self.read() {}
+                    if self.take_in(answer)? == Some(Purpose::Start)
+                        && let Some(path) = self.ready_file.take()
+                    {
+                        ready = Some(ReadyFile::create(path)?);
+                    }
+                }
             }
             let piece = self.session.take_output().freeze();
             if !piece.is_empty() {
@@ -139,8 +205,81 @@ impl Run {
                 }
             }
             if self.session.is_complete() {
+                drop(ready);
                 return Ok("count");
             }
+        }
+    }
+
+    fn check_losses(&mut self) -> Result<bool, Error> {
+        Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
+    }
+
+    /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
+    fn ask(&mut self, purpose: Purpose) {
+        if self.listing.is_some() || purpose != Purpose::Start && Instant::now() < self.rest {
+            return;
+        }
+        let wanted = match purpose {
+            Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
+            _ => {
+                self.session.begin_listing();
+                Wanted { holders: true, seed: true, ..Wanted::default() }
+            }
+        };
+        self.listing = Some(purpose);
+        self.watch.ask(wanted);
+    }
+
+    /// Takes in a listing; gives what it was for.
+    fn take_in(&mut self, answer: Answer) -> Result<Option<Purpose>, Error> {
+        let purpose = self.listing.take();
+        let start = Instant::now();
+        match (answer.listed, purpose) {
+            (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
+            (Ok(snapshot), _) => {
+                if purpose == Some(Purpose::Start) {
+                    tell_skipped(&snapshot.skipped);
+                }
+                self.session.reconcile(&snapshot, purpose == Some(Purpose::Heal));
+            }
+            (Err(error), _) => {
+                self.session.abandon_listing();
+                tell(error);
+            }
+        }
+        // A listing, and what is made of it, is to use less than a hundredth of a CPU.
+        self.rest = Instant::now() + REST * (Duration::from_nanos(answer.cpu_ns) + start.elapsed());
+        if purpose == Some(Purpose::Report) {
+            self.session.end_interval(now_ns());
+        }
+        Ok(purpose)
+    }
+
+    /// Writes the summary of an interval: when it is known who holds the sockets now, or at once where listing must wait.
+    fn summarize(&mut self) -> Result<(), Error> {
+        self.check_losses()?;
+        self.ask(Purpose::Report);
+        if self.listing != Some(Purpose::Report) {
+            self.session.end_interval(now_ns());
+        }
+        Ok(())
+    }
+
+    /// Lists once more, to tell who holds what is there at the end.
+    async fn list_at_the_end(&mut self) {
+        let under_way = async {
+            if self.listing.is_some() {
+                let _ = self.watch.answer().await; // older than the end
+            }
+            self.session.begin_listing();
+            self.watch.ask(Wanted { holders: true, ..Wanted::default() });
+            self.watch.answer().await
+        };
+        match timeout(PATIENCE, under_way).await {
+            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
+            Ok(Answer { listed: Err(error), .. }) => tell(error),
+            Err(_) => tell("the sockets that are there at the end were not listed in time: their holders may be others"),
         }
     }
 
@@ -169,7 +308,8 @@ impl Run {
         loop {
             let more = self.read();
             if !more {
-                self.session.losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
+                self.check_losses()?;
+                self.list_at_the_end().await;
                 self.session.finish(now_ns(), reason);
             }
             let piece = self.session.take_output().freeze();
@@ -188,6 +328,24 @@ impl Run {
             Ok(()) if late => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader did not take all in time")),
             result => result,
         })
+    }
+}
+
+/// What the loop woke up for.
+enum Happened {
+    Events,
+    SummaryDue,
+    CheckDue,
+    PollDue,
+    Listed(Answer),
+}
+
+fn tell_skipped(skipped: &Skipped) {
+    let fields = skipped.fields();
+    let some: Vec<_> = fields.iter().filter(|(_, count)| *count > 0).collect();
+    if !some.is_empty() {
+        let words: Vec<_> = some.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
+        tell(format_args!("not looked at for sockets from before the start: {}", words.join(", ")));
     }
 }
 
@@ -247,22 +405,20 @@ impl Stop {
 }
 
 /// A file that is there while all is attached.
-struct ReadyFile(Option<PathBuf>);
+struct ReadyFile(PathBuf);
 
 impl ReadyFile {
-    fn create(path: Option<PathBuf>) -> Result<Self, Error> {
-        if let Some(path) = &path {
-            std::fs::File::create(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    fn create(path: PathBuf) -> Result<Self, Error> {
+        match std::fs::File::create(&path) {
+            Ok(_) => Ok(Self(path)),
+            Err(source) => Err(Error::ReadyFile { path, source }),
         }
-        Ok(Self(path))
     }
 }
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path); // somebody else may have removed it
-        }
+        let _ = std::fs::remove_file(&self.0); // somebody else may have removed it
     }
 }
 

@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, Retransmit, Socket, TimeInState, TimeSource, Transition, What, address,
+        Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition, What, address,
         is_ipv6,
     },
     state::State,
@@ -132,7 +132,7 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
     let some = |number: u64| (number != 0).then_some(number);
     Ok(Event {
         time_ns: header.time_ns,
-        cpu: header.cpu,
+        cpu: Some(header.cpu),
         socket: Socket {
             sk: some(header.sk),
             cookie: some(header.cookie),
@@ -144,6 +144,7 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
             flags: socket.flags,
         },
         owner: self::owner(owner)?,
+        after_gap: false,
         what,
     })
 }
@@ -171,7 +172,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         State::Close => state(after_close(record.old, record.err, flags))?,
         other => other,
     };
-    let inferred = new != shown;
+    let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
         State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port)),
         State::TimeWait => Some(Ending::Normal),
@@ -180,7 +181,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     Ok(Transition {
         old,
         new,
-        inferred,
+        source,
         time_in_old: time_in_old(record, old, new),
         // `srtt_us` holds eighths of a µs, that is 125 ns each.
         handshake_rtt_ns: (is_handshake(old, new) && record.srtt_us8 != 0).then(|| u64::from(record.srtt_us8) * 125),

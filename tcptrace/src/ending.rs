@@ -23,6 +23,8 @@ pub enum Ending {
     TimedOut,
     /// Another error, as a positive errno: ICMP unreachable and the like.
     Failed(i32),
+    /// This side closed, and the peer did not within tcp_fin_timeout: the kernel forgot the connection.
+    PeerNeverClosed,
     /// Ended from this side by other means than FIN.
     Aborted(Abort),
     /// None of the known patterns.
@@ -108,6 +110,7 @@ impl Ending {
             Self::ResetAfterClose => "reset_after_close",
             Self::TimedOut => "timed_out",
             Self::Failed(_) => "failed",
+            Self::PeerNeverClosed => "peer_never_closed",
             Self::Aborted(how) => match how {
                 Abort::LingerZero => "aborted_linger_zero",
                 Abort::UnreadData => "aborted_unread_data",
@@ -133,6 +136,7 @@ impl Ending {
             Self::ResetAfterClose => "reset after close",
             Self::TimedOut => "timed out",
             Self::Failed(_) => "failed",
+            Self::PeerNeverClosed => "forgotten: the peer never closed",
             Self::Aborted(how) => match how {
                 Abort::LingerZero => "aborted: close with SO_LINGER 0",
                 Abort::UnreadData => "aborted: close with unread data",

@@ -11,12 +11,14 @@ use crate::{ending::Ending, state::State};
 pub struct Event {
     /// CLOCK_MONOTONIC in ns.
     pub time_ns: u64,
-    /// CPU on which it happened.
-    pub cpu: u32,
+    /// CPU on which it happened; `None` where a listing tells of it.
+    pub cpu: Option<u32>,
     /// The socket.
     pub socket: Socket,
     /// The process that the socket belongs to, `None` where it is not known.
     pub owner: Option<Owner>,
+    /// Events of this socket just before this one were lost.
+    pub after_gap: bool,
     /// What happened.
     pub what: What,
 }
@@ -51,9 +53,8 @@ pub struct Transition {
     pub old: State,
     /// State that was entered.
     pub new: State,
-    /// `new` was not shown by the kernel but follows from the socket's facts: the full socket went to CLOSE, and a
-    /// mini-socket in TIME_WAIT or FIN_WAIT2 took its place.
-    pub inferred: bool,
+    /// How `new` is known.
+    pub source: StateSource,
     /// How long the socket was in `old`.
     pub time_in_old: Option<TimeInState>,
     /// The kernel's measure of the handshake in ns, on the way into ESTABLISHED: for SYN_SENT from the SYN to the SYN-ACK,
@@ -69,6 +70,30 @@ pub struct Transition {
     pub bytes_received: u64,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
+}
+
+/// How a state is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateSource {
+    /// The kernel showed the transition.
+    Observed,
+    /// It follows from the socket's facts: the full socket went to CLOSE, and a mini-socket in TIME_WAIT or FIN_WAIT2 took
+    /// its place.
+    Inferred,
+    /// A listing found it; it happened since the one before.
+    Polled,
+}
+
+impl StateSource {
+    /// Name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Inferred => "inferred",
+            Self::Polled => "polled",
+        }
+    }
 }
 
 /// A time spent in a state.

@@ -2,6 +2,8 @@
 
 use tcptrace_common::counters::Counters;
 
+use crate::notice::Gap;
+
 /// Counts of what did not reach the outputs, or reached them with less in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
@@ -27,6 +29,8 @@ pub struct Losses {
     pub evicted: u64,
     /// Events of processes that the summary had no more room for.
     pub unnamed_process_events: u64,
+    /// Namespaces, processes and answers of the kernel that a listing could not look at, at most.
+    pub unlisted: u64,
 }
 
 impl Losses {
@@ -48,6 +52,25 @@ impl Losses {
         self.ring_by_cpu.iter().sum()
     }
 
+    /// What was lost since `before`, at `now_ns`; `None` where nothing was that an event could have told.
+    #[must_use]
+    pub fn gap_since(&self, before: &Self, after_ns: u64, now_ns: u64) -> Option<Gap> {
+        let earlier = |cpu: usize| before.ring_by_cpu.get(cpu).copied().unwrap_or(0);
+        let gap = Gap {
+            after_ns,
+            noticed_ns: now_ns,
+            ring_by_cpu: self
+                .ring_by_cpu
+                .iter()
+                .enumerate()
+                .map(|(cpu, lost)| lost.saturating_sub(earlier(cpu)))
+                .collect(),
+            program_busy: self.program_busy.saturating_sub(before.program_busy),
+            healed: None,
+        };
+        (gap.lost() > 0).then_some(gap)
+    }
+
     /// Was anything lost at all?
     #[must_use]
     pub fn any(&self) -> bool {
@@ -56,7 +79,7 @@ impl Losses {
 
     /// Names and counts of the places at which something can be lost.
     #[must_use]
-    pub fn fields(&self) -> [(&'static str, u64); 8] {
+    pub fn fields(&self) -> [(&'static str, u64); 9] {
         [
             ("ring_buffer", self.ring()),
             ("program_busy", self.program_busy),
@@ -66,6 +89,7 @@ impl Losses {
             ("undecodable", self.undecodable),
             ("evicted", self.evicted),
             ("unnamed_process_events", self.unnamed_process_events),
+            ("unlisted", self.unlisted),
         ]
     }
 }
@@ -116,7 +140,7 @@ mod tests {
             change(&mut losses);
             (losses.any(), losses.fields().map(|(_, count)| count))
         };
-        let changes: [fn(&mut Losses); 8] = [
+        let changes: [fn(&mut Losses); 9] = [
             |losses| losses.ring_by_cpu[1] = 1,
             |losses| losses.program_busy = 1,
             |losses| losses.kernel_table = 1,
@@ -125,9 +149,10 @@ mod tests {
             |losses| losses.undecodable = 1,
             |losses| losses.evicted = 1,
             |losses| losses.unnamed_process_events = 1,
+            |losses| losses.unlisted = 1,
         ];
         for (place, change) in changes.into_iter().enumerate() {
-            let mut want = [0; 8];
+            let mut want = [0; 9];
             want[place] = 1;
             assert_eq!(with(change), (true, want));
         }

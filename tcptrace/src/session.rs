@@ -1,14 +1,19 @@
 //! The pure middle as one value: takes records, keeps the table and the summaries, and gives output.
 
+use std::collections::HashMap;
+
 use bytes::BytesMut;
-use tcptrace_common::record::socket_flag;
+use tcptrace_common::{counters::Counters, record::socket_flag};
 
 use crate::{
     decode::decode,
     event::{Event, What},
     losses::Losses,
+    notice::{Gap, Notice},
     render::{Context, csv::Csv, json::Json, text::Text},
-    state::StateSet,
+    select::Selection,
+    snapshot::{Holder, ListedSocket, Snapshot},
+    state::{State, StateSet},
     summary::Summary,
     table::Table,
 };
@@ -27,6 +32,10 @@ pub enum Renderer {
 pub struct SessionSettings {
     /// States that an event must concern; empty for all.
     pub states: StateSet,
+    /// The same for sockets that were listed, with all other parts of the filter.
+    pub selection: Selection,
+    /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
+    pub owner_unchecked: bool,
     /// Sockets in the table at most.
     pub max_sockets: usize,
     /// Are transitions counted by process?
@@ -51,6 +60,11 @@ pub struct Session {
     written: u64,
     /// What was lost; the edge sets what the kernel counted.
     pub losses: Losses,
+    /// When the kernel's counters were looked at last.
+    checked_ns: u64,
+    /// What was lost and not made up for yet.
+    gap: Option<Gap>,
+    time_wait_overflows: HashMap<u32, u64>,
     output: BytesMut,
 }
 
@@ -68,6 +82,9 @@ impl Session {
             start_ns,
             written: 0,
             losses: Losses::default(),
+            checked_ns: start_ns,
+            gap: None,
+            time_wait_overflows: HashMap::new(),
             output: BytesMut::new(),
             settings,
         }
@@ -76,23 +93,116 @@ impl Session {
     /// Takes in a record, as the ring buffer or a recording holds it.
     pub fn ingest(&mut self, record: &[u8]) {
         self.losses.received += 1;
-        let Ok(event) = decode(record) else {
+        let Ok(mut event) = decode(record) else {
             self.losses.undecodable += 1;
             return;
         };
-        self.table.ingest(&event);
-        if self.passes(&event) {
-            self.interval.ingest(&event);
-            self.write(&event);
+        self.table.ingest(&mut event);
+        self.tell(&event);
+    }
+
+    fn tell(&mut self, event: &Event) {
+        if self.passes(event) {
+            self.interval.ingest(event);
+            self.write(event);
         }
+    }
+
+    /// A listing begins; what comes of it goes to [`Session::reconcile`].
+    pub fn begin_listing(&mut self) {
+        self.table.begin_listing();
+    }
+
+    /// Nothing came of the listing that began.
+    pub fn abandon_listing(&mut self) {
+        self.table.abandon_listing();
+    }
+
+    /// Takes in a listing of all states: what was there before the start, or what is there after a gap, which is healed
+    /// with it if `heals`.
+    pub fn reconcile(&mut self, snapshot: &Snapshot, heals: bool) {
+        let mut events = Vec::new();
+        let reconciled = {
+            let (selection, names) = (&self.settings.selection, &mut self.context.names);
+            let wanted = |socket: &ListedSocket, holders: &[Holder]| {
+                selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
+            };
+            self.table.reconcile(snapshot, wanted, |event| events.push(event))
+        };
+        if heals && let Some(gap) = self.gap.take() {
+            self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
+        }
+        self.take_in_polled(snapshot, &events);
+    }
+
+    /// Takes in a listing of what makes no events.
+    pub fn poll(&mut self, snapshot: &Snapshot) {
+        let mut events = Vec::new();
+        let selection = &self.settings.selection;
+        let wanted = |socket: &ListedSocket, holders: &[Holder]| selection.matches(socket, holders, |_| None::<&str>);
+        self.table.poll(snapshot, wanted, |event| events.push(event));
+        self.take_in_polled(snapshot, &events);
+    }
+
+    fn take_in_polled(&mut self, snapshot: &Snapshot, events: &[Event]) {
+        self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
+        for namespace in &snapshot.namespaces {
+            if let Some(name) = &namespace.name {
+                self.context.names.netns.insert(namespace.inode, name.clone());
+            }
+            let Some(now) = namespace.time_wait_overflows else { continue };
+            if let Some(before) = self.time_wait_overflows.insert(namespace.inode, now)
+                && now > before
+            {
+                let (time_ns, netns, count) = (snapshot.ended_ns, namespace.inode, now - before);
+                self.notice(&Notice::TimeWaitOverflow { time_ns, netns, count });
+            }
+        }
+        events.iter().for_each(|event| self.tell(event));
+    }
+
+    /// Takes the kernel's counters as of `now_ns`; tells whether events were lost that no listing has made up for yet.
+    pub fn check_losses(&mut self, by_cpu: &[Counters], passed_over: u64, now_ns: u64) -> bool {
+        let before = self.losses.clone();
+        self.losses.set_kernel(by_cpu, passed_over);
+        if let Some(later) = self.losses.gap_since(&before, self.checked_ns, now_ns) {
+            match &mut self.gap {
+                Some(gap) => gap.merge(&later),
+                None => self.gap = Some(later),
+            }
+        }
+        self.checked_ns = now_ns;
+        self.gap.is_some()
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match &mut self.renderer {
+            Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
+            Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
+            Renderer::Csv(_) => {} // rows of one kind only
+        }
+    }
+
+    /// States whose sockets must be polled for, as they make no events; `None` where none is wanted.
+    #[must_use]
+    pub fn polled_states(&self) -> Option<StateSet> {
+        let wanted = |state: &State| self.settings.states.is_empty() || self.settings.states.contains(*state);
+        let silent: StateSet = [State::SynRecv, State::FinWait2, State::TimeWait].into_iter().filter(wanted).collect();
+        (!silent.is_empty()).then_some(silent)
     }
 
     /// Is the event about one of the wanted states? The kernel asked the same; but it lets pass what only the decoder
     /// can tell.
-    fn passes(&self, event: &Event) -> bool {
+    fn passes(&mut self, event: &Event) -> bool {
         let states = self.settings.states;
         if event.socket.is(socket_flag::OWNER_LEFT) {
             return false; // tells the table alone
+        }
+        let names = &mut self.context.names;
+        if self.settings.owner_unchecked
+            && !self.settings.selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned))
+        {
+            return false;
         }
         states.is_empty()
             || match event.what {
@@ -135,6 +245,9 @@ impl Session {
     pub fn finish(&mut self, now_ns: u64, reason: &str) {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         self.total.merge(interval);
+        if let Some(gap) = self.gap.take() {
+            self.notice(&Notice::Gap(gap));
+        }
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());

@@ -67,6 +67,12 @@ impl Skipped {
         ]
     }
 
+    /// How many of these may have had sockets or held some. What is gone has none.
+    #[must_use]
+    pub const fn unseen(&self) -> u64 {
+        self.namespaces_denied + self.cut_short + self.processes_denied
+    }
+
     /// Adds what another part of the listing could not look at.
     pub const fn add(&mut self, other: &Self) {
         self.namespaces_gone += other.namespaces_gone;

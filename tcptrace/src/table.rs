@@ -1,15 +1,18 @@
-//! The sockets that are alive now, as far as events told of them.
+//! The sockets that are alive now: those that events told of, and those that listings found.
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::BuildHasher as _,
     net::SocketAddr,
 };
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
 
 use crate::{
-    event::{Event, Owner, What},
+    ending::Ending,
+    event::{Event, Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS},
     state::{State, StateSet},
 };
 
@@ -18,8 +21,10 @@ use crate::{
 pub struct Connection {
     /// Its state.
     pub state: State,
-    /// CLOCK_MONOTONIC at which it entered the state, in ns.
+    /// CLOCK_MONOTONIC at which it entered the state, in ns, or the latest at which it did.
     pub since_ns: u64,
+    /// How that is known.
+    pub since: AgeSource,
     /// The process that it belongs to.
     pub owner: Option<Owner>,
     /// Its lasting name.
@@ -30,58 +35,163 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// Network namespace.
     pub netns: Option<u32>,
-    /// CLOCK_MONOTONIC of the first event of its life, in ns.
+    /// Is it an IPv6 socket?
+    pub ipv6: bool,
+    /// Key of its holders, see [`ListedSocket::handle`]; 0 where it has none, or it is not known.
+    pub handle: u64,
+    /// CLOCK_MONOTONIC at which it became known, in ns.
     pub first_seen_ns: u64,
+    /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
+    pub expires_ns: Option<u64>,
+    /// Number of the last listing that showed it.
+    listing: u32,
 }
 
 impl Connection {
     /// Is it the socket of this event? Another one may have come to its address where the event of its end was lost.
-    fn is_of(&self, event: &Event) -> bool {
-        self.cookie.zip(event.socket.cookie).is_none_or(|(known, now)| known == now)
+    fn is_of(&self, cookie: Option<u64>) -> bool {
+        self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
+    }
+
+    fn of_event(event: &Event, state: State) -> Self {
+        Self {
+            state,
+            since_ns: event.time_ns,
+            since: AgeSource::Observed,
+            owner: event.owner,
+            cookie: event.socket.cookie,
+            local: event.socket.local,
+            remote: event.socket.remote,
+            netns: event.socket.netns,
+            ipv6: event.socket.ipv6,
+            handle: 0,
+            first_seen_ns: event.time_ns,
+            expires_ns: None,
+            listing: 0,
+        }
+    }
+
+    fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64) -> Self {
+        let age = socket.age(now_ns);
+        Self {
+            state: socket.state,
+            since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
+            since: age.map_or(AgeSource::LowerBound, |age| age.source),
+            owner,
+            cookie: socket.cookie,
+            local: socket.local,
+            remote: socket.remote,
+            netns: Some(socket.netns),
+            ipv6: socket.ipv6,
+            handle: socket.handle,
+            first_seen_ns: now_ns,
+            expires_ns: expires_ns(socket, now_ns),
+            listing: 0,
+        }
     }
 }
 
-/// The sockets by the address of their `struct sock`, which is theirs alone from the first event of their life to its
-/// end. Bounded: when it is full the socket that came first makes room, and is counted.
+fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
+    let timer = socket.timer.filter(|_| socket.kind == Kind::Mini)?;
+    Some(now_ns.saturating_add(timer.left_ns))
+}
+
+/// Half-open connections to one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfOpen {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local end.
+    pub local: SocketAddr,
+    /// How many of them there are.
+    pub count: u64,
+    /// How many of these have had their SYN-ACK sent again.
+    pub retransmitted: u64,
+    /// The owner of the listener, where that is known.
+    pub owner: Option<Owner>,
+}
+
+/// What a listing changed in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Sockets that the table did not have.
+    pub added: u64,
+    /// Sockets that it had, and that are no more.
+    pub removed: u64,
+    /// Sockets that are in another state than it had.
+    pub changed: u64,
+}
+
+/// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
+/// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
+/// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
+/// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
-    connections: HashMap<u64, Connection, FxBuildHasher>,
+    full: FxHashMap<u64, Connection>,
+    minis: FxHashMap<u64, Connection>,
+    half_open: Vec<HalfOpen>,
+    holders: Option<Holders>,
     /// Sockets in the order in which they came, with the time at which they did; those that left are dropped late.
     arrivals: VecDeque<(u64, u64)>,
+    /// Cookies, or addresses where there were none, of those that left since the listing that is under way began.
+    departed: Option<FxHashSet<u64>>,
     max: usize,
     /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
     /// keeps its later events back, so it leaves the table too.
     states: StateSet,
     evicted: u64,
+    listing: u32,
 }
 
 impl Table {
     /// A table for at most `max` sockets, which must be in one of `states` (empty: any).
     #[must_use]
     pub fn new(max: usize, states: StateSet) -> Self {
-        Self { connections: HashMap::default(), arrivals: VecDeque::new(), max: max.max(1), states, evicted: 0 }
+        Self {
+            full: HashMap::default(),
+            minis: HashMap::default(),
+            half_open: Vec::new(),
+            holders: None,
+            arrivals: VecDeque::new(),
+            departed: None,
+            max: max.max(1),
+            states,
+            evicted: 0,
+            listing: 0,
+        }
     }
 
-    /// Takes in what an event says.
-    pub fn ingest(&mut self, event: &Event) {
+    /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
+    /// know, how long the socket has been in its state at least, whether events before it were lost.
+    pub fn ingest(&mut self, event: &mut Event) {
         let Some(sk) = event.socket.sk else {
             return;
         };
+        let cookie = event.socket.cookie;
+        let key = self.key_of(sk, cookie);
+        let known = self.full.get(&key).filter(|known| known.is_of(cookie));
+        if let Some(known) = known {
+            add_to(event, known);
+        }
         if event.socket.is(socket_flag::OWNER_LEFT) {
-            self.connections.remove(&sk);
+            self.remove(key, cookie);
             return;
         }
         match event.what {
             What::Transition(transition) => {
-                // A mini-socket has another address than the full socket that it replaces.
-                let is_alive = transition.new != State::Close && !transition.inferred;
-                if is_alive && (self.states.is_empty() || self.states.contains(transition.new)) {
+                if transition.new == State::Close || transition.source != StateSource::Observed {
+                    self.remove(key, cookie);
+                    if transition.new != State::Close {
+                        self.becomes_mini(event, transition.new);
+                    }
+                } else if self.keeps(transition.new) {
                     self.keep(sk, transition.new, event);
                 } else {
-                    self.connections.remove(&sk);
+                    self.remove(key, cookie);
                 }
             }
             What::OwnerChanged => {
-                if let Some(connection) = self.connections.get_mut(&sk).filter(|known| known.is_of(event)) {
+                if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
                     connection.owner = event.owner;
                 }
             }
@@ -89,64 +199,358 @@ impl Table {
         }
     }
 
-    fn keep(&mut self, sk: u64, state: State, event: &Event) {
-        let known = self.connections.get(&sk).filter(|known| known.is_of(event)).map(|known| known.first_seen_ns);
-        let connection = Connection {
-            state,
-            since_ns: event.time_ns,
-            owner: event.owner,
-            cookie: event.socket.cookie,
-            local: event.socket.local,
-            remote: event.socket.remote,
-            netns: event.socket.netns,
-            first_seen_ns: known.unwrap_or(event.time_ns),
-        };
-        self.connections.insert(sk, connection);
-        if known.is_some() {
+    /// Where a socket is: sock_diag told of it by its cookie alone.
+    fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
+        if self.full.contains_key(&sk) {
+            return sk;
+        }
+        cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
+    }
+
+    fn keeps(&self, state: State) -> bool {
+        self.states.is_empty() || self.states.contains(state)
+    }
+
+    fn remove(&mut self, key: u64, cookie: Option<u64>) {
+        if let Some(departed) = &mut self.departed {
+            departed.insert(cookie.unwrap_or(key));
+        }
+        // Another socket may be at the address already: a listing knew of it before the event of this one's end came.
+        if self.full.get(&key).is_some_and(|known| known.is_of(cookie)) {
+            self.full.remove(&key);
+        }
+    }
+
+    /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
+    fn becomes_mini(&mut self, event: &Event, state: State) {
+        if !self.keeps(state) {
             return;
         }
-        self.arrivals.push_back((sk, event.time_ns));
-        while self.connections.len() > self.max
+        let expires_ns = (state == State::TimeWait).then(|| event.time_ns + TIME_WAIT_NS);
+        let mini = Connection { expires_ns, ..Connection::of_event(event, state) };
+        let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
+        self.minis.insert(key, mini);
+        self.arrivals.push_back((key, event.time_ns));
+        self.make_room();
+    }
+
+    fn keep(&mut self, sk: u64, state: State, event: &Event) {
+        let key = self.key_of(sk, event.socket.cookie);
+        let known = self.full.remove(&key).filter(|known| known.is_of(event.socket.cookie));
+        let connection = Connection {
+            first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
+            handle: known.as_ref().map_or(0, |known| known.handle),
+            ..Connection::of_event(event, state)
+        };
+        let first_seen_ns = connection.first_seen_ns;
+        self.full.insert(sk, connection);
+        if known.is_none() || key != sk {
+            self.arrivals.push_back((sk, first_seen_ns));
+            self.make_room();
+        }
+    }
+
+    fn make_room(&mut self) {
+        while self.len() > self.max
             && let Some(first) = self.arrivals.pop_front()
         {
             if self.is_alive(first) {
-                self.connections.remove(&first.0);
+                self.full.remove(&first.0);
+                self.minis.remove(&first.0);
                 self.evicted += 1;
             }
         }
-        if self.arrivals.len() > 2 * self.connections.len() + 64 {
+        if self.arrivals.len() > 2 * self.len() + 64 {
             let mut arrivals = std::mem::take(&mut self.arrivals);
             arrivals.retain(|arrival| self.is_alive(*arrival));
             self.arrivals = arrivals;
         }
     }
 
-    /// Is it still the socket that came then, and not a later one at the same address?
-    fn is_alive(&self, (sk, first_seen_ns): (u64, u64)) -> bool {
-        self.connections.get(&sk).is_some_and(|connection| connection.first_seen_ns == first_seen_ns)
+    /// Is it still the socket that came then, and not a later one of the same key?
+    fn is_alive(&self, (key, first_seen_ns): (u64, u64)) -> bool {
+        let found = self.full.get(&key).or_else(|| self.minis.get(&key));
+        found.is_some_and(|connection| connection.first_seen_ns == first_seen_ns)
+    }
+
+    /// A listing begins: until it is taken in, sockets that leave are remembered, since it may still show them.
+    pub fn begin_listing(&mut self) {
+        self.departed = Some(FxHashSet::default());
+    }
+
+    /// Nothing will come of the listing that began.
+    pub fn abandon_listing(&mut self) {
+        self.departed = None;
+    }
+
+    /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
+    /// show is there no more. `wanted` says which sockets are to be kept. The changes of mini-sockets are given to `tell`.
+    pub fn reconcile(
+        &mut self,
+        snapshot: &Snapshot,
+        mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
+        tell: impl FnMut(Event),
+    ) -> Reconciled {
+        let departed = self.departed.take().unwrap_or_default();
+        self.listing = self.listing.wrapping_add(1);
+        let mut reconciled = Reconciled::default();
+        let mut keys: FxHashMap<u64, u64> = FxHashMap::default(); // by cookie, for listings that know no addresses
+        if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
+            keys = self.full.iter().filter_map(|(&key, known)| Some((known.cookie?, key))).collect();
+        }
+        if let Some(holders) = &snapshot.holders {
+            self.holders = Some(holders.clone());
+        }
+        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close) {
+            let by_cookie = || socket.cookie.map(|cookie| keys.get(&cookie).copied().unwrap_or(cookie));
+            let Some(key) = socket.sk.or_else(by_cookie) else {
+                continue; // nameless: the kernel gives all sockets that it lists a cookie
+            };
+            if departed.contains(&key) || socket.cookie.is_some_and(|cookie| departed.contains(&cookie)) {
+                continue;
+            }
+            let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+            if self.full.contains_key(&key) || self.keeps(socket.state) && wanted(socket, holders) {
+                self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
+            }
+        }
+        let listing = self.listing;
+        let visited: FxHashSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        let before = self.full.len();
+        self.full.retain(|_, known| {
+            known.listing == listing
+                || known.since_ns >= snapshot.started_ns
+                || known.netns.is_some_and(|netns| !visited.contains(&netns))
+        });
+        reconciled.removed = (before - self.full.len()) as u64;
+        self.poll(snapshot, wanted, tell);
+        reconciled
+    }
+
+    fn take_in(
+        &mut self,
+        key: u64,
+        socket: &ListedSocket,
+        owner: Option<Owner>,
+        snapshot: &Snapshot,
+        reconciled: &mut Reconciled,
+    ) {
+        let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, owner, snapshot.ended_ns) };
+        let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) else {
+            reconciled.added += 1;
+            self.arrivals.push_back((key, listed.first_seen_ns));
+            self.full.insert(key, listed);
+            self.make_room();
+            return;
+        };
+        known.listing = self.listing;
+        known.handle = socket.handle;
+        known.cookie = known.cookie.or(socket.cookie);
+        known.owner = known.owner.or(owner);
+        if known.state != socket.state && known.since_ns < snapshot.started_ns {
+            // The event of it was lost. It came after the last one that was not.
+            reconciled.changed += 1;
+            known.state = socket.state;
+            known.since_ns = listed.since_ns;
+            known.since = listed.since;
+        }
+    }
+
+    /// Takes in a listing that shows mini-sockets and requests: those that are there no more have ended, which is
+    /// given to `tell`, as is the change of an orphan's mini-socket from FIN_WAIT2 to TIME_WAIT.
+    pub fn poll(
+        &mut self,
+        snapshot: &Snapshot,
+        mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
+        mut tell: impl FnMut(Event),
+    ) {
+        self.listing = self.listing.wrapping_add(1);
+        let mut half_open: HashMap<(u32, SocketAddr), HalfOpen, FxBuildHasher> = HashMap::default();
+        for socket in &snapshot.sockets {
+            match socket.kind {
+                Kind::Request if self.keeps(State::SynRecv) && wanted(socket, &[]) => {
+                    let (netns, local) = (socket.netns, socket.local);
+                    let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
+                    let row = half_open.entry((netns, local)).or_insert(empty);
+                    row.count += 1;
+                    row.retransmitted += u64::from(socket.timeouts > 0);
+                }
+                Kind::Mini => self.poll_mini(socket, snapshot, &mut wanted, &mut tell),
+                Kind::Full | Kind::Request => {}
+            }
+        }
+        self.half_open = half_open.into_values().collect();
+        let (listing, ended_ns) = (self.listing, snapshot.ended_ns);
+        let visited: FxHashSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        self.minis.retain(|_, mini| {
+            let is_there = mini.listing == listing || mini.since_ns >= snapshot.started_ns;
+            if !is_there && mini.netns.is_none_or(|netns| visited.contains(&netns)) {
+                tell(polled(mini, State::Close, ended_ns));
+            }
+            is_there
+        });
+    }
+
+    fn poll_mini(
+        &mut self,
+        socket: &ListedSocket,
+        snapshot: &Snapshot,
+        wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
+        tell: &mut impl FnMut(Event),
+    ) {
+        let key = mini_key(socket.cookie, Some(socket.netns), socket.local, socket.remote);
+        // Where its event had no cookie it is here by its ends.
+        let by_ends = || mini_key(None, Some(socket.netns), socket.local, socket.remote);
+        let key = if self.minis.contains_key(&key) || !self.minis.contains_key(&by_ends()) { key } else { by_ends() };
+        let now_ns = snapshot.ended_ns;
+        let Some(known) = self.minis.get_mut(&key) else {
+            if self.keeps(socket.state) && wanted(socket, &[]) {
+                let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, None, now_ns) };
+                self.arrivals.push_back((key, listed.first_seen_ns));
+                self.minis.insert(key, listed);
+                self.make_room();
+            }
+            return;
+        };
+        known.listing = self.listing;
+        known.cookie = known.cookie.or(socket.cookie);
+        known.expires_ns = expires_ns(socket, now_ns);
+        if known.state == State::FinWait2 && socket.state == State::TimeWait {
+            tell(polled(known, State::TimeWait, now_ns));
+            let listed = Connection::of_listed(socket, None, now_ns);
+            (known.state, known.since_ns, known.since) = (listed.state, listed.since_ns, listed.since);
+        }
     }
 
     /// The sockets, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values()
+        self.full.values().chain(self.minis.values())
+    }
+
+    /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
+    #[must_use]
+    pub fn half_open(&self) -> Vec<HalfOpen> {
+        if self.half_open.is_empty() {
+            return Vec::new();
+        }
+        let listeners = self.full.values().filter(|known| known.state == State::Listen);
+        let listeners: Vec<_> = listeners.filter_map(|known| Some((known.netns?, known.local, known.owner?))).collect();
+        let owner_of = |row: &HalfOpen| {
+            let matches = |(netns, local, _): &&(u32, SocketAddr, Owner)| {
+                let is_any = local.ip().is_unspecified();
+                *netns == row.netns && local.port() == row.local.port() && (is_any || local.ip() == row.local.ip())
+            };
+            let mut owners = listeners.iter().filter(matches).map(|(_, _, owner)| *owner);
+            let first = owners.next()?;
+            owners.all(|other| other.pid == first.pid).then_some(first)
+        };
+        self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect()
+    }
+
+    /// The processes that held a socket when holders were listed last; `None` where they never were.
+    #[must_use]
+    pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
+        self.holders.as_ref().map(|holders| holders.of(connection.handle))
     }
 
     /// How many sockets there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.connections.len()
+        self.full.len() + self.minis.len()
     }
 
     /// Is there none?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.connections.is_empty()
+        self.len() == 0
     }
 
     /// How many sockets had to make room for others.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
         self.evicted
+    }
+}
+
+/// What is known of the socket, where the event does not know it.
+fn add_to(event: &mut Event, known: &Connection) {
+    event.owner = event.owner.or(known.owner);
+    let What::Transition(transition) = &mut event.what else {
+        return;
+    };
+    if event.time_ns < known.since_ns {
+        return; // older than the listing that told of the socket
+    }
+    event.after_gap = known.state != transition.old;
+    if transition.time_in_old.is_none() && !event.after_gap && known.since != AgeSource::Observed {
+        let ns = event.time_ns - known.since_ns;
+        transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
+    }
+}
+
+/// The owner as it is known, else the only process that holds it, else the first of several.
+fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
+    if socket.owner.is_some() {
+        return socket.owner;
+    }
+    let first = holders.first()?;
+    let shared = holders.iter().any(|other| other.pid != first.pid);
+    Some(Owner {
+        pid: first.pid,
+        uid: first.uid,
+        cgroup: first.cgroup.unwrap_or(0),
+        command: first.command,
+        source: if shared { OwnerSource::Shared } else { OwnerSource::Holder },
+    })
+}
+
+/// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.
+fn mini_key(cookie: Option<u64>, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+    cookie.unwrap_or_else(|| FxBuildHasher.hash_one((netns, local, remote)) | 1 << 62) & (u64::MAX >> 1)
+}
+
+/// What a poll found to have happened to a mini-socket.
+fn polled(mini: &Connection, new: State, now_ns: u64) -> Event {
+    let ended_by = match (mini.state, new) {
+        (State::FinWait2, State::TimeWait) => Some(Ending::Normal),
+        (State::FinWait2, _) => {
+            // The kernel's timers are late by some ticks at most, never early.
+            let expired = mini.expires_ns.is_some_and(|end_ns| end_ns <= now_ns);
+            Some(if expired { Ending::PeerNeverClosed } else { Ending::Unknown })
+        }
+        _ => None, // told of when TIME_WAIT began
+    };
+    let time = TimeInState {
+        ns: now_ns.saturating_sub(mini.since_ns),
+        source: if mini.since == AgeSource::LowerBound { TimeSource::LowerBound } else { TimeSource::Polled },
+    };
+    Event {
+        time_ns: now_ns,
+        cpu: None,
+        socket: Socket {
+            sk: None,
+            cookie: mini.cookie,
+            netns: mini.netns,
+            ipv6: mini.ipv6,
+            state: mini.state,
+            local: mini.local,
+            remote: mini.remote,
+            flags: 0,
+        },
+        owner: mini.owner,
+        after_gap: false,
+        what: What::Transition(Transition {
+            old: mini.state,
+            new,
+            source: StateSource::Polled,
+            time_in_old: Some(time),
+            handshake_rtt_ns: None,
+            srtt_us: None,
+            total_retrans: 0,
+            bytes_acked: 0,
+            bytes_received: 0,
+            ending: ended_by,
+        }),
     }
 }
 

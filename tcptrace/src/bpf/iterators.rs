@@ -34,8 +34,9 @@ impl Iterators {
             max_sockets: 1,
             filter: Filter::default(),
             log_level: None,
+            no_iterators: false,
         };
-        let Object { mut ebpf, kernel, btf } = Object::load(&settings)?;
+        let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         Self::load(&mut ebpf, &kernel, &btf)
     }
 

@@ -73,6 +73,7 @@ pub(super) struct ObjectSettings {
     pub(super) max_sockets: u32,
     pub(super) filter: Filter,
     pub(super) log_level: Option<Level>,
+    pub(super) no_iterators: bool,
 }
 
 /// The loaded object, and what its programs are loaded with.
@@ -80,6 +81,7 @@ pub(super) struct Object {
     pub(super) ebpf: Ebpf,
     pub(super) kernel: Kernel,
     pub(super) btf: Btf,
+    pub(super) owner_unchecked: bool,
 }
 
 impl Object {
@@ -91,8 +93,9 @@ impl Object {
         // No more than the ids of what is attached to: all types would be 38 MB.
         let btf = Btf::parse(&parsed.ids_of(&kernel::attach_points()), Endianness::default())
             .map_err(|source| Error::ParseBtf { source })?;
+        let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let config = Plain(Config {
-            filter: settings.filter,
+            filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
             layout: kernel.layout,
             kernel: kernel.abilities,
             wake_bytes: settings.wake_bytes,
@@ -109,7 +112,7 @@ impl Object {
             .map_max_entries("SOCKETS", settings.max_sockets)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
             .load(OBJECT)?;
-        Ok(Self { ebpf, kernel, btf })
+        Ok(Self { ebpf, kernel, btf, owner_unchecked })
     }
 }
 

@@ -32,6 +32,8 @@ pub struct ProbeSettings {
     pub filter: KernelFilter,
     /// Messages of the programs up to this level are sent to the `log` crate's logger; `None` removes their code.
     pub log_level: Option<Level>,
+    /// Do without the iterators.
+    pub no_iterators: bool,
 }
 
 /// The filter with the sets that do not fit into constants.
@@ -81,6 +83,9 @@ pub struct Probes {
     ebpf: Ebpf,
     /// Hooks that could not be attached.
     pub missing: Vec<MissingHook>,
+    /// Events of sockets whose owner the programs do not know pass the filter by owner: without the iterators they know
+    /// no owners of sockets from before the start.
+    pub owner_unchecked: bool,
     /// Names of the reasons of RSTs by the kernel's number.
     pub reset_reasons: std::collections::HashMap<u32, String>,
 }
@@ -135,18 +140,23 @@ impl Probes {
     /// # Errors
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
     pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
-        let Object { mut ebpf, kernel, btf } = Object::load(&ObjectSettings {
+        let Object { mut ebpf, kernel, btf, owner_unchecked } = Object::load(&ObjectSettings {
             ring_bytes: settings.ring_bytes,
             wake_bytes: settings.wake_bytes,
             max_sockets: settings.max_sockets,
             filter: settings.filter.constants,
+            no_iterators: settings.no_iterators,
             log_level: settings.log_level,
         })?;
         fill_filter(&mut ebpf, &settings.filter)?;
-        let iterators = Iterators::load(&mut ebpf, &kernel, &btf);
+        let iterators = if settings.no_iterators {
+            Err(Error::NoListing("they are not wanted (--no-iter)".to_owned()))
+        } else {
+            Iterators::load(&mut ebpf, &kernel, &btf)
+        };
         let ring = take_map(&mut ebpf, "EVENTS")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
-        let mut probes = Self { ebpf, missing: Vec::new(), reset_reasons: kernel.reset_reasons.clone() };
+        let mut probes = Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, &btf)?;
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.

@@ -12,7 +12,7 @@ use tcptrace_common::{
 
 use super::{
     args::{Args, Color, FilterArgs, Format, LogLevel, Time, TraceArgs},
-    parse::{PortList, Prefix},
+    parse::{NetnsChoice, PortList, Prefix},
 };
 use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
@@ -41,7 +41,11 @@ pub struct Settings {
     /// End after this time.
     pub duration: Option<Duration>,
     /// Time between two looks at the ring buffer.
-    pub poll: Duration,
+    pub read_every: Duration,
+    /// Time between two looks at what makes no events; `None`: none are taken.
+    pub poll: Option<Duration>,
+    /// The only network namespace that is wanted.
+    pub netns: Option<NetnsChoice>,
     /// File that says that all is attached.
     pub ready_file: Option<PathBuf>,
 }
@@ -74,9 +78,12 @@ impl Settings {
                 max_sockets: args.kernel_sockets,
                 filter: filter(&args.filter, states)?,
                 log_level: args.bpf_log.map(level),
+                no_iterators: args.listing.no_iter,
             },
             session: SessionSettings {
                 states,
+                selection: selection(&args.filter)?,
+                owner_unchecked: false,
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
                 events: !args.summary,
@@ -87,7 +94,9 @@ impl Settings {
             interval: args.interval,
             duration: args.duration,
             // An event waits for at most one such time; the other half is for writing it.
-            poll: (args.latency / 2).max(Duration::from_millis(1)),
+            read_every: (args.latency / 2).max(Duration::from_millis(1)),
+            poll: args.poll.0,
+            netns: args.filter.netns.clone(),
             ready_file: args.ready_file.clone(),
         })
     }

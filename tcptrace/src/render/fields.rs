@@ -101,7 +101,7 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::Event, Text(kind(&event.what)));
     show(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
     show(Field::MonoNs, Number(event.time_ns));
-    show(Field::Cpu, Number(event.cpu.into()));
+    show(Field::Cpu, number(event.cpu));
     let socket = &event.socket;
     show(Field::Sk, socket.sk.map_or(Null, Pointer));
     show(Field::Cookie, number(socket.cookie));
@@ -136,7 +136,7 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
         What::Transition(transition) => {
             show(Field::OldState, state(transition.old));
             show(Field::NewState, state(transition.new));
-            show(Field::NewStateSource, Text(if transition.inferred { "inferred" } else { "observed" }));
+            show(Field::NewStateSource, Text(transition.source.name()));
             show(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
             show(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
             show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));

@@ -141,8 +141,12 @@ fn time_in_old(event: &Event) -> String {
     };
     match transition.time_in_old {
         None => "-".to_owned(),
-        Some(time) if time.source == TimeSource::HandshakeLowerBound => format!("≥{}", human(time.ns)),
-        Some(time) => human(time.ns),
+        Some(time) => match time.source {
+            TimeSource::Observed | TimeSource::Handshake => human(time.ns),
+            TimeSource::HandshakeLowerBound | TimeSource::LowerBound => format!("≥{}", human(time.ns)),
+            TimeSource::Polled => format!("~{}", human(time.ns)),
+            TimeSource::HandshakeUnreliable => format!("?{}", human(time.ns)),
+        },
     }
 }
 
@@ -179,11 +183,11 @@ fn transition_note(transition: &Transition) -> Vec<String> {
     if let Some(ending) = transition.ending {
         parts.push(ending.words().to_owned());
         parts.extend(ending.errno().map(errno_words));
-    } else if transition.inferred {
+    } else if transition.new == State::FinWait2 && transition.source == StateSource::Inferred {
         parts.push("orphan, the peer has not closed".to_owned());
     }
-    if transition.inferred {
-        parts.push("inferred".to_owned());
+    if transition.source != StateSource::Observed {
+        parts.push(transition.source.name().to_owned());
     }
     parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
     if transition.ending.is_some() && transition.total_retrans > 0 {
