@@ -292,6 +292,7 @@ fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC) as u64
 }
 
-fn wall_offset() -> WallOffset {
+/// How far the wall clock is ahead of CLOCK_MONOTONIC now.
+pub(crate) fn wall_offset() -> WallOffset {
     WallOffset(clock_ns(libc::CLOCK_REALTIME) - clock_ns(libc::CLOCK_MONOTONIC))
 }

@@ -48,6 +48,12 @@ impl State {
         Self::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
+    /// Its place in [`State::ALL`].
+    #[must_use]
+    pub fn place(self) -> usize {
+        Self::ALL.iter().position(|state| *state == self).unwrap_or_default()
+    }
+
     /// The name as the kernel and `netstat` spell it.
     #[must_use]
     pub const fn name(self) -> &'static str {
