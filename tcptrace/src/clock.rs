@@ -67,25 +67,36 @@ impl WallFormat {
 /// A duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
 #[must_use]
 pub fn human(ns: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
-    let seconds = ns / 1_000_000_000;
-    if seconds >= 86_400 {
-        return format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24);
-    }
-    if seconds >= 3600 {
-        return format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60);
-    }
-    if seconds >= 60 {
-        return format!("{}m{:02}s", seconds / 60, seconds % 60);
-    }
-    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
-        return format!("{ns}ns");
-    };
-    let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
-    match whole {
-        0..10 => format!("{whole}.{:02}{name}", thousandths / 10),
-        10..100 => format!("{whole}.{}{name}", thousandths / 100),
-        _ => format!("{whole}{name}"),
+    Human(ns).to_string()
+}
+
+/// The same, to be written in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Human(pub u64);
+
+impl std::fmt::Display for Human {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+        let ns = self.0;
+        let seconds = ns / 1_000_000_000;
+        if seconds >= 86_400 {
+            return write!(f, "{}d{:02}h", seconds / 86_400, seconds / 3600 % 24);
+        }
+        if seconds >= 3600 {
+            return write!(f, "{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+        }
+        if seconds >= 60 {
+            return write!(f, "{}m{:02}s", seconds / 60, seconds % 60);
+        }
+        let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
+            return write!(f, "{ns}ns");
+        };
+        let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
+        match whole {
+            0..10 => write!(f, "{whole}.{:02}{name}", thousandths / 10),
+            10..100 => write!(f, "{whole}.{}{name}", thousandths / 100),
+            _ => write!(f, "{whole}{name}"),
+        }
     }
 }
 

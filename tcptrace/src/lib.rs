@@ -2,15 +2,17 @@
 //!
 //! Data flows one way, and a module uses only what stands before it:
 //! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
-//! [`session`].
+//! [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] alone knows both sides.
+//! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] and [`commands`] alone
+//! know both sides.
 
 pub mod app;
 pub mod bpf;
 pub mod cgroup;
 pub mod cli;
 pub mod clock;
+pub mod commands;
 pub mod decode;
 pub mod ending;
 pub mod errno;
@@ -26,6 +28,7 @@ pub mod report;
 pub mod select;
 pub mod session;
 pub mod snapshot;
+pub mod sockets;
 pub mod state;
 pub mod summary;
 pub mod table;

@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tcptrace::{
     app,
-    cli::{args::Args, settings::Settings},
+    cli::{
+        args::{Args, Command},
+        settings::{self, Settings},
+    },
+    commands,
     output::tell,
 };
 
@@ -15,7 +19,13 @@ async fn main() -> ExitCode {
     let result = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            app::run(settings).await
+            app::run(settings).await.map_err(anyhow::Error::from)
+        }
+        Some(Command::Sockets(args)) => {
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
+            // LISTER: what gives the snapshot of the namespaces that `args.filter.netns` names, by way of `args.listing`.
+            let list = || Err("this program cannot list sockets yet");
+            commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::msg)
         }
         Some(_) => unimplemented!(),
     };

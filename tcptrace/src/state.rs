@@ -48,6 +48,12 @@ impl State {
         Self::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
+    /// Its place in [`State::ALL`].
+    #[must_use]
+    pub fn place(self) -> usize {
+        Self::ALL.iter().position(|state| *state == self).unwrap_or_default()
+    }
+
     /// The name as the kernel and `netstat` spell it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -120,6 +126,11 @@ impl StateSet {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Its states, in the order of a connection's life.
+    pub fn iter(self) -> impl Iterator<Item = State> {
+        State::ALL.into_iter().filter(move |state| self.contains(*state))
     }
 
     /// Is `state` in the set?

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
-use crate::state::State;
+use crate::{sockets::By, state::State};
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
 #[derive(Debug, Parser)]
@@ -119,19 +119,6 @@ pub struct SocketsArgs {
     /// Colour in text: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
-}
-
-/// What sockets are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum By {
-    State,
-    Pid,
-    /// Local port
-    Port,
-    /// Remote address
-    Remote,
-    Cgroup,
 }
 
 /// Rates.

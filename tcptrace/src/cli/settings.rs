@@ -1,6 +1,10 @@
 //! What the flags mean: checked against each other, and in the forms that the rest of the program takes.
 
-use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use aya_log::Level;
 use clap::{CommandFactory as _, Error, error::ErrorKind};
@@ -16,12 +20,13 @@ use super::{
 };
 use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
-    cgroup::{self, CgroupId},
+    cgroup::{self, Cgroup},
     render::{
         csv::Csv,
         json::Json,
         text::{Text, TextOptions, TimeStyle},
     },
+    select::{self, Ends, Selection},
     session::{Renderer, SessionSettings},
     state::StateSet,
 };
@@ -82,7 +87,7 @@ impl Settings {
             },
             session: SessionSettings {
                 states,
-                selection: selection(&args.filter)?,
+                selection: selection(&args.filter, None)?,
                 owner_unchecked: false,
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
@@ -172,8 +177,7 @@ fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
     }
     at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
     for (index, path) in args.cgroup.iter().enumerate() {
-        let CgroupId { id, level } = cgroup::find(path)
-            .map_err(|error| usage(ErrorKind::ValueValidation, &format!("--cgroup {}: {error}", path.display())))?;
+        let Cgroup { id, level, .. } = find_cgroup(path)?;
         filter.constants.parts |= part::CGROUP;
         filter.constants.cgroups[index] = id;
         filter.constants.cgroup_levels[index] = level;
@@ -195,6 +199,35 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
     }
     let message = format!("{count} {what} are too many for one filter: give at most {most}");
     Err(usage(ErrorKind::TooManyValues, &message))
+}
+
+fn find_cgroup(path: &Path) -> Result<Cgroup, Error> {
+    cgroup::find(path)
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("--cgroup {}: {error}", path.display())))
+}
+
+/// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
+///
+/// # Errors
+/// A usage error where a cgroup is not there.
+pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<Selection, Error> {
+    let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
+    let prefixes = |list: &[Prefix]| {
+        list.iter().map(|&Prefix { address, bits }| select::Prefix::new(address, bits)).collect::<Vec<_>>()
+    };
+    Ok(Selection {
+        states: args.state.iter().copied().collect(),
+        family: family(args),
+        ports: Ends { local: ports(&args.local_port), remote: ports(&args.remote_port), any: ports(&args.port) },
+        addresses: Ends {
+            local: prefixes(&args.local_address),
+            remote: prefixes(&args.remote_address),
+            any: prefixes(&args.address),
+        },
+        netns,
+        pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
+        cgroups: args.cgroup.iter().map(|path| Ok(find_cgroup(path)?.path)).collect::<Result<_, Error>>()?,
+    })
 }
 
 const fn level(level: LogLevel) -> Level {

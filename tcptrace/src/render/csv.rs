@@ -38,7 +38,7 @@ impl Csv {
                 to.put_u8(b',');
                 column += 1;
             }
-            self.value(to, value);
+            cell(to, value, &mut self.time);
         });
         while column + 1 < Field::ALL.len() {
             to.put_u8(b',');
@@ -46,29 +46,38 @@ impl Csv {
         }
         to.put_u8(b'\n');
     }
+}
 
-    fn value(&mut self, to: &mut BytesMut, value: FieldValue<'_>) {
-        match value {
-            FieldValue::Null => {}
-            FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
-            FieldValue::Text(text) => cell(to, text),
-            // Writing to a buffer in memory cannot fail.
-            FieldValue::Pointer(address) => _ = write!(to, "{address:#x}"),
-            FieldValue::Address(address) => _ = write!(to, "{address}"),
-            FieldValue::Time(wall_ns) => {
-                self.time.write(to, wall_ns, 9);
-                to.put_u8(b'Z');
-            }
+/// Writes a cell, without what separates it from others.
+pub(super) fn cell(to: &mut BytesMut, value: FieldValue<'_>, time: &mut WallFormat) {
+    match value {
+        FieldValue::Null => {}
+        FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
+        FieldValue::Text(text) => quoted(to, text.as_bytes()),
+        // Writing to a buffer in memory cannot fail.
+        FieldValue::Pointer(address) => _ = write!(to, "{address:#x}"),
+        FieldValue::Address(address) => _ = write!(to, "{address}"),
+        FieldValue::Time(wall_ns) => {
+            time.write(to, wall_ns, 9);
+            to.put_u8(b'Z');
         }
+        FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
+        FieldValue::Json(json) => quoted(to, json),
     }
 }
 
-fn cell(to: &mut BytesMut, text: &str) {
-    if !text.contains(['"', ',', '\n', '\r']) {
-        to.put_slice(text.as_bytes());
+/// Writes text, in quotes where RFC 4180 asks for them.
+fn quoted(to: &mut BytesMut, text: &[u8]) {
+    if !text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r')) {
+        to.put_slice(text);
         return;
     }
     to.put_u8(b'"');
-    to.put_slice(text.replace('"', "\"\"").as_bytes());
+    for part in text.split_inclusive(|byte| *byte == b'"') {
+        to.put_slice(part);
+        if part.ends_with(b"\"") {
+            to.put_u8(b'"');
+        }
+    }
     to.put_u8(b'"');
 }

@@ -24,19 +24,23 @@ pub enum FieldValue<'a> {
     Time(i64),
     /// An address of IP.
     Address(IpAddr),
+    /// Yes or no.
+    Flag(bool),
+    /// JSON, which a cell of CSV holds as it is.
+    Json(&'a [u8]),
 }
 
 use FieldValue::{Address, Null, Number, Pointer, Text, Time};
 
 macro_rules! fields {
-    ($($variant:ident = $name:literal: $doc:literal),* $(,)?) => {
-        /// A field, in the order of CSV's columns.
+    ($(#[$about:meta])* $Field:ident { $($variant:ident = $name:literal: $doc:literal),* $(,)? }) => {
+        $(#[$about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum Field {
+        pub enum $Field {
             $(#[doc = $doc] $variant),*
         }
 
-        impl Field {
+        impl $Field {
             /// All fields.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
@@ -50,45 +54,49 @@ macro_rules! fields {
         }
     };
 }
+pub(super) use fields;
 
 fields! {
-    Event = "event": "Kind of the event.",
-    Time = "time": "Wall-clock time.",
-    MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
-    Cpu = "cpu": "CPU on which it happened.",
-    Sk = "sk": "Address of the `struct sock`.",
-    Cookie = "cookie": "Socket cookie.",
-    Netns = "netns": "Inode number of the network namespace.",
-    Family = "family": "Family of the socket.",
-    LocalAddress = "local_address": "Local address.",
-    LocalPort = "local_port": "Local port.",
-    RemoteAddress = "remote_address": "Remote address.",
-    RemotePort = "remote_port": "Remote port.",
-    State = "state": "State at the event.",
-    OldState = "old_state": "State that was left.",
-    NewState = "new_state": "State that was entered.",
-    NewStateSource = "new_state_source": "How the new state is known.",
-    TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
-    TimeSource = "time_source": "How that time is known.",
-    HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
-    SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
-    TotalRetrans = "total_retrans": "Retransmissions so far.",
-    Timeouts = "timeouts": "Timeouts in a row.",
-    BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
-    BytesReceived = "bytes_received": "Bytes received.",
-    Ending = "ending": "Why the connection ended.",
-    Errno = "errno": "Name of the error.",
-    Reason = "reason": "The kernel's reason for a RST.",
-    ReasonCode = "reason_code": "The same as the kernel's number.",
-    Pid = "pid": "PID of the owner.",
-    Command = "command": "Command name of the owner.",
-    Uid = "uid": "UID of the owner.",
-    CgroupId = "cgroup_id": "Id of the owner's cgroup.",
-    Cgroup = "cgroup": "Path of the owner's cgroup.",
-    OwnerSource = "owner_source": "How the owner is known.",
+    /// A field of an event, in the order of CSV's columns.
+    Field {
+        Event = "event": "Kind of the event.",
+        Time = "time": "Wall-clock time.",
+        MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
+        Cpu = "cpu": "CPU on which it happened.",
+        Sk = "sk": "Address of the `struct sock`.",
+        Cookie = "cookie": "Socket cookie.",
+        Netns = "netns": "Inode number of the network namespace.",
+        Family = "family": "Family of the socket.",
+        LocalAddress = "local_address": "Local address.",
+        LocalPort = "local_port": "Local port.",
+        RemoteAddress = "remote_address": "Remote address.",
+        RemotePort = "remote_port": "Remote port.",
+        State = "state": "State at the event.",
+        OldState = "old_state": "State that was left.",
+        NewState = "new_state": "State that was entered.",
+        NewStateSource = "new_state_source": "How the new state is known.",
+        TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
+        TimeSource = "time_source": "How that time is known.",
+        HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
+        SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
+        TotalRetrans = "total_retrans": "Retransmissions so far.",
+        Timeouts = "timeouts": "Timeouts in a row.",
+        BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
+        BytesReceived = "bytes_received": "Bytes received.",
+        Ending = "ending": "Why the connection ended.",
+        Errno = "errno": "Name of the error.",
+        Reason = "reason": "The kernel's reason for a RST.",
+        ReasonCode = "reason_code": "The same as the kernel's number.",
+        Pid = "pid": "PID of the owner.",
+        Command = "command": "Command name of the owner.",
+        Uid = "uid": "UID of the owner.",
+        CgroupId = "cgroup_id": "Id of the owner's cgroup.",
+        Cgroup = "cgroup": "Path of the owner's cgroup.",
+        OwnerSource = "owner_source": "How the owner is known.",
+    }
 }
 
-fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
+pub(super) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
     value.map_or(Null, |value| Number(value.into()))
 }
 
@@ -106,7 +114,7 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::Sk, socket.sk.map_or(Null, Pointer));
     show(Field::Cookie, number(socket.cookie));
     show(Field::Netns, number(socket.netns));
-    show(Field::Family, Text(if socket.ipv6 { "inet6" } else { "inet" }));
+    show(Field::Family, Text(family(socket.ipv6)));
     end(socket.local, Field::LocalAddress, Field::LocalPort, &mut show);
     end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut show);
     what(event, context, &mut show);
@@ -127,7 +135,17 @@ pub(super) const fn kind(what: &What) -> &'static str {
 
 fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field, FieldValue<'_>)) {
     show(ip, Address(address.ip()));
-    show(port, number((address.port() != 0).then_some(address.port())));
+    show(port, self::port(address));
+}
+
+/// The family of a socket.
+pub(super) const fn family(ipv6: bool) -> &'static str {
+    if ipv6 { "inet6" } else { "inet" }
+}
+
+/// A port, where there is one.
+pub(super) fn port(end: SocketAddr) -> FieldValue<'static> {
+    number((end.port() != 0).then_some(end.port()))
 }
 
 fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {

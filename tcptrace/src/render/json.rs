@@ -29,40 +29,19 @@ impl Json {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}");
-        fields::visit(event, context, |field, value| {
-            to.put_slice(b",\"");
-            to.put_slice(field.name().as_bytes());
-            to.put_slice(b"\":");
-            self.value(to, value);
-        });
+        fields::visit(event, context, |field, value| member(to, field.name(), value, &mut self.time));
         to.put_slice(b"}\n");
-    }
-
-    fn value(&mut self, to: &mut BytesMut, value: FieldValue<'_>) {
-        match value {
-            FieldValue::Null => to.put_slice(b"null"),
-            FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
-            FieldValue::Text(text) => string(to, text),
-            // Writing to a buffer in memory cannot fail.
-            FieldValue::Pointer(address) => _ = write!(to, "\"{address:#x}\""),
-            FieldValue::Address(address) => _ = write!(to, "\"{address}\""),
-            FieldValue::Time(wall_ns) => {
-                to.put_u8(b'"');
-                self.time.write(to, wall_ns, 9);
-                to.put_slice(b"Z\"");
-            }
-        }
     }
 
     /// Writes a report.
     pub fn report(&mut self, to: &mut BytesMut, report: &Report, wall: WallOffset) {
-        let time = self.text_time(wall, report.now_ns);
+        let time = text_time(&mut self.time, wall, report.now_ns);
         line(to, &report_value(report, &time));
     }
 
     /// Writes the last record of a run.
     pub fn end(&mut self, to: &mut BytesMut, wall: WallOffset, now_ns: u64, reason: &str, losses: &Losses) {
-        let time = self.text_time(wall, now_ns);
+        let time = text_time(&mut self.time, wall, now_ns);
         line(
             to,
             &json!({
@@ -72,20 +51,42 @@ impl Json {
             }),
         );
     }
+}
 
-    fn text_time(&mut self, wall: WallOffset, now_ns: u64) -> String {
-        let mut text = BytesMut::new();
-        self.time.write(&mut text, wall.wall_ns(now_ns), 9);
-        format!("{}Z", String::from_utf8_lossy(&text))
+pub(super) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) -> String {
+    let mut text = BytesMut::new();
+    time.write(&mut text, wall.wall_ns(now_ns), 9);
+    format!("{}Z", String::from_utf8_lossy(&text))
+}
+
+/// Writes a member of an object that has one already.
+pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
+    to.put_slice(b",\"");
+    to.put_slice(name.as_bytes());
+    to.put_slice(b"\":");
+    match value {
+        FieldValue::Null => to.put_slice(b"null"),
+        FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
+        FieldValue::Text(text) => string(to, text),
+        // Writing to a buffer in memory cannot fail.
+        FieldValue::Pointer(address) => _ = write!(to, "\"{address:#x}\""),
+        FieldValue::Address(address) => _ = write!(to, "\"{address}\""),
+        FieldValue::Time(wall_ns) => {
+            to.put_u8(b'"');
+            time.write(to, wall_ns, 9);
+            to.put_slice(b"Z\"");
+        }
+        FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
+        FieldValue::Json(json) => to.put_slice(json),
     }
 }
 
-fn line(to: &mut BytesMut, value: &Value) {
+pub(super) fn line(to: &mut BytesMut, value: &Value) {
     let _ = writeln!(to, "{value}"); // to memory
 }
 
 /// Writes a JSON string (RFC 8259 section 7).
-fn string(to: &mut BytesMut, text: &str) {
+pub(super) fn string(to: &mut BytesMut, text: &str) {
     to.put_u8(b'"');
     for &byte in text.as_bytes() {
         match byte {

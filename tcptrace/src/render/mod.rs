@@ -3,6 +3,7 @@
 pub mod csv;
 mod fields;
 pub mod json;
+pub mod sockets;
 pub mod text;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::collections::HashMap;
 use crate::clock::WallOffset;
 
 pub use fields::{Field, FieldValue};
+pub use sockets::SocketField;
 
 /// Version of the JSON and CSV schema, in each JSON record.
 pub const SCHEMA_VERSION: u32 = 1;

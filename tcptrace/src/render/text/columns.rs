@@ -8,7 +8,7 @@ use crate::{event::Owner, state::State};
 
 /// How a line stands out on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(in crate::render) enum Style {
     Plain,
     Heading,
     Attention,
@@ -142,7 +142,7 @@ impl Columns {
 }
 
 /// Writes `text`, in colour where it is wanted.
-pub(super) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
+pub(in crate::render) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
     if color && style != Style::Plain {
         let _ = write!(to, "{}{text}{RESET}", style.code());
     } else {
@@ -152,5 +152,16 @@ pub(super) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
 
 /// A process names itself: what could steer a terminal is not printed.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    Printable(text).to_string()
+}
+
+/// The same, to be written in place.
+pub(in crate::render) struct Printable<'a>(pub(in crate::render) &'a str);
+
+impl std::fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut parts = self.0.split(char::is_control);
+        f.write_str(parts.next().unwrap_or_default())?;
+        parts.try_for_each(|part| write!(f, "?{part}"))
+    }
 }

@@ -1,6 +1,6 @@
 //! Events and reports for people.
 
-mod columns;
+pub(super) mod columns;
 mod report;
 
 use std::fmt::Write as _;

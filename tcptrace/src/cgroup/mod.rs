@@ -10,13 +10,17 @@ use std::{
 
 use thiserror::Error;
 
+pub mod names;
+
 /// A cgroup as the kernel knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CgroupId {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
     /// Its id.
     pub id: u64,
     /// Its depth below the root of the hierarchy, which has 0.
     pub level: u32,
+    /// Its path below the root of the hierarchy, which has `/`.
+    pub path: String,
 }
 
 /// Why a cgroup was not found.
@@ -45,7 +49,7 @@ fn mount_point() -> Option<PathBuf> {
 ///
 /// # Errors
 /// Where there is no such cgroup.
-pub fn find(path: &Path) -> Result<CgroupId, CgroupError> {
+pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
     let mount = mount_point().ok_or(CgroupError::NoHierarchy)?;
     let directory =
         if path.starts_with(&mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
@@ -55,9 +59,22 @@ pub fn find(path: &Path) -> Result<CgroupId, CgroupError> {
         .map_err(|source| CgroupError::NotFound { mount: mount.clone(), source });
     let (metadata, directory) = canonical?;
     match directory.strip_prefix(&mount) {
-        Ok(below) if metadata.is_dir() => Ok(CgroupId { id: metadata.ino(), level: below.components().count() as u32 }),
+        Ok(below) if metadata.is_dir() => Ok(Cgroup {
+            id: metadata.ino(),
+            level: below.components().count() as u32,
+            path: format!("/{}", below.display()),
+        }),
         _ => Err(CgroupError::NotBelow(mount)),
     }
+}
+
+/// The path of a process's cgroup in the v2 hierarchy (cgroups(7), `/proc/PID/cgroup`); `None` where the process is gone
+/// or in none.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
 /// Time between two walks through the hierarchy in search of an id.

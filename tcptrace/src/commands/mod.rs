@@ -1,0 +1,3 @@
+//! What tcptrace does besides tracing, one module a subcommand.
+
+pub mod sockets;

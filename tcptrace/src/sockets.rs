@@ -1,0 +1,268 @@
+//! What `tcptrace sockets` tells: the wanted sockets of a listing, in order, with what follows from the rest of it; and
+//! counts of them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use clap::ValueEnum;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    cgroup::names::CgroupNames,
+    event::Command,
+    select::Selection,
+    snapshot::{Age, Holder, Kind, ListedSocket, Snapshot},
+    state::State,
+};
+
+/// Cgroups of processes, each looked up once, and only when it is asked for.
+pub struct Cgroups {
+    find: Box<dyn FnMut(u32) -> Option<String>>,
+    by_pid: FxHashMap<u32, Option<CgroupNames>>,
+}
+
+impl Cgroups {
+    /// `find` gives the path of a process's cgroup.
+    #[must_use]
+    pub fn new(find: Box<dyn FnMut(u32) -> Option<String>>) -> Self {
+        Self { find, by_pid: FxHashMap::default() }
+    }
+
+    /// The cgroup of a process, `None` where it is not known.
+    pub fn of(&mut self, pid: u32) -> Option<&CgroupNames> {
+        self.by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new)).as_ref()
+    }
+}
+
+/// A wanted socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The socket.
+    pub socket: &'a ListedSocket,
+    /// Name of its network namespace.
+    pub netns_name: Option<&'a str>,
+    /// How long it has been in its state.
+    pub age: Option<Age>,
+    /// Who holds it.
+    pub held_by: HeldBy,
+    /// The descriptors by which processes hold it, by PID.
+    pub holders: &'a [Holder],
+    /// Of a listener: the half-open requests that it would get, its whole SO_REUSEPORT group together. `None` where
+    /// requests were not asked for.
+    pub half_open: Option<u64>,
+}
+
+/// Who holds a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// Processes, by descriptors.
+    Processes,
+    /// The kernel alone: no file refers to it.
+    Kernel,
+    /// A file refers to it, or may do so; whose it is was not found, or not asked.
+    Unknown,
+}
+
+impl HeldBy {
+    /// Name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Processes => "processes",
+            Self::Kernel => "kernel",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// Is it a listener?
+    #[must_use]
+    pub fn is_listener(&self) -> bool {
+        self.socket.state == State::Listen
+    }
+
+    /// The processes that hold it, each with its descriptors.
+    pub fn processes(&self) -> impl Iterator<Item = &'a [Holder]> + use<'a> {
+        self.holders.chunk_by(|one, other| one.pid == other.pid)
+    }
+
+    /// Does more than one process hold it?
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.processes().nth(1).is_some()
+    }
+}
+
+/// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
+pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgroups) -> Vec<Row<'a>> {
+    let half_open = HalfOpen::count(snapshot);
+    let row = |socket: &'a ListedSocket| {
+        let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+        let wanted =
+            selection.matches(socket, holders, |holder| cgroups.of(holder.pid).map(|names| names.path.clone()));
+        let namespace = || snapshot.namespaces.iter().find(|namespace| namespace.inode == socket.netns);
+        wanted.then(|| Row {
+            socket,
+            netns_name: namespace().and_then(|namespace| namespace.name.as_deref()),
+            age: socket.age(snapshot.ended_ns),
+            held_by: held_by(socket, holders),
+            holders,
+            half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
+        })
+    };
+    let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
+    rows.sort_by_cached_key(|Row { socket, .. }| {
+        (socket.state.place(), socket.local.port(), socket.remote, socket.local, socket.netns, socket.cookie)
+    });
+    rows
+}
+
+fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
+    let has_file = socket.kind == Kind::Full && socket.handle != 0 && socket.uid.is_some();
+    match (holders.is_empty(), has_file) {
+        (false, _) => HeldBy::Processes,
+        (true, true) => HeldBy::Unknown,
+        (true, false) => HeldBy::Kernel,
+    }
+}
+
+/// Half-open requests by the namespace and address of the listeners that get them.
+struct HalfOpen(FxHashMap<(u32, SocketAddr), u64>);
+
+impl HalfOpen {
+    /// `None` where the listing has no requests, since nobody asked for them.
+    fn count(snapshot: &Snapshot) -> Option<Self> {
+        if !snapshot.states.is_empty() && !snapshot.states.contains(State::SynRecv) {
+            return None;
+        }
+        let of_listeners = snapshot.sockets.iter().filter(|socket| socket.state == State::Listen);
+        let listeners: FxHashSet<_> = of_listeners.map(|socket| (socket.netns, socket.local)).collect();
+        let mut counts = FxHashMap::default();
+        for request in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request) {
+            // The kernel takes the listener that has the very address before one that has any
+            // (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
+            let at = |address: IpAddr| (request.netns, SocketAddr::new(address, request.local.port()));
+            let v4_wildcard = request.local.is_ipv4().then(|| at(Ipv4Addr::UNSPECIFIED.into()));
+            let places = [Some(at(request.local.ip())), v4_wildcard, Some(at(Ipv6Addr::UNSPECIFIED.into()))];
+            if let Some(place) = places.into_iter().flatten().find(|place| listeners.contains(place)) {
+                *counts.entry(place).or_default() += 1;
+            }
+        }
+        Some(Self(counts))
+    }
+
+    fn of(&self, listener: &ListedSocket) -> u64 {
+        self.0.get(&(listener.netns, listener.local)).copied().unwrap_or_default()
+    }
+}
+
+/// Counts by state, in the order of [`State::ALL`].
+pub type StateCounts = [u64; State::ALL.len()];
+
+/// Counts all rows by state.
+#[must_use]
+pub fn totals(rows: &[Row<'_>]) -> StateCounts {
+    let mut totals = StateCounts::default();
+    for row in rows {
+        totals[row.socket.state.place()] += 1;
+    }
+    totals
+}
+
+/// What sockets are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// State
+    State,
+    /// Process that holds them
+    Pid,
+    /// Local port
+    Port,
+    /// Remote address
+    Remote,
+    /// Cgroup of a process that holds them
+    Cgroup,
+}
+
+impl By {
+    /// Name in all outputs, as the flag takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Pid => "pid",
+            Self::Port => "port",
+            Self::Remote => "remote",
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// What the sockets of a group have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Common {
+    /// Their state.
+    State(State),
+    /// A process that holds them, by its PID.
+    Process(u32),
+    /// Their local port.
+    Port(u16),
+    /// Their remote address.
+    Remote(IpAddr),
+    /// The path of a cgroup in which a process holds them.
+    Cgroup(String),
+    /// It is not known who holds them, or in which cgroup.
+    Unknown,
+    /// The kernel alone holds them.
+    Kernel,
+}
+
+/// Sockets that have something in common.
+#[derive(Clone, Debug)]
+pub struct Group {
+    /// What it is.
+    pub common: Common,
+    /// Command name of the process.
+    pub command: Option<Command>,
+    /// How many sockets.
+    pub sockets: u64,
+    /// How many in each state.
+    pub by_state: StateCounts,
+}
+
+/// Counts rows, the largest group first. Where several processes hold a socket, it counts once for each of them, or
+/// once for each of their cgroups.
+pub fn count(rows: &[Row<'_>], by: By, cgroups: &mut Cgroups) -> Vec<Group> {
+    let mut groups: FxHashMap<Common, Group> = FxHashMap::default();
+    let mut of_row = Vec::new();
+    for row in rows {
+        let socket = row.socket;
+        match (by, row.held_by) {
+            (By::State, _) => of_row.push((Common::State(socket.state), None)),
+            (By::Port, _) => of_row.push((Common::Port(socket.local.port()), None)),
+            (By::Remote, _) => of_row.push((Common::Remote(socket.remote.ip()), None)),
+            (_, HeldBy::Kernel) => of_row.push((Common::Kernel, None)),
+            (_, HeldBy::Unknown) => of_row.push((Common::Unknown, None)),
+            (By::Pid, HeldBy::Processes) => {
+                of_row.extend(row.processes().map(|fds| (Common::Process(fds[0].pid), Some(fds[0].command))));
+            }
+            (By::Cgroup, HeldBy::Processes) => {
+                of_row.extend(row.processes().map(|fds| {
+                    let path = cgroups.of(fds[0].pid).map(|names| names.path.clone());
+                    (path.map_or(Common::Unknown, Common::Cgroup), None)
+                }));
+                of_row.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+                of_row.dedup_by(|(one, _), (other, _)| one == other);
+            }
+        }
+        for (common, command) in of_row.drain(..) {
+            let empty = || Group { common: common.clone(), command, sockets: 0, by_state: StateCounts::default() };
+            let group = groups.entry(common.clone()).or_insert_with(empty);
+            group.sockets += 1;
+            group.by_state[socket.state.place()] += 1;
+        }
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_unstable_by(|one, other| other.sockets.cmp(&one.sockets).then_with(|| one.common.cmp(&other.common)));
+    groups
+}

@@ -1,0 +1,125 @@
+//! `tcptrace sockets`: what is printed of a listing.
+
+use clap::ValueEnum as _;
+use serde_json::Value;
+use tcptrace::{
+    render::{
+        SocketField,
+        sockets::{Form, text::Text, text::TextOptions},
+    },
+    select::Selection,
+    snapshot::Snapshot,
+    sockets::By,
+    state::State,
+};
+
+use crate::{
+    compare::compare,
+    support::{
+        listing::{HOSTILE, MakeForm, csv, json, plain, printed, snapshot, text},
+        rfc4180,
+    },
+};
+
+/// Files of listings begin so.
+pub(crate) const LISTING: &str = "sockets_";
+
+const FORMS: [(&str, MakeForm); 3] = [("txt", text), ("json", json), ("csv", csv)];
+
+fn all() -> Selection {
+    Selection::default()
+}
+
+fn in_style(options: TextOptions) -> String {
+    printed(&snapshot(), &all(), None, |listing| Form::Text(Text::new(&listing, options)))
+}
+
+#[test]
+fn lists_and_counts_in_each_form() {
+    let mut files = Vec::new();
+    let nothing = Snapshot { ended_ns: 1, ..Snapshot::default() };
+    let waiting = Selection { states: [State::CloseWait].into_iter().collect(), ..all() };
+    for (extension, form) in FORMS {
+        files.push((format!("{LISTING}all.{extension}"), printed(&snapshot(), &all(), None, form)));
+        files.push((format!("{LISTING}close_wait.{extension}"), printed(&snapshot(), &waiting, None, form)));
+        files.push((format!("{LISTING}none.{extension}"), printed(&nothing, &all(), None, form)));
+        for by in By::value_variants() {
+            let name = format!("{LISTING}by_{}.{extension}", by.name());
+            files.push((name, printed(&snapshot(), &all(), Some(*by), form)));
+        }
+    }
+    let styles = [
+        ("more", TextOptions { more: true, ..plain() }),
+        ("color", TextOptions { color: true, ..plain() }),
+        ("narrow", TextOptions { netns: false, owner_source: false, ..plain() }),
+    ];
+    files.extend(styles.map(|(name, options)| (format!("{LISTING}{name}.txt"), in_style(options))));
+    compare(&files, |name| name.starts_with(LISTING));
+}
+
+#[test]
+fn no_name_steers_a_terminal() {
+    let mut lines = in_style(TextOptions { more: true, ..plain() });
+    for by in By::value_variants() {
+        lines += &printed(&snapshot(), &all(), Some(*by), text);
+        lines += &printed(&snapshot(), &all(), Some(*by), json);
+    }
+    lines += &printed(&snapshot(), &all(), None, json);
+    assert!(lines.contains("?[2J???,end/6000") && lines.contains("/evil?[2J?\",.service"));
+    for line in lines.lines() {
+        assert!(!line.contains(char::is_control), "{line:?}");
+    }
+}
+
+#[test]
+fn csv_has_the_values_of_json() {
+    let records: Vec<Value> = printed(&snapshot(), &all(), None, json)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let rows = rfc4180::rows(&printed(&snapshot(), &all(), None, csv)).unwrap();
+    assert_eq!(rows[0], SocketField::ALL.iter().map(|field| field.name()).collect::<Vec<_>>());
+    assert_eq!((rows.len(), records.len()), (1 + snapshot().sockets.len(), snapshot().sockets.len() + 1));
+    for (row, record) in rows[1..].iter().zip(&records) {
+        for (name, cell) in rows[0].iter().zip(row) {
+            let read = match (&record[name], cell.as_str()) {
+                (Value::Null, "") => Value::Null,
+                (Value::String(_), text) => text.into(),
+                (_, text) => serde_json::from_str(text).unwrap(),
+            };
+            assert_eq!(read, record[name], "{name}");
+        }
+        assert_eq!(record.as_object().unwrap().keys().skip(1).collect::<Vec<_>>(), rows[0].iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn counts_by_csv_are_those_of_json() {
+    for by in By::value_variants() {
+        let records = printed(&snapshot(), &all(), Some(*by), json);
+        let rows = rfc4180::rows(&printed(&snapshot(), &all(), Some(*by), csv)).unwrap();
+        assert_eq!(rows.len(), records.lines().count(), "names of columns and groups; groups and the end");
+        for (row, record) in rows[1..].iter().zip(records.lines()) {
+            let record: Value = serde_json::from_str(record).unwrap();
+            for (name, cell) in rows[0].iter().zip(row) {
+                let value = record.get(name).unwrap_or_else(|| &record["states"][name]);
+                let text = value.as_str().map_or_else(|| value.to_string().replace("null", ""), str::to_owned);
+                assert_eq!(*cell, text, "{name} by {}", by.name());
+            }
+            let in_states = State::ALL.iter().map(|state| record["states"][state.name()].as_u64().unwrap());
+            assert_eq!(in_states.sum::<u64>(), record["sockets"].as_u64().unwrap());
+        }
+    }
+}
+
+#[test]
+fn hostile_names_come_through_machine_readable_outputs() {
+    let records: Vec<Value> = printed(&snapshot(), &all(), None, json)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let commands: Vec<_> = records.iter().filter_map(|record| record["holders"][0]["command"].as_str()).collect();
+    for command in HOSTILE {
+        assert!(commands.contains(&&*String::from_utf8_lossy(command)), "{command:?}");
+    }
+}
