@@ -3,4 +3,5 @@
 
 pub mod netns;
 pub mod proc;
+mod procfs;
 pub mod sock_diag;
