@@ -1,1 +1,409 @@
-//! .
+//! The network namespaces of this host: which there are, and how to enter them.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustc_hash::FxHashSet;
+use thiserror::Error;
+
+use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
+use crate::{cli::parse::NetnsChoice, snapshot::Skipped};
+
+/// Where ip-netns(8) keeps the names.
+const NAMES: &str = "/run/netns";
+/// The namespace of the calling thread.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// A network namespace that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// Its inode number.
+    pub inode: u32,
+    /// Its name in `/run/netns`; the first where there are several.
+    pub name: Option<String>,
+    entrance: Entrance,
+}
+
+/// How to come in. An open file keeps its namespace alive, so most are opened only to be entered.
+#[derive(Debug)]
+enum Entrance {
+    Open(File),
+    Path(PathBuf),
+}
+
+/// Why namespaces were not found.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("the network namespace of this process is unknown: {OWN}: {0}; /proc must be mounted")]
+    Own(io::Error),
+    #[error("the network namespaces of this host are unknown: /proc: {0}; --netns self lists one's own alone")]
+    Proc(io::Error),
+    #[error("no network namespace is called `{0}`: `ip netns` shows those that have names, an inode number also does")]
+    NoName(String),
+    #[error(
+        "the network namespace `{name}` cannot be used: {NAMES}/{name}: {source}; `ip netns delete {name}` removes a \
+         name that is left over"
+    )]
+    Name { name: String, source: io::Error },
+    #[error("no network namespace has the inode number {inode}: `lsns -t net` shows those there are{}", unread(*denied))]
+    NoInode { inode: u32, denied: u64 },
+}
+
+fn unread(denied: u64) -> String {
+    if denied == 0 { String::new() } else { format!("; {denied} processes may not be read, root may read all") }
+}
+
+/// Why a namespace was not entered.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum EnterError {
+    #[error("the network namespace {0} is gone")]
+    Gone(u32),
+    #[error("the network namespace {0} may not be entered: CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed, root has them")]
+    Denied(u32),
+    #[error("the network namespace {0} was not entered: {1}")]
+    Failed(u32, io::Error),
+}
+
+/// The namespaces of this host, or the one that is chosen, each once. The calling thread's own comes first, then those
+/// with names, in their order, then those of other threads.
+///
+/// All threads are looked at, as each may have a namespace of its own. A process that may not be read, or ended
+/// meanwhile, is counted once. A namespace that neither a name nor a thread but only a socket or an open file keeps is
+/// not found: see [`by_socket`].
+///
+/// # Errors
+/// Where `/proc` cannot be read, or there is nothing like what is chosen.
+pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error> {
+    let mut skipped = Skipped::default();
+    if let Some(NetnsChoice::Name(name)) = choice {
+        return Ok((vec![named(name)?], skipped));
+    }
+    let mut own = own().map_err(Error::Own)?;
+    let names = names();
+    own.name = names.iter().find(|found| found.inode == own.inode).and_then(|found| found.name.clone());
+    let mut found = vec![own];
+    if choice == Some(&NetnsChoice::Own) {
+        return Ok((found, skipped));
+    }
+    found.extend(names);
+    let threads = threads(&mut skipped).map_err(Error::Proc)?;
+    let of_thread = |(inode, path)| Found { inode, name: None, entrance: Entrance::Path(path) };
+    found.extend(threads.into_iter().map(of_thread));
+    let mut seen = FxHashSet::default();
+    found.retain(|found| seen.insert(found.inode));
+    if let Some(&NetnsChoice::Inode(inode)) = choice {
+        found.retain(|found| found.inode == inode);
+        if found.is_empty() {
+            return Err(Error::NoInode { inode, denied: skipped.processes_denied });
+        }
+    }
+    Ok((found, skipped))
+}
+
+/// The namespace of a socket, by a descriptor of a process. A socket may be in another namespace than its process, and
+/// may be all that keeps it.
+///
+/// # Errors
+/// Where there is no such process or descriptor (ESRCH, EBADF), where the descriptor is no socket (ENOTTY), and where
+/// CAP_SYS_PTRACE or CAP_NET_ADMIN is missing (EPERM).
+pub fn by_socket(pid: u32, fd: u32) -> io::Result<Found> {
+    /// `SIOCGSKNS` of `include/uapi/linux/sockios.h`.
+    const SIOCGSKNS: libc::Ioctl = 0x894c;
+    // SAFETY: pidfd_open(2) and pidfd_getfd(2) take numbers only.
+    let call = |number, first: i32, second: u32| descriptor(unsafe { libc::syscall(number, first, second, 0) } as i32);
+    let process = call(libc::SYS_pidfd_open, pid as i32, 0)?;
+    let socket = call(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd)?;
+    // SAFETY: the request takes no argument, and makes a descriptor.
+    let file = File::from(descriptor(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) })?);
+    Ok(Found { inode: inode(&file)?, name: None, entrance: Entrance::Open(file) })
+}
+
+impl Found {
+    /// Moves the calling thread into the namespace. Where it is there already nothing is done, and no privilege needed.
+    ///
+    /// # Errors
+    /// Where the namespace is no more, or may not be entered.
+    pub fn enter(&self) -> Result<(), EnterError> {
+        if own().is_ok_and(|own| own.inode == self.inode) {
+            return Ok(());
+        }
+        let entered = match self.set() {
+            // The thread or the name is gone. The namespace may have others.
+            Err(error) if is_gone(&error) => match find(Some(&NetnsChoice::Inode(self.inode))) {
+                Ok((others, _)) => others.iter().try_for_each(Self::set),
+                Err(_) => Err(error),
+            },
+            entered => entered,
+        };
+        entered.map_err(|error| match error {
+            error if is_gone(&error) => EnterError::Gone(self.inode),
+            error if is_denied(&error) => EnterError::Denied(self.inode),
+            error => EnterError::Failed(self.inode, error),
+        })
+    }
+
+    fn set(&self) -> io::Result<()> {
+        let opened;
+        let file = match &self.entrance {
+            Entrance::Open(file) => file,
+            Entrance::Path(path) => {
+                opened = open(path)?;
+                &opened
+            }
+        };
+        // Names, and numbers of threads, are used again.
+        if inode(file)? != self.inode {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        }
+        // SAFETY: setns(2) takes numbers only.
+        match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+}
+
+/// The inode number of a network namespace, from its file.
+fn inode(file: &File) -> io::Result<u32> {
+    /// `NS_GET_NSTYPE` of `include/uapi/linux/nsfs.h`.
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes no argument.
+    if unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } != libc::CLONE_NEWNET {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file of a network namespace"));
+    }
+    Ok(file.metadata()?.ino() as u32)
+}
+
+/// That of the calling thread. It stays open, to come back to.
+fn own() -> io::Result<Found> {
+    let file = open(Path::new(OWN))?;
+    Ok(Found { inode: inode(&file)?, name: None, entrance: Entrance::Open(file) })
+}
+
+fn named(name: &str) -> Result<Found, Error> {
+    let path = Path::new(NAMES).join(name);
+    match open(&path).and_then(|file| inode(&file)) {
+        Ok(inode) => Ok(Found { inode, name: Some(name.to_owned()), entrance: Entrance::Path(path) }),
+        Err(error) if is_gone(&error) => Err(Error::NoName(name.to_owned())),
+        Err(source) => Err(Error::Name { name: name.to_owned(), source }),
+    }
+}
+
+/// Those with names. A name that is left over when its namespace is gone (a plain file) is passed over.
+fn names() -> Vec<Found> {
+    let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name().to_string_lossy()).ok()).collect();
+    found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// Those of all threads, with a file of each. A thread that ended is in none.
+fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
+    let mut found = BTreeMap::new();
+    let mut path = Vec::new();
+    let proc = Directory::open(c"/proc")?;
+    proc.numbers(|name, pid| {
+        let mut failed = None;
+        let walked = proc.directory(joined(&mut path, name, c"/task")).and_then(|tasks| {
+            tasks.numbers(|name, tid| match tasks.link(joined(&mut path, name, c"/ns/net"), "net") {
+                Ok(Some(inode)) => {
+                    let path = || PathBuf::from(format!("/proc/{pid}/task/{tid}/ns/net"));
+                    found.entry(inode as u32).or_insert_with(path);
+                }
+                Ok(None) => {}
+                Err(error) if is_gone(&error) => {}
+                Err(error) => failed = Some(error),
+            })
+        });
+        if let Some(error) = walked.err().or(failed) {
+            procfs::count(skipped, &error);
+        }
+    })?;
+    Ok(found)
+}
+
+/// `TCPTimeWaitOverflow` of the calling thread's namespace: connections that closed without TIME_WAIT. `None` where it
+/// cannot be read.
+#[must_use]
+pub fn time_wait_overflows() -> Option<u64> {
+    tcp_ext(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?, "TCPTimeWaitOverflow")
+}
+
+/// A counter of `/proc/net/netstat`: a line of names is followed by one of values (`net/ipv4/proc.c`,
+/// `netstat_seq_show`).
+fn tcp_ext(text: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let (_, value) = names.split(' ').zip(values.split(' ')).find(|(other, _)| *other == name)?;
+    value.parse().ok()
+}
+
+/// Runs `test` in a thread with a network namespace of its own, in which `lo` is up; not without the privilege.
+#[cfg(test)]
+pub(super) fn in_fresh_netns<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
+    let run = || {
+        // SAFETY: unshare(2) takes numbers only.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            eprintln!("skipped: no network namespace can be made: {}", io::Error::last_os_error());
+            return None;
+        }
+        let status = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+        assert!(status.is_ok_and(|status| status.success()), "ip link set lo up");
+        Some(test())
+    };
+    std::thread::scope(|scope| scope.spawn(run).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, os::fd::AsRawFd as _, process::Command, sync::mpsc, thread};
+
+    use super::*;
+
+    fn own_inode() -> u32 {
+        own().unwrap().inode
+    }
+
+    fn inodes(choice: Option<NetnsChoice>) -> Vec<u32> {
+        find(choice.as_ref()).unwrap().0.iter().map(|found| found.inode).collect()
+    }
+
+    #[test]
+    fn ones_own_is_first_and_needs_no_privilege() {
+        let found = find(None).unwrap().0;
+        assert_eq!(found[0].inode, own_inode());
+        found[0].enter().unwrap();
+        assert_eq!(inodes(Some(NetnsChoice::Own)), [own_inode()]);
+        let mut seen = FxHashSet::default();
+        assert!(found.iter().all(|found| seen.insert(found.inode)), "each once");
+    }
+
+    #[test]
+    fn a_thread_of_its_own_is_found_entered_left_and_gone() {
+        let here = find(Some(&NetnsChoice::Own)).unwrap().0.remove(0);
+        let (to_test, inode) = mpsc::channel();
+        let (end, to_thread) = mpsc::channel::<()>();
+        let other = thread::spawn(move || {
+            in_fresh_netns(move || {
+                to_test.send(own_inode()).unwrap();
+                to_thread.recv().unwrap_err();
+            })
+        });
+        let Ok(inode) = inode.recv() else { return };
+        assert!(inodes(None).contains(&inode));
+        let there = find(Some(&NetnsChoice::Inode(inode))).unwrap().0.remove(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                there.enter().unwrap();
+                assert_eq!(own_inode(), inode);
+                assert_eq!(time_wait_overflows(), Some(0));
+                here.enter().unwrap();
+                assert_eq!(own_inode(), here.inode);
+            });
+        });
+        // The namespace may have to go with its thread: a thread that ended is not yet reaped for a moment.
+        drop(end);
+        other.join().unwrap().unwrap();
+        assert!(matches!(there.enter(), Err(EnterError::Gone(gone)) if gone == inode));
+        let error = find(Some(&NetnsChoice::Inode(inode))).unwrap_err().to_string();
+        assert!(error.contains(&inode.to_string()) && error.contains("lsns"), "{error}");
+    }
+
+    #[test]
+    fn another_thread_of_the_namespace_is_an_entrance_too() {
+        in_fresh_netns(|| {
+            let entrance = Entrance::Path(PathBuf::from("/proc/0/ns/net"));
+            let found = Found { inode: own_inode(), name: None, entrance };
+            in_fresh_netns(|| {
+                found.enter().unwrap();
+                assert_eq!(own_inode(), found.inode);
+            });
+        });
+    }
+
+    #[test]
+    fn a_namespace_is_found_by_its_socket() {
+        in_fresh_netns(|| {
+            let there = own_inode();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let fd = listener.as_raw_fd() as u32;
+            in_fresh_netns(|| {
+                let found = by_socket(std::process::id(), fd).unwrap();
+                assert_eq!(found.inode, there);
+                found.enter().unwrap();
+                assert_eq!(own_inode(), there);
+            });
+        });
+        let file = File::open("/dev/null").unwrap();
+        let error = by_socket(std::process::id(), file.as_raw_fd() as u32).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+        assert!(by_socket(u32::MAX, 0).is_err());
+    }
+
+    #[test]
+    fn names_are_found_and_those_left_over_are_not() {
+        if Command::new("ip").args(["netns", "add", "tcptrace-find"]).status().is_ok_and(|status| !status.success()) {
+            return eprintln!("skipped: `ip netns add` failed");
+        }
+        let choice = NetnsChoice::Name("tcptrace-find".to_owned());
+        let named = find(Some(&choice)).unwrap().0.remove(0);
+        let all = find(None).unwrap().0;
+        let entered = thread::scope(|scope| scope.spawn(|| named.enter().map(|()| own_inode())).join()).unwrap();
+        let left_over = Path::new(NAMES).join("tcptrace-left-over");
+        fs::write(&left_over, "").unwrap();
+        let passed_over = find(None).unwrap().0;
+        let refused = find(Some(&NetnsChoice::Name("tcptrace-left-over".to_owned()))).unwrap_err().to_string();
+        fs::remove_file(left_over).unwrap();
+        Command::new("ip").args(["netns", "delete", "tcptrace-find"]).status().unwrap();
+
+        assert!(all.iter().any(|found| found.inode == named.inode && found.name == named.name));
+        assert_eq!(entered.unwrap(), named.inode);
+        assert!(passed_over.iter().all(|found| found.name.as_deref() != Some("tcptrace-left-over")));
+        assert!(refused.contains("`ip netns delete tcptrace-left-over`"), "{refused}");
+        assert!(matches!(named.enter(), Err(EnterError::Gone(_))));
+        let error = find(Some(&choice)).unwrap_err().to_string();
+        assert!(error.starts_with("no network namespace is called `tcptrace-find`: `ip netns` shows"), "{error}");
+    }
+
+    #[test]
+    fn without_the_privilege_others_are_denied() {
+        in_fresh_netns(|| {
+            let there = find(Some(&NetnsChoice::Own)).unwrap().0.remove(0);
+            in_fresh_netns(|| {
+                // SAFETY: the system call takes numbers only, and changes this thread alone.
+                assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
+                assert!(matches!(there.enter(), Err(EnterError::Denied(_))));
+                let (found, skipped) = find(None).unwrap();
+                found[0].enter().unwrap();
+                assert!(skipped.processes_denied > 0, "PID 1 is root's");
+                let error = find(Some(&NetnsChoice::Inode(1))).unwrap_err().to_string();
+                assert!(error.contains("processes may not be read"), "{error}");
+            });
+        });
+    }
+
+    #[test]
+    fn counters_are_read_by_name() {
+        let text = "TcpExt: A TCPTimeWaitOverflow B\nTcpExt: 1 22 3\nIpExt: TCPTimeWaitOverflow\nIpExt: 9\n";
+        assert_eq!(tcp_ext(text, "TCPTimeWaitOverflow"), Some(22));
+        assert_eq!(tcp_ext(text, "B"), Some(3));
+        assert_eq!(tcp_ext(text, "C"), None);
+        for bad in ["", "TcpExt: A\n", "TcpExt: A\nIpExt: 1\n", "TcpExt: A\nTcpExt: x\n", "TcpExt: B A\nTcpExt: 1\n"] {
+            assert_eq!(tcp_ext(bad, "A"), None, "{bad:?}");
+        }
+    }
+}

@@ -1,1 +1,337 @@
-//! .
+//! The processes that hold sockets, from `/proc` (proc(5)).
+
+use std::{ffi::CStr, fs, io, path::Path};
+
+use rustc_hash::FxHashMap;
+
+use super::procfs::{self, Directory, is_gone, joined};
+use crate::{
+    cgroup,
+    event::Command,
+    snapshot::{Holder, Skipped},
+};
+
+/// The processes that hold the sockets whose inode numbers are `wanted`, once for each descriptor.
+///
+/// Threads share the descriptors of their process. Those of a thread that has some of its own (unshare(2) with
+/// CLONE_FILES) are not found.
+///
+/// # Errors
+/// Where `/proc` cannot be read at all. A process that cannot be read, or ended meanwhile, is counted.
+pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped)> {
+    let mut holders = Vec::new();
+    let mut skipped = Skipped::default();
+    let mut cgroups = Cgroups::default();
+    let mut path = Vec::new();
+    let proc = Directory::open(c"/proc")?;
+    proc.numbers(|name, pid| {
+        let start = holders.len();
+        let path = joined(&mut path, name, c"/fd");
+        if let Err(error) = of_process(&proc, path, pid, &wanted, &mut cgroups, &mut holders) {
+            holders.truncate(start);
+            procfs::count(&mut skipped, &error);
+        }
+    })?;
+    Ok((holders, skipped))
+}
+
+/// Ids of cgroups by path.
+type Cgroups = FxHashMap<String, Option<u64>>;
+
+fn of_process(
+    proc: &Directory,
+    path: &CStr,
+    pid: u32,
+    wanted: &impl Fn(u64) -> bool,
+    cgroups: &mut Cgroups,
+    holders: &mut Vec<Holder>,
+) -> io::Result<()> {
+    let descriptors = proc.directory(path)?;
+    let mut who = None;
+    let mut failed = None;
+    descriptors.numbers(|name, fd| match descriptors.link(name, "socket") {
+        Ok(Some(handle)) if wanted(handle) => {
+            let known = who.get_or_insert_with(|| identity(&descriptors, pid, cgroups));
+            if let Ok(holder) = known {
+                holders.push(Holder { handle, fd, ..*holder });
+            }
+        }
+        Ok(_) => {}
+        // It was closed meanwhile.
+        Err(error) if is_gone(&error) => {}
+        Err(error) => failed = Some(error),
+    })?;
+    match who {
+        Some(Err(error)) => Err(error),
+        _ => failed.map_or(Ok(()), Err),
+    }
+}
+
+/// Who the process is. All files are found from the directory of its descriptors: that names one process for ever,
+/// while its PID is used again.
+fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Result<Holder> {
+    let status = descriptors.read(c"../status")?;
+    let (uid, ns_pid) = parse_status(&String::from_utf8_lossy(&status));
+    let uid = uid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    let mut command = [0; 16];
+    // A line; the name may have any bytes.
+    let line = descriptors.read(c"../comm")?;
+    let name = line.strip_suffix(b"\n").unwrap_or(&line);
+    for (to, from) in command.iter_mut().zip(name.iter().take(15)) {
+        *to = *from;
+    }
+    let text = descriptors.read(c"../cgroup").ok().and_then(|text| String::from_utf8(text).ok());
+    let cgroup = text.as_deref().and_then(v2_path).and_then(|path| match cgroups.get(path) {
+        Some(&known) => known,
+        None => {
+            let id = cgroup::find(Path::new(path)).ok().map(|cgroup| cgroup.id);
+            cgroups.insert(path.to_owned(), id);
+            id
+        }
+    });
+    let command = Command::new(command);
+    Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, command })
+}
+
+/// Real UID and innermost PID of `/proc/PID/status`.
+fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
+    let words = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_ascii_whitespace);
+    let uid = words("Uid:").and_then(|mut uids| uids.next()?.parse().ok());
+    let ns_pid = words("NSpid:").and_then(|pids| pids.last()?.parse().ok());
+    (uid, ns_pid)
+}
+
+/// The path in the v2 hierarchy of `/proc/PID/cgroup` (cgroups(7)).
+fn v2_path(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// Path of the cgroup that a process is in; `None` where it is not known.
+///
+/// It is the one of the v2 hierarchy. Where that is the root, as on hosts that still use the v1 hierarchies, it is
+/// systemd's, else the longest there is.
+#[must_use]
+pub fn cgroup_path(pid: u32) -> Option<String> {
+    best_path(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?).map(str::to_owned)
+}
+
+fn best_path(text: &str) -> Option<&str> {
+    let is_below_root = |path: &&str| *path != "/";
+    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let systemd = || text.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path);
+    v2_path(text)
+        .filter(is_below_root)
+        .or_else(|| systemd().filter(is_below_root))
+        .or_else(|| paths().max_by_key(|path| path.len()))
+}
+
+/// Are the processes of others not even shown in `/proc` (hidepid, proc(5))? Where they are shown but not readable,
+/// [`Skipped::processes_denied`] counts them.
+#[must_use]
+pub fn hides_processes() -> bool {
+    let hides = fs::read_to_string("/proc/thread-self/mountinfo").is_ok_and(|mounts| has_hidepid(&mounts));
+    // There always is a process 1. Those with CAP_SYS_PTRACE, and the group of `gid=`, see it.
+    hides && !Path::new("/proc/1").exists()
+}
+
+/// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
+fn has_hidepid(mountinfo: &str) -> bool {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        (mount.split(' ').nth(4)? == "/proc").then(|| filesystem.split(' ').nth(2))?
+    });
+    // The last covers the others.
+    mounts.last().is_some_and(|options| {
+        let mut values = options.split(',').filter_map(|option| option.strip_prefix("hidepid="));
+        values.any(|value| matches!(value, "2" | "invisible" | "4" | "ptraceable"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+        process, thread,
+    };
+
+    use super::*;
+
+    fn inode(socket: &impl std::os::fd::AsRawFd) -> u64 {
+        fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino()
+    }
+
+    #[test]
+    fn each_descriptor_of_a_wanted_socket_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let copy = listener.try_clone().unwrap();
+        let (wanted, unwanted) = (inode(&listener), inode(&other));
+        assert_ne!(wanted, unwanted);
+        let (holders, _) = holders(|inode| inode == wanted).unwrap();
+        // Other tests may be forking a child meanwhile.
+        let mut own: Vec<_> = holders.iter().filter(|holder| holder.pid == process::id()).collect();
+        own.sort_unstable_by_key(|holder| holder.fd);
+        let mut fds = [listener.as_raw_fd() as u32, copy.as_raw_fd() as u32];
+        fds.sort_unstable();
+        assert_eq!(own.iter().map(|holder| holder.fd).collect::<Vec<_>>(), fds);
+        for holder in own {
+            assert_eq!(holder.handle, wanted);
+            // SAFETY: getuid(2) takes nothing and cannot fail.
+            assert_eq!(holder.uid, unsafe { libc::getuid() });
+            let comm = fs::read_to_string("/proc/self/comm").unwrap();
+            assert_eq!(holder.command.to_text(), comm.trim_end());
+            assert!(holder.ns_pid == holder.pid || process::id() == holder.pid);
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_the_directory_of_the_v2_hierarchy() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = inode(&listener);
+        let (holders, _) = holders(|inode| inode == wanted).unwrap();
+        let own = holders.iter().find(|holder| holder.pid == process::id()).unwrap();
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let expected = v2_path(&text).and_then(|path| cgroup::find(Path::new(path)).ok());
+        assert_eq!(own.cgroup, expected.map(|cgroup| cgroup.id));
+        assert!(cgroup_path(process::id()).unwrap().starts_with('/'));
+        assert_eq!(cgroup_path(0), None);
+    }
+
+    /// Children that hold a socket come and go: none of it is fatal, and a holder is told of whole or not at all.
+    #[test]
+    fn processes_that_end_during_the_walk_are_passed_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let wanted = inode(&stream);
+        thread::scope(|scope| {
+            let churn = scope.spawn(|| {
+                for _ in 0..200 {
+                    let stdin = process::Stdio::from(std::os::fd::OwnedFd::from(stream.try_clone().unwrap()));
+                    process::Command::new("/bin/true").stdin(stdin).status().unwrap();
+                }
+            });
+            while !churn.is_finished() {
+                let (holders, _) = holders(|inode| inode == wanted).unwrap();
+                assert!(holders.iter().all(|holder| holder.handle == wanted && holder.pid != 0 && holder.ns_pid != 0));
+                assert!(holders.iter().any(|holder| holder.pid == process::id()));
+            }
+        });
+    }
+
+    /// What a directory of `/proc` answers when its process has just ended.
+    #[test]
+    fn a_process_that_ended_is_gone_at_every_step() {
+        let mut child = process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let path = std::ffi::CString::new(format!("/proc/{}/fd", child.id())).unwrap();
+        let descriptors = Directory::open(&path).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let errors = [
+            Directory::open(&path).err(),
+            descriptors.numbers(|_, _| ()).err(),
+            descriptors.link(c"0", "socket").err(),
+            identity(&descriptors, child.id(), &mut Cgroups::default()).err(),
+        ];
+        for error in errors {
+            let error = error.unwrap();
+            let mut skipped = Skipped::default();
+            procfs::count(&mut skipped, &error);
+            assert_eq!(skipped, Skipped { processes_gone: 1, ..Skipped::default() }, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_hidepid_hides_is_told() {
+        let test = || {
+            let call = |ok: bool| ok.then_some(()).ok_or_else(io::Error::last_os_error);
+            // SAFETY: numbers, and strings that end with a NUL; the mounts and the user are those of this thread alone.
+            let prepared = unsafe {
+                call(libc::unshare(libc::CLONE_NEWNS) == 0)
+                    .and_then(|()| {
+                        let flags = libc::MS_REC | libc::MS_PRIVATE;
+                        call(libc::mount(c"".as_ptr(), c"/".as_ptr(), c"".as_ptr(), flags, c"".as_ptr().cast()) == 0)
+                    })
+                    .and_then(|()| {
+                        let proc = c"proc".as_ptr();
+                        call(libc::mount(proc, c"/proc".as_ptr(), proc, 0, c"hidepid=2".as_ptr().cast()) == 0)
+                    })
+            };
+            if let Err(error) = prepared {
+                return eprintln!("skipped: /proc cannot be mounted: {error}");
+            }
+            assert!(!hides_processes(), "root sees all");
+            let all = holders(|_| true).unwrap().1;
+            // SAFETY: the system calls take numbers only (no groups are read), and change this thread alone.
+            let dropped = unsafe {
+                let none = std::ptr::null::<libc::gid_t>();
+                libc::syscall(libc::SYS_setgroups, 0, none) == 0
+                    && libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534) == 0
+                    && libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) == 0
+            };
+            assert!(dropped, "{}", io::Error::last_os_error());
+            assert!(hides_processes());
+            let hidden = holders(|_| true).unwrap().1;
+            assert_eq!((all.processes_denied, hidden.processes_denied), (0, 0), "nobody is there to be denied");
+        };
+        thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn without_the_privilege_others_are_denied() {
+        let test = || {
+            // SAFETY: the system call takes numbers only, and changes this thread alone.
+            if unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) } != 0 {
+                return eprintln!("skipped: not root");
+            }
+            let skipped = holders(|_| true).unwrap().1;
+            assert!(skipped.processes_denied > 0, "PID 1 is root's");
+            assert!(!hides_processes());
+        };
+        thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn status_is_parsed() {
+        let status = "Name:\tUid: 7\nUid:\t1000\t0\t0\t0\nNSpid:\t4711\t33\t1\nThreads:\t1\n";
+        assert_eq!(parse_status(status), (Some(1000), Some(1)));
+        assert_eq!(parse_status("Uid:\t0\t0\t0\t0\n"), (Some(0), None));
+        assert_eq!(parse_status("Uid:\nNSpid:\n"), (None, None));
+        assert_eq!(parse_status("Uid:\tx\nNSpid:\t-1\n"), (None, None));
+    }
+
+    #[test]
+    fn the_cgroup_with_the_most_to_tell_is_taken() {
+        let cases = [
+            ("0::/system.slice/ssh.service\n", Some("/system.slice/ssh.service")),
+            ("4:memory:/longer/than/that\n1:name=systemd:/b\n0::/a\n", Some("/a")),
+            ("4:memory:/longer\n1:name=systemd:/b:c\n0::/\n", Some("/b:c")),
+            ("4:memory:/docker/1\n3:cpu:/\n1:name=systemd:/\n0::/\n", Some("/docker/1")),
+            ("4:memory:/docker/1\n", Some("/docker/1")),
+            ("0::/\n", Some("/")),
+            ("", None),
+            ("no line of that kind\n", None),
+        ];
+        for (text, path) in cases {
+            assert_eq!(best_path(text), path, "{text}");
+        }
+    }
+
+    #[test]
+    fn hidepid_is_read_from_the_mount_on_top() {
+        let mount =
+            |path: &str, options: &str| format!("22 1 0:21 / {path} rw,nosuid shared:5 - proc proc {options}\n");
+        for hiding in ["rw,hidepid=2", "rw,gid=4,hidepid=invisible", "rw,hidepid=ptraceable,subset=pid", "hidepid=4"] {
+            assert!(has_hidepid(&mount("/proc", hiding)), "{hiding}");
+        }
+        for open in ["rw", "rw,hidepid=0", "rw,hidepid=off", "rw,hidepid=1", "rw,hidepid=noaccess", "rw,gid=2", ""] {
+            assert!(!has_hidepid(&mount("/proc", open)), "{open}");
+        }
+        assert!(!has_hidepid(&mount("/jail/proc", "rw,hidepid=2")));
+        assert!(!has_hidepid(&(mount("/proc", "rw,hidepid=2") + &mount("/proc", "rw"))));
+        assert!(has_hidepid(&(mount("/proc", "rw") + &mount("/proc", "rw,hidepid=2"))));
+        for bad in ["", "x", " - ", "1 2 3 4 /proc - proc"] {
+            assert!(!has_hidepid(bad), "{bad}");
+        }
+    }
+}

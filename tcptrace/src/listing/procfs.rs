@@ -1,0 +1,171 @@
+//! Directories of `/proc`, read without paths and allocations: a walk looks at each thread and descriptor of the host.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+};
+
+use crate::snapshot::Skipped;
+
+/// A directory.
+pub(super) struct Directory(OwnedFd);
+
+impl Directory {
+    pub(super) fn open(path: &CStr) -> io::Result<Self> {
+        open_at(libc::AT_FDCWD, path, libc::O_DIRECTORY).map(Self)
+    }
+
+    /// A directory at `path` below this one.
+    pub(super) fn directory(&self, path: &CStr) -> io::Result<Self> {
+        open_at(self.0.as_raw_fd(), path, libc::O_DIRECTORY).map(Self)
+    }
+
+    /// What the file at `path` below this one holds.
+    pub(super) fn read(&self, path: &CStr) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::from(open_at(self.0.as_raw_fd(), path, 0)?).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The number N that the link at `path` names, where its text is `KIND:[N]`; `None` for other texts.
+    pub(super) fn link(&self, path: &CStr, kind: &str) -> io::Result<Option<u64>> {
+        let mut target = [0_u8; 64];
+        // SAFETY: `path` ends with a NUL, and the kernel writes at most `target.len()` bytes to `target`.
+        let length =
+            unsafe { libc::readlinkat(self.0.as_raw_fd(), path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        Ok(inode(&target[..length], kind))
+    }
+
+    /// Calls `visit` for all entries whose names are numbers.
+    pub(super) fn numbers(&self, mut visit: impl FnMut(&CStr, u32)) -> io::Result<()> {
+        let mut buffer = [0_u8; 16 << 10];
+        loop {
+            // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+            let length =
+                unsafe { libc::syscall(libc::SYS_getdents64, self.0.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
+            match usize::try_from(length) {
+                Ok(0) => return Ok(()),
+                Ok(length) => numbered(&buffer[..length], &mut visit),
+                Err(_) => return Err(io::Error::last_os_error()),
+            }
+        }
+    }
+}
+
+fn open_at(directory: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: `path` ends with a NUL.
+    descriptor(unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_RDONLY | libc::O_CLOEXEC) })
+}
+
+/// The descriptor that a system call made.
+pub(super) fn descriptor(result: i32) -> io::Result<OwnedFd> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for this process, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(result) })
+}
+
+/// `path` with a NUL, in `buffer`.
+pub(super) fn joined<'a>(buffer: &'a mut Vec<u8>, name: &CStr, rest: &CStr) -> &'a CStr {
+    buffer.clear();
+    buffer.extend_from_slice(name.to_bytes());
+    buffer.extend_from_slice(rest.to_bytes_with_nul());
+    CStr::from_bytes_until_nul(buffer).unwrap_or_default()
+}
+
+/// Entries of a directory as getdents64(2) gives them: inode, offset (8 bytes each), length (2), type (1), name, NUL.
+fn numbered(mut entries: &[u8], visit: &mut impl FnMut(&CStr, u32)) {
+    while let Some(&[low, high]) = entries.get(16..18) {
+        let length = usize::from(u16::from_ne_bytes([low, high]));
+        let Some((entry, rest)) = entries.split_at_checked(length) else { return };
+        let Some(name) = entry.get(19..).and_then(|name| CStr::from_bytes_until_nul(name).ok()) else { return };
+        if let Some(number) = number(name.to_bytes()) {
+            visit(name, number);
+        }
+        entries = rest;
+    }
+}
+
+fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// N of `KIND:[N]`.
+fn inode(target: &[u8], kind: &str) -> Option<u64> {
+    number(target.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
+}
+
+/// Is what was looked for there no more?
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// May it not be read?
+pub(super) fn is_denied(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
+}
+
+/// Counts a process that could not be read.
+pub(super) fn count(skipped: &mut Skipped, error: &io::Error) {
+    if is_gone(error) {
+        skipped.processes_gone += 1;
+    } else {
+        skipped.processes_denied += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_parsed() {
+        assert_eq!(inode(b"net:[4026531840]", "net"), Some(4_026_531_840));
+        assert_eq!(inode(b"socket:[7]", "socket"), Some(7));
+        let others: [&[u8]; 7] = [
+            b"",
+            b"/dev/null",
+            b"net:[7]",
+            b"socket:[7",
+            b"socket:[]",
+            b"socket:[\xff]",
+            b"socket:[99999999999999999999]",
+        ];
+        for other in others {
+            assert_eq!(inode(other, "socket"), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn entries_that_are_cut_or_wrong_are_no_trouble() {
+        let entry = |name: &str| {
+            let length = 19 + name.len() as u16 + 1;
+            [&[0; 16][..], &length.to_ne_bytes(), &[4], name.as_bytes(), &[0]].concat()
+        };
+        let whole = [entry("."), entry("12"), entry("self"), entry("345")].concat();
+        let seen = |bytes: &[u8]| {
+            let mut numbers = Vec::new();
+            numbered(bytes, &mut |name, number| {
+                assert_eq!(name.to_str().unwrap(), number.to_string());
+                numbers.push(number);
+            });
+            numbers
+        };
+        assert_eq!(seen(&whole), [12, 345]);
+        for end in 0..whole.len() {
+            assert!([12, 345].starts_with(&seen(&whole[..end])));
+        }
+        for at in 0..whole.len() {
+            let mut wrong = whole.clone();
+            wrong[at] ^= 0xff;
+            numbered(&wrong, &mut |_, _| ());
+        }
+        let mut empty = whole;
+        empty[16..18].fill(0);
+        assert!(seen(&empty).is_empty(), "an entry of no length ends the walk");
+    }
+}
