@@ -10,6 +10,7 @@ use tcptrace::{
         settings::{self, Settings},
     },
     commands,
+    listing::{Lister, Wanted},
     output::tell,
 };
 
@@ -23,9 +24,9 @@ async fn main() -> ExitCode {
         }
         Some(Command::Sockets(args)) => {
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
-            // LISTER: what gives the snapshot of the namespaces that `args.filter.netns` names, by way of `args.listing`.
-            let list = || Err("this program cannot list sockets yet");
-            commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::msg)
+            let wanted = Wanted { states: selection.states, holders: true, seed: false };
+            let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
+            commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }
         Some(_) => unimplemented!(),
     };

@@ -7,8 +7,9 @@ use crate::{
     event::{Command, Owner, OwnerSource, What},
     latency::Percentiles,
     losses::Losses,
+    snapshot::Age,
     state::State,
-    table::Table,
+    table::{HalfOpen, Table},
 };
 
 /// A report on a span of time.
@@ -28,8 +29,10 @@ pub struct Report {
     pub endings: Vec<(Ending, u64)>,
     /// Processes with the most events.
     pub processes: Vec<ProcessRow>,
-    /// Sockets alive now by state and owner. Sockets from before the start that made no event are not among them.
+    /// Sockets alive now by state, owner and holders.
     pub sockets: Vec<SocketRow>,
+    /// Half-open connections by local address, as the last poll found them.
+    pub half_open: Vec<HalfOpen>,
     /// What was lost since the start.
     pub losses: Losses,
 }
@@ -60,8 +63,8 @@ pub struct ProcessRow {
     pub transitions: Vec<TransitionRow>,
 }
 
-/// Sockets in one state that belong to one process, which is known in one way.
-#[derive(Clone, Copy, Debug)]
+/// Sockets in one state that belong to one process, which is known in one way, and are held by the same processes.
+#[derive(Clone, Debug)]
 pub struct SocketRow {
     /// The state.
     pub state: State,
@@ -69,8 +72,10 @@ pub struct SocketRow {
     pub owner: Option<Owner>,
     /// How many sockets.
     pub count: u64,
-    /// Time that the oldest of them has been in the state, in ns.
-    pub oldest_ns: u64,
+    /// Time that the oldest of them has been in the state.
+    pub oldest: Age,
+    /// The processes that hold them by a descriptor, by PID; `None` where that is not known.
+    pub holders: Option<Vec<(u32, Command)>>,
 }
 
 /// Events by kind.
@@ -118,22 +123,33 @@ pub(crate) fn in_order_of_life(rows: &mut [TransitionRow]) {
 }
 
 pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
-    let mut groups: HashMap<(State, Option<(u32, OwnerSource)>), SocketRow> = HashMap::new();
+    type Key = (State, Option<(u32, OwnerSource)>, Option<Vec<(u32, Command)>>);
+    let mut groups: HashMap<Key, SocketRow> = HashMap::new();
     for connection in table.connections() {
+        let holders = table.holders_of(connection).map(|holders| {
+            let mut processes: Vec<_> = holders.iter().map(|holder| (holder.pid, holder.command)).collect();
+            processes.dedup_by_key(|(pid, _)| *pid); // they are in the order of PIDs
+            processes
+        });
         // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
-        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)));
-        let age_ns = now_ns.saturating_sub(connection.since_ns);
+        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)), holders);
+        let age = Age { ns: now_ns.saturating_sub(connection.since_ns), source: connection.since };
+        let holders = key.2.clone();
         let row = groups.entry(key).or_insert_with(|| SocketRow {
             state: connection.state,
             owner: connection.owner,
             count: 0,
-            oldest_ns: 0,
+            oldest: age,
+            holders,
         });
         row.count += 1;
-        row.oldest_ns = row.oldest_ns.max(age_ns);
+        if age.ns > row.oldest.ns {
+            row.oldest = age;
+        }
     }
     let mut rows: Vec<_> = groups.into_values().collect();
     let owner = |row: &SocketRow| row.owner.map(|owner| (owner.pid, owner.source));
-    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row)));
+    let holder = |row: &SocketRow| row.holders.as_ref().and_then(|holders| holders.first().map(|(pid, _)| *pid));
+    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row), holder(row)));
     rows
 }

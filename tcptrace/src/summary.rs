@@ -187,6 +187,7 @@ impl Summary {
             endings,
             processes: processes.collect(),
             sockets: socket_rows(table, now_ns),
+            half_open: table.half_open(),
             losses,
         }
     }

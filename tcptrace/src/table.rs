@@ -444,13 +444,17 @@ impl Table {
             let first = owners.next()?;
             owners.all(|other| other.pid == first.pid).then_some(first)
         };
-        self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect()
+        let mut rows: Vec<_> = self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
+        rows
     }
 
     /// The processes that held a socket when holders were listed last; `None` where they never were.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
-        self.holders.as_ref().map(|holders| holders.of(connection.handle))
+        let holders = self.holders.as_ref()?;
+        // It came after they were listed: who holds it is not known.
+        (connection.listing != 0).then(|| holders.of(connection.handle))
     }
 
     /// How many sockets there are.

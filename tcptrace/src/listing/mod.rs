@@ -62,6 +62,14 @@ impl Lister {
         Self { iterators, choice, tick_ns: now::tick_ns() }
     }
 
+    /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
+    /// not forbid it.
+    #[must_use]
+    pub fn alone(no_iter: bool, choice: Option<NetnsChoice>) -> Self {
+        // Without rights for them, or on an older kernel, the other way is as good, only slower.
+        Self::new(if no_iter { None } else { Iterators::alone().ok() }, choice)
+    }
+
     /// Lists what is wanted. What cannot be looked at is counted; the calling thread is in its own namespace afterwards.
     ///
     /// # Errors

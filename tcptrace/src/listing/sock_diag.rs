@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    os::fd::AsRawFd as _,
+    os::fd::{AsRawFd as _, OwnedFd},
 };
 
 use rustc_hash::FxHashSet;
@@ -25,7 +25,7 @@ const ANSWER_BYTES: usize = 256 << 10;
 /// Answers of one dump at most: room for a hundred million sockets.
 const MAX_ANSWERS: usize = 1 << 20;
 /// The kernel makes an answer at once; a dump whose end got lost is given up after this.
-const PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
+static PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
 
 /// The TCP sockets of the calling thread's namespace, IPv4 and IPv6, that are in `states` (empty: in any), each once.
 ///
@@ -92,7 +92,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const INET_DIAG_INFO: u16 = 2;
 
 /// Asks for a dump; the answers come to the socket.
-fn ask(family: u8, states: StateSet) -> io::Result<std::os::fd::OwnedFd> {
+fn ask(family: u8, states: StateSet) -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes numbers only.
     let socket = descriptor(unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
@@ -292,10 +292,11 @@ fn socket(kind: u16, payload: &[u8], netns: u32) -> Option<ListedSocket> {
     })
 }
 
-fn address(family: u8, [a, b, c, d, rest @ ..]: [u8; 16], port: [u8; 2]) -> Option<SocketAddr> {
+fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = bytes;
     let address = match u16::from(family) {
         AF_INET => Ipv4Addr::new(a, b, c, d).into(),
-        AF_INET6 => event::address([a, b, c, d, rest]),
+        AF_INET6 => event::address(bytes),
         _ => return None,
     };
     Some(SocketAddr::new(address, u16::from_be_bytes(port)))
@@ -353,4 +354,300 @@ fn tcp_info(mut attributes: &[u8]) -> Option<Option<Info>> {
         attributes = aligned_rest(attributes, length.into());
     }
     Some(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeMap,
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        process::Command,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use proptest::prelude::*;
+    use socket2::{Domain, SockRef, Socket, Type};
+
+    use super::*;
+    use crate::listing::netns::in_fresh_netns;
+
+    /// A message with its header.
+    fn message(kind: u16, flags: i32, payload: &[u8]) -> Vec<u8> {
+        let length = size_of::<Header>() + payload.len();
+        let header = Header { length: length as u32, kind, flags: flags as u16, sequence: 0, port: 0 };
+        let mut bytes = [header.as_bytes(), payload].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = [&(4 + value.len() as u16).to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// `[::ffff:10.0.0.N]:1` to `[2001:db8::N]:2`, or `10.0.0.N:1` to `32.1.13.184:2`.
+    fn diag(family: u8, [state, timer, retrans]: [u8; 3], inode: u32, cookie: u32) -> Vec<u8> {
+        let mut local = [0; 16];
+        match u16::from(family) {
+            AF_INET => local[..4].copy_from_slice(&[10, 0, 0, 1]),
+            _ => local[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]),
+        }
+        let mut remote = [0; 16];
+        remote[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        let words = [3_u32, cookie, 7, 1500, 11, 12, 1000, inode];
+        [&[family, state, timer, retrans, 0, 1, 0, 2], &local[..], &remote, words.as_bytes()].concat()
+    }
+
+    fn info_bytes() -> Vec<u8> {
+        let mut info = vec![0; size_of::<Info>() + 64];
+        info[2] = 5;
+        info[3] = 6;
+        for (at, value) in [(44, 100_u32), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)] {
+            info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        info
+    }
+
+    fn answer(messages: &[Vec<u8>]) -> Vec<u8> {
+        messages.concat()
+    }
+
+    fn listed(payload: &[u8]) -> ListedSocket {
+        socket(SOCK_DIAG_BY_FAMILY, payload, 7).unwrap()
+    }
+
+    const V4: u8 = AF_INET as u8;
+    const V6: u8 = AF_INET6 as u8;
+
+    #[test]
+    fn a_full_socket_has_its_facts() {
+        let shutdown = attribute(8, &[3]);
+        let payload = [diag(V6, [1, 4, 2], 99, 5), shutdown, attribute(INET_DIAG_INFO, &info_bytes())].concat();
+        let expected = ListedSocket {
+            sk: None,
+            cookie: Some(7 << 32 | 5),
+            handle: 99,
+            netns: 7,
+            ipv6: true,
+            state: State::Established,
+            kind: Kind::Full,
+            local: "10.0.0.1:1".parse().unwrap(),
+            remote: "[2001:db8::]:2".parse().unwrap(),
+            receive_queue: 11,
+            send_queue: 12,
+            timer: Some(Timer { kind: TimerKind::Probe, left_ns: 1_500_000_000 }),
+            timeouts: 5,
+            probes: 6,
+            uid: Some(1000),
+            entered_ns: None,
+            owner: None,
+            connection: Some(ConnectionInfo {
+                last_sent_ns: 100_000_000,
+                last_received_ns: 200_000_000,
+                last_ack_ns: 300_000_000,
+                srtt_us: Some(400),
+                total_retrans: 9,
+                bytes_acked: 1234,
+                bytes_received: 5678,
+            }),
+        };
+        assert_eq!(listed(&payload), expected);
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let info = attribute(INET_DIAG_INFO, &info_bytes());
+        let request = listed(&diag(V4, [3, 1, 2], 0, 1));
+        assert_eq!((request.kind, request.state, request.timeouts), (Kind::Request, State::SynRecv, 2));
+        assert_eq!((request.uid, request.handle, request.ipv6), (None, 0, false));
+        assert_eq!(request.remote, "32.1.13.184:2".parse().unwrap());
+        let child = listed(&[diag(V4, [3, 0, 0], 0, 1), info.clone()].concat());
+        assert_eq!((child.kind, child.connection.is_some()), (Kind::Full, true));
+        for (number, state) in [(5, State::FinWait2), (6, State::TimeWait)] {
+            let mini = listed(&diag(V4, [number, 3, 0], 0, 1));
+            assert_eq!((mini.kind, mini.state, mini.connection), (Kind::Mini, state, None));
+            assert_eq!(mini.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
+        }
+        let orphan = listed(&[diag(V4, [5, 2, 9], 0, 1), info.clone()].concat());
+        assert_eq!((orphan.kind, orphan.uid, orphan.timeouts), (Kind::Full, None, 5));
+        let listener = listed(&[diag(V4, [10, 0, 0], 3, 1), info].concat());
+        assert_eq!((listener.kind, listener.connection, listener.timer), (Kind::Full, None, None));
+    }
+
+    #[test]
+    fn what_is_no_socket_is_refused() {
+        let whole = [diag(V6, [1, 1, 0], 9, 5), attribute(INET_DIAG_INFO, &info_bytes())].concat();
+        for end in (0..whole.len()).filter(|end| *end != 72) {
+            assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &whole[..end], 7), None, "{end}");
+        }
+        assert_eq!(socket(19, &whole, 7), None);
+        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &diag(V4, [13, 0, 0], 0, 1), 7), None);
+        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &diag(1, [1, 0, 0], 0, 1), 7), None);
+        let short_info = attribute(INET_DIAG_INFO, &info_bytes()[..100]);
+        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &[diag(V4, [1, 0, 0], 1, 1), short_info].concat(), 7), None);
+    }
+
+    fn plain(cookie: u32) -> Vec<u8> {
+        message(SOCK_DIAG_BY_FAMILY, 0, &diag(V4, [6, 3, 0], 0, cookie))
+    }
+
+    fn done(errno: i32) -> Vec<u8> {
+        message(libc::NLMSG_DONE as u16, 0, &errno.to_ne_bytes())
+    }
+
+    /// A kernel that gives these answers, and then nothing more.
+    fn receive_from(answers: Vec<io::Result<Vec<u8>>>) -> io::Result<Dump> {
+        let mut answers = answers.into_iter();
+        receive(7, move |buffer| {
+            let answer = answers.next().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))?;
+            let length = answer.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&answer[..length]);
+            Ok(answer.len())
+        })
+    }
+
+    fn counts(answers: Vec<io::Result<Vec<u8>>>) -> (usize, u64, bool) {
+        let dump = receive_from(answers).unwrap();
+        (dump.sockets.len(), dump.cut_short, dump.interrupted)
+    }
+
+    #[test]
+    fn what_was_understood_is_kept_and_the_rest_counted() {
+        let errno = |number| Err(io::Error::from_raw_os_error(number));
+        let noop = || message(libc::NLMSG_NOOP as u16, 0, &[]);
+        assert_eq!(counts(vec![Ok(answer(&[plain(1), noop(), plain(2)])), Ok(done(0))]), (2, 0, false));
+        assert_eq!(counts(vec![errno(libc::EINTR), Ok(answer(&[plain(1), done(0)]))]), (1, 0, false));
+        assert_eq!(counts(vec![Ok(plain(1)[..80].to_vec()), Ok(plain(2)), Ok(done(0))]), (1, 1, false), "cut");
+        assert_eq!(counts(vec![Ok(answer(&[message(99, 0, &[0; 80]), plain(2)])), Ok(done(0))]), (1, 1, false));
+        assert_eq!(counts(vec![Ok(Vec::new()), Ok(done(0))]), (0, 0, false));
+        assert_eq!(counts(vec![Ok(vec![0; 16]), Ok(done(0))]), (0, 1, false), "a message of no length");
+        assert_eq!(counts(vec![Ok(plain(1))]), (1, 1, false), "the end is missing");
+        assert_eq!(counts(vec![Ok(plain(1)), Ok(done(-libc::ENOMEM))]), (1, 1, false));
+        assert_eq!(counts(vec![Ok(plain(1)), errno(libc::ENOBUFS)]), (1, 0, true));
+        let overrun = message(libc::NLMSG_OVERRUN as u16, 0, &[]);
+        assert_eq!(counts(vec![Ok(answer(&[plain(1), overrun, done(0)]))]), (1, 0, true));
+        let changed = message(libc::NLMSG_DONE as u16, libc::NLM_F_DUMP_INTR, &[0; 4]);
+        assert_eq!(counts(vec![Ok(plain(1)), Ok(changed)]), (1, 0, true));
+        let too_long = answer(&vec![plain(1); ANSWER_BYTES / plain(1).len() + 1]);
+        let (sockets, cut_short, _) = counts(vec![Ok(too_long), Ok(done(0))]);
+        assert_eq!(sockets, ANSWER_BYTES / plain(1).len());
+        assert!(cut_short > 0);
+    }
+
+    #[test]
+    fn a_dump_that_never_ends_is_ended() {
+        let mut left = 3 * MAX_ANSWERS;
+        let dump = receive(7, |buffer| {
+            left -= 1;
+            buffer[..16].fill(0);
+            Ok(16)
+        });
+        assert_eq!(dump.unwrap().cut_short, MAX_ANSWERS as u64 + 1);
+        assert_eq!(left, 2 * MAX_ANSWERS);
+    }
+
+    #[test]
+    fn a_kernel_without_the_modules_says_so() {
+        let error = |errno: i32| message(libc::NLMSG_ERROR as u16, 0, &errno.to_ne_bytes());
+        for answer in [done(-libc::ENOENT), error(-libc::ENOENT)] {
+            let error = receive_from(vec![Ok(answer)]).err().unwrap();
+            assert!(error.to_string().contains("modprobe tcp_diag"), "{error}");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        }
+        let error = receive_from(vec![Ok(error(i32::MIN))]).err().unwrap();
+        assert_eq!(error.raw_os_error(), Some(i32::MAX));
+        assert!(receive_from(vec![]).is_err(), "no answer at all");
+    }
+
+    #[test]
+    fn an_interrupted_dump_is_made_once_more() {
+        let dump = |cookies: &[u32], interrupted| {
+            let sockets = cookies.iter().map(|&cookie| listed(&diag(V4, [6, 3, 0], 0, cookie))).collect();
+            Ok(Dump { sockets, cut_short: 0, interrupted })
+        };
+        let retried = |mut dumps: Vec<io::Result<Dump>>| {
+            let dump = with_retry(|| dumps.remove(0)).unwrap();
+            (dump.sockets.len(), dump.cut_short, dumps.len())
+        };
+        assert_eq!(retried(vec![dump(&[1], false), dump(&[1, 2], false)]), (1, 0, 1));
+        assert_eq!(retried(vec![dump(&[1], true), dump(&[1, 2], false)]), (2, 0, 0));
+        assert_eq!(retried(vec![dump(&[1], true), dump(&[1, 2], true), dump(&[], false)]), (2, 1, 1));
+        assert_eq!(retried(vec![dump(&[1], true), Err(io::ErrorKind::OutOfMemory.into())]), (1, 1, 0));
+    }
+
+    #[test]
+    fn of_one_socket_the_last_is_kept() {
+        let full = listed(&diag(V4, [5, 2, 0], 1, 1));
+        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
+        let nameless = ListedSocket { cookie: None, ..full };
+        let mut sockets = vec![full, nameless, mini, nameless];
+        keep_last(&mut sockets);
+        assert_eq!(sockets.len(), 3);
+        assert!(sockets.contains(&mini) && !sockets.contains(&full));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_harm(
+            cut in 0_usize..600,
+            flips in prop::collection::vec((0_usize..600, any::<u8>()), 0..8),
+        ) {
+            let full = [diag(V6, [1, 1, 0], 9, 5), attribute(INET_DIAG_INFO, &info_bytes())].concat();
+            let mut bytes = answer(&[plain(1), message(SOCK_DIAG_BY_FAMILY, 0, &full), plain(2), done(0)]);
+            for (at, flip) in flips {
+                let at = at % bytes.len();
+                bytes[at] ^= flip;
+            }
+            bytes.truncate(cut);
+            let mut dump = Dump::default();
+            let end = dump.take(&bytes, 7);
+            prop_assert!(dump.sockets.len() <= 3 && dump.cut_short <= 40);
+            prop_assert!(end.is_some() || dump.cut_short > 0 || bytes.len() < 480, "nothing is lost in silence");
+        }
+
+        #[test]
+        fn noise_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            Dump::default().take(&bytes, 7);
+            tcp_info(&bytes);
+        }
+    }
+
+    /// The sockets of this thread's namespace as `ss` shows them: state, local, remote, queues.
+    fn of_ss() -> BTreeMap<String, usize> {
+        let output = Command::new("ss").args(["-Htan"]).output().unwrap();
+        let mut lines = BTreeMap::new();
+        for line in String::from_utf8(output.stdout).unwrap().lines() {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let state: State = words[0].parse().unwrap();
+            let plain = |end: &str| end.replace("[::ffff:", "").replace("1]:", "1:").replace("[::]", "*");
+            *lines.entry([state.name(), words[1], words[2], &plain(words[3]), &plain(words[4])].join(" ")).or_default() += 1;
+        }
+        lines
+    }
+
+    fn as_ss(sockets: &[ListedSocket]) -> BTreeMap<String, usize> {
+        let mut lines = BTreeMap::new();
+        for socket in sockets {
+            let end = |end: SocketAddr| {
+                let port = if end.port() == 0 { "*".to_owned() } else { end.port().to_string() };
+                let address = if end.ip().is_unspecified() && end.is_ipv6() { "*".to_owned() } else { end.ip().to_string() };
+                format!("{}:{port}", address.replace("::1", "[::1"))
+            };
+            let (queued, unacknowledged) = (socket.receive_queue, socket.send_queue);
+            let line = format!("{} {queued} {unacknowledged} {} {}", socket.state, end(socket.local), end(socket.remote));
+            *lines.entry(line).or_default() += 1;
+        }
+        lines
+    }
+
+    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

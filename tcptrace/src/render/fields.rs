@@ -30,7 +30,7 @@ pub enum FieldValue<'a> {
     Json(&'a [u8]),
 }
 
-use FieldValue::{Address, Null, Number, Pointer, Text, Time};
+use FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time};
 
 macro_rules! fields {
     ($(#[$about:meta])* $Field:ident { $($variant:ident = $name:literal: $doc:literal),* $(,)? }) => {
@@ -66,7 +66,8 @@ fields! {
         Sk = "sk": "Address of the `struct sock`.",
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
-        Family = "family": "Family of the socket.",
+        NetnsName = "netns_name": "Name of the network namespace.",
+    Family = "family": "Family of the socket.",
         LocalAddress = "local_address": "Local address.",
         LocalPort = "local_port": "Local port.",
         RemoteAddress = "remote_address": "Remote address.",
@@ -77,7 +78,8 @@ fields! {
         NewStateSource = "new_state_source": "How the new state is known.",
         TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
         TimeSource = "time_source": "How that time is known.",
-        HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
+        AfterGap = "after_gap": "Were events of this socket just before lost?",
+    HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
         SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
         TotalRetrans = "total_retrans": "Retransmissions so far.",
         Timeouts = "timeouts": "Timeouts in a row.",
@@ -114,6 +116,7 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::Sk, socket.sk.map_or(Null, Pointer));
     show(Field::Cookie, number(socket.cookie));
     show(Field::Netns, number(socket.netns));
+    show(Field::NetnsName, socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)));
     show(Field::Family, Text(family(socket.ipv6)));
     end(socket.local, Field::LocalAddress, Field::LocalPort, &mut show);
     end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut show);
@@ -157,6 +160,7 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::NewStateSource, Text(transition.source.name()));
             show(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
             show(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
+            show(Field::AfterGap, Flag(event.after_gap));
             show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
             show(Field::SrttUs, number(transition.srtt_us));
             show(Field::TotalRetrans, Number(transition.total_retrans.into()));

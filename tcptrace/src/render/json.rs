@@ -9,8 +9,9 @@ use super::{Context, FieldValue, SCHEMA_VERSION, fields};
 use crate::{
     clock::{WallFormat, WallOffset},
     errno,
-    event::{Event, Owner},
+    event::{Command, Event, Owner},
     losses::Losses,
+    notice::Notice,
     report::{Activity, Report, TransitionRow},
 };
 
@@ -37,6 +38,37 @@ impl Json {
     pub fn report(&mut self, to: &mut BytesMut, report: &Report, wall: WallOffset) {
         let time = text_time(&mut self.time, wall, report.now_ns);
         line(to, &report_value(report, &time));
+    }
+
+    /// Writes a notice.
+    pub fn notice(&mut self, to: &mut BytesMut, notice: &Notice, context: &Context) {
+        match notice {
+            Notice::Gap(gap) => {
+                let time = text_time(&mut self.time, context.wall, gap.noticed_ns);
+                let changes = gap.healed.map(|(_, reconciled)| reconciled);
+                line(
+                    to,
+                    &json!({
+                        "schema": SCHEMA_VERSION, "event": "gap", "time": time, "mono_ns": gap.noticed_ns,
+                        "after_mono_ns": gap.after_ns, "lost": gap.lost(), "ring_buffer_by_cpu": gap.ring_by_cpu,
+                        "program_busy": gap.program_busy, "healed_mono_ns": gap.healed.map(|(healed_ns, _)| healed_ns),
+                        "sockets_added": changes.map(|changes| changes.added),
+                        "sockets_removed": changes.map(|changes| changes.removed),
+                        "sockets_changed": changes.map(|changes| changes.changed),
+                    }),
+                );
+            }
+            Notice::TimeWaitOverflow { time_ns, netns, count } => {
+                let time = text_time(&mut self.time, context.wall, *time_ns);
+                line(
+                    to,
+                    &json!({
+                        "schema": SCHEMA_VERSION, "event": "time_wait_overflow", "time": time, "mono_ns": time_ns,
+                        "netns": netns, "netns_name": context.names.netns.get(netns), "count": count,
+                    }),
+                );
+            }
+        }
     }
 
     /// Writes the last record of a run.
@@ -119,6 +151,10 @@ fn owner_value(owner: Option<&Owner>) -> Value {
     })
 }
 
+fn process_value((pid, command): &(u32, Command)) -> Value {
+    json!({ "pid": pid, "command": command.to_text() })
+}
+
 fn transitions_value(rows: &[TransitionRow]) -> Value {
     let row = |row: &TransitionRow| {
         json!({
@@ -143,8 +179,15 @@ fn report_value(report: &Report, time: &str) -> Value {
     });
     let sockets = report.sockets.iter().map(|row| {
         json!({
-            "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest_ns,
-            "owner": owner_value(row.owner.as_ref()),
+            "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest.ns,
+            "oldest_source": row.oldest.source.name(), "owner": owner_value(row.owner.as_ref()),
+            "holders": row.holders.as_ref().map(|holders| holders.iter().map(process_value).collect::<Vec<_>>()),
+        })
+    });
+    let half_open = report.half_open.iter().map(|row| {
+        json!({
+            "netns": row.netns, "local_address": row.local.ip(), "local_port": row.local.port(), "count": row.count,
+            "retransmitted": row.retransmitted, "owner": owner_value(row.owner.as_ref()),
         })
     });
     json!({
@@ -152,7 +195,7 @@ fn report_value(report: &Report, time: &str) -> Value {
         "final": report.is_final, "span_ns": report.span_ns, "events": activity_value(&report.activity),
         "transitions": transitions_value(&report.transitions), "endings": endings.collect::<Value>(),
         "processes": processes.collect::<Value>(), "sockets": sockets.collect::<Value>(),
-        "losses": losses_value(&report.losses),
+        "half_open": half_open.collect::<Value>(), "losses": losses_value(&report.losses),
     })
 }
 

@@ -24,6 +24,10 @@ pub struct Names {
     reset_reasons: HashMap<u32, String>,
     cgroups: HashMap<u64, String>,
     find_cgroup: CgroupLookup,
+    /// Names of network namespaces by inode number, as far as they have some.
+    pub netns: HashMap<u32, String>,
+    /// Inode number of tcptrace's own network namespace.
+    pub own_netns: Option<u32>,
 }
 
 /// Cgroups whose paths are remembered.
@@ -33,7 +37,7 @@ impl Names {
     /// Names of reasons of RSTs by the kernel's number, and a way to find cgroups.
     #[must_use]
     pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
-        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup }
+        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup, netns: HashMap::new(), own_netns: None }
     }
 
     /// The name of a RST's reason, in the kernel's words and lower case.

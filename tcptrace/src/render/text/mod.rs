@@ -5,7 +5,7 @@ mod report;
 
 use std::fmt::Write as _;
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::Context;
@@ -13,12 +13,14 @@ use crate::{
     clock::{WallFormat, WallOffset, human},
     ending::Ending,
     errno,
-    event::{Event, TimeSource, Transition, What},
+    event::{Event, StateSource, TimeSource, Transition, What},
     losses::Losses,
+    notice::{Gap, Notice},
     report::Report,
     state::State,
+    table::Reconciled,
 };
-use columns::{Address, Columns, Style};
+use columns::{Address, Columns, Style, printable, styled};
 
 /// How the column of times is written.
 #[derive(Clone, Debug)]
@@ -102,6 +104,19 @@ impl Text {
         };
     }
 
+    /// Writes a notice.
+    pub fn notice(&self, to: &mut BytesMut, notice: &Notice, context: &Context) {
+        let words = match notice {
+            Notice::Gap(gap) => gap_words(gap),
+            Notice::TimeWaitOverflow { netns, count, .. } => format!(
+                "-- {count} connections closed without TIME_WAIT in netns {}: there are tcp_max_tw_buckets of them",
+                context.names.netns.get(netns).map_or_else(|| netns.to_string(), |name| printable(name)),
+            ),
+        };
+        styled(to, &words, Style::Trouble, self.options.color);
+        to.put_u8(b'\n');
+    }
+
     /// Writes a report.
     pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::state::StateSet) {
         report::write(to, report, &self.options, states);
@@ -114,6 +129,23 @@ pub fn losses_line(losses: &Losses) -> String {
     let lost: Vec<_> =
         losses.fields().into_iter().map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
     format!("{} events received; lost: {}", losses.received, lost.join(", "))
+}
+
+fn gap_words(gap: &Gap) -> String {
+    let by_cpu = gap.ring_by_cpu.iter().enumerate().filter(|(_, lost)| **lost > 0);
+    let mut places: Vec<_> = by_cpu.map(|(cpu, lost)| format!("CPU {cpu}: {lost}")).collect();
+    if gap.program_busy > 0 {
+        places.push(format!("program busy: {}", gap.program_busy));
+    }
+    let healed = gap.healed.map_or_else(
+        || "the sockets were not listed again".to_owned(),
+        |(healed_ns, Reconciled { added, removed, changed })| {
+            let after = human(healed_ns.saturating_sub(gap.noticed_ns));
+            format!("healed {after} later by a listing: {added} sockets added, {removed} removed, {changed} changed")
+        },
+    );
+    let span = human(gap.noticed_ns.saturating_sub(gap.after_ns));
+    format!("-- gap: {} events lost within {span} ({}); {healed}", gap.lost(), places.join(", "))
 }
 
 /// What stands beside the socket's state: `-> ` and the new one, or what happened.
@@ -172,6 +204,9 @@ fn note(event: &Event, context: &mut Context) -> String {
             .collect(),
         What::ResetReceived | What::OwnerChanged => Vec::new(),
     };
+    if event.after_gap {
+        parts.push("events before this were lost".to_owned());
+    }
     if event.socket.sk.is_none() && parts.is_empty() {
         parts.push("no socket".to_owned());
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     clock::human,
     report::{ProcessRow, Report, SocketRow, TransitionRow},
+    snapshot::{Age, AgeSource},
     state::{State, StateSet},
 };
 
@@ -39,7 +40,7 @@ pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, s
     transitions(to, options, &report.transitions);
     endings(to, options, report);
     processes(to, options, &report.processes);
-    sockets(to, options, &report.sockets, states);
+    sockets(to, options, report, states);
     if report.losses.any() {
         let _ = writeln!(to, "\n{}", losses_line(&report.losses));
     }
@@ -125,31 +126,78 @@ fn command(row: &ProcessRow) -> String {
     row.process.map_or_else(|| "owner unknown".to_owned(), |(_, command)| printable(&command.to_text()))
 }
 
-fn sockets(to: &mut BytesMut, options: &TextOptions, rows: &[SocketRow], states: StateSet) {
-    if rows.is_empty() {
+/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
+fn age(age: Age) -> String {
+    let mark = match age.source {
+        AgeSource::Observed => "",
+        AgeSource::Timer => "~",
+        AgeSource::LowerBound => "≥",
+    };
+    format!("{mark}{}", human(age.ns))
+}
+
+/// Holders that a row names at most.
+const SHOWN_HOLDERS: usize = 4;
+
+/// The processes that hold the sockets, where that is not just the owner.
+fn held_by(row: &SocketRow) -> String {
+    let owner = row.owner.as_ref().map(|owner| owner.pid);
+    let holders = match row.holders.as_deref() {
+        None | Some([]) => return String::new(),
+        Some([(pid, _)]) if Some(*pid) == owner => return String::new(),
+        Some(holders) => holders,
+    };
+    let shown = holders.iter().take(SHOWN_HOLDERS);
+    let mut names: Vec<_> = shown.map(|(pid, command)| format!("{}/{pid}", printable(&command.to_text()))).collect();
+    if holders.len() > SHOWN_HOLDERS {
+        names.push(format!("{} more", holders.len() - SHOWN_HOLDERS));
+    }
+    format!(", {} by {}", if holders.len() > 1 { "shared" } else { "held" }, names.join(", "))
+}
+
+fn sockets(
+    to: &mut BytesMut,
+    options: &TextOptions,
+    Report { sockets: rows, half_open, .. }: &Report,
+    states: StateSet,
+) {
+    if rows.is_empty() && half_open.is_empty() {
         if !states.is_empty() {
-            let _ = writeln!(to, "\nNo socket that was seen is in one of these states now.");
+            let _ = writeln!(to, "\nNo socket is in one of these states now.");
         }
         return;
     }
     let in_state = |state: State| rows.iter().filter(|row| row.state == state).map(|row| row.count).sum::<u64>();
     let now = State::ALL.map(|state| (state, in_state(state)));
+    let half_open_now: u64 = half_open.iter().map(|row| row.count).sum();
+    let half_open_now = (half_open_now > 0).then(|| format!("{half_open_now} half open"));
     let now: Vec<_> =
-        now.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).collect();
-    let _ = writeln!(to, "\nSockets seen that are there now: {}", now.join(", "));
+        now.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).chain(half_open_now).collect();
+    let _ = writeln!(to, "\nSockets now: {}", now.join(", "));
     let title = format!("{:<11} {:>7} {:>9} {:>7} {:<15} BY", "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND");
     heading(to, options, &title);
     for row in rows.iter().take(SHOWN_SOCKET_ROWS) {
-        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, human(row.oldest_ns));
+        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, age(row.oldest));
         let _ = match &row.owner {
             Some(owner) => {
-                writeln!(to, "{:>7} {:<15} {}", owner.pid, printable(&owner.command.to_text()), owner.source.name())
+                write!(to, "{:>7} {:<15} {}", owner.pid, printable(&owner.command.to_text()), owner.source.name())
             }
-            None => writeln!(to, "{:>7} {:<15} unknown", "-", "-"),
+            None => write!(to, "{:>7} {:<15} unknown", "-", "-"),
         };
+        let _ = writeln!(to, "{}", held_by(row));
     }
     if let Some(rest) = rows.get(SHOWN_SOCKET_ROWS..).filter(|rest| !rest.is_empty()) {
         let sockets: u64 = rest.iter().map(|row| row.count).sum();
         let _ = writeln!(to, "and {sockets} sockets in {} more rows", rest.len());
+    }
+    for row in half_open {
+        let _ = write!(to, "{} half-open connections to {}", row.count, row.local);
+        if row.retransmitted > 0 {
+            let _ = write!(to, ", of {} the SYN-ACK was sent again", row.retransmitted);
+        }
+        let _ = match &row.owner {
+            Some(owner) => writeln!(to, "; listener of {} {}", owner.pid, printable(&owner.command.to_text())),
+            None => writeln!(to, "; listener's owner unknown"),
+        };
     }
 }
