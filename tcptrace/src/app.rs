@@ -13,8 +13,7 @@ use tokio::{
 
 use crate::{
     bpf::{
-        preflight,
-        object,
+        object, preflight,
         probes::{Attached, KernelCounters, Probes},
     },
     cgroup,
@@ -76,7 +75,8 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
-    let iterators = iterators.map_err(|reason| tell(format_args!("sockets are listed by sock_diag and /proc: {reason}")));
+    let iterators =
+        iterators.map_err(|reason| tell(format_args!("sockets are listed by sock_diag and /proc: {reason}")));
     let lister = Lister::new(iterators.ok(), settings.netns);
     let names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     let context = Context { wall: wall_offset(), names };
@@ -279,7 +279,9 @@ impl Run {
         match timeout(PATIENCE, under_way).await {
             Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
             Ok(Answer { listed: Err(error), .. }) => tell(error),
-            Err(_) => tell("the sockets that are there at the end were not listed in time: their holders may be others"),
+            Err(_) => {
+                tell("the sockets that are there at the end were not listed in time: their holders may be others")
+            }
         }
     }
 

@@ -15,8 +15,8 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition, What, address,
-        is_ipv6,
+        Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition, What,
+        address, is_ipv6,
     },
     state::State,
 };

@@ -124,6 +124,12 @@ pub enum TimeSource {
 }
 
 impl TimeSource {
+    /// Is the time what it says, if by a poll with the precision of polling? A lower bound is not.
+    #[must_use]
+    pub const fn is_measured(self) -> bool {
+        matches!(self, Self::Observed | Self::Handshake | Self::Polled)
+    }
+
     /// Name in machine-readable outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -29,7 +29,7 @@ pub struct Losses {
     pub evicted: u64,
     /// Events of processes that the summary had no more room for.
     pub unnamed_process_events: u64,
-    /// Namespaces, processes and answers of the kernel that a listing could not look at, at most.
+    /// Namespaces and answers of the kernel that a listing could not look at, at most.
     pub unlisted: u64,
 }
 

@@ -67,10 +67,10 @@ impl Skipped {
         ]
     }
 
-    /// How many of these may have had sockets or held some. What is gone has none.
+    /// How many of these may have had sockets. What is gone has none.
     #[must_use]
     pub const fn unseen(&self) -> u64 {
-        self.namespaces_denied + self.cut_short + self.processes_denied
+        self.namespaces_denied + self.cut_short
     }
 
     /// Adds what another part of the listing could not look at.

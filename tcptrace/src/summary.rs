@@ -10,7 +10,7 @@ use rustc_hash::FxBuildHasher;
 
 use crate::{
     ending::Ending,
-    event::{Command, Event, TimeSource, Transition, What},
+    event::{Command, Event, Transition, What},
     latency::Latencies,
     losses::Losses,
     report::{Activity, ProcessRow, Report, TransitionRow, in_order_of_life, socket_rows},
@@ -48,8 +48,7 @@ struct TransitionCount {
 impl TransitionCount {
     fn add(&mut self, transition: &Transition) {
         self.count += 1;
-        // A lower bound is no member of the distribution.
-        if let Some(time) = transition.time_in_old.filter(|time| time.source != TimeSource::HandshakeLowerBound) {
+        if let Some(time) = transition.time_in_old.filter(|time| time.source.is_measured()) {
             self.times.record(time.ns);
         }
     }
@@ -206,7 +205,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Owner, OwnerSource, Socket, TimeInState},
+        event::{Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource},
         state::StateSet,
     };
 
@@ -222,7 +221,7 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 100, cpu: 0, socket, owner, what }
+        Event { time_ns: 100, cpu: Some(0), socket, owner, after_gap: false, what }
     }
 
     fn process(pid: u32) -> Option<Owner> {
@@ -234,7 +233,7 @@ mod tests {
         What::Transition(Transition {
             old: State::SynRecv,
             new: State::Established,
-            inferred: false,
+            source: StateSource::Observed,
             time_in_old: time.map(|(ns, source)| TimeInState { ns, source }),
             handshake_rtt_ns: None,
             srtt_us: None,
@@ -332,15 +331,15 @@ mod tests {
         for (sk, time_ns, pid) in [(1, 100, 7), (2, 400, 7), (3, 300, 8)] {
             let mut opened = event(transition(None, None), process(pid));
             (opened.socket.sk, opened.time_ns) = (Some(sk), time_ns);
-            table.ingest(&opened);
+            table.ingest(&mut opened);
         }
         let mut nobodys = event(transition(None, None), None);
         nobodys.socket.sk = Some(4);
-        table.ingest(&nobodys);
+        table.ingest(&mut nobodys);
         let rows: Vec<_> = report(&Summary::new(false), &table)
             .sockets
             .iter()
-            .map(|row| (row.state, row.owner.map(|owner| owner.pid), row.count, row.oldest_ns))
+            .map(|row| (row.state, row.owner.map(|owner| owner.pid), row.count, row.oldest.ns))
             .collect();
         let state = State::Established;
         assert_eq!(rows, [(state, Some(7), 2, 900), (state, None, 1, 900), (state, Some(8), 1, 700)]);

@@ -301,7 +301,8 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
-        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close) {
+        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
+        {
             let by_cookie = || socket.cookie.map(|cookie| keys.get(&cookie).copied().unwrap_or(cookie));
             let Some(key) = socket.sk.or_else(by_cookie) else {
                 continue; // nameless: the kernel gives all sockets that it lists a cookie
@@ -569,7 +570,7 @@ mod tests {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         Event {
             time_ns,
-            cpu: 0,
+            cpu: Some(0),
             socket: Socket {
                 sk: (sk != 0).then_some(sk),
                 cookie: (cookie != 0).then_some(cookie),
@@ -581,6 +582,7 @@ mod tests {
                 flags: 0,
             },
             owner: None,
+            after_gap: false,
             what,
         }
     }
@@ -589,7 +591,7 @@ mod tests {
         What::Transition(Transition {
             old: State::Close,
             new,
-            inferred: false,
+            source: StateSource::Observed,
             time_in_old: None,
             handshake_rtt_ns: None,
             srtt_us: None,
@@ -618,52 +620,54 @@ mod tests {
     #[test]
     fn a_socket_is_there_from_its_first_event_to_its_end() {
         let mut table = table(10);
-        table.ingest(&event(1, 11, 100, enters(State::SynSent)));
-        table.ingest(&event(1, 11, 130, enters(State::Established)));
+        table.ingest(&mut event(1, 11, 100, enters(State::SynSent)));
+        table.ingest(&mut event(1, 11, 130, enters(State::Established)));
         let connection = table.connections().next().unwrap();
         assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
-        table.ingest(&event(1, 11, 140, What::ResetReceived));
-        table.ingest(&event(2, 12, 140, What::ResetReceived));
+        table.ingest(&mut event(1, 11, 140, What::ResetReceived));
+        table.ingest(&mut event(2, 12, 140, What::ResetReceived));
         assert_eq!(cookies(&table), [11], "only a state makes a socket known");
-        table.ingest(&event(1, 11, 150, enters(State::Close)));
+        table.ingest(&mut event(1, 11, 150, enters(State::Close)));
         assert!(table.is_empty());
-        table.ingest(&event(0, 0, 160, enters(State::Established)));
+        table.ingest(&mut event(0, 0, 160, enters(State::Established)));
         assert_eq!(table.len(), 0, "no socket, no connection");
     }
 
     #[test]
-    fn what_becomes_a_mini_socket_leaves() {
+    fn what_becomes_a_mini_socket_lives_on_as_one() {
         let mut table = table(10);
-        table.ingest(&event(1, 11, 100, enters(State::FinWait2)));
+        table.ingest(&mut event(1, 11, 100, enters(State::FinWait2)));
         let What::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
-        table.ingest(&event(1, 11, 110, What::Transition(Transition { inferred: true, ..shown })));
-        assert!(table.is_empty());
+        table.ingest(&mut event(1, 11, 110, What::Transition(Transition { source: StateSource::Inferred, ..shown })));
+        let mini = table.connections().next().unwrap();
+        assert_eq!((mini.state, mini.since_ns, mini.expires_ns), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
+        assert_eq!(table.len(), 1);
     }
 
     #[test]
     fn the_socket_that_came_first_makes_room() {
         let mut table = table(3);
         for sk in 1..=3 {
-            table.ingest(&event(sk, sk, sk, enters(State::SynSent)));
+            table.ingest(&mut event(sk, sk, sk, enters(State::SynSent)));
         }
-        table.ingest(&event(1, 1, 9, enters(State::Established)));
-        table.ingest(&event(2, 2, 9, enters(State::Close)));
-        table.ingest(&event(4, 4, 10, enters(State::SynSent)));
+        table.ingest(&mut event(1, 1, 9, enters(State::Established)));
+        table.ingest(&mut event(2, 2, 9, enters(State::Close)));
+        table.ingest(&mut event(4, 4, 10, enters(State::SynSent)));
         assert_eq!((cookies(&table), table.evicted()), (vec![1, 3, 4], 0));
-        table.ingest(&event(5, 5, 11, enters(State::SynSent)));
+        table.ingest(&mut event(5, 5, 11, enters(State::SynSent)));
         assert_eq!((cookies(&table), table.evicted()), (vec![3, 4, 5], 1));
-        table.ingest(&event(6, 6, 12, enters(State::SynSent)));
+        table.ingest(&mut event(6, 6, 12, enters(State::SynSent)));
         assert_eq!((cookies(&table), table.evicted()), (vec![4, 5, 6], 2));
     }
 
     #[test]
     fn a_later_socket_at_the_same_address_is_not_evicted_for_the_earlier_one() {
         let mut table = table(2);
-        table.ingest(&event(1, 11, 1, enters(State::SynSent)));
-        table.ingest(&event(1, 11, 2, enters(State::Close)));
-        table.ingest(&event(2, 12, 3, enters(State::SynSent)));
-        table.ingest(&event(1, 13, 4, enters(State::SynSent)));
-        table.ingest(&event(3, 14, 5, enters(State::SynSent)));
+        table.ingest(&mut event(1, 11, 1, enters(State::SynSent)));
+        table.ingest(&mut event(1, 11, 2, enters(State::Close)));
+        table.ingest(&mut event(2, 12, 3, enters(State::SynSent)));
+        table.ingest(&mut event(1, 13, 4, enters(State::SynSent)));
+        table.ingest(&mut event(3, 14, 5, enters(State::SynSent)));
         assert_eq!(cookies(&table), [13, 14]);
     }
 
@@ -671,23 +675,23 @@ mod tests {
     fn another_cookie_at_the_same_address_is_another_life() {
         // The event of the first one's end was lost.
         let mut table = table(10);
-        table.ingest(&owned(event(1, 11, 100, enters(State::Established))));
-        table.ingest(&owned(event(1, 12, 200, What::OwnerChanged)));
+        table.ingest(&mut owned(event(1, 11, 100, enters(State::Established))));
+        table.ingest(&mut owned(event(1, 12, 200, What::OwnerChanged)));
         assert_eq!(cookies(&table), [11]);
-        table.ingest(&event(1, 12, 300, enters(State::Established)));
+        table.ingest(&mut event(1, 12, 300, enters(State::Established)));
         let connection = table.connections().next().unwrap();
         assert_eq!((connection.cookie, connection.first_seen_ns, connection.owner), (Some(12), 300, None));
-        table.ingest(&owned(event(1, 11, 310, What::OwnerChanged)));
+        table.ingest(&mut owned(event(1, 11, 310, What::OwnerChanged)));
         assert_eq!(table.connections().next().unwrap().owner, None, "the owner of another life");
-        table.ingest(&owned(event(1, 12, 320, What::OwnerChanged)));
+        table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
         assert_eq!(table.connections().next().unwrap().owner.unwrap().pid, 7);
     }
 
     #[test]
     fn a_cookie_may_come_late() {
         let mut table = table(10);
-        table.ingest(&event(1, 0, 100, enters(State::SynSent)));
-        table.ingest(&event(1, 11, 200, enters(State::Established)));
+        table.ingest(&mut event(1, 0, 100, enters(State::SynSent)));
+        table.ingest(&mut event(1, 11, 200, enters(State::Established)));
         let connection = table.connections().next().unwrap();
         assert_eq!((connection.cookie, connection.first_seen_ns), (Some(11), 100));
     }
@@ -695,11 +699,11 @@ mod tests {
     #[test]
     fn sockets_in_other_states_than_the_wanted_are_not_kept() {
         let mut table = Table::new(10, [State::CloseWait].into_iter().collect());
-        table.ingest(&event(1, 11, 100, enters(State::Established)));
+        table.ingest(&mut event(1, 11, 100, enters(State::Established)));
         assert!(table.is_empty());
-        table.ingest(&event(1, 11, 110, enters(State::CloseWait)));
+        table.ingest(&mut event(1, 11, 110, enters(State::CloseWait)));
         assert_eq!(table.len(), 1);
-        table.ingest(&event(1, 11, 120, enters(State::LastAck)));
+        table.ingest(&mut event(1, 11, 120, enters(State::LastAck)));
         assert!(table.is_empty());
     }
 
@@ -707,8 +711,8 @@ mod tests {
     fn what_left_is_not_remembered_for_ever() {
         let mut table = table(1000);
         for time_ns in 0..10_000 {
-            table.ingest(&event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns, enters(State::SynSent)));
-            table.ingest(&event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns + 1, enters(State::Close)));
+            table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns, enters(State::SynSent)));
+            table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns + 1, enters(State::Close)));
         }
         assert!(table.is_empty() && table.arrivals.len() <= 64, "{}", table.arrivals.len());
     }

@@ -117,7 +117,10 @@ impl Object {
 }
 
 /// A map that stays with the object: the programs still to be loaded refer to it.
-pub(super) fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<T, Error> {
+pub(super) fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<T, Error> {
     let map = ebpf.map_mut(name).ok_or(Error::NotInObject(name))?;
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
@@ -146,4 +149,3 @@ pub(super) fn in_short(error: &ProgramError) -> String {
         other => other.to_string(),
     }
 }
-

@@ -156,7 +156,8 @@ impl Probes {
         };
         let ring = take_map(&mut ebpf, "EVENTS")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
-        let mut probes = Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
+        let mut probes =
+            Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, &btf)?;
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.

@@ -80,7 +80,8 @@ impl Lister {
         let home = netns::find(Some(&NetnsChoice::Own))?.0.remove(0);
         let mut holders = None;
         if let Some(iterators) = self.iterators.as_mut().filter(|_| wanted.holders) {
-            let bytes = iterators.holders(wanted.seed).map_err(|source| Error::Iterator { which: "task_file", source })?;
+            let bytes =
+                iterators.holders(wanted.seed).map_err(|source| Error::Iterator { which: "task_file", source })?;
             let (found, broken) = entry::holders(&bytes);
             skipped.cut_short += broken;
             if self.choice.is_none() {
@@ -122,7 +123,8 @@ impl Lister {
         }
         each_once(&mut sockets);
         if wanted.holders && holders.is_none() {
-            let inodes: FxHashSet<u64> = sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
+            let inodes: FxHashSet<u64> =
+                sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
             let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
             skipped.add(&gone);
             holders = Some(found);

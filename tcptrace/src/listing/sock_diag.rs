@@ -405,7 +405,8 @@ mod tests {
         let mut info = vec![0; size_of::<Info>() + 64];
         info[2] = 5;
         info[3] = 6;
-        for (at, value) in [(44, 100_u32), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)] {
+        for (at, value) in [(44, 100_u32), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)]
+        {
             info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         info
@@ -623,7 +624,9 @@ mod tests {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
             let state: State = words[0].parse().unwrap();
             let plain = |end: &str| end.replace("[::ffff:", "").replace("1]:", "1:").replace("[::]", "*");
-            *lines.entry([state.name(), words[1], words[2], &plain(words[3]), &plain(words[4])].join(" ")).or_default() += 1;
+            *lines
+                .entry([state.name(), words[1], words[2], &plain(words[3]), &plain(words[4])].join(" "))
+                .or_default() += 1;
         }
         lines
     }
@@ -633,11 +636,13 @@ mod tests {
         for socket in sockets {
             let end = |end: SocketAddr| {
                 let port = if end.port() == 0 { "*".to_owned() } else { end.port().to_string() };
-                let address = if end.ip().is_unspecified() && end.is_ipv6() { "*".to_owned() } else { end.ip().to_string() };
+                let address =
+                    if end.ip().is_unspecified() && end.is_ipv6() { "*".to_owned() } else { end.ip().to_string() };
                 format!("{}:{port}", address.replace("::1", "[::1"))
             };
             let (queued, unacknowledged) = (socket.receive_queue, socket.send_queue);
-            let line = format!("{} {queued} {unacknowledged} {} {}", socket.state, end(socket.local), end(socket.remote));
+            let line =
+                format!("{} {queued} {unacknowledged} {} {}", socket.state, end(socket.local), end(socket.remote));
             *lines.entry(line).or_default() += 1;
         }
         lines

@@ -116,7 +116,10 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::Sk, socket.sk.map_or(Null, Pointer));
     show(Field::Cookie, number(socket.cookie));
     show(Field::Netns, number(socket.netns));
-    show(Field::NetnsName, socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)));
+    show(
+        Field::NetnsName,
+        socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)),
+    );
     show(Field::Family, Text(family(socket.ipv6)));
     end(socket.local, Field::LocalAddress, Field::LocalPort, &mut show);
     end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut show);

@@ -70,10 +70,10 @@ fn kind(what: &What) -> &'static str {
 fn of_transition(transition: &Transition) -> Value {
     json!({
         "old_state": transition.old.name(), "new_state": transition.new.name(),
-        "new_state_source": if transition.inferred { "inferred" } else { "observed" },
+        "new_state_source": transition.source.name(),
         "time_in_old_state_ns": transition.time_in_old.map(|time| time.ns),
         "time_source": transition.time_in_old.map(|time| time.source.name()),
-        "handshake_rtt_ns": transition.handshake_rtt_ns, "srtt_us": transition.srtt_us,
+        "after_gap": false, "handshake_rtt_ns": transition.handshake_rtt_ns, "srtt_us": transition.srtt_us,
         "total_retrans": transition.total_retrans, "bytes_acked": transition.bytes_acked,
         "bytes_received": transition.bytes_received, "ending": transition.ending.map(|ending| ending.name()),
         "errno": transition.ending.and_then(|ending| ending.errno()).and_then(errno::name),

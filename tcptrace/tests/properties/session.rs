@@ -89,8 +89,8 @@ proptest! {
         let mut table = Table::new(max, StateSet::default());
         let mut unbounded = Table::new(1000, StateSet::default());
         for event in input.iter().map(|record| decode(record).unwrap()) {
-            table.ingest(&event);
-            unbounded.ingest(&event);
+            table.ingest(&mut event.clone());
+            unbounded.ingest(&mut event.clone());
             prop_assert!(table.len() <= max);
             prop_assert!(table.len() <= unbounded.len());
             prop_assert_eq!(table.is_empty(), table.connections().next().is_none());

@@ -12,6 +12,7 @@ use tcptrace::{
         json::Json,
         text::{Text, TextOptions, TimeStyle},
     },
+    select::Selection,
     session::{Renderer, Session, SessionSettings},
     state::StateSet,
 };
@@ -28,7 +29,15 @@ pub(crate) fn context() -> Context {
 
 /// Settings that keep and print all.
 pub(crate) fn settings() -> SessionSettings {
-    SessionSettings { states: StateSet::default(), max_sockets: 1000, by_process: false, events: true, count: None }
+    SessionSettings {
+        states: StateSet::default(),
+        selection: Selection::default(),
+        owner_unchecked: false,
+        max_sockets: 1000,
+        by_process: false,
+        events: true,
+        count: None,
+    }
 }
 
 /// Text without colour, in UTC, as `--time utc` gives.

@@ -261,14 +261,14 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 0, cpu: 0, socket, owner: None, what }
+        Event { time_ns: 0, cpu: Some(0), socket, owner: None, after_gap: false, what }
     }
 
     fn transition(new: State, ending: Option<Ending>) -> Transition {
         Transition {
             old: State::Established,
             new,
-            inferred: false,
+            source: StateSource::Observed,
             time_in_old: None,
             handshake_rtt_ns: None,
             srtt_us: None,
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn notes_tell_what_was_inferred_and_measured() {
-        let inferred = |new, ending| Transition { inferred: true, ..transition(new, ending) };
+        let inferred = |new, ending| Transition { source: StateSource::Inferred, ..transition(new, ending) };
         let note = |transition| told(&event(What::Transition(transition)));
         assert_eq!(note(inferred(State::TimeWait, Some(Ending::Normal))), "closed, inferred");
         assert_eq!(note(inferred(State::FinWait2, None)), "orphan, the peer has not closed, inferred");
@@ -358,7 +358,7 @@ mod tests {
     fn the_last_line_names_every_place_of_loss_also_when_nothing_was_lost() {
         let line = losses_line(&Losses { received: 12, evicted: 3, ..Losses::default() });
         assert!(line.starts_with("12 events received; lost: ring buffer 0, "), "{line}");
-        assert!(line.contains(", evicted 3,") && line.ends_with("unnamed process events 0"), "{line}");
+        assert!(line.contains(", evicted 3,") && line.ends_with("unlisted 0"), "{line}");
         assert_eq!(line.matches(',').count(), Losses::default().fields().len() - 1);
     }
 }

@@ -171,8 +171,12 @@ fn sockets(
     let now = State::ALL.map(|state| (state, in_state(state)));
     let half_open_now: u64 = half_open.iter().map(|row| row.count).sum();
     let half_open_now = (half_open_now > 0).then(|| format!("{half_open_now} half open"));
-    let now: Vec<_> =
-        now.iter().filter(|(_, count)| *count > 0).map(|(state, count)| format!("{count} {state}")).chain(half_open_now).collect();
+    let now: Vec<_> = now
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(state, count)| format!("{count} {state}"))
+        .chain(half_open_now)
+        .collect();
     let _ = writeln!(to, "\nSockets now: {}", now.join(", "));
     let title = format!("{:<11} {:>7} {:>9} {:>7} {:<15} BY", "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND");
     heading(to, options, &title);
