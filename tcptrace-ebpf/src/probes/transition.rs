@@ -52,6 +52,12 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
     }
 
+    if new == ESTABLISHED {
+        // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
+        // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
+        sock.cookie(sk);
+    }
+
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
     if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
         debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
