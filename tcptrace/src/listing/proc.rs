@@ -261,7 +261,6 @@ mod tests {
                 return eprintln!("skipped: /proc cannot be mounted: {error}");
             }
             assert!(!hides_processes(), "root sees all");
-            let all = holders(|_| true).unwrap().1;
             // SAFETY: the system calls take numbers only (no groups are read), and change this thread alone.
             let dropped = unsafe {
                 let none = std::ptr::null::<libc::gid_t>();
@@ -271,8 +270,8 @@ mod tests {
             };
             assert!(dropped, "{}", io::Error::last_os_error());
             assert!(hides_processes());
-            let hidden = holders(|_| true).unwrap().1;
-            assert_eq!((all.processes_denied, hidden.processes_denied), (0, 0), "nobody is there to be denied");
+            // Nobody is there to be denied.
+            assert_eq!(holders(|_| true).unwrap().1.processes_denied, 0);
         };
         thread::spawn(test).join().unwrap();
     }
