@@ -21,6 +21,7 @@ pub mod losses;
 pub mod output;
 pub mod render;
 pub mod report;
+pub mod runtime;
 pub mod session;
 pub mod snapshot;
 pub mod state;
