@@ -5,18 +5,23 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tcptrace::{
     app,
-    cli::{args::Args, settings::Settings},
+    cli::{
+        args::{Args, Command},
+        settings::Settings,
+    },
+    commands,
     output::tell,
 };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.command {
+    let result: anyhow::Result<()> = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            app::run(settings).await
+            app::run(settings).await.map_err(Into::into)
         }
+        Some(Command::Rates(args)) => commands::rates::run(args).await.map_err(Into::into),
         Some(_) => unimplemented!(),
     };
     match result {

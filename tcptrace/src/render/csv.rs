@@ -47,6 +47,26 @@ impl Csv {
         to.put_u8(b'\n');
     }
 
+    /// Writes a row of these fields, and above the first one a row of their names.
+    pub(super) fn row<'a>(
+        &mut self,
+        to: &mut BytesMut,
+        fields: impl Iterator<Item = (&'a str, FieldValue<'a>)> + Clone,
+    ) {
+        if !std::mem::replace(&mut self.header_written, true) {
+            let names: Vec<_> = fields.clone().map(|(name, _)| name).collect();
+            to.put_slice(names.join(",").as_bytes());
+            to.put_u8(b'\n');
+        }
+        for (index, (_, value)) in fields.enumerate() {
+            if index > 0 {
+                to.put_u8(b',');
+            }
+            self.value(to, value);
+        }
+        to.put_u8(b'\n');
+    }
+
     fn value(&mut self, to: &mut BytesMut, value: FieldValue<'_>) {
         match value {
             FieldValue::Null => {}

@@ -28,14 +28,23 @@ impl Default for Json {
 impl Json {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
-        let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}");
-        fields::visit(event, context, |field, value| {
-            to.put_slice(b",\"");
-            to.put_slice(field.name().as_bytes());
-            to.put_slice(b"\":");
-            self.value(to, value);
-        });
+        begin(to);
+        fields::visit(event, context, |field, value| self.field(to, field.name(), value));
         to.put_slice(b"}\n");
+    }
+
+    /// Writes an object of these fields.
+    pub(super) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
+        begin(to);
+        fields.for_each(|(name, value)| self.field(to, name, value));
+        to.put_slice(b"}\n");
+    }
+
+    fn field(&mut self, to: &mut BytesMut, name: &str, value: FieldValue<'_>) {
+        to.put_slice(b",\"");
+        to.put_slice(name.as_bytes());
+        to.put_slice(b"\":");
+        self.value(to, value);
     }
 
     fn value(&mut self, to: &mut BytesMut, value: FieldValue<'_>) {
@@ -78,6 +87,10 @@ impl Json {
         self.time.write(&mut text, wall.wall_ns(now_ns), 9);
         format!("{}Z", String::from_utf8_lossy(&text))
     }
+}
+
+fn begin(to: &mut BytesMut) {
+    let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
 }
 
 fn line(to: &mut BytesMut, value: &Value) {

@@ -1,0 +1,3 @@
+//! What can be done besides tracing.
+
+pub mod rates;
