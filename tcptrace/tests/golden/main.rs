@@ -7,6 +7,7 @@ mod alignment;
 mod compare;
 mod documented;
 mod outputs;
+mod rates;
 mod stories;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part of it")]
