@@ -1,5 +1,7 @@
 //! What the kernel counts for one network namespace, from the text of its files in `/proc/PID/net`.
 
+use std::str::Split;
+
 macro_rules! values {
     ($(#[$meta:meta])* $name:ident: $($variant:ident = $field:literal ($protocol:literal $kernel:literal),)*) => {
         $(#[$meta])*
@@ -55,7 +57,7 @@ values! {
     AbortsOnTimeout = "aborts_on_timeout" ("TcpExt" "TCPAbortOnTimeout"),
     AbortsOnMemory = "aborts_on_memory" ("TcpExt" "TCPAbortOnMemory"),
     TimeWaitOverflows = "time_wait_overflows" ("TcpExt" "TCPTimeWaitOverflow"),
-    TimeWaitEnded = "time_wait_ended" ("TcpExt" "TW"),
+    TimeWaits = "time_waits" ("TcpExt" "TW"),
 }
 
 values! {
@@ -93,7 +95,7 @@ pub struct Reading {
 impl Reading {
     /// Takes in the text of one of the files. A line without its end was cut off, and is not believed.
     pub fn take_in(&mut self, text: &str) {
-        let mut heading = None;
+        let mut heading: Option<(&str, Split<'_, char>)> = None;
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let Some((protocol, rest)) = line.split_once(": ") else { continue };
             let words = rest.split(' ');
@@ -106,7 +108,6 @@ impl Reading {
             // A line of names, and one of their values below.
             heading = match heading.take() {
                 Some((above, names)) if above == protocol => {
-                    let names: std::str::Split<'_, char> = names;
                     if names.clone().count() == words.clone().count() {
                         names.zip(words).for_each(|(name, value)| self.set(protocol, name, value));
                     }
@@ -158,7 +159,7 @@ mod tests {
         reading.take_in("TcpExt: SyncookiesSent TW\nTcpExt: 2 7\nIpExt: TW\nIpExt: 9\n");
         reading.take_in(SOCKSTAT);
         reading.take_in("TCP6: inuse 2\n");
-        let counters = [Counter::ActiveOpens, Counter::OutRsts, Counter::SynCookiesSent, Counter::TimeWaitEnded];
+        let counters = [Counter::ActiveOpens, Counter::OutRsts, Counter::SynCookiesSent, Counter::TimeWaits];
         assert_eq!(counters.map(|which| counter(&reading, which)), [427_262, 98, 2, 7].map(Some));
         assert_eq!(Gauge::ALL.map(|which| gauge(&reading, which)), [3, 3, 11, 2, 5, 15, 53].map(Some));
     }

@@ -69,7 +69,7 @@ impl RatesText {
 
     fn line(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset) {
         // Writing to memory cannot fail, so what `write!` returns is dropped.
-        if self.lines == 0 || (self.on_terminal && self.lines % HEADING_EVERY == 0) {
+        if self.lines == 0 || (self.on_terminal && self.lines.is_multiple_of(HEADING_EVERY)) {
             let _ = write!(to, "{:<12}", "TIME");
             for (name, _) in &COLUMNS {
                 let _ = write!(to, " {:>w$}", name, w = width(name));
