@@ -4,7 +4,8 @@
 //! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
 //! [`session`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] alone knows both sides.
+//! The edges are [`bpf`] (the kernel), [`cgroup`], [`runtime`], [`output`] and [`cli`]; [`app`] and [`commands`] alone
+//! know both sides.
 
 pub mod app;
 pub mod bpf;

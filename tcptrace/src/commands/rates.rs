@@ -67,9 +67,8 @@ async fn measure(
     let Skipped { namespaces_denied, processes_denied, .. } = first.skipped;
     if namespaces_denied + processes_denied > 0 {
         tell(format_args!(
-            "not counted: what happens in {namespaces_denied} network namespaces that may not be entered, and in those \
-             that only {processes_denied} processes show that may not be looked at; CAP_SYS_ADMIN and CAP_SYS_PTRACE \
-             are needed"
+            "not counted: {namespaces_denied} network namespaces that may not be entered; {processes_denied} \
+             processes may not be looked at, and may have others; CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed"
         ));
     }
     let mut meter = Meter::new(first);
