@@ -7,8 +7,7 @@ use aya_log::EbpfLogger;
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    signal::unix::{Signal, SignalKind, signal},
-    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until, timeout},
+    time::{Instant, Interval, timeout},
 };
 
 use crate::{
@@ -20,8 +19,9 @@ use crate::{
     cli::settings::Settings,
     listing::{Lister, Wanted, netns},
     now::{now_ns, wall_offset},
-    output::{Output, tell},
+    output::{Output, PATIENCE, tell},
     render::{Context, Names, text::losses_line},
+    runtime::{Stop, every},
     session::Session,
     snapshot::Skipped,
     watch::{Answer, Watch},
@@ -31,8 +31,6 @@ use crate::{
 const PIECE_BYTES: usize = 64 * 1024;
 /// Records that are read between two looks at signals and timers at most.
 const READ_AT_ONCE: usize = 4096;
-/// How long the end waits for a reader that does not read.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -70,7 +68,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     }
     let output =
         Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
-    let mut stop = Stop::new()?;
+    let mut stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
     let Attached { mut probes, ring, counters, iterators } = Probes::attach(&settings.probes)?;
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
@@ -357,52 +355,11 @@ fn watch(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
         .map_err(|error| Error::Setup { what: "the ring buffer", source: error.into_parts().1 })
 }
 
-fn every(period: Duration) -> Interval {
-    let mut interval = interval_at(Instant::now() + period, period);
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
-}
-
 /// The next tick, or never.
 async fn due(interval: &mut Option<Interval>) {
     match interval {
         Some(interval) => _ = interval.tick().await,
         None => std::future::pending().await,
-    }
-}
-
-/// What ends a run from outside.
-struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-    deadline: Option<Instant>,
-}
-
-impl Stop {
-    fn new() -> Result<Self, Error> {
-        let listen =
-            |kind: SignalKind| signal(kind).map_err(|source| Error::Setup { what: "the handling of signals", source });
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            deadline: None,
-        })
-    }
-
-    /// Waits for the first of them.
-    async fn reached(&mut self) -> &'static str {
-        let deadline = self.deadline;
-        let time_is_over = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => "interrupted",
-            _ = self.terminate.recv() => "terminated",
-            () = time_is_over => "duration",
-        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
 //! [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] and [`commands`] alone
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`runtime`], [`watch`], [`output`] and [`cli`];
+//! [`app`] and [`commands`] alone
 //! know both sides.
 
 pub mod app;
@@ -23,8 +24,10 @@ pub mod losses;
 pub mod notice;
 pub mod now;
 pub mod output;
+pub mod rates;
 pub mod render;
 pub mod report;
+pub mod runtime;
 pub mod select;
 pub mod session;
 pub mod snapshot;

@@ -17,7 +17,7 @@ use tcptrace::{
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.command {
+    let result: anyhow::Result<()> = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
             app::run(settings).await.map_err(anyhow::Error::from)
@@ -28,6 +28,7 @@ async fn main() -> ExitCode {
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }
+        Some(Command::Rates(args)) => commands::rates::run(args).await.map_err(Into::into),
         Some(_) => unimplemented!(),
     };
     match result {

@@ -20,6 +20,8 @@ pub fn tell(words: impl Display) {
 
 /// Pieces of output that wait at most.
 const QUEUE_LEN: usize = 16;
+/// How long the end waits for a reader that does not read.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to stdout or a file.
 pub struct Output {

@@ -1,3 +1,4 @@
 //! What tcptrace does besides tracing, one module a subcommand.
 
+pub mod rates;
 pub mod sockets;

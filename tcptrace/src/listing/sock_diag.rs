@@ -359,7 +359,6 @@ fn tcp_info(mut attributes: &[u8]) -> Option<Option<Info>> {
 #[cfg(test)]
 mod tests {
     use std::{
-        collections::BTreeMap,
         io::{Read as _, Write as _},
         net::{TcpListener, TcpStream},
         process::Command,
@@ -368,10 +367,10 @@ mod tests {
     };
 
     use proptest::prelude::*;
-    use socket2::{Domain, SockRef, Socket, Type};
+    use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
     use super::*;
-    use crate::listing::netns::in_fresh_netns;
+    use crate::listing::{netns::in_fresh_netns, proc};
 
     /// A message with its header.
     fn message(kind: u16, flags: i32, payload: &[u8]) -> Vec<u8> {
@@ -539,6 +538,17 @@ mod tests {
     }
 
     #[test]
+    fn a_cut_is_never_silent() {
+        let whole = answer(&[plain(1), plain(2), plain(3)]);
+        let length = plain(1).len();
+        for end in 0..=whole.len() {
+            let mut dump = Dump::default();
+            assert!(dump.take(&whole[..end], 7).is_none());
+            assert_eq!((dump.sockets.len(), dump.cut_short), (end / length, u64::from(end % length != 0)), "{end}");
+        }
+    }
+
+    #[test]
     fn a_dump_that_never_ends_is_ended() {
         let mut left = 3 * MAX_ANSWERS;
         let dump = receive(7, |buffer| {
@@ -604,9 +614,8 @@ mod tests {
             }
             bytes.truncate(cut);
             let mut dump = Dump::default();
-            let end = dump.take(&bytes, 7);
-            prop_assert!(dump.sockets.len() <= 3 && dump.cut_short <= 40);
-            prop_assert!(end.is_some() || dump.cut_short > 0 || bytes.len() < 480, "nothing is lost in silence");
+            dump.take(&bytes, 7);
+            prop_assert!(dump.sockets.len() as u64 + dump.cut_short <= 1 + bytes.len() as u64 / 16);
         }
 
         #[test]
@@ -616,43 +625,150 @@ mod tests {
         }
     }
 
-    /// The sockets of this thread's namespace as `ss` shows them: state, local, remote, queues.
-    fn of_ss() -> BTreeMap<String, usize> {
+    /// What `ss` and a listing both tell.
+    type Row = (State, u32, u32, SocketAddr, SocketAddr);
+
+    fn rows_of_ss() -> Vec<Row> {
         let output = Command::new("ss").args(["-Htan"]).output().unwrap();
-        let mut lines = BTreeMap::new();
-        for line in String::from_utf8(output.stdout).unwrap().lines() {
+        let end = |text: &str| {
+            let text = text.strip_suffix(":*").map_or_else(|| text.to_owned(), |address| format!("{address}:0"));
+            let end: SocketAddr = text.replace("*:", "[::]:").parse().unwrap();
+            SocketAddr::new(end.ip().to_canonical(), end.port())
+        };
+        let row = |line: &str| -> Row {
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
-            let state: State = words[0].parse().unwrap();
-            let plain = |end: &str| end.replace("[::ffff:", "").replace("1]:", "1:").replace("[::]", "*");
-            *lines
-                .entry([state.name(), words[1], words[2], &plain(words[3]), &plain(words[4])].join(" "))
-                .or_default() += 1;
-        }
-        lines
+            let number = |word: &str| word.parse().unwrap();
+            (words[0].parse().unwrap(), number(words[1]), number(words[2]), end(words[3]), end(words[4]))
+        };
+        let mut rows: Vec<Row> = String::from_utf8(output.stdout).unwrap().lines().map(row).collect();
+        rows.sort_unstable();
+        rows
     }
 
-    fn as_ss(sockets: &[ListedSocket]) -> BTreeMap<String, usize> {
-        let mut lines = BTreeMap::new();
-        for socket in sockets {
-            let end = |end: SocketAddr| {
-                let port = if end.port() == 0 { "*".to_owned() } else { end.port().to_string() };
-                let address =
-                    if end.ip().is_unspecified() && end.is_ipv6() { "*".to_owned() } else { end.ip().to_string() };
-                format!("{}:{port}", address.replace("::1", "[::1"))
-            };
-            let (queued, unacknowledged) = (socket.receive_queue, socket.send_queue);
-            let line =
-                format!("{} {queued} {unacknowledged} {} {}", socket.state, end(socket.local), end(socket.remote));
-            *lines.entry(line).or_default() += 1;
-        }
-        lines
+    fn rows(sockets: &[ListedSocket]) -> Vec<Row> {
+        let row = |of: &ListedSocket| (of.state, of.receive_queue, of.send_queue, of.local, of.remote);
+        let mut rows: Vec<Row> = sockets.iter().map(row).collect();
+        rows.sort_unstable();
+        rows
     }
 
-    fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    fn drop_input(socket: SockRef<'_>) {
+        socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]).unwrap();
+    }
+
+    /// The sockets, once there are so many in these states.
+    fn listed_when(states: &[(State, usize)]) -> Vec<ListedSocket> {
         let start = Instant::now();
-        while !is_so() {
-            assert!(start.elapsed() < Duration::from_secs(5), "{what}");
+        loop {
+            let (sockets, skipped) = list(7, StateSet::default()).unwrap();
+            assert_eq!(skipped, Skipped::default());
+            let is_there = |&(state, count)| sockets.iter().filter(|socket| socket.state == state).count() == count;
+            if states.iter().all(is_there) {
+                return sockets;
+            }
+            assert!(start.elapsed() < Duration::from_secs(5), "{sockets:#?}");
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn the_kernel_lists_what_ss_lists() {
+        in_fresh_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let both = TcpListener::bind("[::]:0").unwrap();
+            let connect = |to: &TcpListener, address: &str| {
+                let client = TcpStream::connect((address, to.local_addr().unwrap().port())).unwrap();
+                (client, to.accept().unwrap().0)
+            };
+            let v4 = |to| connect(to, "127.0.0.1");
+            let unread = v4(&listener);
+            (&unread.0).write_all(b"three").unwrap();
+            let mapped = v4(&both);
+            let v6 = connect(&both, "::1");
+            let (half_closed, waits) = v4(&listener);
+            drop(half_closed);
+            let (first, mut second) = v4(&listener);
+            drop(first);
+            assert_eq!(second.read(&mut [0]).unwrap(), 0);
+            drop(second);
+            let unanswered = v4(&listener);
+            drop_input(SockRef::from(&unanswered.1));
+            (&unanswered.0).write_all(b"12").unwrap();
+            let half_open = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            half_open.set_nonblocking(true).unwrap();
+            drop_input(SockRef::from(&half_open));
+            half_open.connect(&listener.local_addr().unwrap().into()).unwrap_err();
+
+            let states = [
+                (State::Listen, 2),
+                (State::Established, 8),
+                (State::FinWait2, 1),
+                (State::CloseWait, 1),
+                (State::TimeWait, 1),
+                (State::SynSent, 1),
+                (State::SynRecv, 1),
+            ];
+            let sockets = listed_when(&states);
+            assert_eq!(rows(&sockets), rows_of_ss());
+
+            let one = |state: State| *sockets.iter().find(|socket| socket.state == state).unwrap();
+            let with_local = |stream: &TcpStream| {
+                let end = stream.local_addr().unwrap();
+                let is_it = |socket: &&ListedSocket| {
+                    socket.local.port() == end.port() && socket.remote.port() == stream.peer_addr().unwrap().port()
+                };
+                *sockets.iter().find(is_it).unwrap()
+            };
+            assert_eq!((one(State::FinWait2).kind, one(State::TimeWait).kind), (Kind::Mini, Kind::Mini));
+            assert!(one(State::TimeWait).age(0).is_some_and(|age| age.ns < 10_000_000_000));
+            assert_eq!((one(State::SynRecv).kind, one(State::SynRecv).uid), (Kind::Request, None));
+            assert_eq!(one(State::SynRecv).timer.map(|timer| timer.kind), Some(TimerKind::Retransmit));
+            assert_eq!(with_local(&unread.1).receive_queue, 5);
+            assert_eq!(with_local(&unread.1).connection.unwrap().bytes_received, 5);
+            let retransmitting = with_local(&unanswered.0);
+            assert_eq!(retransmitting.timer.map(|timer| timer.kind), Some(TimerKind::Retransmit));
+            assert_eq!(retransmitting.send_queue, 2);
+            for stream in [&mapped.1, &v6.0, &v6.1] {
+                assert!(with_local(stream).ipv6);
+            }
+            assert!(with_local(&mapped.1).local.is_ipv4() && !with_local(&mapped.0).ipv6);
+            assert!(with_local(&unread.0).connection.unwrap().srtt_us.is_some());
+            assert!(sockets.iter().all(|socket| socket.cookie.is_some() && socket.netns == 7));
+
+            let waiting = with_local(&waits);
+            let (holders, _) = proc::holders(|inode| inode == waiting.handle).unwrap();
+            assert!(holders.iter().any(|holder| holder.fd == waits.as_raw_fd() as u32));
+
+            let narrowed = list(7, [State::SynRecv, State::FinWait2].into_iter().collect()).unwrap().0;
+            let kinds: Vec<Kind> = narrowed.iter().map(|socket| socket.kind).collect();
+            assert!(kinds.len() == 2 && kinds.contains(&Kind::Request) && kinds.contains(&Kind::Mini), "{kinds:?}");
+        });
+    }
+
+    /// Sockets that open and close during dumps are no trouble, and those that stay are in each.
+    #[test]
+    fn sockets_that_close_during_the_dump_do_no_harm() {
+        in_fresh_netns(|| {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let lasting: Vec<_> =
+                (0..500).map(|_| (TcpStream::connect(address).unwrap(), listener.accept().unwrap())).collect();
+            thread::scope(|scope| {
+                let churn = scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let client = TcpStream::connect(address).unwrap();
+                        drop((listener.accept().unwrap(), client));
+                    }
+                });
+                while !churn.is_finished() {
+                    let (sockets, skipped) = list(7, StateSet::default()).unwrap();
+                    assert_eq!(skipped, Skipped::default());
+                    let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
+                    assert!(established >= 2 * lasting.len(), "{established}");
+                    let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();
+                    assert_eq!(cookies.len(), sockets.len(), "no socket twice");
+                }
+            });
+        });
     }
 }

@@ -22,9 +22,12 @@ impl Default for Csv {
 impl Csv {
     /// Writes the first line, if it was not written yet.
     pub fn header(&mut self, to: &mut BytesMut) {
+        self.names(to, Field::ALL.iter().map(|field| field.name()));
+    }
+
+    fn names<'a>(&mut self, to: &mut BytesMut, names: impl Iterator<Item = &'a str>) {
         if !std::mem::replace(&mut self.header_written, true) {
-            let names: Vec<_> = Field::ALL.iter().map(|field| field.name()).collect();
-            to.put_slice(names.join(",").as_bytes());
+            to.put_slice(names.collect::<Vec<_>>().join(",").as_bytes());
             to.put_u8(b'\n');
         }
     }
@@ -43,6 +46,22 @@ impl Csv {
         while column + 1 < Field::ALL.len() {
             to.put_u8(b',');
             column += 1;
+        }
+        to.put_u8(b'\n');
+    }
+
+    /// Writes a row of these fields, and above the first one a row of their names.
+    pub(super) fn row<'a>(
+        &mut self,
+        to: &mut BytesMut,
+        fields: impl Iterator<Item = (&'a str, FieldValue<'a>)> + Clone,
+    ) {
+        self.names(to, fields.clone().map(|(name, _)| name));
+        for (index, (_, value)) in fields.enumerate() {
+            if index > 0 {
+                to.put_u8(b',');
+            }
+            cell(to, value, &mut self.time);
         }
         to.put_u8(b'\n');
     }

@@ -29,8 +29,15 @@ impl Default for Json {
 impl Json {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
-        let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}");
+        begin(to);
         fields::visit(event, context, |field, value| member(to, field.name(), value, &mut self.time));
+        to.put_slice(b"}\n");
+    }
+
+    /// Writes an object of these fields.
+    pub(super) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
+        begin(to);
+        fields.for_each(|(name, value)| member(to, name, value, &mut self.time));
         to.put_slice(b"}\n");
     }
 
@@ -111,6 +118,10 @@ pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time:
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
         FieldValue::Json(json) => to.put_slice(json),
     }
+}
+
+fn begin(to: &mut BytesMut) {
+    let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
 }
 
 pub(super) fn line(to: &mut BytesMut, value: &Value) {

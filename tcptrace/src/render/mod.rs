@@ -3,6 +3,7 @@
 pub mod csv;
 mod fields;
 pub mod json;
+pub mod rates;
 pub mod sockets;
 pub mod text;
 

@@ -7,6 +7,7 @@ mod alignment;
 mod compare;
 mod documented;
 mod outputs;
+mod rates;
 mod sockets;
 mod stories;
 #[path = "../support/mod.rs"]

@@ -7,7 +7,7 @@ use tcptrace::{decode::split, event::What, render::Field, session::SessionSettin
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    stories,
+    rates, stories,
     support::{
         records::{Life, Stream},
         replay::{csv, json, output, replay, session, settings},
@@ -18,6 +18,8 @@ use crate::{
 /// Kinds of records that tell of events, and those that tell of the run.
 const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
 const REPORTS: [&str; 2] = ["summary", "end"];
+/// Kinds of records that are not of a trace.
+const OTHERS: [&str; 1] = ["rates"];
 
 fn all_stories() -> Stream {
     let mut stream = Stream::new();
@@ -44,7 +46,7 @@ fn every_line_follows_the_schema() {
 #[test]
 fn the_schema_refuses_what_is_not_written() {
     let validator = schema::validator();
-    let written = replay(&all_stories(), settings(), json());
+    let written = replay(&all_stories(), settings(), json()) + &rates::printed(rates::json());
     let mut kinds = HashSet::new();
     for line in written.lines() {
         let record = schema::valid_record(&validator, line);
@@ -63,7 +65,7 @@ fn the_schema_refuses_what_is_not_written() {
         more.insert("another".to_owned(), Value::Null);
         assert!(!validator.is_valid(&more.into()), "{line}");
     }
-    assert_eq!(kinds.len(), EVENTS.len() + REPORTS.len());
+    assert_eq!(kinds.len(), EVENTS.len() + REPORTS.len() + OTHERS.len());
 }
 
 #[test]
@@ -75,7 +77,8 @@ fn the_schema_has_the_fields_of_events_and_no_others() {
         Field::ALL.iter().map(|field| field.name()).chain(["schema"]).map(str::to_owned).collect();
     assert_eq!(named, written);
     let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap().to_owned());
-    let expected: BTreeSet<_> = EVENTS.iter().chain(&REPORTS).map(|kind| format!("#/$defs/{kind}")).collect();
+    let expected: BTreeSet<_> =
+        EVENTS.iter().chain(&REPORTS).chain(&OTHERS).map(|kind| format!("#/$defs/{kind}")).collect();
     assert_eq!(kinds.collect::<BTreeSet<_>>(), expected);
 }
 
@@ -106,6 +109,21 @@ fn csv_has_the_values_of_json() {
     for (row, event) in rows[1..].iter().zip(events) {
         let cells: Vec<_> = names.iter().map(|name| cell(event.get(name))).collect();
         assert_eq!(*row, cells, "{event}");
+    }
+}
+
+#[test]
+fn rates_follow_the_schema_and_csv_has_their_values() {
+    let (document, validator) = (schema::document(), schema::validator());
+    let rows = rfc4180::rows(&rates::printed(rates::csv())).unwrap();
+    let names: Vec<_> = schema::fields(&document, "rates").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(rows[0], names[1..], "all but `schema`");
+    let json = rates::printed(rates::json());
+    assert_eq!(json.lines().count(), rows.len() - 1);
+    for (line, row) in json.lines().zip(&rows[1..]) {
+        let record = schema::valid_record(&validator, line);
+        assert_eq!(record.keys().cloned().collect::<Vec<_>>(), names, "{line}");
+        assert_eq!(*row, names[1..].iter().map(|name| cell(record.get(name))).collect::<Vec<_>>(), "{line}");
     }
 }
 

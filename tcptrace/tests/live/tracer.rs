@@ -66,10 +66,20 @@ impl Tracer {
     /// Starts it with these flags and waits until all is attached.
     pub(crate) fn start(flags: &[&str]) -> Self {
         let ready = temporary("ready");
+        let mut tracer = Self::spawn(&[flags, &["--ready-file", ready.to_str().unwrap()]].concat());
+        let start = Instant::now();
+        while !ready.exists() {
+            assert!(tracer.child.try_wait().unwrap().is_none(), "it ended: {}", tracer.stderr.lock().unwrap());
+            assert!(start.elapsed() < PATIENCE, "it is not ready");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        tracer
+    }
+
+    /// Starts it with these flags.
+    pub(crate) fn spawn(flags: &[&str]) -> Self {
         let mut child = Command::new(binary())
             .args(flags)
-            .arg("--ready-file")
-            .arg(&ready)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -92,14 +102,7 @@ impl Tracer {
                 }
             }),
         ];
-        let mut tracer = Self { child, lines, readers, stderr };
-        let start = Instant::now();
-        while !ready.exists() {
-            assert!(tracer.child.try_wait().unwrap().is_none(), "it ended: {}", tracer.stderr.lock().unwrap());
-            assert!(start.elapsed() < PATIENCE, "it is not ready");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        tracer
+        Self { child, lines, readers, stderr }
     }
 
     /// Waits until a line of output fulfils a condition.

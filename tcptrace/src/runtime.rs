@@ -1,0 +1,54 @@
+//! What runs of all kinds need from the machine: signals and timers.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
+};
+
+/// What ends a run from outside.
+pub struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+    /// When its time is over.
+    pub deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// From now on, SIGINT and SIGTERM end the run instead of the process.
+    ///
+    /// # Errors
+    /// Where signals cannot be handled.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            deadline: None,
+        })
+    }
+
+    /// Waits for the first of them, and names it as the `end` record does.
+    pub async fn reached(&mut self) -> &'static str {
+        let deadline = self.deadline;
+        let time_is_over = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "terminated",
+            () = time_is_over => "duration",
+        }
+    }
+}
+
+/// A timer that first ticks after `period`.
+#[must_use]
+pub fn every(period: Duration) -> Interval {
+    let mut interval = interval_at(Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
