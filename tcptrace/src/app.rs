@@ -118,6 +118,9 @@ impl Run {
             };
             self.session.context.wall = wall_offset();
             more = self.read();
+            if !more {
+                self.session.tick(now_ns());
+            }
             if summary_due {
                 self.session.losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
                 self.session.end_interval(now_ns());

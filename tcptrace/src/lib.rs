@@ -1,7 +1,7 @@
 //! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
 //!
 //! Data flows one way, and a module uses only what stands before it:
-//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
+//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`], [`story`] → [`render`] →
 //! [`session`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`cgroup`], [`output`] and [`cli`]; [`app`] alone knows both sides.
@@ -24,5 +24,6 @@ pub mod report;
 pub mod session;
 pub mod snapshot;
 pub mod state;
+pub mod story;
 pub mod summary;
 pub mod table;

@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tcptrace::{
     app,
-    cli::{args::Args, settings::Settings},
+    cli::{
+        args::{Args, Command},
+        settings::Settings,
+    },
     output::tell,
 };
 
@@ -15,6 +18,10 @@ async fn main() -> ExitCode {
     let result = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            app::run(settings).await
+        }
+        Some(Command::Story(story)) => {
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
             app::run(settings).await
         }
         Some(_) => unimplemented!(),

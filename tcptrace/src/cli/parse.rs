@@ -8,6 +8,8 @@ use std::{
 
 use jiff::SignedDuration;
 
+pub use crate::story::StoryFilter;
+
 /// Ranges of ports, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<(u16, u16)>);
@@ -64,6 +66,16 @@ pub struct Prefix {
     pub address: [u8; 16],
     /// Bits of it that count, of 128.
     pub bits: u32,
+}
+
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        let mapped = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self { address: mapped.octets(), bits: 128 }
+    }
 }
 
 impl FromStr for Prefix {
@@ -132,19 +144,6 @@ impl FromStr for PollTime {
         }
         duration(text).map(|time| Self(Some(time))).map_err(|error| format!("{error}; or off"))
     }
-}
-
-/// Which connection a story is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoryFilter {
-    /// Those with this address at either end.
-    Address(IpAddr),
-    /// Those with this address and port at one end.
-    End(SocketAddr),
-    /// Those with this port at either end.
-    Port(u16),
-    /// The one with this cookie, and its other end if that is on this host.
-    Cookie(u64),
 }
 
 impl FromStr for StoryFilter {
