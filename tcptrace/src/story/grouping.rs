@@ -116,6 +116,13 @@ impl Stories {
         None
     }
 
+    /// Is nothing kept any more?
+    #[cfg(test)]
+    pub(super) fn is_clear(&self) -> bool {
+        let indexes = (self.partners.len(), self.by_sk.len(), self.by_ends.len(), self.kept_events);
+        self.sides.is_empty() && indexes == (0, 0, 0, 0)
+    }
+
     fn is_wanted(&self, story: &Story) -> bool {
         let ends = story.ends();
         match self.filter {

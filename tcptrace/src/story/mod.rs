@@ -17,6 +17,9 @@ use crate::{
 pub use grouping::{Limits, Stories};
 pub use verdict::{Closed, Reset, ResetSender};
 
+#[cfg(test)]
+mod tests;
+
 /// Which connection a story is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoryFilter {
@@ -111,10 +114,8 @@ impl Side {
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.sk?;
-        self.events.last().map(|event| match event.what {
-            What::Transition(transition) => transition.new,
-            _ => event.socket.state,
-        })
+        let entered = self.transitions().last().map(|(_, transition)| transition.new);
+        entered.or_else(|| self.events.last().map(|event| event.socket.state))
     }
 
     /// How its connection ended.

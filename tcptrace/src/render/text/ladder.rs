@@ -20,8 +20,11 @@ use crate::{
     story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
 };
 
-/// Width of a side's column, in characters.
-const CELL: usize = 47;
+/// Widths of what stands before a row, a side's column, and the column of arrows, in characters.
+const HEAD: usize = 7;
+const CELL: usize = 49;
+const SHAFT: usize = 10;
+const ARROW: usize = SHAFT + 1;
 /// Names of the sides.
 const PLACES: [&str; 2] = ["left", "right"];
 
@@ -133,7 +136,7 @@ impl Ladder {
 
     fn verdicts(&self, to: &mut BytesMut, story: &Story, start_ns: u64, names: &Names) {
         let mut tell = |head: &str, text: &str, style| {
-            let _ = write!(to, "{head:>9} ");
+            let _ = write!(to, "{head:>HEAD$} ");
             styled(to, text, style, self.color);
             to.put_u8(b'\n');
         };
@@ -159,9 +162,9 @@ impl Ladder {
             let text = match (arrow, right) {
                 ("", "") => left.to_owned(),
                 (_, "") => format!("{left:<CELL$} {arrow}"),
-                _ => format!("{left:<CELL$} {arrow:<13} {right}"),
+                _ => format!("{left:<CELL$} {arrow:<ARROW$} {right}"),
             };
-            let _ = write!(to, "{head:>9} ");
+            let _ = write!(to, "{head:>HEAD$} ");
             styled(to, &text, row.style, self.color);
             to.put_u8(b'\n');
         }
@@ -171,6 +174,7 @@ impl Ladder {
 /// What a column showed last of what is told only when it changes.
 #[derive(Default)]
 struct Shown {
+    state: Option<State>,
     pid: Option<u32>,
     bytes: Option<Bytes>,
 }
@@ -180,12 +184,17 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
     let what = headline(event).0;
     let mut parts = match event.what {
         What::Transition(transition) => {
+            let old = if shown.state.replace(transition.new) == Some(transition.old) {
+                String::new()
+            } else {
+                format!("{} ", transition.old)
+            };
             let time = match (transition.old, time_in_old(event)) {
                 (State::Close | State::Listen, _) => String::new(), // no part of the connection's life
                 (_, time) if time == "-" => " after an unknown time".to_owned(),
                 (_, time) => format!(" after {time}"),
             };
-            vec![format!("{} {what}{time}", transition.old)]
+            vec![format!("{old}{what}{time}")]
         }
         What::OwnerChanged => Vec::new(),
         _ => vec![what.trim().to_owned()],
@@ -232,7 +241,7 @@ fn segment(place: usize, event: &Event) -> String {
         What::OwnerChanged => return String::new(),
     };
     let name = format!(" {name} ");
-    let shaft = if is_shown { format!("{name:─^12}") } else { format!("{name:╌^12}") };
+    let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };
     if is_sent == (place == 0) { format!("{shaft}▶") } else { format!("◀{shaft}") }
 }
 
@@ -306,14 +315,17 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> St
     let reason = reset.reason.map(|code| format!("reason: {}", reset_reason(code, names)));
     let more = (reset.sent > 1 || reset.received > 1)
         .then(|| format!("{} seen sent, {} seen received", reset.sent, reset.received));
+    let other = &story.sides[1 - reset.from];
+    let is_missed = reset.received == 0 && other.as_ref().is_some_and(|other| other.sk.is_some());
+    let missed = is_missed.then(|| "not seen to arrive".to_owned());
     let at = format!("at +{}", human(reset.time_ns.saturating_sub(start_ns)));
-    let parts = [Some(who), why, reason, more, Some(at)];
+    let parts = [Some(who), why, reason, Some(at), more, missed];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn bytes_words(bytes: Bytes) -> String {
     let at_most = if bytes.sent_is_exact { "" } else { "≤" };
-    format!("sent {at_most}{} B, received {} B", bytes.sent, bytes.received)
+    format!("{at_most}{} B out, {} B in", bytes.sent, bytes.received)
 }
 
 fn owner_words(owner: Option<&Owner>) -> String {
@@ -330,16 +342,15 @@ fn owner_and_source(owner: &Owner) -> String {
 /// The parts joined by commas, in lines of at most a cell's width where the parts allow it.
 fn lines(parts: &[String]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for part in parts.iter().filter(|part| !part.is_empty()) {
+    for (index, part) in parts.iter().enumerate() {
+        let comma = if index + 1 < parts.len() { "," } else { "" };
+        let width = |text: &str| text.chars().count();
         match lines.last_mut() {
-            Some(line) if line.chars().count() + part.chars().count() + 3 <= CELL => {
-                let _ = write!(line, ", {part}");
+            Some(line) if width(line) + 1 + width(part) + width(comma) <= CELL => {
+                let _ = write!(line, " {part}{comma}");
             }
-            Some(line) => {
-                line.push(',');
-                lines.push(format!("  {part}"));
-            }
-            None => lines.push(part.clone()),
+            Some(_) => lines.push(format!("  {part}{comma}")),
+            None => lines.push(format!("{part}{comma}")),
         }
     }
     lines
