@@ -5,9 +5,9 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Side, Story, StoryFilter, begins};
+use super::{Side, Story, StoryFilter, begins, own_sk};
 use crate::{
-    event::{Event, Transition, What},
+    event::{Event, Socket, Transition, What},
     state::State,
 };
 
@@ -93,7 +93,8 @@ impl Stories {
 
     /// A connection that was asked for and is over at `now_ns` (CLOCK_MONOTONIC); all events up to then are taken in.
     pub fn take_over(&mut self, now_ns: u64) -> Option<Story> {
-        let is_over = |ended_ns: Option<u64>| ended_ns.is_some_and(|ended_ns| ended_ns + GRACE_NS <= now_ns);
+        let is_over =
+            |ended_ns: Option<u64>| ended_ns.is_some_and(|ended_ns| ended_ns.saturating_add(GRACE_NS) <= now_ns);
         while let Some((_, id)) = self.ended.pop_front_if(|(ended_ns, _)| is_over(Some(*ended_ns))) {
             // Otherwise the partner's end takes both.
             let partner = self.partners.get(&id).and_then(|partner| self.sides.get(partner));
@@ -138,15 +139,15 @@ impl Stories {
     /// The side that an event belongs to.
     fn side_of(&self, event: &Event) -> Option<u64> {
         let socket = &event.socket;
-        match socket.sk {
-            Some(sk) if !socket.is_from_packet() => {
+        match own_sk(event) {
+            Some(sk) => {
                 let id = *self.by_sk.get(&sk)?;
                 let side = self.sides.get(&id)?;
                 (begins(event).is_none() && side.is_of(event)).then_some(id)
             }
             // A SYN-ACK belongs to what begins. A RST also to what has just ended, but one without a socket to another
             // connection than the RST without a socket before it.
-            _ => self.latest((socket.local, socket.remote), socket.netns, |id, side| {
+            None => self.latest((socket.local, socket.remote), socket.netns, |id, side| {
                 side.ended_ns.is_none()
                     || matches!(event.what, What::ResetSent { .. }) && (side.sk.is_some() || self.partner_is_open(id))
             }),
@@ -288,7 +289,7 @@ fn is_listeners(event: &Event) -> bool {
         What::Transition(Transition { old, new, .. }) => {
             new == State::Listen || old == State::Listen && new != State::SynRecv
         }
-        _ => event.socket.state == State::Listen && !event.socket.is_from_packet(),
+        _ => event.socket.state == State::Listen && own_sk(event).is_some(),
     }
 }
 
@@ -308,10 +309,9 @@ fn are_same_or_unknown<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 impl Side {
     /// Is it the side of this event of the same `sk`? Another socket may have come to its address.
     fn is_of(&self, event: &Event) -> bool {
-        let is_port = |known: SocketAddr, now: SocketAddr| known.port() == 0 || now.port() == 0 || known == now;
-        are_same_or_unknown(self.cookie, event.socket.cookie)
-            && is_port(self.local, event.socket.local)
-            && is_port(self.remote, event.socket.remote)
+        let Socket { cookie, local, remote, .. } = event.socket;
+        let are_known = self.is_settled() && local.port() != 0 && remote.port() != 0;
+        are_same_or_unknown(self.cookie, cookie) && (!are_known || (self.local, self.remote) == (local, remote))
     }
 
     fn is_settled(&self) -> bool {

@@ -87,11 +87,17 @@ fn begins(event: &Event) -> Option<Role> {
     }
 }
 
+/// The `sk` that is the connection's own: not the listener's, whose SYN-ACKs and RSTs these are.
+fn own_sk(event: &Event) -> Option<u64> {
+    let is_own = !event.socket.is_from_packet() && !matches!(event.what, What::SynAckRetransmit { .. });
+    event.socket.sk.filter(|_| is_own)
+}
+
 impl Side {
     fn new(event: &Event) -> Self {
         let socket = &event.socket;
         Self {
-            sk: socket.sk.filter(|_| !socket.is_from_packet()),
+            sk: own_sk(event),
             cookie: None,
             netns: socket.netns,
             local: socket.local,

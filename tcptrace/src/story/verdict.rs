@@ -77,8 +77,7 @@ impl Story {
                 (Established | SynRecv | SynSent, Close, Some(Ending::Aborted(how))) if how != Abort::NeverSent => {
                     Some(here(Some(how)))
                 }
-                (Established | SynRecv, Close, Some(Ending::ResetByPeer(_))) => Some(there()),
-                (_, Close, _) => Some(None),
+                (_, Close, _) => Some(None), // it failed, or the RST tells
                 _ => None,
             }
         };

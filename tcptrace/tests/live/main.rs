@@ -13,6 +13,7 @@ mod net;
 mod overload;
 mod owners;
 mod program;
+mod story;
 mod tracer;
 
 use std::process::ExitCode;
@@ -33,13 +34,14 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites: [(&str, &[Test]); 7] = [
+    let suites: [(&str, &[Test]); 8] = [
         ("lives", lives::TESTS),
         ("endings", endings::TESTS),
         ("owners", owners::TESTS),
         ("filters", filters::TESTS),
         ("overload", overload::TESTS),
         ("program", program::TESTS),
+        ("story", story::TESTS),
         ("compare", compare::TESTS),
     ];
     let trials = suites.into_iter().flat_map(|(suite, tests)| {

@@ -23,7 +23,7 @@ use crate::{
 /// Widths of what stands before a row, a side's column, and the column of arrows, in characters.
 const HEAD: usize = 7;
 const CELL: usize = 49;
-const SHAFT: usize = 10;
+const SHAFT: usize = 11;
 const ARROW: usize = SHAFT + 1;
 /// Names of the sides.
 const PLACES: [&str; 2] = ["left", "right"];
@@ -80,7 +80,7 @@ impl Ladder {
                 to,
                 &Row {
                     head: format!("+{}", human(event.time_ns.saturating_sub(start_ns))),
-                    arrow: if story.is_with_itself() { String::new() } else { segment(place, event) },
+                    arrow: if story.is_with_itself() { String::new() } else { segment(place, event, side) },
                     cells,
                     style: headline(event).1,
                 },
@@ -135,17 +135,19 @@ impl Ladder {
     }
 
     fn verdicts(&self, to: &mut BytesMut, story: &Story, start_ns: u64, names: &Names) {
-        let mut tell = |head: &str, text: &str, style| {
-            let _ = write!(to, "{head:>HEAD$} ");
-            styled(to, text, style, self.color);
-            to.put_u8(b'\n');
+        let mut tell = |head: &str, parts: &[String], style| {
+            for (index, line) in lines(parts, 2 * CELL + ARROW + 2).iter().enumerate() {
+                let _ = write!(to, "{:>HEAD$} ", if index == 0 { head } else { "" });
+                styled(to, line, style, self.color);
+                to.put_u8(b'\n');
+            }
         };
         if let Some(text) = closed_first(story) {
-            tell("closed", &text, Style::Plain);
+            tell("closed", &[text], Style::Plain);
         }
         let resets = story.resets();
         if resets.is_empty() {
-            tell("RST", "none was seen", Style::Plain);
+            tell("RST", &["none was seen".to_owned()], Style::Plain);
         }
         for reset in &resets {
             tell("RST", &reset_words(story, reset, start_ns, names), Style::Trouble);
@@ -154,7 +156,7 @@ impl Ladder {
 
     /// Writes a row in as many lines as its cells take.
     fn row(&self, to: &mut BytesMut, row: &Row) {
-        let cells = [0, 1].map(|place| lines(&row.cells[place]));
+        let cells = [0, 1].map(|place| lines(&row.cells[place], CELL));
         let text = |place: usize, line: usize| cells[place].get(line).map_or("", String::as_str);
         for line in 0..cells[0].len().max(cells[1].len()).max(1) {
             let (head, arrow) = if line == 0 { (row.head.as_str(), row.arrow.as_str()) } else { ("", "") };
@@ -217,12 +219,12 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
 }
 
 /// The segment that an event is about, as an arrow; nothing where there is none.
-fn segment(place: usize, event: &Event) -> String {
+fn segment(place: usize, event: &Event, side: &Side) -> String {
     use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
     let (is_sent, name, is_shown) = match event.what {
         What::Transition(transition) => {
             let (is_sent, name) = match (transition.old, transition.new) {
-                (Close, SynSent) => (true, "SYN"),
+                (Close, SynSent) if side.ending() != Some(Ending::Aborted(Abort::NeverSent)) => (true, "SYN"),
                 (SynSent, Established) => (false, "SYN-ACK"),
                 (SynSent, SynRecv) => (false, "SYN"),
                 (SynRecv, Established) | (FinWait1, FinWait2) | (Closing, TimeWait) => (false, "ACK"),
@@ -295,7 +297,7 @@ fn closed_first(story: &Story) -> Option<String> {
     Some(format!("first by {} ({who}){how}", PLACES[place]))
 }
 
-fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> String {
+fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Vec<String> {
     let from = PLACES[reset.from];
     let who = match reset.sender {
         ResetSender::Process(owner) => format!("sent by {from} ({})", owner_words(owner.as_ref())),
@@ -308,10 +310,12 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> St
         ResetSender::TimeWait => format!("sent by {from}: by the kernel, for a closed socket"),
         ResetSender::NoSocket => format!("sent by {from}: by the kernel, as no socket is there"),
         ResetSender::NotSeen => format!("from {from}: its sender was not seen"),
-        ResetSender::Peer => format!("from {from}: by the peer or on the way, not from this host as far as seen"),
+        ResetSender::Peer => format!("from {from}: by the peer or something on the way, not seen on this host"),
     };
     let ending = story.sides[reset.from].as_ref().and_then(Side::ending);
-    let why = ending.filter(|ending| matches!(ending, Ending::Aborted(_))).map(|ending| ending.words().to_owned());
+    let is_sockets = matches!(reset.sender, ResetSender::Process(_) | ResetSender::Socket(_));
+    let why = ending.filter(|ending| is_sockets && matches!(ending, Ending::Aborted(_)));
+    let why = why.map(|ending| ending.words().to_owned());
     let reason = reset.reason.map(|code| format!("reason: {}", reset_reason(code, names)));
     let more = (reset.sent > 1 || reset.received > 1)
         .then(|| format!("{} seen sent, {} seen received", reset.sent, reset.received));
@@ -319,8 +323,7 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> St
     let is_missed = reset.received == 0 && other.as_ref().is_some_and(|other| other.sk.is_some());
     let missed = is_missed.then(|| "not seen to arrive".to_owned());
     let at = format!("at +{}", human(reset.time_ns.saturating_sub(start_ns)));
-    let parts = [Some(who), why, reason, Some(at), more, missed];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    [Some(who), why, reason, Some(at), more, missed].into_iter().flatten().collect()
 }
 
 fn bytes_words(bytes: Bytes) -> String {
@@ -339,14 +342,14 @@ fn owner_and_source(owner: &Owner) -> String {
     format!("{} ({})", owner_words(Some(owner)), owner.source.name())
 }
 
-/// The parts joined by commas, in lines of at most a cell's width where the parts allow it.
-fn lines(parts: &[String]) -> Vec<String> {
+/// The parts joined by commas, in lines of at most so many characters where the parts allow it.
+fn lines(parts: &[String], most: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         let comma = if index + 1 < parts.len() { "," } else { "" };
         let width = |text: &str| text.chars().count();
         match lines.last_mut() {
-            Some(line) if width(line) + 1 + width(part) + width(comma) <= CELL => {
+            Some(line) if width(line) + 1 + width(part) + width(comma) <= most => {
                 let _ = write!(line, " {part}{comma}");
             }
             Some(_) => lines.push(format!("  {part}{comma}")),
