@@ -229,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn story_filters() {
+        let parsed = |text: &str| text.parse::<StoryFilter>();
+        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
+        assert_eq!(parsed("10.0.0.1"), Ok(StoryFilter::Address(v4)));
+        assert_eq!(parsed("10.0.0.1:80"), Ok(StoryFilter::End(SocketAddr::new(v4, 80))));
+        assert_eq!(parsed("::1"), Ok(StoryFilter::Address(v6)));
+        assert_eq!(parsed("[::1]:80"), Ok(StoryFilter::End(SocketAddr::new(v6, 80))));
+        assert_eq!((parsed("80"), parsed(":80")), (Ok(StoryFilter::Port(80)), Ok(StoryFilter::Port(80))));
+        assert_eq!(parsed("cookie:4711"), Ok(StoryFilter::Cookie(4711)));
+        for bad in ["", "0", "65536", "10.0.0.1:0", "host", "host:80", "cookie:", "cookie:0", "cookie:x", "[::1]"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn durations_and_sizes() {
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));

@@ -280,6 +280,7 @@ impl Stories {
             self.take(id);
             self.evicted += 1;
         }
+        while self.ended.pop_front_if(|(_, id)| !self.sides.contains_key(id)).is_some() {}
     }
 }
 

@@ -309,6 +309,11 @@ fn the_sender_of_a_rst_is_told_by_what_was_seen() {
     let closed = Closed { place: 1, owner: Some(owner(2)), abort: Some(Abort::UnreadData) };
     assert_eq!(after[0].closed_first(), Some(closed));
 
+    events[4] =
+        event(113, socket(2, SERVER, CLIENT), ends(Established, Close, Some(Ending::Aborted(Abort::Destroyed))));
+    let destroyed = told(&events);
+    assert_eq!(destroyed[0].resets()[0].sender, ResetSender::Destroyer(Some(owner(2))), "not its process");
+
     let alone = |what| told(&[event(100, socket(1, CLIENT, SERVER), what)])[0].resets()[0];
     assert_eq!(alone(What::ResetReceived).sender, ResetSender::Peer);
     assert_eq!(alone(RST).sender, ResetSender::Socket(Some(owner(1))), "in answer to a segment");

@@ -2,7 +2,7 @@
 
 use tcptrace_common::record::socket_flag;
 
-use super::Story;
+use super::{Side, Story};
 use crate::{
     ending::{Abort, Ending},
     event::{Event, Owner, What},
@@ -42,6 +42,8 @@ pub struct Reset {
 pub enum ResetSender {
     /// The socket, while its process acted on it.
     Process(Option<Owner>),
+    /// Whoever destroyed the socket, which is its owner's, from outside.
+    Destroyer(Option<Owner>),
     /// The socket, in answer to a segment.
     Socket(Option<Owner>),
     /// The kernel, for a listener.
@@ -95,7 +97,7 @@ impl Story {
         let mut resets: Vec<Reset> = Vec::new();
         for (place, event) in self.events() {
             let (from, sender, reason, (sent, received)) = match event.what {
-                What::ResetSent { reason } => (place, sender(event), reason, (1, 0)),
+                What::ResetSent { reason } => (place, self.sender(place, event), reason, (1, 0)),
                 What::ResetReceived => {
                     let from = self.other(place);
                     (from, self.unseen_sender(from), None, (0, 1))
@@ -117,16 +119,21 @@ impl Story {
         let is_here = self.sides[from].is_some() || left.is_loopback() || left == right;
         if is_here { ResetSender::NotSeen } else { ResetSender::Peer }
     }
-}
 
-fn sender(event: &Event) -> ResetSender {
-    let socket = &event.socket;
-    match (socket.is_from_packet(), socket.state) {
-        (true, State::Listen) => ResetSender::Listener(event.owner),
-        (true, State::TimeWait) => ResetSender::TimeWait,
-        (true, _) => ResetSender::NoSocket,
-        // `close` empties its backlog of segments under the same lock, which may be what is answered.
-        (false, _) if socket.is(socket_flag::OWNED) => ResetSender::Process(event.owner),
-        (false, _) => ResetSender::Socket(event.owner),
+    fn sender(&self, place: usize, event: &Event) -> ResetSender {
+        let socket = &event.socket;
+        let is_destroyed = || {
+            let ending = self.sides[place].as_ref().and_then(Side::ending);
+            ending == Some(Ending::Aborted(Abort::Destroyed))
+        };
+        match (socket.is_from_packet(), socket.state) {
+            (true, State::Listen) => ResetSender::Listener(event.owner),
+            (true, State::TimeWait) => ResetSender::TimeWait,
+            (true, _) => ResetSender::NoSocket,
+            (false, _) if is_destroyed() => ResetSender::Destroyer(event.owner),
+            // Some task holds the socket's lock, and nobody but its processes and destroyers do.
+            (false, _) if socket.is(socket_flag::OWNED) => ResetSender::Process(event.owner),
+            (false, _) => ResetSender::Socket(event.owner),
+        }
     }
 }

@@ -63,9 +63,9 @@ fn listen(port: u16) -> Socket {
 
 fn linger_abort() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "127.0.0.1:6101"]);
-    let listener = listen(6101);
-    let mut client = Actor::start("t-aborter", &["6101"]);
+    let tracer = Tracer::start(&["story", "127.0.0.1:6701"]);
+    let listener = listen(6701);
+    let mut client = Actor::start("t-aborter", &["6701"]);
     let (server, _) = listener.accept().unwrap();
     let pid = client.pid();
     client.go();
@@ -84,8 +84,8 @@ fn linger_abort() {
 
 fn refused() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "6102"]);
-    assert!(net::socket(LOCALHOST).connect(&SocketAddr::new(LOCALHOST, 6102).into()).is_err());
+    let tracer = Tracer::start(&["story", "6702"]);
+    assert!(net::socket(LOCALHOST).connect(&SocketAddr::new(LOCALHOST, 6702).into()).is_err());
     settle();
     let told = Told::by(tracer);
     assert_eq!(told.stories(), 1, "{}", told.all());
@@ -98,11 +98,11 @@ fn refused() {
 
 fn unread_data() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "127.0.0.1:6103"]);
-    let server = Actor::start("t-hasty", &["6103"]);
+    let tracer = Tracer::start(&["story", "127.0.0.1:6703"]);
+    let server = Actor::start("t-hasty", &["6703"]);
     let pid = server.pid();
     let client = net::socket(LOCALHOST);
-    client.connect(&SocketAddr::new(LOCALHOST, 6103).into()).unwrap();
+    client.connect(&SocketAddr::new(LOCALHOST, 6703).into()).unwrap();
     client.send(b"never read").unwrap();
     server.wait();
     settle();
@@ -116,9 +116,9 @@ fn unread_data() {
 
 fn normal_close() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "6104", "--count", "1"]);
-    let listener = listen(6104);
-    let client = Actor::start("t-client", &["6104", "1", "0"]);
+    let tracer = Tracer::start(&["story", "6704", "--count", "1"]);
+    let listener = listen(6704);
+    let client = Actor::start("t-client", &["6704", "1", "0"]);
     let pid = client.pid();
     let (server, _) = listener.accept().unwrap();
     let mut question = [std::mem::MaybeUninit::new(0); 8];
@@ -141,8 +141,8 @@ fn normal_close() {
 
 fn cookie() {
     enter_new_netns();
-    let listener = listen(6105);
-    let to = (LOCALHOST, 6105).into();
+    let listener = listen(6705);
+    let to = (LOCALHOST, 6705).into();
     let ((one, one_server), (other, other_server)) = (pair(&listener, to), pair(&listener, to));
     let cookie = cookie_of(&one);
     let tracer = Tracer::start(&["story", &format!("cookie:{cookie}")]);
@@ -161,9 +161,9 @@ fn cookie() {
 
 fn open_at_the_end() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "6106"]);
-    let listener = listen(6106);
-    let open = pair(&listener, (LOCALHOST, 6106).into());
+    let tracer = Tracer::start(&["story", "6706"]);
+    let listener = listen(6706);
+    let open = pair(&listener, (LOCALHOST, 6706).into());
     settle();
     let told = Told::by(tracer);
     drop(open);

@@ -257,7 +257,7 @@ fn end_of_side(side: &Side) -> Vec<String> {
         }
         (None, None, Some(state)) => format!("still in {state}"),
         (None, None, None) => "half-open".to_owned(),
-        (None, Some(_), Some(State::FinWait2)) => "closed, the peer did not: orphan in FIN_WAIT2".to_owned(),
+        (None, Some(_), Some(State::FinWait2)) => "closed, orphan in FIN_WAIT2".to_owned(),
         (None, Some(_), Some(State::Close)) => "ended before".to_owned(),
         (None, Some(_), Some(_)) => "its end was not seen".to_owned(),
         (None, Some(_), None) => "answered with RST".to_owned(),
@@ -301,6 +301,9 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Ve
     let from = PLACES[reset.from];
     let who = match reset.sender {
         ResetSender::Process(owner) => format!("sent by {from} ({})", owner_words(owner.as_ref())),
+        ResetSender::Destroyer(owner) => {
+            format!("sent by {from}: by whoever destroyed the socket of {}", owner_words(owner.as_ref()))
+        }
         ResetSender::Socket(owner) => {
             format!("sent by {from}: by the kernel, for the socket of {}", owner_words(owner.as_ref()))
         }
