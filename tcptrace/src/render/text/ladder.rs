@@ -345,19 +345,41 @@ fn owner_and_source(owner: &Owner) -> String {
     format!("{} ({})", owner_words(Some(owner)), owner.source.name())
 }
 
-/// The parts joined by commas, in lines of at most so many characters where the parts allow it.
+/// The parts joined by commas, in lines of at most so many characters: broken between parts, and within one only where
+/// it is too long by itself.
 fn lines(parts: &[String], most: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let width = |text: &str| text.chars().count();
     let mut lines: Vec<String> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
-        let comma = if index + 1 < parts.len() { "," } else { "" };
-        let width = |text: &str| text.chars().count();
-        match lines.last_mut() {
-            Some(line) if width(line) + 1 + width(part) + width(comma) <= most => {
-                let _ = write!(line, " {part}{comma}");
+        let part = format!("{part}{}", if index + 1 < parts.len() { "," } else { "" });
+        let is_long = INDENT.len() + width(&part) > most;
+        let pieces = if is_long { part.split(' ').collect() } else { vec![part.as_str()] };
+        for piece in pieces {
+            match lines.last_mut() {
+                Some(line) if width(line) + 1 + width(piece) <= most => {
+                    let _ = write!(line, " {piece}");
+                }
+                Some(_) => lines.push(format!("{INDENT}{piece}")),
+                None => lines.push(piece.to_owned()),
             }
-            Some(_) => lines.push(format!("  {part}{comma}")),
-            None => lines.push(format!("{part}{comma}")),
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_parts_and_only_long_parts_between_words() {
+        let lines = |parts: &[&str]| lines(&parts.iter().map(ToString::to_string).collect::<Vec<_>>(), 12);
+        assert_eq!(lines(&[]), [""; 0]);
+        assert_eq!(lines(&["one"]), ["one"]);
+        assert_eq!(lines(&["one", "two two"]), ["one, two two"]);
+        assert_eq!(lines(&["one", "two twos"]), ["one,", "  two twos"]);
+        assert_eq!(lines(&["one", "a very long part", "x"]), ["one, a very", "  long part,", "  x"]);
+        assert_eq!(lines(&["µµµµµ", "µµµµµ"]), ["µµµµµ, µµµµµ"], "characters, not bytes");
+    }
 }
