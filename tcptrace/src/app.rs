@@ -168,6 +168,9 @@ impl Run {
             };
             self.session.context.wall = wall_offset();
             more = self.read();
+            if !more {
+                self.session.tick(now_ns());
+            }
             match happened {
                 Happened::Events => {}
                 Happened::SummaryDue => self.summarize()?,

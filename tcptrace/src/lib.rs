@@ -1,7 +1,7 @@
 //! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
 //!
 //! Data flows one way, and a module uses only what stands before it:
-//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`] → [`render`] →
+//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`], [`story`] → [`render`] →
 //! [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`runtime`], [`watch`], [`output`] and [`cli`];
@@ -33,6 +33,7 @@ pub mod session;
 pub mod snapshot;
 pub mod sockets;
 pub mod state;
+pub mod story;
 pub mod summary;
 pub mod table;
 pub mod watch;

@@ -29,7 +29,10 @@ async fn main() -> ExitCode {
             commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }
         Some(Command::Rates(args)) => commands::rates::run(args).await.map_err(Into::into),
-        Some(_) => unimplemented!(),
+        Some(Command::Story(story)) => {
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
+            app::run(settings).await.map_err(anyhow::Error::from)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,13 +7,19 @@ use tcptrace_common::{counters::Counters, record::socket_flag};
 
 use crate::{
     decode::decode,
-    event::{Event, What},
+    event::{Event, StateSource, What},
     losses::Losses,
     notice::{Gap, Notice},
-    render::{Context, csv::Csv, json::Json, text::Text},
+    render::{
+        Context,
+        csv::Csv,
+        json::Json,
+        text::{Ladder, Text},
+    },
     select::Selection,
     snapshot::{Holder, ListedSocket, Snapshot},
     state::{State, StateSet},
+    story::{Stories, Story},
     summary::Summary,
     table::Table,
 };
@@ -26,6 +32,8 @@ pub enum Renderer {
     Json(Json),
     /// Rows.
     Csv(Csv),
+    /// Stories of connections, each when it is over.
+    Story(Box<Stories>, Ladder),
 }
 
 /// What a session does with events.
@@ -179,7 +187,8 @@ impl Session {
         match &mut self.renderer {
             Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
             Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
-            Renderer::Csv(_) => {} // rows of one kind only
+            Renderer::Csv(_) => {}    // rows of one kind only
+            Renderer::Story(..) => {} // what was lost is told at the end
         }
     }
 
@@ -220,6 +229,9 @@ impl Session {
             Renderer::Text(text) => text.event(&mut self.output, event, &mut self.context),
             Renderer::Json(json) => json.event(&mut self.output, event, &mut self.context),
             Renderer::Csv(csv) => csv.event(&mut self.output, event, &mut self.context),
+            // A story ends where TIME_WAIT begins: what polls find comes a minute later.
+            Renderer::Story(..) if is_polled(event) => {}
+            Renderer::Story(stories, _) => stories.ingest(event),
         }
         self.written += u64::from(self.output.len() > before);
     }
@@ -228,6 +240,21 @@ impl Session {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.settings.count.is_some_and(|count| self.written >= count)
+    }
+
+    /// Writes the stories that are over at `now_ns`, when all events up to then were taken in.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.write_stories(|stories| stories.take_over(now_ns));
+    }
+
+    fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
+        while !self.is_complete()
+            && let Renderer::Story(stories, ladder) = &mut self.renderer
+            && let Some(story) = take(stories)
+        {
+            ladder.story(&mut self.output, &story, &self.context);
+            self.written += 1;
+        }
     }
 
     /// Writes the summary since the last one.
@@ -252,17 +279,22 @@ impl Session {
         let span_ns = now_ns.saturating_sub(self.start_ns);
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
+        self.write_stories(Stories::take_rest);
         match &mut self.renderer {
             Renderer::Json(json) => {
                 json.end(&mut self.output, self.context.wall, now_ns, reason, &self.losses);
             }
             Renderer::Csv(csv) => csv.header(&mut self.output),
+            Renderer::Story(_, ladder) => ladder.end(&mut self.output, &self.losses),
             Renderer::Text(_) => {}
         }
     }
 
     fn update_losses(&mut self) {
         self.losses.evicted = self.table.evicted();
+        if let Renderer::Story(stories, _) = &self.renderer {
+            self.losses.evicted = stories.evicted(); // the table is not shown
+        }
         self.losses.unnamed_process_events = self.total.other_processes() + self.interval.other_processes();
     }
 
@@ -270,7 +302,7 @@ impl Session {
         match &mut self.renderer {
             Renderer::Text(text) => text.report(&mut self.output, report, self.settings.states),
             Renderer::Json(json) => json.report(&mut self.output, report, self.context.wall),
-            Renderer::Csv(_) => {} // rows of one kind only
+            Renderer::Csv(_) | Renderer::Story(..) => {} // rows of one kind only
         }
     }
 
@@ -291,4 +323,8 @@ impl Session {
     pub fn output_len(&self) -> usize {
         self.output.len()
     }
+}
+
+fn is_polled(event: &Event) -> bool {
+    matches!(event.what, What::Transition(transition) if transition.source == StateSource::Polled)
 }

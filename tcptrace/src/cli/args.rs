@@ -152,7 +152,7 @@ pub struct RatesArgs {
 /// One connection's story.
 #[derive(Debug, clap::Args)]
 pub struct StoryArgs {
-    /// The connection: ADDRESS, ADDRESS:PORT, [ADDRESS]:PORT or PORT at either end, or cookie:N
+    /// The connection: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) at either end, or cookie:N
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
 

@@ -8,6 +8,8 @@ use std::{
 
 use jiff::SignedDuration;
 
+pub use crate::story::StoryFilter;
+
 /// Ranges of ports, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<(u16, u16)>);
@@ -64,6 +66,16 @@ pub struct Prefix {
     pub address: [u8; 16],
     /// Bits of it that count, of 128.
     pub bits: u32,
+}
+
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        let mapped = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Self { address: mapped.octets(), bits: 128 }
+    }
 }
 
 impl FromStr for Prefix {
@@ -132,19 +144,6 @@ impl FromStr for PollTime {
         }
         duration(text).map(|time| Self(Some(time))).map_err(|error| format!("{error}; or off"))
     }
-}
-
-/// Which connection a story is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoryFilter {
-    /// Those with this address at either end.
-    Address(IpAddr),
-    /// Those with this address and port at one end.
-    End(SocketAddr),
-    /// Those with this port at either end.
-    Port(u16),
-    /// The one with this cookie, and its other end if that is on this host.
-    Cookie(u64),
 }
 
 impl FromStr for StoryFilter {
@@ -225,6 +224,21 @@ mod tests {
         assert_eq!(parsed("fe80::/10"), Ok((0, 10)));
         assert_eq!(parsed("::/0"), Ok((0, 0)));
         for bad in ["", "10.0.0/8", "10.0.0.0/33", "::/129", "host", "1.2.3.4/", "1.2.3.4/-1"] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn story_filters() {
+        let parsed = |text: &str| text.parse::<StoryFilter>();
+        let (v4, v6): (IpAddr, IpAddr) = ("10.0.0.1".parse().unwrap(), "::1".parse().unwrap());
+        assert_eq!(parsed("10.0.0.1"), Ok(StoryFilter::Address(v4)));
+        assert_eq!(parsed("10.0.0.1:80"), Ok(StoryFilter::End(SocketAddr::new(v4, 80))));
+        assert_eq!(parsed("::1"), Ok(StoryFilter::Address(v6)));
+        assert_eq!(parsed("[::1]:80"), Ok(StoryFilter::End(SocketAddr::new(v6, 80))));
+        assert_eq!((parsed("80"), parsed(":80")), (Ok(StoryFilter::Port(80)), Ok(StoryFilter::Port(80))));
+        assert_eq!(parsed("cookie:4711"), Ok(StoryFilter::Cookie(4711)));
+        for bad in ["", "0", "65536", "10.0.0.1:0", "host", "host:80", "cookie:", "cookie:0", "cookie:x", "[::1]"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya_log::Level;
-use clap::{CommandFactory as _, Error, error::ErrorKind};
+use clap::{CommandFactory as _, Error, Parser as _, error::ErrorKind};
 use jiff::tz::TimeZone;
 use tcptrace_common::{
     filter::{Filter, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part},
@@ -15,8 +15,8 @@ use tcptrace_common::{
 };
 
 use super::{
-    args::{Args, Color, FilterArgs, Format, LogLevel, Time, TraceArgs},
-    parse::{NetnsChoice, PortList, Prefix},
+    args::{Args, Color, FilterArgs, Format, LogLevel, StoryArgs, Time, TraceArgs},
+    parse::{NetnsChoice, PortList, Prefix, StoryFilter},
 };
 use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
@@ -24,11 +24,12 @@ use crate::{
     render::{
         csv::Csv,
         json::Json,
-        text::{Text, TextOptions, TimeStyle},
+        text::{Ladder, Text, TextOptions, TimeStyle},
     },
     select::{self, Ends, Selection},
     session::{Renderer, SessionSettings},
     state::StateSet,
+    story::{Limits, Stories},
 };
 
 /// All that a run needs to know.
@@ -105,6 +106,41 @@ impl Settings {
             ready_file: args.ready_file.clone(),
         })
     }
+
+    /// What was typed for a story: a trace of the connections that are asked for, with the defaults of tracing.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_story_args(args: &StoryArgs) -> Result<Self, Error> {
+        let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
+        let (address, port) = match args.which {
+            StoryFilter::Address(address) => (Some(address), None),
+            // The kernel may find the two at different ends; the stories ask again.
+            StoryFilter::End(end) => (Some(end.ip()), Some(end.port())),
+            StoryFilter::Port(port) => (None, Some(port)),
+            // A side whose cookie is another's may be the other end.
+            StoryFilter::Cookie(_) => (None, None),
+        };
+        trace.filter.address.extend(address.map(Prefix::from));
+        trace.filter.port = port.map(|port| PortList(vec![(port, port)]));
+        trace.filter.netns.clone_from(&args.netns);
+        trace.listing = args.listing;
+        (trace.duration, trace.count) = (args.duration, args.count);
+        trace.output.clone_from(&args.output);
+        trace.ready_file.clone_from(&args.ready_file);
+        let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
+        let stories = Stories::new(args.which, Limits::default());
+        Ok(Self { renderer: Renderer::Story(Box::new(stories), ladder), ..Self::from_args(&trace)? })
+    }
+}
+
+/// Is output in colour?
+fn is_colored(choice: Color, to_stdout: bool) -> bool {
+    match choice {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => to_stdout && std::io::stdout().is_terminal(),
+    }
 }
 
 fn usage(kind: ErrorKind, message: &str) -> Error {
@@ -132,11 +168,7 @@ fn renderer(args: &TraceArgs) -> Renderer {
                 Time::Mono => TimeStyle::Monotonic,
                 Time::Delta => TimeStyle::Delta,
             },
-            color: match args.color {
-                Color::Always => true,
-                Color::Never => false,
-                Color::Auto => args.output.is_none() && std::io::stdout().is_terminal(),
-            },
+            color: is_colored(args.color, args.output.is_none()),
             owner_columns: args.filter.pid.is_some(),
         })),
     }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     cli::args::{Format, RatesArgs},
+    now::wall_offset,
     output::{Output, PATIENCE, tell},
     rates::{
         Meter,
@@ -19,7 +20,6 @@ use crate::{
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    now::wall_offset,
     runtime::{Stop, every},
     snapshot::Skipped,
 };

@@ -6,6 +6,7 @@
 mod alignment;
 mod compare;
 mod documented;
+mod ladders;
 mod outputs;
 mod rates;
 mod sockets;

@@ -43,20 +43,20 @@ pub(crate) fn all(stream: &mut Stream) {
     }
 }
 
-const BOTH_SHUT: u16 = SHUTDOWN_SEND | SHUTDOWN_RECEIVE;
+pub(crate) const BOTH_SHUT: u16 = SHUTDOWN_SEND | SHUTDOWN_RECEIVE;
 /// Facts of a socket that its process closes.
-const CLOSING: u16 = OWNED | ATTACHED | BOTH_SHUT;
+pub(crate) const CLOSING: u16 = OWNED | ATTACHED | BOTH_SHUT;
 
-fn curl() -> Owner {
+pub(crate) fn curl() -> Owner {
     process(4242, b"curl", owner_source::CONNECT)
 }
 
-fn web() -> Owner {
+pub(crate) fn web() -> Owner {
     Owner { uid: 33, ..process(800, b"web", owner_source::LISTEN) }
 }
 
 /// A client that connected.
-fn connected(stream: &mut Stream, local: &str, remote: &str, owner: Owner) -> Life {
+pub(crate) fn connected(stream: &mut Stream, local: &str, remote: &str, owner: Owner) -> Life {
     let mut client = Life::in_state(CLOSE, local, remote).owned_by(owner);
     client.flags(OWNED | ATTACHED).enters(stream, SYN_SENT);
     stream.wait_us(412);
@@ -94,7 +94,7 @@ fn server_life(stream: &mut Stream) {
 }
 
 /// A connection that came in, and was accepted.
-fn accepted(stream: &mut Stream, local: &str, remote: &str) -> Life {
+pub(crate) fn accepted(stream: &mut Stream, local: &str, remote: &str) -> Life {
     let mut child = Life::in_state(LISTEN, local, remote).owned_by(known_by(owner_source::LISTENER, web()));
     child.facts.srtt_us8 = 0;
     child.enters(stream, SYN_RECV);

@@ -90,6 +90,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-holder" => holder(number(0) as u16),
         "t-prefork" => prefork(number(0) as u16),
         "t-listener" => listener(number(0) as u16),
+        "t-aborter" => aborter(number(0) as u16),
+        "t-hasty" => hasty(number(0) as u16),
         "t-borrower" => borrower(number(0), number(1)),
         other => panic!("no role {other}"),
     }
@@ -194,6 +196,23 @@ fn listener(port: u16) {
     socket.listen(16).unwrap();
     ready();
     wait_for_word();
+}
+
+/// Connects, and aborts the connection when told to.
+fn aborter(port: u16) {
+    let socket = crate::net::socket(LOCALHOST);
+    socket.connect(&any_port(port).into()).unwrap();
+    ready();
+    wait_for_word();
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Accepts, and closes without reading what came.
+fn hasty(port: u16) {
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    ready();
+    let (stream, _) = listener.accept().unwrap();
+    stream.peek(&mut [0]).unwrap();
 }
 
 /// Takes descriptor `fd` of process `pid` as its own, reads from it until the end, and closes it when told to.

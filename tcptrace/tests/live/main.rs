@@ -14,6 +14,7 @@ mod overload;
 mod owners;
 mod program;
 mod rates;
+mod story;
 mod tracer;
 
 use std::process::ExitCode;
@@ -34,7 +35,7 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites: [(&str, &[Test]); 8] = [
+    let suites: [(&str, &[Test]); 9] = [
         ("lives", lives::TESTS),
         ("endings", endings::TESTS),
         ("owners", owners::TESTS),
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ("overload", overload::TESTS),
         ("program", program::TESTS),
         ("rates", rates::TESTS),
+        ("story", story::TESTS),
         ("compare", compare::TESTS),
     ];
     let trials = suites.into_iter().flat_map(|(suite, tests)| {

@@ -9,7 +9,7 @@ use tcptrace::{
 use crate::{
     any_record::any_record,
     support::{
-        replay::{csv, json, output, plain, session, settings, text},
+        replay::{csv, json, ladder, output, plain, session, settings, text},
         rfc4180,
     },
 };
@@ -48,6 +48,17 @@ proptest! {
         let end = records_of(&output(&mut as_json)).pop().unwrap();
         prop_assert_eq!(&end["received"], input.len());
         prop_assert_eq!(&end["losses"]["undecodable"], input.len() - decoded);
+    }
+
+    #[test]
+    fn stories_are_told_of_anything(input in any_input(), now_ns: u64, port in 1u16..) {
+        let mut session = session(settings(), ladder(port, false));
+        for record in &input {
+            session.ingest(record);
+            session.tick(now_ns);
+        }
+        session.finish(now_ns, "duration");
+        prop_assert!(output(&mut session).lines().all(|line| !line.contains(char::is_control)));
     }
 
     #[test]

@@ -10,11 +10,12 @@ use tcptrace::{
         Context, Names,
         csv::Csv,
         json::Json,
-        text::{Text, TextOptions, TimeStyle},
+        text::{Ladder, Text, TextOptions, TimeStyle},
     },
     select::Selection,
     session::{Renderer, Session, SessionSettings},
     state::StateSet,
+    story::{Limits, Stories, StoryFilter},
 };
 
 use super::records::{START_NS, Stream};
@@ -63,6 +64,12 @@ pub(crate) fn json() -> Renderer {
 /// See [`text`].
 pub(crate) fn csv() -> Renderer {
     Renderer::Csv(Csv::default())
+}
+
+/// See [`text`]; stories of the connections with this port.
+pub(crate) fn ladder(port: u16, color: bool) -> Renderer {
+    let stories = Stories::new(StoryFilter::Port(port), Limits::default());
+    Renderer::Story(Box::new(stories), Ladder::new(color, TimeZone::UTC))
 }
 
 /// A session that began when streams begin.

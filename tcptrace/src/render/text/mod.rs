@@ -1,6 +1,7 @@
 //! Events and reports for people.
 
 pub(super) mod columns;
+mod ladder;
 mod report;
 
 use std::fmt::Write as _;
@@ -8,7 +9,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::Context;
+use super::{Context, Names};
 use crate::{
     clock::{WallFormat, WallOffset, human},
     ending::Ending,
@@ -21,6 +22,8 @@ use crate::{
     table::Reconciled,
 };
 use columns::{Address, Columns, Style, printable, styled};
+
+pub use ladder::Ladder;
 
 /// How the column of times is written.
 #[derive(Clone, Debug)]
@@ -78,7 +81,7 @@ impl Text {
         let (what, style) = headline(event);
         self.columns.states(to, event.socket.state, &what, style);
         self.columns.duration(to, &time_in_old(event));
-        let mut note = note(event, context);
+        let mut note = note(event, &context.names);
         if self.options.owner_columns
             && let Some(owner) = event.owner
             && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
@@ -182,7 +185,11 @@ fn time_in_old(event: &Event) -> String {
     }
 }
 
-fn note(event: &Event, context: &mut Context) -> String {
+fn note(event: &Event, names: &Names) -> String {
+    note_parts(event, names).join(", ")
+}
+
+fn note_parts(event: &Event, names: &Names) -> Vec<String> {
     let mut parts = match event.what {
         What::Transition(transition) => transition_note(&transition),
         What::Retransmit(retransmit) => {
@@ -195,13 +202,9 @@ fn note(event: &Event, context: &mut Context) -> String {
             parts
         }
         What::SynAckRetransmit { count } => vec![format!("{count} so far")],
-        What::ResetSent { reason } => reason
-            .map(|code| {
-                let name = context.names.reset_reason(code).map(str::to_owned);
-                format!("reason: {}", name.unwrap_or_else(|| code.to_string()))
-            })
-            .into_iter()
-            .collect(),
+        What::ResetSent { reason } => {
+            reason.map(|code| format!("reason: {}", reset_reason(code, names))).into_iter().collect()
+        }
         What::ResetReceived | What::OwnerChanged => Vec::new(),
     };
     if event.after_gap {
@@ -210,7 +213,11 @@ fn note(event: &Event, context: &mut Context) -> String {
     if event.socket.sk.is_none() && parts.is_empty() {
         parts.push("no socket".to_owned());
     }
-    parts.join(", ")
+    parts
+}
+
+fn reset_reason(code: u32, names: &Names) -> String {
+    names.reset_reason(code).map_or_else(|| code.to_string(), str::to_owned)
 }
 
 fn transition_note(transition: &Transition) -> Vec<String> {
@@ -246,7 +253,6 @@ mod tests {
     use crate::{
         ending::Abort,
         event::{Retransmit, Socket, TimeInState},
-        render::Names,
     };
 
     fn event(what: What) -> Event {
@@ -281,7 +287,7 @@ mod tests {
 
     fn told(event: &Event) -> String {
         let names = Names::new(HashMap::from([(3, "no_socket".to_owned())]), Box::new(|_| None));
-        note(event, &mut Context { wall: WallOffset(0), names })
+        note(event, &names)
     }
 
     #[test]

@@ -1,0 +1,385 @@
+//! A connection's story: a line for each event, what happened at the left end on the left, at the right end on the
+//! right, and the segments between them; then how it ended.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut as _, BytesMut};
+use jiff::tz::TimeZone;
+
+use super::{
+    super::{Context, Names},
+    columns::{Address, Style, printable, styled},
+    errno_words, headline, note_parts, reset_reason, time_in_old,
+};
+use crate::{
+    clock::{WallFormat, human},
+    ending::{Abort, Ending},
+    event::{Event, Owner, What},
+    losses::Losses,
+    state::State,
+    story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
+};
+
+/// Widths of what stands before a row, a side's column, and the column of arrows, in characters.
+const HEAD: usize = 7;
+const CELL: usize = 49;
+const SHAFT: usize = 11;
+const ARROW: usize = SHAFT + 1;
+/// Names of the sides.
+const PLACES: [&str; 2] = ["left", "right"];
+
+/// Writes stories.
+pub struct Ladder {
+    color: bool,
+    wall: WallFormat,
+    legend_written: bool,
+}
+
+/// A row: what stands at its beginning, and what happened at each side in words that may be broken between.
+struct Row {
+    head: String,
+    arrow: String,
+    cells: [Vec<String>; 2],
+    style: Style,
+}
+
+// Writing to memory cannot fail, so what `write!` returns is dropped below.
+
+impl Ladder {
+    /// Stories with times of day in `zone`.
+    #[must_use]
+    pub fn new(color: bool, zone: TimeZone) -> Self {
+        Self { color, wall: WallFormat::time_of_day(zone), legend_written: false }
+    }
+
+    /// Writes a story.
+    pub fn story(&mut self, to: &mut BytesMut, story: &Story, context: &Context) {
+        let events = story.events();
+        let Some(start_ns) = events.first().map(|(_, event)| event.time_ns) else {
+            return;
+        };
+        if self.legend_written {
+            to.put_u8(b'\n');
+        } else {
+            to.put_slice("Segments: ──▶ shown by the kernel, ╌╌▶ follows from a transition\n\n".as_bytes());
+            self.legend_written = true;
+        }
+        self.head(to, story, start_ns, context);
+        let mut shown = [Shown::default(), Shown::default()];
+        for (place, side) in story.seen() {
+            let first = side.events.first().and_then(|event| event.owner);
+            shown[place].pid = first.map(|owner| owner.pid);
+        }
+        for (place, event) in events {
+            let Some(side) = &story.sides[place] else {
+                continue;
+            };
+            let mut cells = [Vec::new(), Vec::new()];
+            cells[place] = cell(event, side, &mut shown[place], &context.names);
+            self.row(
+                to,
+                &Row {
+                    head: format!("+{}", human(event.time_ns.saturating_sub(start_ns))),
+                    arrow: if story.is_with_itself() { String::new() } else { segment(place, event, side) },
+                    cells,
+                    style: headline(event).1,
+                },
+            );
+        }
+        self.end_of_sides(to, story);
+        self.verdicts(to, story, start_ns, &context.names);
+    }
+
+    /// Writes what was lost, at the end of the run.
+    pub fn end(&self, to: &mut BytesMut, losses: &Losses) {
+        if losses.any() {
+            let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
+            let lost: Vec<_> = lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
+            let text = format!("\nLost: {}. What a story lacks may have happened.", lost.join(", "));
+            styled(to, &text, Style::Trouble, self.color);
+            to.put_u8(b'\n');
+        }
+    }
+
+    fn head(&mut self, to: &mut BytesMut, story: &Story, start_ns: u64, context: &Context) {
+        let [left, right] = story.ends().map(Address);
+        let mut title = BytesMut::new();
+        let _ = write!(title, "{left} ⇄ {right}, from ");
+        self.wall.write(&mut title, context.wall.wall_ns(start_ns), 6);
+        styled(to, &String::from_utf8_lossy(&title), Style::Heading, self.color);
+        to.put_u8(b'\n');
+        let names = [left, right].map(|end| end.to_string());
+        let describe = |place: usize| match &story.sides[place] {
+            Some(side) => {
+                let owner = side.first_owner().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
+                let cookie = side.cookie.map(|cookie| format!("cookie {cookie}"));
+                let netns = side.netns.map(|netns| format!("netns {netns}"));
+                let socket = if side.sk.is_some() { None } else { Some("no socket of its own".to_owned()) };
+                let facts: Vec<_> = [socket, cookie, netns].into_iter().flatten().collect();
+                [owner, facts.join(", ")]
+            }
+            None if story.is_with_itself() => ["(the same socket)".to_owned(), String::new()],
+            None => ["(not seen on this host)".to_owned(), String::new()],
+        };
+        let ([left_owner, left_facts], [right_owner, right_facts]) = (describe(0), describe(1));
+        let [left, right] = names;
+        for cells in [[left, right], [left_owner, right_owner], [left_facts, right_facts]] {
+            let cells = cells.map(|text| vec![text]);
+            self.row(to, &Row { head: String::new(), arrow: String::new(), cells, style: Style::Plain });
+        }
+    }
+
+    fn end_of_sides(&self, to: &mut BytesMut, story: &Story) {
+        let cells = [0, 1].map(|place| story.sides[place].as_ref().map(end_of_side).unwrap_or_default());
+        self.row(to, &Row { head: "end".to_owned(), arrow: String::new(), cells, style: Style::Plain });
+    }
+
+    fn verdicts(&self, to: &mut BytesMut, story: &Story, start_ns: u64, names: &Names) {
+        let mut tell = |head: &str, parts: &[String], style| {
+            for (index, line) in lines(parts, 2 * CELL + ARROW + 2).iter().enumerate() {
+                let _ = write!(to, "{:>HEAD$} ", if index == 0 { head } else { "" });
+                styled(to, line, style, self.color);
+                to.put_u8(b'\n');
+            }
+        };
+        if let Some(text) = closed_first(story) {
+            tell("closed", &[text], Style::Plain);
+        }
+        let resets = story.resets();
+        if resets.is_empty() {
+            tell("RST", &["none was seen".to_owned()], Style::Plain);
+        }
+        for reset in &resets {
+            tell("RST", &reset_words(story, reset, start_ns, names), Style::Trouble);
+        }
+    }
+
+    /// Writes a row in as many lines as its cells take.
+    fn row(&self, to: &mut BytesMut, row: &Row) {
+        let cells = [0, 1].map(|place| lines(&row.cells[place], CELL));
+        let text = |place: usize, line: usize| cells[place].get(line).map_or("", String::as_str);
+        for line in 0..cells[0].len().max(cells[1].len()).max(1) {
+            let (head, arrow) = if line == 0 { (row.head.as_str(), row.arrow.as_str()) } else { ("", "") };
+            let (left, right) = (text(0, line), text(1, line));
+            let text = match (arrow, right) {
+                ("", "") => left.to_owned(),
+                (_, "") => format!("{left:<CELL$} {arrow}"),
+                _ => format!("{left:<CELL$} {arrow:<ARROW$} {right}"),
+            };
+            let _ = write!(to, "{head:>HEAD$} ");
+            styled(to, &text, row.style, self.color);
+            to.put_u8(b'\n');
+        }
+    }
+}
+
+/// What a column showed last of what is told only when it changes.
+#[derive(Default)]
+struct Shown {
+    state: Option<State>,
+    pid: Option<u32>,
+    bytes: Option<Bytes>,
+}
+
+/// What happened at a side.
+fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<String> {
+    let what = headline(event).0;
+    let mut parts = match event.what {
+        What::Transition(transition) => {
+            let old = if shown.state.replace(transition.new) == Some(transition.old) {
+                String::new()
+            } else {
+                format!("{} ", transition.old)
+            };
+            let time = match (transition.old, time_in_old(event)) {
+                (State::Close | State::Listen, _) => String::new(), // no part of the connection's life
+                (_, time) if time == "-" => " after an unknown time".to_owned(),
+                (_, time) => format!(" after {time}"),
+            };
+            vec![format!("{old}{what}{time}")]
+        }
+        What::OwnerChanged => Vec::new(),
+        _ => vec![what.trim().to_owned()],
+    };
+    parts.extend(note_parts(event, names));
+    if let What::Transition(transition) = &event.what {
+        let bytes = side.bytes(&event.socket, transition);
+        if shown.bytes.replace(bytes).map_or((0, 0), |bytes| (bytes.sent, bytes.received))
+            != (bytes.sent, bytes.received)
+        {
+            parts.push(bytes_words(bytes));
+        }
+    }
+    if let Some(owner) = &event.owner
+        && (shown.pid.replace(owner.pid) != Some(owner.pid) || event.what == What::OwnerChanged)
+    {
+        parts.push(format!("owner: {}", owner_and_source(owner)));
+    }
+    parts
+}
+
+/// The segment that an event is about, as an arrow; nothing where there is none.
+fn segment(place: usize, event: &Event, side: &Side) -> String {
+    use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
+    let (is_sent, name, is_shown) = match event.what {
+        What::Transition(transition) => {
+            let (is_sent, name) = match (transition.old, transition.new) {
+                (Close, SynSent) if side.ending() != Some(Ending::Aborted(Abort::NeverSent)) => (true, "SYN"),
+                (SynSent, Established) => (false, "SYN-ACK"),
+                (SynSent, SynRecv) => (false, "SYN"),
+                (SynRecv, Established) | (FinWait1, FinWait2) | (Closing, TimeWait) => (false, "ACK"),
+                (LastAck, Close) if transition.ending == Some(Ending::Normal) => (false, "ACK"),
+                (_, FinWait1 | LastAck) => (true, "FIN"),
+                (_, CloseWait | Closing | TimeWait) => (false, "FIN"),
+                _ => return String::new(),
+            };
+            (is_sent, name, false)
+        }
+        What::Retransmit(retransmit) if retransmit.failed.is_some() => return String::new(),
+        What::Retransmit(retransmit) => (true, if retransmit.state == SynSent { "SYN" } else { "segment" }, true),
+        What::SynAckRetransmit { .. } => (true, "SYN-ACK", true),
+        What::ResetSent { .. } => (true, "RST", true),
+        What::ResetReceived => (false, "RST", true),
+        What::OwnerChanged => return String::new(),
+    };
+    let name = format!(" {name} ");
+    let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };
+    if is_sent == (place == 0) { format!("{shaft}▶") } else { format!("◀{shaft}") }
+}
+
+/// How a side ended, and what there was in its life.
+fn end_of_side(side: &Side) -> Vec<String> {
+    let mut parts = vec![match (side.ending(), side.ended_ns, side.state()) {
+        (Some(_), _, Some(State::TimeWait)) => "closed, TIME_WAIT began".to_owned(),
+        (Some(ending), ..) => {
+            let errno = ending.errno().map(|errno| format!(" ({})", errno_words(errno)));
+            format!("{}{}", ending.words(), errno.unwrap_or_default())
+        }
+        (None, None, Some(state)) => format!("still in {state}"),
+        (None, None, None) => "half-open".to_owned(),
+        (None, Some(_), Some(State::FinWait2)) => "closed, orphan in FIN_WAIT2".to_owned(),
+        (None, Some(_), Some(State::Close)) => "ended before".to_owned(),
+        (None, Some(_), Some(_)) => "its end was not seen".to_owned(),
+        (None, Some(_), None) => "answered with RST".to_owned(),
+    }];
+    let last = side.transitions().last();
+    parts.extend(last.map(|(event, transition)| bytes_words(side.bytes(&event.socket, transition))));
+    parts.push(format!("retransmits: {}", side.retransmits()));
+    if side.sk.is_some() {
+        let at_least = if side.role() == Role::Unknown { "≥" } else { "" };
+        let last_ns = side.events.iter().map(|event| event.time_ns).max().unwrap_or(side.first_ns);
+        let lived = side.ended_ns.unwrap_or(last_ns).saturating_sub(side.first_ns);
+        parts.push(format!("lived {at_least}{}", human(lived)));
+    }
+    if side.omitted > 0 {
+        parts.push(format!("{} more events not kept", side.omitted));
+    }
+    parts
+}
+
+fn closed_first(story: &Story) -> Option<String> {
+    let Some(Closed { place, owner, abort }) = story.closed_first() else {
+        let has_failed =
+            story.seen().any(|(_, side)| side.sk.is_none() || side.ending().is_some_and(|end| end != Ending::Normal));
+        let text = if story.is_over() { "first by an unknown side" } else { "by nobody yet" };
+        return (!has_failed).then(|| text.to_owned());
+    };
+    let who = match (&story.sides[place], owner) {
+        (None, _) if !story.is_with_itself() => "the peer".to_owned(),
+        (_, owner) => owner_words(owner.as_ref()),
+    };
+    let how = match abort {
+        None => String::new(),
+        // Whoever did this is not the owner.
+        Some(Abort::Destroyed | Abort::OrphanLimit) => return abort.map(|how| Ending::Aborted(how).words().to_owned()),
+        Some(how) => format!(", {}", Ending::Aborted(how).words()),
+    };
+    Some(format!("first by {} ({who}){how}", PLACES[place]))
+}
+
+fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Vec<String> {
+    let from = PLACES[reset.from];
+    let who = match reset.sender {
+        ResetSender::Process(owner) => format!("sent by {from} ({})", owner_words(owner.as_ref())),
+        ResetSender::Destroyer(owner) => {
+            format!("sent by {from}: by whoever destroyed the socket of {}", owner_words(owner.as_ref()))
+        }
+        ResetSender::Socket(owner) => {
+            format!("sent by {from}: by the kernel, for the socket of {}", owner_words(owner.as_ref()))
+        }
+        ResetSender::Listener(owner) => {
+            format!("sent by {from}: by the kernel, for the listener of {}", owner_words(owner.as_ref()))
+        }
+        ResetSender::TimeWait => format!("sent by {from}: by the kernel, for a closed socket"),
+        ResetSender::NoSocket => format!("sent by {from}: by the kernel, as no socket is there"),
+        ResetSender::NotSeen => format!("from {from}: its sender was not seen"),
+        ResetSender::Peer => format!("from {from}: by the peer or something on the way, not seen on this host"),
+    };
+    let ending = story.sides[reset.from].as_ref().and_then(Side::ending);
+    let is_sockets = matches!(reset.sender, ResetSender::Process(_) | ResetSender::Socket(_));
+    let why = ending.filter(|ending| is_sockets && matches!(ending, Ending::Aborted(_)));
+    let why = why.map(|ending| ending.words().to_owned());
+    let reason = reset.reason.map(|code| format!("reason: {}", reset_reason(code, names)));
+    let more = (reset.sent > 1 || reset.received > 1)
+        .then(|| format!("{} seen sent, {} seen received", reset.sent, reset.received));
+    let other = &story.sides[1 - reset.from];
+    let is_missed = reset.received == 0 && other.as_ref().is_some_and(|other| other.sk.is_some());
+    let missed = is_missed.then(|| "not seen to arrive".to_owned());
+    let at = format!("at +{}", human(reset.time_ns.saturating_sub(start_ns)));
+    [Some(who), why, reason, Some(at), more, missed].into_iter().flatten().collect()
+}
+
+fn bytes_words(bytes: Bytes) -> String {
+    let at_most = if bytes.sent_is_exact { "" } else { "≤" };
+    format!("{at_most}{} B out, {} B in", bytes.sent, bytes.received)
+}
+
+fn owner_words(owner: Option<&Owner>) -> String {
+    owner.map_or_else(
+        || "owner unknown".to_owned(),
+        |owner| format!("{} {}", owner.pid, printable(&owner.command.to_text())),
+    )
+}
+
+fn owner_and_source(owner: &Owner) -> String {
+    format!("{} ({})", owner_words(Some(owner)), owner.source.name())
+}
+
+/// The parts joined by commas, in lines of at most so many characters: broken between parts, and within one only where
+/// it is too long by itself.
+fn lines(parts: &[String], most: usize) -> Vec<String> {
+    const INDENT: &str = "  ";
+    let width = |text: &str| text.chars().count();
+    let mut lines: Vec<String> = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        let part = format!("{part}{}", if index + 1 < parts.len() { "," } else { "" });
+        let is_long = INDENT.len() + width(&part) > most;
+        let pieces = if is_long { part.split(' ').collect() } else { vec![part.as_str()] };
+        for piece in pieces {
+            match lines.last_mut() {
+                Some(line) if width(line) + 1 + width(piece) <= most => {
+                    let _ = write!(line, " {piece}");
+                }
+                Some(_) => lines.push(format!("{INDENT}{piece}")),
+                None => lines.push(piece.to_owned()),
+            }
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_broken_between_parts_and_only_long_parts_between_words() {
+        let lines = |parts: &[&str]| lines(&parts.iter().map(ToString::to_string).collect::<Vec<_>>(), 12);
+        assert_eq!(lines(&[]), [""; 0]);
+        assert_eq!(lines(&["one"]), ["one"]);
+        assert_eq!(lines(&["one", "two two"]), ["one, two two"]);
+        assert_eq!(lines(&["one", "two twos"]), ["one,", "  two twos"]);
+        assert_eq!(lines(&["one", "a very long part", "x"]), ["one, a very", "  long part,", "  x"]);
+        assert_eq!(lines(&["µµµµµ", "µµµµµ"]), ["µµµµµ, µµµµµ"], "characters, not bytes");
+    }
+}
