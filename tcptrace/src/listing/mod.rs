@@ -2,6 +2,7 @@
 //! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
 
 pub mod entry;
+mod inet_diag;
 pub mod netns;
 pub mod proc;
 mod procfs;

@@ -136,12 +136,12 @@ pub fn hides_processes() -> bool {
 
 /// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
 fn has_hidepid(mountinfo: &str) -> bool {
-    let mounts = mountinfo.lines().filter_map(|line| {
+    let mut mounts = mountinfo.lines().filter_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
         (mount.split(' ').nth(4)? == "/proc").then(|| filesystem.split(' ').nth(2))?
     });
     // The last covers the others.
-    mounts.last().is_some_and(|options| {
+    mounts.next_back().is_some_and(|options| {
         let mut values = options.split(',').filter_map(|option| option.strip_prefix("hidepid="));
         values.any(|value| matches!(value, "2" | "invisible" | "4" | "ptraceable"))
     })

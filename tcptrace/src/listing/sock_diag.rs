@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
@@ -13,10 +12,12 @@ use tcptrace_common::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::procfs::descriptor;
+use super::{
+    inet_diag::{INET_DIAG_INFO, aligned_rest, socket},
+    procfs::descriptor,
+};
 use crate::{
-    event,
-    snapshot::{ConnectionInfo, Kind, ListedSocket, Skipped, Timer, TimerKind},
+    snapshot::{ListedSocket, Skipped},
     state::{State, StateSet},
 };
 
@@ -88,9 +89,6 @@ struct Request {
 
 /// `SOCK_DIAG_BY_FAMILY` of `include/uapi/linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `INET_DIAG_INFO` of `include/uapi/linux/inet_diag.h`.
-const INET_DIAG_INFO: u16 = 2;
-
 /// Asks for a dump; the answers come to the socket.
 fn ask(family: u8, states: StateSet) -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes numbers only.
@@ -212,7 +210,7 @@ impl Dump {
                 }
                 libc::NLMSG_NOOP => {}
                 libc::NLMSG_OVERRUN => self.interrupted = true,
-                _ => match socket(header.kind, payload, netns) {
+                kind => match socket(payload, netns).filter(|_| kind == i32::from(SOCK_DIAG_BY_FAMILY)) {
                     Some(socket) => self.sockets.push(socket),
                     None => self.cut_short += 1,
                 },
@@ -223,144 +221,11 @@ impl Dump {
     }
 }
 
-/// What comes after `length` bytes and their padding to four (`NLMSG_ALIGN`, `NLA_ALIGN`).
-fn aligned_rest(bytes: &[u8], length: usize) -> &[u8] {
-    bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
-}
-
-/// `struct inet_diag_msg`; addresses and ports are in network byte order.
-#[derive(FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Message {
-    family: u8,
-    state: u8,
-    timer: u8,
-    retrans: u8,
-    local_port: [u8; 2],
-    remote_port: [u8; 2],
-    local: [u8; 16],
-    remote: [u8; 16],
-    interface: u32,
-    cookie: [u32; 2],
-    expires_ms: u32,
-    receive_queue: u32,
-    send_queue: u32,
-    uid: u32,
-    inode: u32,
-}
-
-/// Numbers of `idiag_timer` (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill` and `inet_twsk_diag_fill`).
-const TIMERS: [TimerKind; 4] = [TimerKind::Retransmit, TimerKind::Keepalive, TimerKind::TimeWait, TimerKind::Probe];
-
-/// The socket that a message tells of.
-fn socket(kind: u16, payload: &[u8], netns: u32) -> Option<ListedSocket> {
-    if kind != SOCK_DIAG_BY_FAMILY {
-        return None;
-    }
-    let (message, attributes) = Message::read_from_prefix(payload).ok()?;
-    let state = State::from_raw(message.state)?;
-    let timer_kind = TIMERS.get(usize::from(message.timer).wrapping_sub(1)).copied();
-    let info = tcp_info(attributes)?;
-    let kind = match (timer_kind, state, &info) {
-        (Some(TimerKind::TimeWait), ..) => Kind::Mini,
-        // `inet_req_diag_fill` gives no facts.
-        (_, State::SynRecv, None) => Kind::Request,
-        _ => Kind::Full,
-    };
-    let retransmits = if timer_kind == Some(TimerKind::Retransmit) { message.retrans } else { 0 };
-    let cookie = u64::from(message.cookie[1]) << 32 | u64::from(message.cookie[0]);
-    Some(ListedSocket {
-        sk: None,
-        cookie: (cookie != 0).then_some(cookie),
-        handle: message.inode.into(),
-        netns,
-        ipv6: event::is_ipv6(message.family.into()),
-        state,
-        kind,
-        local: address(message.family, message.local, message.local_port)?,
-        remote: address(message.family, message.remote, message.remote_port)?,
-        receive_queue: message.receive_queue,
-        send_queue: message.send_queue,
-        timer: timer_kind.map(|kind| Timer { kind, left_ns: u64::from(message.expires_ms) * NS_PER_MS }),
-        // With other timers the message has the number of probes there.
-        timeouts: info.as_ref().map_or(retransmits, |info| info.retransmits),
-        probes: info.as_ref().map_or(0, |info| info.probes),
-        uid: (message.inode != 0).then_some(message.uid),
-        entered_ns: None,
-        owner: None,
-        connection: info.filter(|_| kind == Kind::Full && state != State::Listen).map(|info| info.connection()),
-    })
-}
-
-fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> Option<SocketAddr> {
-    let [a, b, c, d, ..] = bytes;
-    let address = match u16::from(family) {
-        AF_INET => Ipv4Addr::new(a, b, c, d).into(),
-        AF_INET6 => event::address(bytes),
-        _ => return None,
-    };
-    Some(SocketAddr::new(address, u16::from_be_bytes(port)))
-}
-
-const NS_PER_MS: u64 = 1_000_000;
-
-/// The beginning of `struct tcp_info` (`include/uapi/linux/tcp.h`), which has grown and may grow further.
-#[derive(FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
-struct Info {
-    state: u8,
-    ca_state: u8,
-    retransmits: u8,
-    probes: u8,
-    to_unacked: [u32; 10],
-    last_data_sent_ms: u32,
-    last_ack_sent_ms: u32,
-    last_data_received_ms: u32,
-    last_ack_received_ms: u32,
-    pmtu: u32,
-    rcv_ssthresh: u32,
-    rtt_us: u32,
-    rttvar_to_rcv_space: [u32; 7],
-    total_retrans: u32,
-    pacing_rates: [u64; 2],
-    bytes_acked: u64,
-    bytes_received: u64,
-}
-
-impl Info {
-    fn connection(&self) -> ConnectionInfo {
-        ConnectionInfo {
-            last_sent_ns: u64::from(self.last_data_sent_ms) * NS_PER_MS,
-            last_received_ns: u64::from(self.last_data_received_ms) * NS_PER_MS,
-            last_ack_ns: u64::from(self.last_ack_received_ms) * NS_PER_MS,
-            srtt_us: (self.rtt_us != 0).then_some(self.rtt_us),
-            total_retrans: self.total_retrans,
-            bytes_acked: self.bytes_acked,
-            bytes_received: self.bytes_received,
-        }
-    }
-}
-
-/// The `struct tcp_info` among attributes, if there is one; `None` where they cannot be understood.
-fn tcp_info(mut attributes: &[u8]) -> Option<Option<Info>> {
-    /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
-    const TYPE: u16 = 0x3fff;
-    while !attributes.is_empty() {
-        let ([length, kind], _) = <[u16; 2]>::read_from_prefix(attributes).ok()?;
-        let value = attributes.get(4..length.into())?;
-        if kind & TYPE == INET_DIAG_INFO {
-            return Info::read_from_prefix(value).ok().map(|(info, _)| Some(info));
-        }
-        attributes = aligned_rest(attributes, length.into());
-    }
-    Some(None)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         io::{Read as _, Write as _},
-        net::{TcpListener, TcpStream},
+        net::{SocketAddr, TcpListener, TcpStream},
         process::Command,
         thread,
         time::{Duration, Instant},
@@ -370,7 +235,14 @@ mod tests {
     use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
     use super::*;
-    use crate::listing::{netns::in_fresh_netns, proc};
+    use crate::{
+        listing::{
+            inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
+            netns::in_fresh_netns,
+            proc,
+        },
+        snapshot::{Kind, TimerKind},
+    };
 
     /// A message with its header.
     fn message(kind: u16, flags: i32, payload: &[u8]) -> Vec<u8> {
@@ -381,113 +253,8 @@ mod tests {
         bytes
     }
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [&(4 + value.len() as u16).to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-
-    /// `[::ffff:10.0.0.N]:1` to `[2001:db8::N]:2`, or `10.0.0.N:1` to `32.1.13.184:2`.
-    fn diag(family: u8, [state, timer, retrans]: [u8; 3], inode: u32, cookie: u32) -> Vec<u8> {
-        let mut local = [0; 16];
-        match u16::from(family) {
-            AF_INET => local[..4].copy_from_slice(&[10, 0, 0, 1]),
-            _ => local[10..].copy_from_slice(&[0xff, 0xff, 10, 0, 0, 1]),
-        }
-        let mut remote = [0; 16];
-        remote[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
-        let words = [3_u32, cookie, 7, 1500, 11, 12, 1000, inode];
-        [&[family, state, timer, retrans, 0, 1, 0, 2], &local[..], &remote, words.as_bytes()].concat()
-    }
-
-    fn info_bytes() -> Vec<u8> {
-        let mut info = vec![0; size_of::<Info>() + 64];
-        info[2] = 5;
-        info[3] = 6;
-        for (at, value) in [(44, 100_u32), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)]
-        {
-            info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
-        }
-        info
-    }
-
     fn answer(messages: &[Vec<u8>]) -> Vec<u8> {
         messages.concat()
-    }
-
-    fn listed(payload: &[u8]) -> ListedSocket {
-        socket(SOCK_DIAG_BY_FAMILY, payload, 7).unwrap()
-    }
-
-    const V4: u8 = AF_INET as u8;
-    const V6: u8 = AF_INET6 as u8;
-
-    #[test]
-    fn a_full_socket_has_its_facts() {
-        let shutdown = attribute(8, &[3]);
-        let payload = [diag(V6, [1, 4, 2], 99, 5), shutdown, attribute(INET_DIAG_INFO, &info_bytes())].concat();
-        let expected = ListedSocket {
-            sk: None,
-            cookie: Some(7 << 32 | 5),
-            handle: 99,
-            netns: 7,
-            ipv6: true,
-            state: State::Established,
-            kind: Kind::Full,
-            local: "10.0.0.1:1".parse().unwrap(),
-            remote: "[2001:db8::]:2".parse().unwrap(),
-            receive_queue: 11,
-            send_queue: 12,
-            timer: Some(Timer { kind: TimerKind::Probe, left_ns: 1_500_000_000 }),
-            timeouts: 5,
-            probes: 6,
-            uid: Some(1000),
-            entered_ns: None,
-            owner: None,
-            connection: Some(ConnectionInfo {
-                last_sent_ns: 100_000_000,
-                last_received_ns: 200_000_000,
-                last_ack_ns: 300_000_000,
-                srtt_us: Some(400),
-                total_retrans: 9,
-                bytes_acked: 1234,
-                bytes_received: 5678,
-            }),
-        };
-        assert_eq!(listed(&payload), expected);
-    }
-
-    #[test]
-    fn kinds_are_told_apart() {
-        let info = attribute(INET_DIAG_INFO, &info_bytes());
-        let request = listed(&diag(V4, [3, 1, 2], 0, 1));
-        assert_eq!((request.kind, request.state, request.timeouts), (Kind::Request, State::SynRecv, 2));
-        assert_eq!((request.uid, request.handle, request.ipv6), (None, 0, false));
-        assert_eq!(request.remote, "32.1.13.184:2".parse().unwrap());
-        let child = listed(&[diag(V4, [3, 0, 0], 0, 1), info.clone()].concat());
-        assert_eq!((child.kind, child.connection.is_some()), (Kind::Full, true));
-        for (number, state) in [(5, State::FinWait2), (6, State::TimeWait)] {
-            let mini = listed(&diag(V4, [number, 3, 0], 0, 1));
-            assert_eq!((mini.kind, mini.state, mini.connection), (Kind::Mini, state, None));
-            assert_eq!(mini.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
-        }
-        let orphan = listed(&[diag(V4, [5, 2, 9], 0, 1), info.clone()].concat());
-        assert_eq!((orphan.kind, orphan.uid, orphan.timeouts), (Kind::Full, None, 5));
-        let listener = listed(&[diag(V4, [10, 0, 0], 3, 1), info].concat());
-        assert_eq!((listener.kind, listener.connection, listener.timer), (Kind::Full, None, None));
-    }
-
-    #[test]
-    fn what_is_no_socket_is_refused() {
-        let whole = [diag(V6, [1, 1, 0], 9, 5), attribute(INET_DIAG_INFO, &info_bytes())].concat();
-        for end in (0..whole.len()).filter(|end| *end != 72) {
-            assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &whole[..end], 7), None, "{end}");
-        }
-        assert_eq!(socket(19, &whole, 7), None);
-        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &diag(V4, [13, 0, 0], 0, 1), 7), None);
-        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &diag(1, [1, 0, 0], 0, 1), 7), None);
-        let short_info = attribute(INET_DIAG_INFO, &info_bytes()[..100]);
-        assert_eq!(socket(SOCK_DIAG_BY_FAMILY, &[diag(V4, [1, 0, 0], 1, 1), short_info].concat(), 7), None);
     }
 
     fn plain(cookie: u32) -> Vec<u8> {
@@ -621,7 +388,7 @@ mod tests {
         #[test]
         fn noise_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
             Dump::default().take(&bytes, 7);
-            tcp_info(&bytes);
+            socket(&bytes, 7);
         }
     }
 
