@@ -98,7 +98,8 @@ impl Selection {
             && self.ports.pass(socket, |&(first, last), end| (first..=last).contains(&end.port()))
             && self.addresses.pass(socket, |prefix, end| prefix.contains(end.ip()))
             && (self.pids.is_empty() || self.has_pid(socket, holders))
-            && (self.cgroups.is_empty() || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
+            && (self.cgroups.is_empty()
+                || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
     }
 
     fn has_pid(&self, socket: &ListedSocket, holders: &[Holder]) -> bool {

@@ -41,8 +41,7 @@ impl CgroupNames {
         let innermost = |find: fn(&str) -> Option<String>| parts.iter().rev().find_map(|part| find(part));
         let unit = innermost(|part| UNITS.iter().any(|end| part.ends_with(end)).then(|| part.to_owned()));
         let pod_uid = innermost(pod_uid);
-        let container =
-            parts.iter().enumerate().rev().find_map(|(depth, part)| container(&parts[..depth], part));
+        let container = parts.iter().enumerate().rev().find_map(|(depth, part)| container(&parts[..depth], part));
         let (container_id, container_runtime) =
             container.map_or((None, None), |(id, runtime)| (Some(id.to_owned()), runtime));
         Self { unit, container_id, container_runtime, pod_uid, path }

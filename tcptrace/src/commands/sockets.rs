@@ -66,12 +66,7 @@ pub fn run<E>(
     Ok(())
 }
 
-fn write(
-    args: &SocketsArgs,
-    selection: &Selection,
-    snapshot: &Snapshot,
-    mut output: impl Write,
-) -> io::Result<()> {
+fn write(args: &SocketsArgs, selection: &Selection, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
     let mut cgroups = Cgroups::new(Box::new(cgroup::of_process));
     let rows = rows(snapshot, selection, &mut cgroups);
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };

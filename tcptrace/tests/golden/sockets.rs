@@ -73,10 +73,8 @@ fn no_name_steers_a_terminal() {
 
 #[test]
 fn csv_has_the_values_of_json() {
-    let records: Vec<Value> = printed(&snapshot(), &all(), None, json)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let records: Vec<Value> =
+        printed(&snapshot(), &all(), None, json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let rows = rfc4180::rows(&printed(&snapshot(), &all(), None, csv)).unwrap();
     assert_eq!(rows[0], SocketField::ALL.iter().map(|field| field.name()).collect::<Vec<_>>());
     assert_eq!((rows.len(), records.len()), (1 + snapshot().sockets.len(), snapshot().sockets.len() + 1));
@@ -114,10 +112,8 @@ fn counts_by_csv_are_those_of_json() {
 
 #[test]
 fn hostile_names_come_through_machine_readable_outputs() {
-    let records: Vec<Value> = printed(&snapshot(), &all(), None, json)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let records: Vec<Value> =
+        printed(&snapshot(), &all(), None, json).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let commands: Vec<_> = records.iter().filter_map(|record| record["holders"][0]["command"].as_str()).collect();
     for command in HOSTILE {
         assert!(commands.contains(&&*String::from_utf8_lossy(command)), "{command:?}");

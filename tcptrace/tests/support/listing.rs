@@ -13,9 +13,7 @@ use tcptrace::{
         text::{Text, TextOptions},
     },
     select::Selection,
-    snapshot::{
-        ConnectionInfo, Holder, Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind,
-    },
+    snapshot::{ConnectionInfo, Holder, Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
     sockets::{By, Cgroups, count, rows, totals},
     state::State,
 };
@@ -186,7 +184,8 @@ pub(crate) fn snapshot() -> Snapshot {
 /// Cgroups of the processes in [`snapshot`].
 pub(crate) fn cgroups() -> Cgroups {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    const POD: &str = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod4a1b2c3d_0e5f_6789_abcd_ef0123456789.slice";
+    const POD: &str =
+        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod4a1b2c3d_0e5f_6789_abcd_ef0123456789.slice";
     Cgroups::new(Box::new(|pid| match pid {
         800..900 => Some("/system.slice/nginx.service".to_owned()),
         900 => Some(format!("/system.slice/docker-{ID}.scope")),

@@ -159,15 +159,17 @@ fn group_columns(by: By, totals: &StateCounts) -> Vec<(&'static str, super::tabl
         let states = State::ALL.iter().zip(totals).filter(|(_, total)| **total > 0);
         columns.extend(states.map(|(state, _)| (state.name(), Right)));
     }
-    columns.extend(match by {
-        By::State => [Some(("STATE", Left)), None],
-        By::Pid => [Some(("PID", Right)), Some(("COMMAND", Left))],
-        By::Port => [Some(("LOCAL PORT", Right)), None],
-        By::Remote => [Some(("REMOTE", Left)), None],
-        By::Cgroup => [Some(("CGROUP", Left)), Some(("CONTAINER", Left))],
-    }
-    .into_iter()
-    .flatten());
+    columns.extend(
+        match by {
+            By::State => [Some(("STATE", Left)), None],
+            By::Pid => [Some(("PID", Right)), Some(("COMMAND", Left))],
+            By::Port => [Some(("LOCAL PORT", Right)), None],
+            By::Remote => [Some(("REMOTE", Left)), None],
+            By::Cgroup => [Some(("CGROUP", Left)), Some(("CONTAINER", Left))],
+        }
+        .into_iter()
+        .flatten(),
+    );
     columns
 }
 
