@@ -96,14 +96,15 @@ impl<'a> Row<'a> {
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
+    let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
+    let names: FxHashMap<_, _> = named.collect();
     let row = |socket: &'a ListedSocket| {
         let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
         let wanted =
             selection.matches(socket, holders, |holder| cgroups.of(holder.pid).map(|names| names.path.clone()));
-        let namespace = || snapshot.namespaces.iter().find(|namespace| namespace.inode == socket.netns);
         wanted.then(|| Row {
             socket,
-            netns_name: namespace().and_then(|namespace| namespace.name.as_deref()),
+            netns_name: names.get(&socket.netns).copied(),
             age: socket.age(snapshot.ended_ns),
             held_by: held_by(socket, holders),
             holders,
@@ -111,10 +112,18 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgr
         })
     };
     let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
-    rows.sort_by_cached_key(|Row { socket, .. }| {
-        (socket.state.place(), socket.local.port(), socket.remote, socket.local, socket.netns, socket.cookie)
-    });
+    rows.sort_by_cached_key(|row| order(row.socket));
     rows
+}
+
+/// State, local port, remote end and namespace, as numbers, which are compared quickly.
+fn order(socket: &ListedSocket) -> (u32, u128, u16, u32) {
+    let remote = match socket.remote.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let first = (socket.state.place() as u32) << 16 | u32::from(socket.local.port());
+    (first, remote.to_bits(), socket.remote.port(), socket.netns)
 }
 
 fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
@@ -135,10 +144,16 @@ impl HalfOpen {
         if !snapshot.states.is_empty() && !snapshot.states.contains(State::SynRecv) {
             return None;
         }
-        let of_listeners = snapshot.sockets.iter().filter(|socket| socket.state == State::Listen);
-        let listeners: FxHashSet<_> = of_listeners.map(|socket| (socket.netns, socket.local)).collect();
+        let (mut listeners, mut requests) = (FxHashSet::default(), Vec::new());
+        for socket in &snapshot.sockets {
+            match (socket.state, socket.kind) {
+                (State::Listen, _) => _ = listeners.insert((socket.netns, socket.local)),
+                (_, Kind::Request) => requests.push(socket),
+                _ => {}
+            }
+        }
         let mut counts = FxHashMap::default();
-        for request in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request) {
+        for request in requests {
             // The kernel takes the listener that has the very address before one that has any
             // (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
             let at = |address: IpAddr| (request.netns, SocketAddr::new(address, request.local.port()));
