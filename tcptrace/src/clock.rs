@@ -79,23 +79,31 @@ impl std::fmt::Display for Human {
         const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
         let ns = self.0;
         let seconds = ns / 1_000_000_000;
+        // Without the machinery of formatting: a listing has two of these in each of its lines.
+        let mut parts = |whole: u64, point: &str, decimals: u64, digits: usize, unit: &str| {
+            let two = [b'0' + (decimals / 10 % 10) as u8, b'0' + (decimals % 10) as u8];
+            f.write_str(itoa::Buffer::new().format(whole))?;
+            f.write_str(point)?;
+            f.write_str(std::str::from_utf8(&two[2 - digits..]).unwrap_or_default())?;
+            f.write_str(unit)
+        };
         if seconds >= 86_400 {
-            return write!(f, "{}d{:02}h", seconds / 86_400, seconds / 3600 % 24);
+            return parts(seconds / 86_400, "d", seconds / 3600 % 24, 2, "h");
         }
         if seconds >= 3600 {
-            return write!(f, "{}h{:02}m", seconds / 3600, seconds / 60 % 60);
+            return parts(seconds / 3600, "h", seconds / 60 % 60, 2, "m");
         }
         if seconds >= 60 {
-            return write!(f, "{}m{:02}s", seconds / 60, seconds % 60);
+            return parts(seconds / 60, "m", seconds % 60, 2, "s");
         }
         let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
-            return write!(f, "{ns}ns");
+            return parts(ns, "", 0, 0, "ns");
         };
         let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
         match whole {
-            0..10 => write!(f, "{whole}.{:02}{name}", thousandths / 10),
-            10..100 => write!(f, "{whole}.{}{name}", thousandths / 100),
-            _ => write!(f, "{whole}{name}"),
+            0..10 => parts(whole, ".", thousandths / 10, 2, name),
+            10..100 => parts(whole, ".", thousandths / 100, 1, name),
+            _ => parts(whole, "", 0, 0, name),
         }
     }
 }

@@ -229,7 +229,7 @@ impl Holders {
         }
         let start = self.0.partition_point(|holder| holder.handle < handle);
         let rest = &self.0[start..];
-        &rest[..rest.partition_point(|holder| holder.handle == handle)]
+        &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
     }
 
     /// All of them.

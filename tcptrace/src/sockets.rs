@@ -96,14 +96,15 @@ impl<'a> Row<'a> {
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
+    let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
+    let names: FxHashMap<_, _> = named.collect();
     let row = |socket: &'a ListedSocket| {
         let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
         let wanted =
             selection.matches(socket, holders, |holder| cgroups.of(holder.pid).map(|names| names.path.clone()));
-        let namespace = || snapshot.namespaces.iter().find(|namespace| namespace.inode == socket.netns);
         wanted.then(|| Row {
             socket,
-            netns_name: namespace().and_then(|namespace| namespace.name.as_deref()),
+            netns_name: names.get(&socket.netns).copied(),
             age: socket.age(snapshot.ended_ns),
             held_by: held_by(socket, holders),
             holders,
@@ -111,10 +112,18 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgr
         })
     };
     let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
-    rows.sort_by_cached_key(|Row { socket, .. }| {
-        (socket.state.place(), socket.local.port(), socket.remote, socket.local, socket.netns, socket.cookie)
-    });
+    rows.sort_by_cached_key(|row| order(row.socket));
     rows
+}
+
+/// State, local port, remote end and namespace, as numbers, which are compared quickly.
+fn order(socket: &ListedSocket) -> (u32, u128, u16, u32) {
+    let remote = match socket.remote.ip() {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    let first = (socket.state.place() as u32) << 16 | u32::from(socket.local.port());
+    (first, remote.to_bits(), socket.remote.port(), socket.netns)
 }
 
 fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
@@ -135,10 +144,16 @@ impl HalfOpen {
         if !snapshot.states.is_empty() && !snapshot.states.contains(State::SynRecv) {
             return None;
         }
-        let of_listeners = snapshot.sockets.iter().filter(|socket| socket.state == State::Listen);
-        let listeners: FxHashSet<_> = of_listeners.map(|socket| (socket.netns, socket.local)).collect();
+        let (mut listeners, mut requests) = (FxHashSet::default(), Vec::new());
+        for socket in &snapshot.sockets {
+            match (socket.state, socket.kind) {
+                (State::Listen, _) => _ = listeners.insert((socket.netns, socket.local)),
+                (_, Kind::Request) => requests.push(socket),
+                _ => {}
+            }
+        }
         let mut counts = FxHashMap::default();
-        for request in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request) {
+        for request in requests {
             // The kernel takes the listener that has the very address before one that has any
             // (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
             let at = |address: IpAddr| (request.netns, SocketAddr::new(address, request.local.port()));
@@ -265,4 +280,146 @@ pub fn count(rows: &[Row<'_>], by: By, cgroups: &mut Cgroups) -> Vec<Group> {
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.sort_unstable_by(|one, other| other.sockets.cmp(&one.sockets).then_with(|| one.common.cmp(&other.common)));
     groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Holders;
+
+    fn socket(handle: u64, state: State, local: &str, remote: &str) -> ListedSocket {
+        ListedSocket {
+            sk: None,
+            cookie: None,
+            handle,
+            netns: 1,
+            ipv6: false,
+            state,
+            kind: Kind::Full,
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            timeouts: 0,
+            probes: 0,
+            uid: Some(0),
+            entered_ns: None,
+            owner: None,
+            connection: None,
+        }
+    }
+
+    fn request(local: &str) -> ListedSocket {
+        ListedSocket { kind: Kind::Request, uid: None, ..socket(0, State::SynRecv, local, "10.0.0.9:9") }
+    }
+
+    fn holder(handle: u64, pid: u32, fd: u32) -> Holder {
+        Holder { handle, pid, ns_pid: pid, fd, uid: 0, cgroup: None, command: Command::new([0; 16]) }
+    }
+
+    fn cgroups() -> Cgroups {
+        Cgroups::new(Box::new(|pid| (pid < 10).then(|| format!("/{}", pid % 2))))
+    }
+
+    fn of<T>(snapshot: &Snapshot, tell: impl Fn(&[Row<'_>]) -> T) -> T {
+        tell(&rows(snapshot, &Selection::default(), &mut cgroups()))
+    }
+
+    #[test]
+    fn a_cgroup_is_looked_up_once() {
+        let mut left = 1;
+        let mut cgroups = Cgroups::new(Box::new(move |_| {
+            left -= 1;
+            assert!(left >= 0);
+            None
+        }));
+        assert_eq!(cgroups.of(7), None);
+        assert_eq!(cgroups.of(7), None, "as it was found before");
+    }
+
+    #[test]
+    fn the_order_is_that_of_a_life_then_of_ports_and_remote_ends() {
+        let sockets = vec![
+            socket(1, State::CloseWait, "10.0.0.1:1", "10.0.0.2:1"),
+            socket(2, State::Established, "10.0.0.1:90", "10.0.0.2:1"),
+            socket(3, State::Established, "10.0.0.1:80", "10.0.0.3:1"),
+            socket(4, State::Established, "10.0.0.1:80", "10.0.0.2:9"),
+            socket(5, State::Established, "10.0.0.1:80", "10.0.0.2:8"),
+            socket(6, State::Listen, "10.0.0.1:99", "0.0.0.0:0"),
+        ];
+        let order = of(&Snapshot { sockets, ..Snapshot::default() }, |rows| {
+            rows.iter().map(|row| row.socket.handle).collect::<Vec<_>>()
+        });
+        assert_eq!(order, [6, 5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn half_open_requests_go_to_the_listener_that_gets_them() {
+        let listeners = [(1, "10.0.0.1:80"), (2, "0.0.0.0:80"), (3, "[::]:80"), (4, "[::]:90"), (5, "[::]:90")];
+        let mut sockets: Vec<_> = listeners.map(|(handle, at)| socket(handle, State::Listen, at, "0.0.0.0:0")).to_vec();
+        let at = ["10.0.0.1:80", "10.0.0.1:80", "10.0.0.2:80", "[fe80::1]:80", "10.0.0.1:90", "10.0.0.1:91"];
+        sockets.extend(at.map(request));
+        sockets.push(ListedSocket { netns: 2, ..request("10.0.0.1:80") });
+        let mut snapshot = Snapshot { sockets, ..Snapshot::default() };
+        let counts = |snapshot: &Snapshot| {
+            of(snapshot, |rows| {
+                let mut counts: Vec<_> = rows.iter().map(|row| (row.socket.handle, row.half_open)).collect();
+                counts.retain(|(handle, _)| *handle != 0);
+                counts.sort_unstable();
+                counts
+            })
+        };
+        assert_eq!(counts(&snapshot), [(1, Some(2)), (2, Some(1)), (3, Some(1)), (4, Some(1)), (5, Some(1))]);
+        snapshot.states = [State::Listen].into_iter().collect();
+        assert!(counts(&snapshot).iter().all(|(_, count)| count.is_none()), "nobody asked for requests");
+    }
+
+    #[test]
+    fn who_holds_a_socket() {
+        let full = socket(7, State::Established, "10.0.0.1:1", "10.0.0.2:2");
+        let held = |socket: ListedSocket, holders: Option<Vec<Holder>>| {
+            let holders = holders.map(Holders::new);
+            of(&Snapshot { sockets: vec![socket], holders, ..Snapshot::default() }, |rows| {
+                (rows[0].held_by, rows[0].is_shared())
+            })
+        };
+        assert_eq!(held(full, Some(vec![holder(7, 1, 3), holder(7, 1, 4)])), (HeldBy::Processes, false));
+        assert_eq!(held(full, Some(vec![holder(7, 2, 3), holder(7, 1, 3)])), (HeldBy::Processes, true));
+        assert_eq!(held(full, Some(vec![holder(8, 1, 3)])), (HeldBy::Unknown, false));
+        assert_eq!(held(full, None), (HeldBy::Unknown, false), "nobody asked");
+        assert_eq!(held(ListedSocket { handle: 0, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
+        assert_eq!(held(ListedSocket { uid: None, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
+        assert_eq!(held(ListedSocket { kind: Kind::Mini, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
+    }
+
+    #[test]
+    fn sockets_count_for_each_of_their_holders() {
+        let sockets = vec![
+            socket(1, State::Listen, "10.0.0.1:80", "0.0.0.0:0"),
+            socket(2, State::Established, "10.0.0.1:80", "10.0.0.2:2"),
+            socket(3, State::Established, "10.0.0.1:80", "10.0.0.2:3"),
+            socket(4, State::CloseWait, "10.0.0.1:80", "10.0.0.2:4"),
+            request("10.0.0.1:80"),
+        ];
+        // 1 and 3 share a cgroup, that of 11 is not known.
+        let holders =
+            vec![holder(1, 1, 3), holder(1, 3, 3), holder(1, 2, 3), holder(2, 1, 4), holder(2, 1, 5), holder(3, 11, 3)];
+        let snapshot = Snapshot { sockets, holders: Some(Holders::new(holders)), ..Snapshot::default() };
+        let counts = |by| {
+            of(&snapshot, |rows| {
+                let groups = count(rows, by, &mut cgroups());
+                groups.into_iter().map(|group| (group.sockets, group.common.to_string())).collect::<Vec<_>>()
+            })
+        };
+        let want = |groups: &[(u64, &str)]| groups.iter().map(|(n, name)| (*n, (*name).to_owned())).collect::<Vec<_>>();
+        let by_pid = [(2, "1"), (1, "2"), (1, "3"), (1, "11"), (1, "unknown"), (1, "kernel")];
+        assert_eq!(counts(By::Pid), want(&by_pid));
+        assert_eq!(counts(By::Cgroup), want(&[(2, "/1"), (2, "unknown"), (1, "/0"), (1, "kernel")]));
+        assert_eq!(counts(By::Port), want(&[(5, "80")]));
+        assert_eq!(counts(By::Remote), want(&[(3, "10.0.0.2"), (1, "0.0.0.0"), (1, "10.0.0.9")]));
+        let by_state = [(2, "ESTABLISHED"), (1, "SYN_RECV"), (1, "CLOSE_WAIT"), (1, "LISTEN")];
+        assert_eq!(counts(By::State), want(&by_state));
+        assert_eq!(of(&snapshot, totals).iter().sum::<u64>(), 5);
+    }
 }

@@ -154,6 +154,14 @@ fn a_cgroup_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_listing_refuses_what_tracing_refuses() {
+    assert_refused(&["sockets", "--cgroup", "/no/such"], &["--cgroup", "/no/such"]);
+    assert_refused(&["sockets", "--port", "http"], &["--port", "as in 80,443 or 8000-8099"]);
+    assert_refused(&["sockets", "--by", "user"], &["--by", "state, pid, port, remote, cgroup"]);
+    assert_refused(&["sockets", "--summary"], &["--summary"]);
+}
+
+#[test]
 fn lists_are_bounded() {
     let pids: Vec<_> = (1..=1025).map(|pid: u32| pid.to_string()).collect();
     assert_refused(&["--pid", &pids.join(",")], &["1025 PIDs are too many", "give at most 1024"]);

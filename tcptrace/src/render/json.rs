@@ -131,14 +131,17 @@ pub(super) fn line(to: &mut BytesMut, value: &Value) {
 /// Writes a JSON string (RFC 8259 section 7).
 pub(super) fn string(to: &mut BytesMut, text: &str) {
     to.put_u8(b'"');
-    for &byte in text.as_bytes() {
-        match byte {
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        to.put_slice(&rest[..at]);
+        match rest[at] {
             b'"' => to.put_slice(b"\\\""),
             b'\\' => to.put_slice(b"\\\\"),
-            0..0x20 => _ = write!(to, "\\u{byte:04x}"),
-            _ => to.put_u8(byte),
+            control => _ = write!(to, "\\u{control:04x}"),
         }
+        rest = &rest[at + 1..];
     }
+    to.put_slice(rest);
     to.put_u8(b'"');
 }
 

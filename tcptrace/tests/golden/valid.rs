@@ -2,24 +2,43 @@
 
 use std::collections::{BTreeSet, HashSet};
 
+use clap::ValueEnum as _;
 use serde_json::Value;
-use tcptrace::{decode::split, event::What, render::Field, session::SessionSettings};
+use tcptrace::{
+    decode::split,
+    event::What,
+    render::{Field, SocketField},
+    select::Selection,
+    session::SessionSettings,
+    sockets::By,
+};
 use tcptrace_common::state::CLOSE;
 
 use crate::{
     rates, stories,
     support::{
+        listing,
         records::{Life, Stream},
         replay::{csv, json, output, replay, session, settings},
         rfc4180, schema,
     },
 };
 
-/// Kinds of records that tell of events, and those that tell of the run.
+/// Kinds of records that tell of events, those that tell of the run, and those of `tcptrace sockets`.
 const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
 const REPORTS: [&str; 2] = ["summary", "end"];
-/// Kinds of records that are not of a trace.
-const OTHERS: [&str; 1] = ["rates"];
+const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
+const RATES: &str = "rates";
+
+fn all_kinds() -> impl Iterator<Item = &'static str> {
+    EVENTS.into_iter().chain(REPORTS).chain(LISTINGS).chain([RATES])
+}
+
+/// A listing, and its counts by each thing.
+fn all_listings() -> String {
+    let print = |by| listing::printed(&listing::snapshot(), &Selection::default(), by, listing::json);
+    std::iter::once(None).chain(By::value_variants().iter().copied().map(Some)).map(print).collect()
+}
 
 fn all_stories() -> Stream {
     let mut stream = Stream::new();
@@ -39,14 +58,18 @@ fn every_line_follows_the_schema() {
             kinds.insert(record["event"].as_str().unwrap().to_owned());
         }
     }
-    let all: HashSet<_> = EVENTS.into_iter().chain(REPORTS).map(str::to_owned).collect();
-    assert_eq!(kinds, all, "the stories have records of all kinds");
+    for line in all_listings().lines() {
+        let record = schema::valid_record(&validator, line);
+        kinds.insert(record["event"].as_str().unwrap().to_owned());
+    }
+    let all: HashSet<_> = all_kinds().map(str::to_owned).collect();
+    assert_eq!(kinds, all, "the stories and listings have records of all kinds");
 }
 
 #[test]
 fn the_schema_refuses_what_is_not_written() {
     let validator = schema::validator();
-    let written = replay(&all_stories(), settings(), json()) + &rates::printed(rates::json());
+    let written = replay(&all_stories(), settings(), json()) + &all_listings() + &rates::printed(rates::json());
     let mut kinds = HashSet::new();
     for line in written.lines() {
         let record = schema::valid_record(&validator, line);
@@ -59,13 +82,16 @@ fn the_schema_refuses_what_is_not_written() {
             assert!(!validator.is_valid(&without.into()), "{name} may be missing: {line}");
             let mut wrong = record.clone();
             wrong[name] = Value::Bool(record[name] != Value::Bool(true));
-            assert!(name == "final" || !validator.is_valid(&wrong.into()), "{name} may be anything: {line}");
+            assert!(
+                name == "final" || name == "shared" || !validator.is_valid(&wrong.into()),
+                "{name} may be anything: {line}"
+            );
         }
         let mut more = record.clone();
         more.insert("another".to_owned(), Value::Null);
         assert!(!validator.is_valid(&more.into()), "{line}");
     }
-    assert_eq!(kinds.len(), EVENTS.len() + REPORTS.len() + OTHERS.len());
+    assert_eq!(kinds.len(), all_kinds().count());
 }
 
 #[test]
@@ -76,9 +102,11 @@ fn the_schema_has_the_fields_of_events_and_no_others() {
     let written: BTreeSet<_> =
         Field::ALL.iter().map(|field| field.name()).chain(["schema"]).map(str::to_owned).collect();
     assert_eq!(named, written);
+    let named: Vec<_> = schema::fields(&document, "socket").into_iter().map(|(name, _)| name).collect();
+    let written: Vec<_> = SocketField::ALL.iter().map(|field| field.name()).collect();
+    assert_eq!(named[1..], written);
     let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap().to_owned());
-    let expected: BTreeSet<_> =
-        EVENTS.iter().chain(&REPORTS).chain(&OTHERS).map(|kind| format!("#/$defs/{kind}")).collect();
+    let expected: BTreeSet<_> = all_kinds().map(|kind| format!("#/$defs/{kind}")).collect();
     assert_eq!(kinds.collect::<BTreeSet<_>>(), expected);
 }
 

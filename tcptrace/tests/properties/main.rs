@@ -5,6 +5,7 @@ mod any_record;
 mod decoding;
 mod machine_readable;
 mod session;
+mod sockets;
 mod summary;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part of it")]

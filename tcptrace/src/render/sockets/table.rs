@@ -23,7 +23,7 @@ pub(super) struct Table {
     /// All cells' text, row by row.
     text: String,
     /// Where each cell ends in `text`, and how many characters it has.
-    cells: Vec<(usize, usize)>,
+    cells: Vec<(usize, u32)>,
 }
 
 impl Table {
@@ -35,7 +35,8 @@ impl Table {
     pub(super) fn cell(&mut self, write: impl FnOnce(&mut String)) {
         let start = self.text.len();
         write(&mut self.text);
-        self.cells.push((self.text.len(), self.text[start..].chars().count()));
+        let chars = self.text[start..].chars().count();
+        self.cells.push((self.text.len(), u32::try_from(chars).unwrap_or(u32::MAX)));
     }
 
     /// Writes a cell with a number.
@@ -53,16 +54,18 @@ impl Table {
         let mut widths: Vec<_> = self.columns.iter().map(|(name, _)| name.len()).collect();
         for row in self.cells.chunks_exact(widths.len()) {
             for (width, (_, cell)) in widths.iter_mut().zip(row) {
-                *width = (*width).max((*cell).min(MAX_WIDTH));
+                *width = (*width).max((*cell as usize).min(MAX_WIDTH));
             }
         }
+        to.reserve((widths.iter().sum::<usize>() + widths.len()) * self.cells.len() / widths.len());
         let mut line = BytesMut::new();
         self.row(&mut line, &widths, self.columns.iter().map(|(name, _)| (*name, name.len())), |_| Style::Plain, false);
         styled(to, String::from_utf8_lossy(&line).trim_end(), Style::Heading, color);
         to.put_u8(b'\n');
         let mut start = 0;
         for row in self.cells.chunks_exact(widths.len()) {
-            let cells = row.iter().map(|&(end, chars)| (&self.text[std::mem::replace(&mut start, end)..end], chars));
+            let cells =
+                row.iter().map(|&(end, chars)| (&self.text[std::mem::replace(&mut start, end)..end], chars as usize));
             self.row(to, &widths, cells, &style, color);
         }
     }

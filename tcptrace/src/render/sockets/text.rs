@@ -8,11 +8,12 @@ use super::{
     Listing,
     fields::names,
     table::{
-        Side::{Left, Right},
+        Side::{self, Left, Right},
         Table,
     },
 };
 use crate::{
+    cgroup::names::CgroupNames,
     clock::Human,
     render::text::columns::{Printable, Style},
     snapshot::{AgeSource, Kind, Timer, TimerKind},
@@ -106,12 +107,14 @@ impl Text {
                 Some(command) => self.table.value(Printable(&command.to_text())),
                 None => self.table.value("-"),
             },
-            Some(By::Cgroup) => match names(group) {
-                // The path says it already.
-                Some(names) if names.container_id.is_none() && names.pod_uid.is_none() => self.table.value(""),
-                Some(names) => self.table.value(names),
-                None => self.table.value(""),
-            },
+            Some(By::Cgroup) => {
+                // A unit stands in the path already.
+                let is_more = |names: &CgroupNames| names.container_id.is_some() || names.pod_uid.is_some();
+                match names(group).filter(is_more) {
+                    Some(names) => self.table.value(names),
+                    None => self.table.value(""),
+                }
+            }
             _ => {}
         }
     }
@@ -132,7 +135,7 @@ impl Text {
     }
 }
 
-fn row_columns(options: TextOptions) -> Vec<(&'static str, super::table::Side)> {
+fn row_columns(options: TextOptions) -> Vec<(&'static str, Side)> {
     let always = [
         ("STATE", Left),
         ("RECV-Q", Right),
@@ -153,7 +156,7 @@ fn row_columns(options: TextOptions) -> Vec<(&'static str, super::table::Side)> 
     columns
 }
 
-fn group_columns(by: By, totals: &StateCounts) -> Vec<(&'static str, super::table::Side)> {
+fn group_columns(by: By, totals: &StateCounts) -> Vec<(&'static str, Side)> {
     let mut columns = vec![("SOCKETS", Right)];
     if by != By::State {
         let states = State::ALL.iter().zip(totals).filter(|(_, total)| **total > 0);

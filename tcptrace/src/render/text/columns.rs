@@ -160,6 +160,9 @@ pub(in crate::render) struct Printable<'a>(pub(in crate::render) &'a str);
 
 impl std::fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return f.write_str(self.0);
+        }
         let mut parts = self.0.split(char::is_control);
         f.write_str(parts.next().unwrap_or_default())?;
         parts.try_for_each(|part| write!(f, "?{part}"))
