@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn hold(server: &Server, share: impl Fn(usize) -> usize) -> io::Result<(Vec<TcpListener>, Vec<TcpStream>)> {
     let mut held = Vec::new();
     let listeners: io::Result<Vec<_>> = (1..share(1)).map(|_| TcpListener::bind((server.address, 0))).collect();
-    for _ in 0..share(46) / 2 {
+    for _ in 0..share(53) / 2 {
         held.extend(server.connection()?); // both ESTABLISHED
     }
     for _ in 0..share(12) / 2 {
@@ -192,10 +192,11 @@ impl Server {
 }
 
 fn raise_descriptor_limit() -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: 1 << 18, rlim_max: 1 << 18 };
-    // SAFETY: the kernel only reads the limit, which lives through the call.
-    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to the limit, which lives through the call.
+    let mut failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel only reads it.
+    failed = failed || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
