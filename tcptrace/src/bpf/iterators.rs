@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Array, MapData},
     programs::{Iter, ProgramError},
 };
@@ -11,9 +11,17 @@ use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
     kernel::Kernel,
-    object::{Error, Object, ObjectSettings, Plain, take_map},
+    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
 };
 use crate::state::StateSet;
+
+/// A program, and what it goes through.
+const SOCKETS: (&str, &str) = ("list_sockets", "tcp");
+const HOLDERS: (&str, &str) = ("list_holders", "task_file");
+
+/// The programs, to be loaded.
+pub(super) const PROGRAMS: [(&str, Target); 2] =
+    [(SOCKETS.0, Target::Each(SOCKETS.1)), (HOLDERS.0, Target::Each(HOLDERS.1))];
 
 /// The loaded programs.
 pub struct Iterators {
@@ -37,17 +45,19 @@ impl Iterators {
             no_iterators: false,
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
-        Self::load(&mut ebpf, &kernel, &btf)
+        let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
+        let loaded = load_programs(&mut ebpf, wanted, &btf);
+        Self::take(&mut ebpf, &kernel, loaded)
     }
 
-    /// Loads the iterators of an object. They work as long as this lives, also without the object.
-    pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel, btf: &Btf) -> Result<Self, Error> {
+    /// Takes the iterators of an object. They work as long as this lives, also without the object.
+    pub(super) fn take(ebpf: &mut Ebpf, kernel: &Kernel, mut loaded: Loaded) -> Result<Self, Error> {
         if let Some(reason) = &kernel.no_listing {
             return Err(Error::NoListing(reason.clone()));
         }
         Ok(Self {
-            sockets: iterator(ebpf, "list_sockets", "tcp", btf)?,
-            holders: iterator(ebpf, "list_holders", "task_file", btf)?,
+            sockets: iterator(ebpf, &mut loaded, SOCKETS)?,
+            holders: iterator(ebpf, &mut loaded, HOLDERS)?,
             request: take_map(ebpf, "REQUEST")?,
         })
     }
@@ -77,14 +87,11 @@ impl Iterators {
     }
 }
 
-fn iterator(ebpf: &mut Ebpf, name: &'static str, of: &'static str, btf: &Btf) -> Result<Iter, Error> {
-    let program = ebpf.program_mut(name).ok_or(Error::NotInObject(name))?;
-    let program: Result<&mut Iter, ProgramError> = program.try_into();
-    let own = program.and_then(|program| {
-        program.load(of, btf)?;
-        Iter::from_program_info(program.info()?, name.into())
-    });
-    own.map_err(|source| Error::Attach { hook: of, source })
+fn iterator(ebpf: &mut Ebpf, loaded: &mut Loaded, (name, hook): (&'static str, &'static str)) -> Result<Iter, Error> {
+    let program = ebpf.program(name).ok_or(Error::NotInObject(name))?;
+    let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
+    let own = result.and_then(|()| Iter::from_program_info(program.info()?, name.into()));
+    own.map_err(|source| Error::Attach { hook, source })
 }
 
 /// Opens the iterator and reads it to its end.

@@ -109,6 +109,7 @@ impl Lister {
                 }
             }
             match self.sockets_here(namespace.inode, wanted.states, &mut skipped) {
+                Ok(found) if sockets.is_empty() => sockets = found, // most have one namespace with many
                 Ok(found) => sockets.extend(found),
                 Err(error) => {
                     failed = Some(error);
