@@ -3,11 +3,16 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
-use tcptrace_common::{counters::Counters, record::socket_flag};
+use tcptrace_common::{
+    counters::Counters,
+    listener::{Listener, ListenerKey},
+    record::socket_flag,
+};
 
 use crate::{
     decode::decode,
     event::{Event, StateSource, What},
+    listeners,
     losses::Losses,
     notice::{Gap, Notice},
     render::{
@@ -44,6 +49,8 @@ pub struct SessionSettings {
     pub selection: Selection,
     /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
     pub owner_unchecked: bool,
+    /// Are there polls for what makes no events?
+    pub polls: bool,
     /// Sockets in the table at most.
     pub max_sockets: usize,
     /// Are transitions counted by process?
@@ -81,7 +88,7 @@ impl Session {
     #[must_use]
     pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
         Self {
-            table: Table::new(settings.max_sockets, settings.states),
+            table: Table::new(settings.max_sockets, settings.states, settings.polls),
             renderer,
             context,
             interval: Summary::new(settings.by_process),
@@ -141,6 +148,12 @@ impl Session {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+    }
+
+    /// The listeners of a listing, for the programs.
+    pub fn listener_seeds(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
+        let (selection, names) = (&self.settings.selection, &mut self.context.names);
+        listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
     /// Takes in a listing of what makes no events.

@@ -139,15 +139,19 @@ pub struct Table {
     /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
     /// keeps its later events back, so it leaves the table too.
     states: StateSet,
+    /// Are there polls? Without them a mini-socket's end stays unknown.
+    polls: bool,
     evicted: u64,
     listing: u32,
 }
 
 impl Table {
-    /// A table for at most `max` sockets, which must be in one of `states` (empty: any).
+    /// A table for at most `max` sockets, which must be in one of `states` (empty: any). Mini-sockets are followed only
+    /// with `polls`.
     #[must_use]
-    pub fn new(max: usize, states: StateSet) -> Self {
+    pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
         Self {
+            polls,
             full: HashMap::default(),
             minis: HashMap::default(),
             half_open: Vec::new(),
@@ -223,7 +227,7 @@ impl Table {
 
     /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
     fn becomes_mini(&mut self, event: &Event, state: State) {
-        if !self.keeps(state) {
+        if !self.polls || !self.keeps(state) {
             return;
         }
         let expires_ns = (state == State::TimeWait).then(|| event.time_ns + TIME_WAIT_NS);
@@ -608,7 +612,7 @@ mod tests {
     }
 
     fn table(max: usize) -> Table {
-        Table::new(max, StateSet::default())
+        Table::new(max, StateSet::default(), true)
     }
 
     fn cookies(table: &Table) -> Vec<u64> {
@@ -698,7 +702,7 @@ mod tests {
 
     #[test]
     fn sockets_in_other_states_than_the_wanted_are_not_kept() {
-        let mut table = Table::new(10, [State::CloseWait].into_iter().collect());
+        let mut table = Table::new(10, [State::CloseWait].into_iter().collect(), true);
         table.ingest(&mut event(1, 11, 100, enters(State::Established)));
         assert!(table.is_empty());
         table.ingest(&mut event(1, 11, 110, enters(State::CloseWait)));

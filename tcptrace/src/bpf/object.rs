@@ -28,6 +28,8 @@ pub enum Error {
     ParseBtf { source: aya::BtfError },
     #[error("this kernel lacks what BPF iterators need: {0}")]
     NoListing(String),
+    #[error("--no-iter forbids BPF iterators")]
+    Forbidden,
     #[error("cannot load the BPF object: {}", with_causes(.0))]
     Load(#[from] aya::EbpfError),
     #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]

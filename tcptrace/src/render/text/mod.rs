@@ -113,7 +113,7 @@ impl Text {
             Notice::Gap(gap) => gap_words(gap),
             Notice::TimeWaitOverflow { netns, count, .. } => format!(
                 "-- {count} connections closed without TIME_WAIT in netns {}: there are tcp_max_tw_buckets of them",
-                context.names.netns.get(netns).map_or_else(|| netns.to_string(), |name| printable(name)),
+                netns_name(*netns, &context.names),
             ),
         };
         styled(to, &words, Style::Trouble, self.options.color);
@@ -186,7 +186,15 @@ fn time_in_old(event: &Event) -> String {
 }
 
 fn note(event: &Event, names: &Names) -> String {
-    note_parts(event, names).join(", ")
+    let mut parts = note_parts(event, names);
+    let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
+    parts.extend(elsewhere.map(|netns| format!("netns {}", netns_name(netns, names))));
+    parts.join(", ")
+}
+
+/// A network namespace's name, else its inode number.
+fn netns_name(inode: u32, names: &Names) -> String {
+    names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
 }
 
 fn note_parts(event: &Event, names: &Names) -> Vec<String> {
