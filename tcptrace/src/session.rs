@@ -26,7 +26,7 @@ use crate::{
     state::{State, StateSet},
     story::{Stories, Story},
     summary::Summary,
-    table::Table,
+    table::{Connection, Table},
 };
 
 /// The form of the output.
@@ -270,6 +270,17 @@ impl Session {
         }
     }
 
+    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
+    fn write_silent(&mut self, now_ns: u64) {
+        if !self.is_complete()
+            && let Renderer::Story(stories, ladder) = &mut self.renderer
+        {
+            let is_silent = |known: &&Connection| !known.has_events && stories.asks_for(known);
+            let silent = self.table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
+            silent.for_each(|known| ladder.silent(&mut self.output, known, now_ns));
+        }
+    }
+
     /// Writes the summary since the last one.
     pub fn end_interval(&mut self, now_ns: u64) {
         self.update_losses();
@@ -293,6 +304,7 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_stories(Stories::take_rest);
+        self.write_silent(now_ns);
         match &mut self.renderer {
             Renderer::Json(json) => {
                 json.end(&mut self.output, self.context.wall, now_ns, reason, &self.losses);

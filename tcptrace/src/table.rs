@@ -27,6 +27,10 @@ pub struct Connection {
     pub since: AgeSource,
     /// The process that it belongs to.
     pub owner: Option<Owner>,
+    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
+    pub creator: Option<Owner>,
+    /// The process that accepted it.
+    pub acceptor: Option<Owner>,
     /// Its lasting name.
     pub cookie: Option<u64>,
     /// Local end.
@@ -43,6 +47,8 @@ pub struct Connection {
     pub first_seen_ns: u64,
     /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
     pub expires_ns: Option<u64>,
+    /// Did an event tell of it?
+    pub has_events: bool,
     /// Number of the last listing that showed it.
     listing: u32,
 }
@@ -59,6 +65,8 @@ impl Connection {
             since_ns: event.time_ns,
             since: AgeSource::Observed,
             owner: event.owner,
+            creator: event.owner.filter(is_creator),
+            acceptor: event.owner.filter(is_acceptor),
             cookie: event.socket.cookie,
             local: event.socket.local,
             remote: event.socket.remote,
@@ -67,6 +75,7 @@ impl Connection {
             handle: 0,
             first_seen_ns: event.time_ns,
             expires_ns: None,
+            has_events: true,
             listing: 0,
         }
     }
@@ -78,6 +87,8 @@ impl Connection {
             since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
             since: age.map_or(AgeSource::LowerBound, |age| age.source),
             owner,
+            creator: owner.filter(is_creator),
+            acceptor: owner.filter(is_acceptor),
             cookie: socket.cookie,
             local: socket.local,
             remote: socket.remote,
@@ -86,6 +97,7 @@ impl Connection {
             handle: socket.handle,
             first_seen_ns: now_ns,
             expires_ns: expires_ns(socket, now_ns),
+            has_events: false,
             listing: 0,
         }
     }
@@ -197,6 +209,7 @@ impl Table {
             What::OwnerChanged => {
                 if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
                     connection.owner = event.owner;
+                    connection.acceptor = connection.acceptor.or(event.owner.filter(is_acceptor));
                 }
             }
             _ => {}
@@ -230,7 +243,7 @@ impl Table {
         if !self.polls || !self.keeps(state) {
             return;
         }
-        let expires_ns = (state == State::TimeWait).then(|| event.time_ns + TIME_WAIT_NS);
+        let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
         let mini = Connection { expires_ns, ..Connection::of_event(event, state) };
         let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
         self.minis.insert(key, mini);
@@ -244,6 +257,9 @@ impl Table {
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().map_or(0, |known| known.handle),
+            creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
+            acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
+            listing: known.as_ref().map_or(0, |known| known.listing),
             ..Connection::of_event(event, state)
         };
         let first_seen_ns = connection.first_seen_ns;
@@ -497,6 +513,14 @@ fn add_to(event: &mut Event, known: &Connection) {
     }
 }
 
+fn is_creator(owner: &Owner) -> bool {
+    matches!(owner.source, OwnerSource::Connect | OwnerSource::Listen | OwnerSource::Listener)
+}
+
+fn is_acceptor(owner: &Owner) -> bool {
+    owner.source == OwnerSource::Accept
+}
+
 /// The owner as it is known, else the only process that holds it, else the first of several.
 fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
     if socket.owner.is_some() {
@@ -559,6 +583,10 @@ fn polled(mini: &Connection, new: State, now_ns: u64) -> Event {
             bytes_acked: 0,
             bytes_received: 0,
             ending: ended_by,
+            expires_in_ns: mini
+                .expires_ns
+                .filter(|_| new == State::TimeWait)
+                .map(|end_ns| end_ns.saturating_sub(now_ns)),
         }),
     }
 }
@@ -603,6 +631,7 @@ mod tests {
             bytes_acked: 0,
             bytes_received: 0,
             ending: None,
+            expires_in_ns: None,
         })
     }
 
