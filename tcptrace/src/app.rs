@@ -125,8 +125,10 @@ enum Purpose {
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A listing rests for this many times the time that it took.
-const REST: u32 = 100;
+/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
+const POLL_REST: u32 = 100;
+/// The same for listings of all sockets, after which healing and reports wait.
+const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
@@ -195,8 +197,6 @@ impl Run {
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::Listed(answer) => {
-                    // All that happened before the listing began is taken in before it.
-                    while self.session.output_len() < PIECE_BYTES && self.read() {}
                     if self.take_in(answer)? == Some(Purpose::Start)
                         && let Some(path) = self.ready_file.take()
                     {
@@ -267,19 +267,23 @@ impl Run {
                         }
                     }
                 }
-                self.session.reconcile(&snapshot, purpose == Some(Purpose::Heal));
+                self.session.reconcile(&snapshot);
             }
             (Err(error), _) => {
                 self.session.abandon_listing();
                 tell(error);
             }
         }
-        // A listing, and what is made of it, is to use less than a hundredth of a CPU.
-        self.rest = Instant::now() + REST * (Duration::from_nanos(answer.cpu_ns) + start.elapsed());
+        let used = Duration::from_nanos(answer.cpu_ns) + start.elapsed();
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
-            Some(Purpose::Report) => self.session.end_interval(now_ns()),
-            _ => {}
+            Some(Purpose::Poll) => self.rest = Instant::now() + POLL_REST * used,
+            Some(Purpose::Heal) => self.rest = Instant::now() + LISTING_REST * used,
+            Some(Purpose::Report) => {
+                self.rest = Instant::now() + LISTING_REST * used;
+                self.session.end_interval(now_ns());
+            }
+            Some(Purpose::Listeners) | None => {}
         }
         Ok(purpose)
     }
@@ -305,7 +309,7 @@ impl Run {
             self.watch.answer().await
         };
         match timeout(PATIENCE, under_way).await {
-            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
+            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot),
             Ok(Answer { listed: Err(error), .. }) => tell(error),
             Err(_) => {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")

@@ -133,9 +133,9 @@ impl Session {
         self.table.abandon_listing();
     }
 
-    /// Takes in a listing of all states: what was there before the start, or what is there after a gap, which is healed
-    /// with it if `heals`.
-    pub fn reconcile(&mut self, snapshot: &Snapshot, heals: bool) {
+    /// Takes in a listing of all states: what was there before the start, or what is there now. A gap that was noticed
+    /// before the listing began is healed with it.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
         let reconciled = {
             let (selection, names) = (&self.settings.selection, &mut self.context.names);
@@ -144,7 +144,7 @@ impl Session {
             };
             self.table.reconcile(snapshot, wanted, |event| events.push(event))
         };
-        if heals && let Some(gap) = self.gap.take() {
+        if let Some(gap) = self.gap.take_if(|gap| gap.noticed_ns <= snapshot.started_ns) {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
