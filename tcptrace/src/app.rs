@@ -99,6 +99,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         listing: None,
         poll: settings.poll,
         rest: Instant::now(),
+        seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
@@ -147,6 +148,9 @@ struct Run {
     poll: Option<Duration>,
     /// No listing that may wait is made before this.
     rest: Instant,
+    /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
+    /// what comes.
+    seeds: u32,
     /// To be made when the sockets from before the start are known.
     ready_file: Option<PathBuf>,
 }
@@ -241,7 +245,7 @@ impl Run {
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             _ => {
                 self.session.begin_listing();
-                Wanted { holders: true, seed: true, ..Wanted::default() }
+                Wanted { holders: true, seeds: self.seeds, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);

@@ -42,8 +42,8 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
-    /// Are the programs to remember holders as owners?
-    pub seed: bool,
+    /// For how many sockets that the programs do not know they are to remember holders as owners.
+    pub seeds: u32,
 }
 
 /// Why nothing was listed.
@@ -88,7 +88,7 @@ impl Lister {
         let mut holders = None;
         if let Some(iterators) = self.iterators.as_mut().filter(|_| wanted.holders) {
             let bytes =
-                iterators.holders(wanted.seed).map_err(|source| Error::Iterator { which: "task_file", source })?;
+                iterators.holders(wanted.seeds).map_err(|source| Error::Iterator { which: "task_file", source })?;
             let (found, broken) = entry::holders(&bytes);
             skipped.cut_short += broken;
             if self.choice.is_none() {
