@@ -155,6 +155,8 @@ pub struct Table {
     polls: bool,
     evicted: u64,
     listing: u32,
+    /// Are some sockets here by their cookies?
+    is_by_cookie: bool,
 }
 
 impl Table {
@@ -174,6 +176,7 @@ impl Table {
             states,
             evicted: 0,
             listing: 0,
+            is_by_cookie: false,
         }
     }
 
@@ -217,11 +220,15 @@ impl Table {
     }
 
     /// Where a socket is: sock_diag told of it by its cookie alone.
-    fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
+    fn key_of(&mut self, sk: u64, cookie: Option<u64>) -> u64 {
+        let Some(cookie) = cookie.filter(|cookie| self.is_by_cookie && self.full.contains_key(cookie)) else {
+            return sk;
+        };
         if self.full.contains_key(&sk) {
+            self.full.remove(&cookie); // it is here twice: its first events had no cookie yet
             return sk;
         }
-        cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
+        cookie
     }
 
     fn keeps(&self, state: State) -> bool {
@@ -316,6 +323,7 @@ impl Table {
         let mut reconciled = Reconciled::default();
         let mut keys: FxHashMap<u64, u64> = FxHashMap::default(); // by cookie, for listings that know no addresses
         if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
+            self.is_by_cookie = true;
             keys = self.full.iter().filter_map(|(&key, known)| Some((known.cookie?, key))).collect();
         }
         if let Some(holders) = &snapshot.holders {
