@@ -8,7 +8,7 @@ use crate::record::Owner;
 
 /// Where a listener listens. 24 bytes.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ListenerKey {
     /// Local address; IPv4 as `::ffff:a.b.c.d`.
     pub address: [u8; 16],

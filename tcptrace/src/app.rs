@@ -1,9 +1,10 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io, path::PathBuf, time::Duration};
 
 use aya::maps::{MapData, MapError, RingBuf};
 use aya_log::EbpfLogger;
+use tcptrace_common::listener::ListenerKey;
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -13,10 +14,11 @@ use tokio::{
 use crate::{
     bpf::{
         object, preflight,
-        probes::{Attached, KernelCounters, Probes},
+        probes::{Attached, KernelCounters, ListenerTable, Probes},
     },
     cgroup,
-    cli::settings::Settings,
+    cli::{parse::NetnsChoice, settings::Settings},
+    listeners,
     listing::{Lister, Wanted, netns},
     now::{now_ns, wall_offset},
     output::{Output, PATIENCE, tell},
@@ -24,6 +26,7 @@ use crate::{
     runtime::{Stop, every},
     session::Session,
     snapshot::Skipped,
+    state::State,
     watch::{Answer, Watch},
 };
 
@@ -69,20 +72,26 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     let output =
         Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
     let mut stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
-    let Attached { mut probes, ring, counters, iterators } = Probes::attach(&settings.probes)?;
+    let Attached { mut probes, ring, counters, listeners, iterators } = Probes::attach(&settings.probes)?;
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
-    let iterators =
-        iterators.map_err(|reason| tell(format_args!("sockets are listed by sock_diag and /proc: {reason}")));
+    if let Err(reason) = &iterators
+        && !matches!(reason, object::Error::Forbidden)
+    {
+        tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
+    }
     let lister = Lister::new(iterators.ok(), settings.netns);
-    let names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let mut run = Run {
         ring: watch(ring)?,
         counters,
+        listeners,
+        seeded: HashSet::new(),
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.renderer, context, start_ns),
         output,
@@ -90,6 +99,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         listing: None,
         poll: settings.poll,
         rest: Instant::now(),
+        seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
@@ -104,6 +114,8 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
 enum Purpose {
     /// To know what was there before the start.
     Start,
+    /// To see which listeners went while they were told to the programs.
+    Listeners,
     /// To make up for lost events.
     Heal,
     /// To see what makes no events.
@@ -114,13 +126,18 @@ enum Purpose {
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A listing rests for this many times the time that it took.
-const REST: u32 = 100;
+/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
+const POLL_REST: u32 = 100;
+/// The same for listings of all sockets, after which healing and reports wait.
+const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
     ring: AsyncFd<RingBuf<MapData>>,
     counters: KernelCounters,
+    listeners: ListenerTable,
+    /// Listeners from before the start that were told to the programs, until it is sure that they were still there then.
+    seeded: HashSet<ListenerKey>,
     log: Option<EbpfLogger<StderrLog>>,
     session: Session,
     output: Output,
@@ -131,6 +148,9 @@ struct Run {
     poll: Option<Duration>,
     /// No listing that may wait is made before this.
     rest: Instant,
+    /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
+    /// what comes.
+    seeds: u32,
     /// To be made when the sockets from before the start are known.
     ready_file: Option<PathBuf>,
 }
@@ -181,8 +201,6 @@ impl Run {
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::Listed(answer) => {
-                    // All that happened before the listing began is taken in before it.
-                    while self.session.output_len() < PIECE_BYTES && self.read() {}
                     if self.take_in(answer)? == Some(Purpose::Start)
                         && let Some(path) = self.ready_file.take()
                     {
@@ -218,14 +236,16 @@ impl Run {
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
     fn ask(&mut self, purpose: Purpose) {
-        if self.listing.is_some() || purpose != Purpose::Start && Instant::now() < self.rest {
+        let may_wait = !matches!(purpose, Purpose::Start | Purpose::Listeners);
+        if self.listing.is_some() || may_wait && Instant::now() < self.rest {
             return;
         }
         let wanted = match purpose {
             Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
+            Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             _ => {
                 self.session.begin_listing();
-                Wanted { holders: true, seed: true, ..Wanted::default() }
+                Wanted { holders: true, seeds: self.seeds, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);
@@ -238,21 +258,36 @@ impl Run {
         let start = Instant::now();
         match (answer.listed, purpose) {
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
+            (Ok(snapshot), Some(Purpose::Listeners)) => {
+                let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
+                self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
+            }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
                     tell_skipped(&snapshot.skipped);
+                    for (key, listener) in self.session.listener_seeds(&snapshot) {
+                        if self.listeners.seed(key, listener) {
+                            self.seeded.insert(key);
+                        }
+                    }
                 }
-                self.session.reconcile(&snapshot, purpose == Some(Purpose::Heal));
+                self.session.reconcile(&snapshot);
             }
             (Err(error), _) => {
                 self.session.abandon_listing();
                 tell(error);
             }
         }
-        // A listing, and what is made of it, is to use less than a hundredth of a CPU.
-        self.rest = Instant::now() + REST * (Duration::from_nanos(answer.cpu_ns) + start.elapsed());
-        if purpose == Some(Purpose::Report) {
-            self.session.end_interval(now_ns());
+        let used = Duration::from_nanos(answer.cpu_ns) + start.elapsed();
+        match purpose {
+            Some(Purpose::Start) => self.ask(Purpose::Listeners),
+            Some(Purpose::Poll) => self.rest = Instant::now() + POLL_REST * used,
+            Some(Purpose::Heal) => self.rest = Instant::now() + LISTING_REST * used,
+            Some(Purpose::Report) => {
+                self.rest = Instant::now() + LISTING_REST * used;
+                self.session.end_interval(now_ns());
+            }
+            Some(Purpose::Listeners) | None => {}
         }
         Ok(purpose)
     }
@@ -278,7 +313,7 @@ impl Run {
             self.watch.answer().await
         };
         match timeout(PATIENCE, under_way).await {
-            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
+            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot),
             Ok(Answer { listed: Err(error), .. }) => tell(error),
             Err(_) => {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")

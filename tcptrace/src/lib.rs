@@ -19,6 +19,7 @@ pub mod ending;
 pub mod errno;
 pub mod event;
 pub mod latency;
+pub mod listeners;
 pub mod listing;
 pub mod losses;
 pub mod notice;

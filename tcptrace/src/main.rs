@@ -12,6 +12,7 @@ use tcptrace::{
     commands,
     listing::{Lister, Wanted},
     output::tell,
+    state::State,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -24,7 +25,10 @@ async fn main() -> ExitCode {
         }
         Some(Command::Sockets(args)) => {
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
-            let wanted = Wanted { states: selection.states, holders: true, seed: false };
+            // Listeners are told of with the requests that they have.
+            let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
+            let states = selection.states.iter().chain(requests).collect();
+            let wanted = Wanted { states, holders: true, seeds: 0 };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }

@@ -74,6 +74,10 @@ pub struct SocketRow {
     pub count: u64,
     /// Time that the oldest of them has been in the state.
     pub oldest: Age,
+    /// The process that made them, where that is known and another one than the owner.
+    pub creator: Option<(u32, Command)>,
+    /// The process that accepted them, under the same conditions.
+    pub acceptor: Option<(u32, Command)>,
     /// The processes that hold them by a descriptor, by PID; `None` where that is not known.
     pub holders: Option<Vec<(u32, Command)>>,
 }
@@ -123,7 +127,8 @@ pub(crate) fn in_order_of_life(rows: &mut [TransitionRow]) {
 }
 
 pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
-    type Key = (State, Option<(u32, OwnerSource)>, Option<Vec<(u32, Command)>>);
+    type Process = (u32, Command);
+    type Key = (State, Option<(u32, OwnerSource)>, [Option<Process>; 2], Option<Vec<Process>>);
     let mut groups: HashMap<Key, SocketRow> = HashMap::new();
     for connection in table.connections() {
         let holders = table.holders_of(connection).map(|holders| {
@@ -132,14 +137,22 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
             processes
         });
         // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
-        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)), holders);
+        let owner = connection.owner.map(|owner| (owner.pid, owner.source));
+        let other = |process: Option<Owner>| {
+            let is_other = |process: &Owner| Some(process.pid) != owner.map(|(pid, _)| pid);
+            process.filter(is_other).map(|process| (process.pid, process.command))
+        };
+        let [creator, acceptor] = [other(connection.creator), other(connection.acceptor)];
+        let key = (connection.state, owner, [creator, acceptor], holders);
         let age = Age { ns: now_ns.saturating_sub(connection.since_ns), source: connection.since };
-        let holders = key.2.clone();
+        let holders = key.3.clone();
         let row = groups.entry(key).or_insert_with(|| SocketRow {
             state: connection.state,
             owner: connection.owner,
             count: 0,
             oldest: age,
+            creator,
+            acceptor,
             holders,
         });
         row.count += 1;

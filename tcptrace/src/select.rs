@@ -109,9 +109,22 @@ impl Selection {
         owner: Option<&Owner>,
         cgroup_of: impl FnOnce(u64) -> Option<Path>,
     ) -> bool {
-        (self.pids.is_empty() || owner.is_some_and(|owner| self.pids.contains(&owner.pid)))
+        match owner {
+            Some(owner) => self.process_matches(owner.pid, Some(owner.cgroup), cgroup_of),
+            None => self.pids.is_empty() && self.cgroups.is_empty(),
+        }
+    }
+
+    /// Are the sockets of this process wanted, which is in the cgroup with this id?
+    pub fn process_matches<Path: AsRef<str>>(
+        &self,
+        pid: u32,
+        cgroup: Option<u64>,
+        cgroup_of: impl FnOnce(u64) -> Option<Path>,
+    ) -> bool {
+        (self.pids.is_empty() || self.pids.contains(&pid))
             && (self.cgroups.is_empty()
-                || owner.and_then(|owner| cgroup_of(owner.cgroup)).is_some_and(|path| self.has_cgroup(path.as_ref())))
+                || cgroup.and_then(cgroup_of).is_some_and(|path| self.has_cgroup(path.as_ref())))
     }
 
     fn has_pid(&self, socket: &ListedSocket, holders: &[Holder]) -> bool {

@@ -3,11 +3,16 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
-use tcptrace_common::{counters::Counters, record::socket_flag};
+use tcptrace_common::{
+    counters::Counters,
+    listener::{Listener, ListenerKey},
+    record::socket_flag,
+};
 
 use crate::{
     decode::decode,
     event::{Event, StateSource, What},
+    listeners,
     losses::Losses,
     notice::{Gap, Notice},
     render::{
@@ -21,7 +26,7 @@ use crate::{
     state::{State, StateSet},
     story::{Stories, Story},
     summary::Summary,
-    table::Table,
+    table::{Connection, Table},
 };
 
 /// The form of the output.
@@ -44,6 +49,8 @@ pub struct SessionSettings {
     pub selection: Selection,
     /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
     pub owner_unchecked: bool,
+    /// Are there polls for what makes no events?
+    pub polls: bool,
     /// Sockets in the table at most.
     pub max_sockets: usize,
     /// Are transitions counted by process?
@@ -81,7 +88,7 @@ impl Session {
     #[must_use]
     pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
         Self {
-            table: Table::new(settings.max_sockets, settings.states),
+            table: Table::new(settings.max_sockets, settings.states, settings.polls),
             renderer,
             context,
             interval: Summary::new(settings.by_process),
@@ -126,9 +133,9 @@ impl Session {
         self.table.abandon_listing();
     }
 
-    /// Takes in a listing of all states: what was there before the start, or what is there after a gap, which is healed
-    /// with it if `heals`.
-    pub fn reconcile(&mut self, snapshot: &Snapshot, heals: bool) {
+    /// Takes in a listing of all states: what was there before the start, or what is there now. A gap that was noticed
+    /// before the listing began is healed with it.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
         let reconciled = {
             let (selection, names) = (&self.settings.selection, &mut self.context.names);
@@ -137,10 +144,16 @@ impl Session {
             };
             self.table.reconcile(snapshot, wanted, |event| events.push(event))
         };
-        if heals && let Some(gap) = self.gap.take() {
+        if let Some(gap) = self.gap.take_if(|gap| gap.noticed_ns <= snapshot.started_ns) {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+    }
+
+    /// The listeners of a listing, for the programs.
+    pub fn listener_seeds(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
+        let (selection, names) = (&self.settings.selection, &mut self.context.names);
+        listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
     /// Takes in a listing of what makes no events.
@@ -257,6 +270,17 @@ impl Session {
         }
     }
 
+    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
+    fn write_silent(&mut self, now_ns: u64) {
+        if !self.is_complete()
+            && let Renderer::Story(stories, ladder) = &mut self.renderer
+        {
+            let is_silent = |known: &&Connection| !known.has_events && stories.asks_for(known);
+            let silent = self.table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
+            silent.for_each(|known| ladder.silent(&mut self.output, known, now_ns));
+        }
+    }
+
     /// Writes the summary since the last one.
     pub fn end_interval(&mut self, now_ns: u64) {
         self.update_losses();
@@ -280,6 +304,7 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_stories(Stories::take_rest);
+        self.write_silent(now_ns);
         match &mut self.renderer {
             Renderer::Json(json) => {
                 json.end(&mut self.output, self.context.wall, now_ns, reason, &self.losses);

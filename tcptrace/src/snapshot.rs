@@ -269,6 +269,16 @@ impl AgeSource {
             Self::LowerBound => "lower_bound",
         }
     }
+
+    /// What stands before an age for people.
+    #[must_use]
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Self::Observed => "",
+            Self::Timer => "~",
+            Self::LowerBound => "≥",
+        }
+    }
 }
 
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.

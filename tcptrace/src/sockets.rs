@@ -116,14 +116,14 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgr
     rows
 }
 
-/// State, local port, remote end and namespace, as numbers, which are compared quickly.
+/// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.
 fn order(socket: &ListedSocket) -> (u32, u128, u16, u32) {
-    let remote = match socket.remote.ip() {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        IpAddr::V6(v6) => v6,
+    let (is_ipv6, remote) = match socket.remote.ip() {
+        IpAddr::V4(v4) => (0, v4.to_bits().into()),
+        IpAddr::V6(v6) => (1, v6.to_bits()),
     };
-    let first = (socket.state.place() as u32) << 16 | u32::from(socket.local.port());
-    (first, remote.to_bits(), socket.remote.port(), socket.netns)
+    let first = (socket.state.place() as u32) << 17 | u32::from(socket.local.port()) << 1 | is_ipv6;
+    (first, remote, socket.remote.port(), socket.netns)
 }
 
 fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {

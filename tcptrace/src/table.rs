@@ -27,6 +27,10 @@ pub struct Connection {
     pub since: AgeSource,
     /// The process that it belongs to.
     pub owner: Option<Owner>,
+    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
+    pub creator: Option<Owner>,
+    /// The process that accepted it.
+    pub acceptor: Option<Owner>,
     /// Its lasting name.
     pub cookie: Option<u64>,
     /// Local end.
@@ -43,6 +47,8 @@ pub struct Connection {
     pub first_seen_ns: u64,
     /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
     pub expires_ns: Option<u64>,
+    /// Did an event tell of it?
+    pub has_events: bool,
     /// Number of the last listing that showed it.
     listing: u32,
 }
@@ -59,6 +65,8 @@ impl Connection {
             since_ns: event.time_ns,
             since: AgeSource::Observed,
             owner: event.owner,
+            creator: event.owner.filter(is_creator),
+            acceptor: event.owner.filter(is_acceptor),
             cookie: event.socket.cookie,
             local: event.socket.local,
             remote: event.socket.remote,
@@ -67,6 +75,7 @@ impl Connection {
             handle: 0,
             first_seen_ns: event.time_ns,
             expires_ns: None,
+            has_events: true,
             listing: 0,
         }
     }
@@ -78,6 +87,8 @@ impl Connection {
             since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
             since: age.map_or(AgeSource::LowerBound, |age| age.source),
             owner,
+            creator: owner.filter(is_creator),
+            acceptor: owner.filter(is_acceptor),
             cookie: socket.cookie,
             local: socket.local,
             remote: socket.remote,
@@ -86,6 +97,7 @@ impl Connection {
             handle: socket.handle,
             first_seen_ns: now_ns,
             expires_ns: expires_ns(socket, now_ns),
+            has_events: false,
             listing: 0,
         }
     }
@@ -139,15 +151,21 @@ pub struct Table {
     /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
     /// keeps its later events back, so it leaves the table too.
     states: StateSet,
+    /// Are there polls? Without them a mini-socket's end stays unknown.
+    polls: bool,
     evicted: u64,
     listing: u32,
+    /// Are some sockets here by their cookies?
+    is_by_cookie: bool,
 }
 
 impl Table {
-    /// A table for at most `max` sockets, which must be in one of `states` (empty: any).
+    /// A table for at most `max` sockets, which must be in one of `states` (empty: any). Mini-sockets are followed only
+    /// with `polls`.
     #[must_use]
-    pub fn new(max: usize, states: StateSet) -> Self {
+    pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
         Self {
+            polls,
             full: HashMap::default(),
             minis: HashMap::default(),
             half_open: Vec::new(),
@@ -158,6 +176,7 @@ impl Table {
             states,
             evicted: 0,
             listing: 0,
+            is_by_cookie: false,
         }
     }
 
@@ -193,6 +212,7 @@ impl Table {
             What::OwnerChanged => {
                 if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
                     connection.owner = event.owner;
+                    connection.acceptor = connection.acceptor.or(event.owner.filter(is_acceptor));
                 }
             }
             _ => {}
@@ -200,11 +220,15 @@ impl Table {
     }
 
     /// Where a socket is: sock_diag told of it by its cookie alone.
-    fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
+    fn key_of(&mut self, sk: u64, cookie: Option<u64>) -> u64 {
+        let Some(cookie) = cookie.filter(|cookie| self.is_by_cookie && self.full.contains_key(cookie)) else {
+            return sk;
+        };
         if self.full.contains_key(&sk) {
+            self.full.remove(&cookie); // it is here twice: its first events had no cookie yet
             return sk;
         }
-        cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
+        cookie
     }
 
     fn keeps(&self, state: State) -> bool {
@@ -223,10 +247,10 @@ impl Table {
 
     /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
     fn becomes_mini(&mut self, event: &Event, state: State) {
-        if !self.keeps(state) {
+        if !self.polls || !self.keeps(state) {
             return;
         }
-        let expires_ns = (state == State::TimeWait).then(|| event.time_ns + TIME_WAIT_NS);
+        let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
         let mini = Connection { expires_ns, ..Connection::of_event(event, state) };
         let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
         self.minis.insert(key, mini);
@@ -240,6 +264,9 @@ impl Table {
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().map_or(0, |known| known.handle),
+            creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
+            acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
+            listing: known.as_ref().map_or(0, |known| known.listing),
             ..Connection::of_event(event, state)
         };
         let first_seen_ns = connection.first_seen_ns;
@@ -296,6 +323,7 @@ impl Table {
         let mut reconciled = Reconciled::default();
         let mut keys: FxHashMap<u64, u64> = FxHashMap::default(); // by cookie, for listings that know no addresses
         if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
+            self.is_by_cookie = true;
             keys = self.full.iter().filter_map(|(&key, known)| Some((known.cookie?, key))).collect();
         }
         if let Some(holders) = &snapshot.holders {
@@ -493,6 +521,14 @@ fn add_to(event: &mut Event, known: &Connection) {
     }
 }
 
+fn is_creator(owner: &Owner) -> bool {
+    matches!(owner.source, OwnerSource::Connect | OwnerSource::Listen | OwnerSource::Listener)
+}
+
+fn is_acceptor(owner: &Owner) -> bool {
+    owner.source == OwnerSource::Accept
+}
+
 /// The owner as it is known, else the only process that holds it, else the first of several.
 fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
     if socket.owner.is_some() {
@@ -555,6 +591,10 @@ fn polled(mini: &Connection, new: State, now_ns: u64) -> Event {
             bytes_acked: 0,
             bytes_received: 0,
             ending: ended_by,
+            expires_in_ns: mini
+                .expires_ns
+                .filter(|_| new == State::TimeWait)
+                .map(|end_ns| end_ns.saturating_sub(now_ns)),
         }),
     }
 }
@@ -599,6 +639,7 @@ mod tests {
             bytes_acked: 0,
             bytes_received: 0,
             ending: None,
+            expires_in_ns: None,
         })
     }
 
@@ -608,7 +649,7 @@ mod tests {
     }
 
     fn table(max: usize) -> Table {
-        Table::new(max, StateSet::default())
+        Table::new(max, StateSet::default(), true)
     }
 
     fn cookies(table: &Table) -> Vec<u64> {
@@ -698,7 +739,7 @@ mod tests {
 
     #[test]
     fn sockets_in_other_states_than_the_wanted_are_not_kept() {
-        let mut table = Table::new(10, [State::CloseWait].into_iter().collect());
+        let mut table = Table::new(10, [State::CloseWait].into_iter().collect(), true);
         table.ingest(&mut event(1, 11, 100, enters(State::Established)));
         assert!(table.is_empty());
         table.ingest(&mut event(1, 11, 110, enters(State::CloseWait)));

@@ -72,13 +72,13 @@ impl Iterators {
         read(&mut self.sockets)
     }
 
-    /// The [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces. With `seed`, the programs
-    /// remember holders as owners of the sockets that have none.
+    /// The [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces. The programs remember holders
+    /// as owners of up to `seeds` sockets that they did not know.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn holders(&mut self, seed: bool) -> io::Result<Vec<u8>> {
-        self.ask(Request { seed: seed.into(), ..Request::default() })?;
+    pub fn holders(&mut self, seeds: u32) -> io::Result<Vec<u8>> {
+        self.ask(Request { seeds, ..Request::default() })?;
         read(&mut self.holders)
     }
 

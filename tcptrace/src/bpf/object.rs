@@ -35,6 +35,8 @@ pub enum Error {
     ParseBtf { source: aya::BtfError },
     #[error("this kernel lacks what BPF iterators need: {0}")]
     NoListing(String),
+    #[error("--no-iter forbids BPF iterators")]
+    Forbidden,
     #[error("cannot load the BPF object: {}", with_causes(.0))]
     Load(#[from] aya::EbpfError),
     #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
@@ -91,10 +93,24 @@ pub(super) struct Object {
     pub(super) owner_unchecked: bool,
 }
 
+/// A loader without the kernel's BTF. `EbpfLoader::new` reads and parses all of it (some 20 ms and 40 MB) before one can
+/// say that it is not wanted, unless it finds none: so it is called where there is none to be found, in a thread whose
+/// root is an empty folder. Where that may not be done (CAP_SYS_CHROOT), all works as well, only slower.
+fn new_loader<'a>() -> EbpfLoader<'a> {
+    let without_files = || {
+        // SAFETY: takes numbers only; affects this thread alone, which ends at once.
+        if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
+            // SAFETY: the path is NUL-terminated; the thread's root is its own by now.
+            unsafe { libc::chroot(c"/proc/self/fdinfo".as_ptr()) };
+        }
+        EbpfLoader::new()
+    };
+    thread::scope(|scope| scope.spawn(without_files).join()).unwrap_or_default()
+}
+
 impl Object {
     /// Makes the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
-        let loader = thread::Builder::new().spawn(bare_loader);
         let bytes = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
         let parsed = KernelBtf::parse(&bytes)?;
         let kernel = Kernel::from_btf(&parsed)?;
@@ -112,10 +128,8 @@ impl Object {
             pad: 0,
         });
         let level = settings.log_level.map_or(0, |level| level as u8);
-        let ebpf = loader
-            .ok()
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default()
+        let ebpf = new_loader()
+            .btf(Some(&btf))
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", settings.ring_bytes)
@@ -124,23 +138,6 @@ impl Object {
             .load(OBJECT)?;
         Ok(Self { ebpf, kernel, btf, owner_unchecked })
     }
-}
-
-/// A loader without the kernel's types, which the object's code does not refer to. To be called in a thread that ends
-/// then.
-///
-/// aya parses them all when a loader is made, which takes 20 ms and 30 MB, and does without them where there is no such
-/// file: so it is given a root directory that has none. Without the right to do that it only takes longer.
-fn bare_loader() -> EbpfLoader<'static> {
-    // SAFETY: unshare(2) takes a number, and makes the root directory this thread's own; the path ends with a NUL.
-    unsafe {
-        if libc::unshare(libc::CLONE_FS) == 0 {
-            libc::chroot(c"/proc/self/task".as_ptr());
-        }
-    }
-    let mut loader = EbpfLoader::new();
-    loader.btf(None);
-    loader
 }
 
 /// What a program is loaded for.

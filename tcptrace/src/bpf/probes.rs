@@ -11,6 +11,7 @@ use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
     counters::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData},
+    listener::{Listener, ListenerKey},
 };
 
 use super::{
@@ -98,6 +99,8 @@ pub struct Attached {
     pub ring: RingBuf<MapData>,
     /// What the programs count.
     pub counters: KernelCounters,
+    /// The listeners that the programs know.
+    pub listeners: ListenerTable,
     /// The iterators, or why there are none.
     pub iterators: Result<Iterators, Error>,
 }
@@ -107,6 +110,22 @@ pub struct Attached {
 pub struct KernelCounters {
     counters: PerCpuArray<MapData, Plain<Counters>>,
     programs: Vec<OwnedFd>,
+}
+
+/// The listeners that the programs know.
+pub struct ListenerTable(HashMap<MapData, Plain<ListenerKey>, Plain<Listener>>);
+
+impl ListenerTable {
+    /// Adds a listener, if the programs do not know one there. Gives whether it was added.
+    pub fn seed(&mut self, key: ListenerKey, listener: Listener) -> bool {
+        const BPF_NOEXIST: u64 = 1;
+        self.0.insert(Plain(key), Plain(listener), BPF_NOEXIST).is_ok()
+    }
+
+    /// Takes one away that is not there any more.
+    pub fn remove(&mut self, key: ListenerKey) {
+        let _ = self.0.remove(&Plain(key)); // the programs may have done so
+    }
 }
 
 impl KernelCounters {
@@ -160,7 +179,7 @@ impl Probes {
             Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, &mut loaded)?;
         let iterators = if settings.no_iterators {
-            Err(Error::NoListing("they are not wanted (--no-iter)".to_owned()))
+            Err(Error::Forbidden)
         } else {
             Iterators::take(&mut probes.ebpf, &kernel, loaded)
         };
@@ -168,7 +187,8 @@ impl Probes {
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, programs: programs.collect() };
-        Ok(Attached { probes, ring, counters, iterators })
+        let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
+        Ok(Attached { probes, ring, counters, listeners, iterators })
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.

@@ -90,6 +90,7 @@ impl Settings {
                 states,
                 selection: selection(&args.filter, None)?,
                 owner_unchecked: false,
+                polls: args.poll.0.is_some(),
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
                 events: !args.summary,

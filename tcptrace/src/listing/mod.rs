@@ -27,7 +27,13 @@ pub struct Lister {
     iterators: Option<Iterators>,
     choice: Option<NetnsChoice>,
     tick_ns: u64,
+    /// The namespaces, as they were found last, and when that was.
+    namespaces: Vec<netns::Found>,
+    found_ns: u64,
 }
+
+/// A listing of some states makes do with namespaces that were found this long ago at most: a search visits all threads.
+const FOUND_FOR_NS: u64 = 10_000_000_000;
 
 /// What is to be listed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,8 +42,8 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
-    /// Are the programs to remember holders as owners?
-    pub seed: bool,
+    /// For how many sockets that the programs do not know they are to remember holders as owners.
+    pub seeds: u32,
 }
 
 /// Why nothing was listed.
@@ -60,7 +66,7 @@ impl Lister {
     /// Lists the namespaces of `choice` (all where it is `None`), by these iterators if there are some.
     #[must_use]
     pub fn new(iterators: Option<Iterators>, choice: Option<NetnsChoice>) -> Self {
-        Self { iterators, choice, tick_ns: now::tick_ns() }
+        Self { iterators, choice, tick_ns: now::tick_ns(), namespaces: Vec::new(), found_ns: 0 }
     }
 
     /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
@@ -77,22 +83,23 @@ impl Lister {
     /// Where nothing can be listed at all.
     pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
-        let (mut namespaces, mut skipped) = netns::find(self.choice.as_ref())?;
+        let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let home = netns::find(Some(&NetnsChoice::Own))?.0.remove(0);
         let mut holders = None;
         if let Some(iterators) = self.iterators.as_mut().filter(|_| wanted.holders) {
             let bytes =
-                iterators.holders(wanted.seed).map_err(|source| Error::Iterator { which: "task_file", source })?;
+                iterators.holders(wanted.seeds).map_err(|source| Error::Iterator { which: "task_file", source })?;
             let (found, broken) = entry::holders(&bytes);
             skipped.cut_short += broken;
             if self.choice.is_none() {
-                namespaces.extend(kept_by_sockets(&namespaces, &found));
+                self.namespaces.extend(kept_by_sockets(&self.namespaces, &found));
             }
             holders = Some(found.into_iter().map(|(holder, _)| holder).collect());
         }
         let (mut sockets, mut visited) = (Vec::new(), Vec::new());
         let mut failed = None;
-        for namespace in namespaces {
+        let namespaces = std::mem::take(&mut self.namespaces);
+        for namespace in &namespaces {
             match namespace.enter() {
                 Ok(()) => {}
                 Err(error) if self.choice.is_some() => {
@@ -117,8 +124,9 @@ impl Lister {
                 }
             }
             let time_wait_overflows = netns::time_wait_overflows();
-            visited.push(Namespace { inode: namespace.inode, name: namespace.name, time_wait_overflows });
+            visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
         }
+        self.namespaces = namespaces;
         home.enter()?;
         if let Some(error) = failed {
             return Err(error);
@@ -128,7 +136,9 @@ impl Lister {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
             let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
-            skipped.add(&gone);
+            // Both walks met the same processes.
+            skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
+            skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
             holders = Some(found);
         }
         Ok(Snapshot {
@@ -140,6 +150,16 @@ impl Lister {
             namespaces: visited,
             skipped,
         })
+    }
+
+    fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
+        let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
+        if !wanted.states.is_empty() && !self.namespaces.is_empty() && is_recent {
+            return Ok(Skipped::default());
+        }
+        let (found, skipped) = netns::find(self.choice.as_ref())?;
+        (self.namespaces, self.found_ns) = (found, now_ns);
+        Ok(skipped)
     }
 
     fn sockets_here(

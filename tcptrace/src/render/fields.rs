@@ -86,7 +86,8 @@ fields! {
         BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
         BytesReceived = "bytes_received": "Bytes received.",
         Ending = "ending": "Why the connection ended.",
-        Errno = "errno": "Name of the error.",
+        ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
+    Errno = "errno": "Name of the error.",
         Reason = "reason": "The kernel's reason for a RST.",
         ReasonCode = "reason_code": "The same as the kernel's number.",
         Pid = "pid": "PID of the owner.",
@@ -170,6 +171,7 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::BytesAcked, Number(transition.bytes_acked));
             show(Field::BytesReceived, Number(transition.bytes_received));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
         What::Retransmit(retransmit) => {

@@ -97,8 +97,8 @@ proptest! {
     fn the_table_keeps_its_bound_and_the_report_counts_it(
         input in vec(any_record(), 0..80), max in 1usize..5, now_ns: u64,
     ) {
-        let mut table = Table::new(max, StateSet::default());
-        let mut unbounded = Table::new(1000, StateSet::default());
+        let mut table = Table::new(max, StateSet::default(), true);
+        let mut unbounded = Table::new(1000, StateSet::default(), true);
         for event in input.iter().map(|record| decode(record).unwrap()) {
             table.ingest(&mut event.clone());
             unbounded.ingest(&mut event.clone());

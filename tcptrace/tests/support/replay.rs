@@ -34,6 +34,7 @@ pub(crate) fn settings() -> SessionSettings {
         states: StateSet::default(),
         selection: Selection::default(),
         owner_unchecked: false,
+        polls: true,
         max_sockets: 1000,
         by_process: false,
         events: true,

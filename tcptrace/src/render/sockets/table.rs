@@ -22,8 +22,8 @@ pub(super) struct Table {
     columns: Vec<(&'static str, Side)>,
     /// All cells' text, row by row.
     text: String,
-    /// Where each cell ends in `text`, and how many characters it has.
-    cells: Vec<(usize, u32)>,
+    /// How many bytes and characters each cell has.
+    cells: Vec<(u32, u32)>,
 }
 
 impl Table {
@@ -35,8 +35,9 @@ impl Table {
     pub(super) fn cell(&mut self, write: impl FnOnce(&mut String)) {
         let start = self.text.len();
         write(&mut self.text);
-        let chars = self.text[start..].chars().count();
-        self.cells.push((self.text.len(), u32::try_from(chars).unwrap_or(u32::MAX)));
+        let cell = &self.text[start..];
+        let chars = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
+        self.cells.push((cell.len() as u32, chars as u32));
     }
 
     /// Writes a cell with a number.
@@ -62,10 +63,13 @@ impl Table {
         self.row(&mut line, &widths, self.columns.iter().map(|(name, _)| (*name, name.len())), |_| Style::Plain, false);
         styled(to, String::from_utf8_lossy(&line).trim_end(), Style::Heading, color);
         to.put_u8(b'\n');
-        let mut start = 0;
+        let mut rest = self.text.as_str();
         for row in self.cells.chunks_exact(widths.len()) {
-            let cells =
-                row.iter().map(|&(end, chars)| (&self.text[std::mem::replace(&mut start, end)..end], chars as usize));
+            let cells = row.iter().map(|&(bytes, chars)| {
+                let (cell, after) = rest.split_at_checked(bytes as usize).unwrap_or((rest, ""));
+                rest = after;
+                (cell, chars as usize)
+            });
             self.row(to, &widths, cells, &style, color);
         }
     }

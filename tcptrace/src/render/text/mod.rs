@@ -18,6 +18,7 @@ use crate::{
     losses::Losses,
     notice::{Gap, Notice},
     report::Report,
+    snapshot::Age,
     state::State,
     table::Reconciled,
 };
@@ -113,7 +114,7 @@ impl Text {
             Notice::Gap(gap) => gap_words(gap),
             Notice::TimeWaitOverflow { netns, count, .. } => format!(
                 "-- {count} connections closed without TIME_WAIT in netns {}: there are tcp_max_tw_buckets of them",
-                context.names.netns.get(netns).map_or_else(|| netns.to_string(), |name| printable(name)),
+                netns_name(*netns, &context.names),
             ),
         };
         styled(to, &words, Style::Trouble, self.options.color);
@@ -132,6 +133,11 @@ pub fn losses_line(losses: &Losses) -> String {
     let lost: Vec<_> =
         losses.fields().into_iter().map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
     format!("{} events received; lost: {}", losses.received, lost.join(", "))
+}
+
+/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
+fn age_words(age: Age) -> String {
+    format!("{}{}", age.source.mark(), human(age.ns))
 }
 
 fn gap_words(gap: &Gap) -> String {
@@ -186,7 +192,15 @@ fn time_in_old(event: &Event) -> String {
 }
 
 fn note(event: &Event, names: &Names) -> String {
-    note_parts(event, names).join(", ")
+    let mut parts = note_parts(event, names);
+    let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
+    parts.extend(elsewhere.map(|netns| format!("netns {}", netns_name(netns, names))));
+    parts.join(", ")
+}
+
+/// A network namespace's name, else its inode number.
+fn netns_name(inode: u32, names: &Names) -> String {
+    names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
 }
 
 fn note_parts(event: &Event, names: &Names) -> Vec<String> {
@@ -231,6 +245,7 @@ fn transition_note(transition: &Transition) -> Vec<String> {
     if transition.source != StateSource::Observed {
         parts.push(transition.source.name().to_owned());
     }
+    parts.extend(transition.expires_in_ns.map(|ns| format!("ends in {}", human(ns))));
     parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
     if transition.ending.is_some() && transition.total_retrans > 0 {
         parts.push(format!("retransmits: {}", transition.total_retrans));
@@ -282,6 +297,7 @@ mod tests {
             bytes_acked: 0,
             bytes_received: 0,
             ending,
+            expires_in_ns: None,
         }
     }
 
