@@ -25,8 +25,10 @@ pub(super) const PROGRAMS: [(&str, Target); 2] =
 
 /// The loaded programs.
 pub struct Iterators {
-    sockets: Iter,
-    holders: Iter,
+    /// Gives the [`tcptrace_common::listing::SocketEntry`]s of the sockets of the calling thread's network namespace.
+    pub sockets: KernelIterator,
+    /// Gives the [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces.
+    pub holders: KernelIterator,
     request: Array<MapData, Plain<Request>>,
 }
 
@@ -62,49 +64,50 @@ impl Iterators {
         })
     }
 
-    /// The [`tcptrace_common::listing::SocketEntry`]s of the sockets in these states (empty: all) of the calling
-    /// thread's network namespace.
+    /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
+    /// not know they remember holders as owners, when these are read.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn sockets(&mut self, states: StateSet) -> io::Result<Vec<u8>> {
-        self.ask(Request { states: states.bits(), ..Request::default() })?;
-        read(&mut self.sockets)
-    }
-
-    /// The [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces. The programs remember holders
-    /// as owners of up to `seeds` sockets that they did not know.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn holders(&mut self, seeds: u32) -> io::Result<Vec<u8>> {
-        self.ask(Request { seeds, ..Request::default() })?;
-        read(&mut self.holders)
-    }
-
-    fn ask(&mut self, request: Request) -> io::Result<()> {
+    pub fn ask(&mut self, states: StateSet, seeds: u32) -> io::Result<()> {
+        let request = Request { states: states.bits(), seeds, ..Request::default() };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }
 
-fn iterator(ebpf: &mut Ebpf, loaded: &mut Loaded, (name, hook): (&'static str, &'static str)) -> Result<Iter, Error> {
+fn iterator(
+    ebpf: &mut Ebpf,
+    loaded: &mut Loaded,
+    (name, hook): (&'static str, &'static str),
+) -> Result<KernelIterator, Error> {
     let program = ebpf.program(name).ok_or(Error::NotInObject(name))?;
     let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
     let own = result.and_then(|()| Iter::from_program_info(program.info()?, name.into()));
-    own.map_err(|source| Error::Attach { hook, source })
+    own.map(KernelIterator).map_err(|source| Error::Attach { hook, source })
 }
 
-/// Opens the iterator and reads it to its end.
-fn read(program: &mut Iter) -> io::Result<Vec<u8>> {
-    let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
-    let mut file = link.into_file().map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(1 << 16);
-    loop {
-        match file.read_to_end(&mut bytes) {
-            Ok(_) => return Ok(bytes),
-            // It looked at many that the program was silent on, and makes room for others (`kernel/bpf/bpf_iter.c`).
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+/// A program that goes through something.
+pub struct KernelIterator(Iter);
+
+impl KernelIterator {
+    /// Goes through all, and gives what the program writes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+        let Self(program) = self;
+        let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
+        let mut file = link.into_file().map_err(io::Error::other)?;
+        // Enough for some 20,000. Memory that is not written to costs nothing, copying what was read does.
+        let mut bytes = Vec::with_capacity(4 << 20);
+        loop {
+            match file.read_to_end(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                // It looked at many that the program was silent on, and makes room for others
+                // (`kernel/bpf/bpf_iter.c`).
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }
