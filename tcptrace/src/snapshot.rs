@@ -121,7 +121,7 @@ pub struct ListedSocket {
     pub entered_ns: Option<u64>,
     /// The owner that the programs learnt.
     pub owner: Option<Owner>,
-    /// What a full socket that is no listener knows of its connection.
+    /// What a full socket knows of its connection, once that is established.
     pub connection: Option<ConnectionInfo>,
 }
 
@@ -188,6 +188,15 @@ pub struct ConnectionInfo {
     pub bytes_acked: u64,
     /// Bytes received, the FIN counted as one.
     pub bytes_received: u64,
+}
+
+impl ConnectionInfo {
+    /// Does the kernel keep these facts for such a socket? Before a connection is established it has no times of
+    /// segments, and shows its uptime for them (`net/ipv4/tcp.c`, `tcp_get_info`).
+    #[must_use]
+    pub const fn is_kept(kind: Kind, state: State) -> bool {
+        matches!(kind, Kind::Full) && !matches!(state, State::Listen | State::SynSent | State::SynRecv)
+    }
 }
 
 /// A process that holds a socket by a descriptor.

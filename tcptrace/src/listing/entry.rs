@@ -12,7 +12,6 @@ use crate::{
     decode,
     event::{Command, address, is_ipv6},
     snapshot::{ConnectionInfo, Holder, Kind, ListedSocket, Timer, TimerKind},
-    state::State,
 };
 
 /// The sockets among these bytes, and how many entries could not be understood; `tick_ns` is the length of a jiffy.
@@ -88,7 +87,7 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,
-        connection: (kind == Kind::Full && state != State::Listen).then(|| ConnectionInfo {
+        connection: ConnectionInfo::is_kept(kind, state).then(|| ConnectionInfo {
             last_sent_ns: ns(entry.last_sent_ticks),
             last_received_ns: ns(entry.last_received_ticks),
             last_ack_ns: ns(entry.last_ack_ticks),

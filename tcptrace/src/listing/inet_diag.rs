@@ -71,7 +71,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
-        connection: info.filter(|_| kind == Kind::Full && state != State::Listen).map(|info| info.connection()),
+        connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| info.connection()),
     })
 }
 
@@ -229,8 +229,10 @@ pub(super) mod tests {
         assert_eq!((request.kind, request.state, request.timeouts), (Kind::Request, State::SynRecv, 2));
         assert_eq!((request.uid, request.handle, request.ipv6), (None, 0, false));
         assert_eq!(request.remote, "32.1.13.184:2".parse().unwrap());
-        let child = listed(&[diag(V4, [3, 0, 0], 0, 1), info.clone()].concat());
-        assert_eq!((child.kind, child.connection.is_some()), (Kind::Full, true));
+        for state in [2, 3] {
+            let beginning = listed(&[diag(V4, [state, 0, 0], 0, 1), info.clone()].concat());
+            assert_eq!((beginning.kind, beginning.connection), (Kind::Full, None));
+        }
         for (number, state) in [(5, State::FinWait2), (6, State::TimeWait)] {
             let mini = listed(&diag(V4, [number, 3, 0], 0, 1));
             assert_eq!((mini.kind, mini.state, mini.connection), (Kind::Mini, state, None));
