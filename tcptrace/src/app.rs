@@ -267,7 +267,7 @@ impl Run {
                         }
                     }
                 }
-                self.session.reconcile(&snapshot, purpose == Some(Purpose::Heal));
+                self.session.reconcile(&snapshot);
             }
             (Err(error), _) => {
                 self.session.abandon_listing();
@@ -305,7 +305,7 @@ impl Run {
             self.watch.answer().await
         };
         match timeout(PATIENCE, under_way).await {
-            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
+            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot),
             Ok(Answer { listed: Err(error), .. }) => tell(error),
             Err(_) => {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")
