@@ -1,7 +1,7 @@
 //! What sockets there are, and who holds them: the answer of one listing, as values. Whatever way it came (BPF
 //! iterators; sock_diag and `/proc`), it looks the same.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     event::{Command, Owner},
@@ -317,4 +317,12 @@ impl ListedSocket {
             _ => None,
         }
     }
+}
+
+/// Where a listener may listen that gets the connections to `local`: the first of these that there is. The kernel takes
+/// the one that has the very address before one that has any (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
+pub fn listeners_of(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    let any_v4 = local.is_ipv4().then_some(Ipv4Addr::UNSPECIFIED.into());
+    let addresses = [Some(local.ip()), any_v4, Some(Ipv6Addr::UNSPECIFIED.into())];
+    addresses.into_iter().flatten().map(move |address| SocketAddr::new(address, local.port()))
 }
