@@ -157,7 +157,7 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
         });
         row.count += 1;
         if age.ns > row.oldest.ns {
-            row.oldest = age;
+            (row.oldest, row.owner) = (age, connection.owner);
         }
     }
     let mut rows: Vec<_> = groups.into_values().collect();

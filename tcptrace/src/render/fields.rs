@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Context;
 use crate::{
     errno,
-    event::{Event, What},
+    event::{Event, StateSource, What},
     state::State,
 };
 
@@ -167,9 +167,11 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::AfterGap, Flag(event.after_gap));
             show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
             show(Field::SrttUs, number(transition.srtt_us));
-            show(Field::TotalRetrans, Number(transition.total_retrans.into()));
-            show(Field::BytesAcked, Number(transition.bytes_acked));
-            show(Field::BytesReceived, Number(transition.bytes_received));
+            // A mini-socket does not count.
+            let count = |count: u64| if transition.source == StateSource::Polled { Null } else { Number(count) };
+            show(Field::TotalRetrans, count(transition.total_retrans.into()));
+            show(Field::BytesAcked, count(transition.bytes_acked));
+            show(Field::BytesReceived, count(transition.bytes_received));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));

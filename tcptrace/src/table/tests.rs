@@ -36,6 +36,7 @@ fn enters(new: State) -> What {
         bytes_acked: 0,
         bytes_received: 0,
         ending: None,
+        expires_in_ns: None,
     })
 }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::human,
-    event::Command,
+    event::{Command, OwnerSource},
     report::{ProcessRow, Report, SocketRow, TransitionRow},
     state::{State, StateSet},
 };
@@ -151,7 +151,12 @@ fn held_by(row: &SocketRow) -> String {
     if holders.len() > SHOWN_HOLDERS {
         names.push(format!("{} more", holders.len() - SHOWN_HOLDERS));
     }
-    format!(", {} by {}", if holders.len() > 1 { "shared" } else { "held" }, names.join(", "))
+    let how = match &row.owner {
+        Some(owner) if owner.source == OwnerSource::Shared => "", // said already
+        _ if holders.len() > 1 => ", shared",
+        _ => ", held",
+    };
+    format!("{how} by {}", names.join(", "))
 }
 
 fn sockets(
