@@ -233,6 +233,7 @@ impl Run {
                 bytes_acked: 0,
                 bytes_received: 0,
                 ending: None,
+                expires_in_ns: None,
             }),
         }
     }

@@ -245,7 +245,9 @@ fn transition_note(transition: &Transition) -> Vec<String> {
     if transition.source != StateSource::Observed {
         parts.push(transition.source.name().to_owned());
     }
-    parts.extend(transition.expires_in_ns.map(|ns| format!("ends in {}", human(ns))));
+    // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
+    let rest = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled);
+    parts.extend(rest.map(|ns| format!("ends in {}", human(ns))));
     parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
     if transition.ending.is_some() && transition.total_retrans > 0 {
         parts.push(format!("retransmits: {}", transition.total_retrans));
