@@ -149,7 +149,7 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
     }
     let mut rows: Vec<_> = groups.into_values().collect();
     let owner = |row: &SocketRow| row.owner.map(|owner| (owner.pid, owner.source));
-    let holder = |row: &SocketRow| row.holders.as_ref().and_then(|holders| holders.first().map(|(pid, _)| *pid));
-    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row), holder(row)));
+    let pids = |row: &SocketRow| Some(row.holders.as_ref()?.iter().map(|(pid, _)| *pid).collect::<Vec<_>>());
+    rows.sort_by_cached_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row), pids(row)));
     rows
 }
