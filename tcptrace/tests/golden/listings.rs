@@ -283,3 +283,37 @@ fn sessions_with_listings_in_each_form() {
     }
     compare(&files, |name| name.starts_with(LISTED));
 }
+
+#[test]
+fn a_listing_heals_what_was_lost_before_it_began_and_no_more() {
+    let mut run = Run::new(json());
+    run.wait(Duration::from_secs(1));
+    assert!(run.loses([3, 0], 0));
+    run.session.begin_listing();
+    let snapshot = run.snapshot(Vec::new());
+    assert!(run.loses([3, 1], 0), "lost while the sockets were being listed");
+    run.session.reconcile(&snapshot);
+    assert!(run.loses([3, 1], 0), "another listing must make up for that");
+    run.session.begin_listing();
+    run.session.abandon_listing();
+    assert!(run.loses([3, 2], 0), "nothing came of it");
+    run.reconciles(Vec::new(), None);
+    assert!(!run.loses([3, 2], 0));
+    let gaps = output(&mut run.session);
+    let lost = gaps.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["lost"].as_u64());
+    assert_eq!(lost.collect::<Vec<_>>(), [Some(3), Some(2)]);
+}
+
+#[test]
+fn what_is_polled_for_follows_from_the_wanted_states() {
+    let polled = |states: &[State]| {
+        let states = states.iter().copied().collect();
+        session(SessionSettings { states, ..settings() }, json()).polled_states()
+    };
+    let all = [State::SynRecv, State::FinWait2, State::TimeWait];
+    assert_eq!(polled(&[]), Some(all.into_iter().collect()));
+    assert_eq!(polled(&[State::CloseWait, State::Established]), None);
+    assert_eq!(polled(&[State::SynRecv, State::Listen]), Some([State::SynRecv].into_iter().collect()));
+    assert_eq!(polled(&[State::FinWait2]), Some([State::FinWait2, State::TimeWait].into_iter().collect()));
+    assert_eq!(polled(&[State::TimeWait]), Some([State::TimeWait].into_iter().collect()));
+}
