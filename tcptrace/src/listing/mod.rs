@@ -126,7 +126,9 @@ impl Lister {
         if wanted.holders && holders.is_none() {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
-            let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
+            let (found, mut gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
+            // Those that are denied were so when namespaces were looked for: once is enough.
+            gone.processes_denied = gone.processes_denied.saturating_sub(skipped.processes_denied);
             skipped.add(&gone);
             holders = Some(found);
         }
