@@ -50,7 +50,7 @@ pub struct Skipped {
     pub cut_short: u64,
     /// Processes that ended while their files were being read.
     pub processes_gone: u64,
-    /// Processes whose files may not be read (hidepid, CAP_SYS_PTRACE is missing).
+    /// Processes whose files may not be read (CAP_SYS_PTRACE is missing); all that hidepid does not even show are one.
     pub processes_denied: u64,
 }
 

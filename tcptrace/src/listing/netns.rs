@@ -14,7 +14,10 @@ use std::{
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
-use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
+use super::{
+    proc,
+    procfs::{self, Directory, descriptor, is_denied, is_gone, joined},
+};
 use crate::{cli::parse::NetnsChoice, snapshot::Skipped};
 
 /// Where ip-netns(8) keeps the names.
@@ -233,6 +236,7 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
             procfs::count(skipped, &error);
         }
     })?;
+    skipped.processes_denied += u64::from(proc::hides_processes());
     Ok(found)
 }
 

@@ -2,11 +2,13 @@
 //! can be told apart. Actors are started in the network namespace of the test, and end with it.
 
 use std::{
+    collections::VecDeque,
     ffi::CString,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, FromRawFd as _},
     process::{Child, ChildStdin, Command, ExitCode, Stdio},
+    sync::atomic::Ordering,
     time::Duration,
 };
 
@@ -92,6 +94,11 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-listener" => listener(number(0) as u16),
         "t-aborter" => aborter(number(0) as u16),
         "t-hasty" => hasty(number(0) as u16),
+        "t-sharer" => sharer(number(0) as u16, number(1)),
+        "t-crowd" => crate::sockets::crowd(number(0) as usize),
+        "t-churn" => churn(number(0) as u16),
+        "t-activated" => activated(),
+        "t-receiver" => receiver(&arguments[0]),
         "t-borrower" => borrower(number(0), number(1)),
         other => panic!("no role {other}"),
     }
@@ -163,7 +170,7 @@ fn spinner(cpu: u32) {
 fn holder(port: u16) {
     let stream = TcpStream::connect(any_port(port)).unwrap();
     println!("ready\n{}", stream.local_addr().unwrap().port());
-    std::thread::sleep(Duration::from_secs(60));
+    wait_for_word();
 }
 
 /// Listens when told to; a child accepts, answers one question, waits for the end, and closes.
@@ -213,6 +220,119 @@ fn hasty(port: u16) {
     ready();
     let (stream, _) = listener.accept().unwrap();
     stream.peek(&mut [0]).unwrap();
+}
+
+/// Forks a child that ends with its parent.
+fn fork(child: impl FnOnce()) -> i32 {
+    // SAFETY: this process has one thread; prctl(2) takes numbers only here.
+    unsafe {
+        let pid = libc::fork();
+        assert!(pid >= 0);
+        if pid == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            child();
+            libc::_exit(0);
+        }
+        pid
+    }
+}
+
+/// Listens, connects to itself, and forks `children` (at least one) that share all three sockets; each accepts and
+/// keeps what comes. Prints its own PID as it sees it, then those of the children.
+fn sharer(port: u16, children: u32) {
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    let client = TcpStream::connect(any_port(port)).unwrap();
+    let server = listener.accept().unwrap();
+    let pids: Vec<_> = (0..children.max(1))
+        .map(|_| {
+            fork(|| {
+                let mut kept = Vec::new();
+                while let Ok((mut stream, _)) = listener.accept() {
+                    let _ = stream.write_all(b"answer");
+                    kept.push(stream);
+                }
+            })
+        })
+        .collect();
+    ready();
+    println!("{}", std::process::id());
+    pids.iter().for_each(|pid| println!("{pid}"));
+    wait_for_word();
+    pids.iter().for_each(|pid| {
+        // SAFETY: takes numbers only; the children are this process's own.
+        unsafe { libc::kill(*pid, libc::SIGKILL) };
+    });
+    drop((listener, client, server));
+}
+
+/// Opens and closes connections to itself as fast as it can, with the newest of them open, until a word comes; then
+/// says `quiet`, leaves all as it is until the next word, and goes on. Most end by a RST, some in TIME_WAIT.
+fn churn(port: u16) {
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let words = std::sync::Arc::clone(&stop);
+    ready();
+    std::thread::spawn(move || {
+        loop {
+            wait_for_word();
+            words.store(!words.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    });
+    let mut open = VecDeque::new();
+    for count in 0u64.. {
+        if stop.load(Ordering::Relaxed) {
+            println!("quiet");
+            while stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            println!("busy");
+        }
+        let client = TcpStream::connect(any_port(port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        if count % 50 != 0 {
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        open.push_back((client, server));
+        if open.len() > 40 {
+            let (client, mut server) = open.pop_front().unwrap();
+            drop(client);
+            let _ = server.read(&mut [0]); // the FIN, or the RST
+        }
+    }
+}
+
+/// Has its listener from whoever started it, as descriptor 3 (sd_listen_fds(3)); accepts one connection.
+fn activated() {
+    // SAFETY: nobody else in this process uses the descriptor.
+    let listener = unsafe { TcpListener::from_raw_fd(3) };
+    ready();
+    let accepted = listener.accept().unwrap();
+    println!("accepted");
+    wait_for_word();
+    drop(accepted);
+}
+
+/// Gets a socket by SCM_RIGHTS over the Unix socket at `path`, and keeps it.
+fn receiver(path: &str) {
+    let unix = std::os::unix::net::UnixStream::connect(path).unwrap();
+    let mut byte = 0u8;
+    let mut control = [0u64; 8];
+    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    // SAFETY: all zeroes is an empty message; its parts live until it was received. The control message is whole if
+    // it is there.
+    let fd = unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control) as _;
+        assert_eq!(libc::recvmsg(unix.as_raw_fd(), &raw mut message, 0), 1);
+        let first = libc::CMSG_FIRSTHDR(&raw const message);
+        assert!(!first.is_null() && (*first).cmsg_type == libc::SCM_RIGHTS);
+        libc::CMSG_DATA(first).cast::<i32>().read_unaligned()
+    };
+    println!("ready\n{fd}");
+    wait_for_word();
 }
 
 /// Takes descriptor `fd` of process `pid` as its own, reads from it until the end, and closes it when told to.

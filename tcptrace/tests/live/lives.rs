@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("SYN_RECV lasts as long as the handshake", syn_recv_time),
     ("retransmitted segments", retransmits),
     ("a reused socket begins a new life", reused_socket),
-    ("a socket older than the tracer has no durations", older_socket),
+    ("a socket older than the tracer has lower bounds and a holder", older_socket),
 ];
 
 const SERVER: &str = "LISTEN SYN_RECV ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE";
@@ -312,24 +312,36 @@ fn reused_socket() {
 }
 
 fn older_socket() {
-    let netns = enter_new_netns();
-    let (listener, to) = listen(LOCALHOST);
-    let (client, server) = pair(&listener, to);
-    let client_port = port(&client);
-    settle();
-    let tracer = Tracer::json(&[]);
-    drop(client);
-    net::wait_for_fin(&server);
-    drop(server);
-    settle();
-    let events = tracer.stop().events(netns);
-    let life = events.life(client_port, to.port());
-    assert!(life.path().join(" ").starts_with("ESTABLISHED FIN_WAIT1 FIN_WAIT2 "), "{:?}", life.path());
-    assert!(life.leaving("ESTABLISHED")["time_in_old_state_ns"].is_null(), "its beginning was not seen");
-    assert!(life.leaving("FIN_WAIT1")["time_in_old_state_ns"].is_u64());
-    life.assert_owner(std::process::id(), "close", "close");
-    let life = events.life(to.port(), client_port);
-    assert_eq!(life.entering("CLOSE_WAIT")["owner_source"], "unknown", "nobody has touched it yet");
-    assert!(life.entering("CLOSE_WAIT")["pid"].is_null());
-    assert_eq!(life.entering("LAST_ACK")["owner_source"], "close");
+    const OLD: Duration = Duration::from_millis(300);
+    for no_iter in [&[][..], &["--no-iter"]] {
+        let netns = enter_new_netns();
+        let (listener, to) = listen(LOCALHOST);
+        let (client, server) = pair(&listener, to);
+        let client_port = port(&client);
+        exchange(&client, &server, b"question");
+        exchange(&server, &client, b"the answer");
+        std::thread::sleep(OLD);
+        let tracer = Tracer::json(no_iter);
+        drop(client);
+        net::wait_for_fin(&server);
+        drop(server);
+        settle();
+        let events = tracer.stop().events(netns);
+        let me = std::process::id();
+
+        let life = events.life(client_port, to.port());
+        assert!(life.path().join(" ").starts_with("ESTABLISHED FIN_WAIT1 FIN_WAIT2 "), "{:?}", life.path());
+        let left = life.leaving("ESTABLISHED");
+        assert_between(left, OLD * 9 / 10, Duration::from_secs(60));
+        assert_eq!((&left["time_source"], &left["after_gap"]), (&"lower_bound".into(), &false.into()), "{left:#}");
+        assert_eq!(life.leaving("FIN_WAIT1")["time_source"], "observed");
+        life.assert_owner(me, "close", "close");
+
+        let life = events.life(to.port(), client_port);
+        let left = life.leaving("ESTABLISHED");
+        assert_between(left, OLD * 9 / 10, Duration::from_secs(60));
+        assert_eq!(left["time_source"], "lower_bound");
+        // Nobody has touched it yet: who holds it is known from the listing.
+        life.assert_owner(me, "holder", "close");
+    }
 }

@@ -14,6 +14,9 @@ mod overload;
 mod owners;
 mod program;
 mod rates;
+mod sockets;
+mod ss;
+mod starts;
 mod story;
 mod tracer;
 
@@ -35,13 +38,15 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites: [(&str, &[Test]); 9] = [
+    let suites: [(&str, &[Test]); 11] = [
         ("lives", lives::TESTS),
         ("endings", endings::TESTS),
         ("owners", owners::TESTS),
         ("filters", filters::TESTS),
         ("overload", overload::TESTS),
         ("program", program::TESTS),
+        ("starts", starts::TESTS),
+        ("sockets", sockets::TESTS),
         ("rates", rates::TESTS),
         ("story", story::TESTS),
         ("compare", compare::TESTS),

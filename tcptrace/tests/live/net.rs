@@ -101,3 +101,33 @@ pub(crate) fn receive_again(socket: &Socket) {
 pub(crate) fn settle() {
     std::thread::sleep(Duration::from_millis(30));
 }
+
+/// Sets a parameter of this thread's network namespace: `net.ipv4.<name>`.
+pub(crate) fn sysctl(name: &str, value: u32) {
+    // The namespace of the thread that opens it counts, not that of the process.
+    fs::write(format!("/proc/sys/net/ipv4/{name}"), value.to_string()).unwrap();
+}
+
+/// CLOCK_MONOTONIC in ns.
+pub(crate) fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Begins a connection, and does not wait for it.
+pub(crate) fn begin_connect(client: &Socket, to: SocketAddr) {
+    client.set_nonblocking(true).unwrap();
+    let _ = client.connect(&to.into()); // EINPROGRESS
+    client.set_nonblocking(false).unwrap();
+}
+
+/// Waits until a condition holds.
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

@@ -12,7 +12,7 @@ use crate::{
     Test,
     actor::Actor,
     net::{LOCALHOST, enter_new_netns, listen, pair, settle},
-    tracer::{Removed, Tracer, binary, temporary},
+    tracer::{Removed, Tracer, binary, public_binary, temporary},
 };
 
 /// The tests of this file.
@@ -161,13 +161,6 @@ fn output_file() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.contains("/no/such/folder/file") && stderr.contains("No such file"), "{stderr}");
-}
-
-/// A copy of the binary that everybody may run.
-fn public_binary() -> Removed {
-    let copy = temporary("binary");
-    fs::copy(binary(), &copy).unwrap();
-    Removed(copy)
 }
 
 /// "nobody" of Debian.
