@@ -107,17 +107,14 @@ pub(super) fn visit(
     show(Field::TimerLeftNs, number(socket.timer.map(|timer| timer.left_ns)));
     show(Field::Timeouts, Number(socket.timeouts.into()));
     show(Field::Probes, Number(socket.probes.into()));
-    let known = |value: fn(&ConnectionInfo) -> u64| socket.connection.as_ref().map(value);
-    // Before the handshake is over these times are not set: they would say when the machine was booted.
-    let is_opening = matches!(socket.state, State::SynSent | State::SynRecv);
-    let since = |value: fn(&ConnectionInfo) -> u64| known(value).filter(|_| !is_opening);
-    show(Field::LastSentNs, number(since(|info| info.last_sent_ns)));
-    show(Field::LastReceivedNs, number(since(|info| info.last_received_ns)));
-    show(Field::LastAckNs, number(since(|info| info.last_ack_ns)));
+    let known = |value: fn(&ConnectionInfo) -> u64| number(socket.connection.as_ref().map(value));
+    show(Field::LastSentNs, known(|info| info.last_sent_ns));
+    show(Field::LastReceivedNs, known(|info| info.last_received_ns));
+    show(Field::LastAckNs, known(|info| info.last_ack_ns));
     show(Field::SrttUs, number(socket.connection.and_then(|info| info.srtt_us)));
-    show(Field::TotalRetrans, number(known(|info| info.total_retrans.into())));
-    show(Field::BytesAcked, number(known(|info| info.bytes_acked)));
-    show(Field::BytesReceived, number(known(|info| info.bytes_received)));
+    show(Field::TotalRetrans, known(|info| info.total_retrans.into()));
+    show(Field::BytesAcked, known(|info| info.bytes_acked));
+    show(Field::BytesReceived, known(|info| info.bytes_received));
     show(Field::SocketUid, number(socket.uid));
     let owner = socket.owner.as_ref();
     show(Field::Pid, number(owner.map(|owner| owner.pid)));
