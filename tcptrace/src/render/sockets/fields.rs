@@ -13,7 +13,6 @@ use crate::{
     },
     snapshot::{ConnectionInfo, Holder, Kind},
     sockets::{Cgroups, Common, Group, Row},
-    state::State,
 };
 
 fields! {

@@ -134,7 +134,8 @@ const SHOWN_HOLDERS: usize = 4;
 fn others(row: &SocketRow) -> String {
     let name = |(pid, command): &(u32, Command)| format!("{}/{pid}", printable(&command.to_text()));
     let creator = row.creator.as_ref().map(|process| format!(", made by {}", name(process)));
-    let acceptor = row.acceptor.as_ref().map(|process| format!(", accepted by {}", name(process)));
+    let acceptor = row.acceptor.as_ref().filter(|acceptor| row.creator.as_ref() != Some(acceptor));
+    let acceptor = acceptor.map(|process| format!(", accepted by {}", name(process)));
     [creator, acceptor].into_iter().flatten().chain([held_by(row)]).collect()
 }
 
