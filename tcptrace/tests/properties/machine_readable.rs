@@ -76,6 +76,7 @@ fn of_transition(transition: &Transition) -> Value {
         "after_gap": false, "handshake_rtt_ns": transition.handshake_rtt_ns, "srtt_us": transition.srtt_us,
         "total_retrans": transition.total_retrans, "bytes_acked": transition.bytes_acked,
         "bytes_received": transition.bytes_received, "ending": transition.ending.map(|ending| ending.name()),
+        "expires_in_ns": transition.expires_in_ns,
         "errno": transition.ending.and_then(|ending| ending.errno()).and_then(errno::name),
     })
 }
