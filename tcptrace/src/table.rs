@@ -53,6 +53,12 @@ impl Connection {
         self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
     }
 
+    /// The same for an event that says more: with one that begins a life, where cookies do not tell (before 5.12), the
+    /// socket that was at the address has ended.
+    fn is_of_event(&self, event: &Event) -> bool {
+        self.cookie.zip(event.socket.cookie).map_or(!begins_life(event), |(known, now)| known == now)
+    }
+
     fn of_event(event: &Event, state: State) -> Self {
         Self {
             state,
@@ -173,8 +179,7 @@ impl Table {
         };
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
-        let known = self.full.get(&key).filter(|known| known.is_of(cookie));
-        if let Some(known) = known {
+        if let Some(known) = self.full.get(&key).filter(|known| known.is_of_event(event)) {
             add_to(event, known);
         }
         if event.socket.is(socket_flag::OWNER_LEFT) {
@@ -240,7 +245,7 @@ impl Table {
 
     fn keep(&mut self, sk: u64, state: State, event: &Event) {
         let key = self.key_of(sk, event.socket.cookie);
-        let known = self.full.remove(&key).filter(|known| known.is_of(event.socket.cookie));
+        let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().map_or(0, |known| known.handle),
@@ -481,6 +486,14 @@ impl Table {
     }
 }
 
+fn begins_life(event: &Event) -> bool {
+    use State::{Close, Listen, SynRecv, SynSent};
+    let What::Transition(Transition { old, new, .. }) = event.what else {
+        return false;
+    };
+    matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
+}
+
 /// What is known of the socket, where the event does not know it.
 fn add_to(event: &mut Event, known: &Connection) {
     event.owner = event.owner.or(known.owner);
@@ -689,6 +702,16 @@ mod tests {
         assert_eq!(table.connections().next().unwrap().owner, None, "the owner of another life");
         table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
         assert_eq!(table.connections().next().unwrap().owner.unwrap().pid, 7);
+    }
+
+    #[test]
+    fn without_cookies_a_beginning_is_another_life() {
+        let mut table = table(10);
+        table.ingest(&mut owned(event(1, 0, 100, enters(State::Established))));
+        let mut next = event(1, 0, 200, enters(State::SynSent));
+        table.ingest(&mut next);
+        assert_eq!((next.owner, next.after_gap), (None, false));
+        assert_eq!(table.connections().next().unwrap().first_seen_ns, 200);
     }
 
     #[test]
