@@ -97,16 +97,16 @@ pub struct HolderEntry {
     pub comm: [u8; 16],
 }
 
-/// What the iterator programs are to do. 4 bytes.
+/// What the iterator programs are to do. 8 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Request {
     /// States that are wanted, by [`crate::state::bit`] (requests as SYN_RECV); 0: all.
     pub states: u16,
-    /// 1: what is seen of holders is remembered as the owner of sockets that have none.
-    pub seed: u8,
     /// Zero.
-    pub pad: u8,
+    pub pad: u16,
+    /// For so many sockets without an owner the holder that is seen is remembered as it; counted down.
+    pub seeds: u32,
 }
 
 const _: () = assert!(size_of::<SocketEntry>() == 168);

@@ -3,7 +3,8 @@
 //!
 //! All are tp_btf programs, which get the tracepoint's raw arguments as typed pointers: members are loaded directly,
 //! at offsets that user space took from the running kernel's BTF, and the verifier checks each load. The exception is
-//! the pair of fexit programs on `inet_csk_accept`, attached where the kernel allows trampolines.
+//! the pair of fexit programs on `inet_csk_accept`, attached where the kernel allows trampolines. Two iterator programs
+//! list what is there when user space asks.
 #![no_std]
 #![no_main]
 

@@ -99,6 +99,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         listing: None,
         poll: settings.poll,
         rest: Instant::now(),
+        seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
@@ -125,8 +126,10 @@ enum Purpose {
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// A listing rests for this many times the time that it took.
-const REST: u32 = 100;
+/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
+const POLL_REST: u32 = 100;
+/// The same for listings of all sockets, after which healing and reports wait.
+const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
@@ -145,6 +148,9 @@ struct Run {
     poll: Option<Duration>,
     /// No listing that may wait is made before this.
     rest: Instant,
+    /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
+    /// what comes.
+    seeds: u32,
     /// To be made when the sockets from before the start are known.
     ready_file: Option<PathBuf>,
 }
@@ -196,8 +202,6 @@ impl Run {
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::Listed(answer) => {
-                    // All that happened before the listing began is taken in before it.
-                    while self.session.output_len() < PIECE_BYTES && self.read() {}
                     if self.take_in(answer)? == Some(Purpose::Start)
                         && let Some(path) = self.ready_file.take()
                     {
@@ -242,7 +246,7 @@ impl Run {
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             _ => {
                 self.session.begin_listing();
-                Wanted { holders: true, seed: true, ..Wanted::default() }
+                Wanted { holders: true, seeds: self.seeds, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);
@@ -268,19 +272,23 @@ impl Run {
                         }
                     }
                 }
-                self.session.reconcile(&snapshot, purpose == Some(Purpose::Heal));
+                self.session.reconcile(&snapshot);
             }
             (Err(error), _) => {
                 self.session.abandon_listing();
                 tell(error);
             }
         }
-        // A listing, and what is made of it, is to use less than a hundredth of a CPU.
-        self.rest = Instant::now() + REST * (Duration::from_nanos(answer.cpu_ns) + start.elapsed());
+        let used = Duration::from_nanos(answer.cpu_ns) + start.elapsed();
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
-            Some(Purpose::Report) => self.session.end_interval(now_ns()),
-            _ => {}
+            Some(Purpose::Poll) => self.rest = Instant::now() + POLL_REST * used,
+            Some(Purpose::Heal) => self.rest = Instant::now() + LISTING_REST * used,
+            Some(Purpose::Report) => {
+                self.rest = Instant::now() + LISTING_REST * used;
+                self.session.end_interval(now_ns());
+            }
+            Some(Purpose::Listeners) | None => {}
         }
         Ok(purpose)
     }
@@ -306,7 +314,7 @@ impl Run {
             self.watch.answer().await
         };
         match timeout(PATIENCE, under_way).await {
-            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot, true),
+            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot),
             Ok(Answer { listed: Err(error), .. }) => tell(error),
             Err(_) => {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")

@@ -18,6 +18,7 @@ use crate::{
         Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition, What,
         address, is_ipv6,
     },
+    snapshot::TIME_WAIT_NS,
     state::State,
 };
 
@@ -190,6 +191,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
         ending,
+        expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })
 }
 

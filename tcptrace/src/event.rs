@@ -70,6 +70,9 @@ pub struct Transition {
     pub bytes_received: u64,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
+    /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
+    /// what was left of it where a listing tells. `None` where it is not known.
+    pub expires_in_ns: Option<u64>,
 }
 
 /// How a state is known.

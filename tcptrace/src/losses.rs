@@ -157,4 +157,26 @@ mod tests {
             assert_eq!(with(change), (true, want));
         }
     }
+
+    #[test]
+    fn a_gap_is_what_was_lost_since_the_last_look() {
+        let at = |ring: &[u64], program_busy| Losses { ring_by_cpu: ring.to_vec(), program_busy, ..Losses::default() };
+        let before = at(&[1, 2], 3);
+        assert_eq!(before.gap_since(&before, 10, 20), None);
+        let other = Losses { kernel_table: 9, undecodable: 9, unlisted: 9, ..before.clone() };
+        assert_eq!(other.gap_since(&before, 10, 20), None, "no listing makes up for these");
+        let gap = at(&[1, 5, 4], 4).gap_since(&before, 10, 20).unwrap();
+        let want = Gap { after_ns: 10, noticed_ns: 20, ring_by_cpu: vec![0, 3, 4], program_busy: 1, healed: None };
+        assert_eq!((&gap, gap.lost()), (&want, 8));
+        assert_eq!(at(&[0], 3).gap_since(&before, 10, 20), None, "counters never go back");
+    }
+
+    #[test]
+    fn gaps_that_come_before_a_listing_are_one() {
+        let mut gap = Gap { after_ns: 10, noticed_ns: 20, ring_by_cpu: vec![1, 2], program_busy: 3, ..Gap::default() };
+        let later = Gap { after_ns: 20, noticed_ns: 30, ring_by_cpu: vec![0, 1, 5], program_busy: 1, ..Gap::default() };
+        gap.merge(&later);
+        let want = Gap { after_ns: 10, noticed_ns: 30, ring_by_cpu: vec![1, 3, 5], program_busy: 4, ..Gap::default() };
+        assert_eq!((&gap, gap.lost()), (&want, 13));
+    }
 }

@@ -74,6 +74,10 @@ pub struct SocketRow {
     pub count: u64,
     /// Time that the oldest of them has been in the state.
     pub oldest: Age,
+    /// The process that made them, where that is known and another one than the owner.
+    pub creator: Option<(u32, Command)>,
+    /// The process that accepted them, under the same conditions.
+    pub acceptor: Option<(u32, Command)>,
     /// The processes that hold them by a descriptor, by PID; `None` where that is not known.
     pub holders: Option<Vec<(u32, Command)>>,
 }
@@ -123,7 +127,8 @@ pub(crate) fn in_order_of_life(rows: &mut [TransitionRow]) {
 }
 
 pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
-    type Key = (State, Option<(u32, OwnerSource)>, Option<Vec<(u32, Command)>>);
+    type Process = (u32, Command);
+    type Key = (State, Option<(u32, OwnerSource)>, [Option<Process>; 2], Option<Vec<Process>>);
     let mut groups: HashMap<Key, SocketRow> = HashMap::new();
     for connection in table.connections() {
         let holders = table.holders_of(connection).map(|holders| {
@@ -132,24 +137,93 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
             processes
         });
         // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
-        let key = (connection.state, connection.owner.map(|owner| (owner.pid, owner.source)), holders);
+        let owner = connection.owner.map(|owner| (owner.pid, owner.source));
+        let other = |process: Option<Owner>| {
+            let is_other = |process: &Owner| Some(process.pid) != owner.map(|(pid, _)| pid);
+            process.filter(is_other).map(|process| (process.pid, process.command))
+        };
+        let [creator, acceptor] = [other(connection.creator), other(connection.acceptor)];
+        let key = (connection.state, owner, [creator, acceptor], holders);
         let age = Age { ns: now_ns.saturating_sub(connection.since_ns), source: connection.since };
-        let holders = key.2.clone();
+        let holders = key.3.clone();
         let row = groups.entry(key).or_insert_with(|| SocketRow {
             state: connection.state,
             owner: connection.owner,
             count: 0,
             oldest: age,
+            creator,
+            acceptor,
             holders,
         });
         row.count += 1;
         if age.ns > row.oldest.ns {
-            row.oldest = age;
+            (row.oldest, row.owner) = (age, connection.owner);
         }
     }
     let mut rows: Vec<_> = groups.into_values().collect();
     let owner = |row: &SocketRow| row.owner.map(|owner| (owner.pid, owner.source));
-    let holder = |row: &SocketRow| row.holders.as_ref().and_then(|holders| holders.first().map(|(pid, _)| *pid));
-    rows.sort_by_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row), holder(row)));
+    let pids = |row: &SocketRow| Some(row.holders.as_ref()?.iter().map(|(pid, _)| *pid).collect::<Vec<_>>());
+    rows.sort_by_cached_key(|row| (rank(row.state), std::cmp::Reverse(row.count), owner(row), pids(row)));
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        snapshot::{Holder, Holders, Kind, ListedSocket, Snapshot},
+        state::StateSet,
+    };
+
+    #[test]
+    fn sockets_with_other_holders_are_in_rows_of_their_own() {
+        let listed = |cookie| ListedSocket {
+            sk: Some(cookie),
+            cookie: Some(cookie),
+            handle: cookie,
+            netns: 7,
+            ipv6: false,
+            state: State::CloseWait,
+            kind: Kind::Full,
+            local: "127.0.0.1:1".parse().unwrap(),
+            remote: "127.0.0.1:2".parse().unwrap(),
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            timeouts: 0,
+            probes: 0,
+            uid: None,
+            entered_ns: Some(10 * cookie),
+            owner: None,
+            connection: None,
+        };
+        let command = Command::new([b'a'; 16]);
+        let holder = |handle, pid| Holder { handle, pid, ns_pid: pid, fd: pid + 3, uid: 0, cgroup: None, command };
+        // Nobody holds 1; one process 2 and, by two descriptors, 3; two hold 4, and two others 5.
+        let holders = [(2, 10), (3, 10), (4, 10), (4, 11), (5, 10), (5, 12)].map(|(handle, pid)| holder(handle, pid));
+        let twice = Holder { fd: 99, ..holder(3, 10) };
+        let snapshot = Snapshot {
+            started_ns: 90,
+            ended_ns: 100,
+            sockets: (1..=5).map(listed).collect(),
+            holders: Some(Holders::new(holders.into_iter().chain([twice]).collect())),
+            ..Snapshot::default()
+        };
+        let mut table = Table::new(10, StateSet::default(), true);
+        table.reconcile(&snapshot, |_, _| true, |_| ());
+        let rows: Vec<_> = socket_rows(&table, 100)
+            .iter()
+            .map(|row| {
+                let pids = row.holders.as_ref().map(|holders| holders.iter().map(|(pid, _)| *pid).collect::<Vec<_>>());
+                (row.count, row.owner.map(|owner| owner.source), pids.unwrap(), row.oldest.ns)
+            })
+            .collect();
+        let expected = [
+            (2, Some(OwnerSource::Holder), vec![10], 80),
+            (1, None, vec![], 90),
+            (1, Some(OwnerSource::Shared), vec![10, 11], 60),
+            (1, Some(OwnerSource::Shared), vec![10, 12], 50),
+        ];
+        assert_eq!(rows, expected);
+    }
 }

@@ -26,7 +26,7 @@ use crate::{
     state::{State, StateSet},
     story::{Stories, Story},
     summary::Summary,
-    table::Table,
+    table::{Connection, Table},
 };
 
 /// The form of the output.
@@ -79,6 +79,8 @@ pub struct Session {
     checked_ns: u64,
     /// What was lost and not made up for yet.
     gap: Option<Gap>,
+    /// What the listing that is under way makes up for: it was lost before that began.
+    healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
     output: BytesMut,
 }
@@ -99,6 +101,7 @@ impl Session {
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
+            healing: None,
             time_wait_overflows: HashMap::new(),
             output: BytesMut::new(),
             settings,
@@ -126,16 +129,18 @@ impl Session {
     /// A listing begins; what comes of it goes to [`Session::reconcile`].
     pub fn begin_listing(&mut self) {
         self.table.begin_listing();
+        self.healing = joined(self.healing.take(), self.gap.take());
     }
 
     /// Nothing came of the listing that began.
     pub fn abandon_listing(&mut self) {
         self.table.abandon_listing();
+        self.gap = joined(self.healing.take(), self.gap.take());
     }
 
-    /// Takes in a listing of all states: what was there before the start, or what is there after a gap, which is healed
-    /// with it if `heals`.
-    pub fn reconcile(&mut self, snapshot: &Snapshot, heals: bool) {
+    /// Takes in the listing of all states that began: what was there before the start, or what is there after a gap,
+    /// which is healed with it.
+    pub fn reconcile(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
         let reconciled = {
             let (selection, names) = (&self.settings.selection, &mut self.context.names);
@@ -144,7 +149,7 @@ impl Session {
             };
             self.table.reconcile(snapshot, wanted, |event| events.push(event))
         };
-        if heals && let Some(gap) = self.gap.take() {
+        if let Some(gap) = self.healing.take() {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
@@ -187,10 +192,7 @@ impl Session {
         let before = self.losses.clone();
         self.losses.set_kernel(by_cpu, passed_over);
         if let Some(later) = self.losses.gap_since(&before, self.checked_ns, now_ns) {
-            match &mut self.gap {
-                Some(gap) => gap.merge(&later),
-                None => self.gap = Some(later),
-            }
+            self.gap = joined(self.gap.take(), Some(later));
         }
         self.checked_ns = now_ns;
         self.gap.is_some()
@@ -208,8 +210,13 @@ impl Session {
     /// States whose sockets must be polled for, as they make no events; `None` where none is wanted.
     #[must_use]
     pub fn polled_states(&self) -> Option<StateSet> {
-        let wanted = |state: &State| self.settings.states.is_empty() || self.settings.states.contains(*state);
-        let silent: StateSet = [State::SynRecv, State::FinWait2, State::TimeWait].into_iter().filter(wanted).collect();
+        let wanted = |state: State| self.settings.states.is_empty() || self.settings.states.contains(state);
+        let is_polled = |state: &State| match state {
+            State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // which goes there
+            State::SynRecv | State::FinWait2 => wanted(*state),
+            _ => false,
+        };
+        let silent: StateSet = State::ALL.into_iter().filter(is_polled).collect();
         (!silent.is_empty()).then_some(silent)
     }
 
@@ -270,6 +277,17 @@ impl Session {
         }
     }
 
+    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
+    fn write_silent(&mut self, now_ns: u64) {
+        if !self.is_complete()
+            && let Renderer::Story(stories, ladder) = &mut self.renderer
+        {
+            let is_silent = |known: &&Connection| !known.has_events && stories.asks_for(known);
+            let silent = self.table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
+            silent.for_each(|known| ladder.silent(&mut self.output, known, now_ns));
+        }
+    }
+
     /// Writes the summary since the last one.
     pub fn end_interval(&mut self, now_ns: u64) {
         self.update_losses();
@@ -285,7 +303,7 @@ impl Session {
     pub fn finish(&mut self, now_ns: u64, reason: &str) {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         self.total.merge(interval);
-        if let Some(gap) = self.gap.take() {
+        if let Some(gap) = joined(self.healing.take(), self.gap.take()) {
             self.notice(&Notice::Gap(gap));
         }
         self.update_losses();
@@ -293,6 +311,7 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_stories(Stories::take_rest);
+        self.write_silent(now_ns);
         match &mut self.renderer {
             Renderer::Json(json) => {
                 json.end(&mut self.output, self.context.wall, now_ns, reason, &self.losses);
@@ -335,6 +354,17 @@ impl Session {
     #[must_use]
     pub fn output_len(&self) -> usize {
         self.output.len()
+    }
+}
+
+/// Two gaps as one, the earlier first.
+fn joined(earlier: Option<Gap>, later: Option<Gap>) -> Option<Gap> {
+    match (earlier, later) {
+        (Some(mut gap), Some(later)) => {
+            gap.merge(&later);
+            Some(gap)
+        }
+        (earlier, later) => earlier.or(later),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What sockets there are, and who holds them: the answer of one listing, as values. Whatever way it came (BPF
 //! iterators; sock_diag and `/proc`), it looks the same.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::{
     event::{Command, Owner},
@@ -278,6 +278,16 @@ impl AgeSource {
             Self::LowerBound => "lower_bound",
         }
     }
+
+    /// What stands before an age for people.
+    #[must_use]
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Self::Observed => "",
+            Self::Timer => "~",
+            Self::LowerBound => "≥",
+        }
+    }
 }
 
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.
@@ -306,5 +316,86 @@ impl ListedSocket {
             }
             _ => None,
         }
+    }
+}
+
+/// Where a listener may listen that gets the connections to `local`: the first of these that there is. The kernel takes
+/// the one that has the very address before one that has any (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
+pub fn listeners_of(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+    let any_v4 = local.is_ipv4().then_some(Ipv4Addr::UNSPECIFIED.into());
+    let addresses = [Some(local.ip()), any_v4, Some(Ipv6Addr::UNSPECIFIED.into())];
+    addresses.into_iter().flatten().map(move |address| SocketAddr::new(address, local.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(kind: Kind, state: State) -> ListedSocket {
+        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        ListedSocket {
+            sk: None,
+            cookie: None,
+            handle: 0,
+            netns: 1,
+            ipv6: false,
+            state,
+            kind,
+            local: end,
+            remote: end,
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            timeouts: 0,
+            probes: 0,
+            uid: None,
+            entered_ns: None,
+            owner: None,
+            connection: None,
+        }
+    }
+
+    #[test]
+    fn an_age_is_seen_or_what_the_kernel_knows_at_least() {
+        let info =
+            ConnectionInfo { last_sent_ns: 300, last_received_ns: 500, last_ack_ns: 200, ..ConnectionInfo::default() };
+        for state in State::ALL {
+            let socket = ListedSocket { connection: Some(info), ..listed(Kind::Full, state) };
+            let at_least = |ns| Some(Age { ns, source: AgeSource::LowerBound });
+            let expected = match state {
+                State::Established => at_least(500),
+                State::CloseWait | State::FinWait2 | State::Closing => at_least(200),
+                // Entered by what this side sends, and kept by what comes in: the times of segments tell nothing.
+                _ => None,
+            };
+            assert_eq!(socket.age(1000), expected, "{state}");
+            let seen = ListedSocket { entered_ns: Some(400), ..socket };
+            assert_eq!(seen.age(1000), Some(Age { ns: 600, source: AgeSource::Observed }), "{state}");
+            assert_eq!(seen.age(300).unwrap().ns, 0, "entered while it was being listed");
+            assert_eq!(listed(Kind::Full, state).age(1000), None, "{state}");
+        }
+    }
+
+    #[test]
+    fn only_time_waits_timer_tells_its_age() {
+        let mini = |state, kind, left_ns| {
+            let timer = Some(Timer { kind, left_ns });
+            ListedSocket { timer, ..listed(Kind::Mini, state) }.age(1000)
+        };
+        let timer = |ns| Some(Age { ns, source: AgeSource::Timer });
+        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, 45_000_000_000), timer(15_000_000_000));
+        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, TIME_WAIT_NS + 1), timer(0));
+        assert_eq!(mini(State::FinWait2, TimerKind::TimeWait, 45_000_000_000), None, "tcp_fin_timeout may be any");
+        assert_eq!(mini(State::TimeWait, TimerKind::Keepalive, 1), None);
+        assert_eq!(listed(Kind::Request, State::SynRecv).age(1000), None);
+    }
+
+    #[test]
+    fn the_listener_with_the_very_address_comes_first() {
+        let places = |local: &str| {
+            listeners_of(local.parse().unwrap()).map(|place| place.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(places("10.0.0.1:80"), "10.0.0.1:80 0.0.0.0:80 [::]:80");
+        assert_eq!(places("[2001:db8::1]:80"), "[2001:db8::1]:80 [::]:80");
     }
 }

@@ -1,7 +1,7 @@
 //! What `tcptrace sockets` tells: the wanted sockets of a listing, in order, with what follows from the rest of it; and
 //! counts of them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use clap::ValueEnum;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -10,7 +10,7 @@ use crate::{
     cgroup::names::CgroupNames,
     event::Command,
     select::Selection,
-    snapshot::{Age, Holder, Kind, ListedSocket, Snapshot},
+    snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
 };
 
@@ -154,12 +154,8 @@ impl HalfOpen {
         }
         let mut counts = FxHashMap::default();
         for request in requests {
-            // The kernel takes the listener that has the very address before one that has any
-            // (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
-            let at = |address: IpAddr| (request.netns, SocketAddr::new(address, request.local.port()));
-            let v4_wildcard = request.local.is_ipv4().then(|| at(Ipv4Addr::UNSPECIFIED.into()));
-            let places = [Some(at(request.local.ip())), v4_wildcard, Some(at(Ipv6Addr::UNSPECIFIED.into()))];
-            if let Some(place) = places.into_iter().flatten().find(|place| listeners.contains(place)) {
+            let mut places = listeners_of(request.local).map(|local| (request.netns, local));
+            if let Some(place) = places.find(|place| listeners.contains(place)) {
                 *counts.entry(place).or_default() += 1;
             }
         }

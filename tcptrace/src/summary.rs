@@ -241,6 +241,7 @@ mod tests {
             bytes_acked: 0,
             bytes_received: 0,
             ending,
+            expires_in_ns: None,
         })
     }
 
@@ -249,7 +250,7 @@ mod tests {
     }
 
     fn empty_table() -> Table {
-        Table::new(1, StateSet::default())
+        Table::new(1, StateSet::default(), true)
     }
 
     #[test]
@@ -327,7 +328,7 @@ mod tests {
 
     #[test]
     fn sockets_are_grouped_by_state_and_process() {
-        let mut table = Table::new(10, StateSet::default());
+        let mut table = Table::new(10, StateSet::default(), true);
         for (sk, time_ns, pid) in [(1, 100, 7), (2, 400, 7), (3, 300, 8)] {
             let mut opened = event(transition(None, None), process(pid));
             (opened.socket.sk, opened.time_ns) = (Some(sk), time_ns);

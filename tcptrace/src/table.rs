@@ -12,7 +12,7 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     ending::Ending,
     event::{Event, Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource, Transition, What},
-    snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS},
+    snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of},
     state::{State, StateSet},
 };
 
@@ -27,6 +27,10 @@ pub struct Connection {
     pub since: AgeSource,
     /// The process that it belongs to.
     pub owner: Option<Owner>,
+    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
+    pub creator: Option<Owner>,
+    /// The process that accepted it.
+    pub acceptor: Option<Owner>,
     /// Its lasting name.
     pub cookie: Option<u64>,
     /// Local end.
@@ -37,12 +41,14 @@ pub struct Connection {
     pub netns: Option<u32>,
     /// Is it an IPv6 socket?
     pub ipv6: bool,
-    /// Key of its holders, see [`ListedSocket::handle`]; 0 where it has none, or it is not known.
-    pub handle: u64,
+    /// Key of its holders, see [`ListedSocket::handle`]; `None` where no listing showed it yet.
+    pub handle: Option<u64>,
     /// CLOCK_MONOTONIC at which it became known, in ns.
     pub first_seen_ns: u64,
     /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
     pub expires_ns: Option<u64>,
+    /// Did an event tell of it?
+    pub has_events: bool,
     /// Number of the last listing that showed it.
     listing: u32,
 }
@@ -53,10 +59,9 @@ impl Connection {
         self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
     }
 
-    /// The same for an event that says more: with one that begins a life, where cookies do not tell (before 5.12), the
-    /// socket that was at the address has ended.
+    /// The same for an event: what begins here is another one than was here before, unless cookies say that it is not.
     fn is_of_event(&self, event: &Event) -> bool {
-        self.cookie.zip(event.socket.cookie).map_or(!begins_life(event), |(known, now)| known == now)
+        self.cookie.zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
     }
 
     fn of_event(event: &Event, state: State) -> Self {
@@ -65,14 +70,17 @@ impl Connection {
             since_ns: event.time_ns,
             since: AgeSource::Observed,
             owner: event.owner,
+            creator: event.owner.filter(is_creator),
+            acceptor: event.owner.filter(is_acceptor),
             cookie: event.socket.cookie,
             local: event.socket.local,
             remote: event.socket.remote,
             netns: event.socket.netns,
             ipv6: event.socket.ipv6,
-            handle: 0,
+            handle: None,
             first_seen_ns: event.time_ns,
             expires_ns: None,
+            has_events: true,
             listing: 0,
         }
     }
@@ -84,14 +92,17 @@ impl Connection {
             since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
             since: age.map_or(AgeSource::LowerBound, |age| age.source),
             owner,
+            creator: owner.filter(is_creator),
+            acceptor: owner.filter(is_acceptor),
             cookie: socket.cookie,
             local: socket.local,
             remote: socket.remote,
             netns: Some(socket.netns),
             ipv6: socket.ipv6,
-            handle: socket.handle,
+            handle: Some(socket.handle),
             first_seen_ns: now_ns,
             expires_ns: expires_ns(socket, now_ns),
+            has_events: false,
             listing: 0,
         }
     }
@@ -141,6 +152,11 @@ pub struct Table {
     arrivals: VecDeque<(u64, u64)>,
     /// Cookies, or addresses where there were none, of those that left since the listing that is under way began.
     departed: Option<FxHashSet<u64>>,
+    /// CLOCK_MONOTONIC at which the last whole listing began, and the namespaces that it visited: of full sockets in
+    /// these the table knows all that happened before.
+    listed_from: (u64, FxHashSet<u32>),
+    /// CLOCK_MONOTONIC at which the last listing ended.
+    listed_until_ns: u64,
     max: usize,
     /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
     /// keeps its later events back, so it leaves the table too.
@@ -164,6 +180,8 @@ impl Table {
             holders: None,
             arrivals: VecDeque::new(),
             departed: None,
+            listed_from: (0, FxHashSet::default()),
+            listed_until_ns: 0,
             max: max.max(1),
             states,
             evicted: 0,
@@ -180,7 +198,7 @@ impl Table {
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         if let Some(known) = self.full.get(&key).filter(|known| known.is_of_event(event)) {
-            add_to(event, known);
+            add_to(event, known, self.listed_until_ns);
         }
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
@@ -188,20 +206,22 @@ impl Table {
         }
         match event.what {
             What::Transition(transition) => {
-                if transition.new == State::Close || transition.source != StateSource::Observed {
-                    self.remove(key, cookie);
-                    if transition.new != State::Close {
-                        self.becomes_mini(event, transition.new);
-                    }
-                } else if self.keeps(transition.new) {
+                let stays = transition.new != State::Close && transition.source == StateSource::Observed;
+                if self.is_older_than_listing(event) {
+                    // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
+                } else if stays && self.keeps(transition.new) {
                     self.keep(sk, transition.new, event);
                 } else {
                     self.remove(key, cookie);
+                }
+                if !stays && transition.new != State::Close {
+                    self.becomes_mini(event, transition.new);
                 }
             }
             What::OwnerChanged => {
                 if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
                     connection.owner = event.owner;
+                    connection.acceptor = connection.acceptor.or(event.owner.filter(is_acceptor));
                 }
             }
             _ => {}
@@ -210,10 +230,15 @@ impl Table {
 
     /// Where a socket is: sock_diag told of it by its cookie alone.
     fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
-        if self.full.contains_key(&sk) {
+        if self.full.get(&sk).is_some_and(|known| known.is_of(cookie)) {
             return sk;
         }
         cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
+    }
+
+    fn is_older_than_listing(&self, event: &Event) -> bool {
+        let (listed_from_ns, visited) = &self.listed_from;
+        event.time_ns < *listed_from_ns && event.socket.netns.is_some_and(|netns| visited.contains(&netns))
     }
 
     fn keeps(&self, state: State) -> bool {
@@ -235,8 +260,9 @@ impl Table {
         if !self.polls || !self.keeps(state) {
             return;
         }
-        let expires_ns = (state == State::TimeWait).then(|| event.time_ns + TIME_WAIT_NS);
-        let mini = Connection { expires_ns, ..Connection::of_event(event, state) };
+        let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
+        // No file refers to it.
+        let mini = Connection { expires_ns, handle: Some(0), ..Connection::of_event(event, state) };
         let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
         self.minis.insert(key, mini);
         self.arrivals.push_back((key, event.time_ns));
@@ -244,11 +270,16 @@ impl Table {
     }
 
     fn keep(&mut self, sk: u64, state: State, event: &Event) {
+        if let Some(departed) = &mut self.departed {
+            departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may come back to a wanted state
+        }
         let key = self.key_of(sk, event.socket.cookie);
         let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
-            handle: known.as_ref().map_or(0, |known| known.handle),
+            handle: known.as_ref().and_then(|known| known.handle),
+            creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
+            acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
             ..Connection::of_event(event, state)
         };
         let first_seen_ns = connection.first_seen_ns;
@@ -303,38 +334,51 @@ impl Table {
         let departed = self.departed.take().unwrap_or_default();
         self.listing = self.listing.wrapping_add(1);
         let mut reconciled = Reconciled::default();
-        let mut keys: FxHashMap<u64, u64> = FxHashMap::default(); // by cookie, for listings that know no addresses
-        if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
-            keys = self.full.iter().filter_map(|(&key, known)| Some((known.cookie?, key))).collect();
-        }
+        let names =
+            if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) { self.names() } else { Names::default() };
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
-            let by_cookie = || socket.cookie.map(|cookie| keys.get(&cookie).copied().unwrap_or(cookie));
-            let Some(key) = socket.sk.or_else(by_cookie) else {
+            let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
                 continue; // nameless: the kernel gives all sockets that it lists a cookie
             };
             if departed.contains(&key) || socket.cookie.is_some_and(|cookie| departed.contains(&cookie)) {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            if self.full.contains_key(&key) || self.keeps(socket.state) && wanted(socket, holders) {
+            let is_known = self.full.get(&key).is_some_and(|known| known.is_of(socket.cookie));
+            if self.keeps(socket.state) && (is_known || wanted(socket, holders)) {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
             }
         }
         let listing = self.listing;
-        let visited: FxHashSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        let visited = visited(snapshot);
         let before = self.full.len();
         self.full.retain(|_, known| {
             known.listing == listing
                 || known.since_ns >= snapshot.started_ns
-                || known.netns.is_some_and(|netns| !visited.contains(&netns))
+                || known.netns.map_or(snapshot.skipped.cut_short > 0, |netns| !visited.contains(&netns))
         });
         reconciled.removed = (before - self.full.len()) as u64;
+        self.listed_from = (snapshot.started_ns, visited);
+        self.listed_until_ns = snapshot.ended_ns;
         self.poll(snapshot, wanted, tell);
         reconciled
+    }
+
+    /// For listings that know no addresses of the kernel.
+    fn names(&self) -> Names {
+        let mut names = Names::default();
+        for (&key, known) in &self.full {
+            match (known.cookie, known.netns) {
+                (Some(cookie), _) => _ = names.by_cookie.insert(cookie, key),
+                (None, Some(netns)) => _ = names.by_ends.insert((netns, known.local, known.remote), key),
+                (None, None) => {}
+            }
+        }
+        names
     }
 
     fn take_in(
@@ -354,7 +398,7 @@ impl Table {
             return;
         };
         known.listing = self.listing;
-        known.handle = socket.handle;
+        known.handle = Some(socket.handle);
         known.cookie = known.cookie.or(socket.cookie);
         known.owner = known.owner.or(owner);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
@@ -391,13 +435,17 @@ impl Table {
         }
         self.half_open = half_open.into_values().collect();
         let (listing, ended_ns) = (self.listing, snapshot.ended_ns);
-        let visited: FxHashSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        let visited = visited(snapshot);
         self.minis.retain(|_, mini| {
-            let is_there = mini.listing == listing || mini.since_ns >= snapshot.started_ns;
-            if !is_there && mini.netns.is_none_or(|netns| visited.contains(&netns)) {
-                tell(polled(mini, State::Close, ended_ns));
+            if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
+                return true;
             }
-            is_there
+            if !mini.netns.map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
+                // Nobody looked. In the end it is gone for sure, and nobody knows since when.
+                return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
+            }
+            tell(polled(mini, State::Close, ended_ns));
+            false
         });
     }
 
@@ -429,6 +477,9 @@ impl Table {
             tell(polled(known, State::TimeWait, now_ns));
             let listed = Connection::of_listed(socket, None, now_ns);
             (known.state, known.since_ns, known.since) = (listed.state, listed.since_ns, listed.since);
+            if !self.keeps(State::TimeWait) {
+                self.minis.remove(&key);
+            }
         }
     }
 
@@ -443,28 +494,25 @@ impl Table {
         if self.half_open.is_empty() {
             return Vec::new();
         }
-        let listeners = self.full.values().filter(|known| known.state == State::Listen);
-        let listeners: Vec<_> = listeners.filter_map(|known| Some((known.netns?, known.local, known.owner?))).collect();
+        // Where several listen on one address they may be of one process, or of several.
+        let mut owners: FxHashMap<(u32, SocketAddr), Option<Owner>> = FxHashMap::default();
+        for known in self.full.values().filter(|known| known.state == State::Listen) {
+            let Some(netns) = known.netns else { continue };
+            let owner = owners.entry((netns, known.local)).or_insert(known.owner);
+            *owner = owner.filter(|first| known.owner.is_some_and(|owner| owner.pid == first.pid));
+        }
         let owner_of = |row: &HalfOpen| {
-            let matches = |(netns, local, _): &&(u32, SocketAddr, Owner)| {
-                let is_any = local.ip().is_unspecified();
-                *netns == row.netns && local.port() == row.local.port() && (is_any || local.ip() == row.local.ip())
-            };
-            let mut owners = listeners.iter().filter(matches).map(|(_, _, owner)| *owner);
-            let first = owners.next()?;
-            owners.all(|other| other.pid == first.pid).then_some(first)
+            listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
         };
         let mut rows: Vec<_> = self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
         rows
     }
 
-    /// The processes that held a socket when holders were listed last; `None` where they never were.
+    /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
-        let holders = self.holders.as_ref()?;
-        // It came after they were listed: who holds it is not known.
-        (connection.listing != 0).then(|| holders.of(connection.handle))
+        Some(self.holders.as_ref()?.of(connection.handle?))
     }
 
     /// How many sockets there are.
@@ -486,16 +534,40 @@ impl Table {
     }
 }
 
-fn begins_life(event: &Event) -> bool {
+fn begins_life(what: &What) -> bool {
     use State::{Close, Listen, SynRecv, SynSent};
-    let What::Transition(Transition { old, new, .. }) = event.what else {
-        return false;
-    };
-    matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
+    match what {
+        What::Transition(Transition { old, new, .. }) => {
+            matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
+        }
+        _ => false,
+    }
 }
 
-/// What is known of the socket, where the event does not know it.
-fn add_to(event: &mut Event, known: &Connection) {
+/// Keys of full sockets.
+#[derive(Default)]
+struct Names {
+    by_cookie: FxHashMap<u64, u64>,
+    /// Of those that have no cookie yet (before 5.12).
+    by_ends: FxHashMap<(u32, SocketAddr, SocketAddr), u64>,
+}
+
+impl Names {
+    fn key_of(&self, socket: &ListedSocket) -> Option<u64> {
+        let by_cookie = self.by_cookie.get(&socket.cookie?);
+        by_cookie.or_else(|| self.by_ends.get(&(socket.netns, socket.local, socket.remote))).copied()
+    }
+}
+
+/// The namespaces in which what a listing does not show is not there.
+fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
+    let namespaces = snapshot.namespaces.iter().filter(|_| snapshot.skipped.cut_short == 0);
+    namespaces.map(|namespace| namespace.inode).collect()
+}
+
+/// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
+/// the end of the last listing cannot be told, since that may have shown what came after it.
+fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     event.owner = event.owner.or(known.owner);
     let What::Transition(transition) = &mut event.what else {
         return;
@@ -503,11 +575,19 @@ fn add_to(event: &mut Event, known: &Connection) {
     if event.time_ns < known.since_ns {
         return; // older than the listing that told of the socket
     }
-    event.after_gap = known.state != transition.old;
-    if transition.time_in_old.is_none() && !event.after_gap && known.since != AgeSource::Observed {
+    event.after_gap = known.state != transition.old && event.time_ns > listed_until_ns;
+    if transition.time_in_old.is_none() && known.state == transition.old && known.since != AgeSource::Observed {
         let ns = event.time_ns - known.since_ns;
         transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
     }
+}
+
+fn is_creator(owner: &Owner) -> bool {
+    matches!(owner.source, OwnerSource::Connect | OwnerSource::Listen | OwnerSource::Listener)
+}
+
+fn is_acceptor(owner: &Owner) -> bool {
+    owner.source == OwnerSource::Accept
 }
 
 /// The owner as it is known, else the only process that holds it, else the first of several.
@@ -572,175 +652,13 @@ fn polled(mini: &Connection, new: State, now_ns: u64) -> Event {
             bytes_acked: 0,
             bytes_received: 0,
             ending: ended_by,
+            expires_in_ns: mini
+                .expires_ns
+                .filter(|_| new == State::TimeWait)
+                .map(|end_ns| end_ns.saturating_sub(now_ns)),
         }),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-    use crate::event::{Command, OwnerSource, Socket, Transition};
-
-    fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
-        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        Event {
-            time_ns,
-            cpu: Some(0),
-            socket: Socket {
-                sk: (sk != 0).then_some(sk),
-                cookie: (cookie != 0).then_some(cookie),
-                netns: None,
-                ipv6: false,
-                state: State::Close,
-                local: end,
-                remote: end,
-                flags: 0,
-            },
-            owner: None,
-            after_gap: false,
-            what,
-        }
-    }
-
-    fn enters(new: State) -> What {
-        What::Transition(Transition {
-            old: State::Close,
-            new,
-            source: StateSource::Observed,
-            time_in_old: None,
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            ending: None,
-        })
-    }
-
-    fn owned(event: Event) -> Event {
-        let command = Command::new([0; 16]);
-        Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
-    }
-
-    fn table(max: usize) -> Table {
-        Table::new(max, StateSet::default(), true)
-    }
-
-    fn cookies(table: &Table) -> Vec<u64> {
-        let mut cookies: Vec<_> = table.connections().filter_map(|connection| connection.cookie).collect();
-        cookies.sort_unstable();
-        cookies
-    }
-
-    #[test]
-    fn a_socket_is_there_from_its_first_event_to_its_end() {
-        let mut table = table(10);
-        table.ingest(&mut event(1, 11, 100, enters(State::SynSent)));
-        table.ingest(&mut event(1, 11, 130, enters(State::Established)));
-        let connection = table.connections().next().unwrap();
-        assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
-        table.ingest(&mut event(1, 11, 140, What::ResetReceived));
-        table.ingest(&mut event(2, 12, 140, What::ResetReceived));
-        assert_eq!(cookies(&table), [11], "only a state makes a socket known");
-        table.ingest(&mut event(1, 11, 150, enters(State::Close)));
-        assert!(table.is_empty());
-        table.ingest(&mut event(0, 0, 160, enters(State::Established)));
-        assert_eq!(table.len(), 0, "no socket, no connection");
-    }
-
-    #[test]
-    fn what_becomes_a_mini_socket_lives_on_as_one() {
-        let mut table = table(10);
-        table.ingest(&mut event(1, 11, 100, enters(State::FinWait2)));
-        let What::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
-        table.ingest(&mut event(1, 11, 110, What::Transition(Transition { source: StateSource::Inferred, ..shown })));
-        let mini = table.connections().next().unwrap();
-        assert_eq!((mini.state, mini.since_ns, mini.expires_ns), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
-        assert_eq!(table.len(), 1);
-    }
-
-    #[test]
-    fn the_socket_that_came_first_makes_room() {
-        let mut table = table(3);
-        for sk in 1..=3 {
-            table.ingest(&mut event(sk, sk, sk, enters(State::SynSent)));
-        }
-        table.ingest(&mut event(1, 1, 9, enters(State::Established)));
-        table.ingest(&mut event(2, 2, 9, enters(State::Close)));
-        table.ingest(&mut event(4, 4, 10, enters(State::SynSent)));
-        assert_eq!((cookies(&table), table.evicted()), (vec![1, 3, 4], 0));
-        table.ingest(&mut event(5, 5, 11, enters(State::SynSent)));
-        assert_eq!((cookies(&table), table.evicted()), (vec![3, 4, 5], 1));
-        table.ingest(&mut event(6, 6, 12, enters(State::SynSent)));
-        assert_eq!((cookies(&table), table.evicted()), (vec![4, 5, 6], 2));
-    }
-
-    #[test]
-    fn a_later_socket_at_the_same_address_is_not_evicted_for_the_earlier_one() {
-        let mut table = table(2);
-        table.ingest(&mut event(1, 11, 1, enters(State::SynSent)));
-        table.ingest(&mut event(1, 11, 2, enters(State::Close)));
-        table.ingest(&mut event(2, 12, 3, enters(State::SynSent)));
-        table.ingest(&mut event(1, 13, 4, enters(State::SynSent)));
-        table.ingest(&mut event(3, 14, 5, enters(State::SynSent)));
-        assert_eq!(cookies(&table), [13, 14]);
-    }
-
-    #[test]
-    fn another_cookie_at_the_same_address_is_another_life() {
-        // The event of the first one's end was lost.
-        let mut table = table(10);
-        table.ingest(&mut owned(event(1, 11, 100, enters(State::Established))));
-        table.ingest(&mut owned(event(1, 12, 200, What::OwnerChanged)));
-        assert_eq!(cookies(&table), [11]);
-        table.ingest(&mut event(1, 12, 300, enters(State::Established)));
-        let connection = table.connections().next().unwrap();
-        assert_eq!((connection.cookie, connection.first_seen_ns, connection.owner), (Some(12), 300, None));
-        table.ingest(&mut owned(event(1, 11, 310, What::OwnerChanged)));
-        assert_eq!(table.connections().next().unwrap().owner, None, "the owner of another life");
-        table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
-        assert_eq!(table.connections().next().unwrap().owner.unwrap().pid, 7);
-    }
-
-    #[test]
-    fn without_cookies_a_beginning_is_another_life() {
-        let mut table = table(10);
-        table.ingest(&mut owned(event(1, 0, 100, enters(State::Established))));
-        let mut next = event(1, 0, 200, enters(State::SynSent));
-        table.ingest(&mut next);
-        assert_eq!((next.owner, next.after_gap), (None, false));
-        assert_eq!(table.connections().next().unwrap().first_seen_ns, 200);
-    }
-
-    #[test]
-    fn a_cookie_may_come_late() {
-        let mut table = table(10);
-        table.ingest(&mut event(1, 0, 100, enters(State::SynSent)));
-        table.ingest(&mut event(1, 11, 200, enters(State::Established)));
-        let connection = table.connections().next().unwrap();
-        assert_eq!((connection.cookie, connection.first_seen_ns), (Some(11), 100));
-    }
-
-    #[test]
-    fn sockets_in_other_states_than_the_wanted_are_not_kept() {
-        let mut table = Table::new(10, [State::CloseWait].into_iter().collect(), true);
-        table.ingest(&mut event(1, 11, 100, enters(State::Established)));
-        assert!(table.is_empty());
-        table.ingest(&mut event(1, 11, 110, enters(State::CloseWait)));
-        assert_eq!(table.len(), 1);
-        table.ingest(&mut event(1, 11, 120, enters(State::LastAck)));
-        assert!(table.is_empty());
-    }
-
-    #[test]
-    fn what_left_is_not_remembered_for_ever() {
-        let mut table = table(1000);
-        for time_ns in 0..10_000 {
-            table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns, enters(State::SynSent)));
-            table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns + 1, enters(State::Close)));
-        }
-        assert!(table.is_empty() && table.arrivals.len() <= 64, "{}", table.arrivals.len());
-    }
-}
+mod tests;

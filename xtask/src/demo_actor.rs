@@ -3,7 +3,6 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd,
     process::ExitCode,
     thread,
     time::Duration,
@@ -11,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
+
+use crate::socket_option;
 
 /// Options of the hidden command `cargo xtask demo-actor`.
 #[derive(clap::Args)]
@@ -176,39 +177,17 @@ fn ask(role: Role) -> Result<()> {
         thread::sleep(Duration::from_millis(5));
         // Closing a socket that may not linger sends RST at once.
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-        return set_option(&stream, libc::SO_LINGER, &linger).context("SO_LINGER");
+        return socket_option::set(&stream, libc::SO_LINGER, &linger).context("SO_LINGER");
     }
     let mut answer = [0; ANSWER.len()];
     stream.read_exact(&mut answer).with_context(|| format!("{address}: no answer"))
 }
 
-/// Drops every segment that arrives for this connection, by a socket filter that accepts none of its bytes. The
-/// sender sees a network that loses packets, and needs neither nftables nor netem for it.
+/// Drops what arrives for a while: the sender sees a network that loses packets.
 fn lose_for_a_while(stream: &TcpStream) -> io::Result<()> {
-    let mut instruction = libc::sock_filter {
-        // BPF_RET | BPF_K: return the constant, which is how many bytes to keep.
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let program = libc::sock_fprog { len: 1, filter: &mut instruction };
-    set_option(stream, libc::SO_ATTACH_FILTER, &program)?;
+    socket_option::drop_input(stream)?;
     thread::sleep(LOSS);
-    set_option(stream, libc::SO_DETACH_FILTER, &0_i32)
-}
-
-fn set_option<T>(socket: &impl AsRawFd, option: libc::c_int, value: &T) -> io::Result<()> {
-    let size = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
-    // SAFETY: value points to `size` bytes that live through the call, and the kernel only reads them. What a
-    // sock_fprog points to lives as long as its caller's frame.
-    let result = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, std::ptr::from_ref(value).cast(), size)
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    socket_option::pass_input(stream)
 }
 
 #[cfg(test)]

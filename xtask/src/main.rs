@@ -3,6 +3,7 @@
 //! A laptop and CI call the same commands, so what passes on one passes on the other. This file is only their list;
 //! each has a module of its own.
 
+mod bench;
 mod bpf_object;
 mod bpf_record;
 mod bpf_sources;
@@ -17,6 +18,7 @@ mod privilege;
 mod programs;
 mod run;
 mod setup;
+mod socket_option;
 mod test;
 mod test_totals;
 mod workspace;
@@ -45,11 +47,16 @@ enum Command {
     Check(check::Args),
     /// Make real TCP trouble in a network namespace and trace it
     Demo(demo::Args),
+    /// Measure tcptrace beside ss on 20,000 sockets
+    Bench(bench::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
     Setup(setup::Args),
     /// One process of the demo
     #[command(hide = true)]
     DemoActor(demo_actor::Args),
+    /// One process that holds sockets for the benchmark
+    #[command(hide = true)]
+    BenchHolder(bench::holder::Args),
 }
 
 fn main() -> ExitCode {
@@ -59,8 +66,10 @@ fn main() -> ExitCode {
         Command::BuildEbpf(args) => build_ebpf::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
+        Command::BenchHolder(args) => bench::holder::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -222,8 +222,8 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
         (*entry).fd = fd;
         (*entry).netns = sock.tuple().netns;
         (*entry).pad = 0;
-        if REQUEST.get(0).is_some_and(|request| request.seed != 0) {
-            seed(sock, &*entry, task as u64);
+        if let Some(request) = REQUEST.get_ptr_mut(0) {
+            seed(sock, &*entry, task as u64, &raw mut (*request).seeds);
         }
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<HolderEntry>() as u32);
     }
@@ -254,12 +254,25 @@ fn own_pid(task: Kernel) -> Option<u32> {
     read(pid + u64::from(config!(layout.pid_numbers)) + 16 * u64::from(level))
 }
 
-/// Makes the holder the owner of a socket that has none: that, and no other socket, is at this address, since the
-/// file is held while the iterator shows it.
+/// Makes the holder the owner of a socket that has none, as long as `seeds` are left: that, and no other socket, is at
+/// this address, since the file is held while the iterator shows it.
+///
+/// # Safety
+/// `seeds` is valid, and nobody else's while the iterator runs.
 #[inline(always)]
-fn seed(sock: TcpSock, holder: &HolderEntry, task: u64) {
-    let Some(memo) = memos::of(sock.key) else {
-        return;
+unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) {
+    let memo = match memos::known(sock.key) {
+        Some(memo) => memo,
+        // SAFETY: as the caller says.
+        None if unsafe { seeds.read() } == 0 => return,
+        None => {
+            // SAFETY: as the caller says.
+            unsafe { seeds.write(seeds.read() - 1) };
+            let Some(memo) = memos::blank(sock.key) else {
+                return;
+            };
+            memo
+        }
     };
     let is_first = memo.owner.source == owner_source::UNKNOWN;
     if !is_first && !matches!(memo.owner.source, owner_source::HOLDER | owner_source::SHARED) {

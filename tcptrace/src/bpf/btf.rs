@@ -48,12 +48,19 @@ pub enum Error {
     NoMember(String, String),
 }
 
+/// The first bytes of a name as a number.
+fn beginning(name: &[u8]) -> u32 {
+    name.iter().take(4).take_while(|byte| **byte != 0).fold(0, |number, byte| number << 8 | u32::from(*byte))
+}
+
 /// A kernel's types, indexed by id and by name.
 pub struct KernelBtf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Offset into `types` of each type; id 0 is `void`.
     offsets: Vec<u32>,
+    /// By kind: the ids of all types, and how their names begin, so that most need no further look.
+    named: [Vec<(u32, u32)>; 32],
 }
 
 /// One `struct btf_type` and where what follows it begins.
@@ -96,11 +103,17 @@ impl<'a> KernelBtf<'a> {
             let range = start.and_then(|start| Some(start..start.checked_add(len)?));
             range.and_then(|range| bytes.get(range)).ok_or(Error::Broken(at))
         };
-        let mut btf = Self { types: section(8)?, strings: section(16)?, offsets: vec![0] };
+        let named = [const { Vec::new() }; 32];
+        let mut btf = Self { types: section(8)?, strings: section(16)?, offsets: vec![0], named };
         let mut at = 0;
         while at < btf.types.len() {
+            let this = btf.type_at(at)?;
+            if matches!(this.kind, kind::STRUCT | kind::ENUM | kind::TYPEDEF | kind::FUNC) {
+                let name = btf.strings.get(this.name as usize..).unwrap_or_default();
+                btf.named[this.kind as usize].push((beginning(name), btf.offsets.len() as u32));
+            }
             btf.offsets.push(at as u32);
-            at = btf.after(btf.type_at(at)?)?;
+            at = btf.after(this)?;
         }
         Ok(btf)
     }
@@ -163,10 +176,13 @@ impl<'a> KernelBtf<'a> {
     }
 
     fn find(&self, kind: u32, name: &str) -> Option<Type> {
-        self.offsets.iter().skip(1).find_map(|&at| {
-            let this = self.type_at(at as usize).ok()?;
-            (this.kind == kind && self.is_named(this.name, name)).then_some(this)
-        })
+        self.by_id(self.id(kind, name)?).ok()
+    }
+
+    fn id(&self, kind: u32, name: &str) -> Option<u32> {
+        let wanted = beginning(name.as_bytes());
+        let alike = self.named[kind as usize].iter().filter(|(beginning, _)| *beginning == wanted);
+        alike.map(|(_, id)| *id).find(|id| self.by_id(*id).is_ok_and(|this| self.is_named(this.name, name)))
     }
 
     /// Offset in bytes of `path` (members joined by dots) in `struct name`.
@@ -236,31 +252,23 @@ impl<'a> KernelBtf<'a> {
         (pointer.kind == kind::PTR && proto.kind == kind::FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
     }
 
-    /// BTF in which the functions and typedefs of these names have the ids that they have in this one, and all other
-    /// types are nameless: some percent of the work and memory for whoever wants to know ids alone.
+    /// BTF in which the functions and typedefs of these names have the ids that they have in this one, and all types
+    /// before them are nameless: some percent of the work and memory for whoever wants to know ids alone.
     #[must_use]
     pub fn ids_of(&self, names: &[&str]) -> Vec<u8> {
-        let mut types = Vec::with_capacity(TYPE_LEN * self.offsets.len());
-        let mut strings = vec![0];
-        for &at in self.offsets.iter().skip(1) {
-            // Indexed when it was parsed, so it is there.
-            let Ok(this) = self.type_at(at as usize) else { break };
-            let is_wanted = |name: &&&str| self.is_named(this.name, name);
-            let found = match this.kind {
-                kind::FUNC | kind::TYPEDEF => names.iter().find(is_wanted),
-                _ => None,
-            };
-            let (name, kind) = match found {
-                Some(name) => {
-                    let offset = strings.len() as u32;
-                    strings.extend_from_slice(name.as_bytes());
-                    strings.push(0);
-                    (offset, this.kind)
+        let bytes = |words: [u32; 3]| words.map(u32::to_ne_bytes).concat();
+        let nameless = bytes([0, kind::FWD << 24, 0]);
+        let (mut types, mut strings) = (Vec::new(), vec![0]);
+        for name in names {
+            for kind in [kind::FUNC, kind::TYPEDEF] {
+                let Some(id) = self.id(kind, name) else { continue };
+                let end = TYPE_LEN * id as usize; // the first has the id 1
+                if types.len() < end {
+                    types.extend(nameless.repeat(id as usize - types.len() / TYPE_LEN));
                 }
-                None => (0, kind::FWD),
-            };
-            for word in [name, kind << 24, 0] {
-                types.extend_from_slice(&word.to_ne_bytes());
+                types[end - TYPE_LEN..end].copy_from_slice(&bytes([strings.len() as u32, kind << 24, 0]));
+                strings.extend_from_slice(name.as_bytes());
+                strings.push(0);
             }
         }
         let header = [HEADER_LEN as u32, 0, types.len() as u32, types.len() as u32, strings.len() as u32];

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Array, MapData},
     programs::{Iter, ProgramError},
 };
@@ -11,14 +11,24 @@ use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
     kernel::Kernel,
-    object::{Error, Object, ObjectSettings, Plain, take_map},
+    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
 };
 use crate::state::StateSet;
 
+/// A program, and what it goes through.
+const SOCKETS: (&str, &str) = ("list_sockets", "tcp");
+const HOLDERS: (&str, &str) = ("list_holders", "task_file");
+
+/// The programs, to be loaded.
+pub(super) const PROGRAMS: [(&str, Target); 2] =
+    [(SOCKETS.0, Target::Each(SOCKETS.1)), (HOLDERS.0, Target::Each(HOLDERS.1))];
+
 /// The loaded programs.
 pub struct Iterators {
-    sockets: Iter,
-    holders: Iter,
+    /// Gives the [`tcptrace_common::listing::SocketEntry`]s of the sockets of the calling thread's network namespace.
+    pub sockets: KernelIterator,
+    /// Gives the [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces.
+    pub holders: KernelIterator,
     request: Array<MapData, Plain<Request>>,
 }
 
@@ -37,67 +47,67 @@ impl Iterators {
             no_iterators: false,
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
-        Self::load(&mut ebpf, &kernel, &btf)
+        let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
+        let loaded = load_programs(&mut ebpf, wanted, &btf);
+        Self::take(&mut ebpf, &kernel, loaded)
     }
 
-    /// Loads the iterators of an object. They work as long as this lives, also without the object.
-    pub(super) fn load(ebpf: &mut Ebpf, kernel: &Kernel, btf: &Btf) -> Result<Self, Error> {
+    /// Takes the iterators of an object. They work as long as this lives, also without the object.
+    pub(super) fn take(ebpf: &mut Ebpf, kernel: &Kernel, mut loaded: Loaded) -> Result<Self, Error> {
         if let Some(reason) = &kernel.no_listing {
             return Err(Error::NoListing(reason.clone()));
         }
         Ok(Self {
-            sockets: iterator(ebpf, "list_sockets", "tcp", btf)?,
-            holders: iterator(ebpf, "list_holders", "task_file", btf)?,
+            sockets: iterator(ebpf, &mut loaded, SOCKETS)?,
+            holders: iterator(ebpf, &mut loaded, HOLDERS)?,
             request: take_map(ebpf, "REQUEST")?,
         })
     }
 
-    /// The [`tcptrace_common::listing::SocketEntry`]s of the sockets in these states (empty: all) of the calling
-    /// thread's network namespace.
+    /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
+    /// not know they remember holders as owners, when these are read.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn sockets(&mut self, states: StateSet) -> io::Result<Vec<u8>> {
-        self.ask(Request { states: states.bits(), ..Request::default() })?;
-        read(&mut self.sockets)
-    }
-
-    /// The [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces. With `seed`, the programs
-    /// remember holders as owners of the sockets that have none.
-    ///
-    /// # Errors
-    /// Where the kernel refuses.
-    pub fn holders(&mut self, seed: bool) -> io::Result<Vec<u8>> {
-        self.ask(Request { seed: seed.into(), ..Request::default() })?;
-        read(&mut self.holders)
-    }
-
-    fn ask(&mut self, request: Request) -> io::Result<()> {
+    pub fn ask(&mut self, states: StateSet, seeds: u32) -> io::Result<()> {
+        let request = Request { states: states.bits(), seeds, ..Request::default() };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }
 
-fn iterator(ebpf: &mut Ebpf, name: &'static str, of: &'static str, btf: &Btf) -> Result<Iter, Error> {
-    let program = ebpf.program_mut(name).ok_or(Error::NotInObject(name))?;
-    let program: Result<&mut Iter, ProgramError> = program.try_into();
-    let own = program.and_then(|program| {
-        program.load(of, btf)?;
-        Iter::from_program_info(program.info()?, name.into())
-    });
-    own.map_err(|source| Error::Attach { hook: of, source })
+fn iterator(
+    ebpf: &mut Ebpf,
+    loaded: &mut Loaded,
+    (name, hook): (&'static str, &'static str),
+) -> Result<KernelIterator, Error> {
+    let program = ebpf.program(name).ok_or(Error::NotInObject(name))?;
+    let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
+    let own = result.and_then(|()| Iter::from_program_info(program.info()?, name.into()));
+    own.map(KernelIterator).map_err(|source| Error::Attach { hook, source })
 }
 
-/// Opens the iterator and reads it to its end.
-fn read(program: &mut Iter) -> io::Result<Vec<u8>> {
-    let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
-    let mut file = link.into_file().map_err(io::Error::other)?;
-    let mut bytes = Vec::with_capacity(1 << 16);
-    loop {
-        match file.read_to_end(&mut bytes) {
-            Ok(_) => return Ok(bytes),
-            // It looked at many that the program was silent on, and makes room for others (`kernel/bpf/bpf_iter.c`).
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+/// A program that goes through something.
+pub struct KernelIterator(Iter);
+
+impl KernelIterator {
+    /// Goes through all, and gives what the program writes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+        let Self(program) = self;
+        let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
+        let mut file = link.into_file().map_err(io::Error::other)?;
+        // Enough for some 20,000. Memory that is not written to costs nothing, copying what was read does.
+        let mut bytes = Vec::with_capacity(4 << 20);
+        loop {
+            match file.read_to_end(&mut bytes) {
+                Ok(_) => return Ok(bytes),
+                // It looked at many that the program was silent on, and makes room for others
+                // (`kernel/bpf/bpf_iter.c`).
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod kernel;
 pub mod object;
 pub mod preflight;
 pub mod probes;
+pub mod vmlinux;
 
 /// The compiled BPF programs, made from `tcptrace-ebpf` by `cargo xtask build-ebpf`.
 pub(crate) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../bpf/tcptrace.bpf.o");

@@ -1,9 +1,15 @@
 //! The compiled object: loaded with its constants, its programs yet to be loaded one by one.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, Pod,
     maps::{Map, MapError},
-    programs::ProgramError,
+    programs::{Program, ProgramError},
 };
 use aya_log::Level;
 use tcptrace_common::{config::Config, filter::Filter};
@@ -13,6 +19,7 @@ use super::{
     OBJECT,
     btf::{self, KernelBtf},
     kernel::{self, Kernel},
+    vmlinux::Vmlinux,
 };
 use crate::now;
 
@@ -86,10 +93,25 @@ pub(super) struct Object {
     pub(super) owner_unchecked: bool,
 }
 
+/// A loader without the kernel's BTF. `EbpfLoader::new` reads and parses all of it (some 20 ms and 40 MB) before one can
+/// say that it is not wanted, unless it finds none: so it is called where there is none to be found, in a thread whose
+/// root is an empty folder. Where that may not be done (CAP_SYS_CHROOT), all works as well, only slower.
+fn new_loader<'a>() -> EbpfLoader<'a> {
+    let without_files = || {
+        // SAFETY: takes numbers only; affects this thread alone, which ends at once.
+        if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
+            // SAFETY: the path is NUL-terminated; the thread's root is its own by now.
+            unsafe { libc::chroot(c"/proc/self/fdinfo".as_ptr()) };
+        }
+        EbpfLoader::new()
+    };
+    thread::scope(|scope| scope.spawn(without_files).join()).unwrap_or_default()
+}
+
 impl Object {
     /// Makes the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
-        let bytes = std::fs::read(btf::VMLINUX).map_err(|source| Error::ReadBtf { source })?;
+        let bytes = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
         let parsed = KernelBtf::parse(&bytes)?;
         let kernel = Kernel::from_btf(&parsed)?;
         // No more than the ids of what is attached to: all types would be 38 MB.
@@ -106,7 +128,7 @@ impl Object {
             pad: 0,
         });
         let level = settings.log_level.map_or(0, |level| level as u8);
-        let ebpf = EbpfLoader::new()
+        let ebpf = new_loader()
             .btf(Some(&btf))
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
@@ -115,6 +137,52 @@ impl Object {
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
             .load(OBJECT)?;
         Ok(Self { ebpf, kernel, btf, owner_unchecked })
+    }
+}
+
+/// What a program is loaded for.
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    /// A tracepoint.
+    Tracepoint(&'static str),
+    /// The end of a function.
+    Exit(&'static str),
+    /// What an iterator goes through.
+    Each(&'static str),
+}
+
+/// What became of programs by their names.
+pub(super) type Loaded = HashMap<&'static str, Result<(), ProgramError>>;
+
+/// Loads these programs, the first ones first. What takes long is the kernel's verifier, which works on several at a
+/// time.
+pub(super) fn load_programs(ebpf: &mut Ebpf, wanted: &[(&'static str, Target)], btf: &Btf) -> Loaded {
+    let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
+    let found = wanted.iter().filter_map(|(name, target)| Some((*name, *target, programs.remove(name)?)));
+    let left = Mutex::new(found.collect::<Vec<_>>().into_iter());
+    let loaded = Mutex::new(Loaded::new());
+    let work = || {
+        let next = || left.lock().ok()?.next();
+        while let Some((name, target, program)) = next() {
+            let result = load(program, target, btf);
+            loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name, result);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..thread::available_parallelism().map_or(1, usize::from).min(wanted.len()) {
+            let _ = thread::Builder::new().spawn_scoped(scope, work); // without it there is less help
+        }
+        work();
+    });
+    loaded.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn load(program: &mut Program, target: Target, btf: &Btf) -> Result<(), ProgramError> {
+    match (program, target) {
+        (Program::BtfTracePoint(program), Target::Tracepoint(name)) => program.load(name, btf),
+        (Program::FExit(program), Target::Exit(name)) => program.load(name, btf),
+        (Program::Iter(program), Target::Each(name)) => program.load(name, btf),
+        _ => Err(ProgramError::UnexpectedProgramType),
     }
 }
 

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::{
-    Btf, Ebpf,
+    Ebpf,
     maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
-    programs::{BtfTracePoint, FExit, Program, ProgramError},
+    programs::{Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
@@ -15,9 +15,9 @@ use tcptrace_common::{
 };
 
 use super::{
-    iterators::Iterators,
+    iterators::{self, Iterators},
     kernel::{AcceptShape, Kernel},
-    object::{Error, Object, ObjectSettings, Plain, in_short, map_mut, take_map},
+    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
 };
 
 /// What the programs are loaded with.
@@ -168,13 +168,21 @@ impl Probes {
             log_level: settings.log_level,
         })?;
         fill_filter(&mut ebpf, &settings.filter)?;
-        let iterators =
-            if settings.no_iterators { Err(Error::Forbidden) } else { Iterators::load(&mut ebpf, &kernel, &btf) };
+        let mut wanted = programs(&kernel);
+        if !owner_unchecked {
+            wanted.extend(iterators::PROGRAMS);
+        }
+        let mut loaded = load_programs(&mut ebpf, &wanted, &btf);
         let ring = take_map(&mut ebpf, "EVENTS")?;
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let mut probes =
             Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
-        probes.attach_all(&kernel, &btf)?;
+        probes.attach_all(&kernel, &mut loaded)?;
+        let iterators = if settings.no_iterators {
+            Err(Error::Forbidden)
+        } else {
+            Iterators::take(&mut probes.ebpf, &kernel, loaded)
+        };
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
@@ -191,21 +199,21 @@ impl Probes {
         Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
     }
 
-    fn attach_all(&mut self, kernel: &Kernel, btf: &Btf) -> Result<(), Error> {
+    fn attach_all(&mut self, kernel: &Kernel, loaded: &mut Loaded) -> Result<(), Error> {
         // The end of a socket's life first: what is remembered must be forgotten.
         for (program, hook) in REQUIRED.into_iter().rev() {
-            self.tracepoint(program, hook, btf)?.map_err(|source| Error::Attach { hook, source })?;
+            self.attach_one(program, loaded)?.map_err(|source| Error::Attach { hook, source })?;
         }
         for (program, hook, effect) in OPTIONAL {
             if !kernel.has_tracepoint(hook) {
                 self.missing.push(MissingHook { hook, reason: "this kernel has no such tracepoint".into(), effect });
-            } else if let Err(error) = self.tracepoint(program, hook, btf)? {
+            } else if let Err(error) = self.attach_one(program, loaded)? {
                 self.missing.push(MissingHook { hook, reason: in_short(&error), effect });
             }
         }
         let reason = match kernel.accept {
             None => Some("its arguments are not known".to_owned()),
-            Some(shape) => self.accept(shape, btf)?.err().map(|error| in_short(&error)),
+            Some(shape) => self.attach_one(accept(shape), loaded)?.err().map(|error| in_short(&error)),
         };
         if let Some(reason) = reason {
             self.missing.push(MissingHook { hook: ACCEPT, reason, effect: ACCEPT_EFFECT });
@@ -213,22 +221,30 @@ impl Probes {
         Ok(())
     }
 
-    fn program(&mut self, name: &'static str) -> Result<&mut Program, Error> {
-        self.ebpf.program_mut(name).ok_or(Error::NotInObject(name))
+    /// Attaches a program that was loaded. What is wrong with the object is the outer error.
+    fn attach_one(&mut self, name: &'static str, loaded: &mut Loaded) -> Result<Result<(), ProgramError>, Error> {
+        let program = self.ebpf.program_mut(name).ok_or(Error::NotInObject(name))?;
+        let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
+        Ok(result.and_then(|()| match program {
+            Program::BtfTracePoint(program) => program.attach().map(drop),
+            Program::FExit(program) => program.attach().map(drop),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        }))
     }
+}
 
-    fn tracepoint(&mut self, program: &'static str, hook: &str, btf: &Btf) -> Result<Result<(), ProgramError>, Error> {
-        let program: Result<&mut BtfTracePoint, _> = self.program(program)?.try_into();
-        Ok(program.and_then(|program| program.load(hook, btf).and_then(|()| program.attach().map(drop))))
-    }
+/// The programs that this kernel has hooks for.
+fn programs(kernel: &Kernel) -> Vec<(&'static str, Target)> {
+    let optional = OPTIONAL.into_iter().filter(|(_, hook, _)| kernel.has_tracepoint(hook));
+    let tracepoints = REQUIRED.into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
+    let exit = kernel.accept.map(|shape| (accept(shape), Target::Exit(ACCEPT)));
+    tracepoints.map(|(program, hook)| (program, Target::Tracepoint(hook))).chain(exit).collect()
+}
 
-    fn accept(&mut self, shape: AcceptShape, btf: &Btf) -> Result<Result<(), ProgramError>, Error> {
-        let program = match shape {
-            AcceptShape::Two => "accept_2",
-            AcceptShape::Four => "accept_4",
-        };
-        let program: Result<&mut FExit, _> = self.program(program)?.try_into();
-        Ok(program.and_then(|program| program.load(ACCEPT, btf).and_then(|()| program.attach().map(drop))))
+const fn accept(shape: AcceptShape) -> &'static str {
+    match shape {
+        AcceptShape::Two => "accept_2",
+        AcceptShape::Four => "accept_4",
     }
 }
 

@@ -8,13 +8,13 @@ pub mod proc;
 mod procfs;
 pub mod sock_diag;
 
-use std::io;
+use std::{io, panic::resume_unwind, thread};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
-    bpf::iterators::Iterators,
+    bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     now,
     snapshot::{Holder, Holders, ListedSocket, Namespace, Skipped, Snapshot},
@@ -42,8 +42,8 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
-    /// Are the programs to remember holders as owners?
-    pub seed: bool,
+    /// For how many sockets that the programs do not know they are to remember holders as owners.
+    pub seeds: u32,
 }
 
 /// Why nothing was listed.
@@ -85,50 +85,76 @@ impl Lister {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let home = netns::find(Some(&NetnsChoice::Own))?.0.remove(0);
-        let mut holders = None;
-        if let Some(iterators) = self.iterators.as_mut().filter(|_| wanted.holders) {
-            let bytes =
-                iterators.holders(wanted.seed).map_err(|source| Error::Iterator { which: "task_file", source })?;
-            let (found, broken) = entry::holders(&bytes);
-            skipped.cut_short += broken;
-            if self.choice.is_none() {
-                self.namespaces.extend(kept_by_sockets(&self.namespaces, &found));
-            }
-            holders = Some(found.into_iter().map(|(holder, _)| holder).collect());
-        }
         let (mut sockets, mut visited) = (Vec::new(), Vec::new());
-        let mut failed = None;
-        let namespaces = std::mem::take(&mut self.namespaces);
-        for namespace in &namespaces {
-            match namespace.enter() {
-                Ok(()) => {}
-                Err(error) if self.choice.is_some() => {
-                    failed = Some(Error::Enter(error));
-                    break;
-                }
-                Err(netns::EnterError::Gone(_)) => {
-                    skipped.namespaces_gone += 1;
-                    continue;
-                }
-                Err(_) => {
-                    skipped.namespaces_denied += 1;
-                    continue;
-                }
-            }
-            match self.sockets_here(namespace.inode, wanted.states, &mut skipped) {
-                Ok(found) => sockets.extend(found),
-                Err(error) => {
-                    failed = Some(error);
-                    break;
-                }
-            }
-            let time_wait_overflows = netns::time_wait_overflows();
-            visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
+        let (mut by_iterator, mut holding) = (None, None);
+        if let Some(iterators) = &mut self.iterators {
+            // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
+            let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
+            let states = wanted.states.iter().chain(minis).collect();
+            iterators.ask(states, wanted.seeds).map_err(|source| Error::Iterator { which: "tcp", source })?;
+            by_iterator = Some(&mut iterators.sockets);
+            holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
-        self.namespaces = namespaces;
+        let (choice, tick_ns) = (&self.choice, self.tick_ns);
+        let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
+            for namespace in namespaces {
+                match namespace.enter() {
+                    Ok(()) => {}
+                    Err(error) if choice.is_some() => return Err(Error::Enter(error)),
+                    Err(netns::EnterError::Gone(_)) => {
+                        skipped.namespaces_gone += 1;
+                        continue;
+                    }
+                    Err(_) => {
+                        skipped.namespaces_denied += 1;
+                        continue;
+                    }
+                }
+                let found = match &mut by_iterator {
+                    Some(iterator) => by_iteration(iterator, wanted.states, tick_ns, skipped)?,
+                    None => {
+                        let (found, broken) =
+                            sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
+                        skipped.add(&broken);
+                        found
+                    }
+                };
+                if sockets.is_empty() {
+                    sockets = found; // most have one namespace with many
+                } else {
+                    sockets.extend(found);
+                }
+                let time_wait_overflows = netns::time_wait_overflows();
+                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
+            }
+            Ok(())
+        };
+        let read = holding.map(|holding| || holding.read().map(|bytes| entry::holders(&bytes)));
+        let (mut listed, held) = match read {
+            None => (visit(&self.namespaces, &mut skipped), None),
+            // Owners are to be remembered before the sockets are listed, which tell them.
+            Some(mut read) if wanted.seeds > 0 => {
+                let held = read();
+                (visit(&self.namespaces, &mut skipped), Some(held))
+            }
+            Some(read) => thread::scope(|scope| {
+                let reading = thread::Builder::new().spawn_scoped(scope, read);
+                let listed = visit(&self.namespaces, &mut skipped);
+                (listed, Some(reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))))
+            }),
+        };
+        if let (Ok(()), None, Some(Ok((held, _)))) = (&listed, choice, &held) {
+            let others = kept_by_sockets(&self.namespaces, held);
+            listed = visit(&others, &mut skipped);
+            self.namespaces.extend(others);
+        }
         home.enter()?;
-        if let Some(error) = failed {
-            return Err(error);
+        listed?;
+        let mut holders = None;
+        if let Some(held) = held {
+            let (held, broken) = held.map_err(|source| Error::Iterator { which: "task_file", source })?;
+            skipped.cut_short += broken;
+            holders = Some(held.into_iter().map(|(holder, _)| holder).collect());
         }
         each_once(&mut sockets);
         if wanted.holders && holders.is_none() {
@@ -160,29 +186,21 @@ impl Lister {
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }
+}
 
-    fn sockets_here(
-        &mut self,
-        netns: u32,
-        states: StateSet,
-        skipped: &mut Skipped,
-    ) -> Result<Vec<ListedSocket>, Error> {
-        let Some(iterators) = &mut self.iterators else {
-            let (found, broken) = sock_diag::list(netns, states).map_err(Error::SockDiag)?;
-            skipped.add(&broken);
-            return Ok(found);
-        };
-        // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
-        let minis = states.contains(State::FinWait2).then_some(State::TimeWait);
-        let asked = states.iter().chain(minis).collect();
-        let bytes = iterators.sockets(asked).map_err(|source| Error::Iterator { which: "tcp", source })?;
-        let (mut found, broken) = entry::sockets(&bytes, self.tick_ns);
-        if !states.is_empty() {
-            found.retain(|socket| states.contains(socket.state));
-        }
-        skipped.cut_short += broken;
-        Ok(found)
+fn by_iteration(
+    iterator: &mut KernelIterator,
+    states: StateSet,
+    tick_ns: u64,
+    skipped: &mut Skipped,
+) -> Result<Vec<ListedSocket>, Error> {
+    let bytes = iterator.read().map_err(|source| Error::Iterator { which: "tcp", source })?;
+    let (mut found, broken) = entry::sockets(&bytes, tick_ns);
+    if !states.is_empty() {
+        found.retain(|socket| states.contains(socket.state));
     }
+    skipped.cut_short += broken;
+    Ok(found)
 }
 
 /// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.
@@ -196,7 +214,7 @@ fn kept_by_sockets(known: &[netns::Found], holders: &[(Holder, u32)]) -> Vec<net
 /// A socket that moves from one table of the kernel's to another while they are walked is met twice, or a request and
 /// its child are: the later one counts.
 fn each_once(sockets: &mut Vec<ListedSocket>) {
-    let mut last: FxHashMap<(u32, u64), usize> = FxHashMap::default();
+    let mut last = FxHashMap::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
     for (index, socket) in sockets.iter().enumerate() {
         if let Some(name) = socket.cookie.or(socket.sk) {
             last.insert((socket.netns, name), index);

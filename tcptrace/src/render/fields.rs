@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Context;
 use crate::{
     errno,
-    event::{Event, What},
+    event::{Event, StateSource, What},
     state::State,
 };
 
@@ -67,7 +67,7 @@ fields! {
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
         NetnsName = "netns_name": "Name of the network namespace.",
-    Family = "family": "Family of the socket.",
+        Family = "family": "Family of the socket.",
         LocalAddress = "local_address": "Local address.",
         LocalPort = "local_port": "Local port.",
         RemoteAddress = "remote_address": "Remote address.",
@@ -79,14 +79,15 @@ fields! {
         TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
         TimeSource = "time_source": "How that time is known.",
         AfterGap = "after_gap": "Were events of this socket just before lost?",
-    HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
+        HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
         SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
         TotalRetrans = "total_retrans": "Retransmissions so far.",
         Timeouts = "timeouts": "Timeouts in a row.",
         BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
         BytesReceived = "bytes_received": "Bytes received.",
         Ending = "ending": "Why the connection ended.",
-        Errno = "errno": "Name of the error.",
+        ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
+    Errno = "errno": "Name of the error.",
         Reason = "reason": "The kernel's reason for a RST.",
         ReasonCode = "reason_code": "The same as the kernel's number.",
         Pid = "pid": "PID of the owner.",
@@ -166,10 +167,13 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::AfterGap, Flag(event.after_gap));
             show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
             show(Field::SrttUs, number(transition.srtt_us));
-            show(Field::TotalRetrans, Number(transition.total_retrans.into()));
-            show(Field::BytesAcked, Number(transition.bytes_acked));
-            show(Field::BytesReceived, Number(transition.bytes_received));
+            // A mini-socket does not count.
+            let count = |count: u64| if transition.source == StateSource::Polled { Null } else { Number(count) };
+            show(Field::TotalRetrans, count(transition.total_retrans.into()));
+            show(Field::BytesAcked, count(transition.bytes_acked));
+            show(Field::BytesReceived, count(transition.bytes_received));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
         What::Retransmit(retransmit) => {

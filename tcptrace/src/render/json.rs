@@ -195,6 +195,7 @@ fn report_value(report: &Report, time: &str) -> Value {
         json!({
             "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest.ns,
             "oldest_source": row.oldest.source.name(), "owner": owner_value(row.owner.as_ref()),
+            "creator": row.creator.as_ref().map(process_value), "acceptor": row.acceptor.as_ref().map(process_value),
             "holders": row.holders.as_ref().map(|holders| holders.iter().map(process_value).collect::<Vec<_>>()),
         })
     });

@@ -9,6 +9,7 @@ use super::{Side, Story, StoryFilter, begins, own_sk};
 use crate::{
     event::{Event, Socket, StateSource, Transition, What},
     state::State,
+    table::Connection,
 };
 
 /// How long a side is waited for after the other's end: what belongs to the end comes in the same moment.
@@ -125,15 +126,13 @@ impl Stories {
     }
 
     fn is_wanted(&self, story: &Story) -> bool {
-        let ends = story.ends();
-        match self.filter {
-            StoryFilter::Address(address) => ends.iter().any(|end| end.ip() == address.to_canonical()),
-            StoryFilter::End(wanted) => {
-                ends.iter().any(|end| (end.ip(), end.port()) == (wanted.ip().to_canonical(), wanted.port()))
-            }
-            StoryFilter::Port(port) => ends.iter().any(|end| end.port() == port),
-            StoryFilter::Cookie(cookie) => story.seen().any(|(_, side)| side.cookie == Some(cookie)),
-        }
+        self.filter.is_of(story.ends(), story.seen().filter_map(|(_, side)| side.cookie))
+    }
+
+    /// Was this connection asked for?
+    #[must_use]
+    pub fn asks_for(&self, known: &Connection) -> bool {
+        self.filter.is_of([known.local, known.remote], known.cookie.into_iter())
     }
 
     /// The side that an event belongs to.

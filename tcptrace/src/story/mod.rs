@@ -33,6 +33,21 @@ pub enum StoryFilter {
     Cookie(u64),
 }
 
+impl StoryFilter {
+    /// Is this the connection with these ends and a socket with one of these cookies?
+    #[must_use]
+    pub fn is_of(&self, ends: [SocketAddr; 2], mut cookies: impl Iterator<Item = u64>) -> bool {
+        match self {
+            Self::Address(address) => ends.iter().any(|end| end.ip() == address.to_canonical()),
+            Self::End(wanted) => {
+                ends.iter().any(|end| (end.ip(), end.port()) == (wanted.ip().to_canonical(), wanted.port()))
+            }
+            Self::Port(port) => ends.iter().any(|end| end.port() == *port),
+            Self::Cookie(wanted) => cookies.any(|cookie| cookie == *wanted),
+        }
+    }
+}
+
 /// One end's part in a connection: the life of its socket, or what was answered where it had none.
 #[derive(Clone, Debug)]
 pub struct Side {

@@ -63,6 +63,7 @@ fn ends(old: State, new: State, ending: Option<Ending>) -> What {
         bytes_acked: 0,
         bytes_received: 0,
         ending,
+        expires_in_ns: None,
     })
 }
 

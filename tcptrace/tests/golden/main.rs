@@ -7,6 +7,7 @@ mod alignment;
 mod compare;
 mod documented;
 mod ladders;
+mod listings;
 mod outputs;
 mod rates;
 mod sockets;

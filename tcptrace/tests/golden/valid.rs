@@ -15,7 +15,7 @@ use tcptrace::{
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    rates, stories,
+    listings, rates, stories,
     support::{
         listing,
         records::{Life, Stream},
@@ -24,14 +24,15 @@ use crate::{
     },
 };
 
-/// Kinds of records that tell of events, those that tell of the run, and those of `tcptrace sockets`.
+/// Kinds of records that tell of events, those between them, those that tell of the run, and those of `tcptrace sockets`.
 const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
+const NOTICES: [&str; 2] = ["gap", "time_wait_overflow"];
 const REPORTS: [&str; 2] = ["summary", "end"];
 const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
 const RATES: &str = "rates";
 
 fn all_kinds() -> impl Iterator<Item = &'static str> {
-    EVENTS.into_iter().chain(REPORTS).chain(LISTINGS).chain([RATES])
+    EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(LISTINGS).chain([RATES])
 }
 
 /// A listing, and its counts by each thing.
@@ -58,7 +59,7 @@ fn every_line_follows_the_schema() {
             kinds.insert(record["event"].as_str().unwrap().to_owned());
         }
     }
-    for line in all_listings().lines() {
+    for line in (all_listings() + &listings::all_json() + &rates::printed(rates::json())).lines() {
         let record = schema::valid_record(&validator, line);
         kinds.insert(record["event"].as_str().unwrap().to_owned());
     }
@@ -69,7 +70,10 @@ fn every_line_follows_the_schema() {
 #[test]
 fn the_schema_refuses_what_is_not_written() {
     let validator = schema::validator();
-    let written = replay(&all_stories(), settings(), json()) + &all_listings() + &rates::printed(rates::json());
+    let written = replay(&all_stories(), settings(), json())
+        + &all_listings()
+        + &listings::all_json()
+        + &rates::printed(rates::json());
     let mut kinds = HashSet::new();
     for line in written.lines() {
         let record = schema::valid_record(&validator, line);
@@ -83,7 +87,7 @@ fn the_schema_refuses_what_is_not_written() {
             let mut wrong = record.clone();
             wrong[name] = Value::Bool(record[name] != Value::Bool(true));
             assert!(
-                name == "final" || name == "shared" || !validator.is_valid(&wrong.into()),
+                ["final", "shared", "after_gap"].contains(&name.as_str()) || !validator.is_valid(&wrong.into()),
                 "{name} may be anything: {line}"
             );
         }
@@ -113,9 +117,9 @@ fn the_schema_has_the_fields_of_events_and_no_others() {
 #[test]
 fn fields_of_events_are_written_in_the_order_of_the_columns() {
     let order: Vec<_> = std::iter::once("schema").chain(Field::ALL.iter().map(|field| field.name())).collect();
-    for line in replay(&all_stories(), settings(), json()).lines() {
+    for line in (replay(&all_stories(), settings(), json()) + &listings::all_json()).lines() {
         let record: Value = serde_json::from_str(line).unwrap();
-        if REPORTS.contains(&record["event"].as_str().unwrap()) {
+        if !EVENTS.contains(&record["event"].as_str().unwrap()) {
             continue;
         }
         let places: Vec<_> =
@@ -163,9 +167,11 @@ fn cell(value: Option<&Value>) -> String {
     }
 }
 
-/// Every ending that the decoder can tell, by way of all states, flags and errors that matter.
+/// Every ending that polls and the decoder can tell, by way of all states, flags and errors that matter.
 fn endings() -> BTreeSet<String> {
-    let mut endings = BTreeSet::new();
+    let lines: Vec<Value> = listings::all_json().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let polled = lines.iter().filter(|record| record["new_state_source"] == "polled");
+    let mut endings: BTreeSet<_> = polled.filter_map(|record| record["ending"].as_str()).map(str::to_owned).collect();
     let errors =
         [0, libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::ECONNABORTED, libc::ENETDOWN];
     let ends = ["192.0.2.10:0", "192.0.2.10:1"]; // without a local port, and with one

@@ -20,7 +20,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Vec<u8>> {
     let words = uniform20(any::<u64>());
     // Few sockets, so that lives go on, and few errors, so that each comes up.
     let common = (0u64..6, prop_oneof![0..1i32, 0..135i32, any::<i32>()], any::<bool>());
-    (1u8..=6, states, owner_source::UNKNOWN..=owner_source::CLOSE, words, common).prop_map(
+    (1u8..=6, states, owner_source::UNKNOWN..=owner_source::SHARED, words, common).prop_map(
         |(kind, states, source, words, common)| {
             let parts = Parts { kind, states, source, bytes: words.as_bytes().to_vec(), common };
             match kind {

@@ -30,7 +30,7 @@ fn expected(event: &Event) -> Map<String, Value> {
     let mut all = json!({
         "schema": 1, "event": kind(&event.what), "time": format!("{time:.9}"), "mono_ns": event.time_ns,
         "cpu": event.cpu, "sk": socket.sk.map(|sk| format!("{sk:#x}")), "cookie": socket.cookie,
-        "netns": socket.netns, "family": if socket.ipv6 { "inet6" } else { "inet" },
+        "netns": socket.netns, "netns_name": null, "family": if socket.ipv6 { "inet6" } else { "inet" },
         "local_address": socket.local.ip(), "local_port": port(socket.local),
         "remote_address": socket.remote.ip(), "remote_port": port(socket.remote),
     });

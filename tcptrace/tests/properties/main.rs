@@ -10,3 +10,4 @@ mod summary;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "each test target uses a part of it")]
 mod support;
+mod table;

@@ -30,7 +30,7 @@ fn summary_of(events: &[Event], by_process: bool) -> Summary {
 }
 
 fn report(summary: &Summary) -> Report {
-    summary.report(&Table::new(1, StateSet::default()), 0, 0, true, Losses::default())
+    summary.report(&Table::new(1, StateSet::default(), true), 0, 0, true, Losses::default())
 }
 
 /// All that is in a report, processes in an order of their own.

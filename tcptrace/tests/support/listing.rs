@@ -66,7 +66,7 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
 }
 
 /// A mini-socket or a request, which knows less.
-fn small(handle: u64, kind: Kind, state: State, local: &str, remote: &str, timer: Timer) -> ListedSocket {
+pub(crate) fn small(handle: u64, kind: Kind, state: State, local: &str, remote: &str, timer: Timer) -> ListedSocket {
     let full = socket(handle, state, local, remote);
     ListedSocket { kind, uid: None, connection: None, timer: Some(timer), ..full }
 }
@@ -78,7 +78,8 @@ pub(crate) fn holder(handle: u64, pid: u32, ns_pid: u32, fd: u32, command: &[u8]
     Holder { handle, pid, ns_pid, fd, uid: 33, cgroup: None, command: Command::new(bytes) }
 }
 
-const fn timer(kind: TimerKind, left_ns: u64) -> Timer {
+/// A timer that runs.
+pub(crate) const fn timer(kind: TimerKind, left_ns: u64) -> Timer {
     Timer { kind, left_ns }
 }
 

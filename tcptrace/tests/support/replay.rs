@@ -28,13 +28,13 @@ pub(crate) fn context() -> Context {
     Context { wall: WallOffset(1_772_597_167_250_000_000), names: Names::new(reasons, Box::new(cgroup)) }
 }
 
-/// Settings that keep and print all.
+/// Settings that keep and print all; nothing is listed.
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         states: StateSet::default(),
         selection: Selection::default(),
         owner_unchecked: false,
-        polls: true,
+        polls: false,
         max_sockets: 1000,
         by_process: false,
         events: true,

@@ -16,7 +16,7 @@ use crate::{
     cgroup::names::CgroupNames,
     clock::Human,
     render::text::columns::{Printable, Style},
-    snapshot::{AgeSource, Kind, Timer, TimerKind},
+    snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
     state::State,
 };
@@ -202,12 +202,7 @@ fn age(to: &mut String, row: &Row<'_>) {
     let Some(age) = row.age else {
         return to.push('-');
     };
-    to.push_str(match age.source {
-        AgeSource::Observed => "",
-        AgeSource::Timer => "~",
-        AgeSource::LowerBound => "≥",
-    });
-    let _ = write!(to, "{}", Human(age.ns));
+    let _ = write!(to, "{}{}", age.source.mark(), Human(age.ns));
 }
 
 /// The timer, the time left, and what was sent without an answer.

@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     super::{Context, Names},
+    age_words,
     columns::{Address, Style, printable, styled},
     errno_words, headline, note_parts, reset_reason, time_in_old,
 };
@@ -16,8 +17,10 @@ use crate::{
     ending::{Abort, Ending},
     event::{Event, Owner, What},
     losses::Losses,
+    snapshot::Age,
     state::State,
     story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
+    table::Connection,
 };
 
 /// Widths of what stands before a row, a side's column, and the column of arrows, in characters.
@@ -88,6 +91,17 @@ impl Ladder {
         }
         self.end_of_sides(to, story);
         self.verdicts(to, story, start_ns, &context.names);
+    }
+
+    /// Writes that a connection is there, and that nothing happened in it.
+    pub fn silent(&self, to: &mut BytesMut, known: &Connection, now_ns: u64) {
+        let age = Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since };
+        let owner = known.owner.as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
+        let ends = [known.local, known.remote].map(Address);
+        let _ = write!(to, "{} ⇄ {}: {} for {}, {owner}", ends[0], ends[1], known.state, age_words(age));
+        let _ = known.cookie.map(|cookie| write!(to, ", cookie {cookie}"));
+        let _ = known.netns.map(|netns| write!(to, ", netns {netns}"));
+        to.put_slice(b"; no event since the start\n");
     }
 
     /// Writes what was lost, at the end of the run.

@@ -18,6 +18,7 @@ use crate::{
     losses::Losses,
     notice::{Gap, Notice},
     report::Report,
+    snapshot::Age,
     state::State,
     table::Reconciled,
 };
@@ -134,6 +135,11 @@ pub fn losses_line(losses: &Losses) -> String {
     format!("{} events received; lost: {}", losses.received, lost.join(", "))
 }
 
+/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
+fn age_words(age: Age) -> String {
+    format!("{}{}", age.source.mark(), human(age.ns))
+}
+
 fn gap_words(gap: &Gap) -> String {
     let by_cpu = gap.ring_by_cpu.iter().enumerate().filter(|(_, lost)| **lost > 0);
     let mut places: Vec<_> = by_cpu.map(|(cpu, lost)| format!("CPU {cpu}: {lost}")).collect();
@@ -239,6 +245,9 @@ fn transition_note(transition: &Transition) -> Vec<String> {
     if transition.source != StateSource::Observed {
         parts.push(transition.source.name().to_owned());
     }
+    // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
+    let rest = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled);
+    parts.extend(rest.map(|ns| format!("ends in {}", human(ns))));
     parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
     if transition.ending.is_some() && transition.total_retrans > 0 {
         parts.push(format!("retransmits: {}", transition.total_retrans));
@@ -290,6 +299,7 @@ mod tests {
             bytes_acked: 0,
             bytes_received: 0,
             ending,
+            expires_in_ns: None,
         }
     }
 

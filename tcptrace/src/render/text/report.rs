@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 
 use super::{
-    TextOptions,
+    TextOptions, age_words,
     columns::{Style, printable, styled},
     errno_words, losses_line,
 };
 use crate::{
     clock::human,
+    event::{Command, OwnerSource},
     report::{ProcessRow, Report, SocketRow, TransitionRow},
-    snapshot::{Age, AgeSource},
     state::{State, StateSet},
 };
 
@@ -126,18 +126,17 @@ fn command(row: &ProcessRow) -> String {
     row.process.map_or_else(|| "owner unknown".to_owned(), |(_, command)| printable(&command.to_text()))
 }
 
-/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
-fn age(age: Age) -> String {
-    let mark = match age.source {
-        AgeSource::Observed => "",
-        AgeSource::Timer => "~",
-        AgeSource::LowerBound => "≥",
-    };
-    format!("{mark}{}", human(age.ns))
-}
-
 /// Holders that a row names at most.
 const SHOWN_HOLDERS: usize = 4;
+
+/// The other processes that have to do with the sockets: who made and accepted them, and who holds them where that is
+/// not just the owner.
+fn others(row: &SocketRow) -> String {
+    let name = |(pid, command): &(u32, Command)| format!("{}/{pid}", printable(&command.to_text()));
+    let creator = row.creator.as_ref().map(|process| format!(", made by {}", name(process)));
+    let acceptor = row.acceptor.as_ref().map(|process| format!(", accepted by {}", name(process)));
+    [creator, acceptor].into_iter().flatten().chain([held_by(row)]).collect()
+}
 
 /// The processes that hold the sockets, where that is not just the owner.
 fn held_by(row: &SocketRow) -> String {
@@ -152,7 +151,12 @@ fn held_by(row: &SocketRow) -> String {
     if holders.len() > SHOWN_HOLDERS {
         names.push(format!("{} more", holders.len() - SHOWN_HOLDERS));
     }
-    format!(", {} by {}", if holders.len() > 1 { "shared" } else { "held" }, names.join(", "))
+    let how = match &row.owner {
+        Some(owner) if owner.source == OwnerSource::Shared => "", // said already
+        _ if holders.len() > 1 => ", shared",
+        _ => ", held",
+    };
+    format!("{how} by {}", names.join(", "))
 }
 
 fn sockets(
@@ -181,14 +185,14 @@ fn sockets(
     let title = format!("{:<11} {:>7} {:>9} {:>7} {:<15} BY", "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND");
     heading(to, options, &title);
     for row in rows.iter().take(SHOWN_SOCKET_ROWS) {
-        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, age(row.oldest));
+        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, age_words(row.oldest));
         let _ = match &row.owner {
             Some(owner) => {
                 write!(to, "{:>7} {:<15} {}", owner.pid, printable(&owner.command.to_text()), owner.source.name())
             }
             None => write!(to, "{:>7} {:<15} unknown", "-", "-"),
         };
-        let _ = writeln!(to, "{}", held_by(row));
+        let _ = writeln!(to, "{}", others(row));
     }
     if let Some(rest) = rows.get(SHOWN_SOCKET_ROWS..).filter(|rest| !rest.is_empty()) {
         let sockets: u64 = rest.iter().map(|row| row.count).sum();

@@ -1,0 +1,523 @@
+use std::net::Ipv4Addr;
+
+use super::*;
+use crate::{
+    event::Command,
+    snapshot::{Namespace, Skipped, Timer, TimerKind},
+};
+
+fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
+    let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+    Event {
+        time_ns,
+        cpu: Some(0),
+        socket: Socket {
+            sk: (sk != 0).then_some(sk),
+            cookie: (cookie != 0).then_some(cookie),
+            netns: None,
+            ipv6: false,
+            state: State::Close,
+            local: end,
+            remote: end,
+            flags: 0,
+        },
+        owner: None,
+        after_gap: false,
+        what,
+    }
+}
+
+fn enters(new: State) -> What {
+    What::Transition(Transition {
+        old: State::Close,
+        new,
+        source: StateSource::Observed,
+        time_in_old: None,
+        handshake_rtt_ns: None,
+        srtt_us: None,
+        total_retrans: 0,
+        bytes_acked: 0,
+        bytes_received: 0,
+        ending: None,
+        expires_in_ns: None,
+    })
+}
+
+fn owned(event: Event) -> Event {
+    let command = Command::new([0; 16]);
+    Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
+}
+
+fn table(max: usize) -> Table {
+    Table::new(max, StateSet::default(), true)
+}
+
+fn cookies(table: &Table) -> Vec<u64> {
+    let mut cookies: Vec<_> = table.connections().filter_map(|connection| connection.cookie).collect();
+    cookies.sort_unstable();
+    cookies
+}
+
+#[test]
+fn a_socket_is_there_from_its_first_event_to_its_end() {
+    let mut table = table(10);
+    table.ingest(&mut event(1, 11, 100, enters(State::SynSent)));
+    table.ingest(&mut event(1, 11, 130, enters(State::Established)));
+    let connection = table.connections().next().unwrap();
+    assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
+    table.ingest(&mut event(1, 11, 140, What::ResetReceived));
+    table.ingest(&mut event(2, 12, 140, What::ResetReceived));
+    assert_eq!(cookies(&table), [11], "only a state makes a socket known");
+    table.ingest(&mut event(1, 11, 150, enters(State::Close)));
+    assert!(table.is_empty());
+    table.ingest(&mut event(0, 0, 160, enters(State::Established)));
+    assert_eq!(table.len(), 0, "no socket, no connection");
+}
+
+#[test]
+fn what_becomes_a_mini_socket_lives_on_as_one() {
+    let mut table = table(10);
+    table.ingest(&mut event(1, 11, 100, enters(State::FinWait2)));
+    let What::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
+    table.ingest(&mut event(1, 11, 110, What::Transition(Transition { source: StateSource::Inferred, ..shown })));
+    let mini = table.connections().next().unwrap();
+    assert_eq!((mini.state, mini.since_ns, mini.expires_ns), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
+    assert_eq!(table.len(), 1);
+}
+
+#[test]
+fn the_socket_that_came_first_makes_room() {
+    let mut table = table(3);
+    for sk in 1..=3 {
+        table.ingest(&mut event(sk, sk, sk, enters(State::SynSent)));
+    }
+    table.ingest(&mut event(1, 1, 9, enters(State::Established)));
+    table.ingest(&mut event(2, 2, 9, enters(State::Close)));
+    table.ingest(&mut event(4, 4, 10, enters(State::SynSent)));
+    assert_eq!((cookies(&table), table.evicted()), (vec![1, 3, 4], 0));
+    table.ingest(&mut event(5, 5, 11, enters(State::SynSent)));
+    assert_eq!((cookies(&table), table.evicted()), (vec![3, 4, 5], 1));
+    table.ingest(&mut event(6, 6, 12, enters(State::SynSent)));
+    assert_eq!((cookies(&table), table.evicted()), (vec![4, 5, 6], 2));
+}
+
+#[test]
+fn a_later_socket_at_the_same_address_is_not_evicted_for_the_earlier_one() {
+    let mut table = table(2);
+    table.ingest(&mut event(1, 11, 1, enters(State::SynSent)));
+    table.ingest(&mut event(1, 11, 2, enters(State::Close)));
+    table.ingest(&mut event(2, 12, 3, enters(State::SynSent)));
+    table.ingest(&mut event(1, 13, 4, enters(State::SynSent)));
+    table.ingest(&mut event(3, 14, 5, enters(State::SynSent)));
+    assert_eq!(cookies(&table), [13, 14]);
+}
+
+#[test]
+fn another_cookie_at_the_same_address_is_another_life() {
+    // The event of the first one's end was lost.
+    let mut table = table(10);
+    table.ingest(&mut owned(event(1, 11, 100, enters(State::Established))));
+    table.ingest(&mut owned(event(1, 12, 200, What::OwnerChanged)));
+    assert_eq!(cookies(&table), [11]);
+    table.ingest(&mut event(1, 12, 300, enters(State::Established)));
+    let connection = table.connections().next().unwrap();
+    assert_eq!((connection.cookie, connection.first_seen_ns, connection.owner), (Some(12), 300, None));
+    table.ingest(&mut owned(event(1, 11, 310, What::OwnerChanged)));
+    assert_eq!(table.connections().next().unwrap().owner, None, "the owner of another life");
+    table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
+    assert_eq!(table.connections().next().unwrap().owner.unwrap().pid, 7);
+}
+
+#[test]
+fn a_cookie_may_come_late() {
+    let mut table = table(10);
+    table.ingest(&mut event(1, 0, 100, enters(State::SynSent)));
+    table.ingest(&mut event(1, 11, 200, enters(State::Established)));
+    let connection = table.connections().next().unwrap();
+    assert_eq!((connection.cookie, connection.first_seen_ns), (Some(11), 100));
+}
+
+#[test]
+fn sockets_in_other_states_than_the_wanted_are_not_kept() {
+    let mut table = Table::new(10, [State::CloseWait].into_iter().collect(), true);
+    table.ingest(&mut event(1, 11, 100, enters(State::Established)));
+    assert!(table.is_empty());
+    table.ingest(&mut event(1, 11, 110, enters(State::CloseWait)));
+    assert_eq!(table.len(), 1);
+    table.ingest(&mut event(1, 11, 120, enters(State::LastAck)));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn what_left_is_not_remembered_for_ever() {
+    let mut table = table(1000);
+    for time_ns in 0..10_000 {
+        table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns, enters(State::SynSent)));
+        table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns + 1, enters(State::Close)));
+    }
+    assert!(table.is_empty() && table.arrivals.len() <= 64, "{}", table.arrivals.len());
+}
+
+const NETNS: u32 = 7;
+const S: u64 = 1_000_000_000;
+
+fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
+    let local: SocketAddr = local.parse().unwrap();
+    ListedSocket {
+        sk: Some(cookie),
+        cookie: Some(cookie),
+        handle: cookie,
+        netns: NETNS,
+        ipv6: local.is_ipv6(),
+        state,
+        kind,
+        local,
+        remote: local,
+        receive_queue: 0,
+        send_queue: 0,
+        timer: None,
+        timeouts: 0,
+        probes: 0,
+        uid: None,
+        entered_ns: None,
+        owner: None,
+        connection: None,
+    }
+}
+
+fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
+    let timer = Some(Timer { kind: TimerKind::TimeWait, left_ns });
+    ListedSocket { timer, ..listed(cookie, Kind::Mini, state, "127.0.0.1:1") }
+}
+
+fn holder(handle: u64, pid: u32) -> Holder {
+    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command: Command::new([b'a'; 16]) }
+}
+
+/// A listing that took a second.
+fn snapshot(ended_ns: u64, sockets: Vec<ListedSocket>) -> Snapshot {
+    let namespaces = vec![Namespace { inode: NETNS, ..Namespace::default() }];
+    Snapshot { started_ns: ended_ns - S, ended_ns, sockets, namespaces, ..Snapshot::default() }
+}
+
+fn here(event: Event) -> Event {
+    Event { socket: Socket { netns: Some(NETNS), ..event.socket }, ..event }
+}
+
+/// The full socket is replaced by a mini-socket.
+fn becomes(cookie: u64, time_ns: u64, new: State) -> Event {
+    let What::Transition(shown) = enters(new) else { unreachable!() };
+    let inferred = Transition { old: State::FinWait2, source: StateSource::Inferred, ..shown };
+    here(owned(event(1, cookie, time_ns, What::Transition(inferred))))
+}
+
+/// What a poll tells.
+type Told = (State, State, Option<Ending>, Option<TimeInState>);
+
+fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
+    let mut told = Vec::new();
+    table.poll(
+        snapshot,
+        |_, _| true,
+        |event| {
+            let What::Transition(transition) = event.what else { panic!("{event:?}") };
+            assert_eq!((event.cpu, event.socket.sk, transition.source), (None, None, StateSource::Polled));
+            assert_eq!((event.time_ns, event.socket.state), (snapshot.ended_ns, transition.old));
+            told.push((transition.old, transition.new, transition.ending, transition.time_in_old));
+        },
+    );
+    told
+}
+
+fn reconcile(table: &mut Table, snapshot: &Snapshot) -> Reconciled {
+    table.reconcile(snapshot, |_, _| true, |_| ())
+}
+
+const fn polled_after(ns: u64) -> Option<TimeInState> {
+    Some(TimeInState { ns, source: TimeSource::Polled })
+}
+
+#[test]
+fn time_wait_ends_when_a_poll_does_not_find_it() {
+    let mut table = table(10);
+    table.ingest(&mut becomes(11, 100 * S, State::TimeWait));
+    assert_eq!(poll(&mut table, &snapshot(100 * S, vec![])), [], "it may have begun after it was looked for");
+    assert_eq!(poll(&mut table, &snapshot(150 * S, vec![mini(11, State::TimeWait, 10 * S)])), []);
+    let known = table.connections().next().unwrap();
+    assert_eq!((known.since_ns, known.expires_ns, known.since), (100 * S, Some(160 * S), AgeSource::Observed));
+    let gone = (State::TimeWait, State::Close, None, polled_after(61 * S));
+    assert_eq!(poll(&mut table, &snapshot(161 * S, vec![])), [gone]);
+    assert!(table.is_empty());
+    assert_eq!(poll(&mut table, &snapshot(162 * S, vec![])), [], "once");
+}
+
+#[test]
+fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
+    let ended = |timer_left_ns: Option<u64>, ended_ns| {
+        let mut table = table(10);
+        table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
+        if let Some(left_ns) = timer_left_ns {
+            assert_eq!(poll(&mut table, &snapshot(110 * S, vec![mini(11, State::FinWait2, left_ns)])), []);
+        }
+        let told = poll(&mut table, &snapshot(ended_ns, vec![]));
+        assert!(table.is_empty());
+        told
+    };
+    let told = |ending, ns| [(State::FinWait2, State::Close, Some(ending), polled_after(ns))];
+    assert_eq!(ended(Some(50 * S), 161 * S), told(Ending::PeerNeverClosed, 61 * S), "its timer ran out");
+    assert_eq!(ended(Some(50 * S), 120 * S), told(Ending::Unknown, 20 * S), "before its time");
+    assert_eq!(ended(None, 161 * S), told(Ending::Unknown, 61 * S), "nobody saw its timer");
+
+    let mut table = table(10);
+    table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
+    let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 57 * S)]));
+    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), polled_after(10 * S))]);
+    let known = table.connections().next().unwrap();
+    assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
+    assert_eq!(known.owner.unwrap().pid, 7);
+}
+
+#[test]
+fn a_mini_socket_from_before_the_start_is_adopted() {
+    let mut table = table(10);
+    let sockets = vec![mini(11, State::TimeWait, 40 * S), mini(12, State::FinWait2, 30 * S)];
+    assert_eq!(poll(&mut table, &snapshot(200 * S, sockets)), []);
+    let found: Vec<_> = table.connections().map(|known| (known.state, known.since_ns, known.since)).collect();
+    assert!(found.contains(&(State::TimeWait, 180 * S, AgeSource::Timer)), "{found:?}");
+    assert!(found.contains(&(State::FinWait2, 200 * S, AgeSource::LowerBound)), "{found:?}");
+    let told = poll(&mut table, &snapshot(241 * S, vec![]));
+    let at_least = Some(TimeInState { ns: 41 * S, source: TimeSource::LowerBound });
+    assert!(told.contains(&(State::TimeWait, State::Close, None, polled_after(61 * S))), "{told:?}");
+    assert!(told.contains(&(State::FinWait2, State::Close, Some(Ending::PeerNeverClosed), at_least)), "{told:?}");
+}
+
+#[test]
+fn a_mini_socket_without_a_cookie_is_known_by_its_ends() {
+    let mut table = table(10);
+    table.ingest(&mut becomes(0, 100 * S, State::FinWait2));
+    assert_eq!(poll(&mut table, &snapshot(110 * S, vec![mini(11, State::FinWait2, 50 * S)])), []);
+    assert_eq!((table.len(), cookies(&table)), (1, vec![11]));
+    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![mini(11, State::TimeWait, 59 * S)])).len(), 1);
+    assert_eq!(poll(&mut table, &snapshot(180 * S, vec![])).len(), 1);
+}
+
+#[test]
+fn where_nobody_looked_nothing_is_told_and_nothing_is_for_ever() {
+    let elsewhere = |ended_ns| Snapshot { namespaces: Vec::new(), ..snapshot(ended_ns, vec![]) };
+    let cut_short = |ended_ns| {
+        let skipped = Skipped { cut_short: 1, ..Skipped::default() };
+        Snapshot { skipped, ..snapshot(ended_ns, vec![]) }
+    };
+    for unseen in [&elsewhere as &dyn Fn(u64) -> Snapshot, &cut_short] {
+        let mut table = table(10);
+        table.ingest(&mut here(event(2, 12, 90 * S, enters(State::Established))));
+        table.ingest(&mut becomes(11, 100 * S, State::TimeWait));
+        assert_eq!(reconcile(&mut table, &unseen(150 * S)), Reconciled::default());
+        assert_eq!(cookies(&table), [11, 12]);
+        assert_eq!(poll(&mut table, &unseen(161 * S)), []);
+        assert_eq!(cookies(&table), [12], "TIME_WAIT is over; who saw the end?");
+        assert_eq!(reconcile(&mut table, &snapshot(170 * S, vec![])).removed, 1);
+    }
+}
+
+#[test]
+fn of_the_wanted_states_a_mini_socket_that_goes_on_is_told_of_and_left() {
+    let mut table = Table::new(10, [State::FinWait2].into_iter().collect(), true);
+    table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
+    let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 59 * S)]));
+    assert_eq!(told.len(), 1);
+    assert!(table.is_empty());
+    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![mini(11, State::TimeWait, 58 * S)])), []);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn without_polls_mini_sockets_are_not_followed() {
+    let mut table = Table::new(10, StateSet::default(), false);
+    table.ingest(&mut here(event(1, 11, 90, enters(State::FinWait2))));
+    table.ingest(&mut becomes(11, 100, State::TimeWait));
+    assert!(table.is_empty());
+}
+
+#[test]
+fn what_left_while_a_listing_was_made_is_not_there() {
+    let mut table = table(10);
+    table.begin_listing();
+    table.ingest(&mut here(event(1, 1, 10 * S, enters(State::Close))));
+    table.ingest(&mut becomes(2, 10 * S, State::TimeWait));
+    let sockets = [1, 2, 3].map(|cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1"));
+    let reconciled = reconcile(&mut table, &snapshot(10 * S, sockets.to_vec()));
+    assert_eq!(reconciled, Reconciled { added: 1, ..Reconciled::default() });
+    assert_eq!(cookies(&table), [2, 3]);
+    assert_eq!(table.connections().filter(|known| known.state == State::TimeWait).count(), 1);
+    // What left before counts no more.
+    table.begin_listing();
+    assert_eq!(reconcile(&mut table, &snapshot(12 * S, sockets[..1].to_vec())).added, 1);
+}
+
+#[test]
+fn a_socket_that_comes_back_to_a_wanted_state_is_there() {
+    let states = [State::Established, State::LastAck].into_iter().collect();
+    let mut table = Table::new(10, states, true);
+    table.ingest(&mut here(event(1, 1, 5 * S, enters(State::Established))));
+    table.begin_listing();
+    table.ingest(&mut here(event(1, 1, 6 * S, enters(State::CloseWait))));
+    table.ingest(&mut here(event(1, 1, 7 * S, enters(State::LastAck))));
+    let sockets = vec![listed(1, Kind::Full, State::LastAck, "127.0.0.1:1")];
+    assert_eq!(reconcile(&mut table, &snapshot(10 * S, sockets)), Reconciled::default());
+    assert_eq!(cookies(&table), [1]);
+}
+
+#[test]
+fn a_listing_takes_in_what_is_wanted_and_drops_what_is_not_any_more() {
+    let mut table = Table::new(10, [State::CloseWait].into_iter().collect(), true);
+    table.ingest(&mut here(event(1, 1, 5 * S, enters(State::CloseWait))));
+    table.ingest(&mut here(event(2, 2, 5 * S, enters(State::CloseWait))));
+    let in_state = |cookie, state| listed(cookie, Kind::Full, state, "127.0.0.1:1");
+    let sockets = vec![
+        in_state(1, State::LastAck),
+        in_state(2, State::CloseWait),
+        in_state(3, State::CloseWait),
+        in_state(4, State::CloseWait),
+    ];
+    let mut asked = Vec::new();
+    let wanted = |socket: &ListedSocket, _: &[Holder]| {
+        asked.extend(socket.cookie);
+        socket.cookie != Some(4)
+    };
+    let reconciled = table.reconcile(&snapshot(10 * S, sockets), wanted, |_| ());
+    assert_eq!(asked, [3, 4], "what is known is wanted");
+    assert_eq!((cookies(&table), reconciled), (vec![2, 3], Reconciled { added: 1, removed: 1, changed: 0 }));
+}
+
+#[test]
+fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
+    let mut table = table(10);
+    let sockets = vec![listed(1, Kind::Full, State::CloseWait, "127.0.0.1:1")];
+    reconcile(&mut table, &snapshot(10 * S, sockets));
+    table.ingest(&mut here(event(1, 1, 8 * S, enters(State::Established))));
+    table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // its end was lost
+    let known: Vec<_> = table.connections().map(|known| (known.cookie, known.state)).collect();
+    assert_eq!(known, [(Some(1), State::CloseWait)]);
+    table.ingest(&mut event(3, 3, 8 * S, enters(State::Established)));
+    assert_eq!(cookies(&table), [1, 3], "the listing did not look where this one is");
+}
+
+#[test]
+fn holders_are_owners_where_none_was_seen() {
+    let mut table = table(10);
+    let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
+    table.ingest(&mut here(seen.clone()));
+    let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
+    let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
+    let holders = vec![holder(1, 10), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders = Some(Holders::new(holders));
+    let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
+    reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
+    let of = |table: &Table, cookie| {
+        let known = table.connections().find(|known| known.cookie == Some(cookie)).unwrap();
+        let holders = table.holders_of(known).map(<[Holder]>::len);
+        (known.owner.map(|owner| (owner.pid, owner.source)), holders)
+    };
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)), "what it did counts more");
+    assert_eq!(of(&table, 2), (Some((8, OwnerSource::Accept)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
+    assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
+    assert_eq!(of(&table, 5), (None, Some(0)));
+    table.ingest(&mut here(event(3, 3, 11 * S, enters(State::CloseWait))));
+    table.ingest(&mut here(event(6, 6, 11 * S, enters(State::Established))));
+    table.ingest(&mut becomes(9, 11 * S, State::TimeWait));
+    assert_eq!(of(&table, 3).1, Some(2), "as they were when they were listed");
+    assert_eq!(of(&table, 6).1, None, "it came after that");
+    assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
+}
+
+#[test]
+fn half_open_connections_are_their_listeners_owners() {
+    let mut table = table(20);
+    let request = |cookie, local| listed(cookie, Kind::Request, State::SynRecv, local);
+    let mut sockets = vec![
+        ListedSocket { timeouts: 1, ..request(1, "10.0.0.1:80") },
+        request(2, "10.0.0.1:80"),
+        request(3, "10.0.0.2:80"),
+        request(4, "10.0.0.1:81"),
+        request(5, "[2001:db8::1]:81"),
+        request(6, "[2001:db8::1]:80"),
+        request(7, "10.0.0.1:82"),
+        request(8, "10.0.0.1:83"),
+        request(9, "10.0.0.1:84"),
+        ListedSocket { netns: 8, ..request(10, "10.0.0.1:80") },
+    ];
+    let listeners = [
+        ("10.0.0.1:80", Some(1)),
+        ("0.0.0.0:80", Some(2)),
+        ("[::]:81", Some(3)),
+        // SO_REUSEPORT.
+        ("0.0.0.0:82", Some(4)),
+        ("0.0.0.0:82", Some(5)),
+        ("0.0.0.0:83", Some(6)),
+        ("0.0.0.0:83", Some(6)),
+        ("0.0.0.0:84", Some(7)),
+        ("0.0.0.0:84", None),
+    ];
+    let mut holders = Vec::new();
+    for (cookie, (local, pid)) in (100..).zip(listeners) {
+        sockets.push(listed(cookie, Kind::Full, State::Listen, local));
+        holders.extend(pid.map(|pid| holder(cookie, pid)));
+    }
+    reconcile(&mut table, &Snapshot { holders: Some(Holders::new(holders)), ..snapshot(10 * S, sockets) });
+    let rows: Vec<_> = table
+        .half_open()
+        .iter()
+        .map(|row| (row.netns, row.local.to_string(), row.count, row.retransmitted, row.owner.map(|owner| owner.pid)))
+        .collect();
+    let row = |netns, local: &str, owner| (netns, local.to_owned(), 1, 0, owner);
+    let expected = [
+        (NETNS, "10.0.0.1:80".to_owned(), 2, 1, Some(1)), // the very address before any
+        row(NETNS, "10.0.0.1:81", Some(3)),               // an IPv6 listener takes IPv4 too
+        row(NETNS, "10.0.0.1:82", None),
+        row(NETNS, "10.0.0.1:83", Some(6)),
+        row(NETNS, "10.0.0.1:84", None),
+        row(NETNS, "10.0.0.2:80", Some(2)),
+        row(NETNS, "[2001:db8::1]:80", None), // an IPv4 listener takes no IPv6
+        row(NETNS, "[2001:db8::1]:81", Some(3)),
+        row(8, "10.0.0.1:80", None),
+    ];
+    assert_eq!(rows, expected);
+    poll(&mut table, &snapshot(11 * S, vec![]));
+    assert_eq!(table.half_open(), [], "as the last poll found them");
+}
+
+/// A transition as it comes out of the table.
+fn told(table: &mut Table, time_ns: u64, old: State, new: State) -> (Option<u32>, bool, Option<TimeInState>) {
+    let What::Transition(shown) = enters(new) else { unreachable!() };
+    let mut event = here(event(1, 1, time_ns, What::Transition(Transition { old, ..shown })));
+    table.ingest(&mut event);
+    let What::Transition(transition) = event.what else { unreachable!() };
+    (event.owner.map(|owner| owner.pid), event.after_gap, transition.time_in_old)
+}
+
+#[test]
+fn an_event_gets_what_the_table_knows() {
+    let at_least = |ns| Some(TimeInState { ns, source: TimeSource::LowerBound });
+    let with = |state| {
+        let mut table = table(10);
+        let holders = Some(Holders::new(vec![holder(1, 10)]));
+        let sockets = vec![listed(1, Kind::Full, state, "127.0.0.1:1")];
+        reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
+        table
+    };
+    use State::{CloseWait, Established, LastAck};
+    assert_eq!(told(&mut with(Established), 12 * S, Established, CloseWait), (Some(10), false, at_least(2 * S)));
+    assert_eq!(told(&mut with(Established), 12 * S, CloseWait, LastAck), (Some(10), true, None), "one was lost");
+    assert_eq!(told(&mut with(CloseWait), 9 * S + 1, Established, CloseWait), (Some(10), false, None), "known already");
+    // The state was seen to begin: the kernel side did not know when only since its own table was full.
+    let mut table = table(10);
+    table.ingest(&mut here(owned(event(1, 1, 5 * S, enters(Established)))));
+    assert_eq!(told(&mut table, 6 * S, Established, CloseWait), (Some(7), false, None));
+    assert_eq!(told(&mut table, 7 * S, LastAck, State::Close), (Some(7), true, None));
+    // What begins is none of those that were there before.
+    let mut nameless = here(owned(event(1, 0, 5 * S, enters(Established))));
+    table.ingest(&mut nameless);
+    assert_eq!(told(&mut table, 7 * S, State::Close, State::SynSent), (None, false, None));
+}

@@ -1,0 +1,202 @@
+//! A process that holds sockets in every state of TCP, as many as it is told, until it is killed.
+//!
+//! What lasts is made once. TIME_WAIT, and the orphan in FIN_WAIT2, end after a minute, so these are made at a steady
+//! rate: a minute after the start as many end as begin, and their number stays.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{self, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::socket_option::{drop_input, pass_input};
+
+/// Time that a mini-socket stays (`TCP_TIMEWAIT_LEN` of the kernel's `include/net/tcp.h`, and tcp_fin_timeout).
+pub(super) const MINI_LIFE: Duration = Duration::from_secs(60);
+
+/// What a holder prints when all that lasts is there.
+pub(super) const READY: &str = "ready";
+
+/// Sysctls of the namespace, without which there would be fewer sockets than wanted.
+const SYSCTLS: [(&str, &str); 9] = [
+    ("ip_local_port_range", "1024 65535"),
+    ("tcp_max_tw_buckets", "1000000"),
+    ("tcp_tw_reuse", "0"),
+    ("tcp_fin_timeout", "60"),
+    ("tcp_syncookies", "0"),
+    ("tcp_max_syn_backlog", "65536"),
+    // Peers that never answer are to be waited for.
+    ("tcp_syn_retries", "100"),
+    ("tcp_synack_retries", "100"),
+    ("tcp_retries2", "100"),
+];
+
+/// Options of the hidden command `cargo xtask bench-holder`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Which holder this is: it uses the address 127.0.INDEX.1
+    index: u8,
+    /// Sockets in all states, in proportions as on a busy host
+    #[arg(long, default_value_t = 0)]
+    mixed: usize,
+    /// Sockets in TIME_WAIT
+    #[arg(long, default_value_t = 0)]
+    time_wait: usize,
+}
+
+/// Sets up the network namespace that this process is in.
+pub(super) fn set_sysctls() -> Result<()> {
+    for (name, value) in SYSCTLS {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        fs::write(&path, value).with_context(|| format!("{path}: cannot be set to {value}"))?;
+    }
+    Ok(())
+}
+
+/// Holds sockets until killed.
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    // SAFETY: this option takes a signal number alone.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        bail!("cannot tie its life to the benchmark's: {}", io::Error::last_os_error());
+    }
+    raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
+    let share = |percent: usize| args.mixed * percent / 100;
+    let server = Server::new(args.index).with_context(|| format!("127.0.{}.1: cannot listen", args.index))?;
+    let held = hold(&server, share).context("cannot make the sockets that are to be held")?;
+    println!("{READY}");
+    io::stdout().flush().context("stdout")?;
+    make_minis(&server, share(16) + args.time_wait, share(8)).context("cannot make sockets that end")?;
+    drop(held);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes what lasts. `share` tells how many sockets are some percent.
+fn hold(server: &Server, share: impl Fn(usize) -> usize) -> io::Result<(Vec<TcpListener>, Vec<TcpStream>)> {
+    let mut held = Vec::new();
+    let listeners: io::Result<Vec<_>> = (1..share(1)).map(|_| TcpListener::bind((server.address, 0))).collect();
+    for _ in 0..share(53) / 2 {
+        held.extend(server.connection()?); // both ESTABLISHED
+    }
+    for _ in 0..share(12) / 2 {
+        let [client, accepted] = server.connection()?;
+        client.shutdown(Shutdown::Write)?; // FIN_WAIT2 and CLOSE_WAIT
+        held.extend([client, accepted]);
+    }
+    for _ in 0..share(4) / 2 {
+        held.push(server.half_open()?); // SYN_SENT and SYN_RECV
+    }
+    for _ in 0..share(2) / 2 {
+        let [client, accepted] = server.connection()?;
+        drop_input(&accepted)?;
+        client.shutdown(Shutdown::Write)?; // FIN_WAIT1 and ESTABLISHED
+        held.extend([client, accepted]);
+    }
+    for _ in 0..share(2) / 2 {
+        let [client, accepted] = server.connection()?;
+        client.shutdown(Shutdown::Write)?;
+        drop_input(&client)?;
+        accepted.shutdown(Shutdown::Write)?; // FIN_WAIT2 and LAST_ACK
+        held.extend([client, accepted]);
+    }
+    for _ in 0..share(2) / 2 {
+        let [client, accepted] = server.connection()?;
+        drop_input(&client)?;
+        drop_input(&accepted)?;
+        client.shutdown(Shutdown::Write)?;
+        accepted.shutdown(Shutdown::Write)?;
+        pass_input(&client)?; // CLOSING, when the FIN comes again, and FIN_WAIT1
+        held.extend([client, accepted]);
+    }
+    Ok((listeners?, held))
+}
+
+/// Keeps so many sockets in TIME_WAIT, and so many orphans in FIN_WAIT2 with a peer in CLOSE_WAIT each, for ever.
+fn make_minis(server: &Server, time_wait: usize, orphans_and_peers: usize) -> io::Result<()> {
+    const STEP: Duration = Duration::from_millis(100);
+    let steps = (MINI_LIFE.as_millis() / STEP.as_millis()) as usize;
+    let (orphans, mut peers) = (orphans_and_peers / 2, VecDeque::new());
+    let start = Instant::now();
+    for step in 1_u32.. {
+        let due = |count: usize| {
+            let up_to = |step: usize| count * step / steps;
+            up_to(step as usize) - up_to(step as usize - 1)
+        };
+        for _ in 0..due(time_wait) {
+            let [client, accepted] = server.connection()?;
+            drop(client); // the first to close
+            drop(accepted);
+        }
+        for _ in 0..due(orphans) {
+            let [client, accepted] = server.connection()?;
+            drop(client);
+            peers.push_back(accepted);
+        }
+        peers.drain(..peers.len().saturating_sub(orphans));
+        thread::sleep((start + STEP * step).saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// A listener, and connections to it.
+struct Server {
+    address: Ipv4Addr,
+    listener: TcpListener,
+    at: SocketAddrV4,
+}
+
+impl Server {
+    fn new(index: u8) -> io::Result<Self> {
+        let address = Ipv4Addr::new(127, 0, index, 1);
+        let at = SocketAddrV4::new(address, 1000);
+        Ok(Self { address, listener: TcpListener::bind(at)?, at })
+    }
+
+    /// Both ends of a new connection: the one that connected, and the one that was accepted.
+    fn connection(&self) -> io::Result<[TcpStream; 2]> {
+        let client = TcpStream::connect(self.at)?;
+        Ok([client, self.listener.accept()?.0])
+    }
+
+    /// A client that never gets the SYN-ACK.
+    fn half_open(&self) -> io::Result<TcpStream> {
+        // SAFETY: socket takes integers alone.
+        let socket =
+            unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0) };
+        if socket < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made the descriptor, and nothing else knows it.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        drop_input(&socket)?;
+        let address = libc::sockaddr_in {
+            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_port: self.at.port().to_be(),
+            sin_addr: libc::in_addr { s_addr: u32::from(self.address).to_be() },
+            sin_zero: [0; 8],
+        };
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the address lives through the call, and its length is given.
+        let result = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) };
+        match io::Error::last_os_error() {
+            error if result != 0 && error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+            _ => Ok(socket.into()),
+        }
+    }
+}
+
+fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to the limit, which lives through the call.
+    let mut failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel only reads it.
+    failed = failed || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
