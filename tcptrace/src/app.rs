@@ -187,9 +187,10 @@ impl Run {
                 }
             };
             self.session.context.wall = wall_offset();
+            let before_ns = now_ns();
             more = self.read();
             if !more {
-                self.session.tick(now_ns());
+                self.session.tick(before_ns);
             }
             match happened {
                 Happened::Events => {}

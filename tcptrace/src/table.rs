@@ -59,6 +59,11 @@ impl Connection {
         self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
     }
 
+    /// The same for an event: what begins here is another one than was here before, unless cookies say that it is not.
+    fn is_of_event(&self, event: &Event) -> bool {
+        self.cookie.zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
+    }
+
     fn of_event(event: &Event, state: State) -> Self {
         Self {
             state,
@@ -192,9 +197,7 @@ impl Table {
         };
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
-        let known = self.full.get(&key).filter(|known| known.is_of(cookie));
-        // What begins here is another one than was here before, unless cookies say that it is the same.
-        if let Some(known) = known.filter(|known| cookie.and(known.cookie).is_some() || !begins_life(&event.what)) {
+        if let Some(known) = self.full.get(&key).filter(|known| known.is_of_event(event)) {
             add_to(event, known, self.listed_until_ns);
         }
         if event.socket.is(socket_flag::OWNER_LEFT) {
@@ -271,7 +274,7 @@ impl Table {
             departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may come back to a wanted state
         }
         let key = self.key_of(sk, event.socket.cookie);
-        let known = self.full.remove(&key).filter(|known| known.is_of(event.socket.cookie));
+        let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().and_then(|known| known.handle),
@@ -532,9 +535,10 @@ impl Table {
 }
 
 fn begins_life(what: &What) -> bool {
+    use State::{Close, Listen, SynRecv, SynSent};
     match what {
         What::Transition(Transition { old, new, .. }) => {
-            matches!((old, new), (State::Close, _) | (State::Listen, State::SynRecv))
+            matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
         }
         _ => false,
     }
