@@ -23,7 +23,7 @@ use crate::{
     now::{now_ns, wall_offset},
     output::{Output, PATIENCE, tell},
     render::{Context, Names, text::losses_line},
-    runtime::{Stop, every},
+    runtime::{Stop, every, release_memory},
     session::Session,
     snapshot::Skipped,
     state::State,
@@ -73,6 +73,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
     let mut stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
     let Attached { mut probes, ring, counters, listeners, iterators } = Probes::attach(&settings.probes)?;
+    release_memory();
     for missing in &probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
@@ -202,10 +203,9 @@ impl Run {
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::Listed(answer) => {
-                    if self.take_in(answer)? == Some(Purpose::Start)
-                        && let Some(path) = self.ready_file.take()
-                    {
-                        ready = Some(ReadyFile::create(path)?);
+                    if self.take_in(answer)? == Some(Purpose::Start) {
+                        release_memory();
+                        ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                     }
                 }
             }
