@@ -1,13 +1,19 @@
 //! Every way in which a connection ends, told apart.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Shutdown, SocketAddr},
+    time::Duration,
+};
 
+use serde_json::Value;
 use socket2::Socket;
 
 use crate::{
     Test,
-    net::{self, LOCALHOST, enter_new_netns, exchange, listen, lose_input, pair, port, settle},
-    tracer::{Events, Tracer},
+    net::{self, LOCALHOST, enter_new_netns, exchange, listen, lose_input, now_ns, pair, port, settle, sysctl},
+    ss,
+    tracer::{Events, Run, Tracer},
 };
 
 /// The tests of this file.
@@ -25,6 +31,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("orphan in FIN_WAIT2", orphan),
     ("TCP_LINGER2 below 0", linger2),
     ("write after the peer closed", write_after_close),
+    ("TIME_WAIT is at the end that closed first", time_wait),
+    ("an orphan in FIN_WAIT2 that stays a full socket", full_orphan),
+    ("killed by ss -K", killed),
 ];
 
 /// Traces what `play` does with a connected pair; it gets the client's end, the server's and the listener. Gives the
@@ -36,9 +45,48 @@ fn play(play: impl FnOnce(Socket, Socket, Socket)) -> (Events, u16, u16) {
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
     play(client, server, listener);
-    settle();
-    (tracer.stop().events(netns), client_port, to.port())
+    (finish(tracer, netns).events(netns), client_port, to.port())
 }
+
+/// Ends the trace, and compares what its events say with what ss shows at the same moment: which sockets are there, in
+/// which states, and how long mini-sockets will stay.
+fn finish(tracer: Tracer, netns: u64) -> Run {
+    settle();
+    let (at_ns, there) = (now_ns(), ss::list());
+    let run = tracer.stop();
+    let events = run.events(netns);
+    let mut last: BTreeMap<u64, &Value> = BTreeMap::new();
+    for event in events.of_kind("transition") {
+        // A connection that comes in may have its listener's cookie at first.
+        if let Some(cookie) = event["cookie"].as_u64().filter(|_| event["old_state"] != "LISTEN") {
+            last.insert(cookie, event);
+        }
+    }
+    let told: BTreeMap<u64, &str> = last
+        .iter()
+        .map(|(cookie, event)| (*cookie, event["new_state"].as_str().unwrap()))
+        .filter(|(_, state)| *state != "CLOSE")
+        .collect();
+    let shown: BTreeMap<u64, &str> = there.iter().map(|socket| (socket.cookie, socket.state)).collect();
+    assert_eq!(told, shown, "{:#?}\n{there:#?}", events.0);
+    for socket in &there {
+        let event = last[&socket.cookie];
+        assert_eq!(event["remote_port"].as_u64().unwrap_or(0), u64::from(socket.remote.port()), "{event:#}");
+        if event["new_state_source"] == "inferred" {
+            let (kind, left) = socket.timer.clone().expect("a mini-socket has a timer");
+            let since = Duration::from_nanos(at_ns.saturating_sub(event["mono_ns"].as_u64().unwrap()));
+            let expected = MINI.saturating_sub(since);
+            assert!(
+                kind == "timewait" && left.abs_diff(expected) <= Duration::from_secs(2),
+                "{expected:?}: {socket:?}"
+            );
+        }
+    }
+    run
+}
+
+/// TIME_WAIT lasts as long, and so does an orphan's FIN_WAIT2 by default (`tcp_fin_timeout`).
+const MINI: Duration = Duration::from_secs(60);
 
 fn refused() {
     let netns = enter_new_netns();
@@ -46,8 +94,7 @@ fn refused() {
     let client = net::socket(LOCALHOST);
     client.bind(&SocketAddr::new(LOCALHOST, 5001).into()).unwrap();
     assert!(client.connect(&SocketAddr::new(LOCALHOST, 5002).into()).is_err());
-    settle();
-    let run = tracer.stop();
+    let run = finish(tracer, netns);
     let events = run.events(netns);
     let life = events.life(5001, 5002);
     life.assert_path("CLOSE SYN_SENT CLOSE");
@@ -101,7 +148,7 @@ fn unread_data() {
 
 fn unread_data_after_shutdown() {
     let (events, client, server) = play(|client, server, _listener| {
-        client.shutdown(std::net::Shutdown::Write).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
         net::wait_for_fin(&server);
         server.send(b"never read").unwrap();
         net::wait_readable(&client);
@@ -124,10 +171,9 @@ fn shutdown_while_connecting() {
     client.set_nonblocking(true).unwrap();
     let _ = client.connect(&to.into());
     let client_port = port(&client);
-    client.shutdown(std::net::Shutdown::Both).unwrap();
+    client.shutdown(Shutdown::Both).unwrap();
     drop(client);
-    settle();
-    let life = tracer.stop().events(netns).life(client_port, to.port());
+    let life = finish(tracer, netns).events(netns).life(client_port, to.port());
     life.assert_path("CLOSE SYN_SENT CLOSE");
     let ending = life.0.last().unwrap()["ending"].as_str().unwrap();
     assert!(["aborted_disconnect", "aborted_before_established"].contains(&ending), "{ending}");
@@ -157,8 +203,7 @@ fn listener_closed() {
     let client_port = port(&client);
     net::wait_readable(&listener);
     drop(listener);
-    settle();
-    let events = tracer.stop().events(netns);
+    let events = finish(tracer, netns).events(netns);
     let life = events.life(to.port(), client_port);
     life.assert_path("LISTEN SYN_RECV ESTABLISHED CLOSE");
     life.assert_ending("aborted_listener_closed", "");
@@ -176,8 +221,7 @@ fn closed_while_connecting() {
     let _ = client.connect(&to.into());
     let client_port = port(&client);
     drop(client);
-    settle();
-    let events = tracer.stop().events(netns);
+    let events = finish(tracer, netns).events(netns);
     let life = events.life(client_port, to.port());
     life.assert_path("CLOSE SYN_SENT CLOSE");
     life.assert_ending("aborted_before_established", "");
@@ -209,8 +253,7 @@ fn unanswered_syn() {
     client.set_tcp_user_timeout(Some(Duration::from_millis(1500))).unwrap();
     client.bind(&SocketAddr::new(LOCALHOST, 5003).into()).unwrap();
     assert_eq!(client.connect(&to.into()).unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
-    settle();
-    let events = tracer.stop().events(netns);
+    let events = finish(tracer, netns).events(netns);
     let life = events.life(5003, to.port());
     life.assert_path("CLOSE SYN_SENT CLOSE");
     life.assert_ending("timed_out", "ETIMEDOUT");
@@ -271,4 +314,56 @@ fn write_after_close() {
     life.assert_ending("reset_by_peer", "EPIPE");
     let received = life.0.iter().find(|event| event["event"] == "reset_received").expect("a RST");
     assert_eq!(received["state"], "CLOSE_WAIT");
+}
+
+fn time_wait() {
+    for client_first in [true, false] {
+        let (events, client, server) = play(|client, server, _listener| {
+            let (first, last) = if client_first { (client, server) } else { (server, client) };
+            first.shutdown(Shutdown::Write).unwrap();
+            net::wait_for_fin(&last);
+            drop(last);
+            net::wait_for_fin(&first);
+            let minis: Vec<_> = ss::list().into_iter().filter(|socket| socket.state == "TIME_WAIT").collect();
+            assert_eq!(minis.iter().map(|mini| mini.local.port()).collect::<Vec<_>>(), [port(&first)]);
+        });
+        let (first, last) = if client_first { (client, server) } else { (server, client) };
+        let life = events.life(first, last);
+        assert!(life.path().join(" ").ends_with("ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT"), "{:?}", life.path());
+        life.assert_ending("normal", "");
+        let life = events.life(last, first);
+        assert!(life.path().join(" ").ends_with("ESTABLISHED CLOSE_WAIT LAST_ACK CLOSE"), "{:?}", life.path());
+        life.assert_ending("normal", "");
+    }
+}
+
+fn full_orphan() {
+    let (events, client, server) = play(|client, server, _listener| {
+        sysctl("tcp_fin_timeout", 100); // longer than a mini-socket lives
+        let client_port = port(&client);
+        drop(client);
+        net::wait_for_fin(&server);
+        let is_it = |socket: &ss::Socket| socket.local.port() == client_port && socket.state == "FIN_WAIT2";
+        net::wait_until("the orphan", || ss::list().iter().any(is_it));
+        let orphan = ss::list().into_iter().find(is_it).unwrap();
+        let (kind, left) = orphan.timer.unwrap();
+        assert!(kind == "keepalive" && left > MINI / 2, "{kind} {left:?}");
+        drop(server);
+        settle();
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 TIME_WAIT");
+    life.assert_ending("normal", "");
+}
+
+fn killed() {
+    let (events, client, server) = play(|client, server, _listener| {
+        ss::kill(&["state", "established", "sport", "=", &format!(":{}", port(&client))]);
+        settle();
+        drop((client, server));
+    });
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
+    life.assert_ending("aborted_destroyed", "ECONNABORTED");
+    events.life(server, client).assert_ending("reset_by_peer", "ECONNRESET");
 }

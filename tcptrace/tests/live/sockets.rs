@@ -263,7 +263,7 @@ fn same_as_ss() {
 }
 
 /// A row without what is different by nature: `sk`, which sock_diag does not tell, and times that go on.
-fn comparable(row: &Value) -> Value {
+pub(crate) fn comparable(row: &Value) -> Value {
     let mut row = row.clone();
     let fields = row.as_object_mut().unwrap();
     let is_resent = fields["timer"] == "retransmit";

@@ -169,7 +169,7 @@ impl Tracer {
     }
 
     /// Waits for a record that fulfils a condition, and gives the first.
-    pub(crate) fn wait_for_record(&self, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn wait_for_record(&self, what: &str, mut condition: impl FnMut(&Value) -> bool) -> Value {
         let mut seen = 0;
         let start = Instant::now();
         loop {
