@@ -301,10 +301,14 @@ fn churn(port: u16) {
     }
 }
 
-/// Has its listener from whoever started it, as descriptor 3 (sd_listen_fds(3)); accepts one connection.
+/// The descriptor by which [`activated`] gets its listener.
+pub(crate) const ACTIVATED_FD: i32 = 64;
+
+/// Has its listener from whoever started it, as with systemd's socket activation (sd_listen_fds(3)); accepts one
+/// connection.
 fn activated() {
     // SAFETY: nobody else in this process uses the descriptor.
-    let listener = unsafe { TcpListener::from_raw_fd(3) };
+    let listener = unsafe { TcpListener::from_raw_fd(ACTIVATED_FD) };
     ready();
     let accepted = listener.accept().unwrap();
     println!("accepted");

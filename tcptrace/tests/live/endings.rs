@@ -58,7 +58,7 @@ fn finish(tracer: Tracer, netns: u64) -> Run {
     let mut last: BTreeMap<u64, &Value> = BTreeMap::new();
     for event in events.of_kind("transition") {
         // A connection that comes in may have its listener's cookie at first.
-        if let Some(cookie) = event["cookie"].as_u64().filter(|_| event["old_state"] != "LISTEN") {
+        if let Some(cookie) = event["cookie"].as_u64().filter(|_| event["new_state"] != "SYN_RECV") {
             last.insert(cookie, event);
         }
     }

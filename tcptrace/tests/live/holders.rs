@@ -13,7 +13,7 @@ use socket2::Socket;
 
 use crate::{
     Test,
-    actor::Actor,
+    actor::{ACTIVATED_FD, Actor},
     net::{self, LOCALHOST, enter_new_netns, listen_on, pair, port, settle},
     sockets::comparable,
     tracer::{Listed, Removed, Run, Tracer, holders, sockets, temporary},
@@ -141,9 +141,10 @@ fn activated() {
     let (listener, to) = listen_on(SocketAddr::new(LOCALHOST, 6603));
     let mut command = Command::new(std::env::current_exe().unwrap());
     let fd = listener.as_raw_fd();
-    // SAFETY: a system call that takes numbers only, after fork. The copy is not closed on exec.
+    // SAFETY: a system call that takes numbers only, after fork. The copy is not closed on exec, and its number is none
+    // that the standard library uses until then.
     unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 3) {
+        command.pre_exec(move || match libc::dup2(fd, ACTIVATED_FD) {
             -1 => Err(std::io::Error::last_os_error()),
             _ => Ok(()),
         });
@@ -155,7 +156,11 @@ fn activated() {
     let (me, his) = (std::process::id(), server.pid());
     let listed = both_ways(6603);
     let row = listed.row(6603, 0);
-    assert_eq!((holders(row), &row["shared"]), ([(me, fd as u32), (his, 3)].into(), &true.into()), "{row:#}");
+    assert_eq!(
+        (holders(row), &row["shared"]),
+        ([(me, fd as u32), (his, ACTIVATED_FD as u32)].into(), &true.into()),
+        "{row:#}"
+    );
     let accepted = listed.row(6603, port(&client));
     assert_eq!((pids(accepted), &accepted["shared"]), ([his].into(), &false.into()), "{accepted:#}");
     settle();

@@ -28,6 +28,9 @@ pub(crate) struct Socket {
     pub timer: Option<(String, Duration)>,
 }
 
+/// How many sockets there are in each state.
+pub(crate) type Counts = BTreeMap<String, u64>;
+
 /// All of them.
 pub(crate) fn list() -> Vec<Socket> {
     let output = Command::new("ss").arg("-tanpoeOH").output().unwrap();
@@ -36,7 +39,7 @@ pub(crate) fn list() -> Vec<Socket> {
 }
 
 /// How many there are in each state.
-pub(crate) fn counts() -> BTreeMap<String, u64> {
+pub(crate) fn counts() -> Counts {
     let mut counts = BTreeMap::new();
     // Without the processes, which ss takes long to find.
     let output = Command::new("ss").arg("-tanH").output().unwrap();
@@ -44,6 +47,16 @@ pub(crate) fn counts() -> BTreeMap<String, u64> {
         *counts.entry(state(line.split_whitespace().next().unwrap()).to_owned()).or_default() += 1;
     }
     counts
+}
+
+/// Checks counts that were made between two of [`counts`]: TIME_WAIT ends meanwhile.
+pub(crate) fn assert_between(told: &Counts, before: &Counts, after: &Counts) {
+    let states: BTreeSet<_> = told.keys().chain(before.keys()).chain(after.keys()).collect();
+    for state in states {
+        let [told, before, after] = [told, before, after].map(|counts| counts.get(state).copied().unwrap_or(0));
+        let truth = before.min(after)..=before.max(after);
+        assert!(truth.contains(&told), "{told} in {state}, of {before} before and {after} after");
+    }
 }
 
 /// Destroys those that match an expression of ss.

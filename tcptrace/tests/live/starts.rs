@@ -1,6 +1,6 @@
 //! The start: sockets from before it are known, and none is lost, immortal or there twice.
 
-use std::{collections::BTreeMap, net::Shutdown, time::Duration};
+use std::{net::Shutdown, time::Duration};
 
 use serde_json::Value;
 
@@ -11,12 +11,9 @@ use crate::{
         self, LOCALHOST, begin_connect, enter_new_netns, exchange, listen, lose_input, now_ns, pair, port, settle,
         sysctl, wait_until,
     },
-    ss,
+    ss::{self, Counts},
     tracer::{Tracer, socket_counts},
 };
-
-/// How many sockets there are in each state.
-type Counts = BTreeMap<String, u64>;
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
@@ -163,18 +160,15 @@ fn starts_while_busy(port: &str, flags: &[&str]) {
         let summary = tracer.wait_for_record("summary of the quiet", has_read_all);
         let unlost = summary["losses"].as_object().unwrap().values().all(|count| count == 0);
         let again = ss::counts();
-        if unlost && truth == again {
-            let (told, truth) = (minis_together(socket_counts(&summary)), minis_together(truth.clone()));
-            assert_eq!(told, truth, "start {start}: {summary:#}");
+        if unlost {
+            let [told, before, after] = [socket_counts(&summary), truth.clone(), again].map(minis_together);
+            ss::assert_between(&told, &before, &after);
         }
         println!("start {start} {flags:?}: {truth:?}, losses {}", summary["losses"]);
+        let before = ss::counts();
         let run = tracer.stop();
         assert!(run.status.success(), "{}", run.stderr);
-        wait_until("the same before and after", || {
-            let before = ss::counts();
-            let (last, after) = (run.summary(), ss::counts());
-            before != after || socket_counts(&last) == before
-        });
+        ss::assert_between(&socket_counts(&run.summary()), &before, &ss::counts());
         assert!(truth["ESTABLISHED"] > 70 && truth["LISTEN"] == 2, "{truth:?}");
         churn.go();
         assert_eq!(churn.says(), "busy");
