@@ -90,24 +90,26 @@ fn current_task() -> Option<(u32, [u8; 16])> {
     if config!(kernel) & kernel::TASK_BTF != 0 {
         // SAFETY: takes nothing.
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
-        let leader = task.follow(config!(layout.task_struct_group_leader));
-        let comm: [u64; 2] =
-            [leader.load(config!(layout.task_struct_comm)), leader.load(config!(layout.task_struct_comm) + 8)];
-        let flags = task.load(config!(layout.task_struct_flags));
-        return Some((flags, bytes(comm)));
+        return Some((task.load(config!(layout.task_struct_flags)), command(task.address())?));
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    let leader: u64 = read(task + u64::from(config!(layout.task_struct_group_leader)))?;
-    let comm: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
-    let flags = read(task + u64::from(config!(layout.task_struct_flags)))?;
-    Some((flags, bytes(comm)))
+    Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
 }
 
-/// A command name from two words.
+/// The command name of a task's process.
 #[inline(always)]
-pub(crate) fn bytes([a, b]: [u64; 2]) -> [u8; 16] {
-    (u128::from(a) | u128::from(b) << 64).to_le_bytes()
+pub(crate) fn command(task: u64) -> Option<[u8; 16]> {
+    let leader = leader(task)?;
+    let [a, b]: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
+    Some((u128::from(a) | u128::from(b) << 64).to_le_bytes())
+}
+
+/// The leader of a task's thread group. By a helper, since a load of a pointer through a pointer that the verifier trusts
+/// makes it look for names among all types of the kernel, on each path that comes here.
+#[inline(always)]
+pub(crate) fn leader(task: u64) -> Option<u64> {
+    read(task + u64::from(config!(layout.task_struct_group_leader)))
 }
 
 /// Does a task of this process pass the filter by PID and cgroup?

@@ -2,9 +2,12 @@
 
 use aya_ebpf::helpers::{
     bpf_get_socket_cookie,
-    generated::{bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock},
+    generated::{
+        bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock,
+        bpf_skc_to_tcp_timewait_sock,
+    },
 };
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 use tcptrace_common::{
     config::kernel,
     record::{AF_INET, AF_INET6, Socket, socket_flag},
@@ -255,6 +258,14 @@ pub(crate) fn mini(sk: *const c_void) -> Option<Kernel> {
     if mini.is_null() { None } else { Some(Kernel::new(mini.cast_const().cast())) }
 }
 
+/// A request socket (`struct tcp_request_sock`); `None` where `sk` is something else.
+#[inline(always)]
+pub(crate) fn request(sk: *const c_void) -> Option<Kernel> {
+    // SAFETY: the helper takes any sock_common that the verifier knows as such.
+    let request = unsafe { bpf_skc_to_tcp_request_sock(sk.cast_mut()) };
+    if request.is_null() { None } else { Some(Kernel::new(request.cast_const().cast())) }
+}
+
 /// The state that a mini-socket stands for: TIME_WAIT or FIN_WAIT2.
 #[inline(always)]
 pub(crate) fn mini_state(sk: *const c_void) -> Option<u8> {
@@ -317,20 +328,26 @@ impl Tuple {
             local_port: u16::from_be(local_port),
             remote_port: u16::from_be(remote_port),
             // Given by the device that the packet came in by (`struct net_device`).
-            netns: skb
-                .follow(config!(layout.sk_buff_dev))
-                .follow(config!(layout.net_device_nd_net))
-                .load(config!(layout.net_ns_inum)),
+            netns: netns_of_device(skb.address()).unwrap_or(0),
         })
     }
 }
 
+/// The network namespace of the device of a packet.
+#[inline(always)]
+fn netns_of_device(skb: u64) -> Option<u32> {
+    let device: u64 = read(skb + u64::from(config!(layout.sk_buff_dev)))?;
+    let net: u64 = read(device + u64::from(config!(layout.net_device_nd_net)))?;
+    read(net + u64::from(config!(layout.net_ns_inum)))
+}
+
 /// A `T` from kernel memory that the verifier does not know.
 #[inline(always)]
-pub(crate) fn read<T: Copy + Default>(address: u64) -> Option<T> {
-    let mut value = T::default();
-    // SAFETY: writes within `value`; the helper refuses addresses that cannot be read.
-    let failed =
-        unsafe { bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address as *const c_void) };
-    if failed == 0 { Some(value) } else { None }
+pub(crate) fn read<T: Copy>(address: u64) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: writes within `value`, all of it; the helper refuses addresses that cannot be read. `T` is made of integers.
+    unsafe {
+        let failed = bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
+        if failed == 0 { Some(value.assume_init()) } else { None }
+    }
 }

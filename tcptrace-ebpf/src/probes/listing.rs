@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::seq_file,
-    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_request_sock, bpf_sock_from_file},
+    helpers::generated::{bpf_seq_write, bpf_sock_from_file},
 };
 use core::ffi::c_void;
 use tcptrace_common::{
@@ -17,7 +17,7 @@ use crate::{
     config::config,
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
     memos, owner,
-    sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read},
+    sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read, request},
     words,
 };
 
@@ -98,17 +98,13 @@ unsafe fn fill(entry: *mut SocketEntry, sk: *const c_void, uid: u32) {
             (*entry).timer = timer::TIME_WAIT;
             (*entry).timer_ticks = ticks_until(mini.load(config!(layout.inet_timewait_sock_tw_timer_expires)));
             let substate = mini.load(config!(layout.inet_timewait_sock_tw_substate));
-            common.tuple().write(&raw mut (*entry).socket, substate, 0);
-        } else {
-            let request = bpf_skc_to_tcp_request_sock(sk.cast_mut());
+            SockCommon(mini).tuple().write(&raw mut (*entry).socket, substate, 0);
+        } else if let Some(request) = request(sk) {
             (*entry).kind = KIND_REQUEST;
-            common.tuple().write(&raw mut (*entry).socket, common.state(), 0);
-            if !request.is_null() {
-                let request = Kernel::new(request.cast_const().cast());
-                (*entry).timer = timer::RETRANSMIT;
-                (*entry).timer_ticks = ticks_until(request.load(config!(layout.request_sock_rsk_timer_expires)));
-                (*entry).timeouts = request.load(config!(layout.request_sock_num_retrans));
-            }
+            (*entry).timer = timer::RETRANSMIT;
+            (*entry).timer_ticks = ticks_until(request.load(config!(layout.request_sock_rsk_timer_expires)));
+            (*entry).timeouts = request.load(config!(layout.request_sock_num_retrans));
+            SockCommon(request).tuple().write(&raw mut (*entry).socket, common.state(), 0);
         }
     }
 }
@@ -232,24 +228,30 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
 
 #[inline(always)]
 unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
-    let leader = task.follow(config!(layout.task_struct_group_leader));
-    let comm: [u64; 2] =
-        [leader.load(config!(layout.task_struct_comm)), leader.load(config!(layout.task_struct_comm) + 8)];
     let pid: u32 = task.load(config!(layout.task_struct_tgid));
+    let task = task.address();
     // SAFETY: `entry` is a value of a map.
     unsafe {
         (*entry).pid = pid;
-        (*entry).ns_pid = own_pid(leader).unwrap_or(pid);
-        (*entry).uid = task.follow(config!(layout.task_struct_real_cred)).load(config!(layout.cred_uid));
-        (*entry).cgroup = owner::cgroup_id(task.address()).unwrap_or(0);
-        (*entry).comm = owner::bytes(comm);
+        (*entry).ns_pid = own_pid(task).unwrap_or(pid);
+        (*entry).uid = uid(task).unwrap_or(0);
+        (*entry).cgroup = owner::cgroup_id(task).unwrap_or(0);
+        (*entry).comm = owner::command(task).unwrap_or_default();
     }
 }
 
-/// A task's PID in its own PID namespace, the last of `pid.numbers` (`struct upid`, 16 bytes, the number first).
+/// Real UID of a task.
 #[inline(always)]
-fn own_pid(task: Kernel) -> Option<u32> {
-    let pid: u64 = read(task.address() + u64::from(config!(layout.task_struct_thread_pid)))?;
+fn uid(task: u64) -> Option<u32> {
+    let cred: u64 = read(task + u64::from(config!(layout.task_struct_real_cred)))?;
+    read(cred + u64::from(config!(layout.cred_uid)))
+}
+
+/// PID of a task's process in its own PID namespace, the last of `pid.numbers` (`struct upid`, 16 bytes, the number
+/// first).
+#[inline(always)]
+fn own_pid(task: u64) -> Option<u32> {
+    let pid: u64 = read(owner::leader(task)? + u64::from(config!(layout.task_struct_thread_pid)))?;
     let level: u32 = read(pid + u64::from(config!(layout.pid_level)))?;
     read(pid + u64::from(config!(layout.pid_numbers)) + 16 * u64::from(level))
 }

@@ -12,7 +12,7 @@ use crate::{
     config::config,
     emit, filter, memos,
     probes::transition,
-    sock::{Kernel, SockCommon, TcpSock},
+    sock::{SockCommon, TcpSock, request},
 };
 
 /// `tcp_retransmit_skb`: (sk, skb) and, where the kernel passes it, what sending gave.
@@ -65,7 +65,9 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let request_sk: *const c_void = ctx.arg(1);
-    let request = Kernel::new(request_sk);
+    let Some(request) = request(request_sk) else {
+        return 0;
+    };
     let common = SockCommon(request);
     let tuple = common.tuple();
     let mut memo = memos::known(listener.key);
