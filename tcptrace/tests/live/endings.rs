@@ -40,7 +40,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// events, the client's port and the server's.
 fn play(play: impl FnOnce(Socket, Socket, Socket)) -> (Events, u16, u16) {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -164,7 +164,7 @@ fn unread_data_after_shutdown() {
 
 fn shutdown_while_connecting() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     lose_input(&listener);
     let client = net::socket(LOCALHOST);
@@ -196,7 +196,7 @@ fn disconnect() {
 
 fn listener_closed() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let client = net::socket(LOCALHOST);
     client.connect(&to.into()).unwrap();
@@ -213,7 +213,7 @@ fn listener_closed() {
 
 fn closed_while_connecting() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     lose_input(&listener);
     let client = net::socket(LOCALHOST);
@@ -246,7 +246,7 @@ fn user_timeout() {
 
 fn unanswered_syn() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     lose_input(&listener);
     let client = net::socket(LOCALHOST);

@@ -19,9 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
 fn gaps(port: &str, flags: &[&str]) {
     enter_new_netns();
     sysctl("tcp_tw_reuse", 0);
-    let tiny = ["--netns", "self", "--ring-size", "4KiB", "--latency", "2s", "--poll", "off"];
+    let tiny = ["--ring-size", "4KiB", "--latency", "2s", "--poll", "off"];
     let mut churn = Actor::start("t-churn", &[port]);
-    let tracer = Tracer::json(&[flags, &tiny].concat());
+    let tracer = Tracer::here(&[flags, &tiny].concat());
     let is_gap = |record: &Value| record["event"] == "gap";
     tracer.wait_for_record("gap", is_gap);
     churn.go();

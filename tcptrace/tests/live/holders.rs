@@ -72,7 +72,7 @@ fn forked() {
         }
     }
     for way in [&[][..], &["--no-iter"]] {
-        let tracer = Tracer::json(&[way, &["--netns", "self", "--port", "6601"]].concat());
+        let tracer = Tracer::here(&[way, &["--port", "6601"]].concat());
         let run = tracer.stop();
         for state in ["LISTEN", "ESTABLISHED"] {
             let (owner, holders) = row_of(&run, state, |_| true);
@@ -107,7 +107,7 @@ fn send_socket(over: &std::os::unix::net::UnixStream, socket: &Socket) {
 
 fn sent() {
     enter_new_netns();
-    let tracer = Tracer::json(&["--netns", "self"]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen_on(SocketAddr::new(LOCALHOST, 6602));
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -137,7 +137,7 @@ fn sent() {
 
 fn activated() {
     enter_new_netns();
-    let tracer = Tracer::json(&["--netns", "self"]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen_on(SocketAddr::new(LOCALHOST, 6603));
     let mut command = Command::new(std::env::current_exe().unwrap());
     let fd = listener.as_raw_fd();
@@ -178,7 +178,7 @@ fn activated() {
 
 fn prefork() {
     enter_new_netns();
-    let tracer = Tracer::json(&["--netns", "self"]);
+    let tracer = Tracer::here(&[]);
     let mut server = Actor::start("t-sharer", &["6604", "3"]);
     let all: BTreeSet<_> = numbers(&mut server, 4).into_iter().collect();
     let client = net::socket(LOCALHOST);

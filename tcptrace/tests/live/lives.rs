@@ -42,7 +42,7 @@ fn assert_constant(life: &Life, field: &str) {
 
 fn client_closes_first() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let before_connect = Instant::now();
     let (client, server) = pair(&listener, to);
@@ -95,7 +95,7 @@ fn client_closes_first() {
 
 fn server_closes_first() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -114,7 +114,7 @@ fn server_closes_first() {
 
 fn half_close() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -141,7 +141,7 @@ fn half_close() {
 
 fn simultaneous_close() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -165,7 +165,7 @@ fn simultaneous_close() {
 
 fn simultaneous_open() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let socket = net::socket(LOCALHOST);
     socket.bind(&SocketAddr::new(LOCALHOST, 4242).into()).unwrap();
     socket.connect(&SocketAddr::new(LOCALHOST, 4242).into()).unwrap(); // to itself: its SYN crosses itself
@@ -181,7 +181,7 @@ fn simultaneous_open() {
 
 fn ipv6() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(IpAddr::V6(Ipv6Addr::LOCALHOST));
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -205,7 +205,7 @@ fn ipv6() {
 
 fn v4_mapped() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, bound) = listen(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
     let to = SocketAddr::new(LOCALHOST, bound.port());
     let (client, server) = pair(&listener, to);
@@ -226,7 +226,7 @@ fn v4_mapped() {
 
 fn syn_recv_time() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let client = net::socket(LOCALHOST);
     lose_input(&client); // the first SYN-ACK is lost
@@ -260,7 +260,7 @@ fn syn_recv_time() {
 
 fn retransmits() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);
     let client_port = port(&client);
@@ -289,7 +289,7 @@ fn retransmits() {
 
 fn reused_socket() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::here(&[]);
     let (listener, to) = listen(LOCALHOST);
     for _ in 0..200 {
         let (client, server) = pair(&listener, to);
@@ -321,7 +321,7 @@ fn older_socket() {
         exchange(&client, &server, b"question");
         exchange(&server, &client, b"the answer");
         std::thread::sleep(OLD);
-        let tracer = Tracer::json(no_iter);
+        let tracer = Tracer::here(no_iter);
         drop(client);
         net::wait_for_fin(&server);
         drop(server);

@@ -29,7 +29,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// A tracer of this thread's namespace that polls often.
 fn tracer(flags: &[&str]) -> Tracer {
-    Tracer::json(&[&["--netns", "self", "--poll", "100ms"], flags].concat())
+    Tracer::here(&[&["--poll", "100ms"], flags].concat())
 }
 
 fn is_polled(record: &Value, new: &str, port: u16) -> bool {
@@ -180,7 +180,7 @@ fn sleeps_of_lister(tracer: &Tracer) -> u64 {
 
 fn off() {
     let netns = enter_new_netns();
-    let off = Tracer::json(&["--netns", "self", "--poll", "off"]);
+    let off = Tracer::here(&["--poll", "off"]);
     let on = tracer(&[]);
     let (listener, to) = listen(LOCALHOST);
     let (client, server) = pair(&listener, to);

@@ -117,6 +117,11 @@ impl Tracer {
         Self::start(&[&["--format", "json"], flags].concat())
     }
 
+    /// The same for this thread's network namespace alone: what others do does not disturb it.
+    pub(crate) fn here(flags: &[&str]) -> Self {
+        Self::json(&[&["--netns", "self"], flags].concat())
+    }
+
     /// Starts it with these flags and waits until all is attached.
     pub(crate) fn start(flags: &[&str]) -> Self {
         let ready = temporary("ready");
