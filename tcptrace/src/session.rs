@@ -120,7 +120,7 @@ impl Session {
     }
 
     fn tell(&mut self, event: &Event) {
-        if self.passes(event) {
+        if self.owner_passes(event) && self.passes(event) {
             self.interval.ingest(event);
             self.write(event);
         }
@@ -218,22 +218,27 @@ impl Session {
 
     /// Is the event about one of the wanted states? The kernel asked the same; but it lets pass what only the decoder
     /// can tell.
-    fn passes(&mut self, event: &Event) -> bool {
+    fn passes(&self, event: &Event) -> bool {
         let states = self.settings.states;
         if event.socket.is(socket_flag::OWNER_LEFT) {
             return false; // tells the table alone
-        }
-        let names = &mut self.context.names;
-        if self.settings.owner_unchecked
-            && !self.settings.selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned))
-        {
-            return false;
         }
         states.is_empty()
             || match event.what {
                 What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
                 _ => states.contains(event.socket.state),
             }
+    }
+
+    /// Is the owner a wanted one? Asked where the kernel side does not know all owners.
+    fn owner_passes(&mut self, event: &Event) -> bool {
+        if !self.settings.owner_unchecked {
+            return true;
+        }
+        let (selection, names) = (&self.settings.selection, &mut self.context.names);
+        let is_wanted = selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned));
+        self.table.show(event, is_wanted);
+        is_wanted
     }
 
     fn write(&mut self, event: &Event) {

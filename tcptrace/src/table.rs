@@ -51,6 +51,8 @@ pub struct Connection {
     pub has_events: bool,
     /// Number of the last listing that showed it.
     listing: u32,
+    /// Is it followed, but not to be shown? See [`Table::show`].
+    hidden: bool,
 }
 
 impl Connection {
@@ -82,6 +84,7 @@ impl Connection {
             expires_ns: None,
             has_events: true,
             listing: 0,
+            hidden: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Connection {
             expires_ns: expires_ns(socket, now_ns),
             has_events: false,
             listing: 0,
+            hidden: false,
         }
     }
 }
@@ -231,6 +235,20 @@ impl Table {
         }
     }
 
+    /// Where the kernel side lets events pass whose owners it does not know, to be called after [`Table::ingest`]: is the
+    /// owner a wanted one? Else the socket is followed, as its owner may become known, but not shown. What a listing
+    /// showed, and a wanted process held, stays.
+    pub fn show(&mut self, event: &Event, is_wanted: bool) {
+        let socket = &event.socket;
+        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(&key));
+        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle.is_none())) {
+            known.hidden = !is_wanted;
+        }
+        if let Some(mini) = self.minis.get_mut(&mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
+            mini.hidden = !is_wanted;
+        }
+    }
+
     /// Where a socket is: sock_diag told of it by its cookie alone.
     fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
         if self.full.get(&sk).is_some_and(|known| known.is_of(cookie)) {
@@ -281,6 +299,7 @@ impl Table {
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().and_then(|known| known.handle),
+            hidden: known.as_ref().is_some_and(|known| known.hidden),
             creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
             acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
             ..Connection::of_event(event, state)
@@ -351,9 +370,13 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let is_known = self.full.get(&key).is_some_and(|known| known.is_of(socket.cookie));
-            if self.keeps(socket.state) && (is_known || wanted(socket, holders)) {
+            let known = self.full.get(&key).filter(|known| known.is_of(socket.cookie)).map(|known| known.hidden);
+            let is_shown = known == Some(false) || wanted(socket, holders);
+            if self.keeps(socket.state) && (known.is_some() || is_shown) {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
+                if let Some(known) = self.full.get_mut(&key) {
+                    known.hidden = !is_shown;
+                }
             }
         }
         let listing = self.listing;
@@ -403,7 +426,8 @@ impl Table {
         known.listing = self.listing;
         known.handle = Some(socket.handle);
         known.cookie = known.cookie.or(socket.cookie);
-        known.owner = known.owner.or(owner);
+        // Who held it before may not do so now.
+        known.owner = known.owner.filter(is_seen).or(owner).or(known.owner);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -512,9 +536,9 @@ impl Table {
         }
     }
 
-    /// The sockets, in no order.
+    /// The sockets that are to be shown, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values())
+        self.full.values().chain(self.minis.values()).filter(|known| !known.hidden)
     }
 
     /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
@@ -618,12 +642,16 @@ fn is_acceptor(owner: &Owner) -> bool {
     owner.source == OwnerSource::Accept
 }
 
-/// The owner as it is known, else the only process that holds it, else the first of several.
+/// Was it seen using the socket, and not only found to hold it?
+fn is_seen(owner: &Owner) -> bool {
+    !matches!(owner.source, OwnerSource::Holder | OwnerSource::Shared)
+}
+
+/// The owner that was seen, else the only process that holds it, else the first of several.
 fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
-    if socket.owner.is_some() {
+    let Some(first) = holders.first().filter(|_| !socket.owner.as_ref().is_some_and(is_seen)) else {
         return socket.owner;
-    }
-    let first = holders.first()?;
+    };
     let shared = holders.iter().any(|other| other.pid != first.pid);
     Some(Owner {
         pid: first.pid,

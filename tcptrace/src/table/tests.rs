@@ -348,6 +348,47 @@ fn without_polls_mini_sockets_are_not_followed() {
 }
 
 #[test]
+fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+    let mut table = table(10);
+    let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let mut held = |socket, ended_ns, pids: &[u32]| {
+        let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
+        reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
+        table.connections().next().and_then(|known| known.owner).map(|owner| owner.pid)
+    };
+    let known = |source| owned(event(1, 1, 1, What::ResetReceived)).owner.map(|owner| Owner { source, ..owner });
+    assert_eq!(held(socket, 10 * S, &[7]), Some(7));
+    socket.owner = known(OwnerSource::Holder);
+    assert_eq!(held(socket, 20 * S, &[8]), Some(8), "the programs still know the one of the start");
+    socket.owner = None;
+    assert_eq!(held(socket, 30 * S, &[]), Some(8));
+    socket.owner = known(OwnerSource::Io);
+    assert_eq!(held(socket, 40 * S, &[8]), Some(7), "it was seen");
+    socket.owner = None;
+    assert_eq!(held(socket, 50 * S, &[8]), Some(7));
+}
+
+#[test]
+fn what_is_not_wanted_is_followed_but_not_shown() {
+    let mut table = table(10);
+    let established = here(event(1, 1, 10 * S, enters(State::Established)));
+    table.ingest(&mut established.clone());
+    table.show(&established, false);
+    assert_eq!((table.len(), table.connections().count()), (1, 0));
+    let listing = || snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]);
+    table.reconcile(&listing(), |_, _| false, |_| ());
+    assert_eq!(table.connections().count(), 0);
+    reconcile(&mut table, &listing());
+    assert_eq!(table.connections().count(), 1, "somebody who is wanted holds it");
+    table.show(&established, false);
+    assert_eq!(table.connections().count(), 1, "among others");
+    let closes = becomes(1, 30 * S, State::TimeWait);
+    table.ingest(&mut closes.clone());
+    table.show(&closes, false);
+    assert_eq!((table.len(), table.connections().count()), (1, 0));
+}
+
+#[test]
 fn a_request_is_wanted_where_its_listener_is() {
     let mut table = table(10);
     let at = |cookie, local| listed(cookie, Kind::Full, State::Listen, local);
