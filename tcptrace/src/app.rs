@@ -98,7 +98,9 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         output,
         watch: Watch::start(lister).map_err(|source| Error::Setup { what: "the listing of sockets", source })?,
         listing: None,
+        failed: None,
         poll: settings.poll,
+        next_poll: Instant::now(),
         rest: Instant::now(),
         seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
@@ -145,9 +147,13 @@ struct Run {
     watch: Watch,
     /// What the listing that is under way is for.
     listing: Option<Purpose>,
+    /// Why the last listing failed, where it did: told once.
+    failed: Option<String>,
     /// Time between two polls at least.
     poll: Option<Duration>,
-    /// No listing that may wait is made before this.
+    /// No poll is made before this.
+    next_poll: Instant,
+    /// No listing of all sockets is made before this: healing and reports wait, but not for polls to have rested.
     rest: Instant,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
     /// what comes.
@@ -237,16 +243,21 @@ impl Run {
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
     fn ask(&mut self, purpose: Purpose) {
-        let may_wait = !matches!(purpose, Purpose::Start | Purpose::Listeners);
-        if self.listing.is_some() || may_wait && Instant::now() < self.rest {
+        let must_rest = match purpose {
+            Purpose::Start | Purpose::Listeners => false,
+            Purpose::Poll => Instant::now() < self.next_poll,
+            Purpose::Heal | Purpose::Report => Instant::now() < self.rest,
+        };
+        if self.listing.is_some() || must_rest {
             return;
         }
         let wanted = match purpose {
             Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
-            _ => {
+            Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
-                Wanted { holders: true, seeds: self.seeds, ..Wanted::default() }
+                let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
+                Wanted { holders: true, seeds, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);
@@ -257,6 +268,12 @@ impl Run {
     fn take_in(&mut self, answer: Answer) -> Result<Option<Purpose>, Error> {
         let purpose = self.listing.take();
         let start = Instant::now();
+        // The same trouble comes again with each poll.
+        let failed = answer.listed.as_ref().err().map(ToString::to_string);
+        if let Some(error) = failed.as_ref().filter(|error| self.failed.as_ref() != Some(*error)) {
+            tell(error);
+        }
+        self.failed = failed;
         match (answer.listed, purpose) {
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
@@ -274,15 +291,12 @@ impl Run {
                 }
                 self.session.reconcile(&snapshot);
             }
-            (Err(error), _) => {
-                self.session.abandon_listing();
-                tell(error);
-            }
+            (Err(_), _) => self.session.abandon_listing(),
         }
         let used = Duration::from_nanos(answer.cpu_ns) + start.elapsed();
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
-            Some(Purpose::Poll) => self.rest = Instant::now() + POLL_REST * used,
+            Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
             Some(Purpose::Heal) => self.rest = Instant::now() + LISTING_REST * used,
             Some(Purpose::Report) => {
                 self.rest = Instant::now() + LISTING_REST * used;

@@ -16,7 +16,7 @@ use crate::{
     losses::Losses,
     notice::{Gap, Notice},
     render::{
-        Context,
+        Context, Names,
         csv::Csv,
         json::Json,
         text::{Ladder, Text},
@@ -120,7 +120,7 @@ impl Session {
     }
 
     fn tell(&mut self, event: &Event) {
-        if self.passes(event) {
+        if self.owner_passes(event) && self.passes(event) {
             self.interval.ingest(event);
             self.write(event);
         }
@@ -142,13 +142,8 @@ impl Session {
     /// which is healed with it.
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
-        let reconciled = {
-            let (selection, names) = (&self.settings.selection, &mut self.context.names);
-            let wanted = |socket: &ListedSocket, holders: &[Holder]| {
-                selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
-            };
-            self.table.reconcile(snapshot, wanted, |event| events.push(event))
-        };
+        let wanted = wanted(&self.settings.selection, &mut self.context.names);
+        let reconciled = self.table.reconcile(snapshot, wanted, |event| events.push(event));
         if let Some(gap) = self.healing.take() {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
@@ -164,8 +159,7 @@ impl Session {
     /// Takes in a listing of what makes no events.
     pub fn poll(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
-        let selection = &self.settings.selection;
-        let wanted = |socket: &ListedSocket, holders: &[Holder]| selection.matches(socket, holders, |_| None::<&str>);
+        let wanted = wanted(&self.settings.selection, &mut self.context.names);
         self.table.poll(snapshot, wanted, |event| events.push(event));
         self.take_in_polled(snapshot, &events);
     }
@@ -173,8 +167,10 @@ impl Session {
     fn take_in_polled(&mut self, snapshot: &Snapshot, events: &[Event]) {
         self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
         for namespace in &snapshot.namespaces {
-            if let Some(name) = &namespace.name {
-                self.context.names.netns.insert(namespace.inode, name.clone());
+            // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
+            match &namespace.name {
+                Some(name) => _ = self.context.names.netns.insert(namespace.inode, name.clone()),
+                None => _ = self.context.names.netns.remove(&namespace.inode),
             }
             let Some(now) = namespace.time_wait_overflows else { continue };
             if let Some(before) = self.time_wait_overflows.insert(namespace.inode, now)
@@ -222,22 +218,27 @@ impl Session {
 
     /// Is the event about one of the wanted states? The kernel asked the same; but it lets pass what only the decoder
     /// can tell.
-    fn passes(&mut self, event: &Event) -> bool {
+    fn passes(&self, event: &Event) -> bool {
         let states = self.settings.states;
         if event.socket.is(socket_flag::OWNER_LEFT) {
             return false; // tells the table alone
-        }
-        let names = &mut self.context.names;
-        if self.settings.owner_unchecked
-            && !self.settings.selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned))
-        {
-            return false;
         }
         states.is_empty()
             || match event.what {
                 What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
                 _ => states.contains(event.socket.state),
             }
+    }
+
+    /// Is the owner a wanted one? Asked where the kernel side does not know all owners.
+    fn owner_passes(&mut self, event: &Event) -> bool {
+        if !self.settings.owner_unchecked {
+            return true;
+        }
+        let (selection, names) = (&self.settings.selection, &mut self.context.names);
+        let is_wanted = selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned));
+        self.table.show(event, is_wanted);
+        is_wanted
     }
 
     fn write(&mut self, event: &Event) {
@@ -355,6 +356,11 @@ impl Session {
     pub fn output_len(&self) -> usize {
         self.output.len()
     }
+}
+
+/// Which listed sockets are wanted.
+fn wanted<'a>(selection: &'a Selection, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
+    move |socket, holders| selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
 }
 
 /// Two gaps as one, the earlier first.

@@ -51,6 +51,8 @@ pub struct Connection {
     pub has_events: bool,
     /// Number of the last listing that showed it.
     listing: u32,
+    /// Is it followed, but not to be shown? See [`Table::show`].
+    hidden: bool,
 }
 
 impl Connection {
@@ -82,6 +84,7 @@ impl Connection {
             expires_ns: None,
             has_events: true,
             listing: 0,
+            hidden: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Connection {
             expires_ns: expires_ns(socket, now_ns),
             has_events: false,
             listing: 0,
+            hidden: false,
         }
     }
 }
@@ -147,6 +151,8 @@ pub struct Table {
     full: FxHashMap<u64, Connection>,
     minis: FxHashMap<u64, Connection>,
     half_open: Vec<HalfOpen>,
+    /// CLOCK_MONOTONIC at which the last poll began.
+    polled_from_ns: u64,
     holders: Option<Holders>,
     /// Sockets in the order in which they came, with the time at which they did; those that left are dropped late.
     arrivals: VecDeque<(u64, u64)>,
@@ -177,6 +183,7 @@ impl Table {
             full: HashMap::default(),
             minis: HashMap::default(),
             half_open: Vec::new(),
+            polled_from_ns: 0,
             holders: None,
             arrivals: VecDeque::new(),
             departed: None,
@@ -225,6 +232,20 @@ impl Table {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Where the kernel side lets events pass whose owners it does not know, to be called after [`Table::ingest`]: is the
+    /// owner a wanted one? Else the socket is followed, as its owner may become known, but not shown. What a listing
+    /// showed, and a wanted process held, stays.
+    pub fn show(&mut self, event: &Event, is_wanted: bool) {
+        let socket = &event.socket;
+        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(&key));
+        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle.is_none())) {
+            known.hidden = !is_wanted;
+        }
+        if let Some(mini) = self.minis.get_mut(&mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
+            mini.hidden = !is_wanted;
         }
     }
 
@@ -278,6 +299,7 @@ impl Table {
         let connection = Connection {
             first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
             handle: known.as_ref().and_then(|known| known.handle),
+            hidden: known.as_ref().is_some_and(|known| known.hidden),
             creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
             acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
             ..Connection::of_event(event, state)
@@ -348,9 +370,13 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let is_known = self.full.get(&key).is_some_and(|known| known.is_of(socket.cookie));
-            if self.keeps(socket.state) && (is_known || wanted(socket, holders)) {
+            let known = self.full.get(&key).filter(|known| known.is_of(socket.cookie)).map(|known| known.hidden);
+            let is_shown = known == Some(false) || wanted(socket, holders);
+            if self.keeps(socket.state) && (known.is_some() || is_shown) {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
+                if let Some(known) = self.full.get_mut(&key) {
+                    known.hidden = !is_shown;
+                }
             }
         }
         let listing = self.listing;
@@ -400,7 +426,8 @@ impl Table {
         known.listing = self.listing;
         known.handle = Some(socket.handle);
         known.cookie = known.cookie.or(socket.cookie);
-        known.owner = known.owner.or(owner);
+        // Who held it before may not do so now.
+        known.owner = known.owner.filter(is_seen).or(owner).or(known.owner);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -411,7 +438,8 @@ impl Table {
     }
 
     /// Takes in a listing that shows mini-sockets and requests: those that are there no more have ended, which is
-    /// given to `tell`, as is the change of an orphan's mini-socket from FIN_WAIT2 to TIME_WAIT.
+    /// given to `tell`, as is the change of an orphan's mini-socket from FIN_WAIT2 to TIME_WAIT. A request, which nobody
+    /// holds, is wanted where its listener is. Without polls a listing tells what is there, and nothing of what was.
     pub fn poll(
         &mut self,
         snapshot: &Snapshot,
@@ -419,34 +447,59 @@ impl Table {
         mut tell: impl FnMut(Event),
     ) {
         self.listing = self.listing.wrapping_add(1);
-        let mut half_open: HashMap<(u32, SocketAddr), HalfOpen, FxBuildHasher> = HashMap::default();
-        for socket in &snapshot.sockets {
-            match socket.kind {
-                Kind::Request if self.keeps(State::SynRecv) && wanted(socket, &[]) => {
-                    let (netns, local) = (socket.netns, socket.local);
-                    let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
-                    let row = half_open.entry((netns, local)).or_insert(empty);
-                    row.count += 1;
-                    row.retransmitted += u64::from(socket.timeouts > 0);
-                }
-                Kind::Mini => self.poll_mini(socket, snapshot, &mut wanted, &mut tell),
-                Kind::Full | Kind::Request => {}
-            }
+        if !self.polls {
+            self.minis.clear();
         }
-        self.half_open = half_open.into_values().collect();
-        let (listing, ended_ns) = (self.listing, snapshot.ended_ns);
+        self.half_open = self.requests(snapshot, &mut wanted);
+        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
+            self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
+        }
+        let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
         self.minis.retain(|_, mini| {
             if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
                 return true;
             }
             if !mini.netns.map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
-                // Nobody looked. In the end it is gone for sure, and nobody knows since when.
+                // Nobody looked: its timer may have been set again. In the end it is gone for sure, and nobody knows when.
+                mini.expires_ns = None;
                 return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
-            tell(polled(mini, State::Close, ended_ns));
+            tell(polled(mini, State::Close, polled_from_ns, ended_ns));
             false
         });
+        self.polled_from_ns = snapshot.started_ns;
+    }
+
+    /// The half-open connections of a listing by local address.
+    fn requests(
+        &self,
+        snapshot: &Snapshot,
+        wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
+    ) -> Vec<HalfOpen> {
+        let mut requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request).peekable();
+        if !self.keeps(State::SynRecv) || requests.peek().is_none() {
+            return Vec::new();
+        }
+        let listeners: FxHashMap<_, _> = self.listeners().collect();
+        let mut half_open: FxHashMap<(u32, SocketAddr), HalfOpen> = FxHashMap::default();
+        for request in requests {
+            let (netns, local) = (request.netns, request.local);
+            let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
+            let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
+            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner), ..*request }, holders) {
+                let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
+                let row = half_open.entry((netns, local)).or_insert(empty);
+                row.count += 1;
+                row.retransmitted += u64::from(request.timeouts > 0);
+            }
+        }
+        half_open.into_values().collect()
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
+        let listeners = self.full.values().filter(|known| known.state == State::Listen);
+        listeners.filter_map(|known| Some(((known.netns?, known.local), known)))
     }
 
     fn poll_mini(
@@ -474,7 +527,7 @@ impl Table {
         known.cookie = known.cookie.or(socket.cookie);
         known.expires_ns = expires_ns(socket, now_ns);
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
-            tell(polled(known, State::TimeWait, now_ns));
+            tell(polled(known, State::TimeWait, self.polled_from_ns, now_ns));
             let listed = Connection::of_listed(socket, None, now_ns);
             (known.state, known.since_ns, known.since) = (listed.state, listed.since_ns, listed.since);
             if !self.keeps(State::TimeWait) {
@@ -483,9 +536,9 @@ impl Table {
         }
     }
 
-    /// The sockets, in no order.
+    /// The sockets that are to be shown, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values())
+        self.full.values().chain(self.minis.values()).filter(|known| !known.hidden)
     }
 
     /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
@@ -496,9 +549,8 @@ impl Table {
         }
         // Where several listen on one address they may be of one process, or of several.
         let mut owners: FxHashMap<(u32, SocketAddr), Option<Owner>> = FxHashMap::default();
-        for known in self.full.values().filter(|known| known.state == State::Listen) {
-            let Some(netns) = known.netns else { continue };
-            let owner = owners.entry((netns, known.local)).or_insert(known.owner);
+        for (place, known) in self.listeners() {
+            let owner = owners.entry(place).or_insert(known.owner);
             *owner = owner.filter(|first| known.owner.is_some_and(|owner| owner.pid == first.pid));
         }
         let owner_of = |row: &HalfOpen| {
@@ -590,12 +642,16 @@ fn is_acceptor(owner: &Owner) -> bool {
     owner.source == OwnerSource::Accept
 }
 
-/// The owner as it is known, else the only process that holds it, else the first of several.
+/// Was it seen using the socket, and not only found to hold it?
+fn is_seen(owner: &Owner) -> bool {
+    !matches!(owner.source, OwnerSource::Holder | OwnerSource::Shared)
+}
+
+/// The owner that was seen, else the only process that holds it, else the first of several.
 fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
-    if socket.owner.is_some() {
+    let Some(first) = holders.first().filter(|_| !socket.owner.as_ref().is_some_and(is_seen)) else {
         return socket.owner;
-    }
-    let first = holders.first()?;
+    };
     let shared = holders.iter().any(|other| other.pid != first.pid);
     Some(Owner {
         pid: first.pid,
@@ -611,21 +667,24 @@ fn mini_key(cookie: Option<u64>, netns: Option<u32>, local: SocketAddr, remote: 
     cookie.unwrap_or_else(|| FxBuildHasher.hash_one((netns, local, remote)) | 1 << 62) & (u64::MAX >> 1)
 }
 
-/// What a poll found to have happened to a mini-socket.
-fn polled(mini: &Connection, new: State, now_ns: u64) -> Event {
+/// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
+fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Event {
+    let seen_ns = mini.since_ns.max(polled_from_ns);
+    // Had the peer closed meanwhile, TIME_WAIT would have begun, and not be over.
+    let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
+    let ran_out_ns = mini.expires_ns.filter(|end_ns| certain && new == State::Close && *end_ns <= now_ns);
     let ended_by = match (mini.state, new) {
         (State::FinWait2, State::TimeWait) => Some(Ending::Normal),
-        (State::FinWait2, _) => {
-            // The kernel's timers are late by some ticks at most, never early.
-            let expired = mini.expires_ns.is_some_and(|end_ns| end_ns <= now_ns);
-            Some(if expired { Ending::PeerNeverClosed } else { Ending::Unknown })
-        }
+        (State::FinWait2, _) => Some(if ran_out_ns.is_some() { Ending::PeerNeverClosed } else { Ending::Unknown }),
         _ => None, // told of when TIME_WAIT began
     };
-    let time = TimeInState {
-        ns: now_ns.saturating_sub(mini.since_ns),
-        source: if mini.since == AgeSource::LowerBound { TimeSource::LowerBound } else { TimeSource::Polled },
+    // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
+    let latest_ns = mini.expires_ns.map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
+    let (end_ns, source) = match mini.since {
+        AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),
+        AgeSource::Observed | AgeSource::Timer => (latest_ns, TimeSource::Polled),
     };
+    let time = TimeInState { ns: end_ns.saturating_sub(mini.since_ns), source };
     Event {
         time_ns: now_ns,
         cpu: None,

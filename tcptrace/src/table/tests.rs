@@ -267,6 +267,7 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
     assert_eq!(ended(Some(50 * S), 161 * S), told(Ending::PeerNeverClosed, 61 * S), "its timer ran out");
     assert_eq!(ended(Some(50 * S), 120 * S), told(Ending::Unknown, 20 * S), "before its time");
     assert_eq!(ended(None, 161 * S), told(Ending::Unknown, 61 * S), "nobody saw its timer");
+    assert_eq!(ended(Some(50 * S), 300 * S), told(Ending::Unknown, 67 * S + S / 2), "TIME_WAIT may have come and gone");
 
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
@@ -286,7 +287,7 @@ fn a_mini_socket_from_before_the_start_is_adopted() {
     assert!(found.contains(&(State::TimeWait, 180 * S, AgeSource::Timer)), "{found:?}");
     assert!(found.contains(&(State::FinWait2, 200 * S, AgeSource::LowerBound)), "{found:?}");
     let told = poll(&mut table, &snapshot(241 * S, vec![]));
-    let at_least = Some(TimeInState { ns: 41 * S, source: TimeSource::LowerBound });
+    let at_least = Some(TimeInState { ns: 30 * S, source: TimeSource::LowerBound });
     assert!(told.contains(&(State::TimeWait, State::Close, None, polled_after(61 * S))), "{told:?}");
     assert!(told.contains(&(State::FinWait2, State::Close, Some(Ending::PeerNeverClosed), at_least)), "{told:?}");
 }
@@ -337,6 +338,72 @@ fn without_polls_mini_sockets_are_not_followed() {
     table.ingest(&mut here(event(1, 11, 90, enters(State::FinWait2))));
     table.ingest(&mut becomes(11, 100, State::TimeWait));
     assert!(table.is_empty());
+    assert_eq!(poll(&mut table, &snapshot(200 * S, vec![mini(12, State::FinWait2, 40 * S)])), []);
+    assert_eq!(
+        poll(&mut table, &snapshot(300 * S, vec![mini(13, State::TimeWait, 40 * S)])),
+        [],
+        "when it ended is unknown"
+    );
+    assert_eq!(cookies(&table), [13], "but what is there is told");
+}
+
+#[test]
+fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+    let mut table = table(10);
+    let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let mut held = |socket, ended_ns, pids: &[u32]| {
+        let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
+        reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
+        table.connections().next().and_then(|known| known.owner).map(|owner| owner.pid)
+    };
+    let known = |source| owned(event(1, 1, 1, What::ResetReceived)).owner.map(|owner| Owner { source, ..owner });
+    assert_eq!(held(socket, 10 * S, &[7]), Some(7));
+    socket.owner = known(OwnerSource::Holder);
+    assert_eq!(held(socket, 20 * S, &[8]), Some(8), "the programs still know the one of the start");
+    socket.owner = None;
+    assert_eq!(held(socket, 30 * S, &[]), Some(8));
+    socket.owner = known(OwnerSource::Io);
+    assert_eq!(held(socket, 40 * S, &[8]), Some(7), "it was seen");
+    socket.owner = None;
+    assert_eq!(held(socket, 50 * S, &[8]), Some(7));
+}
+
+#[test]
+fn what_is_not_wanted_is_followed_but_not_shown() {
+    let mut table = table(10);
+    let established = here(event(1, 1, 10 * S, enters(State::Established)));
+    table.ingest(&mut established.clone());
+    table.show(&established, false);
+    assert_eq!((table.len(), table.connections().count()), (1, 0));
+    let listing = || snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]);
+    table.reconcile(&listing(), |_, _| false, |_| ());
+    assert_eq!(table.connections().count(), 0);
+    reconcile(&mut table, &listing());
+    assert_eq!(table.connections().count(), 1, "somebody who is wanted holds it");
+    table.show(&established, false);
+    assert_eq!(table.connections().count(), 1, "among others");
+    let closes = becomes(1, 30 * S, State::TimeWait);
+    table.ingest(&mut closes.clone());
+    table.show(&closes, false);
+    assert_eq!((table.len(), table.connections().count()), (1, 0));
+}
+
+#[test]
+fn a_request_is_wanted_where_its_listener_is() {
+    let mut table = table(10);
+    let at = |cookie, local| listed(cookie, Kind::Full, State::Listen, local);
+    let holders = Some(Holders::new(vec![holder(1, 7), holder(2, 8)]));
+    let listeners = vec![at(1, "0.0.0.0:80"), at(2, "127.0.0.1:81")];
+    reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, listeners) });
+    let request = |cookie, local| listed(cookie, Kind::Request, State::SynRecv, local);
+    let requests = vec![request(3, "127.0.0.1:80"), request(4, "127.0.0.1:81"), request(5, "127.0.0.1:82")];
+    let of_7 = |socket: &ListedSocket, holders: &[Holder]| {
+        assert_eq!(socket.owner.map(|owner| owner.pid), holders.first().map(|holder| holder.pid));
+        holders.iter().any(|holder| holder.pid == 7)
+    };
+    table.poll(&snapshot(11 * S, requests), of_7, |_| ());
+    let rows: Vec<_> = table.half_open().iter().map(|row| (row.local.port(), row.count)).collect();
+    assert_eq!(rows, [(80, 1)]);
 }
 
 #[test]
