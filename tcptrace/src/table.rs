@@ -374,7 +374,7 @@ impl Table {
             let is_shown = known == Some(false) || wanted(socket, holders);
             if self.keeps(socket.state) && (known.is_some() || is_shown) {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
-                if let Some(known) = self.full.get_mut(&key) {
+                if let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) {
                     known.hidden = !is_shown;
                 }
             }
