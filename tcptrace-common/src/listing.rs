@@ -103,8 +103,8 @@ pub struct HolderEntry {
 pub struct Request {
     /// States that are wanted, by [`crate::state::bit`] (requests as SYN_RECV); 0: all.
     pub states: u16,
-    /// Zero.
-    pub pad: u16,
+    /// 1: holders are remembered as owners.
+    pub seeding: u16,
     /// For so many sockets without an owner the holder that is seen is remembered as it; counted down.
     pub seeds: u32,
 }

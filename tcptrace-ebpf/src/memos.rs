@@ -1,5 +1,6 @@
 //! The memory of sockets, from their first event to `tcp_destroy_sock`.
 
+use aya_ebpf::bindings::BPF_NOEXIST;
 use tcptrace_common::{
     memo::{Memo, owner_match},
     record::{Owner, socket_flag},
@@ -37,6 +38,14 @@ pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
         words::blank(memo);
         Some(&mut *memo)
     }
+}
+
+/// The memo of a socket that had none, unless a program on another CPU has just made it one; `None` where there is no room.
+#[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
+pub(crate) fn fresh(key: u64) -> Option<&'static mut Memo> {
+    let _ = SOCKETS.insert(key, &BLANK, u64::from(BPF_NOEXIST)); // fails where there is one now, or no room
+    known(key)
 }
 
 /// The memo of a socket if there is one.

@@ -269,12 +269,14 @@ impl Run {
         let purpose = self.listing.take();
         let start = Instant::now();
         // The same trouble comes again with each poll.
-        let failed = answer.listed.as_ref().err().map(ToString::to_string);
+        let failed = answer.as_ref().err().map(ToString::to_string);
         if let Some(error) = failed.as_ref().filter(|error| self.failed.as_ref() != Some(*error)) {
             tell(error);
         }
         self.failed = failed;
-        match (answer.listed, purpose) {
+        // Not known where nothing came of it.
+        let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
+        match (answer, purpose) {
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
                 let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
@@ -291,9 +293,14 @@ impl Run {
                 }
                 self.session.reconcile(&snapshot);
             }
-            (Err(_), _) => self.session.abandon_listing(),
+            (Err(_), _) => {
+                self.session.abandon_listing();
+                if purpose == Some(Purpose::Start) {
+                    self.session.losses.unlisted += 1; // no socket from before the start is known
+                }
+            }
         }
-        let used = Duration::from_nanos(answer.cpu_ns) + start.elapsed();
+        let used = Duration::from_nanos(cpu_ns) + start.elapsed();
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
             Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
@@ -328,8 +335,8 @@ impl Run {
             self.watch.answer().await
         };
         match timeout(PATIENCE, under_way).await {
-            Ok(Answer { listed: Ok(snapshot), .. }) => self.session.reconcile(&snapshot),
-            Ok(Answer { listed: Err(error), .. }) => tell(error),
+            Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
+            Ok(Err(error)) => tell(error),
             Err(_) => {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")
             }

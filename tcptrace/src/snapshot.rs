@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub namespaces: Vec<Namespace>,
     /// What could not be looked at.
     pub skipped: Skipped,
+    /// CPU time of the thread that looked, in ns.
+    pub cpu_ns: u64,
 }
 
 /// A network namespace.

@@ -6,7 +6,6 @@ use tokio::sync::mpsc as answers;
 
 use crate::{
     listing::{Error, Lister, Wanted},
-    now,
     snapshot::Snapshot,
 };
 
@@ -17,12 +16,7 @@ pub struct Watch {
 }
 
 /// What became of a listing.
-pub struct Answer {
-    /// The listing.
-    pub listed: Result<Snapshot, Error>,
-    /// CPU time that it took, in ns.
-    pub cpu_ns: u64,
-}
+pub type Answer = Result<Snapshot, Error>;
 
 impl Watch {
     /// Starts the thread.
@@ -34,10 +28,8 @@ impl Watch {
         let (done, answers) = answers::unbounded_channel();
         thread::Builder::new().name("listing".to_owned()).spawn(move || {
             for wanted in to_do {
-                let before_ns = now::thread_cpu_ns();
-                let listed = lister.list(&wanted);
                 // Nobody waits for it any more where the run has ended.
-                let _ = done.send(Answer { listed, cpu_ns: now::thread_cpu_ns().saturating_sub(before_ns) });
+                let _ = done.send(lister.list(&wanted));
             }
         })?;
         Ok(Self { questions, answers })

@@ -72,7 +72,7 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
     let Some(entry) = SOCKET_ENTRY.get_ptr_mut(0) else {
         return 0;
     };
-    // SAFETY: this CPU's own value, which nobody else writes: one thread reads the iterators.
+    // SAFETY: this CPU's own value, which nobody else writes: one thread reads this iterator.
     unsafe {
         words::blank(entry);
         fill(entry, sk, uid);
@@ -211,14 +211,16 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
     let Some(entry) = HOLDER_ENTRY.get_ptr_mut(0) else {
         return 0;
     };
-    // SAFETY: this CPU's own value, which nobody else writes: one thread reads the iterators.
+    // SAFETY: this CPU's own value, which nobody else writes: one thread reads this iterator.
     unsafe {
         fill_holder(entry, Kernel::new(task));
         (*entry).sk = sock.key;
         (*entry).fd = fd;
         (*entry).netns = sock.tuple().netns;
         (*entry).pad = 0;
-        if let Some(request) = REQUEST.get_ptr_mut(0) {
+        if let Some(request) = REQUEST.get_ptr_mut(0)
+            && (*request).seeding != 0
+        {
             seed(sock, &*entry, task as u64, &raw mut (*request).seeds);
         }
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<HolderEntry>() as u32);
@@ -263,14 +265,15 @@ fn own_pid(task: u64) -> Option<u32> {
 /// `seeds` is valid, and nobody else's while the iterator runs.
 #[inline(always)]
 unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) {
+    let matches = owner::matches(holder.pid, task);
     let memo = match memos::known(sock.key) {
         Some(memo) => memo,
         // SAFETY: as the caller says.
-        None if unsafe { seeds.read() } == 0 => return,
+        None if !matches || unsafe { seeds.read() } == 0 => return,
         None => {
             // SAFETY: as the caller says.
             unsafe { seeds.write(seeds.read() - 1) };
-            let Some(memo) = memos::blank(sock.key) else {
+            let Some(memo) = memos::fresh(sock.key) else {
                 return;
             };
             memo
@@ -289,7 +292,7 @@ unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) 
     } else if memo.owner.pid != holder.pid {
         memo.owner.source = owner_source::SHARED;
     }
-    if owner::matches(holder.pid, task) {
+    if matches {
         memo.owner_matches = owner_match::YES;
     }
 }

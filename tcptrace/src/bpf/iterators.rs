@@ -70,7 +70,7 @@ impl Iterators {
     /// # Errors
     /// Where the kernel refuses.
     pub fn ask(&mut self, states: StateSet, seeds: u32) -> io::Result<()> {
-        let request = Request { states: states.bits(), seeds, ..Request::default() };
+        let request = Request { states: states.bits(), seeding: u16::from(seeds > 0), seeds };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

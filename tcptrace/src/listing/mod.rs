@@ -21,7 +21,7 @@ use crate::{
     state::{State, StateSet},
 };
 
-/// Lists sockets. To be used in a thread that nobody else works in: it moves between network namespaces.
+/// Lists sockets.
 pub struct Lister {
     /// `None`: by sock_diag and `/proc`.
     iterators: Option<Iterators>,
@@ -50,6 +50,8 @@ pub struct Wanted {
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
+    #[error("cannot list sockets: {0}")]
+    Thread(io::Error),
     #[error(transparent)]
     Netns(#[from] netns::Error),
     #[error("cannot enter the network namespace: {0}")]
@@ -77,14 +79,22 @@ impl Lister {
         Self::new(if no_iter { None } else { Iterators::alone().ok() }, choice)
     }
 
-    /// Lists what is wanted. What cannot be looked at is counted; the calling thread is in its own namespace afterwards.
+    /// Lists what is wanted, in a thread that moves between network namespaces, and ends in the last of them: coming back
+    /// is not always allowed. What cannot be looked at is counted.
     ///
     /// # Errors
     /// Where nothing can be listed at all.
     pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+        thread::scope(|scope| {
+            let listing =
+                thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || self.list_here(wanted));
+            listing.map_err(Error::Thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
-        let home = netns::find(Some(&NetnsChoice::Own))?.0.remove(0);
         let (mut sockets, mut visited) = (Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
@@ -110,6 +120,12 @@ impl Lister {
                         continue;
                     }
                 }
+                let time_wait_overflows = netns::time_wait_overflows();
+                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
+                // The kernel looks through the sockets of all namespaces for those of one.
+                if !netns::has_tcp() {
+                    continue;
+                }
                 let found = match &mut by_iterator {
                     Some(iterator) => by_iteration(iterator, wanted.states, tick_ns, skipped)?,
                     None => {
@@ -124,8 +140,6 @@ impl Lister {
                 } else {
                     sockets.extend(found);
                 }
-                let time_wait_overflows = netns::time_wait_overflows();
-                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
             }
             Ok(())
         };
@@ -144,11 +158,9 @@ impl Lister {
             }),
         };
         if let (Ok(()), None, Some(Ok((held, _)))) = (&listed, choice, &held) {
-            let others = kept_by_sockets(&self.namespaces, held);
-            listed = visit(&others, &mut skipped);
-            self.namespaces.extend(others);
+            // Not remembered: their open files keep them alive.
+            listed = visit(&kept_by_sockets(&self.namespaces, held), &mut skipped);
         }
-        home.enter()?;
         listed?;
         let mut holders = None;
         if let Some(held) = held {
@@ -174,6 +186,7 @@ impl Lister {
             holders: holders.map(Holders::new),
             namespaces: visited,
             skipped,
+            cpu_ns: now::thread_cpu_ns(),
         })
     }
 
@@ -208,7 +221,10 @@ fn kept_by_sockets(known: &[netns::Found], holders: &[(Holder, u32)]) -> Vec<net
     let mut seen: FxHashSet<u32> = known.iter().map(|namespace| namespace.inode).collect();
     let others = holders.iter().filter(|(_, netns)| seen.insert(*netns));
     // What is gone meanwhile, or may not be looked at, was told of by its holder at least.
-    others.filter_map(|(holder, _)| netns::by_socket(holder.pid, holder.fd).ok()).collect()
+    let entered = |(holder, netns): &(Holder, u32)| {
+        netns::by_socket(holder.pid, holder.fd).ok().filter(|found| found.inode == *netns) // the number may be another's
+    };
+    others.filter_map(entered).collect()
 }
 
 /// A socket that moves from one table of the kernel's to another while they are walked is met twice, or a request and

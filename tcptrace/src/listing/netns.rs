@@ -247,6 +247,25 @@ pub fn time_wait_overflows() -> Option<u64> {
     tcp_ext(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?, "TCPTimeWaitOverflow")
 }
 
+/// May the calling thread's namespace have TCP sockets of any kind? Requests have a listener beside them.
+#[must_use]
+pub fn has_tcp() -> bool {
+    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    match (read("sockstat"), read("sockstat6")) {
+        (Ok(v4), v6) => !(is_empty(&v4) && v6.is_ok_and(|v6| is_empty(&v6))),
+        _ => true,
+    }
+}
+
+/// Does `/proc/net/sockstat` or `sockstat6` say that there are neither full nor mini-sockets (`net/ipv4/proc.c`,
+/// `sockstat_seq_show`)?
+fn is_empty(text: &str) -> bool {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")));
+    let words: Vec<_> = line.unwrap_or_default().split(' ').collect();
+    let count = |name: &str| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
+    count("inuse") == Some("0") && count("tw").is_none_or(|tw| tw == "0")
+}
+
 /// A counter of `/proc/net/netstat`: a line of names is followed by one of values (`net/ipv4/proc.c`,
 /// `netstat_seq_show`).
 fn tcp_ext(text: &str, name: &str) -> Option<u64> {
@@ -397,6 +416,22 @@ mod tests {
                 let error = find(Some(&NetnsChoice::Inode(1))).unwrap_err().to_string();
                 assert!(error.contains("processes may not be read"), "{error}");
             });
+        });
+    }
+
+    #[test]
+    fn a_namespace_without_sockets_is_told_from_others() {
+        let empty = "sockets: used 3\nTCP: inuse 0 orphan 7 tw 0 alloc 9 mem 1\nUDP: inuse 1 mem 0\n";
+        assert!(is_empty(empty) && is_empty("TCP6: inuse 0\nUDP6: inuse 0\n"));
+        for text in ["", "TCP: x\n", "TCP: inuse 1 orphan 0 tw 0\n", "TCP: inuse 0 orphan 0 tw 2\n", "TCP6: inuse 1\n"]
+        {
+            assert!(!is_empty(text), "{text:?}");
+        }
+        in_fresh_netns(|| {
+            assert!(!has_tcp());
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            assert!(has_tcp());
+            drop(listener);
         });
     }
 

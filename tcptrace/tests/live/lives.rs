@@ -274,13 +274,20 @@ fn retransmits() {
     net::wait_for_fin(&server);
     drop(server);
     settle();
-    let events = tracer.stop().events(netns);
+    let run = tracer.stop();
+    let passed_over = run.records().last().unwrap()["losses"]["program_busy"].as_u64().unwrap();
+    let events = run.events(netns);
     let life = events.life(client_port, to.port());
     let again: Vec<_> = life.0.iter().filter(|event| event["event"] == "retransmit").collect();
     assert!(again.len() >= 2, "{:#?}", life.0);
     for (index, event) in again.iter().enumerate() {
         assert_eq!(event["state"], "ESTABLISHED");
-        assert_eq!(event["total_retrans"], index as u64 + 1, "{event:#}");
+        let expected = index as u64 + 1;
+        let total = event["total_retrans"].as_u64().unwrap();
+        assert!(
+            (expected..=expected + passed_over).contains(&total),
+            "not {expected} ({passed_over} lost): {again:#?}"
+        );
         assert_eq!(event["pid"], std::process::id());
     }
     life.assert_closed_first();

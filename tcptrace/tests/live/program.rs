@@ -50,7 +50,7 @@ fn events_appear() {
 
 fn count() {
     enter_new_netns();
-    let tracer = Tracer::json(&["--count", "3"]);
+    let tracer = Tracer::json(&["--count", "3", "--netns", "self"]);
     connections(5);
     let run = tracer.wait();
     assert!(run.status.success());
