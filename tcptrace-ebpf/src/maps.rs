@@ -44,7 +44,18 @@ pub(crate) static SOCKET_ENTRY: PerCpuArray<SocketEntry> = PerCpuArray::with_max
 
 /// Where the entry for a holder is put together.
 #[map]
-pub(crate) static HOLDER_ENTRY: PerCpuArray<HolderEntry> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static HOLDER_ENTRY: PerCpuArray<HolderDraft> = PerCpuArray::with_max_entries(1, 0);
+
+/// An entry, and whose it is: the descriptors of one task come one after another, and its part stays the same.
+#[repr(C)]
+pub(crate) struct HolderDraft {
+    /// Number of the iterator's run.
+    pub(crate) session: u64,
+    /// Address of the task.
+    pub(crate) task: u64,
+    /// The entry.
+    pub(crate) entry: HolderEntry,
+}
 
 /// Filter: bitmaps of ports, one after another for each set.
 #[map]

@@ -25,6 +25,8 @@ use crate::{
 #[repr(C)]
 struct Meta {
     seq: *mut seq_file,
+    /// Another one each time that an iterator is opened.
+    session_id: u64,
 }
 
 /// `struct bpf_iter__tcp` (`net/ipv4/tcp_ipv4.c`).
@@ -208,12 +210,18 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
     let Some(sock) = TcpSock::new(sk) else {
         return 0; // another protocol
     };
-    let Some(entry) = HOLDER_ENTRY.get_ptr_mut(0) else {
+    let Some(draft) = HOLDER_ENTRY.get_ptr_mut(0) else {
         return 0;
     };
     // SAFETY: this CPU's own value, which nobody else writes: one thread reads this iterator.
     unsafe {
-        fill_holder(entry, Kernel::new(task));
+        let entry = &raw mut (*draft).entry;
+        let session = (&raw const (*meta).session_id).read_volatile();
+        if (*draft).session != session || (*draft).task != task as u64 {
+            fill_holder(entry, Kernel::new(task));
+            (*draft).session = session;
+            (*draft).task = task as u64;
+        }
         (*entry).sk = sock.key;
         (*entry).fd = fd;
         (*entry).netns = sock.tuple().netns;
