@@ -278,13 +278,16 @@ fn retransmits() {
     let life = events.life(client_port, to.port());
     let again: Vec<_> = life.0.iter().filter(|event| event["event"] == "retransmit").collect();
     assert!(again.len() >= 2, "{:#?}", life.0);
-    for (index, event) in again.iter().enumerate() {
+    // Timers run on top of whatever task is on the CPU. Some hosts show programs nothing on top of tasks that they
+    // protect, so one of them may be missing, but none is told twice.
+    let total = |event: &serde_json::Value| event["total_retrans"].as_u64().unwrap();
+    assert!(again.windows(2).all(|pair| total(pair[0]) < total(pair[1])), "{again:#?}");
+    for event in &again {
         assert_eq!(event["state"], "ESTABLISHED");
-        assert_eq!(event["total_retrans"], index as u64 + 1, "{event:#}");
         assert_eq!(event["pid"], std::process::id());
     }
     life.assert_closed_first();
-    assert_eq!(life.transitions().last().unwrap()["total_retrans"], again.len());
+    assert!(total(life.transitions().last().unwrap()) >= again.len() as u64);
 }
 
 fn reused_socket() {
