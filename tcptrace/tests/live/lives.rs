@@ -274,24 +274,20 @@ fn retransmits() {
     net::wait_for_fin(&server);
     drop(server);
     settle();
-    let run = tracer.stop();
-    let passed_over = run.records().last().unwrap()["losses"]["program_busy"].as_u64().unwrap();
-    let events = run.events(netns);
+    let events = tracer.stop().events(netns);
     let life = events.life(client_port, to.port());
     let again: Vec<_> = life.0.iter().filter(|event| event["event"] == "retransmit").collect();
     assert!(again.len() >= 2, "{:#?}", life.0);
-    for (index, event) in again.iter().enumerate() {
+    // Timers run on top of whatever task is on the CPU. Some hosts show programs nothing on top of tasks that they
+    // protect, so one of them may be missing, but none is told twice.
+    let total = |event: &serde_json::Value| event["total_retrans"].as_u64().unwrap();
+    assert!(again.windows(2).all(|pair| total(pair[0]) < total(pair[1])), "{again:#?}");
+    for event in &again {
         assert_eq!(event["state"], "ESTABLISHED");
-        let expected = index as u64 + 1;
-        let total = event["total_retrans"].as_u64().unwrap();
-        assert!(
-            (expected..=expected + passed_over).contains(&total),
-            "not {expected} ({passed_over} lost): {again:#?}"
-        );
         assert_eq!(event["pid"], std::process::id());
     }
     life.assert_closed_first();
-    assert_eq!(life.transitions().last().unwrap()["total_retrans"], again.len());
+    assert!(total(life.transitions().last().unwrap()) >= again.len() as u64);
 }
 
 fn reused_socket() {
