@@ -179,6 +179,7 @@ pub(crate) fn snapshot() -> Snapshot {
             Namespace { inode: BLUE, name: Some("blue".to_owned()), time_wait_overflows: None },
         ],
         skipped: Skipped { namespaces_gone: 1, processes_denied: 2, ..Skipped::default() },
+        cpu_ns: 0,
     }
 }
 
