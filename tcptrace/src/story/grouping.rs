@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Side, Story, StoryFilter, begins, own_sk};
+use super::{Role, Side, Story, StoryFilter, begins, own_sk};
 use crate::{
     event::{Event, Socket, StateSource, Transition, What},
     state::State,
@@ -353,9 +353,11 @@ impl Side {
         }
     }
 
-    /// Were both there at some time?
+    /// Were both there at some time? One whose beginning was not seen was there long before its first event.
     fn overlaps(&self, other: &Self) -> bool {
-        let not_before = |one: &Self, other: &Self| one.ended_ns.is_none_or(|ended_ns| ended_ns >= other.first_ns);
+        let not_before = |one: &Self, other: &Self| {
+            one.ended_ns.is_none_or(|ended_ns| other.role() == Role::Unknown || ended_ns >= other.first_ns)
+        };
         not_before(self, other) && not_before(other, self)
     }
 

@@ -229,6 +229,18 @@ fn ends_that_are_used_again_are_another_connection() {
 }
 
 #[test]
+fn a_side_from_before_the_start_was_there_when_the_other_ended() {
+    let (client, server) = (socket(1, CLIENT, SERVER), socket(2, SERVER, CLIENT));
+    let told = told(&[
+        event(100, client, ends(Established, Close, Some(Ending::Aborted(Abort::LingerZero)))),
+        event(101, server, What::ResetReceived),
+        event(101, server, ends(Established, Close, Some(Ending::ResetByPeer(104)))),
+        event(102, Socket { state: Close, ..client }, RST),
+    ]);
+    assert_eq!(shape(&told), ["2 2"]);
+}
+
+#[test]
 fn each_refused_attempt_is_a_story() {
     let attempt = |ms, sk| {
         [
