@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// States.
     pub states: StateSet,
@@ -32,7 +32,7 @@ pub struct Selection {
 
 /// Values that are wanted at the ends of a connection. Those for the local end, for the remote end and for either end
 /// are parts of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends<T> {
     /// For the local end.
     pub local: Vec<T>,

@@ -1,6 +1,7 @@
 //! Events and reports for people.
 
 pub(super) mod columns;
+mod finding;
 mod ladder;
 mod report;
 
@@ -15,6 +16,7 @@ use crate::{
     ending::Ending,
     errno,
     event::{Event, StateSource, TimeSource, Transition, What},
+    findings::Finding,
     losses::Losses,
     notice::{Gap, Notice},
     report::Report,
@@ -24,6 +26,7 @@ use crate::{
 };
 use columns::{Address, Columns, Style, printable, styled};
 
+pub use finding::StuckText;
 pub use ladder::Ladder;
 
 /// How the column of times is written.
@@ -119,6 +122,11 @@ impl Text {
         };
         styled(to, &words, Style::Trouble, self.options.color);
         to.put_u8(b'\n');
+    }
+
+    /// Writes a finding: in four lines where it opens, in fewer where it goes on or closes.
+    pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
+        finding::write(to, found, self.options.color, context);
     }
 
     /// Writes a report.
