@@ -138,7 +138,7 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
-/// A change of state (`sock:inet_sock_set_state`). 160 bytes.
+/// A change of state (`sock:inet_sock_set_state`). 168 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Transition {
@@ -158,6 +158,10 @@ pub struct Transition {
     pub srtt_us8: u32,
     /// `tcp_sock.total_retrans`: segments retransmitted in the connection's life.
     pub total_retrans: u32,
+    /// Bytes received and not read (`include/net/tcp.h`, `tcp_inq`); 0 where no connection was established.
+    pub receive_queue: u32,
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    pub send_queue: u32,
     /// `sk_err`, a positive errno or 0.
     pub err: i32,
     /// State that is left.
@@ -221,7 +225,7 @@ pub struct OwnerChange {
 const _: () = assert!(size_of::<Header>() == 32);
 const _: () = assert!(size_of::<Socket>() == 48);
 const _: () = assert!(size_of::<Owner>() == 40);
-const _: () = assert!(size_of::<Transition>() == 160);
+const _: () = assert!(size_of::<Transition>() == 168);
 const _: () = assert!(size_of::<Retransmit>() == 136);
 const _: () = assert!(size_of::<Reset>() == 128);
 const _: () = assert!(size_of::<OwnerChange>() == 120);

@@ -216,6 +216,24 @@ impl TcpSock {
         self.load(config!(layout.tcp_sock_bytes_received))
     }
 
+    /// Bytes received and not read, as `tcp_inq` of `include/net/tcp.h` counts them (urgent data as any other), and bytes
+    /// written that the peer has not acknowledged, its own FIN counted as one. What is counted are sequence numbers, which
+    /// last when the queues are purged. They tell nothing before a connection is established.
+    #[inline(always)]
+    pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
+        let unread = self.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+        let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
+        let unacked = self.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+        (unread - fin, unacked)
+    }
+
+    /// The difference of two sequence numbers; 0 where the first is behind.
+    #[inline(always)]
+    pub(crate) fn positive_difference(self, ahead: u32, behind: u32) -> u32 {
+        let difference = self.load::<u32>(ahead).wrapping_sub(self.load(behind));
+        if (difference as i32) < 0 { 0 } else { difference }
+    }
+
     /// Does the current task hold the socket's lock?
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {

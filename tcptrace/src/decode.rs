@@ -190,6 +190,8 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         total_retrans: record.total_retrans,
         bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
+        receive_queue: record.receive_queue,
+        send_queue: record.send_queue,
         ending,
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })

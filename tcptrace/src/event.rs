@@ -68,6 +68,10 @@ pub struct Transition {
     pub bytes_acked: u64,
     /// Bytes received, the FIN counted as one.
     pub bytes_received: u64,
+    /// Bytes received and not read; 0 where `old` is no state of a connection.
+    pub receive_queue: u32,
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    pub send_queue: u32,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,

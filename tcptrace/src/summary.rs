@@ -240,6 +240,8 @@ mod tests {
             total_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
             ending,
             expires_in_ns: None,
         })

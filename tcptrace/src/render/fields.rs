@@ -85,6 +85,8 @@ fields! {
         Timeouts = "timeouts": "Timeouts in a row.",
         BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
         BytesReceived = "bytes_received": "Bytes received.",
+        ReceiveQueue = "receive_queue": "Bytes received and not read.",
+        SendQueue = "send_queue": "Bytes that the peer has not acknowledged.",
         Ending = "ending": "Why the connection ended.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
     Errno = "errno": "Name of the error.",
@@ -172,6 +174,8 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::TotalRetrans, count(transition.total_retrans.into()));
             show(Field::BytesAcked, count(transition.bytes_acked));
             show(Field::BytesReceived, count(transition.bytes_received));
+            show(Field::ReceiveQueue, count(transition.receive_queue.into()));
+            show(Field::SendQueue, count(transition.send_queue.into()));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));

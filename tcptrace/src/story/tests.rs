@@ -62,6 +62,8 @@ fn ends(old: State, new: State, ending: Option<Ending>) -> What {
         total_retrans: 0,
         bytes_acked: 0,
         bytes_received: 0,
+        receive_queue: 0,
+        send_queue: 0,
         ending,
         expires_in_ns: None,
     })

@@ -38,6 +38,8 @@ fn enters(new: State) -> What {
         total_retrans: 0,
         bytes_acked: 0,
         bytes_received: 0,
+        receive_queue: 0,
+        send_queue: 0,
         ending: None,
         expires_in_ns: None,
     })

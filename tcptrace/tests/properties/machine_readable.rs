@@ -75,7 +75,8 @@ fn of_transition(transition: &Transition) -> Value {
         "time_source": transition.time_in_old.map(|time| time.source.name()),
         "after_gap": false, "handshake_rtt_ns": transition.handshake_rtt_ns, "srtt_us": transition.srtt_us,
         "total_retrans": transition.total_retrans, "bytes_acked": transition.bytes_acked,
-        "bytes_received": transition.bytes_received, "ending": transition.ending.map(|ending| ending.name()),
+        "bytes_received": transition.bytes_received, "receive_queue": transition.receive_queue,
+        "send_queue": transition.send_queue, "ending": transition.ending.map(|ending| ending.name()),
         "expires_in_ns": transition.expires_in_ns,
         "errno": transition.ending.and_then(|ending| ending.errno()).and_then(errno::name),
     })
