@@ -18,6 +18,7 @@ use crate::config::config;
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
 const SOCK_DEAD: u64 = 0;
 const SOCK_DONE: u64 = 1;
+const SOCK_KEEPOPEN: u64 = 3;
 const SOCK_LINGER: u64 = 4;
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN` of `include/net/sock.h`.
 const RCV_SHUTDOWN: u8 = 1;
@@ -259,6 +260,7 @@ impl TcpSock {
         bit(self.owned(), socket_flag::OWNED)
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
+            | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
             | bit(self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
             | bit(self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0, socket_flag::LINGER2_NEGATIVE)

@@ -84,7 +84,14 @@ impl Parts {
 
     fn reset(&self) -> Vec<u8> {
         let (record, header, socket, owner) = self.record::<Reset>();
-        bytes(&Reset { header, socket, owner, has_reason: record.has_reason % 2, ..record })
+        bytes(&Reset {
+            header,
+            socket,
+            owner,
+            has_reason: record.has_reason % 2,
+            has_facts: record.has_facts % 2,
+            ..record
+        })
     }
 
     fn owner_change(&self) -> Vec<u8> {
