@@ -101,7 +101,7 @@ impl Activity {
             What::Transition(_) => &mut self.transitions,
             What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
             What::ResetSent { .. } => &mut self.resets_sent,
-            What::ResetReceived => &mut self.resets_received,
+            What::ResetReceived(_) => &mut self.resets_received,
             What::OwnerChanged => return,
         } += 1;
     }

@@ -650,6 +650,8 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             total_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
             ending: ended_by,
             expires_in_ns: mini
                 .expires_ns

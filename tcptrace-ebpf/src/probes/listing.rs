@@ -130,9 +130,9 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
             return;
         }
         (*entry).receive_queue =
-            positive_difference(sock, config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+            sock.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
         (*entry).send_queue =
-            positive_difference(sock, config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+            sock.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
         (*entry).bytes_acked = sock.bytes_acked();
         (*entry).bytes_received = sock.bytes_received();
         (*entry).last_sent_ticks = since(config!(layout.tcp_sock_lsndtime));
@@ -173,13 +173,6 @@ fn running_timer(sock: TcpSock) -> (u8, u64) {
 #[inline(always)]
 fn ticks_until(expires: u64) -> i32 {
     (expires as u32).wrapping_sub(jiffies() as u32) as i32
-}
-
-/// The difference of two sequence numbers; 0 where the first is behind.
-#[inline(always)]
-fn positive_difference(sock: TcpSock, ahead: u32, behind: u32) -> u32 {
-    let difference = sock.load::<u32>(ahead).wrapping_sub(sock.load(behind));
-    if (difference as i32) < 0 { 0 } else { difference }
 }
 
 /// Each descriptor of each process that refers to a TCP socket, of any network namespace.

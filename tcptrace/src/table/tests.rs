@@ -38,6 +38,8 @@ fn enters(new: State) -> What {
         total_retrans: 0,
         bytes_acked: 0,
         bytes_received: 0,
+        receive_queue: 0,
+        send_queue: 0,
         ending: None,
         expires_in_ns: None,
     })
@@ -65,8 +67,8 @@ fn a_socket_is_there_from_its_first_event_to_its_end() {
     table.ingest(&mut event(1, 11, 130, enters(State::Established)));
     let connection = table.connections().next().unwrap();
     assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
-    table.ingest(&mut event(1, 11, 140, What::ResetReceived));
-    table.ingest(&mut event(2, 12, 140, What::ResetReceived));
+    table.ingest(&mut event(1, 11, 140, What::ResetReceived(None)));
+    table.ingest(&mut event(2, 12, 140, What::ResetReceived(None)));
     assert_eq!(cookies(&table), [11], "only a state makes a socket known");
     table.ingest(&mut event(1, 11, 150, enters(State::Close)));
     assert!(table.is_empty());
@@ -356,7 +358,7 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
         reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
         table.connections().next().and_then(|known| known.owner).map(|owner| owner.pid)
     };
-    let known = |source| owned(event(1, 1, 1, What::ResetReceived)).owner.map(|owner| Owner { source, ..owner });
+    let known = |source| owned(event(1, 1, 1, What::ResetReceived(None))).owner.map(|owner| Owner { source, ..owner });
     assert_eq!(held(socket, 10 * S, &[7]), Some(7));
     socket.owner = known(OwnerSource::Holder);
     assert_eq!(held(socket, 20 * S, &[8]), Some(8), "the programs still know the one of the start");

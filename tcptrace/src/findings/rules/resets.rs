@@ -7,7 +7,6 @@ use super::{
 use crate::{
     ending::{Abort, Ending},
     errno,
-    event::ResetFacts,
     findings::{
         Incident, Kind, Severity, Sighting, Thresholds, Value, View,
         view::OtherEnd,
@@ -28,22 +27,14 @@ pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind>
 
 /// Was data sent after the peer's FIN had come?
 fn was_answer_after_close(incident: &Incident) -> bool {
-    let times = incident.reset.and_then(|facts| facts.times);
-    let Some((times, in_state_ns)) = times.zip(incident.in_state_ns) else { return false };
-    incident.state == State::CloseWait && times.last_sent_ns < in_state_ns
+    let Some((reset, in_state_ns)) = incident.reset.zip(incident.in_state_ns) else { return false };
+    incident.state == State::CloseWait && reset.last_sent_ns < in_state_ns
 }
 
 /// Was nothing heard for so long, and then something sent, or probed by a keepalive, and answered with the RST?
 fn was_answer_after_silence(incident: &Incident, after_ns: u64) -> bool {
-    let Some(silent_ns) = silent_ns(incident.reset.as_ref()) else { return false };
-    let sent_ns = incident.reset.and_then(|facts| facts.times).map_or(u64::MAX, |times| times.last_sent_ns);
-    silent_ns >= after_ns && (sent_ns < silent_ns || incident.keepalive)
-}
-
-/// How long nothing had been heard of the peer when the RST came, in ns.
-fn silent_ns(facts: Option<&ResetFacts>) -> Option<u64> {
-    let times = facts?.times?;
-    Some(times.last_received_ns.min(times.last_ack_ns))
+    let Some(reset) = incident.reset else { return false };
+    reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || incident.keepalive)
 }
 
 /// All troubles of this family.
@@ -58,7 +49,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("state", Value::Name(newest.state.name())),
             ("unread_bytes", Value::Number(unread(newest).into())),
             ("unacked_bytes", Value::Number(unacked(newest).into())),
-            ("idle_ns", silent_ns(newest.reset.as_ref()).into()),
+            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
             ("peer_pid", peer.map(|owner| owner.pid).into()),
             ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
         ]
@@ -72,7 +63,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
                 .map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose)),
         };
         vec![
-            ("idle_ns", silent_ns(newest.reset.as_ref()).into()),
+            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
             ("keepalive", Value::Flag(newest.keepalive)),
             ("peer_end", Value::Name(other.name())),
             ("peer_sent_rst", sent),
