@@ -401,12 +401,3 @@ mod tests {
         assert_eq!(places("[2001:db8::1]:80"), "[2001:db8::1]:80 [::]:80");
     }
 }
-
-/// PROVISIONAL
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetCounters { pub listen_overflows: u64, pub listen_drops: u64, pub syncookies_sent: u64, pub time_wait_overflows: u64 }
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetSettings { pub local_ports: Option<(u16,u16)>, pub tw_reuse: Option<u32>, pub max_tw_buckets: Option<u32>, pub syncookies: Option<u32>, pub max_syn_backlog: Option<u32>, pub somaxconn: Option<u32>, pub retries2: Option<u32>, pub keepalive_time: Option<u32>, pub keepalive_interval: Option<u32>, pub keepalive_probes: Option<u32> }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keepalive { Unknown, Off, On { time_ns: Option<u64> } }
-impl Keepalive { pub fn is_on(&self) -> Option<bool> { match self { Self::Unknown => None, Self::Off => Some(false), Self::On{..} => Some(true) } } }

@@ -162,7 +162,7 @@ fn configure(thresholds: &mut Thresholds, text: &str) -> Result<(), String> {
         thresholds.set_stuck(state, ns).map_err(|error| place(error.to_string()))?;
     }
     for (name, value) in &config.thresholds {
-        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let value = value.as_str().map_or_else(|| plain(value), str::to_owned);
         thresholds.set(name, &value, time_ns).map_err(|error| format!("[thresholds]: {error}"))?;
     }
     if let Some(listeners) = config.expected_listeners {
@@ -170,6 +170,12 @@ fn configure(thresholds: &mut Thresholds, text: &str) -> Result<(), String> {
         thresholds.expected = Some(parsed.map_err(|error| format!("expected-listeners: {error}"))?);
     }
     Ok(())
+}
+
+/// A number as a flag would have it; what is neither text nor number is no value of any threshold.
+fn plain(value: &toml::Value) -> String {
+    let number = value.as_integer().map(|number| number.to_string());
+    number.or_else(|| value.as_float().map(|number| number.to_string())).unwrap_or_else(|| value.type_str().to_owned())
 }
 
 #[cfg(test)]
