@@ -105,6 +105,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         rest: Instant::now(),
         next_look: Instant::now(),
         once: settings.once,
+        started: None,
         seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
     };
@@ -138,6 +139,8 @@ enum Purpose {
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for trouble at least; they rest as polling does.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The evidence of one look is waited for so long at most.
+const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
 const POLL_REST: u32 = 100;
 /// The same for listings of all sockets, after which healing and reports wait.
@@ -168,6 +171,8 @@ struct Run {
     next_look: Instant,
     /// Is the run over when all trouble was told of that can be seen at the start?
     once: bool,
+    /// When the sockets from before the start were known.
+    started: Option<Instant>,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
     /// what comes.
     seeds: u32,
@@ -188,7 +193,6 @@ impl Run {
         let mut checks = every(CHECK_EVERY);
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
         let mut looks = self.session.looks().then(|| every(LOOK_EVERY));
-        let mut started = false;
         let mut ready = None;
         let mut more = false;
         loop {
@@ -229,7 +233,7 @@ impl Run {
                 Happened::Listed(answer) => {
                     let purpose = self.take_in(answer)?;
                     if purpose == Some(Purpose::Start) {
-                        started = true;
+                        self.started = Some(Instant::now());
                         release_memory();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                     }
@@ -239,7 +243,7 @@ impl Run {
                     }
                 }
             }
-            if self.once && started && self.session.has_told_all() {
+            if self.has_looked_once() {
                 return Ok("once");
             }
             let piece = self.session.take_output().freeze();
@@ -266,6 +270,13 @@ impl Run {
 
     fn check_losses(&mut self) -> Result<bool, Error> {
         Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
+    }
+
+    /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the
+    /// time.
+    fn has_looked_once(&self) -> bool {
+        let has_time = |started: Instant| started.elapsed() < ONE_LOOK && !self.session.has_told_all();
+        self.once && self.started.is_some_and(|started| !has_time(started))
     }
 
     /// Looks for trouble; where that takes evidence, asks for it.

@@ -67,8 +67,8 @@ impl Findings {
             wants_listing |= suspicion.wants_facts(known, listed_ns, now_ns);
             true
         });
-        let view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
-        let view = View { is_partial: self.is_partial, ..view };
+        let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
+        view.is_partial = self.is_partial;
         let sightings = rules::look(&view);
         let told = self.ledger.update(sightings, now_ns);
         self.recent.forget(now_ns, self.thresholds.quiet_after_ns);

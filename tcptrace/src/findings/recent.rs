@@ -67,7 +67,7 @@ pub struct Incidents {
 }
 
 /// Which incidents are told of together.
-pub type IncidentKey = (Kind, Option<u32>, Option<u32>, Option<SocketAddr>);
+pub(super) type IncidentKey = (Kind, Option<u32>, Option<u32>, Option<SocketAddr>);
 
 /// Groups of incidents that are remembered at most.
 const MAX_GROUPS: usize = 4096;

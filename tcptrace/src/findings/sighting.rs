@@ -95,7 +95,7 @@ impl Example {
 }
 
 /// Examples of a sighting at most.
-pub const MAX_EXAMPLES: usize = 5;
+pub(super) const MAX_EXAMPLES: usize = 5;
 /// Holders of an example at most.
 const MAX_HOLDERS: usize = 8;
 

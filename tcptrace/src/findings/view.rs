@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Subjects of one trouble of one owner that are told of one by one; more are told of together.
-pub const MAX_SUBJECTS: usize = 8;
+pub(super) const MAX_SUBJECTS: usize = 8;
 
 /// All that rules look at. Nothing in it changes while they do.
 pub struct View<'a> {
@@ -42,7 +42,7 @@ struct Ends<'a> {
 
 /// What is known of the other end of a connection.
 #[derive(Clone, Copy, Debug)]
-pub enum OtherEnd<'a> {
+pub(super) enum OtherEnd<'a> {
     /// It is a socket of this host.
     Here(&'a Connection),
     /// It is a half-open connection of this host: the handshake is not over there.
@@ -56,7 +56,7 @@ pub enum OtherEnd<'a> {
 impl OtherEnd<'_> {
     /// Name in all outputs.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Here(_) | Self::Request => "alive",
             Self::Gone => "gone",
@@ -131,13 +131,13 @@ impl<'a> View<'a> {
 
     /// The other end of a connection.
     #[must_use]
-    pub fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
+    pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
         self.end_at(known.remote, known.local)
     }
 
     /// The socket of this host with these ends.
     #[must_use]
-    pub fn end_at(&self, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
+    pub(super) fn end_at(&self, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
         let ends = self.ends.get_or_init(|| {
             let mut ends = Ends::default();
             for known in self.table.connections().filter(|known| known.state != State::Listen) {
@@ -218,7 +218,7 @@ impl<'a> Group<'a> {
 
     /// Segments that the sockets sent again in a row without an answer, the most of any.
     #[must_use]
-    pub fn timeouts(&self) -> u8 {
+    pub(super) fn timeouts(&self) -> u8 {
         self.members.iter().map(|known| timeouts(known)).max().unwrap_or(0)
     }
 
@@ -249,7 +249,7 @@ impl<'a> Group<'a> {
 
 /// Timeouts in a row without an answer: as the last retransmission told, unless a listing showed it later.
 #[must_use]
-pub fn timeouts(known: &Connection) -> u8 {
+pub(super) fn timeouts(known: &Connection) -> u8 {
     match &known.facts {
         Some(facts) if facts.at_ns > known.retransmits.last_ns => facts.socket.timeouts,
         _ => known.retransmits.timeouts,

@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Failures<'a> {
     count: u64,
     /// The last ones, in no order.
-    pub last: Vec<&'a Incident>,
+    pub(super) last: Vec<&'a Incident>,
 }
 
 impl<'a> Failures<'a> {
@@ -23,7 +23,7 @@ impl<'a> Failures<'a> {
     }
 
     /// The last one.
-    pub fn newest(&self) -> Option<&'a Incident> {
+    pub(super) fn newest(&self) -> Option<&'a Incident> {
         self.last.iter().copied().max_by_key(|incident| incident.time_ns)
     }
 }

@@ -1,6 +1,6 @@
 //! Findings for people: at most four lines each, which stand out among the events.
 
-use std::fmt::Write as _;
+use std::{collections::HashSet, fmt::Write as _};
 
 use bytes::{BufMut as _, BytesMut};
 
@@ -105,8 +105,7 @@ fn words(name: &str, value: &Value) -> String {
         (Value::Number(bytes), "_bytes") => format!("{name} {bytes} B"),
         (Value::Number(number), _) => format!("{name} {number}"),
         (Value::Ratio(ratio), _) => format!("{name} {ratio:.2}"),
-        (Value::Flag(true), _) => name,
-        (Value::Flag(false), _) => format!("not {name}"),
+        (Value::Flag(flag), _) => format!("{name} {}", if *flag { "yes" } else { "no" }),
         (Value::Name(text), _) => format!("{name} {text}"),
         (Value::Text(text), _) => format!("{name} {}", printable(text)),
     }
@@ -144,8 +143,13 @@ impl StuckText {
             count => format!("{time}  {count} findings\n"),
         };
         to.put_slice(words.as_bytes());
-        for found in open {
-            write(to, &Finding { phase: Phase::Opened, ..found.clone() }, self.color, context);
+        // What they mean is the same for all of a kind, and told once, after the last of them.
+        let mut seen = HashSet::new();
+        let meanings = open.iter().map(|found| found.sighting.explanation);
+        for explanation in meanings.filter(|explanation| seen.insert(*explanation)) {
+            let alike = || open.iter().filter(|found| found.sighting.explanation == explanation);
+            alike().for_each(|found| write(to, found, self.color, context));
+            alike().take(1).for_each(|found| advice(to, &found.sighting));
         }
     }
 }
