@@ -37,7 +37,7 @@ async fn main() -> ExitCode {
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
-            let wanted = Wanted { states, holders: true, settings: false, seeds: 0 };
+            let wanted = Wanted { states, holders: true, seeds: 0 };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }

@@ -39,8 +39,6 @@ pub struct Namespace {
     /// `TCPTimeWaitOverflow` of `/proc/net/netstat`: connections that closed without TIME_WAIT, as there were
     /// `tcp_max_tw_buckets` already. `None` where it could not be read.
     pub time_wait_overflows: Option<u64>,
-    pub counters: Option<NetCounters>,
-    pub settings: Option<NetSettings>,
 }
 
 /// What a listing could not look at. Nothing of this is fatal.
@@ -119,9 +117,6 @@ pub struct ListedSocket {
     pub timeouts: u8,
     /// Probes in a row without an answer (keepalive or zero window).
     pub probes: u8,
-    pub keepalive: Keepalive,
-    pub rto_ns: Option<u64>,
-    pub backoff: Option<u8>,
     /// UID of the socket's file; `None` where it has none.
     pub uid: Option<u32>,
     /// CLOCK_MONOTONIC at which it entered its state, where the programs saw that.
@@ -406,12 +401,3 @@ mod tests {
         assert_eq!(places("[2001:db8::1]:80"), "[2001:db8::1]:80 [::]:80");
     }
 }
-
-/// PROVISIONAL
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetCounters { pub listen_overflows: u64, pub listen_drops: u64, pub syncookies_sent: u64, pub time_wait_overflows: u64 }
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NetSettings { pub local_ports: Option<(u16,u16)>, pub tw_reuse: Option<u32>, pub max_tw_buckets: Option<u32>, pub syncookies: Option<u32>, pub max_syn_backlog: Option<u32>, pub somaxconn: Option<u32>, pub retries2: Option<u32>, pub keepalive_time: Option<u32>, pub keepalive_interval: Option<u32>, pub keepalive_probes: Option<u32> }
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keepalive { Unknown, Off, On { time_ns: Option<u64> } }
-impl Keepalive { pub fn is_on(&self) -> Option<bool> { match self { Self::Unknown => None, Self::Off => Some(false), Self::On{..} => Some(true) } } }

@@ -84,7 +84,6 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         timer: timer.map(|kind| Timer { kind, left_ns: ns(u32::try_from(entry.timer_ticks).unwrap_or(0)) }),
         timeouts: entry.timeouts,
         probes: entry.probes,
-            keepalive: crate::snapshot::Keepalive::Unknown, rto_ns: None, backoff: None,
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,

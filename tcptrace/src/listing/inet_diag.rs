@@ -68,7 +68,6 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         // With other timers the message has the number of probes there.
         timeouts: info.as_ref().map_or(retransmits, |info| info.retransmits),
         probes: info.as_ref().map_or(0, |info| info.probes),
-            keepalive: crate::snapshot::Keepalive::Unknown, rto_ns: None, backoff: None,
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,

@@ -42,7 +42,6 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
-    pub settings: bool,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -122,7 +121,7 @@ impl Lister {
                     }
                 }
                 let time_wait_overflows = netns::time_wait_overflows();
-                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows, counters: None, settings: None });
+                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
                 // The kernel looks through the sockets of all namespaces for those of one.
                 if !netns::has_tcp() {
                     continue;
