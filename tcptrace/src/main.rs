@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
-            let wanted = Wanted { states, holders: true, seeds: 0 };
+            let wanted = Wanted { states, holders: true, ..Wanted::default() };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }

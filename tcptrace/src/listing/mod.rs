@@ -3,6 +3,7 @@
 
 pub mod entry;
 mod inet_diag;
+mod net;
 pub mod netns;
 pub mod proc;
 mod procfs;
@@ -42,6 +43,8 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
+    /// The settings of the namespaces too?
+    pub settings: bool,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -120,8 +123,12 @@ impl Lister {
                         continue;
                     }
                 }
-                let time_wait_overflows = netns::time_wait_overflows();
-                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
+                visited.push(Namespace {
+                    inode: namespace.inode,
+                    name: namespace.name.clone(),
+                    counters: net::counters(),
+                    settings: wanted.settings.then(net::settings),
+                });
                 // The kernel looks through the sockets of all namespaces for those of one.
                 if !netns::has_tcp() {
                     continue;
