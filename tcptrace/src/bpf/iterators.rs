@@ -10,7 +10,7 @@ use aya::{
 use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
-    kernel::Kernel,
+    kernel::{self, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
 };
 use crate::state::StateSet;
@@ -45,6 +45,7 @@ impl Iterators {
             filter: Filter::default(),
             log_level: None,
             no_iterators: false,
+            attach_points: kernel::ITERATORS.to_vec(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
