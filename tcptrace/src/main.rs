@@ -9,7 +9,7 @@ use tcptrace::{
         args::{Args, Command},
         settings::{self, Settings},
     },
-    commands,
+    commands, heap,
     listing::{Lister, Wanted},
     output::tell,
     state::State,
@@ -24,6 +24,7 @@ async fn main() -> ExitCode {
             app::run(settings).await.map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
+            heap::be_brief();
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);

@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
 use crate::{
     event::{Command, Owner},
     state::{State, StateSet},
@@ -278,31 +280,40 @@ pub struct Holder {
 
 /// Holders by socket.
 #[derive(Clone, Debug, Default)]
-pub struct Holders(Vec<Holder>);
+pub struct Holders {
+    all: Vec<Holder>,
+    /// Where those of a socket begin.
+    first: FxHashMap<u64, usize>,
+}
 
 impl Holders {
     /// Puts them in order: by socket, then PID, then descriptor.
     #[must_use]
-    pub fn new(mut holders: Vec<Holder>) -> Self {
-        holders.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
-        Self(holders)
+    pub fn new(mut all: Vec<Holder>) -> Self {
+        all.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
+        let mut first = FxHashMap::with_capacity_and_hasher(all.len(), FxBuildHasher);
+        for (index, holder) in all.iter().enumerate() {
+            first.entry(holder.handle).or_insert(index);
+        }
+        Self { all, first }
     }
 
     /// Those of the socket with this [`ListedSocket::handle`].
     #[must_use]
     pub fn of(&self, handle: u64) -> &[Holder] {
-        if handle == 0 {
-            return &[];
+        match self.first.get(&handle) {
+            Some(&first) if handle != 0 => {
+                let rest = &self.all[first..];
+                &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
+            }
+            _ => &[],
         }
-        let start = self.0.partition_point(|holder| holder.handle < handle);
-        let rest = &self.0[start..];
-        &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
     }
 
     /// All of them.
     #[must_use]
     pub fn all(&self) -> &[Holder] {
-        &self.0
+        &self.all
     }
 }
 
