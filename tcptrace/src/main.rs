@@ -10,7 +10,7 @@ use tcptrace::{
         args::{Args, Command},
         settings::{self, Settings},
     },
-    commands,
+    commands, heap,
     listing::{Lister, Wanted},
     output::tell,
     state::State,
@@ -33,11 +33,12 @@ async fn main() -> ExitCode {
             app::run(settings).await.map(exit).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
+            heap::be_brief();
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
-            let wanted = Wanted { states, holders: true, seeds: 0 };
+            let wanted = Wanted { states, holders: true, ..Wanted::default() };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }

@@ -226,7 +226,7 @@ impl Session {
                 Some(name) => _ = self.context.names.netns.insert(namespace.inode, name.clone()),
                 None => _ = self.context.names.netns.remove(&namespace.inode),
             }
-            let Some(now) = namespace.time_wait_overflows else { continue };
+            let Some(now) = namespace.counters.map(|counters| counters.time_wait_overflows) else { continue };
             if let Some(before) = self.time_wait_overflows.insert(namespace.inode, now)
                 && now > before
             {

@@ -43,11 +43,13 @@ const TRACEPOINTS: [(&str, &str); 7] = [
     ("tcp_receive_reset", "btf_trace_tcp_receive_reset"),
 ];
 
+/// Names of the functions in the kernel's BTF that the iterators are attached to.
+pub(super) const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_task_file"];
+
 /// Names of the functions and types in the kernel's BTF that programs are attached to.
 pub(super) fn attach_points() -> Vec<&'static str> {
-    let mut names = vec!["bpf_iter_tcp", "bpf_iter_task_file", "inet_csk_accept"];
-    names.extend(TRACEPOINTS.map(|(_, typedef)| typedef));
-    names
+    let typedefs = TRACEPOINTS.map(|(_, typedef)| typedef);
+    [&ITERATORS[..], &["inet_csk_accept"], &typedefs].concat()
 }
 
 impl Kernel {

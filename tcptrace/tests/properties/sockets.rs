@@ -94,7 +94,7 @@ prop_compose! {
             ended_ns: times.1.into(),
             sockets,
             holders: holders.map(Holders::new),
-            namespaces: vec![Namespace { inode: 1, name, time_wait_overflows: None }],
+            namespaces: vec![Namespace { inode: 1, name, ..Namespace::default() }],
             ..Snapshot::default()
         }
     }
