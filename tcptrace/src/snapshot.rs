@@ -251,6 +251,12 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Time since data was sent, or data or an ACK received, in ns.
+    #[must_use]
+    pub fn quiet_ns(&self) -> u64 {
+        self.last_sent_ns.min(self.last_received_ns).min(self.last_ack_ns)
+    }
+
     /// Does the kernel keep these facts for such a socket? Before a connection is established it has no times of
     /// segments, and shows its uptime for them (`net/ipv4/tcp.c`, `tcp_get_info`).
     #[must_use]

@@ -213,13 +213,13 @@ impl<'a> Group<'a> {
     /// The process that closed the sockets, by the oldest of those where it is known.
     #[must_use]
     pub fn closed_by(&self) -> Value {
-        self.members.iter().find_map(|known| known.closed_by).map(|owner| owner.pid).into()
+        self.members.iter().find_map(|known| known.closed_by).into()
     }
 
-    /// Segments that the sockets sent again in a row without an answer, the most of any.
+    /// Timeouts in a row without an answer, the most of any.
     #[must_use]
     pub(super) fn timeouts(&self) -> u8 {
-        self.members.iter().map(|known| timeouts(known)).max().unwrap_or(0)
+        self.members.iter().map(|known| known.retransmits.timeouts).max().unwrap_or(0)
     }
 
     /// As a sighting, to which evidence is added. It is settled when a listing has shown its examples since each was
@@ -244,14 +244,5 @@ impl<'a> Group<'a> {
             remedy: "",
             is_settled: shown.iter().all(|known| known.is_mini || known.facts.is_some()),
         }
-    }
-}
-
-/// Timeouts in a row without an answer: as the last retransmission told, unless a listing showed it later.
-#[must_use]
-pub(super) fn timeouts(known: &Connection) -> u8 {
-    match &known.facts {
-        Some(facts) if facts.at_ns > known.retransmits.last_ns => facts.socket.timeouts,
-        _ => known.retransmits.timeouts,
     }
 }

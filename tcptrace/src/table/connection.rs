@@ -25,8 +25,8 @@ pub struct Connection {
     pub creator: Option<Owner>,
     /// The process that accepted it.
     pub acceptor: Option<Owner>,
-    /// The process that closed it, or shut its sending side down.
-    pub closed_by: Option<Owner>,
+    /// PID of the process that closed it, or shut its sending side down.
+    pub closed_by: Option<u32>,
     /// Does no file refer to it any more? `None` where nothing told.
     pub orphan: Option<bool>,
     /// Its lasting name.
@@ -51,8 +51,10 @@ pub struct Connection {
     pub has_events: bool,
     /// What its retransmissions told.
     pub retransmits: Retransmits,
-    /// CLOCK_MONOTONIC at which a RST came for it, in ns, and what the kernel knew then.
-    pub reset: Option<(u64, Option<ResetFacts>)>,
+    /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns.
+    pub active_ns: u64,
+    /// What the kernel knew when a RST came for it.
+    pub reset: Option<Box<ResetFacts>>,
     /// What the last listing showed of it, if it was suspected of trouble then, or listens.
     pub facts: Option<Box<Facts>>,
     /// CLOCK_MONOTONIC since which it is suspected of trouble, in ns; see [`super::Table::suspect`].
@@ -72,16 +74,6 @@ pub struct Facts {
     pub listed_ns: u64,
     /// The socket then.
     pub socket: ListedSocket,
-}
-
-impl Facts {
-    /// CLOCK_MONOTONIC at which data or an ACK was received, or data sent, last, in ns; `None` where that is not kept.
-    #[must_use]
-    pub fn active_ns(&self) -> Option<u64> {
-        let info = self.socket.connection?;
-        let since = info.last_sent_ns.min(info.last_received_ns).min(info.last_ack_ns);
-        Some(self.listed_ns.saturating_sub(since))
-    }
 }
 
 /// What the retransmissions of a connection told.
@@ -142,6 +134,7 @@ impl Connection {
     /// A socket that an event brought to `state`, with what was known of it before.
     pub(super) fn of_event(event: &Event, state: State, known: Option<&Self>) -> Self {
         let of_known = |owner: fn(&Self) -> Option<Owner>| known.and_then(owner);
+        let closed_by = event.owner.filter(|_| is_close(event)).map(|owner| owner.pid);
         Self {
             state,
             since_ns: event.time_ns,
@@ -149,7 +142,7 @@ impl Connection {
             owner: event.owner,
             creator: of_known(|known| known.creator).or(event.owner.filter(is_creator)),
             acceptor: of_known(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
-            closed_by: of_known(|known| known.closed_by).or(event.owner.filter(|_| is_close(event))),
+            closed_by: known.and_then(|known| known.closed_by).or(closed_by),
             orphan: is_orphaned(event),
             cookie: event.socket.cookie,
             local: event.socket.local,
@@ -162,7 +155,8 @@ impl Connection {
             expires_ns: None,
             has_events: true,
             retransmits: known.map_or_else(Retransmits::default, |known| known.retransmits),
-            reset: known.and_then(|known| known.reset),
+            active_ns: event.time_ns,
+            reset: known.and_then(|known| known.reset.clone()),
             facts: None,
             suspected_ns: None,
             listing: 0,
@@ -192,6 +186,7 @@ impl Connection {
             expires_ns: expires_ns(socket, now_ns),
             has_events: false,
             retransmits: Retransmits::default(),
+            active_ns: 0,
             reset: None,
             facts: None,
             suspected_ns: None,
@@ -200,8 +195,14 @@ impl Connection {
         }
     }
 
-    /// Keeps what a listing shows, where that may be asked for.
+    /// Takes in what a listing shows; keeps all of it where that may be asked for.
     pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
+        if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
+            self.active_ns = self.active_ns.max(snapshot.ended_ns.saturating_sub(since_ns));
+        }
+        if self.retransmits.last_ns < snapshot.started_ns {
+            self.retransmits.timeouts = socket.timeouts;
+        }
         if (self.suspected_ns.is_some() || socket.state == State::Listen) && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);
             self.facts = Some(Box::new(Facts { at_ns, listed_ns, socket: *socket }));
@@ -211,8 +212,11 @@ impl Connection {
     /// Takes in what happened without a change of state.
     pub(super) fn happened(&mut self, event: &Event) {
         match &event.what {
-            What::Retransmit(retransmit) => self.retransmits.add(event.time_ns, retransmit),
-            What::ResetReceived(facts) => self.reset = Some((event.time_ns, *facts)),
+            What::Retransmit(retransmit) => {
+                self.retransmits.add(event.time_ns, retransmit);
+                self.active_ns = event.time_ns;
+            }
+            What::ResetReceived(facts) => self.reset = facts.map(Box::new),
             What::OwnerChanged => {
                 self.owner = event.owner;
                 self.acceptor = self.acceptor.or(event.owner.filter(is_acceptor));

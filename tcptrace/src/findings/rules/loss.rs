@@ -2,7 +2,7 @@
 
 use super::Advice;
 use crate::{
-    findings::{Group, Kind, Severity, Sighting, Subject, Value, View, view::timeouts},
+    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
     state::State,
     table::Connection,
 };
@@ -16,7 +16,7 @@ const RETRANSMIT_STORM: Advice = Advice {
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let is_storm = |known: &&Connection| {
         known.retransmits.lately(view.now_ns).0 >= view.thresholds.storm_retransmits
-            && timeouts(known) < view.thresholds.peer_dead_timeouts
+            && known.retransmits.timeouts < view.thresholds.peer_dead_timeouts
     };
     let open = State::ALL.into_iter().filter(|state| !matches!(state, State::Listen | State::SynSent | State::TimeWait));
     let storming = open.flat_map(|state| view.in_state(state).iter().copied()).filter(is_storm);

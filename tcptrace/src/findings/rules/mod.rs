@@ -9,7 +9,7 @@ mod pressure;
 mod resets;
 mod silence;
 
-use super::{Incident, Kind, Sighting, Thresholds, Value, View, view::timeouts};
+use super::{Incident, Kind, Sighting, Thresholds, Value, View};
 use crate::{
     ending::Ending,
     event::{Event, OwnerSource, Transition},
@@ -65,10 +65,10 @@ pub fn incident(
         active: is_active(transition.old, left),
         in_state_ns: transition.time_in_old.map(|time| time.ns),
         total_retrans: transition.total_retrans,
-        timeouts: left.map_or(0, timeouts),
+        timeouts: left.map_or(0, |left| left.retransmits.timeouts),
         unread: transition.receive_queue,
         unacked: transition.send_queue,
-        reset: left.and_then(|left| left.reset).and_then(|(_, facts)| facts),
+        reset: left.and_then(|left| left.reset.as_deref().copied()),
         keepalive: event.socket.is(tcptrace_common::record::socket_flag::KEEPALIVE),
     };
     let kind = connecting::kind(&incident)
@@ -124,12 +124,12 @@ impl Suspicion {
 /// Is a socket suspected of trouble that takes a closer look?
 #[must_use]
 pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
-    if timeouts(known) >= thresholds.peer_dead_timeouts && known.state != State::Listen {
+    if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
         return Some(Suspicion { since_ns: known.retransmits.last_ns, after_ns: 0 });
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
-        State::Established => silence::silent_since_ns(known),
+        State::Established => known.active_ns.max(known.since_ns),
         _ => known.since_ns,
     };
     let since_ns = since_ns.saturating_add(after_ns);

@@ -6,7 +6,7 @@ use crate::{
     errno,
     findings::{
         Group, Incident, Kind, Severity, Sighting, Value, View,
-        view::{OtherEnd, timeouts},
+        view::OtherEnd,
     },
     snapshot::{Keepalive, NetSettings},
     state::State,
@@ -45,17 +45,12 @@ const HALF_OPEN: Advice = Advice {
     remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the path's idle limits, or heartbeats in the application; then close what is dead",
 };
 
-/// CLOCK_MONOTONIC since which there was no segment with data or an ACK, as far as is known, in ns.
-pub(super) fn silent_since_ns(known: &Connection) -> u64 {
-    known.since_ns.max(known.facts.as_deref().and_then(Facts::active_ns).unwrap_or(0)).max(known.retransmits.last_ns)
-}
-
 /// Only a listing tells that nothing was sent or received, and whether a keepalive asks.
 fn half_open(view: &View<'_>) -> Vec<Sighting> {
     let is_silent = |known: &&Connection| {
         let Some(facts) = &known.facts else { return false };
         let after_ns = view.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
-        view.now_ns.saturating_sub(silent_since_ns(known)) >= after_ns
+        quiet_ns(view, known) >= after_ns
             && !matches!(facts.socket.keepalive, Keepalive::On { .. })
             && facts.socket.timeouts == 0
             && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
@@ -65,7 +60,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         let settings = settings(view, group.netns);
         let ns = |s: u32| u64::from(s) * 1_000_000_000;
         let first = group.members.first();
-        let idle_ns = first.map(|known| view.now_ns.saturating_sub(silent_since_ns(known)));
+        let idle_ns = first.map(|known| quiet_ns(view, known));
         let keepalive = group.facts().next().map_or(Value::Unknown, |facts| keepalive(&facts.socket.keepalive));
         let evidence = [
             ("idle_ns", idle_ns.into()),
@@ -78,6 +73,11 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         group.sighting(view, Kind::HalfOpen, Severity::Warning).with(&HALF_OPEN, evidence)
     };
     view.group(silent, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+}
+
+/// How long there was no segment, as far as is known, in ns.
+fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
+    view.now_ns.saturating_sub(known.active_ns.max(known.since_ns))
 }
 
 /// Whether SO_KEEPALIVE is on.
@@ -96,7 +96,7 @@ const PEER_DEAD: Advice = Advice {
 
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
-    let is_dead = |known: &&Connection| timeouts(known) >= view.thresholds.peer_dead_timeouts;
+    let is_dead = |known: &&Connection| known.retransmits.timeouts >= view.thresholds.peer_dead_timeouts;
     let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
     let waiting = |group: Group<'_>| {
         let facts = group.facts().next();
