@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Command, Owner, OwnerSource},
-        snapshot::Kind,
+        snapshot::{Keepalive, Kind},
         state::State,
     };
 
@@ -170,6 +170,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: None,
             owner: None,

@@ -175,6 +175,14 @@ pub struct ListedSocket {
     pub timeouts: u8,
     /// Probes in a row without an answer (keepalive or zero window).
     pub probes: u8,
+    /// Timeout of the next retransmission in ns, doublings included. Only full sockets that do not listen have it.
+    pub rto_ns: Option<u64>,
+    /// How often that timeout was doubled, for want of an answer.
+    pub backoff: Option<u8>,
+    /// Is an idle peer asked whether it is still there?
+    pub keepalive: Keepalive,
+    /// TCP_USER_TIMEOUT in ms, 0 for none; `None` where it is not known, as by sock_diag.
+    pub user_timeout_ms: Option<u32>,
     /// UID of the socket's file; `None` where it has none.
     pub uid: Option<u32>,
     /// CLOCK_MONOTONIC at which it entered its state, where the programs saw that.
@@ -183,6 +191,38 @@ pub struct ListedSocket {
     pub owner: Option<Owner>,
     /// What a full socket knows of its connection, once that is established.
     pub connection: Option<ConnectionInfo>,
+}
+
+/// Keepalive of a socket (SO_KEEPALIVE).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keepalive {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Off.
+    Off,
+    /// On. What the socket has not set for itself is set in its namespace, see [`NetSettings`]. By sock_diag it is not known
+    /// what is set: then all are `None`, too.
+    On {
+        /// Time without a segment from the peer before it is asked (TCP_KEEPIDLE), in ns.
+        time_ns: Option<u64>,
+        /// Time from one probe to the next (TCP_KEEPINTVL), in ns.
+        interval_ns: Option<u64>,
+        /// Probes without an answer before the connection is ended (TCP_KEEPCNT).
+        probes: Option<u8>,
+    },
+}
+
+impl Keepalive {
+    /// Is it on? `None` where that is not known.
+    #[must_use]
+    pub const fn is_on(&self) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Off => Some(false),
+            Self::On { .. } => Some(true),
+        }
+    }
 }
 
 /// Kinds of sockets.
@@ -423,6 +463,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: None,
             owner: None,

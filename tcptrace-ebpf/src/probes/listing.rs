@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use tcptrace_common::{
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
     memo::owner_match,
-    record::owner_source,
+    record::{owner_source, socket_flag},
     state::{self, LISTEN},
 };
 
@@ -142,6 +142,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
         (*entry).total_retrans = sock.total_retrans();
         (*entry).timeouts = sock.timeouts();
         (*entry).probes = sock.load(config!(layout.inet_connection_sock_icsk_probes_out));
+        (*entry).rto_ticks = sock.load(config!(layout.inet_connection_sock_icsk_rto));
+        (*entry).backoff = sock.load(config!(layout.inet_connection_sock_icsk_backoff));
+        (*entry).user_timeout_ms = sock.load(config!(layout.inet_connection_sock_icsk_user_timeout));
+        if (*entry).socket.flags & socket_flag::KEEPALIVE != 0 {
+            (*entry).keepalive_ticks = sock.load(config!(layout.tcp_sock_keepalive_time));
+            (*entry).keepalive_interval_ticks = sock.load(config!(layout.tcp_sock_keepalive_intvl));
+            (*entry).keepalive_probes = sock.load(config!(layout.tcp_sock_keepalive_probes));
+        }
         let (kind, expires) = running_timer(sock);
         if kind != timer::NONE {
             (*entry).timer = kind;

@@ -11,7 +11,7 @@ use zerocopy::FromBytes;
 use crate::{
     decode,
     event::{Command, address, is_ipv6},
-    snapshot::{ConnectionInfo, Holder, Kind, ListedSocket, Timer, TimerKind},
+    snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
 /// Adds the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length of a
@@ -93,6 +93,18 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         timer: timer.map(|kind| Timer { kind, left_ns: ns(u32::try_from(entry.timer_ticks).unwrap_or(0)) }),
         timeouts: entry.timeouts,
         probes: entry.probes,
+        rto_ns: some(ns(entry.rto_ticks)),
+        backoff: (entry.rto_ticks != 0).then_some(entry.backoff),
+        keepalive: match kind {
+            Kind::Full if entry.socket.flags & socket_flag::KEEPALIVE != 0 => Keepalive::On {
+                time_ns: some(ns(entry.keepalive_ticks)),
+                interval_ns: some(ns(entry.keepalive_interval_ticks)),
+                probes: (entry.keepalive_probes != 0).then_some(entry.keepalive_probes),
+            },
+            Kind::Full => Keepalive::Off,
+            Kind::Mini | Kind::Request => Keepalive::Unknown,
+        },
+        user_timeout_ms: (entry.rto_ticks != 0).then_some(entry.user_timeout_ms),
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,

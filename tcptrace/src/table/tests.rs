@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::{
     event::Command,
-    snapshot::{Namespace, Skipped, Timer, TimerKind},
+    snapshot::{Keepalive, Namespace, Skipped, Timer, TimerKind},
 };
 
 fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
@@ -180,6 +180,10 @@ fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
         timer: None,
         timeouts: 0,
         probes: 0,
+        rto_ns: None,
+        backoff: None,
+        keepalive: Keepalive::Unknown,
+        user_timeout_ms: None,
         uid: None,
         entered_ns: None,
         owner: None,
