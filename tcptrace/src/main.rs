@@ -1,4 +1,5 @@
-//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage).
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 a check-up found
+//! something).
 
 use std::process::ExitCode;
 
@@ -33,6 +34,10 @@ async fn main() -> ExitCode {
             commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
         }
         Some(Command::Rates(args)) => commands::rates::run(args).await.map_err(Into::into),
+        Some(Command::Doctor(args)) => match commands::doctor::run(&args) {
+            Ok(true) => return ExitCode::from(3),
+            other => other.map(drop).map_err(Into::into),
+        },
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
             app::run(settings).await.map_err(anyhow::Error::from)
