@@ -41,7 +41,7 @@ fn check(hook: &Hook) -> Check {
             "not attached",
             Verdict::warning(
                 format!("{effect}; {reason}"),
-                "only another kernel, or another build of it, has the hook; all else is traced without it",
+                "another kernel, or another build of this one, may allow it; all else is traced without it",
             ),
         ),
     };

@@ -342,7 +342,7 @@ fn cgroup2(mounted: bool) -> Check {
             "not mounted",
             Verdict::warning(
                 "cgroups have no paths, and --cgroup cannot be used",
-                "mount -t cgroup2 none /sys/fs/cgroup",
+                "mount the hierarchy: `mount -t cgroup2 none DIRECTORY`",
             ),
         )
     };

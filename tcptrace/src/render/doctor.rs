@@ -122,9 +122,9 @@ fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool) {
             let _ = writeln!(to, "{:indent$}{} ({})", "", check.meaning, check.source);
         }
     }
-    let counts = [Status::Ok, Status::Warning, Status::Failed, Status::Unknown];
-    let counts = counts.map(|status| format!("{} {}", check_up.count(status), status.name()));
-    let _ = writeln!(to, "\n{}", counts.join(", "));
+    let [ok, warnings, failed, unknown] =
+        [Status::Ok, Status::Warning, Status::Failed, Status::Unknown].map(|status| check_up.count(status));
+    let _ = writeln!(to, "\n{ok} ok, {warnings} warnings, {failed} failed, {unknown} unknown");
 }
 
 fn value(check: &Check) -> &str {

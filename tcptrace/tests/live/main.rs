@@ -6,6 +6,7 @@
 
 mod actor;
 mod compare;
+mod doctor;
 mod endings;
 mod filters;
 mod healing;
@@ -34,7 +35,7 @@ pub(crate) type Test = (&'static str, fn());
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 15] = [
+const SUITES: [(&str, &[Test]); 16] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -49,6 +50,7 @@ const SUITES: [(&str, &[Test]); 15] = [
     ("healing", healing::TESTS),
     ("rates", rates::TESTS),
     ("story", story::TESTS),
+    ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
 ];
 

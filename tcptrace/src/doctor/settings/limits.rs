@@ -114,7 +114,8 @@ pub(super) const SETTINGS: &[Setting] = &[
 
 fn somaxconn(sysctls: &Sysctls) -> Option<Verdict> {
     let limit = sysctls.number("net.core.somaxconn")?;
-    let consequence = format!("at most {limit} connections wait for accept() at a listener, and as many are half-open");
+    let consequence =
+        format!("a listener's backlog is at most {limit}: so many wait for accept(), and so many are half-open");
     Some(if limit < COMMON_BACKLOG {
         Verdict::warning(
             format!("{consequence}: less than common servers ask for ({COMMON_BACKLOG})"),
@@ -211,10 +212,10 @@ fn at_least_default(sysctls: &Sysctls, name: &str, beyond: &str) -> Option<Verdi
 fn memory(sysctls: &Sysctls) -> Option<Verdict> {
     let [_, pressure, most] = sysctls.numbers("tcp_mem")?;
     let bytes = |pages: u64| pages.saturating_mul(sysctls.page_bytes);
-    let consequence = format!("pressure from {}, at most {}", mebibytes(bytes(pressure)), mebibytes(bytes(most)));
+    let consequence = format!("pressure from {}, at most {}", size(bytes(pressure)), size(bytes(most)));
     Some(match sysctls.memory_bytes {
         Some(memory) if bytes(most) > memory => Verdict::warning(
-            format!("{consequence}: more than this machine's {}; the numbers are pages, not bytes", mebibytes(memory)),
+            format!("{consequence}: more than this machine's {}; the numbers are pages, not bytes", size(memory)),
             "take the setting out of the sysctl files: the kernel chooses it by the machine's memory",
         ),
         _ => Verdict::ok(consequence),
@@ -223,7 +224,7 @@ fn memory(sysctls: &Sysctls) -> Option<Verdict> {
 
 fn buffer(sysctls: &Sysctls, name: &str) -> Option<Verdict> {
     let [_, _, most] = sysctls.numbers(name)?;
-    let consequence = format!("up to {}: {}", mebibytes(most), at_most(most));
+    let consequence = format!("up to {}: {}", size(most), at_most(most));
     Some(if most < SMALL_BUFFER_BYTES {
         Verdict::warning(
             consequence,
@@ -240,9 +241,10 @@ pub(super) fn at_most(bytes: u64) -> String {
     format!("at most {}.{} Mbit/s at a round-trip time of 100 ms", tenths / 10, tenths % 10)
 }
 
-fn mebibytes(bytes: u64) -> String {
-    let tenths = (bytes / 1024).saturating_mul(10) / 1024;
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
+fn size(bytes: u64) -> String {
+    let (unit, name) = if bytes < 1 << 20 { (1 << 10, "KiB") } else { (1 << 20, "MiB") };
+    let tenths = bytes / unit * 10 + bytes % unit * 10 / unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]
@@ -302,6 +304,8 @@ mod tests {
     fn sizes_and_what_they_let_through() {
         told("tcp_mem", &[], "pressure from 978.3 MiB, at most 1467.5 MiB");
         told("tcp_wmem", &[], "up to 4.0 MiB: at most 335.5 Mbit/s");
+        told("tcp_wmem", &[("tcp_wmem", "4096 16384 65536")], "up to 64.0 KiB: at most 5.2 Mbit/s");
+        assert_eq!((size(u64::MAX), size(0)), ("17592186044415.9 MiB".to_owned(), "0.0 KiB".to_owned()));
         assert_eq!(at_most(65_535), "at most 5.2 Mbit/s at a round-trip time of 100 ms");
     }
 }
