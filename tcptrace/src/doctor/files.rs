@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Area, Check, HOST_WIDE, Subject, Sysctls, Verdict, settings};
+use super::{
+    Area, Check, Subject, Verdict, settings,
+    sysctl::{HOST_WIDE, Sysctls},
+};
 
 /// A file with settings.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use clap::ValueEnum;
 pub use files::ConfigFile;
 pub use hooks::{Hook, Hooks};
 pub use machine::{Capabilities, Machine, OLDEST_KERNEL, Types, version};
-pub use sysctl::{HOST_WIDE, Sysctls};
+pub use sysctl::Sysctls;
 
 /// A part of the check-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -63,8 +63,7 @@ pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> 
     let mut facts = Facts::default();
     facts.sysctls.page_bytes = page_bytes();
     facts.sysctls.memory_bytes = memory_bytes();
-    let hooks = is_wanted(Area::Hooks).then(|| attach(facts.sysctls.page_bytes));
-    facts.hooks = hooks;
+    facts.hooks = is_wanted(Area::Hooks).then(|| attach(facts.sysctls.page_bytes));
     if is_wanted(Area::Machine) {
         facts.machine = machine();
     }

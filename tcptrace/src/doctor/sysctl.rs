@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Settings of `net.ipv4` that are one for the whole host, and are shown in the initial network namespace alone
 /// (`net/ipv4/sysctl_net_ipv4.c`, `ipv4_table`).
-pub const HOST_WIDE: [&str; 4] = ["tcp_available_ulp", "tcp_low_latency", "tcp_max_orphans", "tcp_mem"];
+pub(super) const HOST_WIDE: [&str; 4] = ["tcp_available_ulp", "tcp_low_latency", "tcp_max_orphans", "tcp_mem"];
 
 /// The settings in force, and what is needed to understand them.
 #[derive(Clone, Debug, Default)]

@@ -5,13 +5,14 @@ use std::{
     fs,
     process::{Command, Output},
     thread,
+    time::Instant,
 };
 
 use serde_json::Value;
 
 use crate::{
     Test,
-    net::{LOCALHOST, enter_new_netns, listen, pair, sysctl, wait_for_fin},
+    net::{LOCALHOST, enter_new_netns, listen, lose_input, pair, socket, sysctl, wait_for_fin},
     tracer::{Removed, binary, public_binary, temporary},
 };
 
@@ -22,6 +23,7 @@ mod schema;
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
     ("settings of the namespace, and what they come to", settings),
+    ("the times that it tells are those of the kernel", times),
     ("a harmful setting is found, and put right is not", harmful),
     ("of another namespace with --netns", netns),
     ("all hooks attach that a trace attaches, and are free again", hooks),
@@ -109,6 +111,61 @@ fn settings() {
         assert!(told.consequence(id).contains(words), "{name} {value}: {}", told.consequence(id));
         assert_eq!((told.code, told.status(id)), (0, "ok"), "{name} {value}");
     }
+}
+
+/// Does what waits for the kernel to give up, in a new namespace with these settings, and compares the time with what the
+/// check-up tells; the kernel may take `late` more.
+fn gives_up(values: &[(&str, u32)], id: &str, told: &str, seconds: f64, late: f64, wait: fn()) {
+    enter_new_netns();
+    values.iter().for_each(|(name, value)| sysctl(name, *value));
+    let check_up = doctor(&["settings"]);
+    assert!(check_up.consequence(id).contains(told), "{told}: {}", check_up.consequence(id));
+    let start = Instant::now();
+    wait();
+    let took = start.elapsed().as_secs_f64();
+    assert!((seconds - 0.1..seconds + late).contains(&took), "{told}: {took} s");
+}
+
+/// Connects to a listener that gets no SYN.
+fn connect_in_vain() {
+    let (listener, to) = listen(LOCALHOST);
+    lose_input(&listener);
+    assert_eq!(socket(LOCALHOST).connect(&to.into()).unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
+}
+
+/// Waits for a peer that gets nothing any more, with keepalive or with data that it does not acknowledge.
+fn wait_in_vain(keepalive: bool) {
+    let (listener, to) = listen(LOCALHOST);
+    let (client, server) = pair(&listener, to);
+    client.set_keepalive(keepalive).unwrap();
+    lose_input(&server);
+    if !keepalive {
+        client.send(b"data").unwrap();
+    }
+    let error = client.recv(&mut [std::mem::MaybeUninit::new(0); 1]).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+}
+
+fn times() {
+    let keepalive = [("tcp_keepalive_time", 2), ("tcp_keepalive_intvl", 1), ("tcp_keepalive_probes", 3)];
+    thread::scope(|scope| {
+        let linear = fs::exists("/proc/sys/net/ipv4/tcp_syn_linear_timeouts").unwrap(); // 6.5 and later
+        for (retries, timeouts, seconds) in [(2, 1, 8), (1, 4, 3)].into_iter().filter(|_| linear) {
+            scope.spawn(move || {
+                let values = [("tcp_syn_retries", retries), ("tcp_syn_linear_timeouts", timeouts)];
+                let told = format!("fails after {seconds} s");
+                gives_up(&values, "tcp_syn_retries", &told, f64::from(seconds), 1.0, connect_in_vain);
+            });
+        }
+        scope.spawn(|| {
+            let told = "noticed after 5 s";
+            gives_up(&keepalive, "tcp_keepalive", told, 5.0, 1.0, || wait_in_vain(true));
+        });
+        scope.spawn(|| {
+            // Timeouts come 0.2, 0.6, 1.4, 3 and 6.2 s after the data: the last one is the first that is late enough.
+            gives_up(&[("tcp_retries2", 3)], "tcp_retries2", "given up 3 s after", 3.0, 4.5, || wait_in_vain(false));
+        });
+    });
 }
 
 fn harmful() {

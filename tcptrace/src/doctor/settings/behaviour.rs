@@ -1,7 +1,6 @@
 //! Settings that are on or off.
 
-use super::{Setting, Verdict, limits::at_most};
-use crate::doctor::{Sysctls, timers::words};
+use super::{super::timers::words, Setting, Sysctls, Verdict, limits::at_most};
 
 /// The setting that Linux 4.12 removed.
 pub(super) const TW_RECYCLE: &str = "tcp_tw_recycle";

@@ -1,11 +1,8 @@
 //! Settings that come to a number of something.
 
 use super::{
-    super::{
-        sysctl::Sysctls,
-        timers::{TIME_WAIT_MS, words},
-    },
-    Setting, Verdict,
+    super::timers::{TIME_WAIT_MS, words},
+    Setting, Sysctls, Verdict,
 };
 
 /// What common servers give to listen(2): 511 (nginx, Apache httpd, Redis).

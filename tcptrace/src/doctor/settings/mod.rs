@@ -8,7 +8,10 @@ mod behaviour;
 mod limits;
 mod times;
 
-use super::{Area, Check, HOST_WIDE, Status, Subject, Sysctls, Verdict};
+use super::{
+    Area, Check, Status, Subject, Verdict,
+    sysctl::{HOST_WIDE, Sysctls},
+};
 
 /// A setting, or several that make sense only together.
 struct Setting {

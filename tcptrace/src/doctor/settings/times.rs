@@ -2,9 +2,8 @@
 
 use super::{
     super::timers::{RTO_MAX_MS, connect_ms, data_ms, synack_ms, words},
-    Setting, Verdict,
+    Setting, Sysctls, Verdict,
 };
-use crate::doctor::Sysctls;
 
 /// How long a NAT must remember an idle connection (RFC 5382 REQ-5: 2 h 4 min), in s.
 const NAT_S: u64 = 7440;
