@@ -2,12 +2,15 @@
 
 use tcptrace_common::config::kernel;
 
-use super::{Area, Check, Subject, Sysctls, Verdict};
+use super::{
+    Area, Check, Subject, Sysctls, Verdict,
+    privileges::{self, Capabilities},
+};
 
 /// The oldest kernel that is meant to work.
 pub const OLDEST_KERNEL: (u32, u32) = (5, 10);
-/// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (`kernel/bpf/memalloc.c` and before it
-/// `kernel/bpf/syscall.c`, `bpf_map_init_from_attr`).
+/// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
+/// `bpf_map_charge_init`).
 const NO_MEMLOCK: (u32, u32) = (5, 11);
 /// What tcptrace's maps take with the defaults: 8 MiB of ring buffer, 16 MiB of memos, and what is small.
 const MAPS_BYTES: u64 = 32 << 20;
@@ -50,38 +53,6 @@ pub enum Types {
     },
 }
 
-/// The capabilities that a process has in effect (capabilities(7)).
-#[derive(Clone, Copy, Debug)]
-pub struct Capabilities(u64);
-
-#[allow(missing_docs, reason = "the names are the kernel's")]
-impl Capabilities {
-    pub const NET_ADMIN: u32 = 12;
-    pub const SYS_PTRACE: u32 = 19;
-    pub const SYS_ADMIN: u32 = 21;
-    pub const SYS_RESOURCE: u32 = 24;
-    pub const PERFMON: u32 = 38;
-    pub const BPF: u32 = 39;
-
-    /// From `/proc/PID/status`.
-    #[must_use]
-    pub fn from_status(status: &str) -> Option<Self> {
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(line.trim(), 16).ok().map(Self)
-    }
-
-    #[must_use]
-    pub const fn has(self, capability: u32) -> bool {
-        self.0 >> capability & 1 != 0
-    }
-
-    /// May the process load programs that trace (`kernel/bpf/syscall.c`, `bpf_prog_load`)?
-    #[must_use]
-    pub const fn can_trace(self) -> bool {
-        self.has(Self::SYS_ADMIN) || self.has(Self::BPF) && self.has(Self::PERFMON)
-    }
-}
-
 /// The first two numbers of a kernel's release.
 #[must_use]
 pub fn version(release: &str) -> Option<(u32, u32)> {
@@ -93,7 +64,7 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     let mut checks = vec![release(&machine.release), types(&machine.types)];
     let capabilities = Capabilities::from_status(&machine.status);
-    checks.extend(PRIVILEGES.iter().map(|privilege| privilege.check(capabilities, &machine.program)));
+    checks.extend(privileges::checks(capabilities, &machine.program));
     checks.push(lockdown(machine.lockdown.as_deref()));
     checks.extend(SWITCHES.iter().filter_map(|switch| switch.check(sysctls)));
     checks.extend(memlock(machine, capabilities));
@@ -102,7 +73,7 @@ pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     checks
 }
 
-const fn subject(id: &'static str, meaning: &'static str, source: &'static str) -> Subject {
+pub(super) const fn subject(id: &'static str, meaning: &'static str, source: &'static str) -> Subject {
     Subject { id, area: Area::Machine, meaning, source }
 }
 
@@ -152,82 +123,6 @@ fn types(types: &Types) -> Check {
         }
     };
     subject("btf", "the kernel's description of its own types", "/sys/kernel/btf/vmlinux").check("BTF", value, verdict)
-}
-
-/// Capabilities that something needs.
-struct Privilege {
-    id: &'static str,
-    title: &'static str,
-    all_of: &'static [u32],
-    meaning: &'static str,
-    source: &'static str,
-    /// What is lost without them.
-    lost: &'static str,
-    /// For setcap(8).
-    grant: &'static str,
-    /// Can nothing be traced without them?
-    needed: bool,
-}
-
-const PRIVILEGES: &[Privilege] = &[
-    Privilege {
-        id: "cap_bpf",
-        title: "CAP_BPF, CAP_PERFMON",
-        all_of: &[Capabilities::BPF, Capabilities::PERFMON],
-        meaning: "to load and attach the programs; CAP_SYS_ADMIN does as well",
-        source: "kernel/bpf/syscall.c, bpf_prog_load",
-        lost: "nothing can be traced; sockets are listed by sock_diag and /proc",
-        grant: "cap_bpf,cap_perfmon",
-        needed: true,
-    },
-    Privilege {
-        id: "cap_sys_admin",
-        title: "CAP_SYS_ADMIN",
-        all_of: &[Capabilities::SYS_ADMIN],
-        meaning: "to enter other network namespaces",
-        source: "net/core/net_namespace.c, netns_install",
-        lost: "only sockets of this network namespace are listed: of others, sockets from before the start, TIME_WAIT's end, \
-               half-open connections and rates are not known",
-        grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace",
-        needed: false,
-    },
-    Privilege {
-        id: "cap_sys_ptrace",
-        title: "CAP_SYS_PTRACE",
-        all_of: &[Capabilities::SYS_PTRACE],
-        meaning: "to see the network namespaces of other users' processes, and by /proc what these hold",
-        source: "fs/proc/base.c, proc_ns_readlink, proc_fd_access_allowed",
-        lost: "network namespaces without a name are not found; without BPF iterators holders of other users are not known",
-        grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace",
-        needed: false,
-    },
-    Privilege {
-        id: "cap_net_admin",
-        title: "CAP_NET_ADMIN",
-        all_of: &[Capabilities::NET_ADMIN],
-        meaning: "to find a network namespace by a socket that is in it",
-        source: "net/socket.c, sock_ioctl (SIOCGSKNS)",
-        lost: "network namespaces that only a socket keeps are not found",
-        grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace,cap_net_admin",
-        needed: false,
-    },
-];
-
-impl Privilege {
-    fn check(&self, capabilities: Option<Capabilities>, program: &str) -> Check {
-        let (value, verdict) = match capabilities {
-            None => (None, Verdict::unknown("/proc/self/status does not tell")),
-            Some(has) if self.all_of.iter().all(|one| has.has(*one)) || self.needed && has.can_trace() => {
-                (Some("in effect"), Verdict::ok(self.meaning))
-            }
-            Some(_) => {
-                let remedy = format!("run it with sudo, or once: sudo setcap {}+ep {program}", self.grant);
-                let verdict = if self.needed { Verdict::failed } else { Verdict::warning }(self.lost, remedy);
-                (Some("missing"), verdict)
-            }
-        };
-        subject(self.id, self.meaning, self.source).check(self.title, value.map(str::to_owned), verdict)
-    }
 }
 
 fn lockdown(text: Option<&str>) -> Check {
@@ -398,24 +293,6 @@ mod tests {
         assert_eq!(found(&Machine { lockdown: None, ..fit() }), [("lockdown", Unknown)]);
         assert_eq!(found(&Machine { hides_processes: true, ..fit() }), [("hidepid", Warning)]);
         assert_eq!(found(&Machine { has_cgroup2: false, ..fit() }), [("cgroup2", Warning)]);
-    }
-
-    #[test]
-    fn capabilities_are_judged_by_what_they_are_for() {
-        use Capabilities as C;
-        let (bpf, admin, ptrace, net) = ("cap_bpf", "cap_sys_admin", "cap_sys_ptrace", "cap_net_admin");
-        let ids = |bits: &[u32]| found(&with_capabilities(bits)).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
-        assert_eq!(ids(&[]), [bpf, admin, ptrace, net]);
-        assert_eq!(ids(&[C::BPF]), [bpf, admin, ptrace, net]);
-        assert_eq!(ids(&[C::BPF, C::PERFMON]), [admin, ptrace, net]);
-        assert_eq!(ids(&[C::SYS_ADMIN]), [ptrace, net]);
-        assert_eq!(ids(&[C::SYS_ADMIN, C::SYS_PTRACE, C::NET_ADMIN]), [""; 0]);
-        assert_eq!(found(&with_capabilities(&[]))[0].1, Status::Failed);
-        let unknown = found(&Machine { status: "CapEff:\tx\n".into(), ..fit() });
-        assert!(unknown.len() == 4 && unknown.iter().all(|(_, status)| *status == Status::Unknown));
-        let checks = checks(&with_capabilities(&[]), &Sysctls::default());
-        let remedy = checks.iter().find_map(|check| check.remedy.as_ref()).unwrap();
-        assert!(remedy.ends_with("sudo setcap cap_bpf,cap_perfmon+ep /usr/bin/tcptrace"), "{remedy}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod files;
 mod hooks;
 mod machine;
 mod pressure;
+mod privileges;
 pub mod read;
 mod settings;
 mod sysctl;
@@ -15,7 +16,8 @@ use clap::ValueEnum;
 
 pub use files::ConfigFile;
 pub use hooks::{Hook, Hooks};
-pub use machine::{Capabilities, Machine, OLDEST_KERNEL, Types, version};
+pub use machine::{Machine, OLDEST_KERNEL, Types, version};
+pub use privileges::Capabilities;
 pub use sysctl::Sysctls;
 
 /// A part of the check-up.
