@@ -6,6 +6,7 @@
 
 mod actor;
 mod compare;
+mod doctor;
 mod endings;
 mod facts;
 mod filters;
@@ -51,6 +52,7 @@ const SUITES: [(&str, &[Test]); 16] = [
     ("healing", healing::TESTS),
     ("rates", rates::TESTS),
     ("story", story::TESTS),
+    ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
 ];
 
