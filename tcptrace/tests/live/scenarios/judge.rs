@@ -1,0 +1,241 @@
+//! What tcptrace must find, and whether it has.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::Value;
+
+use super::{Scenario, puppet::duration, stage::Stage};
+use crate::{net::now_ns, tracer::Tracer};
+
+/// Evidence may come this much later than the finding: counts grow.
+const EVIDENCE_MS: u64 = 2000;
+
+/// Within this time after the cure a finding closes: a poll, the time without one more, and retransmissions.
+const CLOSES_MS: u64 = 5000;
+
+/// A finding that a scenario must give.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected {
+    /// Its identifier.
+    pub id: &'static str,
+    /// The actor that owns it.
+    pub owner: &'static str,
+    /// From when the trouble is there until it is found at most, in ms.
+    pub within_ms: u64,
+    /// What one of its records must say: `FIELD == VALUE`, and so on. A field is one of the record or of its evidence;
+    /// `examples.*.state` is that of any example. A value is a number, a time (`2s`, in ns), a word, the PID of an
+    /// actor (`@server`) or one of its descriptors (`@server.S0`).
+    pub checks: &'static [&'static str],
+    /// The same for the record that closes it.
+    pub at_end: &'static [&'static str],
+}
+
+impl Expected {
+    /// A finding without checks at its end.
+    pub(crate) const fn new(
+        id: &'static str,
+        owner: &'static str,
+        within_ms: u64,
+        checks: &'static [&'static str],
+    ) -> Self {
+        Self { id, owner, within_ms, checks, at_end: &[] }
+    }
+}
+
+/// Whether `NAME OP VALUE` holds for what the name stands for.
+pub(crate) fn holds(check: &str, value_of: impl Fn(&str) -> Option<Value>) -> bool {
+    let words: Vec<_> = check.split_whitespace().collect();
+    let [name, operator, wanted] = words[..] else { panic!("`{check}`?") };
+    let Some(value) = value_of(name) else { return false };
+    let number = wanted.parse().ok().or_else(|| Some(duration(wanted)?.as_nanos() as f64));
+    let equal = match (number, &value) {
+        (Some(number), value) => value.as_f64() == Some(number),
+        (None, Value::String(text)) => text == wanted,
+        (None, value) => value.to_string() == wanted,
+    };
+    let compared = value.as_f64().zip(number);
+    match operator {
+        "==" => equal,
+        "!=" => !equal,
+        ">=" => compared.is_some_and(|(value, wanted)| value >= wanted),
+        ">" => compared.is_some_and(|(value, wanted)| value > wanted),
+        "<=" => compared.is_some_and(|(value, wanted)| value <= wanted),
+        _ => panic!("`{check}`?"),
+    }
+}
+
+/// Whether a check holds for a record, or for any of the elements that its path leads to.
+fn holds_for(check: &str, record: &Value) -> bool {
+    let path = check.split(' ').next().unwrap();
+    let root = if record.get(path.split('.').next().unwrap()).is_some() { record } else { &record["evidence"] };
+    let mut found = vec![root];
+    for part in path.split('.') {
+        found = match part {
+            "*" => found.into_iter().filter_map(Value::as_array).flatten().collect(),
+            name => found.into_iter().filter_map(|value| value.get(name)).collect(),
+        };
+    }
+    found.into_iter().any(|value| holds(check, |_| Some(value.clone())))
+}
+
+/// The checks with the numbers of actors and descriptors in place of their names.
+fn resolve(checks: &[&str], stage: &mut Stage) -> Vec<String> {
+    let resolved = |check: &&str| match check.split_once('@') {
+        Some((start, name)) => format!("{start}{}", stage.number_of(name)),
+        None => (*check).to_owned(),
+    };
+    checks.iter().map(resolved).collect()
+}
+
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+/// The findings of one stage, as they come.
+pub(crate) struct Watch<'a> {
+    tracer: &'a Tracer,
+    seen: usize,
+    netns: Vec<u64>,
+    records: Vec<Value>,
+}
+
+/// What came of a scenario.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    /// How many findings were expected.
+    pub expected: usize,
+    /// How many of them came, of the right owner.
+    pub found: usize,
+    /// How many came that nobody expected.
+    pub invented: usize,
+    /// All that is wrong: what was missed or invented, came late, said something else, or did not close.
+    pub wrong: Vec<String>,
+}
+
+impl<'a> Watch<'a> {
+    /// Watches what a tracer finds in the namespaces of a stage.
+    pub(crate) fn new(tracer: &'a Tracer, stage: &Stage) -> Self {
+        Self::of_netns(tracer, stage.netns.clone())
+    }
+
+    /// Watches what a tracer finds in some namespaces.
+    pub(crate) fn of_netns(tracer: &'a Tracer, netns: Vec<u64>) -> Self {
+        Self { tracer, seen: 0, netns, records: Vec::new() }
+    }
+
+    fn update(&mut self) {
+        let lines = self.tracer.lines_from(self.seen);
+        self.seen += lines.len();
+        let records = lines.iter().filter(|line| line.contains("\"finding\"")).map(|line| line.parse().unwrap());
+        let is_ours = |record: &Value| {
+            record["event"] == "finding" && record["netns"].as_u64().is_some_and(|netns| self.netns.contains(&netns))
+        };
+        self.records.extend(records.filter(is_ours));
+    }
+
+    fn of<'s>(&'s self, expected: &'s Expected, stage: &mut Stage) -> Vec<&'s Value> {
+        let owner = stage.number_of(expected.owner);
+        let is_it = |record: &&Value| record["finding"] == expected.id && record["owner"]["pid"] == owner;
+        self.records.iter().filter(is_it).collect()
+    }
+
+    /// Whether all that is expected is there, says what it should, and is closed if that is asked for.
+    fn is_done(&mut self, expected: &[Expected], stage: &mut Stage, closed: bool) -> bool {
+        self.update();
+        expected.iter().all(|expected| {
+            let checks = resolve(if closed { expected.at_end } else { expected.checks }, stage);
+            let said = |record: &&Value| {
+                (record["phase"] == "closed") == closed && checks.iter().all(|check| holds_for(check, record))
+            };
+            let records = self.of(expected, stage);
+            let numbers = |phase: &str| -> Vec<_> {
+                records.iter().filter(|record| record["phase"] == phase).map(|record| &record["number"]).collect()
+            };
+            let all_closed = || numbers("opened").iter().all(|number| numbers("closed").contains(number));
+            records.iter().any(said) && (!closed || all_closed())
+        })
+    }
+
+    /// Plays a scenario to its end, and waits for what it must give; `patience` is how much later it may be. The stage
+    /// is there until the tracer has ended: nothing that ends with it is judged.
+    pub(crate) fn play(mut self, scenario: &Scenario, mut stage: Stage, patience_ms: u64) -> (Self, Stage, Verdict) {
+        let expected = scenario.findings;
+        let mut verdict = Verdict { expected: expected.len(), ..Verdict::default() };
+        stage.play(scenario.trouble);
+        let there_ns = now_ns();
+        let longest = expected.iter().map(|expected| expected.within_ms).max().unwrap_or(0) + patience_ms;
+        let until = |end_ms: u64| now_ns() < there_ns + end_ms * 1_000_000;
+        while !self.is_done(expected, &mut stage, false) && until(longest + EVIDENCE_MS) {
+            pause();
+        }
+        while until(scenario.stays_ms) {
+            pause();
+        }
+        for expected in expected {
+            let checks = resolve(expected.checks, &mut stage);
+            let records = self.of(expected, &mut stage);
+            let Some(first) = records.first() else {
+                verdict.wrong.push(format!("missed: {} of {}", expected.id, expected.owner));
+                continue;
+            };
+            verdict.found += 1;
+            let late_ns = first["mono_ns"].as_u64().unwrap().saturating_sub(there_ns);
+            if late_ns > (expected.within_ms + patience_ms) * 1_000_000 {
+                verdict.wrong.push(format!("late: {} of {} after {late_ns} ns", expected.id, expected.owner));
+            }
+            if !records.iter().any(|record| checks.iter().all(|check| holds_for(check, record))) {
+                let fails = |check: &&String| !records.iter().any(|record| holds_for(check, record));
+                let failed: Vec<_> = checks.iter().filter(fails).collect();
+                verdict.wrong.push(format!("{failed:?} does not hold: {:#}", records.last().unwrap()));
+            }
+        }
+        stage.play(scenario.cure);
+        let cured_ns = now_ns();
+        let end_ns = cured_ns + (CLOSES_MS + patience_ms) * 1_000_000;
+        while !self.is_done(expected, &mut stage, true) && now_ns() < end_ns {
+            pause();
+        }
+        for expected in expected {
+            let checks = resolve(expected.at_end, &mut stage);
+            let closed =
+                self.of(expected, &mut stage).into_iter().filter(|record| record["phase"] == "closed").next_back();
+            match closed {
+                None => verdict.wrong.push(format!("not closed: {} of {}", expected.id, expected.owner)),
+                Some(closed) => {
+                    let fails = |check: &&String| !holds_for(check, closed);
+                    let failed = checks.iter().filter(fails);
+                    verdict.wrong.extend(failed.map(|check| format!("{check} does not hold at the end: {closed:#}")));
+                }
+            }
+        }
+        (self, stage, verdict)
+    }
+
+    /// Adds what nobody expected, once nothing more comes.
+    pub(crate) fn end(mut self, expected: &[Expected], stage: Option<&mut Stage>, verdict: &mut Verdict) {
+        self.update();
+        let owners: Vec<_> = match stage {
+            Some(stage) => expected.iter().map(|expected| (expected.id, stage.number_of(expected.owner))).collect(),
+            None => Vec::new(),
+        };
+        let is_expected =
+            |record: &Value| owners.iter().any(|(id, pid)| record["finding"] == *id && record["owner"]["pid"] == *pid);
+        let mut numbers = BTreeSet::new();
+        for record in self.records.iter().filter(|record| !is_expected(record)) {
+            if numbers.insert(record["number"].as_u64()) {
+                verdict.invented += 1;
+                verdict.wrong.push(format!("invented: {record:#}"));
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// Adds that of one scenario.
+    pub(crate) fn add(&mut self, name: &str, other: Self) {
+        self.expected += other.expected;
+        self.found += other.found;
+        self.invented += other.invented;
+        self.wrong.extend(other.wrong.iter().map(|wrong| format!("{name}: {wrong}")));
+    }
+}
