@@ -89,6 +89,23 @@ pub(super) const ALL: &[Scenario] = &[
          server> close S",
     ),
     lure(
+        "short-outage",
+        "nothing comes through for a second, and then all does",
+        "server> listen L 127.0.0.1:7000
+         client> connect C*3 127.0.0.1:7000
+         server> accept S*3 L",
+        "near! tcp dport 7000 drop
+         client> send C*3 hello
+         sleep 1s
+         near? TcpRetransSegs >= 6
+         near! flush
+         server> read S*3 5",
+        1000,
+        "client> close C*3
+         server> eof S*3
+         server> close S*3",
+    ),
+    lure(
         "slow-connect",
         "a SYN is lost, and the next one is not",
         "server> listen L 127.0.0.1:7000

@@ -37,8 +37,8 @@ const FLAGS: [&str; 8] = [
     "--stuck-after",
     "SYN_SENT=2s,CLOSE_WAIT=2s,FIN_WAIT1=1s,FIN_WAIT2=2s,CLOSING=1s,LAST_ACK=1s,ESTABLISHED=4s",
     "--threshold",
-    "idle-reset=2s,peer-dead-timeouts=4,storm-retransmits=12,storm-window=10s,half-open-requests=16,\
-     time-wait-share=0.5,update-every=1s,quiet-after=1s",
+    "idle-reset=2s,peer-dead-timeouts=4,storm-retransmits=12,half-open-requests=16,time-wait-share=0.5,\
+     update-every=1s,quiet-after=1s",
 ];
 
 /// The test of all scenarios together.
