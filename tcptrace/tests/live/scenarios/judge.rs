@@ -1,11 +1,17 @@
 //! What tcptrace must find, and whether it has.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use super::{Scenario, puppet::duration, stage::Stage};
 use crate::{net::now_ns, tracer::Tracer};
+
+/// ns in a ms.
+const MS: u64 = 1_000_000;
 
 /// Evidence may come this much later than the finding: counts grow.
 const EVIDENCE_MS: u64 = 2000;
@@ -51,7 +57,7 @@ pub(crate) fn holds(check: &str, value_of: impl Fn(&str) -> Option<Value>) -> bo
     let equal = match (number, &value) {
         (Some(number), value) => value.as_f64() == Some(number),
         (None, Value::String(text)) => text == wanted,
-        (None, value) => value.to_string() == wanted,
+        (None, value) => wanted.parse::<Value>().is_ok_and(|wanted| wanted == *value),
     };
     let compared = value.as_f64().zip(number);
     match operator {
@@ -139,76 +145,89 @@ impl<'a> Watch<'a> {
         self.records.iter().filter(is_it).collect()
     }
 
-    /// Whether all that is expected is there, says what it should, and is closed if that is asked for.
-    fn is_done(&mut self, expected: &[Expected], stage: &mut Stage, closed: bool) -> bool {
+    /// Whether all that is expected is there, and one record of each says what it should.
+    fn is_found(&mut self, expected: &[Expected], stage: &mut Stage) -> bool {
         self.update();
         expected.iter().all(|expected| {
-            let checks = resolve(if closed { expected.at_end } else { expected.checks }, stage);
-            let said = |record: &&Value| {
-                (record["phase"] == "closed") == closed && checks.iter().all(|check| holds_for(check, record))
-            };
-            let records = self.of(expected, stage);
-            let numbers = |phase: &str| -> Vec<_> {
-                records.iter().filter(|record| record["phase"] == phase).map(|record| &record["number"]).collect()
-            };
-            let all_closed = || numbers("opened").iter().all(|number| numbers("closed").contains(number));
-            records.iter().any(said) && (!closed || all_closed())
+            let checks = resolve(expected.checks, stage);
+            self.of(expected, stage).iter().any(|record| checks.iter().all(|check| holds_for(check, record)))
         })
     }
 
-    /// Plays a scenario to its end, and waits for what it must give; `patience` is how much later it may be. The stage
-    /// is there until the tracer has ended: nothing that ends with it is judged.
+    /// Whether all that is expected has closed.
+    fn is_closed(&mut self, expected: &[Expected], stage: &mut Stage) -> bool {
+        self.update();
+        expected.iter().all(|expected| {
+            let last_of_each: BTreeMap<_, _> = self
+                .of(expected, stage)
+                .into_iter()
+                .map(|record| (record["number"].as_u64(), record["phase"] == "closed"))
+                .collect();
+            !last_of_each.is_empty() && last_of_each.values().all(|closed| *closed)
+        })
+    }
+
+    /// Plays a scenario to its end, and waits for what it must give; `patience_ms` is how much later it may come.
     pub(crate) fn play(mut self, scenario: &Scenario, mut stage: Stage, patience_ms: u64) -> (Self, Stage, Verdict) {
         let expected = scenario.findings;
         let mut verdict = Verdict { expected: expected.len(), ..Verdict::default() };
         stage.play(scenario.trouble);
         let there_ns = now_ns();
-        let longest = expected.iter().map(|expected| expected.within_ms).max().unwrap_or(0) + patience_ms;
-        let until = |end_ms: u64| now_ns() < there_ns + end_ms * 1_000_000;
-        while !self.is_done(expected, &mut stage, false) && until(longest + EVIDENCE_MS) {
+        let longest_ms = expected.iter().map(|expected| expected.within_ms).max().unwrap_or(0);
+        let until_ns = there_ns + (longest_ms + patience_ms + EVIDENCE_MS) * MS;
+        while !self.is_found(expected, &mut stage) && now_ns() < until_ns {
             pause();
         }
-        while until(scenario.stays_ms) {
+        while now_ns() < there_ns + scenario.stays_ms * MS {
             pause();
         }
         for expected in expected {
-            let checks = resolve(expected.checks, &mut stage);
-            let records = self.of(expected, &mut stage);
-            let Some(first) = records.first() else {
-                verdict.wrong.push(format!("missed: {} of {}", expected.id, expected.owner));
-                continue;
-            };
-            verdict.found += 1;
-            let late_ns = first["mono_ns"].as_u64().unwrap().saturating_sub(there_ns);
-            if late_ns > (expected.within_ms + patience_ms) * 1_000_000 {
-                verdict.wrong.push(format!("late: {} of {} after {late_ns} ns", expected.id, expected.owner));
-            }
-            if !records.iter().any(|record| checks.iter().all(|check| holds_for(check, record))) {
-                let fails = |check: &&String| !records.iter().any(|record| holds_for(check, record));
-                let failed: Vec<_> = checks.iter().filter(fails).collect();
-                verdict.wrong.push(format!("{failed:?} does not hold: {:#}", records.last().unwrap()));
-            }
+            let latest_ns = there_ns + (expected.within_ms + patience_ms) * MS;
+            self.judge_found(expected, &mut stage, latest_ns, &mut verdict);
         }
         stage.play(scenario.cure);
-        let cured_ns = now_ns();
-        let end_ns = cured_ns + (CLOSES_MS + patience_ms) * 1_000_000;
-        while !self.is_done(expected, &mut stage, true) && now_ns() < end_ns {
+        let until_ns = now_ns() + (CLOSES_MS + patience_ms) * MS;
+        while !self.is_closed(expected, &mut stage) && now_ns() < until_ns {
             pause();
         }
         for expected in expected {
-            let checks = resolve(expected.at_end, &mut stage);
-            let closed =
-                self.of(expected, &mut stage).into_iter().filter(|record| record["phase"] == "closed").next_back();
-            match closed {
-                None => verdict.wrong.push(format!("not closed: {} of {}", expected.id, expected.owner)),
-                Some(closed) => {
-                    let fails = |check: &&String| !holds_for(check, closed);
-                    let failed = checks.iter().filter(fails);
-                    verdict.wrong.extend(failed.map(|check| format!("{check} does not hold at the end: {closed:#}")));
-                }
-            }
+            self.judge_closed(expected, &mut stage, &mut verdict);
         }
         (self, stage, verdict)
+    }
+
+    fn judge_found(&self, expected: &Expected, stage: &mut Stage, latest_ns: u64, verdict: &mut Verdict) {
+        let checks = resolve(expected.checks, stage);
+        let name = format!("{} of {}", expected.id, expected.owner);
+        let records = self.of(expected, stage);
+        let Some(first) = records.first() else {
+            verdict.wrong.push(format!("missed: {name}"));
+            return;
+        };
+        verdict.found += 1;
+        let late_ns = first["mono_ns"].as_u64().unwrap().saturating_sub(latest_ns);
+        if late_ns > 0 {
+            verdict.wrong.push(format!("late: {name} by {} ms", late_ns / MS));
+        }
+        let holds = |check: &String, record: &Value| holds_for(check, record);
+        if !records.iter().any(|record| checks.iter().all(|check| holds(check, record))) {
+            let best = records.iter().max_by_key(|record| checks.iter().filter(|check| holds(check, record)).count());
+            let failed: Vec<_> = checks.iter().filter(|check| !holds(check, best.unwrap())).collect();
+            verdict.wrong.push(format!("{name}: {failed:?} does not hold: {:#}", best.unwrap()));
+        }
+    }
+
+    fn judge_closed(&self, expected: &Expected, stage: &mut Stage, verdict: &mut Verdict) {
+        let checks = resolve(expected.at_end, stage);
+        let name = format!("{} of {}", expected.id, expected.owner);
+        match self.of(expected, stage).last() {
+            Some(last) if last["phase"] == "closed" => {
+                let failed = checks.iter().filter(|check| !holds_for(check, last));
+                verdict.wrong.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last:#}")));
+            }
+            Some(last) => verdict.wrong.push(format!("not closed: {name}: {last:#}")),
+            None => {}
+        }
     }
 
     /// Adds what nobody expected, once nothing more comes.
