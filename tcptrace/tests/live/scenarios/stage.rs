@@ -81,7 +81,8 @@ impl Stage {
                 ),
             ),
             "near?" => {
-                net::wait_until(&format!("{line}: {:?}: it", ss::counts()), || holds(what, |name| Some(count(name))));
+                let name = what.split(' ').next().unwrap();
+                net::wait_until(line, || holds(what, &count(name)));
                 self.say(&format!("# there: {what}"));
             }
             _ => match who.strip_suffix('>') {
