@@ -112,8 +112,8 @@ impl Stage {
     fn shell(&self, is_far: bool, command: &str) {
         // SAFETY: takes nothing and cannot fail.
         let this = unsafe { libc::gettid() };
-        self.say(&format!("{}$ {command}", if is_far { "far" } else { "near" }));
         let command = command.replace("NEAR", &this.to_string());
+        self.say(&format!("{}$ {command}", if is_far { "far" } else { "near" }));
         let output = self.inside(is_far, || Command::new("sh").args(["-c", &command]).output().unwrap());
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
