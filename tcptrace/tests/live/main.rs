@@ -32,11 +32,11 @@ use libtest_mimic::{Arguments, Failed, Trial};
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
 
-/// Names the one test that this process is to run.
-const ALONE: &str = "TCPTRACE_TEST_ALONE";
-
 /// The tests of the scenario suite are called so.
 const SCENARIOS: &str = "scenarios::";
+
+/// Names the one test that this process is to run.
+const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
 const SUITES: [(&str, &[Test]); 15] = [
     ("lives", lives::TESTS),
