@@ -17,6 +17,7 @@ mod netns;
 mod privilege;
 mod programs;
 mod run;
+mod scenario;
 mod setup;
 mod socket_option;
 mod test;
@@ -47,6 +48,8 @@ enum Command {
     Check(check::Args),
     /// Make real TCP trouble in a network namespace and trace it
     Demo(demo::Args),
+    /// Play one scenario of the tests, and show all that it does and what tcptrace finds
+    Scenario(scenario::Args),
     /// Measure tcptrace beside ss on 20,000 sockets
     Bench(bench::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(args) => build_ebpf::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Scenario(args) => scenario::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The variable that tells the live tests which tracer to run.
-const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
+pub(crate) const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -102,7 +102,7 @@ impl Run<'_> {
 
     /// The live tests, built as the caller and run as root.
     fn live_tests(&mut self) {
-        let (tests, tracer) = match self.build_live_tests() {
+        let (tests, tracer) = match build_live_tests(self.root, self.args.release) {
             Ok(built) => built,
             Err(error) => {
                 eprintln!("error: live tests: {error:#}");
@@ -125,16 +125,6 @@ impl Run<'_> {
         }
     }
 
-    fn build_live_tests(&self) -> Result<(PathBuf, PathBuf)> {
-        let mut words = vec!["test", "--no-run", "--package", TRACER, "--test", LIVE_TEST];
-        if self.args.release {
-            words.push("--release");
-        }
-        // Cargo builds a package's executables along with its integration tests.
-        let built = cargo::build(self.root, &words)?;
-        Ok((cargo::pick(&built, "test", LIVE_TEST)?, cargo::pick(&built, "bin", TRACER)?))
-    }
-
     /// Runs one command that prints results, and adds them to the total.
     fn count(&mut self, command: &mut Command) {
         match follow(command) {
@@ -151,6 +141,17 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Builds the live tests, and the tracer that they test.
+pub(crate) fn build_live_tests(root: &Path, release: bool) -> Result<(PathBuf, PathBuf)> {
+    let mut words = vec!["test", "--no-run", "--package", TRACER, "--test", LIVE_TEST];
+    if release {
+        words.push("--release");
+    }
+    // Cargo builds a package's executables along with its integration tests.
+    let built = cargo::build(root, &words)?;
+    Ok((cargo::pick(&built, "test", LIVE_TEST)?, cargo::pick(&built, "bin", TRACER)?))
 }
 
 /// Runs `command`, prints its output, and returns its totals and whether it succeeded.

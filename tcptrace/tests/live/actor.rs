@@ -53,7 +53,12 @@ impl Actor {
 
     /// Tells it to go on.
     pub(crate) fn go(&mut self) {
-        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.tell("");
+    }
+
+    /// Writes a line to it.
+    pub(crate) fn tell(&mut self, line: &str) {
+        self.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// Waits for its end.
@@ -97,6 +102,8 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-sharer" => sharer(number(0) as u16, number(1)),
         "t-crowd" => crate::sockets::crowd(number(0) as usize),
         "t-churn" => churn(number(0) as u16),
+        "t-puppet" => crate::scenarios::puppet::play(&arguments[0]),
+        "t-healthy" => crate::scenarios::healthy::play(&arguments[0], &arguments[1]),
         "t-activated" => activated(),
         "t-receiver" => receiver(&arguments[0]),
         "t-borrower" => borrower(number(0), number(1)),

@@ -20,6 +20,7 @@ mod owners;
 mod polls;
 mod program;
 mod rates;
+mod scenarios;
 mod sockets;
 mod ss;
 mod starts;
@@ -32,6 +33,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
+
+/// The tests of the scenario suite are called so.
+const SCENARIOS: &str = "scenarios::";
 
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
@@ -68,7 +72,13 @@ fn main() -> ExitCode {
     if let Some(exit) = actor::run_if_asked() {
         return exit;
     }
+    if let Ok(which) = std::env::var(scenarios::SHOWN) {
+        return if scenarios::show(&which) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     if let Ok(name) = std::env::var(ALONE) {
+        if let Some(scenario) = name.strip_prefix(SCENARIOS) {
+            scenarios::test(scenario);
+        }
         let is_it = |suite, test| name == format!("{suite}::{test}");
         for (suite, tests) in SUITES {
             tests.iter().filter(|(test, _)| is_it(suite, test)).for_each(|(_, test)| test());
@@ -82,17 +92,17 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let trials = SUITES.into_iter().flat_map(|(suite, tests)| {
-        let obstacle = obstacle.clone();
-        tests.iter().map(move |(name, _)| {
-            let missing = obstacle.clone().or_else(|| compare::missing_peer(suite));
-            let name = format!("{suite}::{name}");
-            let trial = Trial::test(name.clone(), move || run_alone(&name));
-            match missing {
-                Some(reason) => trial.with_ignored_flag(true).with_kind(format!("skipped: {reason}")),
-                None => trial,
-            }
-        })
+    let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
+        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), compare::missing_peer(suite)))
+    });
+    let missing = scenarios::missing();
+    let scenarios = scenarios::names().map(|name| (format!("{SCENARIOS}{name}"), missing.clone()));
+    let trials = suites.chain(scenarios).map(|(name, missing)| {
+        let trial = Trial::test(name.clone(), move || run_alone(&name));
+        match obstacle.clone().or(missing) {
+            Some(reason) => trial.with_ignored_flag(true).with_kind(format!("skipped: {reason}")),
+            None => trial,
+        }
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

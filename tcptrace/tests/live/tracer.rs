@@ -189,6 +189,11 @@ impl Tracer {
         }
     }
 
+    /// What it has printed, but for the first lines.
+    pub(crate) fn lines_from(&self, first: usize) -> Vec<String> {
+        self.lines.lock().unwrap()[first..].to_vec()
+    }
+
     /// Its PID.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()

@@ -1,0 +1,168 @@
+//! Where a scenario is played: network namespaces of its own, and actors in them that do what its script says.
+//!
+//! | line of a script | what it does |
+//! | --- | --- |
+//! | `near$ COMMAND`, `far$ COMMAND` | a shell command in that namespace |
+//! | `near! RULE` | an nftables rule for what comes in; `near! flush` takes all away |
+//! | `near? STATE == 3`, `near? COUNTER >= 1` | waits until ss(8) shows so many sockets, or nstat(8) such a count |
+//! | `NAME> COMMAND [= ERRNO]` | an actor's doing (`puppet.rs`), and what it must come to; a new name is a new process |
+//! | `NAME@far> COMMAND` | the same for an actor in the far namespace |
+//! | `NAME! SIGKILL` | ends an actor |
+//! | `join far` | makes the far namespace: 10.77.0.2, where the near one is 10.77.0.1 |
+//! | `sleep TIME` | time passes |
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    process::Command,
+    sync::mpsc,
+};
+
+use super::{judge::holds, puppet::duration};
+use crate::{actor::Actor, net, ss};
+
+/// A place that is set for one scenario; its processes end with it.
+pub(crate) struct Stage {
+    /// Inode numbers of its network namespaces: that of this thread, and the far one.
+    pub netns: Vec<u64>,
+    far: Option<File>,
+    actors: BTreeMap<String, Actor>,
+    narrates: bool,
+}
+
+/// The far namespace is joined to the near one by a cable: `NEAR` stands for a task that is there.
+const CABLE: [&str; 3] = [
+    "far$ ip link add far type veth peer name near netns NEAR",
+    "far$ ip address add 10.77.0.2/24 dev far; ip link set far up",
+    "near$ ip address add 10.77.0.1/24 dev near; ip link set near up",
+];
+
+impl Stage {
+    /// Moves this thread into a new network namespace: the near one.
+    pub(crate) fn new(narrates: bool) -> Self {
+        let stage = Self { netns: vec![net::enter_new_netns()], far: None, actors: BTreeMap::new(), narrates };
+        stage.say("near$ unshare --net; ip link set lo up");
+        stage
+    }
+
+    /// The PID of an actor, or the number of its descriptor: `server`, `server.S0`.
+    pub(crate) fn number_of(&mut self, name: &str) -> u64 {
+        let (name, socket) = name.split_once('.').unwrap_or((name, ""));
+        let actor = self.actors.get_mut(name).unwrap_or_else(|| panic!("no actor {name}"));
+        if socket.is_empty() {
+            return actor.pid().into();
+        }
+        actor.tell(&format!("fd {socket}"));
+        actor.says().parse().unwrap()
+    }
+
+    /// Plays a script, line by line.
+    pub(crate) fn play(&mut self, script: &str) {
+        script.lines().map(str::trim).filter(|line| !line.is_empty()).for_each(|line| self.line(line));
+    }
+
+    fn line(&mut self, line: &str) {
+        let (who, what) = line.split_once(' ').unwrap();
+        match who {
+            "join" => self.join_far(),
+            "sleep" => {
+                self.say(line);
+                std::thread::sleep(duration(what).unwrap());
+            }
+            "near$" => self.shell(false, what),
+            "far$" => self.shell(true, what),
+            "near!" if what == "flush" => self.shell(false, "nft flush ruleset"),
+            "near!" => self.shell(
+                false,
+                &format!(
+                    "nft 'add table inet t; add chain inet t in {{ type filter hook input priority 0; }}; \
+                     add rule inet t in {what}'"
+                ),
+            ),
+            "near?" => {
+                let name = what.split(' ').next().unwrap();
+                net::wait_until(line, || holds(what, &count(name)));
+                self.say(&format!("# there: {what}"));
+            }
+            _ => match who.strip_suffix('>') {
+                Some(who) => self.actor(who, what),
+                None => {
+                    self.say(&format!("$ kill -9 # {who}"));
+                    self.actors.remove(who.trim_end_matches('!')).unwrap().kill();
+                }
+            },
+        }
+    }
+
+    fn actor(&mut self, who: &str, what: &str) {
+        let (name, place) = who.split_once('@').unwrap_or((who, "near"));
+        if !self.actors.contains_key(name) {
+            let actor = self.inside(place == "far", || Actor::start("t-puppet", &[name]));
+            self.say(&format!("# process {}, in {place}: {name}", actor.pid()));
+            self.actors.insert(name.to_owned(), actor);
+        }
+        let (command, expected) = what.split_once(" = ").unwrap_or((what, "ok"));
+        self.say(&format!("{name}> {what}"));
+        let actor = self.actors.get_mut(name).unwrap();
+        actor.tell(command);
+        assert_eq!(actor.says(), expected, "{who}> {what}");
+    }
+
+    fn shell(&self, is_far: bool, command: &str) {
+        // SAFETY: takes nothing and cannot fail.
+        let this = unsafe { libc::gettid() };
+        let command = command.replace("NEAR", &this.to_string());
+        self.say(&format!("{}$ {command}", if is_far { "far" } else { "near" }));
+        let output = self.inside(is_far, || Command::new("sh").args(["-c", &command]).output().unwrap());
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Runs something in one of the namespaces; a process that it starts is there.
+    fn inside<T: Send>(&self, is_far: bool, run: impl FnOnce() -> T + Send) -> T {
+        let far = self.far.as_ref().filter(|_| is_far).map(|far| far.as_raw_fd());
+        let Some(far) = far else { return run() };
+        let there = move || {
+            // SAFETY: takes numbers only; the thread ends with this.
+            assert_eq!(unsafe { libc::setns(far, libc::CLONE_NEWNET) }, 0);
+            run()
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().unwrap())
+    }
+
+    fn join_far(&mut self) {
+        let (send, receive) = mpsc::channel();
+        let enter = move || {
+            net::enter_new_netns();
+            send.send(File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+        };
+        std::thread::spawn(enter).join().unwrap();
+        let far = receive.recv().unwrap();
+        self.netns.push(far.metadata().unwrap().ino());
+        self.far = Some(far);
+        self.say("far$ unshare --net; ip link set lo up");
+        CABLE.iter().for_each(|line| self.line(line));
+    }
+
+    fn say(&self, line: &str) {
+        if self.narrates {
+            println!("{line}");
+        }
+    }
+}
+
+/// How many sockets are in a state in this thread's namespace, or a counter of its: `TcpExtListenOverflows`.
+fn count(name: &str) -> serde_json::Value {
+    if let Some((group, field)) = [("TcpExt", "netstat"), ("Tcp", "snmp")]
+        .iter()
+        .find_map(|(prefix, file)| Some(((*prefix, *file), name.strip_prefix(prefix)?)))
+    {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{}", group.1)).unwrap();
+        let prefix = format!("{}: ", group.0);
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::split_whitespace);
+        let (mut names, mut values) = (rows.next().unwrap(), rows.next().unwrap());
+        let at = names.position(|other| other == field).unwrap_or_else(|| panic!("no counter {name}"));
+        return values.nth(at).unwrap().parse::<u64>().unwrap().into();
+    }
+    ss::counts().get(name).copied().unwrap_or(0).into()
+}
