@@ -53,7 +53,7 @@ pub struct Connection {
     pub retransmits: Retransmits,
     /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns.
     pub active_ns: u64,
-    /// What the kernel knew when a RST came for it.
+    /// What the kernel knew when a RST came for it, or was sent by it: before it ends of that.
     pub reset: Option<Box<ResetFacts>>,
     /// What the last listing showed of it, if it was suspected of trouble then, or listens.
     pub facts: Option<Box<Facts>>,
@@ -216,12 +216,12 @@ impl Connection {
                 self.retransmits.add(event.time_ns, retransmit);
                 self.active_ns = event.time_ns;
             }
-            What::ResetReceived(facts) => self.reset = facts.map(Box::new),
+            What::ResetReceived(facts) | What::ResetSent { facts, .. } => self.reset = facts.map(Box::new),
             What::OwnerChanged => {
                 self.owner = event.owner;
                 self.acceptor = self.acceptor.or(event.owner.filter(is_acceptor));
             }
-            What::Transition(_) | What::SynAckRetransmit { .. } | What::ResetSent { .. } => {}
+            What::Transition(_) | What::SynAckRetransmit { .. } => {}
         }
     }
 }

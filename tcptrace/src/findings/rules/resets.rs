@@ -20,9 +20,15 @@ pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind>
         Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
         Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
         Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds.idle_reset_ns) => Some(Kind::IdleReset),
-        Ending::ResetByPeer(_) => Some(Kind::ResetByPeer),
+        Ending::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
         _ => None,
     }
+}
+
+/// Is anything lost? Not where this side had closed, and all but its FIN was acknowledged.
+fn has_lost(incident: &Incident) -> bool {
+    let is_open = matches!(incident.state, State::Established | State::CloseWait | State::SynRecv);
+    is_open || incident.unacked > 1
 }
 
 /// Was data sent after the peer's FIN had come?

@@ -26,11 +26,11 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = half_open(view);
     found.extend(peer_dead(view));
     found.extend(sightings(view, Kind::KeepaliveTimeout, Severity::Warning, &KEEPALIVE_TIMEOUT, |_, newest| {
-        let settings = settings(view, newest.netns);
+        // The kernel sends a RST before it ends the connection, and shows these then.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
-            ("probes", settings.and_then(|settings| settings.keepalive_probes).into()),
-            ("in_state_ns", newest.in_state_ns.into()),
+            ("probes", newest.reset.map(|facts| facts.probes).into()),
+            ("idle_ns", newest.reset.map(|facts| facts.silence_ns()).into()),
         ]
     }));
     found
