@@ -27,7 +27,7 @@ pub mod timer {
     pub const PROBE: u8 = 4;
 }
 
-/// A socket (`iter/tcp`). 168 bytes. Times are in ticks of the kernel's jiffies.
+/// A socket (`iter/tcp`). 192 bytes. Times are in ticks of the kernel's jiffies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SocketEntry {
@@ -71,6 +71,20 @@ pub struct SocketEntry {
     pub timeouts: u8,
     /// `icsk_probes_out`.
     pub probes: u8,
+    /// `icsk_rto`, the time of the next retransmission's timer.
+    pub rto_ticks: u32,
+    /// `icsk_user_timeout` in ms (TCP_USER_TIMEOUT); 0: none.
+    pub user_timeout_ms: u32,
+    /// `tcp_sock.keepalive_time` (TCP_KEEPIDLE); 0: as the namespace's sysctl says, or keepalive is off. So are the next two.
+    pub keepalive_ticks: u32,
+    /// `tcp_sock.keepalive_intvl` (TCP_KEEPINTVL).
+    pub keepalive_interval_ticks: u32,
+    /// `tcp_sock.keepalive_probes` (TCP_KEEPCNT).
+    pub keepalive_probes: u8,
+    /// `icsk_backoff`: how often the timeout was doubled.
+    pub backoff: u8,
+    /// Zero.
+    pub pad: [u8; 6],
 }
 
 /// A descriptor of a process that refers to a TCP socket (`iter/task_file`). 56 bytes.
@@ -109,5 +123,5 @@ pub struct Request {
     pub seeds: u32,
 }
 
-const _: () = assert!(size_of::<SocketEntry>() == 168);
+const _: () = assert!(size_of::<SocketEntry>() == 192);
 const _: () = assert!(size_of::<HolderEntry>() == 56);

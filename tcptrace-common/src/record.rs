@@ -52,6 +52,8 @@ pub mod socket_flag {
     pub const OWNER_LEFT: u16 = 1 << 10;
     /// The listener had sent SYN cookies shortly before: what the kernel measured of the handshake may be wrong.
     pub const SYN_COOKIES: u16 = 1 << 11;
+    /// `SOCK_KEEPOPEN`: SO_KEEPALIVE is on.
+    pub const KEEPALIVE: u16 = 1 << 12;
 }
 
 /// How an owner came to be known ([`Owner::source`]).
@@ -138,7 +140,7 @@ pub struct Owner {
     pub comm: [u8; 16],
 }
 
-/// A change of state (`sock:inet_sock_set_state`). 160 bytes.
+/// A change of state (`sock:inet_sock_set_state`). 168 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Transition {
@@ -158,6 +160,10 @@ pub struct Transition {
     pub srtt_us8: u32,
     /// `tcp_sock.total_retrans`: segments retransmitted in the connection's life.
     pub total_retrans: u32,
+    /// Bytes received and not read (`include/net/tcp.h`, `tcp_inq`); 0 where no connection was established.
+    pub receive_queue: u32,
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    pub send_queue: u32,
     /// `sk_err`, a positive errno or 0.
     pub err: i32,
     /// State that is left.
@@ -190,7 +196,7 @@ pub struct Retransmit {
     pub pad: [u8; 3],
 }
 
-/// A RST sent or received. 128 bytes.
+/// A RST sent or received. 168 bytes. What it tells of the connection is 0 where [`Reset::has_facts`] is.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Reset {
@@ -204,6 +210,20 @@ pub struct Reset {
     pub reason: u32,
     /// 1 where the kernel gives a reason, else 0.
     pub has_reason: u32,
+    /// Bytes received and not read, as [`Transition::receive_queue`] has them.
+    pub receive_queue: u32,
+    /// Bytes that the peer has not acknowledged, as [`Transition::send_queue`] has them.
+    pub send_queue: u32,
+    /// 1 where a full socket tells of a connection that was established, else 0.
+    pub has_facts: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Time since data was sent (`tcp_sock.lsndtime`), in ns.
+    pub last_sent_ns: u64,
+    /// Time since data was received (`icsk_ack.lrcvtime`), in ns.
+    pub last_received_ns: u64,
+    /// Time since an ACK was received (`tcp_sock.rcv_tstamp`), in ns.
+    pub last_ack_ns: u64,
 }
 
 /// A socket's owner became known, or another process uses it now. 120 bytes.
@@ -221,7 +241,7 @@ pub struct OwnerChange {
 const _: () = assert!(size_of::<Header>() == 32);
 const _: () = assert!(size_of::<Socket>() == 48);
 const _: () = assert!(size_of::<Owner>() == 40);
-const _: () = assert!(size_of::<Transition>() == 160);
+const _: () = assert!(size_of::<Transition>() == 168);
 const _: () = assert!(size_of::<Retransmit>() == 136);
-const _: () = assert!(size_of::<Reset>() == 128);
+const _: () = assert!(size_of::<Reset>() == 168);
 const _: () = assert!(size_of::<OwnerChange>() == 120);

@@ -33,6 +33,10 @@ pub const fn bit(state: u8) -> u16 {
     if state < 16 { 1 << state } else { 0 }
 }
 
+/// The states of full sockets whose connection was established, as [`bit`]s.
+pub const CONNECTED: u16 =
+    bit(ESTABLISHED) | bit(FIN_WAIT1) | bit(FIN_WAIT2) | bit(CLOSE_WAIT) | bit(LAST_ACK) | bit(CLOSING);
+
 /// What the tracepoint's CLOSE means for a socket that was in `old`: [`TIME_WAIT`] or [`FIN_WAIT2`] where the kernel
 /// put a mini-socket in its place (`net/ipv4/tcp_minisocks.c`, `tcp_time_wait`), else [`CLOSE`].
 ///

@@ -18,6 +18,7 @@ use crate::config::config;
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
 const SOCK_DEAD: u64 = 0;
 const SOCK_DONE: u64 = 1;
+const SOCK_KEEPOPEN: u64 = 3;
 const SOCK_LINGER: u64 = 4;
 /// `RCV_SHUTDOWN` and `SEND_SHUTDOWN` of `include/net/sock.h`.
 const RCV_SHUTDOWN: u8 = 1;
@@ -216,6 +217,24 @@ impl TcpSock {
         self.load(config!(layout.tcp_sock_bytes_received))
     }
 
+    /// Bytes received and not read, as `tcp_inq` of `include/net/tcp.h` counts them (urgent data as any other), and bytes
+    /// written that the peer has not acknowledged, its own FIN counted as one. What is counted are sequence numbers, which
+    /// last when the queues are purged. They tell nothing before a connection is established.
+    #[inline(always)]
+    pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
+        let unread = self.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+        let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
+        let unacked = self.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+        (unread - fin, unacked)
+    }
+
+    /// The difference of two sequence numbers; 0 where the first is behind.
+    #[inline(always)]
+    pub(crate) fn positive_difference(self, ahead: u32, behind: u32) -> u32 {
+        let difference = self.load::<u32>(ahead).wrapping_sub(self.load(behind));
+        if (difference as i32) < 0 { 0 } else { difference }
+    }
+
     /// Does the current task hold the socket's lock?
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
@@ -241,6 +260,7 @@ impl TcpSock {
         bit(self.owned(), socket_flag::OWNED)
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
+            | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
             | bit(self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
             | bit(self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0, socket_flag::LINGER2_NEGATIVE)

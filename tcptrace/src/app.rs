@@ -19,7 +19,7 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     listeners,
-    listing::{Lister, Wanted, netns},
+    listing::{Lister, Wanted, netns, proc},
     now::{now_ns, wall_offset},
     output::{Output, PATIENCE, tell},
     render::{Context, Names, text::losses_line},
@@ -55,11 +55,11 @@ pub enum Error {
     Setup { what: &'static str, source: io::Error },
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more.
+/// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<(), Error> {
+pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     let target = settings.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
@@ -84,6 +84,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     }
     let lister = Lister::new(iterators.ok(), settings.netns);
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.find_executable = Some(Box::new(proc::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
@@ -102,6 +103,9 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
         poll: settings.poll,
         next_poll: Instant::now(),
         rest: Instant::now(),
+        next_look: Instant::now(),
+        once: settings.once,
+        started: None,
         seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
     };
@@ -109,7 +113,9 @@ pub async fn run(mut settings: Settings) -> Result<(), Error> {
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the ring buffer now is all there will be
-    run.finish(reason).await?.map_err(|source| Error::Output { target, source })
+    let (written, open) = run.finish(reason).await?;
+    written.map_err(|source| Error::Output { target, source })?;
+    Ok(open)
 }
 
 /// What sockets are being listed for.
@@ -125,10 +131,16 @@ enum Purpose {
     Poll,
     /// To tell who holds the sockets of a report.
     Report,
+    /// To know more of sockets that are suspected of trouble.
+    Evidence,
 }
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks for trouble at least; they rest as polling does.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// The evidence of one look is waited for so long at most.
+const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
 const POLL_REST: u32 = 100;
 /// The same for listings of all sockets, after which healing and reports wait.
@@ -155,6 +167,12 @@ struct Run {
     next_poll: Instant,
     /// No listing of all sockets is made before this: healing and reports wait, but not for polls to have rested.
     rest: Instant,
+    /// No look for trouble is taken before this.
+    next_look: Instant,
+    /// Is the run over when all trouble was told of that can be seen at the start?
+    once: bool,
+    /// When the sockets from before the start were known.
+    started: Option<Instant>,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
     /// what comes.
     seeds: u32,
@@ -174,6 +192,7 @@ impl Run {
         let mut summaries = interval.map(every);
         let mut checks = every(CHECK_EVERY);
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
+        let mut looks = self.session.looks().then(|| every(LOOK_EVERY));
         let mut ready = None;
         let mut more = false;
         loop {
@@ -186,6 +205,7 @@ impl Run {
                 _ = read.tick() => Happened::Events,
                 _ = checks.tick() => Happened::CheckDue,
                 () = due(&mut polls) => Happened::PollDue,
+                () = due(&mut looks) => Happened::LookDue,
                 ready = self.ring.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
@@ -208,12 +228,23 @@ impl Run {
                     }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
+                Happened::LookDue if more => {} // what has happened is not all known yet
+                Happened::LookDue => self.look(),
                 Happened::Listed(answer) => {
-                    if self.take_in(answer)? == Some(Purpose::Start) {
+                    let purpose = self.take_in(answer)?;
+                    if purpose == Some(Purpose::Start) {
+                        self.started = Some(Instant::now());
                         release_memory();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                     }
+                    if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
+                        self.next_look = Instant::now();
+                        self.look();
+                    }
                 }
+            }
+            if self.has_looked_once() {
+                return Ok("once");
             }
             let piece = self.session.take_output().freeze();
             if !piece.is_empty() {
@@ -241,12 +272,31 @@ impl Run {
         Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
     }
 
+    /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the
+    /// time.
+    fn has_looked_once(&self) -> bool {
+        let has_time = |started: Instant| started.elapsed() < ONE_LOOK && !self.session.has_told_all();
+        self.once && self.started.is_some_and(|started| !has_time(started))
+    }
+
+    /// Looks for trouble; where that takes evidence, asks for it.
+    fn look(&mut self) {
+        if Instant::now() < self.next_look {
+            return;
+        }
+        let start = Instant::now();
+        if self.session.look(now_ns()) {
+            self.ask(Purpose::Evidence);
+        }
+        self.next_look = Instant::now() + POLL_REST * start.elapsed();
+    }
+
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
     fn ask(&mut self, purpose: Purpose) {
         let must_rest = match purpose {
             Purpose::Start | Purpose::Listeners => false,
             Purpose::Poll => Instant::now() < self.next_poll,
-            Purpose::Heal | Purpose::Report => Instant::now() < self.rest,
+            Purpose::Heal | Purpose::Report | Purpose::Evidence => Instant::now() < self.rest,
         };
         if self.listing.is_some() || must_rest {
             return;
@@ -254,10 +304,10 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
-            Purpose::Start | Purpose::Heal | Purpose::Report => {
+            Purpose::Start | Purpose::Heal | Purpose::Report | Purpose::Evidence => {
                 self.session.begin_listing();
                 let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
-                Wanted { holders: true, seeds, ..Wanted::default() }
+                Wanted { holders: true, settings: true, seeds, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);
@@ -304,7 +354,7 @@ impl Run {
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
             Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
-            Some(Purpose::Heal) => self.rest = Instant::now() + LISTING_REST * used,
+            Some(Purpose::Heal | Purpose::Evidence) => self.rest = Instant::now() + LISTING_REST * used,
             Some(Purpose::Report) => {
                 self.rest = Instant::now() + LISTING_REST * used;
                 self.session.end_interval(now_ns());
@@ -361,16 +411,20 @@ impl Run {
         true
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written.
-    async fn finish(mut self, reason: &str) -> Result<io::Result<()>, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written; gives how many findings are open.
+    async fn finish(mut self, reason: &str) -> Result<(io::Result<()>, usize), Error> {
         let mut open = true;
+        let mut findings = 0;
         let mut late = false;
         loop {
             let more = self.read();
             if !more {
                 self.check_losses()?;
                 self.list_at_the_end().await;
-                self.session.finish(now_ns(), reason);
+                let now_ns = now_ns();
+                self.session.look(now_ns);
+                self.session.finish(now_ns, reason);
+                findings = self.session.open_findings(now_ns);
             }
             let piece = self.session.take_output().freeze();
             if open && !piece.is_empty() {
@@ -383,11 +437,12 @@ impl Run {
             }
         }
         tell(losses_line(&self.session.losses));
-        Ok(match self.output.finish(PATIENCE).await {
+        let written = match self.output.finish(PATIENCE).await {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
             Ok(()) if late => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader did not take all in time")),
             result => result,
-        })
+        };
+        Ok((written, findings))
     }
 }
 
@@ -397,6 +452,7 @@ enum Happened {
     SummaryDue,
     CheckDue,
     PollDue,
+    LookDue,
     Listed(Answer),
 }
 

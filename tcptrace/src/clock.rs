@@ -67,44 +67,39 @@ impl WallFormat {
 /// A duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
 #[must_use]
 pub fn human(ns: u64) -> String {
-    Human(ns).to_string()
+    let mut text = String::new();
+    write_human(&mut text, ns);
+    text
 }
 
-/// The same, to be written in place.
-#[derive(Clone, Copy, Debug)]
-pub struct Human(pub u64);
-
-impl std::fmt::Display for Human {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
-        let ns = self.0;
-        let seconds = ns / 1_000_000_000;
-        // Without the machinery of formatting: a listing has two of these in each of its lines.
-        let mut parts = |whole: u64, point: &str, decimals: u64, digits: usize, unit: &str| {
-            let two = [b'0' + (decimals / 10 % 10) as u8, b'0' + (decimals % 10) as u8];
-            f.write_str(itoa::Buffer::new().format(whole))?;
-            f.write_str(point)?;
-            f.write_str(std::str::from_utf8(&two[2 - digits..]).unwrap_or_default())?;
-            f.write_str(unit)
-        };
-        if seconds >= 86_400 {
-            return parts(seconds / 86_400, "d", seconds / 3600 % 24, 2, "h");
-        }
-        if seconds >= 3600 {
-            return parts(seconds / 3600, "h", seconds / 60 % 60, 2, "m");
-        }
-        if seconds >= 60 {
-            return parts(seconds / 60, "m", seconds % 60, 2, "s");
-        }
-        let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
-            return parts(ns, "", 0, 0, "ns");
-        };
-        let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
-        match whole {
-            0..10 => parts(whole, ".", thousandths / 10, 2, name),
-            10..100 => parts(whole, ".", thousandths / 100, 1, name),
-            _ => parts(whole, "", 0, 0, name),
-        }
+/// Writes the same, without the machinery of formatting: a listing has two of these in each of its lines.
+pub fn write_human(to: &mut String, ns: u64) {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
+    let seconds = ns / 1_000_000_000;
+    let mut parts = |whole: u64, point: &str, decimals: u64, digits: usize, unit: &str| {
+        let two = [decimals / 10 % 10, decimals % 10].map(|digit| char::from(b'0' + digit as u8));
+        to.push_str(itoa::Buffer::new().format(whole));
+        to.push_str(point);
+        to.extend(&two[2 - digits..]);
+        to.push_str(unit);
+    };
+    if seconds >= 86_400 {
+        return parts(seconds / 86_400, "d", seconds / 3600 % 24, 2, "h");
+    }
+    if seconds >= 3600 {
+        return parts(seconds / 3600, "h", seconds / 60 % 60, 2, "m");
+    }
+    if seconds >= 60 {
+        return parts(seconds / 60, "m", seconds % 60, 2, "s");
+    }
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| ns >= *unit) else {
+        return parts(ns, "", 0, 0, "ns");
+    };
+    let (whole, thousandths) = (ns / unit, ns % unit * 1000 / unit);
+    match whole {
+        0..10 => parts(whole, ".", thousandths / 10, 2, name),
+        10..100 => parts(whole, ".", thousandths / 100, 1, name),
+        _ => parts(whole, "", 0, 0, name),
     }
 }
 

@@ -15,8 +15,8 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition, What,
-        address, is_ipv6,
+        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+        Transition, What, address, is_ipv6,
     },
     snapshot::TIME_WAIT_NS,
     state::State,
@@ -74,12 +74,13 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         KIND_RESET_SENT => {
             let record: record::Reset = whole(bytes)?;
-            let what = What::ResetSent { reason: (record.has_reason != 0).then_some(record.reason) };
+            let reason = (record.has_reason != 0).then_some(record.reason);
+            let what = What::ResetSent { reason, facts: reset_facts(&record) };
             event(&header, &record.socket, &record.owner, what)
         }
         KIND_RESET_RECEIVED => {
             let record: record::Reset = whole(bytes)?;
-            event(&header, &record.socket, &record.owner, What::ResetReceived)
+            event(&header, &record.socket, &record.owner, What::ResetReceived(reset_facts(&record)))
         }
         KIND_OWNER => {
             let record: record::OwnerChange = whole(bytes)?;
@@ -166,6 +167,16 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
     Ok(Some(Owner { pid: owner.pid, uid: owner.uid, cgroup: owner.cgroup, command: Command::new(owner.comm), source }))
 }
 
+fn reset_facts(record: &record::Reset) -> Option<ResetFacts> {
+    (record.has_facts != 0).then_some(ResetFacts {
+        receive_queue: record.receive_queue,
+        send_queue: record.send_queue,
+        last_sent_ns: record.last_sent_ns,
+        last_received_ns: record.last_received_ns,
+        last_ack_ns: record.last_ack_ns,
+    })
+}
+
 fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     let (old, shown) = (state(record.old)?, state(record.new)?);
     let flags = record.socket.flags;
@@ -190,6 +201,8 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         total_retrans: record.total_retrans,
         bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
+        receive_queue: record.receive_queue,
+        send_queue: record.send_queue,
         ending,
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })

@@ -39,9 +39,11 @@ pub enum What {
     ResetSent {
         /// The kernel's `enum sk_rst_reason`, where it gives one (6.10 and later).
         reason: Option<u32>,
+        /// What the socket told then.
+        facts: Option<ResetFacts>,
     },
     /// This host received a RST.
-    ResetReceived,
+    ResetReceived(Option<ResetFacts>),
     /// The owner became known, or is another process than before.
     OwnerChanged,
 }
@@ -68,6 +70,10 @@ pub struct Transition {
     pub bytes_acked: u64,
     /// Bytes received, the FIN counted as one.
     pub bytes_received: u64,
+    /// Bytes received and not read; 0 where `old` is no state of a connection.
+    pub receive_queue: u32,
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    pub send_queue: u32,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
@@ -160,6 +166,30 @@ pub struct Retransmit {
     pub srtt_us: Option<u32>,
     /// A positive errno where the segment could not be sent.
     pub failed: Option<i32>,
+}
+
+/// What a socket knows of its connection when a RST is sent or received. Only full sockets do, once the connection is
+/// established.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResetFacts {
+    /// Bytes received and not read.
+    pub receive_queue: u32,
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one.
+    pub send_queue: u32,
+    /// Time since data was sent last, in ns, to a tick of the kernel's jiffies.
+    pub last_sent_ns: u64,
+    /// Time since data was received last, in ns.
+    pub last_received_ns: u64,
+    /// Time since an ACK was received last, in ns.
+    pub last_ack_ns: u64,
+}
+
+impl ResetFacts {
+    /// For how long the peer had sent nothing, in ns. A RST that comes in does not count.
+    #[must_use]
+    pub fn silence_ns(&self) -> u64 {
+        self.last_received_ns.min(self.last_ack_ns)
+    }
 }
 
 /// Names of a socket and its two ends.

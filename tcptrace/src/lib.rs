@@ -1,12 +1,11 @@
 //! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
 //!
 //! Data flows one way, and a module uses only what stands before it:
-//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`report`] → [`summary`], [`story`] → [`render`] →
-//! [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
+//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`findings`], [`report`] → [`summary`], [`story`] →
+//! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`runtime`], [`watch`], [`output`] and [`cli`];
-//! [`app`] and [`commands`] alone
-//! know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`output`] and
+//! [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod app;
 pub mod bpf;
@@ -18,6 +17,8 @@ pub mod decode;
 pub mod ending;
 pub mod errno;
 pub mod event;
+pub mod findings;
+pub mod heap;
 pub mod latency;
 pub mod listeners;
 pub mod listing;

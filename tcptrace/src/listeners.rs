@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use crate::{
         event::Command,
-        snapshot::{Holders, Kind},
+        snapshot::{Holders, Keepalive, Kind},
     };
 
     fn listener(local: &str, handle: u64) -> ListedSocket {
@@ -95,6 +95,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: Some(0),
             entered_ns: None,
             owner: None,

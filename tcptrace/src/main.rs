@@ -1,4 +1,5 @@
-//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage).
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 something is
+//! wrong with the sockets).
 
 use std::process::ExitCode;
 
@@ -9,37 +10,46 @@ use tcptrace::{
         args::{Args, Command},
         settings::{self, Settings},
     },
-    commands,
+    commands, heap,
     listing::{Lister, Wanted},
     output::tell,
     state::State,
 };
 
+/// Exit code where something was found.
+const FOUND: u8 = 3;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let result: anyhow::Result<()> = match args.command {
+    let result: anyhow::Result<ExitCode> = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            app::run(settings).await.map_err(anyhow::Error::from)
+            app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+        }
+        Some(Command::Stuck(args)) => {
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
+            let exit = |open| if args.once && open > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+            app::run(settings).await.map(exit).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
+            heap::be_brief();
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
-            let wanted = Wanted { states, holders: true, seeds: 0 };
+            let wanted = Wanted { states, holders: true, ..Wanted::default() };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            commands::sockets::run(&args, &selection, list).map_err(anyhow::Error::from)
+            commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
-        Some(Command::Rates(args)) => commands::rates::run(args).await.map_err(Into::into),
+        Some(Command::Rates(args)) => commands::rates::run(args).await.map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
-            app::run(settings).await.map_err(anyhow::Error::from)
+            app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) => {
             tell(error);
             ExitCode::FAILURE

@@ -101,7 +101,7 @@ impl Activity {
             What::Transition(_) => &mut self.transitions,
             What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
             What::ResetSent { .. } => &mut self.resets_sent,
-            What::ResetReceived => &mut self.resets_received,
+            What::ResetReceived(_) => &mut self.resets_received,
             What::OwnerChanged => return,
         } += 1;
     }
@@ -171,7 +171,7 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
 mod tests {
     use super::*;
     use crate::{
-        snapshot::{Holder, Holders, Kind, ListedSocket, Snapshot},
+        snapshot::{Holder, Holders, Keepalive, Kind, ListedSocket, Snapshot},
         state::StateSet,
     };
 
@@ -192,6 +192,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: Some(10 * cookie),
             owner: None,

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
     /// States.
     pub states: StateSet,
@@ -32,7 +32,7 @@ pub struct Selection {
 
 /// Values that are wanted at the ends of a connection. Those for the local end, for the remote end and for either end
 /// are parts of their own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends<T> {
     /// For the local end.
     pub local: Vec<T>,
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::{
         event::{Command, Owner, OwnerSource},
-        snapshot::Kind,
+        snapshot::{Keepalive, Kind},
         state::State,
     };
 
@@ -170,6 +170,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: None,
             owner: None,

@@ -12,6 +12,7 @@ use tcptrace_common::{
 use crate::{
     decode::decode,
     event::{Event, StateSource, What},
+    findings::{Finding, Findings, Thresholds},
     listeners,
     losses::Losses,
     notice::{Gap, Notice},
@@ -19,7 +20,7 @@ use crate::{
         Context, Names,
         csv::Csv,
         json::Json,
-        text::{Ladder, Text},
+        text::{Ladder, StuckText, Text},
     },
     select::Selection,
     snapshot::{Holder, ListedSocket, Snapshot},
@@ -39,6 +40,8 @@ pub enum Renderer {
     Csv(Csv),
     /// Stories of connections, each when it is over.
     Story(Box<Stories>, Ladder),
+    /// The findings that are open, at intervals.
+    Stuck(StuckText),
 }
 
 /// What a session does with events.
@@ -59,6 +62,8 @@ pub struct SessionSettings {
     pub events: bool,
     /// Events to be written at most.
     pub count: Option<u64>,
+    /// What is called trouble; `None` where it is not looked for.
+    pub findings: Option<Thresholds>,
 }
 
 /// A run from its first record to its end.
@@ -82,6 +87,7 @@ pub struct Session {
     /// What the listing that is under way makes up for: it was lost before that began.
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
+    findings: Option<Findings>,
     output: BytesMut,
 }
 
@@ -89,7 +95,9 @@ impl Session {
     /// A run that starts at `start_ns` (CLOCK_MONOTONIC).
     #[must_use]
     pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
+        let is_partial = settings.selection != Selection::default();
         Self {
+            findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
             table: Table::new(settings.max_sockets, settings.states, settings.polls),
             renderer,
             context,
@@ -115,14 +123,60 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
-        self.table.ingest(&mut event);
-        self.tell(&event);
+        let left = self.table.ingest(&mut event);
+        self.tell(&event, left.as_ref());
     }
 
-    fn tell(&mut self, event: &Event) {
+    /// Tells of an event; `left` is what was known of the socket that ended with it.
+    fn tell(&mut self, event: &Event, left: Option<&Connection>) {
         if self.owner_passes(event) && self.passes(event) {
             self.interval.ingest(event);
+            if let Some(findings) = &mut self.findings {
+                findings.ingest(event, left);
+            }
             self.write(event);
+        }
+    }
+
+    /// Looks for trouble, and tells of it; `true` if all sockets should be listed, to know more.
+    pub fn look(&mut self, now_ns: u64) -> bool {
+        let Some(findings) = &mut self.findings else { return false };
+        let told = findings.look(&mut self.table, now_ns);
+        let wants_listing = findings.wants_listing();
+        told.iter().for_each(|finding| self.write_finding(finding));
+        wants_listing
+    }
+
+    /// Is trouble looked for?
+    #[must_use]
+    pub const fn looks(&self) -> bool {
+        self.findings.is_some()
+    }
+
+    /// Was all trouble told of that can be seen now?
+    #[must_use]
+    pub fn has_told_all(&self) -> bool {
+        self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
+    }
+
+    /// How many findings are open.
+    #[must_use]
+    pub fn open_findings(&self, now_ns: u64) -> usize {
+        self.findings.as_ref().map_or(0, |findings| findings.open(now_ns).len())
+    }
+
+    fn write_finding(&mut self, finding: &Finding) {
+        match &mut self.renderer {
+            Renderer::Text(text) => text.finding(&mut self.output, finding, &mut self.context),
+            Renderer::Json(json) => json.finding(&mut self.output, finding, &mut self.context),
+            // Rows of one kind only; one connection's story; a list at intervals.
+            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
+        }
+    }
+
+    fn write_open(&mut self, now_ns: u64) {
+        if let (Renderer::Stuck(text), Some(findings)) = (&mut self.renderer, &self.findings) {
+            text.list(&mut self.output, &findings.open(now_ns), now_ns, &mut self.context);
         }
     }
 
@@ -172,7 +226,7 @@ impl Session {
                 Some(name) => _ = self.context.names.netns.insert(namespace.inode, name.clone()),
                 None => _ = self.context.names.netns.remove(&namespace.inode),
             }
-            let Some(now) = namespace.time_wait_overflows else { continue };
+            let Some(now) = namespace.counters.map(|counters| counters.time_wait_overflows) else { continue };
             if let Some(before) = self.time_wait_overflows.insert(namespace.inode, now)
                 && now > before
             {
@@ -180,7 +234,10 @@ impl Session {
                 self.notice(&Notice::TimeWaitOverflow { time_ns, netns, count });
             }
         }
-        events.iter().for_each(|event| self.tell(event));
+        if let Some(findings) = &mut self.findings {
+            findings.listed(snapshot);
+        }
+        events.iter().for_each(|event| self.tell(event, None));
     }
 
     /// Takes the kernel's counters as of `now_ns`; tells whether events were lost that no listing has made up for yet.
@@ -199,7 +256,7 @@ impl Session {
             Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
             Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
             Renderer::Csv(_) => {}    // rows of one kind only
-            Renderer::Story(..) => {} // what was lost is told at the end
+            Renderer::Story(..) | Renderer::Stuck(_) => {} // what was lost is told at the end
         }
     }
 
@@ -210,6 +267,7 @@ impl Session {
         let is_polled = |state: &State| match state {
             State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // which goes there
             State::SynRecv | State::FinWait2 => wanted(*state),
+            State::Listen => self.looks() && wanted(State::Listen), // its queue
             _ => false,
         };
         let silent: StateSet = State::ALL.into_iter().filter(is_polled).collect();
@@ -253,6 +311,7 @@ impl Session {
             // A story ends where TIME_WAIT begins: what polls find comes a minute later.
             Renderer::Story(..) if is_polled(event) => {}
             Renderer::Story(stories, _) => stories.ingest(event),
+            Renderer::Stuck(_) => {}
         }
         self.written += u64::from(self.output.len() > before);
     }
@@ -297,6 +356,7 @@ impl Session {
         self.interval_start_ns = now_ns;
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
+        self.write_open(now_ns);
         self.total.merge(interval);
     }
 
@@ -311,6 +371,7 @@ impl Session {
         let span_ns = now_ns.saturating_sub(self.start_ns);
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
+        self.write_open(now_ns);
         self.write_stories(Stories::take_rest);
         self.write_silent(now_ns);
         match &mut self.renderer {
@@ -319,7 +380,7 @@ impl Session {
             }
             Renderer::Csv(csv) => csv.header(&mut self.output),
             Renderer::Story(_, ladder) => ladder.end(&mut self.output, &self.losses),
-            Renderer::Text(_) => {}
+            Renderer::Text(_) | Renderer::Stuck(_) => {}
         }
     }
 
@@ -335,7 +396,7 @@ impl Session {
         match &mut self.renderer {
             Renderer::Text(text) => text.report(&mut self.output, report, self.settings.states),
             Renderer::Json(json) => json.report(&mut self.output, report, self.context.wall),
-            Renderer::Csv(_) | Renderer::Story(..) => {} // rows of one kind only
+            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // of one kind only
         }
     }
 

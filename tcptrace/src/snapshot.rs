@@ -3,6 +3,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
 use crate::{
     event::{Command, Owner},
     state::{State, StateSet},
@@ -36,9 +38,65 @@ pub struct Namespace {
     pub inode: u32,
     /// Its name in `/run/netns`, where it has one (ip-netns(8)).
     pub name: Option<String>,
-    /// `TCPTimeWaitOverflow` of `/proc/net/netstat`: connections that closed without TIME_WAIT, as there were
-    /// `tcp_max_tw_buckets` already. `None` where it could not be read.
-    pub time_wait_overflows: Option<u64>,
+    /// What the kernel counted in it since it was made; `None` where it could not be read.
+    pub counters: Option<NetCounters>,
+    /// What is set in it; `None` where nobody asked.
+    pub settings: Option<NetSettings>,
+}
+
+/// Counters of a network namespace: `TcpExt` of `/proc/net/netstat` (`net/ipv4/proc.c`, `snmp4_net_list`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// `ListenOverflows`: handshakes that ended, or would have begun, while the accept queue was full.
+    pub listen_overflows: u64,
+    /// `ListenDrops`: SYNs and ACKs of handshakes that were dropped for any reason, a full accept queue among them.
+    pub listen_drops: u64,
+    /// `SyncookiesSent`.
+    pub syncookies_sent: u64,
+    /// `SyncookiesFailed`: ACKs whose cookie was wrong or too old.
+    pub syncookies_failed: u64,
+    /// `TCPReqQFullDoCookies`: SYNs answered by a cookie, as the queue of requests was full.
+    pub request_queue_full_cookies: u64,
+    /// `TCPReqQFullDrop`: SYNs dropped, as the queue of requests was full and SYN cookies are off.
+    pub request_queue_full_drops: u64,
+    /// `TCPTimeWaitOverflow`: connections that closed without TIME_WAIT, as there were `tcp_max_tw_buckets` already.
+    pub time_wait_overflows: u64,
+    /// `TCPAbortOnMemory`: connections that were reset for want of memory, or as there were too many orphans.
+    pub aborts_on_memory: u64,
+}
+
+/// What is set in a network namespace (`Documentation/networking/ip-sysctl.rst`), each `None` where the kernel has no such
+/// setting, does not show it in this namespace, or it may not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetSettings {
+    /// `ip_local_port_range`, both ends included.
+    pub local_ports: Option<(u16, u16)>,
+    /// `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
+    pub tw_reuse: Option<u32>,
+    /// `tcp_max_tw_buckets`.
+    pub max_tw_buckets: Option<u32>,
+    /// `tcp_syncookies`: 0 never, 1 when the queue is full, 2 always.
+    pub syncookies: Option<u32>,
+    /// `tcp_max_syn_backlog`.
+    pub max_syn_backlog: Option<u32>,
+    /// `net.core.somaxconn`.
+    pub somaxconn: Option<u32>,
+    /// `tcp_fin_timeout`, in s.
+    pub fin_timeout: Option<u32>,
+    /// `tcp_retries2`.
+    pub retries2: Option<u32>,
+    /// `tcp_orphan_retries`; 0 means 8.
+    pub orphan_retries: Option<u32>,
+    /// `tcp_syn_retries`.
+    pub syn_retries: Option<u32>,
+    /// `tcp_synack_retries`.
+    pub synack_retries: Option<u32>,
+    /// `tcp_keepalive_time`, in s.
+    pub keepalive_time: Option<u32>,
+    /// `tcp_keepalive_intvl`, in s.
+    pub keepalive_interval: Option<u32>,
+    /// `tcp_keepalive_probes`.
+    pub keepalive_probes: Option<u32>,
 }
 
 /// What a listing could not look at. Nothing of this is fatal.
@@ -117,6 +175,14 @@ pub struct ListedSocket {
     pub timeouts: u8,
     /// Probes in a row without an answer (keepalive or zero window).
     pub probes: u8,
+    /// Timeout of the next retransmission in ns, doublings included. Only full sockets that do not listen have it.
+    pub rto_ns: Option<u64>,
+    /// How often that timeout was doubled, for want of an answer.
+    pub backoff: Option<u8>,
+    /// Is an idle peer asked whether it is still there?
+    pub keepalive: Keepalive,
+    /// TCP_USER_TIMEOUT in ms, 0 for none; `None` where it is not known, as by sock_diag.
+    pub user_timeout_ms: Option<u32>,
     /// UID of the socket's file; `None` where it has none.
     pub uid: Option<u32>,
     /// CLOCK_MONOTONIC at which it entered its state, where the programs saw that.
@@ -125,6 +191,38 @@ pub struct ListedSocket {
     pub owner: Option<Owner>,
     /// What a full socket knows of its connection, once that is established.
     pub connection: Option<ConnectionInfo>,
+}
+
+/// Keepalive of a socket (SO_KEEPALIVE).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keepalive {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// Off.
+    Off,
+    /// On. What the socket has not set for itself is set in its namespace, see [`NetSettings`]. By sock_diag it is not known
+    /// what is set: then all are `None`, too.
+    On {
+        /// Time without a segment from the peer before it is asked (TCP_KEEPIDLE), in ns.
+        time_ns: Option<u64>,
+        /// Time from one probe to the next (TCP_KEEPINTVL), in ns.
+        interval_ns: Option<u64>,
+        /// Probes without an answer before the connection is ended (TCP_KEEPCNT).
+        probes: Option<u8>,
+    },
+}
+
+impl Keepalive {
+    /// Is it on? `None` where that is not known.
+    #[must_use]
+    pub const fn is_on(&self) -> Option<bool> {
+        match self {
+            Self::Unknown => None,
+            Self::Off => Some(false),
+            Self::On { .. } => Some(true),
+        }
+    }
 }
 
 /// Kinds of sockets.
@@ -193,6 +291,12 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Time since data was sent, or data or an ACK received, in ns.
+    #[must_use]
+    pub fn quiet_ns(&self) -> u64 {
+        self.last_sent_ns.min(self.last_received_ns).min(self.last_ack_ns)
+    }
+
     /// Does the kernel keep these facts for such a socket? Before a connection is established it has no times of
     /// segments, and shows its uptime for them (`net/ipv4/tcp.c`, `tcp_get_info`).
     #[must_use]
@@ -222,31 +326,40 @@ pub struct Holder {
 
 /// Holders by socket.
 #[derive(Clone, Debug, Default)]
-pub struct Holders(Vec<Holder>);
+pub struct Holders {
+    all: Vec<Holder>,
+    /// Where those of a socket begin.
+    first: FxHashMap<u64, usize>,
+}
 
 impl Holders {
     /// Puts them in order: by socket, then PID, then descriptor.
     #[must_use]
-    pub fn new(mut holders: Vec<Holder>) -> Self {
-        holders.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
-        Self(holders)
+    pub fn new(mut all: Vec<Holder>) -> Self {
+        all.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
+        let mut first = FxHashMap::with_capacity_and_hasher(all.len(), FxBuildHasher);
+        for (index, holder) in all.iter().enumerate() {
+            first.entry(holder.handle).or_insert(index);
+        }
+        Self { all, first }
     }
 
     /// Those of the socket with this [`ListedSocket::handle`].
     #[must_use]
     pub fn of(&self, handle: u64) -> &[Holder] {
-        if handle == 0 {
-            return &[];
+        match self.first.get(&handle) {
+            Some(&first) if handle != 0 => {
+                let rest = &self.all[first..];
+                &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
+            }
+            _ => &[],
         }
-        let start = self.0.partition_point(|holder| holder.handle < handle);
-        let rest = &self.0[start..];
-        &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
     }
 
     /// All of them.
     #[must_use]
     pub fn all(&self) -> &[Holder] {
-        &self.0
+        &self.all
     }
 }
 
@@ -350,6 +463,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: None,
             owner: None,

@@ -281,7 +281,7 @@ pub fn count(rows: &[Row<'_>], by: By, cgroups: &mut Cgroups) -> Vec<Group> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Holders;
+    use crate::snapshot::{Holders, Keepalive};
 
     fn socket(handle: u64, state: State, local: &str, remote: &str) -> ListedSocket {
         ListedSocket {
@@ -299,6 +299,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: Some(0),
             entered_ns: None,
             owner: None,

@@ -240,6 +240,8 @@ mod tests {
             total_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
             ending,
             expires_in_ns: None,
         })
@@ -270,11 +272,11 @@ mod tests {
         let mut summary = Summary::new(false);
         for pid in 1..=12 {
             for _ in 0..pid {
-                summary.ingest(&event(What::ResetReceived, process(pid)));
+                summary.ingest(&event(What::ResetReceived(None), process(pid)));
             }
         }
         for _ in 0..5 {
-            summary.ingest(&event(What::ResetSent { reason: None }, None));
+            summary.ingest(&event(What::ResetSent { reason: None, facts: None }, None));
         }
         summary.ingest(&event(What::OwnerChanged, process(99)));
         let report = report(&summary, &empty_table());

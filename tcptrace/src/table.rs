@@ -1,5 +1,7 @@
 //! The sockets that are alive now: those that events told of, and those that listings found.
 
+mod connection;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
@@ -15,107 +17,9 @@ use crate::{
     snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of},
     state::{State, StateSet},
 };
+use connection::{expires_ns, is_orphan};
 
-/// A socket that is alive.
-#[derive(Clone, Debug)]
-pub struct Connection {
-    /// Its state.
-    pub state: State,
-    /// CLOCK_MONOTONIC at which it entered the state, in ns, or the latest at which it did.
-    pub since_ns: u64,
-    /// How that is known.
-    pub since: AgeSource,
-    /// The process that it belongs to.
-    pub owner: Option<Owner>,
-    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
-    pub creator: Option<Owner>,
-    /// The process that accepted it.
-    pub acceptor: Option<Owner>,
-    /// Its lasting name.
-    pub cookie: Option<u64>,
-    /// Local end.
-    pub local: SocketAddr,
-    /// Remote end.
-    pub remote: SocketAddr,
-    /// Network namespace.
-    pub netns: Option<u32>,
-    /// Is it an IPv6 socket?
-    pub ipv6: bool,
-    /// Key of its holders, see [`ListedSocket::handle`]; `None` where no listing showed it yet.
-    pub handle: Option<u64>,
-    /// CLOCK_MONOTONIC at which it became known, in ns.
-    pub first_seen_ns: u64,
-    /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
-    pub expires_ns: Option<u64>,
-    /// Did an event tell of it?
-    pub has_events: bool,
-    /// Number of the last listing that showed it.
-    listing: u32,
-    /// Is it followed, but not to be shown? See [`Table::show`].
-    hidden: bool,
-}
-
-impl Connection {
-    /// Is it the socket of this event? Another one may have come to its address where the event of its end was lost.
-    fn is_of(&self, cookie: Option<u64>) -> bool {
-        self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
-    }
-
-    /// The same for an event: what begins here is another one than was here before, unless cookies say that it is not.
-    fn is_of_event(&self, event: &Event) -> bool {
-        self.cookie.zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
-    }
-
-    fn of_event(event: &Event, state: State) -> Self {
-        Self {
-            state,
-            since_ns: event.time_ns,
-            since: AgeSource::Observed,
-            owner: event.owner,
-            creator: event.owner.filter(is_creator),
-            acceptor: event.owner.filter(is_acceptor),
-            cookie: event.socket.cookie,
-            local: event.socket.local,
-            remote: event.socket.remote,
-            netns: event.socket.netns,
-            ipv6: event.socket.ipv6,
-            handle: None,
-            first_seen_ns: event.time_ns,
-            expires_ns: None,
-            has_events: true,
-            listing: 0,
-            hidden: false,
-        }
-    }
-
-    fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64) -> Self {
-        let age = socket.age(now_ns);
-        Self {
-            state: socket.state,
-            since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
-            since: age.map_or(AgeSource::LowerBound, |age| age.source),
-            owner,
-            creator: owner.filter(is_creator),
-            acceptor: owner.filter(is_acceptor),
-            cookie: socket.cookie,
-            local: socket.local,
-            remote: socket.remote,
-            netns: Some(socket.netns),
-            ipv6: socket.ipv6,
-            handle: Some(socket.handle),
-            first_seen_ns: now_ns,
-            expires_ns: expires_ns(socket, now_ns),
-            has_events: false,
-            listing: 0,
-            hidden: false,
-        }
-    }
-}
-
-fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
-    let timer = socket.timer.filter(|_| socket.kind == Kind::Mini)?;
-    Some(now_ns.saturating_add(timer.left_ns))
-}
+pub use connection::{Connection, Facts, Retransmits};
 
 /// Half-open connections to one local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +35,9 @@ pub struct HalfOpen {
     /// The owner of the listener, where that is known.
     pub owner: Option<Owner>,
 }
+
+/// Half-open connections that are remembered one by one at most.
+const MAX_REQUESTED: usize = 65_536;
 
 /// What a listing changed in the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,6 +58,8 @@ pub struct Table {
     full: FxHashMap<u64, Connection>,
     minis: FxHashMap<u64, Connection>,
     half_open: Vec<HalfOpen>,
+    /// Local and remote ends of half-open connections, as the last poll showed them.
+    requested: FxHashSet<(SocketAddr, SocketAddr)>,
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
@@ -183,6 +92,7 @@ impl Table {
             full: HashMap::default(),
             minis: HashMap::default(),
             half_open: Vec::new(),
+            requested: FxHashSet::default(),
             polled_from_ns: 0,
             holders: None,
             arrivals: VecDeque::new(),
@@ -197,11 +107,10 @@ impl Table {
     }
 
     /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
-    /// know, how long the socket has been in its state at least, whether events before it were lost.
-    pub fn ingest(&mut self, event: &mut Event) {
-        let Some(sk) = event.socket.sk else {
-            return;
-        };
+    /// know, how long the socket has been in its state at least, whether events before it were lost. Gives what was known of
+    /// a full socket that ends with it.
+    pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
+        let sk = event.socket.sk?;
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         if let Some(known) = self.full.get(&key).filter(|known| known.is_of_event(event)) {
@@ -209,30 +118,27 @@ impl Table {
         }
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
-            return;
+            return None;
         }
-        match event.what {
-            What::Transition(transition) => {
-                let stays = transition.new != State::Close && transition.source == StateSource::Observed;
-                if self.is_older_than_listing(event) {
-                    // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
-                } else if stays && self.keeps(transition.new) {
-                    self.keep(sk, transition.new, event);
-                } else {
-                    self.remove(key, cookie);
-                }
-                if !stays && transition.new != State::Close {
-                    self.becomes_mini(event, transition.new);
-                }
+        let What::Transition(transition) = event.what else {
+            if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
+                connection.happened(event);
             }
-            What::OwnerChanged => {
-                if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
-                    connection.owner = event.owner;
-                    connection.acceptor = connection.acceptor.or(event.owner.filter(is_acceptor));
-                }
-            }
-            _ => {}
+            return None;
+        };
+        let stays = transition.new != State::Close && transition.source == StateSource::Observed;
+        let mut left = None;
+        if self.is_older_than_listing(event) {
+            // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
+        } else if stays && self.keeps(transition.new) {
+            self.keep(sk, transition.new, event);
+        } else {
+            left = self.remove(key, cookie);
         }
+        if !stays && transition.new != State::Close {
+            self.becomes_mini(event, transition.new, left.as_ref());
+        }
+        left.filter(|_| !stays)
     }
 
     /// Where the kernel side lets events pass whose owners it does not know, to be called after [`Table::ingest`]: is the
@@ -266,24 +172,30 @@ impl Table {
         self.states.is_empty() || self.states.contains(state)
     }
 
-    fn remove(&mut self, key: u64, cookie: Option<u64>) {
+    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Connection> {
         if let Some(departed) = &mut self.departed {
             departed.insert(cookie.unwrap_or(key));
         }
         // Another socket may be at the address already: a listing knew of it before the event of this one's end came.
-        if self.full.get(&key).is_some_and(|known| known.is_of(cookie)) {
-            self.full.remove(&key);
-        }
+        if self.full.get(&key).is_some_and(|known| known.is_of(cookie)) { self.full.remove(&key) } else { None }
     }
 
     /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
-    fn becomes_mini(&mut self, event: &Event, state: State) {
+    fn becomes_mini(&mut self, event: &Event, state: State, known: Option<&Connection>) {
         if !self.polls || !self.keeps(state) {
             return;
         }
         let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
         // No file refers to it.
-        let mini = Connection { expires_ns, handle: Some(0), ..Connection::of_event(event, state) };
+        let mini = Connection {
+            expires_ns,
+            handle: Some(0),
+            orphan: Some(true),
+            is_mini: true,
+            first_seen_ns: event.time_ns,
+            hidden: false,
+            ..Connection::of_event(event, state, known)
+        };
         let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
         self.minis.insert(key, mini);
         self.arrivals.push_back((key, event.time_ns));
@@ -296,14 +208,7 @@ impl Table {
         }
         let key = self.key_of(sk, event.socket.cookie);
         let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
-        let connection = Connection {
-            first_seen_ns: known.as_ref().map_or(event.time_ns, |known| known.first_seen_ns),
-            handle: known.as_ref().and_then(|known| known.handle),
-            hidden: known.as_ref().is_some_and(|known| known.hidden),
-            creator: known.as_ref().and_then(|known| known.creator).or(event.owner.filter(is_creator)),
-            acceptor: known.as_ref().and_then(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
-            ..Connection::of_event(event, state)
-        };
+        let connection = Connection::of_event(event, state, known.as_ref());
         let first_seen_ns = connection.first_seen_ns;
         self.full.insert(sk, connection);
         if known.is_none() || key != sk {
@@ -376,6 +281,7 @@ impl Table {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) {
                     known.hidden = !is_shown;
+                    known.show(socket, snapshot);
                 }
             }
         }
@@ -429,6 +335,7 @@ impl Table {
         };
         known.listing = self.listing;
         known.handle = Some(socket.handle);
+        known.orphan = Some(is_orphan(socket));
         known.cookie = known.cookie.or(socket.cookie);
         // Who held it before may not do so now.
         known.owner = known.owner.filter(is_seen).or(owner).or(known.owner);
@@ -455,6 +362,9 @@ impl Table {
             self.minis.clear();
         }
         self.half_open = self.requests(snapshot, &mut wanted);
+        let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
+        self.requested = requests.take(MAX_REQUESTED).map(|request| (request.local, request.remote)).collect();
+        self.show_listeners(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
             self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
         }
@@ -473,6 +383,23 @@ impl Table {
             false
         });
         self.polled_from_ns = snapshot.started_ns;
+    }
+
+    /// What a poll shows of the listeners that are known.
+    fn show_listeners(&mut self, snapshot: &Snapshot) {
+        let mut listed = snapshot.sockets.iter().filter(|socket| socket.state == State::Listen).peekable();
+        let names = match listed.peek() {
+            Some(first) if first.sk.is_none() => self.names(),
+            _ => Names::default(),
+        };
+        for socket in listed {
+            let key = socket.sk.filter(|sk| self.full.contains_key(sk));
+            let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
+            let known = key.and_then(|key| self.full.get_mut(&key)).filter(|known| known.is_of(socket.cookie));
+            if let Some(known) = known {
+                known.show(socket, snapshot);
+            }
+        }
     }
 
     /// The half-open connections of a listing by local address.
@@ -540,6 +467,33 @@ impl Table {
         }
     }
 
+    /// Asks of each socket that is shown whether it is suspected of trouble: then the next whole listing keeps what it
+    /// shows of it, as [`Connection::facts`].
+    pub fn suspect(&mut self, now_ns: u64, mut is_suspect: impl FnMut(&Connection) -> bool) {
+        for known in self.full.values_mut() {
+            if known.hidden || !is_suspect(known) {
+                known.suspected_ns = None;
+                if known.state != State::Listen {
+                    known.facts = None;
+                }
+            } else {
+                known.suspected_ns = known.suspected_ns.or(Some(now_ns));
+            }
+        }
+    }
+
+    /// Did the last poll show a half-open connection with these ends?
+    #[must_use]
+    pub fn is_requested(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.requested.contains(&(local, remote))
+    }
+
+    /// CLOCK_MONOTONIC at which the last whole listing ended, in ns; 0 where there was none.
+    #[must_use]
+    pub const fn listed_until_ns(&self) -> u64 {
+        self.listed_until_ns
+    }
+
     /// The sockets that are to be shown, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.full.values().chain(self.minis.values()).filter(|known| !known.hidden)
@@ -590,16 +544,6 @@ impl Table {
     }
 }
 
-fn begins_life(what: &What) -> bool {
-    use State::{Close, Listen, SynRecv, SynSent};
-    match what {
-        What::Transition(Transition { old, new, .. }) => {
-            matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
-        }
-        _ => false,
-    }
-}
-
 /// Keys of full sockets.
 #[derive(Default)]
 struct Names {
@@ -636,14 +580,6 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
         let ns = event.time_ns - known.since_ns;
         transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
     }
-}
-
-fn is_creator(owner: &Owner) -> bool {
-    matches!(owner.source, OwnerSource::Connect | OwnerSource::Listen | OwnerSource::Listener)
-}
-
-fn is_acceptor(owner: &Owner) -> bool {
-    owner.source == OwnerSource::Accept
 }
 
 /// Was it seen using the socket, and not only found to hold it?
@@ -714,6 +650,8 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             total_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
             ending: ended_by,
             expires_in_ns: mini
                 .expires_ns

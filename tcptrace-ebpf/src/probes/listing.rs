@@ -9,7 +9,7 @@ use core::ffi::c_void;
 use tcptrace_common::{
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
     memo::owner_match,
-    record::owner_source,
+    record::{owner_source, socket_flag},
     state::{self, LISTEN},
 };
 
@@ -130,9 +130,9 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
             return;
         }
         (*entry).receive_queue =
-            positive_difference(sock, config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+            sock.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
         (*entry).send_queue =
-            positive_difference(sock, config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+            sock.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
         (*entry).bytes_acked = sock.bytes_acked();
         (*entry).bytes_received = sock.bytes_received();
         (*entry).last_sent_ticks = since(config!(layout.tcp_sock_lsndtime));
@@ -142,6 +142,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
         (*entry).total_retrans = sock.total_retrans();
         (*entry).timeouts = sock.timeouts();
         (*entry).probes = sock.load(config!(layout.inet_connection_sock_icsk_probes_out));
+        (*entry).rto_ticks = sock.load(config!(layout.inet_connection_sock_icsk_rto));
+        (*entry).backoff = sock.load(config!(layout.inet_connection_sock_icsk_backoff));
+        (*entry).user_timeout_ms = sock.load(config!(layout.inet_connection_sock_icsk_user_timeout));
+        if (*entry).socket.flags & socket_flag::KEEPALIVE != 0 {
+            (*entry).keepalive_ticks = sock.load(config!(layout.tcp_sock_keepalive_time));
+            (*entry).keepalive_interval_ticks = sock.load(config!(layout.tcp_sock_keepalive_intvl));
+            (*entry).keepalive_probes = sock.load(config!(layout.tcp_sock_keepalive_probes));
+        }
         let (kind, expires) = running_timer(sock);
         if kind != timer::NONE {
             (*entry).timer = kind;
@@ -173,13 +181,6 @@ fn running_timer(sock: TcpSock) -> (u8, u64) {
 #[inline(always)]
 fn ticks_until(expires: u64) -> i32 {
     (expires as u32).wrapping_sub(jiffies() as u32) as i32
-}
-
-/// The difference of two sequence numbers; 0 where the first is behind.
-#[inline(always)]
-fn positive_difference(sock: TcpSock, ahead: u32, behind: u32) -> u32 {
-    let difference = sock.load::<u32>(ahead).wrapping_sub(sock.load(behind));
-    if (difference as i32) < 0 { 0 } else { difference }
 }
 
 /// Each descriptor of each process that refers to a TCP socket, of any network namespace.

@@ -13,7 +13,7 @@ use crate::{
     emit::{self, count},
     filter, memos,
     probes::transition,
-    sock::{Kernel, TcpSock, Tuple, mini_state},
+    sock::{Kernel, TcpSock, Tuple, jiffies, mini_state},
 };
 
 /// `tcp_receive_reset`: (sk).
@@ -70,7 +70,7 @@ fn answer(skb: *const c_void, (key, state): (u64, u8), reason: u32) -> i32 {
     if !skb.is_null()
         && let Some(tuple) = Tuple::of_received_packet(Kernel::new(skb))
     {
-        let about = About { key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET };
+        let about = About { sock: None, key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET };
         send(KIND_RESET_SENT, &about, reason);
     } else {
         // SAFETY: a place within the counters.
@@ -81,6 +81,8 @@ fn answer(skb: *const c_void, (key, state): (u64, u8), reason: u32) -> i32 {
 
 /// What a RST is about.
 struct About {
+    /// The connection's own socket.
+    sock: Option<TcpSock>,
     key: u64,
     cookie: u64,
     tuple: Tuple,
@@ -92,6 +94,7 @@ impl About {
     #[inline(always)]
     fn socket(sock: TcpSock, sk: *const c_void) -> Self {
         Self {
+            sock: Some(sock),
             key: sock.key,
             cookie: sock.cookie(sk),
             tuple: sock.tuple(),
@@ -115,6 +118,35 @@ fn send(kind: u8, about: &About, reason: u32) {
             memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).reason = reason;
             (*record).has_reason = u32::from(kind == KIND_RESET_SENT && has_reason());
+            write_facts(record, about);
         }
     });
+}
+
+/// Writes the rest of the record.
+///
+/// # Safety
+/// `record` is a reserved record.
+#[inline(always)]
+unsafe fn write_facts(record: *mut Reset, about: &About) {
+    // An abort goes to CLOSE first. A socket that was never established has sent nothing.
+    let last_sent = |sock: TcpSock| sock.load::<u32>(config!(layout.tcp_sock_lsndtime));
+    let was_connected = state::bit(about.state) & (state::CONNECTED | state::bit(state::CLOSE)) != 0;
+    let sock = about.sock.filter(|sock| was_connected && last_sent(*sock) != 0);
+    let (receive_queue, send_queue) = sock.map_or((0, 0), |sock| sock.queues(about.flags));
+    let now = jiffies() as u32;
+    let since = |offset: u32| {
+        let ticks = sock.map_or(0, |sock| now.wrapping_sub(sock.load(offset)));
+        u64::from(ticks) * 1_000_000_000 / u64::from(config!(hz)).max(1)
+    };
+    // SAFETY: as the caller says.
+    unsafe {
+        (*record).receive_queue = receive_queue;
+        (*record).send_queue = send_queue;
+        (*record).has_facts = sock.is_some().into();
+        (*record).pad = 0;
+        (*record).last_sent_ns = since(config!(layout.tcp_sock_lsndtime));
+        (*record).last_received_ns = since(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
+        (*record).last_ack_ns = since(config!(layout.tcp_sock_rcv_tstamp));
+    }
 }

@@ -104,6 +104,8 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
     if !filter::passes(states, tuple, Some(memo)) {
         return;
     }
+    let (receive_queue, send_queue) =
+        if state::CONNECTED & state::bit(change.old) != 0 { sock.queues(change.flags) } else { (0, 0) };
     emit::send::<Transition>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
@@ -121,6 +123,8 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
             (*record).bytes_received = sock.bytes_received();
             (*record).srtt_us8 = sock.srtt_us8();
             (*record).total_retrans = sock.total_retrans();
+            (*record).receive_queue = receive_queue;
+            (*record).send_queue = send_queue;
             (*record).err = change.err;
             (*record).old = change.old;
             (*record).new = change.new;

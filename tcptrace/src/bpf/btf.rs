@@ -4,6 +4,7 @@
 //! The format is that of the kernel's `Documentation/bpf/btf.rst`. The bytes are not trusted: each read is checked.
 
 use thiserror::Error;
+use zerocopy::IntoBytes as _;
 
 /// Where the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -256,27 +257,27 @@ impl<'a> KernelBtf<'a> {
     /// before them are nameless: some percent of the work and memory for whoever wants to know ids alone.
     #[must_use]
     pub fn ids_of(&self, names: &[&str]) -> Vec<u8> {
-        let bytes = |words: [u32; 3]| words.map(u32::to_ne_bytes).concat();
-        let nameless = bytes([0, kind::FWD << 24, 0]);
-        let (mut types, mut strings) = (Vec::new(), vec![0]);
+        let mut found = Vec::new();
         for name in names {
-            for kind in [kind::FUNC, kind::TYPEDEF] {
-                let Some(id) = self.id(kind, name) else { continue };
-                let end = TYPE_LEN * id as usize; // the first has the id 1
-                if types.len() < end {
-                    types.extend(nameless.repeat(id as usize - types.len() / TYPE_LEN));
-                }
-                types[end - TYPE_LEN..end].copy_from_slice(&bytes([strings.len() as u32, kind << 24, 0]));
-                strings.extend_from_slice(name.as_bytes());
-                strings.push(0);
-            }
+            found.extend(
+                [kind::FUNC, kind::TYPEDEF].iter().filter_map(|kind| Some((self.id(*kind, name)?, *kind, name))),
+            );
         }
-        let header = [HEADER_LEN as u32, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
-        let mut bytes = Vec::with_capacity(HEADER_LEN + types.len() + strings.len());
+        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0); // the first has the id 1
+        let mut types = vec![[0, kind::FWD << 24, 0]; count as usize];
+        let mut strings = vec![0];
+        for (id, kind, name) in found {
+            types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+        }
+        let types_len = (TYPE_LEN * types.len()) as u32;
+        let header = [HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
+        let mut bytes = Vec::with_capacity(HEADER_LEN + TYPE_LEN * types.len() + strings.len());
         bytes.extend_from_slice(&MAGIC.to_ne_bytes());
         bytes.extend_from_slice(&[1, 0]);
-        header.iter().for_each(|word| bytes.extend_from_slice(&word.to_ne_bytes()));
-        bytes.extend_from_slice(&types);
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(types.as_bytes());
         bytes.extend_from_slice(&strings);
         bytes
     }

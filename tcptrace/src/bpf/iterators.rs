@@ -10,7 +10,7 @@ use aya::{
 use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
-    kernel::Kernel,
+    kernel::{self, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
 };
 use crate::state::StateSet;
@@ -45,6 +45,7 @@ impl Iterators {
             filter: Filter::default(),
             log_level: None,
             no_iterators: false,
+            attach_points: kernel::ITERATORS.to_vec(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
@@ -90,22 +91,24 @@ fn iterator(
 pub struct KernelIterator(Iter);
 
 impl KernelIterator {
-    /// Goes through all, and gives what the program writes.
+    /// Goes through all, and hands over what the program writes, in pieces of whole entries.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+    pub fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+        /// More than the kernel gives at once, which is 8 pages at most, without an entry that does not fit
+        /// (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`). What is not written to costs nothing.
+        const PIECE_BYTES: usize = 1 << 20;
         let Self(program) = self;
         let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
         let mut file = link.into_file().map_err(io::Error::other)?;
-        // Enough for some 20,000. Memory that is not written to costs nothing, copying what was read does.
-        let mut bytes = Vec::with_capacity(4 << 20);
+        let mut piece = vec![0; PIECE_BYTES];
         loop {
-            match file.read_to_end(&mut bytes) {
-                Ok(_) => return Ok(bytes),
-                // It looked at many that the program was silent on, and makes room for others
-                // (`kernel/bpf/bpf_iter.c`).
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            match file.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(length) => take(&piece[..length]),
+                // It looked at many that the program was silent on, and makes room for others.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }
         }

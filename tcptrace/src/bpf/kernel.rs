@@ -43,11 +43,13 @@ const TRACEPOINTS: [(&str, &str); 7] = [
     ("tcp_receive_reset", "btf_trace_tcp_receive_reset"),
 ];
 
+/// Names of the functions in the kernel's BTF that the iterators are attached to.
+pub(super) const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_task_file"];
+
 /// Names of the functions and types in the kernel's BTF that programs are attached to.
 pub(super) fn attach_points() -> Vec<&'static str> {
-    let mut names = vec!["bpf_iter_tcp", "bpf_iter_task_file", "inet_csk_accept"];
-    names.extend(TRACEPOINTS.map(|(_, typedef)| typedef));
-    names
+    let typedefs = TRACEPOINTS.map(|(_, typedef)| typedef);
+    [&ITERATORS[..], &["inet_csk_accept"], &typedefs].concat()
 }
 
 impl Kernel {
@@ -125,6 +127,13 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         tcp_sock_bytes_acked = "tcp_sock" "bytes_acked",
         tcp_sock_bytes_received = "tcp_sock" "bytes_received",
         tcp_sock_linger2 = "tcp_sock" "linger2",
+        tcp_sock_rcv_nxt = "tcp_sock" "rcv_nxt",
+        tcp_sock_copied_seq = "tcp_sock" "copied_seq",
+        tcp_sock_write_seq = "tcp_sock" "write_seq",
+        tcp_sock_snd_una = "tcp_sock" "snd_una",
+        inet_connection_sock_icsk_ack_lrcvtime = "inet_connection_sock" "icsk_ack.lrcvtime",
+        tcp_sock_lsndtime = "tcp_sock" "lsndtime",
+        tcp_sock_rcv_tstamp = "tcp_sock" "rcv_tstamp",
         request_sock_num_retrans = "request_sock" "num_retrans",
         sk_buff_head = "sk_buff" "head",
         sk_buff_network_header = "sk_buff" "network_header",
@@ -183,13 +192,12 @@ fn listing_layout(btf: &KernelBtf<'_>, to: &mut Layout) -> Result<(), Error> {
         sock_sk_max_ack_backlog = "sock" "sk_max_ack_backlog",
         inet_connection_sock_icsk_pending = "inet_connection_sock" "icsk_pending",
         inet_connection_sock_icsk_probes_out = "inet_connection_sock" "icsk_probes_out",
-        inet_connection_sock_icsk_ack_lrcvtime = "inet_connection_sock" "icsk_ack.lrcvtime",
-        tcp_sock_rcv_nxt = "tcp_sock" "rcv_nxt",
-        tcp_sock_copied_seq = "tcp_sock" "copied_seq",
-        tcp_sock_write_seq = "tcp_sock" "write_seq",
-        tcp_sock_snd_una = "tcp_sock" "snd_una",
-        tcp_sock_lsndtime = "tcp_sock" "lsndtime",
-        tcp_sock_rcv_tstamp = "tcp_sock" "rcv_tstamp",
+        inet_connection_sock_icsk_rto = "inet_connection_sock" "icsk_rto",
+        inet_connection_sock_icsk_backoff = "inet_connection_sock" "icsk_backoff",
+        inet_connection_sock_icsk_user_timeout = "inet_connection_sock" "icsk_user_timeout",
+        tcp_sock_keepalive_time = "tcp_sock" "keepalive_time",
+        tcp_sock_keepalive_intvl = "tcp_sock" "keepalive_intvl",
+        tcp_sock_keepalive_probes = "tcp_sock" "keepalive_probes",
         socket_sk = "socket" "sk",
         task_struct_tgid = "task_struct" "tgid",
         task_struct_thread_pid = "task_struct" "thread_pid",

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::resume_unwind,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -18,7 +19,7 @@ use thiserror::Error;
 use super::{
     OBJECT,
     btf::{self, KernelBtf},
-    kernel::{self, Kernel},
+    kernel::Kernel,
     vmlinux::Vmlinux,
 };
 use crate::now;
@@ -83,6 +84,8 @@ pub(super) struct ObjectSettings {
     pub(super) filter: Filter,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
+    /// Names of what the programs that are wanted are attached to.
+    pub(super) attach_points: Vec<&'static str>,
 }
 
 /// The loaded object, and what its programs are loaded with.
@@ -97,26 +100,26 @@ pub(super) struct Object {
 /// say that it is not wanted, unless it finds none: so it is called where there is none to be found, in a thread whose
 /// root is an empty folder. Where that may not be done (CAP_SYS_CHROOT), all works as well, only slower.
 fn new_loader<'a>() -> EbpfLoader<'a> {
-    let without_files = || {
-        // SAFETY: takes numbers only; affects this thread alone, which ends at once.
-        if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
-            // SAFETY: the path is NUL-terminated; the thread's root is its own by now.
-            unsafe { libc::chroot(c"/proc/self/fdinfo".as_ptr()) };
-        }
-        EbpfLoader::new()
-    };
-    thread::scope(|scope| scope.spawn(without_files).join()).unwrap_or_default()
+    // SAFETY: takes numbers only; affects this thread alone, which ends at once.
+    if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
+        // SAFETY: the path is NUL-terminated; the thread's root is its own by now.
+        unsafe { libc::chroot(c"/proc/self/fdinfo".as_ptr()) };
+    }
+    EbpfLoader::new()
 }
 
 impl Object {
     /// Makes the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
-        let bytes = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
-        let parsed = KernelBtf::parse(&bytes)?;
+        let vmlinux = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
+        let bytes: &[u8] = &vmlinux;
+        let (parsed, mut loader) = thread::scope(|scope| {
+            let loader = scope.spawn(new_loader);
+            scope.spawn(aya::features); // asks the kernel, which takes some time, and remembers the answers
+            (KernelBtf::parse(bytes), loader.join().unwrap_or_default())
+        });
+        let parsed = parsed?;
         let kernel = Kernel::from_btf(&parsed)?;
-        // No more than the ids of what is attached to: all types would be 38 MB.
-        let btf = Btf::parse(&parsed.ids_of(&kernel::attach_points()), Endianness::default())
-            .map_err(|source| Error::ParseBtf { source })?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
@@ -128,14 +131,20 @@ impl Object {
             pad: 0,
         });
         let level = settings.log_level.map_or(0, |level| level as u8);
-        let ebpf = new_loader()
-            .btf(Some(&btf))
+        loader
+            .btf(None) // the object has no relocations by it
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", settings.ring_bytes)
             .map_max_entries("SOCKETS", settings.max_sockets)
-            .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 })
-            .load(OBJECT)?;
+            .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
+        // No more than the ids of what is attached to: all types would be 38 MB.
+        let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
+        let (ebpf, btf) = thread::scope(|scope| {
+            let btf = scope.spawn(ids);
+            (loader.load(OBJECT), btf.join().unwrap_or_else(|panic| resume_unwind(panic)))
+        });
+        let (ebpf, btf) = (ebpf?, btf.map_err(|source| Error::ParseBtf { source })?);
         Ok(Self { ebpf, kernel, btf, owner_unchecked })
     }
 }

@@ -16,7 +16,7 @@ use tcptrace_common::{
 
 use super::{
     iterators::{self, Iterators},
-    kernel::{AcceptShape, Kernel},
+    kernel::{self, AcceptShape, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
 };
 
@@ -166,6 +166,7 @@ impl Probes {
             filter: settings.filter.constants,
             no_iterators: settings.no_iterators,
             log_level: settings.log_level,
+            attach_points: kernel::attach_points(),
         })?;
         fill_filter(&mut ebpf, &settings.filter)?;
         let mut wanted = programs(&kernel);

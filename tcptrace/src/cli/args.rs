@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::findings::{FindingArgs, FindingsMode};
 use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
 use crate::{sockets::By, state::State};
 
@@ -26,6 +27,8 @@ pub struct Args {
 pub enum Command {
     /// List the sockets that there are: state, age, queues, timer, owner and all holders
     Sockets(SocketsArgs),
+    /// Show only what is wrong: stuck sockets and failures, with owner, evidence and a way out
+    Stuck(StuckArgs),
     /// Print what happens per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
     /// Tell one connection's story: each transition, retransmit and RST in order, both ends where both are here
@@ -185,12 +188,61 @@ pub struct StoryArgs {
     pub ready_file: Option<PathBuf>,
 }
 
+/// What is wrong.
+#[derive(Debug, clap::Args)]
+pub struct StuckArgs {
+    /// Which sockets.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How sockets are listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
+
+    /// What is called trouble.
+    #[command(flatten)]
+    pub findings: FindingArgs,
+
+    /// Look once at the sockets that there are, and end: exit code 3 if something is wrong; with --duration, watch for
+    /// that long first
+    #[arg(long, help_heading = "Limits")]
+    pub once: bool,
+
+    /// Time between two looks
+    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "2s", help_heading = "Limits")]
+    pub interval: Duration,
+
+    /// End after this time, e.g. 30s or 5m
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    pub duration: Option<Duration>,
+
+    /// Form of the output: a list, or records of what opens, changes and closes
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: StuckFormat,
+
+    /// Write to this file instead of stdout; an existing file is replaced
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// Colour: on a terminal only, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+
+    /// Create this file once all is attached, and remove it at the end
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub ready_file: Option<PathBuf>,
+}
+
 /// Tracing.
 #[derive(Debug, clap::Args)]
 pub struct TraceArgs {
     /// Which sockets.
     #[command(flatten)]
     pub filter: FilterArgs,
+
+    /// What is called trouble.
+    #[command(flatten)]
+    pub findings: FindingArgs,
 
     /// How what is there at the start is listed.
     #[command(flatten)]
@@ -211,6 +263,10 @@ pub struct TraceArgs {
     /// Colour in text: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
+
+    /// Print findings (stuck sockets and failures) among the events, not, or only these
+    #[arg(long = "findings", value_enum, default_value_t, value_name = "MODE", help_heading = "Findings")]
+    pub findings_mode: FindingsMode,
 
     /// Print no events, only the summary
     #[arg(long, help_heading = "Output")]
@@ -270,6 +326,16 @@ pub enum Format {
     Csv,
 }
 
+/// Forms of a list of what is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum StuckFormat {
+    /// A list
+    #[default]
+    Text,
+    /// One object a line (docs/json.md)
+    Json,
+}
+
 /// Times in text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the flag's help says it")]
@@ -323,6 +389,7 @@ fn after_help() -> String {
          tcptrace --summary --duration 30s           latencies of all transitions over half a minute\n  \
          tcptrace sockets --port 443                 what there is on a port now, held by whom\n  \
          tcptrace story 10.1.2.3:5432                one connection from its first event to its end\n  \
+         tcptrace stuck                              what is wrong now: who leaks, who is refused, whose peer is gone\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second",
         state_names()
     )

@@ -15,16 +15,18 @@ use tcptrace_common::{
 };
 
 use super::{
-    args::{Args, Color, FilterArgs, Format, LogLevel, StoryArgs, Time, TraceArgs},
+    args::{Args, Color, FilterArgs, Format, LogLevel, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs},
+    findings::{FindingArgs, FindingsMode},
     parse::{NetnsChoice, PortList, Prefix, StoryFilter},
 };
 use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
     cgroup::{self, Cgroup},
+    findings::Thresholds,
     render::{
         csv::Csv,
         json::Json,
-        text::{Ladder, Text, TextOptions, TimeStyle},
+        text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
     select::{self, Ends, Selection},
     session::{Renderer, SessionSettings},
@@ -52,6 +54,8 @@ pub struct Settings {
     pub poll: Option<Duration>,
     /// The only network namespace that is wanted.
     pub netns: Option<NetnsChoice>,
+    /// End when all trouble was told of that can be seen at the start.
+    pub once: bool,
     /// File that says that all is attached.
     pub ready_file: Option<PathBuf>,
 }
@@ -93,8 +97,11 @@ impl Settings {
                 polls: args.poll.0.is_some(),
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
-                events: !args.summary,
+                events: !args.summary && args.findings_mode != FindingsMode::Only,
                 count: args.count,
+                findings: (args.findings_mode != FindingsMode::Off && !args.summary)
+                    .then(|| thresholds(&args.findings))
+                    .transpose()?,
             },
             renderer: renderer(args),
             output: args.output.clone(),
@@ -104,8 +111,39 @@ impl Settings {
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
             netns: args.filter.netns.clone(),
+            once: false,
             ready_file: args.ready_file.clone(),
         })
+    }
+
+    /// What was typed for what is wrong: a trace that writes no events.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
+        let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
+        trace.findings_mode = FindingsMode::Only;
+        trace.filter = args.filter.clone();
+        trace.findings = args.findings.clone();
+        trace.listing = args.listing;
+        trace.output.clone_from(&args.output);
+        trace.duration = args.duration;
+        trace.ready_file.clone_from(&args.ready_file);
+        trace.color = args.color;
+        if args.format == StuckFormat::Json {
+            trace.format = Format::Json;
+        } else {
+            trace.interval = Some(args.interval).filter(|_| !args.once);
+        }
+        let settings = Self::from_args(&trace)?;
+        let renderer = match args.format {
+            StuckFormat::Json => settings.renderer,
+            StuckFormat::Text => {
+                let redraws = !args.once && args.output.is_none() && std::io::stdout().is_terminal();
+                Renderer::Stuck(StuckText::new(is_colored(args.color, args.output.is_none()), redraws))
+            }
+        };
+        Ok(Self { renderer, once: args.once && args.duration.is_none(), ..settings })
     }
 
     /// What was typed for a story: a trace of the connections that are asked for, with the defaults of tracing.
@@ -125,6 +163,7 @@ impl Settings {
         trace.filter.address.extend(address.map(Prefix::from));
         trace.filter.port = port.map(|port| PortList(vec![(port, port)]));
         trace.filter.netns.clone_from(&args.netns);
+        trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
         trace.output.clone_from(&args.output);
@@ -133,6 +172,10 @@ impl Settings {
         let stories = Stories::new(args.which, Limits::default());
         Ok(Self { renderer: Renderer::Story(Box::new(stories), ladder), ..Self::from_args(&trace)? })
     }
+}
+
+fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
+    args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
 }
 
 /// Is output in colour?

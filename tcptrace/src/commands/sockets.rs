@@ -125,7 +125,7 @@ mod tests {
             args::{Args, Command},
             settings,
         },
-        snapshot::{Kind, ListedSocket, Skipped},
+        snapshot::{Keepalive, Kind, ListedSocket, Skipped},
         state::State,
     };
 
@@ -153,6 +153,10 @@ mod tests {
             timer: None,
             timeouts: 0,
             probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: None,
             entered_ns: None,
             owner: None,

@@ -1,6 +1,6 @@
 //! What the iterator programs write, as values.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use tcptrace_common::{
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
@@ -11,43 +11,52 @@ use zerocopy::FromBytes;
 use crate::{
     decode,
     event::{Command, address, is_ipv6},
-    snapshot::{ConnectionInfo, Holder, Kind, ListedSocket, Timer, TimerKind},
+    snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
-/// The sockets among these bytes, and how many entries could not be understood; `tick_ns` is the length of a jiffy.
+/// Adds the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length of a
+/// jiffy.
 #[must_use]
-pub fn sockets(bytes: &[u8], tick_ns: u64) -> (Vec<ListedSocket>, u64) {
-    entries(bytes, |entry: &SocketEntry| socket(entry, tick_ns))
+pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
+    entries(bytes, |entry: &SocketEntry| Some(to.push(socket(entry, tick_ns)?)))
 }
 
-/// The holders among these bytes with the network namespaces of their sockets, and how many could not be understood.
-#[must_use]
-pub fn holders(bytes: &[u8]) -> (Vec<(Holder, u32)>, u64) {
-    entries(bytes, |entry: &HolderEntry| {
-        let holder = Holder {
-            handle: entry.sk,
-            pid: entry.pid,
-            ns_pid: entry.ns_pid,
-            fd: entry.fd,
-            uid: entry.uid,
-            cgroup: (entry.cgroup != 0).then_some(entry.cgroup),
-            command: Command::new(entry.comm),
-        };
-        Some((holder, entry.netns))
-    })
+/// Who holds sockets, as far as it was read.
+#[derive(Debug, Default)]
+pub struct Held {
+    /// The holders.
+    pub holders: Vec<Holder>,
+    /// The network namespaces of their sockets, each with a PID and a descriptor of a socket in it.
+    pub namespaces: BTreeMap<u32, (u32, u32)>,
+    /// How many entries could not be understood.
+    pub broken: u64,
 }
 
-fn entries<E: FromBytes, T>(bytes: &[u8], understand: impl Fn(&E) -> Option<T>) -> (Vec<T>, u64) {
-    let chunks = bytes.chunks_exact(size_of::<E>());
-    let mut broken = u64::from(!chunks.remainder().is_empty());
-    let mut found = Vec::with_capacity(chunks.len());
-    for chunk in chunks {
-        match E::read_from_bytes(chunk).ok().and_then(|entry| understand(&entry)) {
-            Some(value) => found.push(value),
-            None => broken += 1,
-        }
+impl Held {
+    /// Adds the holders among these bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.broken += entries(bytes, |entry: &HolderEntry| {
+            self.namespaces.entry(entry.netns).or_insert((entry.pid, entry.fd));
+            self.holders.push(Holder {
+                handle: entry.sk,
+                pid: entry.pid,
+                ns_pid: entry.ns_pid,
+                fd: entry.fd,
+                uid: entry.uid,
+                cgroup: (entry.cgroup != 0).then_some(entry.cgroup),
+                command: Command::new(entry.comm),
+            });
+            Some(())
+        });
     }
-    (found, broken)
+}
+
+/// Tells how many entries were not understood.
+fn entries<E: FromBytes>(bytes: &[u8], mut understand: impl FnMut(&E) -> Option<()>) -> u64 {
+    let chunks = bytes.chunks_exact(size_of::<E>());
+    let cut = u64::from(!chunks.remainder().is_empty());
+    let broken = chunks.filter(|chunk| E::read_from_bytes(chunk).ok().and_then(|entry| understand(&entry)).is_none());
+    cut + broken.count() as u64
 }
 
 fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
@@ -84,6 +93,18 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         timer: timer.map(|kind| Timer { kind, left_ns: ns(u32::try_from(entry.timer_ticks).unwrap_or(0)) }),
         timeouts: entry.timeouts,
         probes: entry.probes,
+        rto_ns: some(ns(entry.rto_ticks)),
+        backoff: (entry.rto_ticks != 0).then_some(entry.backoff),
+        keepalive: match kind {
+            Kind::Full if entry.socket.flags & socket_flag::KEEPALIVE != 0 => Keepalive::On {
+                time_ns: some(ns(entry.keepalive_ticks)),
+                interval_ns: some(ns(entry.keepalive_interval_ticks)),
+                probes: (entry.keepalive_probes != 0).then_some(entry.keepalive_probes),
+            },
+            Kind::Full => Keepalive::Off,
+            Kind::Mini | Kind::Request => Keepalive::Unknown,
+        },
+        user_timeout_ms: (entry.rto_ticks != 0).then_some(entry.user_timeout_ms),
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,

@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     event,
-    snapshot::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
+    snapshot::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
     state::State,
 };
 
@@ -68,11 +68,27 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         // With other timers the message has the number of probes there.
         timeouts: info.as_ref().map_or(retransmits, |info| info.retransmits),
         probes: info.as_ref().map_or(0, |info| info.probes),
+        rto_ns: info.as_ref().and_then(Info::rto_ns),
+        backoff: info.as_ref().filter(|info| info.rto_us != 0).map(|info| info.backoff),
+        keepalive: keepalive(kind, state, timer_kind),
+        user_timeout_ms: None,
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
         connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| info.connection()),
     })
+}
+
+/// What the timer tells of keepalive: where it is on, its timer runs whenever no other does (`net/ipv4/tcp_timer.c`,
+/// `tcp_keepalive_timer`), but others are told of before it, and in FIN_WAIT2 the same timer has another purpose.
+fn keepalive(kind: Kind, state: State, timer: Option<TimerKind>) -> Keepalive {
+    match (kind, state, timer) {
+        (Kind::Full, State::Established | State::CloseWait, Some(TimerKind::Keepalive)) => {
+            Keepalive::On { time_ns: None, interval_ns: None, probes: None }
+        }
+        (Kind::Full, State::Established | State::CloseWait, None) => Keepalive::Off,
+        _ => Keepalive::Unknown,
+    }
 }
 
 fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> Option<SocketAddr> {
@@ -95,7 +111,10 @@ struct Info {
     ca_state: u8,
     retransmits: u8,
     probes: u8,
-    to_unacked: [u32; 10],
+    backoff: u8,
+    options_to_flags: [u8; 3],
+    rto_us: u32,
+    ato_to_fackets: [u32; 8],
     last_data_sent_ms: u32,
     last_ack_sent_ms: u32,
     last_data_received_ms: u32,
@@ -111,6 +130,10 @@ struct Info {
 }
 
 impl Info {
+    fn rto_ns(&self) -> Option<u64> {
+        (self.rto_us != 0).then(|| u64::from(self.rto_us) * 1000)
+    }
+
     fn connection(&self) -> ConnectionInfo {
         ConnectionInfo {
             last_sent_ns: u64::from(self.last_data_sent_ms) * NS_PER_MS,
@@ -176,7 +199,9 @@ pub(super) mod tests {
         let mut info = vec![0; size_of::<Info>() + 64];
         info[2] = 5;
         info[3] = 6;
-        for (at, value) in [(44, 100_u32), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)]
+        info[4] = 3;
+        for (at, value) in
+            [(8, 204_000_u32), (44, 100), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)]
         {
             info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
@@ -206,6 +231,10 @@ pub(super) mod tests {
             timer: Some(Timer { kind: TimerKind::Probe, left_ns: 1_500_000_000 }),
             timeouts: 5,
             probes: 6,
+            rto_ns: Some(204_000_000),
+            backoff: Some(3),
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
             uid: Some(1000),
             entered_ns: None,
             owner: None,
@@ -242,6 +271,17 @@ pub(super) mod tests {
         assert_eq!((orphan.kind, orphan.uid, orphan.timeouts), (Kind::Full, None, 5));
         let listener = listed(&[diag(V4, [10, 0, 0], 3, 1), info].concat());
         assert_eq!((listener.kind, listener.connection, listener.timer), (Kind::Full, None, None));
+    }
+
+    #[test]
+    fn the_timer_tells_of_keepalive_where_it_can() {
+        let info = attribute(INET_DIAG_INFO, &info_bytes());
+        let of = |state, timer| listed(&[diag(V4, [state, timer, 0], 1, 1), info.clone()].concat()).keepalive.is_on();
+        for state in [1, 8] {
+            assert_eq!([0, 1, 2, 4].map(|timer| of(state, timer)), [Some(false), None, Some(true), None], "{state}");
+        }
+        assert_eq!([of(4, 0), of(5, 2), of(10, 0), of(7, 0)], [None; 4]);
+        assert_eq!(listed(&diag(V4, [6, 3, 0], 0, 1)).keepalive, Keepalive::Unknown);
     }
 
     #[test]

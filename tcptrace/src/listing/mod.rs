@@ -3,21 +3,22 @@
 
 pub mod entry;
 mod inet_diag;
+mod net;
 pub mod netns;
 pub mod proc;
 mod procfs;
 pub mod sock_diag;
 
-use std::{io, panic::resume_unwind, thread};
+use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use thiserror::Error;
 
 use crate::{
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     now,
-    snapshot::{Holder, Holders, ListedSocket, Namespace, Skipped, Snapshot},
+    snapshot::{Holders, ListedSocket, Namespace, Skipped, Snapshot},
     state::{State, StateSet},
 };
 
@@ -42,6 +43,8 @@ pub struct Wanted {
     pub states: StateSet,
     /// Holders too?
     pub holders: bool,
+    /// The settings of the namespaces too?
+    pub settings: bool,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -120,8 +123,12 @@ impl Lister {
                         continue;
                     }
                 }
-                let time_wait_overflows = netns::time_wait_overflows();
-                visited.push(Namespace { inode: namespace.inode, name: namespace.name.clone(), time_wait_overflows });
+                visited.push(Namespace {
+                    inode: namespace.inode,
+                    name: namespace.name.clone(),
+                    counters: net::counters(),
+                    settings: wanted.settings.then(net::settings),
+                });
                 // The kernel looks through the sockets of all namespaces for those of one.
                 if !netns::has_tcp() {
                     continue;
@@ -143,7 +150,7 @@ impl Lister {
             }
             Ok(())
         };
-        let read = holding.map(|holding| || holding.read().map(|bytes| entry::holders(&bytes)));
+        let read = holding.map(|holding| || holders(holding));
         let (mut listed, held) = match read {
             None => (visit(&self.namespaces, &mut skipped), None),
             // Owners are to be remembered before the sockets are listed, which tell them.
@@ -157,16 +164,16 @@ impl Lister {
                 (listed, Some(reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))))
             }),
         };
-        if let (Ok(()), None, Some(Ok((held, _)))) = (&listed, choice, &held) {
+        if let (Ok(()), None, Some(Ok(held))) = (&listed, choice, &held) {
             // Not remembered: their open files keep them alive.
-            listed = visit(&kept_by_sockets(&self.namespaces, held), &mut skipped);
+            listed = visit(&kept_by_sockets(&self.namespaces, &held.namespaces), &mut skipped);
         }
         listed?;
         let mut holders = None;
         if let Some(held) = held {
-            let (held, broken) = held.map_err(|source| Error::Iterator { which: "task_file", source })?;
-            skipped.cut_short += broken;
-            holders = Some(held.into_iter().map(|(holder, _)| holder).collect());
+            let held = held.map_err(|source| Error::Iterator { which: "task_file", source })?;
+            skipped.cut_short += held.broken;
+            holders = Some(held.holders);
         }
         each_once(&mut sockets);
         if wanted.holders && holders.is_none() {
@@ -176,14 +183,14 @@ impl Lister {
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
-            holders = Some(found);
+            holders = Some(Holders::new(found));
         }
         Ok(Snapshot {
             started_ns,
             ended_ns: now::now_ns(),
             states: wanted.states,
             sockets,
-            holders: holders.map(Holders::new),
+            holders,
             namespaces: visited,
             skipped,
             cpu_ns: now::thread_cpu_ns(),
@@ -207,8 +214,10 @@ fn by_iteration(
     tick_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
-    let bytes = iterator.read().map_err(|source| Error::Iterator { which: "tcp", source })?;
-    let (mut found, broken) = entry::sockets(&bytes, tick_ns);
+    let mut found = Vec::new();
+    let mut broken = 0;
+    let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
+    read.map_err(|source| Error::Iterator { which: "tcp", source })?;
     if !states.is_empty() {
         found.retain(|socket| states.contains(socket.state));
     }
@@ -216,29 +225,62 @@ fn by_iteration(
     Ok(found)
 }
 
+/// Who holds sockets of which namespaces, by the iterator.
+struct Held {
+    holders: Holders,
+    /// Each with a process and its descriptor of a socket in it.
+    namespaces: BTreeMap<u32, (u32, u32)>,
+    broken: u64,
+}
+
+fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
+    let mut held = entry::Held::default();
+    iterator.read(|bytes| held.add(bytes))?;
+    Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
+}
+
 /// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.
-fn kept_by_sockets(known: &[netns::Found], holders: &[(Holder, u32)]) -> Vec<netns::Found> {
-    let mut seen: FxHashSet<u32> = known.iter().map(|namespace| namespace.inode).collect();
-    let others = holders.iter().filter(|(_, netns)| seen.insert(*netns));
+fn kept_by_sockets(known: &[netns::Found], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Found> {
+    let others = held.iter().filter(|(inode, _)| known.iter().all(|found| found.inode != **inode));
     // What is gone meanwhile, or may not be looked at, was told of by its holder at least.
-    let entered = |(holder, netns): &(Holder, u32)| {
-        netns::by_socket(holder.pid, holder.fd).ok().filter(|found| found.inode == *netns) // the number may be another's
+    let entered = |(inode, (pid, fd)): (&u32, &(u32, u32))| {
+        netns::by_socket(*pid, *fd).ok().filter(|found| found.inode == *inode) // the number may be another's
     };
     others.filter_map(entered).collect()
 }
 
 /// A socket that moves from one table of the kernel's to another while they are walked is met twice, or a request and
-/// its child are: the later one counts.
+/// its child are, or a full socket and its mini-socket: the later one counts.
 fn each_once(sockets: &mut Vec<ListedSocket>) {
-    let mut last = FxHashMap::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
-    for (index, socket) in sockets.iter().enumerate() {
-        if let Some(name) = socket.cookie.or(socket.sk) {
-            last.insert((socket.netns, name), index);
+    let mut seen = FxHashSet::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
+    let mut earlier: Vec<usize> = Vec::new();
+    for (index, socket) in sockets.iter().enumerate().rev() {
+        if let Some(name) = socket.cookie.or(socket.sk)
+            && !seen.insert((socket.netns, name))
+        {
+            earlier.push(index);
         }
     }
     let mut index = 0;
-    sockets.retain(|socket| {
+    sockets.retain(|_| {
         index += 1;
-        socket.cookie.or(socket.sk).is_none_or(|name| last.get(&(socket.netns, name)) == Some(&(index - 1)))
+        earlier.pop_if(|earlier| *earlier == index - 1).is_none()
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listing::inet_diag::tests::{V4, diag, listed};
+
+    #[test]
+    fn of_one_socket_the_last_is_kept() {
+        let full = listed(&diag(V4, [5, 2, 0], 1, 1));
+        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
+        let nameless = ListedSocket { cookie: None, ..full };
+        let other = ListedSocket { netns: full.netns + 1, ..full };
+        let mut sockets = vec![full, nameless, other, full, mini, nameless];
+        each_once(&mut sockets);
+        assert_eq!(sockets, [nameless, other, mini, nameless]);
+    }
 }

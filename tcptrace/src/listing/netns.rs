@@ -240,13 +240,6 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
     Ok(found)
 }
 
-/// `TCPTimeWaitOverflow` of the calling thread's namespace: connections that closed without TIME_WAIT. `None` where it
-/// cannot be read.
-#[must_use]
-pub fn time_wait_overflows() -> Option<u64> {
-    tcp_ext(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?, "TCPTimeWaitOverflow")
-}
-
 /// May the calling thread's namespace have TCP sockets of any kind? Requests have a listener beside them.
 #[must_use]
 pub fn has_tcp() -> bool {
@@ -264,15 +257,6 @@ fn is_empty(text: &str) -> bool {
     let words: Vec<_> = line.unwrap_or_default().split(' ').collect();
     let count = |name: &str| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
     count("inuse") == Some("0") && count("tw").is_none_or(|tw| tw == "0")
-}
-
-/// A counter of `/proc/net/netstat`: a line of names is followed by one of values (`net/ipv4/proc.c`,
-/// `netstat_seq_show`).
-fn tcp_ext(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
-    let (names, values) = (lines.next()?, lines.next()?);
-    let (_, value) = names.split(' ').zip(values.split(' ')).find(|(other, _)| *other == name)?;
-    value.parse().ok()
 }
 
 /// Runs `test` in a thread with a network namespace of its own, in which `lo` is up; not without the privilege.
@@ -333,7 +317,6 @@ mod tests {
             scope.spawn(|| {
                 there.enter().unwrap();
                 assert_eq!(own_inode(), inode);
-                assert_eq!(time_wait_overflows(), Some(0));
                 here.enter().unwrap();
                 assert_eq!(own_inode(), here.inode);
             });
@@ -433,16 +416,5 @@ mod tests {
             assert!(has_tcp());
             drop(listener);
         });
-    }
-
-    #[test]
-    fn counters_are_read_by_name() {
-        let text = "TcpExt: A TCPTimeWaitOverflow B\nTcpExt: 1 22 3\nIpExt: TCPTimeWaitOverflow\nIpExt: 9\n";
-        assert_eq!(tcp_ext(text, "TCPTimeWaitOverflow"), Some(22));
-        assert_eq!(tcp_ext(text, "B"), Some(3));
-        assert_eq!(tcp_ext(text, "C"), None);
-        for bad in ["", "TcpExt: A\n", "TcpExt: A\nIpExt: 1\n", "TcpExt: A\nTcpExt: x\n", "TcpExt: B A\nTcpExt: 1\n"] {
-            assert_eq!(tcp_ext(bad, "A"), None, "{bad:?}");
-        }
     }
 }

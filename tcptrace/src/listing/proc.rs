@@ -11,6 +11,13 @@ use crate::{
     snapshot::{Holder, Skipped},
 };
 
+/// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, or has none.
+#[must_use]
+pub fn executable(pid: u32) -> Option<String> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(path.to_string_lossy().into_owned())
+}
+
 /// The processes that hold the sockets whose inode numbers are `wanted`, once for each descriptor.
 ///
 /// Threads share the descriptors of their process. Those of a thread that has some of its own (unshare(2) with

@@ -5,7 +5,6 @@ use std::{
     os::fd::{AsRawFd as _, OwnedFd},
 };
 
-use rustc_hash::FxHashSet;
 use tcptrace_common::{
     record::{AF_INET, AF_INET6},
     state::{NEW_SYN_RECV, bit},
@@ -28,10 +27,10 @@ const MAX_ANSWERS: usize = 1 << 20;
 /// The kernel makes an answer at once; a dump whose end got lost is given up after this.
 static PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
 
-/// The TCP sockets of the calling thread's namespace, IPv4 and IPv6, that are in `states` (empty: in any), each once.
+/// The TCP sockets of the calling thread's namespace, IPv4 and IPv6, that are in `states` (empty: in any).
 ///
 /// A socket that moves while the kernel goes through its table may be missing. One that moves from a full socket to a
-/// mini-socket may be seen as both: the mini-socket is kept.
+/// mini-socket may be there as both, the mini-socket later.
 ///
 /// # Errors
 /// Where the kernel lists nothing at all, for example as its modules are not loaded. What comes after is counted.
@@ -52,15 +51,7 @@ pub fn list(netns: u32, states: StateSet) -> io::Result<(Vec<ListedSocket>, Skip
         skipped.cut_short += dump.cut_short;
         sockets.extend(dump.sockets);
     }
-    keep_last(&mut sockets);
     Ok((sockets, skipped))
-}
-
-/// Keeps the last of those that are the same socket.
-fn keep_last(sockets: &mut Vec<ListedSocket>) {
-    let mut seen = FxHashSet::default();
-    sockets.reverse();
-    sockets.retain(|socket| socket.cookie.is_none_or(|cookie| seen.insert(cookie)));
 }
 
 /// `struct nlmsghdr`.
@@ -232,11 +223,13 @@ mod tests {
     };
 
     use proptest::prelude::*;
+    use rustc_hash::FxHashSet;
     use socket2::{Domain, SockFilter, SockRef, Socket, Type};
 
     use super::*;
     use crate::{
         listing::{
+            each_once,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
             proc,
@@ -354,17 +347,6 @@ mod tests {
         assert_eq!(retried(vec![dump(&[1], true), dump(&[1, 2], false)]), (2, 0, 0));
         assert_eq!(retried(vec![dump(&[1], true), dump(&[1, 2], true), dump(&[], false)]), (2, 1, 1));
         assert_eq!(retried(vec![dump(&[1], true), Err(io::ErrorKind::OutOfMemory.into())]), (1, 1, 0));
-    }
-
-    #[test]
-    fn of_one_socket_the_last_is_kept() {
-        let full = listed(&diag(V4, [5, 2, 0], 1, 1));
-        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
-        let nameless = ListedSocket { cookie: None, ..full };
-        let mut sockets = vec![full, nameless, mini, nameless];
-        keep_last(&mut sockets);
-        assert_eq!(sockets.len(), 3);
-        assert!(sockets.contains(&mini) && !sockets.contains(&full));
     }
 
     proptest! {
@@ -528,8 +510,9 @@ mod tests {
                     }
                 });
                 while !churn.is_finished() {
-                    let (sockets, skipped) = list(7, StateSet::default()).unwrap();
+                    let (mut sockets, skipped) = list(7, StateSet::default()).unwrap();
                     assert_eq!(skipped, Skipped::default());
+                    each_once(&mut sockets);
                     let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
                     assert!(established >= 2 * lasting.len(), "{established}");
                     let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Context;
 use crate::{
     errno,
-    event::{Event, StateSource, What},
+    event::{Event, ResetFacts, StateSource, What},
     state::State,
 };
 
@@ -85,6 +85,11 @@ fields! {
         Timeouts = "timeouts": "Timeouts in a row.",
         BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
         BytesReceived = "bytes_received": "Bytes received.",
+        ReceiveQueue = "receive_queue": "Bytes received and not read.",
+        SendQueue = "send_queue": "Bytes that the peer has not acknowledged.",
+        LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
+        LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
+        LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
         Ending = "ending": "Why the connection ended.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
     Errno = "errno": "Name of the error.",
@@ -135,7 +140,7 @@ pub(super) const fn kind(what: &What) -> &'static str {
         What::Retransmit(_) => "retransmit",
         What::SynAckRetransmit { .. } => "synack_retransmit",
         What::ResetSent { .. } => "reset_sent",
-        What::ResetReceived => "reset_received",
+        What::ResetReceived(_) => "reset_received",
         What::OwnerChanged => "owner",
     }
 }
@@ -172,6 +177,8 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::TotalRetrans, count(transition.total_retrans.into()));
             show(Field::BytesAcked, count(transition.bytes_acked));
             show(Field::BytesReceived, count(transition.bytes_received));
+            show(Field::ReceiveQueue, count(transition.receive_queue.into()));
+            show(Field::SendQueue, count(transition.send_queue.into()));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
@@ -187,14 +194,27 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::State, state(event.socket.state));
             show(Field::TotalRetrans, Number(count.into()));
         }
-        What::ResetSent { reason } => {
+        What::ResetSent { reason, facts } => {
             show(Field::State, state(event.socket.state));
+            reset(facts, show);
             let name = reason.and_then(|code| context.names.reset_reason(code));
             show(Field::Reason, name.map_or(Null, Text));
             show(Field::ReasonCode, number(reason));
         }
-        What::ResetReceived | What::OwnerChanged => show(Field::State, state(event.socket.state)),
+        What::ResetReceived(facts) => {
+            show(Field::State, state(event.socket.state));
+            reset(facts, show);
+        }
+        What::OwnerChanged => show(Field::State, state(event.socket.state)),
     }
+}
+
+fn reset(facts: Option<ResetFacts>, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+    show(Field::ReceiveQueue, number(facts.map(|facts| facts.receive_queue)));
+    show(Field::SendQueue, number(facts.map(|facts| facts.send_queue)));
+    show(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
+    show(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
+    show(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
 }
 
 fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {

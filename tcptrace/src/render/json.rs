@@ -1,15 +1,16 @@
 //! One JSON object a line. Events are written by hand, since they are many; reports with `serde_json`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::{Context, FieldValue, SCHEMA_VERSION, fields};
+use super::{Context, FieldValue, Names, SCHEMA_VERSION, fields};
 use crate::{
     clock::{WallFormat, WallOffset},
     errno,
     event::{Command, Event, Owner},
+    findings::{Example, Finding, Value as Evidence},
     losses::Losses,
     notice::Notice,
     report::{Activity, Report, TransitionRow},
@@ -76,6 +77,12 @@ impl Json {
                 );
             }
         }
+    }
+
+    /// Writes a finding.
+    pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
+        let time = text_time(&mut self.time, context.wall, found.time_ns);
+        line(to, &finding_value(found, &time, &mut context.names));
     }
 
     /// Writes the last record of a run.
@@ -178,6 +185,63 @@ fn transitions_value(rows: &[TransitionRow]) -> Value {
         })
     };
     rows.iter().map(row).collect()
+}
+
+fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
+    let sighting = &found.sighting;
+    let (local, remote) = sighting.subject.ends();
+    let port = |end: Option<SocketAddr>| end.map(|end| end.port()).filter(|port| *port > 0);
+    let evidence: serde_json::Map<_, _> =
+        sighting.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence_value(value))).collect();
+    json!({
+        "schema": SCHEMA_VERSION, "event": "finding", "phase": found.phase.name(), "time": time,
+        "mono_ns": found.time_ns, "finding": sighting.kind.id(), "number": found.number,
+        "severity": sighting.severity.name(), "netns": sighting.netns,
+        "netns_name": sighting.netns.and_then(|netns| names.netns.get(&netns)),
+        "local_address": local.map(|end| end.ip()), "local_port": port(local),
+        "remote_address": remote.map(|end| end.ip()), "remote_port": port(remote),
+        "owner": sighting.owner.map(|owner| {
+            json!({
+                "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
+                "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
+                "source": owner.source.name(), "executable": names.executable(owner.pid),
+            })
+        }),
+        "count": sighting.count, "age_ns": sighting.oldest.map(|age| age.ns),
+        "age_source": sighting.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
+        "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
+        "explanation": sighting.explanation, "remedy": sighting.remedy, "docs": sighting.kind.docs(),
+    })
+}
+
+fn evidence_value(value: &Evidence) -> Value {
+    match value {
+        Evidence::Unknown => Value::Null,
+        Evidence::Number(number) => json!(number),
+        Evidence::Ratio(ratio) => json!(ratio),
+        Evidence::Flag(flag) => json!(flag),
+        Evidence::Name(name) => json!(name),
+        Evidence::Text(text) => json!(text),
+    }
+}
+
+fn example_value(example: &Example) -> Value {
+    let listed = example.facts.as_ref().map(|facts| facts.socket);
+    let timer = listed.and_then(|socket| socket.timer);
+    let holders = example.holders.iter().map(|holder| {
+        json!({ "pid": holder.pid, "command": holder.command.to_text(), "fd": holder.fd })
+    });
+    json!({
+        "cookie": example.cookie, "local_address": example.local.ip(), "local_port": example.local.port(),
+        "remote_address": example.remote.ip(), "remote_port": example.remote.port(),
+        "state": example.state.name(), "age_ns": example.age.map(|age| age.ns),
+        "age_source": example.age.map(|age| age.source.name()),
+        "receive_queue": listed.map(|socket| socket.receive_queue),
+        "send_queue": listed.map(|socket| socket.send_queue), "timer": timer.map(|timer| timer.kind.name()),
+        "timer_left_ns": timer.map(|timer| timer.left_ns), "timeouts": listed.map(|socket| socket.timeouts),
+        "probes": listed.map(|socket| socket.probes),
+        "keepalive": listed.and_then(|socket| socket.keepalive.is_on()), "holders": holders.collect::<Value>(),
+    })
 }
 
 fn report_value(report: &Report, time: &str) -> Value {

@@ -20,6 +20,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Finds the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
+/// Finds the path of the executable of a process.
+pub type ExecutableLookup = Box<dyn FnMut(u32) -> Option<String>>;
+
 /// Names of things that events hold as numbers.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
@@ -29,6 +32,8 @@ pub struct Names {
     pub netns: HashMap<u32, String>,
     /// Inode number of tcptrace's own network namespace.
     pub own_netns: Option<u32>,
+    /// Finds the executable of a process.
+    pub find_executable: Option<ExecutableLookup>,
 }
 
 /// Cgroups whose paths are remembered.
@@ -38,13 +43,18 @@ impl Names {
     /// Names of reasons of RSTs by the kernel's number, and a way to find cgroups.
     #[must_use]
     pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
-        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup, netns: HashMap::new(), own_netns: None }
+        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup, netns: HashMap::new(), own_netns: None, find_executable: None }
     }
 
     /// The name of a RST's reason, in the kernel's words and lower case.
     #[must_use]
     pub fn reset_reason(&self, code: u32) -> Option<&str> {
         self.reset_reasons.get(&code).map(String::as_str)
+    }
+
+    /// The path of the executable of a process, if it can be found.
+    pub fn executable(&mut self, pid: u32) -> Option<String> {
+        self.find_executable.as_mut()?(pid)
     }
 
     /// The path of a cgroup, looked up until it is found.

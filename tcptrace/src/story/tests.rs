@@ -62,6 +62,8 @@ fn ends(old: State, new: State, ending: Option<Ending>) -> What {
         total_retrans: 0,
         bytes_acked: 0,
         bytes_received: 0,
+        receive_queue: 0,
+        send_queue: 0,
         ending,
         expires_in_ns: None,
     })
@@ -72,7 +74,7 @@ fn packet(sk: u64, state: State, local: &str, remote: &str) -> Socket {
     Socket { cookie: None, netns: None, state, flags: FROM_PACKET, ..socket(sk, local, remote) }
 }
 
-const RST: What = What::ResetSent { reason: None };
+const RST: What = What::ResetSent { reason: None, facts: None };
 
 /// Stories of all connections of the client and the server.
 fn stories() -> Stories {
@@ -160,7 +162,7 @@ fn events_of_the_other_end_come_first_or_have_another_namespace() {
     let refused = told(&[
         event(101, packet(0, Close, SERVER, CLIENT), RST),
         event(100, socket(1, CLIENT, SERVER), enters(Close, SynSent)),
-        event(102, socket(1, CLIENT, SERVER), What::ResetReceived),
+        event(102, socket(1, CLIENT, SERVER), What::ResetReceived(None)),
         event(103, socket(1, CLIENT, SERVER), ends(SynSent, Close, Some(Ending::Refused))),
     ]);
     assert_eq!(shape(&refused), ["3 1"]);
@@ -233,7 +235,7 @@ fn a_side_from_before_the_start_was_there_when_the_other_ended() {
     let (client, server) = (socket(1, CLIENT, SERVER), socket(2, SERVER, CLIENT));
     let told = told(&[
         event(100, client, ends(Established, Close, Some(Ending::Aborted(Abort::LingerZero)))),
-        event(101, server, What::ResetReceived),
+        event(101, server, What::ResetReceived(None)),
         event(101, server, ends(Established, Close, Some(Ending::ResetByPeer(104)))),
         event(102, Socket { state: Close, ..client }, RST),
     ]);
@@ -246,7 +248,7 @@ fn each_refused_attempt_is_a_story() {
         [
             event(ms, socket(sk, CLIENT, SERVER), enters(Close, SynSent)),
             event(ms + 1, packet(0, Close, SERVER, CLIENT), RST),
-            event(ms + 2, socket(sk, CLIENT, SERVER), What::ResetReceived),
+            event(ms + 2, socket(sk, CLIENT, SERVER), What::ResetReceived(None)),
             event(ms + 2, socket(sk, CLIENT, SERVER), ends(SynSent, Close, Some(Ending::Refused))),
         ]
     };
@@ -262,7 +264,7 @@ fn a_socket_whose_end_was_lost_is_over_when_another_has_its_memory() {
         stories.ingest(&event);
     }
     let other = socket(1, "10.0.0.1:4001", SERVER);
-    stories.ingest(&event(500, Socket { cookie: Some(5), ..other }, What::ResetReceived));
+    stories.ingest(&event(500, Socket { cookie: Some(5), ..other }, What::ResetReceived(None)));
     let told = over(&mut stories, 700);
     assert_eq!(shape(&told), ["2 -"]);
     assert_eq!(told[0].seen().next().unwrap().1.ending(), None);
@@ -276,7 +278,7 @@ fn a_connection_with_itself_has_one_side() {
         event(100, socket, enters(Close, SynSent)),
         event(101, socket, enters(SynSent, SynRecv)),
         event(102, socket, enters(SynRecv, Established)),
-        event(103, socket, What::ResetReceived),
+        event(103, socket, What::ResetReceived(None)),
     ]);
     assert_eq!(shape(&told), ["4 -"]);
     assert!(told[0].is_with_itself());
@@ -303,12 +305,12 @@ fn the_sender_of_a_rst_is_told_by_what_was_seen() {
     let mut events = opens(100, 1, 2);
     events.extend([
         event(110, socket(2, SERVER, CLIENT), ends(Established, Close, aborted)),
-        event(111, socket(1, CLIENT, SERVER), What::ResetReceived),
+        event(111, socket(1, CLIENT, SERVER), What::ResetReceived(None)),
         event(111, socket(1, CLIENT, SERVER), ends(Established, Close, Some(Ending::ResetByPeer(104)))),
     ]);
     let before = told(&events);
     assert_eq!(before[0].resets()[0].sender, ResetSender::NotSeen, "its end is here, its RST was lost");
-    events.push(event(112, server(OWNED), What::ResetSent { reason: Some(11) }));
+    events.push(event(112, server(OWNED), What::ResetSent { reason: Some(11), facts: None }));
     let after = told(&events);
     let want = Reset {
         from: 1,
@@ -328,9 +330,9 @@ fn the_sender_of_a_rst_is_told_by_what_was_seen() {
     assert_eq!(destroyed[0].resets()[0].sender, ResetSender::Destroyer(Some(owner(2))), "not its process");
 
     let alone = |what| told(&[event(100, socket(1, CLIENT, SERVER), what)])[0].resets()[0];
-    assert_eq!(alone(What::ResetReceived).sender, ResetSender::Peer);
+    assert_eq!(alone(What::ResetReceived(None)).sender, ResetSender::Peer);
     assert_eq!(alone(RST).sender, ResetSender::Socket(Some(owner(1))), "in answer to a segment");
-    let loopback = event(100, socket(1, "127.0.0.1:4000", "127.0.0.1:80"), What::ResetReceived);
+    let loopback = event(100, socket(1, "127.0.0.1:4000", "127.0.0.1:80"), What::ResetReceived(None));
     assert_eq!(told(&[loopback])[0].resets()[0].sender, ResetSender::NotSeen, "it is this host's");
     let answered = |sk, state| told(&[event(100, packet(sk, state, SERVER, CLIENT), RST)])[0].resets()[0].sender;
     assert_eq!(answered(0, Close), ResetSender::NoSocket);
@@ -406,7 +408,7 @@ fn what_came_first_makes_room_and_the_one_asked_for_stays() {
     }
     assert_eq!(stories.evicted(), 9);
     for _ in 0..10 {
-        stories.ingest(&event(5000, socket(1, CLIENT, SERVER), What::ResetReceived));
+        stories.ingest(&event(5000, socket(1, CLIENT, SERVER), What::ResetReceived(None)));
     }
     stories.ingest(&event(5001, socket(1, CLIENT, SERVER), enters(Established, FinWait1)));
     let told = rest(&mut stories);

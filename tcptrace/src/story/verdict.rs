@@ -97,8 +97,8 @@ impl Story {
         let mut resets: Vec<Reset> = Vec::new();
         for (place, event) in self.events() {
             let (from, sender, reason, (sent, received)) = match event.what {
-                What::ResetSent { reason } => (place, self.sender(place, event), reason, (1, 0)),
-                What::ResetReceived => {
+                What::ResetSent { reason, .. } => (place, self.sender(place, event), reason, (1, 0)),
+                What::ResetReceived(_) => {
                     let from = self.other(place);
                     (from, self.unseen_sender(from), None, (0, 1))
                 }

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::{
     event::Command,
-    snapshot::{Namespace, Skipped, Timer, TimerKind},
+    snapshot::{Keepalive, Namespace, Skipped, Timer, TimerKind},
 };
 
 fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
@@ -38,6 +38,8 @@ fn enters(new: State) -> What {
         total_retrans: 0,
         bytes_acked: 0,
         bytes_received: 0,
+        receive_queue: 0,
+        send_queue: 0,
         ending: None,
         expires_in_ns: None,
     })
@@ -65,8 +67,8 @@ fn a_socket_is_there_from_its_first_event_to_its_end() {
     table.ingest(&mut event(1, 11, 130, enters(State::Established)));
     let connection = table.connections().next().unwrap();
     assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
-    table.ingest(&mut event(1, 11, 140, What::ResetReceived));
-    table.ingest(&mut event(2, 12, 140, What::ResetReceived));
+    table.ingest(&mut event(1, 11, 140, What::ResetReceived(None)));
+    table.ingest(&mut event(2, 12, 140, What::ResetReceived(None)));
     assert_eq!(cookies(&table), [11], "only a state makes a socket known");
     table.ingest(&mut event(1, 11, 150, enters(State::Close)));
     assert!(table.is_empty());
@@ -178,6 +180,10 @@ fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
         timer: None,
         timeouts: 0,
         probes: 0,
+        rto_ns: None,
+        backoff: None,
+        keepalive: Keepalive::Unknown,
+        user_timeout_ms: None,
         uid: None,
         entered_ns: None,
         owner: None,
@@ -356,7 +362,7 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
         reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
         table.connections().next().and_then(|known| known.owner).map(|owner| owner.pid)
     };
-    let known = |source| owned(event(1, 1, 1, What::ResetReceived)).owner.map(|owner| Owner { source, ..owner });
+    let known = |source| owned(event(1, 1, 1, What::ResetReceived(None))).owner.map(|owner| Owner { source, ..owner });
     assert_eq!(held(socket, 10 * S, &[7]), Some(7));
     socket.owner = known(OwnerSource::Holder);
     assert_eq!(held(socket, 20 * S, &[8]), Some(8), "the programs still know the one of the start");

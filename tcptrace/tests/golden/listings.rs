@@ -22,7 +22,7 @@ use crate::{
     compare::compare,
     stories::{BOTH_SHUT, CLOSING, connected, curl, web},
     support::{
-        listing::{self, BLUE, NETNS, holder, timer},
+        listing::{self, BLUE, NETNS, holder, overflows, timer},
         records::{Life, Stream, known_by},
         replay::{csv, json, output, plain, session, settings, text},
     },
@@ -64,8 +64,8 @@ impl Run {
             ended_ns: self.stream.now_ns,
             sockets,
             namespaces: vec![
-                Namespace { inode: NETNS, name: None, time_wait_overflows: Some(0) },
-                Namespace { inode: BLUE, name: blue, time_wait_overflows: Some(3) },
+                Namespace { inode: NETNS, name: None, counters: overflows(0), settings: None },
+                Namespace { inode: BLUE, name: blue, counters: overflows(3), settings: None },
             ],
             ..Snapshot::default()
         }
@@ -180,7 +180,7 @@ fn time_wait_overflow(run: &mut Run) {
     client.flags(DEAD | DONE | BOTH_SHUT).enters(&mut run.stream, CLOSE);
     run.wait(Duration::from_secs(1));
     let mut snapshot = run.snapshot(Vec::new());
-    snapshot.namespaces[1].time_wait_overflows = Some(45);
+    snapshot.namespaces[1].counters = overflows(45);
     run.session.poll(&snapshot);
 }
 

@@ -117,6 +117,8 @@ fn refused(stream: &mut Stream) {
 fn reset_by_peer(stream: &mut Stream) {
     let mut client = connected(stream, "192.0.2.10:51038", "198.51.100.7:5432", curl());
     stream.wait(Duration::from_secs(7260));
+    client.since_ms = Some([12, 7_259_988, 7_200_004]);
+    client.facts.send_queue = 120;
     client.gets_reset(stream);
     client.facts.err = libc::ECONNRESET;
     client.enters(stream, CLOSE);
@@ -135,6 +137,8 @@ fn linger_abort(stream: &mut Stream) {
     client.flags(CLOSING | LINGER | LINGER_ZERO).enters(stream, CLOSE);
     let mut reader = connected(stream, "192.0.2.10:51044", "198.51.100.7:443", curl());
     stream.wait(Duration::from_millis(6));
+    reader.since_ms = Some([6, 4, 4]);
+    reader.facts.receive_queue = 48_114;
     reader.flags(CLOSING).sends_reset(stream, Some(7)).enters(stream, CLOSE);
 }
 

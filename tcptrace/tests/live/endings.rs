@@ -34,6 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("TIME_WAIT is at the end that closed first", time_wait),
     ("an orphan in FIN_WAIT2 that stays a full socket", full_orphan),
     ("killed by ss -K", killed),
+    ("a RST after silence", silence),
 ];
 
 /// Traces what `play` does with a connected pair; it gets the client's end, the server's and the listener. Gives the
@@ -100,7 +101,8 @@ fn refused() {
     life.assert_path("CLOSE SYN_SENT CLOSE");
     life.assert_ending("refused", "ECONNREFUSED");
     life.assert_owner(std::process::id(), "connect", "connect");
-    assert!(life.0.iter().any(|event| event["event"] == "reset_received"));
+    let received = life.0.iter().find(|event| event["event"] == "reset_received").expect("a RST");
+    assert_eq!(facts(received), [const { None }; 5], "nothing was established: {received:#}");
     assert!(life.leaving("SYN_SENT")["time_in_old_state_ns"].as_u64().unwrap() > 0);
     // Where the kernel tells of RSTs without a socket (6.12 and later), the one that refused is there.
     let answer = run
@@ -110,7 +112,18 @@ fn refused() {
     if let Some(answer) = answer {
         assert!(answer["pid"].is_null() && answer["sk"].is_null(), "nobody sent it: {answer:#}");
         assert_eq!(answer["reason"], "no_socket");
+        assert_eq!(facts(&answer), [const { None }; 5], "{answer:#}");
     }
+}
+
+/// What a RST's record tells of the connection.
+fn facts(reset: &Value) -> [Option<u64>; 5] {
+    ["receive_queue", "send_queue", "last_sent_ns", "last_received_ns", "last_ack_ns"].map(|name| reset[name].as_u64())
+}
+
+/// The queues that a record tells.
+fn queues(record: &Value) -> (u64, u64) {
+    (record["receive_queue"].as_u64().unwrap(), record["send_queue"].as_u64().unwrap())
 }
 
 fn linger_abort() {
@@ -143,7 +156,11 @@ fn unread_data() {
     life.assert_ending("aborted_unread_data", "");
     let sent = life.0.iter().find(|event| event["event"] == "reset_sent").expect("a RST");
     assert_eq!(sent["pid"], std::process::id());
-    events.life(client, server).assert_ending("reset_by_peer", "ECONNRESET");
+    assert_eq!((queues(sent), queues(life.entering("CLOSE"))), ((10, 0), (10, 0)));
+    assert_eq!(queues(life.entering("ESTABLISHED")), (0, 0));
+    let life = events.life(client, server);
+    life.assert_ending("reset_by_peer", "ECONNRESET");
+    assert_eq!(queues(life.entering("CLOSE")), (0, 0));
 }
 
 fn unread_data_after_shutdown() {
@@ -159,6 +176,8 @@ fn unread_data_after_shutdown() {
     let life = events.life(client, server);
     life.assert_path("CLOSE SYN_SENT ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSE");
     life.assert_ending("aborted_unread_data", "");
+    assert_eq!(queues(life.entering("CLOSE")), (10, 0));
+    assert_eq!(queues(life.entering("FIN_WAIT2")), (0, 0), "the FIN was acknowledged");
     events.life(server, client).assert_ending("reset_by_peer", "EPIPE");
 }
 
@@ -240,6 +259,7 @@ fn user_timeout() {
     let life = events.life(client, server);
     life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
     life.assert_ending("timed_out", "ETIMEDOUT");
+    assert_eq!(queues(life.entering("CLOSE")), (0, 13));
     assert!(life.0.iter().any(|event| event["event"] == "retransmit"));
     life.assert_owner(std::process::id(), "connect", "connect");
 }
@@ -366,4 +386,38 @@ fn killed() {
     life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE");
     life.assert_ending("aborted_destroyed", "ECONNABORTED");
     events.life(server, client).assert_ending("reset_by_peer", "ECONNRESET");
+}
+
+/// The client says 5 bytes, and a second later 3 more that get lost; the server, which reads nothing, says nothing.
+fn silence() {
+    let (events, client, server) = play(|client, server, _listener| {
+        client.send(b"hello").unwrap();
+        net::wait_readable(&server);
+        server.shutdown(Shutdown::Write).unwrap();
+        net::wait_for_fin(&client);
+        std::thread::sleep(Duration::from_millis(1500));
+        lose_input(&server);
+        client.send(b"???").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+        net::receive_again(&server);
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        settle();
+        drop(server);
+    });
+    let reset = |life: &crate::tracer::Life, kind: &str| {
+        let reset = life.0.iter().find(|event| event["event"] == kind).expect("a RST").clone();
+        (queues(&reset), facts(&reset).map(|fact| fact.unwrap() as f64 / 1e9))
+    };
+    let about = |seconds: f64, expected: f64| (expected - 0.02..expected + 5.0).contains(&seconds);
+    let life = events.life(client, server);
+    life.assert_path("CLOSE SYN_SENT ESTABLISHED CLOSE_WAIT CLOSE");
+    let (queues_of_client, [_, _, sent, received, ack]) = reset(&life, "reset_sent");
+    assert_eq!((queues_of_client, queues(life.entering("CLOSE"))), ((0, 3), (0, 3)), "{:#?}", life.0);
+    assert_eq!(queues(life.entering("CLOSE_WAIT")), (0, 0), "a FIN is no data");
+    assert!(sent < 1.0 && about(received, 2.0) && about(ack, 2.0), "{:#?}", life.0);
+    let life = events.life(server, client);
+    let (queues_of_server, [_, _, sent, received, ack]) = reset(&life, "reset_received");
+    assert_eq!(queues_of_server, (5, 0), "{:#?}", life.0);
+    assert!([sent, received, ack].iter().all(|time| about(*time, 2.0)), "{:#?}", life.0);
 }

@@ -7,6 +7,7 @@
 mod actor;
 mod compare;
 mod endings;
+mod facts;
 mod filters;
 mod healing;
 mod holders;
@@ -38,10 +39,11 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 15] = [
+const SUITES: [(&str, &[Test]); 16] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("overload", overload::TESTS),
     ("program", program::TESTS),

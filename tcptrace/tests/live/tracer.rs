@@ -112,9 +112,9 @@ pub(crate) struct Run {
 }
 
 impl Tracer {
-    /// Starts it with JSON output and these flags, and waits until all is attached.
+    /// Starts it with events alone as JSON and these flags, and waits until all is attached.
     pub(crate) fn json(flags: &[&str]) -> Self {
-        Self::start(&[&["--format", "json"], flags].concat())
+        Self::start(&[&["--format", "json", "--findings", "off"], flags].concat())
     }
 
     /// The same for this thread's network namespace alone: what others do does not disturb it.

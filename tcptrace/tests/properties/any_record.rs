@@ -1,6 +1,6 @@
 //! Records with any content.
 
-use proptest::{array::uniform20, prelude::*};
+use proptest::{array::uniform21, prelude::*};
 use tcptrace_common::{
     record::{
         Header, KIND_OWNER, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT,
@@ -17,7 +17,7 @@ pub(crate) const LARGEST: usize = size_of::<Transition>();
 /// Bytes of a record that can be decoded, and holds anything that its fields can hold.
 pub(crate) fn any_record() -> impl Strategy<Value = Vec<u8>> {
     let states = (1..=NEW_SYN_RECV, 1..=NEW_SYN_RECV, 1..=NEW_SYN_RECV);
-    let words = uniform20(any::<u64>());
+    let words = uniform21(any::<u64>());
     // Few sockets, so that lives go on, and few errors, so that each comes up.
     let common = (0u64..6, prop_oneof![0..1i32, 0..135i32, any::<i32>()], any::<bool>());
     (1u8..=6, states, owner_source::UNKNOWN..=owner_source::SHARED, words, common).prop_map(
@@ -84,7 +84,14 @@ impl Parts {
 
     fn reset(&self) -> Vec<u8> {
         let (record, header, socket, owner) = self.record::<Reset>();
-        bytes(&Reset { header, socket, owner, has_reason: record.has_reason % 2, ..record })
+        bytes(&Reset {
+            header,
+            socket,
+            owner,
+            has_reason: record.has_reason % 2,
+            has_facts: record.has_facts % 2,
+            ..record
+        })
     }
 
     fn owner_change(&self) -> Vec<u8> {

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use tcptrace::decode::{DecodeError, decode, split};
 use tcptrace_common::record::{
-    Header, Owner, OwnerChange, Reset, Retransmit, Socket, Transition, WIRE_VERSION, owner_source,
+    Header, KIND_TRANSITION, Owner, OwnerChange, Reset, Retransmit, Socket, Transition, WIRE_VERSION, owner_source,
 };
 
 use crate::any_record::{LARGEST, any_record};
@@ -83,7 +83,7 @@ proptest! {
             prop_assert_eq!(with(STATE, state), Err(DecodeError::State(state)));
         }
         prop_assert_eq!(with(SOURCE, source), Err(DecodeError::OwnerSource(source)));
-        if record.len() == size_of::<Transition>() {
+        if record[offset_of!(Header, kind)] == KIND_TRANSITION {
             for at in [offset_of!(Transition, old), offset_of!(Transition, new)] {
                 prop_assert_eq!(with(at, state), Err(DecodeError::State(state)));
             }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use tcptrace::{
     decode::decode,
     errno,
-    event::{Event, Owner, Transition, What},
+    event::{Event, Owner, ResetFacts, Transition, What},
     render::Field,
     state::State,
 };
@@ -42,12 +42,14 @@ fn expected(event: &Event) -> Map<String, Value> {
             "errno": retransmit.failed.and_then(errno::name),
         }),
         What::SynAckRetransmit { count } => json!({ "state": socket.state.name(), "total_retrans": count }),
-        What::ResetSent { reason } => json!({
-            "state": socket.state.name(),
-            "reason": reason.and_then(|code| context().names.reset_reason(code).map(str::to_owned)),
-            "reason_code": reason,
-        }),
-        What::ResetReceived | What::OwnerChanged => json!({ "state": socket.state.name() }),
+        What::ResetSent { reason, facts } => {
+            let mut reset = of_reset(socket.state, facts);
+            reset["reason"] = json!(reason.and_then(|code| context().names.reset_reason(code).map(str::to_owned)));
+            reset["reason_code"] = json!(reason);
+            reset
+        }
+        What::ResetReceived(facts) => of_reset(socket.state, facts),
+        What::OwnerChanged => json!({ "state": socket.state.name() }),
     };
     let all = all.as_object_mut().unwrap();
     for part in [own, of_owner(event.owner.as_ref())] {
@@ -62,7 +64,7 @@ fn kind(what: &What) -> &'static str {
         What::Retransmit(_) => "retransmit",
         What::SynAckRetransmit { .. } => "synack_retransmit",
         What::ResetSent { .. } => "reset_sent",
-        What::ResetReceived => "reset_received",
+        What::ResetReceived(_) => "reset_received",
         What::OwnerChanged => "owner",
     }
 }
@@ -75,9 +77,19 @@ fn of_transition(transition: &Transition) -> Value {
         "time_source": transition.time_in_old.map(|time| time.source.name()),
         "after_gap": false, "handshake_rtt_ns": transition.handshake_rtt_ns, "srtt_us": transition.srtt_us,
         "total_retrans": transition.total_retrans, "bytes_acked": transition.bytes_acked,
-        "bytes_received": transition.bytes_received, "ending": transition.ending.map(|ending| ending.name()),
+        "bytes_received": transition.bytes_received, "receive_queue": transition.receive_queue,
+        "send_queue": transition.send_queue, "ending": transition.ending.map(|ending| ending.name()),
         "expires_in_ns": transition.expires_in_ns,
         "errno": transition.ending.and_then(|ending| ending.errno()).and_then(errno::name),
+    })
+}
+
+fn of_reset(state: State, facts: Option<ResetFacts>) -> Value {
+    json!({
+        "state": state.name(), "receive_queue": facts.map(|facts| facts.receive_queue),
+        "send_queue": facts.map(|facts| facts.send_queue), "last_sent_ns": facts.map(|facts| facts.last_sent_ns),
+        "last_received_ns": facts.map(|facts| facts.last_received_ns),
+        "last_ack_ns": facts.map(|facts| facts.last_ack_ns),
     })
 }
 

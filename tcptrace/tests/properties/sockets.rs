@@ -9,7 +9,7 @@ use tcptrace::{
     event::{Command, Owner, OwnerSource},
     render::SocketField,
     select::Selection,
-    snapshot::{ConnectionInfo, Holder, Holders, Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
+    snapshot::{ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
     sockets::By,
     state::State,
 };
@@ -69,8 +69,8 @@ prop_compose! {
         let (uid, entered_ns, owner) = known;
         ListedSocket {
             sk, cookie, handle, netns, ipv6, state, kind, local: ends.0, remote: ends.1, receive_queue, send_queue,
-            timer: timer.map(|(kind, left_ns)| Timer { kind, left_ns }), timeouts, probes, uid, entered_ns, owner,
-            connection,
+            timer: timer.map(|(kind, left_ns)| Timer { kind, left_ns }), timeouts, probes, rto_ns: None,
+            backoff: None, keepalive: Keepalive::Unknown, user_timeout_ms: None, uid, entered_ns, owner, connection,
         }
     }
 }
@@ -94,7 +94,7 @@ prop_compose! {
             ended_ns: times.1.into(),
             sockets,
             holders: holders.map(Holders::new),
-            namespaces: vec![Namespace { inode: 1, name, time_wait_overflows: None }],
+            namespaces: vec![Namespace { inode: 1, name, ..Namespace::default() }],
             ..Snapshot::default()
         }
     }

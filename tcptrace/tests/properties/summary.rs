@@ -70,7 +70,7 @@ proptest! {
         let transitions = count(|what| matches!(what, What::Transition(_)));
         let retransmits = count(|what| matches!(what, What::Retransmit(_) | What::SynAckRetransmit { .. }));
         let sent = count(|what| matches!(what, What::ResetSent { .. }));
-        let received = count(|what| matches!(what, What::ResetReceived));
+        let received = count(|what| matches!(what, What::ResetReceived(_)));
         let activity = report.activity;
         prop_assert_eq!(
             (activity.transitions, activity.retransmits, activity.resets_sent, activity.resets_received),

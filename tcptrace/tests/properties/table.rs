@@ -232,6 +232,8 @@ impl Run {
                 total_retrans: 0,
                 bytes_acked: 0,
                 bytes_received: 0,
+                receive_queue: 0,
+                send_queue: 0,
                 ending: None,
                 expires_in_ns: None,
             }),

@@ -13,7 +13,10 @@ use tcptrace::{
         text::{Text, TextOptions},
     },
     select::Selection,
-    snapshot::{ConnectionInfo, Holder, Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
+    snapshot::{
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot,
+        Timer, TimerKind,
+    },
     sockets::{By, Cgroups, count, rows, totals},
     state::State,
 };
@@ -50,6 +53,10 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
         timer: None,
         timeouts: 0,
         probes: 0,
+        rto_ns: None,
+        backoff: None,
+        keepalive: Keepalive::Unknown,
+        user_timeout_ms: None,
         uid: Some(33),
         entered_ns: None,
         owner: None,
@@ -175,12 +182,17 @@ pub(crate) fn snapshot() -> Snapshot {
         sockets,
         holders: Some(Holders::new(holders)),
         namespaces: vec![
-            Namespace { inode: NETNS, name: None, time_wait_overflows: Some(3) },
-            Namespace { inode: BLUE, name: Some("blue".to_owned()), time_wait_overflows: None },
+            Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },
+            Namespace { inode: BLUE, name: Some("blue".to_owned()), ..Namespace::default() },
         ],
         skipped: Skipped { namespaces_gone: 1, processes_denied: 2, ..Skipped::default() },
         cpu_ns: 0,
     }
+}
+
+/// Counters of a namespace in which there was no room for so many mini-sockets.
+pub(crate) fn overflows(count: u64) -> Option<NetCounters> {
+    Some(NetCounters { time_wait_overflows: count, ..NetCounters::default() })
 }
 
 /// Cgroups of the processes in [`snapshot`].

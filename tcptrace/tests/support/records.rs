@@ -68,6 +68,8 @@ pub(crate) struct Life {
     pub(crate) facts: Transition,
     /// Timeouts in a row.
     pub(crate) timeouts: u8,
+    /// Times since data was sent, since data was received and since an ACK was, where RSTs tell of them, in ms.
+    pub(crate) since_ms: Option<[u64; 3]>,
 }
 
 impl Life {
@@ -98,6 +100,7 @@ impl Life {
             owner: Owner::default(),
             facts: Transition::default(),
             timeouts: 0,
+            since_ms: None,
         }
     }
 
@@ -178,7 +181,19 @@ impl Life {
 
     fn reset(&self, kind: u8, now_ns: u64) -> Reset {
         let header = self.header_of::<Reset>(kind, now_ns);
-        Reset { header, socket: self.socket, owner: self.owner, ..Reset::default() }
+        let [last_sent_ns, last_received_ns, last_ack_ns] = self.since_ms.unwrap_or_default().map(|ms| ms * 1_000_000);
+        Reset {
+            header,
+            socket: self.socket,
+            owner: self.owner,
+            receive_queue: self.facts.receive_queue,
+            send_queue: self.facts.send_queue,
+            has_facts: self.since_ms.is_some().into(),
+            last_sent_ns,
+            last_received_ns,
+            last_ack_ns,
+            ..Reset::default()
+        }
     }
 
     /// Belongs to `owner` from now on, which is told.

@@ -39,6 +39,7 @@ pub(crate) fn settings() -> SessionSettings {
         by_process: false,
         events: true,
         count: None,
+        findings: None,
     }
 }
 

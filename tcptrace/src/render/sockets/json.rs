@@ -54,7 +54,7 @@ impl<'a> Json<'a> {
         let namespaces = snapshot.namespaces.iter().map(|namespace| {
             json!({
                 "inode": namespace.inode, "name": namespace.name,
-                "time_wait_overflows": namespace.time_wait_overflows,
+                "time_wait_overflows": namespace.counters.map(|counters| counters.time_wait_overflows),
             })
         });
         let time = text_time(&mut self.time, wall, snapshot.ended_ns);

@@ -42,7 +42,12 @@ impl Table {
 
     /// Writes a cell with a number.
     pub(super) fn number(&mut self, number: u64) {
-        self.cell(|to| to.push_str(itoa::Buffer::new().format(number)));
+        self.text(itoa::Buffer::new().format(number));
+    }
+
+    /// Writes a cell with this text.
+    pub(super) fn text(&mut self, text: &str) {
+        self.cell(|to| to.push_str(text));
     }
 
     /// Writes a cell with a value.

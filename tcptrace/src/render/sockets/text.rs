@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cgroup::names::CgroupNames,
-    clock::Human,
+    clock::write_human,
     render::text::columns::{Printable, Style},
     snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
@@ -60,7 +60,7 @@ impl Text {
 
     pub(super) fn row(&mut self, row: &Row<'_>, cgroups: &mut Cgroups) {
         let (socket, table, options) = (row.socket, &mut self.table, self.options);
-        table.cell(|to| to.push_str(socket.state.name()));
+        table.text(socket.state.name());
         table.number(socket.receive_queue.into());
         table.number(socket.send_queue.into());
         table.cell(|to| address(to, socket.local));
@@ -76,15 +76,15 @@ impl Text {
         if options.more {
             match socket.uid {
                 Some(uid) => table.number(uid.into()),
-                None => table.value("-"),
+                None => table.text("-"),
             }
         }
         match &socket.owner {
             Some(owner) => table.value(format_args!("{}/{}", Printable(&owner.command.to_text()), owner.pid)),
-            None => table.value("-"),
+            None => table.text("-"),
         }
         if options.owner_source {
-            table.value(socket.owner.map_or("-", |owner| owner.source.name()));
+            table.text(socket.owner.map_or("-", |owner| owner.source.name()));
         }
         table.cell(|to| holders(to, row, options.more));
         if options.more {
@@ -105,14 +105,14 @@ impl Text {
         match self.by {
             Some(By::Pid) => match &group.command {
                 Some(command) => self.table.value(Printable(&command.to_text())),
-                None => self.table.value("-"),
+                None => self.table.text("-"),
             },
             Some(By::Cgroup) => {
                 // A unit stands in the path already.
                 let is_more = |names: &CgroupNames| names.container_id.is_some() || names.pod_uid.is_some();
                 match names(group).filter(is_more) {
                     Some(names) => self.table.value(names),
-                    None => self.table.value(""),
+                    None => self.table.text(""),
                 }
             }
             _ => {}
@@ -202,7 +202,8 @@ fn age(to: &mut String, row: &Row<'_>) {
     let Some(age) = row.age else {
         return to.push('-');
     };
-    let _ = write!(to, "{}{}", age.source.mark(), Human(age.ns));
+    to.push_str(age.source.mark());
+    write_human(to, age.ns);
 }
 
 /// The timer, the time left, and what was sent without an answer.
@@ -214,7 +215,7 @@ fn timer(to: &mut String, row: &Row<'_>) {
     to.push(' ');
     match left_ns {
         0 => to.push_str("due"),
-        left_ns => _ = write!(to, "{}", Human(left_ns)),
+        left_ns => write_human(to, left_ns),
     }
     let unanswered = match kind {
         TimerKind::Retransmit => row.socket.timeouts,

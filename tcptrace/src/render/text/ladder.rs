@@ -253,7 +253,7 @@ fn segment(place: usize, event: &Event, side: &Side) -> String {
         What::Retransmit(retransmit) => (true, if retransmit.state == SynSent { "SYN" } else { "segment" }, true),
         What::SynAckRetransmit { .. } => (true, "SYN-ACK", true),
         What::ResetSent { .. } => (true, "RST", true),
-        What::ResetReceived => (false, "RST", true),
+        What::ResetReceived(_) => (false, "RST", true),
         What::OwnerChanged => return String::new(),
     };
     let name = format!(" {name} ");

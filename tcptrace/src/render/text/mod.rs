@@ -1,6 +1,7 @@
 //! Events and reports for people.
 
 pub(super) mod columns;
+mod finding;
 mod ladder;
 mod report;
 
@@ -14,7 +15,8 @@ use crate::{
     clock::{WallFormat, WallOffset, human},
     ending::Ending,
     errno,
-    event::{Event, StateSource, TimeSource, Transition, What},
+    event::{Event, ResetFacts, StateSource, TimeSource, Transition, What},
+    findings::Finding,
     losses::Losses,
     notice::{Gap, Notice},
     report::Report,
@@ -24,6 +26,7 @@ use crate::{
 };
 use columns::{Address, Columns, Style, printable, styled};
 
+pub use finding::StuckText;
 pub use ladder::Ladder;
 
 /// How the column of times is written.
@@ -121,6 +124,11 @@ impl Text {
         to.put_u8(b'\n');
     }
 
+    /// Writes a finding: in four lines where it opens, in fewer where it goes on or closes.
+    pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
+        finding::write(to, found, self.options.color, context);
+    }
+
     /// Writes a report.
     pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::state::StateSet) {
         report::write(to, report, &self.options, states);
@@ -171,7 +179,7 @@ fn headline(event: &Event) -> (String, Style) {
         What::Retransmit(_) => ("   retransmit".to_owned(), Style::Attention),
         What::SynAckRetransmit { .. } => ("   SYN-ACK again".to_owned(), Style::Attention),
         What::ResetSent { .. } => ("   RST sent".to_owned(), Style::Trouble),
-        What::ResetReceived => ("   RST received".to_owned(), Style::Trouble),
+        What::ResetReceived(_) => ("   RST received".to_owned(), Style::Trouble),
         What::OwnerChanged => ("   owner".to_owned(), Style::Plain),
     }
 }
@@ -216,10 +224,12 @@ fn note_parts(event: &Event, names: &Names) -> Vec<String> {
             parts
         }
         What::SynAckRetransmit { count } => vec![format!("{count} so far")],
-        What::ResetSent { reason } => {
-            reason.map(|code| format!("reason: {}", reset_reason(code, names))).into_iter().collect()
+        What::ResetSent { reason, facts } => {
+            let reason = reason.map(|code| format!("reason: {}", reset_reason(code, names)));
+            reason.into_iter().chain(reset_note(facts)).collect()
         }
-        What::ResetReceived | What::OwnerChanged => Vec::new(),
+        What::ResetReceived(facts) => reset_note(facts).collect(),
+        What::OwnerChanged => Vec::new(),
     };
     if event.after_gap {
         parts.push("events before this were lost".to_owned());
@@ -228,6 +238,17 @@ fn note_parts(event: &Event, names: &Names) -> Vec<String> {
         parts.push("no socket".to_owned());
     }
     parts
+}
+
+/// A peer's silence before a RST is told of from here on.
+const SILENCE_NS: u64 = 1_000_000_000;
+
+fn reset_note(facts: Option<ResetFacts>) -> impl Iterator<Item = String> {
+    let facts = facts.unwrap_or_default();
+    let silence = (facts.silence_ns() >= SILENCE_NS).then(|| format!("peer silent for {}", human(facts.silence_ns())));
+    let bytes = |count: u32, words: &str| (count > 0).then(|| format!("{count} bytes {words}"));
+    let queues = [bytes(facts.receive_queue, "not read"), bytes(facts.send_queue, "not acknowledged")];
+    silence.into_iter().chain(queues.into_iter().flatten())
 }
 
 fn reset_reason(code: u32, names: &Names) -> String {
@@ -298,6 +319,8 @@ mod tests {
             total_retrans: 0,
             bytes_acked: 0,
             bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
             ending,
             expires_in_ns: None,
         }
@@ -339,14 +362,19 @@ mod tests {
         let again = Retransmit { total_retrans: 4, timeouts: 2, srtt_us: Some(1500), failed: Some(113), ..once };
         let words = "4 so far, timeouts in a row: 2, srtt 1.50ms, not sent: EHOSTUNREACH";
         assert_eq!(told(&event(What::Retransmit(again))), words);
-        let reset = |reason| event(What::ResetSent { reason });
+        let reset = |reason| event(What::ResetSent { reason, facts: None });
         assert_eq!(told(&reset(Some(3))), "reason: no_socket");
         assert_eq!(told(&reset(Some(8))), "reason: 8");
         assert_eq!(told(&reset(None)), "");
         let mut stray = reset(None);
         stray.socket.sk = None;
         assert_eq!(told(&stray), "no socket");
-        assert_eq!(told(&event(What::ResetReceived)), "");
+        assert_eq!(told(&event(What::ResetReceived(None))), "");
+        let facts = ResetFacts { last_received_ns: 90_000_000_000, last_ack_ns: 61_000_000_000, ..Default::default() };
+        assert_eq!(told(&event(What::ResetReceived(Some(facts)))), "peer silent for 1m01s");
+        let facts = ResetFacts { receive_queue: 5, send_queue: 12, last_ack_ns: 999_999_999, ..facts };
+        let sent = What::ResetSent { reason: Some(3), facts: Some(facts) };
+        assert_eq!(told(&event(sent)), "reason: no_socket, 5 bytes not read, 12 bytes not acknowledged");
     }
 
     #[test]
@@ -359,7 +387,7 @@ mod tests {
         assert_eq!(shown(time(TimeSource::Observed)), "20.0ms");
         assert_eq!(shown(time(TimeSource::Handshake)), "20.0ms");
         assert_eq!(shown(time(TimeSource::HandshakeLowerBound)), "≥20.0ms");
-        assert_eq!(time_in_old_of(What::ResetReceived), "", "nothing was left");
+        assert_eq!(time_in_old_of(What::ResetReceived(None)), "", "nothing was left");
     }
 
     fn time_in_old_of(what: What) -> String {
@@ -374,7 +402,7 @@ mod tests {
         assert_eq!(style(closed(Some(Ending::TimedOut))), Style::Trouble);
         assert_eq!(style(What::Transition(transition(State::CloseWait, None))), Style::Attention);
         assert_eq!(style(What::Transition(transition(State::Established, None))), Style::Plain);
-        assert_eq!(style(What::ResetReceived), Style::Trouble);
+        assert_eq!(style(What::ResetReceived(None)), Style::Trouble);
         assert_eq!(style(What::SynAckRetransmit { count: 1 }), Style::Attention);
     }
 

@@ -1,0 +1,57 @@
+//! What the kernel counts and has set in each network namespace.
+
+use rustc_hash::FxHashMap;
+
+use crate::snapshot::{NetCounters, NetSettings, Snapshot};
+
+/// The namespaces, by inode number.
+#[derive(Debug, Default)]
+pub struct Namespaces(FxHashMap<u32, NamespaceState>);
+
+/// One namespace.
+#[derive(Clone, Debug, Default)]
+pub struct NamespaceState {
+    /// Its settings, when they were read last.
+    pub settings: Option<NetSettings>,
+    /// Its counters, when they were read last.
+    now: Option<NetCounters>,
+    /// The same [`MARK_NS`] to twice that before, and at some time since, each with its CLOCK_MONOTONIC in ns.
+    marks: Option<[(u64, NetCounters); 2]>,
+}
+
+/// Time between two readings that later ones are compared with, in ns.
+const MARK_NS: u64 = 30_000_000_000;
+
+impl Namespaces {
+    /// Takes in what a listing tells of them; those that it did not visit are forgotten.
+    pub fn listed(&mut self, snapshot: &Snapshot) {
+        let mut known = std::mem::take(&mut self.0);
+        for namespace in &snapshot.namespaces {
+            let mut state = known.remove(&namespace.inode).unwrap_or_default();
+            state.settings = namespace.settings.or(state.settings);
+            if let Some(counters) = namespace.counters {
+                let read = (snapshot.ended_ns, counters);
+                let [older, newer] = state.marks.unwrap_or([read, read]);
+                let is_old = read.0.saturating_sub(newer.0) >= MARK_NS;
+                state.marks = Some(if is_old { [newer, read] } else { [older, newer] });
+                state.now = Some(counters);
+            }
+            self.0.insert(namespace.inode, state);
+        }
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn of(&self, inode: Option<u32>) -> Option<&NamespaceState> {
+        self.0.get(&inode?)
+    }
+}
+
+impl NamespaceState {
+    /// By how much a counter grew in the last minute or less; `None` where it was not read.
+    #[must_use]
+    pub fn grew(&self, counter: impl Fn(&NetCounters) -> u64) -> Option<u64> {
+        let [(_, before), _] = self.marks.as_ref()?;
+        Some(counter(self.now.as_ref()?).saturating_sub(counter(before)))
+    }
+}

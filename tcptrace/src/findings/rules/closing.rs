@@ -1,0 +1,117 @@
+//! Connections that are being closed, and do not come to an end.
+
+use super::Advice;
+use crate::{
+    findings::{Group, Kind, Severity, Sighting, Value, View},
+    snapshot::TimerKind,
+    state::State,
+    table::Connection,
+};
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut found = close_wait_leak(view);
+    found.extend(fin_wait2_stuck(view));
+    let unanswered = [State::FinWait1, State::Closing].into_iter().flat_map(|state| view.stuck_in(state));
+    found.extend(fin_unanswered(view, unanswered, Kind::FinWait1Stuck, &FIN_WAIT1_STUCK));
+    found.extend(fin_unanswered(view, view.stuck_in(State::LastAck), Kind::LastAckLost, &LAST_ACK_LOST));
+    found
+}
+
+const CLOSE_WAIT_LEAK: Advice = Advice {
+    explanation: "the peer closed and waits; this process never called close(), so the kernel keeps the socket for ever",
+    remedy: "fix the path that forgets close() (often an error path or a pooled connection); until then restart the process",
+};
+
+/// From so many sockets on that do not get fewer, a leak is critical: descriptors run out.
+const MANY_LEAKED: usize = 1000;
+
+/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
+fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
+    let usual_ns = |known: &Connection| view.recent.flow(known.netns, known.owner?.pid)?.usual_ns();
+    let is_leaked = |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > 2 * usual_ns);
+    let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
+    let sighting = |group: Group<'_>| {
+        let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
+        let is_many = group.members.len() >= MANY_LEAKED || growth.is_some_and(|growth| growth >= 100.0);
+        let severity = if is_many { Severity::Critical } else { Severity::Warning };
+        // The FIN counts as a byte that was not read.
+        let unread = group.sum(|facts| facts.socket.receive_queue.saturating_sub(1).into());
+        let evidence = [
+            ("unread_bytes", unread.into()),
+            ("growth_per_minute", growth.map_or(Value::Unknown, Value::Ratio)),
+            ("closes_after_ns", group.members.first().and_then(|known| usual_ns(known)).into()),
+        ];
+        group.sighting(view, Kind::CloseWaitLeak, severity).with(&CLOSE_WAIT_LEAK, evidence)
+    };
+    groups.into_iter().map(sighting).collect()
+}
+
+const FIN_WAIT2_ORPHANED: Advice = Advice {
+    explanation: "this side closed and the peer acknowledged, but does not close; the kernel drops the rest after tcp_fin_timeout",
+    remedy: "look for close-wait-leak at the peer; here nothing leaks, and a shorter tcp_fin_timeout frees memory sooner",
+};
+
+const FIN_WAIT2_OWNED: Advice = Advice {
+    explanation: "this process shut its sending side down and keeps the socket; the peer does not close, and no timer ends this",
+    remedy: "call close() after a time limit instead of waiting for the peer's FIN; look for close-wait-leak at the peer",
+};
+
+fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
+    // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: its timer tells that a poll saw it.
+    let is_there = |known: &&Connection| !known.is_mini || known.expires_ns.is_some();
+    let (orphaned, owned): (Vec<_>, Vec<_>) =
+        view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
+    let mut found = Vec::new();
+    for (members, severity, advice) in
+        [(orphaned, Severity::Info, &FIN_WAIT2_ORPHANED), (owned, Severity::Warning, &FIN_WAIT2_OWNED)]
+    {
+        for group in view.group(members.into_iter(), |known| view.subject_of(known)) {
+            let left = group.members.iter().filter_map(|known| time_left_ns(known, view.now_ns)).min();
+            let evidence = [
+                ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
+                ("closed_by", group.closed_by()),
+                ("time_left_ns", left.into()),
+            ];
+            found.push(group.sighting(view, Kind::FinWait2Stuck, severity).with(advice, evidence));
+        }
+    }
+    found
+}
+
+/// Time until the kernel drops what is left of a connection in FIN_WAIT2, where it will.
+fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
+    if let Some(end_ns) = known.expires_ns {
+        return Some(end_ns.saturating_sub(now_ns));
+    }
+    let facts = known.facts.as_deref().filter(|_| known.orphan == Some(true))?;
+    let timer = facts.socket.timer.filter(|timer| timer.kind == TimerKind::Keepalive)?;
+    Some(timer.left_ns.saturating_sub(now_ns.saturating_sub(facts.listed_ns)))
+}
+
+const FIN_WAIT1_STUCK: Advice = Advice {
+    explanation: "this side closed, and neither its last data nor its FIN is acknowledged: the peer or the path is gone, or stopped reading",
+    remedy: "check the path and the peer; orphans go after tcp_orphan_retries, and a lower value frees their memory sooner",
+};
+
+const LAST_ACK_LOST: Advice = Advice {
+    explanation: "both sides closed, but the acknowledgement of the last FIN does not come: the peer went away without a word",
+    remedy: "clients that die or lose their network do this: harmless in small numbers; in large ones lower tcp_orphan_retries",
+};
+
+fn fin_unanswered<'a>(
+    view: &View<'a>,
+    members: impl Iterator<Item = &'a Connection>,
+    kind: Kind,
+    advice: &Advice,
+) -> Vec<Sighting> {
+    let sighting = |group: Group<'_>| {
+        let evidence = [
+            ("fin_retransmits", Value::Number(group.timeouts().into())),
+            ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
+            ("closed_by", group.closed_by()),
+        ];
+        group.sighting(view, kind, Severity::Warning).with(advice, evidence)
+    };
+    view.group(members, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+}

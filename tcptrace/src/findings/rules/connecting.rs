@@ -1,0 +1,81 @@
+//! Connections that this host tries to open.
+
+use rustc_hash::FxHashSet;
+
+use super::{Advice, incidents::sightings};
+use crate::{
+    ending::{Abort, Ending},
+    errno,
+    findings::{Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    state::State,
+};
+
+/// Which trouble a failed `connect` is.
+pub(super) fn kind(incident: &Incident) -> Option<Kind> {
+    match incident.ending {
+        Ending::Refused => Some(Kind::ConnectRefused),
+        Ending::TimedOut | Ending::Failed(_) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
+        Ending::Aborted(Abort::NeverSent) => Some(Kind::ConnectFailed),
+        _ => None,
+    }
+}
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut found = syn_sent_unanswered(view);
+    found.extend(sightings(view, Kind::ConnectRefused, Severity::Warning, &CONNECT_REFUSED, |_, newest| {
+        vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", newest.in_state_ns.into())]
+    }));
+    found.extend(sightings(view, Kind::ConnectFailed, Severity::Warning, &CONNECT_FAILED, |_, newest| {
+        // Without a port nothing was sent: `inet_hash_connect` (`net/ipv4/inet_hashtables.c`) found none that is free.
+        let errno = newest.ending.errno().unwrap_or(libc::EADDRNOTAVAIL);
+        let name = errno::name(errno).map_or_else(|| Value::Text(errno.to_string()), Value::Name);
+        vec![
+            ("errno", name),
+            ("latency_ns", newest.in_state_ns.into()),
+            ("syn_retransmits", Value::Number(newest.total_retrans.into())),
+        ]
+    }));
+    found
+}
+
+const SYN_SENT_UNANSWERED: Advice = Advice {
+    explanation: "SYNs get no answer at all: the host is down, or a firewall drops them without a word",
+    remedy: "check address, route and firewalls on the way (a closed port would answer with RST); connect() fails after tcp_syn_retries",
+};
+
+const SCAN: Advice = Advice {
+    explanation: "one process sends SYNs to many destinations that do not answer: a scan, or a list of peers that is out of date",
+    remedy: "ask what this process is to do; if it looks for peers, give it a list that is right",
+};
+
+/// From so many destinations of one process on it looks like a scan.
+const MANY_DESTINATIONS: usize = 10;
+
+fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
+    // Told of where they wait: the listener of this host does not take them.
+    let is_waiting = |remote| view.listeners_at(remote).any(|listener| listening::is_full(listener, view.now_ns));
+    let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known.remote));
+    let sighting = |group: Group<'_>| {
+        let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote).collect();
+        let is_scan = destinations.len() >= MANY_DESTINATIONS;
+        let evidence = [
+            ("syn_retransmits", Value::Number(group.timeouts().into())),
+            ("destinations", Value::Number(destinations.len() as u64)),
+            ("scan_like", Value::Flag(is_scan)),
+        ];
+        let advice = if is_scan { &SCAN } else { &SYN_SENT_UNANSWERED };
+        group.sighting(view, Kind::SynSentUnanswered, Severity::Warning).with(advice, evidence)
+    };
+    view.group(stuck, |known| Subject::Remote(known.remote)).into_iter().map(sighting).collect()
+}
+
+const CONNECT_REFUSED: Advice = Advice {
+    explanation: "the destination answered the SYN with a RST: nothing listens on that port, or a firewall rejects it",
+    remedy: "start the service, or correct the address or port; with a firewall, allow it",
+};
+
+const CONNECT_FAILED: Advice = Advice {
+    explanation: "connect() failed: no answer in time (ETIMEDOUT), a router says unreachable (EHOSTUNREACH), or no local port is free",
+    remedy: "check address, route and firewalls for the first two; for EADDRNOTAVAIL see time-wait-pressure",
+};

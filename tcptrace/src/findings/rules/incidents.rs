@@ -1,0 +1,101 @@
+//! Failures as sightings.
+
+use rustc_hash::FxHashMap;
+
+use super::Advice;
+use crate::{
+    event::Owner,
+    findings::{Incident, Kind, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES, view::MAX_SUBJECTS},
+};
+
+/// Failures of one owner with one subject.
+#[derive(Default)]
+pub(super) struct Failures<'a> {
+    count: u64,
+    /// The last ones, in no order.
+    pub(super) last: Vec<&'a Incident>,
+}
+
+impl<'a> Failures<'a> {
+    fn take(&mut self, other: Failures<'a>) {
+        self.count += other.count;
+        self.last.extend(other.last);
+    }
+
+    /// The last one.
+    pub(super) fn newest(&self) -> Option<&'a Incident> {
+        self.last.iter().copied().max_by_key(|incident| incident.time_ns)
+    }
+}
+
+/// The failures of a kind, with the evidence of each group.
+pub(super) fn sightings<'a>(
+    view: &View<'a>,
+    kind: Kind,
+    severity: Severity,
+    advice: &Advice,
+    evidence: impl Fn(&Failures<'a>, &'a Incident) -> Vec<(&'static str, Value)>,
+) -> Vec<Sighting> {
+    let mut by_owner: FxHashMap<_, FxHashMap<Subject, Failures<'_>>> = FxHashMap::default();
+    for ((_, netns, owner, _), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
+        let Some(newest) = incidents.last.last() else { continue };
+        let failures = Failures { count: incidents.count, last: incidents.last.iter().collect() };
+        by_owner.entry((*netns, *owner)).or_default().entry(subject(view, newest)).or_default().take(failures);
+    }
+    let mut found = Vec::new();
+    for ((netns, _), mut subjects) in by_owner {
+        if subjects.len() > MAX_SUBJECTS {
+            let mut all = Failures::default();
+            subjects.drain().for_each(|(_, failures)| all.take(failures));
+            subjects.insert(Subject::Several, all);
+        }
+        for (subject, mut failures) in subjects {
+            failures.last.sort_by_key(|incident| std::cmp::Reverse(incident.time_ns));
+            failures.last.truncate(MAX_EXAMPLES);
+            let Some(newest) = failures.newest() else { continue };
+            let sighting = Sighting {
+                kind,
+                severity,
+                netns,
+                owner: newest.owner,
+                subject,
+                count: failures.count,
+                oldest: None,
+                evidence: Vec::new(),
+                examples: failures.last.iter().map(|incident| incident.example()).collect(),
+                explanation: "",
+                remedy: "",
+                is_settled: true,
+            };
+            let evidence = evidence(&failures, newest);
+            found.push(sighting.with(advice, evidence));
+        }
+    }
+    found
+}
+
+/// What connections that failed have in common: the listener that they came through, or their destination.
+fn subject(view: &View<'_>, incident: &Incident) -> Subject {
+    if incident.active != Some(true)
+        && let Some(listener) = view.listener_of(incident.netns, incident.local)
+    {
+        return Subject::Local(listener.local);
+    }
+    if incident.active == Some(false) { Subject::Local(incident.local) } else { Subject::Remote(incident.remote) }
+}
+
+/// The process at the other end of a connection that failed, where it is on this host: it failed there too, or is still
+/// there.
+pub(super) fn other_owner(view: &View<'_>, incident: &Incident) -> Option<Owner> {
+    use crate::findings::view::OtherEnd;
+    if let OtherEnd::Here(other) = view.end_at(incident.remote, incident.local) {
+        return other.owner;
+    }
+    counterpart(view, incident).and_then(|other| other.owner)
+}
+
+/// The failure of the other end of the same connection.
+pub(super) fn counterpart<'a>(view: &View<'a>, incident: &Incident) -> Option<&'a Incident> {
+    let mut all = view.recent.incidents().flat_map(|(_, group)| &group.last);
+    all.find(|other| other.local == incident.remote && other.remote == incident.local)
+}

@@ -1,0 +1,126 @@
+//! Listeners.
+
+use super::Advice;
+use crate::{
+    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
+    state::State,
+    table::{Connection, HalfOpen},
+};
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut found = accept_queue_full(view);
+    found.extend(syn_flood(view));
+    found.extend(foreign_listener(view));
+    found
+}
+
+const ACCEPT_QUEUE_FULL: Advice = Advice {
+    explanation: "connections wait to be accepted, and the queue is full: clients believe they are connected, and are not served",
+    remedy: "the process accepts too slowly: look at what blocks it; then raise listen()'s backlog and net.core.somaxconn together",
+};
+
+/// What a poll showed of a listener counts for this long, in ns.
+const FRESH_NS: u64 = 15_000_000_000;
+
+/// Is its queue full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
+pub(super) fn is_full(listener: &Connection, now_ns: u64) -> bool {
+    let facts = listener.facts.as_ref().filter(|facts| now_ns.saturating_sub(facts.listed_ns) < FRESH_NS);
+    facts.is_some_and(|facts| facts.socket.receive_queue > facts.socket.send_queue)
+}
+
+fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
+    let full = view.in_state(State::Listen).iter().copied().filter(|listener| is_full(listener, view.now_ns));
+    let rows = view.table.half_open();
+    let sighting = |group: Group<'_>| {
+        let state = view.namespaces.of(group.netns);
+        let settings = state.and_then(|state| state.settings.as_ref());
+        let waiting: u64 = rows.iter().filter(|row| group.members.iter().any(|listener| is_at(view, row, listener))).map(|row| row.count).sum();
+        let evidence = [
+            ("queue", group.sum(|facts| facts.socket.receive_queue.into()).into()),
+            ("limit", group.sum(|facts| facts.socket.send_queue.into()).into()),
+            ("waiting", Value::Number(waiting)),
+            ("listen_overflows", state.and_then(|state| state.grew(|counters| counters.listen_overflows)).into()),
+            ("listen_drops", state.and_then(|state| state.grew(|counters| counters.listen_drops)).into()),
+            ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
+        ];
+        let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
+        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical);
+        // How long it has been full is not known, only that it listens.
+        Sighting { count: queued, oldest: None, ..sighting }.with(&ACCEPT_QUEUE_FULL, evidence)
+    };
+    view.group(full, |listener| Subject::Local(listener.local)).into_iter().map(sighting).collect()
+}
+
+fn is_at(view: &View<'_>, row: &HalfOpen, listener: &Connection) -> bool {
+    view.listener_of(Some(row.netns), row.local).is_some_and(|found| std::ptr::eq(found, listener))
+}
+
+const SYN_FLOOD: Advice = Advice {
+    explanation: "many handshakes with this listener were begun and not finished: SYNs from forged addresses, or a path that loses one way",
+    remedy: "keep tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
+};
+
+/// Half-open connections are what a full accept queue looks like from outside, too: then that is told of.
+fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
+    let mut found = Vec::new();
+    for row in view.table.half_open() {
+        let listener = view.listener_of(Some(row.netns), row.local);
+        if listener.is_some_and(|listener| is_full(listener, view.now_ns)) {
+            continue;
+        }
+        let state = view.namespaces.of(Some(row.netns));
+        let settings = state.and_then(|state| state.settings.as_ref());
+        let facts = listener.and_then(|listener| listener.facts.as_ref());
+        let backlog = facts.map(|facts| facts.socket.send_queue);
+        let cookies = state.and_then(|state| state.grew(|counters| counters.syncookies_sent));
+        let is_flood = row.count >= view.thresholds.half_open_requests
+            && backlog.is_none_or(|backlog| row.count >= u64::from(backlog / 2));
+        // With the queue of requests full, the kernel answers by cookies, and keeps no more requests.
+        let is_hidden = cookies.is_some_and(|sent| sent >= view.thresholds.half_open_requests);
+        if !is_flood && !is_hidden {
+            continue;
+        }
+        let sighting = Sighting {
+            kind: Kind::SynFlood,
+            severity: Severity::Critical,
+            netns: Some(row.netns),
+            owner: row.owner,
+            subject: Subject::Local(listener.map_or(row.local, |listener| listener.local)),
+            count: row.count,
+            oldest: None,
+            evidence: Vec::new(),
+            examples: Vec::new(),
+            explanation: "",
+            remedy: "",
+            is_settled: true,
+        };
+        let evidence = [
+            ("half_open", Value::Number(row.count)),
+            ("synack_retransmitted", Value::Number(row.retransmitted)),
+            ("syn_cookies_sent", cookies.into()),
+            ("backlog", backlog.into()),
+            ("max_syn_backlog", settings.and_then(|settings| settings.max_syn_backlog).into()),
+            ("syncookies", settings.and_then(|settings| settings.syncookies).into()),
+        ];
+        found.push(sighting.with(&SYN_FLOOD, evidence));
+    }
+    found
+}
+
+const FOREIGN_LISTENER: Advice = Advice {
+    explanation: "a process listens on a port that is not on the list of expected listeners",
+    remedy: "find out what the process is; add the port to the list if it is meant to be there, else stop it",
+};
+
+fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
+    let is_foreign =
+        |listener: &&Connection| !view.thresholds.expects(listener.local.ip(), listener.local.port());
+    let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
+    let sighting = |group: Group<'_>| {
+        let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local.to_string()));
+        let sighting = group.sighting(view, Kind::ForeignListener, Severity::Warning);
+        Sighting { is_settled: true, ..sighting }.with(&FOREIGN_LISTENER, [("address", address)])
+    };
+    view.group(foreign, |listener| Subject::Local(listener.local)).into_iter().map(sighting).collect()
+}

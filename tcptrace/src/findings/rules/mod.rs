@@ -1,0 +1,137 @@
+//! The rules, by family: when something is called trouble, how much it matters, what proves it, what it means, what helps.
+
+mod closing;
+mod connecting;
+mod incidents;
+mod listening;
+mod loss;
+mod pressure;
+mod resets;
+mod silence;
+
+use super::{Incident, Kind, Sighting, Thresholds, Value, View};
+use crate::{
+    ending::Ending,
+    event::{Event, OwnerSource, Transition},
+    state::State,
+    table::Connection,
+};
+
+/// What a trouble means, and what helps, each in one line.
+struct Advice {
+    explanation: &'static str,
+    remedy: &'static str,
+}
+
+impl Sighting {
+    fn with(mut self, advice: &Advice, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        (self.explanation, self.remedy) = (advice.explanation, advice.remedy);
+        self.evidence.extend(evidence);
+        self
+    }
+}
+
+/// All troubles that there are.
+#[must_use]
+pub fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut sightings: Vec<Sighting> = Vec::new();
+    for family in
+        [closing::look, connecting::look, listening::look, silence::look, resets::look, pressure::look, loss::look]
+    {
+        sightings.extend(family(view));
+    }
+    sightings
+}
+
+/// What a connection that ended is an incident of.
+#[must_use]
+pub fn incident(
+    event: &Event,
+    transition: &Transition,
+    ending: Ending,
+    left: Option<&Connection>,
+    thresholds: &Thresholds,
+) -> Option<Incident> {
+    let incident = Incident {
+        kind: Kind::ResetByPeer, // until a rule says which
+        time_ns: event.time_ns,
+        netns: event.socket.netns,
+        owner: event.owner,
+        cookie: event.socket.cookie,
+        local: event.socket.local,
+        remote: event.socket.remote,
+        state: transition.old,
+        ending,
+        active: is_active(transition.old, left),
+        in_state_ns: transition.time_in_old.map(|time| time.ns),
+        total_retrans: transition.total_retrans,
+        timeouts: left.map_or(0, |left| left.retransmits.timeouts),
+        unread: transition.receive_queue,
+        unacked: transition.send_queue,
+        reset: left.and_then(|left| left.reset.as_deref().copied()),
+        keepalive: event.socket.is(tcptrace_common::record::socket_flag::KEEPALIVE),
+    };
+    let kind = connecting::kind(&incident)
+        .or_else(|| silence::kind(&incident))
+        .or_else(|| resets::kind(&incident, thresholds))?;
+    Some(Incident { kind, ..incident })
+}
+
+/// Did this host open the connection?
+fn is_active(old: State, left: Option<&Connection>) -> Option<bool> {
+    if old == State::SynSent {
+        return Some(true);
+    }
+    match left?.creator?.source {
+        OwnerSource::Connect => Some(true),
+        OwnerSource::Listener => Some(false),
+        _ => None,
+    }
+}
+
+/// Why a socket is suspected of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suspicion {
+    /// CLOCK_MONOTONIC from which on it is, in ns.
+    since_ns: u64,
+    /// The threshold that it went beyond, in ns.
+    after_ns: u64,
+}
+
+/// What is shown of a suspect is asked for again after this time at least, in ns.
+const REFRESH_NS: u64 = 30_000_000_000;
+/// What took long to become suspect may wait a little to be looked at: this part of the threshold, so that one listing
+/// shows many that become suspect one by one.
+const PATIENCE: u64 = 60;
+
+impl Suspicion {
+    /// Should the sockets be listed, to know more of it? The last listing ended at `listed_ns`.
+    #[must_use]
+    pub fn wants_facts(&self, known: &Connection, listed_ns: u64, now_ns: u64) -> bool {
+        if known.is_mini || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
+            return false;
+        }
+        let Some(facts) = &known.facts else {
+            // A listing that came since did not show it: it is not to be had now.
+            let is_shown = known.suspected_ns.is_none_or(|since_ns| since_ns >= listed_ns);
+            return is_shown || now_ns.saturating_sub(listed_ns) > REFRESH_NS;
+        };
+        let is_old = now_ns.saturating_sub(facts.at_ns) > REFRESH_NS.max(self.after_ns / 4);
+        facts.at_ns < self.since_ns || is_old
+    }
+}
+
+/// Is a socket suspected of trouble that takes a closer look?
+#[must_use]
+pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
+    if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
+        return Some(Suspicion { since_ns: known.retransmits.last_ns, after_ns: 0 });
+    }
+    let after_ns = thresholds.stuck_after(known.state)?;
+    let since_ns = match known.state {
+        State::Established => known.active_ns.max(known.since_ns),
+        _ => known.since_ns,
+    };
+    let since_ns = since_ns.saturating_add(after_ns);
+    (now_ns >= since_ns).then_some(Suspicion { since_ns, after_ns })
+}

@@ -1,0 +1,65 @@
+//! TIME_WAIT that takes local ports.
+
+use std::net::SocketAddr;
+
+use rustc_hash::FxHashMap;
+
+use super::Advice;
+use crate::{
+    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
+    state::State,
+    table::Connection,
+};
+
+const TIME_WAIT_PRESSURE: Advice = Advice {
+    explanation: "each closed connection keeps its local port for 60 s toward this destination; soon connect() fails with EADDRNOTAVAIL",
+    remedy: "reuse connections (keep-alive, pools), set tcp_tw_reuse=1, widen ip_local_port_range; tcp_tw_recycle is gone since Linux 4.12",
+};
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut by_path: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), Vec<&Connection>> = FxHashMap::default();
+    for known in view.in_state(State::TimeWait) {
+        let from = SocketAddr::new(known.local.ip(), 0);
+        by_path.entry((known.netns, from, known.remote)).or_default().push(known);
+    }
+    let mut found = Vec::new();
+    for ((netns, from, to), mut members) in by_path {
+        let state = view.namespaces.of(netns);
+        let Some(settings) = state.and_then(|state| state.settings.as_ref()) else { continue };
+        let Some((first, last)) = settings.local_ports else { continue };
+        let range = first..=last;
+        members.retain(|known| range.contains(&known.local.port()));
+        let ports = range.len() as f64;
+        let share = members.len() as f64 / ports.max(1.0);
+        if share < view.thresholds.time_wait_share {
+            continue;
+        }
+        members.sort_by_key(|known| known.since_ns);
+        let group = Group { netns, owner: most_frequent(&members), subject: Subject::Path(from, to), members };
+        let severity = if share >= NEARLY_ALL { Severity::Critical } else { Severity::Warning };
+        let evidence = [
+            ("ports", Value::Number(group.members.len() as u64)),
+            ("port_range", Value::Text(format!("{first}-{last}"))),
+            ("share", Value::Ratio(share)),
+            ("tw_reuse", settings.tw_reuse.into()),
+            ("max_tw_buckets", settings.max_tw_buckets.into()),
+            ("overflows", state.and_then(|state| state.grew(|counters| counters.time_wait_overflows)).into()),
+        ];
+        found.push(group.sighting(view, Kind::TimeWaitPressure, severity).with(&TIME_WAIT_PRESSURE, evidence));
+    }
+    found
+}
+
+/// Share of the ports from which on connections are about to fail.
+const NEARLY_ALL: f64 = 0.9;
+
+/// The owner of most of them; `None` where most have none.
+fn most_frequent(members: &[&Connection]) -> Option<crate::event::Owner> {
+    let mut counts: FxHashMap<Option<u32>, (usize, Option<crate::event::Owner>)> = FxHashMap::default();
+    for known in members {
+        let count = counts.entry(known.owner.map(|owner| owner.pid)).or_insert((0, known.owner));
+        count.0 += 1;
+    }
+    counts.into_values().max_by_key(|(count, owner)| (*count, owner.map(|owner| owner.pid))).and_then(|(_, owner)| owner)
+}

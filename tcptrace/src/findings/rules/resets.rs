@@ -1,0 +1,107 @@
+//! Connections that end with a RST: who sent it, and why.
+
+use super::{
+    Advice,
+    incidents::{counterpart, other_owner, sightings},
+};
+use crate::{
+    ending::{Abort, Ending},
+    errno,
+    findings::{
+        Incident, Kind, Severity, Sighting, Thresholds, Value, View,
+        view::OtherEnd,
+    },
+    state::State,
+};
+
+/// Which trouble a connection is that ended with a RST.
+pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind> {
+    match incident.ending {
+        Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
+        Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
+        Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds.idle_reset_ns) => Some(Kind::IdleReset),
+        Ending::ResetByPeer(_) => Some(Kind::ResetByPeer),
+        _ => None,
+    }
+}
+
+/// Was data sent after the peer's FIN had come?
+fn was_answer_after_close(incident: &Incident) -> bool {
+    let Some((reset, in_state_ns)) = incident.reset.zip(incident.in_state_ns) else { return false };
+    incident.state == State::CloseWait && reset.last_sent_ns < in_state_ns
+}
+
+/// Was nothing heard for so long, and then something sent, or probed by a keepalive, and answered with the RST?
+fn was_answer_after_silence(incident: &Incident, after_ns: u64) -> bool {
+    let Some(reset) = incident.reset else { return false };
+    reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || incident.keepalive)
+}
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let unread = |incident: &Incident| incident.reset.map_or(incident.unread, |facts| facts.receive_queue);
+    let unacked = |incident: &Incident| incident.reset.map_or(incident.unacked, |facts| facts.send_queue);
+    let errno = |incident: &Incident| incident.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name);
+    let mut found = sightings(view, Kind::ResetByPeer, Severity::Warning, &RESET_BY_PEER, |_, newest| {
+        let peer = other_owner(view, newest);
+        vec![
+            ("errno", errno(newest)),
+            ("state", Value::Name(newest.state.name())),
+            ("unread_bytes", Value::Number(unread(newest).into())),
+            ("unacked_bytes", Value::Number(unacked(newest).into())),
+            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
+            ("peer_pid", peer.map(|owner| owner.pid).into()),
+            ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
+        ]
+    });
+    found.extend(sightings(view, Kind::IdleReset, Severity::Warning, &IDLE_RESET, |_, newest| {
+        let other = view.end_at(newest.remote, newest.local);
+        // It is still there, or ended by another hand than its own.
+        let sent = match other {
+            OtherEnd::Here(_) | OtherEnd::Request => Value::Flag(false),
+            _ => counterpart(view, newest)
+                .map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose)),
+        };
+        vec![
+            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
+            ("keepalive", Value::Flag(newest.keepalive)),
+            ("peer_end", Value::Name(other.name())),
+            ("peer_sent_rst", sent),
+        ]
+    }));
+    found.extend(sightings(view, Kind::AbortedClose, Severity::Warning, &ABORTED_CLOSE, |_, newest| {
+        let cause = match newest.ending {
+            Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
+            _ => Value::Name("unread_data"),
+        };
+        vec![
+            ("cause", cause),
+            ("unread_bytes", Value::Number(newest.unread.into())),
+            ("unsent_bytes", Value::Number(newest.unacked.into())),
+        ]
+    }));
+    found.extend(sightings(view, Kind::WriteAfterClose, Severity::Warning, &WRITE_AFTER_CLOSE, |_, newest| {
+        vec![("errno", errno(newest)), ("after_fin_ns", newest.in_state_ns.into())]
+    }));
+    found
+}
+
+const RESET_BY_PEER: Advice = Advice {
+    explanation: "the peer sent a RST: what was on its way is lost, and the application gets ECONNRESET",
+    remedy: "look at the peer: it closed with unread data or SO_LINGER 0, was killed, or a device on the path did it",
+};
+
+const IDLE_RESET: Advice = Advice {
+    explanation: "after a long silence the first segment was answered with a RST: something on the path had forgotten the connection",
+    remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the idle limit of firewalls, NAT and load balancers, or close idle connections first",
+};
+
+const ABORTED_CLOSE: Advice = Advice {
+    explanation: "this process closed by RST instead of FIN (SO_LINGER 0, or unread data): the peer gets ECONNRESET, and loses data on its way",
+    remedy: "read all that came before close(), and leave SO_LINGER alone; use shutdown() and wait for the peer's FIN",
+};
+
+const WRITE_AFTER_CLOSE: Advice = Advice {
+    explanation: "the peer had closed, this process wrote all the same, and the peer's host answered with a RST: the data is lost",
+    remedy: "treat read() giving 0 as the end of the connection; take pooled connections out of use when they become readable",
+};

@@ -1,0 +1,153 @@
+//! Established connections whose peer does not answer.
+
+use super::{Advice, incidents::sightings};
+use crate::{
+    ending::Ending,
+    errno,
+    findings::{
+        Group, Incident, Kind, Severity, Sighting, Value, View,
+        view::OtherEnd,
+    },
+    snapshot::{Keepalive, NetSettings},
+    state::State,
+    table::{Connection, Facts},
+};
+
+/// Which trouble it is that an established connection timed out. Data that waits for its acknowledgement keeps the
+/// keepalive timer from probing (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`).
+pub(super) fn kind(incident: &Incident) -> Option<Kind> {
+    let is_open = matches!(incident.state, State::Established | State::CloseWait);
+    let is_timeout = incident.ending == Ending::TimedOut && is_open;
+    is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
+}
+
+/// All troubles of this family.
+pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+    let mut found = half_open(view);
+    found.extend(peer_dead(view));
+    found.extend(sightings(view, Kind::KeepaliveTimeout, Severity::Warning, &KEEPALIVE_TIMEOUT, |_, newest| {
+        let settings = settings(view, newest.netns);
+        vec![
+            ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
+            ("probes", settings.and_then(|settings| settings.keepalive_probes).into()),
+            ("in_state_ns", newest.in_state_ns.into()),
+        ]
+    }));
+    found
+}
+
+fn settings<'a>(view: &View<'a>, netns: Option<u32>) -> Option<&'a NetSettings> {
+    view.namespaces.of(netns)?.settings.as_ref()
+}
+
+const HALF_OPEN: Advice = Advice {
+    explanation: "nothing was heard of the peer for long, and no keepalive asks: if it has vanished, this socket stays for ever",
+    remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the path's idle limits, or heartbeats in the application; then close what is dead",
+};
+
+/// Only a listing tells that nothing was sent or received, and whether a keepalive asks.
+fn half_open(view: &View<'_>) -> Vec<Sighting> {
+    let is_silent = |known: &&Connection| {
+        let Some(facts) = &known.facts else { return false };
+        let after_ns = view.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
+        quiet_ns(view, known) >= after_ns
+            && !matches!(facts.socket.keepalive, Keepalive::On { .. })
+            && facts.socket.timeouts == 0
+            && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
+    };
+    let silent = view.in_state(State::Established).iter().copied().filter(is_silent);
+    let sighting = |group: Group<'_>| {
+        let settings = settings(view, group.netns);
+        let ns = |s: u32| u64::from(s) * 1_000_000_000;
+        let first = group.members.first();
+        let idle_ns = first.map(|known| quiet_ns(view, known));
+        let keepalive = group.facts().next().map_or(Value::Unknown, |facts| keepalive(&facts.socket.keepalive));
+        let evidence = [
+            ("idle_ns", idle_ns.into()),
+            ("keepalive", keepalive),
+            ("keepalive_time_ns", settings.and_then(|settings| settings.keepalive_time).map(ns).into()),
+            ("keepalive_interval_ns", settings.and_then(|settings| settings.keepalive_interval).map(ns).into()),
+            ("keepalive_probes", settings.and_then(|settings| settings.keepalive_probes).into()),
+            ("peer_end", first.map_or(Value::Unknown, |known| Value::Name(view.other_end(known).name()))),
+        ];
+        group.sighting(view, Kind::HalfOpen, Severity::Warning).with(&HALF_OPEN, evidence)
+    };
+    view.group(silent, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+}
+
+/// How long there was no segment, as far as is known, in ns.
+fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
+    view.now_ns.saturating_sub(known.active_ns.max(known.since_ns))
+}
+
+/// Whether SO_KEEPALIVE is on.
+fn keepalive(keepalive: &Keepalive) -> Value {
+    match keepalive {
+        Keepalive::Unknown => Value::Unknown,
+        Keepalive::Off => Value::Flag(false),
+        Keepalive::On { .. } => Value::Flag(true),
+    }
+}
+
+const PEER_DEAD: Advice = Advice {
+    explanation: "data was sent again and again without an answer: the peer or the path is gone, and the application does not know yet",
+    remedy: "check the peer and the path; to learn of it sooner set TCP_USER_TIMEOUT, or lower tcp_retries2",
+};
+
+/// Both those that still wait, and those that the kernel gave up.
+fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
+    let is_dead = |known: &&Connection| known.retransmits.timeouts >= view.thresholds.peer_dead_timeouts;
+    let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
+    let waiting = |group: Group<'_>| {
+        let facts = group.facts().next();
+        let listed = facts.map(|facts| facts.socket);
+        let left = facts.and_then(|facts| gives_up_in_ns(facts, settings(view, group.netns)?.retries2?, view.now_ns));
+        let total = group.members.iter().map(|known| known.retransmits.total).max();
+        let evidence = [
+            ("timeouts", Value::Number(group.timeouts().into())),
+            ("backoff", listed.and_then(|socket| socket.backoff).into()),
+            ("rto_ns", listed.and_then(|socket| socket.rto_ns).into()),
+            ("total_retrans", total.into()),
+            ("unacked_bytes", group.sum(|facts| facts.socket.send_queue.into()).into()),
+            ("gives_up_in_ns", left.into()),
+            ("errno", Value::Unknown),
+        ];
+        group.sighting(view, Kind::PeerDead, Severity::Warning).with(&PEER_DEAD, evidence)
+    };
+    let mut found: Vec<_> =
+        view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
+    found.extend(sightings(view, Kind::PeerDead, Severity::Warning, &PEER_DEAD, |_, newest| {
+        vec![
+            ("timeouts", Value::Number(newest.timeouts.into())),
+            ("total_retrans", Value::Number(newest.total_retrans.into())),
+            ("unacked_bytes", Value::Number(newest.unacked.into())),
+            ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
+        ]
+    }));
+    found
+}
+
+/// `TCP_RTO_MIN` and `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.
+const RTO_NS: (u64, u64) = (200_000_000, 120_000_000_000);
+
+/// About how long the kernel goes on, in ns: until so much time has passed since the first retransmission as `retries`
+/// take from the shortest timeout on (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`), and the timer runs out after that.
+fn gives_up_in_ns(facts: &Facts, retries: u32, now_ns: u64) -> Option<u64> {
+    let info = facts.socket.connection?;
+    let passed_ns = info.last_ack_ns.saturating_add(now_ns.saturating_sub(facts.listed_ns));
+    let timer_ns = facts.socket.timer.map_or(0, |timer| timer.left_ns);
+    Some(timeout_of_retries_ns(retries).saturating_sub(passed_ns).max(timer_ns))
+}
+
+/// `tcp_model_timeout` of `net/ipv4/tcp_timer.c`.
+fn timeout_of_retries_ns(retries: u32) -> u64 {
+    let (shortest, longest) = RTO_NS;
+    let doublings = (longest / shortest).ilog2();
+    let doubled = ((2_u64 << retries.min(doublings)) - 1).saturating_mul(shortest);
+    doubled.saturating_add(u64::from(retries.saturating_sub(doublings)).saturating_mul(longest))
+}
+
+const KEEPALIVE_TIMEOUT: Advice = Advice {
+    explanation: "the peer did not answer keepalive probes, and the kernel ended the connection: the peer or the path is gone",
+    remedy: "reconnect; check the peer's host and firewalls that forget idle connections, and send keepalives more often than these do",
+};

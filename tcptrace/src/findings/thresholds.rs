@@ -1,0 +1,185 @@
+//! What is called trouble.
+
+use std::{net::IpAddr, str::FromStr};
+
+use crate::state::State;
+
+const S: u64 = 1_000_000_000;
+
+/// From where on something is called trouble. Times are in ns. The defaults are to be what an experienced operator would
+/// not call noise; `docs/findings.md` says why each is what it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Thresholds {
+    /// Time in a state, by its number (`include/net/tcp_states.h`); for ESTABLISHED time without any segment. 0: never.
+    stuck_after_ns: [u64; 16],
+    /// Timeouts in a row for `peer-dead`.
+    pub peer_dead_timeouts: u8,
+    /// Silence before a RST for `idle-reset`.
+    pub idle_reset_ns: u64,
+    /// Retransmissions of one connection within 10 to 15 s for `retransmit-storm`.
+    pub storm_retransmits: u32,
+    /// Half-open connections of one listener for `syn-flood`, if they are half of its backlog too.
+    pub half_open_requests: u64,
+    /// Share of the local ports for `time-wait-pressure`.
+    pub time_wait_share: f64,
+    /// Time between two updates of one finding at least.
+    pub update_every_ns: u64,
+    /// Time after the last failure until the finding on it closes.
+    pub quiet_after_ns: u64,
+    /// Listeners that are expected; `None`: all are.
+    pub expected: Option<Vec<Expected>>,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        let mut thresholds = Self {
+            stuck_after_ns: [0; 16],
+            // RTO doubles from 200 ms at least: five are 6 s without an answer.
+            peer_dead_timeouts: 5,
+            idle_reset_ns: 60 * S,
+            storm_retransmits: 20,
+            half_open_requests: 64,
+            time_wait_share: 0.5,
+            update_every_ns: 30 * S,
+            quiet_after_ns: 60 * S,
+            expected: None,
+        };
+        let defaults = [
+            // The third SYN (1 s, then 2 s later) is unanswered too.
+            (State::SynSent, 5),
+            (State::CloseWait, 60),
+            (State::FinWait1, 15),
+            // Most of the default of tcp_fin_timeout: clients that keep a connection a little have closed by then.
+            (State::FinWait2, 45),
+            (State::Closing, 15),
+            (State::LastAck, 15),
+            // The default of tcp_keepalive_time.
+            (State::Established, 7200),
+        ];
+        defaults.into_iter().for_each(|(state, s)| thresholds.set_stuck_after(state, s * S));
+        thresholds
+    }
+}
+
+/// Why a threshold is no threshold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum ThresholdError {
+    #[error("`{0}` is no threshold: there are {names}", names = Thresholds::NAMES.join(", "))]
+    Name(String),
+    #[error("`{value}` is no value of {name}: give {wanted}")]
+    Value { name: &'static str, value: String, wanted: &'static str },
+    #[error("no finding is about sockets that are long in {0}: give SYN_SENT, ESTABLISHED (time without a segment), FIN_WAIT1, \
+             FIN_WAIT2, CLOSING, CLOSE_WAIT or LAST_ACK")]
+    State(State),
+}
+
+impl Thresholds {
+    /// Names that [`Thresholds::set`] takes.
+    pub const NAMES: [&str; 7] = [
+        "peer-dead-timeouts",
+        "idle-reset",
+        "storm-retransmits",
+        "half-open-requests",
+        "time-wait-share",
+        "update-every",
+        "quiet-after",
+    ];
+
+    /// From what time in `state` on a socket is stuck; `None` where none is.
+    #[must_use]
+    pub fn stuck_after(&self, state: State) -> Option<u64> {
+        Some(self.stuck_after_ns[state as usize & 15]).filter(|ns| *ns > 0)
+    }
+
+    fn set_stuck_after(&mut self, state: State, ns: u64) {
+        self.stuck_after_ns[state as usize & 15] = ns;
+    }
+
+    /// Sets the time in `state` from which on a socket is stuck; 0: never.
+    ///
+    /// # Errors
+    /// Where no finding is about the state.
+    pub fn set_stuck(&mut self, state: State, ns: u64) -> Result<(), ThresholdError> {
+        use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynSent};
+        if !matches!(state, SynSent | Established | FinWait1 | FinWait2 | Closing | CloseWait | LastAck) {
+            return Err(ThresholdError::State(state));
+        }
+        self.set_stuck_after(state, ns);
+        Ok(())
+    }
+
+    /// Sets another one by its name, from its text; `time` reads durations, in ns.
+    ///
+    /// # Errors
+    /// Where there is none of that name, or the value is none of it.
+    pub fn set(&mut self, name: &str, value: &str, time: impl Fn(&str) -> Option<u64>) -> Result<(), ThresholdError> {
+        let Some(name) = Self::NAMES.into_iter().find(|known| *known == name) else {
+            return Err(ThresholdError::Name(name.to_owned()));
+        };
+        let wrong = |wanted| ThresholdError::Value { name, value: value.to_owned(), wanted };
+        let count = |most: u64| {
+            let wanted = "a count, at least 1";
+            value.parse::<u64>().ok().filter(|count| (1..=most).contains(count)).ok_or_else(|| wrong(wanted))
+        };
+        let time = || time(value).filter(|ns| *ns > 0).ok_or_else(|| wrong("a time, e.g. 500ms, 30s or 5m"));
+        match name {
+            "peer-dead-timeouts" => self.peer_dead_timeouts = count(u8::MAX.into())? as u8,
+            "idle-reset" => self.idle_reset_ns = time()?,
+            "storm-retransmits" => self.storm_retransmits = count(u32::MAX.into())? as u32,
+            "half-open-requests" => self.half_open_requests = count(u64::MAX)?,
+            "time-wait-share" => {
+                let share = value.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 1.0);
+                self.time_wait_share = share.ok_or_else(|| wrong("a share above 0, at most 1"))?;
+            }
+            "update-every" => self.update_every_ns = time()?,
+            _ => self.quiet_after_ns = time()?,
+        }
+        Ok(())
+    }
+
+    /// Is a listener there expected?
+    #[must_use]
+    pub fn expects(&self, address: IpAddr, port: u16) -> bool {
+        self.expected.as_ref().is_none_or(|expected| expected.iter().any(|listener| listener.is(address, port)))
+    }
+}
+
+/// A listener that is expected: `[ADDRESS:]PORT` or a range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Its address; `None`: any.
+    pub address: Option<IpAddr>,
+    /// Its first and its last port.
+    pub ports: (u16, u16),
+}
+
+impl Expected {
+    fn is(&self, address: IpAddr, port: u16) -> bool {
+        self.address.is_none_or(|expected| expected == address) && (self.ports.0..=self.ports.1).contains(&port)
+    }
+}
+
+impl FromStr for Expected {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| {
+            format!("`{text}` is no listener ({what}): give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT, as in 22,10.0.0.1:443")
+        };
+        let (address, ports) = match text.rsplit_once(':') {
+            None => (None, text),
+            Some((address, ports)) => {
+                let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+                (Some(bare.parse::<IpAddr>().map_err(|_| wrong("no address"))?), ports)
+            }
+        };
+        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| wrong("no port"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        let ports = (port(first)?, port(last)?);
+        if ports.0 > ports.1 {
+            return Err(wrong("the range is empty"));
+        }
+        Ok(Self { address: address.map(|address| address.to_canonical()), ports })
+    }
+}

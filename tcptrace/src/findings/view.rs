@@ -1,0 +1,248 @@
+//! All that rules look at.
+
+use std::{cell::OnceCell, net::{IpAddr, SocketAddr}};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value, sighting::{Example, MAX_EXAMPLES}};
+use crate::{
+    event::Owner,
+    snapshot::{Age, listeners_of},
+    state::State,
+    table::{Connection, Facts, Table},
+};
+
+/// Subjects of one trouble of one owner that are told of one by one; more are told of together.
+pub(super) const MAX_SUBJECTS: usize = 8;
+
+/// All that rules look at. Nothing in it changes while they do.
+pub struct View<'a> {
+    /// CLOCK_MONOTONIC, in ns.
+    pub now_ns: u64,
+    /// The sockets.
+    pub table: &'a Table,
+    /// What happened lately.
+    pub recent: &'a Recent,
+    /// The namespaces.
+    pub namespaces: &'a Namespaces,
+    /// What is called trouble.
+    pub thresholds: &'a Thresholds,
+    /// Does a filter keep sockets out of the table?
+    pub is_partial: bool,
+    by_state: FxHashMap<State, Vec<&'a Connection>>,
+    listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
+    ends: OnceCell<Ends<'a>>,
+}
+
+#[derive(Default)]
+struct Ends<'a> {
+    by_ends: FxHashMap<(SocketAddr, SocketAddr), &'a Connection>,
+    addresses: FxHashSet<IpAddr>,
+}
+
+/// What is known of the other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum OtherEnd<'a> {
+    /// It is a socket of this host.
+    Here(&'a Connection),
+    /// It is a half-open connection of this host: the handshake is not over there.
+    Request,
+    /// Its address is one of this host, and there is no socket.
+    Gone,
+    /// It is not on this host, or in a part of it that is not looked at.
+    NotVisible,
+}
+
+impl OtherEnd<'_> {
+    /// Name in all outputs.
+    #[must_use]
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Here(_) | Self::Request => "alive",
+            Self::Gone => "gone",
+            Self::NotVisible => "not_visible",
+        }
+    }
+}
+
+/// Sockets of one owner with one subject.
+pub struct Group<'a> {
+    /// Network namespace.
+    pub netns: Option<u32>,
+    /// The process.
+    pub owner: Option<Owner>,
+    /// What they have in common.
+    pub subject: Subject,
+    /// The sockets, those that have been in their state for longest first.
+    pub members: Vec<&'a Connection>,
+}
+
+impl<'a> View<'a> {
+    /// Everything as of `now_ns`.
+    #[must_use]
+    pub fn new(
+        table: &'a Table,
+        recent: &'a Recent,
+        namespaces: &'a Namespaces,
+        thresholds: &'a Thresholds,
+        now_ns: u64,
+    ) -> Self {
+        let mut by_state: FxHashMap<State, Vec<&Connection>> = FxHashMap::default();
+        let mut listeners = FxHashMap::default();
+        for known in table.connections() {
+            by_state.entry(known.state).or_default().push(known);
+            if let (State::Listen, Some(netns)) = (known.state, known.netns) {
+                listeners.insert((netns, known.local), known);
+            }
+        }
+        Self { now_ns, table, recent, namespaces, thresholds, is_partial: false, by_state, listeners, ends: OnceCell::new() }
+    }
+
+    /// The sockets in a state.
+    #[must_use]
+    pub fn in_state(&self, state: State) -> &[&'a Connection] {
+        self.by_state.get(&state).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those that are stuck: in the state for longer than its threshold.
+    pub fn stuck_in(&self, state: State) -> impl Iterator<Item = &'a Connection> {
+        let after_ns = self.thresholds.stuck_after(state).unwrap_or(u64::MAX);
+        self.in_state(state).iter().copied().filter(move |known| self.age_ns(known) >= after_ns)
+    }
+
+    /// How long a socket has been in its state, at least.
+    #[must_use]
+    pub const fn age_ns(&self, known: &Connection) -> u64 {
+        self.now_ns.saturating_sub(known.since_ns)
+    }
+
+    /// The listener that gets the connections to `local`, if it is known.
+    #[must_use]
+    pub fn listener_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<&'a Connection> {
+        let netns = netns?;
+        listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
+    }
+
+    /// Listeners of this host, in any namespace, that may get connections to `remote`.
+    pub fn listeners_at(&self, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
+        let places = listeners_of(remote).collect::<Vec<_>>();
+        self.in_state(State::Listen).iter().copied().filter(move |listener| places.contains(&listener.local))
+    }
+
+    /// The other end of a connection.
+    #[must_use]
+    pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
+        self.end_at(known.remote, known.local)
+    }
+
+    /// The socket of this host with these ends.
+    #[must_use]
+    pub(super) fn end_at(&self, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
+        let ends = self.ends.get_or_init(|| {
+            let mut ends = Ends::default();
+            for known in self.table.connections().filter(|known| known.state != State::Listen) {
+                ends.by_ends.insert((known.local, known.remote), known);
+                ends.addresses.insert(known.local.ip());
+            }
+            ends
+        });
+        match ends.by_ends.get(&(local, remote)) {
+            Some(known) => OtherEnd::Here(known),
+            None if self.table.is_requested(local, remote) => OtherEnd::Request,
+            // A filter may keep it out of the table.
+            None if self.is_partial => OtherEnd::NotVisible,
+            None if local.ip().is_loopback() || ends.addresses.contains(&local.ip()) => OtherEnd::Gone,
+            None => OtherEnd::NotVisible,
+        }
+    }
+
+    /// What connections of an owner have in common: the listener that they came through, or their destination.
+    #[must_use]
+    pub fn subject_of(&self, known: &Connection) -> Subject {
+        match self.listener_of(known.netns, known.local) {
+            Some(listener) => Subject::Local(listener.local),
+            None => Subject::Remote(known.remote),
+        }
+    }
+
+    /// Sockets by owner and by what they have in common; many groups of one owner as one.
+    pub fn group(
+        &self,
+        members: impl Iterator<Item = &'a Connection>,
+        subject: impl Fn(&Connection) -> Subject,
+    ) -> Vec<Group<'a>> {
+        let mut by_owner: FxHashMap<_, FxHashMap<Subject, Vec<&Connection>>> = FxHashMap::default();
+        for known in members {
+            let owner = (known.netns, known.owner.map(|owner| owner.pid));
+            by_owner.entry(owner).or_default().entry(subject(known)).or_default().push(known);
+        }
+        let mut groups = Vec::new();
+        for ((netns, _), mut subjects) in by_owner {
+            if subjects.len() > MAX_SUBJECTS {
+                let all = subjects.drain().flat_map(|(_, members)| members).collect();
+                subjects.insert(Subject::Several, all);
+            }
+            for (subject, mut members) in subjects {
+                members.sort_by_key(|known| known.since_ns);
+                let owner = members.first().and_then(|known| known.owner);
+                groups.push(Group { netns, owner, subject, members });
+            }
+        }
+        groups
+    }
+}
+
+impl<'a> Group<'a> {
+    /// What the last listing showed of its sockets.
+    pub fn facts(&self) -> impl Iterator<Item = &'a Facts> + '_ {
+        self.members.iter().filter_map(|known| known.facts.as_deref())
+    }
+
+    /// A sum over what was shown of the sockets; `None` where nothing was shown of any.
+    pub fn sum(&self, of: impl Fn(&Facts) -> u64) -> Option<u64> {
+        self.facts().map(of).reduce(u64::saturating_add)
+    }
+
+    /// Are all of them orphans, or none? `None` where that differs or is not known.
+    #[must_use]
+    pub fn is_orphaned(&self) -> Option<bool> {
+        let first = self.members.first()?.orphan;
+        first.filter(|_| self.members.iter().all(|known| known.orphan == first))
+    }
+
+    /// The process that closed the sockets, by the oldest of those where it is known.
+    #[must_use]
+    pub fn closed_by(&self) -> Value {
+        self.members.iter().find_map(|known| known.closed_by).into()
+    }
+
+    /// Timeouts in a row without an answer, the most of any.
+    #[must_use]
+    pub(super) fn timeouts(&self) -> u8 {
+        self.members.iter().map(|known| known.retransmits.timeouts).max().unwrap_or(0)
+    }
+
+    /// As a sighting, to which evidence is added. It is settled when a listing has shown its examples since each was
+    /// suspected.
+    #[must_use]
+    pub fn sighting(&self, view: &View<'_>, kind: Kind, severity: Severity) -> Sighting {
+        let shown = &self.members[..self.members.len().min(MAX_EXAMPLES)];
+        let example = |known: &&Connection| {
+            Example::of(known, view.table.holders_of(known).unwrap_or_default(), view.now_ns)
+        };
+        Sighting {
+            kind,
+            severity,
+            netns: self.netns,
+            owner: self.owner,
+            subject: self.subject,
+            count: self.members.len() as u64,
+            oldest: self.members.first().map(|known| Age { ns: view.age_ns(known), source: known.since }),
+            evidence: Vec::new(),
+            examples: shown.iter().map(example).collect(),
+            explanation: "",
+            remedy: "",
+            is_settled: shown.iter().all(|known| known.is_mini || known.facts.is_some()),
+        }
+    }
+}

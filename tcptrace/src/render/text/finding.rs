@@ -1,0 +1,155 @@
+//! Findings for people: at most four lines each, which stand out among the events.
+
+use std::{collections::HashSet, fmt::Write as _};
+
+use bytes::{BufMut as _, BytesMut};
+
+use super::{
+    age_words,
+    columns::{Address, Style, printable, styled},
+    netns_name,
+};
+use crate::{
+    clock::{WallFormat, human},
+    findings::{Finding, Phase, Severity, Sighting, Subject, Value},
+    render::Context,
+};
+
+/// Writes a finding: all of it where it opens, what has changed where it goes on, a line where it closes.
+pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &mut Context) {
+    let sighting = &found.sighting;
+    let (mark, style) = match (found.phase, sighting.severity) {
+        (Phase::Closed, _) => ("--", Style::Plain),
+        (_, Severity::Info) => ("!!", Style::Attention),
+        (_, Severity::Warning | Severity::Critical) => ("!!", Style::Trouble),
+    };
+    let severity = if found.phase == Phase::Closed { "closed" } else { sighting.severity.name() };
+    let mut head = format!("{mark} {severity} {} #{}", sighting.kind.id(), found.number);
+    let _ = write!(head, "  {}", headline(sighting, context)); // to memory
+    if found.phase == Phase::Closed {
+        let _ = write!(head, ", after {}", human(found.open_for_ns)); // to memory
+    }
+    styled(to, &head, style, color);
+    to.put_u8(b'\n');
+    if found.phase == Phase::Closed {
+        return;
+    }
+    line(to, &evidence(sighting, context));
+    if found.phase == Phase::Opened {
+        advice(to, sighting);
+    }
+}
+
+fn advice(to: &mut BytesMut, sighting: &Sighting) {
+    line(to, sighting.explanation);
+    line(to, &format!("-> {} ({})", sighting.remedy, sighting.kind.docs()));
+}
+
+fn line(to: &mut BytesMut, text: &str) {
+    if !text.is_empty() {
+        to.put_slice(b"   ");
+        to.put_slice(text.as_bytes());
+        to.put_u8(b'\n');
+    }
+}
+
+/// Who, where, how many, for how long.
+fn headline(sighting: &Sighting, context: &mut Context) -> String {
+    let owner = sighting.owner.map_or_else(
+        || "owner unknown".to_owned(),
+        |owner| format!("{}[{}]", printable(&owner.command.to_text()), owner.pid),
+    );
+    let place = match sighting.subject {
+        Subject::Local(local) => format!("at {}", Address(local)),
+        Subject::Remote(remote) => format!("to {}", Address(remote)),
+        Subject::Path(local, remote) => format!("from {} to {}", local.ip(), Address(remote)),
+        Subject::Several => "several ends".to_owned(),
+    };
+    let mut text = format!("{owner} {place}: {}", sighting.count);
+    if let Some(age) = sighting.oldest {
+        let _ = write!(text, ", oldest {}", age_words(age)); // to memory
+    }
+    let elsewhere = sighting.netns.filter(|netns| context.names.own_netns.is_some_and(|own| own != *netns));
+    if let Some(netns) = elsewhere {
+        let _ = write!(text, ", netns {}", netns_name(netns, &context.names)); // to memory
+    }
+    text
+}
+
+/// The evidence that there is, the descriptors, the executable.
+fn evidence(sighting: &Sighting, context: &mut Context) -> String {
+    let known = sighting.evidence.iter().filter(|(_, value)| *value != Value::Unknown);
+    let mut parts: Vec<_> = known.map(|(name, value)| words(name, value)).collect();
+    let descriptors: Vec<_> =
+        sighting.examples.iter().filter_map(|example| example.holders.first()).map(|holder| holder.fd.to_string()).collect();
+    if !descriptors.is_empty() {
+        parts.push(format!("fd {}", descriptors.join(" ")));
+    }
+    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.pid)) {
+        parts.push(printable(&path));
+    }
+    parts.join(", ")
+}
+
+/// A piece of evidence; the end of its name tells the unit.
+fn words(name: &str, value: &Value) -> String {
+    let (name, unit) = ["_ns", "_us", "_bytes"]
+        .into_iter()
+        .find_map(|unit| Some((name.strip_suffix(unit)?, unit)))
+        .unwrap_or((name, ""));
+    let name = name.replace('_', " ");
+    match (value, unit) {
+        (Value::Unknown, _) => format!("{name} unknown"),
+        (Value::Number(ns), "_ns") => format!("{name} {}", human(*ns)),
+        (Value::Number(us), "_us") => format!("{name} {}", human(us.saturating_mul(1000))),
+        (Value::Number(bytes), "_bytes") => format!("{name} {bytes} B"),
+        (Value::Number(number), _) => format!("{name} {number}"),
+        (Value::Ratio(ratio), _) => format!("{name} {ratio:.2}"),
+        (Value::Flag(flag), _) => format!("{name} {}", if *flag { "yes" } else { "no" }),
+        (Value::Name(text), _) => format!("{name} {text}"),
+        (Value::Text(text), _) => format!("{name} {}", printable(text)),
+    }
+}
+
+/// Writes the list of what is wrong now.
+pub struct StuckText {
+    color: bool,
+    /// Is the list before wiped out?
+    redraws: bool,
+    time: WallFormat,
+}
+
+/// Clears a terminal: `ED` and `CUP` of ECMA-48.
+const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
+
+impl StuckText {
+    /// A writer that, with `redraws`, clears the terminal before each list.
+    #[must_use]
+    pub fn new(color: bool, redraws: bool) -> Self {
+        Self { color, redraws, time: WallFormat::time_of_day(jiff::tz::TimeZone::system()) }
+    }
+
+    /// Writes the findings that are open at `now_ns`.
+    pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], now_ns: u64, context: &mut Context) {
+        if self.redraws {
+            to.put_slice(CLEAR);
+        }
+        let mut time = BytesMut::new();
+        self.time.write(&mut time, context.wall.wall_ns(now_ns), 0);
+        let time = String::from_utf8_lossy(&time).trim_end_matches('.').to_owned();
+        let words = match open.len() {
+            0 => format!("{time}  nothing is wrong\n"),
+            1 => format!("{time}  1 finding\n"),
+            count => format!("{time}  {count} findings\n"),
+        };
+        to.put_slice(words.as_bytes());
+        // What they mean is the same for all of a kind, and told once, after the last of them.
+        let mut seen = HashSet::new();
+        let meanings = open.iter().map(|found| found.sighting.explanation);
+        for explanation in meanings.filter(|explanation| seen.insert(*explanation)) {
+            let alike = || open.iter().filter(|found| found.sighting.explanation == explanation);
+            alike().for_each(|found| write(to, found, self.color, context));
+            alike().take(1).for_each(|found| advice(to, &found.sighting));
+        }
+    }
+}
