@@ -2,7 +2,8 @@
 //!
 //! Data flows one way, and a module uses only what stands before it:
 //! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`findings`], [`report`] → [`summary`], [`story`] →
-//! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`].
+//! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`];
+//! a check-up a third: [`doctor`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`output`] and
 //! [`cli`]; [`app`] and [`commands`] alone know both sides.
@@ -14,6 +15,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod decode;
+pub mod doctor;
 pub mod ending;
 pub mod errno;
 pub mod event;

@@ -1,5 +1,5 @@
 //! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 something is
-//! wrong with the sockets).
+//! wrong with the sockets or the machine).
 
 use std::process::ExitCode;
 
@@ -43,6 +43,10 @@ async fn main() -> ExitCode {
             commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
         Some(Command::Rates(args)) => commands::rates::run(args).await.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Some(Command::Doctor(args)) => {
+            let exit = |found| if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+            commands::doctor::run(&args).map(exit).map_err(Into::into)
+        }
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
             app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)

@@ -162,6 +162,18 @@ fn a_listing_refuses_what_tracing_refuses() {
 }
 
 #[test]
+fn a_check_up_tells_its_exit_codes_and_refuses_what_it_does_not_know() {
+    let help = run(&["doctor", "--help"]);
+    assert_eq!(help.code, Some(0));
+    for word in ["Exit codes: 0 ", "3 something was found", "machine", "hooks", "settings", "pressure", "files"] {
+        assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
+    }
+    assert_refused(&["doctor", "kernel"], &["kernel", "machine, hooks, settings, pressure, files"]);
+    assert_refused(&["doctor", "--json", "--format", "csv"], &["--json", "--format"]);
+    assert_refused(&["doctor", "--summary"], &["--summary"]);
+}
+
+#[test]
 fn lists_are_bounded() {
     let pids: Vec<_> = (1..=1025).map(|pid: u32| pid.to_string()).collect();
     assert_refused(&["--pid", &pids.join(",")], &["1025 PIDs are too many", "give at most 1024"]);

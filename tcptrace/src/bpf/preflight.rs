@@ -3,13 +3,7 @@
 use std::{fs, path::Path};
 
 use super::btf::VMLINUX;
-
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_PERFMON: u32 = 38;
-const CAP_BPF: u32 = 39;
-
-/// The oldest kernel that is meant to work.
-const OLDEST_KERNEL: (u32, u32) = (5, 10);
+use crate::doctor::{Capabilities, OLDEST_KERNEL, version};
 
 /// What keeps tracing from working here, with the way out; `None` if nothing is known to.
 #[must_use]
@@ -56,9 +50,7 @@ impl Host {
                     .to_owned(),
             );
         }
-        let capabilities = effective_capabilities(&self.status)?;
-        let has = |capability: u32| capabilities >> capability & 1 != 0;
-        if has(CAP_SYS_ADMIN) || has(CAP_BPF) && has(CAP_PERFMON) {
+        if Capabilities::from_status(&self.status)?.can_trace() {
             return None;
         }
         Some(format!(
@@ -67,16 +59,6 @@ impl Host {
             self.program
         ))
     }
-}
-
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-fn effective_capabilities(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 #[cfg(test)]
@@ -112,9 +94,9 @@ mod tests {
     #[test]
     fn two_capabilities_are_enough() {
         let only = |bits: u64| Host { status: format!("CapEff:\t{bits:016x}\n"), ..fit() };
-        assert_eq!(only(1 << CAP_BPF | 1 << CAP_PERFMON).obstacle(), None);
-        assert_eq!(only(1 << CAP_SYS_ADMIN).obstacle(), None);
-        assert!(only(1 << CAP_BPF).obstacle().is_some());
+        assert_eq!(only(1 << Capabilities::BPF | 1 << Capabilities::PERFMON).obstacle(), None);
+        assert_eq!(only(1 << Capabilities::SYS_ADMIN).obstacle(), None);
+        assert!(only(1 << Capabilities::BPF).obstacle().is_some());
     }
 
     #[test]

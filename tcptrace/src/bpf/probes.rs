@@ -154,6 +154,12 @@ fn recursion_misses(program: RawFd) -> u64 {
 }
 
 impl Probes {
+    /// Names of all hooks that [`Probes::attach`] attaches to; of the last ones some may be missing.
+    pub fn hooks() -> impl Iterator<Item = &'static str> {
+        let required = REQUIRED.into_iter().map(|(_, hook)| hook);
+        required.chain(OPTIONAL.into_iter().map(|(_, hook, _)| hook)).chain([ACCEPT])
+    }
+
     /// Loads the programs and attaches them.
     ///
     /// # Errors

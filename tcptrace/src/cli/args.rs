@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::findings::{FindingArgs, FindingsMode};
 use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
-use crate::{sockets::By, state::State};
+use crate::{doctor::Area, sockets::By, state::State};
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Rates(RatesArgs),
     /// Tell one connection's story: each transition, retransmit and RST in order, both ends where both are here
     Story(StoryArgs),
+    /// Check this machine and its TCP settings: what is fit, what is not, what it comes to and what helps
+    Doctor(DoctorArgs),
 }
 
 /// Which sockets.
@@ -233,6 +235,42 @@ pub struct StuckArgs {
     pub ready_file: Option<PathBuf>,
 }
 
+/// A check-up.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 nothing is wrong, 1 no check-up could be made, 2 wrong usage, 3 something was found \
+                        (warning or failed)."
+)]
+pub struct DoctorArgs {
+    /// Only these parts; all if not given
+    #[arg(value_enum, value_name = "AREA")]
+    pub areas: Vec<Area>,
+
+    /// Settings of this network namespace: self, a name (ip netns), or an inode number; one's own if not given
+    #[arg(long, value_name = "NETNS")]
+    pub netns: Option<NetnsChoice>,
+
+    /// Say of each check what it is about, and where that is to be found
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+
+    /// Form of the output
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
+    pub format: Format,
+
+    /// The same as --format json
+    #[arg(long, conflicts_with = "format", help_heading = "Output")]
+    pub json: bool,
+
+    /// Write to this file instead of stdout; an existing file is replaced
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+
+    /// Colour in text: on a terminal only, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+}
+
 /// Tracing.
 #[derive(Debug, clap::Args)]
 pub struct TraceArgs {
@@ -390,7 +428,8 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 what there is on a port now, held by whom\n  \
          tcptrace story 10.1.2.3:5432                one connection from its first event to its end\n  \
          tcptrace stuck                              what is wrong now: who leaks, who is refused, whose peer is gone\n  \
-         tcptrace rates                              opens, failures, resets and retransmits per second",
+         tcptrace rates                              opens, failures, resets and retransmits per second\n  \
+         tcptrace doctor                             is this machine fit, and what its TCP settings come to",
         state_names()
     )
 }

@@ -1,4 +1,5 @@
 //! What tcptrace does besides tracing, one module a subcommand.
 
+pub mod doctor;
 pub mod rates;
 pub mod sockets;

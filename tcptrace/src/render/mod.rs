@@ -1,6 +1,7 @@
 //! Events and reports as text, JSON and CSV. All render the same values, so they cannot disagree.
 
 pub mod csv;
+pub mod doctor;
 mod fields;
 pub mod json;
 pub mod rates;

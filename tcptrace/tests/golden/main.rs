@@ -5,6 +5,7 @@
 
 mod alignment;
 mod compare;
+mod doctor;
 mod documented;
 mod ladders;
 mod listings;

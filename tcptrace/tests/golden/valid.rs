@@ -15,7 +15,7 @@ use tcptrace::{
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    listings, rates, stories,
+    doctor, listings, rates, stories,
     support::{
         listing,
         records::{Life, Stream},
@@ -30,9 +30,10 @@ const NOTICES: [&str; 2] = ["gap", "time_wait_overflow"];
 const REPORTS: [&str; 2] = ["summary", "end"];
 const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
 const RATES: &str = "rates";
+const CHECK_UPS: [&str; 2] = ["check", "checks_end"];
 
 fn all_kinds() -> impl Iterator<Item = &'static str> {
-    EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(LISTINGS).chain([RATES])
+    EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(LISTINGS).chain([RATES]).chain(CHECK_UPS)
 }
 
 /// A listing, and its counts by each thing.
@@ -59,7 +60,7 @@ fn every_line_follows_the_schema() {
             kinds.insert(record["event"].as_str().unwrap().to_owned());
         }
     }
-    for line in (all_listings() + &listings::all_json() + &rates::printed(rates::json())).lines() {
+    for line in (all_listings() + &listings::all_json() + &rates::printed(rates::json()) + &doctor::json()).lines() {
         let record = schema::valid_record(&validator, line);
         kinds.insert(record["event"].as_str().unwrap().to_owned());
     }
@@ -73,7 +74,8 @@ fn the_schema_refuses_what_is_not_written() {
     let written = replay(&all_stories(), settings(), json())
         + &all_listings()
         + &listings::all_json()
-        + &rates::printed(rates::json());
+        + &rates::printed(rates::json())
+        + &doctor::json();
     let mut kinds = HashSet::new();
     for line in written.lines() {
         let record = schema::valid_record(&validator, line);
@@ -152,6 +154,21 @@ fn rates_follow_the_schema_and_csv_has_their_values() {
     assert_eq!(rows[0], names[1..], "all but `schema`");
     let json = rates::printed(rates::json());
     assert_eq!(json.lines().count(), rows.len() - 1);
+    for (line, row) in json.lines().zip(&rows[1..]) {
+        let record = schema::valid_record(&validator, line);
+        assert_eq!(record.keys().cloned().collect::<Vec<_>>(), names, "{line}");
+        assert_eq!(*row, names[1..].iter().map(|name| cell(record.get(name))).collect::<Vec<_>>(), "{line}");
+    }
+}
+
+#[test]
+fn check_ups_follow_the_schema_and_csv_has_their_values() {
+    let (document, validator) = (schema::document(), schema::validator());
+    let rows = rfc4180::rows(&doctor::csv()).unwrap();
+    let names: Vec<_> = schema::fields(&document, "check").into_iter().map(|(name, _)| name).collect();
+    assert_eq!(rows[0], names[1..], "all but `schema`");
+    let json = doctor::json();
+    assert_eq!(json.lines().count(), rows.len(), "a last line in the place of the heading");
     for (line, row) in json.lines().zip(&rows[1..]) {
         let record = schema::valid_record(&validator, line);
         assert_eq!(record.keys().cloned().collect::<Vec<_>>(), names, "{line}");

@@ -6,6 +6,7 @@
 
 mod actor;
 mod compare;
+mod doctor;
 mod endings;
 mod facts;
 mod filters;
@@ -39,7 +40,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 16] = [
+const SUITES: [(&str, &[Test]); 17] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -55,6 +56,7 @@ const SUITES: [(&str, &[Test]); 16] = [
     ("healing", healing::TESTS),
     ("rates", rates::TESTS),
     ("story", story::TESTS),
+    ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
 ];
 
