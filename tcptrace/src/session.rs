@@ -269,7 +269,7 @@ impl Session {
         match &mut self.renderer {
             Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
             Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
-            Renderer::Csv(_) => {}    // rows of one kind only
+            Renderer::Csv(_) => {}                         // rows of one kind only
             Renderer::Story(..) | Renderer::Stuck(_) => {} // what was lost is told at the end
         }
     }

@@ -135,7 +135,9 @@ impl Ledger {
     #[must_use]
     pub fn open(&self, now_ns: u64) -> Vec<Finding> {
         let mut open: Vec<_> = self.open.values().map(|open| open.finding(Phase::Updated, now_ns)).collect();
-        open.sort_by_key(|finding| (std::cmp::Reverse((finding.sighting.severity, finding.sighting.count)), finding.number));
+        open.sort_by_key(|finding| {
+            (std::cmp::Reverse((finding.sighting.severity, finding.sighting.count)), finding.number)
+        });
         open
     }
 }

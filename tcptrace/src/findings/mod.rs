@@ -15,13 +15,17 @@ mod view;
 
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Ledger, Phase};
-pub use namespaces::{Namespaces, NamespaceState};
+pub use namespaces::{NamespaceState, Namespaces};
 pub use recent::{Incident, Incidents, Recent};
 pub use sighting::{Example, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 pub use view::{Group, View};
 
-use crate::{event::Event, snapshot::Snapshot, table::{Connection, Table}};
+use crate::{
+    event::Event,
+    snapshot::Snapshot,
+    table::{Connection, Table},
+};
 
 /// All that is needed to find trouble: takes events and listings, gives findings.
 #[derive(Debug, Default)]

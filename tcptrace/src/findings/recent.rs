@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Thresholds,
-    rules,
+    Kind, Thresholds, rules,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{

@@ -234,8 +234,7 @@ pub(super) fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
 /// Does no file refer to it? Only a connection that is being closed can lose its file and live.
 pub(super) fn is_orphan(socket: &ListedSocket) -> bool {
     use State::{Closing, FinWait1, FinWait2, LastAck};
-    socket.kind == Kind::Mini
-        || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
+    socket.kind == Kind::Mini || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
 }
 
 pub(super) fn begins_life(what: &What) -> bool {

@@ -7,10 +7,7 @@ use super::{
 use crate::{
     ending::{Abort, Ending},
     errno,
-    findings::{
-        Incident, Kind, Severity, Sighting, Thresholds, Value, View,
-        view::OtherEnd,
-    },
+    findings::{Incident, Kind, Severity, Sighting, Thresholds, Value, View, view::OtherEnd},
     state::State,
 };
 
@@ -65,8 +62,9 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         // It is still there, or ended by another hand than its own.
         let sent = match other {
             OtherEnd::Here(_) | OtherEnd::Request => Value::Flag(false),
-            _ => counterpart(view, newest)
-                .map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose)),
+            _ => {
+                counterpart(view, newest).map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose))
+            }
         };
         vec![
             ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),

@@ -4,10 +4,7 @@ use super::{Advice, incidents::sightings};
 use crate::{
     ending::Ending,
     errno,
-    findings::{
-        Group, Incident, Kind, Severity, Sighting, Value, View,
-        view::OtherEnd,
-    },
+    findings::{Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
     snapshot::{Keepalive, NetSettings},
     state::State,
     table::{Connection, Facts},
@@ -97,7 +94,8 @@ const PEER_DEAD: Advice = Advice {
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     let is_dead = |known: &&Connection| known.retransmits.timeouts >= view.thresholds.peer_dead_timeouts;
-    let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
+    let open =
+        [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
     let waiting = |group: Group<'_>| {
         let facts = group.facts().next();
         let listed = facts.map(|facts| facts.socket);
