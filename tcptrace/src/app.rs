@@ -137,8 +137,9 @@ enum Purpose {
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Time between two looks for trouble at least; they rest as polling does.
+/// Time between two looks for trouble at least; they rest for this many times the time that one took.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_REST: u32 = 50;
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
@@ -288,7 +289,7 @@ impl Run {
         if self.session.look(now_ns()) {
             self.ask(Purpose::Evidence);
         }
-        self.next_look = Instant::now() + POLL_REST * start.elapsed();
+        self.next_look = Instant::now() + LOOK_REST * start.elapsed();
     }
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
@@ -302,11 +303,15 @@ impl Run {
             return;
         }
         let wanted = match purpose {
-            Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
+            Purpose::Poll => {
+                let states = self.session.polled_states().unwrap_or_default();
+                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
+            }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Evidence => {
-                let states = self.session.suspected_states();
-                Wanted { states, holders: true, settings: true, ..Wanted::default() }
+                let (states, namespaces) = self.session.suspects();
+                let finds = self.session.take_new_namespace();
+                Wanted { states, namespaces, finds, holders: true, settings: true, ..Wanted::default() }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
