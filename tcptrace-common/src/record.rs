@@ -216,8 +216,8 @@ pub struct Reset {
     pub send_queue: u32,
     /// 1 where a full socket tells of a connection that was established, else 0.
     pub has_facts: u32,
-    /// Zero.
-    pub pad: u32,
+    /// `icsk_probes_out`: probes in a row without an answer, keepalive ones among them.
+    pub probes: u32,
     /// Time since data was sent (`tcp_sock.lsndtime`), in ns.
     pub last_sent_ns: u64,
     /// Time since data was received (`icsk_ack.lrcvtime`), in ns.

@@ -304,7 +304,11 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
-            Purpose::Start | Purpose::Heal | Purpose::Report | Purpose::Evidence => {
+            Purpose::Evidence => {
+                let states = self.session.suspected_states();
+                Wanted { states, holders: true, settings: true, ..Wanted::default() }
+            }
+            Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
                 let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
                 Wanted { holders: true, settings: true, seeds, ..Wanted::default() }
@@ -328,6 +332,7 @@ impl Run {
         let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
         match (answer, purpose) {
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
+            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
                 let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
                 self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
@@ -343,6 +348,7 @@ impl Run {
                 }
                 self.session.reconcile(&snapshot);
             }
+            (Err(_), Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence)) => {}
             (Err(_), _) => {
                 self.session.abandon_listing();
                 if purpose == Some(Purpose::Start) {

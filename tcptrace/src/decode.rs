@@ -171,6 +171,7 @@ fn reset_facts(record: &record::Reset) -> Option<ResetFacts> {
     (record.has_facts != 0).then_some(ResetFacts {
         receive_queue: record.receive_queue,
         send_queue: record.send_queue,
+        probes: record.probes,
         last_sent_ns: record.last_sent_ns,
         last_received_ns: record.last_received_ns,
         last_ack_ns: record.last_ack_ns,
@@ -186,7 +187,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port)),
+        State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port, record.receive_queue)),
         State::TimeWait => Some(Ending::Normal),
         _ => None,
     };

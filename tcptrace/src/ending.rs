@@ -52,14 +52,16 @@ pub enum Abort {
     OrphanLimit,
     /// Destroyed from outside: `ss -K`, a BPF program (ECONNABORTED).
     Destroyed,
+    /// `close` in repair mode (TCP_REPAIR): without a word to the peer.
+    Repair,
 }
 
 impl Ending {
     /// The ending of a socket that went from `old` to CLOSE (and left no mini-socket) with this `sk_err` and these
-    /// [`tcptrace_common::record::socket_flag`]s; `local_port` is 0 where it never got one. The order of the tests is that of `__tcp_close` and of the facts'
+    /// [`tcptrace_common::record::socket_flag`]s; `local_port` is 0 where it never got one, `unread` counts the bytes that were not read. The order of the tests is that of `__tcp_close` and of the facts'
     /// certainty.
     #[must_use]
-    pub fn of_close(old: State, err: i32, flags: u16, local_port: u16) -> Self {
+    pub fn of_close(old: State, err: i32, flags: u16, local_port: u16, unread: u32) -> Self {
         let is = |flag: u16| flags & flag != 0;
         match err {
             0 => {}
@@ -73,6 +75,8 @@ impl Ending {
             errno => return Self::Failed(errno),
         }
         let closed_by_task = is(SHUTDOWN_SEND) && is(SHUTDOWN_RECEIVE);
+        // `__tcp_close` goes to CLOSE at once for these two, and counts what it throws away.
+        let closed = Self::Aborted(if unread > 0 { Abort::UnreadData } else { Abort::Repair });
         match old {
             State::Listen | State::LastAck => Self::Normal,
             _ if is_linger_abort(flags) => Self::Aborted(Abort::LingerZero),
@@ -83,7 +87,7 @@ impl Ending {
                 if !is(ATTACHED) && !is(DEAD) {
                     Self::Aborted(Abort::ListenerClosed)
                 } else if closed_by_task {
-                    Self::Aborted(Abort::UnreadData)
+                    closed
                 } else if is(OWNED) {
                     Self::Aborted(Abort::Disconnect)
                 } else {
@@ -92,7 +96,7 @@ impl Ending {
             }
             // Still some file's: an orphan's aborts below come after the socket lost it.
             State::FinWait1 | State::FinWait2 if is(OWNED) && !is(DEAD) => {
-                Self::Aborted(if closed_by_task { Abort::UnreadData } else { Abort::Disconnect })
+                if closed_by_task { closed } else { Self::Aborted(Abort::Disconnect) }
             }
             State::FinWait1 | State::FinWait2 if is(LINGER2_NEGATIVE) => Self::Aborted(Abort::Linger2),
             State::FinWait1 if is(DEAD) => Self::Aborted(Abort::OrphanLimit),
@@ -121,6 +125,7 @@ impl Ending {
                 Abort::Linger2 => "aborted_linger2",
                 Abort::OrphanLimit => "aborted_orphan_limit",
                 Abort::Destroyed => "aborted_destroyed",
+                Abort::Repair => "aborted_repair",
             },
             Self::Unknown => "unknown",
         }
@@ -147,6 +152,7 @@ impl Ending {
                 Abort::Linger2 => "aborted: TCP_LINGER2 < 0",
                 Abort::OrphanLimit => "aborted: too many orphans",
                 Abort::Destroyed => "aborted: socket destroyed from outside",
+                Abort::Repair => "aborted: closed in repair mode, without a word",
             },
             Self::Unknown => "ended, reason unknown",
         }
@@ -202,10 +208,12 @@ mod tests {
             (FinWait1, 0, DEAD, Ending::Aborted(Abort::OrphanLimit)),
         ];
         for (old, err, flags, ending) in cases {
-            assert_eq!(Ending::of_close(old, err, flags, 1), ending, "{old} {err} {flags:#x}");
+            assert_eq!(Ending::of_close(old, err, flags, 1, 1), ending, "{old} {err} {flags:#x}");
         }
-        let never_sent = Ending::of_close(SynSent, 0, OWNED | ATTACHED, 0);
+        let never_sent = Ending::of_close(SynSent, 0, OWNED | ATTACHED, 0, 0);
         assert_eq!(never_sent, Ending::Aborted(Abort::NeverSent), "no port was to be had");
+        let all_read = Ending::of_close(Established, 0, CLOSED, 1, 0);
+        assert_eq!(all_read, Ending::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
     }
 
     #[test]

@@ -176,6 +176,8 @@ pub struct ResetFacts {
     pub receive_queue: u32,
     /// Bytes written that the peer has not acknowledged, the FIN counted as one.
     pub send_queue: u32,
+    /// Probes in a row without an answer, keepalive ones among them.
+    pub probes: u32,
     /// Time since data was sent last, in ns, to a tick of the kernel's jiffies.
     pub last_sent_ns: u64,
     /// Time since data was received last, in ns.

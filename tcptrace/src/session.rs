@@ -95,7 +95,9 @@ impl Session {
     /// A run that starts at `start_ns` (CLOCK_MONOTONIC).
     #[must_use]
     pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
-        let is_partial = settings.selection != Selection::default();
+        // Within the namespaces that are looked at.
+        let all = Selection { netns: settings.selection.netns, ..Selection::default() };
+        let is_partial = settings.selection != all;
         Self {
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
             table: Table::new(settings.max_sockets, settings.states, settings.polls),
@@ -210,6 +212,18 @@ impl Session {
         listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
+    /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble.
+    #[must_use]
+    pub fn suspected_states(&self) -> StateSet {
+        self.table.suspected_states()
+    }
+
+    /// Takes in a listing of these.
+    pub fn show(&mut self, snapshot: &Snapshot) {
+        self.table.show_listed(snapshot);
+        self.take_in_polled(snapshot, &[]);
+    }
+
     /// Takes in a listing of what makes no events.
     pub fn poll(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
@@ -255,7 +269,7 @@ impl Session {
         match &mut self.renderer {
             Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
             Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
-            Renderer::Csv(_) => {}    // rows of one kind only
+            Renderer::Csv(_) => {}                         // rows of one kind only
             Renderer::Story(..) | Renderer::Stuck(_) => {} // what was lost is told at the end
         }
     }

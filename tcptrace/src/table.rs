@@ -72,6 +72,8 @@ pub struct Table {
     listed_from: (u64, FxHashSet<u32>),
     /// CLOCK_MONOTONIC at which the last listing ended.
     listed_until_ns: u64,
+    /// CLOCK_MONOTONIC at which the last one ended that showed suspects.
+    shown_until_ns: u64,
     max: usize,
     /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
     /// keeps its later events back, so it leaves the table too.
@@ -99,6 +101,7 @@ impl Table {
             departed: None,
             listed_from: (0, FxHashSet::default()),
             listed_until_ns: 0,
+            shown_until_ns: 0,
             max: max.max(1),
             states,
             evicted: 0,
@@ -296,6 +299,7 @@ impl Table {
         reconciled.removed = (before - self.full.len()) as u64;
         self.listed_from = (snapshot.started_ns, visited);
         self.listed_until_ns = snapshot.ended_ns;
+        self.shown_until_ns = snapshot.ended_ns;
         self.poll(snapshot, wanted, tell);
         reconciled
     }
@@ -364,7 +368,9 @@ impl Table {
         self.half_open = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
         self.requested = requests.take(MAX_REQUESTED).map(|request| (request.local, request.remote)).collect();
-        self.show_listeners(snapshot);
+        if !snapshot.states.is_empty() {
+            self.show_full(snapshot); // a whole listing was shown already
+        }
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
             self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
         }
@@ -385,9 +391,18 @@ impl Table {
         self.polled_from_ns = snapshot.started_ns;
     }
 
-    /// What a poll shows of the listeners that are known.
-    fn show_listeners(&mut self, snapshot: &Snapshot) {
-        let mut listed = snapshot.sockets.iter().filter(|socket| socket.state == State::Listen).peekable();
+    /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
+    /// nothing goes by it.
+    pub fn show_listed(&mut self, snapshot: &Snapshot) {
+        if let Some(holders) = &snapshot.holders {
+            self.holders = Some(holders.clone());
+        }
+        self.show_full(snapshot);
+        self.shown_until_ns = snapshot.ended_ns;
+    }
+
+    fn show_full(&mut self, snapshot: &Snapshot) {
+        let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
             Some(first) if first.sk.is_none() => self.names(),
             _ => Names::default(),
@@ -397,6 +412,8 @@ impl Table {
             let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
             let known = key.and_then(|key| self.full.get_mut(&key)).filter(|known| known.is_of(socket.cookie));
             if let Some(known) = known {
+                known.handle = Some(socket.handle);
+                known.orphan = Some(is_orphan(socket));
                 known.show(socket, snapshot);
             }
         }
@@ -467,7 +484,7 @@ impl Table {
         }
     }
 
-    /// Asks of each socket that is shown whether it is suspected of trouble: then the next whole listing keeps what it
+    /// Asks of each socket that is shown whether it is suspected of trouble: then the next listing of its state keeps what it
     /// shows of it, as [`Connection::facts`].
     pub fn suspect(&mut self, now_ns: u64, mut is_suspect: impl FnMut(&Connection) -> bool) {
         for known in self.full.values_mut() {
@@ -482,16 +499,22 @@ impl Table {
         }
     }
 
+    /// States in which sockets are suspected.
+    #[must_use]
+    pub fn suspected_states(&self) -> StateSet {
+        self.full.values().filter(|known| known.suspected_ns.is_some()).map(|known| known.state).collect()
+    }
+
     /// Did the last poll show a half-open connection with these ends?
     #[must_use]
     pub fn is_requested(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.requested.contains(&(local, remote))
     }
 
-    /// CLOCK_MONOTONIC at which the last whole listing ended, in ns; 0 where there was none.
+    /// CLOCK_MONOTONIC at which the last listing ended that showed suspects, in ns; 0 where there was none.
     #[must_use]
-    pub const fn listed_until_ns(&self) -> u64 {
-        self.listed_until_ns
+    pub const fn shown_until_ns(&self) -> u64 {
+        self.shown_until_ns
     }
 
     /// The sockets that are to be shown, in no order.

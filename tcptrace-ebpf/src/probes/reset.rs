@@ -144,7 +144,8 @@ unsafe fn write_facts(record: *mut Reset, about: &About) {
         (*record).receive_queue = receive_queue;
         (*record).send_queue = send_queue;
         (*record).has_facts = sock.is_some().into();
-        (*record).pad = 0;
+        (*record).probes =
+            sock.map_or(0, |sock| sock.load::<u8>(config!(layout.inet_connection_sock_icsk_probes_out)).into());
         (*record).last_sent_ns = since(config!(layout.tcp_sock_lsndtime));
         (*record).last_received_ns = since(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
         (*record).last_ack_ns = since(config!(layout.tcp_sock_rcv_tstamp));

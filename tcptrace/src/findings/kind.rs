@@ -81,8 +81,7 @@ impl Kind {
     #[must_use]
     pub const fn hold_ns(self) -> u64 {
         match self {
-            Self::AcceptQueueFull | Self::SynFlood | Self::RetransmitStorm => 10_000_000_000,
-            Self::TimeWaitPressure => 3_000_000_000,
+            Self::AcceptQueueFull | Self::SynFlood | Self::TimeWaitPressure => 3_000_000_000,
             _ => 0,
         }
     }

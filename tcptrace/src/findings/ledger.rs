@@ -60,10 +60,14 @@ struct Open {
     opened_ns: u64,
     told_ns: u64,
     seen_ns: u64,
-    /// As it was told last, and as it is.
-    told: (u64, super::Severity),
+    /// As it was told last.
+    told: Told,
+    /// As it is.
     sighting: Sighting,
 }
+
+/// What must change for an update: not the times, which always do.
+type Told = (u64, super::Severity, Vec<(&'static str, Value)>);
 
 /// Evidence is waited for at most so long, in ns.
 const PATIENCE_NS: u64 = 900_000_000;
@@ -84,7 +88,7 @@ impl Ledger {
                 Some(open) => {
                     open.seen_ns = now_ns;
                     open.sighting = sighting;
-                    let now = (open.sighting.count, open.sighting.severity);
+                    let now = open.sighting.told();
                     if now != open.told && now_ns.saturating_sub(open.told_ns) >= self.update_every_ns {
                         (open.told, open.told_ns) = (now, now_ns);
                         told.push(open.finding(Phase::Updated, now_ns));
@@ -96,13 +100,12 @@ impl Ledger {
                         self.waiting.insert(key, since_ns);
                         continue;
                     }
-                    let told_of = (sighting.count, sighting.severity);
                     let open = Open {
                         number: self.next,
                         opened_ns: now_ns,
                         told_ns: now_ns,
                         seen_ns: now_ns,
-                        told: told_of,
+                        told: sighting.told(),
                         sighting,
                     };
                     self.next += 1;
@@ -132,7 +135,9 @@ impl Ledger {
     #[must_use]
     pub fn open(&self, now_ns: u64) -> Vec<Finding> {
         let mut open: Vec<_> = self.open.values().map(|open| open.finding(Phase::Updated, now_ns)).collect();
-        open.sort_by_key(|finding| (std::cmp::Reverse((finding.sighting.severity, finding.sighting.count)), finding.number));
+        open.sort_by_key(|finding| {
+            (std::cmp::Reverse((finding.sighting.severity, finding.sighting.count)), finding.number)
+        });
         open
     }
 }
@@ -167,6 +172,11 @@ fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
 }
 
 impl Sighting {
+    fn told(&self) -> Told {
+        let changes = self.evidence.iter().filter(|(name, _)| !name.ends_with("_ns") && *name != "growth_per_minute");
+        (self.count, self.severity, changes.cloned().collect())
+    }
+
     /// Takes in another one of the same place: it tells what this one does not know. What the worse one means stands for
     /// both; what is so of one and not so of the other is not known.
     fn take(&mut self, other: Self) {

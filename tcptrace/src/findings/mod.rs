@@ -19,13 +19,17 @@ mod view;
 
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Ledger, Phase};
-pub use namespaces::{Namespaces, NamespaceState};
+pub use namespaces::{NamespaceState, Namespaces};
 pub use recent::{Incident, Incidents, Recent};
 pub use sighting::{Example, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 pub use view::{Group, View};
 
-use crate::{event::Event, snapshot::Snapshot, table::{Connection, Table}};
+use crate::{
+    event::Event,
+    snapshot::Snapshot,
+    table::{Connection, Table},
+};
 
 /// All that is needed to find trouble: takes events and listings, gives findings.
 #[derive(Debug, Default)]
@@ -65,10 +69,10 @@ impl Findings {
     /// Looks for trouble; gives what is to be told of it.
     pub fn look(&mut self, table: &mut Table, now_ns: u64) -> Vec<Finding> {
         let mut wants_listing = false;
-        let listed_ns = table.listed_until_ns();
+        let shown_ns = table.shown_until_ns();
         table.suspect(now_ns, |known| {
             let Some(suspicion) = rules::suspicion(known, &self.thresholds, now_ns) else { return false };
-            wants_listing |= suspicion.wants_facts(known, listed_ns, now_ns);
+            wants_listing |= suspicion.wants_facts(known, shown_ns, now_ns);
             true
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);

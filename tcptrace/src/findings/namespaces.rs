@@ -20,7 +20,7 @@ pub struct NamespaceState {
 }
 
 /// Time between two readings that later ones are compared with, in ns.
-const MARK_NS: u64 = 30_000_000_000;
+const MARK_NS: u64 = 10_000_000_000;
 
 impl Namespaces {
     /// Takes in what a listing tells of them; those that it did not visit are forgotten.
@@ -48,7 +48,7 @@ impl Namespaces {
 }
 
 impl NamespaceState {
-    /// By how much a counter grew in the last minute or less; `None` where it was not read.
+    /// By how much a counter grew in the last 10 to 20 s, or since it was read first; `None` where it was not read.
     #[must_use]
     pub fn grew(&self, counter: impl Fn(&NetCounters) -> u64) -> Option<u64> {
         let [(_, before), _] = self.marks.as_ref()?;

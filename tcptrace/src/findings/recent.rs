@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Thresholds,
-    rules,
+    Kind, Thresholds, rules,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
@@ -96,6 +95,8 @@ pub struct Flow {
 const SLOT_NS: u64 = 10_000_000_000;
 const SLOTS: usize = 7;
 const MINUTE_NS: u64 = 60_000_000_000;
+/// From less than this no growth per minute follows.
+const LEAST_NS: u64 = 1_000_000_000;
 
 impl Flow {
     fn add(&mut self, time_ns: u64, change: i64) {
@@ -194,19 +195,19 @@ impl Recent {
         self.flows.get(&(netns, pid))
     }
 
-    /// By how many more sockets in CLOSE_WAIT a process has per minute, over the last minute; `None` where it was not
-    /// watched for ten seconds yet.
+    /// By how many more sockets in CLOSE_WAIT a process has per minute, over the last minute or the time that it was
+    /// watched, and that time in ns; `None` within the first second.
     #[must_use]
-    pub fn growth_per_minute(&self, netns: Option<u32>, pid: u32, now_ns: u64) -> Option<f64> {
+    pub fn growth_per_minute(&self, netns: Option<u32>, pid: u32, now_ns: u64) -> Option<(f64, u64)> {
         let watched_ns = now_ns.saturating_sub(self.start_ns);
-        if watched_ns < SLOT_NS {
+        if watched_ns < LEAST_NS {
             return None;
         }
         let mut flow = self.flow(netns, pid).cloned().unwrap_or_default();
         flow.move_to(now_ns / SLOT_NS);
         let net: i64 = flow.net.iter().sum();
         let span_ns = watched_ns.min((SLOTS as u64 - 1) * SLOT_NS + now_ns % SLOT_NS);
-        Some(net as f64 * MINUTE_NS as f64 / span_ns as f64)
+        Some((net as f64 * MINUTE_NS as f64 / span_ns as f64, span_ns))
     }
 }
 

@@ -205,12 +205,22 @@ impl Host {
         let facts = ResetFacts {
             receive_queue: socket.receive_queue,
             send_queue: socket.send_queue,
+            probes: 0,
             last_sent_ns,
             last_received_ns: silence_ns,
             last_ack_ns: silence_ns,
         };
         self.tell(place, 0, What::ResetReceived(Some(facts)));
         self.enters(place, State::Close, Some(Ending::ResetByPeer(errno)));
+    }
+
+    /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.
+    pub(super) fn is_given_up(&mut self, place: usize, probes: u32, silence_ns: u64) {
+        self.list();
+        let times = ResetFacts { last_sent_ns: silence_ns, last_received_ns: silence_ns, ..ResetFacts::default() };
+        let facts = ResetFacts { probes, last_ack_ns: silence_ns, ..times };
+        self.tell(place, 0, What::ResetSent { reason: None, facts: Some(facts) });
+        self.enters(place, State::Close, Some(Ending::TimedOut));
     }
 
     /// Sends a segment again, with so many timeouts in a row.

@@ -80,12 +80,25 @@ fn a_change_of_severity_is_one() {
 }
 
 #[test]
+fn a_change_of_the_evidence_is_one_but_not_of_its_times() {
+    let with = |evidence: &[(&'static str, Value)]| Sighting { evidence: evidence.to_vec(), ..sighting(Kind::PeerDead, 1) };
+    let (errno, number) = (Value::Name("ETIMEDOUT"), Value::Number);
+    let found = told(&[
+        (0, &[with(&[("timeouts", number(5)), ("rto_ns", number(1)), ("growth_per_minute", Value::Ratio(1.0))])]),
+        (30_000, &[with(&[("timeouts", number(5)), ("rto_ns", number(2)), ("growth_per_minute", Value::Ratio(2.0))])]),
+        (30_250, &[with(&[("timeouts", number(6)), ("rto_ns", number(2))])]),
+        (60_250, &[with(&[("timeouts", number(6)), ("errno", errno)])]),
+    ]);
+    assert_eq!(found, [(0, Opened, 1, 1), (30_250, Updated, 1, 1), (60_250, Updated, 1, 1)]);
+}
+
+#[test]
 fn what_comes_and_goes_is_held_open() {
     for (kind, hold_ms) in [
-        (Kind::AcceptQueueFull, 10_000),
-        (Kind::SynFlood, 10_000),
-        (Kind::RetransmitStorm, 10_000),
+        (Kind::AcceptQueueFull, 3000),
+        (Kind::SynFlood, 3000),
         (Kind::TimeWaitPressure, 3000),
+        (Kind::RetransmitStorm, 0),
         (Kind::CloseWaitLeak, 0),
     ] {
         assert_eq!(kind.hold_ns(), hold_ms * MS);

@@ -69,8 +69,10 @@ pub enum ThresholdError {
     Name(String),
     #[error("`{value}` is no value of {name}: give {wanted}")]
     Value { name: &'static str, value: String, wanted: &'static str },
-    #[error("no finding is about sockets that are long in {0}: give SYN_SENT, ESTABLISHED (time without a segment), FIN_WAIT1, \
-             FIN_WAIT2, CLOSING, CLOSE_WAIT or LAST_ACK")]
+    #[error(
+        "no finding is about sockets that are long in {0}: give SYN_SENT, ESTABLISHED (time without a segment), FIN_WAIT1, \
+             FIN_WAIT2, CLOSING, CLOSE_WAIT or LAST_ACK"
+    )]
     State(State),
 }
 
@@ -165,7 +167,9 @@ impl FromStr for Expected {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
-            format!("`{text}` is no listener ({what}): give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT, as in 22,10.0.0.1:443")
+            format!(
+                "`{text}` is no listener ({what}): give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT, as in 22,10.0.0.1:443"
+            )
         };
         let (address, ports) = match text.rsplit_once(':') {
             None => (None, text),

@@ -1,10 +1,16 @@
 //! All that rules look at.
 
-use std::{cell::OnceCell, net::{IpAddr, SocketAddr}};
+use std::{
+    cell::OnceCell,
+    net::{IpAddr, SocketAddr},
+};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value, sighting::{Example, MAX_EXAMPLES}};
+use super::{
+    Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    sighting::{Example, MAX_EXAMPLES},
+};
 use crate::{
     event::Owner,
     snapshot::{Age, listeners_of},
@@ -95,7 +101,17 @@ impl<'a> View<'a> {
                 listeners.insert((netns, known.local), known);
             }
         }
-        Self { now_ns, table, recent, namespaces, thresholds, is_partial: false, by_state, listeners, ends: OnceCell::new() }
+        Self {
+            now_ns,
+            table,
+            recent,
+            namespaces,
+            thresholds,
+            is_partial: false,
+            by_state,
+            listeners,
+            ends: OnceCell::new(),
+        }
     }
 
     /// The sockets in a state.
@@ -227,9 +243,8 @@ impl<'a> Group<'a> {
     #[must_use]
     pub fn sighting(&self, view: &View<'_>, kind: Kind, severity: Severity) -> Sighting {
         let shown = &self.members[..self.members.len().min(MAX_EXAMPLES)];
-        let example = |known: &&Connection| {
-            Example::of(known, view.table.holders_of(known).unwrap_or_default(), view.now_ns)
-        };
+        let example =
+            |known: &&Connection| Example::of(known, view.table.holders_of(known).unwrap_or_default(), view.now_ns);
         Sighting {
             kind,
             severity,

@@ -228,9 +228,10 @@ fn evidence_value(value: &Evidence) -> Value {
 fn example_value(example: &Example) -> Value {
     let listed = example.facts.as_ref().map(|facts| facts.socket);
     let timer = listed.and_then(|socket| socket.timer);
-    let holders = example.holders.iter().map(|holder| {
-        json!({ "pid": holder.pid, "command": holder.command.to_text(), "fd": holder.fd })
-    });
+    let holders = example
+        .holders
+        .iter()
+        .map(|holder| json!({ "pid": holder.pid, "command": holder.command.to_text(), "fd": holder.fd }));
     json!({
         "cookie": example.cookie, "local_address": example.local.ip(), "local_port": example.local.port(),
         "remote_address": example.remote.ip(), "remote_port": example.remote.port(),

@@ -44,7 +44,14 @@ impl Names {
     /// Names of reasons of RSTs by the kernel's number, and a way to find cgroups.
     #[must_use]
     pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
-        Self { reset_reasons, cgroups: HashMap::new(), find_cgroup, netns: HashMap::new(), own_netns: None, find_executable: None }
+        Self {
+            reset_reasons,
+            cgroups: HashMap::new(),
+            find_cgroup,
+            netns: HashMap::new(),
+            own_netns: None,
+            find_executable: None,
+        }
     }
 
     /// The name of a RST's reason, in the kernel's words and lower case.

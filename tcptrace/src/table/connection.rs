@@ -53,7 +53,7 @@ pub struct Connection {
     pub retransmits: Retransmits,
     /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns.
     pub active_ns: u64,
-    /// What the kernel knew when a RST came for it.
+    /// What the kernel knew when a RST came for it, or was sent by it: before it ends of that.
     pub reset: Option<Box<ResetFacts>>,
     /// What the last listing showed of it, if it was suspected of trouble then, or listens.
     pub facts: Option<Box<Facts>>,
@@ -216,12 +216,12 @@ impl Connection {
                 self.retransmits.add(event.time_ns, retransmit);
                 self.active_ns = event.time_ns;
             }
-            What::ResetReceived(facts) => self.reset = facts.map(Box::new),
+            What::ResetReceived(facts) | What::ResetSent { facts, .. } => self.reset = facts.map(Box::new),
             What::OwnerChanged => {
                 self.owner = event.owner;
                 self.acceptor = self.acceptor.or(event.owner.filter(is_acceptor));
             }
-            What::Transition(_) | What::SynAckRetransmit { .. } | What::ResetSent { .. } => {}
+            What::Transition(_) | What::SynAckRetransmit { .. } => {}
         }
     }
 }
@@ -234,8 +234,7 @@ pub(super) fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
 /// Does no file refer to it? Only a connection that is being closed can lose its file and live.
 pub(super) fn is_orphan(socket: &ListedSocket) -> bool {
     use State::{Closing, FinWait1, FinWait2, LastAck};
-    socket.kind == Kind::Mini
-        || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
+    socket.kind == Kind::Mini || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
 }
 
 pub(super) fn begins_life(what: &What) -> bool {

@@ -112,9 +112,10 @@ pub(crate) struct Run {
 }
 
 impl Tracer {
-    /// Starts it with events alone as JSON and these flags, and waits until all is attached.
+    /// Starts it with JSON output and these flags, without findings where these do not ask for them, and waits until all is attached.
     pub(crate) fn json(flags: &[&str]) -> Self {
-        Self::start(&[&["--format", "json", "--findings", "off"], flags].concat())
+        let off: &[&str] = if flags.contains(&"--findings") { &[] } else { &["--findings", "off"] };
+        Self::start(&[&["--format", "json"], off, flags].concat())
     }
 
     /// The same for this thread's network namespace alone: what others do does not disturb it.

@@ -25,6 +25,9 @@ const CLOSE_WAIT_LEAK: Advice = Advice {
 
 /// From so many sockets on that do not get fewer, a leak is critical: descriptors run out.
 const MANY_LEAKED: usize = 1000;
+/// The same for growth per minute, if it was watched for [`SURE_NS`].
+const FAST_GROWTH: f64 = 100.0;
+const SURE_NS: u64 = 30_000_000_000;
 
 /// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
@@ -33,13 +36,15 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
     let sighting = |group: Group<'_>| {
         let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
-        let is_many = group.members.len() >= MANY_LEAKED || growth.is_some_and(|growth| growth >= 100.0);
+        let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
+        let is_many = group.members.len() >= MANY_LEAKED || is_growing;
         let severity = if is_many { Severity::Critical } else { Severity::Warning };
         // The FIN counts as a byte that was not read.
         let unread = group.sum(|facts| facts.socket.receive_queue.saturating_sub(1).into());
         let evidence = [
             ("unread_bytes", unread.into()),
-            ("growth_per_minute", growth.map_or(Value::Unknown, Value::Ratio)),
+            ("growth_per_minute", growth.map_or(Value::Unknown, |(growth, _)| Value::Ratio(growth))),
+            ("growth_window_ns", growth.map(|(_, span_ns)| span_ns).into()),
             ("closes_after_ns", group.members.first().and_then(|known| usual_ns(known)).into()),
         ];
         group.sighting(view, Kind::CloseWaitLeak, severity).with(&CLOSE_WAIT_LEAK, evidence)

@@ -35,7 +35,11 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
     let sighting = |group: Group<'_>| {
         let state = view.namespaces.of(group.netns);
         let settings = state.and_then(|state| state.settings.as_ref());
-        let waiting: u64 = rows.iter().filter(|row| group.members.iter().any(|listener| is_at(view, row, listener))).map(|row| row.count).sum();
+        let waiting: u64 = rows
+            .iter()
+            .filter(|row| group.members.iter().any(|listener| is_at(view, row, listener)))
+            .map(|row| row.count)
+            .sum();
         let evidence = [
             ("queue", group.sum(|facts| facts.socket.receive_queue.into()).into()),
             ("limit", group.sum(|facts| facts.socket.send_queue.into()).into()),
@@ -114,8 +118,7 @@ const FOREIGN_LISTENER: Advice = Advice {
 };
 
 fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
-    let is_foreign =
-        |listener: &&Connection| !view.thresholds.expects(listener.local.ip(), listener.local.port());
+    let is_foreign = |listener: &&Connection| !view.thresholds.expects(listener.local.ip(), listener.local.port());
     let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
     let sighting = |group: Group<'_>| {
         let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local.to_string()));

@@ -18,7 +18,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         known.retransmits.lately(view.now_ns).0 >= view.thresholds.storm_retransmits
             && known.retransmits.timeouts < view.thresholds.peer_dead_timeouts
     };
-    let open = State::ALL.into_iter().filter(|state| !matches!(state, State::Listen | State::SynSent | State::TimeWait));
+    let open =
+        State::ALL.into_iter().filter(|state| !matches!(state, State::Listen | State::SynSent | State::TimeWait));
     let storming = open.flat_map(|state| view.in_state(state).iter().copied()).filter(is_storm);
     let sighting = |group: Group<'_>| {
         let worst = group.members.iter().max_by_key(|known| known.retransmits.lately(view.now_ns).0);

@@ -61,5 +61,8 @@ fn most_frequent(members: &[&Connection]) -> Option<crate::event::Owner> {
         let count = counts.entry(known.owner.map(|owner| owner.pid)).or_insert((0, known.owner));
         count.0 += 1;
     }
-    counts.into_values().max_by_key(|(count, owner)| (*count, owner.map(|owner| owner.pid))).and_then(|(_, owner)| owner)
+    counts
+        .into_values()
+        .max_by_key(|(count, owner)| (*count, owner.map(|owner| owner.pid)))
+        .and_then(|(_, owner)| owner)
 }

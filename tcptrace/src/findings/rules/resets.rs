@@ -7,10 +7,7 @@ use super::{
 use crate::{
     ending::{Abort, Ending},
     errno,
-    findings::{
-        Incident, Kind, Severity, Sighting, Thresholds, Value, View,
-        view::OtherEnd,
-    },
+    findings::{Incident, Kind, Severity, Sighting, Thresholds, Value, View, view::OtherEnd},
     state::State,
 };
 
@@ -20,9 +17,15 @@ pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind>
         Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
         Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
         Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds.idle_reset_ns) => Some(Kind::IdleReset),
-        Ending::ResetByPeer(_) => Some(Kind::ResetByPeer),
+        Ending::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
         _ => None,
     }
+}
+
+/// Is anything lost? Not where this side had closed, and all but its FIN was acknowledged.
+fn has_lost(incident: &Incident) -> bool {
+    let is_open = matches!(incident.state, State::Established | State::CloseWait | State::SynRecv);
+    is_open || incident.unacked > 1
 }
 
 /// Was data sent after the peer's FIN had come?
@@ -59,8 +62,9 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         // It is still there, or ended by another hand than its own.
         let sent = match other {
             OtherEnd::Here(_) | OtherEnd::Request => Value::Flag(false),
-            _ => counterpart(view, newest)
-                .map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose)),
+            _ => {
+                counterpart(view, newest).map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose))
+            }
         };
         vec![
             ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),

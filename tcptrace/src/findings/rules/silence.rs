@@ -4,10 +4,7 @@ use super::{Advice, incidents::sightings};
 use crate::{
     ending::Ending,
     errno,
-    findings::{
-        Group, Incident, Kind, Severity, Sighting, Value, View,
-        view::OtherEnd,
-    },
+    findings::{Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
     snapshot::{Keepalive, NetSettings},
     state::State,
     table::{Connection, Facts},
@@ -26,11 +23,11 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = half_open(view);
     found.extend(peer_dead(view));
     found.extend(sightings(view, Kind::KeepaliveTimeout, Severity::Warning, &KEEPALIVE_TIMEOUT, |_, newest| {
-        let settings = settings(view, newest.netns);
+        // The kernel sends a RST before it ends the connection, and shows these then.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
-            ("probes", settings.and_then(|settings| settings.keepalive_probes).into()),
-            ("in_state_ns", newest.in_state_ns.into()),
+            ("probes", newest.reset.map(|facts| facts.probes).into()),
+            ("idle_ns", newest.reset.map(|facts| facts.silence_ns()).into()),
         ]
     }));
     found
@@ -97,7 +94,8 @@ const PEER_DEAD: Advice = Advice {
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     let is_dead = |known: &&Connection| known.retransmits.timeouts >= view.thresholds.peer_dead_timeouts;
-    let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
+    let open =
+        [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
     let waiting = |group: Group<'_>| {
         let facts = group.facts().next();
         let listed = facts.map(|facts| facts.socket);

@@ -80,8 +80,12 @@ fn headline(sighting: &Sighting, context: &mut Context) -> String {
 fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     let known = sighting.evidence.iter().filter(|(_, value)| *value != Value::Unknown);
     let mut parts: Vec<_> = known.map(|(name, value)| words(name, value)).collect();
-    let descriptors: Vec<_> =
-        sighting.examples.iter().filter_map(|example| example.holders.first()).map(|holder| holder.fd.to_string()).collect();
+    let descriptors: Vec<_> = sighting
+        .examples
+        .iter()
+        .filter_map(|example| example.holders.first())
+        .map(|holder| holder.fd.to_string())
+        .collect();
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }

@@ -213,7 +213,7 @@ impl<'a> Watch<'a> {
         if !records.iter().any(|record| checks.iter().all(|check| holds(check, record))) {
             let best = records.iter().max_by_key(|record| checks.iter().filter(|check| holds(check, record)).count());
             let failed: Vec<_> = checks.iter().filter(|check| !holds(check, best.unwrap())).collect();
-            verdict.wrong.push(format!("{name}: {failed:?} does not hold: {:#}", best.unwrap()));
+            verdict.wrong.push(format!("{name}: {failed:?} does not hold: {}", best.unwrap()));
         }
     }
 
@@ -223,9 +223,9 @@ impl<'a> Watch<'a> {
         match self.of(expected, stage).last() {
             Some(last) if last["phase"] == "closed" => {
                 let failed = checks.iter().filter(|check| !holds_for(check, last));
-                verdict.wrong.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last:#}")));
+                verdict.wrong.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last}")));
             }
-            Some(last) => verdict.wrong.push(format!("not closed: {name}: {last:#}")),
+            Some(last) => verdict.wrong.push(format!("not closed: {name}: {last}")),
             None => {}
         }
     }
@@ -243,7 +243,7 @@ impl<'a> Watch<'a> {
         for record in self.records.iter().filter(|record| !is_expected(record)) {
             if numbers.insert(record["number"].as_u64()) {
                 verdict.invented += 1;
-                verdict.wrong.push(format!("invented: {record:#}"));
+                verdict.wrong.push(format!("invented: {record}"));
             }
         }
     }

@@ -13,7 +13,7 @@ pub(super) const ALL: &[Scenario] = &[
                 leaky-server> accept S*5 L
                 client> send C*5 hello",
         trouble: "client> close C*3
-                  sleep 700ms
+                  sleep 2500ms
                   client> close C3
                   client> close C4
                   near? CLOSE_WAIT == 5",

@@ -93,23 +93,11 @@ fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
     // A tracer of one namespace is not disturbed by what others do.
     let is_near = stage.netns.len() == 1;
     let flags = [if is_near { &["--netns", "self"][..] } else { &[] }, &FLAGS].concat();
-    let shown = (narrates && std::env::var_os("MAKERS").is_none()).then(|| {
+    let shown = narrates.then(|| {
         println!("$ {} {}", binary().display(), flags.join(" "));
         Tracer::start(&flags)
     });
-    if std::env::var_os("MAKERS").is_some() {
-        let t = std::time::Instant::now();
-        stage.play(scenario.trouble);
-        println!("{} there after {:?}", scenario.name, t.elapsed());
-        std::thread::sleep(std::time::Duration::from_millis(
-            scenario.stays_ms.max(scenario.findings.iter().map(|e| e.within_ms).max().unwrap_or(0)),
-        ));
-        let t = std::time::Instant::now();
-        stage.play(scenario.cure);
-        println!("{} cured after {:?}; {:?}", scenario.name, t.elapsed(), crate::ss::counts());
-        return Vec::new();
-    }
-    let tracer = Tracer::json(&flags);
+    let tracer = Tracer::start(&[&["--format", "json"], &flags[..]].concat());
     let (watch, mut stage, mut verdict) = Watch::new(&tracer, &stage).play(scenario, stage, 0);
     watch.end(scenario.findings, Some(&mut stage), &mut verdict);
     if let Some(shown) = shown {

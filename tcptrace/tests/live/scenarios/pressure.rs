@@ -138,7 +138,7 @@ pub(super) const ALL: &[Scenario] = &[
             "foreign-listener",
             "intruder",
             1000,
-            &["address != null", "executable != null", "local_port == 6666"],
+            &["address != null", "owner.executable != null", "local_port == 6666"],
         )],
     },
 ];

@@ -12,15 +12,15 @@ pub(super) const ALL: &[Scenario] = &[
                 server> accept S L
                 client> send C hello
                 server> read S 5",
-        // The server ends its side before it is one of a half-open connection.
         trouble: "sleep 2300ms
                   near! tcp dport 7000 reject with tcp reset
                   client> send C again
                   client> error C = ECONNRESET
-                  near! flush
-                  server> close S",
+                  near! flush",
         stays_ms: 0,
-        cure: "client> close C",
+        // Before it is one of a half-open connection.
+        cure: "server> close S
+               client> close C",
         findings: &[Expected::new(
             "idle-reset",
             "client",

@@ -125,20 +125,33 @@ fn growth_is_what_came_less_what_left_within_the_last_minute() {
     assert_eq!(*evidence(&host.only(), "growth_per_minute"), Value::Ratio(0.0), "no more came");
     assert_eq!(growing(100, 0).only().severity, Severity::Critical);
     assert_eq!(growing(99, 0).only().severity, Severity::Warning);
+    assert_eq!(*evidence(&growing(1, 0).only(), "growth_window_ns"), Value::Number(60 * S));
 }
 
 #[test]
-fn growth_is_unknown_until_ten_seconds_are_over() {
+fn growth_is_unknown_in_the_first_second_and_not_critical_in_the_first_half_minute() {
     let mut thresholds = Thresholds::default();
-    thresholds.set_stuck(State::CloseWait, S).unwrap();
+    thresholds.set_stuck(State::CloseWait, MS).unwrap();
     let mut host = Host::with(thresholds);
-    let place = host.add(State::Established, LOCAL, REMOTE, 0);
+    let places = [LOCAL, "10.1.0.1:81"].map(|local| host.add(State::Established, local, REMOTE, 0));
     host.list();
-    host.enters(place, State::CloseWait, None);
-    host.wait(10 * S - 1);
+    places.into_iter().for_each(|place| host.enters(place, State::CloseWait, None));
+    host.wait(S - 1);
     assert_eq!(*evidence(&host.only(), "growth_per_minute"), Value::Unknown);
     host.wait(1);
-    assert_eq!(*evidence(&host.only(), "growth_per_minute"), Value::Ratio(6.0), "one within ten seconds");
+    let seen = host.only();
+    assert_eq!(*evidence(&seen, "growth_per_minute"), Value::Ratio(120.0), "two within a second");
+    assert_eq!((evidence(&seen, "growth_window_ns"), seen.severity), (&Value::Number(S), Severity::Warning));
+    for (watched_ns, severity) in [(30 * S - 1, Severity::Warning), (30 * S, Severity::Critical)] {
+        let mut host = Host::with(host.findings.thresholds.clone());
+        host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
+        let places: Vec<_> =
+            (0..50).map(|port| host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0)).collect();
+        host.list();
+        places.into_iter().for_each(|place| host.enters(place, State::CloseWait, None));
+        host.wait(watched_ns);
+        assert_eq!(host.only().severity, severity);
+    }
 }
 
 #[test]

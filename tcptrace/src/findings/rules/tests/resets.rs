@@ -139,6 +139,17 @@ fn an_idle_reset_tells_whether_the_other_end_did_it() {
 }
 
 #[test]
+fn a_reset_after_this_side_closed_is_told_where_data_was_lost() {
+    for (unacked, found) in [(0, 0), (1, 0), (2, 1)] {
+        let mut host = Host::new();
+        let place = host.add(State::LastAck, LOCAL, REMOTE, S);
+        host.sockets[place].send_queue = unacked;
+        host.is_reset(place, libc::ECONNRESET, MS, MS);
+        assert_eq!(host.sightings().len(), found, "{unacked}: the FIN counts as one");
+    }
+}
+
+#[test]
 fn ends_that_are_no_trouble_are_not_told() {
     for (state, ending) in [
         (State::LastAck, Ending::Normal),
@@ -147,6 +158,7 @@ fn ends_that_are_no_trouble_are_not_told() {
         (State::FinWait2, Ending::PeerNeverClosed),
         (State::Established, Ending::Aborted(Abort::Destroyed)),
         (State::Established, Ending::Aborted(Abort::ListenerClosed)),
+        (State::Established, Ending::Aborted(Abort::Repair)),
         (State::Established, Ending::Unknown),
     ] {
         let mut host = Host::new();
