@@ -137,8 +137,9 @@ enum Purpose {
 
 /// Time between two looks at the kernel's counters.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Time between two looks for trouble at least; they rest as polling does.
+/// Time between two looks for trouble at least; they rest for this many times the time that one took.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_REST: u32 = 50;
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
@@ -288,7 +289,7 @@ impl Run {
         if self.session.look(now_ns()) {
             self.ask(Purpose::Evidence);
         }
-        self.next_look = Instant::now() + POLL_REST * start.elapsed();
+        self.next_look = Instant::now() + LOOK_REST * start.elapsed();
     }
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.

@@ -21,6 +21,9 @@ use crate::{
 /// Subjects of one trouble of one owner that are told of one by one; more are told of together.
 pub(super) const MAX_SUBJECTS: usize = 8;
 
+/// More than states have numbers (`include/net/tcp_states.h`).
+const STATES: usize = 16;
+
 /// All that rules look at. Nothing in it changes while they do.
 pub struct View<'a> {
     /// CLOCK_MONOTONIC, in ns.
@@ -35,7 +38,7 @@ pub struct View<'a> {
     pub thresholds: &'a Thresholds,
     /// Does a filter keep sockets out of the table?
     pub is_partial: bool,
-    by_state: FxHashMap<State, Vec<&'a Connection>>,
+    by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     ends: OnceCell<Ends<'a>>,
 }
@@ -93,10 +96,10 @@ impl<'a> View<'a> {
         thresholds: &'a Thresholds,
         now_ns: u64,
     ) -> Self {
-        let mut by_state: FxHashMap<State, Vec<&Connection>> = FxHashMap::default();
+        let mut by_state = [const { Vec::<&Connection>::new() }; STATES];
         let mut listeners = FxHashMap::default();
         for known in table.connections() {
-            by_state.entry(known.state).or_default().push(known);
+            by_state[known.state as usize % STATES].push(known);
             if let (State::Listen, Some(netns)) = (known.state, known.netns) {
                 listeners.insert((netns, known.local), known);
             }
@@ -117,7 +120,7 @@ impl<'a> View<'a> {
     /// The sockets in a state.
     #[must_use]
     pub fn in_state(&self, state: State) -> &[&'a Connection] {
-        self.by_state.get(&state).map_or(&[], Vec::as_slice)
+        &self.by_state[state as usize % STATES]
     }
 
     /// Those that are stuck: in the state for longer than its threshold.

@@ -18,7 +18,10 @@ use crate::{
 /// jiffy.
 #[must_use]
 pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
-    entries(bytes, |entry: &SocketEntry| Some(to.push(socket(entry, tick_ns)?)))
+    entries(bytes, |entry: &SocketEntry| {
+        to.push(socket(entry, tick_ns)?);
+        Some(())
+    })
 }
 
 /// Who holds sockets, as far as it was read.

@@ -1,12 +1,14 @@
 //! `cargo xtask bench`: what tcptrace costs, beside `ss` on the same sockets in the same run.
 //!
 //! Times depend on the machine and on what else it does, so contestants alternate, and what counts are ratios: the
-//! median over the rounds of one contestant's figure divided by the other's in the same round. Nothing is asserted. The
-//! tracer looks at the benchmark's own network namespace alone, so that other traffic of the machine does not count.
+//! median over the rounds of one contestant's figure divided by the other's in the same round. No time is asserted, only
+//! that tcptrace lists the sockets that `ss` lists. The tracer looks at the benchmark's own network namespace alone, so
+//! that other traffic of the machine does not count.
 
 pub(crate) mod holder;
 mod process;
 mod report;
+mod same;
 
 use std::{
     collections::BTreeMap,
@@ -90,6 +92,12 @@ fn perform(args: &Args, tracer: &Path, ss: &Path) -> Result<ExitCode> {
     let by_state: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     println!("{}", machine());
     println!("{count} sockets of {HOLDERS} processes: {}\n", by_state.join(", "));
+    for options in [&[][..], &["--no-iter"]] {
+        let same =
+            same::check(tracer, ss, options).with_context(|| format!("tcptrace sockets {}", options.join(" ")))?;
+        println!("tcptrace sockets {}: {same} sockets, the same as those of ss, 0 differ", options.join(" "));
+    }
+    println!();
     let mut tables = Vec::new();
     let mut show = |table: Table| {
         println!("{table}");

@@ -69,14 +69,14 @@ const SYN_FLOOD: Advice = Advice {
 fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
     let mut found = Vec::new();
     for row in view.table.half_open() {
-        let listener = view.listener_of(Some(row.netns), row.local);
-        if listener.is_some_and(|listener| is_full(listener, view.now_ns)) {
+        // Without a listener they are what is left of one that is gone, and die out.
+        let Some(listener) = view.listener_of(Some(row.netns), row.local) else { continue };
+        if is_full(listener, view.now_ns) {
             continue;
         }
         let state = view.namespaces.of(Some(row.netns));
         let settings = state.and_then(|state| state.settings.as_ref());
-        let facts = listener.and_then(|listener| listener.facts.as_ref());
-        let backlog = facts.map(|facts| facts.socket.send_queue);
+        let backlog = listener.facts.as_ref().map(|facts| facts.socket.send_queue);
         let cookies = state.and_then(|state| state.grew(|counters| counters.syncookies_sent));
         let is_flood = row.count >= view.thresholds.half_open_requests
             && backlog.is_none_or(|backlog| row.count >= u64::from(backlog / 2));
@@ -90,7 +90,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             severity: Severity::Critical,
             netns: Some(row.netns),
             owner: row.owner,
-            subject: Subject::Local(listener.map_or(row.local, |listener| listener.local)),
+            subject: Subject::Local(listener.local),
             count: row.count,
             oldest: None,
             evidence: Vec::new(),
