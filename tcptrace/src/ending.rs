@@ -96,7 +96,11 @@ impl Ending {
             }
             // Still some file's: an orphan's aborts below come after the socket lost it.
             State::FinWait1 | State::FinWait2 if is(OWNED) && !is(DEAD) => {
-                if closed_by_task { closed } else { Self::Aborted(Abort::Disconnect) }
+                if closed_by_task {
+                    closed
+                } else {
+                    Self::Aborted(Abort::Disconnect)
+                }
             }
             State::FinWait1 | State::FinWait2 if is(LINGER2_NEGATIVE) => Self::Aborted(Abort::Linger2),
             State::FinWait1 if is(DEAD) => Self::Aborted(Abort::OrphanLimit),

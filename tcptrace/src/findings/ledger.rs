@@ -154,7 +154,7 @@ impl Open {
     }
 }
 
-/// One sighting for each place: what waits and what has failed already may be of one.
+/// One sighting for each place, in an order that only depends on them: what waits and what has failed already may be of one.
 fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
     let mut places: FxHashMap<Key, usize> = FxHashMap::default();
     let mut found: Vec<(Key, Sighting)> = Vec::new();
@@ -168,6 +168,7 @@ fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
             }
         }
     }
+    found.sort_by_key(|(key, _)| *key);
     found
 }
 

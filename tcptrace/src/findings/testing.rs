@@ -7,10 +7,13 @@ use tcptrace_common::record::socket_flag;
 use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
 use crate::{
     ending::Ending,
-    event::{Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What},
-    snapshot::{ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
-        Snapshot},
+    event::{
+        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+        Transition, What,
+    },
+    snapshot::{
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+    },
     state::{State, StateSet},
     table::Table,
 };

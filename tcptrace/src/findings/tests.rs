@@ -81,7 +81,8 @@ fn a_change_of_severity_is_one() {
 
 #[test]
 fn a_change_of_the_evidence_is_one_but_not_of_its_times() {
-    let with = |evidence: &[(&'static str, Value)]| Sighting { evidence: evidence.to_vec(), ..sighting(Kind::PeerDead, 1) };
+    let with =
+        |evidence: &[(&'static str, Value)]| Sighting { evidence: evidence.to_vec(), ..sighting(Kind::PeerDead, 1) };
     let (errno, number) = (Value::Name("ETIMEDOUT"), Value::Number);
     let found = told(&[
         (0, &[with(&[("timeouts", number(5)), ("rto_ns", number(1)), ("growth_per_minute", Value::Ratio(1.0))])]),
@@ -187,7 +188,12 @@ fn the_worst_comes_first() {
         severity,
         ..sighting(Kind::CloseWaitLeak, count)
     };
-    let all = [at(1, Severity::Info, 9), at(2, Severity::Warning, 2), at(3, Severity::Critical, 1), at(4, Severity::Warning, 3)];
+    let all = [
+        at(1, Severity::Info, 9),
+        at(2, Severity::Warning, 2),
+        at(3, Severity::Critical, 1),
+        at(4, Severity::Warning, 3),
+    ];
     ledger.update(all.to_vec(), START_NS);
     let open = ledger.open(START_NS + S);
     let ports: Vec<_> = open.iter().map(|finding| finding.sighting.subject.ends().1.unwrap().port()).collect();

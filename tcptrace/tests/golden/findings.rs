@@ -209,16 +209,19 @@ fn failures(run: &mut Run) {
     idle.flags(ATTACHED | KEEPALIVE).gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
     silent.since_ms = Some([62_000; 3]);
     silent.facts.err = libc::ETIMEDOUT;
+    silent.probes = 9;
     silent.sends_reset(&mut run.stream, None).enters(&mut run.stream, CLOSE);
     (dead.facts.send_queue, dead.facts.total_retrans, dead.timeouts) = (1448, 14, 15);
     dead.facts.err = libc::ETIMEDOUT;
     dead.retransmits(&mut run.stream, 0).enters(&mut run.stream, CLOSE);
     run.wait(Duration::from_secs(60));
     run.wait(Duration::from_millis(250));
+    run.wait(Duration::from_millis(250));
 }
 
 /// What is stuck, and what presses, all from one listing.
 fn stuck(run: &mut Run) {
+    run.wait(Duration::from_secs(3 * 3600));
     let now_ns = run.stream.now_ns;
     let life = |state, local: &str, remote: &str| {
         Life::in_state(state, local, remote).owned_by(process(5000, b"worker", owner_source::CONNECT))
@@ -243,6 +246,7 @@ fn stuck(run: &mut Run) {
         (life(FIN_WAIT2, "10.1.0.1:51402", "198.51.100.2:81"), State::FinWait2, 3600),
         (life(LAST_ACK, "10.1.0.1:51403", "198.51.100.2:82"), State::LastAck, 16),
         (life(CLOSE_WAIT, "10.1.0.1:51404", "198.51.100.2:83"), State::CloseWait, 7261),
+        (life(CLOSE_WAIT, "10.1.0.1:51410", "198.51.100.2:86"), State::CloseWait, 99),
     ];
     let held = stuck.iter().map(|(life, ..)| holder(life.header.cookie, 5000, 5000, 7, b"worker")).collect::<Vec<_>>();
     let entered = |s: u64| now_ns.saturating_sub(s * S);
@@ -392,7 +396,7 @@ fn nothing_wrong_is_said_so() {
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n");
+    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n", "it is over");
 }
 
 #[test]
@@ -400,7 +404,8 @@ fn findings_are_told_of_as_they_come() {
     let printed = played(leak, json());
     let records = printed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let found: Vec<_> = records.filter(|record| record["event"] == "finding").collect();
-    let phases: Vec<_> = found.iter().map(|record| (record["phase"].as_str().unwrap(), record["count"].as_u64())).collect();
+    let phases: Vec<_> =
+        found.iter().map(|record| (record["phase"].as_str().unwrap(), record["count"].as_u64())).collect();
     assert_eq!(phases, [("opened", Some(3)), ("updated", Some(4)), ("closed", Some(4))]);
     assert!(found.iter().all(|record| record["number"] == 1 && record["finding"] == "close-wait-leak"));
     assert_eq!(found[0]["owner"]["executable"], "/usr/sbin/web");

@@ -198,9 +198,11 @@ fn endings() -> BTreeSet<String> {
     for (state, local) in (1..=11).flat_map(|state| ends.map(|local| (state, local))) {
         let mut stream = Stream::new();
         let life = Life::in_state(state, local, "192.0.2.11:2");
-        for (err, flags) in errors.iter().flat_map(|err| (0..1 << 10).map(move |flags| (*err, flags))) {
+        // The bit above those of flags: was there unread data?
+        for (err, bits) in errors.iter().flat_map(|err| (0..1 << 11).map(move |bits| (*err, bits))) {
+            let (unread, flags) = (bits >> 10, bits & ((1 << 10) - 1));
             let mut life = life.clone();
-            life.facts.err = err;
+            (life.facts.err, life.facts.receive_queue) = (err, unread.into());
             life.flags(flags).enters(&mut stream, CLOSE);
         }
         for record in split(&stream.bytes) {

@@ -145,8 +145,9 @@ fn growth_is_unknown_in_the_first_second_and_not_critical_in_the_first_half_minu
     for (watched_ns, severity) in [(30 * S - 1, Severity::Warning), (30 * S, Severity::Critical)] {
         let mut host = Host::with(host.findings.thresholds.clone());
         host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
-        let places: Vec<_> =
-            (0..50).map(|port| host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0)).collect();
+        let places: Vec<_> = (0..50)
+            .map(|port| host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0))
+            .collect();
         host.list();
         places.into_iter().for_each(|place| host.enters(place, State::CloseWait, None));
         host.wait(watched_ns);
@@ -191,7 +192,8 @@ fn sockets_are_grouped_by_owner_and_listener_or_destination() {
     for port in [50_000, 50_001] {
         host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S); // to a destination
     }
-    let seen: Vec<_> = host.sightings().iter().map(|seen| (seen.owner.unwrap().pid, seen.subject, seen.count)).collect();
+    let seen: Vec<_> =
+        host.sightings().iter().map(|seen| (seen.owner.unwrap().pid, seen.subject, seen.count)).collect();
     let (listener, destination) = (Subject::Local(end("0.0.0.0:80")), Subject::Remote(end("10.1.0.7:5432")));
     assert_eq!(seen.len(), 3);
     for expected in [(PID, listener, 2), (701, listener, 1), (PID, destination, 2)] {

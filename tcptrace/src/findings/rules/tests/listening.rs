@@ -63,7 +63,8 @@ fn what_was_seen_of_a_queue_counts_for_a_while() {
 
 #[test]
 fn half_open_connections_are_a_flood_from_64_and_half_of_the_backlog_on() {
-    let cases = [(63, 100, false), (64, 128, true), (64, 129, true), (64, 130, false), (100, 200, true), (99, 200, false)];
+    let cases =
+        [(63, 100, false), (64, 128, true), (64, 129, true), (64, 130, false), (100, 200, true), (99, 200, false)];
     for (count, backlog, is_flood) in cases {
         let mut host = Host::new();
         listening(&mut host, "0.0.0.0:80", 0, backlog);

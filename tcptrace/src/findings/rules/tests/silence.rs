@@ -99,7 +99,11 @@ fn the_other_end_is_gone_where_its_address_is_of_this_host() {
     assert_eq!(peer_end(LOCAL, REMOTE, another), Value::Name("gone"));
     assert_eq!(peer_end(LOCAL, REMOTE, |_| {}), Value::Name("not_visible"));
     let partial = |host: &mut Host| host.findings.is_partial = true;
-    assert_eq!(peer_end("127.0.0.1:80", "127.0.0.1:40000", partial), Value::Name("not_visible"), "a filter may hide it");
+    assert_eq!(
+        peer_end("127.0.0.1:80", "127.0.0.1:40000", partial),
+        Value::Name("not_visible"),
+        "a filter may hide it"
+    );
 }
 
 #[test]
@@ -189,7 +193,8 @@ fn a_timeout_is_of_retransmission_where_data_is_in_flight_and_of_keepalive_else(
 #[test]
 fn a_dead_peer_is_one_finding_from_the_first_timeouts_to_the_end() {
     let mut host = Host::new();
-    let places = [40_000, 40_001].map(|port| host.add(State::Established, &format!("10.1.0.1:{port}"), "10.9.0.9:80", S));
+    let places =
+        [40_000, 40_001].map(|port| host.add(State::Established, &format!("10.1.0.1:{port}"), "10.9.0.9:80", S));
     host.list();
     for place in places {
         host.sockets[place].send_queue = 7;
