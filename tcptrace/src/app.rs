@@ -303,11 +303,15 @@ impl Run {
             return;
         }
         let wanted = match purpose {
-            Purpose::Poll => Wanted { states: self.session.polled_states().unwrap_or_default(), ..Wanted::default() },
+            Purpose::Poll => {
+                let states = self.session.polled_states().unwrap_or_default();
+                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
+            }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Evidence => {
-                let states = self.session.suspected_states();
-                Wanted { states, holders: true, settings: true, ..Wanted::default() }
+                let (states, namespaces) = self.session.suspects();
+                let finds = self.session.take_new_namespace();
+                Wanted { states, namespaces, finds, holders: true, settings: true, ..Wanted::default() }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();

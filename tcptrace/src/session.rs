@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
+use rustc_hash::FxHashSet;
 use tcptrace_common::{
     counters::Counters,
     listener::{Listener, ListenerKey},
@@ -43,6 +44,9 @@ pub enum Renderer {
     /// The findings that are open, at intervals.
     Stuck(StuckText),
 }
+
+/// Namespaces that are remembered at most.
+const MAX_NAMESPACES: usize = 65_536;
 
 /// What a session does with events.
 pub struct SessionSettings {
@@ -88,6 +92,10 @@ pub struct Session {
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
     findings: Option<Findings>,
+    /// Namespaces of events and listings.
+    namespaces: FxHashSet<u32>,
+    /// Was there an event of a namespace that is new?
+    has_new_namespace: bool,
     output: BytesMut,
 }
 
@@ -113,6 +121,8 @@ impl Session {
             gap: None,
             healing: None,
             time_wait_overflows: HashMap::new(),
+            namespaces: FxHashSet::default(),
+            has_new_namespace: false,
             output: BytesMut::new(),
             settings,
         }
@@ -125,6 +135,7 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
+        self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }
@@ -212,10 +223,25 @@ impl Session {
         listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
-    /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble.
+    /// Was there, since this was asked last, an event of a namespace that is new?
+    pub fn take_new_namespace(&mut self) -> bool {
+        if self.namespaces.len() > MAX_NAMESPACES {
+            self.namespaces.clear();
+        }
+        std::mem::take(&mut self.has_new_namespace)
+    }
+
+    /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
+    /// in which namespaces (empty: all). The listener that a SYN goes to may be in any.
     #[must_use]
-    pub fn suspected_states(&self) -> StateSet {
-        self.table.suspected_states()
+    pub fn suspects(&self) -> (StateSet, FxHashSet<u32>) {
+        let states: StateSet = self.table.suspects().map(|known| known.state).chain([State::Listen]).collect();
+        let namespaces = if states.contains(State::SynSent) {
+            FxHashSet::default()
+        } else {
+            self.table.suspects().filter_map(|known| known.netns).collect()
+        };
+        (states, namespaces)
     }
 
     /// Takes in a listing of these.
@@ -234,6 +260,10 @@ impl Session {
 
     fn take_in_polled(&mut self, snapshot: &Snapshot, events: &[Event]) {
         self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
+        if snapshot.states.is_empty() {
+            // The number of one that is gone may be the next one's.
+            self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        }
         for namespace in &snapshot.namespaces {
             // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
             match &namespace.name {

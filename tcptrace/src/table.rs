@@ -499,10 +499,9 @@ impl Table {
         }
     }
 
-    /// States in which sockets are suspected.
-    #[must_use]
-    pub fn suspected_states(&self) -> StateSet {
-        self.full.values().filter(|known| known.suspected_ns.is_some()).map(|known| known.state).collect()
+    /// The sockets that are suspected.
+    pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
+        self.full.values().filter(|known| known.suspected_ns.is_some())
     }
 
     /// Did the last poll show a half-open connection with these ends?

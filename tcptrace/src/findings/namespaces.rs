@@ -13,21 +13,26 @@ pub struct Namespaces(FxHashMap<u32, NamespaceState>);
 pub struct NamespaceState {
     /// Its settings, when they were read last.
     pub settings: Option<NetSettings>,
+    /// CLOCK_MONOTONIC at which it was visited last, in ns.
+    visited_ns: u64,
     /// Its counters, when they were read last.
     now: Option<NetCounters>,
     /// The same [`MARK_NS`] to twice that before, and at some time since, each with its CLOCK_MONOTONIC in ns.
     marks: Option<[(u64, NetCounters); 2]>,
 }
 
+/// Namespaces are kept so long after they were visited last, in ns.
+const FORGET_NS: u64 = 600_000_000_000;
 /// Time between two readings that later ones are compared with, in ns.
 const MARK_NS: u64 = 10_000_000_000;
 
 impl Namespaces {
-    /// Takes in what a listing tells of them; those that it did not visit are forgotten.
+    /// Takes in what a listing tells of them; those that were not visited for long are forgotten.
     pub fn listed(&mut self, snapshot: &Snapshot) {
-        let mut known = std::mem::take(&mut self.0);
+        self.0.retain(|_, state| snapshot.ended_ns.saturating_sub(state.visited_ns) < FORGET_NS);
         for namespace in &snapshot.namespaces {
-            let mut state = known.remove(&namespace.inode).unwrap_or_default();
+            let state = self.0.entry(namespace.inode).or_default();
+            state.visited_ns = snapshot.ended_ns;
             state.settings = namespace.settings.or(state.settings);
             if let Some(counters) = namespace.counters {
                 let read = (snapshot.ended_ns, counters);
@@ -36,7 +41,6 @@ impl Namespaces {
                 state.marks = Some(if is_old { [newer, read] } else { [older, newer] });
                 state.now = Some(counters);
             }
-            self.0.insert(namespace.inode, state);
         }
     }
 

@@ -37,10 +37,14 @@ pub struct Lister {
 const FOUND_FOR_NS: u64 = 10_000_000_000;
 
 /// What is to be listed.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Sockets in these states; empty for all.
     pub states: StateSet,
+    /// Sockets of these namespaces, by inode number; empty for all.
+    pub namespaces: FxHashSet<u32>,
+    /// Are there namespaces that the last listing may not have found?
+    pub finds: bool,
     /// Holders too?
     pub holders: bool,
     /// The settings of the namespaces too?
@@ -110,7 +114,9 @@ impl Lister {
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
-            for namespace in namespaces {
+            let is_wanted =
+                |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
+            for namespace in namespaces.iter().filter(is_wanted) {
                 match namespace.enter() {
                     Ok(()) => {}
                     Err(error) if choice.is_some() => return Err(Error::Enter(error)),
@@ -199,7 +205,7 @@ impl Lister {
 
     fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
         let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
-        if !wanted.states.is_empty() && !self.namespaces.is_empty() && is_recent {
+        if !wanted.states.is_empty() && !self.namespaces.is_empty() && is_recent && !wanted.finds {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;

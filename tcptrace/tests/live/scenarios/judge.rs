@@ -113,8 +113,10 @@ pub(crate) struct Verdict {
     pub found: usize,
     /// How many came that nobody expected.
     pub invented: usize,
-    /// All that is wrong: what was missed or invented, came late, said something else, or did not close.
+    /// What was missed or invented, or did not close.
     pub wrong: Vec<String>,
+    /// What came late, or said something else.
+    pub faults: Vec<String>,
 }
 
 impl<'a> Watch<'a> {
@@ -145,11 +147,11 @@ impl<'a> Watch<'a> {
         self.records.iter().filter(is_it).collect()
     }
 
-    /// Whether all that is expected is there, and one record of each says what it should.
-    fn is_found(&mut self, expected: &[Expected], stage: &mut Stage) -> bool {
+    /// Whether all that is expected is there, and one record of each says what it should if that is asked for.
+    fn is_found(&mut self, expected: &[Expected], stage: &mut Stage, is_checked: bool) -> bool {
         self.update();
         expected.iter().all(|expected| {
-            let checks = resolve(expected.checks, stage);
+            let checks = if is_checked { resolve(expected.checks, stage) } else { Vec::new() };
             self.of(expected, stage).iter().any(|record| checks.iter().all(|check| holds_for(check, record)))
         })
     }
@@ -167,7 +169,8 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// Plays a scenario to its end, and waits for what it must give; `patience_ms` is how much later it may come.
+    /// Plays a scenario to its end, and waits for what it must give; `patience_ms` is how much later it may come, and then
+    /// what it says is not waited for.
     pub(crate) fn play(mut self, scenario: &Scenario, mut stage: Stage, patience_ms: u64) -> (Self, Stage, Verdict) {
         let expected = scenario.findings;
         let mut verdict = Verdict { expected: expected.len(), ..Verdict::default() };
@@ -175,7 +178,7 @@ impl<'a> Watch<'a> {
         let there_ns = now_ns();
         let longest_ms = expected.iter().map(|expected| expected.within_ms).max().unwrap_or(0);
         let until_ns = there_ns + (longest_ms + patience_ms + EVIDENCE_MS) * MS;
-        while !self.is_found(expected, &mut stage) && now_ns() < until_ns {
+        while !self.is_found(expected, &mut stage, patience_ms == 0) && now_ns() < until_ns {
             pause();
         }
         while now_ns() < there_ns + scenario.stays_ms * MS {
@@ -207,13 +210,13 @@ impl<'a> Watch<'a> {
         verdict.found += 1;
         let late_ns = first["mono_ns"].as_u64().unwrap().saturating_sub(latest_ns);
         if late_ns > 0 {
-            verdict.wrong.push(format!("late: {name} by {} ms", late_ns / MS));
+            verdict.faults.push(format!("late: {name} by {} ms", late_ns / MS));
         }
         let holds = |check: &String, record: &Value| holds_for(check, record);
         if !records.iter().any(|record| checks.iter().all(|check| holds(check, record))) {
             let best = records.iter().max_by_key(|record| checks.iter().filter(|check| holds(check, record)).count());
             let failed: Vec<_> = checks.iter().filter(|check| !holds(check, best.unwrap())).collect();
-            verdict.wrong.push(format!("{name}: {failed:?} does not hold: {}", best.unwrap()));
+            verdict.faults.push(format!("{name}: {failed:?} does not hold: {}", best.unwrap()));
         }
     }
 
@@ -223,7 +226,7 @@ impl<'a> Watch<'a> {
         match self.of(expected, stage).last() {
             Some(last) if last["phase"] == "closed" => {
                 let failed = checks.iter().filter(|check| !holds_for(check, last));
-                verdict.wrong.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last}")));
+                verdict.faults.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last}")));
             }
             Some(last) => verdict.wrong.push(format!("not closed: {name}: {last}")),
             None => {}
@@ -255,6 +258,8 @@ impl Verdict {
         self.expected += other.expected;
         self.found += other.found;
         self.invented += other.invented;
-        self.wrong.extend(other.wrong.iter().map(|wrong| format!("{name}: {wrong}")));
+        let named = |what: String| format!("{name}: {what}");
+        self.wrong.extend(other.wrong.into_iter().map(named));
+        self.faults.extend(other.faults.into_iter().map(named));
     }
 }

@@ -107,7 +107,7 @@ fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
     }
     let run = tracer.stop();
     assert!(run.status.success(), "{}: {}", run.status, run.stderr);
-    verdict.wrong
+    [verdict.wrong, verdict.faults].concat()
 }
 
 /// Shows scenarios with all that they do and what tcptrace says of it; whether all is as it should be.

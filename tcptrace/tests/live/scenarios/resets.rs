@@ -10,6 +10,7 @@ pub(super) const ALL: &[Scenario] = &[
         setup: "server> listen L 127.0.0.1:7000
                 client> connect C 127.0.0.1:7000
                 server> accept S L
+                server> keepalive S 60s 10s 3
                 client> send C hello
                 server> read S 5",
         trouble: "sleep 2300ms
@@ -18,9 +19,8 @@ pub(super) const ALL: &[Scenario] = &[
                   client> error C = ECONNRESET
                   near! flush",
         stays_ms: 0,
-        // Before it is one of a half-open connection.
-        cure: "server> close S
-               client> close C",
+        cure: "client> close C
+               server> close S",
         findings: &[Expected::new(
             "idle-reset",
             "client",
