@@ -183,7 +183,7 @@ impl Run {
         if is_whole {
             self.table.begin_listing();
             self.table.reconcile(&snapshot, |_, _| true, |event| polled.push(event));
-        } else if shape % 3 == 0 {
+        } else if shape.is_multiple_of(3) {
             self.table.show_listed(&snapshot);
         } else {
             self.table.poll(&snapshot, |_, _| true, |event| polled.push(event));
@@ -346,10 +346,8 @@ proptest! {
         prop_assert_eq!(run.findings.open(run.now_ns()), vec![]);
         prop_assert!(!run.findings.is_waiting());
         prop_assert!(run.told.windows(2).all(|two| two[0].time_ns <= two[1].time_ns));
-        let mut next = 1;
-        for (number, told) in by_number(&run.told) {
-            prop_assert_eq!(number, next, "numbers are given one after the other");
-            next += 1;
+        for (expected, (number, told)) in (1..).zip(by_number(&run.told)) {
+            prop_assert_eq!(number, expected, "numbers are given one after the other");
             let phases: Vec<_> = told.iter().map(|finding| finding.phase).collect();
             let (last, others) = phases.split_last().unwrap();
             let (first, updates) = others.split_first().unwrap();
