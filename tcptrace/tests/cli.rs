@@ -174,6 +174,105 @@ fn a_check_up_tells_its_exit_codes_and_refuses_what_it_does_not_know() {
 }
 
 #[test]
+fn thresholds_of_findings_are_checked() {
+    let cases = [
+        ("--stuck-after", "CLOSE_WAIT", "no STATE=TIME, as in CLOSE_WAIT=30s"),
+        ("--stuck-after", "CLOSEWAITT=30s", "the states are"),
+        ("--stuck-after", "CLOSE_WAIT=soon", "as in 500ms, 30s, 1m30s or 10"),
+        ("--stuck-after", "FIN_WAIT2=-1s", "give 1ms to a year"),
+        ("--stuck-after", "LAST_ACK=1s,LISTEN=1s", "long in LISTEN: give SYN_SENT, ESTABLISHED"),
+        ("--threshold", "idle-reset", "no NAME=VALUE, as in idle-reset=30s"),
+        ("--threshold", "idle-resett=30s", "there are peer-dead-timeouts, idle-reset"),
+        ("--threshold", "idle-reset=never", "a time, e.g. 500ms, 30s or 5m"),
+        ("--threshold", "quiet-after=soon", "a time, e.g. 500ms, 30s or 5m"),
+        ("--threshold", "peer-dead-timeouts=0", "a count, at least 1"),
+        ("--threshold", "storm-retransmits=many", "a count, at least 1"),
+        ("--threshold", "time-wait-share=1.5", "a share above 0, at most 1"),
+        ("--threshold", "time-wait-share=NaN", "a share above 0, at most 1"),
+        ("--expect-listener", "http", "give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT"),
+        ("--expect-listener", "22,0", "no port"),
+        ("--expect-listener", "localhost:22", "no address"),
+        ("--expect-listener", "443-80", "the range is empty"),
+        ("--findings", "maybe", "possible values: on, off, only"),
+    ];
+    for (flag, value, way_out) in cases {
+        let joined = format!("{flag}={value}");
+        // What is wrong, as it was typed: the name or the value.
+        let wrong = value.split(',').next_back().unwrap();
+        let told = run(&[&joined]).stderr;
+        assert!(wrong.split('=').any(|part| told.contains(part)), "{joined}: {told}");
+        assert_refused(&[&joined], &[flag, way_out]);
+        if flag != "--findings" {
+            assert_refused(&["stuck", &joined], &[flag, way_out]);
+        }
+    }
+    assert_taken(&["--stuck-after", "CLOSE_WAIT=30s,fin-wait-2=never", "--stuck-after", "ESTABLISHED=1h"]);
+    assert_taken(&["--threshold", "idle-reset=30s,peer-dead-timeouts=3", "--threshold", "time-wait-share=0.8"]);
+    assert_taken(&["--expect-listener", "22,443,8000-8099,10.0.0.1:5432,[::1]:53"]);
+    assert_taken(&["--findings", "off"]);
+}
+
+/// A file that is there as long as this is.
+struct ConfigFile(std::path::PathBuf);
+
+impl ConfigFile {
+    fn new(name: &str, text: &[u8]) -> Self {
+        let path = std::env::temp_dir().join(format!("tcptrace-cli-{}-{name}.toml", std::process::id()));
+        std::fs::write(&path, text).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn config_files_are_checked() {
+    let missing = "/no/such/tcptrace.toml";
+    assert_refused(&["--config", missing], &["--config", missing, "cannot read it", "No such file"]);
+    assert_refused(&["--config", "/"], &["--config /", "cannot read it", "directory"]);
+    let cases: [(&str, &[u8], &[&str]); 10] = [
+        ("toml", b"[stuck-after\nCLOSE_WAIT = \"30s\"\n", &["line 1"]),
+        ("key", b"[stuck-after]\n[thresholds]\n[colours]\n", &["line 3", "colours", "thresholds"]),
+        ("state", b"[stuck-after]\nWAITING = \"30s\"\n", &["[stuck-after] WAITING", "the states are"]),
+        ("listen", b"[stuck-after]\nLISTEN = \"30s\"\n", &["[stuck-after] LISTEN", "give SYN_SENT"]),
+        ("time", b"[stuck-after]\nCLOSE_WAIT = \"soon\"\n", &["[stuck-after] CLOSE_WAIT", "soon", "as in 500ms"]),
+        ("number", b"[stuck-after]\nCLOSE_WAIT = 30\n", &["line 2", "30", "string"]),
+        ("name", b"[thresholds]\nidle = \"1s\"\n", &["[thresholds]", "idle", "there are peer-dead-timeouts"]),
+        ("value", b"[thresholds]\ntime-wait-share = 7\n", &["[thresholds]", "time-wait-share", "a share above 0"]),
+        ("port", b"expected-listeners = [\"22\", \"ssh\"]\n", &["expected-listeners", "ssh", "give PORT"]),
+        ("bytes", b"\xff\xfe", &["cannot read it", "UTF-8"]),
+    ];
+    for (name, text, words) in cases {
+        let file = ConfigFile::new(name, text);
+        let path = file.0.to_str().unwrap();
+        let words: Vec<_> = ["--config", path].iter().chain(words).copied().collect();
+        assert_refused(&["--config", path], &words);
+        assert_refused(&["stuck", "--config", path], &words);
+    }
+    let text =
+        b"expected-listeners = [\"22\"]\n[stuck-after]\nCLOSE_WAIT = \"30s\"\n[thresholds]\nidle-reset = \"30s\"\n";
+    let file = ConfigFile::new("good", text);
+    assert_taken(&["--config", file.0.to_str().unwrap()]);
+    assert_taken(&["--config", "/dev/null", "--stuck-after", "CLOSE_WAIT=1s"]);
+}
+
+#[test]
+fn what_is_stuck_is_shown_by_filters_and_thresholds() {
+    let help = run(&["stuck", "--help"]);
+    assert_eq!(help.code, Some(0));
+    for word in ["--once", "exit code 3", "--stuck-after", "--threshold", "--expect-listener", "--config", "--state"] {
+        assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
+    }
+    assert_refused(&["stuck", "--format", "csv"], &["--format", "possible values: text, json"]);
+    assert_refused(&["stuck", "--port", "http"], &["--port", "as in 80,443 or 8000-8099"]);
+    assert_refused(&["stuck", "--summary"], &["--summary"]);
+}
+
+#[test]
 fn lists_are_bounded() {
     let pids: Vec<_> = (1..=1025).map(|pid: u32| pid.to_string()).collect();
     assert_refused(&["--pid", &pids.join(",")], &["1025 PIDs are too many", "give at most 1024"]);

@@ -140,7 +140,8 @@ impl Settings {
             StuckFormat::Json => settings.renderer,
             StuckFormat::Text => {
                 let redraws = !args.once && args.output.is_none() && std::io::stdout().is_terminal();
-                Renderer::Stuck(StuckText::new(is_colored(args.color, args.output.is_none()), redraws))
+                let color = is_colored(args.color, args.output.is_none());
+                Renderer::Stuck(StuckText::new(color, redraws, TimeZone::system()))
             }
         };
         Ok(Self { renderer, once: args.once && args.duration.is_none(), ..settings })

@@ -154,7 +154,7 @@ impl Open {
     }
 }
 
-/// One sighting for each place: what waits and what has failed already may be of one.
+/// One sighting for each place, in an order that only depends on them: what waits and what has failed already may be of one.
 fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
     let mut places: FxHashMap<Key, usize> = FxHashMap::default();
     let mut found: Vec<(Key, Sighting)> = Vec::new();
@@ -168,6 +168,7 @@ fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
             }
         }
     }
+    found.sort_by_key(|(key, _)| *key);
     found
 }
 
@@ -177,13 +178,20 @@ impl Sighting {
         (self.count, self.severity, changes.cloned().collect())
     }
 
-    /// Takes in another one of the same place: it tells what this one does not know.
+    /// Takes in another one of the same place: it tells what this one does not know. What the worse one means stands for
+    /// both; what is so of one and not so of the other is not known.
     fn take(&mut self, other: Self) {
         self.count += other.count;
-        self.severity = self.severity.max(other.severity);
+        if other.severity > self.severity {
+            (self.severity, self.explanation, self.remedy) = (other.severity, other.explanation, other.remedy);
+        }
+        let ages = [self.oldest, other.oldest];
+        self.oldest = ages.into_iter().flatten().max_by_key(|age| age.ns);
+        self.is_settled &= other.is_settled;
         for (name, value) in other.evidence {
             match self.evidence.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, known)) if *known == Value::Unknown => *known = value,
+                Some((_, known @ Value::Unknown)) => *known = value,
+                Some((_, known @ Value::Flag(_))) if *known != value => *known = Value::Unknown,
                 Some(_) => {}
                 None => self.evidence.push((name, value)),
             }

@@ -10,6 +10,10 @@ mod namespaces;
 mod recent;
 pub mod rules;
 mod sighting;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod thresholds;
 mod view;
 

@@ -196,14 +196,16 @@ impl Recent {
     }
 
     /// By how many more sockets in CLOSE_WAIT a process has per minute, over the last minute or the time that it was
-    /// watched, and that time in ns; `None` within the first second.
+    /// watched, and that time in ns; `None` within the first second, or where there is no room to count.
     #[must_use]
     pub fn growth_per_minute(&self, netns: Option<u32>, pid: u32, now_ns: u64) -> Option<(f64, u64)> {
         let watched_ns = now_ns.saturating_sub(self.start_ns);
         if watched_ns < LEAST_NS {
             return None;
         }
-        let mut flow = self.flow(netns, pid).cloned().unwrap_or_default();
+        // Where there was no room for it nothing is known.
+        let none = || (self.flows.len() < MAX_FLOWS).then(Flow::default);
+        let mut flow = self.flow(netns, pid).cloned().or_else(none)?;
         flow.move_to(now_ns / SLOT_NS);
         let net: i64 = flow.net.iter().sum();
         let span_ns = watched_ns.min((SLOTS as u64 - 1) * SLOT_NS + now_ns % SLOT_NS);

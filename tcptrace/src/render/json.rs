@@ -190,7 +190,6 @@ fn transitions_value(rows: &[TransitionRow]) -> Value {
 fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
     let sighting = &found.sighting;
     let (local, remote) = sighting.subject.ends();
-    let port = |end: Option<SocketAddr>| end.map(|end| end.port()).filter(|port| *port > 0);
     let evidence: serde_json::Map<_, _> =
         sighting.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence_value(value))).collect();
     json!({
@@ -198,8 +197,8 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
         "mono_ns": found.time_ns, "finding": sighting.kind.id(), "number": found.number,
         "severity": sighting.severity.name(), "netns": sighting.netns,
         "netns_name": sighting.netns.and_then(|netns| names.netns.get(&netns)),
-        "local_address": local.map(|end| end.ip()), "local_port": port(local),
-        "remote_address": remote.map(|end| end.ip()), "remote_port": port(remote),
+        "local_address": local.map(|end| end.ip()), "local_port": local.and_then(port),
+        "remote_address": remote.map(|end| end.ip()), "remote_port": remote.and_then(port),
         "owner": sighting.owner.map(|owner| {
             json!({
                 "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
@@ -212,6 +211,11 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
         "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
         "explanation": sighting.explanation, "remedy": sighting.remedy, "docs": sighting.kind.docs(),
     })
+}
+
+/// The port of an end, if it has one.
+fn port(end: SocketAddr) -> Option<u16> {
+    Some(end.port()).filter(|port| *port > 0)
 }
 
 fn evidence_value(value: &Evidence) -> Value {
@@ -233,8 +237,8 @@ fn example_value(example: &Example) -> Value {
         .iter()
         .map(|holder| json!({ "pid": holder.pid, "command": holder.command.to_text(), "fd": holder.fd }));
     json!({
-        "cookie": example.cookie, "local_address": example.local.ip(), "local_port": example.local.port(),
-        "remote_address": example.remote.ip(), "remote_port": example.remote.port(),
+        "cookie": example.cookie, "local_address": example.local.ip(), "local_port": port(example.local),
+        "remote_address": example.remote.ip(), "remote_port": port(example.remote),
         "state": example.state.name(), "age_ns": example.age.map(|age| age.ns),
         "age_source": example.age.map(|age| age.source.name()),
         "receive_queue": listed.map(|socket| socket.receive_queue),

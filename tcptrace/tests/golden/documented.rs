@@ -50,7 +50,7 @@ fn kind(field: &Value) -> String {
 
 /// The unit that a field's name has in it.
 fn unit(name: &str) -> Option<&'static str> {
-    [("_ns", "ns"), ("_us", "µs"), ("bytes_", "bytes")]
+    [("_ns", "ns"), ("_us", "µs"), ("bytes_", "bytes"), ("_bytes", "bytes")]
         .into_iter()
         .find_map(|(part, unit)| (name.ends_with(part) || name.starts_with(part)).then_some(unit))
 }
@@ -62,8 +62,8 @@ fn tables_have_the_fields_and_types_of_the_schema() {
     let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap());
     for event in kinds.map(|reference| reference.rsplit('/').next().unwrap()) {
         let parts: &[&str] = match event {
-            "gap" | "time_wait_overflow" | "summary" | "end" | "rates" | "socket" | "socket_count" | "sockets_end"
-            | "check" | "checks_end" => &["All records", event],
+            "gap" | "time_wait_overflow" | "finding" | "summary" | "end" | "rates" | "socket" | "socket_count"
+            | "sockets_end" | "check" | "checks_end" => &["All records", event],
             _ => &["All records", "All events", event, "Owner"],
         };
         let described: Vec<_> = parts.iter().flat_map(|part| tables.get(*part).into_iter().flatten()).collect();
@@ -87,7 +87,9 @@ fn tables_of_the_parts_of_records_have_the_fields_of_the_schema() {
     let tables = tables(&text);
     let of_reports =
         ["activity", "losses", "transition_row", "ending_row", "process_row", "socket_row", "socket_owner", "process"];
-    for part in of_reports.into_iter().chain(["half_open_row", "holder", "state_counts", "skipped", "namespace"]) {
+    let of_findings = ["finding_owner", "evidence", "finding_example", "finding_holder"];
+    let of_listings = ["half_open_row", "holder", "state_counts", "skipped", "namespace"];
+    for part in of_reports.into_iter().chain(of_findings).chain(of_listings) {
         let rows = tables.get(part).unwrap_or_else(|| panic!("no table of {part}"));
         let fields = schema::fields(&document, part);
         assert_eq!(rows.len(), fields.len(), "fields of {part}");
@@ -129,6 +131,7 @@ fn examples_follow_the_schema_and_are_of_every_kind() {
 #[test]
 fn values_that_the_schema_lists_are_explained() {
     let (document, text) = (schema::document(), schema::docs_file(FILE));
+    let text = text + &schema::docs_file("findings.md");
     for definition in document["$defs"].as_object().unwrap().values() {
         for value in definition["enum"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             assert!(text.contains(&format!("`{value}`")), "{value} is not explained");

@@ -105,7 +105,7 @@ fn both_linger(stream: &mut Stream) {
 
 fn both_unread(stream: &mut Stream) {
     let (mut client, mut server) = both(stream, 8083);
-    server.facts.bytes_received = 48;
+    (server.facts.bytes_received, server.facts.receive_queue) = (48, 48);
     server.flags(CLOSING).enters(stream, CLOSE);
     stream.wait_us(3);
     server.sends_reset(stream, Some(7));

@@ -91,7 +91,7 @@ impl Run {
 }
 
 /// A socket as a listing shows it.
-fn listed(life: &Life, kind: Kind, state: State, timer: Option<Timer>) -> ListedSocket {
+pub(crate) fn listed(life: &Life, kind: Kind, state: State, timer: Option<Timer>) -> ListedSocket {
     let end = |ip, port| std::net::SocketAddr::new(address(ip), port).to_string();
     let (local, remote) =
         (end(life.socket.local, life.socket.local_port), end(life.socket.remote, life.socket.remote_port));
@@ -101,7 +101,8 @@ fn listed(life: &Life, kind: Kind, state: State, timer: Option<Timer>) -> Listed
     ListedSocket { sk, cookie, netns, kind, timer, connection, ..full }
 }
 
-fn mini(life: &Life, state: State, left_ns: u64) -> ListedSocket {
+/// The same of a mini-socket.
+pub(crate) fn mini(life: &Life, state: State, left_ns: u64) -> ListedSocket {
     listed(life, Kind::Mini, state, Some(timer(TimerKind::TimeWait, left_ns)))
 }
 

@@ -7,6 +7,7 @@ mod alignment;
 mod compare;
 mod doctor;
 mod documented;
+mod findings;
 mod ladders;
 mod listings;
 mod outputs;

@@ -11,6 +11,7 @@ use tcptrace_common::counters::Counters;
 use crate::{
     compare::compare,
     doctor::DOCTOR,
+    findings::FOUND,
     listings::LISTED,
     rates::RATES,
     sockets::LISTING,
@@ -42,7 +43,8 @@ fn each_story_in_each_form() {
             files.push((format!("{name}.{extension}"), replay(&stream, settings(), renderer())));
         }
     }
-    let is_other = |name: &str| [STYLE, LISTING, LISTED, RATES, DOCTOR].iter().any(|prefix| name.starts_with(prefix));
+    let is_other =
+        |name: &str| [STYLE, LISTING, LISTED, RATES, DOCTOR, FOUND].iter().any(|prefix| name.starts_with(prefix));
     compare(&files, |name| has_extension(name, &["txt", "json", "csv"]) && !is_other(name));
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tcptrace::{
     decode::split,
     event::What,
+    findings::Kind,
     render::{Field, SocketField},
     select::Selection,
     session::SessionSettings,
@@ -15,7 +16,7 @@ use tcptrace::{
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    doctor, listings, rates, stories,
+    doctor, findings, listings, rates, stories,
     support::{
         listing,
         records::{Life, Stream},
@@ -26,7 +27,7 @@ use crate::{
 
 /// Kinds of records that tell of events, those between them, those that tell of the run, and those of `tcptrace sockets`.
 const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
-const NOTICES: [&str; 2] = ["gap", "time_wait_overflow"];
+const NOTICES: [&str; 3] = ["gap", "time_wait_overflow", "finding"];
 const REPORTS: [&str; 2] = ["summary", "end"];
 const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
 const RATES: &str = "rates";
@@ -40,6 +41,12 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 fn all_listings() -> String {
     let print = |by| listing::printed(&listing::snapshot(), &Selection::default(), by, listing::json);
     std::iter::once(None).chain(By::value_variants().iter().copied().map(Some)).map(print).collect()
+}
+
+/// All that is no story.
+fn all_others() -> String {
+    let sessions = listings::all_json() + &findings::all_json();
+    all_listings() + &sessions + &rates::printed(rates::json()) + &doctor::json()
 }
 
 fn all_stories() -> Stream {
@@ -60,7 +67,7 @@ fn every_line_follows_the_schema() {
             kinds.insert(record["event"].as_str().unwrap().to_owned());
         }
     }
-    for line in (all_listings() + &listings::all_json() + &rates::printed(rates::json()) + &doctor::json()).lines() {
+    for line in all_others().lines() {
         let record = schema::valid_record(&validator, line);
         kinds.insert(record["event"].as_str().unwrap().to_owned());
     }
@@ -71,11 +78,7 @@ fn every_line_follows_the_schema() {
 #[test]
 fn the_schema_refuses_what_is_not_written() {
     let validator = schema::validator();
-    let written = replay(&all_stories(), settings(), json())
-        + &all_listings()
-        + &listings::all_json()
-        + &rates::printed(rates::json())
-        + &doctor::json();
+    let written = replay(&all_stories(), settings(), json()) + &all_others();
     let mut kinds = HashSet::new();
     for line in written.lines() {
         let record = schema::valid_record(&validator, line);
@@ -195,9 +198,11 @@ fn endings() -> BTreeSet<String> {
     for (state, local) in (1..=11).flat_map(|state| ends.map(|local| (state, local))) {
         let mut stream = Stream::new();
         let life = Life::in_state(state, local, "192.0.2.11:2");
-        for (err, flags) in errors.iter().flat_map(|err| (0..1 << 10).map(move |flags| (*err, flags))) {
+        // The bit above those of flags: was there unread data?
+        for (err, bits) in errors.iter().flat_map(|err| (0..1 << 11).map(move |bits| (*err, bits))) {
+            let (unread, flags) = (bits >> 10, bits & ((1 << 10) - 1));
             let mut life = life.clone();
-            life.facts.err = err;
+            (life.facts.err, life.facts.receive_queue) = (err, unread.into());
             life.flags(flags).enters(&mut stream, CLOSE);
         }
         for record in split(&stream.bytes) {
@@ -216,6 +221,24 @@ fn the_schema_knows_every_ending_and_no_others() {
     let (_, field) = schema::fields(&document, "transition").into_iter().find(|(name, _)| name == "ending").unwrap();
     let listed = field["enum"].as_array().unwrap().iter().filter_map(Value::as_str).map(str::to_owned);
     assert_eq!(listed.collect::<BTreeSet<_>>(), endings());
+}
+
+#[test]
+fn the_schema_knows_every_finding_and_no_others() {
+    let document = schema::document();
+    let ids: Vec<_> = Kind::ALL.iter().map(|kind| Value::from(kind.id())).collect();
+    assert_eq!(document["$defs"]["finding_id"]["enum"], Value::from(ids));
+    // All that there are, with all their evidence, and no more.
+    let (mut kinds, mut evidence) = (BTreeSet::new(), BTreeSet::new());
+    for line in findings::all_json().lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        if record["event"] == "finding" {
+            kinds.insert(record["finding"].as_str().unwrap().to_owned());
+            evidence.extend(record["evidence"].as_object().unwrap().keys().cloned());
+        }
+    }
+    assert_eq!(kinds, Kind::ALL.iter().map(|kind| kind.id().to_owned()).collect());
+    assert_eq!(evidence, schema::fields(&document, "evidence").into_iter().map(|(name, _)| name).collect());
 }
 
 #[test]

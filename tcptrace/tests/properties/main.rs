@@ -3,6 +3,7 @@
 
 mod any_record;
 mod decoding;
+mod findings;
 mod machine_readable;
 mod session;
 mod sockets;

@@ -70,6 +70,8 @@ pub(crate) struct Life {
     pub(crate) timeouts: u8,
     /// Times since data was sent, since data was received and since an ACK was, where RSTs tell of them, in ms.
     pub(crate) since_ms: Option<[u64; 3]>,
+    /// Probes in a row without an answer, where RSTs tell of them.
+    pub(crate) probes: u32,
 }
 
 impl Life {
@@ -101,6 +103,7 @@ impl Life {
             facts: Transition::default(),
             timeouts: 0,
             since_ms: None,
+            probes: 0,
         }
     }
 
@@ -189,6 +192,7 @@ impl Life {
             receive_queue: self.facts.receive_queue,
             send_queue: self.facts.send_queue,
             has_facts: self.since_ms.is_some().into(),
+            probes: self.probes,
             last_sent_ns,
             last_received_ns,
             last_ack_ns,

@@ -8,6 +8,8 @@ mod loss;
 mod pressure;
 mod resets;
 mod silence;
+#[cfg(test)]
+mod tests;
 
 use super::{Incident, Kind, Sighting, Thresholds, Value, View};
 use crate::{

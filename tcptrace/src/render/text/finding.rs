@@ -3,6 +3,7 @@
 use std::{collections::HashSet, fmt::Write as _};
 
 use bytes::{BufMut as _, BytesMut};
+use jiff::tz::TimeZone;
 
 use super::{
     age_words,
@@ -129,8 +130,8 @@ const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
 impl StuckText {
     /// A writer that, with `redraws`, clears the terminal before each list.
     #[must_use]
-    pub fn new(color: bool, redraws: bool) -> Self {
-        Self { color, redraws, time: WallFormat::time_of_day(jiff::tz::TimeZone::system()) }
+    pub fn new(color: bool, redraws: bool, zone: TimeZone) -> Self {
+        Self { color, redraws, time: WallFormat::time_of_day(zone) }
     }
 
     /// Writes the findings that are open at `now_ns`.

@@ -1,0 +1,265 @@
+//! Connections that are being closed.
+
+use crate::{
+    ending::Ending,
+    findings::{
+        Kind, Severity, Subject, Thresholds, Value,
+        testing::{Host, MS, NETNS, PID, S, end, evidence},
+    },
+    snapshot::{self, AgeSource, Timer, TimerKind},
+    state::State,
+};
+
+const LOCAL: &str = "10.1.0.1:80";
+const REMOTE: &str = "10.1.0.9:40000";
+
+#[test]
+fn each_state_has_its_time() {
+    let cases = [
+        (State::SynSent, 5, Kind::SynSentUnanswered),
+        (State::CloseWait, 60, Kind::CloseWaitLeak),
+        (State::FinWait1, 15, Kind::FinWait1Stuck),
+        (State::FinWait2, 45, Kind::FinWait2Stuck),
+        (State::Closing, 15, Kind::FinWait1Stuck),
+        (State::LastAck, 15, Kind::LastAckLost),
+    ];
+    for (state, s, kind) in cases {
+        let mut host = Host::new();
+        host.add(state, LOCAL, REMOTE, s * S - 1);
+        assert_eq!(host.sightings(), [], "{state} for less");
+        host.wait(1);
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.severity, seen.count), (kind, Severity::Warning, 1));
+        assert_eq!((seen.netns, seen.owner.unwrap().pid), (Some(NETNS), PID));
+        assert_eq!(seen.subject, Subject::Remote(end(REMOTE)));
+        let oldest = seen.oldest.unwrap();
+        assert_eq!((oldest.ns, oldest.source), (s * S, AgeSource::Observed));
+        assert_eq!((seen.examples.len(), seen.examples[0].cookie, seen.examples[0].state), (1, Some(1), state));
+        assert!(seen.is_settled, "a listing has shown it");
+        for never in [State::Listen, State::SynRecv, State::Established, State::TimeWait] {
+            let mut host = Host::new();
+            host.add(never, LOCAL, REMOTE, 60 * S);
+            assert_eq!(host.sightings(), [], "{never} may last");
+        }
+    }
+}
+
+#[test]
+fn thresholds_may_be_set_and_turned_off() {
+    for (ns, found) in [(0, 0), (2 * S, 1), (3 * S, 0)] {
+        let mut thresholds = Thresholds::default();
+        thresholds.set_stuck(State::LastAck, ns).unwrap();
+        let mut host = Host::with(thresholds);
+        host.add(State::LastAck, LOCAL, REMOTE, 2 * S);
+        assert_eq!(host.sightings().len(), found, "{ns}");
+    }
+}
+
+#[test]
+fn what_is_not_listed_yet_is_not_settled() {
+    let mut host = Host::new();
+    host.add(State::LastAck, LOCAL, REMOTE, 20 * S);
+    host.list(); // nothing was suspected then
+    assert!(!host.unlisted_sightings()[0].is_settled);
+    assert!(host.only().is_settled);
+}
+
+#[test]
+fn a_leak_counts_what_was_not_read_without_the_fin() {
+    let mut host = Host::new();
+    for (port, queue) in [(40_000, 1), (40_001, 6), (40_002, 0)] {
+        let place = host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{port}"), 61 * S);
+        host.sockets[place].receive_queue = queue;
+    }
+    host.add(State::Listen, LOCAL, "0.0.0.0:0", 100 * S);
+    let seen = host.only();
+    assert_eq!((seen.count, seen.subject), (3, Subject::Local(end(LOCAL))));
+    assert_eq!(*evidence(&seen, "unread_bytes"), Value::Number(5));
+    assert_eq!(*evidence(&seen, "growth_per_minute"), Value::Unknown, "it was not watched for long enough");
+    assert_eq!(*evidence(&seen, "closes_after_ns"), Value::Unknown);
+}
+
+#[test]
+fn a_thousand_leaked_sockets_are_critical() {
+    for (count, severity) in [(999, Severity::Warning), (1000, Severity::Critical)] {
+        let mut host = Host::new();
+        host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
+        for port in 0..count {
+            host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 61 * S);
+        }
+        let seen = host.only();
+        assert_eq!((seen.severity, seen.count, seen.examples.len()), (severity, count, 5));
+    }
+}
+
+/// Sockets that come to CLOSE_WAIT, `closed` of which leave it again, within a minute.
+fn growing(opened: u32, closed: u32) -> Host {
+    let mut thresholds = Thresholds::default();
+    thresholds.set_stuck(State::CloseWait, S).unwrap();
+    let mut host = Host::with(thresholds);
+    host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
+    for port in 0..opened {
+        host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0);
+    }
+    host.list();
+    host.wait(15 * S);
+    for place in 1..=opened as usize {
+        host.enters(place, State::CloseWait, None);
+    }
+    host.wait(5 * S);
+    for place in 1..=closed as usize {
+        host.enters(place, State::LastAck, None);
+        host.enters(place, State::Close, Some(Ending::Normal));
+    }
+    host.wait(40 * S);
+    host
+}
+
+#[test]
+fn growth_is_what_came_less_what_left_within_the_last_minute() {
+    let mut host = growing(12, 3);
+    let seen = host.only();
+    assert_eq!((seen.count, seen.severity), (9, Severity::Warning));
+    assert_eq!(*evidence(&seen, "growth_per_minute"), Value::Ratio(9.0));
+    host.wait(60 * S);
+    assert_eq!(*evidence(&host.only(), "growth_per_minute"), Value::Ratio(0.0), "no more came");
+    assert_eq!(growing(100, 0).only().severity, Severity::Critical);
+    assert_eq!(growing(99, 0).only().severity, Severity::Warning);
+    assert_eq!(*evidence(&growing(1, 0).only(), "growth_window_ns"), Value::Number(60 * S));
+}
+
+#[test]
+fn growth_is_unknown_in_the_first_second_and_not_critical_in_the_first_half_minute() {
+    let mut thresholds = Thresholds::default();
+    thresholds.set_stuck(State::CloseWait, MS).unwrap();
+    let mut host = Host::with(thresholds);
+    let places = [LOCAL, "10.1.0.1:81"].map(|local| host.add(State::Established, local, REMOTE, 0));
+    host.list();
+    places.into_iter().for_each(|place| host.enters(place, State::CloseWait, None));
+    host.wait(S - 1);
+    assert_eq!(*evidence(&host.only(), "growth_per_minute"), Value::Unknown);
+    host.wait(1);
+    let seen = host.only();
+    assert_eq!(*evidence(&seen, "growth_per_minute"), Value::Ratio(120.0), "two within a second");
+    assert_eq!((evidence(&seen, "growth_window_ns"), seen.severity), (&Value::Number(S), Severity::Warning));
+    for (watched_ns, severity) in [(30 * S - 1, Severity::Warning), (30 * S, Severity::Critical)] {
+        let mut host = Host::with(host.findings.thresholds.clone());
+        host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
+        let places: Vec<_> = (0..50)
+            .map(|port| host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0))
+            .collect();
+        host.list();
+        places.into_iter().for_each(|place| host.enters(place, State::CloseWait, None));
+        host.wait(watched_ns);
+        assert_eq!(host.only().severity, severity);
+    }
+}
+
+#[test]
+fn a_slow_server_is_given_twice_its_usual_time() {
+    let mut host = Host::new();
+    let places: Vec<_> =
+        (0..4).map(|port| host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0)).collect();
+    host.list();
+    places.iter().for_each(|place| host.enters(*place, State::CloseWait, None));
+    // It closes three of them after 39, 40 and 50 s.
+    for (place, after_ns) in places.iter().zip([39 * S, S, 10 * S]) {
+        host.wait(after_ns);
+        host.enters(*place, State::LastAck, None);
+        host.enters(*place, State::Close, Some(Ending::Normal));
+    }
+    host.wait(30 * S);
+    assert_eq!(host.sightings(), [], "80 s are twice the usual 40 s");
+    host.wait(1);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.count), (Kind::CloseWaitLeak, 1));
+    assert_eq!(*evidence(&seen, "closes_after_ns"), Value::Number(40 * S));
+    // Another process is not known to be slow.
+    let other = host.add(State::CloseWait, LOCAL, "10.1.0.9:41000", 60 * S);
+    host.owned_by(other, 701);
+    assert_eq!(host.sightings().len(), 2);
+}
+
+#[test]
+fn sockets_are_grouped_by_owner_and_listener_or_destination() {
+    let mut host = Host::new();
+    host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 0);
+    for port in [40_000, 40_001] {
+        host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{port}"), 70 * S); // through the listener
+    }
+    let other = host.add(State::CloseWait, LOCAL, "10.1.0.9:40002", 70 * S);
+    host.owned_by(other, 701);
+    for port in [50_000, 50_001] {
+        host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S); // to a destination
+    }
+    let seen: Vec<_> =
+        host.sightings().iter().map(|seen| (seen.owner.unwrap().pid, seen.subject, seen.count)).collect();
+    let (listener, destination) = (Subject::Local(end("0.0.0.0:80")), Subject::Remote(end("10.1.0.7:5432")));
+    assert_eq!(seen.len(), 3);
+    for expected in [(PID, listener, 2), (701, listener, 1), (PID, destination, 2)] {
+        assert!(seen.contains(&expected), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_orphan_in_fin_wait2_is_only_told_of() {
+    let mut host = Host::new();
+    let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
+    let left = |ns| Some(Timer { kind: TimerKind::TimeWait, left_ns: ns });
+    (host.sockets[place].kind, host.sockets[place].timer) = (snapshot::Kind::Mini, left(10 * S));
+    (host.sockets[place].connection, host.sockets[place].uid) = (None, None);
+    let seen = host.only();
+    assert_eq!((seen.severity, seen.is_settled), (Severity::Info, true));
+    assert_eq!(*evidence(&seen, "orphaned"), Value::Flag(true));
+    assert_eq!(*evidence(&seen, "closed_by"), Value::Unknown);
+    assert_eq!(*evidence(&seen, "time_left_ns"), Value::Number(10 * S));
+    // Where the kernel's timer holds the full socket for a while.
+    let place = host.add(State::FinWait2, "10.1.0.1:81", "10.1.0.9:40001", 50 * S);
+    host.sockets[place].uid = None;
+    host.sockets[place].timer = Some(Timer { kind: TimerKind::Keepalive, left_ns: 7 * S });
+    let seen = host.sightings();
+    assert_eq!((seen.len(), seen[1].severity), (2, Severity::Info));
+    assert_eq!(*evidence(&seen[1], "time_left_ns"), Value::Number(7 * S));
+}
+
+#[test]
+fn a_mini_socket_that_no_poll_has_seen_may_be_gone() {
+    let mut host = Host::new();
+    let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
+    host.sockets[place].kind = snapshot::Kind::Mini;
+    assert_eq!(host.sightings(), [], "no timer of it is known");
+}
+
+#[test]
+fn who_shut_a_socket_down_and_keeps_it_is_named() {
+    let mut host = Host::new();
+    let place = host.add(State::Established, LOCAL, REMOTE, 0);
+    host.list();
+    host.enters(place, State::FinWait1, None);
+    host.wait(MS);
+    host.enters(place, State::FinWait2, None);
+    host.wait(45 * S);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.severity), (Kind::FinWait2Stuck, Severity::Warning));
+    assert_eq!(*evidence(&seen, "orphaned"), Value::Flag(false));
+    assert_eq!(*evidence(&seen, "closed_by"), Value::Number(PID.into()));
+    assert_eq!(*evidence(&seen, "time_left_ns"), Value::Unknown, "no timer runs");
+}
+
+#[test]
+fn fins_that_were_sent_again_are_counted() {
+    for (state, kind) in [(State::FinWait1, Kind::FinWait1Stuck), (State::LastAck, Kind::LastAckLost)] {
+        let mut host = Host::new();
+        let place = host.add(State::CloseWait, LOCAL, REMOTE, 0);
+        host.list();
+        host.enters(place, state, None);
+        host.sockets[place].uid = None;
+        host.wait(15 * S);
+        host.retransmits(place, 6);
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.severity), (kind, Severity::Warning));
+        assert_eq!(*evidence(&seen, "fin_retransmits"), Value::Number(6));
+        assert_eq!(*evidence(&seen, "orphaned"), Value::Flag(true));
+        assert_eq!(*evidence(&seen, "closed_by"), Value::Number(PID.into()));
+    }
+}

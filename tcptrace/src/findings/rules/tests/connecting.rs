@@ -1,0 +1,142 @@
+//! Connections that this host tries to open.
+
+use crate::{
+    ending::{Abort, Ending},
+    findings::{
+        Kind, Severity, Subject, Value,
+        testing::{Host, MS, PID, S, end, evidence},
+    },
+    state::State,
+};
+
+fn connecting(host: &mut Host, local_port: u16, remote: &str, age_ns: u64) -> usize {
+    host.add(State::SynSent, &format!("10.1.0.1:{local_port}"), remote, age_ns)
+}
+
+#[test]
+fn syns_without_an_answer_are_grouped_by_destination() {
+    let mut host = Host::new();
+    for port in [50_000, 50_001] {
+        connecting(&mut host, port, "10.9.0.1:443", 5 * S);
+    }
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.count), (Kind::SynSentUnanswered, 2));
+    assert_eq!(seen.subject, Subject::Remote(end("10.9.0.1:443")));
+    assert_eq!(*evidence(&seen, "syn_retransmits"), Value::Number(0));
+    host.retransmits(0, 3);
+    host.retransmits(1, 2);
+    let seen = host.only();
+    assert_eq!(*evidence(&seen, "syn_retransmits"), Value::Number(3), "the most of any");
+    assert_eq!(*evidence(&seen, "destinations"), Value::Number(1));
+    assert_eq!(*evidence(&seen, "scan_like"), Value::Flag(false));
+}
+
+#[test]
+fn many_destinations_are_told_of_together_and_more_are_a_scan() {
+    for (count, groups, is_scan) in [(8, 8, false), (9, 1, false), (10, 1, true)] {
+        let mut host = Host::new();
+        for number in 0..count {
+            connecting(&mut host, 50_000 + number, &format!("10.9.0.{number}:443"), 6 * S);
+        }
+        let seen = host.sightings();
+        assert_eq!(seen.len(), groups, "{count}");
+        if groups == 1 {
+            assert_eq!((seen[0].subject, seen[0].count), (Subject::Several, u64::from(count)));
+            assert_eq!(*evidence(&seen[0], "destinations"), Value::Number(count.into()));
+            assert_eq!(*evidence(&seen[0], "scan_like"), Value::Flag(is_scan));
+            assert_eq!(seen[0].examples.len(), 5);
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_a_full_listener_of_this_host_is_not_told_of_twice() {
+    let mut host = Host::new();
+    connecting(&mut host, 50_000, "10.1.0.1:80", 6 * S);
+    let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 100 * S);
+    (host.sockets[listener].receive_queue, host.sockets[listener].send_queue) = (2, 2);
+    assert_eq!(host.only().kind, Kind::SynSentUnanswered, "there is room for one more");
+    host.sockets[listener].receive_queue = 3;
+    assert_eq!(host.only().kind, Kind::AcceptQueueFull);
+    connecting(&mut host, 50_001, "10.1.0.1:81", 6 * S);
+    let kinds: Vec<_> = host.sightings().iter().map(|seen| seen.kind).collect();
+    assert_eq!(kinds, [Kind::SynSentUnanswered, Kind::AcceptQueueFull], "another port");
+}
+
+#[test]
+fn refused_connections_are_counted_by_destination() {
+    let mut host = Host::new();
+    for port in 50_000..50_007 {
+        let place = connecting(&mut host, port, "10.9.0.1:443", 3 * MS);
+        host.fails(place, Ending::Refused);
+        host.wait(MS);
+    }
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ConnectRefused, Severity::Warning, 7));
+    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Remote(end("10.9.0.1:443"))));
+    assert_eq!(*evidence(&seen, "errno"), Value::Name("ECONNREFUSED"));
+    assert_eq!(*evidence(&seen, "latency_ns"), Value::Number(3 * MS));
+    assert_eq!((seen.examples.len(), seen.oldest), (5, None));
+    assert_eq!(seen.examples[0].local, end("10.1.0.1:50006"), "the last one first");
+    assert!(seen.is_settled && seen.examples.iter().all(|example| example.age.is_none()));
+}
+
+#[test]
+fn connects_that_fail_otherwise_are_told_by_their_error() {
+    let cases = [
+        (Ending::TimedOut, "ETIMEDOUT"),
+        (Ending::Failed(libc::EHOSTUNREACH), "EHOSTUNREACH"),
+        (Ending::Failed(libc::ENETUNREACH), "ENETUNREACH"),
+        (Ending::Aborted(Abort::NeverSent), "EADDRNOTAVAIL"),
+    ];
+    for (ending, errno) in cases {
+        let mut host = Host::new();
+        let place = connecting(&mut host, 50_000, "10.9.0.1:443", 2 * S);
+        host.sockets[place].timeouts = 1;
+        host.fails(place, ending);
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.count), (Kind::ConnectFailed, 1));
+        assert_eq!(*evidence(&seen, "errno"), Value::Name(errno));
+        assert_eq!(*evidence(&seen, "latency_ns"), Value::Number(2 * S));
+        assert_eq!(*evidence(&seen, "syn_retransmits"), Value::Number(1));
+    }
+    // The process changed its mind.
+    for abort in [Abort::BeforeEstablished, Abort::Disconnect] {
+        let mut host = Host::new();
+        let place = connecting(&mut host, 50_000, "10.9.0.1:443", 2 * S);
+        host.fails(place, Ending::Aborted(abort));
+        assert_eq!(host.sightings(), []);
+    }
+}
+
+#[test]
+fn failures_toward_many_destinations_are_told_of_together() {
+    for (count, groups) in [(8, 8), (9, 1)] {
+        let mut host = Host::new();
+        for number in 0..count {
+            let place = connecting(&mut host, 50_000 + number, &format!("10.9.0.{number}:443"), MS);
+            host.fails(place, Ending::Refused);
+            host.wait(MS);
+        }
+        let seen = host.sightings();
+        assert_eq!(seen.len(), groups);
+        if groups == 1 {
+            assert_eq!((seen[0].subject, seen[0].count), (Subject::Several, 9));
+            assert_eq!(seen[0].examples[0].remote, end("10.9.0.8:443"), "the last one first");
+        }
+    }
+}
+
+#[test]
+fn failures_are_forgotten_after_the_quiet_time() {
+    let mut host = Host::new();
+    let place = connecting(&mut host, 50_000, "10.9.0.1:443", MS);
+    host.fails(place, Ending::Refused);
+    host.look();
+    host.wait(60 * S - 1);
+    host.look();
+    assert_eq!(host.sightings().len(), 1);
+    host.wait(1);
+    host.look();
+    assert_eq!(host.sightings(), []);
+}

@@ -1,0 +1,174 @@
+//! Listeners.
+
+use crate::{
+    findings::{
+        Kind, Severity, Subject, Thresholds, Value,
+        testing::{Host, MS, PID, S, end, evidence},
+    },
+    snapshot,
+    state::State,
+};
+
+/// A listener with so many connections that wait to be accepted, and room for `limit`.
+fn listening(host: &mut Host, local: &str, queue: u32, limit: u32) -> usize {
+    let place = host.add(State::Listen, local, "0.0.0.0:0", 100 * S);
+    (host.sockets[place].receive_queue, host.sockets[place].send_queue) = (queue, limit);
+    place
+}
+
+/// Half-open connections to a listener.
+fn requests(host: &mut Host, local: &str, count: u16) {
+    for port in 0..count {
+        let place = host.add(State::SynRecv, local, &format!("10.3.0.9:{}", 1024 + port), 0);
+        let socket = &mut host.sockets[place];
+        (socket.kind, socket.owner, socket.timeouts) = (snapshot::Kind::Request, None, u8::from(port % 4 == 0));
+    }
+}
+
+#[test]
+fn an_accept_queue_is_full_beyond_its_limit() {
+    let mut host = Host::new();
+    let listener = listening(&mut host, "0.0.0.0:80", 128, 128);
+    assert_eq!(host.sightings(), [], "as many as the limit: one more is taken");
+    host.sockets[listener].receive_queue = 129;
+    requests(&mut host, "10.1.0.1:80", 3);
+    host.settings.somaxconn = Some(4096);
+    (host.counters.listen_overflows, host.counters.listen_drops) = (10, 12);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::AcceptQueueFull, Severity::Critical, 129));
+    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("0.0.0.0:80"))));
+    assert_eq!(seen.oldest, None, "since when it is full is not known");
+    for (name, value) in [
+        ("queue", 129),
+        ("limit", 128),
+        ("waiting", 3),
+        ("listen_overflows", 10),
+        ("listen_drops", 12),
+        ("somaxconn", 4096),
+    ] {
+        assert_eq!(*evidence(&seen, name), Value::Number(value), "{name}");
+    }
+}
+
+#[test]
+fn what_was_seen_of_a_queue_counts_for_a_while() {
+    let mut host = Host::new();
+    listening(&mut host, "0.0.0.0:80", 129, 128);
+    host.list();
+    host.wait(15 * S - 1);
+    assert_eq!(host.unlisted_sightings().len(), 1);
+    host.wait(1);
+    assert_eq!(host.unlisted_sightings(), []);
+}
+
+#[test]
+fn half_open_connections_are_a_flood_from_64_and_half_of_the_backlog_on() {
+    let cases =
+        [(63, 100, false), (64, 128, true), (64, 129, true), (64, 130, false), (100, 200, true), (99, 200, false)];
+    for (count, backlog, is_flood) in cases {
+        let mut host = Host::new();
+        listening(&mut host, "0.0.0.0:80", 0, backlog);
+        requests(&mut host, "10.1.0.1:80", count);
+        (host.settings.max_syn_backlog, host.settings.syncookies) = (Some(512), Some(1));
+        let seen = host.sightings();
+        assert_eq!(!seen.is_empty(), is_flood, "{count} with a backlog of {backlog}: {seen:?}");
+        let Some(seen) = seen.first() else { continue };
+        assert_eq!((seen.kind, seen.severity, seen.count), (Kind::SynFlood, Severity::Critical, count.into()));
+        assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("0.0.0.0:80"))));
+        for (name, value) in [
+            ("half_open", count.into()),
+            ("synack_retransmitted", count.div_ceil(4).into()),
+            ("syn_cookies_sent", 0),
+            ("backlog", backlog.into()),
+            ("max_syn_backlog", 512),
+            ("syncookies", 1),
+        ] {
+            assert_eq!(*evidence(seen, name), Value::Number(value), "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_shows_itself_by_syn_cookies_too() {
+    for (cookies, is_flood) in [(63, false), (64, true)] {
+        let mut host = Host::new();
+        listening(&mut host, "0.0.0.0:80", 0, 16);
+        requests(&mut host, "10.1.0.1:80", 8);
+        host.list();
+        host.wait(S);
+        host.counters.syncookies_sent = cookies;
+        let seen = host.sightings();
+        assert_eq!(!seen.is_empty(), is_flood, "{seen:?}");
+        if is_flood {
+            assert_eq!(*evidence(&seen[0], "syn_cookies_sent"), Value::Number(cookies));
+        }
+        host.sockets.truncate(1);
+        assert_eq!(host.sightings(), [], "no handshake is open any more");
+    }
+}
+
+#[test]
+fn counters_are_told_for_the_last_ten_to_twenty_seconds() {
+    let mut host = Host::new();
+    listening(&mut host, "0.0.0.0:80", 129, 128);
+    host.counters.listen_overflows = 1000; // before the start
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        told.push(evidence(&host.only(), "listen_overflows").clone());
+        host.wait(5 * S);
+        host.counters.listen_overflows += 1;
+    }
+    let number = Value::Number;
+    assert_eq!(told, [0, 1, 2, 3, 2, 3, 2, 3].map(number));
+}
+
+#[test]
+fn a_full_accept_queue_is_no_flood() {
+    let mut host = Host::new();
+    listening(&mut host, "0.0.0.0:80", 9, 8);
+    requests(&mut host, "10.1.0.1:80", 100);
+    assert_eq!(host.only().kind, Kind::AcceptQueueFull);
+}
+
+/// Where only these listeners are expected.
+fn expecting(expected: &[&str]) -> Host {
+    let mut thresholds = Thresholds::default();
+    thresholds.expected = Some(expected.iter().map(|text| text.parse().unwrap()).collect());
+    Host::with(thresholds)
+}
+
+#[test]
+fn listeners_are_foreign_where_some_are_expected() {
+    let expecting = |expected: &[&str]| {
+        let mut host = expecting(expected);
+        listening(&mut host, "0.0.0.0:22", 0, 8);
+        let foreign = listening(&mut host, "10.1.0.1:4444", 0, 8);
+        host.owned_by(foreign, 701);
+        host
+    };
+    let mut host = Host::new();
+    listening(&mut host, "0.0.0.0:4444", 0, 8);
+    assert_eq!(host.sightings(), [], "without a list all are expected");
+    for expected in [&["22", "4444"][..], &["0.0.0.0:22", "10.1.0.1:4000-5000"]] {
+        assert_eq!(expecting(expected).sightings(), [], "{expected:?}");
+    }
+    for expected in [&["22"][..], &["22", "10.1.0.2:4444"], &["22", "4445-4500"]] {
+        let seen = expecting(expected).only();
+        assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ForeignListener, Severity::Warning, 1));
+        assert_eq!((seen.owner.unwrap().pid, seen.subject), (701, Subject::Local(end("10.1.0.1:4444"))));
+        assert_eq!(*evidence(&seen, "address"), Value::Text("10.1.0.1:4444".to_owned()));
+        assert!(seen.is_settled);
+    }
+    assert_eq!(expecting(&[]).sightings().len(), 2, "none is expected");
+}
+
+#[test]
+fn a_listener_that_comes_is_seen_at_once() {
+    let mut host = expecting(&[]);
+    let place = host.add(State::Close, "10.1.0.1:4444", "0.0.0.0:0", 0);
+    host.wait(MS);
+    host.enters(place, State::Listen, None);
+    assert_eq!(host.unlisted_sightings().len(), 1);
+    host.enters(place, State::Close, None);
+    assert_eq!(host.unlisted_sightings(), []);
+}

@@ -1,0 +1,8 @@
+//! Each rule just below its threshold and at it, and what it gives then.
+
+mod closing;
+mod connecting;
+mod listening;
+mod pressure;
+mod resets;
+mod silence;

@@ -1,0 +1,169 @@
+//! Connections that end with a RST.
+
+use crate::{
+    ending::{Abort, Ending},
+    findings::{
+        Kind, Severity, Subject, Value,
+        testing::{Host, MS, PID, S, end, evidence},
+    },
+    snapshot::Keepalive,
+    state::State,
+};
+
+const LOCAL: &str = "10.1.0.1:80";
+const REMOTE: &str = "10.9.0.9:40000";
+const ON: Keepalive = Keepalive::On { time_ns: None, interval_ns: None, probes: None };
+
+/// A RST that came so long after the last data to the peer, and the last segment from it.
+fn reset(state: State, in_state_ns: u64, last_sent_ns: u64, silence_ns: u64, keepalive: Keepalive) -> Host {
+    let mut host = Host::new();
+    let place = host.add(state, LOCAL, REMOTE, in_state_ns);
+    let socket = &mut host.sockets[place];
+    (socket.keepalive, socket.receive_queue, socket.send_queue) = (keepalive, 11, 22);
+    let errno = if state == State::CloseWait { libc::EPIPE } else { libc::ECONNRESET };
+    host.is_reset(place, errno, last_sent_ns, silence_ns);
+    host
+}
+
+#[test]
+fn a_reset_after_silence_in_answer_to_something_is_an_idle_reset() {
+    use State::Established;
+    let minute = 60 * S;
+    for (last_sent, silence, keepalive, kind) in [
+        (MS, minute, Keepalive::Off, Kind::IdleReset),
+        (MS, minute - 1, Keepalive::Off, Kind::ResetByPeer),
+        (minute + S, minute, ON, Kind::IdleReset), // answers a probe
+        (minute + S, minute, Keepalive::Off, Kind::ResetByPeer), // answers nothing
+        (minute, minute, Keepalive::Off, Kind::ResetByPeer),
+        (minute - 1, minute, Keepalive::Off, Kind::IdleReset),
+    ] {
+        let seen = reset(Established, 100 * S, last_sent, silence, keepalive).only();
+        assert_eq!(seen.kind, kind, "{last_sent} {silence} {keepalive:?}");
+        assert_eq!((seen.severity, seen.count, seen.owner.unwrap().pid), (Severity::Warning, 1, PID));
+        assert_eq!(*evidence(&seen, "idle_ns"), Value::Number(silence));
+        if kind == Kind::IdleReset {
+            assert_eq!(*evidence(&seen, "keepalive"), Value::Flag(keepalive == ON));
+            assert_eq!(*evidence(&seen, "peer_end"), Value::Name("not_visible"));
+            assert_eq!(*evidence(&seen, "peer_sent_rst"), Value::Unknown);
+        }
+    }
+}
+
+#[test]
+fn a_reset_in_close_wait_answers_what_was_written_after_the_fin() {
+    for (last_sent_ns, kind) in [(S - 1, Kind::WriteAfterClose), (S, Kind::ResetByPeer), (2 * S, Kind::ResetByPeer)] {
+        let seen = reset(State::CloseWait, S, last_sent_ns, 2 * S, Keepalive::Off).only();
+        assert_eq!((seen.kind, seen.severity, seen.count), (kind, Severity::Warning, 1), "{last_sent_ns}");
+        assert_eq!(*evidence(&seen, "errno"), Value::Name("EPIPE"));
+        if kind == Kind::WriteAfterClose {
+            assert_eq!(*evidence(&seen, "after_fin_ns"), Value::Number(S));
+        }
+    }
+    let seen = reset(State::CloseWait, 70 * S, MS, 70 * S, Keepalive::Off).only();
+    assert_eq!(seen.kind, Kind::WriteAfterClose, "silence or not");
+    let seen = reset(State::Established, S, MS, 2 * S, Keepalive::Off).only();
+    assert_eq!(seen.kind, Kind::ResetByPeer, "the peer had not closed");
+}
+
+#[test]
+fn a_reset_is_told_with_what_was_lost() {
+    let seen = reset(State::Established, S, MS, MS, Keepalive::Off).only();
+    assert_eq!(seen.subject, Subject::Remote(end(REMOTE)));
+    for (name, value) in [
+        ("errno", Value::Name("ECONNRESET")),
+        ("state", Value::Name("ESTABLISHED")),
+        ("unread_bytes", Value::Number(11)),
+        ("unacked_bytes", Value::Number(22)),
+        ("peer_pid", Value::Unknown),
+        ("peer_command", Value::Unknown),
+    ] {
+        assert_eq!(*evidence(&seen, name), value, "{name}");
+    }
+    // Where the tracepoint did not show the RST, the transition tells.
+    let mut host = Host::new();
+    let place = host.add(State::Established, LOCAL, REMOTE, S);
+    host.sockets[place].receive_queue = 3;
+    host.fails(place, Ending::ResetByPeer(libc::ECONNRESET));
+    let seen = host.only();
+    assert_eq!((seen.kind, evidence(&seen, "unread_bytes")), (Kind::ResetByPeer, &Value::Number(3)));
+    assert_eq!(*evidence(&seen, "idle_ns"), Value::Unknown);
+}
+
+#[test]
+fn an_abort_is_told_of_at_both_ends_with_its_cause() {
+    for (abort, cause) in [(Abort::LingerZero, "linger_zero"), (Abort::UnreadData, "unread_data")] {
+        let mut host = Host::new();
+        host.add(State::Listen, LOCAL, "0.0.0.0:0", 100 * S);
+        let client = host.add(State::Established, REMOTE, LOCAL, S);
+        let server = host.add(State::Established, LOCAL, REMOTE, S);
+        host.owned_by(client, 900);
+        (host.sockets[client].receive_queue, host.sockets[client].send_queue) = (5, 6);
+        host.list();
+        host.enters(client, State::Close, Some(Ending::Aborted(abort)));
+        host.wait(MS);
+        host.is_reset(server, libc::ECONNRESET, S, MS);
+        let seen = host.sightings();
+        assert_eq!(seen.iter().map(|seen| seen.kind).collect::<Vec<_>>(), [Kind::ResetByPeer, Kind::AbortedClose]);
+        let (peer, aborted) = (&seen[0], &seen[1]);
+        assert_eq!((peer.owner.unwrap().pid, peer.subject), (PID, Subject::Local(end(LOCAL))));
+        assert_eq!(*evidence(peer, "peer_pid"), Value::Number(900));
+        assert_eq!(*evidence(peer, "peer_command"), Value::Text("server".to_owned()));
+        assert_eq!((aborted.owner.unwrap().pid, aborted.subject), (900, Subject::Remote(end(LOCAL))));
+        assert_eq!(*evidence(aborted, "cause"), Value::Name(cause));
+        assert_eq!(*evidence(aborted, "unread_bytes"), Value::Number(5));
+        assert_eq!(*evidence(aborted, "unsent_bytes"), Value::Number(6));
+    }
+}
+
+#[test]
+fn an_idle_reset_tells_whether_the_other_end_did_it() {
+    let with_other = |abort: bool, is_there: bool| {
+        let mut host = Host::new();
+        let place = host.add(State::Established, LOCAL, REMOTE, 100 * S);
+        let other = host.add(State::Established, REMOTE, LOCAL, 100 * S);
+        host.owned_by(other, 900);
+        host.list();
+        if abort {
+            host.enters(other, State::Close, Some(Ending::Aborted(Abort::LingerZero)));
+        } else if !is_there {
+            host.sockets[other].state = State::Close;
+        }
+        host.is_reset(place, libc::ECONNRESET, MS, 70 * S);
+        let found = host.sightings();
+        let seen = found.iter().find(|seen| seen.kind == Kind::IdleReset).unwrap();
+        (evidence(seen, "peer_end").clone(), evidence(seen, "peer_sent_rst").clone())
+    };
+    assert_eq!(with_other(false, true), (Value::Name("alive"), Value::Flag(false)), "something on the path did");
+    assert_eq!(with_other(false, false), (Value::Name("not_visible"), Value::Unknown));
+    assert_eq!(with_other(true, false), (Value::Name("not_visible"), Value::Flag(true)));
+}
+
+#[test]
+fn a_reset_after_this_side_closed_is_told_where_data_was_lost() {
+    for (unacked, found) in [(0, 0), (1, 0), (2, 1)] {
+        let mut host = Host::new();
+        let place = host.add(State::LastAck, LOCAL, REMOTE, S);
+        host.sockets[place].send_queue = unacked;
+        host.is_reset(place, libc::ECONNRESET, MS, MS);
+        assert_eq!(host.sightings().len(), found, "{unacked}: the FIN counts as one");
+    }
+}
+
+#[test]
+fn ends_that_are_no_trouble_are_not_told() {
+    for (state, ending) in [
+        (State::LastAck, Ending::Normal),
+        (State::FinWait2, Ending::ResetAfterClose),
+        (State::FinWait1, Ending::ResetAfterClose),
+        (State::FinWait2, Ending::PeerNeverClosed),
+        (State::Established, Ending::Aborted(Abort::Destroyed)),
+        (State::Established, Ending::Aborted(Abort::ListenerClosed)),
+        (State::Established, Ending::Aborted(Abort::Repair)),
+        (State::Established, Ending::Unknown),
+    ] {
+        let mut host = Host::new();
+        let place = host.add(state, LOCAL, REMOTE, S);
+        host.fails(place, ending);
+        assert_eq!(host.sightings(), [], "{state} {ending:?}");
+    }
+}

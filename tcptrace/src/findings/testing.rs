@@ -1,0 +1,275 @@
+//! A host made by hand, for the tests of rules.
+
+use std::net::SocketAddr;
+
+use tcptrace_common::record::socket_flag;
+
+use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
+use crate::{
+    ending::Ending,
+    event::{
+        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+        Transition, What,
+    },
+    snapshot::{
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+    },
+    state::{State, StateSet},
+    table::Table,
+};
+
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const S: u64 = 1000 * MS;
+/// CLOCK_MONOTONIC at which looking for trouble begins.
+pub(super) const START_NS: u64 = 36_000 * S;
+pub(super) const NETNS: u32 = 4_026_531_840;
+/// PID of the process that owns what is added.
+pub(super) const PID: u32 = 700;
+
+/// The process of a PID.
+pub(super) fn process(pid: u32) -> Owner {
+    let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
+    Owner { pid, uid: 33, cgroup: 0, command, source: OwnerSource::Accept }
+}
+
+pub(super) fn end(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// The named evidence.
+pub(super) fn evidence<'a>(sighting: &'a Sighting, name: &str) -> &'a Value {
+    let found = sighting.evidence.iter().find(|(known, _)| *known == name);
+    &found.unwrap_or_else(|| panic!("no evidence {name}: {:?}", sighting.evidence)).1
+}
+
+/// Sockets, one namespace, and the findings on them.
+pub(super) struct Host {
+    pub(super) findings: Findings,
+    pub(super) table: Table,
+    /// What a listing shows.
+    pub(super) sockets: Vec<ListedSocket>,
+    pub(super) holders: Vec<Holder>,
+    pub(super) counters: NetCounters,
+    pub(super) settings: NetSettings,
+    pub(super) now_ns: u64,
+}
+
+impl Host {
+    pub(super) fn new() -> Self {
+        Self::with(Thresholds::default())
+    }
+
+    pub(super) fn with(thresholds: Thresholds) -> Self {
+        Self {
+            findings: Findings::new(thresholds, false, START_NS),
+            table: Table::new(100_000, StateSet::default(), true),
+            sockets: Vec::new(),
+            holders: Vec::new(),
+            counters: NetCounters::default(),
+            settings: NetSettings::default(),
+            now_ns: START_NS,
+        }
+    }
+
+    pub(super) fn wait(&mut self, ns: u64) {
+        self.now_ns += ns;
+    }
+
+    /// A socket of [`PID`] that has been in its state for `age_ns`; gives its place.
+    pub(super) fn add(&mut self, state: State, local: &str, remote: &str, age_ns: u64) -> usize {
+        let (local, remote) = (end(local), end(remote));
+        let place = self.sockets.len();
+        let connection = ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default);
+        self.sockets.push(ListedSocket {
+            sk: Some(0xffff_8881_0000_0000 + place as u64),
+            cookie: Some(place as u64 + 1),
+            handle: place as u64 + 1,
+            netns: NETNS,
+            ipv6: local.is_ipv6(),
+            state,
+            kind: Kind::Full,
+            local,
+            remote,
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            timeouts: 0,
+            probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Off,
+            user_timeout_ms: None,
+            uid: Some(33),
+            entered_ns: Some(self.now_ns - age_ns),
+            owner: Some(process(PID)),
+            connection,
+        });
+        place
+    }
+
+    /// Belongs to another process.
+    pub(super) fn owned_by(&mut self, place: usize, pid: u32) {
+        self.sockets[place].owner = Some(process(pid));
+    }
+
+    /// A listing of all that there is.
+    pub(super) fn list(&mut self) {
+        self.table.begin_listing();
+        let namespace = Namespace {
+            inode: NETNS,
+            counters: Some(self.counters),
+            settings: Some(self.settings),
+            ..Namespace::default()
+        };
+        let snapshot = Snapshot {
+            started_ns: self.now_ns,
+            ended_ns: self.now_ns,
+            sockets: self.sockets.clone(),
+            holders: Some(Holders::new(self.holders.clone())),
+            namespaces: vec![namespace],
+            ..Snapshot::default()
+        };
+        self.table.reconcile(&snapshot, |_, _| true, |_| {});
+        self.findings.listed(&snapshot);
+    }
+
+    fn tell(&mut self, place: usize, flags: u16, what: What) {
+        let socket = &self.sockets[place];
+        let mut event = Event {
+            time_ns: self.now_ns,
+            cpu: Some(0),
+            socket: Socket {
+                sk: socket.sk,
+                cookie: socket.cookie,
+                netns: Some(socket.netns),
+                ipv6: socket.ipv6,
+                state: socket.state,
+                local: socket.local,
+                remote: socket.remote,
+                flags,
+            },
+            owner: socket.owner,
+            after_gap: false,
+            what,
+        };
+        let left = self.table.ingest(&mut event);
+        self.findings.ingest(&event, left.as_ref());
+    }
+
+    /// A socket leaves its state; its queues are those that it has.
+    pub(super) fn enters(&mut self, place: usize, new: State, ending: Option<Ending>) {
+        self.leaves(place, new, |transition| Transition { ending, ..transition });
+    }
+
+    fn leaves(&mut self, place: usize, new: State, change: impl FnOnce(Transition) -> Transition) {
+        let socket = self.sockets[place];
+        let in_old_ns = self.now_ns - socket.entered_ns.unwrap();
+        let is_on = socket.keepalive.is_on() == Some(true);
+        let flags = socket_flag::OWNED | if is_on { socket_flag::KEEPALIVE } else { 0 };
+        self.tell(
+            place,
+            flags,
+            What::Transition(change(Transition {
+                old: socket.state,
+                new,
+                source: StateSource::Observed,
+                time_in_old: Some(TimeInState { ns: in_old_ns, source: TimeSource::Observed }),
+                handshake_rtt_ns: None,
+                srtt_us: None,
+                total_retrans: socket.timeouts.into(),
+                bytes_acked: 0,
+                bytes_received: 0,
+                receive_queue: socket.receive_queue,
+                send_queue: socket.send_queue,
+                ending: None,
+                expires_in_ns: None,
+            })),
+        );
+        (self.sockets[place].state, self.sockets[place].entered_ns) = (new, Some(self.now_ns));
+    }
+
+    /// A mini-socket takes the place of a socket.
+    pub(super) fn enters_mini(&mut self, place: usize, new: State) {
+        let source = StateSource::Inferred;
+        self.leaves(place, new, |transition| Transition { source, ending: Some(Ending::Normal), ..transition });
+        self.sockets[place].kind = Kind::Mini;
+    }
+
+    /// A connection that was there before fails.
+    pub(super) fn fails(&mut self, place: usize, ending: Ending) {
+        self.list();
+        self.enters(place, State::Close, Some(ending));
+    }
+
+    /// A RST comes for a connection: so long after the last data to the peer, and the last segment from it.
+    pub(super) fn is_reset(&mut self, place: usize, errno: i32, last_sent_ns: u64, silence_ns: u64) {
+        self.list();
+        let socket = self.sockets[place];
+        let facts = ResetFacts {
+            receive_queue: socket.receive_queue,
+            send_queue: socket.send_queue,
+            probes: 0,
+            last_sent_ns,
+            last_received_ns: silence_ns,
+            last_ack_ns: silence_ns,
+        };
+        self.tell(place, 0, What::ResetReceived(Some(facts)));
+        self.enters(place, State::Close, Some(Ending::ResetByPeer(errno)));
+    }
+
+    /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.
+    pub(super) fn is_given_up(&mut self, place: usize, probes: u32, silence_ns: u64) {
+        self.list();
+        let times = ResetFacts { last_sent_ns: silence_ns, last_received_ns: silence_ns, ..ResetFacts::default() };
+        let facts = ResetFacts { probes, last_ack_ns: silence_ns, ..times };
+        self.tell(place, 0, What::ResetSent { reason: None, facts: Some(facts) });
+        self.enters(place, State::Close, Some(Ending::TimedOut));
+    }
+
+    /// Sends a segment again, with so many timeouts in a row.
+    pub(super) fn retransmits(&mut self, place: usize, timeouts: u8) {
+        self.sockets[place].timeouts = timeouts;
+        let state = self.sockets[place].state;
+        let total_retrans = timeouts.into();
+        let what = Retransmit { state, total_retrans, timeouts, srtt_us: Some(409), failed: None };
+        self.tell(place, 0, What::Retransmit(what));
+    }
+
+    /// What rules see, when a listing has shown all that is suspected of trouble.
+    pub(super) fn sightings(&mut self) -> Vec<Sighting> {
+        self.list();
+        let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
+        self.table.suspect(now_ns, |known| rules::suspicion(known, &thresholds, now_ns).is_some());
+        self.list();
+        self.unlisted_sightings()
+    }
+
+    /// What rules see without another listing.
+    pub(super) fn unlisted_sightings(&self) -> Vec<Sighting> {
+        let Findings { thresholds, recent, namespaces, is_partial, .. } = &self.findings;
+        let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
+        view.is_partial = *is_partial;
+        let mut found = rules::look(&view);
+        found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
+        for sighting in &found {
+            let mut names: Vec<_> = sighting.evidence.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), sighting.evidence.len(), "{sighting:?}");
+            assert!(!sighting.explanation.is_empty() && !sighting.remedy.is_empty(), "{sighting:?}");
+        }
+        found
+    }
+
+    /// The only trouble that there is.
+    pub(super) fn only(&mut self) -> Sighting {
+        let mut found = self.sightings();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        found.remove(0)
+    }
+
+    /// What is told at a look; without a listing, if none was asked for.
+    pub(super) fn look(&mut self) -> Vec<Finding> {
+        self.findings.look(&mut self.table, self.now_ns)
+    }
+}

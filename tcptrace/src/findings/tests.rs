@@ -1,0 +1,297 @@
+//! Findings over time, and what the documentation says of them.
+
+use std::{collections::BTreeMap, fs};
+
+use super::{
+    Kind, Ledger, Phase, Severity, Sighting, Subject, Thresholds, Value,
+    testing::{Host, MS, NETNS, S, START_NS, end, process},
+};
+use crate::{
+    ending::Ending,
+    event::OwnerSource,
+    snapshot::{Age, AgeSource, Holder},
+    state::State,
+};
+
+fn sighting(kind: Kind, count: u64) -> Sighting {
+    Sighting {
+        kind,
+        severity: Severity::Warning,
+        netns: Some(NETNS),
+        owner: Some(process(1)),
+        subject: Subject::Remote(end("10.9.0.9:80")),
+        count,
+        oldest: None,
+        evidence: vec![("errno", Value::Unknown)],
+        examples: Vec::new(),
+        explanation: "what it means",
+        remedy: "what helps",
+        is_settled: true,
+    }
+}
+
+/// Phases, numbers and counts of what is told at each time, in ms from the start.
+fn told(times: &[(u64, &[Sighting])]) -> Vec<(u64, Phase, u64, u64)> {
+    let mut ledger = Ledger::new(&Thresholds::default());
+    let mut told = Vec::new();
+    for (ms, sightings) in times {
+        let now_ns = START_NS + ms * MS;
+        for finding in ledger.update(sightings.to_vec(), now_ns) {
+            assert_eq!(finding.time_ns, now_ns);
+            told.push((*ms, finding.phase, finding.number, finding.sighting.count));
+        }
+    }
+    told
+}
+
+use Phase::{Closed, Opened, Updated};
+
+#[test]
+fn a_finding_opens_is_updated_and_closes() {
+    let leak = |count| [sighting(Kind::CloseWaitLeak, count)];
+    let found = told(&[(0, &leak(1)), (250, &leak(1)), (500, &[]), (750, &leak(1)), (1000, &[])]);
+    let again = [(0, Opened, 1, 1), (500, Closed, 1, 1), (750, Opened, 2, 1), (1000, Closed, 2, 1)];
+    assert_eq!(found, again, "the next one is another");
+}
+
+#[test]
+fn changes_are_told_at_a_bounded_rate() {
+    let leak = |count| [sighting(Kind::CloseWaitLeak, count)];
+    let found = told(&[
+        (0, &leak(1)),
+        (1000, &leak(2)),
+        (29_999, &leak(3)),
+        (30_000, &leak(4)),
+        (59_999, &leak(5)),
+        (60_000, &leak(4)), // as it was told
+        (60_250, &leak(6)),
+        (61_000, &leak(7)),
+        (62_000, &[]),
+    ]);
+    assert_eq!(found, [(0, Opened, 1, 1), (30_000, Updated, 1, 4), (60_250, Updated, 1, 6), (62_000, Closed, 1, 7)]);
+}
+
+#[test]
+fn a_change_of_severity_is_one() {
+    let leak = sighting(Kind::CloseWaitLeak, 1);
+    let critical = Sighting { severity: Severity::Critical, ..leak.clone() };
+    let times = [(0, &[leak.clone()][..]), (30_000, &[leak][..]), (30_250, &[critical][..])];
+    assert_eq!(told(&times), [(0, Opened, 1, 1), (30_250, Updated, 1, 1)]);
+}
+
+#[test]
+fn a_change_of_the_evidence_is_one_but_not_of_its_times() {
+    let with =
+        |evidence: &[(&'static str, Value)]| Sighting { evidence: evidence.to_vec(), ..sighting(Kind::PeerDead, 1) };
+    let (errno, number) = (Value::Name("ETIMEDOUT"), Value::Number);
+    let found = told(&[
+        (0, &[with(&[("timeouts", number(5)), ("rto_ns", number(1)), ("growth_per_minute", Value::Ratio(1.0))])]),
+        (30_000, &[with(&[("timeouts", number(5)), ("rto_ns", number(2)), ("growth_per_minute", Value::Ratio(2.0))])]),
+        (30_250, &[with(&[("timeouts", number(6)), ("rto_ns", number(2))])]),
+        (60_250, &[with(&[("timeouts", number(6)), ("errno", errno)])]),
+    ]);
+    assert_eq!(found, [(0, Opened, 1, 1), (30_250, Updated, 1, 1), (60_250, Updated, 1, 1)]);
+}
+
+#[test]
+fn what_comes_and_goes_is_held_open() {
+    for (kind, hold_ms) in [
+        (Kind::AcceptQueueFull, 3000),
+        (Kind::SynFlood, 3000),
+        (Kind::TimeWaitPressure, 3000),
+        (Kind::RetransmitStorm, 0),
+        (Kind::CloseWaitLeak, 0),
+    ] {
+        assert_eq!(kind.hold_ns(), hold_ms * MS);
+        let seen = [sighting(kind, 1)];
+        let found = told(&[(0, &seen), (hold_ms, &[]), (hold_ms + 1, &[])]);
+        assert_eq!(found, [(0, Opened, 1, 1), (hold_ms + 1, Closed, 1, 1)], "{kind:?}");
+        let again = told(&[(0, &seen), (hold_ms, &[]), (hold_ms, &seen), (2 * hold_ms, &[])]);
+        assert_eq!(again, [(0, Opened, 1, 1)], "{kind:?} came back in time");
+    }
+}
+
+#[test]
+fn evidence_is_waited_for_only_so_long() {
+    let mut unsettled = sighting(Kind::CloseWaitLeak, 1);
+    unsettled.is_settled = false;
+    let settled = sighting(Kind::CloseWaitLeak, 2);
+    let (unsettled, settled) = ([unsettled], [settled]);
+    assert_eq!(told(&[(0, &unsettled), (250, &unsettled), (500, &settled)]), [(500, Opened, 1, 2)]);
+    assert_eq!(told(&[(0, &unsettled), (899, &unsettled), (900, &unsettled)]), [(900, Opened, 1, 1)]);
+    // What was gone meanwhile is waited for anew, and was not told of.
+    assert_eq!(told(&[(0, &unsettled), (500, &[]), (900, &unsettled), (1799, &unsettled)]), []);
+    let mut ledger = Ledger::new(&Thresholds::default());
+    ledger.update(unsettled.to_vec(), START_NS);
+    assert!(ledger.is_waiting() && ledger.open(START_NS).is_empty());
+    ledger.update(settled.to_vec(), START_NS + 1);
+    assert!(!ledger.is_waiting() && ledger.open(START_NS).len() == 1);
+}
+
+#[test]
+fn owners_places_and_namespaces_are_told_apart() {
+    let first = sighting(Kind::CloseWaitLeak, 1);
+    let all = [
+        Sighting { owner: Some(process(2)), ..first.clone() },
+        Sighting { owner: None, ..first.clone() },
+        Sighting { netns: None, ..first.clone() },
+        Sighting { subject: Subject::Local(end("10.9.0.9:80")), ..first.clone() },
+        Sighting { kind: Kind::LastAckLost, ..first.clone() },
+        first.clone(),
+    ];
+    assert_eq!(told(&[(0, &all)]).len(), 6);
+    // A process that is known in another way is the same.
+    let other = process(1);
+    let read = Sighting { owner: Some(crate::event::Owner { source: OwnerSource::Io, ..other }), ..first.clone() };
+    assert_eq!(told(&[(0, &[first]), (1, &[read])]), [(0, Opened, 1, 1)]);
+}
+
+#[test]
+fn sightings_of_one_place_are_one() {
+    let waiting = Sighting {
+        evidence: vec![("timeouts", Value::Number(5)), ("errno", Value::Unknown), ("orphaned", Value::Flag(true))],
+        oldest: Some(Age { ns: S, source: AgeSource::Observed }),
+        severity: Severity::Info,
+        ..sighting(Kind::PeerDead, 2)
+    };
+    let ended = Sighting {
+        evidence: vec![
+            ("timeouts", Value::Number(9)),
+            ("errno", Value::Name("ETIMEDOUT")),
+            ("orphaned", Value::Flag(false)),
+            ("unacked_bytes", Value::Number(7)),
+        ],
+        oldest: Some(Age { ns: 2 * S, source: AgeSource::LowerBound }),
+        explanation: "what is worse",
+        ..sighting(Kind::PeerDead, 3)
+    };
+    let mut ledger = Ledger::new(&Thresholds::default());
+    let told = ledger.update(vec![waiting, ended], START_NS);
+    assert_eq!(told.len(), 1);
+    let seen = &told[0].sighting;
+    assert_eq!((seen.count, seen.severity, seen.explanation), (5, Severity::Warning, "what is worse"));
+    assert_eq!(seen.oldest, Some(Age { ns: 2 * S, source: AgeSource::LowerBound }));
+    let evidence = [
+        ("timeouts", Value::Number(5)),
+        ("errno", Value::Name("ETIMEDOUT")),
+        ("orphaned", Value::Unknown),
+        ("unacked_bytes", Value::Number(7)),
+    ];
+    assert_eq!(seen.evidence, evidence);
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let mut ledger = Ledger::new(&Thresholds::default());
+    let at = |port, severity, count| Sighting {
+        subject: Subject::Remote(end(&format!("10.9.0.9:{port}"))),
+        severity,
+        ..sighting(Kind::CloseWaitLeak, count)
+    };
+    let all = [
+        at(1, Severity::Info, 9),
+        at(2, Severity::Warning, 2),
+        at(3, Severity::Critical, 1),
+        at(4, Severity::Warning, 3),
+    ];
+    ledger.update(all.to_vec(), START_NS);
+    let open = ledger.open(START_NS + S);
+    let ports: Vec<_> = open.iter().map(|finding| finding.sighting.subject.ends().1.unwrap().port()).collect();
+    assert_eq!(ports, [3, 4, 2, 1]);
+    assert!(open.iter().all(|finding| finding.open_for_ns == S));
+}
+
+#[test]
+fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
+    let mut host = Host::new();
+    host.list();
+    let place = host.add(State::Established, "10.1.0.1:80", "10.9.0.9:40000", 0);
+    host.enters(place, State::CloseWait, None);
+    for _ in 0..240 {
+        assert_eq!(host.look(), [], "not beyond its threshold");
+        assert!(!host.findings.wants_listing());
+        host.wait(250 * MS);
+    }
+    assert_eq!(host.look(), [], "its evidence is not known yet");
+    assert!(host.findings.wants_listing() && host.findings.is_waiting());
+    host.wait(20 * MS);
+    host.sockets[place].receive_queue = 1;
+    let owner = process(700);
+    let (pid, command) = (owner.pid, owner.command);
+    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, command }];
+    host.list();
+    let opened = host.look();
+    assert_eq!((opened.len(), opened[0].phase, opened[0].open_for_ns), (1, Phase::Opened, 0));
+    assert!(!host.findings.wants_listing() && !host.findings.is_waiting());
+    let example = &opened[0].sighting.examples[0];
+    assert_eq!(example.facts.as_ref().unwrap().socket.receive_queue, 1);
+    assert_eq!(example.holders.iter().map(|holder| holder.fd).collect::<Vec<_>>(), [9]);
+    host.wait(S);
+    assert_eq!(host.look(), [], "nothing has changed");
+    assert_eq!(host.findings.open(host.now_ns).len(), 1);
+    host.wait(9 * S);
+    host.enters(place, State::LastAck, None);
+    host.enters(place, State::Close, Some(Ending::Normal));
+    let closed = host.look();
+    assert_eq!((closed.len(), closed[0].phase, closed[0].open_for_ns), (1, Phase::Closed, 10 * S));
+    assert_eq!(host.findings.open(host.now_ns), []);
+}
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
+
+#[test]
+fn each_finding_has_its_section() {
+    let text = fs::read_to_string(DOCS).unwrap();
+    let sections: Vec<_> = text.split("\n## ").skip(1).collect();
+    let ids: Vec<_> = sections.iter().map(|section| section.lines().next().unwrap()).collect();
+    assert_eq!(ids, Kind::ALL.iter().map(|kind| kind.id()).collect::<Vec<_>>(), "in the same order");
+    for (kind, section) in Kind::ALL.iter().zip(&sections) {
+        assert_eq!(kind.docs(), format!("docs/findings.md#{}", kind.id()));
+        for part in ["**What it is.** ", "**How TCP gets there.** ", "**How tcptrace knows.** ", "**What to do.** "] {
+            assert_eq!(section.matches(part).count(), 1, "{part} of {}", kind.id());
+        }
+        let (_, how) = section.split_once("**How TCP gets there.**").unwrap();
+        let (how, _) = how.split_once("**How tcptrace").unwrap();
+        assert!(how.contains("RFC "), "{} names no RFC", kind.id());
+        assert!(how.contains("()`"), "{} names no function of the kernel", kind.id());
+    }
+}
+
+#[test]
+fn thresholds_and_their_defaults_are_documented() {
+    let text = fs::read_to_string(DOCS).unwrap();
+    let mut documented = BTreeMap::new();
+    for row in text.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let &[names, default, kinds, why] = &cells[..] else { panic!("{row}") };
+        assert!(!why.is_empty(), "{row}");
+        for name in names.split(", ") {
+            documented.insert(name.trim_matches('`').to_owned(), default.to_owned());
+        }
+        for kind in kinds.split(", ").filter(|kind| kind.starts_with('`')) {
+            assert!(Kind::ALL.iter().any(|known| known.id() == kind.trim_matches('`')), "{row}");
+        }
+    }
+    let time = |text: &str| {
+        let (number, unit_ns) = text.split_at(text.len() - 1);
+        let unit_ns = match unit_ns {
+            "s" => S,
+            "h" => 3600 * S,
+            _ => return None,
+        };
+        Some(number.parse::<u64>().ok()? * unit_ns)
+    };
+    // Set to what is documented, they are as they were.
+    let mut set = Thresholds::default();
+    let states = State::ALL.into_iter().filter(|state| set.clone().set_stuck(*state, 1).is_ok());
+    for state in states.collect::<Vec<_>>() {
+        let default = documented.remove(state.name()).unwrap_or_else(|| panic!("{state} is not documented"));
+        set.set_stuck(state, time(&default).unwrap()).unwrap();
+    }
+    for name in Thresholds::NAMES {
+        let default = documented.remove(name).unwrap_or_else(|| panic!("{name} is not documented"));
+        set.set(name, &default, time).unwrap();
+    }
+    assert_eq!(set, Thresholds::default());
+    assert!(documented.is_empty(), "there are none: {documented:?}");
+}

@@ -1,0 +1,415 @@
+//! Sessions in which trouble is looked for: what is told of it among the events, and what `tcptrace stuck` shows.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tcptrace::{
+    decode::split,
+    findings::Thresholds,
+    render::text::{StuckText, TextOptions},
+    session::{Renderer, Session, SessionSettings},
+    snapshot::{
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+        TimerKind,
+    },
+    state::State,
+};
+use tcptrace_common::{
+    record::{
+        owner_source,
+        socket_flag::{ATTACHED, DEAD, DONE, KEEPALIVE, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
+    },
+    state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_SENT},
+};
+
+use crate::{
+    compare::compare,
+    listings::{listed, mini},
+    stories::{BOTH_SHUT, CLOSING, accepted, connected, curl, web},
+    support::{
+        listing::{NETNS, holder, timer},
+        records::{Life, START_NS, Stream, process},
+        replay::{json, output, plain, session, settings, text},
+    },
+};
+
+/// Files that these tests make begin so.
+pub(crate) const FOUND: &str = "found_";
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1000 * MS;
+
+/// A session, and the events that it did not get yet.
+struct Run {
+    stream: Stream,
+    session: Session,
+    counters: NetCounters,
+}
+
+fn thresholds() -> Thresholds {
+    let mut thresholds = Thresholds::default();
+    thresholds.expected = Some(vec!["80".parse().unwrap(), "443".parse().unwrap()]);
+    thresholds
+}
+
+impl Run {
+    fn new(renderer: Renderer) -> Self {
+        let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
+        let mut session = session(settings, renderer);
+        session.context.names.own_netns = Some(NETNS);
+        let executable = |pid| match pid {
+            800 => Some("/usr/sbin/web".to_owned()),
+            6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
+            _ => None,
+        };
+        session.context.names.find_executable = Some(Box::new(executable));
+        Self { stream: Stream::new(), session, counters: NetCounters::default() }
+    }
+
+    /// All that has happened is taken in and looked at, then `time` goes by.
+    fn wait(&mut self, time: Duration) {
+        for record in split(&std::mem::take(&mut self.stream.bytes)) {
+            self.session.ingest(record.unwrap());
+        }
+        self.session.look(self.stream.now_ns);
+        self.stream.wait(time);
+    }
+
+    /// What a listing finds now.
+    fn snapshot(&mut self, sockets: Vec<ListedSocket>, holders: Vec<Holder>) -> Snapshot {
+        let settings = NetSettings {
+            local_ports: Some((50_000, 50_003)),
+            tw_reuse: Some(2),
+            max_tw_buckets: Some(32_768),
+            syncookies: Some(1),
+            max_syn_backlog: Some(512),
+            somaxconn: Some(4096),
+            retries2: Some(15),
+            keepalive_time: Some(7200),
+            keepalive_interval: Some(75),
+            keepalive_probes: Some(9),
+            ..NetSettings::default()
+        };
+        Snapshot {
+            started_ns: self.stream.now_ns,
+            ended_ns: self.stream.now_ns,
+            sockets,
+            holders: Some(Holders::new(holders)),
+            namespaces: vec![Namespace {
+                inode: NETNS,
+                name: None,
+                counters: Some(self.counters),
+                settings: Some(settings),
+            }],
+            ..Snapshot::default()
+        }
+    }
+
+    fn lists(&mut self, sockets: Vec<ListedSocket>, holders: Vec<Holder>) {
+        self.wait(Duration::ZERO);
+        self.session.begin_listing();
+        let snapshot = self.snapshot(sockets, holders);
+        self.session.reconcile(&snapshot);
+    }
+}
+
+/// A socket as a listing shows it that knows when it entered its state.
+fn since(life: &Life, state: State, entered_ns: u64) -> ListedSocket {
+    let connection = ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default);
+    ListedSocket { entered_ns: Some(entered_ns), connection, ..listed(life, Kind::Full, state, None) }
+}
+
+/// A server that does not close: the leak opens, grows, is closed in part, and is over when the process is.
+fn leak(run: &mut Run) {
+    let listener = Life::in_state(LISTEN, "10.1.0.1:80", "0.0.0.0:0").owned_by(web());
+    let listening = ListedSocket {
+        send_queue: 511,
+        uid: Some(33),
+        ..since(&listener, State::Listen, run.stream.now_ns - 3600 * S)
+    };
+    run.lists(vec![listening], vec![holder(listener.header.cookie, 800, 800, 3, b"web")]);
+    let mut lives = Vec::new();
+    for (port, unread) in [(40_200, 0), (40_201, 17), (40_202, 0)] {
+        let mut child = accepted(&mut run.stream, "10.1.0.1:80", &format!("10.1.0.2:{port}"));
+        run.wait(Duration::from_millis(250));
+        child.flags(ATTACHED | DONE | SHUTDOWN_RECEIVE).enters(&mut run.stream, CLOSE_WAIT);
+        child.facts.receive_queue = 1 + unread;
+        lives.push(child);
+    }
+    run.wait(Duration::from_secs(60));
+    run.wait(Duration::from_millis(250));
+    let sockets = |lives: &[Life]| {
+        let waiting = lives.iter().map(|life| ListedSocket {
+            receive_queue: life.facts.receive_queue,
+            keepalive: Keepalive::Off,
+            ..since(life, State::CloseWait, 0)
+        });
+        waiting.chain([listening]).collect::<Vec<_>>()
+    };
+    let held = (4..).zip(&lives).map(|(fd, life)| holder(life.header.cookie, 800, 800, fd, b"web")).collect::<Vec<_>>();
+    run.lists(sockets(&lives), held.clone());
+    run.wait(Duration::from_secs(20));
+    // One more, and the process is killed.
+    let mut child = accepted(&mut run.stream, "10.1.0.1:80", "10.1.0.2:40203");
+    child.flags(ATTACHED | DONE | SHUTDOWN_RECEIVE).enters(&mut run.stream, CLOSE_WAIT);
+    lives.push(child);
+    run.wait(Duration::from_secs(61));
+    run.lists(sockets(&lives), held);
+    run.wait(Duration::from_secs(3));
+    for life in &mut lives {
+        life.facts.receive_queue = 0;
+        life.flags(CLOSING | DONE).enters(&mut run.stream, LAST_ACK);
+        run.stream.wait_us(40);
+        life.flags(DEAD | DONE | BOTH_SHUT).enters(&mut run.stream, CLOSE);
+    }
+    run.wait(Duration::from_secs(1));
+}
+
+/// Connections that fail in each way.
+fn failures(run: &mut Run) {
+    for port in [51_300, 51_301] {
+        let mut client = Life::in_state(CLOSE, &format!("192.0.2.10:{port}"), "203.0.113.9:443").owned_by(curl());
+        client.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+        run.stream.wait_us(180);
+        client.facts.err = libc::ECONNREFUSED;
+        client.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+    }
+    let mut unreachable = Life::in_state(CLOSE, "192.0.2.10:51302", "203.0.113.10:443").owned_by(curl());
+    unreachable.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+    run.wait(Duration::from_secs(3));
+    unreachable.facts.err = libc::EHOSTUNREACH;
+    unreachable.facts.total_retrans = 1;
+    unreachable.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+    // Both ends are here: one aborts.
+    let mut server = accepted(&mut run.stream, "127.0.0.1:80", "127.0.0.1:51304");
+    let mut client = connected(&mut run.stream, "127.0.0.1:51304", "127.0.0.1:80", curl());
+    run.wait(Duration::from_secs(1));
+    client.facts.send_queue = 5;
+    client.flags(OWNED | ATTACHED | LINGER | LINGER_ZERO).enters(&mut run.stream, CLOSE);
+    run.stream.wait_us(20);
+    (server.facts.receive_queue, server.since_ms) = (512, Some([40, 12, 12]));
+    (server.facts.err, server.facts.total_retrans) = (libc::ECONNRESET, 0);
+    server.flags(ATTACHED).gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
+    // After silence; after the peer's FIN; no answer to keepalives.
+    let mut idle = connected(&mut run.stream, "192.0.2.10:51306", "198.51.100.7:5432", curl());
+    let mut late = connected(&mut run.stream, "192.0.2.10:51308", "198.51.100.7:8080", curl());
+    let mut silent = connected(&mut run.stream, "192.0.2.10:51310", "198.51.100.7:6379", curl());
+    let mut dead = connected(&mut run.stream, "192.0.2.10:51312", "198.51.100.7:9200", curl());
+    run.wait(Duration::from_secs(2));
+    late.flags(ATTACHED | DONE | SHUTDOWN_RECEIVE).enters(&mut run.stream, CLOSE_WAIT);
+    run.wait(Duration::from_secs(20));
+    late.since_ms = Some([1, 20_000, 20_000]);
+    late.facts.err = libc::EPIPE;
+    late.gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
+    run.wait(Duration::from_secs(30));
+    idle.since_ms = Some([30, 52_000, 350_000]);
+    idle.facts.err = libc::ECONNRESET;
+    run.wait(Duration::from_secs(10));
+    idle.since_ms = Some([30, 62_000, 62_000]);
+    idle.flags(ATTACHED | KEEPALIVE).gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
+    silent.since_ms = Some([62_000; 3]);
+    silent.facts.err = libc::ETIMEDOUT;
+    silent.probes = 9;
+    silent.sends_reset(&mut run.stream, None).enters(&mut run.stream, CLOSE);
+    (dead.facts.send_queue, dead.facts.total_retrans, dead.timeouts) = (1448, 14, 15);
+    dead.facts.err = libc::ETIMEDOUT;
+    dead.retransmits(&mut run.stream, 0).enters(&mut run.stream, CLOSE);
+    run.wait(Duration::from_secs(60));
+    run.wait(Duration::from_millis(250));
+    run.wait(Duration::from_millis(250));
+}
+
+/// What is stuck, and what presses, all from one listing.
+fn stuck(run: &mut Run) {
+    run.wait(Duration::from_secs(3 * 3600));
+    let now_ns = run.stream.now_ns;
+    let life = |state, local: &str, remote: &str| {
+        Life::in_state(state, local, remote).owned_by(process(5000, b"worker", owner_source::CONNECT))
+    };
+    let owner = |pid, command: &[u8]| {
+        let mut bytes = [0; 16];
+        bytes[..command.len()].copy_from_slice(command);
+        let command = tcptrace::event::Command::new(bytes);
+        let source = tcptrace::event::OwnerSource::Listen;
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+    };
+    let quiet = |ns| {
+        let info = ConnectionInfo::default();
+        Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, last_ack_ns: ns, srtt_us: Some(409), ..info })
+    };
+    let listener = life(LISTEN, "10.1.0.1:80", "0.0.0.0:0");
+    let full = life(LISTEN, "[::]:443", "[::]:0");
+    let foreign = life(LISTEN, "0.0.0.0:4444", "0.0.0.0:0");
+    let stuck = [
+        (life(SYN_SENT, "10.1.0.1:51400", "198.51.100.1:25"), State::SynSent, 31),
+        (life(FIN_WAIT1, "10.1.0.1:51401", "198.51.100.2:80"), State::FinWait1, 20),
+        (life(FIN_WAIT2, "10.1.0.1:51402", "198.51.100.2:81"), State::FinWait2, 3600),
+        (life(LAST_ACK, "10.1.0.1:51403", "198.51.100.2:82"), State::LastAck, 16),
+        (life(CLOSE_WAIT, "10.1.0.1:51404", "198.51.100.2:83"), State::CloseWait, 7261),
+        (life(CLOSE_WAIT, "10.1.0.1:51410", "198.51.100.2:86"), State::CloseWait, 99),
+    ];
+    let held = stuck.iter().map(|(life, ..)| holder(life.header.cookie, 5000, 5000, 7, b"worker")).collect::<Vec<_>>();
+    let entered = |s: u64| now_ns.saturating_sub(s * S);
+    let mut sockets: Vec<_> = stuck
+        .iter()
+        .map(|(life, state, s)| {
+            let uid = (*state != State::LastAck).then_some(33);
+            ListedSocket { owner: owner(5000, b"worker"), uid, timeouts: 3, ..since(life, *state, entered(*s)) }
+        })
+        .collect();
+    let listening = |life: &Life, pid, command, queue, limit| ListedSocket {
+        owner: owner(pid, command),
+        receive_queue: queue,
+        send_queue: limit,
+        ..since(life, State::Listen, entered(9000))
+    };
+    sockets.extend([
+        listening(&listener, 800, &b"web"[..], 0, 128),
+        listening(&full, 801, b"api", 12, 10),
+        listening(&foreign, 6666, b"\x1b[2Jsh", 0, 1),
+        ListedSocket {
+            owner: owner(5000, b"worker"),
+            connection: quiet(7300 * S),
+            keepalive: Keepalive::Off,
+            ..since(&life(ESTABLISHED, "10.1.0.1:51405", "198.51.100.3:22"), State::Established, entered(8000))
+        },
+        ListedSocket {
+            owner: owner(5000, b"worker"),
+            connection: quiet(40 * S),
+            timeouts: 7,
+            backoff: Some(7),
+            rto_ns: Some(25_600 * MS),
+            send_queue: 2896,
+            timer: Some(timer(TimerKind::Retransmit, 11 * S)),
+            ..since(&life(ESTABLISHED, "10.1.0.1:51406", "198.51.100.4:443"), State::Established, entered(500))
+        },
+        mini(&life(FIN_WAIT2, "10.1.0.1:51407", "198.51.100.2:84"), State::FinWait2, 12 * S),
+    ]);
+    sockets.last_mut().unwrap().entered_ns = Some(entered(48));
+    for port in 50_000..50_003 {
+        sockets.push(mini(&life(CLOSE, &format!("10.1.0.1:{port}"), "198.51.100.5:443"), State::TimeWait, 30 * S));
+    }
+    for port in 0..70 {
+        let request = life(LISTEN, "10.1.0.1:80", &format!("203.0.113.{port}:1024"));
+        let shown = listed(&request, Kind::Request, State::SynRecv, None);
+        sockets.push(ListedSocket { timeouts: u8::from(port < 60), ..shown });
+    }
+    let request = life(LISTEN, "10.1.0.1:443", "10.1.0.2:40300");
+    sockets.push(listed(&request, Kind::Request, State::SynRecv, None));
+    run.lists(sockets.clone(), held.clone());
+    let mut lossy = connected(&mut run.stream, "10.1.0.1:51408", "198.51.100.6:443", curl());
+    lossy.srtt_us(250_000);
+    for _ in 0..25 {
+        run.stream.wait(Duration::from_millis(20));
+        lossy.retransmits(&mut run.stream, 0);
+    }
+    let lossy = since(&lossy, State::Established, run.stream.now_ns);
+    run.wait(Duration::from_millis(100));
+    run.counters = NetCounters { listen_overflows: 41, listen_drops: 42, syncookies_sent: 7, ..run.counters };
+    sockets.push(lossy);
+    run.lists(sockets, held);
+    run.session.look(run.stream.now_ns);
+}
+
+type Scene = fn(&mut Run);
+
+const ALL: &[(&str, Scene)] = &[("leak", leak), ("failures", failures), ("stuck", stuck)];
+
+/// All that is printed of a scene.
+fn played(scene: Scene, renderer: Renderer) -> String {
+    let mut run = Run::new(renderer);
+    scene(&mut run);
+    run.session.end_interval(run.stream.now_ns);
+    output(&mut run.session)
+}
+
+/// All scenes.
+pub(crate) fn all_json() -> String {
+    ALL.iter().map(|(_, scene)| played(*scene, json())).collect()
+}
+
+fn list(color: bool, redraws: bool) -> Renderer {
+    Renderer::Stuck(StuckText::new(color, redraws, TimeZone::UTC))
+}
+
+#[test]
+fn findings_among_events_and_alone() {
+    let mut files = Vec::new();
+    for (name, scene) in ALL {
+        files.push((format!("{FOUND}{name}.txt"), played(*scene, text(plain()))));
+        files.push((format!("{FOUND}{name}.json"), played(*scene, json())));
+    }
+    let lists = [("list", list(false, false)), ("list_color", list(true, true))];
+    for (name, renderer) in lists {
+        files.push((format!("{FOUND}{name}.txt"), played(stuck, renderer)));
+    }
+    let options = TextOptions { color: true, ..plain() };
+    files.push((format!("{FOUND}leak_color.txt"), played(leak, text(options))));
+    compare(&files, |name| name.starts_with(FOUND));
+}
+
+/// Lines of findings: those that begin with a mark, and those that belong to them.
+fn lines_of_findings(printed: &str) -> Vec<Vec<&str>> {
+    let mut found: Vec<Vec<&str>> = Vec::new();
+    let mut is_part = false;
+    for line in printed.lines() {
+        if line.starts_with("!! ") || line.starts_with("-- ") {
+            found.push(vec![line]);
+            is_part = true;
+        } else if is_part && line.starts_with("   ") {
+            found.last_mut().unwrap().push(line);
+        } else {
+            is_part = false;
+        }
+    }
+    found
+}
+
+#[test]
+fn a_finding_takes_four_lines_at_most() {
+    for (name, scene) in ALL {
+        let printed = played(*scene, text(plain()));
+        let found = lines_of_findings(&printed);
+        assert!(!found.is_empty(), "{name}");
+        for lines in found {
+            let most = if lines[0].starts_with("--") { 1 } else { 4 };
+            assert!(lines.len() <= most, "{name}: {lines:#?}");
+            assert!(lines.iter().all(|line| !line.contains(char::is_control)), "{lines:?}");
+        }
+    }
+}
+
+#[test]
+fn findings_of_one_kind_are_explained_once() {
+    let printed = played(stuck, list(false, false));
+    for line in printed.lines().filter(|line| line.contains("-> ")) {
+        assert_eq!(printed.matches(line).count(), 1, "{line}");
+    }
+    assert_eq!(printed.lines().filter(|line| line.starts_with("!! ")).count(), 14);
+}
+
+#[test]
+fn nothing_wrong_is_said_so() {
+    let mut run = Run::new(list(false, false));
+    run.session.end_interval(START_NS);
+    assert_eq!(output(&mut run.session), "05:06:07  nothing is wrong\n");
+    let mut run = Run::new(list(false, true));
+    leak(&mut run);
+    run.session.end_interval(START_NS);
+    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n", "it is over");
+}
+
+#[test]
+fn findings_are_told_of_as_they_come() {
+    let printed = played(leak, json());
+    let records = printed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let found: Vec<_> = records.filter(|record| record["event"] == "finding").collect();
+    let phases: Vec<_> =
+        found.iter().map(|record| (record["phase"].as_str().unwrap(), record["count"].as_u64())).collect();
+    assert_eq!(phases, [("opened", Some(3)), ("updated", Some(4)), ("closed", Some(4))]);
+    assert!(found.iter().all(|record| record["number"] == 1 && record["finding"] == "close-wait-leak"));
+    assert_eq!(found[0]["owner"]["executable"], "/usr/sbin/web");
+    assert_eq!(found[0]["evidence"]["unread_bytes"], 17);
+    let descriptors = found[0]["examples"].as_array().unwrap().iter().map(|example| &example["holders"][0]["fd"]);
+    assert_eq!(descriptors.collect::<Vec<_>>(), [4, 5, 6]);
+}
