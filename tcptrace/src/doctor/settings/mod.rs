@@ -1,8 +1,7 @@
 //! The TCP settings in force: what each is for, what it comes to here, and when that is harmful.
 //!
-//! What is said of them is in the kernel's Documentation/networking/ip-sysctl.rst, and was read in Linux 6.18 in the
-//! functions that each names as its source. A warning is for what is harmful on nearly every host, not for what differs
-//! from the default.
+//! What is said of them is in the kernel's Documentation/networking/ip-sysctl.rst; each names the kernel's function that
+//! uses it. A warning is for what is harmful on nearly every host, not for what differs from the default.
 
 mod behaviour;
 mod limits;
