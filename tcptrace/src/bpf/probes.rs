@@ -190,6 +190,12 @@ impl Probes {
         } else {
             Iterators::take(&mut probes.ebpf, &kernel, loaded)
         };
+        if iterators.is_err() && !owner_unchecked {
+            // The programs keep back what has no wanted owner, as if iterators had told them all owners.
+            drop(probes);
+            let attached = Self::attach(&ProbeSettings { no_iterators: true, ..settings.clone() })?;
+            return Ok(Attached { iterators, ..attached });
+        }
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
