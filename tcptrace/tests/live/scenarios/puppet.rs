@@ -18,7 +18,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use crate::net;
 
 /// What does not come in this time does not come: a scenario goes wrong rather than waits forever.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 type Sockets = BTreeMap<String, Socket>;
 

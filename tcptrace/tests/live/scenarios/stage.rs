@@ -17,9 +17,13 @@ use std::{
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     process::Command,
     sync::mpsc,
+    time::{Duration, Instant},
 };
 
-use super::{judge::holds, puppet::duration};
+use super::{
+    judge::holds,
+    puppet::{PATIENCE, duration},
+};
 use crate::{actor::Actor, net, ss};
 
 /// A place that is set for one scenario; its processes end with it.
@@ -81,8 +85,11 @@ impl Stage {
                 ),
             ),
             "near?" => {
-                let name = what.split(' ').next().unwrap();
-                net::wait_until(line, || holds(what, &count(name)));
+                let (name, start) = (what.split(' ').next().unwrap(), Instant::now());
+                while !holds(what, &count(name)) {
+                    assert!(start.elapsed() < PATIENCE, "{line}: there is {}; {:#?}", count(name), ss::list());
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 self.say(&format!("# there: {what}"));
             }
             _ => match who.strip_suffix('>') {
