@@ -29,14 +29,18 @@ const MARK_NS: u64 = 10_000_000_000;
 impl Namespaces {
     /// Takes in what a listing tells of them; those that were not visited for long are forgotten.
     pub fn listed(&mut self, snapshot: &Snapshot) {
+        let is_later = !self.0.is_empty();
         self.0.retain(|_, state| snapshot.ended_ns.saturating_sub(state.visited_ns) < FORGET_NS);
         for namespace in &snapshot.namespaces {
+            let is_new = is_later && !self.0.contains_key(&namespace.inode);
             let state = self.0.entry(namespace.inode).or_default();
             state.visited_ns = snapshot.ended_ns;
             state.settings = namespace.settings.or(state.settings);
             if let Some(counters) = namespace.counters {
                 let read = (snapshot.ended_ns, counters);
-                let [older, newer] = state.marks.unwrap_or([read, read]);
+                // One that came since the first listing had counted nothing before.
+                let first = if is_new { (read.0, NetCounters::default()) } else { read };
+                let [older, newer] = state.marks.unwrap_or([first, first]);
                 let is_old = read.0.saturating_sub(newer.0) >= MARK_NS;
                 state.marks = Some(if is_old { [newer, read] } else { [older, newer] });
                 state.now = Some(counters);

@@ -11,7 +11,7 @@ pub mod sock_diag;
 
 use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
 
-use rustc_hash::{FxBuildHasher, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
@@ -31,6 +31,9 @@ pub struct Lister {
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
     found_ns: u64,
+    /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
+    /// then: until more do, another one finds nothing either.
+    still: FxHashMap<u32, (StateSet, u64)>,
 }
 
 /// A listing of some states makes do with namespaces that were found this long ago at most: a search visits all threads.
@@ -75,7 +78,14 @@ impl Lister {
     /// Lists the namespaces of `choice` (all where it is `None`), by these iterators if there are some.
     #[must_use]
     pub fn new(iterators: Option<Iterators>, choice: Option<NetnsChoice>) -> Self {
-        Self { iterators, choice, tick_ns: now::tick_ns(), namespaces: Vec::new(), found_ns: 0 }
+        Self {
+            iterators,
+            choice,
+            tick_ns: now::tick_ns(),
+            namespaces: Vec::new(),
+            found_ns: 0,
+            still: FxHashMap::default(),
+        }
     }
 
     /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
@@ -113,6 +123,8 @@ impl Lister {
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
+        let mut was_still = std::mem::take(&mut self.still);
+        let still = &mut self.still;
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
@@ -139,6 +151,12 @@ impl Lister {
                 if !netns::has_tcp() {
                     continue;
                 }
+                let now = (!wanted.states.is_empty() && !wanted.holders).then(net::segments).flatten();
+                let now = now.map(|segments| (wanted.states, segments));
+                if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
+                    still.insert(namespace.inode, before);
+                    continue;
+                }
                 let found = match &mut by_iterator {
                     Some(iterator) => by_iteration(iterator, wanted.states, tick_ns, skipped)?,
                     None => {
@@ -148,6 +166,9 @@ impl Lister {
                         found
                     }
                 };
+                if let Some(now) = now.filter(|_| found.iter().all(is_still)) {
+                    still.insert(namespace.inode, now);
+                }
                 if sockets.is_empty() {
                     sockets = found; // most have one namespace with many
                 } else {
@@ -243,6 +264,11 @@ fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     let mut held = entry::Held::default();
     iterator.read(|bytes| held.add(bytes))?;
     Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
+}
+
+/// Does it change only when a segment comes? A listener with an empty queue does, timers and processes change others.
+fn is_still(socket: &ListedSocket) -> bool {
+    socket.state == State::Listen && socket.receive_queue == 0
 }
 
 /// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.

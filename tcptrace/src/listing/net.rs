@@ -10,6 +10,12 @@ pub(super) fn counters() -> Option<NetCounters> {
     counters_in(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?)
 }
 
+/// How many TCP segments came in; `None` where that cannot be read.
+#[must_use]
+pub(super) fn segments() -> Option<u64> {
+    value_in(&fs::read_to_string("/proc/thread-self/net/snmp").ok()?, "Tcp: ", "InSegs")
+}
+
 /// The settings. Which namespace `/proc/sys/net` shows depends on the thread that opens it (`net/sysctl_net.c`,
 /// `net_ctl_header_lookup`).
 #[must_use]
@@ -17,14 +23,16 @@ pub(super) fn settings() -> NetSettings {
     settings_of(|name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok())
 }
 
-/// A line of names is followed by one of values (`net/ipv4/proc.c`, `netstat_seq_show`).
-fn counters_in(text: &str) -> Option<NetCounters> {
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));
+/// A line of names is followed by one of values (`net/ipv4/proc.c`, `snmp_seq_show`, `netstat_seq_show`).
+fn value_in(text: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
     let (names, values) = (lines.next()?, lines.next()?);
-    let count = |name: &str| {
-        let (_, value) = names.split(' ').zip(values.split(' ')).find(|(other, _)| *other == name)?;
-        value.parse().ok()
-    };
+    let (_, value) = names.split(' ').zip(values.split(' ')).find(|(other, _)| *other == name)?;
+    value.parse().ok()
+}
+
+fn counters_in(text: &str) -> Option<NetCounters> {
+    let count = |name: &str| value_in(text, "TcpExt: ", name);
     Some(NetCounters {
         listen_overflows: count("ListenOverflows")?,
         listen_drops: count("ListenDrops")?,

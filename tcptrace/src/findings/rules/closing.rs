@@ -63,8 +63,9 @@ const FIN_WAIT2_OWNED: Advice = Advice {
 };
 
 fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
-    // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: its timer tells that a poll saw it.
-    let is_there = |known: &&Connection| !known.is_mini || known.expires_ns.is_some();
+    // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells
+    // that it is there.
+    let is_there = |known: &&Connection| !known.is_mini || known.expires_ns.is_some_and(|end_ns| end_ns > view.now_ns);
     let (orphaned, owned): (Vec<_>, Vec<_>) =
         view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();

@@ -29,7 +29,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         let Some(settings) = state.and_then(|state| state.settings.as_ref()) else { continue };
         let Some((first, last)) = settings.local_ports else { continue };
         let range = first..=last;
-        members.retain(|known| range.contains(&known.local.port()));
+        let is_over = |known: &Connection| known.expires_ns.is_some_and(|end_ns| end_ns <= view.now_ns);
+        members.retain(|known| range.contains(&known.local.port()) && !is_over(known));
         let ports = range.len() as f64;
         let share = members.len() as f64 / ports.max(1.0);
         if share < view.thresholds.time_wait_share {

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{actor::Actor, net};
+use crate::actor::Actor;
 
 /// Where the servers listen.
 const SERVER: &str = "127.0.0.1:7000";
@@ -29,7 +29,7 @@ impl Healthy {
     /// Opens so many connections in a namespace of their own.
     pub(crate) fn start(connections: usize) -> Self {
         let start = move || {
-            let netns = net::enter_new_netns();
+            let netns = super::stage::enter_small_netns();
             let server = Actor::start("t-healthy", &["server", "0"]);
             Self { netns, client: Actor::start("t-healthy", &["client", &connections.to_string()]), server }
         };
@@ -98,8 +98,8 @@ fn use_connections(count: usize) {
             break;
         }
         ask(&mut streams[turn % (count / 2)]);
-        if turn % 4 == 0 {
-            streams[turn / 4 % (count / 4)] = open();
+        if turn % 20 == 0 {
+            streams[turn / 20 % (count / 4)] = open();
             renewed += 1;
         }
         std::thread::sleep(Duration::from_millis(5));

@@ -125,7 +125,7 @@ pub(crate) fn show(which: &str) -> bool {
         None => all().filter(is_it).collect(),
     };
     if chosen.is_empty() {
-        eprintln!("error: {which}: no scenario and no finding has this name; `list` shows them");
+        eprintln!("error: {which}: no scenario and no finding has this name; --list shows them");
     }
     let mut good = !chosen.is_empty();
     for scenario in chosen {

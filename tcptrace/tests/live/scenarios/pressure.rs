@@ -50,11 +50,12 @@ pub(super) const ALL: &[Scenario] = &[
         setup: "near$ sysctl -qw net.ipv4.tcp_syncookies=1
                 server> listen L 127.0.0.1:7000 8
                 near! ip daddr 127.0.9.9 drop",
-        trouble: "flooder> syns 127.0.9.9 to 127.0.0.1:7000 times 60
+        trouble: "flooder> flood 127.0.9.9 to 127.0.0.1:7000 times 60
                   near? TcpExtSyncookiesSent >= 40
                   near? SYN_RECV >= 8",
         stays_ms: 0,
-        cure: "server> close L",
+        cure: "flooder! SIGKILL
+               server> close L",
         findings: &[Expected::new(
             "syn-flood",
             "server",

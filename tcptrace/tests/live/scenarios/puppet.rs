@@ -8,6 +8,7 @@ use std::{
     ffi::CString,
     io::{self, BufRead as _, ErrorKind, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
+    ops::Range,
     os::fd::AsRawFd as _,
     time::Duration,
 };
@@ -118,8 +119,19 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
         sockets.remove(name).unwrap();
         return Ok(());
     }
-    if verb == "syns" {
-        return raw_syns(rest[1].parse().unwrap(), name.parse().unwrap(), number(3) as u16);
+    // `syns ADDRESS to ADDRESS times N`; `flood` goes on with them until the process ends.
+    if ["syns", "flood"].contains(&verb) {
+        let (from, to, count) = (name.parse().unwrap(), rest[1].parse().unwrap(), number(3) as u16);
+        raw_syns(to, from, 1024..1024 + count)?;
+        if verb == "flood" {
+            std::thread::spawn(move || {
+                (2..60).cycle().for_each(|round| {
+                    std::thread::sleep(Duration::from_millis(200));
+                    raw_syns(to, from, round * 1000..round * 1000 + count).unwrap();
+                });
+            });
+        }
+        return Ok(());
     }
     let mut socket = sockets.get(name).unwrap_or_else(|| panic!("no {name}"));
     match verb {
@@ -203,11 +215,11 @@ fn repair(socket: &Socket) -> io::Result<()> {
 }
 
 /// Sends SYNs to an address, each from a port of its own of an address that nobody listens at (RFC 9293, section 3.1).
-fn raw_syns(to: SocketAddr, from: Ipv4Addr, count: u16) -> io::Result<()> {
+fn raw_syns(to: SocketAddr, from: Ipv4Addr, source_ports: Range<u16>) -> io::Result<()> {
     let IpAddr::V4(destination) = to.ip() else { panic!("{to}?") };
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?;
     socket.bind(&SocketAddr::new(from.into(), 0).into())?;
-    for source_port in 1024..1024 + count {
+    for source_port in source_ports {
         let mut segment = [0u8; 20];
         segment[0..2].copy_from_slice(&source_port.to_be_bytes());
         segment[2..4].copy_from_slice(&to.port().to_be_bytes());

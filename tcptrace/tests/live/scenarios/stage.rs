@@ -41,7 +41,7 @@ const CABLE: [&str; 3] = [
 impl Stage {
     /// Moves this thread into a new network namespace: the near one.
     pub(crate) fn new(narrates: bool) -> Self {
-        let stage = Self { netns: vec![net::enter_new_netns()], far: None, actors: BTreeMap::new(), narrates };
+        let stage = Self { netns: vec![enter_small_netns()], far: None, actors: BTreeMap::new(), narrates };
         stage.say("near$ unshare --net; ip link set lo up");
         stage
     }
@@ -133,7 +133,7 @@ impl Stage {
     fn join_far(&mut self) {
         let (send, receive) = mpsc::channel();
         let enter = move || {
-            net::enter_new_netns();
+            enter_small_netns();
             send.send(File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
         };
         std::thread::spawn(enter).join().unwrap();
@@ -148,6 +148,17 @@ impl Stage {
         if self.narrates {
             println!("{line}");
         }
+    }
+}
+
+/// Moves this thread into a new network namespace with a small table of sockets of its own, where the kernel can do that
+/// (6.1 and later). Others share the host's, and whoever lists the sockets of one of them goes through all of it, as
+/// many times as there are namespaces.
+pub(crate) fn enter_small_netns() -> u64 {
+    let netns = net::enter_new_netns();
+    match fs::write("/proc/sys/net/ipv4/tcp_child_ehash_entries", "1024") {
+        Ok(()) => net::enter_new_netns(),
+        Err(_) => netns,
     }
 }
 
