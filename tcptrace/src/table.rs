@@ -158,11 +158,9 @@ impl Table {
         }
     }
 
-    /// Where a socket is: sock_diag told of it by its cookie alone.
+    /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
+    /// that has ended.
     fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
-        if self.full.get(&sk).is_some_and(|known| known.is_of(cookie)) {
-            return sk;
-        }
         cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
     }
 

@@ -237,6 +237,32 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     assert_eq!(host.findings.open(host.now_ns), []);
 }
 
+#[test]
+fn what_is_remembered_is_bounded() {
+    let mut host = Host::new();
+    for number in 0..4100u32 {
+        let remote = format!("10.9.{}.{}:443", number / 250, number % 250);
+        let place = host.add(State::SynSent, "10.1.0.1:50000", &remote, 0);
+        host.wait(1);
+        host.enters(place, State::Close, Some(Ending::Refused));
+        let place = host.add(State::Established, "10.1.0.1:80", &remote, 0);
+        host.owned_by(place, 10_000 + number);
+        host.enters(place, State::CloseWait, None);
+    }
+    let seen = host.unlisted_sightings();
+    assert_eq!((seen.len(), seen[0].count), (1, 4096), "the first four are forgotten");
+    let growth = |host: &Host, pid| host.findings.recent.growth_per_minute(Some(NETNS), pid, host.now_ns);
+    host.wait(10 * S);
+    assert!(growth(&host, 14_095).is_some_and(|(growth, _)| growth > 0.0));
+    assert_eq!(growth(&host, 14_096), None, "there was no room to count");
+    // Those that did not change for a minute make room.
+    host.wait(70 * S);
+    let place = host.add(State::Established, "10.1.0.1:80", "10.9.0.1:444", 0);
+    host.owned_by(place, 20_000);
+    host.enters(place, State::CloseWait, None);
+    assert!(growth(&host, 20_000).is_some_and(|(growth, _)| growth > 0.0));
+}
+
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/findings.md");
 
 #[test]

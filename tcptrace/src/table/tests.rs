@@ -477,6 +477,22 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
 }
 
 #[test]
+fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_address() {
+    let mut table = table(10);
+    let address = 0xffff_8881_0000_0001;
+    // One comes while a listing is made, before 5.12 without a cookie; its end, and that another one came, was lost.
+    table.ingest(&mut here(event(address, 0, 10 * S - 1, enters(State::Established))));
+    let later = ListedSocket { sk: None, ..listed(7, Kind::Full, State::SynSent, "127.0.0.2:2") };
+    reconcile(&mut table, &snapshot(10 * S, vec![later]));
+    assert_eq!(table.len(), 2, "of the first one nobody knows that it is gone");
+    let mut established = here(event(address, 7, 11 * S, enters(State::Established)));
+    (established.socket.local, established.socket.remote) = (later.local, later.remote);
+    table.ingest(&mut established);
+    let known: Vec<_> = table.connections().map(|known| (known.cookie, known.state)).collect();
+    assert_eq!(known, [(Some(7), State::Established)]);
+}
+
+#[test]
 fn holders_are_owners_where_none_was_seen() {
     let mut table = table(10);
     let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
