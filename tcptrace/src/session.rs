@@ -137,7 +137,7 @@ impl Session {
         };
         self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
         let left = self.table.ingest(&mut event);
-        self.tell(&event, left.as_ref());
+        self.tell(&event, left.as_deref());
     }
 
     /// Tells of an event; `left` is what was known of the socket that ended with it.

@@ -1,7 +1,10 @@
 //! What sockets there are, and who holds them: the answer of one listing, as values. Whatever way it came (BPF
 //! iterators; sock_diag and `/proc`), it looks the same.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
@@ -324,12 +327,12 @@ pub struct Holder {
     pub command: Command,
 }
 
-/// Holders by socket.
+/// Holders by socket. A clone is cheap, and shares them.
 #[derive(Clone, Debug, Default)]
 pub struct Holders {
-    all: Vec<Holder>,
+    all: Arc<Vec<Holder>>,
     /// Where those of a socket begin.
-    first: FxHashMap<u64, usize>,
+    first: Arc<FxHashMap<u64, usize>>,
 }
 
 impl Holders {
@@ -341,7 +344,7 @@ impl Holders {
         for (index, holder) in all.iter().enumerate() {
             first.entry(holder.handle).or_insert(index);
         }
-        Self { all, first }
+        Self { all: Arc::new(all), first: Arc::new(first) }
     }
 
     /// Those of the socket with this [`ListedSocket::handle`].

@@ -55,8 +55,8 @@ pub struct Reconciled {
 /// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
-    full: FxHashMap<u64, Connection>,
-    minis: FxHashMap<u64, Connection>,
+    full: FxHashMap<u64, Box<Connection>>,
+    minis: FxHashMap<u64, Box<Connection>>,
     half_open: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(SocketAddr, SocketAddr)>,
@@ -112,7 +112,7 @@ impl Table {
     /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
     /// know, how long the socket has been in its state at least, whether events before it were lost. Gives what was known of
     /// a full socket that ends with it.
-    pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
+    pub fn ingest(&mut self, event: &mut Event) -> Option<Box<Connection>> {
         let sk = event.socket.sk?;
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
@@ -139,7 +139,7 @@ impl Table {
             left = self.remove(key, cookie);
         }
         if !stays && transition.new != State::Close {
-            self.becomes_mini(event, transition.new, left.as_ref());
+            self.becomes_mini(event, transition.new, left.as_deref());
         }
         left.filter(|_| !stays)
     }
@@ -173,7 +173,7 @@ impl Table {
         self.states.is_empty() || self.states.contains(state)
     }
 
-    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Connection> {
+    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Box<Connection>> {
         if let Some(departed) = &mut self.departed {
             departed.insert(cookie.unwrap_or(key));
         }
@@ -198,7 +198,7 @@ impl Table {
             ..Connection::of_event(event, state, known)
         };
         let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
-        self.minis.insert(key, mini);
+        self.minis.insert(key, Box::new(mini));
         self.arrivals.push_back((key, event.time_ns));
         self.make_room();
     }
@@ -209,10 +209,17 @@ impl Table {
         }
         let key = self.key_of(sk, event.socket.cookie);
         let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
-        let connection = Connection::of_event(event, state, known.as_ref());
-        let first_seen_ns = connection.first_seen_ns;
-        self.full.insert(sk, connection);
-        if known.is_none() || key != sk {
+        let connection = Connection::of_event(event, state, known.as_deref());
+        let (first_seen_ns, is_new) = (connection.first_seen_ns, known.is_none());
+        let kept = match known {
+            Some(mut place) => {
+                *place = connection;
+                place
+            }
+            None => Box::new(connection),
+        };
+        self.full.insert(sk, kept);
+        if is_new || key != sk {
             self.arrivals.push_back((sk, first_seen_ns));
             self.make_room();
         }
@@ -323,7 +330,8 @@ impl Table {
         snapshot: &Snapshot,
         reconciled: &mut Reconciled,
     ) {
-        let is_newer = |known: &Connection| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
+        let is_newer =
+            |known: &Box<Connection>| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
         if self.full.get(&key).is_some_and(is_newer) {
             return; // the listed socket has ended since, and the event of its end was lost
         }
@@ -331,7 +339,7 @@ impl Table {
         let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.arrivals.push_back((key, listed.first_seen_ns));
-            self.full.insert(key, listed);
+            self.full.insert(key, Box::new(listed));
             self.make_room();
             return;
         };
@@ -444,7 +452,7 @@ impl Table {
     }
 
     fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
-        let listeners = self.full.values().filter(|known| known.state == State::Listen);
+        let listeners = self.full.values().map(Box::as_ref).filter(|known| known.state == State::Listen);
         listeners.filter_map(|known| Some(((known.netns?, known.local), known)))
     }
 
@@ -464,7 +472,7 @@ impl Table {
             if self.keeps(socket.state) && wanted(socket, &[]) {
                 let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, None, now_ns) };
                 self.arrivals.push_back((key, listed.first_seen_ns));
-                self.minis.insert(key, listed);
+                self.minis.insert(key, Box::new(listed));
                 self.make_room();
             }
             return;
@@ -499,7 +507,7 @@ impl Table {
 
     /// The sockets that are suspected.
     pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().filter(|known| known.suspected_ns.is_some())
+        self.full.values().map(Box::as_ref).filter(|known| known.suspected_ns.is_some())
     }
 
     /// Did the last poll show a half-open connection with these ends?
@@ -516,7 +524,7 @@ impl Table {
 
     /// The sockets that are to be shown, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values()).filter(|known| !known.hidden)
+        self.full.values().chain(self.minis.values()).map(Box::as_ref).filter(|known| !known.hidden)
     }
 
     /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.

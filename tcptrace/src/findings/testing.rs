@@ -153,7 +153,7 @@ impl Host {
             what,
         };
         let left = self.table.ingest(&mut event);
-        self.findings.ingest(&event, left.as_ref());
+        self.findings.ingest(&event, left.as_deref());
     }
 
     /// A socket leaves its state; its queues are those that it has.
