@@ -107,7 +107,12 @@ fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
     }
     let run = tracer.stop();
     assert!(run.status.success(), "{}: {}", run.status, run.stderr);
-    [verdict.wrong, verdict.faults].concat()
+    let mut wrong = [verdict.wrong, verdict.faults].concat();
+    if !wrong.is_empty() {
+        // Whether it has seen all.
+        wrong.extend(run.lines.into_iter().filter(|line| !line.contains("\"finding\"")));
+    }
+    wrong
 }
 
 /// Shows scenarios with all that they do and what tcptrace says of it; whether all is as it should be.
