@@ -48,8 +48,7 @@ pub(super) const ALL: &[Scenario] = &[
         findings: &[Expected::new(
             "half-open",
             "server",
-            // A tracer of the whole host has more to list.
-            6000,
+            5000,
             // Nobody knows that the address was one of this host's.
             &["count == 2", "idle_ns >= 4s", "keepalive == false", "peer_end != alive"],
         )],
