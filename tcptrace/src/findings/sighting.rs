@@ -19,7 +19,7 @@ pub enum Subject {
     Remote(SocketAddr),
     /// Connections from a local address (port 0) to a destination.
     Path(SocketAddr, SocketAddr),
-    /// More than [`super::view::MAX_SUBJECTS`] of them: told of together.
+    /// More than eight of them, told of together.
     Several,
 }
 
