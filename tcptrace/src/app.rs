@@ -139,7 +139,7 @@ enum Purpose {
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for trouble at least; they rest for this many times the time that one took.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-const LOOK_REST: u32 = 50;
+const LOOK_REST: u32 = 20;
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.

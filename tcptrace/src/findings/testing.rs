@@ -238,14 +238,15 @@ impl Host {
     /// What rules see, when a listing has shown all that is suspected of trouble.
     pub(super) fn sightings(&mut self) -> Vec<Sighting> {
         self.list();
-        let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
-        self.table.suspect(now_ns, |known| rules::suspicion(known, &thresholds, now_ns).is_some());
+        self.unlisted_sightings(); // what is suspected then
         self.list();
         self.unlisted_sightings()
     }
 
     /// What rules see without another listing.
-    pub(super) fn unlisted_sightings(&self) -> Vec<Sighting> {
+    pub(super) fn unlisted_sightings(&mut self) -> Vec<Sighting> {
+        let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
+        self.table.suspect(now_ns, |known| rules::suspicion(known, &thresholds, now_ns).is_some());
         let Findings { thresholds, recent, namespaces, is_partial, .. } = &self.findings;
         let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
         view.is_partial = *is_partial;

@@ -98,7 +98,7 @@ impl<'a> View<'a> {
     ) -> Self {
         let mut by_state = [const { Vec::<&Connection>::new() }; STATES];
         let mut listeners = FxHashMap::default();
-        for known in table.connections() {
+        for known in table.connections().filter(|known| may_be_trouble(known, now_ns)) {
             by_state[known.state as usize % STATES].push(known);
             if let (State::Listen, Some(netns)) = (known.state, known.netns) {
                 listeners.insert((netns, known.local), known);
@@ -117,7 +117,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The sockets in a state.
+    /// The sockets in a state, as far as they may be in trouble.
     #[must_use]
     pub fn in_state(&self, state: State) -> &[&'a Connection] {
         &self.by_state[state as usize % STATES]
@@ -209,6 +209,14 @@ impl<'a> View<'a> {
         }
         groups
     }
+}
+
+/// Is a socket one that a rule looks at? Most of a busy host's are not.
+fn may_be_trouble(known: &Connection, now_ns: u64) -> bool {
+    known.suspected_ns.is_some()
+        || known.is_mini
+        || known.state == State::Listen
+        || known.retransmits.lately(now_ns).0 > 0
 }
 
 impl<'a> Group<'a> {

@@ -45,6 +45,23 @@ fn start_peer() -> std::process::Child {
     command.spawn().unwrap()
 }
 
+/// It prints its heading before it is attached: waits until it shows connections that are made for that.
+fn wait_until_attached(lines: &mut impl Iterator<Item = std::io::Result<String>>) {
+    let (listener, to) = listen_on(std::net::SocketAddr::new(LOCALHOST, 6302));
+    let shown = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !shown.load(std::sync::atomic::Ordering::Relaxed) {
+                drop(pair(&listener, to));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("6302"))).unwrap().unwrap();
+        shown.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    std::thread::sleep(Duration::from_millis(500)); // its programs are attached one after another
+}
+
 fn tcpstates() {
     let netns = enter_new_netns();
     let (listener, to) = listen_on(std::net::SocketAddr::new(LOCALHOST, 6301));
@@ -52,7 +69,7 @@ fn tcpstates() {
     let mut peer = start_peer();
     let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("SKADDR"));
-    std::thread::sleep(Duration::from_secs(2)); // it prints its heading before it is attached
+    wait_until_attached(&mut lines);
     for round in 0..20 {
         let (client, server) = pair(&listener, to);
         exchange(&client, &server, b"question");

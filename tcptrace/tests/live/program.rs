@@ -60,7 +60,8 @@ fn count() {
 }
 
 fn duration() {
-    let run = Tracer::json(&["--duration", "200ms"]).wait();
+    // On a busy machine it may be over before it is ready.
+    let run = Tracer::spawn(&["--format", "json", "--duration", "200ms"]).wait();
     assert!(run.status.success());
     let end = run.records().pop().unwrap();
     assert_eq!((&end["event"], &end["reason"]), (&"end".into(), &"duration".into()));
@@ -202,9 +203,10 @@ fn bpf_log() {
     settle();
     let run = tracer.stop();
     assert!(run.stderr.contains("tcptrace: bpf TRACE: socket "), "{}", run.stderr);
-    let quiet = Tracer::json(&["--bpf-log", "error", "--duration", "300ms"]);
+    let quiet = Tracer::json(&["--bpf-log", "error"]);
     connections(2);
-    let run = quiet.wait();
+    settle();
+    let run = quiet.stop();
     assert!(!run.stderr.contains("bpf TRACE"), "{}", run.stderr);
 }
 
