@@ -61,7 +61,7 @@ pub(crate) fn run() {
         HEALTHY.0 * HEALTHY.1,
         renewed.iter().sum::<u64>(),
     );
-    println!("late, or with other evidence: {}", total.faults.len());
+    println!("late, with less evidence, or not closed in time: {}", total.faults.len());
     assert!(run.status.success(), "{}: {}", run.status, run.stderr);
     assert!(total.wrong.is_empty(), "{}", total.wrong.join("\n"));
 }
