@@ -61,7 +61,11 @@ pub(crate) fn run() {
         HEALTHY.0 * HEALTHY.1,
         renewed.iter().sum::<u64>(),
     );
-    println!("late, with less evidence, or not closed in time: {}", total.faults.len());
+    println!(
+        "late, with less evidence, or not closed in time: {}; events lost: {}",
+        total.faults.len(),
+        run.records().last().unwrap()["losses"],
+    );
     assert!(run.status.success(), "{}: {}", run.status, run.stderr);
     assert!(total.wrong.is_empty(), "{}", total.wrong.join("\n"));
 }
