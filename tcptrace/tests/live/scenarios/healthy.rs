@@ -1,6 +1,7 @@
 //! Connections without any trouble, in great number: half of them idle, the others used, some closed and opened anew.
 
 use std::{
+    fs::File,
     io::{self, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd as _,
@@ -20,6 +21,7 @@ const SERVER: &str = "127.0.0.1:7000";
 pub(crate) struct Healthy {
     /// Inode number of the namespace.
     pub netns: u64,
+    place: File,
     // Ends first: it complains of a server that is gone.
     client: Actor,
     server: Actor,
@@ -30,19 +32,20 @@ impl Healthy {
     pub(crate) fn start(connections: usize) -> Self {
         let start = move || {
             let netns = super::stage::enter_small_netns();
+            let place = File::open("/proc/thread-self/ns/net").unwrap();
             let server = Actor::start("t-healthy", &["server", "0"]);
-            Self { netns, client: Actor::start("t-healthy", &["client", &connections.to_string()]), server }
+            Self { netns, place, client: Actor::start("t-healthy", &["client", &connections.to_string()]), server }
         };
         std::thread::spawn(start).join().unwrap()
     }
 
-    /// Closes all; gives how many were closed and opened anew before.
-    pub(crate) fn stop(mut self) -> u64 {
+    /// Closes all; gives how many were closed and opened anew before, and what keeps the namespace's number from others.
+    pub(crate) fn stop(mut self) -> (u64, File) {
         self.client.go();
         let renewed = self.client.says().parse().unwrap();
         self.client.wait();
         self.server.kill();
-        renewed
+        (renewed, self.place)
     }
 }
 

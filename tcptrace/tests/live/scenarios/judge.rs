@@ -113,9 +113,9 @@ pub(crate) struct Verdict {
     pub found: usize,
     /// How many came that nobody expected.
     pub invented: usize,
-    /// What was missed or invented, or did not close.
+    /// What was missed or invented.
     pub wrong: Vec<String>,
-    /// What came late, or said something else.
+    /// What came late, said something else, or did not close.
     pub faults: Vec<String>,
 }
 
@@ -228,7 +228,7 @@ impl<'a> Watch<'a> {
                 let failed = checks.iter().filter(|check| !holds_for(check, last));
                 verdict.faults.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last}")));
             }
-            Some(last) => verdict.wrong.push(format!("not closed: {name}: {last}")),
+            Some(last) => verdict.faults.push(format!("not closed: {name}: {last}")),
             None => {}
         }
     }

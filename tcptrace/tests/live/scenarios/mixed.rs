@@ -31,7 +31,7 @@ pub(crate) fn run() {
         threads.into_iter().map(|(scenario, thread)| (scenario, thread.join())).collect()
     });
     let of_healthy: Vec<_> = healthy.iter().map(|healthy| Watch::of_netns(&tracer, vec![healthy.netns])).collect();
-    let renewed: u64 = healthy.into_iter().map(Healthy::stop).sum();
+    let (renewed, _places): (Vec<u64>, Vec<_>) = healthy.into_iter().map(Healthy::stop).unzip();
     net::settle();
 
     let mut total = Verdict::default();
@@ -53,14 +53,19 @@ pub(crate) fn run() {
     let (found, invented) = (total.found, total.invented);
     println!(
         "findings: {} expected, {found} found, {invented} invented: precision {:.3}, recall {:.3} \
-         ({} scenarios among {} healthy connections, {renewed} of them opened anew)",
+         ({} scenarios among {} healthy connections, {} of them opened anew)",
         total.expected,
         share(found, found + invented),
         share(found, total.expected),
         all().count(),
         HEALTHY.0 * HEALTHY.1,
+        renewed.iter().sum::<u64>(),
     );
-    println!("late, or with other evidence: {}", total.faults.len());
+    println!(
+        "late, with less evidence, or not closed in time: {}; events lost: {}",
+        total.faults.len(),
+        run.records().last().unwrap()["losses"],
+    );
     assert!(run.status.success(), "{}: {}", run.status, run.stderr);
     assert!(total.wrong.is_empty(), "{}", total.wrong.join("\n"));
 }
