@@ -80,7 +80,7 @@ impl Findings {
         let sightings = rules::look(&view);
         let told = self.ledger.update(sightings, now_ns);
         self.recent.forget(now_ns, self.thresholds.quiet_after_ns);
-        self.wants_listing = wants_listing;
+        self.wants_listing = wants_listing || self.ledger.is_waiting();
         told
     }
 

@@ -102,9 +102,11 @@ pub struct Suspicion {
 
 /// What is shown of a suspect is asked for again after this time at least, in ns.
 const REFRESH_NS: u64 = 30_000_000_000;
-/// What took long to become suspect may wait a little to be looked at: this part of the threshold, so that one listing
-/// shows many that become suspect one by one.
-const PATIENCE: u64 = 60;
+/// What took long to become suspect may wait to be looked at: this part of the threshold, so that one listing shows many
+/// that become suspect one by one. What may be the first of its kind waits in the ledger, which is in more of a hurry.
+const PATIENCE: u64 = 10;
+/// The same for those that are suspected for their timeouts, in ns.
+const DEAD_NS: u64 = 10_000_000_000;
 
 impl Suspicion {
     /// Should the sockets be listed, to know more of it? The last listing ended at `listed_ns`.
@@ -127,7 +129,7 @@ impl Suspicion {
 #[must_use]
 pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
     if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
-        return Some(Suspicion { since_ns: known.retransmits.last_ns, after_ns: 0 });
+        return Some(Suspicion { since_ns: 0, after_ns: DEAD_NS });
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
