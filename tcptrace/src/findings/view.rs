@@ -43,9 +43,14 @@ pub struct View<'a> {
     ends: OnceCell<Ends<'a>>,
 }
 
+/// Where an address is: each network namespace has a loopback device of its own.
+fn place(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
+    netns.filter(|_| address.ip().is_loopback())
+}
+
 #[derive(Default)]
 struct Ends<'a> {
-    by_ends: FxHashMap<(SocketAddr, SocketAddr), &'a Connection>,
+    by_ends: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
     addresses: FxHashSet<IpAddr>,
 }
 
@@ -151,21 +156,21 @@ impl<'a> View<'a> {
     /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
-        self.end_at(known.remote, known.local)
+        self.end_at(known.netns, known.remote, known.local)
     }
 
     /// The socket of this host with these ends.
     #[must_use]
-    pub(super) fn end_at(&self, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
+    pub(super) fn end_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
         let ends = self.ends.get_or_init(|| {
             let mut ends = Ends::default();
             for known in self.table.connections().filter(|known| known.state != State::Listen) {
-                ends.by_ends.insert((known.local, known.remote), known);
+                ends.by_ends.insert((place(known.netns, known.local), known.local, known.remote), known);
                 ends.addresses.insert(known.local.ip());
             }
             ends
         });
-        match ends.by_ends.get(&(local, remote)) {
+        match ends.by_ends.get(&(place(netns, local), local, remote)) {
             Some(known) => OtherEnd::Here(known),
             None if self.table.is_requested(local, remote) => OtherEnd::Request,
             // A filter may keep it out of the table.
