@@ -147,10 +147,13 @@ impl<'a> View<'a> {
         listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
-    /// Listeners of this host, in any namespace, that may get connections to `remote`.
-    pub fn listeners_at(&self, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
+    /// Listeners of this host that may get connections from a namespace to `remote`; in any namespace, but for loopback.
+    pub fn listeners_at(&self, netns: Option<u32>, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
         let places = listeners_of(remote).collect::<Vec<_>>();
-        self.in_state(State::Listen).iter().copied().filter(move |listener| places.contains(&listener.local))
+        let is_there = move |listener: &&Connection| {
+            places.contains(&listener.local) && place(listener.netns, remote) == place(netns, remote)
+        };
+        self.in_state(State::Listen).iter().copied().filter(is_there)
     }
 
     /// The other end of a connection.
