@@ -289,7 +289,7 @@ impl Run {
         if self.session.look(now_ns()) {
             self.ask(Purpose::Evidence);
         }
-        self.next_look = Instant::now() + LOOK_REST * start.elapsed();
+        self.next_look = Instant::now() + (LOOK_REST * start.elapsed()).min(Duration::from_secs(1));
     }
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.

@@ -43,9 +43,14 @@ pub struct View<'a> {
     ends: OnceCell<Ends<'a>>,
 }
 
+/// Where an address is: each network namespace has a loopback device of its own.
+fn place(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
+    netns.filter(|_| address.ip().is_loopback())
+}
+
 #[derive(Default)]
 struct Ends<'a> {
-    by_ends: FxHashMap<(SocketAddr, SocketAddr), &'a Connection>,
+    by_ends: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
     addresses: FxHashSet<IpAddr>,
 }
 
@@ -142,30 +147,33 @@ impl<'a> View<'a> {
         listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
-    /// Listeners of this host, in any namespace, that may get connections to `remote`.
-    pub fn listeners_at(&self, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
+    /// Listeners of this host that may get connections from a namespace to `remote`; in any namespace, but for loopback.
+    pub fn listeners_at(&self, netns: Option<u32>, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
         let places = listeners_of(remote).collect::<Vec<_>>();
-        self.in_state(State::Listen).iter().copied().filter(move |listener| places.contains(&listener.local))
+        let is_there = move |listener: &&Connection| {
+            places.contains(&listener.local) && place(listener.netns, remote) == place(netns, remote)
+        };
+        self.in_state(State::Listen).iter().copied().filter(is_there)
     }
 
     /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
-        self.end_at(known.remote, known.local)
+        self.end_at(known.netns, known.remote, known.local)
     }
 
     /// The socket of this host with these ends.
     #[must_use]
-    pub(super) fn end_at(&self, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
+    pub(super) fn end_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
         let ends = self.ends.get_or_init(|| {
             let mut ends = Ends::default();
             for known in self.table.connections().filter(|known| known.state != State::Listen) {
-                ends.by_ends.insert((known.local, known.remote), known);
+                ends.by_ends.insert((place(known.netns, known.local), known.local, known.remote), known);
                 ends.addresses.insert(known.local.ip());
             }
             ends
         });
-        match ends.by_ends.get(&(local, remote)) {
+        match ends.by_ends.get(&(place(netns, local), local, remote)) {
             Some(known) => OtherEnd::Here(known),
             None if self.table.is_requested(local, remote) => OtherEnd::Request,
             // A filter may keep it out of the table.

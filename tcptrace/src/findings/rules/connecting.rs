@@ -8,6 +8,7 @@ use crate::{
     errno,
     findings::{Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
     state::State,
+    table::Connection,
 };
 
 /// Which trouble a failed `connect` is.
@@ -54,8 +55,10 @@ const MANY_DESTINATIONS: usize = 10;
 
 fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     // Told of where they wait: the listener of this host does not take them.
-    let is_waiting = |remote| view.listeners_at(remote).any(|listener| listening::is_full(listener, view.now_ns));
-    let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known.remote));
+    let is_waiting = |known: &Connection| {
+        view.listeners_at(known.netns, known.remote).any(|listener| listening::is_full(listener, view.now_ns))
+    };
+    let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {
         let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote).collect();
         let is_scan = destinations.len() >= MANY_DESTINATIONS;

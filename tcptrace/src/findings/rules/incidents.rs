@@ -88,7 +88,7 @@ fn subject(view: &View<'_>, incident: &Incident) -> Subject {
 /// there.
 pub(super) fn other_owner(view: &View<'_>, incident: &Incident) -> Option<Owner> {
     use crate::findings::view::OtherEnd;
-    if let OtherEnd::Here(other) = view.end_at(incident.remote, incident.local) {
+    if let OtherEnd::Here(other) = view.end_at(incident.netns, incident.remote, incident.local) {
         return other.owner;
     }
     counterpart(view, incident).and_then(|other| other.owner)

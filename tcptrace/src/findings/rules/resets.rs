@@ -58,7 +58,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         ]
     });
     found.extend(sightings(view, Kind::IdleReset, Severity::Warning, &IDLE_RESET, |_, newest| {
-        let other = view.end_at(newest.remote, newest.local);
+        let other = view.end_at(newest.netns, newest.remote, newest.local);
         // It is still there, or ended by another hand than its own.
         let sent = match other {
             OtherEnd::Here(_) | OtherEnd::Request => Value::Flag(false),
