@@ -437,6 +437,12 @@ impl ListedSocket {
     }
 }
 
+/// What tells an address from the same one elsewhere on this host: each network namespace has a loopback device of its own.
+#[must_use]
+pub fn place(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
+    netns.filter(|_| address.ip().is_loopback())
+}
+
 /// Where a listener may listen that gets the connections to `local`: the first of these that there is. The kernel takes
 /// the one that has the very address before one that has any (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
 pub fn listeners_of(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {

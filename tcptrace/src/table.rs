@@ -5,7 +5,7 @@ mod connection;
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
@@ -14,7 +14,7 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     ending::Ending,
     event::{Event, Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource, Transition, What},
-    snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of},
+    snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
 use connection::{expires_ns, is_orphan};
@@ -36,6 +36,8 @@ pub struct HalfOpen {
     pub owner: Option<Owner>,
 }
 
+/// Addresses of this host that are remembered at most.
+const MAX_ADDRESSES: usize = 65_536;
 /// Half-open connections that are remembered one by one at most.
 const MAX_REQUESTED: usize = 65_536;
 
@@ -59,7 +61,9 @@ pub struct Table {
     minis: FxHashMap<u64, Box<Connection>>,
     half_open: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
-    requested: FxHashSet<(SocketAddr, SocketAddr)>,
+    requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
+    /// Addresses that sockets of this host had.
+    addresses: FxHashSet<IpAddr>,
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
@@ -95,6 +99,7 @@ impl Table {
             minis: HashMap::default(),
             half_open: Vec::new(),
             requested: FxHashSet::default(),
+            addresses: FxHashSet::default(),
             polled_from_ns: 0,
             holders: None,
             arrivals: VecDeque::new(),
@@ -220,6 +225,7 @@ impl Table {
         };
         self.full.insert(sk, kept);
         if is_new || key != sk {
+            self.addresses.insert(event.socket.local.ip());
             self.arrivals.push_back((sk, first_seen_ns));
             self.make_room();
         }
@@ -234,6 +240,9 @@ impl Table {
                 self.minis.remove(&first.0);
                 self.evicted += 1;
             }
+        }
+        if self.addresses.len() > MAX_ADDRESSES {
+            self.addresses.clear();
         }
         if self.arrivals.len() > 2 * self.len() + 64 {
             let mut arrivals = std::mem::take(&mut self.arrivals);
@@ -337,6 +346,7 @@ impl Table {
         let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, owner, snapshot.ended_ns) };
         let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
+            self.addresses.insert(listed.local.ip());
             self.arrivals.push_back((key, listed.first_seen_ns));
             self.full.insert(key, Box::new(listed));
             self.make_room();
@@ -372,7 +382,8 @@ impl Table {
         }
         self.half_open = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
-        self.requested = requests.take(MAX_REQUESTED).map(|request| (request.local, request.remote)).collect();
+        let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
+        self.requested = requests.take(MAX_REQUESTED).map(key).collect();
         if !snapshot.states.is_empty() {
             self.show_full(snapshot); // a whole listing was shown already
         }
@@ -509,10 +520,16 @@ impl Table {
         self.full.values().map(Box::as_ref).filter(|known| known.suspected_ns.is_some())
     }
 
+    /// Did a socket of this host have this address?
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.contains(&address)
+    }
+
     /// Did the last poll show a half-open connection with these ends?
     #[must_use]
-    pub fn is_requested(&self, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.requested.contains(&(local, remote))
+    pub fn is_requested(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.requested.contains(&(place(netns, local), local, remote))
     }
 
     /// CLOCK_MONOTONIC at which the last listing ended that showed suspects, in ns; 0 where there was none.

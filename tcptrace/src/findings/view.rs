@@ -1,19 +1,16 @@
 //! All that rules look at.
 
-use std::{
-    cell::OnceCell,
-    net::{IpAddr, SocketAddr},
-};
+use std::{cell::OnceCell, net::SocketAddr};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    Incident, Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
     event::Owner,
-    snapshot::{Age, listeners_of},
+    snapshot::{Age, listeners_of, place},
     state::State,
     table::{Connection, Facts, Table},
 };
@@ -43,15 +40,10 @@ pub struct View<'a> {
     ends: OnceCell<Ends<'a>>,
 }
 
-/// Where an address is: each network namespace has a loopback device of its own.
-fn place(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
-    netns.filter(|_| address.ip().is_loopback())
-}
-
-#[derive(Default)]
+/// Sockets and failures by their ends. Made only where it is asked for an end on this host.
 struct Ends<'a> {
-    by_ends: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
-    addresses: FxHashSet<IpAddr>,
+    sockets: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
+    incidents: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Incident>,
 }
 
 /// What is known of the other end of a connection.
@@ -165,22 +157,39 @@ impl<'a> View<'a> {
     /// The socket of this host with these ends.
     #[must_use]
     pub(super) fn end_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
-        let ends = self.ends.get_or_init(|| {
-            let mut ends = Ends::default();
-            for known in self.table.connections().filter(|known| known.state != State::Listen) {
-                ends.by_ends.insert((place(known.netns, known.local), known.local, known.remote), known);
-                ends.addresses.insert(known.local.ip());
-            }
-            ends
-        });
-        match ends.by_ends.get(&(place(netns, local), local, remote)) {
+        if self.table.is_requested(netns, local, remote) {
+            return OtherEnd::Request;
+        }
+        if !self.table.has_address(local.ip()) {
+            return OtherEnd::NotVisible;
+        }
+        match self.ends().sockets.get(&(place(netns, local), local, remote)) {
             Some(known) => OtherEnd::Here(known),
-            None if self.table.is_requested(local, remote) => OtherEnd::Request,
             // A filter may keep it out of the table.
             None if self.is_partial => OtherEnd::NotVisible,
-            None if local.ip().is_loopback() || ends.addresses.contains(&local.ip()) => OtherEnd::Gone,
-            None => OtherEnd::NotVisible,
+            None => OtherEnd::Gone,
         }
+    }
+
+    /// The failure of the socket of this host with these ends.
+    #[must_use]
+    pub(super) fn failed_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Option<&'a Incident> {
+        if !self.table.has_address(local.ip()) {
+            return None;
+        }
+        self.ends().incidents.get(&(place(netns, local), local, remote)).copied()
+    }
+
+    fn ends(&self) -> &Ends<'a> {
+        self.ends.get_or_init(|| {
+            let sockets = self.table.connections().filter(|known| known.state != State::Listen);
+            let incidents = self.recent.incidents().flat_map(|(_, group)| &group.last);
+            let key = |netns, local, remote| (place(netns, local), local, remote);
+            Ends {
+                sockets: sockets.map(|known| (key(known.netns, known.local, known.remote), known)).collect(),
+                incidents: incidents.map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect(),
+            }
+        })
     }
 
     /// What connections of an owner have in common: the listener that they came through, or their destination.

@@ -96,6 +96,5 @@ pub(super) fn other_owner(view: &View<'_>, incident: &Incident) -> Option<Owner>
 
 /// The failure of the other end of the same connection.
 pub(super) fn counterpart<'a>(view: &View<'a>, incident: &Incident) -> Option<&'a Incident> {
-    let mut all = view.recent.incidents().flat_map(|(_, group)| &group.last);
-    all.find(|other| other.local == incident.remote && other.remote == incident.local)
+    view.failed_at(incident.netns, incident.remote, incident.local)
 }

@@ -134,8 +134,8 @@ fn an_idle_reset_tells_whether_the_other_end_did_it() {
         (evidence(seen, "peer_end").clone(), evidence(seen, "peer_sent_rst").clone())
     };
     assert_eq!(with_other(false, true), (Value::Name("alive"), Value::Flag(false)), "something on the path did");
-    assert_eq!(with_other(false, false), (Value::Name("not_visible"), Value::Unknown));
-    assert_eq!(with_other(true, false), (Value::Name("not_visible"), Value::Flag(true)));
+    assert_eq!(with_other(false, false), (Value::Name("gone"), Value::Unknown));
+    assert_eq!(with_other(true, false), (Value::Name("gone"), Value::Flag(true)));
 }
 
 #[test]
