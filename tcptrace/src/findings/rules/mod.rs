@@ -127,7 +127,8 @@ impl Suspicion {
 #[must_use]
 pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
     if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
-        return Some(Suspicion { since_ns: known.retransmits.last_ns, after_ns: 0 });
+        // Each further retransmission only says the same.
+        return Some(Suspicion { since_ns: 0, after_ns: 0 });
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
