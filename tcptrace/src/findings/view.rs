@@ -46,6 +46,8 @@ pub struct View<'a> {
 #[derive(Default)]
 struct Ends<'a> {
     by_ends: FxHashMap<(SocketAddr, SocketAddr), &'a Connection>,
+    /// Local ends, and their addresses.
+    locals: FxHashSet<SocketAddr>,
     addresses: FxHashSet<IpAddr>,
 }
 
@@ -56,9 +58,9 @@ pub(super) enum OtherEnd<'a> {
     Here(&'a Connection),
     /// It is a half-open connection of this host: the handshake is not over there.
     Request,
-    /// Its address is one of this host, and there is no socket.
+    /// Its address is one of this host, and no socket is there.
     Gone,
-    /// It is not on this host, or in a part of it that is not looked at.
+    /// It is not on this host, or in a part of it that is not looked at, or it knows this end by another address (NAT).
     NotVisible,
 }
 
@@ -142,12 +144,6 @@ impl<'a> View<'a> {
         listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
-    /// Listeners of this host, in any namespace, that may get connections to `remote`.
-    pub fn listeners_at(&self, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
-        let places = listeners_of(remote).collect::<Vec<_>>();
-        self.in_state(State::Listen).iter().copied().filter(move |listener| places.contains(&listener.local))
-    }
-
     /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
@@ -161,6 +157,7 @@ impl<'a> View<'a> {
             let mut ends = Ends::default();
             for known in self.table.connections().filter(|known| known.state != State::Listen) {
                 ends.by_ends.insert((known.local, known.remote), known);
+                ends.locals.insert(known.local);
                 ends.addresses.insert(known.local.ip());
             }
             ends
@@ -170,6 +167,8 @@ impl<'a> View<'a> {
             None if self.table.is_requested(local, remote) => OtherEnd::Request,
             // A filter may keep it out of the table.
             None if self.is_partial => OtherEnd::NotVisible,
+            // A socket is there, and has another remote end: one of the two was translated on the way.
+            None if ends.locals.contains(&local) => OtherEnd::NotVisible,
             None if local.ip().is_loopback() || ends.addresses.contains(&local.ip()) => OtherEnd::Gone,
             None => OtherEnd::NotVisible,
         }

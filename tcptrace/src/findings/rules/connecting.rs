@@ -7,6 +7,7 @@ use crate::{
     ending::{Abort, Ending},
     errno,
     findings::{Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    snapshot::listeners_of,
     state::State,
 };
 
@@ -54,7 +55,9 @@ const MANY_DESTINATIONS: usize = 10;
 
 fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     // Told of where they wait: the listener of this host does not take them.
-    let is_waiting = |remote| view.listeners_at(remote).any(|listener| listening::is_full(listener, view.now_ns));
+    let listeners = view.in_state(State::Listen).iter().filter(|listener| listening::is_full(listener, view.now_ns));
+    let full: FxHashSet<_> = listeners.map(|listener| listener.local).collect();
+    let is_waiting = |remote| listeners_of(remote).any(|place| full.contains(&place));
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known.remote));
     let sighting = |group: Group<'_>| {
         let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote).collect();
