@@ -201,14 +201,15 @@ impl Host {
         self.enters(place, State::Close, Some(ending));
     }
 
-    /// A RST comes for a connection: so long after the last data to the peer, and the last segment from it.
+    /// A RST comes for a connection: so long after the last data to the peer, and the last segment from it. It answers the
+    /// probes of the socket, if there are any.
     pub(super) fn is_reset(&mut self, place: usize, errno: i32, last_sent_ns: u64, silence_ns: u64) {
         self.list();
         let socket = self.sockets[place];
         let facts = ResetFacts {
             receive_queue: socket.receive_queue,
             send_queue: socket.send_queue,
-            probes: 0,
+            probes: socket.probes.into(),
             last_sent_ns,
             last_received_ns: silence_ns,
             last_ack_ns: silence_ns,

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, net::SocketAddr};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Incident, Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
@@ -44,6 +44,8 @@ pub struct View<'a> {
 struct Ends<'a> {
     sockets: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
     incidents: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Incident>,
+    /// Local ends.
+    locals: FxHashSet<SocketAddr>,
 }
 
 /// What is known of the other end of a connection.
@@ -53,9 +55,9 @@ pub(super) enum OtherEnd<'a> {
     Here(&'a Connection),
     /// It is a half-open connection of this host: the handshake is not over there.
     Request,
-    /// Its address is one of this host, and there is no socket.
+    /// Its address is one of this host, and no socket is there.
     Gone,
-    /// It is not on this host, or in a part of it that is not looked at.
+    /// It is not on this host, or in a part of it that is not looked at, or it knows this end by another address (NAT).
     NotVisible,
 }
 
@@ -139,15 +141,6 @@ impl<'a> View<'a> {
         listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
-    /// Listeners of this host that may get connections from a namespace to `remote`; in any namespace, but for loopback.
-    pub fn listeners_at(&self, netns: Option<u32>, remote: SocketAddr) -> impl Iterator<Item = &'a Connection> {
-        let places = listeners_of(remote).collect::<Vec<_>>();
-        let is_there = move |listener: &&Connection| {
-            places.contains(&listener.local) && place(listener.netns, remote) == place(netns, remote)
-        };
-        self.in_state(State::Listen).iter().copied().filter(is_there)
-    }
-
     /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
@@ -167,6 +160,8 @@ impl<'a> View<'a> {
             Some(known) => OtherEnd::Here(known),
             // A filter may keep it out of the table.
             None if self.is_partial => OtherEnd::NotVisible,
+            // A socket is there, and has another remote end: one of the two was translated on the way.
+            None if !local.ip().is_loopback() && self.ends().locals.contains(&local) => OtherEnd::NotVisible,
             None => OtherEnd::Gone,
         }
     }
@@ -182,11 +177,12 @@ impl<'a> View<'a> {
 
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            let sockets = self.table.connections().filter(|known| known.state != State::Listen);
+            let sockets = || self.table.connections().filter(|known| known.state != State::Listen);
             let incidents = self.recent.incidents().flat_map(|(_, group)| &group.last);
             let key = |netns, local, remote| (place(netns, local), local, remote);
             Ends {
-                sockets: sockets.map(|known| (key(known.netns, known.local, known.remote), known)).collect(),
+                locals: sockets().map(|known| known.local).collect(),
+                sockets: sockets().map(|known| (key(known.netns, known.local, known.remote), known)).collect(),
                 incidents: incidents.map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect(),
             }
         })

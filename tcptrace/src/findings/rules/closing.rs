@@ -5,15 +5,15 @@ use crate::{
     findings::{Group, Kind, Severity, Sighting, Value, View},
     snapshot::TimerKind,
     state::State,
-    table::Connection,
+    table::{Connection, Facts},
 };
 
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = close_wait_leak(view);
     found.extend(fin_wait2_stuck(view));
-    let unanswered = [State::FinWait1, State::Closing].into_iter().flat_map(|state| view.stuck_in(state));
-    found.extend(fin_unanswered(view, unanswered, Kind::FinWait1Stuck, &FIN_WAIT1_STUCK));
+    let stuck = [State::FinWait1, State::Closing].into_iter().flat_map(|state| view.stuck_in(state));
+    found.extend(fin_unanswered(view, stuck, Kind::FinWait1Stuck, &FIN_WAIT1_STUCK));
     found.extend(fin_unanswered(view, view.stuck_in(State::LastAck), Kind::LastAckLost, &LAST_ACK_LOST));
     found
 }
@@ -32,7 +32,8 @@ const SURE_NS: u64 = 30_000_000_000;
 /// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     let usual_ns = |known: &Connection| view.recent.flow(known.netns, known.owner?.pid)?.usual_ns();
-    let is_leaked = |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > 2 * usual_ns);
+    let is_leaked =
+        |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
     let sighting = |group: Group<'_>| {
         let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
@@ -105,9 +106,16 @@ const LAST_ACK_LOST: Advice = Advice {
     remedy: "clients that die or lose their network do this: harmless in small numbers; in large ones lower tcp_orphan_retries",
 };
 
+/// What was written before the close may take long to go out, to a client that is slow: then nothing waits for an answer in
+/// vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`, `tcp_send_probe0`).
+fn is_on_its_way(known: &Connection) -> bool {
+    let is_answered = |facts: &Facts| facts.socket.probes == 0 && facts.socket.backoff == Some(0);
+    known.retransmits.timeouts == 0 && known.facts.as_deref().is_some_and(is_answered)
+}
+
 fn fin_unanswered<'a>(
     view: &View<'a>,
-    members: impl Iterator<Item = &'a Connection>,
+    stuck: impl Iterator<Item = &'a Connection>,
     kind: Kind,
     advice: &Advice,
 ) -> Vec<Sighting> {
@@ -119,5 +127,6 @@ fn fin_unanswered<'a>(
         ];
         group.sighting(view, kind, Severity::Warning).with(advice, evidence)
     };
-    view.group(members, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+    let unanswered = stuck.filter(|known| !is_on_its_way(known));
+    view.group(unanswered, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }

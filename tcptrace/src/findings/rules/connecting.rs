@@ -7,6 +7,7 @@ use crate::{
     ending::{Abort, Ending},
     errno,
     findings::{Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    snapshot::{listeners_of, place},
     state::State,
     table::Connection,
 };
@@ -55,8 +56,12 @@ const MANY_DESTINATIONS: usize = 10;
 
 fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     // Told of where they wait: the listener of this host does not take them.
+    let listeners = view.in_state(State::Listen).iter();
+    let full: Vec<_> = listeners.filter(|listener| listening::is_full(listener, view.now_ns)).collect();
     let is_waiting = |known: &Connection| {
-        view.listeners_at(known.netns, known.remote).any(|listener| listening::is_full(listener, view.now_ns))
+        let is_there = |netns| place(netns, known.remote) == place(known.netns, known.remote);
+        let mut places = listeners_of(known.remote);
+        places.any(|local| full.iter().any(|listener| listener.local == local && is_there(listener.netns)))
     };
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {

@@ -56,8 +56,10 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
     view.group(full, |listener| Subject::Local(listener.local)).into_iter().map(sighting).collect()
 }
 
+/// Do the handshakes go to the listener, or to another one at its place (SO_REUSEPORT)?
 fn is_at(view: &View<'_>, row: &HalfOpen, listener: &Connection) -> bool {
-    view.listener_of(Some(row.netns), row.local).is_some_and(|found| std::ptr::eq(found, listener))
+    let first = view.listener_of(Some(row.netns), row.local);
+    first.is_some_and(|first| (first.netns, first.local) == (listener.netns, listener.local))
 }
 
 const SYN_FLOOD: Advice = Advice {
@@ -65,24 +67,29 @@ const SYN_FLOOD: Advice = Advice {
     remedy: "keep tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
 };
 
-/// Half-open connections are what a full accept queue looks like from outside, too: then that is told of.
+/// Half-open connections are what a full accept queue looks like from outside, too: then that is told of. A listener with
+/// many clients has many of them at any time, but hardly one for so long that its SYN-ACK is sent again.
 fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
     let mut found = Vec::new();
     for row in view.table.half_open() {
         // Without a listener they are what is left of one that is gone, and die out.
         let Some(listener) = view.listener_of(Some(row.netns), row.local) else { continue };
-        if is_full(listener, view.now_ns) {
-            continue;
-        }
         let state = view.namespaces.of(Some(row.netns));
         let settings = state.and_then(|state| state.settings.as_ref());
-        let backlog = listener.facts.as_ref().map(|facts| facts.socket.send_queue);
         let cookies = state.and_then(|state| state.grew(|counters| counters.syncookies_sent));
-        let is_flood = row.count >= view.thresholds.half_open_requests
-            && backlog.is_none_or(|backlog| row.count >= u64::from(backlog / 2));
+        let is_flood = row.count >= view.thresholds.half_open_requests && 2 * row.retransmitted >= row.count;
         // With the queue of requests full, the kernel answers by cookies, and keeps no more requests.
         let is_hidden = cookies.is_some_and(|sent| sent >= view.thresholds.half_open_requests);
         if !is_flood && !is_hidden {
+            continue;
+        }
+        let alike: Vec<_> =
+            view.in_state(State::Listen).iter().filter(|listener| is_at(view, &row, listener)).collect();
+        let limits = alike.iter().filter_map(|listener| Some(listener.facts.as_ref()?.socket.send_queue));
+        let backlog = limits.reduce(u32::saturating_add);
+        // The cookies are of the whole namespace: they were not for a listener that has room.
+        let has_room = backlog.is_some_and(|backlog| row.count < u64::from(backlog / 2));
+        if has_room || alike.iter().any(|listener| is_full(listener, view.now_ns)) {
             continue;
         }
         let sighting = Sighting {

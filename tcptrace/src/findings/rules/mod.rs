@@ -129,6 +129,7 @@ impl Suspicion {
 #[must_use]
 pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
     if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
+        // Each further retransmission only says the same.
         return Some(Suspicion { since_ns: 0, after_ns: DEAD_NS });
     }
     let after_ns = thresholds.stuck_after(known.state)?;

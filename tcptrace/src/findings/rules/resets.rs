@@ -37,7 +37,7 @@ fn was_answer_after_close(incident: &Incident) -> bool {
 /// Was nothing heard for so long, and then something sent, or probed by a keepalive, and answered with the RST?
 fn was_answer_after_silence(incident: &Incident, after_ns: u64) -> bool {
     let Some(reset) = incident.reset else { return false };
-    reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || incident.keepalive)
+    reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
 }
 
 /// All troubles of this family.

@@ -29,6 +29,26 @@ pub(super) const ALL: &[Scenario] = &[
         )],
     },
     Scenario {
+        name: "idle-reset-probe",
+        about: "the same, and it is a keepalive probe that is answered with the RST",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000
+                server> accept S L
+                server> keepalive S 3s 10s 3
+                near! tcp sport 7000 reject with tcp reset",
+        trouble: "server> error S = ECONNRESET
+                  near! flush",
+        stays_ms: 0,
+        cure: "client> close C
+               server> close S",
+        findings: &[Expected::new(
+            "idle-reset",
+            "server",
+            1000,
+            &["idle_ns >= 2s", "keepalive == true", "peer_end == alive", "peer_sent_rst == false"],
+        )],
+    },
+    Scenario {
         name: "reset-by-peer",
         about: "a server aborts a connection (SO_LINGER 0); its client had not read all",
         setup: "server> listen L 127.0.0.1:7000

@@ -263,3 +263,22 @@ fn fins_that_were_sent_again_are_counted() {
         assert_eq!(*evidence(&seen, "closed_by"), Value::Number(PID.into()));
     }
 }
+
+#[test]
+fn what_goes_out_slowly_is_not_stuck() {
+    for (timeouts, probes, backoff, is_stuck) in [
+        (0, 0, Some(0), false),
+        (1, 0, Some(0), true),
+        (0, 1, Some(0), true),
+        (0, 0, Some(1), true),
+        (0, 0, None, true),
+    ] {
+        for state in [State::FinWait1, State::Closing, State::LastAck] {
+            let mut host = Host::new();
+            let place = host.add(state, LOCAL, REMOTE, 20 * S);
+            let socket = &mut host.sockets[place];
+            (socket.timeouts, socket.probes, socket.backoff, socket.send_queue) = (timeouts, probes, backoff, 99_999);
+            assert_eq!(host.sightings().len(), usize::from(is_stuck), "{timeouts} {probes} {backoff:?}");
+        }
+    }
+}

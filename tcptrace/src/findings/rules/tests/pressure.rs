@@ -55,6 +55,24 @@ fn time_wait_is_pressure_from_half_of_the_ports_on() {
 }
 
 #[test]
+fn ports_that_are_reused_are_only_told_of() {
+    for (reuse, local, remote, severity) in [
+        (0, "127.0.0.1", "127.0.0.1", Severity::Critical),
+        (1, "10.1.0.1", "10.9.0.9", Severity::Info),
+        (2, "10.1.0.1", "10.9.0.9", Severity::Critical),
+        (2, "127.0.0.1", "127.0.0.1", Severity::Info),
+        (2, "[::1]", "[::1]", Severity::Info),
+    ] {
+        let mut host = over(0);
+        (50_000..50_010).for_each(|port| wait(&mut host, &format!("{local}:{port}"), &format!("{remote}:80")));
+        host.settings.tw_reuse = Some(reuse);
+        let seen = host.only();
+        assert_eq!((seen.severity, seen.count), (severity, 10), "{reuse} from {local} to {remote}");
+        assert_eq!(seen.explanation.contains("EADDRNOTAVAIL"), severity == Severity::Critical);
+    }
+}
+
+#[test]
 fn ports_count_by_destination_and_within_the_range() {
     let mut host = over(4);
     wait(&mut host, "10.1.0.1:50004", "10.9.0.8:80");

@@ -29,20 +29,25 @@ fn reset(state: State, in_state_ns: u64, last_sent_ns: u64, silence_ns: u64, kee
 fn a_reset_after_silence_in_answer_to_something_is_an_idle_reset() {
     use State::Established;
     let minute = 60 * S;
-    for (last_sent, silence, keepalive, kind) in [
-        (MS, minute, Keepalive::Off, Kind::IdleReset),
-        (MS, minute - 1, Keepalive::Off, Kind::ResetByPeer),
-        (minute + S, minute, ON, Kind::IdleReset), // answers a probe
-        (minute + S, minute, Keepalive::Off, Kind::ResetByPeer), // answers nothing
-        (minute, minute, Keepalive::Off, Kind::ResetByPeer),
-        (minute - 1, minute, Keepalive::Off, Kind::IdleReset),
+    for (last_sent, silence, probes, kind) in [
+        (MS, minute, 0, Kind::IdleReset),
+        (MS, minute - 1, 0, Kind::ResetByPeer),
+        (minute + S, minute, 1, Kind::IdleReset),
+        (minute + S, minute, 0, Kind::ResetByPeer), // answers nothing
+        (minute, minute, 0, Kind::ResetByPeer),
+        (minute - 1, minute, 0, Kind::IdleReset),
     ] {
-        let seen = reset(Established, 100 * S, last_sent, silence, keepalive).only();
-        assert_eq!(seen.kind, kind, "{last_sent} {silence} {keepalive:?}");
+        let mut host = Host::new();
+        let place = host.add(Established, LOCAL, REMOTE, 100 * S);
+        // That it is on does not tell whether it has asked.
+        (host.sockets[place].keepalive, host.sockets[place].probes) = (ON, probes);
+        host.is_reset(place, libc::ECONNRESET, last_sent, silence);
+        let seen = host.only();
+        assert_eq!(seen.kind, kind, "{last_sent} {silence} {probes}");
         assert_eq!((seen.severity, seen.count, seen.owner.unwrap().pid), (Severity::Warning, 1, PID));
         assert_eq!(*evidence(&seen, "idle_ns"), Value::Number(silence));
         if kind == Kind::IdleReset {
-            assert_eq!(*evidence(&seen, "keepalive"), Value::Flag(keepalive == ON));
+            assert_eq!(*evidence(&seen, "keepalive"), Value::Flag(true));
             assert_eq!(*evidence(&seen, "peer_end"), Value::Name("not_visible"));
             assert_eq!(*evidence(&seen, "peer_sent_rst"), Value::Unknown);
         }

@@ -98,6 +98,8 @@ fn the_other_end_is_gone_where_its_address_is_of_this_host() {
     let another = |host: &mut Host| _ = host.add(State::Established, "10.9.0.9:22", "10.8.0.1:5000", S);
     assert_eq!(peer_end(LOCAL, REMOTE, another), Value::Name("gone"));
     assert_eq!(peer_end(LOCAL, REMOTE, |_| {}), Value::Name("not_visible"));
+    let translated = |host: &mut Host| _ = host.add(State::Established, REMOTE, "10.96.0.1:80", S);
+    assert_eq!(peer_end(LOCAL, REMOTE, translated), Value::Name("not_visible"), "it may be this one, through NAT");
     let partial = |host: &mut Host| host.findings.is_partial = true;
     assert_eq!(
         peer_end("127.0.0.1:80", "127.0.0.1:40000", partial),
