@@ -34,7 +34,12 @@ pub struct Lister {
     /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
     /// then: until more do, another one finds nothing either.
     still: FxHashMap<u32, (StateSet, u64)>,
+    /// When the settings of namespaces were read last, in ns.
+    settings_ns: FxHashMap<u32, u64>,
 }
+
+/// Polls read the settings of a namespace again after this time, in ns.
+const SETTINGS_FOR_NS: u64 = 30_000_000_000;
 
 /// A listing of some states makes do with namespaces that were found this long ago at most: a search visits all threads.
 const FOUND_FOR_NS: u64 = 10_000_000_000;
@@ -85,6 +90,7 @@ impl Lister {
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
+            settings_ns: FxHashMap::default(),
         }
     }
 
@@ -125,6 +131,9 @@ impl Lister {
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let mut was_still = std::mem::take(&mut self.still);
         let still = &mut self.still;
+        let is_poll = !wanted.states.is_empty() && !wanted.holders;
+        let settings_ns = &mut self.settings_ns;
+        settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
@@ -141,17 +150,21 @@ impl Lister {
                         continue;
                     }
                 }
+                let reads_settings = wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode);
+                if reads_settings {
+                    settings_ns.insert(namespace.inode, started_ns);
+                }
                 visited.push(Namespace {
                     inode: namespace.inode,
                     name: namespace.name.clone(),
                     counters: net::counters(),
-                    settings: wanted.settings.then(net::settings),
+                    settings: reads_settings.then(net::settings),
                 });
                 // The kernel looks through the sockets of all namespaces for those of one.
                 if !netns::has_tcp() {
                     continue;
                 }
-                let now = (!wanted.states.is_empty() && !wanted.holders).then(net::segments).flatten();
+                let now = is_poll.then(net::segments).flatten();
                 let now = now.map(|segments| (wanted.states, segments));
                 if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
                     still.insert(namespace.inode, before);
