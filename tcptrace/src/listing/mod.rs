@@ -34,6 +34,8 @@ pub struct Lister {
     /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
     /// then: until more do, another one finds nothing either.
     still: FxHashMap<u32, (StateSet, u64)>,
+    /// Namespaces whose settings were told once.
+    set: FxHashSet<u32>,
 }
 
 /// A listing of some states makes do with namespaces that were found this long ago at most: a search visits all threads.
@@ -50,7 +52,7 @@ pub struct Wanted {
     pub finds: bool,
     /// Holders too?
     pub holders: bool,
-    /// The settings of the namespaces too?
+    /// The settings of all these namespaces too, and not only of those that are new?
     pub settings: bool,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
@@ -85,6 +87,7 @@ impl Lister {
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
+            set: FxHashSet::default(),
         }
     }
 
@@ -123,8 +126,9 @@ impl Lister {
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
-        let mut was_still = std::mem::take(&mut self.still);
-        let still = &mut self.still;
+        let is_poll = !wanted.states.is_empty() && !wanted.holders;
+        let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
+        let (still, set) = (&mut self.still, &mut self.set);
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
@@ -145,13 +149,13 @@ impl Lister {
                     inode: namespace.inode,
                     name: namespace.name.clone(),
                     counters: net::counters(),
-                    settings: wanted.settings.then(net::settings),
+                    settings: (set.insert(namespace.inode) || wanted.settings).then(net::settings),
                 });
                 // The kernel looks through the sockets of all namespaces for those of one.
                 if !netns::has_tcp() {
                     continue;
                 }
-                let now = (!wanted.states.is_empty() && !wanted.holders).then(net::segments).flatten();
+                let now = is_poll.then(net::segments).flatten();
                 let now = now.map(|segments| (wanted.states, segments));
                 if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
                     still.insert(namespace.inode, before);
@@ -178,6 +182,7 @@ impl Lister {
             Ok(())
         };
         let read = holding.map(|holding| || holders(holding));
+        let mut beside_ns = 0;
         let (mut listed, held) = match read {
             None => (visit(&self.namespaces, &mut skipped), None),
             // Owners are to be remembered before the sockets are listed, which tell them.
@@ -185,8 +190,12 @@ impl Lister {
                 let held = read();
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
-            Some(read) => thread::scope(|scope| {
-                let reading = thread::Builder::new().spawn_scoped(scope, read);
+            Some(mut read) => thread::scope(|scope| {
+                let reading = thread::Builder::new().spawn_scoped(scope, || {
+                    let held = read();
+                    beside_ns = now::thread_cpu_ns();
+                    held
+                });
                 let listed = visit(&self.namespaces, &mut skipped);
                 (listed, Some(reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))))
             }),
@@ -220,7 +229,7 @@ impl Lister {
             holders,
             namespaces: visited,
             skipped,
-            cpu_ns: now::thread_cpu_ns(),
+            cpu_ns: now::thread_cpu_ns() + beside_ns,
         })
     }
 
@@ -230,6 +239,7 @@ impl Lister {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;
+        self.set.retain(|inode| found.iter().any(|found| found.inode == *inode));
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }
