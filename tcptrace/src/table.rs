@@ -17,7 +17,7 @@ use crate::{
     snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
-use connection::{expires_ns, is_orphan};
+use connection::{expires_ns, is_orphan, is_seen};
 
 pub use connection::{Connection, Facts, Retransmits};
 
@@ -356,8 +356,7 @@ impl Table {
         known.handle = Some(socket.handle);
         known.orphan = Some(is_orphan(socket));
         known.cookie = known.cookie.or(socket.cookie);
-        // Who held it before may not do so now.
-        known.owner = known.owner.filter(is_seen).or(owner).or(known.owner);
+        known.is_held(owner);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -430,6 +429,9 @@ impl Table {
             if let Some(known) = known {
                 known.handle = Some(socket.handle);
                 known.orphan = Some(is_orphan(socket));
+                if let Some(holders) = &snapshot.holders {
+                    known.is_held(owner_of(socket, holders.of(socket.handle)));
+                }
                 known.show(socket, snapshot);
             }
         }
@@ -624,11 +626,6 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
         let ns = event.time_ns - known.since_ns;
         transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
     }
-}
-
-/// Was it seen using the socket, and not only found to hold it?
-fn is_seen(owner: &Owner) -> bool {
-    !matches!(owner.source, OwnerSource::Holder | OwnerSource::Shared)
 }
 
 /// The owner that was seen, else the only process that holds it, else the first of several.

@@ -55,7 +55,7 @@ pub struct Wanted {
     pub finds: bool,
     /// Holders too?
     pub holders: bool,
-    /// The settings of the namespaces too?
+    /// The settings of all these namespaces too, and not only of those that are new?
     pub settings: bool,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
@@ -129,10 +129,9 @@ impl Lister {
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
-        let mut was_still = std::mem::take(&mut self.still);
-        let still = &mut self.still;
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
-        let settings_ns = &mut self.settings_ns;
+        let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
+        let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
@@ -191,6 +190,7 @@ impl Lister {
             Ok(())
         };
         let read = holding.map(|holding| || holders(holding));
+        let mut beside_ns = 0;
         let (mut listed, held) = match read {
             None => (visit(&self.namespaces, &mut skipped), None),
             // Owners are to be remembered before the sockets are listed, which tell them.
@@ -198,8 +198,12 @@ impl Lister {
                 let held = read();
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
-            Some(read) => thread::scope(|scope| {
-                let reading = thread::Builder::new().spawn_scoped(scope, read);
+            Some(mut read) => thread::scope(|scope| {
+                let reading = thread::Builder::new().spawn_scoped(scope, || {
+                    let held = read();
+                    beside_ns = now::thread_cpu_ns();
+                    held
+                });
                 let listed = visit(&self.namespaces, &mut skipped);
                 (listed, Some(reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))))
             }),
@@ -233,7 +237,7 @@ impl Lister {
             holders,
             namespaces: visited,
             skipped,
-            cpu_ns: now::thread_cpu_ns(),
+            cpu_ns: now::thread_cpu_ns() + beside_ns,
         })
     }
 
@@ -243,6 +247,7 @@ impl Lister {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;
+        self.set.retain(|inode| found.iter().any(|found| found.inode == *inode));
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }

@@ -195,6 +195,11 @@ impl Connection {
         }
     }
 
+    /// Takes in whose it is by a listing of holders. Who held it before may not do so now.
+    pub(super) fn is_held(&mut self, owner: Option<Owner>) {
+        self.owner = self.owner.filter(is_seen).or(owner).or(self.owner);
+    }
+
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
     pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
         if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
@@ -266,6 +271,11 @@ fn is_orphaned(event: &Event) -> Option<bool> {
         State::Established => Some(is(socket_flag::SHUTDOWN_SEND) && is(socket_flag::SHUTDOWN_RECEIVE)),
         _ => Some(is(socket_flag::DEAD)),
     }
+}
+
+/// Was it seen using the socket, and not only found to hold it?
+pub(super) fn is_seen(owner: &Owner) -> bool {
+    !matches!(owner.source, OwnerSource::Holder | OwnerSource::Shared)
 }
 
 fn is_creator(owner: &Owner) -> bool {

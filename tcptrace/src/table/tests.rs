@@ -519,6 +519,10 @@ fn holders_are_owners_where_none_was_seen() {
     assert_eq!(of(&table, 3).1, Some(2), "as they were when they were listed");
     assert_eq!(of(&table, 6).1, None, "it came after that");
     assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
+    let holders = Some(Holders::new(vec![holder(1, 20), holder(6, 20)]));
+    table.show_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)));
+    assert_eq!(of(&table, 6), (Some((20, OwnerSource::Holder)), Some(1)), "a listing of suspects tells as well");
 }
 
 #[test]

@@ -129,12 +129,17 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
 const RTO_NS: (u64, u64) = (200_000_000, 120_000_000_000);
 
 /// About how long the kernel goes on, in ns: until so much time has passed since the first retransmission as `retries`
-/// take from the shortest timeout on (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`), and the timer runs out after that.
+/// take from the shortest timeout on, or as TCP_USER_TIMEOUT says (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`), and
+/// the timer runs out after that.
 fn gives_up_in_ns(facts: &Facts, retries: u32, now_ns: u64) -> Option<u64> {
     let info = facts.socket.connection?;
     let passed_ns = info.last_ack_ns.saturating_add(now_ns.saturating_sub(facts.listed_ns));
     let timer_ns = facts.socket.timer.map_or(0, |timer| timer.left_ns);
-    Some(timeout_of_retries_ns(retries).saturating_sub(passed_ns).max(timer_ns))
+    let timeout_ns = match facts.socket.user_timeout_ms {
+        None | Some(0) => timeout_of_retries_ns(retries),
+        Some(ms) => u64::from(ms) * 1_000_000,
+    };
+    Some(timeout_ns.saturating_sub(passed_ns).max(timer_ns))
 }
 
 /// `tcp_model_timeout` of `net/ipv4/tcp_timer.c`.

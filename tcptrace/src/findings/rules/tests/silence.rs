@@ -162,6 +162,8 @@ fn giving_up_takes_until_the_timer_runs_out_at_least() {
     assert_eq!(*evidence(&host.only(), "gives_up_in_ns"), Value::Number(30 * S));
     host.sockets[place].connection = Some(ConnectionInfo { last_ack_ns: 52_200 * MS, ..ConnectionInfo::default() });
     assert_eq!(*evidence(&host.only(), "gives_up_in_ns"), Value::Number(50 * S));
+    host.sockets[place].user_timeout_ms = Some(90_000);
+    assert_eq!(*evidence(&host.only(), "gives_up_in_ns"), Value::Number(37_800 * MS));
 }
 
 #[test]
