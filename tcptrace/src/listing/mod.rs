@@ -247,7 +247,6 @@ impl Lister {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;
-        self.set.retain(|inode| found.iter().any(|found| found.inode == *inode));
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }
