@@ -21,6 +21,7 @@ pub mod errno;
 pub mod event;
 pub mod findings;
 pub mod heap;
+pub mod in_order;
 pub mod latency;
 pub mod listeners;
 pub mod listing;

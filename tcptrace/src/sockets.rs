@@ -1,7 +1,10 @@
 //! What `tcptrace sockets` tells: the wanted sockets of a listing, in order, with what follows from the rest of it; and
 //! counts of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::ValueEnum;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -9,6 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     cgroup::names::CgroupNames,
     event::Command,
+    in_order::in_order,
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
@@ -16,20 +20,21 @@ use crate::{
 
 /// Cgroups of processes, each looked up once, and only when it is asked for.
 pub struct Cgroups {
-    find: Box<dyn FnMut(u32) -> Option<String>>,
-    by_pid: FxHashMap<u32, Option<CgroupNames>>,
+    find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    by_pid: Mutex<FxHashMap<u32, Option<Arc<CgroupNames>>>>,
 }
 
 impl Cgroups {
     /// `find` gives the path of a process's cgroup.
     #[must_use]
-    pub fn new(find: Box<dyn FnMut(u32) -> Option<String>>) -> Self {
-        Self { find, by_pid: FxHashMap::default() }
+    pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
+        Self { find, by_pid: Mutex::default() }
     }
 
     /// The cgroup of a process, `None` where it is not known.
-    pub fn of(&mut self, pid: u32) -> Option<&CgroupNames> {
-        self.by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new)).as_ref()
+    pub fn of(&self, pid: u32) -> Option<Arc<CgroupNames>> {
+        let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
+        by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Arc::new)).clone()
     }
 }
 
@@ -94,7 +99,9 @@ impl<'a> Row<'a> {
 }
 
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
-pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgroups) -> Vec<Row<'a>> {
+pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
+    /// A thread does so many at a time.
+    const PIECE: usize = 2048;
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: FxHashMap<_, _> = named.collect();
@@ -111,9 +118,13 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &mut Cgr
             half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
         })
     };
-    let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
-    rows.sort_by_cached_key(|row| order(row.socket));
-    rows
+    let pieces = in_order(snapshot.sockets.chunks(PIECE), |sockets| {
+        sockets.iter().filter_map(row).map(|row| (order(row.socket), row)).collect::<Vec<_>>()
+    });
+    let rows = pieces.concat();
+    let mut places: Vec<_> = rows.iter().enumerate().map(|(place, (order, _))| (*order, place)).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, place)| rows[place].1).collect()
 }
 
 /// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.
@@ -243,7 +254,7 @@ pub struct Group {
 
 /// Counts rows, the largest group first. Where several processes hold a socket, it counts once for each of them, or
 /// once for each of their cgroups.
-pub fn count(rows: &[Row<'_>], by: By, cgroups: &mut Cgroups) -> Vec<Group> {
+pub fn count(rows: &[Row<'_>], by: By, cgroups: &Cgroups) -> Vec<Group> {
     let mut groups: FxHashMap<Common, Group> = FxHashMap::default();
     let mut of_row = Vec::new();
     for row in rows {
@@ -280,6 +291,8 @@ pub fn count(rows: &[Row<'_>], by: By, cgroups: &mut Cgroups) -> Vec<Group> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::snapshot::{Holders, Keepalive};
 
@@ -323,15 +336,14 @@ mod tests {
     }
 
     fn of<T>(snapshot: &Snapshot, tell: impl Fn(&[Row<'_>]) -> T) -> T {
-        tell(&rows(snapshot, &Selection::default(), &mut cgroups()))
+        tell(&rows(snapshot, &Selection::default(), &cgroups()))
     }
 
     #[test]
     fn a_cgroup_is_looked_up_once() {
-        let mut left = 1;
-        let mut cgroups = Cgroups::new(Box::new(move |_| {
-            left -= 1;
-            assert!(left >= 0);
+        let looked = AtomicBool::new(false);
+        let cgroups = Cgroups::new(Box::new(move |_| {
+            assert!(!looked.swap(true, Ordering::Relaxed));
             None
         }));
         assert_eq!(cgroups.of(7), None);
@@ -408,7 +420,7 @@ mod tests {
         let snapshot = Snapshot { sockets, holders: Some(Holders::new(holders)), ..Snapshot::default() };
         let counts = |by| {
             of(&snapshot, |rows| {
-                let groups = count(rows, by, &mut cgroups());
+                let groups = count(rows, by, &cgroups());
                 groups.into_iter().map(|group| (group.sockets, group.common.to_string())).collect::<Vec<_>>()
             })
         };

@@ -42,6 +42,7 @@ impl Iterators {
             ring_bytes: 4096,
             wake_bytes: 4096,
             max_sockets: 1,
+            max_listeners: 1,
             filter: Filter::default(),
             log_level: None,
             no_iterators: false,

@@ -81,6 +81,7 @@ pub(super) struct ObjectSettings {
     pub(super) ring_bytes: u32,
     pub(super) wake_bytes: u32,
     pub(super) max_sockets: u32,
+    pub(super) max_listeners: u32,
     pub(super) filter: Filter,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
@@ -137,6 +138,7 @@ impl Object {
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", settings.ring_bytes)
             .map_max_entries("SOCKETS", settings.max_sockets)
+            .map_max_entries("LISTENERS", settings.max_listeners)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
         // No more than the ids of what is attached to: all types would be 38 MB.
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());

@@ -20,6 +20,9 @@ use super::{
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
 };
 
+/// Listeners whose owners are remembered for the connections that come through them, at most.
+const MAX_LISTENERS: u32 = 1 << 16;
+
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
 pub struct ProbeSettings {
@@ -169,6 +172,7 @@ impl Probes {
             ring_bytes: settings.ring_bytes,
             wake_bytes: settings.wake_bytes,
             max_sockets: settings.max_sockets,
+            max_listeners: MAX_LISTENERS,
             filter: settings.filter.constants,
             no_iterators: settings.no_iterators,
             log_level: settings.log_level,

@@ -24,9 +24,6 @@ use crate::{
     sockets::{Cgroups, Row, count, rows, totals},
 };
 
-/// Output is handed over in pieces of about this size.
-const PIECE_BYTES: usize = 64 * 1024;
-
 /// Why it failed.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -67,39 +64,19 @@ pub fn run<E>(
 }
 
 fn write(args: &SocketsArgs, selection: &Selection, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
-    let mut cgroups = Cgroups::new(Box::new(cgroup::of_process));
-    let rows = rows(snapshot, selection, &mut cgroups);
+    let cgroups = Cgroups::new(Box::new(cgroup::of_process));
+    let rows = rows(snapshot, selection, &cgroups);
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };
-    let mut form = match args.format {
+    let form = match args.format {
         Format::Text => Form::Text(Text::new(&listing, text_options(args, snapshot, &rows))),
         Format::Json => Form::Json(Json::new(listing)),
         Format::Csv => Form::Csv(Csv::new(listing)),
     };
-    let mut piece = BytesMut::new();
-    let mut hand_over = |piece: &mut BytesMut, least: usize| {
-        if piece.len() < least {
-            return Ok(());
-        }
-        output.write_all(piece)?;
-        piece.clear();
-        output.flush()
-    };
+    let hand_over = |piece: BytesMut| output.write_all(&piece).and_then(|()| output.flush());
     match args.by {
-        Some(by) => {
-            for group in count(&rows, by, &mut cgroups) {
-                form.group(&mut piece, &group);
-                hand_over(&mut piece, PIECE_BYTES)?;
-            }
-        }
-        None => {
-            for row in &rows {
-                form.row(&mut piece, row, &mut cgroups);
-                hand_over(&mut piece, PIECE_BYTES)?;
-            }
-        }
+        Some(by) => form.groups(&count(&rows, by, &cgroups), hand_over),
+        None => form.rows(&rows, &cgroups, hand_over),
     }
-    form.end(&mut piece);
-    hand_over(&mut piece, 0)
 }
 
 fn text_options(args: &SocketsArgs, snapshot: &Snapshot, rows: &[Row<'_>]) -> TextOptions {

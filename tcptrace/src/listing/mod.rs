@@ -160,7 +160,8 @@ impl Lister {
                     settings: reads_settings.then(net::settings),
                 });
                 // The kernel looks through the sockets of all namespaces for those of one.
-                if !netns::has_tcp() {
+                let count = netns::tcp_sockets();
+                if count == Some(0) {
                     continue;
                 }
                 let now = is_poll.then(net::segments).flatten();
@@ -170,7 +171,7 @@ impl Lister {
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted.states, tick_ns, skipped)?,
+                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, skipped)?,
                     None => {
                         let (found, broken) =
                             sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
@@ -255,10 +256,12 @@ impl Lister {
 fn by_iteration(
     iterator: &mut KernelIterator,
     states: StateSet,
+    count: Option<usize>,
     tick_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
-    let mut found = Vec::new();
+    // A list of megabytes that grows is copied again and again.
+    let mut found = Vec::with_capacity(count.filter(|_| states.is_empty()).unwrap_or(0));
     let mut broken = 0;
     let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;

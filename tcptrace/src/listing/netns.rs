@@ -240,23 +240,20 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
     Ok(found)
 }
 
-/// May the calling thread's namespace have TCP sockets of any kind? Requests have a listener beside them.
+/// How many full and mini-sockets of TCP the calling thread's namespace has, `None` where that is not known. With none
+/// there are no requests either: these have a listener.
 #[must_use]
-pub fn has_tcp() -> bool {
-    let read = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}"));
-    match (read("sockstat"), read("sockstat6")) {
-        (Ok(v4), v6) => !(is_empty(&v4) && v6.is_ok_and(|v6| is_empty(&v6))),
-        _ => true,
-    }
+pub fn tcp_sockets() -> Option<usize> {
+    let count = |file: &str| count(&fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?);
+    Some(count("sockstat")? + count("sockstat6")?)
 }
 
-/// Does `/proc/net/sockstat` or `sockstat6` say that there are neither full nor mini-sockets (`net/ipv4/proc.c`,
-/// `sockstat_seq_show`)?
-fn is_empty(text: &str) -> bool {
-    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")));
-    let words: Vec<_> = line.unwrap_or_default().split(' ').collect();
-    let count = |name: &str| words.windows(2).find(|pair| pair[0] == name).map(|pair| pair[1]);
-    count("inuse") == Some("0") && count("tw").is_none_or(|tw| tw == "0")
+/// What `/proc/net/sockstat` or `sockstat6` says of these (`net/ipv4/proc.c`, `sockstat_seq_show`).
+fn count(text: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")))?;
+    let words: Vec<_> = line.split(' ').collect();
+    let number = |name: &str| Some(words.windows(2).find(|pair| pair[0] == name)?[1].parse::<usize>());
+    number("inuse")?.ok()?.checked_add(number("tw").unwrap_or(Ok(0)).ok()?)
 }
 
 /// Runs `test` in a thread with a network namespace of its own, in which `lo` is up; not without the privilege.
@@ -403,17 +400,17 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_without_sockets_is_told_from_others() {
+    fn the_sockets_of_a_namespace_are_counted() {
         let empty = "sockets: used 3\nTCP: inuse 0 orphan 7 tw 0 alloc 9 mem 1\nUDP: inuse 1 mem 0\n";
-        assert!(is_empty(empty) && is_empty("TCP6: inuse 0\nUDP6: inuse 0\n"));
-        for text in ["", "TCP: x\n", "TCP: inuse 1 orphan 0 tw 0\n", "TCP: inuse 0 orphan 0 tw 2\n", "TCP6: inuse 1\n"]
-        {
-            assert!(!is_empty(text), "{text:?}");
+        assert_eq!((count(empty), count("TCP6: inuse 0\nUDP6: inuse 0\n")), (Some(0), Some(0)));
+        assert_eq!((count("TCP: inuse 1 orphan 0 tw 2\n"), count("TCP6: inuse 1\n")), (Some(3), Some(1)));
+        for text in ["", "TCP: x\n", "TCP: inuse\n", "TCP: inuse x tw 0\n", "TCP: inuse 0 orphan 0 tw x\n"] {
+            assert_eq!(count(text), None, "{text:?}");
         }
         in_fresh_netns(|| {
-            assert!(!has_tcp());
+            assert_eq!(tcp_sockets(), Some(0));
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            assert!(has_tcp());
+            assert_eq!(tcp_sockets(), Some(1));
             drop(listener);
         });
     }

@@ -1,6 +1,6 @@
 //! A listing made by hand, with sockets of all kinds, and what `tcptrace sockets` prints of it.
 
-use std::net::SocketAddr;
+use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::BytesMut;
 use tcptrace::{
@@ -241,15 +241,15 @@ pub(crate) fn printed(
     by: Option<By>,
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {
-    let mut cgroups = cgroups();
-    let rows = rows(snapshot, selection, &mut cgroups);
+    let cgroups = cgroups();
+    let rows = rows(snapshot, selection, &cgroups);
     let wall = WallOffset(1_772_597_167_250_000_000);
-    let mut form = form(Listing { snapshot, wall, totals: totals(&rows), by });
-    let mut to = BytesMut::new();
-    match by {
-        None => rows.iter().for_each(|row| form.row(&mut to, row, &mut cgroups)),
-        Some(by) => count(&rows, by, &mut cgroups).iter().for_each(|group| form.group(&mut to, group)),
-    }
-    form.end(&mut to);
-    String::from_utf8(to.to_vec()).unwrap()
+    let form = form(Listing { snapshot, wall, totals: totals(&rows), by });
+    let mut all = Vec::new();
+    let take = |piece: BytesMut| Ok::<_, Infallible>(all.extend_from_slice(&piece));
+    let Ok(()) = match by {
+        None => form.rows(&rows, &cgroups, take),
+        Some(by) => form.groups(&count(&rows, by, &cgroups), take),
+    };
+    String::from_utf8(all).unwrap()
 }

@@ -16,54 +16,53 @@ use crate::{
 /// Writes CSV.
 pub struct Csv<'a> {
     listing: Listing<'a>,
-    time: WallFormat,
-    holders: BytesMut,
-    header_written: bool,
 }
 
 impl<'a> Csv<'a> {
     /// Writes what `listing` has.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
-        Self { listing, time: WallFormat::rfc3339(), holders: BytesMut::new(), header_written: false }
+        Self { listing }
     }
 
-    /// Writes the first line, if it was not written yet.
-    pub(super) fn header(&mut self, to: &mut BytesMut) {
-        if std::mem::replace(&mut self.header_written, true) {
-            return;
-        }
+    /// The first line.
+    pub(super) fn header(&self) -> BytesMut {
         let names: Vec<_> = match self.listing.by {
             None => SocketField::ALL.iter().map(|field| field.name()).collect(),
             Some(_) => COUNT_COLUMNS.into_iter().chain(State::ALL.map(State::name)).collect(),
         };
-        to.put_slice(names.join(",").as_bytes());
-        to.put_u8(b'\n');
+        (names.join(",") + "\n").as_bytes().into()
     }
 
-    pub(super) fn row(&mut self, to: &mut BytesMut, row: &Row<'_>, cgroups: &mut Cgroups) {
-        self.header(to);
-        self.holders.clear();
-        holders(&mut self.holders, row, cgroups, &mut self.time);
-        let mut separator = None;
-        visit(row, &self.listing, &self.holders, |_, value| {
-            to.extend(separator.replace(b','));
-            cell(to, value, &mut self.time);
-        });
-        to.put_u8(b'\n');
-    }
-
-    pub(super) fn group(&mut self, to: &mut BytesMut, group: &Group) {
-        self.header(to);
-        let mut separator = None;
-        visit_group(group, &self.listing, |_, value| {
-            to.extend(separator.replace(b','));
-            cell(to, value, &mut self.time);
-        });
-        for count in group.by_state {
-            to.put_u8(b',');
-            cell(to, FieldValue::Number(count), &mut self.time);
+    pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        for row in rows {
+            of_row.clear();
+            holders(&mut of_row, row, cgroups, &mut time);
+            let mut separator = None;
+            visit(row, &self.listing, &of_row, |_, value| {
+                to.extend(separator.replace(b','));
+                cell(&mut to, value, &mut time);
+            });
+            to.put_u8(b'\n');
         }
-        to.put_u8(b'\n');
+        to
+    }
+
+    pub(super) fn groups(&self, groups: &[Group]) -> BytesMut {
+        let (mut to, mut time) = (BytesMut::new(), WallFormat::rfc3339());
+        for group in groups {
+            let mut separator = None;
+            visit_group(group, &self.listing, |_, value| {
+                to.extend(separator.replace(b','));
+                cell(&mut to, value, &mut time);
+            });
+            for count in group.by_state {
+                to.put_u8(b',');
+                cell(&mut to, FieldValue::Number(count), &mut time);
+            }
+            to.put_u8(b'\n');
+        }
+        to
     }
 }

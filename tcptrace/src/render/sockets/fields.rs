@@ -126,12 +126,12 @@ pub(super) fn visit(
 }
 
 /// Writes the holders of a socket as a JSON array.
-pub(super) fn holders(to: &mut BytesMut, row: &Row<'_>, cgroups: &mut Cgroups, time: &mut WallFormat) {
+pub(super) fn holders(to: &mut BytesMut, row: &Row<'_>, cgroups: &Cgroups, time: &mut WallFormat) {
     to.put_u8(b'[');
     for (index, holder) in row.holders.iter().enumerate() {
         to.put_slice(if index == 0 { b"{\"pid\":" } else { b",{\"pid\":" });
         to.put_slice(itoa::Buffer::new().format(holder.pid).as_bytes());
-        visit_holder(holder, cgroups.of(holder.pid), |name, value| member(to, name, value, time));
+        visit_holder(holder, cgroups.of(holder.pid).as_deref(), |name, value| member(to, name, value, time));
         to.put_u8(b'}');
     }
     to.put_u8(b']');

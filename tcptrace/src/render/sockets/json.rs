@@ -23,32 +23,38 @@ use crate::{
 /// Writes JSON.
 pub struct Json<'a> {
     listing: Listing<'a>,
-    time: WallFormat,
-    holders: BytesMut,
 }
 
 impl<'a> Json<'a> {
     /// Writes what `listing` has.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
-        Self { listing, time: WallFormat::rfc3339(), holders: BytesMut::new() }
+        Self { listing }
     }
 
-    pub(super) fn row(&mut self, to: &mut BytesMut, row: &Row<'_>, cgroups: &mut Cgroups) {
-        self.holders.clear();
-        holders(&mut self.holders, row, cgroups, &mut self.time);
-        let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
-        visit(row, &self.listing, &self.holders, |field, value| member(to, field.name(), value, &mut self.time));
-        to.put_slice(b"}\n");
+    pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        for row in rows {
+            of_row.clear();
+            holders(&mut of_row, row, cgroups, &mut time);
+            let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+            visit(row, &self.listing, &of_row, |field, value| member(&mut to, field.name(), value, &mut time));
+            to.put_slice(b"}\n");
+        }
+        to
     }
 
-    pub(super) fn group(&mut self, to: &mut BytesMut, group: &Group) {
-        let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
-        visit_group(group, &self.listing, |name, value| member(to, name, value, &mut self.time));
-        let _ = writeln!(to, ",\"states\":{}}}", states(&group.by_state)); // to memory
+    pub(super) fn groups(&self, groups: &[Group]) -> BytesMut {
+        let (mut to, mut time) = (BytesMut::new(), WallFormat::rfc3339());
+        for group in groups {
+            let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+            visit_group(group, &self.listing, |name, value| member(&mut to, name, value, &mut time));
+            let _ = writeln!(to, ",\"states\":{}}}", states(&group.by_state)); // to memory
+        }
+        to
     }
 
-    pub(super) fn end(&mut self, to: &mut BytesMut) {
+    pub(super) fn end(&self) -> BytesMut {
         let Listing { snapshot, wall, totals, .. } = self.listing;
         let skipped = snapshot.skipped.fields().into_iter().map(|(name, count)| (name.to_owned(), json!(count)));
         let namespaces = snapshot.namespaces.iter().map(|namespace| {
@@ -57,9 +63,10 @@ impl<'a> Json<'a> {
                 "time_wait_overflows": namespace.counters.map(|counters| counters.time_wait_overflows),
             })
         });
-        let time = text_time(&mut self.time, wall, snapshot.ended_ns);
+        let time = text_time(&mut WallFormat::rfc3339(), wall, snapshot.ended_ns);
+        let mut to = BytesMut::new();
         line(
-            to,
+            &mut to,
             &json!({
                 "schema": SCHEMA_VERSION, "event": "sockets_end", "time": time, "mono_ns": snapshot.ended_ns,
                 "span_ns": snapshot.ended_ns.saturating_sub(snapshot.started_ns), "path": path(snapshot),
@@ -67,6 +74,7 @@ impl<'a> Json<'a> {
                 "skipped": skipped.collect::<Value>(), "namespaces": namespaces.collect::<Value>(),
             }),
         );
+        to
     }
 }
 

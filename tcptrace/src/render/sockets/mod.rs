@@ -10,6 +10,7 @@ use bytes::BytesMut;
 
 use crate::{
     clock::WallOffset,
+    in_order::in_order,
     snapshot::Snapshot,
     sockets::{By, Cgroups, Group, Row, StateCounts},
 };
@@ -37,31 +38,61 @@ pub enum Form<'a> {
     Csv(csv::Csv<'a>),
 }
 
+/// Rows of a piece of output.
+const PIECE_ROWS: usize = 512;
+/// Pieces that wait to be handed over, at most.
+const PIECES: usize = 16;
+
 impl Form<'_> {
-    /// Writes a socket.
-    pub fn row(&mut self, to: &mut BytesMut, row: &Row<'_>, cgroups: &mut Cgroups) {
+    /// Hands over, in pieces, all that is told where each socket is shown.
+    ///
+    /// # Errors
+    /// That of `take`.
+    pub fn rows<E>(
+        &self,
+        rows: &[Row<'_>],
+        cgroups: &Cgroups,
+        mut take: impl FnMut(BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
         match self {
-            Self::Text(text) => text.row(row, cgroups),
-            Self::Json(json) => json.row(to, row, cgroups),
-            Self::Csv(csv) => csv.row(to, row, cgroups),
+            Self::Text(text) => text.rows(rows, cgroups, take),
+            Self::Json(json) => {
+                in_pieces(rows, PIECE_ROWS, |rows| json.rows(rows, cgroups), &mut take)?;
+                take(json.end())
+            }
+            Self::Csv(csv) => {
+                take(csv.header())?;
+                in_pieces(rows, PIECE_ROWS, |rows| csv.rows(rows, cgroups), &mut take)
+            }
         }
     }
 
-    /// Writes a group of sockets.
-    pub fn group(&mut self, to: &mut BytesMut, group: &Group) {
+    /// Hands over, in pieces, all that is told where sockets are counted.
+    ///
+    /// # Errors
+    /// That of `take`.
+    pub fn groups<E>(&self, groups: &[Group], mut take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
         match self {
-            Self::Text(text) => text.group(group),
-            Self::Json(json) => json.group(to, group),
-            Self::Csv(csv) => csv.group(to, group),
+            Self::Text(text) => text.groups(groups, take),
+            Self::Json(json) => {
+                in_pieces(groups, PIECE_ROWS, |groups| json.groups(groups), &mut take)?;
+                take(json.end())
+            }
+            Self::Csv(csv) => {
+                take(csv.header())?;
+                in_pieces(groups, PIECE_ROWS, |groups| csv.groups(groups), &mut take)
+            }
         }
     }
+}
 
-    /// Writes what is left, and what stands at the end.
-    pub fn end(&mut self, to: &mut BytesMut) {
-        match self {
-            Self::Text(text) => text.end(to),
-            Self::Json(json) => json.end(to),
-            Self::Csv(csv) => csv.header(to),
-        }
-    }
+/// Hands over what `render` makes of `all`, `length` of them at a time, in order.
+fn in_pieces<T: Sync, E>(
+    all: &[T],
+    length: usize,
+    render: impl Fn(&[T]) -> BytesMut + Sync,
+    take: &mut impl FnMut(BytesMut) -> Result<(), E>,
+) -> Result<(), E> {
+    all.chunks(length * PIECES)
+        .try_for_each(|some| in_order(some.chunks(length), &render).into_iter().try_for_each(&mut *take))
 }

@@ -5,9 +5,11 @@ use std::{fmt::Write as _, net::SocketAddr};
 use bytes::BytesMut;
 
 use super::{
-    Listing,
+    Listing, PIECE_ROWS,
     fields::names,
+    in_pieces,
     table::{
+        Cells,
         Side::{self, Left, Right},
         Table,
     },
@@ -15,6 +17,7 @@ use super::{
 use crate::{
     cgroup::names::CgroupNames,
     clock::write_human,
+    in_order::in_order,
     render::text::columns::{Printable, Style},
     snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
@@ -34,14 +37,11 @@ pub struct TextOptions {
     pub owner_source: bool,
 }
 
-/// Writes text: all of it at the end.
+/// Writes text: nothing before all cells are known.
 pub struct Text {
     options: TextOptions,
     totals: StateCounts,
     by: Option<By>,
-    table: Table,
-    /// Sockets in the groups, some of them more than once.
-    grouped: u64,
 }
 
 // Writing to memory cannot fail, so what `write!` returns is dropped below.
@@ -51,15 +51,31 @@ impl Text {
     #[must_use]
     pub fn new(listing: &Listing<'_>, options: TextOptions) -> Self {
         let Listing { totals, by, .. } = *listing;
-        let columns = match by {
-            None => row_columns(options),
-            Some(by) => group_columns(by, &totals),
-        };
-        Self { options, totals, by, table: Table::new(columns), grouped: 0 }
+        Self { options, totals, by }
     }
 
-    pub(super) fn row(&mut self, row: &Row<'_>, cgroups: &mut Cgroups) {
-        let (socket, table, options) = (row.socket, &mut self.table, self.options);
+    pub(super) fn rows<E>(
+        &self,
+        rows: &[Row<'_>],
+        cgroups: &Cgroups,
+        take: impl FnMut(BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let cells = in_order(rows.chunks(PIECE_ROWS), |rows| {
+            let mut cells = Cells::default();
+            rows.iter().for_each(|row| self.row(&mut cells, row, cgroups));
+            cells
+        });
+        self.table(&cells, 0, take)
+    }
+
+    pub(super) fn groups<E>(&self, groups: &[Group], take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
+        let mut cells = Cells::default();
+        groups.iter().for_each(|group| self.group(&mut cells, group));
+        self.table(&[cells], groups.iter().map(|group| group.sockets).sum(), take)
+    }
+
+    fn row(&self, table: &mut Cells, row: &Row<'_>, cgroups: &Cgroups) {
+        let (socket, options) = (row.socket, self.options);
         table.text(socket.state.name());
         table.number(socket.receive_queue.into());
         table.number(socket.send_queue.into());
@@ -93,35 +109,58 @@ impl Text {
         table.cell(|to| note(to, row));
     }
 
-    pub(super) fn group(&mut self, group: &Group) {
-        self.grouped += group.sockets;
-        self.table.number(group.sockets);
+    fn group(&self, table: &mut Cells, group: &Group) {
+        table.number(group.sockets);
         if self.by != Some(By::State) {
             for (count, _) in group.by_state.iter().zip(self.totals).filter(|(_, total)| *total > 0) {
-                self.table.number(*count);
+                table.number(*count);
             }
         }
-        self.table.value(Printable(&group.common.to_string()));
+        table.value(Printable(&group.common.to_string()));
         match self.by {
             Some(By::Pid) => match &group.command {
-                Some(command) => self.table.value(Printable(&command.to_text())),
-                None => self.table.text("-"),
+                Some(command) => table.value(Printable(&command.to_text())),
+                None => table.text("-"),
             },
             Some(By::Cgroup) => {
                 // A unit stands in the path already.
                 let is_more = |names: &CgroupNames| names.container_id.is_some() || names.pod_uid.is_some();
                 match names(group).filter(is_more) {
-                    Some(names) => self.table.value(names),
-                    None => self.table.text(""),
+                    Some(names) => table.value(names),
+                    None => table.text(""),
                 }
             }
             _ => {}
         }
     }
 
-    pub(super) fn end(&mut self, to: &mut BytesMut) {
+    /// `grouped` sockets are in groups, some of them more than once.
+    fn table<E>(
+        &self,
+        cells: &[Cells],
+        grouped: u64,
+        mut take: impl FnMut(BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
         let attention = |state: &str| if state == State::CloseWait.name() { Style::Attention } else { Style::Plain };
-        self.table.write(to, self.options.color, attention);
+        let columns = match self.by {
+            None => row_columns(self.options),
+            Some(by) => group_columns(by, &self.totals),
+        };
+        let table = Table::new(columns, cells, self.options.color);
+        let mut heading = BytesMut::new();
+        table.heading(&mut heading);
+        take(heading)?;
+        let rows = |cells: &[Cells]| {
+            let mut to = BytesMut::new();
+            cells.iter().for_each(|cells| table.rows(&mut to, cells, attention));
+            to
+        };
+        in_pieces(cells, 1, rows, &mut take)?;
+        take(self.end(grouped))
+    }
+
+    fn end(&self, grouped: u64) -> BytesMut {
+        let mut to = BytesMut::new();
         let total: u64 = self.totals.iter().sum();
         let _ = write!(to, "\nTotal {total}");
         let states = State::ALL.iter().zip(self.totals).filter(|(_, count)| *count > 0);
@@ -129,9 +168,10 @@ impl Text {
             let _ = write!(to, "{}{count} {state}", if index == 0 { ": " } else { ", " });
         }
         let _ = writeln!(to);
-        if self.grouped > total {
+        if grouped > total {
             let _ = writeln!(to, "A socket that several processes hold is counted for each of them.");
         }
+        to
     }
 }
 
@@ -256,10 +296,10 @@ fn holders(to: &mut String, row: &Row<'_>, more: bool) {
 }
 
 /// The cgroups of the processes that hold it, each once.
-fn cgroups_of(to: &mut String, row: &Row<'_>, cgroups: &mut Cgroups) {
+fn cgroups_of(to: &mut String, row: &Row<'_>, cgroups: &Cgroups) {
     let mut names: Vec<String> = Vec::new();
     for descriptors in row.processes() {
-        let name = cgroups.of(descriptors[0].pid).map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        let name = cgroups.of(descriptors[0].pid).map_or_else(|| "unknown".to_owned(), |names| names.to_string());
         if !names.contains(&name) {
             names.push(name);
         }
