@@ -330,9 +330,8 @@ impl Table {
         snapshot: &Snapshot,
         reconciled: &mut Reconciled,
     ) {
-        let is_newer =
-            |known: &Box<Connection>| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
-        if self.full.get(&key).is_some_and(is_newer) {
+        let is_newer = |known: &Connection| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
+        if self.full.get(&key).is_some_and(|known| is_newer(known)) {
             return; // the listed socket has ended since, and the event of its end was lost
         }
         let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, owner, snapshot.ended_ns) };

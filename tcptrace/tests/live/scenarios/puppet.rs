@@ -125,10 +125,10 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
         raw_syns(to, from, 1024..1024 + count)?;
         if verb == "flood" {
             std::thread::spawn(move || {
-                (2..60).cycle().for_each(|round| {
+                for round in (2..60).cycle() {
                     std::thread::sleep(Duration::from_millis(200));
                     raw_syns(to, from, round * 1000..round * 1000 + count).unwrap();
-                });
+                }
             });
         }
         return Ok(());
