@@ -79,6 +79,8 @@ pub struct Recent {
     start_ns: u64,
     incidents: FxHashMap<IncidentKey, Incidents>,
     flows: FxHashMap<(Option<u32>, u32), Flow>,
+    /// The slot in which flows made room last.
+    cleared_slot: u64,
 }
 
 /// How the sockets of a process come to CLOSE_WAIT and leave it.
@@ -144,7 +146,10 @@ impl Recent {
         let Some(owner) = event.owner else { return };
         let key = (event.socket.netns, owner.pid);
         if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&key) {
-            self.flows.retain(|_, flow| flow.slot + SLOTS as u64 > event.time_ns / SLOT_NS);
+            let slot = event.time_ns / SLOT_NS;
+            if std::mem::replace(&mut self.cleared_slot, slot) != slot {
+                self.flows.retain(|_, flow| flow.slot + SLOTS as u64 > slot);
+            }
             if self.flows.len() >= MAX_FLOWS {
                 return;
             }
@@ -164,11 +169,11 @@ impl Recent {
         // Who opened it has the destination in common with others, who accepted it the listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
         let key = (incident.kind, incident.netns, owner, Some(subject));
-        if self.incidents.len() >= MAX_GROUPS
-            && !self.incidents.contains_key(&key)
-            && let Some(oldest) = self.incidents.iter().min_by_key(|(_, group)| group.last_ns()).map(|(key, _)| *key)
-        {
-            self.incidents.remove(&oldest);
+        if self.incidents.len() >= MAX_GROUPS && !self.incidents.contains_key(&key) {
+            // Many at once, since a scan makes a group with each event.
+            let mut times: Vec<_> = self.incidents.values().map(Incidents::last_ns).collect();
+            let (_, &mut latest_ns, _) = times.select_nth_unstable(MAX_GROUPS / 8 - 1);
+            self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
         let first_ns = incident.time_ns;
         let group = self.incidents.entry(key).or_insert(Incidents { count: 0, first_ns, last: Vec::new() });

@@ -2,7 +2,10 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{Advice, incidents::sightings};
+use super::{
+    Advice,
+    incidents::{sightings, warning},
+};
 use crate::{
     ending::{Abort, Ending},
     errno,
@@ -25,10 +28,10 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = syn_sent_unanswered(view);
-    found.extend(sightings(view, Kind::ConnectRefused, Severity::Warning, &CONNECT_REFUSED, |_, newest| {
+    found.extend(sightings(view, Kind::ConnectRefused, warning(&CONNECT_REFUSED), |newest| {
         vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", newest.in_state_ns.into())]
     }));
-    found.extend(sightings(view, Kind::ConnectFailed, Severity::Warning, &CONNECT_FAILED, |_, newest| {
+    found.extend(sightings(view, Kind::ConnectFailed, warning(&CONNECT_FAILED), |newest| {
         // Without a port nothing was sent: `inet_hash_connect` (`net/ipv4/inet_hashtables.c`) found none that is free.
         let errno = newest.ending.errno().unwrap_or(libc::EADDRNOTAVAIL);
         let name = errno::name(errno).map_or_else(|| Value::Text(errno.to_string()), Value::Name);

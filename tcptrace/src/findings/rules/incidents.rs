@@ -10,10 +10,10 @@ use crate::{
 
 /// Failures of one owner with one subject.
 #[derive(Default)]
-pub(super) struct Failures<'a> {
+struct Failures<'a> {
     count: u64,
-    /// The last ones, in no order.
-    pub(super) last: Vec<&'a Incident>,
+    /// The last ones.
+    last: Vec<&'a Incident>,
 }
 
 impl<'a> Failures<'a> {
@@ -21,20 +21,19 @@ impl<'a> Failures<'a> {
         self.count += other.count;
         self.last.extend(other.last);
     }
-
-    /// The last one.
-    pub(super) fn newest(&self) -> Option<&'a Incident> {
-        self.last.iter().copied().max_by_key(|incident| incident.time_ns)
-    }
 }
 
-/// The failures of a kind, with the evidence of each group.
+/// They are a warning, and all mean the same.
+pub(super) fn warning(advice: &'static Advice) -> impl Fn(&[&Incident]) -> (Severity, &'static Advice) {
+    move |_| (Severity::Warning, advice)
+}
+
+/// The failures of a kind, with the evidence of each group; what they mean follows from the last of them.
 pub(super) fn sightings<'a>(
     view: &View<'a>,
     kind: Kind,
-    severity: Severity,
-    advice: &Advice,
-    evidence: impl Fn(&Failures<'a>, &'a Incident) -> Vec<(&'static str, Value)>,
+    meaning: impl Fn(&[&'a Incident]) -> (Severity, &'static Advice),
+    evidence: impl Fn(&'a Incident) -> Vec<(&'static str, Value)>,
 ) -> Vec<Sighting> {
     let mut by_owner: FxHashMap<_, FxHashMap<Subject, Failures<'_>>> = FxHashMap::default();
     for ((_, netns, owner, _), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
@@ -52,7 +51,8 @@ pub(super) fn sightings<'a>(
         for (subject, mut failures) in subjects {
             failures.last.sort_by_key(|incident| std::cmp::Reverse(incident.time_ns));
             failures.last.truncate(MAX_EXAMPLES);
-            let Some(newest) = failures.newest() else { continue };
+            let Some(newest) = failures.last.first() else { continue };
+            let (severity, advice) = meaning(&failures.last);
             let sighting = Sighting {
                 kind,
                 severity,
@@ -67,8 +67,7 @@ pub(super) fn sightings<'a>(
                 remedy: "",
                 is_settled: true,
             };
-            let evidence = evidence(&failures, newest);
-            found.push(sighting.with(advice, evidence));
+            found.push(sighting.with(advice, evidence(newest)));
         }
     }
     found

@@ -2,7 +2,7 @@
 
 use super::{
     Advice,
-    incidents::{counterpart, other_owner, sightings},
+    incidents::{counterpart, other_owner, sightings, warning},
 };
 use crate::{
     ending::{Abort, Ending},
@@ -40,12 +40,20 @@ fn was_answer_after_silence(incident: &Incident, after_ns: u64) -> bool {
     reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
 }
 
+/// Bytes that were not read when the RST came, or else when the connection ended.
+fn unread(incident: &Incident) -> u32 {
+    incident.reset.map_or(incident.unread, |facts| facts.receive_queue)
+}
+
+/// The same for bytes that were not acknowledged.
+fn unacked(incident: &Incident) -> u32 {
+    incident.reset.map_or(incident.unacked, |facts| facts.send_queue)
+}
+
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let unread = |incident: &Incident| incident.reset.map_or(incident.unread, |facts| facts.receive_queue);
-    let unacked = |incident: &Incident| incident.reset.map_or(incident.unacked, |facts| facts.send_queue);
     let errno = |incident: &Incident| incident.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name);
-    let mut found = sightings(view, Kind::ResetByPeer, Severity::Warning, &RESET_BY_PEER, |_, newest| {
+    let mut found = sightings(view, Kind::ResetByPeer, reset_meaning, |newest| {
         let peer = other_owner(view, newest);
         vec![
             ("errno", errno(newest)),
@@ -57,7 +65,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
         ]
     });
-    found.extend(sightings(view, Kind::IdleReset, Severity::Warning, &IDLE_RESET, |_, newest| {
+    found.extend(sightings(view, Kind::IdleReset, warning(&IDLE_RESET), |newest| {
         let other = view.end_at(newest.netns, newest.remote, newest.local);
         // It is still there, or ended by another hand than its own.
         let sent = match other {
@@ -73,7 +81,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("peer_sent_rst", sent),
         ]
     }));
-    found.extend(sightings(view, Kind::AbortedClose, Severity::Warning, &ABORTED_CLOSE, |_, newest| {
+    found.extend(sightings(view, Kind::AbortedClose, warning(&ABORTED_CLOSE), |newest| {
         let cause = match newest.ending {
             Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
@@ -84,7 +92,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("unsent_bytes", Value::Number(newest.unacked.into())),
         ]
     }));
-    found.extend(sightings(view, Kind::WriteAfterClose, Severity::Warning, &WRITE_AFTER_CLOSE, |_, newest| {
+    found.extend(sightings(view, Kind::WriteAfterClose, warning(&WRITE_AFTER_CLOSE), |newest| {
         vec![("errno", errno(newest)), ("after_fin_ns", newest.in_state_ns.into())]
     }));
     found
@@ -94,6 +102,20 @@ const RESET_BY_PEER: Advice = Advice {
     explanation: "the peer sent a RST: what was on its way is lost, and the application gets ECONNRESET",
     remedy: "look at the peer: it closed with unread data or SO_LINGER 0, was killed, or a device on the path did it",
 };
+
+const RESET_HARMLESS: Advice = Advice {
+    explanation: "a client that had connected sent a RST while nothing was on its way: no data is lost",
+    remedy: "nothing where health checks or port scans do this; else look at the client: SO_LINGER 0, or a device on the path",
+};
+
+/// A client that leaves by a RST harms nobody where all was read and acknowledged.
+fn reset_meaning(last: &[&Incident]) -> (Severity, &'static Advice) {
+    if last.iter().all(|incident| incident.active == Some(false) && unread(incident) == 0 && unacked(incident) == 0) {
+        (Severity::Info, &RESET_HARMLESS)
+    } else {
+        (Severity::Warning, &RESET_BY_PEER)
+    }
+}
 
 const IDLE_RESET: Advice = Advice {
     explanation: "after a long silence the first segment was answered with a RST: something on the path had forgotten the connection",

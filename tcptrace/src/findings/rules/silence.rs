@@ -1,6 +1,9 @@
 //! Established connections whose peer does not answer.
 
-use super::{Advice, incidents::sightings};
+use super::{
+    Advice,
+    incidents::{sightings, warning},
+};
 use crate::{
     ending::Ending,
     errno,
@@ -22,7 +25,7 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = half_open(view);
     found.extend(peer_dead(view));
-    found.extend(sightings(view, Kind::KeepaliveTimeout, Severity::Warning, &KEEPALIVE_TIMEOUT, |_, newest| {
+    found.extend(sightings(view, Kind::KeepaliveTimeout, warning(&KEEPALIVE_TIMEOUT), |newest| {
         // The kernel sends a RST before it ends the connection, and shows these then.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
@@ -114,7 +117,7 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     };
     let mut found: Vec<_> =
         view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
-    found.extend(sightings(view, Kind::PeerDead, Severity::Warning, &PEER_DEAD, |_, newest| {
+    found.extend(sightings(view, Kind::PeerDead, warning(&PEER_DEAD), |newest| {
         vec![
             ("timeouts", Value::Number(newest.timeouts.into())),
             ("total_retrans", Value::Number(newest.total_retrans.into())),

@@ -2,6 +2,7 @@
 
 use crate::{
     ending::{Abort, Ending},
+    event::{Owner, OwnerSource},
     findings::{
         Kind, Severity, Subject, Value,
         testing::{Host, MS, PID, S, end, evidence},
@@ -92,6 +93,26 @@ fn a_reset_is_told_with_what_was_lost() {
     let seen = host.only();
     assert_eq!((seen.kind, evidence(&seen, "unread_bytes")), (Kind::ResetByPeer, &Value::Number(3)));
     assert_eq!(*evidence(&seen, "idle_ns"), Value::Unknown);
+}
+
+#[test]
+fn a_client_that_leaves_by_a_reset_harms_nobody_where_nothing_was_lost() {
+    for (source, unread, unacked, severity) in [
+        (OwnerSource::Listener, 0, 0, Severity::Info),
+        (OwnerSource::Listener, 1, 0, Severity::Warning),
+        (OwnerSource::Listener, 0, 1, Severity::Warning),
+        (OwnerSource::Connect, 0, 0, Severity::Warning),
+        (OwnerSource::Io, 0, 0, Severity::Warning), // who opened it was not seen
+    ] {
+        let mut host = Host::new();
+        let place = host.add(State::Established, LOCAL, REMOTE, S);
+        let socket = &mut host.sockets[place];
+        (socket.receive_queue, socket.send_queue) = (unread, unacked);
+        socket.owner = socket.owner.map(|owner| Owner { source, ..owner });
+        host.is_reset(place, libc::ECONNRESET, S, S);
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.severity), (Kind::ResetByPeer, severity), "{source:?} {unread} {unacked}");
+    }
 }
 
 #[test]
