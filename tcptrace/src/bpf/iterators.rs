@@ -97,9 +97,9 @@ impl KernelIterator {
     /// # Errors
     /// Where the kernel refuses.
     pub fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        /// More than the kernel gives at once, which is 8 pages at most, without an entry that does not fit
-        /// (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`). What is not written to costs nothing.
-        const PIECE_BYTES: usize = 1 << 20;
+        /// As much as the kernel gives at once, without an entry that does not fit: 8 pages (`kernel/bpf/bpf_iter.c`,
+        /// `bpf_seq_read`), of 64 KiB where they are largest.
+        const PIECE_BYTES: usize = 8 * (64 << 10);
         let Self(program) = self;
         let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
         let mut file = link.into_file().map_err(io::Error::other)?;

@@ -41,7 +41,7 @@ pub enum Form<'a> {
 /// Rows of a piece of output.
 const PIECE_ROWS: usize = 512;
 /// Pieces that wait to be handed over, at most.
-const PIECES: usize = 16;
+const PIECES: usize = 64;
 
 impl Form<'_> {
     /// Hands over, in pieces, all that is told where each socket is shown.
