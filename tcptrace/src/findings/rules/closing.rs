@@ -3,7 +3,7 @@
 use super::Advice;
 use crate::{
     findings::{Group, Kind, Severity, Sighting, Value, View},
-    snapshot::TimerKind,
+    snapshot::{ConnectionInfo, TimerKind},
     state::State,
     table::{Connection, Facts},
 };
@@ -106,10 +106,16 @@ const LAST_ACK_LOST: Advice = Advice {
     remedy: "clients that die or lose their network do this: harmless in small numbers; in large ones lower tcp_orphan_retries",
 };
 
-/// What was written before the close may take long to go out, to a client that is slow: then nothing waits for an answer in
-/// vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`, `tcp_send_probe0`).
+/// What was written before the close may take long to go out, to a client that is slow: then acknowledgements come, and
+/// nothing waits for one in vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`,
+/// `tcp_send_probe0`).
 fn is_on_its_way(known: &Connection) -> bool {
-    let is_answered = |facts: &Facts| facts.socket.probes == 0 && facts.socket.backoff == Some(0);
+    let is_answered = |facts: &Facts| {
+        let is_acknowledged = |info: ConnectionInfo| facts.listed_ns.saturating_sub(info.last_ack_ns) > known.since_ns;
+        facts.socket.probes == 0
+            && facts.socket.backoff == Some(0)
+            && facts.socket.connection.is_some_and(is_acknowledged)
+    };
     known.retransmits.timeouts == 0 && known.facts.as_deref().is_some_and(is_answered)
 }
 

@@ -6,7 +6,7 @@ use crate::{
         Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
-    snapshot::{self, AgeSource, Timer, TimerKind},
+    snapshot::{self, AgeSource, ConnectionInfo, Timer, TimerKind},
     state::State,
 };
 
@@ -266,18 +266,21 @@ fn fins_that_were_sent_again_are_counted() {
 
 #[test]
 fn what_goes_out_slowly_is_not_stuck() {
-    for (timeouts, probes, backoff, is_stuck) in [
-        (0, 0, Some(0), false),
-        (1, 0, Some(0), true),
-        (0, 1, Some(0), true),
-        (0, 0, Some(1), true),
-        (0, 0, None, true),
+    for (timeouts, probes, backoff, last_ack_s, is_stuck) in [
+        (0, 0, Some(0), 19, false),
+        (0, 0, Some(0), 20, true), // that was before the close
+        (1, 0, Some(0), 19, true),
+        (0, 1, Some(0), 19, true),
+        (0, 0, Some(1), 19, true),
+        (0, 0, None, 19, true),
     ] {
         for state in [State::FinWait1, State::Closing, State::LastAck] {
             let mut host = Host::new();
             let place = host.add(state, LOCAL, REMOTE, 20 * S);
             let socket = &mut host.sockets[place];
             (socket.timeouts, socket.probes, socket.backoff, socket.send_queue) = (timeouts, probes, backoff, 99_999);
+            let info = ConnectionInfo { last_ack_ns: last_ack_s * S, ..ConnectionInfo::default() };
+            socket.connection = Some(info);
             assert_eq!(host.sightings().len(), usize::from(is_stuck), "{timeouts} {probes} {backoff:?}");
         }
     }
