@@ -104,6 +104,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         next_poll: Instant::now(),
         rest: Instant::now(),
         next_look: Instant::now(),
+        last_look: Instant::now(),
         once: settings.once,
         started: None,
         seeds: settings.probes.max_sockets / 2,
@@ -140,6 +141,8 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for trouble at least; they rest for this many times the time that one took.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_REST: u32 = 20;
+/// But not for longer than this.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
@@ -170,6 +173,8 @@ struct Run {
     rest: Instant,
     /// No look for trouble is taken before this.
     next_look: Instant,
+    /// When the last one was taken.
+    last_look: Instant,
     /// Is the run over when all trouble was told of that can be seen at the start?
     once: bool,
     /// When the sockets from before the start were known.
@@ -229,8 +234,9 @@ impl Run {
                     }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
-                Happened::LookDue if more => {} // what has happened is not all known yet
-                Happened::LookDue => self.look(),
+                // What has happened is not all known yet; on a busy host it may never be.
+                Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
+                Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
                 Happened::Listed(answer) => {
                     let purpose = self.take_in(answer)?;
                     if purpose == Some(Purpose::Start) {
@@ -240,7 +246,7 @@ impl Run {
                     }
                     if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
                         self.next_look = Instant::now();
-                        self.look();
+                        self.look(now_ns());
                     }
                 }
             }
@@ -281,15 +287,16 @@ impl Run {
     }
 
     /// Looks for trouble; where that takes evidence, asks for it.
-    fn look(&mut self) {
+    fn look(&mut self, now_ns: u64) {
         if Instant::now() < self.next_look {
             return;
         }
         let start = Instant::now();
-        if self.session.look(now_ns()) {
+        if self.session.look(now_ns) {
             self.ask(Purpose::Evidence);
         }
-        self.next_look = Instant::now() + (LOOK_REST * start.elapsed()).min(Duration::from_secs(1));
+        self.next_look = Instant::now() + (LOOK_REST * start.elapsed()).min(LOOK_AT_LEAST_EVERY);
+        self.last_look = start;
     }
 
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.

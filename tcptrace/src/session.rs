@@ -96,6 +96,8 @@ pub struct Session {
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
     has_new_namespace: bool,
+    /// CLOCK_MONOTONIC of the last event, in ns.
+    last_event_ns: u64,
     output: BytesMut,
 }
 
@@ -123,6 +125,7 @@ impl Session {
             time_wait_overflows: HashMap::new(),
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
+            last_event_ns: start_ns,
             output: BytesMut::new(),
             settings,
         }
@@ -136,6 +139,7 @@ impl Session {
             return;
         };
         self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
+        self.last_event_ns = event.time_ns;
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_deref());
     }
@@ -158,6 +162,12 @@ impl Session {
         let wants_listing = findings.wants_listing();
         told.iter().for_each(|finding| self.write_finding(finding));
         wants_listing
+    }
+
+    /// CLOCK_MONOTONIC of the last event, in ns.
+    #[must_use]
+    pub const fn last_event_ns(&self) -> u64 {
+        self.last_event_ns
     }
 
     /// Is trouble looked for?

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::parse::duration;
 use crate::{
-    findings::{Expected, ThresholdError, Thresholds},
+    findings::{Expected, Kind, ThresholdError, Thresholds},
     state::State,
 };
 
@@ -29,6 +29,10 @@ pub struct FindingArgs {
     /// Report listeners other than these: ports, ranges, or addresses with ports, e.g. 22,10.0.0.1:443
     #[arg(long, value_name = "[ADDR:]PORT", value_delimiter = ',')]
     pub expect_listener: Vec<Expected>,
+
+    /// Leave these findings out, e.g. connect-refused,reset-by-peer
+    #[arg(long, value_name = "FINDINGS", value_delimiter = ',')]
+    pub ignore: Vec<Kind>,
 
     /// Other thresholds (docs/findings.md), e.g. idle-reset=30s,time-wait-share=0.8
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
@@ -114,6 +118,8 @@ struct Config {
     #[serde(default)]
     thresholds: BTreeMap<String, toml::Value>,
     expected_listeners: Option<Vec<String>>,
+    #[serde(default)]
+    ignore: Vec<String>,
 }
 
 /// More than any config file has, in bytes.
@@ -136,6 +142,7 @@ impl FindingArgs {
         for NamedValue { name, value } in &self.threshold {
             thresholds.set(name, value, time_ns).map_err(Error::Threshold)?;
         }
+        thresholds.ignored.extend(&self.ignore);
         if !self.expect_listener.is_empty() {
             thresholds.expected.get_or_insert_default().extend(&self.expect_listener);
         }
@@ -165,6 +172,9 @@ fn configure(thresholds: &mut Thresholds, text: &str) -> Result<(), String> {
         let value = value.as_str().map_or_else(|| plain(value), str::to_owned);
         thresholds.set(name, &value, time_ns).map_err(|error| format!("[thresholds]: {error}"))?;
     }
+    for id in &config.ignore {
+        thresholds.ignored.push(id.parse().map_err(|error| format!("ignore: {error}"))?);
+    }
     if let Some(listeners) = config.expected_listeners {
         let parsed: Result<Vec<Expected>, _> = listeners.iter().map(|text| text.parse()).collect();
         thresholds.expected = Some(parsed.map_err(|error| format!("expected-listeners: {error}"))?);
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn a_config_file_sets_all_of_it() {
         let mut thresholds = Thresholds::default();
-        let text = "expected-listeners = [\"22\", \"[::1]:8000-8010\"]\n\
+        let text = "expected-listeners = [\"22\", \"[::1]:8000-8010\"]\nignore = [\"connect-refused\"]\n\
                     [stuck-after]\nCLOSE_WAIT = \"30s\"\nfin-wait-2 = \"never\"\n\
                     [thresholds]\npeer-dead-timeouts = 3\ntime-wait-share = 0.8\nidle-reset = \"10s\"\n";
         configure(&mut thresholds, text).unwrap();
@@ -194,6 +204,7 @@ mod tests {
         assert_eq!(thresholds.stuck_after(State::LastAck), Thresholds::default().stuck_after(State::LastAck));
         assert_eq!((thresholds.peer_dead_timeouts, thresholds.time_wait_share), (3, 0.8));
         assert_eq!(thresholds.idle_reset_ns, 10_000_000_000);
+        assert_eq!(thresholds.ignored, [Kind::ConnectRefused]);
         assert!(thresholds.expects("10.0.0.1".parse().unwrap(), 22));
         assert!(thresholds.expects("::1".parse().unwrap(), 8010));
         assert!(!thresholds.expects("::2".parse().unwrap(), 8010));
@@ -207,6 +218,7 @@ mod tests {
         assert!(told("[thresholds]\nno-such = 1").contains("no-such"));
         assert!(told("[thresholds]\ntime-wait-share = 2").contains("time-wait-share"));
         assert!(told("expected-listeners = [\"0\"]").contains("expected-listeners"));
+        assert!(told("ignore = [\"all\"]").contains("close-wait-leak"), "it says which there are");
         assert!(told("stuck = 1").contains("stuck"));
         assert!(told("[stuck-after").contains("line 1"));
     }

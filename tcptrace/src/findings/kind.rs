@@ -1,5 +1,7 @@
 //! The troubles that have a name.
 
+use std::str::FromStr;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -74,6 +76,16 @@ kinds! {
     TimeWaitPressure = "time-wait-pressure": "TIME_WAIT takes the local ports toward one destination.",
     RetransmitStorm = "retransmit-storm": "Many segments are lost on the way.",
     ForeignListener = "foreign-listener": "Something listens where nothing is expected to.",
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = || Self::ALL.iter().map(|kind| kind.id()).collect::<Vec<_>>().join(", ");
+        let found = Self::ALL.iter().copied().find(|kind| kind.id() == text);
+        found.ok_or_else(|| format!("`{text}` is no finding: there are {}", all()))
+    }
 }
 
 impl Kind {

@@ -77,7 +77,8 @@ impl Findings {
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.is_partial = self.is_partial;
-        let sightings = rules::look(&view);
+        let mut sightings = rules::look(&view);
+        sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
         let told = self.ledger.update(sightings, now_ns);
         self.recent.forget(now_ns, self.thresholds.quiet_after_ns);
         self.wants_listing = wants_listing || self.ledger.is_waiting();

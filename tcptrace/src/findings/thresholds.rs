@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, str::FromStr};
 
+use super::Kind;
 use crate::state::State;
 
 const S: u64 = 1_000_000_000;
@@ -26,6 +27,8 @@ pub struct Thresholds {
     pub update_every_ns: u64,
     /// Time after the last failure until the finding on it closes.
     pub quiet_after_ns: u64,
+    /// Troubles that are not told.
+    pub ignored: Vec<Kind>,
     /// Listeners that are expected; `None`: all are.
     pub expected: Option<Vec<Expected>>,
 }
@@ -42,6 +45,7 @@ impl Default for Thresholds {
             time_wait_share: 0.5,
             update_every_ns: 30 * S,
             quiet_after_ns: 60 * S,
+            ignored: Vec::new(),
             expected: None,
         };
         let defaults = [

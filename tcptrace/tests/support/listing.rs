@@ -246,7 +246,10 @@ pub(crate) fn printed(
     let wall = WallOffset(1_772_597_167_250_000_000);
     let form = form(Listing { snapshot, wall, totals: totals(&rows), by });
     let mut all = Vec::new();
-    let take = |piece: BytesMut| Ok::<_, Infallible>(all.extend_from_slice(&piece));
+    let take = |piece: BytesMut| {
+        all.extend_from_slice(&piece);
+        Ok::<_, Infallible>(())
+    };
     let Ok(()) = match by {
         None => form.rows(&rows, &cgroups, take),
         Some(by) => form.groups(&count(&rows, by, &cgroups), take),

@@ -16,7 +16,7 @@ pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind>
     match incident.ending {
         Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
         Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
-        Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds.idle_reset_ns) => Some(Kind::IdleReset),
+        Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
         Ending::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
         _ => None,
     }
@@ -35,9 +35,13 @@ fn was_answer_after_close(incident: &Incident) -> bool {
 }
 
 /// Was nothing heard for so long, and then something sent, or probed by a keepalive, and answered with the RST?
-fn was_answer_after_silence(incident: &Incident, after_ns: u64) -> bool {
+fn was_answer_after_silence(incident: &Incident, thresholds: &Thresholds) -> bool {
     let Some(reset) = incident.reset else { return false };
-    reset.silence_ns() >= after_ns && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
+    // Where the peer was dead, the silence was none of this side's.
+    let was_idle = incident.timeouts < thresholds.peer_dead_timeouts;
+    was_idle
+        && reset.silence_ns() >= thresholds.idle_reset_ns
+        && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
 }
 
 /// Bytes that were not read when the RST came, or else when the connection ended.

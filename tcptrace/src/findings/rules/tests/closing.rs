@@ -56,6 +56,21 @@ fn thresholds_may_be_set_and_turned_off() {
 }
 
 #[test]
+fn what_is_ignored_is_not_told() {
+    let told = |ignored: &[Kind]| {
+        let mut thresholds = Thresholds::default();
+        thresholds.ignored = ignored.to_vec();
+        let mut host = Host::with(thresholds);
+        host.add(State::LastAck, LOCAL, REMOTE, 20 * S);
+        host.list();
+        host.look(); // waits for its evidence
+        host.list();
+        host.look().len()
+    };
+    assert_eq!((told(&[]), told(&[Kind::CloseWaitLeak]), told(&[Kind::LastAckLost])), (1, 1, 0));
+}
+
+#[test]
 fn what_is_not_listed_yet_is_not_settled() {
     let mut host = Host::new();
     host.add(State::LastAck, LOCAL, REMOTE, 20 * S);
