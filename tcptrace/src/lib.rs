@@ -5,8 +5,8 @@
 //! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`];
 //! a check-up a third: [`doctor`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`output`] and
-//! [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`in_order`], [`runtime`], [`watch`],
+//! [`output`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod app;
 pub mod bpf;
