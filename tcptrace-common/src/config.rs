@@ -115,10 +115,14 @@ pub struct Config {
     pub kernel: u32,
     /// User space is woken when this many bytes wait in the ring buffer; below that it reads on its timer.
     pub wake_bytes: u32,
+    /// How many records of a CPU there are between two looks at what waits, a power of two, less one.
+    pub wake_mask: u32,
     /// Ticks of jiffies in a second (CONFIG_HZ).
     pub hz: u32,
     /// PID of tcptrace itself: it holds files for a moment while it lists them, and may so come to close them.
     pub own_pid: u32,
+    /// Sets of memos ([`crate::memo::sets`]) less one.
+    pub memo_sets_mask: u32,
     /// Zero.
     pub pad: u32,
 }

@@ -28,8 +28,17 @@ pub struct Memo {
     pub state: u8,
     /// 1 where the listener had sent SYN cookies within the time that they are valid for.
     pub syn_cookies: u8,
-    /// Zero.
-    pub pad: [u8; 4],
+    /// Inode number of the network namespace; 0 where no transition was seen.
+    pub netns: u32,
+}
+
+/// Places in each set of the table of memos.
+pub const WAYS: u32 = 4;
+
+/// How many sets keep `sockets` memos: a power of two, so that no more than half of the places are taken.
+#[must_use]
+pub const fn sets(sockets: u32) -> u32 {
+    (sockets as u64 * 2).div_ceil(WAYS as u64).next_power_of_two() as u32
 }
 
 /// Does the owner pass the filter by PID and cgroup?

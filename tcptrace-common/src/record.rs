@@ -38,7 +38,7 @@ pub mod socket_flag {
     pub const LINGER: u16 = 1 << 3;
     /// `sk_lingertime == 0`.
     pub const LINGER_ZERO: u16 = 1 << 4;
-    /// `tcp_sock.linger2 < 0`: TCP_LINGER2 asks for no FIN_WAIT2.
+    /// `tcp_sock.linger2 < 0`: TCP_LINGER2 asks for no FIN_WAIT2. Told at transitions to CLOSE only.
     pub const LINGER2_NEGATIVE: u16 = 1 << 5;
     /// `sk_socket` is set: some process has the socket; a child that was not accepted yet has none.
     pub const ATTACHED: u16 = 1 << 6;

@@ -31,6 +31,9 @@ pub(crate) fn count(field: impl FnOnce(*mut Counters) -> *mut u64) {
 }
 
 /// Sends a record of type `T`, which `fill` writes completely. Counts it as sent or lost.
+///
+/// Waking user space costs more than all the rest of an event, so it reads on a timer and is woken only where a burst
+/// would otherwise fill the buffer before the timer ends. Each CPU looks for that with one in so many of its records.
 #[inline(always)]
 pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
     let Some(mut record) = EVENTS.reserve::<T>(0) else {
@@ -39,23 +42,20 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
         return;
     };
     fill(record.as_mut_ptr());
-    record.submit(wake_flag());
-    // SAFETY: a place within the counters.
-    count(|counters| unsafe { &raw mut (*counters).sent });
-}
-
-/// Waking user space costs more than all the rest of an event, so it reads on a timer and is woken only where a burst
-/// would otherwise fill the buffer before the timer ends: by the records that cross the threshold, not by all that
-/// follow. The window above it is wide enough for those that several CPUs reserve at once.
-#[inline(always)]
-fn wake_flag() -> u64 {
-    let waiting = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let threshold = u64::from(config!(wake_bytes));
-    u64::from(if waiting >= threshold && waiting < threshold + (threshold >> 3).max(1024) {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    })
+    let mut flag = u64::from(BPF_RB_NO_WAKEUP);
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: this CPU's own counters.
+        let sent = unsafe {
+            (*counters).sent += 1;
+            (*counters).sent
+        };
+        if sent & u64::from(config!(wake_mask)) == 0
+            && EVENTS.query(u64::from(BPF_RB_AVAIL_DATA)) >= u64::from(config!(wake_bytes))
+        {
+            flag = BPF_RB_FORCE_WAKEUP.into();
+        }
+    }
+    record.submit(flag);
 }
 
 /// Writes all of a record's header.

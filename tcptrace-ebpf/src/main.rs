@@ -7,6 +7,7 @@
 //! list what is there when user space asks.
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod config;
 mod emit;

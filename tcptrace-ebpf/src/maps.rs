@@ -1,7 +1,7 @@
 //! The maps. Their sizes here are placeholders where user space sets them by flag.
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
     maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
 };
@@ -10,19 +10,22 @@ use tcptrace_common::{
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
     listing::{HolderEntry, Request, SocketEntry},
-    memo::Memo,
+    memo::{Memo, WAYS},
 };
 
 /// The records for user space.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// What is remembered of each socket, by the address of its `struct sock`. Preallocated: taking an entry from the
-/// allocator and giving it back costs more than all the rest of a program.
+/// Whose the places of [`MEMOS`] are, see `memos`.
 #[map]
-pub(crate) static SOCKETS: HashMap<u64, Memo> = HashMap::with_max_entries(1 << 17, 0);
+pub(crate) static MEMO_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One zeroed memo per CPU, for sockets that [`SOCKETS`] has no room for.
+/// What is remembered of each socket. On pages of its own, and so each in one line of the cache.
+#[map]
+pub(crate) static MEMOS: Array<Memo> = Array::with_max_entries(WAYS, BPF_F_MMAPABLE);
+
+/// One zeroed memo per CPU, for sockets that [`MEMOS`] has no room for.
 #[map]
 pub(crate) static SCRATCH: PerCpuArray<Memo> = PerCpuArray::with_max_entries(1, 0);
 

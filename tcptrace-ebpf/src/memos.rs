@@ -1,58 +1,190 @@
-//! The memory of sockets, from their first event to `tcp_destroy_sock`.
+//! The memory of sockets, from the first event of their life to the last.
+//!
+//! A table of fixed size without locks, since the hash of the kernel costs more than all the rest of a program: a
+//! look-up 70 ns, an insertion with its deletion 300, where an array is a multiplication and a load. A socket's memo is
+//! in one of two sets of [`WAYS`] places that its key names, in the emptier one when it was made. With two sets to choose
+//! from hardly any overflows while half of all places are free (3 of 131,072, by a simulation).
+//!
+//! A place is free again when its socket goes to CLOSE, without a look-up at the end of the socket's life: what begins a
+//! life begins a memo too, so that an address used again never joins two lives. Until the place is taken again, what
+//! follows CLOSE (a RST) still finds the owner there.
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use core::hint::black_box;
 use tcptrace_common::{
-    memo::{Memo, owner_match},
+    memo::{Memo, WAYS, owner_match},
     record::{Owner, socket_flag},
 };
 
 use crate::{
+    config::{CONFIG, config},
     emit::count,
-    maps::{SCRATCH, SOCKETS},
+    maps::{MEMOS, MEMO_KEYS, SCRATCH},
     words,
 };
 
-/// What is remembered of a new socket, in read-only memory.
-static BLANK: Memo =
-    // SAFETY: made of integers only.
-    unsafe { core::mem::zeroed() };
+/// Added to the key of a socket that went to CLOSE: its place may be taken.
+const ENDED: u64 = 1;
 
-/// The memo of a socket, made now if there is none. Where the table is full, a blank one that is forgotten again.
-#[inline(always)]
-pub(crate) fn of(key: u64) -> Option<&'static mut Memo> {
-    known(key).or_else(|| blank(key))
+/// Names a socket while it lives: where its `struct sock` is, counted from where the constants are. The verifier lets no
+/// one reckon with an address of the kernel, but with the distance of two.
+#[derive(Clone, Copy)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    #[inline(always)]
+    pub(crate) fn of(sk: u64) -> Self {
+        Self(black_box(sk.wrapping_sub((&raw const CONFIG) as u64)))
+    }
+
+    /// The two sets.
+    #[inline(always)]
+    fn sets(self) -> [u32; 2] {
+        let mixed = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mask = config!(memo_sets_mask);
+        [(mixed >> 32) as u32 & mask, (mixed >> 12) as u32 & mask]
+    }
 }
 
-/// A new memo, also where another socket's is left under the same address.
+/// Places in a set: their keys fill a line of the cache.
+type Set = [u64; WAYS as usize];
+
+/// 1 where `word` is 0, without a branch: the verifier would follow each way by itself.
 #[inline(always)]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
-pub(crate) fn blank(key: u64) -> Option<&'static mut Memo> {
-    if SOCKETS.insert(key, &BLANK, 0).is_ok() {
-        return known(key);
+fn is_zero(word: u64) -> u64 {
+    (word | word.wrapping_neg()) >> 63 ^ 1
+}
+
+#[inline(always)]
+fn set_of(number: u32) -> Option<*mut Set> {
+    MEMO_KEYS.get_ptr_mut(number)
+}
+
+/// The place of what has exactly this key.
+#[inline(always)]
+fn find(sets: [u32; 2], key: u64) -> Option<u32> {
+    for number in sets {
+        let set = set_of(number)?;
+        for way in 0..WAYS {
+            // SAFETY: a value's memory stays the map's while a program runs.
+            if unsafe { (&raw const (*set)[way as usize]).read_volatile() } == key {
+                return Some(number * WAYS + way);
+            }
+        }
     }
-    // SAFETY: a place within the counters.
-    count(|counters| unsafe { &raw mut (*counters).table_full });
-    let memo = SCRATCH.get_ptr_mut(0)?;
-    // SAFETY: this CPU's own value.
+    None
+}
+
+/// The free ways of a set, one bit each, and how many these are.
+#[inline(always)]
+fn free_ways(set: *const Set) -> (u32, u32) {
+    let (mut ways, mut count) = (0, 0);
+    for way in 0..WAYS {
+        // SAFETY: as above.
+        let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
+        let is_free = (is_zero(there) | there & ENDED) as u32;
+        ways |= is_free << way;
+        count += is_free;
+    }
+    (ways, count)
+}
+
+/// A place for a key that has none. Two CPUs may want the same: each adds what makes its key of the word that it found,
+/// and who does not find its key there then takes that back. CPUs begin at different ways, so that this is rare.
+#[inline(always)]
+fn take(sets: [u32; 2], key: u64) -> Option<u32> {
+    let (first, second) = (set_of(sets[0])?, set_of(sets[1])?);
+    let ((ways, count), (other_ways, other_count)) = (free_ways(first), free_ways(second));
+    let (number, set, ways) = if count >= other_count { (sets[0], first, ways) } else { (sets[1], second, other_ways) };
+    if ways == 0 {
+        return None;
+    }
+    // SAFETY: takes nothing.
+    let start = unsafe { bpf_get_smp_processor_id() } % WAYS;
+    let turned = (ways | ways << WAYS) >> start;
+    let lowest = turned & turned.wrapping_neg();
+    let bit = |mask: u32| 1 ^ is_zero((lowest & mask).into()) as u32;
+    let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS; // the number of the lowest bit, turned back
+    // SAFETY: as above; `way` is within the set.
     unsafe {
-        words::blank(memo);
-        Some(&mut *memo)
+        let word = set.cast::<u64>().add(way as usize);
+        let change = key.wrapping_sub(word.read_volatile());
+        words::add(word, change);
+        if word.read_volatile() != key {
+            words::add(word, change.wrapping_neg());
+            return None;
+        }
+    }
+    Some(number * WAYS + way)
+}
+
+/// The memo of a socket, made now if there is none.
+#[inline(always)]
+pub(crate) fn of(key: Key) -> Option<Found> {
+    let sets = key.sets();
+    match find(sets, key.0) {
+        Some(place) => Found::at(place),
+        None => blank(take(sets, key.0)),
     }
 }
 
-/// The memo of a socket that had none, unless a program on another CPU has just made it one; `None` where there is no room.
+/// The memo of a socket whose life begins: blank, also where another socket's is left under the same address.
 #[inline(always)]
-#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
-pub(crate) fn fresh(key: u64) -> Option<&'static mut Memo> {
-    let _ = SOCKETS.insert(key, &BLANK, u64::from(BPF_NOEXIST)); // fails where there is one now, or no room
-    known(key)
+pub(crate) fn begun(key: Key) -> Option<Found> {
+    let sets = key.sets();
+    blank(find(sets, key.0).or_else(|| take(sets, key.0)))
+}
+
+/// A blank memo. Where the table is full, one that is forgotten again.
+#[inline(always)]
+fn blank(place: Option<u32>) -> Option<Found> {
+    let found = match place {
+        Some(place) => Found::at(place)?,
+        None => {
+            // SAFETY: a place within the counters.
+            count(|counters| unsafe { &raw mut (*counters).table_full });
+            // SAFETY: this CPU's own value.
+            Found { memo: unsafe { &mut *SCRATCH.get_ptr_mut(0)? }, place: u32::MAX }
+        }
+    };
+    // SAFETY: a memo is made of integers.
+    unsafe { words::blank(found.memo) };
+    Some(found)
 }
 
 /// The memo of a socket if there is one.
 #[inline(always)]
-pub(crate) fn known(key: u64) -> Option<&'static mut Memo> {
-    // SAFETY: a value's memory stays the map's while a program runs.
-    SOCKETS.get_ptr_mut(key).map(|memo| unsafe { &mut *memo })
+pub(crate) fn known(key: Key) -> Option<&'static mut Memo> {
+    Some(Found::at(find(key.sets(), key.0)?)?.memo)
+}
+
+/// The memo of a socket that went to CLOSE, as long as no other has taken its place.
+#[inline(always)]
+pub(crate) fn ended(key: Key) -> Option<&'static mut Memo> {
+    Some(Found::at(find(key.sets(), key.0 + ENDED)?)?.memo)
+}
+
+/// A memo, and where it is.
+pub(crate) struct Found {
+    pub(crate) memo: &'static mut Memo,
+    place: u32,
+}
+
+impl Found {
+    #[inline(always)]
+    fn at(place: u32) -> Option<Self> {
+        // SAFETY: a value's memory stays the map's while a program runs.
+        MEMOS.get_ptr_mut(place).map(|memo| Self { memo: unsafe { &mut *memo }, place })
+    }
+
+    /// The socket went to CLOSE.
+    #[inline(always)]
+    pub(crate) fn end(&self) {
+        if let Some(set) = set_of(self.place / WAYS) {
+            // SAFETY: within the set.
+            unsafe { words::add(set.cast::<u64>().add((self.place % WAYS) as usize), ENDED) };
+        }
+    }
 }
 
 /// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
@@ -67,12 +199,6 @@ pub(crate) fn let_go(memo: &mut Memo) {
 #[inline(always)]
 pub(crate) fn left_flag(memo: &Memo) -> u16 {
     if memo.owner_matches == owner_match::LEFT { socket_flag::OWNER_LEFT } else { 0 }
-}
-
-/// Forgets a socket.
-#[inline(always)]
-pub(crate) fn forget(key: u64) {
-    let _ = SOCKETS.remove(key); // fails only where nothing was remembered
 }
 
 /// Writes the owner that a memo tells, all zero where there is none.

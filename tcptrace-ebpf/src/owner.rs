@@ -90,11 +90,23 @@ fn current_task() -> Option<(u32, [u8; 16])> {
     if config!(kernel) & kernel::TASK_BTF != 0 {
         // SAFETY: takes nothing.
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
-        return Some((task.load(config!(layout.task_struct_flags)), command(task.address())?));
+        let ids = bpf_get_current_pid_tgid();
+        let comm = if ids as u32 == (ids >> 32) as u32 {
+            let comm = config!(layout.task_struct_comm);
+            words_of(task.load(comm), task.load(comm + 8))
+        } else {
+            command(task.address())?
+        };
+        return Some((task.load(config!(layout.task_struct_flags)), comm));
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
     Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
+}
+
+#[inline(always)]
+fn words_of(low: u64, high: u64) -> [u8; 16] {
+    (u128::from(low) | u128::from(high) << 64).to_le_bytes()
 }
 
 /// The command name of a task's process.
@@ -102,7 +114,7 @@ fn current_task() -> Option<(u32, [u8; 16])> {
 pub(crate) fn command(task: u64) -> Option<[u8; 16]> {
     let leader = leader(task)?;
     let [a, b]: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
-    Some((u128::from(a) | u128::from(b) << 64).to_le_bytes())
+    Some(words_of(a, b))
 }
 
 /// The leader of a task's thread group. By a helper, since a load of a pointer through a pointer that the verifier trusts

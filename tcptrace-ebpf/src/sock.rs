@@ -13,7 +13,7 @@ use tcptrace_common::{
     record::{AF_INET, AF_INET6, Socket, socket_flag},
 };
 
-use crate::config::config;
+use crate::{config::config, memos};
 
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
 const SOCK_DEAD: u64 = 0;
@@ -93,10 +93,6 @@ impl SockCommon {
         self.0.load(config!(layout.sock_common_skc_state))
     }
 
-    #[inline(always)]
-    fn netns(self) -> u32 {
-        self.0.follow(config!(layout.sock_common_skc_net)).load(config!(layout.net_ns_inum))
-    }
 
     /// SO_REUSEPORT is set; a child has it from its listener.
     #[inline(always)]
@@ -108,12 +104,12 @@ impl SockCommon {
     /// The cookie of `sk`, the same as `self`: generated where the kernel lets us, else 0 if there is none yet.
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
-        if config!(kernel) & kernel::SOCKET_COOKIE != 0 {
+        let there: u64 = self.0.load(config!(layout.sock_common_skc_cookie));
+        if there == 0 && config!(kernel) & kernel::SOCKET_COOKIE != 0 {
             // SAFETY: the helper takes any sock_common that the verifier knows as such.
-            unsafe { bpf_get_socket_cookie(sk.cast_mut()) }
-        } else {
-            self.0.load(config!(layout.sock_common_skc_cookie))
+            return unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
         }
+        there
     }
 
     #[inline(always)]
@@ -123,6 +119,11 @@ impl SockCommon {
 
     #[inline(always)]
     pub(crate) fn tuple(self) -> Tuple {
+        self.tuple_in(netns_of(self.0))
+    }
+
+    #[inline(always)]
+    fn tuple_in(self, netns: u32) -> Tuple {
         let family: u16 = self.0.load(config!(layout.sock_common_skc_family));
         let (local, remote) = if family == AF_INET6 {
             (
@@ -141,15 +142,26 @@ impl SockCommon {
             remote,
             local_port: self.0.load(config!(layout.sock_common_skc_num)),
             remote_port: u16::from_be(self.0.load(config!(layout.sock_common_skc_dport))),
-            netns: self.netns(),
+            netns,
         }
     }
 }
 
-/// A full TCP socket (`struct tcp_sock`).
+/// Inode number of the network namespace of what begins with a `sock_common`. Not by a pointer that the verifier trusts:
+/// it would look for names among all types of the kernel, on each path that comes here.
+#[inline(always)]
+fn netns_of(sock_common: Kernel) -> u32 {
+    sock_common.follow(config!(layout.sock_common_skc_net)).load(config!(layout.net_ns_inum))
+}
+
+/// A full TCP socket.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSock {
+    /// As the kernel's `struct sock`. A tracepoint's own argument is a pointer that the verifier trusts from 6.2 on:
+    /// loads through it are one instruction each, where others are guarded by ten.
     pub(crate) common: SockCommon,
+    /// As its `struct tcp_sock`, for what only that has.
+    tcp: Kernel,
     /// The address of the socket: its name while it lives.
     pub(crate) key: u64,
 }
@@ -163,22 +175,47 @@ impl TcpSock {
         if tcp.is_null() {
             return None;
         }
-        Some(Self { common: SockCommon(Kernel::new(tcp.cast_const().cast())), key: sk as u64 })
+        Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
     }
 
+    /// Where its memo is.
+    #[inline(always)]
+    pub(crate) fn memo_key(self) -> memos::Key {
+        memos::Key::of(self.key)
+    }
+
+    /// The member of the `tcp_sock` at `offset`.
     #[inline(always)]
     pub(crate) fn load<T: Copy>(self, offset: u32) -> T {
+        self.tcp.load(offset)
+    }
+
+    /// The member of the `sock` at `offset`.
+    #[inline(always)]
+    pub(crate) fn load_sock<T: Copy>(self, offset: u32) -> T {
         self.common.0.load(offset)
     }
 
     /// As of the socket; the local port also after the socket gave it back (`skc_num` is 0 at most →CLOSE).
     #[inline(always)]
     pub(crate) fn tuple(self) -> Tuple {
-        let mut tuple = self.common.tuple();
+        self.tuple_in(self.netns())
+    }
+
+    /// The same where the network namespace is known.
+    #[inline(always)]
+    pub(crate) fn tuple_in(self, netns: u32) -> Tuple {
+        let mut tuple = self.common.tuple_in(netns);
         if tuple.local_port == 0 {
             tuple.local_port = u16::from_be(self.load(config!(layout.inet_sock_inet_sport)));
         }
         tuple
+    }
+
+    /// Inode number of the network namespace.
+    #[inline(always)]
+    pub(crate) fn netns(self) -> u32 {
+        netns_of(self.tcp)
     }
 
     /// The socket's cookie, generated where the kernel lets us.
@@ -189,7 +226,7 @@ impl TcpSock {
 
     #[inline(always)]
     pub(crate) fn err(self) -> i32 {
-        self.load(config!(layout.sock_sk_err))
+        self.load_sock(config!(layout.sock_sk_err))
     }
 
     #[inline(always)]
@@ -238,7 +275,7 @@ impl TcpSock {
     /// Does the current task hold the socket's lock?
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
-        self.load::<i32>(config!(layout.sock_sk_lock_owned)) != 0
+        self.load_sock::<i32>(config!(layout.sock_sk_lock_owned)) != 0
     }
 
     /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
@@ -251,19 +288,25 @@ impl TcpSock {
         overflow != 0 && (jiffies() as u32).wrapping_sub(overflow) < SYNCOOKIE_VALID_S * config!(hz)
     }
 
+    /// [`socket_flag::LINGER2_NEGATIVE`], which is of interest at the end alone.
+    #[inline(always)]
+    pub(crate) fn linger2_flag(self) -> u16 {
+        let is_negative = self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0;
+        if is_negative { socket_flag::LINGER2_NEGATIVE } else { 0 }
+    }
+
     /// Bits of [`socket_flag`].
     #[inline(always)]
     pub(crate) fn flags(self) -> u16 {
-        let sk_flags: u64 = self.load(config!(layout.sock_common_skc_flags));
-        let shutdown: u8 = self.load(config!(layout.sock_sk_shutdown));
+        let sk_flags: u64 = self.load_sock(config!(layout.sock_common_skc_flags));
+        let shutdown: u8 = self.load_sock(config!(layout.sock_sk_shutdown));
         let bit = |set: bool, flag: u16| if set { flag } else { 0 };
         bit(self.owned(), socket_flag::OWNED)
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
             | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
-            | bit(self.load::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
-            | bit(self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0, socket_flag::LINGER2_NEGATIVE)
+            | bit(self.load_sock::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
             | bit(self.load::<u64>(config!(layout.sock_sk_socket)) != 0, socket_flag::ATTACHED)
             | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
             | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)

@@ -4,6 +4,22 @@
 //! aligned or that the two places do not overlap. In BPF these are loops over single bytes: some 300 instructions for
 //! an owner, and as many for the verifier to follow on each path. Volatile loads and stores stay what they are.
 
+/// Adds to a word, whoever else does so at the same time.
+///
+/// # Safety
+/// The word is a map's.
+#[inline(always)]
+pub(crate) unsafe fn add(word: *mut u64, value: u64) {
+    // By hand: for this target the compiler has no atomic operations but loads and stores.
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: as the caller says.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value);
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    let _ = (word, value);
+}
+
 /// How many words a `T` has.
 const fn count<T>() -> usize {
     assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8), "not made of words");

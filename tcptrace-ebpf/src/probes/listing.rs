@@ -16,7 +16,8 @@ use tcptrace_common::{
 use crate::{
     config::config,
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
-    memos, owner,
+    memos::{self, Found},
+    owner,
     sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read, request},
     words,
 };
@@ -118,7 +119,7 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     let since = |offset: u32| now.wrapping_sub(sock.load(offset));
     // SAFETY: `entry` is a value of a map.
     unsafe {
-        if let Some(memo) = memos::known(sock.key) {
+        if let Some(memo) = memos::known(sock.memo_key()) {
             words::copy(&raw mut (*entry).owner, &raw const memo.owner);
             if memo.state == sock.common.state() {
                 (*entry).entered_ns = memo.entered_ns;
@@ -274,15 +275,18 @@ fn own_pid(task: u64) -> Option<u32> {
 /// `seeds` is valid, and nobody else's while the iterator runs.
 #[inline(always)]
 unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) {
+    if sock.common.state() == state::CLOSE {
+        return; // it has no memo before it connects or listens
+    }
     let matches = owner::matches(holder.pid, task);
-    let memo = match memos::known(sock.key) {
+    let memo = match memos::known(sock.memo_key()) {
         Some(memo) => memo,
         // SAFETY: as the caller says.
         None if !matches || unsafe { seeds.read() } == 0 => return,
         None => {
             // SAFETY: as the caller says.
             unsafe { seeds.write(seeds.read() - 1) };
-            let Some(memo) = memos::fresh(sock.key) else {
+            let Some(Found { memo, .. }) = memos::of(sock.memo_key()) else {
                 return;
             };
             memo

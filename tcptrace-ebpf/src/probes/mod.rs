@@ -1,6 +1,5 @@
 //! The programs, a file for each group of hooks.
 
-mod destroy;
 mod listing;
 mod owner;
 mod reset;

@@ -12,7 +12,8 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners, memos,
+    emit, filter, listeners,
+    memos::{self, Found},
     owner::{self, Learned},
     sock::TcpSock,
 };
@@ -56,7 +57,10 @@ fn accepted(sk: *const c_void) -> i32 {
 /// The current task uses the socket. User space is told where that is another process than it was told before.
 #[inline(always)]
 fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
-    let Some(memo) = memos::of(sock.key) else {
+    if sock.common.state() == state::CLOSE {
+        return; // what was received before the end is read after it
+    }
+    let Some(Found { memo, .. }) = memos::of(sock.memo_key()) else {
         return;
     };
     let known_before = memo.owner.pid != 0 || memo.entered_ns != 0; // a memo made now is blank

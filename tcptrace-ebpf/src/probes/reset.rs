@@ -4,6 +4,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tcptrace_common::{
     config::kernel,
+    memo::Memo,
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, Reset, socket_flag},
     state,
 };
@@ -49,10 +50,17 @@ pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// An abort goes to CLOSE before it sends its RST.
+#[inline(always)]
+fn memo_of(sock: TcpSock) -> Option<&'static mut Memo> {
+    let key = sock.memo_key();
+    if sock.common.state() == state::CLOSE { memos::ended(key) } else { memos::known(key) }
+}
+
 /// What waited for the socket's addresses goes out ahead.
 #[inline(always)]
 fn send_held_back(sock: TcpSock, sk: *const c_void) {
-    if let Some(memo) = memos::known(sock.key)
+    if let Some(memo) = memo_of(sock)
         && memo.deferred_from != 0
     {
         transition::send_deferred(sock, sk, memo);
@@ -106,7 +114,7 @@ impl About {
 
 #[inline(always)]
 fn send(kind: u8, about: &About, reason: u32) {
-    let memo = memos::known(about.key);
+    let memo = about.sock.and_then(memo_of);
     if !filter::passes(state::bit(about.state), &about.tuple, memo.as_deref()) {
         return;
     }

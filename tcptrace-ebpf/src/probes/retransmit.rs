@@ -23,7 +23,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 { ctx.arg(2) } else { 0 };
-    let mut memo = memos::known(sock.key);
+    let mut memo = memos::known(sock.memo_key());
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {
@@ -70,7 +70,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     };
     let common = SockCommon(request);
     let tuple = common.tuple();
-    let mut memo = memos::known(listener.key);
+    let mut memo = memos::known(listener.memo_key());
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {

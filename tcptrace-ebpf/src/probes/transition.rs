@@ -29,14 +29,19 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         return 0; // DCCP, MPTCP, SCTP
     };
     let now_ns = emit::now_ns();
-    let memo = if old == LISTEN && new == SYN_RECV { memos::blank(sock.key) } else { memos::of(sock.key) };
-    let Some(memo) = memo else {
+    let begins = old == CLOSE || old == LISTEN && new == SYN_RECV;
+    let found = if begins { memos::begun(sock.memo_key()) } else { memos::of(sock.memo_key()) };
+    let Some(found) = found else {
         return 0;
     };
+    let memo = &mut *found.memo;
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
     trace!(&ctx, "socket {}: {} -> {}", sock.cookie(sk), old, new);
-    let tuple = sock.tuple();
-    let flags = sock.flags();
+    if memo.netns == 0 {
+        memo.netns = sock.netns();
+    }
+    let tuple = sock.tuple_in(memo.netns);
+    let flags = sock.flags() | if new == CLOSE { sock.linger2_flag() } else { 0 };
     let err = sock.err();
     learn_owner(memo, sock, &tuple, (old, new), flags, err);
 
@@ -68,6 +73,9 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let flags = flags | memos::left_flag(memo) | cookies;
     send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
     memos::let_go(memo);
+    if new == CLOSE {
+        found.end();
+    }
     0
 }
 
@@ -95,6 +103,37 @@ struct Change {
     err: i32,
 }
 
+/// What a connection has done; all zero where none has begun.
+#[derive(Default)]
+struct Facts {
+    bytes_acked: u64,
+    bytes_received: u64,
+    srtt_us8: u32,
+    total_retrans: u32,
+    receive_queue: u32,
+    send_queue: u32,
+}
+
+impl Facts {
+    #[inline(always)]
+    fn of(sock: TcpSock, change: &Change) -> Self {
+        let old = state::bit(change.old);
+        if old & (state::bit(CLOSE) | state::bit(LISTEN)) != 0 {
+            return Self::default();
+        }
+        let (receive_queue, send_queue) =
+            if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
+        Self {
+            bytes_acked: sock.bytes_acked(),
+            bytes_received: sock.bytes_received(),
+            srtt_us8: sock.srtt_us8(),
+            total_retrans: sock.total_retrans(),
+            receive_queue,
+            send_queue,
+        }
+    }
+}
+
 #[inline(always)]
 fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
     let mut states = state::bit(change.old) | state::bit(change.new);
@@ -104,8 +143,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
     if !filter::passes(states, tuple, Some(memo)) {
         return;
     }
-    let (receive_queue, send_queue) =
-        if state::CONNECTED & state::bit(change.old) != 0 { sock.queues(change.flags) } else { (0, 0) };
+    let facts = Facts::of(sock, change);
     emit::send::<Transition>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
@@ -119,12 +157,12 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
             tuple.write(&raw mut (*record).socket, change.old, change.flags);
             memos::write_owner(Some(memo), &raw mut (*record).owner);
             (*record).entered_ns = change.left_ns;
-            (*record).bytes_acked = sock.bytes_acked();
-            (*record).bytes_received = sock.bytes_received();
-            (*record).srtt_us8 = sock.srtt_us8();
-            (*record).total_retrans = sock.total_retrans();
-            (*record).receive_queue = receive_queue;
-            (*record).send_queue = send_queue;
+            (*record).bytes_acked = facts.bytes_acked;
+            (*record).bytes_received = facts.bytes_received;
+            (*record).srtt_us8 = facts.srtt_us8;
+            (*record).total_retrans = facts.total_retrans;
+            (*record).receive_queue = facts.receive_queue;
+            (*record).send_queue = facts.send_queue;
             (*record).err = change.err;
             (*record).old = change.old;
             (*record).new = change.new;

@@ -33,9 +33,8 @@ pub struct Kernel {
 }
 
 /// All tracepoints that have a program, and the types of their functions.
-const TRACEPOINTS: [(&str, &str); 7] = [
+const TRACEPOINTS: [(&str, &str); 6] = [
     ("inet_sock_set_state", "btf_trace_inet_sock_set_state"),
-    ("tcp_destroy_sock", "btf_trace_tcp_destroy_sock"),
     ("tcp_rcv_space_adjust", "btf_trace_tcp_rcv_space_adjust"),
     ("tcp_retransmit_skb", "btf_trace_tcp_retransmit_skb"),
     ("tcp_retransmit_synack", "btf_trace_tcp_retransmit_synack"),

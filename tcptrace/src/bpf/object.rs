@@ -13,7 +13,11 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_log::Level;
-use tcptrace_common::{config::Config, filter::Filter};
+use tcptrace_common::{
+    config::Config,
+    filter::Filter,
+    memo::{self, WAYS},
+};
 use thiserror::Error;
 
 use super::{
@@ -109,6 +113,14 @@ fn new_loader<'a>() -> EbpfLoader<'a> {
     EbpfLoader::new()
 }
 
+/// All CPUs together look at what waits after an eighth of the bytes at which user space is woken, at least.
+fn wake_mask(wake_bytes: u32) -> u32 {
+    const MAX_RECORD: u32 = 256;
+    let cpus = aya::util::nr_cpus().map_or(1024, |cpus| u32::try_from(cpus).unwrap_or(u32::MAX));
+    let records = (wake_bytes / 8 / MAX_RECORD / cpus.max(1)).clamp(1, 64);
+    (1 << records.ilog2()) - 1
+}
+
 impl Object {
     /// Makes the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
@@ -122,13 +134,16 @@ impl Object {
         let parsed = parsed?;
         let kernel = Kernel::from_btf(&parsed)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
+        let memo_sets = memo::sets(settings.max_sockets);
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
             layout: kernel.layout,
             kernel: kernel.abilities,
             wake_bytes: settings.wake_bytes,
+            wake_mask: wake_mask(settings.wake_bytes),
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
+            memo_sets_mask: memo_sets - 1,
             pad: 0,
         });
         let level = settings.log_level.map_or(0, |level| level as u8);
@@ -137,7 +152,8 @@ impl Object {
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", settings.ring_bytes)
-            .map_max_entries("SOCKETS", settings.max_sockets)
+            .map_max_entries("MEMO_KEYS", memo_sets)
+            .map_max_entries("MEMOS", memo_sets * WAYS)
             .map_max_entries("LISTENERS", settings.max_listeners)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
         // No more than the ids of what is attached to: all types would be 38 MB.

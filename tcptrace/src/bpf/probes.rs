@@ -65,7 +65,7 @@ pub struct MissingHook {
 }
 
 /// Hooks that tcptrace is of no use without.
-const REQUIRED: [(&str, &str); 2] = [("transition", "inet_sock_set_state"), ("destroy", "tcp_destroy_sock")];
+const REQUIRED: (&str, &str) = ("transition", "inet_sock_set_state");
 
 /// Where it is passed over no event is lost: a process that reads once reads again.
 const READ: &str = "read";
@@ -159,8 +159,7 @@ fn recursion_misses(program: RawFd) -> u64 {
 impl Probes {
     /// Names of all hooks that [`Probes::attach`] attaches to; of the last ones some may be missing.
     pub fn hooks() -> impl Iterator<Item = &'static str> {
-        let required = REQUIRED.into_iter().map(|(_, hook)| hook);
-        required.chain(OPTIONAL.into_iter().map(|(_, hook, _)| hook)).chain([ACCEPT])
+        [REQUIRED.1].into_iter().chain(OPTIONAL.into_iter().map(|(_, hook, _)| hook)).chain([ACCEPT])
     }
 
     /// Loads the programs and attaches them.
@@ -217,10 +216,8 @@ impl Probes {
     }
 
     fn attach_all(&mut self, kernel: &Kernel, loaded: &mut Loaded) -> Result<(), Error> {
-        // The end of a socket's life first: what is remembered must be forgotten.
-        for (program, hook) in REQUIRED.into_iter().rev() {
-            self.attach_one(program, loaded)?.map_err(|source| Error::Attach { hook, source })?;
-        }
+        let (program, hook) = REQUIRED;
+        self.attach_one(program, loaded)?.map_err(|source| Error::Attach { hook, source })?;
         for (program, hook, effect) in OPTIONAL {
             if !kernel.has_tracepoint(hook) {
                 self.missing.push(MissingHook { hook, reason: "this kernel has no such tracepoint".into(), effect });
@@ -253,7 +250,7 @@ impl Probes {
 /// The programs that this kernel has hooks for.
 fn programs(kernel: &Kernel) -> Vec<(&'static str, Target)> {
     let optional = OPTIONAL.into_iter().filter(|(_, hook, _)| kernel.has_tracepoint(hook));
-    let tracepoints = REQUIRED.into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
+    let tracepoints = [REQUIRED].into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
     let exit = kernel.accept.map(|shape| (accept(shape), Target::Exit(ACCEPT)));
     tracepoints.map(|(program, hook)| (program, Target::Tracepoint(hook))).chain(exit).collect()
 }
