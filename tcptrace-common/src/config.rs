@@ -19,6 +19,50 @@ pub mod kernel {
     pub const ANCESTOR_IDS: u32 = 1 << 4;
 }
 
+/// Numbers in the instructions of the BPF object that stand for constants until user space puts the constants there.
+pub mod place {
+    /// Offsets of loads from this on are [`member`]s. No program has so much on its stack, or in a value of a map.
+    pub const FIRST_MEMBER: u32 = 0x7c00;
+    /// Members that [`FIRST_MEMBER`] leaves room for, and how often 8 bytes can be added to each.
+    const MEMBERS: u32 = 0x100;
+    const EIGHTS: u32 = 2;
+    /// Immediate values with these high bits are [`constant`]s.
+    pub const FIRST_CONSTANT: u32 = 0x7ac0_0000;
+    const SIZE: u32 = 1 << 16;
+
+    /// Stands for the offset of the member with this number among the words of [`super::Layout`], plus 8 times `eights`.
+    #[must_use]
+    pub const fn member(number: u32, eights: u32) -> u32 {
+        assert!(number < MEMBERS && eights < EIGHTS);
+        FIRST_MEMBER + eights * MEMBERS + number
+    }
+
+    /// Stands for the `size` bytes (at most 8) at `offset` of [`super::Config`].
+    #[must_use]
+    pub const fn constant(offset: u32, size: u32) -> u32 {
+        assert!(offset < SIZE && size <= 8);
+        FIRST_CONSTANT + size * SIZE + offset
+    }
+
+    /// What a [`member`] stands for: its number, and what is to be added to its offset.
+    #[must_use]
+    pub const fn as_member(offset: i16) -> Option<(usize, u32)> {
+        let offset = offset as u32;
+        if offset < FIRST_MEMBER || offset >= FIRST_MEMBER + EIGHTS * MEMBERS {
+            return None;
+        }
+        let index = offset - FIRST_MEMBER;
+        Some(((index % MEMBERS) as usize, index / MEMBERS * 8))
+    }
+
+    /// What a [`constant`] stands for: its offset and size.
+    #[must_use]
+    pub const fn as_constant(immediate: i32) -> Option<(usize, usize)> {
+        let index = (immediate as u32).wrapping_sub(FIRST_CONSTANT);
+        if index < SIZE || index >= 9 * SIZE { None } else { Some(((index % SIZE) as usize, (index / SIZE) as usize)) }
+    }
+}
+
 /// Offsets of members in bytes, from the running kernel's BTF. Those of `sock_common`, `sock`, `inet_sock` and
 /// `inet_connection_sock` count from the start of a `tcp_sock` as well, since each is the first member of the next.
 #[repr(C)]

@@ -15,7 +15,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    config::config,
+    config::{config, listed, member},
     maps::FILTER_PIDS,
     sock::{Kernel, read},
 };
@@ -92,12 +92,12 @@ fn current_task() -> Option<(u32, [u8; 16])> {
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         let ids = bpf_get_current_pid_tgid();
         let comm = if ids as u32 == (ids >> 32) as u32 {
-            let comm = config!(layout.task_struct_comm);
-            words_of(task.load(comm), task.load(comm + 8))
+            let [low, high] = task.load_pair(member!(task_struct_comm));
+            words_of(low, high)
         } else {
             command(task.address())?
         };
-        return Some((task.load(config!(layout.task_struct_flags)), comm));
+        return Some((task.load(member!(task_struct_flags)), comm));
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
@@ -142,11 +142,11 @@ fn in_cgroups(task: u64) -> bool {
         return false;
     };
     for index in 0..MAX_CGROUPS {
-        let id = config!(filter.cgroups[index]);
+        let id = listed!(filter.cgroups[index]);
         if id == 0 {
             return false;
         }
-        if ancestor(cgroup, config!(filter.cgroup_levels[index])) == Some(id) {
+        if ancestor(cgroup, listed!(filter.cgroup_levels[index])) == Some(id) {
             return true;
         }
     }

@@ -13,7 +13,10 @@ use tcptrace_common::{
     record::{AF_INET, AF_INET6, Socket, socket_flag},
 };
 
-use crate::{config::config, memos};
+use crate::{
+    config::{Member, Word, config, member},
+    memos,
+};
 
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
 const SOCK_DEAD: u64 = 0;
@@ -46,22 +49,42 @@ impl Kernel {
         self.0 as u64
     }
 
+    /// For helpers.
+    #[inline(always)]
+    pub(crate) fn pointer(self) -> *const c_void {
+        self.0.cast()
+    }
+
     #[inline(always)]
     pub(crate) fn new(pointer: *const c_void) -> Self {
         Self(pointer.cast())
     }
 
-    /// The member of type `T` at `offset`.
+    /// The member.
     #[inline(always)]
-    pub(crate) fn load<T: Copy>(self, offset: u32) -> T {
+    pub(crate) fn load<T: Word, const NUMBER: u32>(self, _: Member<NUMBER>) -> T {
         // SAFETY: the verifier checks the load against the BTF of the struct and refuses the program otherwise.
+        unsafe { T::load::<NUMBER, 0>(self.0) }
+    }
+
+    /// The 16 bytes of the member.
+    #[inline(always)]
+    pub(crate) fn load_pair<const NUMBER: u32>(self, _: Member<NUMBER>) -> [u64; 2] {
+        // SAFETY: as above.
+        unsafe { [u64::load::<NUMBER, 0>(self.0), u64::load::<NUMBER, 1>(self.0)] }
+    }
+
+    /// What is at an offset that is no member's.
+    #[inline(always)]
+    pub(crate) fn load_at<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: as above.
         unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
     }
 
-    /// The pointer at `offset`.
+    /// What the member points to.
     #[inline(always)]
-    pub(crate) fn follow(self, offset: u32) -> Self {
-        Self(self.load::<*const u8>(offset))
+    pub(crate) fn follow<const NUMBER: u32>(self, member: Member<NUMBER>) -> Self {
+        Self(self.load::<u64, NUMBER>(member) as *const u8)
     }
 }
 
@@ -90,7 +113,7 @@ pub(crate) struct SockCommon(pub(crate) Kernel);
 impl SockCommon {
     #[inline(always)]
     pub(crate) fn state(self) -> u8 {
-        self.0.load(config!(layout.sock_common_skc_state))
+        self.0.load(member!(sock_common_skc_state))
     }
 
 
@@ -98,23 +121,18 @@ impl SockCommon {
     #[inline(always)]
     pub(crate) fn shares_port(self) -> bool {
         let bit = config!(layout.sock_common_skc_reuseport);
-        self.0.load::<u8>(bit / 8) >> (bit % 8) & 1 != 0
+        self.0.load_at::<u8>(bit / 8) >> (bit % 8) & 1 != 0
     }
 
     /// The cookie of `sk`, the same as `self`: generated where the kernel lets us, else 0 if there is none yet.
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
-        let there: u64 = self.0.load(config!(layout.sock_common_skc_cookie));
+        let there: u64 = self.0.load(member!(sock_common_skc_cookie));
         if there == 0 && config!(kernel) & kernel::SOCKET_COOKIE != 0 {
             // SAFETY: the helper takes any sock_common that the verifier knows as such.
             return unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
         }
         there
-    }
-
-    #[inline(always)]
-    fn address_v6(self, offset: u32) -> [u64; 2] {
-        [self.0.load(offset), self.0.load(offset + 8)]
     }
 
     #[inline(always)]
@@ -124,24 +142,24 @@ impl SockCommon {
 
     #[inline(always)]
     fn tuple_in(self, netns: u32) -> Tuple {
-        let family: u16 = self.0.load(config!(layout.sock_common_skc_family));
+        let family: u16 = self.0.load(member!(sock_common_skc_family));
         let (local, remote) = if family == AF_INET6 {
             (
-                self.address_v6(config!(layout.sock_common_skc_v6_rcv_saddr)),
-                self.address_v6(config!(layout.sock_common_skc_v6_daddr)),
+                self.0.load_pair(member!(sock_common_skc_v6_rcv_saddr)),
+                self.0.load_pair(member!(sock_common_skc_v6_daddr)),
             )
         } else {
             (
-                mapped(self.0.load(config!(layout.sock_common_skc_rcv_saddr))),
-                mapped(self.0.load(config!(layout.sock_common_skc_daddr))),
+                mapped(self.0.load(member!(sock_common_skc_rcv_saddr))),
+                mapped(self.0.load(member!(sock_common_skc_daddr))),
             )
         };
         Tuple {
             family,
             local,
             remote,
-            local_port: self.0.load(config!(layout.sock_common_skc_num)),
-            remote_port: u16::from_be(self.0.load(config!(layout.sock_common_skc_dport))),
+            local_port: self.0.load(member!(sock_common_skc_num)),
+            remote_port: u16::from_be(self.0.load(member!(sock_common_skc_dport))),
             netns,
         }
     }
@@ -151,7 +169,7 @@ impl SockCommon {
 /// it would look for names among all types of the kernel, on each path that comes here.
 #[inline(always)]
 fn netns_of(sock_common: Kernel) -> u32 {
-    sock_common.follow(config!(layout.sock_common_skc_net)).load(config!(layout.net_ns_inum))
+    sock_common.follow(member!(sock_common_skc_net)).load(member!(net_ns_inum))
 }
 
 /// A full TCP socket.
@@ -178,22 +196,34 @@ impl TcpSock {
         Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
     }
 
+    /// The same where `sk` is known as a `sock_common` only.
+    #[inline(always)]
+    pub(crate) fn of_common(sk: *const c_void) -> Option<Self> {
+        Self::new(sk).map(|sock| Self { common: SockCommon(sock.tcp), ..sock })
+    }
+
     /// Where its memo is.
     #[inline(always)]
     pub(crate) fn memo_key(self) -> memos::Key {
         memos::Key::of(self.key)
     }
 
-    /// The member of the `tcp_sock` at `offset`.
+    /// The member of the `tcp_sock`.
     #[inline(always)]
-    pub(crate) fn load<T: Copy>(self, offset: u32) -> T {
-        self.tcp.load(offset)
+    pub(crate) fn load<T: Word, const NUMBER: u32>(self, member: Member<NUMBER>) -> T {
+        self.tcp.load(member)
     }
 
-    /// The member of the `sock` at `offset`.
+    /// The 4 bytes at an offset of the `tcp_sock`.
     #[inline(always)]
-    pub(crate) fn load_sock<T: Copy>(self, offset: u32) -> T {
-        self.common.0.load(offset)
+    pub(crate) fn load_at(self, offset: u32) -> u32 {
+        self.tcp.load_at(offset)
+    }
+
+    /// The member of the `sock`.
+    #[inline(always)]
+    pub(crate) fn load_sock<T: Word, const NUMBER: u32>(self, member: Member<NUMBER>) -> T {
+        self.common.0.load(member)
     }
 
     /// As of the socket; the local port also after the socket gave it back (`skc_num` is 0 at most →CLOSE).
@@ -207,7 +237,7 @@ impl TcpSock {
     pub(crate) fn tuple_in(self, netns: u32) -> Tuple {
         let mut tuple = self.common.tuple_in(netns);
         if tuple.local_port == 0 {
-            tuple.local_port = u16::from_be(self.load(config!(layout.inet_sock_inet_sport)));
+            tuple.local_port = u16::from_be(self.load(member!(inet_sock_inet_sport)));
         }
         tuple
     }
@@ -226,32 +256,32 @@ impl TcpSock {
 
     #[inline(always)]
     pub(crate) fn err(self) -> i32 {
-        self.load_sock(config!(layout.sock_sk_err))
+        self.load_sock(member!(sock_sk_err))
     }
 
     #[inline(always)]
     pub(crate) fn srtt_us8(self) -> u32 {
-        self.load(config!(layout.tcp_sock_srtt_us))
+        self.load(member!(tcp_sock_srtt_us))
     }
 
     #[inline(always)]
     pub(crate) fn total_retrans(self) -> u32 {
-        self.load(config!(layout.tcp_sock_total_retrans))
+        self.load(member!(tcp_sock_total_retrans))
     }
 
     #[inline(always)]
     pub(crate) fn timeouts(self) -> u8 {
-        self.load(config!(layout.inet_connection_sock_icsk_retransmits))
+        self.load(member!(inet_connection_sock_icsk_retransmits))
     }
 
     #[inline(always)]
     pub(crate) fn bytes_acked(self) -> u64 {
-        self.load(config!(layout.tcp_sock_bytes_acked))
+        self.load(member!(tcp_sock_bytes_acked))
     }
 
     #[inline(always)]
     pub(crate) fn bytes_received(self) -> u64 {
-        self.load(config!(layout.tcp_sock_bytes_received))
+        self.load(member!(tcp_sock_bytes_received))
     }
 
     /// Bytes received and not read, as `tcp_inq` of `include/net/tcp.h` counts them (urgent data as any other), and bytes
@@ -259,23 +289,23 @@ impl TcpSock {
     /// last when the queues are purged. They tell nothing before a connection is established.
     #[inline(always)]
     pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
-        let unread = self.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+        let unread = self.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
-        let unacked = self.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+        let unacked = self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
         (unread - fin, unacked)
     }
 
     /// The difference of two sequence numbers; 0 where the first is behind.
     #[inline(always)]
-    pub(crate) fn positive_difference(self, ahead: u32, behind: u32) -> u32 {
-        let difference = self.load::<u32>(ahead).wrapping_sub(self.load(behind));
+    pub(crate) fn positive_difference<const A: u32, const B: u32>(self, ahead: Member<A>, behind: Member<B>) -> u32 {
+        let difference = self.load::<u32, A>(ahead).wrapping_sub(self.load(behind));
         if (difference as i32) < 0 { 0 } else { difference }
     }
 
     /// Does the current task hold the socket's lock?
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
-        self.load_sock::<i32>(config!(layout.sock_sk_lock_owned)) != 0
+        self.load_sock::<i32, _>(member!(sock_sk_lock_owned)) != 0
     }
 
     /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
@@ -284,30 +314,30 @@ impl TcpSock {
     /// keep it elsewhere).
     #[inline(always)]
     pub(crate) fn comes_after_syn_cookies(self) -> bool {
-        let overflow: u32 = self.load(config!(layout.tcp_sock_rx_opt_ts_recent_stamp));
+        let overflow: u32 = self.load(member!(tcp_sock_rx_opt_ts_recent_stamp));
         overflow != 0 && (jiffies() as u32).wrapping_sub(overflow) < SYNCOOKIE_VALID_S * config!(hz)
     }
 
     /// [`socket_flag::LINGER2_NEGATIVE`], which is of interest at the end alone.
     #[inline(always)]
     pub(crate) fn linger2_flag(self) -> u16 {
-        let is_negative = self.load::<i32>(config!(layout.tcp_sock_linger2)) < 0;
+        let is_negative = self.load::<i32, _>(member!(tcp_sock_linger2)) < 0;
         if is_negative { socket_flag::LINGER2_NEGATIVE } else { 0 }
     }
 
     /// Bits of [`socket_flag`].
     #[inline(always)]
     pub(crate) fn flags(self) -> u16 {
-        let sk_flags: u64 = self.load_sock(config!(layout.sock_common_skc_flags));
-        let shutdown: u8 = self.load_sock(config!(layout.sock_sk_shutdown));
+        let sk_flags: u64 = self.load_sock(member!(sock_common_skc_flags));
+        let shutdown: u8 = self.load_sock(member!(sock_sk_shutdown));
         let bit = |set: bool, flag: u16| if set { flag } else { 0 };
         bit(self.owned(), socket_flag::OWNED)
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
             | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
-            | bit(self.load_sock::<u32>(config!(layout.sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
-            | bit(self.load::<u64>(config!(layout.sock_sk_socket)) != 0, socket_flag::ATTACHED)
+            | bit(self.load_sock::<u32, _>(member!(sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
+            | bit(self.load::<u64, _>(member!(sock_sk_socket)) != 0, socket_flag::ATTACHED)
             | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
             | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)
     }
@@ -332,7 +362,7 @@ pub(crate) fn request(sk: *const c_void) -> Option<Kernel> {
 /// The state that a mini-socket stands for: TIME_WAIT or FIN_WAIT2.
 #[inline(always)]
 pub(crate) fn mini_state(sk: *const c_void) -> Option<u8> {
-    mini(sk).map(|mini| mini.load(config!(layout.inet_timewait_sock_tw_substate)))
+    mini(sk).map(|mini| mini.load(member!(inet_timewait_sock_tw_substate)))
 }
 
 impl Tuple {
@@ -367,9 +397,9 @@ impl Tuple {
     /// The connection that a received packet belongs to, seen from this host: the packet's destination is local.
     #[inline(always)]
     pub(crate) fn of_received_packet(skb: Kernel) -> Option<Self> {
-        let head: u64 = skb.load(config!(layout.sk_buff_head));
-        let network: u16 = skb.load(config!(layout.sk_buff_network_header));
-        let transport: u16 = skb.load(config!(layout.sk_buff_transport_header));
+        let head: u64 = skb.load(member!(sk_buff_head));
+        let network: u16 = skb.load(member!(sk_buff_network_header));
+        let transport: u16 = skb.load(member!(sk_buff_transport_header));
         // Version, then the parts of the header that hold the addresses: read as words, IPv4's end before IPv6's.
         let first: u8 = read(head + u64::from(network))?;
         let (family, remote, local) = match first >> 4 {

@@ -14,7 +14,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    config::config,
+    config::{config, member},
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
     memos::{self, Found},
     owner,
@@ -92,21 +92,21 @@ unsafe fn fill(entry: *mut SocketEntry, sk: *const c_void, uid: u32) {
         (*entry).sk = sk as u64;
         (*entry).cookie = common.cookie(sk);
         (*entry).uid = uid;
-        if let Some(sock) = TcpSock::new(sk) {
+        if let Some(sock) = TcpSock::of_common(sk) {
             (*entry).kind = KIND_FULL;
             sock.tuple().write(&raw mut (*entry).socket, common.state(), sock.flags());
             fill_full(entry, sock);
         } else if let Some(mini) = mini(sk) {
             (*entry).kind = KIND_MINI;
             (*entry).timer = timer::TIME_WAIT;
-            (*entry).timer_ticks = ticks_until(mini.load(config!(layout.inet_timewait_sock_tw_timer_expires)));
-            let substate = mini.load(config!(layout.inet_timewait_sock_tw_substate));
+            (*entry).timer_ticks = ticks_until(mini.load(member!(inet_timewait_sock_tw_timer_expires)));
+            let substate = mini.load(member!(inet_timewait_sock_tw_substate));
             SockCommon(mini).tuple().write(&raw mut (*entry).socket, substate, 0);
         } else if let Some(request) = request(sk) {
             (*entry).kind = KIND_REQUEST;
             (*entry).timer = timer::RETRANSMIT;
-            (*entry).timer_ticks = ticks_until(request.load(config!(layout.request_sock_rsk_timer_expires)));
-            (*entry).timeouts = request.load(config!(layout.request_sock_num_retrans));
+            (*entry).timer_ticks = ticks_until(request.load(member!(request_sock_rsk_timer_expires)));
+            (*entry).timeouts = request.load(member!(request_sock_num_retrans));
             SockCommon(request).tuple().write(&raw mut (*entry).socket, common.state(), 0);
         }
     }
@@ -116,7 +116,7 @@ unsafe fn fill(entry: *mut SocketEntry, sk: *const c_void, uid: u32) {
 #[inline(always)]
 unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     let now = jiffies() as u32;
-    let since = |offset: u32| now.wrapping_sub(sock.load(offset));
+    let since = |offset: u32| now.wrapping_sub(sock.load_at(offset));
     // SAFETY: `entry` is a value of a map.
     unsafe {
         if let Some(memo) = memos::known(sock.memo_key()) {
@@ -126,14 +126,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
             }
         }
         if sock.common.state() == LISTEN {
-            (*entry).receive_queue = sock.load(config!(layout.sock_sk_ack_backlog));
-            (*entry).send_queue = sock.load(config!(layout.sock_sk_max_ack_backlog));
+            (*entry).receive_queue = sock.load(member!(sock_sk_ack_backlog));
+            (*entry).send_queue = sock.load(member!(sock_sk_max_ack_backlog));
             return;
         }
         (*entry).receive_queue =
-            sock.positive_difference(config!(layout.tcp_sock_rcv_nxt), config!(layout.tcp_sock_copied_seq));
+            sock.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         (*entry).send_queue =
-            sock.positive_difference(config!(layout.tcp_sock_write_seq), config!(layout.tcp_sock_snd_una));
+            sock.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
         (*entry).bytes_acked = sock.bytes_acked();
         (*entry).bytes_received = sock.bytes_received();
         (*entry).last_sent_ticks = since(config!(layout.tcp_sock_lsndtime));
@@ -142,14 +142,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
         (*entry).srtt_us8 = sock.srtt_us8();
         (*entry).total_retrans = sock.total_retrans();
         (*entry).timeouts = sock.timeouts();
-        (*entry).probes = sock.load(config!(layout.inet_connection_sock_icsk_probes_out));
-        (*entry).rto_ticks = sock.load(config!(layout.inet_connection_sock_icsk_rto));
-        (*entry).backoff = sock.load(config!(layout.inet_connection_sock_icsk_backoff));
-        (*entry).user_timeout_ms = sock.load(config!(layout.inet_connection_sock_icsk_user_timeout));
+        (*entry).probes = sock.load(member!(inet_connection_sock_icsk_probes_out));
+        (*entry).rto_ticks = sock.load(member!(inet_connection_sock_icsk_rto));
+        (*entry).backoff = sock.load(member!(inet_connection_sock_icsk_backoff));
+        (*entry).user_timeout_ms = sock.load(member!(inet_connection_sock_icsk_user_timeout));
         if (*entry).socket.flags & socket_flag::KEEPALIVE != 0 {
-            (*entry).keepalive_ticks = sock.load(config!(layout.tcp_sock_keepalive_time));
-            (*entry).keepalive_interval_ticks = sock.load(config!(layout.tcp_sock_keepalive_intvl));
-            (*entry).keepalive_probes = sock.load(config!(layout.tcp_sock_keepalive_probes));
+            (*entry).keepalive_ticks = sock.load(member!(tcp_sock_keepalive_time));
+            (*entry).keepalive_interval_ticks = sock.load(member!(tcp_sock_keepalive_intvl));
+            (*entry).keepalive_probes = sock.load(member!(tcp_sock_keepalive_probes));
         }
         let (kind, expires) = running_timer(sock);
         if kind != timer::NONE {
@@ -167,13 +167,13 @@ fn running_timer(sock: TcpSock) -> (u8, u64) {
     const PROBE0: u8 = 3;
     const LOSS_PROBE: u8 = 5;
     const REO_TIMEOUT: u8 = 6;
-    match sock.load::<u8>(config!(layout.inet_connection_sock_icsk_pending)) {
+    match sock.load::<u8, _>(member!(inet_connection_sock_icsk_pending)) {
         RETRANS | LOSS_PROBE | REO_TIMEOUT => {
-            (timer::RETRANSMIT, sock.load(config!(layout.inet_connection_sock_icsk_timeout)))
+            (timer::RETRANSMIT, sock.load(member!(inet_connection_sock_icsk_timeout)))
         }
-        PROBE0 => (timer::PROBE, sock.load(config!(layout.inet_connection_sock_icsk_timeout))),
-        _ if sock.load::<u64>(config!(layout.sock_keepalive_pprev)) != 0 => {
-            (timer::KEEPALIVE, sock.load(config!(layout.sock_keepalive_expires)))
+        PROBE0 => (timer::PROBE, sock.load(member!(inet_connection_sock_icsk_timeout))),
+        _ if sock.load::<u64, _>(member!(sock_keepalive_pprev)) != 0 => {
+            (timer::KEEPALIVE, sock.load(member!(sock_keepalive_expires)))
         }
         _ => (timer::NONE, 0),
     }
@@ -205,7 +205,7 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
     if socket.is_null() {
         return 0;
     }
-    let sk: *const c_void = Kernel::new(socket.cast_const().cast()).load(config!(layout.socket_sk));
+    let sk: *const c_void = Kernel::new(socket.cast_const().cast()).follow(member!(socket_sk)).pointer();
     if sk.is_null() {
         return 0;
     }
@@ -240,7 +240,7 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
 
 #[inline(always)]
 unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
-    let pid: u32 = task.load(config!(layout.task_struct_tgid));
+    let pid: u32 = task.load(member!(task_struct_tgid));
     let task = task.address();
     // SAFETY: `entry` is a value of a map.
     unsafe {

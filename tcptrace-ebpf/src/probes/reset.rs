@@ -10,7 +10,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    config::config,
+    config::{config, member},
     emit::{self, count},
     filter, memos,
     probes::transition,
@@ -138,13 +138,13 @@ fn send(kind: u8, about: &About, reason: u32) {
 #[inline(always)]
 unsafe fn write_facts(record: *mut Reset, about: &About) {
     // An abort goes to CLOSE first. A socket that was never established has sent nothing.
-    let last_sent = |sock: TcpSock| sock.load::<u32>(config!(layout.tcp_sock_lsndtime));
+    let last_sent = |sock: TcpSock| sock.load::<u32, _>(member!(tcp_sock_lsndtime));
     let was_connected = state::bit(about.state) & (state::CONNECTED | state::bit(state::CLOSE)) != 0;
     let sock = about.sock.filter(|sock| was_connected && last_sent(*sock) != 0);
     let (receive_queue, send_queue) = sock.map_or((0, 0), |sock| sock.queues(about.flags));
     let now = jiffies() as u32;
     let since = |offset: u32| {
-        let ticks = sock.map_or(0, |sock| now.wrapping_sub(sock.load(offset)));
+        let ticks = sock.map_or(0, |sock| now.wrapping_sub(sock.load_at(offset)));
         u64::from(ticks) * 1_000_000_000 / u64::from(config!(hz)).max(1)
     };
     // SAFETY: as the caller says.
@@ -153,7 +153,7 @@ unsafe fn write_facts(record: *mut Reset, about: &About) {
         (*record).send_queue = send_queue;
         (*record).has_facts = sock.is_some().into();
         (*record).probes =
-            sock.map_or(0, |sock| sock.load::<u8>(config!(layout.inet_connection_sock_icsk_probes_out)).into());
+            sock.map_or(0, |sock| sock.load::<u8, _>(member!(inet_connection_sock_icsk_probes_out)).into());
         (*record).last_sent_ns = since(config!(layout.tcp_sock_lsndtime));
         (*record).last_received_ns = since(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
         (*record).last_ack_ns = since(config!(layout.tcp_sock_rcv_tstamp));

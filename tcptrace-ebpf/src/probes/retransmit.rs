@@ -9,7 +9,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    config::config,
+    config::{config, member},
     emit, filter, memos,
     probes::transition,
     sock::{SockCommon, TcpSock, request},
@@ -82,7 +82,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     // A child takes over its request's cookie (`net/ipv4/inet_connection_sock.c`, `inet_csk_clone_lock`).
     let cookie = if listener.common.state() == state::LISTEN { common.cookie(request_sk) } else { listener.cookie(sk) };
     // The kernel counts this one after the tracepoint (`net/ipv4/inet_connection_sock.c`, `inet_rtx_syn_ack`).
-    let before: u8 = request.load(config!(layout.request_sock_num_retrans));
+    let before: u8 = request.load(member!(request_sock_num_retrans));
     emit::send::<Retransmit>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {

@@ -1,6 +1,7 @@
 //! The edge to the kernel: what it is, loading and attaching the programs, reading what they tell. No policy.
 
 pub mod btf;
+mod constants;
 pub mod iterators;
 pub mod kernel;
 pub mod object;

@@ -19,10 +19,12 @@ use tcptrace_common::{
     memo::{self, WAYS},
 };
 use thiserror::Error;
+use zerocopy::IntoBytes as _;
 
 use super::{
     OBJECT,
     btf::{self, KernelBtf},
+    constants,
     kernel::Kernel,
     vmlinux::Vmlinux,
 };
@@ -44,6 +46,8 @@ pub enum Error {
     Forbidden,
     #[error("cannot load the BPF object: {}", with_causes(.0))]
     Load(#[from] aya::EbpfError),
+    #[error("cannot use the BPF object: {0}")]
+    Constants(#[from] constants::Error),
     #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
     Attach { hook: &'static str, source: ProgramError },
     #[error("the BPF object has no `{0}`")]
@@ -146,6 +150,7 @@ impl Object {
             memo_sets_mask: memo_sets - 1,
             pad: 0,
         });
+        let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);
         loader
             .btf(None) // the object has no relocations by it
@@ -160,7 +165,7 @@ impl Object {
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
         let (ebpf, btf) = thread::scope(|scope| {
             let btf = scope.spawn(ids);
-            (loader.load(OBJECT), btf.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            (loader.load(object.as_bytes()), btf.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         let (ebpf, btf) = (ebpf?, btf.map_err(|source| Error::ParseBtf { source })?);
         Ok(Self { ebpf, kernel, btf, owner_unchecked })
