@@ -82,6 +82,7 @@ pub struct Layout {
     pub sock_common_skc_flags: u32,
     /// In bits.
     pub sock_common_skc_reuseport: u32,
+    pub sock_sk_protocol: u32,
     pub sock_sk_err: u32,
     pub sock_sk_shutdown: u32,
     pub sock_sk_lingertime: u32,
@@ -167,6 +168,4 @@ pub struct Config {
     pub own_pid: u32,
     /// Sets of memos ([`crate::memo::sets`]) less one.
     pub memo_sets_mask: u32,
-    /// Zero.
-    pub pad: u32,
 }

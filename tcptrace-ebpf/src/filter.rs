@@ -29,10 +29,26 @@ pub(crate) fn passes(states: u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
         && ports_pass(tuple)
         && addresses_pass(tuple);
     if !pass {
-        // SAFETY: a place within the counters.
-        count(|counters| unsafe { &raw mut (*counters).filtered });
+        count_filtered();
     }
     pass
+}
+
+/// May a transition pass, by its states? What does not is counted. Asked first, since it takes nothing of the socket.
+#[inline(always)]
+pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
+    let becomes = if new == state::CLOSE { state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2) } else { 0 };
+    let pass = states_pass(state::bit(old) | state::bit(new) | becomes);
+    if !pass {
+        count_filtered();
+    }
+    pass
+}
+
+#[inline(always)]
+fn count_filtered() {
+    // SAFETY: a place within the counters.
+    count(|counters| unsafe { &raw mut (*counters).filtered });
 }
 
 /// Must the event of a socket without a local port wait until the port is chosen?

@@ -41,7 +41,8 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     let same = pid == memo.owner.pid;
     let stronger = strength(source) > strength(memo.owner.source);
-    // A process may have another name and user by now (execve, setuid): looked at again where that is rare.
+    // A process may have another name and user by now (execve, setuid): looked at again where that is rare. To find its
+    // cgroup costs more than all of this.
     if same && !stronger && source != owner_source::CLOSE {
         return Learned::Same;
     }
@@ -53,8 +54,10 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
         return Learned::Same;
     }
     let owner = &mut memo.owner; // its padding is zero since it was blank
-    // SAFETY: takes nothing.
-    owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    if !same || stronger {
+        // SAFETY: takes nothing.
+        owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    }
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
     if !same || stronger {
@@ -62,7 +65,7 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
     }
     owner.comm = comm;
     // SAFETY: takes nothing.
-    memo.owner_matches = match (memo.owner_matches, matches(pid, unsafe { bpf_get_current_task() })) {
+    memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
@@ -126,12 +129,12 @@ pub(crate) fn leader(task: u64) -> Option<u64> {
 
 /// Does a task of this process pass the filter by PID and cgroup?
 #[inline(always)]
-pub(crate) fn matches(pid: u32, task: u64) -> bool {
+pub(crate) fn matches(pid: u32, task: impl FnOnce() -> u64) -> bool {
     let parts = config!(filter.parts);
     if parts & part::PID != 0 && FILTER_PIDS.get_ptr(pid).is_none() {
         return false;
     }
-    parts & part::CGROUP == 0 || in_cgroups(task)
+    parts & part::CGROUP == 0 || in_cgroups(task())
 }
 
 /// Is the task in one of the filter's cgroups, or below one? Not inlined: eight times this in each place at which an

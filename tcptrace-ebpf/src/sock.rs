@@ -27,6 +27,9 @@ const SOCK_LINGER: u64 = 4;
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
 
+/// As `sk_protocol` has it.
+pub(crate) const IPPROTO_TCP: u16 = 6;
+
 /// `TCP_SYNCOOKIE_VALID` of `include/net/tcp.h`, in s.
 const SYNCOOKIE_VALID_S: u32 = 120;
 
@@ -116,6 +119,30 @@ impl SockCommon {
         self.0.load(member!(sock_common_skc_state))
     }
 
+
+    /// Of a full socket: its protocol.
+    #[inline(always)]
+    pub(crate) fn protocol(self) -> u16 {
+        self.0.load(member!(sock_sk_protocol))
+    }
+
+    /// Of a full socket: its error, a positive errno.
+    #[inline(always)]
+    pub(crate) fn err(self) -> i32 {
+        self.0.load(member!(sock_sk_err))
+    }
+
+    /// Of a full socket: does the current task hold its lock?
+    #[inline(always)]
+    pub(crate) fn owned(self) -> bool {
+        self.0.load::<i32, _>(member!(sock_sk_lock_owned)) != 0
+    }
+
+    /// Of a full socket: are both directions shut down, as `__tcp_close` does first of all?
+    #[inline(always)]
+    pub(crate) fn is_shut_down(self) -> bool {
+        self.0.load::<u8, _>(member!(sock_sk_shutdown)) & (RCV_SHUTDOWN | SEND_SHUTDOWN) == RCV_SHUTDOWN | SEND_SHUTDOWN
+    }
 
     /// SO_REUSEPORT is set; a child has it from its listener.
     #[inline(always)]
@@ -255,11 +282,6 @@ impl TcpSock {
     }
 
     #[inline(always)]
-    pub(crate) fn err(self) -> i32 {
-        self.load_sock(member!(sock_sk_err))
-    }
-
-    #[inline(always)]
     pub(crate) fn srtt_us8(self) -> u32 {
         self.load(member!(tcp_sock_srtt_us))
     }
@@ -302,10 +324,10 @@ impl TcpSock {
         if (difference as i32) < 0 { 0 } else { difference }
     }
 
-    /// Does the current task hold the socket's lock?
+    /// Has some process got it?
     #[inline(always)]
-    pub(crate) fn owned(self) -> bool {
-        self.load_sock::<i32, _>(member!(sock_sk_lock_owned)) != 0
+    pub(crate) fn is_attached(self) -> bool {
+        self.load::<u64, _>(member!(sock_sk_socket)) != 0
     }
 
     /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
@@ -331,13 +353,13 @@ impl TcpSock {
         let sk_flags: u64 = self.load_sock(member!(sock_common_skc_flags));
         let shutdown: u8 = self.load_sock(member!(sock_sk_shutdown));
         let bit = |set: bool, flag: u16| if set { flag } else { 0 };
-        bit(self.owned(), socket_flag::OWNED)
+        bit(self.common.owned(), socket_flag::OWNED)
             | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
             | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
             | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
             | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
             | bit(self.load_sock::<u32, _>(member!(sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
-            | bit(self.load::<u64, _>(member!(sock_sk_socket)) != 0, socket_flag::ATTACHED)
+            | bit(self.is_attached(), socket_flag::ATTACHED)
             | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
             | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)
     }

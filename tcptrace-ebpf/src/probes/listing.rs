@@ -278,7 +278,7 @@ unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) 
     if sock.common.state() == state::CLOSE {
         return; // it has no memo before it connects or listens
     }
-    let matches = owner::matches(holder.pid, task);
+    let matches = owner::matches(holder.pid, || task);
     let memo = match memos::known(sock.memo_key()) {
         Some(memo) => memo,
         // SAFETY: as the caller says.

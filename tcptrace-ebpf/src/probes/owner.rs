@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if let Some(sock) = TcpSock::new(sk)
-        && sock.owned()
+        && sock.common.owned()
     {
         attribute(sock, sk, owner_source::IO);
     }

@@ -12,7 +12,7 @@ use tcptrace_common::{
 use crate::{
     emit, filter, listeners, memos,
     owner::{self, Learned},
-    sock::{TcpSock, Tuple},
+    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
 };
 
 /// `sock:inet_sock_set_state`: (sk, old state, new state).
@@ -25,27 +25,31 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         // `tcp_close_state`; FIN_WAIT1, FIN_WAIT2, CLOSING and LAST_ACK on 5.10 to 7.2). Its clock must go on.
         return 0;
     }
-    let Some(sock) = TcpSock::new(sk) else {
+    let common = SockCommon(Kernel::new(sk));
+    if common.protocol() != IPPROTO_TCP {
         return 0; // DCCP, MPTCP, SCTP
-    };
+    }
     let now_ns = emit::now_ns();
+    let key = memos::Key::of(sk as u64);
     let begins = old == CLOSE || old == LISTEN && new == SYN_RECV;
-    let found = if begins { memos::begun(sock.memo_key()) } else { memos::of(sock.memo_key()) };
+    let found = if begins { memos::begun(key) } else { memos::of(key) };
     let Some(found) = found else {
         return 0;
     };
     let memo = &mut *found.memo;
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
-    trace!(&ctx, "socket {}: {} -> {}", sock.cookie(sk), old, new);
-    if memo.netns == 0 {
-        memo.netns = sock.netns();
+    trace!(&ctx, "socket {}: {} -> {}", common.cookie(sk), old, new);
+    learn_owner(memo, common, sk, (old, new));
+    if new == ESTABLISHED {
+        // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
+        // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
+        common.cookie(sk);
     }
-    let tuple = sock.tuple_in(memo.netns);
-    let flags = sock.flags() | if new == CLOSE { sock.linger2_flag() } else { 0 };
-    let err = sock.err();
-    learn_owner(memo, sock, &tuple, (old, new), flags, err);
-
-    if memo.deferred_from != 0 {
+    let passes = filter::may_pass((old, new));
+    let sock = if passes || memo.deferred_from != 0 { TcpSock::new(sk) } else { None };
+    if let Some(sock) = sock
+        && memo.deferred_from != 0
+    {
         send_deferred(sock, sk, memo);
     }
     // Where another state was entered meanwhile (the kernel passed this program over), nobody knows when.
@@ -53,25 +57,24 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     memo.previous_ns = left_ns;
     memo.entered_ns = now_ns;
     memo.state = new;
-    if old == LISTEN && new == SYN_RECV {
-        memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
+    if let Some(sock) = sock
+        && passes
+    {
+        if memo.netns == 0 {
+            memo.netns = sock.netns();
+        }
+        let tuple = sock.tuple_in(memo.netns);
+        let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
+        if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
+            debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
+            memo.deferred_from = old;
+            return 0;
+        }
+        let at_end = if new == CLOSE { sock.linger2_flag() } else { 0 };
+        let cookies = if memo.syn_cookies != 0 { socket_flag::SYN_COOKIES } else { 0 };
+        let flags = sock.flags() | at_end | memos::left_flag(memo) | cookies;
+        send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
     }
-
-    if new == ESTABLISHED {
-        // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
-        // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
-        sock.cookie(sk);
-    }
-
-    let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
-    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
-        debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
-        memo.deferred_from = old;
-        return 0;
-    }
-    let cookies = if memo.syn_cookies != 0 { socket_flag::SYN_COOKIES } else { 0 };
-    let flags = flags | memos::left_flag(memo) | cookies;
-    send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
     memos::let_go(memo);
     if new == CLOSE {
         found.end();
@@ -173,47 +176,67 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
 
 /// Learns who owns the socket where this transition shows it, and keeps the list of listeners.
 #[inline(always)]
-fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u8), flags: u16, err: i32) {
-    let owned = flags & socket_flag::OWNED != 0;
+fn learn_owner(memo: &mut Memo, common: SockCommon, sk: *const c_void, (old, new): (u8, u8)) {
     match (old, new) {
-        (CLOSE, SYN_SENT) if owned => {
+        (CLOSE, SYN_SENT) if common.owned() => {
             owner::learn(memo, owner_source::CONNECT);
         }
         (_, LISTEN) => {
-            if owned {
+            if common.owned() {
                 owner::learn(memo, owner_source::LISTEN);
             }
-            listeners::add(tuple, memo);
+            if let Some(sock) = TcpSock::new(sk) {
+                listeners::add(&sock.tuple(), memo);
+            }
         }
-        (LISTEN, CLOSE) => listeners::remove(tuple),
-        // A socket that came in: one that some process has opened for itself is attached to it. With SO_REUSEPORT
-        // there may be listeners on the same address that are older than this trace: whose it is cannot be told.
-        (LISTEN, SYN_RECV) | (SYN_RECV, ESTABLISHED)
-            if memo.owner.pid == 0 && flags & socket_flag::ATTACHED == 0 && !sock.common.shares_port() =>
-        {
-            listeners::inherit(tuple, memo);
+        (LISTEN, CLOSE) => {
+            if let Some(sock) = TcpSock::new(sk) {
+                listeners::remove(&sock.tuple());
+            }
+        }
+        (LISTEN, SYN_RECV) => {
+            if let Some(sock) = TcpSock::new(sk) {
+                memo.syn_cookies = sock.comes_after_syn_cookies().into();
+                inherit(memo, sock);
+            }
+        }
+        // Before 6.18 its addresses were not known then.
+        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => {
+            if let Some(sock) = TcpSock::new(sk) {
+                inherit(memo, sock);
+            }
         }
         // close() and shutdown() come this way, and nothing that acts on a socket from outside does.
-        (_, FIN_WAIT1) | (_, LAST_ACK) if owned => closes(memo, tuple),
+        (_, FIN_WAIT1) | (_, LAST_ACK) if common.owned() => closes(memo, sk),
         // close() that aborts: it sets both shutdown bits first, unlike tcp_abort(), and leaves sk_err at 0, unlike
         // a RST that is processed while some task holds the lock.
         (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE)
-            if owned && err == 0 && flags & CLOSED_BY_TASK == CLOSED_BY_TASK =>
+            if common.owned() && common.err() == 0 && common.is_shut_down() =>
         {
-            closes(memo, tuple);
+            closes(memo, sk);
         }
         _ => {}
     }
 }
 
-/// The current task closes the socket.
+/// A socket that came in belongs to its listener's owner, but not one that some process has opened for itself: that is
+/// attached to it. With SO_REUSEPORT there may be listeners on the same address that are older than this trace: whose it
+/// is cannot be told.
 #[inline(always)]
-fn closes(memo: &mut Memo, tuple: &Tuple) {
-    let was_listeners = memo.owner.source == owner_source::LISTENER;
-    if owner::learn(memo, owner_source::CLOSE) == Learned::Changed && was_listeners {
-        listeners::doubt(tuple);
+fn inherit(memo: &mut Memo, sock: TcpSock) {
+    if !sock.is_attached() && !sock.common.shares_port() {
+        listeners::inherit(&sock.tuple(), memo);
     }
 }
 
-/// Both directions are shut down, as `__tcp_close` does first of all.
-const CLOSED_BY_TASK: u16 = socket_flag::SHUTDOWN_SEND | socket_flag::SHUTDOWN_RECEIVE;
+/// The current task closes the socket.
+#[inline(always)]
+fn closes(memo: &mut Memo, sk: *const c_void) {
+    let was_listeners = memo.owner.source == owner_source::LISTENER;
+    if owner::learn(memo, owner_source::CLOSE) == Learned::Changed
+        && was_listeners
+        && let Some(sock) = TcpSock::new(sk)
+    {
+        listeners::doubt(&sock.tuple());
+    }
+}

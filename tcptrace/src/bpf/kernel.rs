@@ -113,6 +113,7 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         sock_common_skc_net = "sock_common" "skc_net",
         sock_common_skc_cookie = "sock_common" "skc_cookie",
         sock_common_skc_flags = "sock_common" "skc_flags",
+        sock_sk_protocol = "sock" "sk_protocol",
         sock_sk_err = "sock" "sk_err",
         sock_sk_shutdown = "sock" "sk_shutdown",
         sock_sk_lingertime = "sock" "sk_lingertime",

@@ -148,7 +148,6 @@ impl Object {
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
             memo_sets_mask: memo_sets - 1,
-            pad: 0,
         });
         let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);
