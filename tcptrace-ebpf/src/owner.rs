@@ -32,13 +32,24 @@ pub(crate) enum Learned {
     Changed,
 }
 
+/// Does `source` say more of the socket's owner than is known already?
+#[inline(always)]
+pub(crate) fn is_news(memo: &Memo, source: u8) -> bool {
+    current_pid() != memo.owner.pid || strength(source) > strength(memo.owner.source)
+}
+
+#[inline(always)]
+fn current_pid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
 /// Makes the current task's process the owner of the socket, known by `source`.
 ///
 /// Kernel threads are taken for an owner only where they open the socket: elsewhere they act for somebody else (a file
 /// closed by a delayed work item, TLS or MPTCP workers).
 #[inline(always)]
 pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
-    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let pid = current_pid();
     let same = pid == memo.owner.pid;
     let stronger = strength(source) > strength(memo.owner.source);
     // A process may have another name and user by now (execve, setuid): looked at again where that is rare. To find its

@@ -15,7 +15,7 @@ use crate::{
     emit, filter, listeners,
     memos::{self, Found},
     owner::{self, Learned},
-    sock::TcpSock,
+    sock::{Kernel, SockCommon, TcpSock},
 };
 
 /// A process reads from the socket (`net/ipv4/tcp_input.c`, `tcp_rcv_space_adjust`): on all kernels, and cheap, but
@@ -23,9 +23,15 @@ use crate::{
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
-    if let Some(sock) = TcpSock::new(sk)
-        && sock.common.owned()
+    if !SockCommon(Kernel::new(sk)).owned() {
+        return 0;
+    }
+    if let Some(memo) = memos::known(memos::Key::of(sk as u64))
+        && !owner::is_news(memo, owner_source::IO)
     {
+        return 0; // as nearly always
+    }
+    if let Some(sock) = TcpSock::new(sk) {
         attribute(sock, sk, owner_source::IO);
     }
     0

@@ -339,7 +339,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "1048576", help_heading = "Limits")]
     pub max_sockets: u32,
 
-    /// Live sockets whose clock and owner the kernel side remembers at most, in 128 bytes each, taken at the start
+    /// Live sockets whose clock and owner the kernel side remembers at most, in 144 to 288 bytes each, taken at the start
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 
