@@ -151,7 +151,9 @@ impl<'a> Arena<'a> {
         /// Ports of two destinations, of which the kernel takes every other one.
         const WARM_UP: u64 = 65_536;
         enter_namespace()?;
-        let workers = cpus.iter().enumerate().map(|(index, &cpu)| Worker::start(index as u16, Some(cpu)));
+        // Where a tracer may run on these CPUs as well, it must get its share.
+        let first = tracer_cpu.is_some();
+        let workers = cpus.iter().enumerate().map(|(index, &cpu)| Worker::start(index as u16, Some((cpu, first))));
         let mut this = Self { tools, workers: workers.collect::<Result<_>>()?, burst, tracer_cpu };
         Worker::all(&mut this.workers, Order::Connect { count: WARM_UP })?;
         Ok(this)

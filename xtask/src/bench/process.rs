@@ -6,7 +6,7 @@ use std::{
     mem,
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Child, ChildStderr, ChildStdout, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -92,13 +92,13 @@ pub(super) struct Tracer {
 }
 
 impl Tracer {
-    /// Starts the tracer, on `cpu` alone where one is given, and waits until all is attached.
+    /// Starts the tracer, on `cpu` alone and ahead of others where one is given, and waits until all is attached.
     pub(super) fn start(command: &mut Command, ready: Ready, cpu: Option<usize>) -> Result<Self> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let shown = programs::line(command);
         if let Some(cpu) = cpu {
-            // SAFETY: between fork and exec it makes one system call, and allocates nothing.
-            unsafe { command.pre_exec(move || pin(cpu)) };
+            // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+            unsafe { command.pre_exec(move || pin(cpu, true)) };
         }
         let start = Instant::now();
         let child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
@@ -135,13 +135,9 @@ impl Tracer {
         self.child.id()
     }
 
-    /// Takes its standard output and its standard error, where they are pipes.
-    pub(super) fn outputs(&mut self) -> Result<(ChildStdout, ChildStderr)> {
-        self.child
-            .stdout
-            .take()
-            .zip(self.child.stderr.take())
-            .with_context(|| format!("`{}`: has no pipes", self.shown))
+    /// Takes its standard error, where that is a pipe.
+    pub(super) fn stderr(&mut self) -> Result<ChildStderr> {
+        self.child.stderr.take().with_context(|| format!("`{}`: has no pipe", self.shown))
     }
 
     /// Ends it as Ctrl-C does, and waits for it.
@@ -191,8 +187,9 @@ pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Has this thread run on `cpu` alone.
-pub(super) fn pin(cpu: usize) -> io::Result<()> {
+/// Has this process run on `cpu` alone, and where `first`, ahead of others there (as `nice -n -20`): then what else the
+/// machine does takes little from it.
+pub(super) fn pin(cpu: usize, first: bool) -> io::Result<()> {
     // SAFETY: cpu_set_t is integers alone; all zeroes is an empty set.
     let mut cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
     if cpu >= 8 * size_of_val(&cpus) {
@@ -201,10 +198,10 @@ pub(super) fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: the set has a place for this CPU.
     unsafe { libc::CPU_SET(cpu, &mut cpus) };
     // SAFETY: the kernel reads as many bytes as the set has.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    let mut failed = unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) } != 0;
+    // SAFETY: takes integers alone.
+    failed = failed || first && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Has the kernel kill this process when its parent ends, however that comes.

@@ -42,7 +42,7 @@ fn start(tools: &Tools, rounds: u32) -> Result<Table> {
         }
     }
     let title = format!(
-        "Start-up until all is attached, with hardly any sockets on the machine: the ratio is to tcpstates, VmRSS is that half a second later; medians and quartiles of {rounds} rounds"
+        "Start-up until all is attached, with no sockets but those of the machine itself: the ratio is to tcpstates, VmRSS is that half a second later; medians and quartiles of {rounds} rounds"
     );
     let columns = ["ready_ms", "ratio", "first_load_ms", "last_load_ms", "cpu_ms", "peak_rss_mb", "rss_mb"];
     let mut table = Table::new("start", title, &columns);

@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// The CPU that it runs on
     #[arg(long)]
     cpu: Option<usize>,
+    /// Run ahead of others there
+    #[arg(long, requires = "cpu")]
+    first: bool,
 }
 
 /// What a worker was told to do.
@@ -97,7 +100,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     process::end_with_parent()?;
     process::raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
     if let Some(cpu) = args.cpu {
-        pin(cpu).with_context(|| format!("CPU {cpu}: cannot run there alone"))?;
+        pin(cpu, args.first).with_context(|| format!("CPU {cpu}: cannot run there alone"))?;
     }
     let port = FIRST_PORT + args.index;
     let mut ends = Ends::new(port).with_context(|| format!("port {port}: cannot listen"))?;
@@ -205,12 +208,13 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(index: u16, cpu: Option<usize>) -> Result<Self> {
+    /// Starts one. A CPU is its own, and `true` has it run ahead of others there.
+    pub(super) fn start(index: u16, cpu: Option<(usize, bool)>) -> Result<Self> {
         let this = env::current_exe().context("this program does not know where it is")?;
         let mut command = Command::new(this);
         command.args(["bench-worker", &index.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if let Some(cpu) = cpu {
-            command.args(["--cpu", &cpu.to_string()]);
+        if let Some((cpu, first)) = cpu {
+            command.args(["--cpu", &cpu.to_string()]).args(first.then_some("--first"));
         }
         let mut child = command.spawn().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
