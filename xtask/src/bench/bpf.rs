@@ -37,31 +37,12 @@ fn fdinfo(text: &str) -> Option<(u32, Runs)> {
     Some((u32::try_from(line("prog_id")?).ok()?, runs))
 }
 
-/// Has the kernel keep statistics of all programs' runs, until this is dropped.
-pub(super) struct Statistics(String);
-
-impl Statistics {
-    const FILE: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    pub(super) fn keep() -> Result<Self> {
-        let before = fs::read_to_string(Self::FILE).context(Self::FILE)?;
-        fs::write(Self::FILE, "1").with_context(|| format!("{}: cannot be set", Self::FILE))?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for Statistics {
-    fn drop(&mut self) {
-        // Where it cannot be set back, programs run some ns longer.
-        let _ = fs::write(Self::FILE, &self.0);
-    }
-}
-
 /// `enum bpf_cmd` and others of the kernel's `include/uapi/linux/bpf.h`.
 const PROG_LOAD: libc::c_int = 5;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
+const ENABLE_STATS: libc::c_int = 32;
 const TYPE_TRACING: u32 = 26;
 const TRACE_RAW_TP: u32 = 23;
 
@@ -79,8 +60,8 @@ impl Attr {
     }
 
     fn call(&self, command: libc::c_int) -> io::Result<libc::c_int> {
-        // SAFETY: the kernel reads as many bytes as the size says, and what addresses in them name lives through the call
-        // of the one function that has set them.
+        // SAFETY: the kernel reads as many bytes as the size says. What addresses in them name lives through the call, and
+        // is as large as the lengths beside them say, which is up to the functions below.
         let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
         if result < 0 {
             Err(io::Error::last_os_error())
@@ -94,6 +75,13 @@ impl Attr {
         // SAFETY: these commands return a new descriptor, which nobody else knows.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+}
+
+/// Has the kernel keep statistics of all programs' runs until the descriptor is closed. Unlike the sysctl
+/// `kernel.bpf_stats_enabled` it is nobody else's, and leaves nothing behind.
+pub(super) fn keep_statistics() -> Result<OwnedFd> {
+    // All zeroes is BPF_STATS_RUN_TIME.
+    Attr::new().open(ENABLE_STATS).context("the kernel keeps no statistics of BPF programs")
 }
 
 /// A program's name, which has 15 bytes at most, and when it was loaded, in ns since the machine was booted.

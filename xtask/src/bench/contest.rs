@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use super::{
     bpf::{self, Empty, Runs},
     process::{Ready, Tracer},
-    worker::{Order, TRANSITIONS, Worker},
+    worker::{Done, Order, TRANSITIONS, Worker},
 };
 use crate::{netns, programs};
 
@@ -126,6 +126,8 @@ impl Drop for ReadyFile {
 pub(super) struct Sample {
     /// Connections a second, of all workers together.
     pub(super) per_second: f64,
+    /// Connections a second of their CPU time, which other processes of the machine take little from.
+    pub(super) per_cpu_second: f64,
     /// CPU time of the tracer for each transition that the load made, in ns.
     pub(super) cpu_ns: f64,
     /// Its memory (VmRSS) after the burst, in MB.
@@ -184,7 +186,7 @@ impl<'a> Arena<'a> {
             thread::sleep(DRAINED);
         }
         let (cpu_before, runs_before) = look()?;
-        let per_second = self.connect(self.burst)?;
+        let [per_second, per_cpu_second] = self.connect(self.burst)?;
         if tracer.is_some() {
             thread::sleep(DRAINED);
         }
@@ -201,12 +203,15 @@ impl<'a> Arena<'a> {
             }
         }
         let transitions = self.burst * self.workers.len() as u64 * TRANSITIONS;
-        Ok(Sample { per_second, cpu_ns: (cpu_after - cpu_before) as f64 / transitions as f64, memory_mb, programs })
+        let cpu_ns = (cpu_after - cpu_before) as f64 / transitions as f64;
+        Ok(Sample { per_second, per_cpu_second, cpu_ns, memory_mb, programs })
     }
 
-    fn connect(&mut self, count: u64) -> Result<f64> {
+    /// Returns connections a second, of time and of CPU time.
+    fn connect(&mut self, count: u64) -> Result<[f64; 2]> {
         let done = Worker::all(&mut self.workers, Order::Connect { count })?;
-        Ok(done.into_iter().map(|done| done.per_second()).sum())
+        let sum = |rate: fn(Done) -> f64| done.iter().map(|&done| rate(done)).sum();
+        Ok([sum(Done::per_second), sum(Done::per_cpu_second)])
     }
 }
 

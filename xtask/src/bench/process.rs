@@ -155,14 +155,11 @@ impl Tracer {
     pub(super) fn cpu_ns(&self) -> Result<u64> {
         let pid = libc::pid_t::try_from(self.child.id()).context("a PID is out of range")?;
         let mut clock = 0;
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both calls write to values that live through them.
-        let failed =
-            unsafe { libc::clock_getcpuclockid(pid, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0 };
-        if failed {
-            bail!("`{}`: its CPU time cannot be read", self.shown);
+        // SAFETY: the call writes to a value that lives through it.
+        if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
+            bail!("`{}`: has no clock of its CPU time", self.shown);
         }
-        Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        clock_ns(clock)
     }
 
     /// A line of `/proc/PID/status` such as VmRSS, in MB.
@@ -185,6 +182,16 @@ impl Drop for Tracer {
 
 pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Reads a clock, in ns.
+pub(super) fn clock_ns(clock: libc::clockid_t) -> Result<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to a value that lives through it.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        bail!("clock {clock} cannot be read: {}", io::Error::last_os_error());
+    }
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// Has this process run on `cpu` alone, and where `first`, ahead of others there (as `nice -n -20`): then what else the

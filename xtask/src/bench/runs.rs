@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::{
-    bpf::{Runs, Statistics},
+    bpf::{self, Runs},
     contest::{Arena, Sample, Tools, Who},
     figure::Figure,
     report::Table,
@@ -62,7 +62,7 @@ pub(super) fn contest(
     contestants: &[Who],
     rounds: u32,
 ) -> Result<(Vec<f64>, ByProgram, Vec<Vec<Sample>>)> {
-    let _statistics = Statistics::keep()?;
+    let _statistics = bpf::keep_statistics()?;
     let (mut floors, mut programs) = (Vec::new(), ByProgram::new());
     let mut all: Vec<Vec<Sample>> = contestants.iter().map(|_| Vec::new()).collect();
     for _ in 0..rounds {

@@ -53,41 +53,55 @@ pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
 }
 
 fn table(arena: &mut Arena, name: &str, title: &str, contestants: &[Who], rounds: u32) -> Result<Table> {
-    let columns = ["connections_per_s", "ratio", "cpu_s_per_million_events"];
+    let columns = ["connections_per_s", "ratio", "ratio_of_cpu_time", "tracer_cpu_s_per_million_events"];
     let mut table = Table::new(name, format!("{title}; medians and quartiles of {rounds} rounds"), &columns);
     let contest = rates(arena, contestants, rounds)?;
-    table.row("untraced", [Figure::of(contest.untraced), None, None]);
-    for (who, samples) in contestants.iter().zip(contest.samples) {
-        let of = |figure: fn(&(Sample, f64)) -> f64| Figure::of(samples.iter().map(figure));
-        let figures =
-            [of(|(sample, _)| sample.per_second), of(|(_, ratio)| *ratio), of(|(sample, _)| sample.cpu_ns / 1e3)];
+    table.row("untraced", [Figure::of(contest.untraced), None, None, None]);
+    for (who, traced) in contestants.iter().zip(contest.traced) {
+        let of = |figure: fn(&Traced) -> f64| Figure::of(traced.iter().map(figure));
+        let figures = [
+            of(|traced| traced.sample.per_second),
+            of(|traced| traced.ratio),
+            of(|traced| traced.cpu_ratio),
+            of(|traced| traced.sample.cpu_ns / 1e3),
+        ];
         table.row(who.to_string(), figures);
     }
     Ok(table)
 }
 
+/// A burst that was traced, beside the untraced ones before and after it.
+pub(super) struct Traced {
+    sample: Sample,
+    /// Its rate divided by the mean of theirs.
+    ratio: f64,
+    /// The same of rates in CPU time.
+    pub(super) cpu_ratio: f64,
+}
+
 /// What all rounds showed.
 pub(super) struct Contest {
     /// Connections a second.
-    pub(super) untraced: Vec<f64>,
-    /// By contestant, and round: what it showed, and its rate divided by the mean of the untraced ones before and after.
-    pub(super) samples: Vec<Vec<(Sample, f64)>>,
+    untraced: Vec<f64>,
+    /// By contestant, and round.
+    pub(super) traced: Vec<Vec<Traced>>,
 }
 
 /// Each round runs all contestants, and an untraced burst between any two of them.
 pub(super) fn rates(arena: &mut Arena, contestants: &[Who], rounds: u32) -> Result<Contest> {
-    let mut samples: Vec<_> = contestants.iter().map(|_| Vec::new()).collect();
-    let mut untraced = vec![arena.sample(Who::Nobody)?.per_second];
-    let mut before = untraced[0];
+    let mut all: Vec<_> = contestants.iter().map(|_| Vec::new()).collect();
+    let mut before = arena.sample(Who::Nobody)?;
+    let mut untraced = vec![before.per_second];
     for _ in 0..rounds {
-        for (who, samples) in contestants.iter().zip(&mut samples) {
+        for (who, traced) in contestants.iter().zip(&mut all) {
             let sample = arena.sample(*who)?;
-            let after = arena.sample(Who::Nobody)?.per_second;
-            let ratio = 2.0 * sample.per_second / (before + after);
-            samples.push((sample, ratio));
-            untraced.push(after);
+            let after = arena.sample(Who::Nobody)?;
+            let kept = |rate: fn(&Sample) -> f64| 2.0 * rate(&sample) / (rate(&before) + rate(&after));
+            let [ratio, cpu_ratio] = [kept(|sample| sample.per_second), kept(|sample| sample.per_cpu_second)];
+            traced.push(Traced { sample, ratio, cpu_ratio });
+            untraced.push(after.per_second);
             before = after;
         }
     }
-    Ok(Contest { untraced, samples })
+    Ok(Contest { untraced, traced: all })
 }

@@ -2,13 +2,13 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{
     bpf,
     contest::{self, Tools, Who},
     figure::Figure,
-    process::{Tracer, milliseconds},
+    process::{Tracer, clock_ns, milliseconds},
     report::Table,
 };
 
@@ -66,7 +66,8 @@ fn start(tools: &Tools, rounds: u32) -> Result<Table> {
 
 fn one_start(tools: &Tools, who: Who) -> Result<Start> {
     let (mut command, ready) = tools.command(who).context("only a program starts")?;
-    let before_ns = since_boot_ns()?;
+    // The clock of `bpf_prog_info.load_time` (`bpf_prog_load` in the kernel's `kernel/bpf/syscall.c`).
+    let before_ns = clock_ns(libc::CLOCK_BOOTTIME)?;
     let tracer = Tracer::start(&mut command, ready, None)?;
     let cpu_ms = tracer.cpu_ns()? as f64 / 1e6;
     let programs = bpf::runs_of(tracer.pid())?;
@@ -76,16 +77,6 @@ fn one_start(tools: &Tools, who: Who) -> Result<Start> {
     thread::sleep(Duration::from_millis(500));
     let memory_mb = [tracer.memory_mb("VmHWM")?, tracer.memory_mb("VmRSS")?];
     Ok(Start { ready_ms: tracer.ready_ms, loads_ms, cpu_ms, memory_mb })
-}
-
-/// The clock of `bpf_prog_info.load_time` (`bpf_prog_load` in the kernel's `kernel/bpf/syscall.c`), in ns.
-fn since_boot_ns() -> Result<u64> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes to the value, which lives through the call.
-    if unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) } != 0 {
-        bail!("CLOCK_BOOTTIME cannot be read");
-    }
-    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// All contestants at the same time, while this namespace is still. There is no load that they could take from each other.

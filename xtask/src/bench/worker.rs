@@ -81,17 +81,25 @@ pub(super) struct Done {
     /// Connections, or transitions where it toggled.
     pub(super) count: u64,
     /// In so many ns.
-    pub(super) elapsed_ns: u64,
+    elapsed_ns: u64,
+    /// CPU time of that, in ns: where the kernel does not account interrupts apart, the work of the network is in it.
+    cpu_ns: u64,
 }
 
 impl Done {
     fn parse(line: &str) -> Option<Self> {
-        let (count, elapsed_ns) = line.trim().split_once(' ')?;
-        Some(Self { count: count.parse().ok()?, elapsed_ns: elapsed_ns.parse().ok().filter(|&ns| ns > 0)? })
+        let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+        let mut number = || numbers.next().flatten();
+        let done = Self { count: number()?, elapsed_ns: number()?, cpu_ns: number()? };
+        (done.elapsed_ns > 0 && done.cpu_ns > 0).then_some(done)
     }
 
     pub(super) fn per_second(self) -> f64 {
         self.count as f64 / (self.elapsed_ns as f64 / 1e9)
+    }
+
+    pub(super) fn per_cpu_second(self) -> f64 {
+        self.count as f64 / (self.cpu_ns as f64 / 1e9)
     }
 }
 
@@ -107,9 +115,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     for line in io::stdin().lines() {
         let line = line.context("stdin")?;
         let order = Order::parse(&line).with_context(|| format!("no order: `{line}`"))?;
-        let start = Instant::now();
+        let (start, cpu_ns) = (Instant::now(), process::clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)?);
         let count = ends.follow(order).with_context(|| format!("`{line}` cannot be done"))?;
-        println!("{count} {}", start.elapsed().as_nanos());
+        let (elapsed, cpu_after_ns) = (start.elapsed(), process::clock_ns(libc::CLOCK_PROCESS_CPUTIME_ID)?);
+        println!("{count} {} {}", elapsed.as_nanos(), cpu_after_ns - cpu_ns);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -268,9 +277,9 @@ mod tests {
         for line in ["", "connect", "connect x", "connect 1 2", "toggle 1", "dance 1"] {
             assert_eq!(Order::parse(line), None, "{line}");
         }
-        let done = Done::parse("10 2000000000\n").unwrap();
-        assert_eq!((done.count, done.per_second()), (10, 5.0));
-        for line in ["", "10", "10 x", "10 0"] {
+        let done = Done::parse("10 2000000000 1000000000\n").unwrap();
+        assert_eq!((done.count, done.per_second(), done.per_cpu_second()), (10, 5.0, 10.0));
+        for line in ["", "10", "10 1", "10 x 1", "10 0 1", "10 1 0"] {
             assert_eq!(Done::parse(line), None, "{line}");
         }
     }
