@@ -60,8 +60,8 @@ impl Attr {
     }
 
     fn call(&self, command: libc::c_int) -> io::Result<libc::c_int> {
-        // SAFETY: the kernel reads as many bytes as the size says. What addresses in them name lives through the call, and
-        // is as large as the lengths beside them say, which is up to the functions below.
+        // SAFETY: the kernel reads as many bytes as the size says. What addresses in them name lives through the call,
+        // and is as large as the lengths beside them say: the functions below see to that.
         let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
         if result < 0 {
             Err(io::Error::last_os_error())

@@ -62,16 +62,15 @@ pub(super) struct Tools {
 
 impl Tools {
     pub(super) fn find(tracer: &Path) -> Result<Self> {
-        let find = |name, package| {
-            programs::find(name).with_context(|| format!("{name} is not there to be compared with: install {package}"))
-        };
+        // One that is not there is not missed before it is called.
+        let find = |name: &str| programs::find(name).unwrap_or_else(|| name.into());
         let help = programs::stdout_of(Command::new(tracer).arg("--help"));
         let help = help.with_context(|| format!("`{} --help` fails", tracer.display()))?;
         Ok(Self {
             tracer: tracer.to_owned(),
-            ss: find("ss", "iproute2")?,
-            tcpstates: find("tcpstates", "libbpf-tools")?,
-            bpftrace: find("bpftrace", "bpftrace")?,
+            ss: find("ss"),
+            tcpstates: find("tcpstates"),
+            bpftrace: find("bpftrace"),
             ready: ReadyFile::new(),
             aggregates: help.contains("--aggregate"),
         })

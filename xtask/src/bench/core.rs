@@ -45,15 +45,20 @@ fn tables(runs: &[Value]) -> Vec<Table> {
     for (name, what) in FIGURES {
         core.row(what, [of(&|run| run[name].as_f64())]);
     }
+    let rows = |list: &str| runs.first().and_then(|run| run[list].as_array()).map_or(0, Vec::len);
+    let size = |list: &str, row: usize| runs[0][list][row]["connections"].as_u64().unwrap_or_default();
+    let mut growth = Table::new("core_growth", "Decode and table, by connections in the table", &["events_per_s"]);
+    for row in 0..rows("decode_table") {
+        let figure = of(&|run| run["decode_table"][row]["events_per_s"].as_f64());
+        growth.row(format!("{} connections", size("decode_table", row)), [figure]);
+    }
     let mut live =
         Table::new("live", "Memory of live connections in the table", &["bytes_per_connection", "peak_rss_mb"]);
-    let rows = runs.first().and_then(|run| run["live"].as_array()).map_or(0, Vec::len);
-    for row in 0..rows {
+    for row in 0..rows("live") {
         let of = |name: &str| of(&|run| run["live"][row][name].as_f64());
-        let connections = runs[0]["live"][row]["connections"].as_u64().unwrap_or_default();
-        live.row(format!("{connections} connections"), [of("bytes_per_connection"), of("peak_rss_mb")]);
+        live.row(format!("{} connections", size("live", row)), [of("bytes_per_connection"), of("peak_rss_mb")]);
     }
-    vec![core, live]
+    vec![core, growth, live]
 }
 
 #[cfg(test)]
@@ -65,14 +70,17 @@ mod tests {
     #[test]
     fn figures_become_tables() {
         let run = |json_lines: u64| {
-            json!({"decode_table_events_per_s": 2e6, "json_lines_per_s": json_lines, "live": [
+            json!({"decode_table_events_per_s": 2e6, "json_lines_per_s": json_lines,
+                "decode_table": [{"connections": 1000, "events_per_s": 7}], "live": [
                 {"connections": 10_000, "bytes_per_connection": 150.5, "peak_rss_mb": 20},
             ]})
         };
-        let [core, live] = <[Table; 2]>::try_from(tables(&[run(10), run(20), run(30)])).unwrap();
+        let [core, growth, live] = <[Table; 3]>::try_from(tables(&[run(10), run(20), run(30)])).unwrap();
         assert_eq!(core.rows[0].figures, [Figure::of([2e6; 3])]);
         assert_eq!(core.rows[1].figures, [Figure::of([10.0, 20.0, 30.0])]);
         assert_eq!(core.rows[2].figures, [None], "what is not there is not known");
+        assert_eq!(growth.rows[0].what, "1000 connections");
+        assert_eq!(growth.rows[0].figures, [Figure::of([7.0; 3])]);
         assert_eq!(live.rows[0].what, "10000 connections");
         assert_eq!(live.rows[0].figures, [Figure::of([150.5; 3]), Figure::of([20.0; 3])]);
     }

@@ -13,7 +13,7 @@ use super::{
 /// Connections that are held, each with both ends. The part `core` has the table with 1,000,000.
 const LIVE: [u64; 3] = [1_000, 10_000, 100_000];
 const BURST: u64 = 5_000;
-const COLUMNS: [&str; 4] = ["ns_per_run", "floors", "cpu_s_per_million_events", "rss_mb"];
+const COLUMNS: [&str; 4] = ["ns_per_run", "floors", "tracer_cpu_s_per_million_events", "tracer_rss_mb"];
 
 /// Both kinds of growth.
 pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
@@ -26,7 +26,8 @@ fn live(tools: &Tools, rounds: u32) -> Result<Table> {
     let mut arena = Arena::new(tools, &[0], Some(1), BURST)?;
     let (mut holders, mut held): (Vec<Worker>, u64) = (Vec::new(), 0);
     let title = format!(
-        "Growth with connections that are open, two sockets each: the state program and the tracer, all traced to JSON; medians and quartiles of {rounds} rounds"
+        "Growth with connections that are open, two sockets each: the state program, and the tracer of all to JSON; \
+         medians and quartiles of {rounds} rounds"
     );
     let mut table = Table::new("growth_live", title, &COLUMNS);
     for count in LIVE {
@@ -69,7 +70,8 @@ fn filters(tools: &Tools, rounds: u32) -> Result<Table> {
     let contestants: Vec<_> =
         named.iter().zip(&options).map(|((name, _), options)| (name.clone(), Who::Tcptrace(options))).collect();
     let title = format!(
-        "Growth with filters that match: the state program and the tracer, all traced to JSON; medians and quartiles of {rounds} rounds"
+        "Growth with filters that match: the state program, and the tracer of all to JSON; medians and quartiles of \
+         {rounds} rounds"
     );
     let mut table = Table::new("growth_filters", title, &COLUMNS);
     compare(&mut arena, &contestants, rounds, &mut table)?;

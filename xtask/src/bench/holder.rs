@@ -53,7 +53,7 @@ pub(crate) struct Args {
 
 /// Holds sockets until killed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    process::end_with_parent()?;
+    process::end_with_parent().context("cannot tie its life to the benchmark's")?;
     process::raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
     let share = |percent: usize| args.mixed * percent / 100;
     let server = Server::new(args.index).with_context(|| format!("127.0.{}.1: cannot listen", args.index))?;

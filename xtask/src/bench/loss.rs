@@ -49,8 +49,8 @@ pub(super) fn measure(tools: &Tools) -> Result<Vec<Table>> {
     contest::enter_namespace()?;
     let mut worker = Worker::start(0, Some((0, false)))?;
     let title = format!(
-        "Transitions of a socket that begins and ends to listen, on CPU 0, traced to /dev/null; at each rate {REPETITIONS} \
-         runs of {} ms, whose events are added up; busy: lost since the program ran on that CPU already",
+        "Transitions of a socket that begins and ends to listen, on CPU 0, traced to /dev/null; at each rate \
+         {REPETITIONS} runs of {} ms, whose events are added up; busy: lost since the program ran on that CPU already",
         TIME.as_millis()
     );
     let mut steps = Table::new("loss_steps", title, &["asked_per_s", "made_per_s", "events", "missing", "busy"]);

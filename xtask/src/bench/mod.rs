@@ -122,7 +122,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         None if args.quick || !args.parts().contains(&Part::Core) => None,
         None => Some(build("bench", &["--no-run", "--bench", core::NAME], "bench", core::NAME, false)?),
     };
-    setup::bench()?;
+    if !args.quick {
+        setup::bench()?;
+    }
     if matches!(root, Root::Already) {
         return perform(args, &tracer, figures.as_deref());
     }
@@ -166,7 +168,7 @@ fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCod
         let start = Instant::now();
         let tables = measure(part, args, &tools, figures).with_context(|| part.name())?;
         eprintln!("bench: {} took {:.0} s\n", part.name(), start.elapsed().as_secs_f64());
-        report.parts.insert(part.name(), Measured { commit: commit.clone(), tables });
+        report.put(Measured { part: part.name(), commit: commit.clone(), tables });
     }
     println!("{}", report.goals());
     if !args.print_only {

@@ -96,13 +96,15 @@ impl Tracer {
     pub(super) fn start(command: &mut Command, ready: Ready, cpu: Option<usize>) -> Result<Self> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let shown = programs::line(command);
-        if let Some(cpu) = cpu {
-            // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
-            unsafe { command.pre_exec(move || pin(cpu, true)) };
-        }
+        let pinned = move || end_with_parent().and_then(|()| cpu.map_or(Ok(()), |cpu| pin(cpu, true)));
+        // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+        unsafe { command.pre_exec(pinned) };
         let start = Instant::now();
         let child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
         let mut this = Self { child, shown, ready_ms: 0.0 };
+        if cpu.is_some() {
+            prefer(this.pid());
+        }
         while !this.is_ready(ready) {
             if let Some(status) = this.child.try_wait().context("cannot wait for a tracer")? {
                 bail!("`{}` ended before it was ready: {status}", this.shown);
@@ -206,16 +208,23 @@ pub(super) fn pin(cpu: usize, first: bool) -> io::Result<()> {
     unsafe { libc::CPU_SET(cpu, &mut cpus) };
     // SAFETY: the kernel reads as many bytes as the set has.
     let mut failed = unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) } != 0;
-    // SAFETY: takes integers alone.
-    failed = failed || first && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) } != 0;
+    // SAFETY: these take integers alone. A session of its own is a group for the scheduler, see `prefer`.
+    failed = failed || first && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) != 0 || libc::setsid() < 0 };
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Has the session of a process that [`pin`] put first go ahead of others: where the kernel divides time among
+/// sessions (`sched_autogroup_enabled`), nice counts only within one.
+pub(super) fn prefer(pid: u32) {
+    // A kernel that does not needs none of this.
+    let _ = fs::write(format!("/proc/{pid}/autogroup"), "-20");
+}
+
 /// Has the kernel kill this process when its parent ends, however that comes.
-pub(super) fn end_with_parent() -> Result<()> {
+pub(super) fn end_with_parent() -> io::Result<()> {
     // SAFETY: this option takes a signal number alone.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
-        bail!("cannot tie its life to the benchmark's: {}", io::Error::last_os_error());
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! The report: tables of figures, as text and as JSON, and their place in the documentation.
 
 use std::{
-    collections::BTreeMap,
     fmt::{self, Write as _},
     fs, io,
     path::Path,
@@ -95,12 +94,14 @@ pub(super) struct Report {
     /// Kernel and CPUs, since figures mean nothing without them.
     pub(super) machine: String,
     /// What was measured. The figures of one part come from one run.
-    pub(super) parts: BTreeMap<String, Measured>,
+    parts: Vec<Measured>,
 }
 
 /// What a part measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Measured {
+    /// The part's name.
+    pub(super) part: String,
     /// The commit that was measured, as `git describe` names it.
     pub(super) commit: String,
     /// The figures.
@@ -110,7 +111,7 @@ pub(super) struct Measured {
 impl Report {
     /// The report in `file`, or a new one where there is none or it is of another machine.
     pub(super) fn read(file: &Path, machine: &str) -> Result<Self> {
-        let new = Self { schema: 1, machine: machine.to_owned(), parts: BTreeMap::new() };
+        let new = Self { schema: 1, machine: machine.to_owned(), parts: Vec::new() };
         let text = match fs::read_to_string(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
             text => text.with_context(|| file.display().to_string())?,
@@ -131,16 +132,24 @@ impl Report {
         Ok(())
     }
 
-    pub(super) fn figure(&self, table: &str, row: &str, column: &str) -> Option<Figure> {
-        let mut tables = self.parts.values().flat_map(|part| &part.tables);
+    /// Takes in what a part measured, in the place of what it measured before.
+    pub(super) fn put(&mut self, new: Measured) {
+        match self.parts.iter_mut().find(|old| old.part == new.part) {
+            Some(old) => *old = new,
+            None => self.parts.push(new),
+        }
+    }
+
+    fn figure(&self, table: &str, row: &str, column: &str) -> Option<Figure> {
+        let mut tables = self.parts.iter().flat_map(|part| &part.tables);
         tables.find(|found| found.name == table)?.figure(row, column)
     }
 
     /// The generated part of the page.
     fn page(&self) -> String {
         let mut page = format!("{}.\n\n## Goals\n\n{}", self.machine, self.goals());
-        for (name, part) in &self.parts {
-            let _ = write!(page, "\n## Figures: {name}\n\nMeasured at {}.\n", part.commit);
+        for part in &self.parts {
+            let _ = write!(page, "\n## Figures: {}\n\nMeasured at {}.\n", part.part, part.commit);
             for table in &part.tables {
                 let _ = write!(page, "\n{table}");
             }
@@ -193,11 +202,15 @@ mod tests {
         assert_eq!(table().to_string(), text);
     }
 
+    fn report(machine: &str) -> Report {
+        let mut report = Report { schema: 1, machine: machine.to_owned(), parts: Vec::new() };
+        report.put(Measured { part: "load".to_owned(), commit: "abc".to_owned(), tables: vec![table()] });
+        report
+    }
+
     #[test]
     fn figures_are_found_by_name_and_come_back_from_json() {
-        let measured = Measured { commit: "abc".to_owned(), tables: vec![table()] };
-        let parts = [("load".to_owned(), measured)].into();
-        let report = Report { schema: 1, machine: "Linux".to_owned(), parts };
+        let report = report("Linux");
         assert_eq!(report.figure("load", "untraced", "per_s"), Figure::of([27000.0]));
         assert_eq!(report.figure("load", "untraced", "ratio"), None);
         assert_eq!(report.figure("load", "untraced", "else"), None);
@@ -207,12 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_measured_again() {
+        let mut report = report("Linux");
+        report.put(Measured { part: "loss".to_owned(), commit: "abc".to_owned(), tables: Vec::new() });
+        report.put(Measured { part: "load".to_owned(), commit: "def".to_owned(), tables: Vec::new() });
+        let parts: Vec<_> = report.parts.iter().map(|part| (&*part.part, &*part.commit)).collect();
+        assert_eq!(parts, [("load", "def"), ("loss", "abc")]);
+    }
+
+    #[test]
     fn a_report_of_another_machine_is_not_added_to() {
         let file = std::env::temp_dir().join(format!("tcptrace-report-{}.json", std::process::id()));
-        let measured = Measured { commit: "abc".to_owned(), tables: vec![table()] };
-        let report = Report { schema: 1, machine: "A".to_owned(), parts: [("load".to_owned(), measured)].into() };
-        fs::write(&file, serde_json::to_string(&report).unwrap()).unwrap();
-        assert_eq!(Report::read(&file, "A").unwrap(), report);
+        fs::write(&file, serde_json::to_string(&report("A")).unwrap()).unwrap();
+        assert_eq!(Report::read(&file, "A").unwrap(), report("A"));
         assert!(Report::read(&file, "B").unwrap().parts.is_empty());
         fs::write(&file, "{").unwrap();
         assert!(Report::read(&file, "A").is_err());

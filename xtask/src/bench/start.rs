@@ -42,7 +42,8 @@ fn start(tools: &Tools, rounds: u32) -> Result<Table> {
         }
     }
     let title = format!(
-        "Start-up until all is attached, with no sockets but those of the machine itself: the ratio is to tcpstates, VmRSS is that half a second later; medians and quartiles of {rounds} rounds"
+        "Start-up until all is attached, with no sockets but those of the machine itself; the ratio is to tcpstates, \
+         and rss_mb that of half a second later; medians and quartiles of {rounds} rounds"
     );
     let columns = ["ready_ms", "ratio", "first_load_ms", "last_load_ms", "cpu_ms", "peak_rss_mb", "rss_mb"];
     let mut table = Table::new("start", title, &columns);
@@ -79,11 +80,11 @@ fn one_start(tools: &Tools, who: Who) -> Result<Start> {
     Ok(Start { ready_ms: tracer.ready_ms, loads_ms, cpu_ms, memory_mb })
 }
 
-/// All contestants at the same time, while this namespace is still. There is no load that they could take from each other.
+/// All contestants at the same time: there is no load that they could take from each other.
 fn rest(tools: &Tools, seconds: u32) -> Result<Table> {
     const SETTLE: Duration = Duration::from_secs(2);
     let contestants =
-        [Who::Tcptrace(&["--netns", "self"]), Who::Tcptrace(&["--netns", "self", "--poll", "off"]), Who::Tcpstates];
+        [Who::Tcptrace(&[]), Who::Tcptrace(&["--poll", "off"]), Who::Tcptrace(&["--netns", "self"]), Who::Tcpstates];
     let mut tracers = Vec::new();
     for who in contestants {
         let (mut command, ready) = tools.command(who).context("only a program rests")?;

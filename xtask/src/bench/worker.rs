@@ -105,10 +105,13 @@ impl Done {
 
 /// Follows orders until there are none any more.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    process::end_with_parent()?;
+    process::end_with_parent().context("cannot tie its life to the benchmark's")?;
     process::raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
     if let Some(cpu) = args.cpu {
         pin(cpu, args.first).with_context(|| format!("CPU {cpu}: cannot run there alone"))?;
+        if args.first {
+            process::prefer(std::process::id());
+        }
     }
     let port = FIRST_PORT + args.index;
     let mut ends = Ends::new(port).with_context(|| format!("port {port}: cannot listen"))?;
