@@ -39,11 +39,14 @@ fn fdinfo(text: &str) -> Option<(u32, Runs)> {
 
 /// `enum bpf_cmd` and others of the kernel's `include/uapi/linux/bpf.h`.
 const PROG_LOAD: libc::c_int = 5;
+const PROG_GET_NEXT_ID: libc::c_int = 11;
 const PROG_GET_FD_BY_ID: libc::c_int = 13;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const ENABLE_STATS: libc::c_int = 32;
 const TYPE_TRACING: u32 = 26;
+/// Kinds of programs that trace: at kprobes, tracepoints, raw tracepoints, and by BTF.
+const TRACING_TYPES: [u32; 4] = [2, 5, 17, TYPE_TRACING];
 const TRACE_RAW_TP: u32 = 23;
 
 /// The arguments of a call of bpf(2), `union bpf_attr`, or what it gives: zero but for what is set.
@@ -59,10 +62,10 @@ impl Attr {
         self
     }
 
-    fn call(&self, command: libc::c_int) -> io::Result<libc::c_int> {
-        // SAFETY: the kernel reads as many bytes as the size says. What addresses in them name lives through the call,
-        // and is as large as the lengths beside them say: the functions below see to that.
-        let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_ptr(), self.0.len()) };
+    fn call(&mut self, command: libc::c_int) -> io::Result<libc::c_int> {
+        // SAFETY: the kernel reads and writes as many bytes as the size says. What addresses in them name lives through the
+        // call, and is as large as the lengths beside them say: the functions below see to that.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), self.0.len()) };
         if result < 0 {
             Err(io::Error::last_os_error())
         } else {
@@ -70,7 +73,15 @@ impl Attr {
         }
     }
 
-    fn open(&self, command: libc::c_int) -> io::Result<OwnedFd> {
+    /// For commands that answer with a number at `offset`.
+    fn call_and_read(&mut self, command: libc::c_int, offset: usize) -> io::Result<u32> {
+        self.call(command)?;
+        let mut number = [0; 4];
+        number.copy_from_slice(&self.0[offset..offset + 4]);
+        Ok(u32::from_ne_bytes(number))
+    }
+
+    fn open(&mut self, command: libc::c_int) -> io::Result<OwnedFd> {
         let fd = self.call(command)?;
         // SAFETY: these commands return a new descriptor, which nobody else knows.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -84,30 +95,51 @@ pub(super) fn keep_statistics() -> Result<OwnedFd> {
     Attr::new().open(ENABLE_STATS).context("the kernel keeps no statistics of BPF programs")
 }
 
-/// A program's name, which has 15 bytes at most, and when it was loaded, in ns since the machine was booted.
+/// A program, as the kernel knows it.
 pub(super) struct Loaded {
+    /// Its name's first 15 bytes.
     pub(super) name: String,
+    /// When it was loaded, in ns since the machine was booted (CLOCK_BOOTTIME).
     pub(super) at_ns: u64,
+    /// `enum bpf_prog_type`.
+    kind: u32,
 }
 
 /// Asks for a program by its PROG_ID.
 pub(super) fn loaded(id: u32) -> Result<Loaded> {
-    /// Members of `struct bpf_prog_info`.
+    ask_for(id).with_context(|| format!("BPF program {id}: cannot be asked for"))
+}
+
+/// Reads `struct bpf_prog_info`.
+fn ask_for(id: u32) -> io::Result<Loaded> {
     const LOAD_TIME: usize = 40;
     const NAME: usize = 64;
-    let ask = || -> io::Result<Attr> {
-        let program = Attr::new().with(0, id.to_ne_bytes()).open(PROG_GET_FD_BY_ID)?;
-        let mut info = Attr::new();
-        let address = info.0.as_mut_ptr() as u64;
-        let ask = Attr::new().with(0, program.as_raw_fd().to_ne_bytes()).with(4, 208_u32.to_ne_bytes());
-        ask.with(8, address.to_ne_bytes()).call(OBJ_GET_INFO_BY_FD)?;
-        Ok(info)
-    };
-    let Attr(info) = ask().with_context(|| format!("BPF program {id}: cannot be asked for"))?;
-    let name: Vec<_> = info[NAME..NAME + 16].iter().copied().take_while(|&byte| byte != 0).collect();
-    let mut at = [0; 8];
+    const LENGTH: u32 = 80;
+    let program = Attr::new().with(0, id.to_ne_bytes()).open(PROG_GET_FD_BY_ID)?;
+    let mut info = [0_u8; LENGTH as usize];
+    let ask = Attr::new().with(0, program.as_raw_fd().to_ne_bytes()).with(4, LENGTH.to_ne_bytes());
+    ask.with(8, (info.as_mut_ptr() as u64).to_ne_bytes()).call(OBJ_GET_INFO_BY_FD)?;
+    let name: Vec<_> = info[NAME..].iter().copied().take_while(|&byte| byte != 0).collect();
+    let (mut at, mut kind) = ([0; 8], [0; 4]);
     at.copy_from_slice(&info[LOAD_TIME..LOAD_TIME + 8]);
-    Ok(Loaded { name: String::from_utf8_lossy(&name).into_owned(), at_ns: u64::from_ne_bytes(at) })
+    kind.copy_from_slice(&info[..4]);
+    let name = String::from_utf8_lossy(&name).into_owned();
+    Ok(Loaded { name, at_ns: u64::from_ne_bytes(at), kind: u32::from_ne_bytes(kind) })
+}
+
+/// How many programs of all processes trace.
+pub(super) fn tracing_programs() -> io::Result<usize> {
+    let (mut id, mut count) = (0_u32, 0);
+    loop {
+        let mut ask = Attr::new().with(0, id.to_ne_bytes());
+        match ask.call_and_read(PROG_GET_NEXT_ID, 4) {
+            // There is none behind it.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(count),
+            next => id = next?,
+        }
+        // One that has gone by now does not count.
+        count += usize::from(ask_for(id).is_ok_and(|program| TRACING_TYPES.contains(&program.kind)));
+    }
 }
 
 /// An empty program at the tracepoint `inet_sock_set_state`: what any program there costs. It goes with this.
@@ -125,7 +157,7 @@ impl Empty {
         let Some(tracepoint) = btf::id_of_typedef(&types, "btf_trace_inet_sock_set_state") else {
             bail!("{VMLINUX}: has no tracepoint inet_sock_set_state");
         };
-        let load = Attr::new()
+        let mut load = Attr::new()
             .with(0, TYPE_TRACING.to_ne_bytes())
             .with(4, 2_u32.to_ne_bytes()) // instructions
             .with(8, (CODE.as_ptr() as u64).to_ne_bytes())

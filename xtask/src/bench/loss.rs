@@ -47,9 +47,9 @@ impl Run {
 /// Steps the rate up for each tracer until it loses many events, or the load can do no more.
 pub(super) fn measure(tools: &Tools) -> Result<Vec<Table>> {
     contest::enter_namespace()?;
-    let mut worker = Worker::start(0, Some((0, false)))?;
+    let mut worker = Worker::start(0, Some((0, true)))?;
     let title = format!(
-        "Transitions of a socket that begins and ends to listen, on CPU 0, traced to /dev/null; at each rate \
+        "Transitions of a socket that begins and ends to listen, on CPU 0, traced on CPU 1; at each rate \
          {REPETITIONS} runs of {} ms, whose events are added up; busy: lost since the program ran on that CPU already",
         TIME.as_millis()
     );
@@ -87,7 +87,7 @@ fn run(tools: &Tools, who: Who, worker: &mut Worker, rate: u64) -> Result<Run> {
     /// Longer than a tracer holds events back.
     const SETTLE: Duration = Duration::from_millis(250);
     let (mut command, ready) = tools.command(who).context("only a tracer loses events")?;
-    let mut tracer = Tracer::start(command.stderr(Stdio::piped()), ready, None)?;
+    let mut tracer = Tracer::start(command.stderr(Stdio::piped()), ready, Some(1))?;
     let mut stderr = tracer.stderr()?;
     // Read at once: tcpstates writes a line for each loss, and must not wait for a reader.
     let words = thread::spawn(move || {

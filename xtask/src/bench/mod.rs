@@ -75,7 +75,7 @@ pub(crate) struct Args {
     /// What to measure; all if not given
     parts: Vec<Part>,
     /// How often each contestant runs
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// How long it is looked at what tracers take at rest, in seconds
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
@@ -155,6 +155,10 @@ fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCod
     see_tracefs().context("tracefs, which tcpstates and bpftrace need, cannot be mounted")?;
     let tools = Tools::find(tracer)?;
     println!("{}\n", machine());
+    let others = bpf::tracing_programs().context("other BPF programs cannot be looked for")?;
+    if others > 0 {
+        eprintln!("warning: {others} BPF programs that trace are loaded already: they may cost the load something too");
+    }
     if args.quick {
         return Ok(if quick::passes(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
