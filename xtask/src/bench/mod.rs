@@ -159,6 +159,9 @@ fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCod
     if others > 0 {
         eprintln!("warning: {others} BPF programs that trace are loaded already: they may cost the load something too");
     }
+    if fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|kept| kept.trim() != "0") {
+        eprintln!("warning: kernel.bpf_stats_enabled is set: all BPF programs take longer");
+    }
     if args.quick {
         return Ok(if quick::passes(&tools)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
