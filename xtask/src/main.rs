@@ -50,7 +50,7 @@ enum Command {
     Demo(demo::Args),
     /// Play one scenario of the tests, and show all that it does and what tcptrace finds
     Scenario(scenario::Args),
-    /// Measure tcptrace beside ss on 20,000 sockets
+    /// Measure what tcptrace costs, beside tcpstates, bpftrace and ss, and write docs/performance.md
     Bench(bench::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
     Setup(setup::Args),
@@ -60,6 +60,9 @@ enum Command {
     /// One process that holds sockets for the benchmark
     #[command(hide = true)]
     BenchHolder(bench::holder::Args),
+    /// One process that makes load for the benchmark
+    #[command(hide = true)]
+    BenchWorker(bench::worker::Args),
 }
 
 fn main() -> ExitCode {
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
         Command::BenchHolder(args) => bench::holder::run(&args),
+        Command::BenchWorker(args) => bench::worker::run(&args),
     };
     match result {
         Ok(code) => code,

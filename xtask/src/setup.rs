@@ -24,6 +24,9 @@ const DENY_VERSION: &str = "0.20.2";
 const TEST_TOOLS: [(&str, &str); 4] =
     [("tcpstates", "libbpf-tools"), ("nft", "nftables"), ("ss", "iproute2"), ("sysctl", "procps")];
 
+/// An executable that the benchmark compares tcptrace with, and the Debian package that brings it.
+const BENCH_TOOLS: [(&str, &str); 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
+
 /// Debian's compiler for BPF: rustc with the sources of `core`, which a BPF target is built from.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -57,15 +60,25 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Installs the programs that tests call and that are missing.
 pub(crate) fn tests() -> Result<()> {
-    let missing: Vec<_> = TEST_TOOLS.into_iter().filter(|(program, _)| programs::find(program).is_none()).collect();
+    install_tools("tests", &TEST_TOOLS)
+}
+
+/// Installs the programs that the benchmark compares tcptrace with and that are missing.
+pub(crate) fn bench() -> Result<()> {
+    install_tools("the benchmark", &BENCH_TOOLS)
+}
+
+/// Installs those of `tools` that are missing; `whose` tells who calls them.
+fn install_tools(whose: &str, tools: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<_> = tools.iter().filter(|(program, _)| programs::find(program).is_none()).collect();
     if missing.is_empty() {
-        println!("setup: the programs that tests call are installed");
+        println!("setup: the programs for {whose} are installed");
         return Ok(());
     }
     let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
     let named: Vec<_> =
         missing.iter().map(|(program, package)| format!("{program} (Debian package {package})")).collect();
-    apt_install(&packages).with_context(|| format!("tests call {}: missing", named.join(", ")))
+    apt_install(&packages).with_context(|| format!("{whose}: missing {}", named.join(", ")))
 }
 
 /// Installs a compiler and a linker for the BPF side, unless a set of them is complete.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::VecDeque,
-    fs,
     io::{self, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -14,8 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use super::process;
 use crate::socket_option::{drop_input, pass_input};
 
 /// Time that a mini-socket stays (`TCP_TIMEWAIT_LEN` of the kernel's `include/net/tcp.h`, and tcp_fin_timeout).
@@ -25,7 +25,7 @@ pub(super) const MINI_LIFE: Duration = Duration::from_secs(60);
 pub(super) const READY: &str = "ready";
 
 /// Sysctls of the namespace, without which there would be fewer sockets than wanted.
-const SYSCTLS: [(&str, &str); 9] = [
+pub(super) const SYSCTLS: [(&str, &str); 9] = [
     ("ip_local_port_range", "1024 65535"),
     ("tcp_max_tw_buckets", "1000000"),
     ("tcp_tw_reuse", "0"),
@@ -51,22 +51,10 @@ pub(crate) struct Args {
     time_wait: usize,
 }
 
-/// Sets up the network namespace that this process is in.
-pub(super) fn set_sysctls() -> Result<()> {
-    for (name, value) in SYSCTLS {
-        let path = format!("/proc/sys/net/ipv4/{name}");
-        fs::write(&path, value).with_context(|| format!("{path}: cannot be set to {value}"))?;
-    }
-    Ok(())
-}
-
 /// Holds sockets until killed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    // SAFETY: this option takes a signal number alone.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
-        bail!("cannot tie its life to the benchmark's: {}", io::Error::last_os_error());
-    }
-    raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
+    process::end_with_parent().context("cannot tie its life to the benchmark's")?;
+    process::raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
     let share = |percent: usize| args.mixed * percent / 100;
     let server = Server::new(args.index).with_context(|| format!("127.0.{}.1: cannot listen", args.index))?;
     let held = hold(&server, share).context("cannot make the sockets that are to be held")?;
@@ -189,14 +177,4 @@ impl Server {
             _ => Ok(socket.into()),
         }
     }
-}
-
-fn raise_descriptor_limit() -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes to the limit, which lives through the call.
-    let mut failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: the kernel only reads it.
-    failed = failed || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

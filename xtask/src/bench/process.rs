@@ -4,8 +4,9 @@ use std::{
     fs,
     io::{self, Read as _},
     mem,
+    os::unix::process::CommandExt as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::programs;
+
+/// The system calls of epoll_wait(3): newer architectures have the second one alone.
+#[cfg(target_arch = "x86_64")]
+const EPOLL_WAIT: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
+#[cfg(not(target_arch = "x86_64"))]
+const EPOLL_WAIT: [libc::c_long; 1] = [libc::SYS_epoll_pwait];
 
 /// What one run of a program cost.
 #[derive(Clone, Copy)]
@@ -67,50 +74,94 @@ fn wait(child: &Child) -> io::Result<(i32, f64)> {
     Ok((status, ms(usage.ru_utime) + ms(usage.ru_stime)))
 }
 
+/// How a tracer shows that it is attached.
+#[derive(Clone, Copy)]
+pub(super) enum Ready<'a> {
+    /// It makes this file.
+    File(&'a Path),
+    /// It waits for events in epoll_wait(2), as libbpf's programs do when they are done with the rest.
+    Waits,
+}
+
 /// A tracer that runs until this is dropped.
 pub(super) struct Tracer {
     child: Child,
-    /// From before fork until its ready file was there, in ms.
+    shown: String,
+    /// From before fork until it was attached, in ms.
     pub(super) ready_ms: f64,
 }
 
 impl Tracer {
-    /// Starts the tracer, and waits until all is attached and listed. `ready` is the path of its ready file.
-    pub(super) fn start(tracer: &Path, args: &[&str], ready: &Path) -> Result<Self> {
-        const PATIENCE: Duration = Duration::from_secs(30);
+    /// Starts the tracer, on `cpu` alone and ahead of others where one is given, and waits until all is attached.
+    pub(super) fn start(command: &mut Command, ready: Ready, cpu: Option<usize>) -> Result<Self> {
+        const PATIENCE: Duration = Duration::from_secs(60);
+        let shown = programs::line(command);
+        let pinned = move || end_with_parent().and_then(|()| cpu.map_or(Ok(()), |cpu| pin(cpu, true)));
+        // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+        unsafe { command.pre_exec(pinned) };
         let start = Instant::now();
-        let mut command = Command::new(tracer);
-        command.args(args).arg("--ready-file").arg(ready);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
-        let mut this = Self { child, ready_ms: 0.0 };
-        while !ready.exists() {
-            if let Some(status) = this.child.try_wait().context("tcptrace: cannot wait for it")? {
-                bail!("`{}` ended before it was ready: {status}", programs::line(&command));
+        let child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
+        let mut this = Self { child, shown, ready_ms: 0.0 };
+        if cpu.is_some() {
+            prefer(this.pid());
+        }
+        while !this.is_ready(ready) {
+            if let Some(status) = this.child.try_wait().context("cannot wait for a tracer")? {
+                bail!("`{}` ended before it was ready: {status}", this.shown);
             }
             if start.elapsed() > PATIENCE {
-                bail!("`{}` was not ready within {} s", programs::line(&command), PATIENCE.as_secs());
+                bail!("`{}` was not ready within {} s", this.shown, PATIENCE.as_secs());
             }
             thread::sleep(Duration::from_micros(500));
         }
         this.ready_ms = milliseconds(start.elapsed());
-        // It goes with its parent only where the tracer ends by itself.
-        fs::remove_file(ready).with_context(|| format!("{}: cannot be removed", ready.display()))?;
+        if let Ready::File(file) = ready {
+            // It goes with its parent only where the tracer ends by itself.
+            fs::remove_file(file).with_context(|| format!("{}: cannot be removed", file.display()))?;
+        }
         Ok(this)
+    }
+
+    fn is_ready(&self, ready: Ready) -> bool {
+        match ready {
+            Ready::File(file) => file.exists(),
+            Ready::Waits => {
+                let call = fs::read_to_string(format!("/proc/{}/syscall", self.child.id())).unwrap_or_default();
+                let number = call.split(' ').next().and_then(|word| word.parse().ok());
+                number.is_some_and(|number: libc::c_long| EPOLL_WAIT.contains(&number))
+            }
+        }
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes its standard error, where that is a pipe.
+    pub(super) fn stderr(&mut self) -> Result<ChildStderr> {
+        self.child.stderr.take().with_context(|| format!("`{}`: has no pipe", self.shown))
+    }
+
+    /// Ends it as Ctrl-C does, and waits for it.
+    pub(super) fn stop(mut self) -> Result<()> {
+        let pid = libc::pid_t::try_from(self.child.id()).context("a PID is out of range")?;
+        // SAFETY: takes numbers alone; the process is this one's child, and was not waited for yet.
+        if unsafe { libc::kill(pid, libc::SIGINT) } != 0 {
+            bail!("`{}` cannot be told to end: {}", self.shown, io::Error::last_os_error());
+        }
+        self.child.wait().with_context(|| format!("`{}`: cannot wait for it", self.shown))?;
+        Ok(())
     }
 
     /// CPU time of all its threads so far, those that ended included, in ns.
     pub(super) fn cpu_ns(&self) -> Result<u64> {
-        let pid = libc::pid_t::try_from(self.child.id()).context("tcptrace: its PID is out of range")?;
+        let pid = libc::pid_t::try_from(self.child.id()).context("a PID is out of range")?;
         let mut clock = 0;
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: both calls write to values that live through them.
-        let failed =
-            unsafe { libc::clock_getcpuclockid(pid, &mut clock) != 0 || libc::clock_gettime(clock, &mut time) != 0 };
-        if failed {
-            bail!("tcptrace: its CPU time cannot be read");
+        // SAFETY: the call writes to a value that lives through it.
+        if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
+            bail!("`{}`: has no clock of its CPU time", self.shown);
         }
-        Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        clock_ns(clock)
     }
 
     /// A line of `/proc/PID/status` such as VmRSS, in MB.
@@ -133,4 +184,58 @@ impl Drop for Tracer {
 
 pub(super) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// Reads a clock, in ns.
+pub(super) fn clock_ns(clock: libc::clockid_t) -> Result<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes to a value that lives through it.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        bail!("clock {clock} cannot be read: {}", io::Error::last_os_error());
+    }
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Has this process run on `cpu` alone, and where `first`, ahead of others there (as `nice -n -20`): then what else the
+/// machine does takes little from it.
+pub(super) fn pin(cpu: usize, first: bool) -> io::Result<()> {
+    // SAFETY: cpu_set_t is integers alone; all zeroes is an empty set.
+    let mut cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
+    if cpu >= 8 * size_of_val(&cpus) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the set has a place for this CPU.
+    unsafe { libc::CPU_SET(cpu, &mut cpus) };
+    // SAFETY: the kernel reads as many bytes as the set has.
+    let mut failed = unsafe { libc::sched_setaffinity(0, size_of_val(&cpus), &cpus) } != 0;
+    // SAFETY: these take integers alone. A session of its own is a group for the scheduler, see `prefer`.
+    failed = failed || first && unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) != 0 || libc::setsid() < 0 };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has the session of a process that [`pin`] put first go ahead of others: where the kernel divides time among
+/// sessions (`sched_autogroup_enabled`), nice counts only within one.
+pub(super) fn prefer(pid: u32) {
+    // A kernel that does not needs none of this.
+    let _ = fs::write(format!("/proc/{pid}/autogroup"), "-20");
+}
+
+/// Has the kernel kill this process when its parent ends, however that comes.
+pub(super) fn end_with_parent() -> io::Result<()> {
+    // SAFETY: this option takes a signal number alone.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Raises RLIMIT_NOFILE as far as that is allowed.
+pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to the limit, which lives through the call.
+    let mut failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the kernel only reads it.
+    failed = failed || unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0;
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

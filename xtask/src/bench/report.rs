@@ -1,92 +1,251 @@
-//! The report: tables of figures, as text and as JSON.
+//! The report: tables of figures, as text and as JSON, and their place in the documentation.
 
-use std::fmt;
+use std::{
+    fmt::{self, Write as _},
+    fs, io,
+    path::Path,
+};
 
-use serde_json::{Map, Value, json};
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    figure::Figure,
+    goals::{GOALS, Goal, Verdict},
+};
+
+/// Where the generated part of `docs/performance.md` begins, and where it ends.
+const MARKERS: [&str; 2] = ["<!-- figures: begin -->", "<!-- figures: end -->"];
 
 /// A table. The unit of a column is part of its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Table {
     /// A word, its name in JSON.
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// What was measured.
     pub(super) title: String,
     /// Names of the columns behind the first.
-    pub(super) columns: &'static [&'static str],
-    /// What a row is about, and its figures; NaN where there is none.
-    pub(super) rows: Vec<(String, Vec<f64>)>,
+    pub(super) columns: Vec<String>,
+    /// What was measured in them.
+    pub(super) rows: Vec<Row>,
+}
+
+/// A row of a table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Row {
+    /// What it is about.
+    pub(super) what: String,
+    /// A figure for each column; `None` where there is none.
+    pub(super) figures: Vec<Option<Figure>>,
 }
 
 impl Table {
-    /// The same for machines.
-    pub(super) fn to_json(&self) -> Value {
-        let row = |(what, figures): &(String, Vec<f64>)| {
-            let mut object = Map::new();
-            object.insert("what".to_owned(), json!(what));
-            object.extend(self.columns.iter().zip(figures).map(|(name, figure)| ((*name).to_owned(), json!(figure))));
-            Value::Object(object)
-        };
-        json!({ "name": self.name, "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>() })
+    pub(super) fn new(name: &str, title: impl Into<String>, columns: &[&str]) -> Self {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        Self { name: name.to_owned(), title: title.into(), columns, rows: Vec::new() }
+    }
+
+    pub(super) fn row(&mut self, what: impl Into<String>, figures: impl Into<Vec<Option<Figure>>>) {
+        self.rows.push(Row { what: what.into(), figures: figures.into() });
+    }
+
+    fn figure(&self, row: &str, column: &str) -> Option<Figure> {
+        let column = self.columns.iter().position(|name| name == column)?;
+        *self.rows.iter().find(|found| found.what == row)?.figures.get(column)?
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = self.rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
-        writeln!(to, "{}", self.title)?;
-        write!(to, "  {:first$}", "")?;
-        self.columns.iter().try_for_each(|name| write!(to, "  {name:>10}"))?;
-        writeln!(to)?;
-        for (what, figures) in &self.rows {
-            write!(to, "  {what:first$}")?;
-            for (name, figure) in self.columns.iter().zip(figures) {
-                let width = name.len().max(10);
-                if figure.is_nan() {
-                    write!(to, "  {:>width$}", "-")?;
-                } else {
-                    write!(to, "  {figure:>width$.*}", if *figure < 10.0 { 3 } else { 1 })?;
-                }
-            }
-            writeln!(to)?;
-        }
-        Ok(())
+        let head = [String::new()].into_iter().chain(self.columns.clone()).collect();
+        let rows = self.rows.iter().map(|row| {
+            let figures = row.figures.iter().map(|figure| figure.map_or("–".to_owned(), |figure| figure.to_string()));
+            [row.what.clone()].into_iter().chain(figures).collect()
+        });
+        write!(to, "{}:\n\n{}", self.title, markdown(head, rows.collect()))
     }
 }
 
-/// The middle one, or the mean of the two in the middle; NaN where there is none.
-pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
-    let mut sorted: Vec<_> = figures.into_iter().collect();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.get(middle) {
-        None => f64::NAN,
-        Some(&figure) if sorted.len() % 2 == 1 => figure,
-        Some(&figure) => (figure + sorted[middle - 1]) / 2.0,
+/// A table of Markdown, aligned so that it is read as it is too.
+fn markdown(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
+    let width = |column: usize| {
+        let cells = [&head].into_iter().chain(&rows).filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |cells: &[String]| {
+        let padded = cells.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        format!("| {} |\n", padded.collect::<Vec<_>>().join(" | "))
+    };
+    let rule: Vec<_> = (0..head.len()).map(|column| if column == 0 { "---" } else { "---:" }.to_owned()).collect();
+    let mut text = line(&head);
+    let _ = writeln!(text, "| {} |", rule.join(" | "));
+    text.extend(rows.iter().map(|row| line(row)));
+    text
+}
+
+/// All that is known, by part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Report {
+    /// The version of this form.
+    pub(super) schema: u32,
+    /// Kernel and CPUs, since figures mean nothing without them.
+    pub(super) machine: String,
+    /// What was measured. The figures of one part come from one run.
+    parts: Vec<Measured>,
+}
+
+/// What a part measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Measured {
+    /// The part's name.
+    pub(super) part: String,
+    /// The commit that was measured, as `git describe` names it.
+    pub(super) commit: String,
+    /// The figures.
+    pub(super) tables: Vec<Table>,
+}
+
+impl Report {
+    /// The report in `file`, or a new one where there is none or it is of another machine.
+    pub(super) fn read(file: &Path, machine: &str) -> Result<Self> {
+        let new = Self { schema: 1, machine: machine.to_owned(), parts: Vec::new() };
+        let text = match fs::read_to_string(file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
+            text => text.with_context(|| file.display().to_string())?,
+        };
+        let old: Self = serde_json::from_str(&text).with_context(|| format!("{}: no report", file.display()))?;
+        Ok(if old.machine == machine && old.schema == new.schema { old } else { new })
     }
+
+    /// Writes it to `json`, and its tables between the markers of `page`.
+    pub(super) fn write(&self, json: &Path, page: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("the report cannot be made JSON")?;
+        let old = fs::read_to_string(page).with_context(|| page.display().to_string())?;
+        let new = between_markers(&old, &self.page())
+            .with_context(|| format!("{}: has no line {} before {}", page.display(), MARKERS[0], MARKERS[1]))?;
+        for (file, text) in [(json, text + "\n"), (page, new)] {
+            fs::write(file, text).with_context(|| format!("{}: cannot be written", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Takes in what a part measured, in the place of what it measured before.
+    pub(super) fn put(&mut self, new: Measured) {
+        match self.parts.iter_mut().find(|old| old.part == new.part) {
+            Some(old) => *old = new,
+            None => self.parts.push(new),
+        }
+    }
+
+    fn figure(&self, table: &str, row: &str, column: &str) -> Option<Figure> {
+        let mut tables = self.parts.iter().flat_map(|part| &part.tables);
+        tables.find(|found| found.name == table)?.figure(row, column)
+    }
+
+    /// The generated part of the page.
+    fn page(&self) -> String {
+        let mut page = format!("{}.\n\n## Goals\n\n{}", self.machine, self.goals());
+        for part in &self.parts {
+            let _ = write!(page, "\n## Figures: {}\n\nMeasured at {}.\n", part.part, part.commit);
+            for table in &part.tables {
+                let _ = write!(page, "\n{table}");
+            }
+        }
+        page
+    }
+
+    /// What was to be reached, and what was.
+    pub(super) fn goals(&self) -> String {
+        let head = ["", "goal", "reached", "met"].map(str::to_owned).into();
+        let row = |goal: &Goal| {
+            let figure = self.figure(goal.table, goal.row, goal.column);
+            let reached = figure.map_or("–".to_owned(), |figure| figure.to_string());
+            let verdict = match goal.verdict(figure) {
+                Verdict::Met => "yes",
+                Verdict::Missed => "**no**",
+                Verdict::Unknown => "not measured",
+            };
+            vec![goal.what.to_owned(), goal.bound.to_string(), reached, verdict.to_owned()]
+        };
+        markdown(head, GOALS.iter().map(row).collect())
+    }
+}
+
+/// `page` with `text` in the place of what is between its markers; `None` where it has them not.
+fn between_markers(page: &str, text: &str) -> Option<String> {
+    let (before, rest) = page.split_once(MARKERS[0])?;
+    let (_, after) = rest.split_once(MARKERS[1])?;
+    Some(format!("{before}{}\n{text}\n{}{after}", MARKERS[0], MARKERS[1]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn medians() {
-        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
-        assert!(median([]).is_nan());
+    fn table() -> Table {
+        let mut table = Table::new("load", "Load", &["per_s", "ratio"]);
+        table.row("untraced", [Figure::of([27000.0]), None]);
+        table.row("tcptrace", [Figure::of([26000.0]), Figure::of([0.9, 1.0])]);
+        table
     }
 
     #[test]
-    fn a_table_is_aligned_and_its_json_has_the_same_figures() {
-        let table = Table {
-            name: "start",
-            title: "Start".to_owned(),
-            columns: &["wall_ms", "ratio"],
-            rows: vec![("ss -tan".to_owned(), vec![40.25, 1.0]), ("tcptrace".to_owned(), vec![100.0, f64::NAN])],
-        };
-        let text = "Start\n               wall_ms       ratio\n  ss -tan         40.2       1.000\n  \
-                    tcptrace       100.0           -\n";
-        assert_eq!(table.to_string(), text);
-        let row = &table.to_json()["rows"][1];
-        assert_eq!((&row["what"], &row["wall_ms"], &row["ratio"]), (&json!("tcptrace"), &json!(100.0), &Value::Null));
+    fn a_table_is_aligned() {
+        let text = "Load:\n\n\
+            |          |  per_s |                 ratio |\n\
+            | --- | ---: | ---: |\n\
+            | untraced | 27,000 |                     – |\n\
+            | tcptrace | 26,000 | 0.950 (0.925 – 0.975) |\n";
+        assert_eq!(table().to_string(), text);
+    }
+
+    fn report(machine: &str) -> Report {
+        let mut report = Report { schema: 1, machine: machine.to_owned(), parts: Vec::new() };
+        report.put(Measured { part: "load".to_owned(), commit: "abc".to_owned(), tables: vec![table()] });
+        report
+    }
+
+    #[test]
+    fn figures_are_found_by_name_and_come_back_from_json() {
+        let report = report("Linux");
+        assert_eq!(report.figure("load", "untraced", "per_s"), Figure::of([27000.0]));
+        assert_eq!(report.figure("load", "untraced", "ratio"), None);
+        assert_eq!(report.figure("load", "untraced", "else"), None);
+        assert_eq!(report.figure("else", "untraced", "per_s"), None);
+        let text = serde_json::to_string(&report).unwrap();
+        assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    }
+
+    #[test]
+    fn a_part_is_measured_again() {
+        let mut report = report("Linux");
+        report.put(Measured { part: "loss".to_owned(), commit: "abc".to_owned(), tables: Vec::new() });
+        report.put(Measured { part: "load".to_owned(), commit: "def".to_owned(), tables: Vec::new() });
+        let parts: Vec<_> = report.parts.iter().map(|part| (&*part.part, &*part.commit)).collect();
+        assert_eq!(parts, [("load", "def"), ("loss", "abc")]);
+    }
+
+    #[test]
+    fn a_report_of_another_machine_is_not_added_to() {
+        let file = std::env::temp_dir().join(format!("tcptrace-report-{}.json", std::process::id()));
+        fs::write(&file, serde_json::to_string(&report("A")).unwrap()).unwrap();
+        assert_eq!(Report::read(&file, "A").unwrap(), report("A"));
+        assert!(Report::read(&file, "B").unwrap().parts.is_empty());
+        fs::write(&file, "{").unwrap();
+        assert!(Report::read(&file, "A").is_err());
+        fs::remove_file(&file).unwrap();
+        assert!(Report::read(&file, "A").unwrap().parts.is_empty());
+    }
+
+    #[test]
+    fn only_what_is_between_the_markers_changes() {
+        let page = format!("by hand\n{}\nold\n{}\nby hand too\n", MARKERS[0], MARKERS[1]);
+        let new = between_markers(&page, "new").unwrap();
+        assert_eq!(new, page.replace("old", "new"));
+        assert_eq!(between_markers("by hand", "new"), None);
+        assert_eq!(between_markers(&format!("{}{}", MARKERS[1], MARKERS[0]), "new"), None);
     }
 }
