@@ -49,30 +49,36 @@ impl Key {
 /// Places in a set: their keys fill a line of the cache.
 type Set = [u64; WAYS as usize];
 
-/// 1 where `word` is 0, without a branch: the verifier would follow each way by itself.
-#[inline(always)]
-fn is_zero(word: u64) -> u64 {
-    (word | word.wrapping_neg()) >> 63 ^ 1
-}
-
 #[inline(always)]
 fn set_of(number: u32) -> Option<*mut Set> {
     MEMO_KEYS.get_ptr_mut(number)
 }
 
-/// The place of what has exactly this key.
+/// What the functions below give for no place. They are global functions of the object: the verifier goes through each
+/// once and by itself, not on each path of each program that calls it.
+const NOWHERE: u64 = u64::MAX;
+
 #[inline(always)]
-fn find(sets: [u32; 2], key: u64) -> Option<u32> {
-    for number in sets {
-        let set = set_of(number)?;
+fn place(found: u64) -> Option<u32> {
+    if found == NOWHERE { None } else { Some(found as u32) }
+}
+
+/// The place of what has exactly this key.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_memo(key: u64) -> u64 {
+    for number in Key(key & !ENDED).sets() {
+        let Some(set) = set_of(number) else {
+            return NOWHERE;
+        };
         for way in 0..WAYS {
             // SAFETY: a value's memory stays the map's while a program runs.
             if unsafe { (&raw const (*set)[way as usize]).read_volatile() } == key {
-                return Some(number * WAYS + way);
+                return u64::from(number * WAYS + way);
             }
         }
     }
-    None
+    NOWHERE
 }
 
 /// The free ways of a set, one bit each, and how many these are.
@@ -82,7 +88,7 @@ fn free_ways(set: *const Set) -> (u32, u32) {
     for way in 0..WAYS {
         // SAFETY: as above.
         let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
-        let is_free = (is_zero(there) | there & ENDED) as u32;
+        let is_free = (words::is_zero(there) | there & ENDED) as u32;
         ways |= is_free << way;
         count += is_free;
     }
@@ -91,19 +97,23 @@ fn free_ways(set: *const Set) -> (u32, u32) {
 
 /// A place for a key that has none. Two CPUs may want the same: each adds what makes its key of the word that it found,
 /// and who does not find its key there then takes that back. CPUs begin at different ways, so that this is rare.
-#[inline(always)]
-fn take(sets: [u32; 2], key: u64) -> Option<u32> {
-    let (first, second) = (set_of(sets[0])?, set_of(sets[1])?);
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_place(key: u64) -> u64 {
+    let sets = Key(key).sets();
+    let (Some(first), Some(second)) = (set_of(sets[0]), set_of(sets[1])) else {
+        return NOWHERE;
+    };
     let ((ways, count), (other_ways, other_count)) = (free_ways(first), free_ways(second));
     let (number, set, ways) = if count >= other_count { (sets[0], first, ways) } else { (sets[1], second, other_ways) };
     if ways == 0 {
-        return None;
+        return NOWHERE;
     }
     // SAFETY: takes nothing.
     let start = unsafe { bpf_get_smp_processor_id() } % WAYS;
     let turned = (ways | ways << WAYS) >> start;
     let lowest = turned & turned.wrapping_neg();
-    let bit = |mask: u32| 1 ^ is_zero((lowest & mask).into()) as u32;
+    let bit = |mask: u32| 1 ^ words::is_zero((lowest & mask).into()) as u32;
     let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS; // the number of the lowest bit, turned back
     // SAFETY: as above; `way` is within the set.
     unsafe {
@@ -112,27 +122,25 @@ fn take(sets: [u32; 2], key: u64) -> Option<u32> {
         words::add(word, change);
         if word.read_volatile() != key {
             words::add(word, change.wrapping_neg());
-            return None;
+            return NOWHERE;
         }
     }
-    Some(number * WAYS + way)
+    u64::from(number * WAYS + way)
 }
 
 /// The memo of a socket, made now if there is none.
 #[inline(always)]
 pub(crate) fn of(key: Key) -> Option<Found> {
-    let sets = key.sets();
-    match find(sets, key.0) {
+    match place(find_memo(key.0)) {
         Some(place) => Found::at(place),
-        None => blank(take(sets, key.0)),
+        None => blank(place(take_place(key.0))),
     }
 }
 
 /// The memo of a socket whose life begins: blank, also where another socket's is left under the same address.
 #[inline(always)]
 pub(crate) fn begun(key: Key) -> Option<Found> {
-    let sets = key.sets();
-    blank(find(sets, key.0).or_else(|| take(sets, key.0)))
+    blank(place(find_memo(key.0)).or_else(|| place(take_place(key.0))))
 }
 
 /// A blank memo. Where the table is full, one that is forgotten again.
@@ -155,13 +163,13 @@ fn blank(place: Option<u32>) -> Option<Found> {
 /// The memo of a socket if there is one.
 #[inline(always)]
 pub(crate) fn known(key: Key) -> Option<&'static mut Memo> {
-    Some(Found::at(find(key.sets(), key.0)?)?.memo)
+    Some(Found::at(place(find_memo(key.0))?)?.memo)
 }
 
 /// The memo of a socket that went to CLOSE, as long as no other has taken its place.
 #[inline(always)]
 pub(crate) fn ended(key: Key) -> Option<&'static mut Memo> {
-    Some(Found::at(find(key.sets(), key.0 + ENDED)?)?.memo)
+    Some(Found::at(place(find_memo(key.0 + ENDED))?)?.memo)
 }
 
 /// A memo, and where it is.

@@ -15,7 +15,7 @@ use tcptrace_common::{
 
 use crate::{
     config::{Member, Word, config, member},
-    memos,
+    memos, words,
 };
 
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
@@ -135,7 +135,12 @@ impl SockCommon {
     /// Of a full socket: does the current task hold its lock?
     #[inline(always)]
     pub(crate) fn owned(self) -> bool {
-        self.0.load::<i32, _>(member!(sock_sk_lock_owned)) != 0
+        self.lock_owned() != 0
+    }
+
+    #[inline(always)]
+    fn lock_owned(self) -> u32 {
+        self.0.load(member!(sock_sk_lock_owned))
     }
 
     /// Of a full socket: are both directions shut down, as `__tcp_close` does first of all?
@@ -321,7 +326,7 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn positive_difference<const A: u32, const B: u32>(self, ahead: Member<A>, behind: Member<B>) -> u32 {
         let difference = self.load::<u32, A>(ahead).wrapping_sub(self.load(behind));
-        if (difference as i32) < 0 { 0 } else { difference }
+        difference & !((difference as i32 >> 31) as u32)
     }
 
     /// Has some process got it?
@@ -352,16 +357,19 @@ impl TcpSock {
     pub(crate) fn flags(self) -> u16 {
         let sk_flags: u64 = self.load_sock(member!(sock_common_skc_flags));
         let shutdown: u8 = self.load_sock(member!(sock_sk_shutdown));
-        let bit = |set: bool, flag: u16| if set { flag } else { 0 };
-        bit(self.common.owned(), socket_flag::OWNED)
-            | bit(sk_flags >> SOCK_DEAD & 1 != 0, socket_flag::DEAD)
-            | bit(sk_flags >> SOCK_DONE & 1 != 0, socket_flag::DONE)
-            | bit(sk_flags >> SOCK_KEEPOPEN & 1 != 0, socket_flag::KEEPALIVE)
-            | bit(sk_flags >> SOCK_LINGER & 1 != 0, socket_flag::LINGER)
-            | bit(self.load_sock::<u32, _>(member!(sock_sk_lingertime)) == 0, socket_flag::LINGER_ZERO)
-            | bit(self.is_attached(), socket_flag::ATTACHED)
-            | bit(shutdown & SEND_SHUTDOWN != 0, socket_flag::SHUTDOWN_SEND)
-            | bit(shutdown & RCV_SHUTDOWN != 0, socket_flag::SHUTDOWN_RECEIVE)
+        let (shutdown, lingertime) = (u64::from(shutdown), self.load_sock::<u32, _>(member!(sock_sk_lingertime)));
+        // Without branches: the verifier would follow each combination.
+        let flag = |word: u64, flag: u16| (word & 1) * u64::from(flag);
+        let all = flag(1 ^ words::is_zero(self.common.lock_owned().into()), socket_flag::OWNED)
+            | flag(sk_flags >> SOCK_DEAD, socket_flag::DEAD)
+            | flag(sk_flags >> SOCK_DONE, socket_flag::DONE)
+            | flag(sk_flags >> SOCK_KEEPOPEN, socket_flag::KEEPALIVE)
+            | flag(sk_flags >> SOCK_LINGER, socket_flag::LINGER)
+            | flag(words::is_zero(lingertime.into()), socket_flag::LINGER_ZERO)
+            | flag(1 ^ words::is_zero(self.load(member!(sock_sk_socket))), socket_flag::ATTACHED)
+            | flag(shutdown >> SEND_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_SEND)
+            | flag(shutdown >> RCV_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_RECEIVE);
+        all as u16
     }
 }
 

@@ -4,6 +4,12 @@
 //! aligned or that the two places do not overlap. In BPF these are loops over single bytes: some 300 instructions for
 //! an owner, and as many for the verifier to follow on each path. Volatile loads and stores stay what they are.
 
+/// 1 where `word` is 0, without a branch: the verifier would follow each way by itself.
+#[inline(always)]
+pub(crate) const fn is_zero(word: u64) -> u64 {
+    (word | word.wrapping_neg()) >> 63 ^ 1
+}
+
 /// Adds to a word, whoever else does so at the same time.
 ///
 /// # Safety
