@@ -96,11 +96,11 @@ impl Ladder {
     /// Writes that a connection is there, and that nothing happened in it.
     pub fn silent(&self, to: &mut BytesMut, known: &Connection, now_ns: u64) {
         let age = Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since };
-        let owner = known.owner.as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
-        let ends = [known.local, known.remote].map(Address);
+        let owner = known.owner().as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
+        let ends = [known.local(), known.remote()].map(Address);
         let _ = write!(to, "{} ⇄ {}: {} for {}, {owner}", ends[0], ends[1], known.state, age_words(age));
-        let _ = known.cookie.map(|cookie| write!(to, ", cookie {cookie}"));
-        let _ = known.netns.map(|netns| write!(to, ", netns {netns}"));
+        let _ = known.cookie().map(|cookie| write!(to, ", cookie {cookie}"));
+        let _ = known.netns().map(|netns| write!(to, ", netns {netns}"));
         to.put_slice(b"; no event since the start\n");
     }
 
