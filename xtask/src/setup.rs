@@ -21,8 +21,13 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 4] =
-    [("tcpstates", "libbpf-tools"), ("nft", "nftables"), ("ss", "iproute2"), ("sysctl", "procps")];
+const TEST_TOOLS: [(&str, &str); 5] = [
+    ("tcpstates", "libbpf-tools"),
+    ("nft", "nftables"),
+    ("ss", "iproute2"),
+    ("sysctl", "procps"),
+    ("valgrind", "valgrind"),
+];
 
 /// Debian's compiler for BPF: rustc with the sources of `core`, which a BPF target is built from.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];

@@ -1,7 +1,5 @@
 //! Events as CSV (RFC 4180), with a first line that names the columns. Columns that an event does not have are empty.
 
-use std::fmt::Write as _;
-
 use bytes::{BufMut, BytesMut};
 
 use super::{Context, Field, FieldValue, fields};
@@ -74,8 +72,8 @@ pub(super) fn cell(to: &mut BytesMut, value: FieldValue<'_>, time: &mut WallForm
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => quoted(to, text.as_bytes()),
         // Writing to a buffer in memory cannot fail.
-        FieldValue::Pointer(address) => _ = write!(to, "{address:#x}"),
-        FieldValue::Address(address) => _ = write!(to, "{address}"),
+        FieldValue::Pointer(address) => fields::pointer(to, address),
+        FieldValue::Address(address) => _ = fields::ip(to, address),
         FieldValue::Time(wall_ns) => {
             time.write(to, wall_ns, 9);
             to.put_u8(b'Z');

@@ -31,7 +31,10 @@ impl Json {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         begin(to);
-        fields::visit(event, context, |field, value| member(to, field.name(), value, &mut self.time));
+        fields::visit(event, context, |field, value| {
+            to.put_slice(field.key().as_bytes());
+            self::value(to, value, &mut self.time);
+        });
         to.put_slice(b"}\n");
     }
 
@@ -110,13 +113,25 @@ pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time:
     to.put_slice(b",\"");
     to.put_slice(name.as_bytes());
     to.put_slice(b"\":");
+    self::value(to, value, time);
+}
+
+fn value(to: &mut BytesMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => to.put_slice(b"null"),
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => string(to, text),
         // Writing to a buffer in memory cannot fail.
-        FieldValue::Pointer(address) => _ = write!(to, "\"{address:#x}\""),
-        FieldValue::Address(address) => _ = write!(to, "\"{address}\""),
+        FieldValue::Pointer(address) => {
+            to.put_u8(b'"');
+            fields::pointer(to, address);
+            to.put_u8(b'"');
+        }
+        FieldValue::Address(address) => {
+            to.put_u8(b'"');
+            let _ = fields::ip(to, address);
+            to.put_u8(b'"');
+        }
         FieldValue::Time(wall_ns) => {
             to.put_u8(b'"');
             time.write(to, wall_ns, 9);
@@ -128,7 +143,8 @@ pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time:
 }
 
 fn begin(to: &mut BytesMut) {
-    let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+    to.put_slice(b"{\"schema\":");
+    to.put_slice(itoa::Buffer::new().format(SCHEMA_VERSION).as_bytes());
 }
 
 pub(super) fn line(to: &mut BytesMut, value: &Value) {
