@@ -1,6 +1,6 @@
 //! The kernel's monotonic times as people and pipelines write them.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use jiff::{Timestamp, tz::TimeZone};
 
 /// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by the edge, applied here.
@@ -43,7 +43,7 @@ impl WallFormat {
     }
 
     /// Writes the time with `digits` (at most 9) decimals of the second.
-    pub fn write(&mut self, to: &mut BytesMut, wall_ns: i64, digits: usize) {
+    pub fn write(&mut self, to: &mut impl BufMut, wall_ns: i64, digits: usize) {
         let second = wall_ns.div_euclid(NS_PER_S);
         if second != self.second {
             self.second = second;
@@ -117,6 +117,8 @@ fn human_to(to: &mut impl std::fmt::Write, ns: u64) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     #[test]

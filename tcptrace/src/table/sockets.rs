@@ -80,7 +80,6 @@ impl Sockets {
 
     /// Adds a connection as the newest, in place of the one that had its key.
     pub(super) fn insert(&mut self, key: u64, connection: Connection) {
-        self.remove(key);
         let slot = Slot { key, older: self.newest, newer: NONE, connection: Some(connection) };
         let place = if self.free == NONE {
             if self.blocks.last().is_none_or(|block| block.len() == BLOCK) {
@@ -101,11 +100,18 @@ impl Sockets {
             newest => self.slot(newest).newer = place,
         }
         self.newest = place;
-        self.places.insert(Key(key), place);
+        if let Some(before) = self.places.insert(Key(key), place) {
+            self.release(before);
+        }
     }
 
     pub(super) fn remove(&mut self, key: u64) -> Option<Connection> {
         let place = self.places.remove(&Key(key))?;
+        self.release(place)
+    }
+
+    /// Takes what is at a place out of the order, and makes the place free.
+    fn release(&mut self, place: u32) -> Option<Connection> {
         let free = self.free;
         let slot = self.slot(place);
         let (older, newer) = (slot.older, std::mem::replace(&mut slot.newer, free));

@@ -33,23 +33,21 @@ pub(super) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = String::new();
-        address(&mut text, self.0)?;
-        f.pad(&text)
+        let mut text = Vec::new();
+        address(&mut text, self.0);
+        f.pad(&String::from_utf8_lossy(&text))
     }
 }
 
-fn address(to: &mut String, end: SocketAddr) -> std::fmt::Result {
-    match end {
-        SocketAddr::V4(_) => fields::ip(to, end.ip())?,
-        SocketAddr::V6(end) => write!(to, "[{}]", end.ip())?,
-    }
-    to.push(':');
+fn address(to: &mut Vec<u8>, end: SocketAddr) {
+    let (open, close): (&[u8], &[u8]) = if end.is_ipv6() { (b"[", b"]:") } else { (b"", b":") };
+    to.put_slice(open);
+    fields::ip(to, end.ip());
+    to.put_slice(close);
     match end.port() {
-        0 => to.push('-'),
-        port => to.push_str(itoa::Buffer::new().format(port)),
+        0 => to.put_u8(b'-'),
+        port => to.put_slice(itoa::Buffer::new().format(port).as_bytes()),
     }
-    Ok(())
 }
 
 /// Width of `255.255.255.255:65535`.
@@ -63,7 +61,7 @@ pub(super) struct Columns {
     color: bool,
     owner_columns: bool,
     /// Local and remote end of the line.
-    ends: [String; 2],
+    ends: [Vec<u8>; 2],
     widths: [usize; 2],
     uid: usize,
     duration: String,
@@ -83,7 +81,7 @@ impl Columns {
         self.uid = self.uid.max(uid as usize);
         for ((text, width), end) in self.ends.iter_mut().zip(&mut self.widths).zip(ends) {
             text.clear();
-            let _ = address(text, end); // to memory
+            address(text, end);
             fits &= text.len() <= *width;
             *width = text.len().max(*width);
         }
@@ -131,7 +129,7 @@ impl Columns {
         fill(to, from, 15);
         to.put_u8(b' ');
         if self.owner_columns {
-            left(to, owner.map_or("unknown", |owner| owner.source.name()), 9);
+            left(to, owner.map_or("unknown", |owner| owner.source.name()).as_bytes(), 9);
             right(to, owner.map_or("-", |owner| uid.format(owner.uid)), self.uid);
             to.put_u8(b' ');
         }
@@ -144,7 +142,7 @@ impl Columns {
     }
 
     pub(super) fn states(&self, to: &mut BytesMut, state: State, what: [&str; 2], style: Style) {
-        left(to, state.name(), 12);
+        left(to, state.name().as_bytes(), 12);
         let code = if self.color { style.code() } else { "" };
         to.put_slice(code.as_bytes());
         let from = to.len();
@@ -177,9 +175,9 @@ fn fill(to: &mut BytesMut, from: usize, to_width: usize) {
     to.put_bytes(b' ', spaces);
 }
 
-fn left(to: &mut BytesMut, text: &str, width: usize) {
+fn left(to: &mut BytesMut, text: &[u8], width: usize) {
     let from = to.len();
-    to.put_slice(text.as_bytes());
+    to.put_slice(text);
     fill(to, from, width);
 }
 
