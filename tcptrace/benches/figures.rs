@@ -129,7 +129,7 @@ fn measured_with<T>(items: u64, mut prepare: impl FnMut() -> T, mut work: impl F
     }
     times.sort_unstable();
     let ns = times[ROUNDS / 2].max(1);
-    let allocations = calls as f64 / (items * ROUNDS as u64) as f64;
+    let allocations = (calls as f64 / (items * ROUNDS as u64) as f64 * 1000.0).round() / 1000.0;
     Measured { per_s: (items as f64 * 1e9 / ns as f64) as u64, ms: ns as f64 / 1e6, allocations }
 }
 

@@ -187,7 +187,8 @@ impl<'a> View<'a> {
             let silent = self.in_state(State::Established).iter().filter(|known| known.facts().is_some());
             let asked = failed().map(|failed| key(failed.netns, failed.remote, failed.local));
             let asked = asked.chain(silent.map(|known| key(known.netns(), known.remote(), known.local())));
-            let mut sockets: FxHashMap<Path, Option<&Connection>> = asked.map(|path| (path, None)).collect();
+            let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
+            let mut sockets: FxHashMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
             let mut ports = vec![false; 1 << 16];
             sockets.keys().for_each(|(_, local, _)| ports[usize::from(local.port())] = true);
             let mut locals = FxHashSet::default();
