@@ -1,6 +1,6 @@
 //! The kernel's monotonic times as people and pipelines write them.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 use jiff::{Timestamp, tz::TimeZone};
 
 /// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by the edge, applied here.
@@ -43,7 +43,7 @@ impl WallFormat {
     }
 
     /// Writes the time with `digits` (at most 9) decimals of the second.
-    pub fn write(&mut self, to: &mut BytesMut, wall_ns: i64, digits: usize) {
+    pub fn write(&mut self, to: &mut impl BufMut, wall_ns: i64, digits: usize) {
         let second = wall_ns.div_euclid(NS_PER_S);
         if second != self.second {
             self.second = second;
@@ -55,7 +55,7 @@ impl WallFormat {
         to.put_slice(self.text.as_bytes());
         to.put_u8(b'.');
         let mut decimals = [b'0'; 9];
-        let mut rest = wall_ns.rem_euclid(NS_PER_S);
+        let mut rest = wall_ns.rem_euclid(NS_PER_S) as u32;
         for digit in decimals.iter_mut().rev() {
             *digit += (rest % 10) as u8;
             rest /= 10;
@@ -67,21 +67,33 @@ impl WallFormat {
 /// A duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
 #[must_use]
 pub fn human(ns: u64) -> String {
-    let mut text = String::new();
-    write_human(&mut text, ns);
-    text
+    Human(ns).to_string()
+}
+
+/// The same, to be written in place.
+#[derive(Clone, Copy, Debug)]
+pub struct Human(pub u64);
+
+impl std::fmt::Display for Human {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        human_to(f, self.0)
+    }
 }
 
 /// Writes the same, without the machinery of formatting: a listing has two of these in each of its lines.
 pub fn write_human(to: &mut String, ns: u64) {
+    let _ = human_to(to, ns); // to memory
+}
+
+fn human_to(to: &mut impl std::fmt::Write, ns: u64) -> std::fmt::Result {
     const UNITS: [(u64, &str); 3] = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
     let seconds = ns / 1_000_000_000;
     let mut parts = |whole: u64, point: &str, decimals: u64, digits: usize, unit: &str| {
         let two = [decimals / 10 % 10, decimals % 10].map(|digit| char::from(b'0' + digit as u8));
-        to.push_str(itoa::Buffer::new().format(whole));
-        to.push_str(point);
-        to.extend(&two[2 - digits..]);
-        to.push_str(unit);
+        to.write_str(itoa::Buffer::new().format(whole))?;
+        to.write_str(point)?;
+        two[2 - digits..].iter().try_for_each(|digit| to.write_char(*digit))?;
+        to.write_str(unit)
     };
     if seconds >= 86_400 {
         return parts(seconds / 86_400, "d", seconds / 3600 % 24, 2, "h");
@@ -105,6 +117,8 @@ pub fn write_human(to: &mut String, ns: u64) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
 
     #[test]

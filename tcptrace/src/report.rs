@@ -137,18 +137,18 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
             processes
         });
         // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
-        let owner = connection.owner.map(|owner| (owner.pid, owner.source));
+        let owner = connection.owner().map(|owner| (owner.pid, owner.source));
         let other = |process: Option<Owner>| {
             let is_other = |process: &Owner| Some(process.pid) != owner.map(|(pid, _)| pid);
             process.filter(is_other).map(|process| (process.pid, process.command))
         };
-        let [creator, acceptor] = [other(connection.creator), other(connection.acceptor)];
+        let [creator, acceptor] = [other(connection.creator()), other(connection.acceptor())];
         let key = (connection.state, owner, [creator, acceptor], holders);
         let age = Age { ns: now_ns.saturating_sub(connection.since_ns), source: connection.since };
         let holders = key.3.clone();
         let row = groups.entry(key).or_insert_with(|| SocketRow {
             state: connection.state,
-            owner: connection.owner,
+            owner: connection.owner(),
             count: 0,
             oldest: age,
             creator,
@@ -157,7 +157,7 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
         });
         row.count += 1;
         if age.ns > row.oldest.ns {
-            (row.oldest, row.owner) = (age, connection.owner);
+            (row.oldest, row.owner) = (age, connection.owner());
         }
     }
     let mut rows: Vec<_> = groups.into_values().collect();

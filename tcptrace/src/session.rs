@@ -141,7 +141,7 @@ impl Session {
         self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
         self.last_event_ns = event.time_ns;
         let left = self.table.ingest(&mut event);
-        self.tell(&event, left.as_deref());
+        self.tell(&event, left.as_ref());
     }
 
     /// Tells of an event; `left` is what was known of the socket that ended with it.
@@ -249,7 +249,7 @@ impl Session {
         let namespaces = if states.contains(State::SynSent) {
             FxHashSet::default()
         } else {
-            self.table.suspects().filter_map(|known| known.netns).collect()
+            self.table.suspects().filter_map(|known| known.netns()).collect()
         };
         (states, namespaces)
     }
@@ -396,7 +396,7 @@ impl Session {
         if !self.is_complete()
             && let Renderer::Story(stories, ladder) = &mut self.renderer
         {
-            let is_silent = |known: &&Connection| !known.has_events && stories.asks_for(known);
+            let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
             let silent = self.table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             silent.for_each(|known| ladder.silent(&mut self.output, known, now_ns));
         }

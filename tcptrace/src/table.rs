@@ -1,9 +1,10 @@
 //! The sockets that are alive now: those that events told of, and those that listings found.
 
 mod connection;
+mod roles;
+mod sockets;
 
 use std::{
-    collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
 };
@@ -17,7 +18,9 @@ use crate::{
     snapshot::{AgeSource, Holder, Holders, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
-use connection::{expires_ns, is_orphan, is_seen};
+use connection::{expires_ns, is_seen};
+use roles::AllRoles;
+use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts, Retransmits};
 
@@ -57,8 +60,11 @@ pub struct Reconciled {
 /// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
-    full: FxHashMap<u64, Box<Connection>>,
-    minis: FxHashMap<u64, Box<Connection>>,
+    full: Sockets,
+    minis: Sockets,
+    roles: AllRoles,
+    /// Was a socket found by its cookie, since the listing told no address?
+    has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
@@ -67,8 +73,6 @@ pub struct Table {
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
-    /// Sockets in the order in which they came, with the time at which they did; those that left are dropped late.
-    arrivals: VecDeque<(u64, u64)>,
     /// Cookies, or addresses where there were none, of those that left since the listing that is under way began.
     departed: Option<FxHashSet<u64>>,
     /// CLOCK_MONOTONIC at which the last whole listing began, and the namespaces that it visited: of full sockets in
@@ -95,14 +99,15 @@ impl Table {
     pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
         Self {
             polls,
-            full: HashMap::default(),
-            minis: HashMap::default(),
+            full: Sockets::new(),
+            minis: Sockets::new(),
+            roles: AllRoles::default(),
+            has_cookies_for_keys: false,
             half_open: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,
             holders: None,
-            arrivals: VecDeque::new(),
             departed: None,
             listed_from: (0, FxHashSet::default()),
             listed_until_ns: 0,
@@ -117,11 +122,12 @@ impl Table {
     /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
     /// know, how long the socket has been in its state at least, whether events before it were lost. Gives what was known of
     /// a full socket that ends with it.
-    pub fn ingest(&mut self, event: &mut Event) -> Option<Box<Connection>> {
+    pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
         let sk = event.socket.sk?;
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
-        if let Some(known) = self.full.get(&key).filter(|known| known.is_of_event(event)) {
+        let place = self.full.find(key);
+        if let Some(known) = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event)) {
             add_to(event, known, self.listed_until_ns);
         }
         if event.socket.is(socket_flag::OWNER_LEFT) {
@@ -129,8 +135,9 @@ impl Table {
             return None;
         }
         let What::Transition(transition) = event.what else {
-            if let Some(connection) = self.full.get_mut(&key).filter(|known| known.is_of(cookie)) {
-                connection.happened(event);
+            let known = place.and_then(|place| self.full.at_mut(place));
+            if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
+                connection.happened(event, &mut self.roles);
             }
             return None;
         };
@@ -139,12 +146,12 @@ impl Table {
         if self.is_older_than_listing(event) {
             // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
         } else if stays && self.keeps(transition.new) {
-            self.keep(sk, transition.new, event);
+            self.keep(sk, key, place, transition.new, event);
         } else {
             left = self.remove(key, cookie);
         }
         if !stays && transition.new != State::Close {
-            self.becomes_mini(event, transition.new, left.as_deref());
+            self.becomes_mini(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
     }
@@ -154,19 +161,20 @@ impl Table {
     /// showed, and a wanted process held, stays.
     pub fn show(&mut self, event: &Event, is_wanted: bool) {
         let socket = &event.socket;
-        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(&key));
-        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle.is_none())) {
-            known.hidden = !is_wanted;
+        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(key));
+        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle().is_none()))
+        {
+            known.hide(!is_wanted);
         }
-        if let Some(mini) = self.minis.get_mut(&mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
-            mini.hidden = !is_wanted;
+        if let Some(mini) = self.minis.get_mut(mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
+            mini.hide(!is_wanted);
         }
     }
 
     /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
     /// that has ended.
     fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
-        cookie.filter(|cookie| self.full.contains_key(cookie)).unwrap_or(sk)
+        cookie.filter(|cookie| self.has_cookies_for_keys && self.full.find(*cookie).is_some()).unwrap_or(sk)
     }
 
     fn is_older_than_listing(&self, event: &Event) -> bool {
@@ -178,12 +186,12 @@ impl Table {
         self.states.is_empty() || self.states.contains(state)
     }
 
-    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Box<Connection>> {
+    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Connection> {
         if let Some(departed) = &mut self.departed {
             departed.insert(cookie.unwrap_or(key));
         }
         // Another socket may be at the address already: a listing knew of it before the event of this one's end came.
-        if self.full.get(&key).is_some_and(|known| known.is_of(cookie)) { self.full.remove(&key) } else { None }
+        if self.full.get(key).is_some_and(|known| known.is_of(cookie)) { self.full.remove(key) } else { None }
     }
 
     /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
@@ -192,69 +200,57 @@ impl Table {
             return;
         }
         let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
-        // No file refers to it.
-        let mini = Connection {
-            expires_ns,
-            handle: Some(0),
-            orphan: Some(true),
-            is_mini: true,
-            first_seen_ns: event.time_ns,
-            hidden: false,
-            ..Connection::of_event(event, state, known)
+        let mut mini = match known {
+            Some(known) => {
+                let mut mini = known.clone();
+                mini.enters(event, state, &mut self.roles);
+                mini
+            }
+            None => Connection::of_event(event, state, &mut self.roles),
         };
-        let key = mini_key(mini.cookie, mini.netns, mini.local, mini.remote);
-        self.minis.insert(key, Box::new(mini));
-        self.arrivals.push_back((key, event.time_ns));
+        mini.becomes_mini(event.time_ns, expires_ns);
+        self.minis.insert(mini_key(mini.cookie(), mini.netns(), mini.local(), mini.remote()), mini);
         self.make_room();
     }
 
-    fn keep(&mut self, sk: u64, state: State, event: &Event) {
+    /// A socket stays, in `state`; `place` is that of `key`, where there is one.
+    fn keep(&mut self, sk: u64, key: u64, place: Option<Place>, state: State, event: &Event) {
         if let Some(departed) = &mut self.departed {
             departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may come back to a wanted state
         }
-        let key = self.key_of(sk, event.socket.cookie);
-        let known = self.full.remove(&key).filter(|known| known.is_of_event(event));
-        let connection = Connection::of_event(event, state, known.as_deref());
-        let (first_seen_ns, is_new) = (connection.first_seen_ns, known.is_none());
-        let kept = match known {
-            Some(mut place) => {
-                *place = connection;
-                place
+        let known = place.and_then(|place| self.full.at_mut(place)).filter(|known| known.is_of_event(event));
+        let new = match known {
+            Some(known) if key == sk => return known.enters(event, state, &mut self.roles),
+            Some(known) => {
+                known.enters(event, state, &mut self.roles);
+                self.full.remove(key)
             }
-            None => Box::new(connection),
+            None => None,
         };
-        self.full.insert(sk, kept);
-        if is_new || key != sk {
-            self.addresses.insert(event.socket.local.ip());
-            self.arrivals.push_back((sk, first_seen_ns));
-            self.make_room();
-        }
+        let new = new.unwrap_or_else(|| Connection::of_event(event, state, &mut self.roles));
+        self.add(sk, new);
     }
 
-    fn make_room(&mut self) {
-        while self.len() > self.max
-            && let Some(first) = self.arrivals.pop_front()
-        {
-            if self.is_alive(first) {
-                self.full.remove(&first.0);
-                self.minis.remove(&first.0);
-                self.evicted += 1;
-            }
-        }
+    fn add(&mut self, key: u64, new: Connection) {
+        self.addresses.insert(new.local().ip());
         if self.addresses.len() > MAX_ADDRESSES {
             self.addresses.clear();
         }
-        if self.arrivals.len() > 2 * self.len() + 64 {
-            let mut arrivals = std::mem::take(&mut self.arrivals);
-            arrivals.retain(|arrival| self.is_alive(*arrival));
-            self.arrivals = arrivals;
-        }
+        self.full.insert(key, new);
+        self.make_room();
     }
 
-    /// Is it still the socket that came then, and not a later one of the same key?
-    fn is_alive(&self, (key, first_seen_ns): (u64, u64)) -> bool {
-        let found = self.full.get(&key).or_else(|| self.minis.get(&key));
-        found.is_some_and(|connection| connection.first_seen_ns == first_seen_ns)
+    fn make_room(&mut self) {
+        while self.len() > self.max {
+            let first = |sockets: &Sockets| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
+            let (full, mini) = (first(&self.full), first(&self.minis));
+            let is_mini = full.is_none_or(|full| mini.is_some_and(|mini| mini.0 < full.0));
+            let sockets = if is_mini { &mut self.minis } else { &mut self.full };
+            if let Some((_, key)) = if is_mini { mini } else { full } {
+                sockets.remove(key);
+            }
+            self.evicted += 1;
+        }
     }
 
     /// A listing begins: until it is taken in, sockets that leave are remembered, since it may still show them.
@@ -292,12 +288,12 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let known = self.full.get(&key).filter(|known| known.is_of(socket.cookie)).map(|known| known.hidden);
+            let known = self.full.get(key).filter(|known| known.is_of(socket.cookie)).map(Connection::is_hidden);
             let is_shown = known == Some(false) || wanted(socket, holders);
             if self.keeps(socket.state) && (known.is_some() || is_shown) {
                 self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
-                if let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) {
-                    known.hidden = !is_shown;
+                if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
+                    known.hide(!is_shown);
                     known.show(socket, snapshot);
                 }
             }
@@ -305,10 +301,10 @@ impl Table {
         let listing = self.listing;
         let visited = visited(snapshot);
         let before = self.full.len();
-        self.full.retain(|_, known| {
+        self.full.retain(|known| {
             known.listing == listing
                 || known.since_ns >= snapshot.started_ns
-                || known.netns.map_or(snapshot.skipped.cut_short > 0, |netns| !visited.contains(&netns))
+                || known.netns().map_or(snapshot.skipped.cut_short > 0, |netns| !visited.contains(&netns))
         });
         reconciled.removed = (before - self.full.len()) as u64;
         self.listed_from = (snapshot.started_ns, visited);
@@ -321,10 +317,10 @@ impl Table {
     /// For listings that know no addresses of the kernel.
     fn names(&self) -> Names {
         let mut names = Names::default();
-        for (&key, known) in &self.full {
-            match (known.cookie, known.netns) {
+        for (key, known) in self.full.iter() {
+            match (known.cookie(), known.netns()) {
                 (Some(cookie), _) => _ = names.by_cookie.insert(cookie, key),
-                (None, Some(netns)) => _ = names.by_ends.insert((netns, known.local, known.remote), key),
+                (None, Some(netns)) => _ = names.by_ends.insert((netns, known.local(), known.remote()), key),
                 (None, None) => {}
             }
         }
@@ -340,29 +336,25 @@ impl Table {
         reconciled: &mut Reconciled,
     ) {
         let is_newer = |known: &Connection| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
-        if self.full.get(&key).is_some_and(|known| is_newer(known)) {
+        if self.full.get(key).is_some_and(is_newer) {
             return; // the listed socket has ended since, and the event of its end was lost
         }
-        let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, owner, snapshot.ended_ns) };
-        let Some(known) = self.full.get_mut(&key).filter(|known| known.is_of(socket.cookie)) else {
+        let listing = self.listing;
+        let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
-            self.addresses.insert(listed.local.ip());
-            self.arrivals.push_back((key, listed.first_seen_ns));
-            self.full.insert(key, Box::new(listed));
-            self.make_room();
+            self.has_cookies_for_keys |= socket.sk.is_none();
+            let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
+            self.add(key, listed.in_listing(listing));
             return;
         };
-        known.listing = self.listing;
-        known.handle = Some(socket.handle);
-        known.orphan = Some(is_orphan(socket));
-        known.cookie = known.cookie.or(socket.cookie);
-        known.is_held(owner);
+        known.listing = listing;
+        known.is_listed(socket);
+        known.is_named(socket.cookie);
+        known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
-            known.state = socket.state;
-            known.since_ns = listed.since_ns;
-            known.since = listed.since;
+            known.is_found_in_state(socket, snapshot.ended_ns);
         }
     }
 
@@ -391,13 +383,13 @@ impl Table {
         }
         let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
-        self.minis.retain(|_, mini| {
+        self.minis.retain(|mini| {
             if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
                 return true;
             }
-            if !mini.netns.map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
+            if !mini.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
                 // Nobody looked: its timer may have been set again. In the end it is gone for sure, and nobody knows when.
-                mini.expires_ns = None;
+                mini.expires(None);
                 return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
             tell(polled(mini, State::Close, polled_from_ns, ended_ns));
@@ -423,14 +415,13 @@ impl Table {
             _ => Names::default(),
         };
         for socket in listed {
-            let key = socket.sk.filter(|sk| self.full.contains_key(sk));
+            let key = socket.sk.filter(|sk| self.full.find(*sk).is_some());
             let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
-            let known = key.and_then(|key| self.full.get_mut(&key)).filter(|known| known.is_of(socket.cookie));
+            let known = key.and_then(|key| self.full.get_mut(key)).filter(|known| known.is_of(socket.cookie));
             if let Some(known) = known {
-                known.handle = Some(socket.handle);
-                known.orphan = Some(is_orphan(socket));
+                known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(owner_of(socket, holders.of(socket.handle)));
+                    known.is_held(owner_of(socket, holders.of(socket.handle)), &mut self.roles);
                 }
                 known.show(socket, snapshot);
             }
@@ -453,7 +444,7 @@ impl Table {
             let (netns, local) = (request.netns, request.local);
             let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
-            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner), ..*request }, holders) {
+            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders) {
                 let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
                 let row = half_open.entry((netns, local)).or_insert(empty);
                 row.count += 1;
@@ -464,8 +455,8 @@ impl Table {
     }
 
     fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
-        let listeners = self.full.values().map(Box::as_ref).filter(|known| known.state == State::Listen);
-        listeners.filter_map(|known| Some(((known.netns?, known.local), known)))
+        let listeners = self.full.restless().filter(|known| known.state == State::Listen);
+        listeners.filter_map(|known| Some(((known.netns()?, known.local()), known)))
     }
 
     fn poll_mini(
@@ -478,48 +469,55 @@ impl Table {
         let key = mini_key(socket.cookie, Some(socket.netns), socket.local, socket.remote);
         // Where its event had no cookie it is here by its ends.
         let by_ends = || mini_key(None, Some(socket.netns), socket.local, socket.remote);
-        let key = if self.minis.contains_key(&key) || !self.minis.contains_key(&by_ends()) { key } else { by_ends() };
+        let is_known = |key| self.minis.find(key).is_some();
+        let key = if is_known(key) || !is_known(by_ends()) { key } else { by_ends() };
         let now_ns = snapshot.ended_ns;
-        let Some(known) = self.minis.get_mut(&key) else {
+        let listing = self.listing;
+        let Some(known) = self.minis.get_mut(key) else {
             if self.keeps(socket.state) && wanted(socket, &[]) {
-                let listed = Connection { listing: self.listing, ..Connection::of_listed(socket, None, now_ns) };
-                self.arrivals.push_back((key, listed.first_seen_ns));
-                self.minis.insert(key, Box::new(listed));
+                let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
+                self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
             return;
         };
-        known.listing = self.listing;
-        known.cookie = known.cookie.or(socket.cookie);
-        known.expires_ns = expires_ns(socket, now_ns);
+        known.listing = listing;
+        known.is_named(socket.cookie);
+        known.expires(expires_ns(socket, now_ns));
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
             tell(polled(known, State::TimeWait, self.polled_from_ns, now_ns));
-            let listed = Connection::of_listed(socket, None, now_ns);
-            (known.state, known.since_ns, known.since) = (listed.state, listed.since_ns, listed.since);
+            known.is_found_in_state(socket, now_ns);
             if !self.keeps(State::TimeWait) {
-                self.minis.remove(&key);
+                self.minis.remove(key);
             }
         }
     }
 
-    /// Asks of each socket that is shown whether it is suspected of trouble: then the next listing of its state keeps what it
-    /// shows of it, as [`Connection::facts`].
-    pub fn suspect(&mut self, now_ns: u64, mut is_suspect: impl FnMut(&Connection) -> bool) {
-        for known in self.full.values_mut() {
-            if known.hidden || !is_suspect(known) {
-                known.suspected_ns = None;
-                if known.state != State::Listen {
-                    known.facts = None;
-                }
+    /// Asks of each socket that is shown from when on it is suspected of trouble if nothing happens to it, in
+    /// CLOCK_MONOTONIC (never: `u64::MAX`). From then on the next listing of its state keeps what it shows of it, as
+    /// [`Connection::facts`]. A socket of which that is known already is not asked about again before that time.
+    pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
+        self.full.look(now_ns, |known| {
+            let from_ns = if known.is_hidden() { u64::MAX } else { suspect_from_ns(known) };
+            if from_ns <= now_ns {
+                known.is_suspect(now_ns);
             } else {
-                known.suspected_ns = known.suspected_ns.or(Some(now_ns));
+                known.is_no_suspect();
             }
-        }
+            if known.is_restless(now_ns) { 0 } else { from_ns }
+        });
     }
 
     /// The sockets that are suspected.
     pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().map(Box::as_ref).filter(|known| known.suspected_ns.is_some())
+        self.full.restless().filter(|known| known.suspected_ns().is_some())
+    }
+
+    /// The sockets that there is a reason to look at since [`Table::suspect`] was called last, at `now_ns`, and all
+    /// mini-sockets; in no order.
+    pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
+        let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
+        full.chain(self.minis.values()).filter(|known| !known.is_hidden())
     }
 
     /// Did a socket of this host have this address?
@@ -542,7 +540,7 @@ impl Table {
 
     /// The sockets that are to be shown, in no order.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values()).map(Box::as_ref).filter(|known| !known.hidden)
+        self.full.values().chain(self.minis.values()).filter(|known| !known.is_hidden())
     }
 
     /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
@@ -554,8 +552,8 @@ impl Table {
         // Where several listen on one address they may be of one process, or of several.
         let mut owners: FxHashMap<(u32, SocketAddr), Option<Owner>> = FxHashMap::default();
         for (place, known) in self.listeners() {
-            let owner = owners.entry(place).or_insert(known.owner);
-            *owner = owner.filter(|first| known.owner.is_some_and(|owner| owner.pid == first.pid));
+            let owner = owners.entry(place).or_insert(known.owner());
+            *owner = owner.filter(|first| known.owner().is_some_and(|owner| owner.pid == first.pid));
         }
         let owner_of = |row: &HalfOpen| {
             listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
@@ -568,7 +566,7 @@ impl Table {
     /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
-        Some(self.holders.as_ref()?.of(connection.handle?))
+        Some(self.holders.as_ref()?.of(connection.handle()?))
     }
 
     /// How many sockets there are.
@@ -614,7 +612,7 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
 /// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
 /// the end of the last listing cannot be told, since that may have shown what came after it.
 fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
-    event.owner = event.owner.or(known.owner);
+    event.owner = event.owner.or_else(|| known.owner());
     let What::Transition(transition) = &mut event.what else {
         return;
     };
@@ -653,14 +651,14 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
     let seen_ns = mini.since_ns.max(polled_from_ns);
     // Had the peer closed meanwhile, TIME_WAIT would have begun, and not be over.
     let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
-    let ran_out_ns = mini.expires_ns.filter(|end_ns| certain && new == State::Close && *end_ns <= now_ns);
+    let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && new == State::Close && *end_ns <= now_ns);
     let ended_by = match (mini.state, new) {
         (State::FinWait2, State::TimeWait) => Some(Ending::Normal),
         (State::FinWait2, _) => Some(if ran_out_ns.is_some() { Ending::PeerNeverClosed } else { Ending::Unknown }),
         _ => None, // told of when TIME_WAIT began
     };
     // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
-    let latest_ns = mini.expires_ns.map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
+    let latest_ns = mini.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
     let (end_ns, source) = match mini.since {
         AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),
         AgeSource::Observed | AgeSource::Timer => (latest_ns, TimeSource::Polled),
@@ -671,15 +669,15 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
         cpu: None,
         socket: Socket {
             sk: None,
-            cookie: mini.cookie,
-            netns: mini.netns,
-            ipv6: mini.ipv6,
+            cookie: mini.cookie(),
+            netns: mini.netns(),
+            ipv6: mini.is_ipv6(),
             state: mini.state,
-            local: mini.local,
-            remote: mini.remote,
+            local: mini.local(),
+            remote: mini.remote(),
             flags: 0,
         },
-        owner: mini.owner,
+        owner: mini.owner(),
         after_gap: false,
         what: What::Transition(Transition {
             old: mini.state,
@@ -695,7 +693,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             send_queue: 0,
             ending: ended_by,
             expires_in_ns: mini
-                .expires_ns
+                .expires_ns()
                 .filter(|_| new == State::TimeWait)
                 .map(|end_ns| end_ns.saturating_sub(now_ns)),
         }),

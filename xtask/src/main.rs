@@ -13,6 +13,7 @@ mod cargo;
 mod check;
 mod demo;
 mod demo_actor;
+mod instructions;
 mod netns;
 mod privilege;
 mod programs;
@@ -52,6 +53,8 @@ enum Command {
     Scenario(scenario::Args),
     /// Measure what tcptrace costs, beside tcpstates, bpftrace and ss, and write docs/performance.md
     Bench(bench::Args),
+    /// Count the instructions that the pure core spends on an event, against what is recorded
+    Instructions(instructions::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
     Setup(setup::Args),
     /// One process of the demo
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Scenario(args) => scenario::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Instructions(args) => instructions::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
         Command::BenchHolder(args) => bench::holder::run(&args),

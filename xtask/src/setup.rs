@@ -21,8 +21,13 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 4] =
-    [("tcpstates", "libbpf-tools"), ("nft", "nftables"), ("ss", "iproute2"), ("sysctl", "procps")];
+const TEST_TOOLS: [(&str, &str); 5] = [
+    ("tcpstates", "libbpf-tools"),
+    ("nft", "nftables"),
+    ("ss", "iproute2"),
+    ("sysctl", "procps"),
+    ("valgrind", "valgrind"),
+];
 
 /// An executable that the benchmark compares tcptrace with, and the Debian package that brings it.
 const BENCH_TOOLS: [(&str, &str); 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];

@@ -71,9 +71,9 @@ impl Findings {
         let mut wants_listing = false;
         let shown_ns = table.shown_until_ns();
         table.suspect(now_ns, |known| {
-            let Some(suspicion) = rules::suspicion(known, &self.thresholds, now_ns) else { return false };
-            wants_listing |= suspicion.wants_facts(known, shown_ns, now_ns);
-            true
+            let Some(suspicion) = rules::suspicion(known, &self.thresholds) else { return u64::MAX };
+            wants_listing |= suspicion.since_ns <= now_ns && suspicion.wants_facts(known, shown_ns, now_ns);
+            suspicion.since_ns
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.is_partial = self.is_partial;

@@ -83,12 +83,12 @@ impl Example {
     #[must_use]
     pub fn of(known: &Connection, holders: &[Holder], now_ns: u64) -> Self {
         Self {
-            cookie: known.cookie,
-            local: known.local,
-            remote: known.remote,
+            cookie: known.cookie(),
+            local: known.local(),
+            remote: known.remote(),
             state: known.state,
             age: Some(Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since }),
-            facts: known.facts.clone(),
+            facts: known.facts().copied().map(Box::new),
             holders: holders.iter().take(MAX_HOLDERS).copied().collect(),
         }
     }

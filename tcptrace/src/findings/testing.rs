@@ -153,7 +153,7 @@ impl Host {
             what,
         };
         let left = self.table.ingest(&mut event);
-        self.findings.ingest(&event, left.as_deref());
+        self.findings.ingest(&event, left.as_ref());
     }
 
     /// A socket leaves its state; its queues are those that it has.
@@ -247,7 +247,9 @@ impl Host {
     /// What rules see without another listing.
     pub(super) fn unlisted_sightings(&mut self) -> Vec<Sighting> {
         let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
-        self.table.suspect(now_ns, |known| rules::suspicion(known, &thresholds, now_ns).is_some());
+        self.table.suspect(now_ns, |known| {
+            rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
+        });
         let Findings { thresholds, recent, namespaces, is_partial, .. } = &self.findings;
         let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
         view.is_partial = *is_partial;

@@ -40,11 +40,15 @@ pub struct View<'a> {
     ends: OnceCell<Ends<'a>>,
 }
 
-/// Sockets and failures by their ends. Made only where it is asked for an end on this host.
+/// Place, local and remote end of a socket.
+type Path = (Option<u32>, SocketAddr, SocketAddr);
+
+/// Sockets and failures by their ends: of those ends on this host that rules may ask for, which are few, since no table by
+/// ends is kept of all sockets. Made only where a rule does ask.
 struct Ends<'a> {
-    sockets: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Connection>,
-    incidents: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), &'a Incident>,
-    /// Local ends.
+    sockets: FxHashMap<Path, Option<&'a Connection>>,
+    incidents: FxHashMap<Path, &'a Incident>,
+    /// Local ends of sockets.
     locals: FxHashSet<SocketAddr>,
 }
 
@@ -97,10 +101,10 @@ impl<'a> View<'a> {
     ) -> Self {
         let mut by_state = [const { Vec::<&Connection>::new() }; STATES];
         let mut listeners = FxHashMap::default();
-        for known in table.connections().filter(|known| may_be_trouble(known, now_ns)) {
+        for known in table.restless(now_ns) {
             by_state[known.state as usize % STATES].push(known);
-            if let (State::Listen, Some(netns)) = (known.state, known.netns) {
-                listeners.insert((netns, known.local), known);
+            if let (State::Listen, Some(netns)) = (known.state, known.netns()) {
+                listeners.insert((netns, known.local()), known);
             }
         }
         Self {
@@ -144,7 +148,7 @@ impl<'a> View<'a> {
     /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
-        self.end_at(known.netns, known.remote, known.local)
+        self.end_at(known.netns(), known.remote(), known.local())
     }
 
     /// The socket of this host with these ends.
@@ -156,7 +160,7 @@ impl<'a> View<'a> {
         if !self.table.has_address(local.ip()) {
             return OtherEnd::NotVisible;
         }
-        match self.ends().sockets.get(&(place(netns, local), local, remote)) {
+        match self.ends().sockets.get(&(place(netns, local), local, remote)).copied().flatten() {
             Some(known) => OtherEnd::Here(known),
             // A filter may keep it out of the table.
             None if self.is_partial => OtherEnd::NotVisible,
@@ -177,23 +181,35 @@ impl<'a> View<'a> {
 
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            let sockets = || self.table.connections().filter(|known| known.state != State::Listen);
-            let incidents = self.recent.incidents().flat_map(|(_, group)| &group.last);
+            let failed = || self.recent.incidents().flat_map(|(_, group)| &group.last);
             let key = |netns, local, remote| (place(netns, local), local, remote);
-            Ends {
-                locals: sockets().map(|known| known.local).collect(),
-                sockets: sockets().map(|known| (key(known.netns, known.local, known.remote), known)).collect(),
-                incidents: incidents.map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect(),
+            // Other ends of what failed, and of what is silent.
+            let silent = self.in_state(State::Established).iter().filter(|known| known.facts().is_some());
+            let asked = failed().map(|failed| key(failed.netns, failed.remote, failed.local));
+            let asked = asked.chain(silent.map(|known| key(known.netns(), known.remote(), known.local())));
+            let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
+            let mut sockets: FxHashMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
+            let mut ports = vec![false; 1 << 16];
+            sockets.keys().for_each(|(_, local, _)| ports[usize::from(local.port())] = true);
+            let mut locals = FxHashSet::default();
+            let all = self.table.connections().filter(|known| known.state != State::Listen);
+            for known in all.filter(|known| ports[usize::from(known.local().port())]) {
+                locals.insert(known.local());
+                if let Some(found) = sockets.get_mut(&key(known.netns(), known.local(), known.remote())) {
+                    *found = Some(known);
+                }
             }
+            let incidents = failed().map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect();
+            Ends { sockets, incidents, locals }
         })
     }
 
     /// What connections of an owner have in common: the listener that they came through, or their destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
-        match self.listener_of(known.netns, known.local) {
-            Some(listener) => Subject::Local(listener.local),
-            None => Subject::Remote(known.remote),
+        match self.listener_of(known.netns(), known.local()) {
+            Some(listener) => Subject::Local(listener.local()),
+            None => Subject::Remote(known.remote()),
         }
     }
 
@@ -205,7 +221,7 @@ impl<'a> View<'a> {
     ) -> Vec<Group<'a>> {
         let mut by_owner: FxHashMap<_, FxHashMap<Subject, Vec<&Connection>>> = FxHashMap::default();
         for known in members {
-            let owner = (known.netns, known.owner.map(|owner| owner.pid));
+            let owner = (known.netns(), known.owner().map(|owner| owner.pid));
             by_owner.entry(owner).or_default().entry(subject(known)).or_default().push(known);
         }
         let mut groups = Vec::new();
@@ -216,7 +232,7 @@ impl<'a> View<'a> {
             }
             for (subject, mut members) in subjects {
                 members.sort_by_key(|known| known.since_ns);
-                let owner = members.first().and_then(|known| known.owner);
+                let owner = members.first().and_then(|known| known.owner());
                 groups.push(Group { netns, owner, subject, members });
             }
         }
@@ -224,18 +240,10 @@ impl<'a> View<'a> {
     }
 }
 
-/// Is a socket one that a rule looks at? Most of a busy host's are not.
-fn may_be_trouble(known: &Connection, now_ns: u64) -> bool {
-    known.suspected_ns.is_some()
-        || known.is_mini
-        || known.state == State::Listen
-        || known.retransmits.lately(now_ns).0 > 0
-}
-
 impl<'a> Group<'a> {
     /// What the last listing showed of its sockets.
     pub fn facts(&self) -> impl Iterator<Item = &'a Facts> + '_ {
-        self.members.iter().filter_map(|known| known.facts.as_deref())
+        self.members.iter().filter_map(|known| known.facts())
     }
 
     /// A sum over what was shown of the sockets; `None` where nothing was shown of any.
@@ -253,13 +261,13 @@ impl<'a> Group<'a> {
     /// The process that closed the sockets, by the oldest of those where it is known.
     #[must_use]
     pub fn closed_by(&self) -> Value {
-        self.members.iter().find_map(|known| known.closed_by).into()
+        self.members.iter().find_map(|known| known.closed_by()).into()
     }
 
     /// Timeouts in a row without an answer, the most of any.
     #[must_use]
     pub(super) fn timeouts(&self) -> u8 {
-        self.members.iter().map(|known| known.retransmits.timeouts).max().unwrap_or(0)
+        self.members.iter().map(|known| known.retransmits().timeouts).max().unwrap_or(0)
     }
 
     /// As a sighting, to which evidence is added. It is settled when a listing has shown its examples since each was
@@ -281,7 +289,7 @@ impl<'a> Group<'a> {
             examples: shown.iter().map(example).collect(),
             explanation: "",
             remedy: "",
-            is_settled: shown.iter().all(|known| known.is_mini || known.facts.is_some()),
+            is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some()),
         }
     }
 }

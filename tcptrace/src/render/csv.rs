@@ -1,7 +1,5 @@
 //! Events as CSV (RFC 4180), with a first line that names the columns. Columns that an event does not have are empty.
 
-use std::fmt::Write as _;
-
 use bytes::{BufMut, BytesMut};
 
 use super::{Context, Field, FieldValue, fields};
@@ -11,11 +9,12 @@ use crate::{clock::WallFormat, event::Event};
 pub struct Csv {
     time: WallFormat,
     header_written: bool,
+    line: Vec<u8>,
 }
 
 impl Default for Csv {
     fn default() -> Self {
-        Self { time: WallFormat::rfc3339(), header_written: false }
+        Self { time: WallFormat::rfc3339(), header_written: false, line: Vec::new() }
     }
 }
 
@@ -35,19 +34,17 @@ impl Csv {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         self.header(to);
+        let Self { time, line, .. } = self;
+        line.clear();
         let mut column = 0;
         fields::visit(event, context, |field, value| {
-            while column < field as usize {
-                to.put_u8(b',');
-                column += 1;
-            }
-            cell(to, value, &mut self.time);
+            line.put_bytes(b',', field as usize - column);
+            column = field as usize;
+            cell(line, value, time);
         });
-        while column + 1 < Field::ALL.len() {
-            to.put_u8(b',');
-            column += 1;
-        }
-        to.put_u8(b'\n');
+        line.put_bytes(b',', Field::ALL.len() - 1 - column);
+        line.put_u8(b'\n');
+        to.put_slice(line);
     }
 
     /// Writes a row of these fields, and above the first one a row of their names.
@@ -68,14 +65,13 @@ impl Csv {
 }
 
 /// Writes a cell, without what separates it from others.
-pub(super) fn cell(to: &mut BytesMut, value: FieldValue<'_>, time: &mut WallFormat) {
+pub(super) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => {}
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => quoted(to, text.as_bytes()),
-        // Writing to a buffer in memory cannot fail.
-        FieldValue::Pointer(address) => _ = write!(to, "{address:#x}"),
-        FieldValue::Address(address) => _ = write!(to, "{address}"),
+        FieldValue::Pointer(address) => fields::pointer(to, address),
+        FieldValue::Address(address) => fields::ip(to, address),
         FieldValue::Time(wall_ns) => {
             time.write(to, wall_ns, 9);
             to.put_u8(b'Z');
@@ -86,7 +82,7 @@ pub(super) fn cell(to: &mut BytesMut, value: FieldValue<'_>, time: &mut WallForm
 }
 
 /// Writes text, in quotes where RFC 4180 asks for them.
-fn quoted(to: &mut BytesMut, text: &[u8]) {
+fn quoted(to: &mut impl BufMut, text: &[u8]) {
     if !text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r')) {
         to.put_slice(text);
         return;

@@ -1,6 +1,11 @@
 //! The fields of an event as machine-readable outputs have them: one list for JSON and CSV.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+};
+
+use bytes::BufMut;
 
 use super::Context;
 use crate::{
@@ -49,6 +54,14 @@ macro_rules! fields {
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name),*
+                }
+            }
+
+            /// What stands before its value in an object of JSON that has a member already.
+            #[must_use]
+            pub const fn key(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!(",\"", $name, "\":")),*
                 }
             }
         }
@@ -150,6 +163,29 @@ fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field,
     show(port, self::port(address));
 }
 
+/// Writes an address of IP; IPv4, of which most lines have two, without the machinery of formatting.
+pub(super) fn ip(to: &mut impl BufMut, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        let _ = write!(to.writer(), "{address}"); // to memory
+        return;
+    };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            to.put_u8(b'.');
+        }
+        to.put_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+}
+
+/// Writes an address of kernel memory, as `{:#x}` does.
+pub(super) fn pointer(to: &mut impl BufMut, address: u64) {
+    let digits = address.checked_ilog2().unwrap_or(0) / 4 + 1;
+    to.put_slice(b"0x");
+    for digit in (0..digits).rev() {
+        to.put_u8(b"0123456789abcdef"[(address >> (4 * digit) & 15) as usize]);
+    }
+}
+
 /// The family of a socket.
 pub(super) const fn family(ipv6: bool) -> &'static str {
     if ipv6 { "inet6" } else { "inet" }
@@ -231,4 +267,27 @@ fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, Fiel
     show(Field::CgroupId, Number(owner.cgroup));
     show(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
     show(Field::OwnerSource, Text(owner.source.name()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn addresses_are_written_as_the_standard_library_does(bits in any::<u128>(), shift in 0..64_u32) {
+            for address in [IpAddr::from(Ipv6Addr::from(bits)), Ipv4Addr::from(bits as u32).into()] {
+                let mut written = Vec::new();
+                ip(&mut written, address);
+                prop_assert_eq!(written, address.to_string().into_bytes());
+            }
+            let mut written = Vec::new();
+            pointer(&mut written, bits as u64 >> shift);
+            prop_assert_eq!(written, format!("{:#x}", bits as u64 >> shift).into_bytes());
+        }
+    }
 }

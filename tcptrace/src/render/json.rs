@@ -19,20 +19,27 @@ use crate::{
 /// Writes JSON.
 pub struct Json {
     time: WallFormat,
+    line: Vec<u8>,
 }
 
 impl Default for Json {
     fn default() -> Self {
-        Self { time: WallFormat::rfc3339() }
+        Self { time: WallFormat::rfc3339(), line: Vec::new() }
     }
 }
 
 impl Json {
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
-        begin(to);
-        fields::visit(event, context, |field, value| member(to, field.name(), value, &mut self.time));
-        to.put_slice(b"}\n");
+        let Self { time, line, .. } = self;
+        line.clear();
+        begin(line);
+        fields::visit(event, context, |field, value| {
+            line.put_slice(field.key().as_bytes());
+            self::value(line, value, time);
+        });
+        line.put_slice(b"}\n");
+        to.put_slice(line);
     }
 
     /// Writes an object of these fields.
@@ -106,17 +113,28 @@ pub(super) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) ->
 }
 
 /// Writes a member of an object that has one already.
-pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
+pub(super) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
     to.put_slice(b",\"");
     to.put_slice(name.as_bytes());
     to.put_slice(b"\":");
+    self::value(to, value, time);
+}
+
+fn value(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => to.put_slice(b"null"),
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => string(to, text),
-        // Writing to a buffer in memory cannot fail.
-        FieldValue::Pointer(address) => _ = write!(to, "\"{address:#x}\""),
-        FieldValue::Address(address) => _ = write!(to, "\"{address}\""),
+        FieldValue::Pointer(address) => {
+            to.put_u8(b'"');
+            fields::pointer(to, address);
+            to.put_u8(b'"');
+        }
+        FieldValue::Address(address) => {
+            to.put_u8(b'"');
+            fields::ip(to, address);
+            to.put_u8(b'"');
+        }
         FieldValue::Time(wall_ns) => {
             to.put_u8(b'"');
             time.write(to, wall_ns, 9);
@@ -127,8 +145,9 @@ pub(super) fn member(to: &mut BytesMut, name: &str, value: FieldValue<'_>, time:
     }
 }
 
-fn begin(to: &mut BytesMut) {
-    let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+fn begin(to: &mut impl BufMut) {
+    to.put_slice(b"{\"schema\":");
+    to.put_slice(itoa::Buffer::new().format(SCHEMA_VERSION).as_bytes());
 }
 
 pub(super) fn line(to: &mut BytesMut, value: &Value) {
@@ -136,7 +155,7 @@ pub(super) fn line(to: &mut BytesMut, value: &Value) {
 }
 
 /// Writes a JSON string (RFC 8259 section 7).
-pub(super) fn string(to: &mut BytesMut, text: &str) {
+pub(super) fn string(to: &mut impl BufMut, text: &str) {
     to.put_u8(b'"');
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
@@ -144,7 +163,7 @@ pub(super) fn string(to: &mut BytesMut, text: &str) {
         match rest[at] {
             b'"' => to.put_slice(b"\\\""),
             b'\\' => to.put_slice(b"\\\\"),
-            control => _ = write!(to, "\\u{control:04x}"),
+            control => to.put_slice(format!("\\u{control:04x}").as_bytes()),
         }
         rest = &rest[at + 1..];
     }

@@ -8,7 +8,9 @@ pub mod rates;
 pub mod sockets;
 pub mod text;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
+
+use rustc_hash::FxHashMap;
 
 use crate::clock::WallOffset;
 
@@ -27,10 +29,10 @@ pub type ExecutableLookup = Box<dyn FnMut(u32) -> Option<String>>;
 /// Names of things that events hold as numbers.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: HashMap<u64, String>,
+    cgroups: FxHashMap<u64, String>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number, as far as they have some.
-    pub netns: HashMap<u32, String>,
+    pub netns: FxHashMap<u32, String>,
     /// Inode number of tcptrace's own network namespace.
     pub own_netns: Option<u32>,
     /// Finds the executable of a process.
@@ -46,9 +48,9 @@ impl Names {
     pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
         Self {
             reset_reasons,
-            cgroups: HashMap::new(),
+            cgroups: FxHashMap::default(),
             find_cgroup,
-            netns: HashMap::new(),
+            netns: FxHashMap::default(),
             own_netns: None,
             find_executable: None,
         }
@@ -70,12 +72,10 @@ impl Names {
         if self.cgroups.len() >= MAX_CGROUPS {
             self.cgroups.clear();
         }
-        if !self.cgroups.contains_key(&id)
-            && let Some(path) = (self.find_cgroup)(id)
-        {
-            self.cgroups.insert(id, path);
+        match self.cgroups.entry(id) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(place) => Some(place.insert((self.find_cgroup)(id)?)),
         }
-        self.cgroups.get(&id).map(String::as_str)
     }
 }
 

@@ -132,7 +132,7 @@ impl Stories {
     /// Was this connection asked for?
     #[must_use]
     pub fn asks_for(&self, known: &Connection) -> bool {
-        self.filter.is_of([known.local, known.remote], known.cookie.into_iter())
+        self.filter.is_of([known.local(), known.remote()], known.cookie().into_iter())
     }
 
     /// The side that an event belongs to.

@@ -1,68 +1,112 @@
 //! One socket of the table: what events and listings told of it.
 
-use std::net::SocketAddr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU32,
+    rc::Rc,
+};
 
 use tcptrace_common::record::socket_flag;
 
+use super::roles::{AllRoles, Roles};
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Retransmit, Transition, What},
+    event::{Event, Owner, OwnerSource, ResetFacts, Retransmit, Transition, What, address},
     snapshot::{AgeSource, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
-/// A socket that is alive.
+/// A socket that is alive. There may be a million, so each takes 112 bytes; what few have is kept apart.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// Its state.
-    pub state: State,
-    /// CLOCK_MONOTONIC at which it entered the state, in ns, or the latest at which it did.
+    /// CLOCK_MONOTONIC at which it entered its state, in ns, or the latest at which it did.
     pub since_ns: u64,
-    /// How that is known.
-    pub since: AgeSource,
-    /// The process that it belongs to.
-    pub owner: Option<Owner>,
-    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
-    pub creator: Option<Owner>,
-    /// The process that accepted it.
-    pub acceptor: Option<Owner>,
-    /// PID of the process that closed it, or shut its sending side down.
-    pub closed_by: Option<u32>,
-    /// Does no file refer to it any more? `None` where nothing told.
-    pub orphan: Option<bool>,
-    /// Its lasting name.
-    pub cookie: Option<u64>,
-    /// Local end.
-    pub local: SocketAddr,
-    /// Remote end.
-    pub remote: SocketAddr,
-    /// Network namespace.
-    pub netns: Option<u32>,
-    /// Is it an IPv6 socket?
-    pub ipv6: bool,
-    /// Is it a mini-socket?
-    pub is_mini: bool,
-    /// Key of its holders, see [`ListedSocket::handle`]; `None` where no listing showed it yet.
-    pub handle: Option<u64>,
     /// CLOCK_MONOTONIC at which it became known, in ns.
     pub first_seen_ns: u64,
-    /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
-    pub expires_ns: Option<u64>,
-    /// Did an event tell of it?
-    pub has_events: bool,
-    /// What its retransmissions told.
-    pub retransmits: Retransmits,
-    /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns.
-    pub active_ns: u64,
-    /// What the kernel knew when a RST came for it, or was sent by it: before it ends of that.
-    pub reset: Option<Box<ResetFacts>>,
-    /// What the last listing showed of it, if it was suspected of trouble then, or listens.
-    pub facts: Option<Box<Facts>>,
-    /// CLOCK_MONOTONIC since which it is suspected of trouble, in ns; see [`super::Table::suspect`].
-    pub suspected_ns: Option<u64>,
+    /// Of a mini-socket, when the kernel ends it; of another one, until when segments came or went.
+    timer_or_active_ns: Maybe,
+    suspected_ns: Maybe,
+    cookie: Maybe,
+    handle: Maybe,
+    roles: Option<Rc<Roles>>,
+    rare: Option<Box<Rare>>,
+    netns: Option<NonZeroU32>,
     /// Number of the last listing that showed it.
     pub(super) listing: u32,
-    /// Is it followed, but not to be shown? See [`super::Table::show`].
-    pub(super) hidden: bool,
+    local: End,
+    remote: End,
+    /// Its state.
+    pub state: State,
+    /// How it is known since when.
+    pub since: AgeSource,
+    /// Does no file refer to it any more? `None` where nothing told.
+    pub orphan: Option<bool>,
+    flags: u8,
+}
+
+/// Bits of [`Connection::flags`].
+mod flag {
+    pub(super) const IPV6: u8 = 1 << 0;
+    pub(super) const MINI: u8 = 1 << 1;
+    pub(super) const HAS_EVENTS: u8 = 1 << 2;
+    /// Is it followed, but not to be shown? See [`super::super::Table::show`].
+    pub(super) const HIDDEN: u8 = 1 << 3;
+}
+
+/// A number that may be missing, in 8 bytes: then it is the greatest, which no time, cookie or address of the kernel is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Maybe(u64);
+
+impl Maybe {
+    const NONE: Self = Self(u64::MAX);
+
+    fn new(number: Option<u64>) -> Self {
+        number.map_or(Self::NONE, Self)
+    }
+
+    fn get(self) -> Option<u64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl std::fmt::Debug for Maybe {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// An end, in 18 bytes instead of 32; IPv4 in IPv6, as records have it.
+#[derive(Clone, Copy)]
+struct End {
+    address: [u8; 16],
+    port: u16,
+}
+
+impl End {
+    fn new(end: SocketAddr) -> Self {
+        let address = match end.ip() {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        Self { address: address.octets(), port: end.port() }
+    }
+
+    fn get(self) -> SocketAddr {
+        SocketAddr::new(address(self.address), self.port)
+    }
+}
+
+impl std::fmt::Debug for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// What few sockets have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    retransmits: Retransmits,
+    reset: Option<ResetFacts>,
+    facts: Option<Box<Facts>>,
 }
 
 /// What a listing showed of a socket.
@@ -77,7 +121,7 @@ pub struct Facts {
 }
 
 /// What the retransmissions of a connection told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retransmits {
     /// Timeouts in a row without an answer, at the last one.
     pub timeouts: u8,
@@ -91,9 +135,18 @@ pub struct Retransmits {
     slots: [u16; 3],
 }
 
+impl Default for Retransmits {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Retransmits {
     /// Retransmissions are counted by times of this length, in ns.
     pub const SLOT_NS: u64 = 5_000_000_000;
+
+    /// There were none.
+    const NONE: Self = Self { timeouts: 0, total: 0, srtt_us: None, last_ns: 0, slots: [0; 3] };
 
     fn add(&mut self, time_ns: u64, told: &Retransmit) {
         let passed = (time_ns / Self::SLOT_NS).saturating_sub(self.last_ns / Self::SLOT_NS);
@@ -121,114 +174,336 @@ impl Retransmits {
 }
 
 impl Connection {
+    /// The process that it belongs to.
+    #[must_use]
+    pub fn owner(&self) -> Option<Owner> {
+        self.roles.as_ref()?.owner
+    }
+
+    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
+    #[must_use]
+    pub fn creator(&self) -> Option<Owner> {
+        self.roles.as_ref()?.creator
+    }
+
+    /// The process that accepted it.
+    #[must_use]
+    pub fn acceptor(&self) -> Option<Owner> {
+        self.roles.as_ref()?.acceptor
+    }
+
+    /// PID of the process that closed it, or shut its sending side down.
+    #[must_use]
+    pub fn closed_by(&self) -> Option<u32> {
+        self.roles.as_ref()?.closed_by
+    }
+
+    /// Its lasting name.
+    #[must_use]
+    pub fn cookie(&self) -> Option<u64> {
+        self.cookie.get()
+    }
+
+    /// Local end.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local.get()
+    }
+
+    /// Remote end.
+    #[must_use]
+    pub fn remote(&self) -> SocketAddr {
+        self.remote.get()
+    }
+
+    /// Network namespace.
+    #[must_use]
+    pub fn netns(&self) -> Option<u32> {
+        self.netns.map(NonZeroU32::get)
+    }
+
+    /// Is it an IPv6 socket?
+    #[must_use]
+    pub const fn is_ipv6(&self) -> bool {
+        self.is(flag::IPV6)
+    }
+
+    /// Is it a mini-socket?
+    #[must_use]
+    pub const fn is_mini(&self) -> bool {
+        self.is(flag::MINI)
+    }
+
+    /// Did an event tell of it?
+    #[must_use]
+    pub const fn has_events(&self) -> bool {
+        self.is(flag::HAS_EVENTS)
+    }
+
+    /// Key of its holders, see [`ListedSocket::handle`]; `None` where no listing showed it yet.
+    #[must_use]
+    pub fn handle(&self) -> Option<u64> {
+        self.handle.get()
+    }
+
+    /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
+    #[must_use]
+    pub fn expires_ns(&self) -> Option<u64> {
+        self.timer_or_active_ns.get().filter(|_| self.is_mini())
+    }
+
+    /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns; 0 where nothing is.
+    #[must_use]
+    pub fn active_ns(&self) -> u64 {
+        self.timer_or_active_ns.get().filter(|_| !self.is_mini()).unwrap_or(0)
+    }
+
+    /// CLOCK_MONOTONIC since which it is suspected of trouble, in ns; see [`super::Table::suspect`].
+    #[must_use]
+    pub fn suspected_ns(&self) -> Option<u64> {
+        self.suspected_ns.get()
+    }
+
+    /// What its retransmissions told.
+    #[must_use]
+    pub fn retransmits(&self) -> &Retransmits {
+        self.rare.as_ref().map_or(&Retransmits::NONE, |rare| &rare.retransmits)
+    }
+
+    /// What the kernel knew when a RST came for it, or was sent by it: before it ends of that.
+    #[must_use]
+    pub fn reset(&self) -> Option<ResetFacts> {
+        self.rare.as_ref()?.reset
+    }
+
+    /// What the last listing showed of it, if it was suspected of trouble then, or listens.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        self.rare.as_ref()?.facts.as_deref()
+    }
+
+    /// Is there a reason to look at it: is it suspected, does it listen, or did it send again lately?
+    #[must_use]
+    pub fn is_restless(&self, now_ns: u64) -> bool {
+        self.suspected_ns().is_some() || self.state == State::Listen || self.retransmits().lately(now_ns).0 > 0
+    }
+
+    const fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    const fn set(&mut self, flag: u8, is: bool) {
+        self.flags = if is { self.flags | flag } else { self.flags & !flag };
+    }
+
+    pub(super) const fn is_hidden(&self) -> bool {
+        self.is(flag::HIDDEN)
+    }
+
+    pub(super) const fn hide(&mut self, is_hidden: bool) {
+        self.set(flag::HIDDEN, is_hidden);
+    }
+
     /// Is it the socket of this event? Another one may have come to its address where the event of its end was lost.
     pub(super) fn is_of(&self, cookie: Option<u64>) -> bool {
-        self.cookie.zip(cookie).is_none_or(|(known, now)| known == now)
+        self.cookie().zip(cookie).is_none_or(|(known, now)| known == now)
     }
 
     /// The same for an event: what begins here is another one than was here before, unless cookies say that it is not.
     pub(super) fn is_of_event(&self, event: &Event) -> bool {
-        self.cookie.zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
+        self.cookie().zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
     }
 
-    /// A socket that an event brought to `state`, with what was known of it before.
-    pub(super) fn of_event(event: &Event, state: State, known: Option<&Self>) -> Self {
-        let of_known = |owner: fn(&Self) -> Option<Owner>| known.and_then(owner);
-        let closed_by = event.owner.filter(|_| is_close(event)).map(|owner| owner.pid);
-        Self {
-            state,
+    /// A socket that an event brought to `state`, and of which nothing was known.
+    pub(super) fn of_event(event: &Event, state: State, all: &mut AllRoles) -> Self {
+        let mut new = Self {
             since_ns: event.time_ns,
-            since: AgeSource::Observed,
-            owner: event.owner,
-            creator: of_known(|known| known.creator).or(event.owner.filter(is_creator)),
-            acceptor: of_known(|known| known.acceptor).or(event.owner.filter(is_acceptor)),
-            closed_by: known.and_then(|known| known.closed_by).or(closed_by),
-            orphan: is_orphaned(event),
-            cookie: event.socket.cookie,
-            local: event.socket.local,
-            remote: event.socket.remote,
-            netns: event.socket.netns,
-            ipv6: event.socket.ipv6,
-            is_mini: false,
-            handle: known.and_then(|known| known.handle),
-            first_seen_ns: known.map_or(event.time_ns, |known| known.first_seen_ns),
-            expires_ns: None,
-            has_events: true,
-            retransmits: known.map_or_else(Retransmits::default, |known| known.retransmits),
-            active_ns: event.time_ns,
-            reset: known.and_then(|known| known.reset.clone()),
-            facts: None,
-            suspected_ns: None,
+            first_seen_ns: event.time_ns,
+            timer_or_active_ns: Maybe::NONE,
+            suspected_ns: Maybe::NONE,
+            cookie: Maybe::NONE,
+            handle: Maybe::NONE,
+            roles: None,
+            rare: None,
+            netns: None,
             listing: 0,
-            hidden: known.is_some_and(|known| known.hidden),
+            local: End::new(event.socket.local),
+            remote: End::new(event.socket.remote),
+            state,
+            since: AgeSource::Observed,
+            orphan: None,
+            flags: 0,
+        };
+        new.enters(event, state, all);
+        new
+    }
+
+    /// An event brings it to `state`.
+    pub(super) fn enters(&mut self, event: &Event, state: State, all: &mut AllRoles) {
+        let roles = self.roles();
+        let closed_by = event.owner.filter(|_| is_close(event)).map(|owner| owner.pid);
+        let now = Roles {
+            owner: event.owner,
+            creator: roles.creator.or(event.owner.filter(is_creator)),
+            acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
+            closed_by: roles.closed_by.or(closed_by),
+        };
+        self.set_roles(now, all);
+        (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
+        self.orphan = is_orphaned(event);
+        self.cookie = Maybe::new(event.socket.cookie);
+        (self.local, self.remote) = (End::new(event.socket.local), End::new(event.socket.remote));
+        self.netns = event.socket.netns.and_then(NonZeroU32::new);
+        self.set(flag::IPV6, event.socket.ipv6);
+        self.set(flag::HAS_EVENTS, true);
+        self.timer_or_active_ns = Maybe(event.time_ns);
+        self.suspected_ns = Maybe::NONE;
+        self.forget_facts();
+        self.listing = 0;
+    }
+
+    /// A mini-socket takes the place of the socket. No file refers to it.
+    pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
+        (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
+        self.set(flag::MINI, true);
+        self.hide(false);
+        self.expires(expires_ns);
+    }
+
+    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
+        let (since_ns, since) = since(socket, now_ns);
+        let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
+        let mut new = Self {
+            since_ns,
+            first_seen_ns: now_ns,
+            timer_or_active_ns: Maybe::NONE,
+            suspected_ns: Maybe::NONE,
+            cookie: Maybe::new(socket.cookie),
+            handle: Maybe(socket.handle),
+            roles: all.share(Roles { owner, creator, acceptor, closed_by: None }),
+            rare: None,
+            netns: NonZeroU32::new(socket.netns),
+            listing: 0,
+            local: End::new(socket.local),
+            remote: End::new(socket.remote),
+            state: socket.state,
+            since,
+            orphan: Some(is_orphan(socket)),
+            flags: 0,
+        };
+        new.set(flag::IPV6, socket.ipv6);
+        if socket.kind == Kind::Mini {
+            new.set(flag::MINI, true);
+            new.expires(expires_ns(socket, now_ns));
+        }
+        new
+    }
+
+    /// Shown by the listing of this number.
+    pub(super) fn in_listing(self, listing: u32) -> Self {
+        Self { listing, ..self }
+    }
+
+    fn roles(&self) -> Roles {
+        self.roles.as_deref().copied().unwrap_or_default()
+    }
+
+    fn set_roles(&mut self, roles: Roles, all: &mut AllRoles) {
+        if self.roles() != roles {
+            self.roles = all.share(roles);
         }
     }
 
-    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64) -> Self {
-        let age = socket.age(now_ns);
-        Self {
-            state: socket.state,
-            since_ns: age.map_or(now_ns, |age| now_ns.saturating_sub(age.ns)),
-            since: age.map_or(AgeSource::LowerBound, |age| age.source),
-            owner,
-            creator: owner.filter(is_creator),
-            acceptor: owner.filter(is_acceptor),
-            closed_by: None,
-            orphan: Some(is_orphan(socket)),
-            cookie: socket.cookie,
-            local: socket.local,
-            remote: socket.remote,
-            netns: Some(socket.netns),
-            ipv6: socket.ipv6,
-            is_mini: socket.kind == Kind::Mini,
-            handle: Some(socket.handle),
-            first_seen_ns: now_ns,
-            expires_ns: expires_ns(socket, now_ns),
-            has_events: false,
-            retransmits: Retransmits::default(),
-            active_ns: 0,
-            reset: None,
-            facts: None,
-            suspected_ns: None,
-            listing: 0,
-            hidden: false,
-        }
+    /// Sets when the kernel ends a mini-socket.
+    pub(super) fn expires(&mut self, expires_ns: Option<u64>) {
+        self.timer_or_active_ns = Maybe::new(expires_ns);
+    }
+
+    /// Takes in what a listing tells of any socket.
+    pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        self.handle = Maybe(socket.handle);
+        self.orphan = Some(is_orphan(socket));
+    }
+
+    /// It is in the state that a listing shows, and no event told of it.
+    pub(super) fn is_found_in_state(&mut self, socket: &ListedSocket, now_ns: u64) {
+        self.state = socket.state;
+        (self.since_ns, self.since) = since(socket, now_ns);
+    }
+
+    /// Takes in a cookie, where none was known.
+    pub(super) fn is_named(&mut self, cookie: Option<u64>) {
+        self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
     /// Takes in whose it is by a listing of holders. Who held it before may not do so now.
-    pub(super) fn is_held(&mut self, owner: Option<Owner>) {
-        self.owner = self.owner.filter(is_seen).or(owner).or(self.owner);
+    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
+        let roles = self.roles();
+        let owner = roles.owner.filter(is_seen).or(owner).or(roles.owner);
+        self.set_roles(Roles { owner, ..roles }, all);
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
     pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
         if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
-            self.active_ns = self.active_ns.max(snapshot.ended_ns.saturating_sub(since_ns));
+            self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
-        if self.retransmits.last_ns < snapshot.started_ns {
-            self.retransmits.timeouts = socket.timeouts;
+        if self.retransmits().last_ns < snapshot.started_ns && self.retransmits().timeouts != socket.timeouts {
+            self.rare().retransmits.timeouts = socket.timeouts;
         }
-        if (self.suspected_ns.is_some() || socket.state == State::Listen) && self.state == socket.state {
+        if (self.suspected_ns().is_some() || socket.state == State::Listen) && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);
-            self.facts = Some(Box::new(Facts { at_ns, listed_ns, socket: *socket }));
+            self.rare().facts = Some(Box::new(Facts { at_ns, listed_ns, socket: *socket }));
         }
     }
 
-    /// Takes in what happened without a change of state.
-    pub(super) fn happened(&mut self, event: &Event) {
-        match &event.what {
-            What::Retransmit(retransmit) => {
-                self.retransmits.add(event.time_ns, retransmit);
-                self.active_ns = event.time_ns;
-            }
-            What::ResetReceived(facts) | What::ResetSent { facts, .. } => self.reset = facts.map(Box::new),
-            What::OwnerChanged => {
-                self.owner = event.owner;
-                self.acceptor = self.acceptor.or(event.owner.filter(is_acceptor));
-            }
-            What::Transition(_) | What::SynAckRetransmit { .. } => {}
+    /// It is suspected of trouble, since `now_ns` where it was not before.
+    pub(super) fn is_suspect(&mut self, now_ns: u64) {
+        self.suspected_ns = Maybe::new(self.suspected_ns().or(Some(now_ns)));
+    }
+
+    /// It is not suspected. A listener is shown all the same.
+    pub(super) fn is_no_suspect(&mut self) {
+        self.suspected_ns = Maybe::NONE;
+        if self.state != State::Listen {
+            self.forget_facts();
         }
     }
+
+    fn forget_facts(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.facts = None;
+        }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Takes in what happened without a change of state.
+    pub(super) fn happened(&mut self, event: &Event, all: &mut AllRoles) {
+        match &event.what {
+            What::Retransmit(retransmit) => {
+                self.rare().retransmits.add(event.time_ns, retransmit);
+                self.timer_or_active_ns = Maybe(event.time_ns);
+            }
+            What::ResetReceived(facts) | What::ResetSent { facts, .. } if *facts != self.reset() => {
+                self.rare().reset = *facts;
+            }
+            What::OwnerChanged => {
+                let roles = self.roles();
+                let acceptor = roles.acceptor.or(event.owner.filter(is_acceptor));
+                self.set_roles(Roles { owner: event.owner, acceptor, ..roles }, all);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// CLOCK_MONOTONIC at which a listed socket entered its state, and how that is known.
+fn since(socket: &ListedSocket, now_ns: u64) -> (u64, AgeSource) {
+    let age = socket.age(now_ns);
+    age.map_or((now_ns, AgeSource::LowerBound), |age| (now_ns.saturating_sub(age.ns), age.source))
 }
 
 pub(super) fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {

@@ -55,7 +55,7 @@ fn table(max: usize) -> Table {
 }
 
 fn cookies(table: &Table) -> Vec<u64> {
-    let mut cookies: Vec<_> = table.connections().filter_map(|connection| connection.cookie).collect();
+    let mut cookies: Vec<_> = table.connections().filter_map(|connection| connection.cookie()).collect();
     cookies.sort_unstable();
     cookies
 }
@@ -83,7 +83,7 @@ fn what_becomes_a_mini_socket_lives_on_as_one() {
     let What::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
     table.ingest(&mut event(1, 11, 110, What::Transition(Transition { source: StateSource::Inferred, ..shown })));
     let mini = table.connections().next().unwrap();
-    assert_eq!((mini.state, mini.since_ns, mini.expires_ns), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
+    assert_eq!((mini.state, mini.since_ns, mini.expires_ns()), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
     assert_eq!(table.len(), 1);
 }
 
@@ -123,11 +123,11 @@ fn another_cookie_at_the_same_address_is_another_life() {
     assert_eq!(cookies(&table), [11]);
     table.ingest(&mut event(1, 12, 300, enters(State::Established)));
     let connection = table.connections().next().unwrap();
-    assert_eq!((connection.cookie, connection.first_seen_ns, connection.owner), (Some(12), 300, None));
+    assert_eq!((connection.cookie(), connection.first_seen_ns, connection.owner()), (Some(12), 300, None));
     table.ingest(&mut owned(event(1, 11, 310, What::OwnerChanged)));
-    assert_eq!(table.connections().next().unwrap().owner, None, "the owner of another life");
+    assert_eq!(table.connections().next().unwrap().owner(), None, "the owner of another life");
     table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
-    assert_eq!(table.connections().next().unwrap().owner.unwrap().pid, 7);
+    assert_eq!(table.connections().next().unwrap().owner().unwrap().pid, 7);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_cookie_may_come_late() {
     table.ingest(&mut event(1, 0, 100, enters(State::SynSent)));
     table.ingest(&mut event(1, 11, 200, enters(State::Established)));
     let connection = table.connections().next().unwrap();
-    assert_eq!((connection.cookie, connection.first_seen_ns), (Some(11), 100));
+    assert_eq!((connection.cookie(), connection.first_seen_ns), (Some(11), 100));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn what_left_is_not_remembered_for_ever() {
         table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns, enters(State::SynSent)));
         table.ingest(&mut event(1 + time_ns % 3, 1 + time_ns, 2 * time_ns + 1, enters(State::Close)));
     }
-    assert!(table.is_empty() && table.arrivals.len() <= 64, "{}", table.arrivals.len());
+    assert!(table.is_empty() && table.full.room() <= 64, "{}", table.full.room());
 }
 
 const NETNS: u32 = 7;
@@ -250,7 +250,7 @@ fn time_wait_ends_when_a_poll_does_not_find_it() {
     assert_eq!(poll(&mut table, &snapshot(100 * S, vec![])), [], "it may have begun after it was looked for");
     assert_eq!(poll(&mut table, &snapshot(150 * S, vec![mini(11, State::TimeWait, 10 * S)])), []);
     let known = table.connections().next().unwrap();
-    assert_eq!((known.since_ns, known.expires_ns, known.since), (100 * S, Some(160 * S), AgeSource::Observed));
+    assert_eq!((known.since_ns, known.expires_ns(), known.since), (100 * S, Some(160 * S), AgeSource::Observed));
     let gone = (State::TimeWait, State::Close, None, polled_after(61 * S));
     assert_eq!(poll(&mut table, &snapshot(161 * S, vec![])), [gone]);
     assert!(table.is_empty());
@@ -281,7 +281,7 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
     assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), polled_after(10 * S))]);
     let known = table.connections().next().unwrap();
     assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
-    assert_eq!(known.owner.unwrap().pid, 7);
+    assert_eq!(known.owner().unwrap().pid, 7);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
     let mut held = |socket, ended_ns, pids: &[u32]| {
         let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
         reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
-        table.connections().next().and_then(|known| known.owner).map(|owner| owner.pid)
+        table.connections().next().and_then(|known| known.owner()).map(|owner| owner.pid)
     };
     let known = |source| owned(event(1, 1, 1, What::ResetReceived(None))).owner.map(|owner| Owner { source, ..owner });
     assert_eq!(held(socket, 10 * S, &[7]), Some(7));
@@ -470,7 +470,7 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
     reconcile(&mut table, &snapshot(10 * S, sockets));
     table.ingest(&mut here(event(1, 1, 8 * S, enters(State::Established))));
     table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // its end was lost
-    let known: Vec<_> = table.connections().map(|known| (known.cookie, known.state)).collect();
+    let known: Vec<_> = table.connections().map(|known| (known.cookie(), known.state)).collect();
     assert_eq!(known, [(Some(1), State::CloseWait)]);
     table.ingest(&mut event(3, 3, 8 * S, enters(State::Established)));
     assert_eq!(cookies(&table), [1, 3], "the listing did not look where this one is");
@@ -488,7 +488,7 @@ fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_add
     let mut established = here(event(address, 7, 11 * S, enters(State::Established)));
     (established.socket.local, established.socket.remote) = (later.local, later.remote);
     table.ingest(&mut established);
-    let known: Vec<_> = table.connections().map(|known| (known.cookie, known.state)).collect();
+    let known: Vec<_> = table.connections().map(|known| (known.cookie(), known.state)).collect();
     assert_eq!(known, [(Some(7), State::Established)]);
 }
 
@@ -504,9 +504,9 @@ fn holders_are_owners_where_none_was_seen() {
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
     let of = |table: &Table, cookie| {
-        let known = table.connections().find(|known| known.cookie == Some(cookie)).unwrap();
+        let known = table.connections().find(|known| known.cookie() == Some(cookie)).unwrap();
         let holders = table.holders_of(known).map(<[Holder]>::len);
-        (known.owner.map(|owner| (owner.pid, owner.source)), holders)
+        (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
     assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)), "what it did counts more");
     assert_eq!(of(&table, 2), (Some((8, OwnerSource::Accept)), Some(1)), "also where the programs alone saw it");

@@ -145,7 +145,7 @@ impl Run {
         for record in split(&std::mem::take(&mut self.stream.bytes)) {
             let mut event = decode(record.unwrap()).unwrap();
             let left = self.table.ingest(&mut event);
-            self.findings.ingest(&event, left.as_deref());
+            self.findings.ingest(&event, left.as_ref());
         }
     }
 
@@ -396,7 +396,7 @@ proptest! {
         for (index, record) in input.iter().enumerate() {
             let mut event = decode(record).unwrap();
             let left = table.ingest(&mut event);
-            findings.ingest(&event, left.as_deref());
+            findings.ingest(&event, left.as_ref());
             for finding in findings.look(&mut table, times[index % times.len()]) {
                 text.finding(&mut BytesMut::new(), &finding, &mut context);
             }

@@ -296,10 +296,12 @@ impl Run {
     /// Sockets that the table has, by local port, full ones or mini-sockets. None is there twice.
     fn found(&self, minis: bool) -> BTreeMap<u16, State> {
         let mut found = BTreeMap::new();
-        for known in
-            self.table.connections().filter(|known| (known.handle == Some(0) || known.expires_ns.is_some()) == minis)
+        for known in self
+            .table
+            .connections()
+            .filter(|known| (known.handle() == Some(0) || known.expires_ns().is_some()) == minis)
         {
-            assert_eq!(found.insert(known.local.port(), known.state), None, "twice: {known:?}");
+            assert_eq!(found.insert(known.local().port(), known.state), None, "twice: {known:?}");
         }
         found
     }

@@ -31,7 +31,7 @@ const SURE_NS: u64 = 30_000_000_000;
 
 /// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
-    let usual_ns = |known: &Connection| view.recent.flow(known.netns, known.owner?.pid)?.usual_ns();
+    let usual_ns = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid)?.usual_ns();
     let is_leaked =
         |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
@@ -66,7 +66,8 @@ const FIN_WAIT2_OWNED: Advice = Advice {
 fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells
     // that it is there.
-    let is_there = |known: &&Connection| !known.is_mini || known.expires_ns.is_some_and(|end_ns| end_ns > view.now_ns);
+    let is_there =
+        |known: &&Connection| !known.is_mini() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
     let (orphaned, owned): (Vec<_>, Vec<_>) =
         view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
@@ -88,10 +89,10 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
 
 /// Time until the kernel drops what is left of a connection in FIN_WAIT2, where it will.
 fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
-    if let Some(end_ns) = known.expires_ns {
+    if let Some(end_ns) = known.expires_ns() {
         return Some(end_ns.saturating_sub(now_ns));
     }
-    let facts = known.facts.as_deref().filter(|_| known.orphan == Some(true))?;
+    let facts = known.facts().filter(|_| known.orphan == Some(true))?;
     let timer = facts.socket.timer.filter(|timer| timer.kind == TimerKind::Keepalive)?;
     Some(timer.left_ns.saturating_sub(now_ns.saturating_sub(facts.listed_ns)))
 }
@@ -116,7 +117,7 @@ fn is_on_its_way(known: &Connection) -> bool {
             && facts.socket.backoff == Some(0)
             && facts.socket.connection.is_some_and(is_acknowledged)
     };
-    known.retransmits.timeouts == 0 && known.facts.as_deref().is_some_and(is_answered)
+    known.retransmits().timeouts == 0 && known.facts().is_some_and(is_answered)
 }
 
 fn fin_unanswered<'a>(

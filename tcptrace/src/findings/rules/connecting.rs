@@ -62,13 +62,13 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     let listeners = view.in_state(State::Listen).iter();
     let full: Vec<_> = listeners.filter(|listener| listening::is_full(listener, view.now_ns)).collect();
     let is_waiting = |known: &Connection| {
-        let is_there = |netns| place(netns, known.remote) == place(known.netns, known.remote);
-        let mut places = listeners_of(known.remote);
-        places.any(|local| full.iter().any(|listener| listener.local == local && is_there(listener.netns)))
+        let is_there = |netns| place(netns, known.remote()) == place(known.netns(), known.remote());
+        let mut places = listeners_of(known.remote());
+        places.any(|local| full.iter().any(|listener| listener.local() == local && is_there(listener.netns())))
     };
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {
-        let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote).collect();
+        let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote()).collect();
         let is_scan = destinations.len() >= MANY_DESTINATIONS;
         let evidence = [
             ("syn_retransmits", Value::Number(group.timeouts().into())),
@@ -78,7 +78,7 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
         let advice = if is_scan { &SCAN } else { &SYN_SENT_UNANSWERED };
         group.sighting(view, Kind::SynSentUnanswered, Severity::Warning).with(advice, evidence)
     };
-    view.group(stuck, |known| Subject::Remote(known.remote)).into_iter().map(sighting).collect()
+    view.group(stuck, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
 }
 
 const CONNECT_REFUSED: Advice = Advice {

@@ -78,7 +78,7 @@ fn subject(view: &View<'_>, incident: &Incident) -> Subject {
     if incident.active != Some(true)
         && let Some(listener) = view.listener_of(incident.netns, incident.local)
     {
-        return Subject::Local(listener.local);
+        return Subject::Local(listener.local());
     }
     if incident.active == Some(false) { Subject::Local(incident.local) } else { Subject::Remote(incident.remote) }
 }
@@ -88,7 +88,7 @@ fn subject(view: &View<'_>, incident: &Incident) -> Subject {
 pub(super) fn other_owner(view: &View<'_>, incident: &Incident) -> Option<Owner> {
     use crate::findings::view::OtherEnd;
     if let OtherEnd::Here(other) = view.end_at(incident.netns, incident.remote, incident.local) {
-        return other.owner;
+        return other.owner();
     }
     counterpart(view, incident).and_then(|other| other.owner)
 }

@@ -25,7 +25,7 @@ const FRESH_NS: u64 = 15_000_000_000;
 
 /// Is its queue full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
 pub(super) fn is_full(listener: &Connection, now_ns: u64) -> bool {
-    let facts = listener.facts.as_ref().filter(|facts| now_ns.saturating_sub(facts.listed_ns) < FRESH_NS);
+    let facts = listener.facts().filter(|facts| now_ns.saturating_sub(facts.listed_ns) < FRESH_NS);
     facts.is_some_and(|facts| facts.socket.receive_queue > facts.socket.send_queue)
 }
 
@@ -53,13 +53,13 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
         // How long it has been full is not known, only that it listens.
         Sighting { count: queued, oldest: None, ..sighting }.with(&ACCEPT_QUEUE_FULL, evidence)
     };
-    view.group(full, |listener| Subject::Local(listener.local)).into_iter().map(sighting).collect()
+    view.group(full, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }
 
 /// Do the handshakes go to the listener, or to another one at its place (SO_REUSEPORT)?
 fn is_at(view: &View<'_>, row: &HalfOpen, listener: &Connection) -> bool {
     let first = view.listener_of(Some(row.netns), row.local);
-    first.is_some_and(|first| (first.netns, first.local) == (listener.netns, listener.local))
+    first.is_some_and(|first| (first.netns(), first.local()) == (listener.netns(), listener.local()))
 }
 
 const SYN_FLOOD: Advice = Advice {
@@ -85,7 +85,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
         }
         let alike: Vec<_> =
             view.in_state(State::Listen).iter().filter(|listener| is_at(view, &row, listener)).collect();
-        let limits = alike.iter().filter_map(|listener| Some(listener.facts.as_ref()?.socket.send_queue));
+        let limits = alike.iter().filter_map(|listener| Some(listener.facts()?.socket.send_queue));
         let backlog = limits.reduce(u32::saturating_add);
         // The cookies are of the whole namespace: they were not for a listener that has room.
         let has_room = backlog.is_some_and(|backlog| row.count < u64::from(backlog / 2));
@@ -97,7 +97,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             severity: Severity::Critical,
             netns: Some(row.netns),
             owner: row.owner,
-            subject: Subject::Local(listener.local),
+            subject: Subject::Local(listener.local()),
             count: row.count,
             oldest: None,
             evidence: Vec::new(),
@@ -125,12 +125,12 @@ const FOREIGN_LISTENER: Advice = Advice {
 };
 
 fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
-    let is_foreign = |listener: &&Connection| !view.thresholds.expects(listener.local.ip(), listener.local.port());
+    let is_foreign = |listener: &&Connection| !view.thresholds.expects(listener.local().ip(), listener.local().port());
     let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
     let sighting = |group: Group<'_>| {
-        let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local.to_string()));
+        let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local().to_string()));
         let sighting = group.sighting(view, Kind::ForeignListener, Severity::Warning);
         Sighting { is_settled: true, ..sighting }.with(&FOREIGN_LISTENER, [("address", address)])
     };
-    view.group(foreign, |listener| Subject::Local(listener.local)).into_iter().map(sighting).collect()
+    view.group(foreign, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }

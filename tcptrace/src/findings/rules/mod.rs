@@ -67,10 +67,10 @@ pub fn incident(
         active: is_active(transition.old, left),
         in_state_ns: transition.time_in_old.map(|time| time.ns),
         total_retrans: transition.total_retrans,
-        timeouts: left.map_or(0, |left| left.retransmits.timeouts),
+        timeouts: left.map_or(0, |left| left.retransmits().timeouts),
         unread: transition.receive_queue,
         unacked: transition.send_queue,
-        reset: left.and_then(|left| left.reset.as_deref().copied()),
+        reset: left.and_then(Connection::reset),
         keepalive: event.socket.is(tcptrace_common::record::socket_flag::KEEPALIVE),
     };
     let kind = connecting::kind(&incident)
@@ -84,7 +84,7 @@ fn is_active(old: State, left: Option<&Connection>) -> Option<bool> {
     if old == State::SynSent {
         return Some(true);
     }
-    match left?.creator?.source {
+    match left?.creator()?.source {
         OwnerSource::Connect => Some(true),
         OwnerSource::Listener => Some(false),
         _ => None,
@@ -95,7 +95,7 @@ fn is_active(old: State, left: Option<&Connection>) -> Option<bool> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspicion {
     /// CLOCK_MONOTONIC from which on it is, in ns.
-    since_ns: u64,
+    pub since_ns: u64,
     /// The threshold that it went beyond, in ns.
     after_ns: u64,
 }
@@ -112,12 +112,12 @@ impl Suspicion {
     /// Should the sockets be listed, to know more of it? The last listing ended at `listed_ns`.
     #[must_use]
     pub fn wants_facts(&self, known: &Connection, listed_ns: u64, now_ns: u64) -> bool {
-        if known.is_mini || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
+        if known.is_mini() || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
             return false;
         }
-        let Some(facts) = &known.facts else {
+        let Some(facts) = &known.facts() else {
             // A listing that came since did not show it: it is not to be had now.
-            let is_shown = known.suspected_ns.is_none_or(|since_ns| since_ns >= listed_ns);
+            let is_shown = known.suspected_ns().is_none_or(|since_ns| since_ns >= listed_ns);
             return is_shown || now_ns.saturating_sub(listed_ns) > REFRESH_NS;
         };
         let is_old = now_ns.saturating_sub(facts.at_ns) > REFRESH_NS.max(self.after_ns / 4);
@@ -125,18 +125,17 @@ impl Suspicion {
     }
 }
 
-/// Is a socket suspected of trouble that takes a closer look?
+/// From when on a socket is suspected of trouble that takes a closer look, and why, if nothing happens to it; `None`: never.
 #[must_use]
-pub fn suspicion(known: &Connection, thresholds: &Thresholds, now_ns: u64) -> Option<Suspicion> {
-    if known.retransmits.timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
+pub fn suspicion(known: &Connection, thresholds: &Thresholds) -> Option<Suspicion> {
+    if known.retransmits().timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
         // Each further retransmission only says the same.
         return Some(Suspicion { since_ns: 0, after_ns: DEAD_NS });
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
-        State::Established => known.active_ns.max(known.since_ns),
+        State::Established => known.active_ns().max(known.since_ns),
         _ => known.since_ns,
     };
-    let since_ns = since_ns.saturating_add(after_ns);
-    (now_ns >= since_ns).then_some(Suspicion { since_ns, after_ns })
+    Some(Suspicion { since_ns: since_ns.saturating_add(after_ns), after_ns })
 }

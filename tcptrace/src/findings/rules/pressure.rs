@@ -27,12 +27,12 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut by_path: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), Vec<&Connection>> = FxHashMap::default();
     let settings_of = |netns| view.namespaces.of(netns)?.settings.as_ref();
     for known in view.in_state(State::TimeWait) {
-        let ports = settings_of(known.netns).and_then(|settings| settings.local_ports);
-        let is_over = known.expires_ns.is_some_and(|end_ns| end_ns <= view.now_ns);
+        let ports = settings_of(known.netns()).and_then(|settings| settings.local_ports);
+        let is_over = known.expires_ns().is_some_and(|end_ns| end_ns <= view.now_ns);
         // Most are a server's, whose own port is not of these, each with another destination.
-        if !is_over && ports.is_some_and(|(first, last)| (first..=last).contains(&known.local.port())) {
-            let from = SocketAddr::new(known.local.ip(), 0);
-            by_path.entry((known.netns, from, known.remote)).or_default().push(known);
+        if !is_over && ports.is_some_and(|(first, last)| (first..=last).contains(&known.local().port())) {
+            let from = SocketAddr::new(known.local().ip(), 0);
+            by_path.entry((known.netns(), from, known.remote())).or_default().push(known);
         }
     }
     let mut found = Vec::new();
@@ -80,7 +80,7 @@ const NEARLY_ALL: f64 = 0.9;
 fn most_frequent(members: &[&Connection]) -> Option<crate::event::Owner> {
     let mut counts: FxHashMap<Option<u32>, (usize, Option<crate::event::Owner>)> = FxHashMap::default();
     for known in members {
-        let count = counts.entry(known.owner.map(|owner| owner.pid)).or_insert((0, known.owner));
+        let count = counts.entry(known.owner().map(|owner| owner.pid)).or_insert((0, known.owner()));
         count.0 += 1;
     }
     counts

@@ -48,7 +48,7 @@ const HALF_OPEN: Advice = Advice {
 /// Only a listing tells that nothing was sent or received, and whether a keepalive asks.
 fn half_open(view: &View<'_>) -> Vec<Sighting> {
     let is_silent = |known: &&Connection| {
-        let Some(facts) = &known.facts else { return false };
+        let Some(facts) = &known.facts() else { return false };
         let after_ns = view.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
         quiet_ns(view, known) >= after_ns
             && !matches!(facts.socket.keepalive, Keepalive::On { .. })
@@ -77,7 +77,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
 
 /// How long there was no segment, as far as is known, in ns.
 fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
-    view.now_ns.saturating_sub(known.active_ns.max(known.since_ns))
+    view.now_ns.saturating_sub(known.active_ns().max(known.since_ns))
 }
 
 /// Whether SO_KEEPALIVE is on.
@@ -96,14 +96,14 @@ const PEER_DEAD: Advice = Advice {
 
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
-    let is_dead = |known: &&Connection| known.retransmits.timeouts >= view.thresholds.peer_dead_timeouts;
+    let is_dead = |known: &&Connection| known.retransmits().timeouts >= view.thresholds.peer_dead_timeouts;
     let open =
         [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
     let waiting = |group: Group<'_>| {
         let facts = group.facts().next();
         let listed = facts.map(|facts| facts.socket);
         let left = facts.and_then(|facts| gives_up_in_ns(facts, settings(view, group.netns)?.retries2?, view.now_ns));
-        let total = group.members.iter().map(|known| known.retransmits.total).max();
+        let total = group.members.iter().map(|known| known.retransmits().total).max();
         let evidence = [
             ("timeouts", Value::Number(group.timeouts().into())),
             ("backoff", listed.and_then(|socket| socket.backoff).into()),

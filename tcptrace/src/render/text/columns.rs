@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
-use crate::{event::Owner, state::State};
+use crate::{event::Owner, render::fields, state::State};
 
 /// How a line stands out on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +33,20 @@ pub(super) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0, self.0.port()) {
-            (SocketAddr::V4(address), 0) => f.pad(&format!("{}:-", address.ip())),
-            (SocketAddr::V6(address), 0) => f.pad(&format!("[{}]:-", address.ip())),
-            (address, _) => f.pad(&address.to_string()),
-        }
+        let mut text = Vec::new();
+        address(&mut text, self.0);
+        f.pad(&String::from_utf8_lossy(&text))
+    }
+}
+
+fn address(to: &mut Vec<u8>, end: SocketAddr) {
+    let (open, close): (&[u8], &[u8]) = if end.is_ipv6() { (b"[", b"]:") } else { (b"", b":") };
+    to.put_slice(open);
+    fields::ip(to, end.ip());
+    to.put_slice(close);
+    match end.port() {
+        0 => to.put_u8(b'-'),
+        port => to.put_slice(itoa::Buffer::new().format(port).as_bytes()),
     }
 }
 
@@ -51,29 +60,35 @@ const UID_WIDTH: usize = 6;
 pub(super) struct Columns {
     color: bool,
     owner_columns: bool,
-    local: usize,
-    remote: usize,
+    /// Local and remote end of the line.
+    ends: [Vec<u8>; 2],
+    widths: [usize; 2],
     uid: usize,
+    duration: String,
     heading_written: bool,
 }
 
 impl Columns {
     pub(super) fn new(color: bool, owner_columns: bool) -> Self {
-        let (local, remote, uid) = (ADDRESS_WIDTH, ADDRESS_WIDTH, UID_WIDTH);
-        Self { color, owner_columns, local, remote, uid, heading_written: false }
+        let (ends, widths, uid) = (Default::default(), [ADDRESS_WIDTH; 2], UID_WIDTH);
+        Self { color, owner_columns, ends, widths, uid, duration: String::new(), heading_written: false }
     }
 
     /// Makes room for the addresses and the owner, and writes the heading where it is missing or does not fit any more.
-    pub(super) fn fit(&mut self, to: &mut BytesMut, local: &Address, remote: &Address, owner: Option<&Owner>) {
-        let (local, remote) = (local.to_string().len(), remote.to_string().len());
-        let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.to_string().len());
-        if self.heading_written && local <= self.local && remote <= self.remote && uid <= self.uid {
+    pub(super) fn fit(&mut self, to: &mut BytesMut, ends: [SocketAddr; 2], owner: Option<&Owner>) {
+        let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.checked_ilog10().unwrap_or(0) + 1);
+        let mut fits = self.heading_written && uid as usize <= self.uid;
+        self.uid = self.uid.max(uid as usize);
+        for ((text, width), end) in self.ends.iter_mut().zip(&mut self.widths).zip(ends) {
+            text.clear();
+            address(text, end);
+            fits &= text.len() <= *width;
+            *width = text.len().max(*width);
+        }
+        if fits {
             return;
         }
         self.heading_written = true;
-        self.local = self.local.max(local);
-        self.remote = self.remote.max(remote);
-        self.uid = self.uid.max(uid);
         let owner =
             if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };
         let heading = format!(
@@ -86,59 +101,102 @@ impl Columns {
             "OLD STATE",
             "NEW STATE",
             "IN OLD",
-            l = self.local,
-            r = self.remote,
+            l = self.widths[0],
+            r = self.widths[1],
         );
-        self.styled(to, &heading, Style::Heading);
+        styled(to, &heading, Style::Heading, self.color);
         to.put_u8(b'\n');
     }
 
-    fn styled(&self, to: &mut BytesMut, text: &str, style: Style) {
-        styled(to, text, style, self.color);
-    }
+    // A line is most of the work where events are many, so nothing is allocated for one, and nothing formatted that need
+    // not be.
 
-    // Writing to memory cannot fail, so what `write!` returns is dropped below.
-
-    pub(super) fn time(&self, to: &mut BytesMut, time: &str) {
-        let _ = write!(to, "{time:<15} ");
+    pub(super) fn time(&self, to: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+        let from = to.len();
+        write(to);
+        fill(to, from, 16);
     }
 
     pub(super) fn owner(&self, to: &mut BytesMut, owner: Option<&Owner>) {
-        let Some(owner) = owner else {
-            let _ = write!(to, "{:>7} {:<15} ", "-", "-");
-            if self.owner_columns {
-                let _ = write!(to, "{:<8} {:>u$} ", "unknown", "-", u = self.uid);
-            }
-            return;
-        };
-        let _ = write!(to, "{:>7} {:<15} ", owner.pid, printable(&owner.command.to_text()));
+        let (mut pid, mut uid) = (itoa::Buffer::new(), itoa::Buffer::new());
+        right(to, owner.map_or("-", |owner| pid.format(owner.pid)), 7);
+        to.put_u8(b' ');
+        let from = to.len();
+        match owner {
+            Some(owner) => put_printable(to, &owner.command.to_text()),
+            None => to.put_u8(b'-'),
+        }
+        fill(to, from, 15);
+        to.put_u8(b' ');
         if self.owner_columns {
-            let _ = write!(to, "{:<8} {:>u$} ", owner.source.name(), owner.uid, u = self.uid);
+            left(to, owner.map_or("unknown", |owner| owner.source.name()).as_bytes(), 9);
+            right(to, owner.map_or("-", |owner| uid.format(owner.uid)), self.uid);
+            to.put_u8(b' ');
         }
     }
 
-    pub(super) fn addresses(&self, to: &mut BytesMut, local: &Address, remote: &Address) {
-        let _ = write!(to, "{local:<l$} {remote:<r$} ", l = self.local, r = self.remote);
-    }
-
-    pub(super) fn states(&self, to: &mut BytesMut, state: State, what: &str, style: Style) {
-        let _ = write!(to, "{state:<11} ");
-        self.styled(to, &format!("{what:<16}"), style);
-    }
-
-    pub(super) fn duration(&self, to: &mut BytesMut, duration: &str) {
-        let _ = write!(to, " {duration:>9}");
-    }
-
-    pub(super) fn note(&self, to: &mut BytesMut, note: &str) {
-        if note.is_empty() {
-            let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
-            to.truncate(end);
-        } else {
-            let _ = write!(to, " {note}");
+    pub(super) fn addresses(&self, to: &mut BytesMut) {
+        for (text, width) in self.ends.iter().zip(self.widths) {
+            left(to, text, width + 1);
         }
-        to.put_u8(b'\n');
     }
+
+    pub(super) fn states(&self, to: &mut BytesMut, state: State, what: [&str; 2], style: Style) {
+        left(to, state.name().as_bytes(), 12);
+        let code = if self.color { style.code() } else { "" };
+        to.put_slice(code.as_bytes());
+        let from = to.len();
+        what.into_iter().for_each(|part| to.put_slice(part.as_bytes()));
+        fill(to, from, 16);
+        to.put_slice(if code.is_empty() { b"" } else { RESET.as_bytes() });
+    }
+
+    pub(super) fn duration(&mut self, to: &mut BytesMut, write: impl FnOnce(&mut String)) {
+        self.duration.clear();
+        write(&mut self.duration);
+        right(to, &self.duration, 10);
+    }
+}
+
+/// Ends a line that nothing follows in.
+pub(super) fn trim_end(to: &mut BytesMut) {
+    let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    to.truncate(end);
+}
+
+/// Characters of UTF-8.
+fn width(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
+}
+
+/// Fills what was written since `from` up with spaces.
+fn fill(to: &mut BytesMut, from: usize, to_width: usize) {
+    let spaces = to_width.saturating_sub(width(&to[from..]));
+    to.put_bytes(b' ', spaces);
+}
+
+fn left(to: &mut BytesMut, text: &[u8], width: usize) {
+    let from = to.len();
+    to.put_slice(text);
+    fill(to, from, width);
+}
+
+fn right(to: &mut BytesMut, text: &str, to_width: usize) {
+    to.put_bytes(b' ', to_width.saturating_sub(width(text.as_bytes())));
+    to.put_slice(text.as_bytes());
+}
+
+/// Writes what a process says of itself.
+fn put_printable(to: &mut BytesMut, text: &str) {
+    if is_plain(text) {
+        to.put_slice(text.as_bytes());
+    } else {
+        let _ = write!(to, "{}", Printable(text)); // to memory
+    }
+}
+
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Writes `text`, in colour where it is wanted.
@@ -160,7 +218,7 @@ pub(in crate::render) struct Printable<'a>(pub(in crate::render) &'a str);
 
 impl std::fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        if is_plain(self.0) {
             return f.write_str(self.0);
         }
         let mut parts = self.0.split(char::is_control);

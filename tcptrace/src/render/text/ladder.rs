@@ -96,11 +96,11 @@ impl Ladder {
     /// Writes that a connection is there, and that nothing happened in it.
     pub fn silent(&self, to: &mut BytesMut, known: &Connection, now_ns: u64) {
         let age = Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since };
-        let owner = known.owner.as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
-        let ends = [known.local, known.remote].map(Address);
+        let owner = known.owner().as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
+        let ends = [known.local(), known.remote()].map(Address);
         let _ = write!(to, "{} ⇄ {}: {} for {}, {owner}", ends[0], ends[1], known.state, age_words(age));
-        let _ = known.cookie.map(|cookie| write!(to, ", cookie {cookie}"));
-        let _ = known.netns.map(|netns| write!(to, ", netns {netns}"));
+        let _ = known.cookie().map(|cookie| write!(to, ", cookie {cookie}"));
+        let _ = known.netns().map(|netns| write!(to, ", netns {netns}"));
         to.put_slice(b"; no event since the start\n");
     }
 
@@ -205,17 +205,19 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
             } else {
                 format!("{} ", transition.old)
             };
-            let time = match (transition.old, time_in_old(event)) {
+            let mut time = String::new();
+            time_in_old(&mut time, event);
+            let time = match (transition.old, time) {
                 (State::Close | State::Listen, _) => String::new(), // no part of the connection's life
                 (_, time) if time == "-" => " after an unknown time".to_owned(),
                 (_, time) => format!(" after {time}"),
             };
-            vec![format!("{old}{what}{time}")]
+            vec![format!("{old}{}{time}", what.concat())]
         }
         What::OwnerChanged => Vec::new(),
-        _ => vec![what.trim().to_owned()],
+        _ => vec![what[1].to_owned()],
     };
-    parts.extend(note_parts(event, names));
+    note_parts(event, names, &mut |part| parts.push(part.to_string()));
     if let What::Transition(transition) = &event.what {
         let bytes = side.bytes(&event.socket, transition);
         if shown.bytes.replace(bytes).map_or((0, 0), |bytes| (bytes.sent, bytes.received))

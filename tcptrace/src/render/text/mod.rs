@@ -5,14 +5,14 @@ mod finding;
 mod ladder;
 mod report;
 
-use std::fmt::Write as _;
+use std::fmt::{Arguments, Write as _};
 
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::{Context, Names};
 use crate::{
-    clock::{WallFormat, WallOffset, human},
+    clock::{Human, WallFormat, WallOffset, human, write_human},
     ending::Ending,
     errno,
     event::{Event, ResetFacts, StateSource, TimeSource, Transition, What},
@@ -24,7 +24,7 @@ use crate::{
     state::State,
     table::Reconciled,
 };
-use columns::{Address, Columns, Style, printable, styled};
+use columns::{Columns, Printable, Style, printable, styled};
 
 pub use finding::StuckText;
 pub use ladder::Ladder;
@@ -75,40 +75,35 @@ impl Text {
         if event.what == What::OwnerChanged {
             return; // the lines that follow show the owner
         }
-        let (local, remote) = (Address(event.socket.local), Address(event.socket.remote));
-        self.columns.fit(to, &local, &remote, event.owner.as_ref());
-        let mut time = BytesMut::new();
-        self.time(&mut time, event.time_ns, context.wall);
-        self.columns.time(to, &String::from_utf8_lossy(&time));
-        self.columns.owner(to, event.owner.as_ref());
-        self.columns.addresses(to, &local, &remote);
-        let (what, style) = headline(event);
-        self.columns.states(to, event.socket.state, &what, style);
-        self.columns.duration(to, &time_in_old(event));
-        let mut note = note(event, &context.names);
+        self.write_columns(to, event, context.wall);
+        let mut separator = " ";
+        note(event, &context.names, |words| {
+            to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+            let _ = to.write_fmt(words); // to memory
+        });
         if self.options.owner_columns
             && let Some(owner) = event.owner
             && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
         {
-            let separator = if note.is_empty() { "" } else { ", " };
-            note = format!("{note}{separator}cgroup {}", columns::printable(path));
+            let _ = write!(to, "{}cgroup {}", std::mem::replace(&mut separator, ", "), Printable(path)); // to memory
         }
-        self.columns.note(to, &note);
+        if separator == " " {
+            columns::trim_end(to);
+        }
+        to.put_u8(b'\n');
     }
 
-    fn time(&mut self, to: &mut BytesMut, time_ns: u64, wall: WallOffset) {
-        let since = self.last_ns.replace(time_ns);
-        // To memory, which cannot fail.
-        let _ = match (&self.options.time, &mut self.wall) {
-            (TimeStyle::Wall(_), Some(format)) => {
-                format.write(to, wall.wall_ns(time_ns), 6);
-                Ok(())
-            }
-            (TimeStyle::Delta, _) => {
-                write!(to, "+{}", human(time_ns.saturating_sub(since.unwrap_or(time_ns))))
-            }
-            _ => write!(to, "{}.{:06}", time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000),
-        };
+    fn write_columns(&mut self, to: &mut BytesMut, event: &Event, wall: WallOffset) {
+        let Self { options, wall: format, columns, last_ns } = self;
+        let socket = &event.socket;
+        columns.fit(to, [socket.local, socket.remote], event.owner.as_ref());
+        let since_ns = last_ns.replace(event.time_ns);
+        columns.time(to, |to| write_time(to, &options.time, format.as_mut(), event.time_ns, since_ns, wall));
+        columns.owner(to, event.owner.as_ref());
+        columns.addresses(to);
+        let (what, style) = headline(event);
+        columns.states(to, socket.state, what, style);
+        columns.duration(to, |to| time_in_old(to, event));
     }
 
     /// Writes a notice.
@@ -133,6 +128,26 @@ impl Text {
     pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::state::StateSet) {
         report::write(to, report, &self.options, states);
     }
+}
+
+/// Writes a time as it was asked for; `since_ns` is that of the line before.
+fn write_time(
+    to: &mut BytesMut,
+    style: &TimeStyle,
+    format: Option<&mut WallFormat>,
+    time_ns: u64,
+    since_ns: Option<u64>,
+    wall: WallOffset,
+) {
+    // To memory, which cannot fail.
+    let _ = match (style, format) {
+        (TimeStyle::Wall(_), Some(format)) => {
+            format.write(to, wall.wall_ns(time_ns), 6);
+            Ok(())
+        }
+        (TimeStyle::Delta, _) => write!(to, "+{}", Human(time_ns.saturating_sub(since_ns.unwrap_or(time_ns)))),
+        _ => write!(to, "{}.{:06}", time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000),
+    };
 }
 
 /// The line that ends every run on stderr.
@@ -166,7 +181,7 @@ fn gap_words(gap: &Gap) -> String {
 }
 
 /// What stands beside the socket's state: `-> ` and the new one, or what happened.
-fn headline(event: &Event) -> (String, Style) {
+fn headline(event: &Event) -> ([&'static str; 2], Style) {
     match event.what {
         What::Transition(transition) => {
             let style = match transition.ending {
@@ -174,36 +189,35 @@ fn headline(event: &Event) -> (String, Style) {
                 Some(Ending::Normal) | None => Style::Plain,
                 Some(_) => Style::Trouble,
             };
-            (format!("-> {}", transition.new), style)
+            (["-> ", transition.new.name()], style)
         }
-        What::Retransmit(_) => ("   retransmit".to_owned(), Style::Attention),
-        What::SynAckRetransmit { .. } => ("   SYN-ACK again".to_owned(), Style::Attention),
-        What::ResetSent { .. } => ("   RST sent".to_owned(), Style::Trouble),
-        What::ResetReceived(_) => ("   RST received".to_owned(), Style::Trouble),
-        What::OwnerChanged => ("   owner".to_owned(), Style::Plain),
+        What::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
+        What::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
+        What::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
+        What::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
+        What::OwnerChanged => (["   ", "owner"], Style::Plain),
     }
 }
 
-fn time_in_old(event: &Event) -> String {
-    let What::Transition(transition) = event.what else {
-        return String::new();
-    };
-    match transition.time_in_old {
-        None => "-".to_owned(),
-        Some(time) => match time.source {
-            TimeSource::Observed | TimeSource::Handshake => human(time.ns),
-            TimeSource::HandshakeLowerBound | TimeSource::LowerBound => format!("≥{}", human(time.ns)),
-            TimeSource::Polled => format!("~{}", human(time.ns)),
-            TimeSource::HandshakeUnreliable => format!("?{}", human(time.ns)),
-        },
-    }
+fn time_in_old(to: &mut String, event: &Event) {
+    let What::Transition(transition) = event.what else { return };
+    let Some(time) = transition.time_in_old else { return to.push('-') };
+    to.push_str(match time.source {
+        TimeSource::Observed | TimeSource::Handshake => "",
+        TimeSource::HandshakeLowerBound | TimeSource::LowerBound => "≥",
+        TimeSource::Polled => "~",
+        TimeSource::HandshakeUnreliable => "?",
+    });
+    write_human(to, time.ns);
 }
 
-fn note(event: &Event, names: &Names) -> String {
-    let mut parts = note_parts(event, names);
+/// Tells `part` what is to be noted of an event, each thing by itself.
+fn note(event: &Event, names: &Names, mut part: impl FnMut(Arguments<'_>)) {
+    note_parts(event, names, &mut part);
     let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
-    parts.extend(elsewhere.map(|netns| format!("netns {}", netns_name(netns, names))));
-    parts.join(", ")
+    if let Some(netns) = elsewhere {
+        part(format_args!("netns {}", netns_name(netns, names)));
+    }
 }
 
 /// A network namespace's name, else its inode number.
@@ -211,69 +225,86 @@ fn netns_name(inode: u32, names: &Names) -> String {
     names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
 }
 
-fn note_parts(event: &Event, names: &Names) -> Vec<String> {
-    let mut parts = match event.what {
-        What::Transition(transition) => transition_note(&transition),
-        What::Retransmit(retransmit) => {
-            let mut parts = vec![format!("{} so far", retransmit.total_retrans)];
-            if retransmit.timeouts > 0 {
-                parts.push(format!("timeouts in a row: {}", retransmit.timeouts));
-            }
-            parts.extend(retransmit.srtt_us.map(|srtt| format!("srtt {}", human(u64::from(srtt) * 1000))));
-            parts.extend(retransmit.failed.map(|errno| format!("not sent: {}", errno_words(errno))));
-            parts
-        }
-        What::SynAckRetransmit { count } => vec![format!("{count} so far")],
-        What::ResetSent { reason, facts } => {
-            let reason = reason.map(|code| format!("reason: {}", reset_reason(code, names)));
-            reason.into_iter().chain(reset_note(facts)).collect()
-        }
-        What::ResetReceived(facts) => reset_note(facts).collect(),
-        What::OwnerChanged => Vec::new(),
+/// The same without what tells where it was.
+fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Arguments<'_>)) {
+    let mut is_empty = true;
+    let mut part = |words: Arguments<'_>| {
+        is_empty = false;
+        tell(words);
     };
+    match event.what {
+        What::Transition(transition) => transition_note(&transition, &mut part),
+        What::Retransmit(retransmit) => {
+            part(format_args!("{} so far", retransmit.total_retrans));
+            if retransmit.timeouts > 0 {
+                part(format_args!("timeouts in a row: {}", retransmit.timeouts));
+            }
+            if let Some(srtt_us) = retransmit.srtt_us {
+                part(format_args!("srtt {}", Human(u64::from(srtt_us) * 1000)));
+            }
+            if let Some(errno) = retransmit.failed {
+                part(format_args!("not sent: {}", errno_words(errno)));
+            }
+        }
+        What::SynAckRetransmit { count } => part(format_args!("{count} so far")),
+        What::ResetSent { reason, facts } => {
+            if let Some(code) = reason {
+                part(format_args!("reason: {}", reset_reason(code, names)));
+            }
+            reset_note(facts, &mut part);
+        }
+        What::ResetReceived(facts) => reset_note(facts, &mut part),
+        What::OwnerChanged => {}
+    }
     if event.after_gap {
-        parts.push("events before this were lost".to_owned());
+        part(format_args!("events before this were lost"));
     }
-    if event.socket.sk.is_none() && parts.is_empty() {
-        parts.push("no socket".to_owned());
+    if event.socket.sk.is_none() && is_empty {
+        tell(format_args!("no socket"));
     }
-    parts
 }
 
 /// A peer's silence before a RST is told of from here on.
 const SILENCE_NS: u64 = 1_000_000_000;
 
-fn reset_note(facts: Option<ResetFacts>) -> impl Iterator<Item = String> {
+fn reset_note(facts: Option<ResetFacts>, part: &mut dyn FnMut(Arguments<'_>)) {
     let facts = facts.unwrap_or_default();
-    let silence = (facts.silence_ns() >= SILENCE_NS).then(|| format!("peer silent for {}", human(facts.silence_ns())));
-    let bytes = |count: u32, words: &str| (count > 0).then(|| format!("{count} bytes {words}"));
-    let queues = [bytes(facts.receive_queue, "not read"), bytes(facts.send_queue, "not acknowledged")];
-    silence.into_iter().chain(queues.into_iter().flatten())
+    if facts.silence_ns() >= SILENCE_NS {
+        part(format_args!("peer silent for {}", Human(facts.silence_ns())));
+    }
+    for (count, words) in [(facts.receive_queue, "not read"), (facts.send_queue, "not acknowledged")] {
+        if count > 0 {
+            part(format_args!("{count} bytes {words}"));
+        }
+    }
 }
 
 fn reset_reason(code: u32, names: &Names) -> String {
     names.reset_reason(code).map_or_else(|| code.to_string(), str::to_owned)
 }
 
-fn transition_note(transition: &Transition) -> Vec<String> {
-    let mut parts = Vec::new();
+fn transition_note(transition: &Transition, part: &mut dyn FnMut(Arguments<'_>)) {
     if let Some(ending) = transition.ending {
-        parts.push(ending.words().to_owned());
-        parts.extend(ending.errno().map(errno_words));
+        part(format_args!("{}", ending.words()));
+        if let Some(errno) = ending.errno() {
+            part(format_args!("{}", errno_words(errno)));
+        }
     } else if transition.new == State::FinWait2 && transition.source == StateSource::Inferred {
-        parts.push("orphan, the peer has not closed".to_owned());
+        part(format_args!("orphan, the peer has not closed"));
     }
     if transition.source != StateSource::Observed {
-        parts.push(transition.source.name().to_owned());
+        part(format_args!("{}", transition.source.name()));
     }
     // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
-    let rest = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled);
-    parts.extend(rest.map(|ns| format!("ends in {}", human(ns))));
-    parts.extend(transition.handshake_rtt_ns.map(|ns| format!("handshake rtt {}", human(ns))));
-    if transition.ending.is_some() && transition.total_retrans > 0 {
-        parts.push(format!("retransmits: {}", transition.total_retrans));
+    if let Some(ns) = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled) {
+        part(format_args!("ends in {}", Human(ns)));
     }
-    parts
+    if let Some(ns) = transition.handshake_rtt_ns {
+        part(format_args!("handshake rtt {}", Human(ns)));
+    }
+    if transition.ending.is_some() && transition.total_retrans > 0 {
+        part(format_args!("retransmits: {}", transition.total_retrans));
+    }
 }
 
 fn errno_words(errno: i32) -> String {
@@ -328,7 +359,9 @@ mod tests {
 
     fn told(event: &Event) -> String {
         let names = Names::new(HashMap::from([(3, "no_socket".to_owned())]), Box::new(|_| None));
-        note(event, &names)
+        let mut parts = Vec::new();
+        note(event, &names, |part| parts.push(part.to_string()));
+        parts.join(", ")
     }
 
     #[test]
@@ -391,7 +424,9 @@ mod tests {
     }
 
     fn time_in_old_of(what: What) -> String {
-        time_in_old(&event(what))
+        let mut text = String::new();
+        time_in_old(&mut text, &event(what));
+        text
     }
 
     #[test]

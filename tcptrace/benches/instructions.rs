@@ -1,0 +1,44 @@
+//! Does one piece of the pure core's work a number of times, for `cargo xtask instructions` to count its instructions:
+//! `instructions PIECE TIMES`. Without arguments it prints, for each piece, how many items one time of it is. Nothing is
+//! random, so that a build always gives the same counts.
+#![allow(clippy::expect_used, reason = "a benchmark fails by panicking")]
+
+mod workload;
+
+use std::hint::black_box;
+
+use bytes::BytesMut;
+use tcptrace::decode::decode;
+use workload::{Stream, Writer};
+
+/// Sockets that end and come again; each makes five events.
+const CHURN: u32 = 200;
+/// Connections that are there.
+const LIVE: u32 = 2_000;
+
+/// The pieces, each on all events of the stream.
+const PIECES: [&str; 6] = ["decode", "table", "json", "text", "csv", "summary"];
+
+fn main() {
+    let words: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let [piece, times] = words.as_slice() else {
+        PIECES.iter().for_each(|piece| println!("{piece} {}", CHURN * 5));
+        return;
+    };
+    let times: u32 = times.parse().expect("a number of times");
+    let mut stream = Stream::new();
+    // So much is done whatever is counted.
+    let mut table = workload::table(LIVE);
+    stream.churn(CHURN, LIVE);
+    let events = workload::events(&stream.bytes);
+    let (mut to, mut context) = (BytesMut::with_capacity(128 << 10), workload::context());
+    let mut writer = Writer::named(piece);
+    for _ in 0..times {
+        match piece.as_str() {
+            "decode" => workload::records(&stream.bytes).for_each(|record| _ = black_box(decode(record))),
+            "table" => workload::ingest(&mut table, &stream.bytes),
+            "summary" => drop(black_box(workload::summary(&events))),
+            _ => writer.write(&events, &mut to, &mut context),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The processes that had to do with a socket, kept once for all sockets that have them in common.
+
+use std::{
+    hash::{Hash, Hasher},
+    rc::Rc,
+};
+
+use rustc_hash::FxHashSet;
+
+use crate::event::Owner;
+
+/// Processes by what they did with a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Roles {
+    pub(super) owner: Option<Owner>,
+    pub(super) creator: Option<Owner>,
+    pub(super) acceptor: Option<Owner>,
+    pub(super) closed_by: Option<u32>,
+}
+
+impl Hash for Roles {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for owner in [&self.owner, &self.creator, &self.acceptor] {
+            owner.map(|owner| (owner.pid, owner.source)).hash(state);
+        }
+        self.closed_by.hash(state);
+    }
+}
+
+/// All roles that sockets have; `None` stands for those of which nothing is known.
+#[derive(Default)]
+pub(super) struct AllRoles {
+    shared: FxHashSet<Rc<Roles>>,
+    /// How many were in use when those that are not were dropped last.
+    in_use: usize,
+}
+
+impl AllRoles {
+    /// The one that all sockets with these roles share.
+    pub(super) fn share(&mut self, roles: Roles) -> Option<Rc<Roles>> {
+        if roles == Roles::default() {
+            return None;
+        }
+        if let Some(shared) = self.shared.get(&roles) {
+            return Some(Rc::clone(shared));
+        }
+        if self.shared.len() > 2 * self.in_use + 64 {
+            self.shared.retain(|roles| Rc::strong_count(roles) > 1);
+            self.in_use = self.shared.len();
+        }
+        let roles = Rc::new(roles);
+        self.shared.insert(Rc::clone(&roles));
+        Some(roles)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Command, OwnerSource};
+
+    #[test]
+    fn roles_are_kept_once_and_as_long_as_a_socket_has_them() {
+        let owner =
+            |pid| Owner { pid, uid: 0, cgroup: 0, command: Command::new([0; 16]), source: OwnerSource::Connect };
+        let roles = |pid| Roles { owner: Some(owner(pid)), ..Roles::default() };
+        let mut all = AllRoles::default();
+        assert_eq!(all.share(Roles::default()), None);
+        let kept = all.share(roles(7)).unwrap();
+        assert!(Rc::ptr_eq(&kept, &all.share(roles(7)).unwrap()));
+        for pid in 1000..2000 {
+            assert_eq!(all.share(roles(pid)).unwrap().owner, Some(owner(pid)));
+            assert!(all.shared.len() <= 200, "{}", all.shared.len());
+        }
+        assert!(Rc::ptr_eq(&kept, &all.share(roles(7)).unwrap()));
+    }
+}
