@@ -23,7 +23,6 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
-    pub(super) const FWD: u32 = 7;
     pub(super) const TYPEDEF: u32 = 8;
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
@@ -263,22 +262,22 @@ impl<'a> KernelBtf<'a> {
                 [kind::FUNC, kind::TYPEDEF].iter().filter_map(|kind| Some((self.id(*kind, name)?, *kind, name))),
             );
         }
-        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0); // the first has the id 1
-        let mut types = vec![[0, kind::FWD << 24, 0]; count as usize];
-        let mut strings = vec![0];
+        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0) as usize; // the first has the id 1
+        let types_end = HEADER_LEN + TYPE_LEN * count;
+        // Twelve zeroes are a type as well, of no kind.
+        let mut bytes = vec![0; types_end + 1];
         for (id, kind, name) in found {
-            types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
-            strings.extend_from_slice(name.as_bytes());
-            strings.push(0);
+            let at = HEADER_LEN + TYPE_LEN * (id as usize - 1);
+            let words = [(bytes.len() - types_end) as u32, kind << 24, 0];
+            bytes[at..at + TYPE_LEN].copy_from_slice(words.as_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(0);
         }
-        let types_len = (TYPE_LEN * types.len()) as u32;
-        let header = [HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
-        let mut bytes = Vec::with_capacity(HEADER_LEN + TYPE_LEN * types.len() + strings.len());
-        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
-        bytes.extend_from_slice(&[1, 0]);
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(types.as_bytes());
-        bytes.extend_from_slice(&strings);
+        let types_len = (types_end - HEADER_LEN) as u32;
+        let header = [HEADER_LEN as u32, 0, types_len, types_len, (bytes.len() - types_end) as u32];
+        bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
+        bytes[2] = 1; // the version
+        bytes[4..HEADER_LEN].copy_from_slice(header.as_bytes());
         bytes
     }
 
