@@ -13,6 +13,8 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 /// Bytes of `struct btf_type`.
 const TYPE_LEN: usize = 12;
+/// Bytes of a type with what follows it on average, or a few less.
+const MEAN_LEN: usize = 24;
 /// Members of anonymous structs lie this deep at most; a bound against cycles in broken data.
 const MAX_DEPTH: usize = 16;
 
@@ -104,7 +106,10 @@ impl<'a> KernelBtf<'a> {
             range.and_then(|range| bytes.get(range)).ok_or(Error::Broken(at))
         };
         let named = [const { Vec::new() }; 32];
-        let mut btf = Self { types: section(8)?, strings: section(16)?, offsets: vec![0], named };
+        let (types, strings) = (section(8)?, section(16)?);
+        let mut offsets = Vec::with_capacity(types.len() / MEAN_LEN);
+        offsets.push(0);
+        let mut btf = Self { types, strings, offsets, named };
         let mut at = 0;
         while at < btf.types.len() {
             let this = btf.type_at(at)?;
@@ -119,13 +124,14 @@ impl<'a> KernelBtf<'a> {
     }
 
     fn type_at(&self, at: usize) -> Result<Type, Error> {
-        let info = u32_at(self.types, at + 4)?;
+        let head = self.types.get(at..).and_then(|rest| rest.first_chunk::<TYPE_LEN>()).ok_or(Error::Broken(at))?;
+        let [name, info, size_or_type]: [u32; 3] = zerocopy::transmute!(*head);
         Ok(Type {
-            name: u32_at(self.types, at)?,
+            name,
             kind: info >> 24 & 0x1f,
             vlen: (info & 0xffff) as usize,
             bitfields: info >> 31 != 0,
-            size_or_type: u32_at(self.types, at + 8)?,
+            size_or_type,
             body: at + TYPE_LEN,
         })
     }

@@ -13,7 +13,7 @@ use std::{
 
 use aya::maps::{Map, MapData, MapError};
 
-use super::mapping::Mapping;
+use super::mapping::{Mapping, page_len};
 
 /// Before each record stands its length with the bits below, and a number of the kernel's own (`struct bpf_ringbuf_hdr`).
 const HEADER_LEN: usize = 8;
@@ -71,8 +71,7 @@ struct Reader {
 
 impl Reader {
     fn new(file: &impl AsRawFd, data_len: usize) -> io::Result<Self> {
-        // SAFETY: sysconf(3) takes a number only.
-        let page_len = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).map_err(io::Error::other)?;
+        let page_len = page_len();
         if !data_len.is_power_of_two() || data_len < page_len {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
@@ -170,8 +169,7 @@ mod tests {
                 assert!(fd >= 0, "{}", io::Error::last_os_error());
                 File::from_raw_fd(fd)
             };
-            // SAFETY: takes a number only.
-            let page_len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+            let page_len = page_len() as u64;
             file.set_len(3 * page_len).unwrap();
             let reader = Reader::new(&file, page_len as usize).unwrap();
             (Self { file, page_len, data_len: page_len, position: 0 }, reader)
