@@ -2,9 +2,8 @@
 //! counts of them.
 
 use std::{
-    cell::RefCell,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use clap::ValueEnum;
@@ -20,20 +19,20 @@ use crate::{
 
 /// Cgroups of processes, each looked up once, and only when it is asked for.
 pub struct Cgroups {
-    find: Box<dyn Fn(u32) -> Option<String>>,
-    by_pid: RefCell<FxHashMap<u32, Option<Arc<CgroupNames>>>>,
+    find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    by_pid: Mutex<FxHashMap<u32, Option<Arc<CgroupNames>>>>,
 }
 
 impl Cgroups {
     /// `find` gives the path of a process's cgroup.
     #[must_use]
-    pub fn new(find: Box<dyn Fn(u32) -> Option<String>>) -> Self {
-        Self { find, by_pid: RefCell::default() }
+    pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
+        Self { find, by_pid: Mutex::default() }
     }
 
     /// The cgroup of a process, `None` where it is not known.
     pub fn of(&self, pid: u32) -> Option<Arc<CgroupNames>> {
-        let mut by_pid = self.by_pid.borrow_mut();
+        let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
         by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Arc::new)).clone()
     }
 }

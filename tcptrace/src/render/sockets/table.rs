@@ -1,7 +1,7 @@
 //! A table whose columns are as wide as what stands in them. Rows are written in place; those that were written before a
 //! column had its width are written again.
 
-use std::{fmt::Write as _, mem::take};
+use std::{fmt::Write as _, mem::take, panic::resume_unwind, thread};
 
 use bytes::{BufMut, BytesMut};
 
@@ -21,6 +21,7 @@ const MAX_WIDTH: usize = 50;
 const SAMPLE: usize = 16;
 
 /// A table.
+#[derive(Clone)]
 pub(super) struct Table {
     columns: Vec<Column>,
     color: bool,
@@ -42,17 +43,27 @@ impl Table {
         Self { columns: columns.collect(), color, style }
     }
 
-    /// Hands over the names of the columns, and the rows, of which `write` writes all cells.
-    pub(super) fn write<T, E>(
+    /// Hands over the names of the columns, and the rows, of which `write` writes all cells; two threads do so.
+    pub(super) fn write<T: Sync, E>(
         mut self,
         rows: &[T],
-        write: impl Fn(&mut Cells<'_>, &T),
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
         mut hand_over: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
         let sample: Vec<_> = rows.iter().step_by(SAMPLE).collect();
         self.piece(&sample, |cells, row| write(cells, row));
-        let pieces = rows.chunks(PIECE_ROWS);
-        let pieces: Vec<_> = pieces.map(|rows| (rows, self.widths(), self.piece(rows, &write))).collect();
+        let (first, second) = rows.split_at(rows.len() / 2);
+        let mut other = self.clone();
+        let (mut pieces, beside) = thread::scope(|scope| {
+            let beside = thread::Builder::new().spawn_scoped(scope, || other.pieces(second, &write));
+            let pieces = self.pieces(first, &write);
+            (pieces, beside.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        });
+        // Where there can be no other thread it takes longer.
+        pieces.extend(beside.unwrap_or_else(|_| other.pieces(second, &write)));
+        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
+            column.width = column.width.max(other.width);
+        }
         hand_over(self.heading())?;
         let widths = self.widths();
         pieces.into_iter().try_for_each(|(rows, then, piece)| {
@@ -60,12 +71,21 @@ impl Table {
         })
     }
 
+    /// The rows in pieces, and the widths with which each was begun.
+    fn pieces<'r, T>(
+        &mut self,
+        rows: &'r [T],
+        write: impl Fn(&mut Cells<'_>, &T),
+    ) -> Vec<(&'r [T], Vec<usize>, BytesMut)> {
+        rows.chunks(PIECE_ROWS).map(|rows| (rows, self.widths(), self.piece(rows, &write))).collect()
+    }
+
     fn widths(&self) -> Vec<usize> {
         self.columns.iter().map(|column| column.width).collect()
     }
 
     fn heading(&self) -> BytesMut {
-        let mut plain = Self { columns: self.columns.clone(), color: false, style: self.style };
+        let mut plain = Self { color: false, ..self.clone() };
         let names =
             plain.piece(&[&self.columns], |cells, columns| columns.iter().for_each(|column| cells.text(column.name)));
         let mut to = BytesMut::new();
@@ -142,11 +162,11 @@ impl Cells<'_> {
 mod tests {
     use super::*;
 
-    fn written<T>(
+    fn written<T: Sync>(
         columns: &[(&'static str, Side)],
         rows: &[T],
         color: bool,
-        write: impl Fn(&mut Cells<'_>, &T),
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
     ) -> String {
         let mut to = BytesMut::new();
         let style = |text: &str| if text == "bad" { Style::Attention } else { Style::Plain };

@@ -128,10 +128,10 @@ impl Text {
     }
 
     /// `grouped` sockets are in groups, some of them more than once.
-    fn table<T, E>(
+    fn table<T: Sync, E>(
         &self,
         rows: &[T],
-        write: impl Fn(&mut Cells<'_>, &T),
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
