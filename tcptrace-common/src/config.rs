@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::filter::Filter;
 
-/// Bits of [`Config::kernel`]: what the running kernel has.
+/// Bits of [`Config::kernel`]: what the running kernel has, and what else is known before loading.
 pub mod kernel {
     /// `bpf_get_socket_cookie` may be called from tp_btf programs (5.12 and later).
     pub const SOCKET_COOKIE: u32 = 1 << 0;
@@ -17,6 +17,8 @@ pub mod kernel {
     pub const RESET_REASON: u32 = 1 << 3;
     /// A cgroup keeps the ids of its ancestors in itself (before 6.1), not pointers to them.
     pub const ANCESTOR_IDS: u32 = 1 << 4;
+    /// Not of the kernel: programs are loaded that remember sockets. Without it the iterators look for no memos.
+    pub const MEMOS: u32 = 1 << 5;
 }
 
 /// Numbers in the instructions of the BPF object that stand for constants until user space puts the constants there.

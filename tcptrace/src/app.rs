@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io, path::PathBuf, time::Duration};
 
-use aya::maps::{MapData, MapError, RingBuf};
+use aya::maps::MapError;
 use aya_log::EbpfLogger;
 use tcptrace_common::listener::ListenerKey;
 use thiserror::Error;
@@ -15,6 +15,7 @@ use crate::{
     bpf::{
         object, preflight,
         probes::{Attached, KernelCounters, ListenerTable, Probes},
+        ring::Ring,
     },
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
@@ -152,7 +153,7 @@ const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
-    ring: AsyncFd<RingBuf<MapData>>,
+    ring: AsyncFd<Ring>,
     counters: KernelCounters,
     listeners: ListenerTable,
     /// Listeners from before the start that were told to the programs, until it is sure that they were still there then.
@@ -418,10 +419,9 @@ impl Run {
         }
         let ring = self.ring.get_mut();
         for _ in 0..READ_AT_ONCE {
-            let Some(record) = ring.next() else {
+            if !ring.read(|record| self.session.ingest(record)) {
                 return false;
-            };
-            self.session.ingest(&record);
+            }
             if self.session.output_len() >= PIECE_BYTES {
                 break;
             }
@@ -483,7 +483,7 @@ fn tell_skipped(skipped: &Skipped) {
     }
 }
 
-fn watch(ring: RingBuf<MapData>) -> Result<AsyncFd<RingBuf<MapData>>, Error> {
+fn watch(ring: Ring) -> Result<AsyncFd<Ring>, Error> {
     // SAFETY: the ring buffer owns its map, and the map its descriptor, which stays the same as long as they live.
     unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffer", source: error.into_parts().1 })

@@ -5,7 +5,7 @@
 //! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`];
 //! a check-up a third: [`doctor`] → [`render`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`in_order`], [`runtime`], [`watch`],
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`],
 //! [`output`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod app;
@@ -21,7 +21,6 @@ pub mod errno;
 pub mod event;
 pub mod findings;
 pub mod heap;
-pub mod in_order;
 pub mod latency;
 pub mod listeners;
 pub mod listing;

@@ -331,8 +331,8 @@ pub struct Holder {
 #[derive(Clone, Debug, Default)]
 pub struct Holders {
     all: Arc<Vec<Holder>>,
-    /// Where those of a socket begin.
-    first: Arc<FxHashMap<u64, usize>>,
+    /// Where those of a socket are.
+    places: Arc<FxHashMap<u64, (u32, u32)>>,
 }
 
 impl Holders {
@@ -340,21 +340,21 @@ impl Holders {
     #[must_use]
     pub fn new(mut all: Vec<Holder>) -> Self {
         all.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
-        let mut first = FxHashMap::with_capacity_and_hasher(all.len(), FxBuildHasher);
-        for (index, holder) in all.iter().enumerate() {
-            first.entry(holder.handle).or_insert(index);
+        let mut places = FxHashMap::with_capacity_and_hasher(all.len(), FxBuildHasher);
+        let mut start = 0;
+        for holders in all.chunk_by(|one, other| one.handle == other.handle) {
+            let end = start + holders.len() as u32;
+            places.insert(holders[0].handle, (start, end));
+            start = end;
         }
-        Self { all: Arc::new(all), first: Arc::new(first) }
+        Self { all: Arc::new(all), places: Arc::new(places) }
     }
 
     /// Those of the socket with this [`ListedSocket::handle`].
     #[must_use]
     pub fn of(&self, handle: u64) -> &[Holder] {
-        match self.first.get(&handle) {
-            Some(&first) if handle != 0 => {
-                let rest = &self.all[first..];
-                &rest[..rest.iter().take_while(|holder| holder.handle == handle).count()]
-            }
+        match self.places.get(&handle) {
+            Some(&(start, end)) if handle != 0 => self.all.get(start as usize..end as usize).unwrap_or_default(),
             _ => &[],
         }
     }

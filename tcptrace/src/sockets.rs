@@ -12,7 +12,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     cgroup::names::CgroupNames,
     event::Command,
-    in_order::in_order,
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
@@ -100,8 +99,6 @@ impl<'a> Row<'a> {
 
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
-    /// A thread does so many at a time.
-    const PIECE: usize = 2048;
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: FxHashMap<_, _> = named.collect();
@@ -118,23 +115,20 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups
             half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
         })
     };
-    let pieces = in_order(snapshot.sockets.chunks(PIECE), |sockets| {
-        sockets.iter().filter_map(row).map(|row| (order(row.socket), row)).collect::<Vec<_>>()
-    });
-    let rows = pieces.concat();
-    let mut places: Vec<_> = rows.iter().enumerate().map(|(place, (order, _))| (*order, place)).collect();
-    places.sort_unstable();
-    places.into_iter().map(|(_, place)| rows[place].1).collect()
+    let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
+    rows.sort_by_cached_key(|row| order(row.socket));
+    rows
 }
 
 /// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.
-fn order(socket: &ListedSocket) -> (u32, u128, u16, u32) {
+fn order(socket: &ListedSocket) -> [u64; 4] {
     let (is_ipv6, remote) = match socket.remote.ip() {
         IpAddr::V4(v4) => (0, v4.to_bits().into()),
         IpAddr::V6(v6) => (1, v6.to_bits()),
     };
-    let first = (socket.state.place() as u32) << 17 | u32::from(socket.local.port()) << 1 | is_ipv6;
-    (first, remote, socket.remote.port(), socket.netns)
+    let first = (socket.state.place() as u64) << 17 | u64::from(socket.local.port()) << 1 | is_ipv6;
+    let last = u64::from(socket.remote.port()) << 32 | u64::from(socket.netns);
+    [first, (remote >> 64) as u64, remote as u64, last]
 }
 
 fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {

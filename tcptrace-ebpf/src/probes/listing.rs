@@ -7,6 +7,7 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tcptrace_common::{
+    config::kernel,
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
     memo::owner_match,
     record::{owner_source, socket_flag},
@@ -119,7 +120,9 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     let since = |offset: u32| now.wrapping_sub(sock.load_at(offset));
     // SAFETY: `entry` is a value of a map.
     unsafe {
-        if let Some(memo) = memos::known(sock.memo_key()) {
+        if config!(kernel) & kernel::MEMOS != 0
+            && let Some(memo) = memos::known(sock.memo_key())
+        {
             words::copy(&raw mut (*entry).owner, &raw const memo.owner);
             if memo.state == sock.common.state() {
                 (*entry).entered_ns = memo.entered_ns;
@@ -228,7 +231,8 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
         (*entry).fd = fd;
         (*entry).netns = sock.tuple().netns;
         (*entry).pad = 0;
-        if let Some(request) = REQUEST.get_ptr_mut(0)
+        if config!(kernel) & kernel::MEMOS != 0
+            && let Some(request) = REQUEST.get_ptr_mut(0)
             && (*request).seeding != 0
         {
             seed(sock, &*entry, task as u64, &raw mut (*request).seeds);

@@ -13,6 +13,8 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
 /// Bytes of `struct btf_type`.
 const TYPE_LEN: usize = 12;
+/// Bytes of a type with what follows it on average, or a few less.
+const MEAN_LEN: usize = 24;
 /// Members of anonymous structs lie this deep at most; a bound against cycles in broken data.
 const MAX_DEPTH: usize = 16;
 
@@ -23,7 +25,6 @@ mod kind {
     pub(super) const STRUCT: u32 = 4;
     pub(super) const UNION: u32 = 5;
     pub(super) const ENUM: u32 = 6;
-    pub(super) const FWD: u32 = 7;
     pub(super) const TYPEDEF: u32 = 8;
     pub(super) const VOLATILE: u32 = 9;
     pub(super) const CONST: u32 = 10;
@@ -105,7 +106,10 @@ impl<'a> KernelBtf<'a> {
             range.and_then(|range| bytes.get(range)).ok_or(Error::Broken(at))
         };
         let named = [const { Vec::new() }; 32];
-        let mut btf = Self { types: section(8)?, strings: section(16)?, offsets: vec![0], named };
+        let (types, strings) = (section(8)?, section(16)?);
+        let mut offsets = Vec::with_capacity(types.len() / MEAN_LEN);
+        offsets.push(0);
+        let mut btf = Self { types, strings, offsets, named };
         let mut at = 0;
         while at < btf.types.len() {
             let this = btf.type_at(at)?;
@@ -120,13 +124,14 @@ impl<'a> KernelBtf<'a> {
     }
 
     fn type_at(&self, at: usize) -> Result<Type, Error> {
-        let info = u32_at(self.types, at + 4)?;
+        let head = self.types.get(at..).and_then(|rest| rest.first_chunk::<TYPE_LEN>()).ok_or(Error::Broken(at))?;
+        let [name, info, size_or_type]: [u32; 3] = zerocopy::transmute!(*head);
         Ok(Type {
-            name: u32_at(self.types, at)?,
+            name,
             kind: info >> 24 & 0x1f,
             vlen: (info & 0xffff) as usize,
             bitfields: info >> 31 != 0,
-            size_or_type: u32_at(self.types, at + 8)?,
+            size_or_type,
             body: at + TYPE_LEN,
         })
     }
@@ -263,22 +268,22 @@ impl<'a> KernelBtf<'a> {
                 [kind::FUNC, kind::TYPEDEF].iter().filter_map(|kind| Some((self.id(*kind, name)?, *kind, name))),
             );
         }
-        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0); // the first has the id 1
-        let mut types = vec![[0, kind::FWD << 24, 0]; count as usize];
-        let mut strings = vec![0];
+        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0) as usize; // the first has the id 1
+        let types_end = HEADER_LEN + TYPE_LEN * count;
+        // Twelve zeroes are a type as well, of no kind.
+        let mut bytes = vec![0; types_end + 1];
         for (id, kind, name) in found {
-            types[id as usize - 1] = [strings.len() as u32, kind << 24, 0];
-            strings.extend_from_slice(name.as_bytes());
-            strings.push(0);
+            let at = HEADER_LEN + TYPE_LEN * (id as usize - 1);
+            let words = [(bytes.len() - types_end) as u32, kind << 24, 0];
+            bytes[at..at + TYPE_LEN].copy_from_slice(words.as_bytes());
+            bytes.extend_from_slice(name.as_bytes());
+            bytes.push(0);
         }
-        let types_len = (TYPE_LEN * types.len()) as u32;
-        let header = [HEADER_LEN as u32, 0, types_len, types_len, strings.len() as u32];
-        let mut bytes = Vec::with_capacity(HEADER_LEN + TYPE_LEN * types.len() + strings.len());
-        bytes.extend_from_slice(&MAGIC.to_ne_bytes());
-        bytes.extend_from_slice(&[1, 0]);
-        bytes.extend_from_slice(header.as_bytes());
-        bytes.extend_from_slice(types.as_bytes());
-        bytes.extend_from_slice(&strings);
+        let types_len = (types_end - HEADER_LEN) as u32;
+        let header = [HEADER_LEN as u32, 0, types_len, types_len, (bytes.len() - types_end) as u32];
+        bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
+        bytes[2] = 1; // the version
+        bytes[4..HEADER_LEN].copy_from_slice(header.as_bytes());
         bytes
     }
 

@@ -11,6 +11,7 @@ use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
     kernel::{self, Kernel},
+    mapping::page_len,
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
 };
 use crate::state::StateSet;
@@ -46,6 +47,7 @@ impl Iterators {
             filter: Filter::default(),
             log_level: None,
             no_iterators: false,
+            iterators_alone: true,
             attach_points: kernel::ITERATORS.to_vec(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
@@ -97,13 +99,12 @@ impl KernelIterator {
     /// # Errors
     /// Where the kernel refuses.
     pub fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        /// As much as the kernel gives at once, without an entry that does not fit: 8 pages (`kernel/bpf/bpf_iter.c`,
-        /// `bpf_seq_read`), of 64 KiB where they are largest.
-        const PIECE_BYTES: usize = 8 * (64 << 10);
+        /// The kernel gives no more at once (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
+        const PIECE_PAGES: usize = 8;
         let Self(program) = self;
         let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
         let mut file = link.into_file().map_err(io::Error::other)?;
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut piece = vec![0; PIECE_PAGES * page_len()];
         loop {
             match file.read(&mut piece) {
                 Ok(0) => return Ok(()),

@@ -4,9 +4,11 @@ pub mod btf;
 mod constants;
 pub mod iterators;
 pub mod kernel;
+mod mapping;
 pub mod object;
 pub mod preflight;
 pub mod probes;
+pub mod ring;
 pub mod vmlinux;
 
 /// The compiled BPF programs, made from `tcptrace-ebpf` by `cargo xtask build-ebpf`.

@@ -14,7 +14,7 @@ use aya::{
 };
 use aya_log::Level;
 use tcptrace_common::{
-    config::Config,
+    config::{Config, kernel::MEMOS},
     filter::Filter,
     memo::{self, WAYS},
 };
@@ -93,6 +93,8 @@ pub(super) struct ObjectSettings {
     pub(super) filter: Filter,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
+    /// Are there no other programs than the iterators?
+    pub(super) iterators_alone: bool,
     /// Names of what the programs that are wanted are attached to.
     pub(super) attach_points: Vec<&'static str>,
 }
@@ -142,7 +144,7 @@ impl Object {
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
             layout: kernel.layout,
-            kernel: kernel.abilities,
+            kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
             wake_bytes: settings.wake_bytes,
             wake_mask: wake_mask(settings.wake_bytes),
             hz: (1_000_000_000 / now::tick_ns()) as u32,

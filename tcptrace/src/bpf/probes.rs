@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, RingBuf, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie},
     programs::{Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
@@ -18,6 +18,7 @@ use super::{
     iterators::{self, Iterators},
     kernel::{self, AcceptShape, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
+    ring::Ring,
 };
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
@@ -99,7 +100,7 @@ pub struct Attached {
     /// The programs.
     pub probes: Probes,
     /// Where the events come from.
-    pub ring: RingBuf<MapData>,
+    pub ring: Ring,
     /// What the programs count.
     pub counters: KernelCounters,
     /// The listeners that the programs know.
@@ -174,6 +175,7 @@ impl Probes {
             max_listeners: MAX_LISTENERS,
             filter: settings.filter.constants,
             no_iterators: settings.no_iterators,
+            iterators_alone: false,
             log_level: settings.log_level,
             attach_points: kernel::attach_points(),
         })?;

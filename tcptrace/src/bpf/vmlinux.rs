@@ -1,15 +1,15 @@
 //! The file in which the kernel shows its types.
 
-use std::{fs::File, io, ops::Deref, os::fd::AsRawFd as _, ptr, slice};
+use std::{fs::File, io, ops::Deref, slice};
 
-use super::btf::VMLINUX;
+use super::{btf::VMLINUX, mapping::Mapping};
 
 /// What is in it. From 6.16 on it can be mapped (`kernel/bpf/sysfs_btf.c`), which saves copying some megabytes in
 /// pieces of 4 KiB.
-pub enum Vmlinux {
-    /// Address and length of a mapping of its own.
-    Mapped(*mut libc::c_void, usize),
-    /// A copy.
+pub struct Vmlinux(Bytes);
+
+enum Bytes {
+    Mapped(Mapping),
     Read(Vec<u8>),
 }
 
@@ -21,14 +21,8 @@ impl Vmlinux {
     pub fn open() -> io::Result<Self> {
         let file = File::open(VMLINUX)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-        // SAFETY: a new mapping, which is no business of anything that there is.
-        let address =
-            unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0) };
-        if address == libc::MAP_FAILED {
-            std::fs::read(VMLINUX).map(Self::Read)
-        } else {
-            Ok(Self::Mapped(address, len))
-        }
+        let mapped = Mapping::new(&file, 0, len, libc::PROT_READ, libc::MAP_PRIVATE).map(Bytes::Mapped);
+        mapped.or_else(|_| std::fs::read(VMLINUX).map(Bytes::Read)).map(Self)
     }
 }
 
@@ -36,19 +30,13 @@ impl Deref for Vmlinux {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match self {
-            // SAFETY: so many bytes are mapped as long as this lives, and the kernel never changes them.
-            Self::Mapped(address, len) => unsafe { slice::from_raw_parts(address.cast(), *len) },
-            Self::Read(bytes) => bytes,
-        }
-    }
-}
-
-impl Drop for Vmlinux {
-    fn drop(&mut self) {
-        if let Self::Mapped(address, len) = self {
-            // SAFETY: the mapping is this value's own, and nothing refers to it any more.
-            unsafe { libc::munmap(*address, *len) };
+        match &self.0 {
+            Bytes::Mapped(mapping) => {
+                let (address, len) = mapping.parts();
+                // SAFETY: so many bytes are mapped as long as this lives, and the kernel never changes them.
+                unsafe { slice::from_raw_parts(address, len) }
+            }
+            Bytes::Read(bytes) => bytes,
         }
     }
 }

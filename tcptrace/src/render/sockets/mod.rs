@@ -10,7 +10,6 @@ use bytes::BytesMut;
 
 use crate::{
     clock::WallOffset,
-    in_order::in_order,
     snapshot::Snapshot,
     sockets::{By, Cgroups, Group, Row, StateCounts},
 };
@@ -40,8 +39,6 @@ pub enum Form<'a> {
 
 /// Rows of a piece of output.
 const PIECE_ROWS: usize = 512;
-/// Pieces that wait to be handed over, at most.
-const PIECES: usize = 64;
 
 impl Form<'_> {
     /// Hands over, in pieces, all that is told where each socket is shown.
@@ -57,12 +54,12 @@ impl Form<'_> {
         match self {
             Self::Text(text) => text.rows(rows, cgroups, take),
             Self::Json(json) => {
-                in_pieces(rows, PIECE_ROWS, |rows| json.rows(rows, cgroups), &mut take)?;
+                in_pieces(rows, |rows| json.rows(rows, cgroups), &mut take)?;
                 take(json.end())
             }
             Self::Csv(csv) => {
                 take(csv.header())?;
-                in_pieces(rows, PIECE_ROWS, |rows| csv.rows(rows, cgroups), &mut take)
+                in_pieces(rows, |rows| csv.rows(rows, cgroups), &mut take)
             }
         }
     }
@@ -75,24 +72,22 @@ impl Form<'_> {
         match self {
             Self::Text(text) => text.groups(groups, take),
             Self::Json(json) => {
-                in_pieces(groups, PIECE_ROWS, |groups| json.groups(groups), &mut take)?;
+                in_pieces(groups, |groups| json.groups(groups), &mut take)?;
                 take(json.end())
             }
             Self::Csv(csv) => {
                 take(csv.header())?;
-                in_pieces(groups, PIECE_ROWS, |groups| csv.groups(groups), &mut take)
+                in_pieces(groups, |groups| csv.groups(groups), &mut take)
             }
         }
     }
 }
 
-/// Hands over what `render` makes of `all`, `length` of them at a time, in order.
-fn in_pieces<T: Sync, E>(
+/// Hands over what `render` makes of `all`, some of them at a time.
+fn in_pieces<T, E>(
     all: &[T],
-    length: usize,
-    render: impl Fn(&[T]) -> BytesMut + Sync,
+    render: impl Fn(&[T]) -> BytesMut,
     take: &mut impl FnMut(BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
-    all.chunks(length * PIECES)
-        .try_for_each(|some| in_order(some.chunks(length), &render).into_iter().try_for_each(&mut *take))
+    all.chunks(PIECE_ROWS).map(render).try_for_each(take)
 }

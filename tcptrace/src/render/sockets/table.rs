@@ -1,10 +1,11 @@
-//! A table whose columns are as wide as what stands in them: the cells are written once, one after the other, and put in
-//! their places at the end.
+//! A table whose columns are as wide as what stands in them. Rows are written in place; those that were written before a
+//! column had its width are written again.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, mem::take, panic::resume_unwind, thread};
 
 use bytes::{BufMut, BytesMut};
 
+use super::PIECE_ROWS;
 use crate::render::text::columns::{Style, styled};
 
 /// A side of its column to which text is moved.
@@ -16,24 +17,116 @@ pub(super) enum Side {
 
 /// Cells wider than this do not widen their column: what stands right of them moves.
 const MAX_WIDTH: usize = 50;
+/// One row of so many is looked at before any is written: most of what is wide is among them, and little is written twice.
+const SAMPLE: usize = 16;
 
-/// The cells of some rows, row by row.
-#[derive(Default)]
-pub(super) struct Cells {
-    /// The text of all.
-    text: String,
-    /// How many bytes and characters each has.
-    sizes: Vec<(u32, u32)>,
+/// A table.
+#[derive(Clone)]
+pub(super) struct Table {
+    columns: Vec<Column>,
+    color: bool,
+    /// How the first cell of a row stands out, by its text.
+    style: fn(&str) -> Style,
 }
 
-impl Cells {
-    /// Writes the next cell; rows follow each other without a word.
+#[derive(Clone, Copy)]
+struct Column {
+    name: &'static str,
+    side: Side,
+    width: usize,
+}
+
+impl Table {
+    /// An empty one.
+    pub(super) fn new(columns: Vec<(&'static str, Side)>, color: bool, style: fn(&str) -> Style) -> Self {
+        let columns = columns.into_iter().map(|(name, side)| Column { name, side, width: name.len() });
+        Self { columns: columns.collect(), color, style }
+    }
+
+    /// Hands over the names of the columns, and the rows, of which `write` writes all cells; two threads do so.
+    pub(super) fn write<T: Sync, E>(
+        mut self,
+        rows: &[T],
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
+        mut hand_over: impl FnMut(BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let sample: Vec<_> = rows.iter().step_by(SAMPLE).collect();
+        self.piece(&sample, |cells, row| write(cells, row));
+        let (first, second) = rows.split_at(rows.len() / 2);
+        let mut other = self.clone();
+        let (mut pieces, beside) = thread::scope(|scope| {
+            let beside = thread::Builder::new().spawn_scoped(scope, || other.pieces(second, &write));
+            let pieces = self.pieces(first, &write);
+            (pieces, beside.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        });
+        // Where there can be no other thread it takes longer.
+        pieces.extend(beside.unwrap_or_else(|_| other.pieces(second, &write)));
+        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
+            column.width = column.width.max(other.width);
+        }
+        hand_over(self.heading())?;
+        let widths = self.widths();
+        pieces.into_iter().try_for_each(|(rows, then, piece)| {
+            hand_over(if then == widths { piece } else { self.piece(rows, &write) })
+        })
+    }
+
+    /// The rows in pieces, and the widths with which each was begun.
+    fn pieces<'r, T>(
+        &mut self,
+        rows: &'r [T],
+        write: impl Fn(&mut Cells<'_>, &T),
+    ) -> Vec<(&'r [T], Vec<usize>, BytesMut)> {
+        rows.chunks(PIECE_ROWS).map(|rows| (rows, self.widths(), self.piece(rows, &write))).collect()
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        self.columns.iter().map(|column| column.width).collect()
+    }
+
+    fn heading(&self) -> BytesMut {
+        let mut plain = Self { color: false, ..self.clone() };
+        let names =
+            plain.piece(&[&self.columns], |cells, columns| columns.iter().for_each(|column| cells.text(column.name)));
+        let mut to = BytesMut::new();
+        styled(&mut to, String::from_utf8_lossy(&names).trim_end(), Style::Heading, self.color);
+        to.put_u8(b'\n');
+        to
+    }
+
+    fn piece<T>(&mut self, rows: &[T], write: impl Fn(&mut Cells<'_>, &T)) -> BytesMut {
+        let width: usize = self.columns.iter().map(|column| column.width + 1).sum();
+        let to = BytesMut::with_capacity(width * rows.len());
+        let mut cells = Cells { table: self, to, column: 0, blanks: 0, text: String::new() };
+        for row in rows {
+            write(&mut cells, row);
+            cells.to.put_u8(b'\n');
+            (cells.column, cells.blanks) = (0, 0);
+        }
+        cells.to
+    }
+}
+
+/// Where the cells of rows are written, one after the other.
+pub(super) struct Cells<'a> {
+    table: &'a mut Table,
+    to: BytesMut,
+    /// Column of the next cell.
+    column: usize,
+    /// Blanks before it.
+    blanks: usize,
+    /// Room for its text.
+    text: String,
+}
+
+impl Cells<'_> {
+    /// Writes the next cell.
     pub(super) fn cell(&mut self, write: impl FnOnce(&mut String)) {
-        let start = self.text.len();
-        write(&mut self.text);
-        let cell = &self.text[start..];
-        let chars = if cell.is_ascii() { cell.len() } else { cell.chars().count() };
-        self.sizes.push((cell.len() as u32, chars as u32));
+        let mut text = take(&mut self.text);
+        write(&mut text);
+        self.text(&text);
+        text.clear();
+        self.text = text;
     }
 
     /// Writes a cell with a number.
@@ -41,71 +134,27 @@ impl Cells {
         self.text(itoa::Buffer::new().format(number));
     }
 
-    /// Writes a cell with this text.
-    pub(super) fn text(&mut self, text: &str) {
-        self.cell(|to| to.push_str(text));
-    }
-
     /// Writes a cell with a value.
     pub(super) fn value(&mut self, value: impl std::fmt::Display) {
         self.cell(|to| _ = write!(to, "{value}")); // to memory
     }
-}
 
-/// A table, ready to be written.
-pub(super) struct Table {
-    columns: Vec<(&'static str, Side)>,
-    widths: Vec<usize>,
-    color: bool,
-}
-
-impl Table {
-    /// Makes room for these cells.
-    pub(super) fn new(columns: Vec<(&'static str, Side)>, cells: &[Cells], color: bool) -> Self {
-        let mut widths: Vec<_> = columns.iter().map(|(name, _)| name.len()).collect();
-        for row in cells.iter().flat_map(|cells| cells.sizes.chunks_exact(columns.len())) {
-            for (width, (_, chars)) in widths.iter_mut().zip(row) {
-                *width = (*width).max((*chars as usize).min(MAX_WIDTH));
-            }
+    /// Writes a cell with this text.
+    pub(super) fn text(&mut self, text: &str) {
+        let Some(Column { side, width, .. }) = self.table.columns.get_mut(self.column) else {
+            return;
+        };
+        let chars = if text.is_ascii() { text.len() } else { text.chars().count() };
+        *width = (*width).max(chars.min(MAX_WIDTH));
+        let rest = width.saturating_sub(chars);
+        self.blanks += if *side == Side::Right { rest } else { 0 };
+        if !text.is_empty() {
+            self.to.put_bytes(b' ', take(&mut self.blanks)); // none at the end of a line
+            let style = if self.column == 0 { (self.table.style)(text) } else { Style::Plain };
+            styled(&mut self.to, text, style, self.table.color);
         }
-        Self { columns, widths, color }
-    }
-
-    /// Writes the names of the columns.
-    pub(super) fn heading(&self, to: &mut BytesMut) {
-        let mut line = BytesMut::new();
-        self.row(&mut line, self.columns.iter().map(|(name, _)| (*name, name.len())), |_| Style::Plain);
-        styled(to, String::from_utf8_lossy(&line).trim_end(), Style::Heading, self.color);
-        to.put_u8(b'\n');
-    }
-
-    /// Writes rows; `style` is for the first cell of each, by its text.
-    pub(super) fn rows(&self, to: &mut BytesMut, cells: &Cells, style: impl Fn(&str) -> Style) {
-        to.reserve((self.widths.iter().sum::<usize>() + self.widths.len()) * cells.sizes.len() / self.widths.len());
-        let mut rest = cells.text.as_str();
-        for row in cells.sizes.chunks_exact(self.widths.len()) {
-            let cells = row.iter().map(|&(bytes, chars)| {
-                let (cell, after) = rest.split_at_checked(bytes as usize).unwrap_or((rest, ""));
-                rest = after;
-                (cell, chars as usize)
-            });
-            self.row(to, cells, &style);
-        }
-    }
-
-    fn row<'a>(&self, to: &mut BytesMut, cells: impl Iterator<Item = (&'a str, usize)>, style: impl Fn(&str) -> Style) {
-        let mut blanks = 0;
-        let columns = self.columns.iter().zip(&self.widths);
-        for (index, ((text, chars), ((_, side), width))) in cells.zip(columns).enumerate() {
-            let rest = width.saturating_sub(chars);
-            blanks += if *side == Side::Right { rest } else { 0 };
-            if !text.is_empty() {
-                to.put_bytes(b' ', std::mem::take(&mut blanks)); // none at the end of a line
-                styled(to, text, if index == 0 { style(text) } else { Style::Plain }, self.color);
-            }
-            blanks += 1 + if *side == Side::Left { rest } else { 0 };
-        }
-        to.put_u8(b'\n');
+        self.blanks += 1 + if *side == Side::Left { rest } else { 0 };
+        self.column += 1;
     }
 }
 
@@ -113,40 +162,60 @@ impl Table {
 mod tests {
     use super::*;
 
-    fn written(columns: &[(&'static str, Side)], cells: Cells, color: bool) -> String {
-        let (mut to, cells) = (BytesMut::new(), [cells]);
-        let table = Table::new(columns.to_vec(), &cells, color);
-        table.heading(&mut to);
-        table.rows(&mut to, &cells[0], |text| if text == "bad" { Style::Attention } else { Style::Plain });
+    fn written<T: Sync>(
+        columns: &[(&'static str, Side)],
+        rows: &[T],
+        color: bool,
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
+    ) -> String {
+        let mut to = BytesMut::new();
+        let style = |text: &str| if text == "bad" { Style::Attention } else { Style::Plain };
+        let take = |piece: BytesMut| Ok::<_, ()>(to.put(piece));
+        Table::new(columns.to_vec(), color, style).write(rows, write, take).unwrap();
         String::from_utf8(to.to_vec()).unwrap()
     }
 
     #[test]
     fn columns_are_as_wide_as_their_cells() {
-        let mut cells = Cells::default();
-        for (a, b, c) in [("long", 1, "≥1µs"), ("é", 1000, ""), ("", 0, "x")] {
-            cells.value(a);
-            cells.number(b);
-            cells.value(c);
-        }
         let columns = [("A", Side::Left), ("B", Side::Right), ("C", Side::Left)];
-        assert_eq!(written(&columns, cells, false), "A       B C\nlong    1 ≥1µs\né    1000\n        0 x\n");
-        let mut wide = Cells::default();
-        for a in ["w".repeat(MAX_WIDTH + 9), "n".to_owned()] {
-            wide.value(a);
-            wide.value("b");
-        }
-        let text = written(&[("A", Side::Left), ("B", Side::Left)], wide, false);
+        let rows = [("long", 1, "≥1µs"), ("é", 1000, ""), ("", 0, "x")];
+        let text = written(&columns, &rows, false, |cells, (a, b, c)| {
+            cells.value(a);
+            cells.number(*b);
+            cells.text(c);
+        });
+        assert_eq!(text, "A       B C\nlong    1 ≥1µs\né    1000\n        0 x\n");
+        let columns = [("A", Side::Left), ("B", Side::Left)];
+        let text = written(&columns, &["w".repeat(MAX_WIDTH + 9), "n".to_owned()], false, |cells, a| {
+            cells.text(a);
+            cells.text("b");
+        });
         let places: Vec<_> = text.lines().map(|line| line.rfind(['B', 'b']).unwrap()).collect();
         assert_eq!(places, [MAX_WIDTH + 1, MAX_WIDTH + 10, MAX_WIDTH + 1]);
     }
 
     #[test]
+    fn what_was_written_too_narrow_is_written_again() {
+        let columns = [("N", Side::Right), ("A", Side::Left), ("B", Side::Left)];
+        let mut rows = vec!["short"; 3 * PIECE_ROWS];
+        rows[2 * PIECE_ROWS + 1] = "longer than that"; // not in the sample
+        let text = written(&columns, &rows, false, |cells, a| {
+            cells.number(a.len() as u64);
+            cells.text(a);
+            cells.text("b");
+        });
+        assert_eq!(text.lines().count(), 1 + rows.len());
+        let places: Vec<_> = text.lines().map(|line| line.rfind(['B', 'b'])).collect();
+        assert!(places.iter().all(|place| *place == Some(3 + "longer than that".len() + 1)), "{places:?}");
+    }
+
+    #[test]
     fn colour_is_for_the_first_cell() {
-        let mut cells = Cells::default();
-        cells.value("bad");
-        cells.value("b");
         let columns = [("A", Side::Left), ("B", Side::Left)];
-        assert_eq!(written(&columns, cells, true), "\x1b[1mA   B\x1b[0m\n\x1b[33mbad\x1b[0m b\n");
+        let text = written(&columns, &["bad"], true, |cells, a| {
+            cells.text(a);
+            cells.text("b");
+        });
+        assert_eq!(text, "\x1b[1mA   B\x1b[0m\n\x1b[33mbad\x1b[0m b\n");
     }
 }

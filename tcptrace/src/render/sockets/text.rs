@@ -5,9 +5,8 @@ use std::{fmt::Write as _, net::SocketAddr};
 use bytes::BytesMut;
 
 use super::{
-    Listing, PIECE_ROWS,
+    Listing,
     fields::names,
-    in_pieces,
     table::{
         Cells,
         Side::{self, Left, Right},
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     cgroup::names::CgroupNames,
     clock::write_human,
-    in_order::in_order,
+    event::Command,
     render::text::columns::{Printable, Style},
     snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
@@ -60,21 +59,15 @@ impl Text {
         cgroups: &Cgroups,
         take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
-        let cells = in_order(rows.chunks(PIECE_ROWS), |rows| {
-            let mut cells = Cells::default();
-            rows.iter().for_each(|row| self.row(&mut cells, row, cgroups));
-            cells
-        });
-        self.table(&cells, 0, take)
+        self.table(rows, |table, row| self.row(table, row, cgroups), 0, take)
     }
 
     pub(super) fn groups<E>(&self, groups: &[Group], take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
-        let mut cells = Cells::default();
-        groups.iter().for_each(|group| self.group(&mut cells, group));
-        self.table(&[cells], groups.iter().map(|group| group.sockets).sum(), take)
+        let grouped = groups.iter().map(|group| group.sockets).sum();
+        self.table(groups, |table, group| self.group(table, group), grouped, take)
     }
 
-    fn row(&self, table: &mut Cells, row: &Row<'_>, cgroups: &Cgroups) {
+    fn row(&self, table: &mut Cells<'_>, row: &Row<'_>, cgroups: &Cgroups) {
         let (socket, options) = (row.socket, self.options);
         table.text(socket.state.name());
         table.number(socket.receive_queue.into());
@@ -96,7 +89,7 @@ impl Text {
             }
         }
         match &socket.owner {
-            Some(owner) => table.value(format_args!("{}/{}", Printable(&owner.command.to_text()), owner.pid)),
+            Some(owner) => table.cell(|to| process(to, &owner.command, owner.pid)),
             None => table.text("-"),
         }
         if options.owner_source {
@@ -109,7 +102,7 @@ impl Text {
         table.cell(|to| note(to, row));
     }
 
-    fn group(&self, table: &mut Cells, group: &Group) {
+    fn group(&self, table: &mut Cells<'_>, group: &Group) {
         table.number(group.sockets);
         if self.by != Some(By::State) {
             for (count, _) in group.by_state.iter().zip(self.totals).filter(|(_, total)| *total > 0) {
@@ -135,9 +128,10 @@ impl Text {
     }
 
     /// `grouped` sockets are in groups, some of them more than once.
-    fn table<E>(
+    fn table<T: Sync, E>(
         &self,
-        cells: &[Cells],
+        rows: &[T],
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -146,16 +140,7 @@ impl Text {
             None => row_columns(self.options),
             Some(by) => group_columns(by, &self.totals),
         };
-        let table = Table::new(columns, cells, self.options.color);
-        let mut heading = BytesMut::new();
-        table.heading(&mut heading);
-        take(heading)?;
-        let rows = |cells: &[Cells]| {
-            let mut to = BytesMut::new();
-            cells.iter().for_each(|cells| table.rows(&mut to, cells, attention));
-            to
-        };
-        in_pieces(cells, 1, rows, &mut take)?;
+        Table::new(columns, self.options.color, attention).write(rows, write, &mut take)?;
         take(self.end(grouped))
     }
 
@@ -268,6 +253,16 @@ fn timer(to: &mut String, row: &Row<'_>) {
     }
 }
 
+fn process(to: &mut String, command: &Command, pid: u32) {
+    match command.as_bytes() {
+        // As most are.
+        name if name.iter().all(|byte| matches!(byte, b' '..=b'~')) => to.push_str(&command.to_text()),
+        _ => _ = write!(to, "{}", Printable(&command.to_text())),
+    }
+    to.push('/');
+    number(to, pid);
+}
+
 fn holders(to: &mut String, row: &Row<'_>, more: bool) {
     match row.held_by {
         HeldBy::Kernel => return to.push('-'),
@@ -277,8 +272,7 @@ fn holders(to: &mut String, row: &Row<'_>, more: bool) {
     for (index, descriptors) in row.processes().enumerate() {
         let holder = &descriptors[0];
         to.push_str(if index == 0 { "" } else { ", " });
-        let _ = write!(to, "{}/", Printable(&holder.command.to_text()));
-        number(to, holder.pid);
+        process(to, &holder.command, holder.pid);
         if holder.ns_pid != holder.pid {
             let _ = write!(to, " ({} in its container)", holder.ns_pid);
         }

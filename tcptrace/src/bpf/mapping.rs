@@ -1,0 +1,40 @@
+//! Files of the kernel in this process's memory.
+
+use std::{io, os::fd::AsRawFd, ptr};
+
+/// Length of a page, in bytes.
+pub(super) fn page_len() -> usize {
+    // SAFETY: takes a number only.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
+/// A part of a file, mapped as long as this lives.
+pub(super) struct Mapping {
+    address: *mut libc::c_void,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes from `offset` on; `access` and `kind` as mmap(2) takes them.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub(super) fn new(file: &impl AsRawFd, offset: usize, len: usize, access: i32, kind: i32) -> io::Result<Self> {
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: a new mapping, which is no business of anything that there is.
+        let address = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, file.as_raw_fd(), offset) };
+        if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { address, len }) }
+    }
+
+    /// Where it begins, and how many bytes it has.
+    pub(super) const fn parts(&self) -> (*const u8, usize) {
+        (self.address.cast_const().cast(), self.len)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own, and nothing refers to it any more.
+        unsafe { libc::munmap(self.address, self.len) };
+    }
+}

@@ -1,0 +1,241 @@
+//! The ring buffer, as user space reads it (`kernel/bpf/ringbuf.c`): a page with the position up to which it has read, a
+//! page with the position up to which the programs have written, and the data.
+//!
+//! The kernel offers the data twice in a row, so that no record is in two pieces. Here they are mapped once, since what
+//! is mapped counts as memory of the process; the few records that go on at the beginning are copied.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd, RawFd},
+    slice,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use aya::maps::{Map, MapData, MapError};
+
+use super::mapping::{Mapping, page_len};
+
+/// Before each record stands its length with the bits below, and a number of the kernel's own (`struct bpf_ringbuf_hdr`).
+const HEADER_LEN: usize = 8;
+/// The record is not written yet (`BPF_RINGBUF_BUSY_BIT`).
+const BUSY: u32 = 1 << 31;
+/// The program gave it up (`BPF_RINGBUF_DISCARD_BIT`).
+const DISCARDED: u32 = 1 << 30;
+
+/// A ring buffer, and how far it was read.
+pub struct Ring {
+    map: MapData,
+    reader: Reader,
+}
+
+impl TryFrom<Map> for Ring {
+    type Error = MapError;
+
+    fn try_from(map: Map) -> Result<Self, MapError> {
+        let Map::RingBuf(map) = map else {
+            return Err(MapError::IoError(io::Error::from(io::ErrorKind::InvalidInput)));
+        };
+        let data_len = map.info()?.max_entries() as usize;
+        let reader = Reader::new(&map.fd().as_fd(), data_len).map_err(MapError::IoError)?;
+        Ok(Self { map, reader })
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.map.fd().as_fd().as_raw_fd()
+    }
+}
+
+impl Ring {
+    /// Hands over the next record; tells whether there was one.
+    pub fn read(&mut self, take: impl FnOnce(&[u8])) -> bool {
+        self.reader.read(take)
+    }
+}
+
+struct Reader {
+    consumer: Mapping,
+    /// Its data begin a page behind the position.
+    producer: Mapping,
+    page_len: usize,
+    /// Length of the data, a power of two, less one.
+    mask: usize,
+    /// Up to here all was read.
+    position: usize,
+    /// Up to here there were records when that was asked last.
+    written: usize,
+    /// A record that goes on at the beginning.
+    joined: Vec<u8>,
+}
+
+impl Reader {
+    fn new(file: &impl AsRawFd, data_len: usize) -> io::Result<Self> {
+        let page_len = page_len();
+        if !data_len.is_power_of_two() || data_len < page_len {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        let consumer = Mapping::new(file, 0, page_len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED)?;
+        let producer = Mapping::new(file, page_len, page_len + data_len, libc::PROT_READ, libc::MAP_SHARED)?;
+        let mut this =
+            Self { consumer, producer, page_len, mask: data_len - 1, position: 0, written: 0, joined: Vec::new() };
+        this.position = this.consumed().load(Ordering::Acquire);
+        this.written = this.position;
+        Ok(this)
+    }
+
+    fn consumed(&self) -> &AtomicUsize {
+        // SAFETY: the position is the first word of the page, which is mapped to be written.
+        unsafe { &*self.consumer.parts().0.cast() }
+    }
+
+    fn produced(&self) -> &AtomicUsize {
+        // SAFETY: the position is the first word of the page, and only read.
+        unsafe { &*self.producer.parts().0.cast() }
+    }
+
+    fn read(&mut self, take: impl FnOnce(&[u8])) -> bool {
+        loop {
+            if self.position == self.written {
+                self.written = self.produced().load(Ordering::Acquire);
+                if self.position == self.written {
+                    return false;
+                }
+            }
+            let header = self.header().load(Ordering::Acquire);
+            let len = (header & !DISCARDED) as usize;
+            if header & BUSY != 0 {
+                return false;
+            }
+            if header & DISCARDED == 0 {
+                self.hand_over(len, take);
+                self.go_on(len);
+                return true;
+            }
+            self.go_on(len);
+        }
+    }
+
+    fn header(&self) -> &AtomicU32 {
+        // SAFETY: records begin at multiples of 8, so that a header is in one piece, within the data.
+        unsafe { &*self.producer.parts().0.add(self.page_len + (self.position & self.mask)).cast() }
+    }
+
+    /// Hands over the next record, which is `len` bytes long.
+    fn hand_over(&mut self, len: usize, take: impl FnOnce(&[u8])) {
+        let Self { producer, page_len, mask, position, joined, .. } = self;
+        let (start, len) = ((*position + HEADER_LEN) & *mask, len.min(*mask));
+        // SAFETY: within the data; the kernel does not touch a record that is written until it was read.
+        let data = |start, len| unsafe { slice::from_raw_parts(producer.parts().0.add(*page_len + start), len) };
+        let to_end = *mask + 1 - start;
+        if len <= to_end {
+            return take(data(start, len));
+        }
+        joined.clear();
+        joined.extend_from_slice(data(start, to_end));
+        joined.extend_from_slice(data(0, len - to_end));
+        take(joined);
+    }
+
+    /// Leaves a record of `len` bytes behind: its place may be written again.
+    fn go_on(&mut self, len: usize) {
+        self.position = self.position.wrapping_add((HEADER_LEN + len).next_multiple_of(8));
+        self.consumed().store(self.position, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::File,
+        os::{fd::FromRawFd as _, unix::fs::FileExt as _},
+    };
+
+    use super::*;
+
+    /// What the kernel would show, in a file that may be written as a program writes.
+    struct Fake {
+        file: File,
+        page_len: u64,
+        data_len: u64,
+        position: u64,
+    }
+
+    impl Fake {
+        fn new() -> (Self, Reader) {
+            // SAFETY: the name is NUL-terminated; what comes is checked, and nobody else's.
+            let file = unsafe {
+                let fd = libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC);
+                assert!(fd >= 0, "{}", io::Error::last_os_error());
+                File::from_raw_fd(fd)
+            };
+            let page_len = page_len() as u64;
+            file.set_len(3 * page_len).unwrap();
+            let reader = Reader::new(&file, page_len as usize).unwrap();
+            (Self { file, page_len, data_len: page_len, position: 0 }, reader)
+        }
+
+        fn put(&self, at: u64, bytes: &[u8]) {
+            for (index, byte) in (at..).zip(bytes) {
+                self.file.write_all_at(&[*byte], 2 * self.page_len + index % self.data_len).unwrap();
+            }
+        }
+
+        /// Writes a record with these bits in its header.
+        fn write(&mut self, record: &[u8], bits: u32) {
+            self.put(self.position, &(record.len() as u32 | bits).to_ne_bytes());
+            self.put(self.position + 8, record);
+            self.position += (8 + record.len() as u64).next_multiple_of(8);
+            self.file.write_all_at(&self.position.to_ne_bytes(), self.page_len).unwrap();
+        }
+
+        fn consumed(&self) -> u64 {
+            let mut word = [0; 8];
+            self.file.read_exact_at(&mut word, 0).unwrap();
+            u64::from_ne_bytes(word)
+        }
+    }
+
+    fn next(reader: &mut Reader) -> Option<Vec<u8>> {
+        let mut found = None;
+        assert_eq!(reader.read(|record| found = Some(record.to_vec())), found.is_some());
+        found
+    }
+
+    #[test]
+    fn records_come_whole_and_in_order_also_where_they_wrap_around() {
+        let (mut ring, mut reader) = Fake::new();
+        assert_eq!(next(&mut reader), None);
+        for number in 0..200_u32 {
+            let records = [[number as u8; 100].to_vec(), vec![7; number as usize]];
+            records.iter().for_each(|record| ring.write(record, 0));
+            let read = [next(&mut reader).unwrap(), next(&mut reader).unwrap()];
+            assert_eq!(read, records);
+            assert_eq!((next(&mut reader), ring.consumed()), (None, ring.position));
+        }
+        assert!(ring.position > 5 * ring.data_len);
+    }
+
+    #[test]
+    fn what_is_not_written_yet_is_waited_for_and_what_was_given_up_is_left_out() {
+        let (mut ring, mut reader) = Fake::new();
+        ring.write(b"given up", DISCARDED);
+        ring.write(b"first", 0);
+        let at = ring.position;
+        ring.write(b"second", BUSY);
+        ring.write(b"third", 0);
+        assert_eq!(next(&mut reader).unwrap(), b"first");
+        assert_eq!((next(&mut reader), ring.consumed()), (None, at));
+        ring.put(at, &6_u32.to_ne_bytes());
+        assert_eq!(next(&mut reader).unwrap(), b"second");
+        assert_eq!(next(&mut reader).unwrap(), b"third");
+        assert_eq!(next(&mut reader), None);
+    }
+
+    #[test]
+    fn a_length_that_cannot_be_does_no_harm() {
+        let (mut ring, mut reader) = Fake::new();
+        ring.write(b"", 0x0fff_ffff);
+        assert_eq!(next(&mut reader).unwrap().len() as u64, ring.data_len - 1);
+    }
+}
