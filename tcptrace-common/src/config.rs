@@ -119,6 +119,6 @@ pub struct Config {
     pub hz: u32,
     /// PID of tcptrace itself: it holds files for a moment while it lists them, and may so come to close them.
     pub own_pid: u32,
-    /// Zero.
-    pub pad: u32,
+    /// One of [`crate::aggregate::by`].
+    pub aggregate: u32,
 }

@@ -28,8 +28,10 @@ pub struct Memo {
     pub state: u8,
     /// 1 where the listener had sent SYN cookies within the time that they are valid for.
     pub syn_cookies: u8,
+    /// Port of the service that the socket gives or uses ([`crate::aggregate::by::PORT`]); 0 where it is not known.
+    pub service_port: u16,
     /// Zero.
-    pub pad: [u8; 4],
+    pub pad: [u8; 2],
 }
 
 /// Does the owner pass the filter by PID and cgroup?

@@ -1,8 +1,9 @@
 //! The programs, a file for each group of hooks.
 
+mod aggregate;
 mod destroy;
 mod listing;
 mod owner;
 mod reset;
 mod retransmit;
-mod transition;
+pub(crate) mod transition;

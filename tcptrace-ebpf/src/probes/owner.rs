@@ -12,7 +12,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners, memos,
+    aggregate, emit, filter, listeners, memos,
     owner::{self, Learned},
     sock::TcpSock,
 };
@@ -65,7 +65,7 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
         if was_listeners {
             listeners::doubt(&sock.tuple());
         }
-        if known_before {
+        if known_before && !aggregate::is_on() {
             send(sock, sk, memo);
         }
     }

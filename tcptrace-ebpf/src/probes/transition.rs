@@ -10,7 +10,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners, memos,
+    aggregate, emit, filter, listeners, memos,
     owner::{self, Learned},
     sock::{TcpSock, Tuple},
 };
@@ -86,23 +86,27 @@ pub(crate) fn send_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
     send(sock, sk, memo, &sock.tuple(), &change);
 }
 
-struct Change {
-    old: u8,
-    new: u8,
-    left_ns: u64,
-    now_ns: u64,
-    flags: u16,
-    err: i32,
+pub(crate) struct Change {
+    pub(crate) old: u8,
+    pub(crate) new: u8,
+    pub(crate) left_ns: u64,
+    pub(crate) now_ns: u64,
+    pub(crate) flags: u16,
+    pub(crate) err: i32,
 }
 
+/// Sends a transition, or counts it, if it passes the filter.
 #[inline(always)]
-fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
+pub(crate) fn send(sock: TcpSock, sk: *const c_void, memo: &mut Memo, tuple: &Tuple, change: &Change) {
     let mut states = state::bit(change.old) | state::bit(change.new);
     if change.new == CLOSE {
         states |= state::bit(state::after_close(change.old, change.err, change.flags));
     }
     if !filter::passes(states, tuple, Some(memo)) {
         return;
+    }
+    if aggregate::is_on() {
+        return aggregate::transition(sock, memo, tuple, change);
     }
     let (receive_queue, send_queue) =
         if state::CONNECTED & state::bit(change.old) != 0 { sock.queues(change.flags) } else { (0, 0) };
@@ -135,7 +139,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
 
 /// Learns who owns the socket where this transition shows it, and keeps the list of listeners.
 #[inline(always)]
-fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u8), flags: u16, err: i32) {
+pub(crate) fn learn_owner(memo: &mut Memo, sock: TcpSock, tuple: &Tuple, (old, new): (u8, u8), flags: u16, err: i32) {
     let owned = flags & socket_flag::OWNED != 0;
     match (old, new) {
         (CLOSE, SYN_SENT) if owned => {

@@ -46,6 +46,7 @@ impl Iterators {
             filter: Filter::default(),
             log_level: None,
             no_iterators: false,
+            aggregate: None,
             attach_points: kernel::ITERATORS.to_vec(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;

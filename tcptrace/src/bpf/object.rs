@@ -13,11 +13,12 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use aya_log::Level;
-use tcptrace_common::{config::Config, filter::Filter};
+use tcptrace_common::{aggregate::by, config::Config, filter::Filter};
 use thiserror::Error;
 
 use super::{
     OBJECT,
+    aggregate::Aggregate,
     btf::{self, KernelBtf},
     kernel::Kernel,
     vmlinux::Vmlinux,
@@ -85,6 +86,7 @@ pub(super) struct ObjectSettings {
     pub(super) filter: Filter,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
+    pub(super) aggregate: Option<Aggregate>,
     /// Names of what the programs that are wanted are attached to.
     pub(super) attach_points: Vec<&'static str>,
 }
@@ -122,14 +124,18 @@ impl Object {
         let parsed = parsed?;
         let kernel = Kernel::from_btf(&parsed)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
+        let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
+        let counts = settings.aggregate.map_or(1, Aggregate::entries);
+        // What is counted is not looked at once more.
+        let unknown_owner_passes = owner_unchecked && settings.aggregate.is_none();
         let config = Plain(Config {
-            filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
+            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
             layout: kernel.layout,
             kernel: kernel.abilities,
             wake_bytes: settings.wake_bytes,
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
-            pad: 0,
+            aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
         });
         let level = settings.log_level.map_or(0, |level| level as u8);
         loader
@@ -139,6 +145,9 @@ impl Object {
             .map_max_entries("EVENTS", settings.ring_bytes)
             .map_max_entries("SOCKETS", settings.max_sockets)
             .map_max_entries("LISTENERS", settings.max_listeners)
+            .map_max_entries("KEYS", keys)
+            .map_max_entries("TIMES", counts)
+            .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
         // No more than the ids of what is attached to: all types would be 38 MB.
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());

@@ -1,0 +1,56 @@
+//! Every change of a socket's state, where it is only counted.
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use core::ffi::c_void;
+use tcptrace_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT};
+
+use super::transition::{self, Change};
+use crate::{
+    aggregate, emit, filter, memos,
+    sock::{TcpSock, Tuple},
+};
+
+/// `sock:inet_sock_set_state`: (sk, old state, new state). Takes the place of [`transition::transition`], and reads no
+/// more of the socket than counting takes.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const c_void = ctx.arg(0);
+    let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
+    if old == new {
+        return 0; // no transition, see there
+    }
+    let Some(sock) = TcpSock::new(sk) else {
+        return 0;
+    };
+    let comes_in = old == LISTEN && new == SYN_RECV;
+    let memo = if comes_in { memos::blank(sock.key) } else { memos::of(sock.key) };
+    let Some(memo) = memo else {
+        return 0;
+    };
+    let owner_matters = aggregate::owner_matters();
+    let flags = if new == CLOSE || old == SYN_RECV || owner_matters { sock.flags() } else { 0 };
+    let err = if new == CLOSE { sock.err() } else { 0 };
+    let tuple = if aggregate::addresses_matter() { sock.tuple() } else { Tuple::UNKNOWN };
+    if owner_matters {
+        transition::learn_owner(memo, sock, &tuple, (old, new), flags, err);
+    }
+    if memo.deferred_from != 0 {
+        transition::send_deferred(sock, sk, memo);
+    }
+    let now_ns = emit::now_ns();
+    let left_ns = if memo.state == old || memo.state == 0 { memo.entered_ns } else { 0 };
+    memo.previous_ns = left_ns;
+    memo.entered_ns = now_ns;
+    memo.state = new;
+    if comes_in {
+        memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
+    }
+    let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::addresses_matter();
+    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
+        memo.deferred_from = old;
+        return 0;
+    }
+    transition::send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
+    memos::let_go(memo);
+    0
+}
