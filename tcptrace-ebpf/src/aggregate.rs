@@ -45,7 +45,7 @@ pub(crate) fn addresses_matter() -> bool {
 
 /// Counts an event that is no transition, of a socket with this memory; where a listener or one of its requests is
 /// meant, `listening` has its addresses.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn event(kind: u8, memo: Option<&Memo>, listening: Option<&Tuple>) {
     let key = match (config!(aggregate), listening, memo) {
         (by::PORT, Some(tuple), _) => tuple.local_port.into(),

@@ -293,10 +293,6 @@ pub(crate) fn mini_state(sk: *const c_void) -> Option<u8> {
 }
 
 impl Tuple {
-    /// Stands where nothing depends on the addresses.
-    pub(crate) const UNKNOWN: Self =
-        Self { family: 0, local: [0; 2], remote: [0; 2], local_port: 0, remote_port: 0, netns: 0 };
-
     /// The family that the addresses show: [`AF_INET`] for an IPv6 socket that talks IPv4.
     #[inline(always)]
     pub(crate) fn shown_family(&self) -> u16 {

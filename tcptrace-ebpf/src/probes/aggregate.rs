@@ -10,6 +10,9 @@ use crate::{
     sock::{TcpSock, Tuple},
 };
 
+/// Stands where nothing depends on the addresses, in read-only memory.
+static NO_TUPLE: Tuple = Tuple { family: 0, local: [0; 2], remote: [0; 2], local_port: 0, remote_port: 0, netns: 0 };
+
 /// `sock:inet_sock_set_state`: (sk, old state, new state). Takes the place of [`transition::transition`], and reads no
 /// more of the socket than counting takes.
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -30,9 +33,9 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     let owner_matters = aggregate::owner_matters();
     let flags = if new == CLOSE || old == SYN_RECV || owner_matters { sock.flags() } else { 0 };
     let err = if new == CLOSE { sock.err() } else { 0 };
-    let tuple = if aggregate::addresses_matter() { sock.tuple() } else { Tuple::UNKNOWN };
+    let tuple = if aggregate::addresses_matter() { &sock.tuple() } else { &NO_TUPLE };
     if owner_matters {
-        transition::learn_owner(memo, sock, &tuple, (old, new), flags, err);
+        transition::learn_owner(memo, sock, tuple, (old, new), flags, err);
     }
     if memo.deferred_from != 0 {
         transition::send_deferred(sock, sk, memo);
@@ -46,11 +49,14 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
         memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
     }
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::addresses_matter();
-    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
+    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(tuple) {
         memo.deferred_from = old;
         return 0;
     }
-    transition::send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err });
+    let change = Change { old, new, left_ns, now_ns, flags, err };
+    if change.passes(tuple, memo) {
+        aggregate::transition(sock, memo, tuple, &change);
+    }
     memos::let_go(memo);
     0
 }

@@ -95,14 +95,22 @@ pub(crate) struct Change {
     pub(crate) err: i32,
 }
 
+impl Change {
+    /// Does it pass the filter?
+    #[inline(always)]
+    pub(crate) fn passes(&self, tuple: &Tuple, memo: &Memo) -> bool {
+        let mut states = state::bit(self.old) | state::bit(self.new);
+        if self.new == CLOSE {
+            states |= state::bit(state::after_close(self.old, self.err, self.flags));
+        }
+        filter::passes(states, tuple, Some(memo))
+    }
+}
+
 /// Sends a transition, or counts it, if it passes the filter.
 #[inline(always)]
-pub(crate) fn send(sock: TcpSock, sk: *const c_void, memo: &mut Memo, tuple: &Tuple, change: &Change) {
-    let mut states = state::bit(change.old) | state::bit(change.new);
-    if change.new == CLOSE {
-        states |= state::bit(state::after_close(change.old, change.err, change.flags));
-    }
-    if !filter::passes(states, tuple, Some(memo)) {
+fn send(sock: TcpSock, sk: *const c_void, memo: &mut Memo, tuple: &Tuple, change: &Change) {
+    if !change.passes(tuple, memo) {
         return;
     }
     if aggregate::is_on() {
