@@ -126,6 +126,7 @@ impl Run {
         let mut losses = Losses::default();
         losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
         (losses.received, losses.undecodable) = self.counted.totals();
+        losses.sent = losses.received;
         Ok(losses)
     }
 
