@@ -84,7 +84,7 @@ proptest! {
         prop_assert_eq!(of_processes(|activity| activity.retransmits), retransmits);
         prop_assert_eq!(of_processes(|activity| activity.resets_sent), sent);
         prop_assert_eq!(of_processes(|activity| activity.resets_received), received);
-        for row in &report.processes {
+        for row in report.processes.iter().flatten() {
             let own: u64 = row.transitions.iter().map(|row| row.count).sum();
             prop_assert_eq!(own, row.activity.transitions);
         }
