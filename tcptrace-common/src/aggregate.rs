@@ -24,7 +24,7 @@ pub const OCTAVES: usize = (MAX_VALUE_POWER - GROUPING_POWER + 1) as usize;
 pub const fn bucket(ns: u64) -> (u8, usize) {
     let last = (1 << MAX_VALUE_POWER) - 1;
     let ns = if ns > last { last } else { ns };
-    let octave = (ns | SLOTS as u64 / 2).ilog2() as u8 - (GROUPING_POWER - 1);
+    let octave = (ns | (SLOTS as u64 / 2)).ilog2() as u8 - (GROUPING_POWER - 1);
     (octave, (ns >> octave.saturating_sub(1)) as usize & (SLOTS - 1))
 }
 

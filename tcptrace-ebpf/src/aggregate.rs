@@ -55,14 +55,11 @@ pub(crate) fn event(kind: u8, memo: Option<&Memo>, listening: Option<&Tuple>) {
     count(&mut Key { key, kind, ..Key::default() });
 }
 
-/// Counts a transition, the time that the old state lasted, and the end of the connection. Not inlined, as no other
-/// function here that adds: programs that mostly send would have it in them several times.
+/// Counts a transition, the time that the old state lasted, and the end of the connection. Not inlined: programs that
+/// also send would have it in them several times.
 #[inline(never)]
-pub(crate) fn transition(sock: TcpSock, memo: &mut Memo, tuple: &Tuple, change: &Change) {
+pub(crate) fn transition(sock: TcpSock, memo: &Memo, change: &Change) {
     let Change { old, flags, err, .. } = *change;
-    if config!(aggregate) == by::PORT {
-        learn_service(memo, tuple, change);
-    }
     let new = if change.new == CLOSE { after_close(old, err, flags) } else { change.new };
     let mut key = Key { key: key_of(memo), kind: KIND_TRANSITION, old, new, ..Key::default() };
     match time_in_old(sock, memo, change) {
@@ -102,12 +99,15 @@ fn key_of(memo: &Memo) -> u64 {
 }
 
 /// Where a socket opens or comes in it shows which of its ports is the service's; of one from before the start that is
-/// not known.
+/// not known. To be called whether the event passes the filter or not.
 #[inline(always)]
-fn learn_service(memo: &mut Memo, tuple: &Tuple, change: &Change) {
-    if change.old == LISTEN || change.new == LISTEN || came_in(change.old, change.flags) {
+pub(crate) fn learn_service(memo: &mut Memo, tuple: &Tuple, old: u8, new: u8, flags: u16) {
+    if config!(aggregate) != by::PORT {
+        return;
+    }
+    if old == LISTEN || new == LISTEN || came_in(old, flags) {
         memo.service_port = tuple.local_port;
-    } else if change.new == SYN_SENT {
+    } else if new == SYN_SENT {
         memo.service_port = tuple.remote_port;
     }
 }
@@ -148,8 +148,10 @@ fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Opt
     }
     if !has_room_for(key.key) {
         key.key = OTHER;
-        // SAFETY: a place within the counters.
-        emit::count(|counters| unsafe { &raw mut (*counters).other_keys });
+        if key.kind != KIND_ENDING {
+            // SAFETY: a place within the counters.
+            emit::count(|counters| unsafe { &raw mut (*counters).other_keys });
+        }
         let found = map.get_ptr_mut(&*key);
         if found.is_some() {
             return found;
@@ -169,6 +171,7 @@ fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Opt
 fn has_room_for(key: u64) -> bool {
     config!(aggregate) == by::TRANSITION
         || key == UNKNOWN
+        || key == OTHER
         || KEYS.get_ptr(key).is_some()
         || KEYS.insert(key, 0, 0).is_ok()
 }

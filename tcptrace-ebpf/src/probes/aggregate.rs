@@ -37,6 +37,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     if owner_matters {
         transition::learn_owner(memo, sock, tuple, (old, new), flags, err);
     }
+    aggregate::learn_service(memo, tuple, old, new, flags);
     if memo.deferred_from != 0 {
         transition::send_deferred(sock, sk, memo);
     }
@@ -55,7 +56,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     }
     let change = Change { old, new, left_ns, now_ns, flags, err };
     if change.passes(tuple, memo) {
-        aggregate::transition(sock, memo, tuple, &change);
+        aggregate::transition(sock, memo, &change);
     }
     memos::let_go(memo);
     0

@@ -109,12 +109,12 @@ impl Change {
 
 /// Sends a transition, or counts it, if it passes the filter.
 #[inline(always)]
-fn send(sock: TcpSock, sk: *const c_void, memo: &mut Memo, tuple: &Tuple, change: &Change) {
+fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
     if !change.passes(tuple, memo) {
         return;
     }
     if aggregate::is_on() {
-        return aggregate::transition(sock, memo, tuple, change);
+        return aggregate::transition(sock, memo, change);
     }
     let (receive_queue, send_queue) =
         if state::CONNECTED & state::bit(change.old) != 0 { sock.queues(change.flags) } else { (0, 0) };
