@@ -2,7 +2,10 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
-use tcptrace_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT};
+use tcptrace_common::{
+    memo::Memo,
+    state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT},
+};
 
 use super::transition::{self, Change};
 use crate::{
@@ -39,7 +42,8 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     }
     aggregate::learn_service(memo, tuple, old, new, flags);
     if memo.deferred_from != 0 {
-        transition::send_deferred(sock, sk, memo);
+        let change = transition::take_deferred(sock, memo);
+        count(sock, memo, tuple, &change);
     }
     let now_ns = emit::now_ns();
     let left_ns = if memo.state == old || memo.state == 0 { memo.entered_ns } else { 0 };
@@ -54,10 +58,14 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
         memo.deferred_from = old;
         return 0;
     }
-    let change = Change { old, new, left_ns, now_ns, flags, err };
-    if change.passes(tuple, memo) {
-        aggregate::transition(sock, memo, &change);
-    }
+    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err });
     memos::let_go(memo);
     0
+}
+
+#[inline(always)]
+fn count(sock: TcpSock, memo: &Memo, tuple: &Tuple, change: &Change) {
+    if change.passes(tuple, memo) {
+        aggregate::transition(sock, memo, change);
+    }
 }

@@ -74,16 +74,16 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
 /// Sends the transition into the present state that was held back, if its addresses are known now.
 #[inline(always)]
 pub(crate) fn send_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
-    let change = Change {
-        old: memo.deferred_from,
-        new: sock.common.state(),
-        left_ns: memo.previous_ns,
-        now_ns: memo.entered_ns,
-        flags: 0,
-        err: 0,
-    };
-    memo.deferred_from = 0;
+    let change = take_deferred(sock, memo);
     send(sock, sk, memo, &sock.tuple(), &change);
+}
+
+/// The transition that was held back, which is so no more.
+#[inline(always)]
+pub(crate) fn take_deferred(sock: TcpSock, memo: &mut Memo) -> Change {
+    let old = memo.deferred_from;
+    memo.deferred_from = 0;
+    Change { old, new: sock.common.state(), left_ns: memo.previous_ns, now_ns: memo.entered_ns, flags: 0, err: 0 }
 }
 
 pub(crate) struct Change {
