@@ -276,7 +276,7 @@ fn bounded_keys() {
 fn intervals() {
     enter_new_netns();
     let (listener, to) = listen(LOCALHOST);
-    let tracer = Tracer::start(&["--netns", "self", "--format", "json", "--aggregate", "--interval", "150ms"]);
+    let tracer = Tracer::start(&["--netns", "self", "--format", "json", "--aggregate", "--interval", "80ms"]);
     for _ in 0..10 {
         connection(&listener, to, Duration::from_millis(30), Duration::from_millis(10));
     }
