@@ -170,4 +170,8 @@ pub struct Config {
     pub own_pid: u32,
     /// Sets of memos ([`crate::memo::sets`]) less one.
     pub memo_sets_mask: u32,
+    /// One of [`crate::aggregate::by`].
+    pub aggregate: u32,
+    /// Zero.
+    pub pad: u32,
 }

@@ -4,7 +4,7 @@ use core::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Counters of one CPU. 48 bytes.
+/// Counters of one CPU. 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Counters {
@@ -20,6 +20,10 @@ pub struct Counters {
     pub listeners_full: u64,
     /// Packets without a socket whose addresses could not be read.
     pub unreadable: u64,
+    /// Events that were counted under [`crate::aggregate::OTHER`].
+    pub other_keys: u64,
+    /// Events that were not counted, or without their time, because the tables of counts were full.
+    pub counts_full: u64,
 }
 
-const _: () = assert!(size_of::<Counters>() == 48);
+const _: () = assert!(size_of::<Counters>() == 64);

@@ -5,6 +5,7 @@
 //! can be read back as a value without undefined behaviour.
 #![no_std]
 
+pub mod aggregate;
 pub mod config;
 pub mod counters;
 pub mod filter;

@@ -28,8 +28,9 @@ pub struct Memo {
     pub state: u8,
     /// 1 where the listener had sent SYN cookies within the time that they are valid for.
     pub syn_cookies: u8,
-    /// Inode number of the network namespace; 0 where no transition was seen.
-    pub netns: u32,
+    /// What does not change: the inode number of the network namespace, or where events are counted by port
+    /// ([`crate::aggregate::by::PORT`]) that of the service that the socket gives or uses; 0 where it is not known.
+    pub netns_or_service: u32,
 }
 
 /// Places in each set of the table of memos.

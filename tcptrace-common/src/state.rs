@@ -60,6 +60,14 @@ pub const fn after_close(old: u8, err: i32, flags: u16) -> u8 {
     if flags & socket_flag::DEAD != 0 { FIN_WAIT2 } else { CLOSE }
 }
 
+/// Did the connection of a socket that leaves `old` come in? It was a request socket while it was in SYN_RECV; its full
+/// socket is made when the handshake is over, and passes through SYN_RECV within microseconds. No process has it yet,
+/// unlike the socket of a simultaneous open, which really is in SYN_RECV.
+#[inline(always)]
+pub const fn came_in(old: u8, flags: u16) -> bool {
+    old == SYN_RECV && flags & socket_flag::ATTACHED == 0
+}
+
 /// Is this the close of a socket with SO_LINGER and a time of 0, which sends a RST (`__tcp_close`)?
 #[inline(always)]
 pub const fn is_linger_abort(flags: u16) -> bool {

@@ -1,5 +1,5 @@
 //! The BPF programs of tcptrace: they turn tracepoints of the TCP stack into the records of
-//! [`tcptrace_common::record`] and put them into one ring buffer.
+//! [`tcptrace_common::record`] and put them into one ring buffer, or count them ([`tcptrace_common::aggregate`]).
 //!
 //! All are tp_btf programs, which get the tracepoint's raw arguments as typed pointers: members are loaded directly,
 //! at offsets that user space took from the running kernel's BTF, and the verifier checks each load. The exception is
@@ -9,6 +9,7 @@
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod aggregate;
 mod config;
 mod emit;
 mod filter;

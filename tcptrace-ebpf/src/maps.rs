@@ -3,9 +3,10 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcptrace_common::{
+    aggregate::{Key, Times},
     counters::Counters,
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
@@ -71,3 +72,15 @@ pub(crate) static FILTER_PREFIXES: LpmTrie<PrefixData, u8> = LpmTrie::with_max_e
 /// Filter: PIDs.
 #[map]
 pub(crate) static FILTER_PIDS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_PIDS, 0);
+
+/// Aggregate mode: the times of transitions. Preallocated, as are the next two.
+#[map]
+pub(crate) static TIMES: PerCpuHashMap<Key, Times> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// Aggregate mode: how often what has no time happened.
+#[map]
+pub(crate) static COUNTS: PerCpuHashMap<Key, u64> = PerCpuHashMap::with_max_entries(1, 0);
+
+/// Aggregate mode: the ports or cgroups that are counted apart.
+#[map]
+pub(crate) static KEYS: HashMap<u64, u8> = HashMap::with_max_entries(1, 0);

@@ -19,7 +19,7 @@ use tcptrace_common::{
 use crate::{
     config::{CONFIG, config},
     emit::count,
-    maps::{MEMOS, MEMO_KEYS, SCRATCH},
+    maps::{MEMO_KEYS, MEMOS, SCRATCH},
     words,
 };
 

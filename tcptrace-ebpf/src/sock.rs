@@ -119,7 +119,6 @@ impl SockCommon {
         self.0.load(member!(sock_common_skc_state))
     }
 
-
     /// Of a full socket: its protocol.
     #[inline(always)]
     pub(crate) fn protocol(self) -> u16 {

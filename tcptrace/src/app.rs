@@ -56,12 +56,12 @@ pub enum Error {
     Setup { what: &'static str, source: io::Error },
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
+/// What all traces begin with: the namespace that is wanted is found, the way of the output opened, signals handled, and
+/// the programs attached. Tells what could not be attached.
 ///
 /// # Errors
-/// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<usize, Error> {
-    let target = settings.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
+/// Where tracing cannot start.
+pub(crate) fn start(settings: &mut Settings) -> Result<(Output, Stop, Attached), Error> {
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -70,14 +70,30 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         settings.session.selection.netns = inode;
         settings.probes.filter.constants.netns = inode.unwrap_or(0);
     }
-    let output =
-        Output::open(settings.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
-    let mut stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
-    let Attached { mut probes, ring, counters, listeners, iterators } = Probes::attach(&settings.probes)?;
+    let output = Output::open(settings.output.as_deref())
+        .map_err(|source| Error::Output { target: target(settings), source })?;
+    let stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
+    let attached = Probes::attach(&settings.probes)?;
     release_memory();
-    for missing in &probes.missing {
+    for missing in &attached.probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
+    Ok((output, stop, attached))
+}
+
+/// Where the output goes, in words.
+pub(crate) fn target(settings: &Settings) -> String {
+    settings.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string())
+}
+
+/// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
+///
+/// # Errors
+/// Where tracing cannot start, or the output cannot be written.
+pub async fn run(mut settings: Settings) -> Result<usize, Error> {
+    let (output, mut stop, attached) = start(&mut settings)?;
+    let target = target(&settings);
+    let Attached { mut probes, ring, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
@@ -490,7 +506,7 @@ fn watch(ring: Ring) -> Result<AsyncFd<Ring>, Error> {
 }
 
 /// The next tick, or never.
-async fn due(interval: &mut Option<Interval>) {
+pub(crate) async fn due(interval: &mut Option<Interval>) {
     match interval {
         Some(interval) => _ = interval.tick().await,
         None => std::future::pending().await,
@@ -498,10 +514,10 @@ async fn due(interval: &mut Option<Interval>) {
 }
 
 /// A file that is there while all is attached.
-struct ReadyFile(PathBuf);
+pub(crate) struct ReadyFile(PathBuf);
 
 impl ReadyFile {
-    fn create(path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
         match std::fs::File::create(&path) {
             Ok(_) => Ok(Self(path)),
             Err(source) => Err(Error::ReadyFile { path, source }),

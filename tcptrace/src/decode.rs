@@ -7,7 +7,7 @@ use tcptrace_common::{
         self, Header, KIND_OWNER, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT,
         KIND_TRANSITION, WIRE_VERSION, owner_source, socket_flag,
     },
-    state::after_close,
+    state::{after_close, came_in},
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -214,11 +214,7 @@ fn is_handshake(old: State, new: State) -> bool {
 }
 
 fn time_in_old(record: &record::Transition, old: State, new: State) -> Option<TimeInState> {
-    // A connection that came in is a request socket while it is in SYN_RECV; its full socket is made when the
-    // handshake is over, and passes through SYN_RECV within microseconds. No process has it yet, unlike the socket of
-    // a simultaneous open, which really is in SYN_RECV.
-    let came_in = old == State::SynRecv && record.socket.flags & socket_flag::ATTACHED == 0;
-    if came_in {
+    if came_in(record.old, record.socket.flags) {
         let is_measured = is_handshake(old, new) && record.srtt_us8 != 0;
         return is_measured.then(|| TimeInState {
             ns: u64::from(record.srtt_us8) * 125,

@@ -1,11 +1,11 @@
 //! Distributions of times.
 
 use histogram::{Config, Histogram};
+use tcptrace_common::aggregate::{GROUPING_POWER, MAX_VALUE_POWER, SLOTS, Times, longest};
 
-/// Relative error of a percentile is below 2^-6, that is 1.6 %.
-const GROUPING_POWER: u8 = 6;
-/// Times up to 2^54 ns (208 days) are told apart.
-const MAX_VALUE_POWER: u8 = 54;
+/// A percentile is more than the true one by less than this part of it, whether user space or the programs made its
+/// distribution.
+pub const RELATIVE_ERROR: f64 = 1.0 / SLOTS as f64;
 
 /// A distribution of times in ns, in 25 KiB.
 #[derive(Clone)]
@@ -44,6 +44,18 @@ impl Latencies {
         if let Some(histogram) = &mut self.histogram {
             // In bounds by the clamp.
             let _ = histogram.increment(ns.min((1 << MAX_VALUE_POWER) - 1));
+        }
+    }
+
+    /// Takes in the times of an octave that the programs counted; the longest of them is known as far as no earlier one,
+    /// in the same bucket and not among them, was longer.
+    pub fn add_octave(&mut self, octave: u8, times: &Times) {
+        let Some(slot) = times.counts.iter().rposition(|count| *count > 0) else { return };
+        self.count += times.total();
+        self.max_ns = self.max_ns.max(times.max_ns.min(longest(octave, slot)));
+        let buckets = self.histogram.as_mut().map(Histogram::as_mut_slice).unwrap_or_default();
+        for (bucket, count) in buckets.iter_mut().skip(usize::from(octave) * SLOTS).zip(times.counts) {
+            *bucket += count;
         }
     }
 

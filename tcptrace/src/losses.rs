@@ -29,6 +29,10 @@ pub struct Losses {
     pub evicted: u64,
     /// Events of processes that the summary had no more room for.
     pub unnamed_process_events: u64,
+    /// Events that were counted under other keys, as there was no room for one of their own.
+    pub other_keys: u64,
+    /// Events that were not counted, or without their time, as the kernel side's tables of counts were full.
+    pub count_table: u64,
     /// Namespaces and answers of the kernel that a listing could not look at, at most.
     pub unlisted: u64,
 }
@@ -44,6 +48,8 @@ impl Losses {
         self.kernel_table = sum(|cpu| cpu.table_full);
         self.listener_table = sum(|cpu| cpu.listeners_full);
         self.unreadable_packets = sum(|cpu| cpu.unreadable);
+        self.other_keys = sum(|cpu| cpu.other_keys);
+        self.count_table = sum(|cpu| cpu.counts_full);
     }
 
     /// Events lost because the ring buffer was full.
@@ -79,7 +85,7 @@ impl Losses {
 
     /// Names and counts of the places at which something can be lost.
     #[must_use]
-    pub fn fields(&self) -> [(&'static str, u64); 9] {
+    pub fn fields(&self) -> [(&'static str, u64); 11] {
         [
             ("ring_buffer", self.ring()),
             ("program_busy", self.program_busy),
@@ -89,6 +95,8 @@ impl Losses {
             ("undecodable", self.undecodable),
             ("evicted", self.evicted),
             ("unnamed_process_events", self.unnamed_process_events),
+            ("other_keys", self.other_keys),
+            ("count_table", self.count_table),
             ("unlisted", self.unlisted),
         ]
     }
@@ -106,6 +114,8 @@ mod tests {
             table_full: 4 * number,
             listeners_full: 5 * number,
             unreadable: 6 * number,
+            other_keys: 7 * number,
+            counts_full: 8 * number,
         }
     }
 
@@ -121,6 +131,8 @@ mod tests {
             kernel_table: 404,
             listener_table: 505,
             unreadable_packets: 606,
+            other_keys: 707,
+            count_table: 808,
             received: 9,
             undecodable: 8,
             ..Losses::default()
@@ -140,7 +152,7 @@ mod tests {
             change(&mut losses);
             (losses.any(), losses.fields().map(|(_, count)| count))
         };
-        let changes: [fn(&mut Losses); 9] = [
+        let changes: [fn(&mut Losses); 11] = [
             |losses| losses.ring_by_cpu[1] = 1,
             |losses| losses.program_busy = 1,
             |losses| losses.kernel_table = 1,
@@ -149,10 +161,12 @@ mod tests {
             |losses| losses.undecodable = 1,
             |losses| losses.evicted = 1,
             |losses| losses.unnamed_process_events = 1,
+            |losses| losses.other_keys = 1,
+            |losses| losses.count_table = 1,
             |losses| losses.unlisted = 1,
         ];
         for (place, change) in changes.into_iter().enumerate() {
-            let mut want = [0; 9];
+            let mut want = [0; 11];
             want[place] = 1;
             assert_eq!(with(change), (true, want));
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tcptrace::{
     app,
+    bpf::aggregate::Aggregate,
     cli::{
         args::{Args, Command},
         settings::{self, Settings},
@@ -25,7 +26,11 @@ async fn main() -> ExitCode {
     let result: anyhow::Result<ExitCode> = match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+            let ended = match settings.probes.aggregate {
+                Some(Aggregate { by, .. }) => commands::aggregate::run(settings, by).await,
+                None => app::run(settings).await.map(drop),
+            };
+            ended.map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());

@@ -27,12 +27,14 @@ pub struct Report {
     pub transitions: Vec<TransitionRow>,
     /// How connections ended, most frequent first.
     pub endings: Vec<(Ending, u64)>,
-    /// Processes with the most events.
-    pub processes: Vec<ProcessRow>,
+    /// Processes with the most events; `None` where they are not known, as for the next two.
+    pub processes: Option<Vec<ProcessRow>>,
     /// Sockets alive now by state, owner and holders.
-    pub sockets: Vec<SocketRow>,
+    pub sockets: Option<Vec<SocketRow>>,
     /// Half-open connections by local address, as the last poll found them.
-    pub half_open: Vec<HalfOpen>,
+    pub half_open: Option<Vec<HalfOpen>>,
+    /// The same counts by port or cgroup; `None` where that was not asked for.
+    pub keys: Option<Vec<KeyRow>>,
     /// What was lost since the start.
     pub losses: Losses,
 }
@@ -61,6 +63,31 @@ pub struct ProcessRow {
     pub activity: Activity,
     /// Their transitions, in the order of a connection's life; empty where they were not counted by process.
     pub transitions: Vec<TransitionRow>,
+}
+
+/// What is counted apart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// Port of a service: the local port of a listener and of a connection that came in, the remote port of one that was
+    /// made here. `None`: the sockets of which that is not known.
+    Port(Option<u16>),
+    /// Cgroup of the owner: its id and its path, if that was found. `None`: the sockets whose owner is not known.
+    Cgroup(Option<(u64, Option<String>)>),
+    /// All for which there was no room.
+    Other,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct KeyRow {
+    /// Which.
+    pub key: Key,
+    /// Events by kind.
+    pub activity: Activity,
+    /// Transitions, in the order of a connection's life.
+    pub transitions: Vec<TransitionRow>,
+    /// How connections ended, most frequent first.
+    pub endings: Vec<(Ending, u64)>,
 }
 
 /// Sockets in one state that belong to one process, which is known in one way, and are held by the same processes.
@@ -116,6 +143,13 @@ impl Activity {
     pub(crate) const fn total(&self) -> u64 {
         self.transitions + self.retransmits + self.resets_sent + self.resets_received
     }
+}
+
+/// Endings, most frequent first.
+pub(crate) fn ending_rows<'a>(counts: impl IntoIterator<Item = (&'a Ending, &'a u64)>) -> Vec<(Ending, u64)> {
+    let mut rows: Vec<_> = counts.into_iter().map(|(&ending, &count)| (ending, count)).collect();
+    rows.sort_by_key(|(ending, count)| (std::cmp::Reverse(*count), ending.name(), ending.errno()));
+    rows
 }
 
 fn rank(state: State) -> Option<usize> {

@@ -290,6 +290,38 @@ fn flags_that_do_not_go_together_are_named() {
 }
 
 #[test]
+fn what_takes_events_does_not_go_with_counting_in_the_kernel() {
+    let cases: [&[&str]; 12] = [
+        &["--count", "1"],
+        &["--latency", "1s"],
+        &["--poll", "off"],
+        &["--ring-size", "8MiB"],
+        &["--max-sockets", "1"],
+        &["--no-iter"],
+        &["--bpf-log", "debug"],
+        &["--stuck-after", "CLOSE_WAIT=1s"],
+        &["--threshold", "idle-reset=30s"],
+        &["--ignore", "connect-refused"],
+        &["--expect-listener", "22"],
+        &["--config", "/dev/null"],
+    ];
+    for arguments in cases {
+        assert_refused(&[&["--aggregate"], arguments].concat(), &["--aggregate", arguments[0], "cannot be used with"]);
+    }
+    for mode in ["on", "only"] {
+        assert_refused(&["--aggregate", "--findings", mode], &["--aggregate", "sends no events", "--findings"]);
+    }
+    assert_refused(&["--aggregate", "port", "--pid"], &["--aggregate cgroup", "--pid with PIDS"]);
+    assert_refused(&["--aggregate-keys", "7"], &["--aggregate"]);
+    assert_refused(&["--aggregate", "--aggregate-keys", "0"], &["--aggregate-keys", "1..=65536"]);
+    assert_refused(&["--aggregate=state"], &["--aggregate", "possible values: transition, port, cgroup"]);
+    let help = run(&["--help"]).stdout;
+    for word in ["--aggregate [<BY>]", "The port of the service", "--aggregate-keys <N>"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+}
+
+#[test]
 fn what_is_no_flag_is_refused() {
     assert_refused(&["--no-such-flag"], &["--no-such-flag"]);
     assert_refused(&["eth0"], &["eth0"]);

@@ -25,7 +25,8 @@ pub(crate) const TARGET: &str = "bpfel-unknown-none";
 ///
 /// The programs are BTF tracepoints, whose arguments do not come in a CPU's registers, so one object serves every
 /// architecture. `bpf_target_arch` is fixed so that every machine makes the same one.
-pub(crate) const FLAGS: [&str; 4] = ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "--cfg=bpf_target_arch=\"x86_64\""];
+pub(crate) const FLAGS: [&str; 4] =
+    ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "--cfg=bpf_target_arch=\"x86_64\""];
 
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS`, as paths may hold spaces.
 const FLAG_SEPARATOR: &str = "\x1f";

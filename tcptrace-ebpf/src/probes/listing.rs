@@ -133,10 +133,8 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
             (*entry).send_queue = sock.load(member!(sock_sk_max_ack_backlog));
             return;
         }
-        (*entry).receive_queue =
-            sock.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
-        (*entry).send_queue =
-            sock.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
+        (*entry).receive_queue = sock.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
+        (*entry).send_queue = sock.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
         (*entry).bytes_acked = sock.bytes_acked();
         (*entry).bytes_received = sock.bytes_received();
         (*entry).last_sent_ticks = since(config!(layout.tcp_sock_lsndtime));

@@ -1,7 +1,8 @@
 //! The programs, a file for each group of hooks.
 
+mod aggregate;
 mod listing;
 mod owner;
 mod reset;
 mod retransmit;
-mod transition;
+pub(crate) mod transition;

@@ -12,7 +12,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners,
+    aggregate, emit, filter, listeners,
     memos::{self, Found},
     owner::{self, Learned},
     sock::{Kernel, SockCommon, TcpSock},
@@ -75,7 +75,7 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
         if was_listeners {
             listeners::doubt(&sock.tuple());
         }
-        if known_before {
+        if known_before && !aggregate::is_on() {
             send(sock, sk, memo);
         }
     }

@@ -10,6 +10,7 @@ use tcptrace_common::{
 };
 
 use crate::{
+    aggregate,
     config::{config, member},
     emit::{self, count},
     filter, memos,
@@ -117,6 +118,10 @@ fn send(kind: u8, about: &About, reason: u32) {
     let memo = about.sock.and_then(memo_of);
     if !filter::passes(state::bit(about.state), &about.tuple, memo.as_deref()) {
         return;
+    }
+    if aggregate::is_on() {
+        let listening = if about.state == state::LISTEN { Some(&about.tuple) } else { None };
+        return aggregate::event(kind, memo.as_deref(), listening);
     }
     emit::send::<Reset>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.

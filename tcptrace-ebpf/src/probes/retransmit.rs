@@ -9,6 +9,7 @@ use tcptrace_common::{
 };
 
 use crate::{
+    aggregate,
     config::{config, member},
     emit, filter, memos,
     probes::transition,
@@ -32,6 +33,10 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     let tuple = sock.tuple();
     let current = sock.common.state();
     if !filter::passes(state::bit(current), &tuple, memo.as_deref()) {
+        return 0;
+    }
+    if aggregate::is_on() {
+        aggregate::event(KIND_RETRANSMIT, memo.as_deref(), None);
         return 0;
     }
     emit::send::<Retransmit>(|record| {
@@ -77,6 +82,10 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         transition::send_deferred(listener, sk, memo); // the child's addresses are known by now
     }
     if !filter::passes(filter::HALF_OPEN, &tuple, memo.as_deref()) {
+        return 0;
+    }
+    if aggregate::is_on() {
+        aggregate::event(KIND_SYNACK_RETRANSMIT, memo.as_deref(), Some(&tuple));
         return 0;
     }
     // A child takes over its request's cookie (`net/ipv4/inet_connection_sock.c`, `inet_csk_clone_lock`).

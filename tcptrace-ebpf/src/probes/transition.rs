@@ -10,7 +10,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    emit, filter, listeners, memos,
+    aggregate, emit, filter, listeners, memos,
     owner::{self, Learned},
     sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
 };
@@ -60,10 +60,10 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     if let Some(sock) = sock
         && passes
     {
-        if memo.netns == 0 {
-            memo.netns = sock.netns();
+        if memo.netns_or_service == 0 {
+            memo.netns_or_service = sock.netns();
         }
-        let tuple = sock.tuple_in(memo.netns);
+        let tuple = sock.tuple_in(memo.netns_or_service);
         let addresses_missing = new == SYN_RECV && tuple.remote_port == 0;
         if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(&tuple) {
             debug!(&ctx, "socket {}: {} -> {} waits for its addresses", sock.cookie(sk), old, new);
@@ -85,25 +85,37 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
 /// Sends the transition into the present state that was held back, if its addresses are known now.
 #[inline(always)]
 pub(crate) fn send_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
-    let change = Change {
-        old: memo.deferred_from,
-        new: sock.common.state(),
-        left_ns: memo.previous_ns,
-        now_ns: memo.entered_ns,
-        flags: 0,
-        err: 0,
-    };
-    memo.deferred_from = 0;
+    let change = take_deferred(sock, memo);
     send(sock, sk, memo, &sock.tuple(), &change);
 }
 
-struct Change {
-    old: u8,
-    new: u8,
-    left_ns: u64,
-    now_ns: u64,
-    flags: u16,
-    err: i32,
+/// The transition that was held back, which is so no more.
+#[inline(always)]
+pub(crate) fn take_deferred(sock: TcpSock, memo: &mut Memo) -> Change {
+    let old = memo.deferred_from;
+    memo.deferred_from = 0;
+    Change { old, new: sock.common.state(), left_ns: memo.previous_ns, now_ns: memo.entered_ns, flags: 0, err: 0 }
+}
+
+pub(crate) struct Change {
+    pub(crate) old: u8,
+    pub(crate) new: u8,
+    pub(crate) left_ns: u64,
+    pub(crate) now_ns: u64,
+    pub(crate) flags: u16,
+    pub(crate) err: i32,
+}
+
+impl Change {
+    /// Does it pass the filter?
+    #[inline(always)]
+    pub(crate) fn passes(&self, tuple: &Tuple, memo: &Memo) -> bool {
+        let mut states = state::bit(self.old) | state::bit(self.new);
+        if self.new == CLOSE {
+            states |= state::bit(state::after_close(self.old, self.err, self.flags));
+        }
+        filter::passes(states, tuple, Some(memo))
+    }
 }
 
 /// What a connection has done; all zero where none has begun.
@@ -124,8 +136,7 @@ impl Facts {
         if old & (state::bit(CLOSE) | state::bit(LISTEN)) != 0 {
             return Self::default();
         }
-        let (receive_queue, send_queue) =
-            if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
+        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
         Self {
             bytes_acked: sock.bytes_acked(),
             bytes_received: sock.bytes_received(),
@@ -137,14 +148,14 @@ impl Facts {
     }
 }
 
+/// Sends a transition, or counts it, if it passes the filter.
 #[inline(always)]
 fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
-    let mut states = state::bit(change.old) | state::bit(change.new);
-    if change.new == CLOSE {
-        states |= state::bit(state::after_close(change.old, change.err, change.flags));
-    }
-    if !filter::passes(states, tuple, Some(memo)) {
+    if !change.passes(tuple, memo) {
         return;
+    }
+    if aggregate::is_on() {
+        return aggregate::transition(sock, memo, change);
     }
     let facts = Facts::of(sock, change);
     emit::send::<Transition>(|record| {
@@ -176,7 +187,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
 
 /// Learns who owns the socket where this transition shows it, and keeps the list of listeners.
 #[inline(always)]
-fn learn_owner(memo: &mut Memo, common: SockCommon, sk: *const c_void, (old, new): (u8, u8)) {
+pub(crate) fn learn_owner(memo: &mut Memo, common: SockCommon, sk: *const c_void, (old, new): (u8, u8)) {
     match (old, new) {
         (CLOSE, SYN_SENT) if common.owned() => {
             owner::learn(memo, owner_source::CONNECT);

@@ -48,6 +48,7 @@ impl Iterators {
             log_level: None,
             no_iterators: false,
             iterators_alone: true,
+            aggregate: None,
             attach_points: kernel::ITERATORS.to_vec(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;

@@ -1,5 +1,6 @@
 //! The edge to the kernel: what it is, loading and attaching the programs, reading what they tell. No policy.
 
+pub mod aggregate;
 pub mod btf;
 mod constants;
 pub mod iterators;

@@ -14,6 +14,7 @@ use aya::{
 };
 use aya_log::Level;
 use tcptrace_common::{
+    aggregate::by,
     config::{Config, kernel::MEMOS},
     filter::Filter,
     memo::{self, WAYS},
@@ -23,6 +24,7 @@ use zerocopy::IntoBytes as _;
 
 use super::{
     OBJECT,
+    aggregate::Aggregate,
     btf::{self, KernelBtf},
     constants,
     kernel::Kernel,
@@ -95,6 +97,7 @@ pub(super) struct ObjectSettings {
     pub(super) no_iterators: bool,
     /// Are there no other programs than the iterators?
     pub(super) iterators_alone: bool,
+    pub(super) aggregate: Option<Aggregate>,
     /// Names of what the programs that are wanted are attached to.
     pub(super) attach_points: Vec<&'static str>,
 }
@@ -141,8 +144,12 @@ impl Object {
         let kernel = Kernel::from_btf(&parsed)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let memo_sets = memo::sets(settings.max_sockets);
+        let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
+        let counts = settings.aggregate.map_or(1, Aggregate::entries);
+        // What is counted is not looked at once more.
+        let unknown_owner_passes = owner_unchecked && settings.aggregate.is_none();
         let config = Plain(Config {
-            filter: Filter { unknown_owner_passes: owner_unchecked.into(), ..settings.filter },
+            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
             layout: kernel.layout,
             kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
             wake_bytes: settings.wake_bytes,
@@ -150,6 +157,8 @@ impl Object {
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
             memo_sets_mask: memo_sets - 1,
+            aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
+            pad: 0,
         });
         let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);
@@ -161,6 +170,9 @@ impl Object {
             .map_max_entries("MEMO_KEYS", memo_sets)
             .map_max_entries("MEMOS", memo_sets * WAYS)
             .map_max_entries("LISTENERS", settings.max_listeners)
+            .map_max_entries("KEYS", keys)
+            .map_max_entries("TIMES", counts)
+            .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
         // No more than the ids of what is attached to: all types would be 38 MB.
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());

@@ -10,16 +10,18 @@ use aya::{
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
     counters::Counters,
-    filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData},
+    filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
 };
 
 use super::{
+    aggregate::{Aggregate, CountTables},
     iterators::{self, Iterators},
     kernel::{self, AcceptShape, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
     ring::Ring,
 };
+use crate::aggregate::By;
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
 const MAX_LISTENERS: u32 = 1 << 16;
@@ -39,6 +41,26 @@ pub struct ProbeSettings {
     pub log_level: Option<Level>,
     /// Do without the iterators.
     pub no_iterators: bool,
+    /// Count in the kernel, and send nothing; there are no iterators then.
+    pub aggregate: Option<Aggregate>,
+}
+
+impl ProbeSettings {
+    /// Does anything depend on whose the sockets are? Where nothing is sent it mostly does not.
+    fn owner_matters(&self) -> bool {
+        let is_filtered = self.filter.constants.parts & (part::PID | part::CGROUP) != 0;
+        self.aggregate.is_none_or(|aggregate| is_filtered || aggregate.by == By::Cgroup)
+    }
+
+    fn required(&self) -> (&'static str, &'static str) {
+        let (program, hook) = REQUIRED;
+        (if self.aggregate.is_some() { COUNT_TRANSITION } else { program }, hook)
+    }
+
+    fn optional(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+        let owner_matters = self.owner_matters();
+        OPTIONAL.into_iter().filter(move |(program, ..)| owner_matters || *program != READ)
+    }
 }
 
 /// The filter with the sets that do not fit into constants.
@@ -66,7 +88,11 @@ pub struct MissingHook {
 }
 
 /// Hooks that tcptrace is of no use without.
-const REQUIRED: (&str, &str) = ("transition", "inet_sock_set_state");
+const REQUIRED: (&str, &str) = (TRANSITION, "inet_sock_set_state");
+
+const TRANSITION: &str = "transition";
+/// Its place is taken by this one where nothing is sent.
+const COUNT_TRANSITION: &str = "count_transition";
 
 /// Where it is passed over no event is lost: a process that reads once reads again.
 const READ: &str = "read";
@@ -105,6 +131,8 @@ pub struct Attached {
     pub counters: KernelCounters,
     /// The listeners that the programs know.
     pub listeners: ListenerTable,
+    /// What they count in aggregate mode.
+    pub counts: CountTables,
     /// The iterators, or why there are none.
     pub iterators: Result<Iterators, Error>,
 }
@@ -176,11 +204,12 @@ impl Probes {
             filter: settings.filter.constants,
             no_iterators: settings.no_iterators,
             iterators_alone: false,
+            aggregate: settings.aggregate,
             log_level: settings.log_level,
             attach_points: kernel::attach_points(),
         })?;
         fill_filter(&mut ebpf, &settings.filter)?;
-        let mut wanted = programs(&kernel);
+        let mut wanted = programs(&kernel, settings);
         if !owner_unchecked {
             wanted.extend(iterators::PROGRAMS);
         }
@@ -189,7 +218,7 @@ impl Probes {
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let mut probes =
             Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
-        probes.attach_all(&kernel, &mut loaded)?;
+        probes.attach_all(&kernel, settings, &mut loaded)?;
         let iterators = if settings.no_iterators {
             Err(Error::Forbidden)
         } else {
@@ -206,7 +235,8 @@ impl Probes {
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, programs: programs.collect() };
         let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
-        Ok(Attached { probes, ring, counters, listeners, iterators })
+        let counts = CountTables::take(&mut probes.ebpf)?;
+        Ok(Attached { probes, ring, counters, listeners, counts, iterators })
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.
@@ -217,10 +247,10 @@ impl Probes {
         Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
     }
 
-    fn attach_all(&mut self, kernel: &Kernel, loaded: &mut Loaded) -> Result<(), Error> {
-        let (program, hook) = REQUIRED;
+    fn attach_all(&mut self, kernel: &Kernel, settings: &ProbeSettings, loaded: &mut Loaded) -> Result<(), Error> {
+        let (program, hook) = settings.required();
         self.attach_one(program, loaded)?.map_err(|source| Error::Attach { hook, source })?;
-        for (program, hook, effect) in OPTIONAL {
+        for (program, hook, effect) in settings.optional() {
             if !kernel.has_tracepoint(hook) {
                 self.missing.push(MissingHook { hook, reason: "this kernel has no such tracepoint".into(), effect });
             } else if let Err(error) = self.attach_one(program, loaded)? {
@@ -228,6 +258,7 @@ impl Probes {
             }
         }
         let reason = match kernel.accept {
+            _ if !settings.owner_matters() => None,
             None => Some("its arguments are not known".to_owned()),
             Some(shape) => self.attach_one(accept(shape), loaded)?.err().map(|error| in_short(&error)),
         };
@@ -250,10 +281,10 @@ impl Probes {
 }
 
 /// The programs that this kernel has hooks for.
-fn programs(kernel: &Kernel) -> Vec<(&'static str, Target)> {
-    let optional = OPTIONAL.into_iter().filter(|(_, hook, _)| kernel.has_tracepoint(hook));
-    let tracepoints = [REQUIRED].into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
-    let exit = kernel.accept.map(|shape| (accept(shape), Target::Exit(ACCEPT)));
+fn programs(kernel: &Kernel, settings: &ProbeSettings) -> Vec<(&'static str, Target)> {
+    let optional = settings.optional().filter(|(_, hook, _)| kernel.has_tracepoint(hook));
+    let tracepoints = [settings.required()].into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
+    let exit = kernel.accept.filter(|_| settings.owner_matters()).map(|shape| (accept(shape), Target::Exit(ACCEPT)));
     tracepoints.map(|(program, hook)| (program, Target::Tracepoint(hook))).chain(exit).collect()
 }
 

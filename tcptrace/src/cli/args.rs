@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 
 use super::findings::{FindingArgs, FindingsMode};
 use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
@@ -303,12 +303,37 @@ pub struct TraceArgs {
     pub color: Color,
 
     /// Print findings (stuck sockets and failures) among the events, not, or only these
-    #[arg(long = "findings", value_enum, default_value_t, value_name = "MODE", help_heading = "Findings")]
+    #[arg(
+        long = "findings",
+        value_enum,
+        default_value_t,
+        default_value_if("aggregate", ArgPredicate::IsPresent, "off"),
+        value_name = "MODE",
+        help_heading = "Findings"
+    )]
     pub findings_mode: FindingsMode,
 
     /// Print no events, only the summary
     #[arg(long, help_heading = "Output")]
     pub summary: bool,
+
+    /// Count in the kernel and print only summaries, without single events, owners and sockets, at the lowest cost; also
+    /// apart for each service's port or owner's cgroup
+    #[arg(
+        long,
+        value_enum,
+        value_name = "BY",
+        num_args = 0..=1,
+        default_missing_value = "transition",
+        help_heading = "Output",
+        conflicts_with_all = NOT_AGGREGATE
+    )]
+    pub aggregate: Option<AggregateBy>,
+
+    /// Ports or cgroups that --aggregate counts apart at most, each in 17 KiB of kernel memory for each CPU; further ones
+    /// are counted together
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), default_value = "64", requires = "aggregate", help_heading = "Limits")]
+    pub aggregate_keys: u32,
 
     /// Print a summary of each interval as well, e.g. 10s
     #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
@@ -350,6 +375,33 @@ pub struct TraceArgs {
     /// Print messages of the BPF programs up to this level to stderr; off costs nothing
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Debugging")]
     pub bpf_log: Option<LogLevel>,
+}
+
+/// Flags that mean nothing where the kernel side counts: they are about single events, or about sockets.
+const NOT_AGGREGATE: [&str; 12] = [
+    "count",
+    "latency",
+    "poll",
+    "ring_size",
+    "max_sockets",
+    "no_iter",
+    "bpf_log",
+    "stuck_after",
+    "expect_listener",
+    "ignore",
+    "threshold",
+    "config",
+];
+
+/// What is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AggregateBy {
+    /// Transitions alone
+    Transition,
+    /// The port of the service: the local port of a listener and what comes in, the remote port of what goes out
+    Port,
+    /// The cgroup of the owner
+    Cgroup,
 }
 
 /// Forms of output.
@@ -425,6 +477,7 @@ fn after_help() -> String {
          tcptrace --state CLOSE_WAIT --pid           who leaks: what enters and leaves CLOSE_WAIT, with its owner\n  \
          tcptrace --remote-port 5432 --format json   connections to a database, for a pipeline\n  \
          tcptrace --summary --duration 30s           latencies of all transitions over half a minute\n  \
+         tcptrace --aggregate port --interval 10s    the same at the lowest cost, apart for each service\n  \
          tcptrace sockets --port 443                 what there is on a port now, held by whom\n  \
          tcptrace story 10.1.2.3:5432                one connection from its first event to its end\n  \
          tcptrace stuck                              what is wrong now: who leaks, who is refused, whose peer is gone\n  \

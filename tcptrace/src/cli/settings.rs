@@ -15,11 +15,15 @@ use tcptrace_common::{
 };
 
 use super::{
-    args::{Args, Color, FilterArgs, Format, LogLevel, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs},
+    args::{
+        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+    },
     findings::{FindingArgs, FindingsMode},
     parse::{NetnsChoice, PortList, Prefix, StoryFilter},
 };
 use crate::{
+    aggregate::By,
+    bpf::aggregate::Aggregate,
     bpf::probes::{KernelFilter, ProbeSettings},
     cgroup::{self, Cgroup},
     findings::Thresholds,
@@ -71,7 +75,9 @@ impl Settings {
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
-        if args.format == Format::Csv && (args.summary || args.interval.is_some()) {
+        if args.aggregate.is_some() {
+            refuse_what_takes_events(args)?;
+        } else if args.format == Format::Csv && (args.summary || args.interval.is_some()) {
             let message = "--format csv has rows for events only: take --summary and --interval with text or json";
             return Err(usage(ErrorKind::ArgumentConflict, message));
         }
@@ -82,13 +88,15 @@ impl Settings {
         let states: StateSet = args.filter.state.iter().copied().collect();
         Ok(Self {
             probes: ProbeSettings {
-                ring_bytes: ring_bytes(args.ring_size)?,
+                // Nothing is sent in aggregate mode.
+                ring_bytes: ring_bytes(if args.aggregate.is_some() { MIN_RING } else { args.ring_size })?,
                 // A quarter full: user space has the rest of the buffer to come in time.
                 wake_bytes: ring_bytes(args.ring_size)? / 4,
                 max_sockets: args.kernel_sockets,
                 filter: filter(&args.filter, states)?,
                 log_level: args.bpf_log.map(level),
-                no_iterators: args.listing.no_iter,
+                no_iterators: args.listing.no_iter || args.aggregate.is_some(),
+                aggregate: args.aggregate.map(|by| Aggregate { by: self::by(by), keys: args.aggregate_keys }),
             },
             session: SessionSettings {
                 states,
@@ -172,6 +180,28 @@ impl Settings {
         let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
         let stories = Stories::new(args.which, Limits::default());
         Ok(Self { renderer: Renderer::Story(Box::new(stories), ladder), ..Self::from_args(&trace)? })
+    }
+}
+
+fn refuse_what_takes_events(args: &TraceArgs) -> Result<(), Error> {
+    let refuse = |what: &str, way_out: &str| {
+        let message = format!("--aggregate counts in the kernel and sends no events, which {what}: {way_out}");
+        Err(usage(ErrorKind::ArgumentConflict, &message))
+    };
+    if args.findings_mode != FindingsMode::Off {
+        return refuse("--findings is made of", "leave one of them out");
+    }
+    if args.filter.pid == Some(None) {
+        return refuse("--pid shows", "take --aggregate cgroup, or --pid with PIDS");
+    }
+    Ok(())
+}
+
+const fn by(by: AggregateBy) -> By {
+    match by {
+        AggregateBy::Transition => By::Transition,
+        AggregateBy::Port => By::Port,
+        AggregateBy::Cgroup => By::Cgroup,
     }
 }
 

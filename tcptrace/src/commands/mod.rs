@@ -1,5 +1,6 @@
-//! What tcptrace does besides tracing, one module a subcommand.
+//! What tcptrace does besides tracing each event, one module a subcommand or mode.
 
+pub mod aggregate;
 pub mod doctor;
 pub mod rates;
 pub mod sockets;

@@ -166,6 +166,7 @@ fn attach(page_bytes: u64) -> Hooks {
         filter: KernelFilter::default(),
         log_level: None,
         no_iterators: false,
+        aggregate: None,
     };
     let Attached { probes, iterators, .. } = Probes::attach(&settings).map_err(|error| error.to_string())?;
     let mut hooks: Vec<_> = Probes::hooks()

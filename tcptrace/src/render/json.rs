@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use super::{Context, FieldValue, Names, SCHEMA_VERSION, fields};
 use crate::{
     clock::{WallFormat, WallOffset},
+    ending::Ending,
     errno,
     event::{Command, Event, Owner},
     findings::{Example, Finding, Value as Evidence},
+    latency::RELATIVE_ERROR,
     losses::Losses,
     notice::Notice,
-    report::{Activity, Report, TransitionRow},
+    report::{Activity, Key, KeyRow, Report, TransitionRow},
 };
 
 /// Writes JSON.
@@ -268,18 +270,40 @@ fn example_value(example: &Example) -> Value {
     })
 }
 
+fn endings_value(rows: &[(Ending, u64)]) -> Value {
+    let row = |(ending, count): &(Ending, u64)| json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count });
+    rows.iter().map(row).collect()
+}
+
+fn key_value(row: &KeyRow) -> Value {
+    let (mut port, mut cgroup) = (None, None);
+    match &row.key {
+        Key::Port(known) => port = *known,
+        Key::Cgroup(known) => cgroup.clone_from(known),
+        Key::Other => {}
+    }
+    let (id, path) = cgroup.map_or((None, None), |(id, path)| (Some(id), path));
+    json!({
+        "port": port, "cgroup_id": id, "cgroup": path, "other": row.key == Key::Other,
+        "events": activity_value(&row.activity), "transitions": transitions_value(&row.transitions),
+        "endings": endings_value(&row.endings),
+    })
+}
+
+/// The rows as an array, null where they are not known.
+fn rows_value<T>(rows: Option<&Vec<T>>, row: impl FnMut(&T) -> Value) -> Value {
+    rows.map_or(Value::Null, |rows| rows.iter().map(row).collect())
+}
+
 fn report_value(report: &Report, time: &str) -> Value {
-    let endings = report.endings.iter().map(|(ending, count)| {
-        json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count })
-    });
-    let processes = report.processes.iter().map(|row| {
+    let processes = rows_value(report.processes.as_ref(), |row| {
         json!({
             "pid": row.process.map(|(pid, _)| pid),
             "command": row.process.map(|(_, command)| command.to_text().into_owned()),
             "events": activity_value(&row.activity), "transitions": transitions_value(&row.transitions),
         })
     });
-    let sockets = report.sockets.iter().map(|row| {
+    let sockets = rows_value(report.sockets.as_ref(), |row| {
         json!({
             "state": row.state.name(), "count": row.count, "oldest_ns": row.oldest.ns,
             "oldest_source": row.oldest.source.name(), "owner": owner_value(row.owner.as_ref()),
@@ -287,7 +311,7 @@ fn report_value(report: &Report, time: &str) -> Value {
             "holders": row.holders.as_ref().map(|holders| holders.iter().map(process_value).collect::<Vec<_>>()),
         })
     });
-    let half_open = report.half_open.iter().map(|row| {
+    let half_open = rows_value(report.half_open.as_ref(), |row| {
         json!({
             "netns": row.netns, "local_address": row.local.ip(), "local_port": row.local.port(), "count": row.count,
             "retransmitted": row.retransmitted, "owner": owner_value(row.owner.as_ref()),
@@ -296,9 +320,9 @@ fn report_value(report: &Report, time: &str) -> Value {
     json!({
         "schema": SCHEMA_VERSION, "event": "summary", "time": time, "mono_ns": report.now_ns,
         "final": report.is_final, "span_ns": report.span_ns, "events": activity_value(&report.activity),
-        "transitions": transitions_value(&report.transitions), "endings": endings.collect::<Value>(),
-        "processes": processes.collect::<Value>(), "sockets": sockets.collect::<Value>(),
-        "half_open": half_open.collect::<Value>(), "losses": losses_value(&report.losses),
+        "percentile_error": RELATIVE_ERROR, "transitions": transitions_value(&report.transitions),
+        "endings": endings_value(&report.endings), "keys": rows_value(report.keys.as_ref(), key_value),
+        "processes": processes, "sockets": sockets, "half_open": half_open, "losses": losses_value(&report.losses),
     })
 }
 

@@ -1,5 +1,6 @@
 //! Events and reports as text, JSON and CSV. All render the same values, so they cannot disagree.
 
+mod aggregate;
 pub mod csv;
 pub mod doctor;
 mod fields;

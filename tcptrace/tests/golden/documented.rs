@@ -85,8 +85,17 @@ fn tables_have_the_fields_and_types_of_the_schema() {
 fn tables_of_the_parts_of_records_have_the_fields_of_the_schema() {
     let (document, text) = (schema::document(), schema::docs_file(FILE));
     let tables = tables(&text);
-    let of_reports =
-        ["activity", "losses", "transition_row", "ending_row", "process_row", "socket_row", "socket_owner", "process"];
+    let of_reports = [
+        "activity",
+        "losses",
+        "transition_row",
+        "ending_row",
+        "key_row",
+        "process_row",
+        "socket_row",
+        "socket_owner",
+        "process",
+    ];
     let of_findings = ["finding_owner", "evidence", "finding_example", "finding_holder"];
     let of_listings = ["half_open_row", "holder", "state_counts", "skipped", "namespace"];
     for part in of_reports.into_iter().chain(of_findings).chain(of_listings) {

@@ -3,6 +3,7 @@
 //! `TCPTRACE_BLESS=1 cargo test --test golden` writes the files anew; their difference is what is to be reviewed.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod aggregate;
 mod alignment;
 mod compare;
 mod doctor;

@@ -9,6 +9,7 @@ use tcptrace::{
 use tcptrace_common::counters::Counters;
 
 use crate::{
+    aggregate::COUNTED,
     compare::compare,
     doctor::DOCTOR,
     findings::FOUND,
@@ -43,8 +44,9 @@ fn each_story_in_each_form() {
             files.push((format!("{name}.{extension}"), replay(&stream, settings(), renderer())));
         }
     }
-    let is_other =
-        |name: &str| [STYLE, LISTING, LISTED, RATES, DOCTOR, FOUND].iter().any(|prefix| name.starts_with(prefix));
+    let is_other = |name: &str| {
+        [STYLE, COUNTED, LISTING, LISTED, RATES, DOCTOR, FOUND].iter().any(|prefix| name.starts_with(prefix))
+    };
     compare(&files, |name| has_extension(name, &["txt", "json", "csv"]) && !is_other(name));
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod actor;
+mod aggregate;
 mod compare;
 mod doctor;
 mod endings;
@@ -40,13 +41,14 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 17] = [
+const SUITES: [(&str, &[Test]); 18] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("overload", overload::TESTS),
+    ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),
     ("sockets", sockets::TESTS),

@@ -1,6 +1,7 @@
 //! What must hold for any bytes that the kernel, a damaged recording or a hostile process may give.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod aggregate;
 mod any_record;
 mod decoding;
 mod findings;

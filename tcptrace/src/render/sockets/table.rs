@@ -170,7 +170,10 @@ mod tests {
     ) -> String {
         let mut to = BytesMut::new();
         let style = |text: &str| if text == "bad" { Style::Attention } else { Style::Plain };
-        let take = |piece: BytesMut| Ok::<_, ()>(to.put(piece));
+        let take = |piece: BytesMut| {
+            to.put(piece);
+            Ok::<_, ()>(())
+        };
         Table::new(columns.to_vec(), color, style).write(rows, write, take).unwrap();
         String::from_utf8(to.to_vec()).unwrap()
     }

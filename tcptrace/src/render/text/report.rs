@@ -12,7 +12,8 @@ use super::{
 use crate::{
     clock::human,
     event::{Command, OwnerSource},
-    report::{ProcessRow, Report, SocketRow, TransitionRow},
+    latency::RELATIVE_ERROR,
+    report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
     state::{State, StateSet},
 };
 
@@ -39,7 +40,8 @@ pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, s
     }
     transitions(to, options, &report.transitions);
     endings(to, options, report);
-    processes(to, options, &report.processes);
+    keys(to, options, report.keys.as_deref().unwrap_or_default());
+    processes(to, options, report.processes.as_deref().unwrap_or_default());
     sockets(to, options, report, states);
     if report.losses.any() {
         let _ = writeln!(to, "\n{}", losses_line(&report.losses));
@@ -56,8 +58,15 @@ fn transitions(to: &mut BytesMut, options: &TextOptions, rows: &[TransitionRow])
         return;
     }
     let title = format!(
-        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state",
-        "OLD STATE", "NEW STATE", "COUNT", "P50", "P90", "P99", "MAX"
+        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state, percentiles up to {:.1} % above",
+        "OLD STATE",
+        "NEW STATE",
+        "COUNT",
+        "P50",
+        "P90",
+        "P99",
+        "MAX",
+        RELATIVE_ERROR * 100.0,
     );
     heading(to, options, &title);
     for row in rows {
@@ -87,6 +96,37 @@ fn endings(to: &mut BytesMut, options: &TextOptions, report: &Report) {
     for (ending, count) in &report.endings {
         let errno = ending.errno().map(|errno| format!(" ({})", errno_words(errno))).unwrap_or_default();
         let _ = writeln!(to, "{count:>9} {}{errno}", ending.words());
+    }
+}
+
+/// Ports and cgroups whose transitions people get at most: those with the most events.
+const SHOWN_KEYS: usize = 10;
+
+fn keys(to: &mut BytesMut, options: &TextOptions, rows: &[KeyRow]) {
+    if rows.is_empty() {
+        return;
+    }
+    let title = format!("\n{:>11} {:>11} {:>9} {:>12} OF", "TRANSITIONS", "RETRANSMITS", "RST SENT", "RST RECEIVED");
+    heading(to, options, &title);
+    for row in rows {
+        let Activity { transitions, retransmits, resets_sent, resets_received } = row.activity;
+        let of = key_words(&row.key);
+        let _ = writeln!(to, "{transitions:>11} {retransmits:>11} {resets_sent:>9} {resets_received:>12} {of}");
+    }
+    for row in rows.iter().filter(|row| !row.transitions.is_empty()).take(SHOWN_KEYS) {
+        heading(to, options, &format!("\nTransitions of {}", key_words(&row.key)));
+        transitions(to, options, &row.transitions);
+    }
+}
+
+fn key_words(key: &Key) -> String {
+    match key {
+        Key::Port(Some(port)) => format!("port {port}"),
+        Key::Port(None) => "services whose port is not known".to_owned(),
+        Key::Cgroup(Some((_, Some(path)))) => format!("cgroup {}", printable(path)),
+        Key::Cgroup(Some((id, None))) => format!("cgroup {id}"),
+        Key::Cgroup(None) => "owners that are not known".to_owned(),
+        Key::Other => "all others".to_owned(),
     }
 }
 
@@ -160,12 +200,11 @@ fn held_by(row: &SocketRow) -> String {
     format!("{how} by {}", names.join(", "))
 }
 
-fn sockets(
-    to: &mut BytesMut,
-    options: &TextOptions,
-    Report { sockets: rows, half_open, .. }: &Report,
-    states: StateSet,
-) {
+fn sockets(to: &mut BytesMut, options: &TextOptions, Report { sockets, half_open, .. }: &Report, states: StateSet) {
+    let (Some(rows), Some(half_open)) = (sockets, half_open) else {
+        let _ = writeln!(to, "\nProcesses and sockets are not known: the kernel side only counts.");
+        return;
+    };
     if rows.is_empty() && half_open.is_empty() {
         if !states.is_empty() {
             let _ = writeln!(to, "\nNo socket is in one of these states now.");

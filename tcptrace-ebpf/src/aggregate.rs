@@ -1,0 +1,177 @@
+//! Counts instead of sending. See [`tcptrace_common::aggregate`].
+
+use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
+use tcptrace_common::{
+    aggregate::{ENDING_FLAGS, KIND_ENDING, Key, OTHER, Times, UNKNOWN, bucket, by, ending_flag},
+    filter::part,
+    memo::Memo,
+    record::KIND_TRANSITION,
+    state::{self, CLOSE, ESTABLISHED, LISTEN, SYN_SENT, after_close, came_in},
+};
+
+use crate::{
+    config::config,
+    emit,
+    maps::{COUNTS, KEYS, TIMES},
+    probes::transition::Change,
+    sock::{TcpSock, Tuple},
+};
+
+/// What the first event of its kind adds to, in read-only memory.
+static NO_TIMES: Times = Times::NONE;
+static NO_COUNT: u64 = 0;
+
+/// Is this the mode in which nothing is sent?
+#[inline(always)]
+pub(crate) fn is_on() -> bool {
+    config!(aggregate) != by::OFF
+}
+
+/// Does anything depend on whose the sockets are? Where nothing is sent it mostly does not.
+#[inline(always)]
+pub(crate) fn owner_matters() -> bool {
+    config!(filter.parts) & (part::PID | part::CGROUP) != 0 || config!(aggregate) == by::CGROUP
+}
+
+/// Does anything depend on the addresses?
+#[inline(always)]
+pub(crate) fn addresses_matter() -> bool {
+    config!(filter.parts) & !(part::PID | part::CGROUP) != 0
+        || config!(filter.netns) != 0
+        || config!(filter.family) != 0
+        || config!(aggregate) == by::PORT
+        || owner_matters() // a connection that comes in has its listener's owner
+}
+
+/// Counts an event that is no transition, of a socket with this memory; where a listener or one of its requests is
+/// meant, `listening` has its addresses.
+#[inline(never)]
+pub(crate) fn event(kind: u8, memo: Option<&Memo>, listening: Option<&Tuple>) {
+    let key = match (config!(aggregate), listening, memo) {
+        (by::PORT, Some(tuple), _) => tuple.local_port.into(),
+        (_, _, Some(memo)) => key_of(memo),
+        _ => UNKNOWN,
+    };
+    count(&mut Key { key, kind, ..Key::default() });
+}
+
+/// Counts a transition, the time that the old state lasted, and the end of the connection. Not inlined: programs that
+/// also send would have it in them several times.
+#[inline(never)]
+pub(crate) fn transition(sock: TcpSock, memo: &Memo, change: &Change) {
+    let Change { old, flags, err, .. } = *change;
+    let new = if change.new == CLOSE { after_close(old, err, flags) } else { change.new };
+    let mut key = Key { key: key_of(memo), kind: KIND_TRANSITION, old, new, ..Key::default() };
+    match time_in_old(sock, memo, change) {
+        Some(ns) => record(&mut key, ns),
+        None => count(&mut key),
+    }
+    if new == CLOSE {
+        let flag = |set: bool, flag: u16| if set { flag } else { 0 };
+        let was_connected = state::CONNECTED & state::bit(old) != 0;
+        let facts = flag(was_connected && sock.queues(flags).0 != 0, ending_flag::UNREAD)
+            | flag(old == SYN_SENT && sock.tuple().local_port != 0, ending_flag::HAS_PORT);
+        let key = key_of(memo);
+        let flags = flags & ENDING_FLAGS | facts;
+        count(&mut Key { key, kind: KIND_ENDING, old, new: 0, octave: 0, err: err as u16, flags });
+    }
+}
+
+/// What user space makes of a record (`decode.rs`), where the time is measured.
+#[inline(always)]
+fn time_in_old(sock: TcpSock, memo: &Memo, change: &Change) -> Option<u64> {
+    let &Change { old, new, left_ns, now_ns, flags, .. } = change;
+    if came_in(old, flags) {
+        let srtt_us8 = sock.srtt_us8();
+        let is_measured = new == ESTABLISHED && srtt_us8 != 0 && memo.syn_cookies == 0 && sock.total_retrans() == 0;
+        return if is_measured { Some(u64::from(srtt_us8) * 125) } else { None };
+    }
+    if left_ns != 0 && now_ns >= left_ns { Some(now_ns - left_ns) } else { None }
+}
+
+#[inline(always)]
+fn key_of(memo: &Memo) -> u64 {
+    match config!(aggregate) {
+        by::PORT => memo.netns_or_service.into(),
+        by::CGROUP => memo.owner.cgroup,
+        _ => UNKNOWN,
+    }
+}
+
+/// Where a socket opens or comes in it shows which of its ports is the service's; of one from before the start that is
+/// not known. To be called whether the event passes the filter or not.
+#[inline(always)]
+pub(crate) fn learn_service(memo: &mut Memo, tuple: &Tuple, old: u8, new: u8, flags: u16) {
+    if config!(aggregate) != by::PORT {
+        return;
+    }
+    if old == LISTEN || new == LISTEN || came_in(old, flags) {
+        memo.netns_or_service = tuple.local_port.into();
+    } else if new == SYN_SENT {
+        memo.netns_or_service = tuple.remote_port.into();
+    }
+}
+
+/// Adds a time. Where there is no room for it, the event is counted without its time.
+#[inline(always)]
+fn record(key: &mut Key, ns: u64) {
+    let (octave, slot) = bucket(ns);
+    key.octave = octave;
+    let Some(times) = cell(&TIMES, &NO_TIMES, key) else {
+        key.octave = 0;
+        return count(key);
+    };
+    // SAFETY: this CPU's own value; the slot is within it.
+    unsafe {
+        *(*times).counts.get_unchecked_mut(slot) += 1;
+        if ns > (*times).max_ns {
+            (*times).max_ns = ns;
+        }
+    }
+}
+
+/// Adds 1.
+#[inline(never)]
+fn count(key: &mut Key) {
+    if let Some(counted) = cell(&COUNTS, &NO_COUNT, key) {
+        // SAFETY: this CPU's own value.
+        unsafe { *counted += 1 };
+    }
+}
+
+/// This CPU's value for `key`, made now if there is room; else that for all other keys. What finds no room is counted.
+#[inline(always)]
+fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Option<*mut V> {
+    let found = map.get_ptr_mut(&*key);
+    if found.is_some() {
+        return found;
+    }
+    if !has_room_for(key.key) {
+        key.key = OTHER;
+        if key.kind != KIND_ENDING {
+            // SAFETY: a place within the counters.
+            emit::count(|counters| unsafe { &raw mut (*counters).other_keys });
+        }
+        let found = map.get_ptr_mut(&*key);
+        if found.is_some() {
+            return found;
+        }
+    }
+    let _ = map.insert(&*key, blank, BPF_NOEXIST.into()); // fails where another CPU made it just now, or there is no room
+    let found = map.get_ptr_mut(&*key);
+    if found.is_none() {
+        // SAFETY: a place within the counters.
+        emit::count(|counters| unsafe { &raw mut (*counters).counts_full });
+    }
+    found
+}
+
+/// Is the port or cgroup counted apart? The first ones are.
+#[inline(always)]
+fn has_room_for(key: u64) -> bool {
+    config!(aggregate) == by::TRANSITION
+        || key == UNKNOWN
+        || key == OTHER
+        || KEYS.get_ptr(key).is_some()
+        || KEYS.insert(key, 0, 0).is_ok()
+}

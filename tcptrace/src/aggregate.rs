@@ -1,0 +1,360 @@
+//! What the programs counted in aggregate mode, as reports. See [`tcptrace_common::aggregate`].
+
+use std::collections::HashMap;
+
+use rustc_hash::FxHashMap;
+use tcptrace_common::{
+    aggregate::{self, KIND_ENDING, OCTAVES, Times, UNKNOWN, ending_flag},
+    record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
+};
+
+use crate::{
+    ending::Ending,
+    latency::Latencies,
+    losses::Losses,
+    report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
+    state::State,
+};
+
+/// What is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Transitions alone.
+    Transition,
+    /// Ports of services.
+    Port,
+    /// Cgroups of owners.
+    Cgroup,
+}
+
+impl By {
+    /// The programs' number for it, one of [`aggregate::by`].
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Transition => aggregate::by::TRANSITION,
+            Self::Port => aggregate::by::PORT,
+            Self::Cgroup => aggregate::by::CGROUP,
+        }
+    }
+
+    fn key(self, key: u64, path: &mut impl FnMut(u64) -> Option<String>) -> Key {
+        match (self, key) {
+            (_, aggregate::OTHER) => Key::Other,
+            (Self::Cgroup, UNKNOWN) => Key::Cgroup(None),
+            (Self::Cgroup, id) => Key::Cgroup(Some((id, path(id)))),
+            (_, port) => Key::Port(u16::try_from(port).ok().filter(|port| *port != 0)),
+        }
+    }
+}
+
+/// All that was counted until a moment, or between two.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    times: FxHashMap<aggregate::Key, Times>,
+    counts: FxHashMap<aggregate::Key, u64>,
+}
+
+impl Counts {
+    /// Takes in the times that each CPU counted under a key.
+    pub fn add_times(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = Times>) {
+        let sum = self.times.entry(key).or_insert(Times::NONE);
+        for times in by_cpu {
+            sum.max_ns = sum.max_ns.max(times.max_ns);
+            sum.counts.iter_mut().zip(times.counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
+        }
+    }
+
+    /// Takes in how often something without a time happened on each CPU.
+    pub fn add_count(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = u64>) {
+        let sum = self.counts.entry(key).or_default();
+        by_cpu.for_each(|count| *sum = sum.wrapping_add(count));
+    }
+
+    /// What came since `before`. The longest time of an octave stays that of all.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let mut since = self.clone();
+        for (key, earlier) in &before.times {
+            if let Some(times) = since.times.get_mut(key) {
+                times.counts.iter_mut().zip(earlier.counts).for_each(|(count, less)| *count = count.wrapping_sub(less));
+            }
+        }
+        for (key, earlier) in &before.counts {
+            since.counts.entry(*key).and_modify(|count| *count = count.wrapping_sub(*earlier));
+        }
+        since
+    }
+
+    /// How many events there are, and how many under keys that do not exist.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        let mut all = Tally::default();
+        let unreadable = self.entries().filter_map(|(key, count, times)| match all.add(key, count, times) {
+            Some(()) => None,
+            None => Some(count),
+        });
+        let unreadable = unreadable.fold(0, u64::wrapping_add);
+        (all.activity.total(), unreadable)
+    }
+
+    /// The report on these counts, by `by`; `path` finds the path of a cgroup.
+    #[must_use]
+    pub fn report(
+        &self,
+        by: By,
+        mut path: impl FnMut(u64) -> Option<String>,
+        (is_final, now_ns, span_ns): (bool, u64, u64),
+        losses: Losses,
+    ) -> Report {
+        let mut all = Tally::default();
+        let mut tallies: HashMap<u64, Tally> = HashMap::new();
+        for (key, count, times) in self.entries() {
+            if all.add(key, count, times).is_some() {
+                tallies.entry(key.key).or_default().add(key, count, times);
+            }
+        }
+        let rows = tallies.into_iter().map(|(key, tally)| {
+            let (activity, transitions, endings) = tally.rows();
+            KeyRow { key: by.key(key, &mut path), activity, transitions, endings }
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by(|a, b| b.activity.total().cmp(&a.activity.total()).then_with(|| a.key.cmp(&b.key)));
+        let (activity, transitions, endings) = all.rows();
+        Report {
+            is_final,
+            now_ns,
+            span_ns,
+            activity,
+            transitions,
+            endings,
+            processes: None,
+            sockets: None,
+            half_open: None,
+            keys: (by != By::Transition).then_some(rows),
+            losses,
+        }
+    }
+
+    /// What is not 0.
+    fn entries(&self) -> impl Iterator<Item = (&aggregate::Key, u64, Option<&Times>)> {
+        let times = self.times.iter().map(|(key, times)| (key, times.total(), Some(times)));
+        let counts = self.counts.iter().map(|(key, count)| (key, *count, None));
+        times.chain(counts).filter(|(_, count, _)| *count > 0)
+    }
+}
+
+/// Counts of one key, or of all.
+#[derive(Default)]
+struct Tally {
+    activity: Activity,
+    transitions: HashMap<(State, State), (u64, Latencies)>,
+    endings: HashMap<Ending, u64>,
+}
+
+impl Tally {
+    /// Takes in what was counted under a key; `None` where there is no such key.
+    fn add(&mut self, key: &aggregate::Key, count: u64, times: Option<&Times>) -> Option<()> {
+        let add = |to: &mut u64| *to = to.wrapping_add(count);
+        match key.kind {
+            KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
+                let (old, new) = (State::from_raw(key.old)?, State::from_raw(key.new)?);
+                let (all, known) = self.transitions.entry((old, new)).or_default();
+                add(all);
+                add(&mut self.activity.transitions);
+                if let Some(times) = times {
+                    known.add_octave(key.octave, times);
+                }
+                if new == State::TimeWait {
+                    add(self.endings.entry(Ending::Normal).or_default());
+                }
+            }
+            KIND_RETRANSMIT | KIND_SYNACK_RETRANSMIT => add(&mut self.activity.retransmits),
+            KIND_RESET_SENT => add(&mut self.activity.resets_sent),
+            KIND_RESET_RECEIVED => add(&mut self.activity.resets_received),
+            KIND_ENDING => {
+                let is = |flag: u16| key.flags & flag != 0;
+                let (port, unread) = (is(ending_flag::HAS_PORT).into(), is(ending_flag::UNREAD).into());
+                let ending = Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, port, unread);
+                add(self.endings.entry(ending).or_default());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn rows(self) -> (Activity, Vec<TransitionRow>, Vec<(Ending, u64)>) {
+        let row = |(&(old, new), (count, times)): (&_, &(u64, Latencies))| TransitionRow {
+            old,
+            new,
+            count: *count,
+            timed: times.count(),
+            times: times.percentiles(),
+        };
+        let mut transitions: Vec<_> = self.transitions.iter().map(row).collect();
+        in_order_of_life(&mut transitions);
+        (self.activity, transitions, ending_rows(&self.endings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use histogram::Histogram;
+    use tcptrace_common::aggregate::{GROUPING_POWER, MAX_VALUE_POWER, OTHER, SLOTS, bucket, longest};
+
+    use super::*;
+
+    const SPAN: (bool, u64, u64) = (true, 1000, 500);
+
+    fn key(key: u64, kind: u8, old: State, new: State) -> aggregate::Key {
+        let new = if kind == KIND_ENDING { 0 } else { new as u8 };
+        aggregate::Key { key, kind, old: old as u8, new, ..aggregate::Key::default() }
+    }
+
+    fn transition(of: u64, octave: u8) -> aggregate::Key {
+        aggregate::Key { octave, ..key(of, KIND_TRANSITION, State::CloseWait, State::LastAck) }
+    }
+
+    /// As the programs count these times.
+    fn counted(counts: &mut Counts, of: u64, times_ns: &[u64]) {
+        for &ns in times_ns {
+            let (octave, slot) = bucket(ns);
+            let mut times = Times { max_ns: ns, ..Times::NONE };
+            times.counts[slot] = 1;
+            counts.add_times(transition(of, octave), [times].into_iter());
+        }
+    }
+
+    fn report(counts: &Counts, by: By) -> Report {
+        counts.report(by, |id| Some(format!("/{id}")), SPAN, Losses::default())
+    }
+
+    #[test]
+    fn each_time_is_in_the_bucket_that_ends_with_the_longest_of_it() {
+        let mut next = 0;
+        for (octave, slot) in (0..OCTAVES as u8).flat_map(|octave| (0..SLOTS).map(move |slot| (octave, slot))) {
+            let last = longest(octave, slot);
+            assert_eq!((bucket(next), bucket(last)), ((octave, slot), (octave, slot)), "{next} to {last}");
+            // Within the bound that is stated, but for times that are not told apart any more.
+            assert!(last == u64::MAX || (last - next) as f64 <= next as f64 * crate::latency::RELATIVE_ERROR);
+            next = last.wrapping_add(1);
+        }
+        assert_eq!(next, 0, "no time is without a bucket");
+    }
+
+    #[test]
+    fn buckets_are_those_of_the_histograms_that_events_are_counted_in() {
+        let around = (0..MAX_VALUE_POWER).flat_map(|power| [-1, 0, 1, 12345].map(|off| (1i64 << power) + off));
+        for ns in around.filter_map(|ns| u64::try_from(ns).ok()).filter(|ns| *ns < 1 << MAX_VALUE_POWER) {
+            let mut histogram = Histogram::new(GROUPING_POWER, MAX_VALUE_POWER).unwrap();
+            histogram.increment(ns).unwrap();
+            let (octave, slot) = bucket(ns);
+            assert_eq!(histogram.as_slice()[usize::from(octave) * SLOTS + slot], 1, "{ns}");
+            assert_eq!(histogram.as_slice().len(), OCTAVES * SLOTS);
+        }
+    }
+
+    #[test]
+    fn counts_of_all_cpus_octaves_and_keys_add_up() {
+        let mut counts = Counts::default();
+        let times: Vec<_> = (1..=1000).map(|us| us * 1000).collect();
+        counted(&mut counts, 80, &times[..400]);
+        counted(&mut counts, 443, &times[400..]);
+        counts.add_count(transition(443, 0), [2, 0, 3].into_iter());
+        let whole = report(&counts, By::Port);
+        let [row] = whole.transitions[..] else { panic!("{:?}", whole.transitions) };
+        assert_eq!((row.old, row.new, row.count, row.timed), (State::CloseWait, State::LastAck, 1005, 1000));
+        let mut latencies = Latencies::default();
+        times.iter().for_each(|ns| latencies.record(*ns));
+        assert_eq!(row.times, latencies.percentiles(), "the same as where each is sent");
+        let by_key: Vec<_> = whole
+            .keys
+            .unwrap()
+            .into_iter()
+            .map(|row| (row.key, row.activity.transitions, row.transitions[0].timed))
+            .collect();
+        assert_eq!(by_key, [(Key::Port(Some(443)), 605, 600), (Key::Port(Some(80)), 400, 400)]);
+        assert_eq!(counts.totals(), (1005, 0));
+        assert!(report(&counts, By::Transition).keys.is_none());
+    }
+
+    #[test]
+    fn an_interval_has_what_came_in_it() {
+        let mut before = Counts::default();
+        counted(&mut before, UNKNOWN, &[1_000, 1_020, 9_000_000]);
+        before.add_count(key(UNKNOWN, KIND_RETRANSMIT, State::Established, State::Close), [7].into_iter());
+        let mut after = before.clone();
+        counted(&mut after, UNKNOWN, &[1_001, 1_002]);
+        after.add_count(key(UNKNOWN, KIND_RESET_SENT, State::Close, State::Close), [1].into_iter());
+        let interval = report(&after.since(&before), By::Transition);
+        assert_eq!(interval.activity, Activity { transitions: 2, resets_sent: 1, ..Activity::default() });
+        let times = interval.transitions[0].times.unwrap();
+        // The longest of the octave was before: what is known is the bucket.
+        assert_eq!((times.p50_ns, times.max_ns), (1_007, 1_007));
+        let none = report(&after.since(&after), By::Port);
+        assert_eq!((none.activity, none.transitions.len()), (Activity::default(), 0));
+        assert_eq!(none.keys.unwrap().len(), 0);
+    }
+
+    #[test]
+    fn keys_are_named() {
+        let named = |by: By| {
+            let mut counts = Counts::default();
+            [UNKNOWN, 7, 70_000, OTHER].iter().zip(1..).for_each(|(of, count)| {
+                counts.add_count(transition(*of, 0), [count].into_iter());
+            });
+            report(&counts, by).keys.unwrap().into_iter().map(|row| row.key).collect::<Vec<_>>()
+        };
+        assert_eq!(named(By::Port), [Key::Other, Key::Port(None), Key::Port(Some(7)), Key::Port(None)]);
+        let cgroup = |id: u64| Key::Cgroup(Some((id, Some(format!("/{id}")))));
+        assert_eq!(named(By::Cgroup), [Key::Other, cgroup(70_000), cgroup(7), Key::Cgroup(None)]);
+    }
+
+    #[test]
+    fn endings_follow_from_the_facts_that_are_counted() {
+        use tcptrace_common::{aggregate::ENDING_FLAGS, state};
+        let errors = [0, libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH];
+        let states = State::ALL.into_iter().filter(|old| *old as u8 != state::TIME_WAIT);
+        for (old, err) in states.flat_map(|old| errors.map(|err| (old, err))) {
+            for flags in 0..1 << 13 {
+                for (port, unread) in [(0, 9), (9, 0)] {
+                    let want = Ending::of_close(old, err, flags, port, unread);
+                    let facts = flags & ENDING_FLAGS
+                        | if port > 0 { ending_flag::HAS_PORT } else { 0 }
+                        | if unread > 0 { ending_flag::UNREAD } else { 0 };
+                    let key =
+                        aggregate::Key { err: err as u16, flags: facts, ..key(0, KIND_ENDING, old, State::Close) };
+                    let mut tally = Tally::default();
+                    tally.add(&key, 1, None).unwrap();
+                    assert_eq!(tally.endings.get(&want), Some(&1), "{old} {err} {flags:#x} {port} {unread}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_goes_to_time_wait_has_ended() {
+        let mut counts = Counts::default();
+        counts.add_count(key(0, KIND_TRANSITION, State::FinWait2, State::TimeWait), [4].into_iter());
+        counts.add_count(key(0, KIND_ENDING, State::LastAck, State::Close), [2].into_iter());
+        assert_eq!(report(&counts, By::Transition).endings, [(Ending::Normal, 6)]);
+        assert_eq!(counts.totals().0, 4, "an ending is no event of its own");
+    }
+
+    #[test]
+    fn keys_that_do_not_exist_are_counted() {
+        let mut counts = Counts::default();
+        let good = transition(0, 0);
+        let bad = [
+            aggregate::Key { kind: 77, ..good },
+            aggregate::Key { old: 0, ..good },
+            aggregate::Key { new: 200, ..good },
+            aggregate::Key { octave: OCTAVES as u8, ..good },
+        ];
+        bad.into_iter().for_each(|key| counts.add_count(key, [10].into_iter()));
+        counts.add_times(bad[3], [Times { counts: [u64::MAX; SLOTS], max_ns: 1 }].into_iter());
+        counts.add_count(good, [1].into_iter());
+        assert_eq!(counts.totals(), (1, 40u64.wrapping_add(u64::MAX.wrapping_mul(SLOTS as u64))));
+        assert_eq!(report(&counts, By::Port).activity.transitions, 1);
+    }
+}

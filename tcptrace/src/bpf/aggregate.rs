@@ -1,0 +1,63 @@
+//! The maps in which the programs count in aggregate mode.
+
+use aya::{
+    Ebpf,
+    maps::{MapData, MapError, PerCpuHashMap},
+};
+use tcptrace_common::aggregate::{Key, Times};
+
+use super::object::{Error, Plain, take_map};
+use crate::aggregate::{By, Counts};
+
+/// What is counted in the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Aggregate {
+    /// What is counted apart.
+    pub by: By,
+    /// Ports or cgroups that are counted apart at most.
+    pub keys: u32,
+}
+
+/// Entries of a table of counts that each port or cgroup gets; what all together get, as there is one for all others.
+const ENTRIES_PER_KEY: u32 = 32;
+const ENTRIES: u32 = 512;
+
+impl Aggregate {
+    /// Entries of each table of counts.
+    pub(super) fn entries(self) -> u32 {
+        match self.by {
+            By::Transition => ENTRIES,
+            By::Port | By::Cgroup => ENTRIES.saturating_add(self.keys.saturating_mul(ENTRIES_PER_KEY)),
+        }
+    }
+}
+
+/// The maps; they can be read when the programs are detached.
+pub struct CountTables {
+    times: PerCpuHashMap<MapData, Plain<Key>, Plain<Times>>,
+    counts: PerCpuHashMap<MapData, Plain<Key>, u64>,
+}
+
+impl CountTables {
+    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, Error> {
+        Ok(Self { times: take_map(ebpf, "TIMES")?, counts: take_map(ebpf, "COUNTS")? })
+    }
+
+    /// All that was counted until now. Nothing is ever removed, so that what comes while this reads is in this reading or
+    /// in the next one.
+    ///
+    /// # Errors
+    /// Where a map cannot be read.
+    pub fn read(&self) -> Result<Counts, MapError> {
+        let mut all = Counts::default();
+        for entry in self.times.iter() {
+            let (key, by_cpu) = entry?;
+            all.add_times(key.0, by_cpu.iter().map(|times| times.0));
+        }
+        for entry in self.counts.iter() {
+            let (key, by_cpu) = entry?;
+            all.add_count(key.0, by_cpu.iter().copied());
+        }
+        Ok(all)
+    }
+}
