@@ -141,6 +141,7 @@ fn count(key: &mut Key) {
 
 /// This CPU's value for `key`, made now if there is room; else that for all other keys. What finds no room is counted.
 #[inline(always)]
+#[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
 fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Option<*mut V> {
     let found = map.get_ptr_mut(&*key);
     if found.is_some() {
