@@ -46,7 +46,7 @@ impl Key {
     }
 }
 
-/// Places in a set: their keys fill a line of the cache.
+/// Places in a set: their keys fill half a line of the cache.
 type Set = [u64; WAYS as usize];
 
 #[inline(always)]

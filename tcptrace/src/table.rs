@@ -1,6 +1,8 @@
 //! The sockets that are alive now: those that events told of, and those that listings found.
 
 mod connection;
+mod packed;
+mod retransmits;
 mod roles;
 mod sockets;
 
@@ -22,7 +24,8 @@ use connection::{expires_ns, is_seen};
 use roles::AllRoles;
 use sockets::{Place, Sockets};
 
-pub use connection::{Connection, Facts, Retransmits};
+pub use connection::{Connection, Facts};
+pub use retransmits::Retransmits;
 
 /// Half-open connections to one local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

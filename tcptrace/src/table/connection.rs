@@ -1,16 +1,16 @@
 //! One socket of the table: what events and listings told of it.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
-    rc::Rc,
-};
+use std::{net::SocketAddr, num::NonZeroU32, rc::Rc};
 
 use tcptrace_common::record::socket_flag;
 
-use super::roles::{AllRoles, Roles};
+use super::{
+    packed::{End, Maybe},
+    retransmits::Retransmits,
+    roles::{AllRoles, Roles},
+};
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Retransmit, Transition, What, address},
+    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
     snapshot::{AgeSource, Kind, ListedSocket, Snapshot},
     state::State,
 };
@@ -52,55 +52,6 @@ mod flag {
     pub(super) const HIDDEN: u8 = 1 << 3;
 }
 
-/// A number that may be missing, in 8 bytes: then it is the greatest, which no time, cookie or address of the kernel is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Maybe(u64);
-
-impl Maybe {
-    const NONE: Self = Self(u64::MAX);
-
-    fn new(number: Option<u64>) -> Self {
-        number.map_or(Self::NONE, Self)
-    }
-
-    fn get(self) -> Option<u64> {
-        (self != Self::NONE).then_some(self.0)
-    }
-}
-
-impl std::fmt::Debug for Maybe {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
-/// An end, in 18 bytes instead of 32; IPv4 in IPv6, as records have it.
-#[derive(Clone, Copy)]
-struct End {
-    address: [u8; 16],
-    port: u16,
-}
-
-impl End {
-    fn new(end: SocketAddr) -> Self {
-        let address = match end.ip() {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        Self { address: address.octets(), port: end.port() }
-    }
-
-    fn get(self) -> SocketAddr {
-        SocketAddr::new(address(self.address), self.port)
-    }
-}
-
-impl std::fmt::Debug for End {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.get().fmt(f)
-    }
-}
-
 /// What few sockets have.
 #[derive(Clone, Debug, Default)]
 struct Rare {
@@ -118,59 +69,6 @@ pub struct Facts {
     pub listed_ns: u64,
     /// The socket then.
     pub socket: ListedSocket,
-}
-
-/// What the retransmissions of a connection told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retransmits {
-    /// Timeouts in a row without an answer, at the last one.
-    pub timeouts: u8,
-    /// Segments in the connection's life, at the last one.
-    pub total: u32,
-    /// Smoothed round-trip time in µs at the last one, `None` where the kernel had none.
-    pub srtt_us: Option<u32>,
-    /// CLOCK_MONOTONIC of the last one, in ns; 0 where there was none.
-    pub last_ns: u64,
-    /// Segments in the [`Retransmits::SLOT_NS`] of the last one, and in the two before.
-    slots: [u16; 3],
-}
-
-impl Default for Retransmits {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-impl Retransmits {
-    /// Retransmissions are counted by times of this length, in ns.
-    pub const SLOT_NS: u64 = 5_000_000_000;
-
-    /// There were none.
-    const NONE: Self = Self { timeouts: 0, total: 0, srtt_us: None, last_ns: 0, slots: [0; 3] };
-
-    fn add(&mut self, time_ns: u64, told: &Retransmit) {
-        let passed = (time_ns / Self::SLOT_NS).saturating_sub(self.last_ns / Self::SLOT_NS);
-        for _ in 0..passed.min(3) {
-            self.slots = [0, self.slots[0], self.slots[1]];
-        }
-        self.slots[0] = self.slots[0].saturating_add(1);
-        (self.timeouts, self.total, self.last_ns) = (told.timeouts, told.total_retrans, time_ns);
-        self.srtt_us = told.srtt_us.or(self.srtt_us);
-    }
-
-    /// How many there were lately, and within what time, in ns: 10 to 15 s.
-    #[must_use]
-    pub const fn lately(&self, now_ns: u64) -> (u32, u64) {
-        let passed = (now_ns / Self::SLOT_NS).saturating_sub(self.last_ns / Self::SLOT_NS);
-        let [a, b, c] = self.slots;
-        let count = match passed {
-            0 => a as u32 + b as u32 + c as u32,
-            1 => a as u32 + b as u32,
-            2 => a as u32,
-            _ => 0,
-        };
-        (count, 2 * Self::SLOT_NS + now_ns % Self::SLOT_NS)
-    }
 }
 
 impl Connection {

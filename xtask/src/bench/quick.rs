@@ -12,7 +12,7 @@ use super::{
 };
 
 const JSON: Who = Who::Tcptrace(&["--format", "json"]);
-/// What a load keeps of its rate in CPU time, at least: well below the 0.86 to 0.94 that was seen on busy machines, and
+/// What a load keeps of its rate in CPU time, at least: well below the 0.85 to 0.94 that was seen on busy machines, and
 /// well above what a wake-up for each event leaves, 0.62.
 const KEPT_AT_LEAST: f64 = 0.75;
 /// Time of the state program, in times of an empty one, at most: half more than what it takes. A wake-up for each event
