@@ -29,6 +29,7 @@ pub mod losses;
 pub mod notice;
 pub mod now;
 pub mod output;
+pub mod outputs;
 pub mod rates;
 pub mod render;
 pub mod report;

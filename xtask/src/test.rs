@@ -93,7 +93,7 @@ impl Run<'_> {
     fn cargo_test(&self) -> Command {
         let mut command = cargo::command(self.root);
         command.args(["test", "--no-fail-fast", "--workspace", "--exclude"]);
-        command.arg(EBPF_PACKAGE);
+        command.args([EBPF_PACKAGE, "--all-features"]);
         if self.args.release {
             command.arg("--release");
         }
@@ -145,7 +145,7 @@ impl Run<'_> {
 
 /// Builds the live tests, and the tracer that they test.
 pub(crate) fn build_live_tests(root: &Path, release: bool) -> Result<(PathBuf, PathBuf)> {
-    let mut words = vec!["test", "--no-run", "--package", TRACER, "--test", LIVE_TEST];
+    let mut words = vec!["test", "--no-run", "--all-features", "--package", TRACER, "--test", LIVE_TEST];
     if release {
         words.push("--release");
     }

@@ -1,0 +1,40 @@
+//! Tests against the real programs at the other end of the outputs: started on loopback, written to through the library,
+//! and asked what arrived.
+//!
+//! Where a peer is not installed its tests are ignored, and the reason is printed. `cargo xtask test` installs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+/// A test of this suite.
+pub(crate) type Test = (&'static str, fn());
+
+/// The tests of one peer, and why they cannot run here.
+struct Suite {
+    name: &'static str,
+    tests: &'static [Test],
+    missing: fn() -> Option<String>,
+}
+
+const SUITES: &[Suite] = &[];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(2);
+    let trials = SUITES.iter().flat_map(|suite| {
+        let missing = (suite.missing)();
+        suite.tests.iter().map(move |&(name, test)| {
+            let trial = Trial::test(format!("{}::{name}", suite.name), move || {
+                test();
+                Ok(())
+            });
+            match &missing {
+                Some(reason) => trial.with_ignored_flag(true).with_kind(format!("skipped: {reason}")),
+                None => trial,
+            }
+        })
+    });
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
