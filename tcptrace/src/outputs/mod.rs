@@ -8,6 +8,7 @@ mod journald;
 mod output;
 mod queue;
 mod records;
+mod rotated;
 mod sink;
 mod stdout;
 mod syslog;
