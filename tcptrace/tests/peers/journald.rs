@@ -149,6 +149,7 @@ fn the_rest_arrives_after_a_restart() {
     machine.journald = journald(&machine.namespace);
     let all = machine.all((2 * HALF).try_into().unwrap());
     assert!(numbers(&all).into_iter().eq(0..2 * HALF));
+    assert!(output.drained(Instant::now() + Duration::from_secs(10)));
     assert_eq!((output.state().delivered, output.state().dropped, output.state().refused), (2 * HALF, 0, 0));
     assert!(output.state().retries > 0);
 }
