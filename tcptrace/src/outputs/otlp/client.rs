@@ -21,10 +21,9 @@ use hyper_util::{
 };
 use jiff::Timestamp;
 use prost::Message;
-use tokio::runtime::Runtime;
 
 use super::{
-    super::{Trouble, tls},
+    super::{Trouble, tls, waiting::Waiting},
     answer::{Answer, Failure, printable},
     settings::{OtlpError, OtlpSettings},
 };
@@ -38,8 +37,7 @@ const IDLE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// None only while it is dropped.
-    runtime: Option<Runtime>,
+    waiting: Waiting,
     endpoint: Uri,
     headers: HeaderMap,
     gzip: bool,
@@ -68,9 +66,8 @@ impl Client {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(1)
             .build(connector);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (gzip, timeout) = (settings.gzip, settings.timeout);
-        Ok(Self { http, runtime: Some(runtime), endpoint, headers, gzip, timeout, wait: None })
+        let (gzip, timeout, waiting) = (settings.gzip, settings.timeout, Waiting::new()?);
+        Ok(Self { http, waiting, endpoint, headers, gzip, timeout, wait: None })
     }
 
     /// Posts what `message` makes, unless the server wants to be left alone. Returns its answer; failures are on `records`
@@ -108,17 +105,14 @@ impl Client {
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = self.endpoint.clone();
         *request.headers_mut() = self.headers.clone();
-        let Some(runtime) = &self.runtime else { return Err(later("is closed".to_owned())) };
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| later(unreached(&error)))?;
             let (head, body) = response.into_parts();
             let (body, is_cut) = read(body).await.map_err(|error| later(chain("broke its answer off", &error)))?;
             Ok((head, body, is_cut))
         };
-        let (head, body, is_cut) = runtime.block_on(async {
-            let late = || later(format!("did not answer within {:?}", self.timeout));
-            tokio::time::timeout(self.timeout, exchange).await.unwrap_or_else(|_| Err(late()))
-        })?;
+        let late = || later(format!("did not answer within {:?}", self.timeout));
+        let (head, body, is_cut) = self.waiting.wait(self.timeout, exchange).ok_or_else(late)??;
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         Answer { status: head.status, retry_after, body: &body, is_cut }.judge(Timestamp::now(), &self.secrets())
     }
@@ -136,15 +130,6 @@ impl Client {
     fn secrets(&self) -> Vec<&str> {
         let values = self.headers.values().filter(|value| value.is_sensitive());
         values.filter_map(|value| value.to_str().ok()).flat_map(str::split_whitespace).collect()
-    }
-}
-
-impl Drop for Client {
-    /// Without waiting for a look-up of a name that may still go on.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where OTLP goes, and how.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use hyper::{
     HeaderMap, Uri,
@@ -11,7 +11,10 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::super::TlsError;
+use super::super::{
+    TlsError,
+    waiting::{first_line, host_name},
+};
 
 /// What is wrong with the settings of an OTLP output. Tells no secret.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +74,7 @@ impl OtlpSettings {
             return Err(wrong("it begins neither with http:// nor with https://"));
         }
         if authority.as_str().contains('@') {
-            return Err(wrong("there is a user in it; use a header in the environment for secrets"));
+            return Err(wrong("there is a user in it; credentials belong into a header"));
         }
         let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
@@ -160,12 +163,11 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 /// What OpenTelemetry calls the resource: tcptrace on this host. What cannot be read is left out.
 #[must_use]
 pub fn host_resource() -> Resource {
-    let file = |path| fs::read_to_string(path).ok().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let attributes = [
         ("service.name", Some("tcptrace".to_owned())),
         ("service.version", Some(env!("CARGO_PKG_VERSION").to_owned())),
-        ("host.name", file("/proc/sys/kernel/hostname")),
-        ("host.id", file("/etc/machine-id")),
+        ("host.name", host_name()),
+        ("host.id", first_line("/etc/machine-id")),
         ("os.type", Some("linux".to_owned())),
     ];
     let attributes =
