@@ -147,10 +147,6 @@ struct Begun {
 }
 
 impl Kafka {
-    fn name(&self, reason: &str) -> String {
-        format!("{}/{}: {reason}", self.settings.brokers.join(","), self.settings.topic)
-    }
-
     /// Nothing is connected yet.
     ///
     /// # Errors
@@ -159,6 +155,11 @@ impl Kafka {
         let tls = settings.tls.then(|| tls::client(settings.ca.as_deref())).transpose()?.map(Arc::new);
         let (waiting, host) = (Waiting::new()?, host_name());
         Ok(Self { settings, tls, waiting, host, partitions: None, begun: None })
+    }
+
+    /// A reason with the target before it.
+    fn name(&self, reason: &str) -> String {
+        format!("{}/{}: {reason}", self.settings.brokers.join(","), self.settings.topic)
     }
 
     /// Produces the first `count` records; tells how many of them were refused, and why.

@@ -13,7 +13,13 @@ use opentelemetry_proto::tonic::{
 };
 use serde_json::{Map, Value as Json};
 
-use super::settings::attribute;
+use super::{
+    super::{
+        flat,
+        words::{self, Priority},
+    },
+    settings::attribute,
+};
 
 /// Log records of these lines, with the resource and the scope once.
 pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [u8]>) -> ExportLogsServiceRequest {
@@ -30,43 +36,35 @@ pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [
 
 /// A log record of a line. One that is no object of JSON becomes the body as it is.
 fn log_record(line: &[u8]) -> LogRecord {
-    let Ok(record) = serde_json::from_slice::<Map<String, Json>>(line) else {
+    let Ok(record) = flat::parse(line) else {
         let body = Value::StringValue(String::from_utf8_lossy(line).trim_end().to_owned());
         return LogRecord { body: Some(AnyValue { value: Some(body) }), ..LogRecord::default() };
     };
     let text = |key| record.get(key).and_then(Json::as_str).unwrap_or_default();
     let time = text("time").parse::<Timestamp>().map_or(0, |time| u64::try_from(time.as_nanosecond()).unwrap_or(0));
-    let (severity, severity_text) = severity(text("event"), text("phase"), text("severity"));
+    let (severity, severity_text) = severity(words::priority(&record));
     LogRecord {
         time_unix_nano: time,
         observed_time_unix_nano: time,
         severity_number: severity.into(),
         severity_text: severity_text.to_owned(),
         event_name: format!("tcptrace.{}", text("event")),
-        body: Some(AnyValue { value: Some(Value::StringValue(body(&record))) }),
+        body: Some(AnyValue { value: Some(Value::StringValue(words::line(&record))) }),
         attributes: attributes(&record),
         ..LogRecord::default()
     }
 }
 
-/// How grave a record is: a finding as it says, and good news when it closes; what was lost is a warning. The numbers of
-/// `critical` and `warning` are those that appendix B of OpenTelemetry's logs data model gives syslog's severities.
-fn severity<'a>(event: &str, phase: &str, severity: &'a str) -> (SeverityNumber, &'a str) {
-    match (event, phase, severity) {
-        ("finding", "closed", _) => (SeverityNumber::Info, "info"),
-        ("finding", _, "critical") => (SeverityNumber::Error2, severity),
-        ("finding", _, "warning") => (SeverityNumber::Warn, severity),
-        ("gap" | "time_wait_overflow", ..) => (SeverityNumber::Warn, "warning"),
-        ("owner", ..) => (SeverityNumber::Debug, "debug"),
-        _ => (SeverityNumber::Info, "info"),
+/// The severities that appendix B of OpenTelemetry's logs data model gives for those of syslog, and their names there.
+fn severity(priority: Priority) -> (SeverityNumber, &'static str) {
+    match priority {
+        Priority::Critical => (SeverityNumber::Error2, "critical"),
+        Priority::Error => (SeverityNumber::Error, "error"),
+        Priority::Warning => (SeverityNumber::Warn, "warning"),
+        Priority::Notice => (SeverityNumber::Info2, "notice"),
+        Priority::Info => (SeverityNumber::Info, "info"),
+        Priority::Debug => (SeverityNumber::Debug, "debug"),
     }
-}
-
-/// The record in a few words, for those who read a list of them.
-fn body(record: &Map<String, Json>) -> String {
-    let words = ["event", "finding", "phase", "old_state", "new_state", "state", "ending", "errno", "explanation"];
-    let words: Vec<_> = words.into_iter().filter_map(|key| record.get(key)?.as_str()).collect();
-    words.join(" ")
 }
 
 fn attributes(record: &Map<String, Json>) -> Vec<KeyValue> {
@@ -176,7 +174,7 @@ mod tests {
         assert_eq!(record.observed_time_unix_nano, record.time_unix_nano);
         assert_eq!((record.severity_number(), record.severity_text.as_str()), (SeverityNumber::Info, "info"));
         assert_eq!(record.event_name, "tcptrace.transition");
-        assert_eq!(record.body.as_ref().unwrap().value, Some(text("transition SYN_SENT CLOSE ECONNREFUSED")));
+        assert_eq!(record.body.as_ref().unwrap().value, Some(text("192.0.2.10:51034 -> 198.51.100.7:443 SYN_SENT -> CLOSE, ECONNREFUSED curl[4242]")));
         let expected = [
             ("network.transport", text("tcp")),
             ("network.type", text("ipv4")),
@@ -227,7 +225,7 @@ mod tests {
         }
         assert_eq!(get(&record, "tcptrace.evidence.closes_after_ns"), None);
         let closed = log_record(line.replace("opened", "closed").as_bytes());
-        assert_eq!(closed.severity_number(), SeverityNumber::Info);
+        assert_eq!(closed.severity_number(), SeverityNumber::Info2);
         let warning = log_record(line.replace("critical", "warning").as_bytes());
         assert_eq!(warning.severity_number(), SeverityNumber::Warn);
     }
