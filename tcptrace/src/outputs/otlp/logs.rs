@@ -174,7 +174,10 @@ mod tests {
         assert_eq!(record.observed_time_unix_nano, record.time_unix_nano);
         assert_eq!((record.severity_number(), record.severity_text.as_str()), (SeverityNumber::Info, "info"));
         assert_eq!(record.event_name, "tcptrace.transition");
-        assert_eq!(record.body.as_ref().unwrap().value, Some(text("192.0.2.10:51034 -> 198.51.100.7:443 SYN_SENT -> CLOSE, ECONNREFUSED curl[4242]")));
+        assert_eq!(
+            record.body.as_ref().unwrap().value,
+            Some(text("192.0.2.10:51034 -> 198.51.100.7:443 SYN_SENT -> CLOSE, ECONNREFUSED, owner curl[4242]"))
+        );
         let expected = [
             ("network.transport", text("tcp")),
             ("network.type", text("ipv4")),
