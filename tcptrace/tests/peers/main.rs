@@ -8,9 +8,16 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod collector;
 mod journald;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod otlp;
 mod program;
+mod python;
+mod rotel;
 mod rsyslog;
+mod tls;
 
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
@@ -23,8 +30,13 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
     Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
+    #[cfg(feature = "kafka")]
+    Suite { name: "kafka", tests: kafka::TESTS, missing: kafka::missing },
+    Suite { name: "otlp", tests: otlp::TESTS, missing: rotel::missing },
+    Suite { name: "tls", tests: tls::TESTS, missing: tls::missing },
 ];
 
 fn main() -> ExitCode {
