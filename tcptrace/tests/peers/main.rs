@@ -8,6 +8,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod journald;
+mod program;
+mod rsyslog;
+
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
 
@@ -18,7 +22,10 @@ struct Suite {
     missing: fn() -> Option<String>,
 }
 
-const SUITES: &[Suite] = &[];
+const SUITES: &[Suite] = &[
+    Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
+    Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -1,0 +1,81 @@
+//! What became of the records of an output.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// A number that several threads may change.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub(super) fn add(&self, more: usize) {
+        self.0.fetch_add(more as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, value: usize) {
+        self.0.store(value as u64, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters of an output. All records that were made for it are delivered, refused, dropped or still on their way.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Records that the other end took.
+    pub delivered: Count,
+    /// Records that waited when there was no room for a newer one, or when the output ended.
+    pub dropped: Count,
+    /// Records that the other end never takes.
+    pub refused: Count,
+    /// How often a delivery failed and was tried again.
+    pub retries: Count,
+    /// Bytes that wait.
+    pub queued_bytes: Count,
+    /// Why the last delivery failed; `None` since one succeeded.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Counters {
+    /// Why nothing is delivered now, if it is so.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets that; gives what it was before.
+    pub(super) fn set_trouble(&self, now: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    /// Records that were lost here.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.dropped.get() + self.refused.get()
+    }
+}
+
+/// What became of an output's records up to now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputState {
+    /// The output, as it was asked for, without secrets.
+    pub name: String,
+    /// See [`Counters`].
+    pub delivered: u64,
+    /// See [`Counters`].
+    pub dropped: u64,
+    /// See [`Counters`].
+    pub refused: u64,
+    /// See [`Counters`].
+    pub retries: u64,
+    /// See [`Counters`].
+    pub queued_bytes: u64,
+    /// Why nothing is delivered now, if it is so.
+    pub trouble: Option<String>,
+}

@@ -1,0 +1,44 @@
+//! A record as a flat list of names and values, for logs whose entries know nothing else.
+
+use serde_json::{Map, Value};
+
+/// Reads a JSON line as tcptrace writes it.
+///
+/// # Errors
+/// Where it is no JSON object.
+pub(super) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
+    serde_json::from_slice(line).map_err(|error| format!("a record is no JSON object: {error}"))
+}
+
+/// Calls `with` for each field and its value in text. The fields of an object have its name and `_` before their own, an
+/// array is JSON; what is null is left out, as these logs have no sign for it.
+pub(super) fn each(record: &Map<String, Value>, with: &mut impl FnMut(&str, &str)) {
+    under("", record, with);
+}
+
+fn under(prefix: &str, record: &Map<String, Value>, with: &mut impl FnMut(&str, &str)) {
+    for (name, value) in record {
+        let name = format!("{prefix}{name}");
+        match value {
+            Value::Null => {}
+            Value::Object(fields) => under(&format!("{name}_"), fields, with),
+            Value::String(text) => with(&name, text),
+            Value::Bool(_) | Value::Number(_) | Value::Array(_) => with(&name, &value.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_flattened_and_null_is_left_out() {
+        let line =
+            br#"{"event":"x","pid":null,"owner":{"pid":8,"in":{"a":true}},"list":[1,{"b":"c"}],"share":2.5,"none":{}}"#;
+        let mut fields = Vec::new();
+        each(&parse(line).unwrap(), &mut |name, value| fields.push(format!("{name}={value}")));
+        assert_eq!(fields, ["event=x", "owner_pid=8", "owner_in_a=true", r#"list=[1,{"b":"c"}]"#, "share=2.5"]);
+        assert!(["", "7", "[]", "{\"a\":", "\u{0}"].iter().all(|line| parse(line.as_bytes()).is_err()));
+    }
+}

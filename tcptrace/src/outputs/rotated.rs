@@ -1,0 +1,159 @@
+//! Files that are written to no more: compressed, and the oldest removed, in a thread of its own.
+
+use std::{
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::{self, JoinHandle},
+};
+
+use jiff::Timestamp;
+
+use super::file::Compression;
+
+/// Keeps the files that stood at one path.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    path: PathBuf,
+    keep: usize,
+    compression: Compression,
+    /// One thread at a time tidies up.
+    tidying: Arc<Mutex<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
+    pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
+        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying: Arc::default(), thread: None };
+        if keep > 0 || compression != Compression::None {
+            keeper.tidy();
+        }
+        keeper
+    }
+
+    /// Moves the present file away, to its name with the time (UTC) behind it.
+    pub(super) fn put_away(&mut self) -> io::Result<()> {
+        let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        // Several in a second are told apart by a number.
+        let names = (0..10_000).map(|number| with_suffix(&self.path, &format!(".{time}.{number:04}")));
+        let is_free = |name: &PathBuf| {
+            [Compression::None, Compression::Gzip, Compression::Zstd]
+                .iter()
+                .all(|compression| !with_suffix(name, compression.suffix()).exists())
+        };
+        let name = names.into_iter().find(is_free).ok_or(io::ErrorKind::AlreadyExists)?;
+        fs::rename(&self.path, name)?;
+        self.tidy();
+        Ok(())
+    }
+
+    fn tidy(&mut self) {
+        let (path, keep, compression, one) =
+            (self.path.clone(), self.keep, self.compression, Arc::clone(&self.tidying));
+        // A file that could not be tidied up is so with the next one.
+        self.thread = thread::Builder::new()
+            .name("rotation".to_owned())
+            .spawn(move || {
+                let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = tidy(&path, keep, compression);
+            })
+            .ok();
+    }
+
+    /// Waits until all is tidied up.
+    pub(super) fn finish(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Compression {
+    const fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+        }
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Behind the name of a file that is being compressed.
+const UNFINISHED: &str = ".unfinished";
+
+/// Removes the oldest, and compresses the others.
+fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
+    let mut old = put_away_from(path)?;
+    let surplus = if keep > 0 { old.len().saturating_sub(keep) } else { 0 };
+    for name in old.drain(..surplus) {
+        fs::remove_file(name)?;
+    }
+    if compression != Compression::None {
+        for name in old.iter().filter(|name| is_plain(name)) {
+            compress(name, compression)?;
+        }
+    }
+    Ok(())
+}
+
+/// Is it not compressed yet?
+fn is_plain(name: &Path) -> bool {
+    name.extension().is_some_and(|last| last.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+}
+
+/// Those that were put away from `path`, the oldest first.
+fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name() else { return Ok(Vec::new()) };
+    let prefix = [name.as_encoded_bytes(), b"."].concat();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.file_name();
+        let Some(rest) = file.as_encoded_bytes().strip_prefix(&prefix[..]) else { continue };
+        if is_ours(rest) {
+            found.push(folder.join(file));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Is this what [`Keeper::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
+fn is_ours(rest: &[u8]) -> bool {
+    let form = b"00000000T000000Z.0000";
+    let same = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
+    rest.len() >= form.len()
+        && rest.iter().zip(form).all(same)
+        && matches!(rest.get(form.len()..), Some(b"" | b".gz" | b".zst"))
+}
+
+/// Compresses a file. It is removed when that is done and on the disk, so that nothing is lost whenever this ends.
+fn compress(name: &Path, compression: Compression) -> io::Result<()> {
+    let unfinished = with_suffix(name, UNFINISHED);
+    let mut from = File::open(name)?;
+    let to = File::create(&unfinished)?;
+    let to = match compression {
+        Compression::None => return Ok(()),
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(to, flate2::Compression::default());
+            io::copy(&mut from, &mut encoder)?;
+            encoder.finish()?
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(to, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            io::copy(&mut from, &mut encoder)?;
+            encoder.finish()?
+        }
+    };
+    to.sync_all()?;
+    fs::rename(unfinished, with_suffix(name, compression.suffix()))?;
+    fs::remove_file(name)
+}

@@ -1,0 +1,119 @@
+//! Messages of RFC 5424.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::outputs::{
+    flat,
+    words::{line, priority, subject},
+};
+
+/// Facility of system daemons (RFC 5424, section 6.2.1, table 1).
+const DAEMON: u8 = 3;
+
+/// Longest names that RFC 5424 allows, in bytes.
+const HOSTNAME_MAX: usize = 255;
+const MSGID_MAX: usize = 32;
+const SD_NAME_MAX: usize = 32;
+
+/// What all messages of this process have in common.
+pub(super) struct Header {
+    hostname: String,
+    sd_id: &'static str,
+    process: u32,
+}
+
+impl Header {
+    pub(super) fn new(hostname: &str, sd_id: &'static str, process: u32) -> Self {
+        Self { hostname: printable(hostname, HOSTNAME_MAX), sd_id, process }
+    }
+
+    /// A record as a message: all its fields as structured data, then the same in words.
+    pub(super) fn message(&self, record: &Map<String, Value>) -> String {
+        let mut to = String::with_capacity(2048);
+        let _ = write!(
+            to,
+            "<{}>1 {} {} tcptrace {} {} [{}",
+            DAEMON * 8 + priority(record) as u8,
+            timestamp(record),
+            self.hostname,
+            self.process,
+            printable(subject(record), MSGID_MAX),
+            self.sd_id,
+        ); // to memory
+        flat::each(record, &mut |name, value| {
+            to.push(' ');
+            to.extend(name.chars().map(|c| if is_name(c) { c } else { '_' }).take(SD_NAME_MAX));
+            to.push_str("=\"");
+            for c in value.chars() {
+                if matches!(c, '"' | '\\' | ']') {
+                    to.push('\\');
+                }
+                to.push(c);
+            }
+            to.push('"');
+        });
+        to.push_str("] ");
+        let words = line(record);
+        if !words.is_ascii() {
+            to.push('\u{feff}'); // says that it is UTF-8 (RFC 5424, section 6.4)
+        }
+        to.push_str(&words);
+        to
+    }
+}
+
+/// The record's time with six decimals, the most that RFC 5424 allows, or the sign for a time that is not known.
+fn timestamp(record: &Map<String, Value>) -> String {
+    let time = record.get("time").and_then(Value::as_str).unwrap_or_default();
+    match time.strip_suffix('Z').and_then(|time| time.split_once('.')) {
+        Some((seconds, decimals)) => printable(&format!("{seconds}.{decimals:.6}Z"), 27),
+        None => printable(time, 27),
+    }
+}
+
+/// A name that may stand in a header: what may not becomes `_`, and nothing `-`.
+fn printable(text: &str, max: usize) -> String {
+    match text {
+        "" => "-".to_owned(),
+        text => text.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(max).collect(),
+    }
+}
+
+/// May it stand in the name of a parameter (SD-NAME)?
+fn is_name(c: char) -> bool {
+    c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: &str) -> String {
+        Header::new("web 1.example", "tcptrace@32473", 7).message(&flat::parse(json.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_record_is_a_message() {
+        let json = r#"{"event":"finding","time":"2026-03-04T05:07:08.250129999Z","finding":"close-wait-leak",
+            "phase":"opened","severity":"warning","owner":{"pid":800,"command":"w\"e\\b]"},"count":3,"age_ns":null,
+            "remote_address":null,"explanation":"x"}"#;
+        assert_eq!(
+            message(json),
+            r#"<28>1 2026-03-04T05:07:08.250129Z web_1.example tcptrace 7 close-wait-leak [tcptrace@32473 event="finding" time="2026-03-04T05:07:08.250129999Z" finding="close-wait-leak" phase="opened" severity="warning" owner_pid="800" owner_command="w\"e\\b\]" count="3" explanation="x"] close-wait-leak opened: w"e\b][800] 3 sockets: x"#
+        );
+    }
+
+    #[test]
+    fn odd_records_are_valid_messages_too() {
+        let odd = r#"{"event":"a b\u00e9","time":"2026","a=b]\"é":"ü\n","n23456789012345678901234567890123456":1}"#;
+        assert_eq!(
+            message(odd),
+            "<30>1 2026 web_1.example tcptrace 7 a_b_ [tcptrace@32473 event=\"a bé\" time=\"2026\" a_b___=\"ü\n\" \
+             n2345678901234567890123456789012=\"1\"] \u{feff}a bé: a=b]\"é ü?, n23456789012345678901234567890123456 1"
+        );
+        assert_eq!(message("{}"), "<30>1 - web_1.example tcptrace 7 - [tcptrace@32473] -: ");
+        assert_eq!(printable("", 9), "-");
+    }
+}

@@ -1,0 +1,86 @@
+//! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
+
+use super::{Collecting, Records, Sink, Trouble, flat};
+
+mod connection;
+mod message;
+mod stream;
+mod target;
+
+use connection::Connection;
+use message::Header;
+pub use target::SyslogTarget;
+
+/// The name of tcptrace's structured data. 32473 is the enterprise number for documentation (RFC 5612): tcptrace has none
+/// of its own.
+const SD_ID: &str = "tcptrace@32473";
+
+/// A syslog server as an output. Over a unix socket a message counts as delivered when it is in the server's socket, over
+/// UDP when it was sent and no ICMP error came at once, over TCP when the server's kernel has acknowledged it. None of them
+/// tells whether the server has read it.
+pub struct Syslog {
+    target: SyslogTarget,
+    header: Header,
+    connection: Option<Connection>,
+}
+
+impl Syslog {
+    /// An output to `target`, whose messages name `hostname` as where they come from.
+    #[must_use]
+    pub fn new(target: SyslogTarget, hostname: String) -> Self {
+        Self { target, header: Header::new(&hostname, SD_ID, std::process::id()), connection: None }
+    }
+
+    /// Sends messages over the connection that there is, or a new one, and takes those off that were delivered.
+    fn send(&mut self, messages: &mut Records) -> Result<(), Trouble> {
+        let later = |target: &SyslogTarget, error| Trouble::Later(format!("syslog {target}: {error}"));
+        let mut connection = match self.connection.take() {
+            Some(connection) if connection.is_open() => connection,
+            _ => Connection::new(&self.target).map_err(|error| later(&self.target, error))?,
+        };
+        let result = connection.send(messages);
+        // After an error another one is made: the server may have been started anew, or its name may mean another.
+        match result {
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.connection = Some(connection);
+                Err(Trouble::Refused { records: 1, reason: format!("syslog {}: {error}", self.target) })
+            }
+            Err(error) => Err(later(&self.target, error)),
+            Ok(()) => {
+                self.connection = Some(connection);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sink for Syslog {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        let mut messages = Collecting::default();
+        let mut refused = Ok(());
+        for record in records.iter() {
+            match flat::parse(record) {
+                Ok(record) => {
+                    let message = self.header.message(&record);
+                    messages.add(|to| self.target.frame(to, &message));
+                }
+                Err(reason) => {
+                    refused = Err(Trouble::Refused { records: 1, reason });
+                    break;
+                }
+            }
+        }
+        let mut messages = messages.take();
+        let all = messages.len();
+        let sent = if all == 0 { Ok(()) } else { self.send(&mut messages) };
+        records.take(all - messages.len());
+        sent.and(refused)
+    }
+
+    fn reopen(&mut self) {
+        self.connection = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

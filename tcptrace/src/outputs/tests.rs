@@ -1,0 +1,259 @@
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use super::*;
+
+fn records(numbers: std::ops::Range<u32>) -> Records {
+    let mut collecting = Collecting::default();
+    for number in numbers {
+        collecting.add(|to| to.extend_from_slice(format!("{number:07}\n").as_bytes()));
+    }
+    collecting.take()
+}
+
+/// A folder that goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("tcptrace-outputs-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    /// Names and contents of its files, decompressed, in order.
+    fn files(&self) -> Vec<(String, String)> {
+        let mut found: Vec<_> = fs::read_dir(&self.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+        found.sort();
+        found.into_iter().map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), read(&path))).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn read(path: &Path) -> String {
+    let file = fs::File::open(path).unwrap();
+    let mut text = String::new();
+    match path.extension().and_then(|last| last.to_str()) {
+        Some("gz") => flate2::read::GzDecoder::new(file).read_to_string(&mut text),
+        Some("zst") => zstd::Decoder::new(file).unwrap().read_to_string(&mut text),
+        _ => { file }.read_to_string(&mut text),
+    }
+    .unwrap();
+    text
+}
+
+/// A sink that does as it is told with each call, and keeps what it took.
+struct Told {
+    answers: mpsc::Receiver<Result<usize, Trouble>>,
+    took: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Sink for Told {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        let Ok(answer) = self.answers.recv() else { return Err(Trouble::Closed("over".into())) };
+        let count = *answer.as_ref().unwrap_or(&0);
+        for record in records.iter().take(count) {
+            self.took.lock().unwrap().extend_from_slice(record);
+        }
+        records.take(count);
+        answer.map(drop)
+    }
+}
+
+struct Rig {
+    output: Output,
+    answers: mpsc::Sender<Result<usize, Trouble>>,
+    took: Arc<Mutex<Vec<u8>>>,
+    told: Arc<Mutex<Vec<String>>>,
+}
+
+fn rig(queue_bytes: usize) -> Rig {
+    let (answers, receiver) = mpsc::channel();
+    let (took, told) = (Arc::new(Mutex::default()), Arc::new(Mutex::<Vec<String>>::default()));
+    let (sink, to) = (Told { answers: receiver, took: Arc::clone(&took) }, Arc::clone(&told));
+    let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
+    Rig { output: Output::start("some".into(), Box::new(sink), queue_bytes, tell).unwrap(), answers, took, told }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// Waits until it is so.
+fn until(is_so: impl Fn() -> bool) {
+    let limit = soon();
+    while !is_so() {
+        assert!(Instant::now() < limit);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
+    let rig = rig(1 << 20);
+    rig.output.push(records(0..10));
+    let down = || Err(Trouble::Later("down".into()));
+    rig.answers.send(Ok(3)).unwrap();
+    rig.answers.send(down()).unwrap();
+    rig.answers.send(down()).unwrap();
+    rig.answers.send(Err(Trouble::Refused { records: 2, reason: "wrong".into() })).unwrap();
+    rig.answers.send(Ok(99)).unwrap();
+    assert!(rig.output.drained(soon()));
+    let state = rig.output.state();
+    assert_eq!((state.delivered, state.refused, state.dropped, state.retries), (8, 2, 0, 2));
+    assert_eq!(*rig.took.lock().unwrap(), [records(0..3).bytes(), records(5..10).bytes()].concat());
+    let told = rig.told.lock().unwrap();
+    assert_eq!(told.len(), 3, "each trouble once, and its end: {told:?}");
+    assert!(
+        told[0].contains("down") && told[1].contains("wrong") && told[2].contains("2 records were lost"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn where_there_is_no_room_the_oldest_that_wait_are_dropped() {
+    let rig = rig(4 * 80);
+    rig.output.push(records(0..10));
+    until(|| rig.output.state().queued_bytes == 0); // the first is being delivered, and waits for its answer
+    for start in 1..8 {
+        rig.output.push(records(10 * start..10 * (start + 1)));
+    }
+    let state = rig.output.state();
+    assert_eq!((state.dropped, state.queued_bytes, state.delivered), (30, 320, 0));
+    for _ in 0..5 {
+        rig.answers.send(Ok(10)).unwrap();
+    }
+    assert!(rig.output.drained(soon()));
+    assert_eq!((rig.output.state().delivered, rig.output.state().dropped), (50, 30), "80 in all");
+    assert_eq!(*rig.took.lock().unwrap(), [records(0..10).bytes(), records(40..80).bytes()].concat());
+    rig.output.push(records(0..1000));
+    assert_eq!(rig.output.state().dropped, 1030, "more than there is ever room for");
+}
+
+#[test]
+fn at_the_end_what_waits_is_delivered_or_counted() {
+    for is_down in [false, true] {
+        let rig = rig(1 << 20);
+        rig.output.push(records(0..10));
+        rig.output.push(records(10..20));
+        for _ in 0..200 {
+            rig.answers.send(if is_down { Err(Trouble::Later("down".into())) } else { Ok(10) }).unwrap();
+        }
+        let patience = if is_down { Duration::from_millis(300) } else { Duration::from_secs(20) };
+        assert!(rig.output.end(Instant::now() + patience));
+        let state = rig.output.state();
+        assert_eq!((state.delivered, state.dropped), if is_down { (0, 20) } else { (20, 0) });
+        rig.output.push(records(0..5));
+        assert_eq!(rig.output.state().dropped, state.dropped + 5, "nobody takes what comes after");
+    }
+}
+
+#[test]
+fn an_output_without_a_reader_is_over() {
+    let rig = rig(1 << 20);
+    drop(rig.answers);
+    rig.output.push(records(0..10));
+    until(|| rig.output.is_over());
+    assert_eq!(rig.output.state().dropped, 10);
+}
+
+fn file(settings: FileSettings) -> FileSink {
+    FileSink::open(settings).unwrap()
+}
+
+#[test]
+fn a_file_is_appended_to_or_replaced_and_a_half_line_is_ended() {
+    let folder = Folder::new();
+    let path = folder.0.join("out");
+    fs::write(&path, "half").unwrap();
+    let settings = FileSettings { path: path.clone(), ..FileSettings::default() };
+    for _ in 0..2 {
+        file(settings.clone()).deliver(&mut records(1..2)).unwrap();
+    }
+    assert_eq!(read(&path), "half\n0000001\n0000001\n");
+    file(FileSettings { replace: true, ..settings.clone() }).deliver(&mut records(2..3)).unwrap();
+    assert_eq!(read(&path), "0000002\n");
+    assert!(FileSink::open(FileSettings { path: folder.0.join("no/such"), ..settings }).is_err());
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_opened_again() {
+    let folder = Folder::new();
+    let (path, moved) = (folder.0.join("out"), folder.0.join("moved"));
+    let mut sink = file(FileSettings { path: path.clone(), head: b"head\n".to_vec(), ..FileSettings::default() });
+    sink.deliver(&mut records(0..1)).unwrap();
+    fs::rename(&path, &moved).unwrap();
+    sink.deliver(&mut records(1..2)).unwrap();
+    sink.reopen();
+    sink.deliver(&mut records(2..3)).unwrap();
+    assert_eq!((read(&moved), read(&path)), ("head\n0000000\n0000001\n".into(), "head\n0000002\n".into()));
+}
+
+#[test]
+fn files_are_rotated_by_size_compressed_and_removed() {
+    for (compression, suffix) in [(Compression::None, ""), (Compression::Gzip, ".gz"), (Compression::Zstd, ".zst")] {
+        let folder = Folder::new();
+        fs::write(folder.0.join("out.20260101T000000Z.0000"), "old\n").unwrap();
+        fs::write(folder.0.join("out.other"), "not ours\n").unwrap();
+        let mut sink = file(FileSettings {
+            path: folder.0.join("out"),
+            rotate_bytes: 5 + 8 * 10,
+            keep: 3,
+            compression,
+            head: b"head\n".to_vec(),
+            ..FileSettings::default()
+        });
+        let mut some = records(0..45);
+        sink.deliver(&mut some).unwrap();
+        assert!(some.is_empty());
+        sink.finish().unwrap();
+        let files = folder.files();
+        assert_eq!(files.len(), 5, "{files:?}");
+        assert_eq!(files[0].1, format!("head\n{}", String::from_utf8_lossy(records(40..45).bytes())));
+        for (index, (name, text)) in files[1..4].iter().enumerate() {
+            let first = 10 + 10 * index as u32;
+            assert_eq!(*text, format!("head\n{}", String::from_utf8_lossy(records(first..first + 10).bytes())));
+            assert!(name.starts_with("out.20") && name.ends_with(suffix), "{name}");
+        }
+        assert_eq!(files[4].0, "out.other");
+    }
+}
+
+#[test]
+fn files_are_rotated_by_time() {
+    let folder = Folder::new();
+    let mut sink = file(FileSettings {
+        path: folder.0.join("out"),
+        rotate_every: Duration::from_secs(1),
+        ..FileSettings::default()
+    });
+    sink.deliver(&mut records(0..1)).unwrap();
+    let limit = soon();
+    while !sink_idle(&mut sink, &folder) {
+        assert!(Instant::now() < limit);
+    }
+    assert_eq!(folder.files().iter().filter(|(_, text)| text == "0000000\n").count(), 1);
+    sink.deliver(&mut records(1..2)).unwrap();
+    assert_eq!(read(&folder.0.join("out")), "0000001\n");
+}
+
+fn sink_idle(sink: &mut FileSink, folder: &Folder) -> bool {
+    sink.idle().unwrap();
+    folder.files().iter().any(|(name, _)| name.starts_with("out.20"))
+}
