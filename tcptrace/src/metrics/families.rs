@@ -109,6 +109,8 @@ families! {
         "Records that an output delivered, dropped for want of room, or that were refused for good.";
     OUTPUT_RETRIES: Counter "tcptrace_output_retries" "tcptrace.output.retries" in "{retry}" ["output"],
         "Deliveries that failed and were tried again.";
+    OUTPUT_UP: Fact "tcptrace_output_up" "tcptrace.output.up" in "1" ["output"],
+        "0 while an output's deliveries fail, else 1.";
     OUTPUT_QUEUE: Gauge "tcptrace_output_queue_bytes" "tcptrace.output.queue" in "By" ["output"],
         "Records that wait in an output's queue.";
     OVERFLOW: Counter "tcptrace_metrics_overflow" "tcptrace.metrics.overflow" in "{value}" ["metric"],

@@ -28,6 +28,7 @@ use crate::{
     event::{Event, TimeSource, Transition, What},
     findings::{Finding, Kind, Phase, Severity},
     losses::Losses,
+    outputs::OutputState,
     render::Names,
     state::State,
     table::Table,
@@ -57,23 +58,6 @@ impl Default for Settings {
     }
 }
 
-/// What an output has done since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OutputStatus {
-    /// Its name, which tells no secret.
-    pub name: String,
-    /// Records that it delivered.
-    pub delivered: u64,
-    /// Records that it dropped, as its queue was full.
-    pub dropped: u64,
-    /// Records that can never be delivered.
-    pub refused: u64,
-    /// Deliveries that failed, and were tried again.
-    pub retries: u64,
-    /// Bytes in its queue now.
-    pub queued_bytes: u64,
-}
-
 /// What this process has used; see [`crate::usage`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -96,7 +80,7 @@ pub struct Moment<'a> {
     /// The findings that are open.
     pub open: &'a [Finding],
     /// The outputs.
-    pub outputs: &'a [OutputStatus],
+    pub outputs: &'a [OutputState],
     /// What tcptrace uses.
     pub usage: Usage,
     /// Names of cgroups, and of reasons of RSTs.
@@ -324,14 +308,16 @@ impl Snapshot {
         self.families.push(Family { descriptor, series });
     }
 
-    fn add_outputs(&mut self, outputs: &[OutputStatus], start: u64) {
-        let name = |output: &OutputStatus| vec![("output", Cow::from(output.name.clone()))];
+    fn add_outputs(&mut self, outputs: &[OutputState], start: u64) {
+        let name = |output: &OutputState| vec![("output", Cow::from(output.name.clone()))];
         let results = outputs.iter().flat_map(|output| {
             let counts = [("delivered", output.delivered), ("dropped", output.dropped), ("refused", output.refused)];
             counts.map(|(result, count)| ([name(output), vec![("result", result.into())]].concat(), start, count))
         });
         self.add(&families::OUTPUT_RECORDS, results);
         self.add(&families::OUTPUT_RETRIES, outputs.iter().map(|output| (name(output), start, output.retries)));
+        let is_up = |output: &OutputState| u64::from(output.trouble.is_none());
+        self.add(&families::OUTPUT_UP, outputs.iter().map(|output| (name(output), start, is_up(output))));
         self.add(&families::OUTPUT_QUEUE, outputs.iter().map(|output| (name(output), start, output.queued_bytes)));
     }
 }

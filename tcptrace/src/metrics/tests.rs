@@ -101,8 +101,15 @@ fn table() -> Table {
 /// The snapshot of `metrics` at this time after the start, with this table.
 fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
     let losses = Losses { received: 12, filtered: 3, ring_by_cpu: vec![1, 4], evicted: 2, ..Losses::default() };
-    let outputs =
-        [OutputStatus { name: "file".to_owned(), delivered: 9, dropped: 8, refused: 7, retries: 6, queued_bytes: 5 }];
+    let outputs = [OutputState {
+        name: "file".to_owned(),
+        delivered: 9,
+        dropped: 8,
+        refused: 7,
+        retries: 6,
+        queued_bytes: 5,
+        trouble: Some("disk full".to_owned()),
+    }];
     metrics.snapshot(&mut Moment {
         now_ns: now_s * S,
         now_unix_ns: START_UNIX_NS + now_s * S,
@@ -203,6 +210,7 @@ fn everything_is_counted_once() {
     let records = results.map(|result| count("tcptrace_output_records", &[("output", "file"), ("result", result)]));
     assert_eq!(records, [9, 8, 7]);
     assert_eq!((count("tcptrace_output_retries", &[]), count("tcptrace_output_queue_bytes", &[])), (6, 5));
+    assert_eq!(count("tcptrace_output_up", &[("output", "file")]), 0, "it is in trouble");
     assert_eq!(count("tcptrace_metrics_overflow", &[]), 0);
     assert_eq!(told.family("process_cpu_seconds").unwrap().series[0].value, Value::Float(1.5));
 }
