@@ -10,6 +10,7 @@ use libtest_mimic::{Arguments, Trial};
 
 mod journald;
 mod program;
+mod prometheus;
 mod rsyslog;
 
 /// A test of this suite.
@@ -24,6 +25,7 @@ struct Suite {
 
 const SUITES: &[Suite] = &[
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
+    Suite { name: "prometheus", tests: prometheus::TESTS, missing: prometheus::missing },
     Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
 ];
 
