@@ -15,6 +15,7 @@ mod demo;
 mod demo_actor;
 mod instructions;
 mod netns;
+mod peers;
 mod privilege;
 mod programs;
 mod run;
