@@ -161,7 +161,7 @@ pub(crate) fn play(
     (client.rtt_ns, server.rtt_ns) = (rtt, rtt);
     (server.socket.state, server.owner.source) = (State::Listen, OwnerSource::Listener);
     server.goes(to, now + rtt + way, State::SynRecv, |transition| transition.srtt_us = None);
-    server.goes(to, now + rtt + way, State::Established, |_| ());
+    server.goes(to, now + rtt + way + 3_000, State::Established, |_| ());
     client.goes(to, now + rtt, State::Established, |_| ());
     server.owner.source = OwnerSource::Accept;
     server.tell(to, now + rtt + way + 40_000, What::OwnerChanged);

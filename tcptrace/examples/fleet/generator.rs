@@ -326,41 +326,45 @@ impl Renderer {
         let leaked = |time: u64| host.leaks.iter().filter(|at| **at + 60 * NS_PER_S <= time).count() as u64;
         let mut told = Vec::new();
         if leaked(SPAN_NS) > 0 {
-            let opened = host.leaks[0] + 60 * NS_PER_S;
+            let first = host.leaks[0] + 60 * NS_PER_S;
             let mut tell = |phase, opened, time| {
-                told.push(finding(host, Kind::CloseWaitLeak, Subject::Several, phase, opened, time, leaked(time)));
+                let (count, window_ns) = (leaked(time), time - first + 60 * NS_PER_S);
+                let evidence = vec![
+                    ("unread_bytes", Value::Number(count * 24)),
+                    ("growth_per_minute", Value::Ratio(count as f64 / (window_ns as f64 / 60e9))),
+                    ("growth_window_ns", Value::Number(window_ns)),
+                    ("closes_after_ns", Value::Unknown),
+                ];
+                let oldest = Some(Age { ns: window_ns, source: AgeSource::Observed });
+                let sighting = Sighting { count, evidence, oldest, ..sighting(host, Kind::CloseWaitLeak) };
+                told.push(finding(host, 1, phase, opened, time, sighting));
             };
-            tell(Phase::Opened, opened, opened);
-            (1..=4).for_each(|part| tell(Phase::Updated, opened, opened + (SPAN_NS - opened) * part / 8));
+            tell(Phase::Opened, first, first);
+            (1..=4).for_each(|part| tell(Phase::Updated, first, first + (SPAN_NS - first) * part / 8));
             let restarts = host.name.ends_with("-000");
-            let since = if restarts { opened + (SPAN_NS - opened) / 2 + 90 * NS_PER_S } else { opened };
+            let since = if restarts { first + (SPAN_NS - first) / 2 + 90 * NS_PER_S } else { first };
             if restarts {
                 tell(Phase::Opened, since, since);
-            }
-            tell(Phase::Updated, since, SPAN_NS);
-            if restarts {
-                self.json.end(
-                    &mut self.lines,
-                    host.wall,
-                    since - 60 * NS_PER_S + host.uptime_ns,
-                    "SIGTERM",
-                    &Losses::default(),
-                );
+                let ended_ns = host.uptime_ns + since - 60 * NS_PER_S;
+                self.json.end(&mut self.lines, host.wall, ended_ns, "SIGTERM", &Losses::default());
                 truth.runs_ended += 1;
             }
+            tell(Phase::Updated, since, SPAN_NS);
             see(&mut truth.open, [host.service.name, Kind::CloseWaitLeak.id()], leaked(SPAN_NS), index);
         }
         if let (Some((first, remote)), Some((last, _))) = (host.refusals.first(), host.refusals.last()) {
-            let (subject, count) = (Subject::Remote(*remote), host.refusals.len() as u64);
+            let (subject, all) = (Subject::Remote(*remote), host.refusals.len() as u64);
             let mut tell = |phase, time, count| {
-                told.push(finding(host, Kind::ConnectRefused, subject, phase, *first, time, count));
+                let evidence = vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", Value::Number(260_000))];
+                let sighting = Sighting { subject, count, evidence, ..sighting(host, Kind::ConnectRefused) };
+                told.push(finding(host, 2, phase, *first, time, sighting));
             };
             tell(Phase::Opened, *first, 1);
-            tell(Phase::Updated, *last, count);
+            tell(Phase::Updated, *last, all);
             if last + 120 * NS_PER_S < SPAN_NS {
-                tell(Phase::Closed, last + 120 * NS_PER_S, count);
+                tell(Phase::Closed, last + 120 * NS_PER_S, all);
             } else {
-                see(&mut truth.open, [host.service.name, Kind::ConnectRefused.id()], count, index);
+                see(&mut truth.open, [host.service.name, Kind::ConnectRefused.id()], all, index);
             }
         }
         truth.findings += told.len() as u64;
@@ -371,42 +375,23 @@ impl Renderer {
     }
 }
 
-fn finding(
-    host: &Host,
-    kind: Kind,
-    subject: Subject,
-    phase: Phase,
-    opened_ns: u64,
-    time_ns: u64,
-    count: u64,
-) -> Finding {
-    let is_leak = kind == Kind::CloseWaitLeak;
-    let open_for_ns = time_ns - opened_ns;
-    let evidence = if is_leak {
-        let minutes = open_for_ns as f64 / 60e9 + 1.0;
-        vec![
-            ("unread_bytes", Value::Number(count * 24)),
-            ("growth_per_minute", Value::Ratio(count as f64 / minutes)),
-            ("growth_window_ns", Value::Number(open_for_ns)),
-            ("closes_after_ns", Value::Unknown),
-        ]
-    } else {
-        vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", Value::Number(260_000))]
-    };
-    let oldest = is_leak.then_some(Age { ns: open_for_ns + 60 * NS_PER_S, source: AgeSource::Observed });
-    let sighting = Sighting {
+fn sighting(host: &Host, kind: Kind) -> Sighting {
+    Sighting {
         kind,
-        severity: if count >= 1000 { Severity::Critical } else { Severity::Warning },
+        severity: Severity::Warning,
         netns: Some(4_026_531_840),
         owner: Some(host.owner),
-        subject,
-        count,
-        oldest,
-        evidence,
+        subject: Subject::Several,
+        count: 0,
+        oldest: None,
+        evidence: Vec::new(),
         examples: Vec::new(),
         explanation: kind.id(),
         remedy: kind.docs(),
         is_settled: true,
-    };
-    Finding { time_ns: host.uptime_ns + time_ns, number: if is_leak { 1 } else { 2 }, phase, open_for_ns, sighting }
+    }
+}
+
+fn finding(host: &Host, number: u64, phase: Phase, opened_ns: u64, time_ns: u64, sighting: Sighting) -> Finding {
+    Finding { time_ns: host.uptime_ns + time_ns, number, phase, open_for_ns: time_ns - opened_ns, sighting }
 }

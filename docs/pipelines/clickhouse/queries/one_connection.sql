@@ -4,8 +4,8 @@ SELECT
     host,
     command,
     event,
-    if(event = 'transition', old_state || ' → ' || new_state, state) AS state,
-    formatReadableTimeDelta(time_in_old_state_ns / 1e9, 'minutes', 'microseconds') AS time_in_old_state,
+    if(event = 'transition', old_state || ' → ' || new_state, state) AS what,
+    round(time_in_old_state_ns / 1e6, 3) AS ms_in_old_state,
     ending
 FROM tcptrace.events
 WHERE time >= {since:DateTime('UTC')} AND time < {until:DateTime('UTC')}
