@@ -1,4 +1,4 @@
--- Reads the topic of `--output kafka:…`; the record's key is the host's name.
+-- Reads the topic of `--output kafka:…`. Its messages have the host's name in a header.
 CREATE TABLE tcptrace.queue AS tcptrace.lines
 ENGINE = Kafka
 SETTINGS
@@ -8,4 +8,4 @@ SETTINGS
     kafka_format = 'JSONEachRow';
 
 CREATE MATERIALIZED VIEW tcptrace.from_queue TO tcptrace.lines AS
-SELECT * REPLACE (_key AS host) FROM tcptrace.queue;
+SELECT * REPLACE (`_headers.value`[indexOf(`_headers.name`, 'host.name')] AS host) FROM tcptrace.queue;

@@ -1,12 +1,10 @@
 //! Writes what the hosts of a fleet would: `cargo run --example fleet -- FOLDER HOSTS EVENTS SEED` makes a folder for each host
 //! with its records, as `tcptrace --format json` writes them, compressed with zstd. The same arguments give the same
-//! records but for the time, which ends now. For measurements and for trying queries; `cargo xtask fleet` calls it.
+//! records but for the time, which ends now. Prints the parameters of the queries in docs/pipelines/clickhouse.
+//! `cargo xtask fleet` calls it.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "no part of the product")]
 
-mod connection;
 mod generator;
-mod random;
-mod services;
 
 use std::{
     collections::HashMap,
@@ -51,10 +49,15 @@ fn main() {
         }
     });
     waiting.iter_mut().for_each(|(host, lines)| flush(host, lines));
-    println!(
+    eprintln!(
         "{} events and {} findings of {hosts} hosts in {:.0} s: {plain} bytes, {compressed} compressed",
         truth.events,
         truth.findings,
         began.elapsed().as_secs_f64(),
     );
+    println!("since={}\nuntil={}", start_ns / 1_000_000_000 - 60, now_ns / 1_000_000_000 + 3600);
+    if let Some((client, server, ..)) = truth.twice {
+        println!("address={}\nport={}", client.ip(), client.port());
+        println!("peer_address={}\npeer_port={}", server.ip(), server.port());
+    }
 }

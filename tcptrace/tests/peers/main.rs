@@ -4,6 +4,10 @@
 //! Where a peer is not installed its tests are ignored, and the reason is printed. `cargo xtask test` installs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod clickhouse;
+#[path = "../../examples/fleet/generator/mod.rs"]
+mod fleet;
+
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -18,7 +22,7 @@ struct Suite {
     missing: fn() -> Option<String>,
 }
 
-const SUITES: &[Suite] = &[];
+const SUITES: &[Suite] = &[Suite { name: "clickhouse", tests: clickhouse::TESTS, missing: clickhouse::missing }];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();

@@ -1,5 +1,9 @@
 //! A fleet's records, made by the real serializer, and what is true of them.
 
+mod connection;
+mod random;
+mod services;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -15,8 +19,8 @@ use tcptrace::{
     snapshot::{Age, AgeSource},
 };
 
-use crate::{
-    connection::{self, Course, Plan, REASONS, Side, Told},
+use self::{
+    connection::{Course, NO_HOST, Plan, REASONS, Side, Told},
     random::Random,
     services::{CALLS, Call, OUTSIDE, SERVICES, Service},
 };
@@ -30,8 +34,6 @@ const EVENTS_EACH: u64 = 11;
 const PIECE: usize = 20_000;
 /// Until addresses and ports are used again, in ns.
 const AGAIN_NS: u64 = 300 * NS_PER_S;
-/// A host outside the fleet.
-const NO_HOST: usize = usize::MAX;
 
 /// What to make.
 pub(crate) struct Settings {
@@ -133,7 +135,10 @@ fn hosts(settings: &Settings, random: &mut Random) -> Vec<Host> {
     for (number, service) in SERVICES.iter().enumerate() {
         share += service.share as usize;
         let (first, end) = (hosts.len(), all * share / 100);
-        let leaky = (((end - first) as u32 * service.leaky_hosts) / 1000).max(u32::from(service.leaky_hosts > 0));
+        let leaky = match service.leaky_hosts {
+            0 => 0,
+            permille => ((end - first) * permille / 1000).max(2),
+        };
         for index in first..end {
             let uptime_ns = random.below(90 * 24 * 3600) * NS_PER_S;
             let skew_ns = random.below(4_000_000) as i64 - 2_000_000;
@@ -150,7 +155,7 @@ fn hosts(settings: &Settings, random: &mut Random) -> Vec<Host> {
                 ),
                 address: Ipv4Addr::new(10, 20, high, low),
                 address6: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0x20, high.into(), low.into()),
-                is_leaky: index - first < leaky as usize,
+                is_leaky: index - first < leaky,
                 uptime_ns,
                 wall: WallOffset(settings.start_ns + skew_ns - uptime_ns as i64),
                 ports: 0,
@@ -199,7 +204,6 @@ fn connect(
         note(hosts, call, (client, server), &plan, [at_client, at_server], remote, truth);
         events[time as usize] = told.len() - before;
     }
-    told.retain(|(host, _)| *host != NO_HOST);
     if times == 2 && call.client != OUTSIDE && call.server != OUTSIDE && local.is_ipv4() {
         truth.twice.get_or_insert((local, remote, start_ns + at_ns as i64, events[0], events[1]));
     }

@@ -8,11 +8,11 @@ pub(crate) struct Service {
     pub(crate) share: u32,
     /// Do callers use IPv6?
     pub(crate) ipv6: bool,
-    /// Hosts in a thousand whose process forgets to close some connections; one at least where this is not 0.
-    pub(crate) leaky_hosts: u32,
+    /// Hosts in a thousand whose process forgets to close some connections; two at least where this is not 0.
+    pub(crate) leaky_hosts: usize,
 }
 
-const fn service(name: &'static str, port: u16, share: u32, ipv6: bool, leaky_hosts: u32) -> Service {
+const fn service(name: &'static str, port: u16, share: u32, ipv6: bool, leaky_hosts: usize) -> Service {
     Service { name, port, share, ipv6, leaky_hosts }
 }
 

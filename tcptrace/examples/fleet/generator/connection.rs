@@ -14,6 +14,9 @@ use tcptrace::{
 /// An event, in ns since the fleet's start, and its host.
 pub(crate) type Told = (usize, Event);
 
+/// A host outside the fleet: nobody tells what happens there.
+pub(crate) const NO_HOST: usize = usize::MAX;
+
 /// Reasons of RSTs (`include/net/rstreason.h`), by numbers that differ between kernels.
 pub(crate) const REASONS: [(u32, &str); 3] =
     [(NO_SOCKET, "no_socket"), (ABORT_ON_CLOSE, "tcp_abort_on_close"), (ABORT_ON_LINGER, "tcp_abort_on_linger")];
@@ -81,8 +84,10 @@ impl Side {
     }
 
     fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: What) {
-        let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
-        to.push((self.host, Event { time_ns, cpu, socket, owner, after_gap: false, what }));
+        if self.host != NO_HOST {
+            let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
+            to.push((self.host, Event { time_ns, cpu, socket, owner, after_gap: false, what }));
+        }
     }
 
     fn goes(&mut self, to: &mut Vec<Told>, time_ns: u64, new: State, change: impl FnOnce(&mut Transition)) {
@@ -137,8 +142,7 @@ impl Side {
     }
 }
 
-/// Tells all that the hosts of a connection see of it. An end outside the fleet has a side too, whose events nobody
-/// keeps. Gives how each end ends; `None` where it does not.
+/// Tells all that the hosts of a connection see of it. An end outside the fleet has a side too. Gives how each end ends; `None` where it does not.
 pub(crate) fn play(
     plan: &Plan,
     client: &mut Side,
