@@ -105,7 +105,7 @@ fn peer_tools() -> Result<()> {
 }
 
 /// Makes the Python environment that outputs are tested with.
-fn peer_environment() -> Result<()> {
+pub(crate) fn peer_environment() -> Result<()> {
     let environment = peers::Environment::find(&workspace::root()?)?;
     if environment.is_complete() {
         println!("setup: the Python environment {} is complete", environment.folder.display());

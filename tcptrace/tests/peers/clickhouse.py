@@ -66,6 +66,7 @@ def main():
         return json.loads(str(session.query(query, "JSONCompact", params=parameters)))["data"]
 
     session.query("SET max_memory_usage = 8000000000")
+    session.query("SET output_format_pretty_row_numbers = 0")
     for statement in statements((sql / "schema.sql").read_text()):
         session.query(statement)
     start = time.monotonic()

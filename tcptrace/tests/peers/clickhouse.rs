@@ -97,7 +97,7 @@ fn ask(way: &str, events: u64, compressed: bool) -> (Truth, Value) {
 }
 
 fn queries_of_files() {
-    let (truth, answer) = ask("files", 60_000, true);
+    let (truth, answer) = ask("files", 40_000, true);
     let columns: BTreeSet<_> = answer["columns"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let fields = Field::ALL.iter().map(|field| field.name());
     assert_eq!(fields.filter(|field| !columns.contains(field)).collect::<Vec<_>>(), [""; 0], "fields without a column");

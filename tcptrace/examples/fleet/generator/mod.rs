@@ -12,7 +12,7 @@ use std::{
 use bytes::BytesMut;
 use tcptrace::{
     clock::WallOffset,
-    event::Owner,
+    event::{Owner, OwnerSource},
     findings::{Finding, Kind, Phase, Severity, Sighting, Subject, Value},
     losses::Losses,
     render::{Context, Names, json::Json},
@@ -60,9 +60,9 @@ pub(crate) struct Truth {
     pub(crate) resets: BTreeMap<[&'static str; 3], Seen<usize>>,
     /// Sockets in trouble now, and hosts, by service and finding.
     pub(crate) open: BTreeMap<[&'static str; 2], Seen<usize>>,
-    /// A connection whose addresses and ports were used twice: client, server, start in ns since the epoch, and events of the first
-    /// time and of both.
-    pub(crate) twice: Option<(SocketAddr, SocketAddr, i64, usize, usize)>,
+    /// Client and server of a connection whose addresses and ports were used twice, and its events of the first time and
+    /// of both.
+    pub(crate) twice: Option<(SocketAddr, SocketAddr, usize, usize)>,
 }
 
 /// A count, and where it was seen.
@@ -113,7 +113,7 @@ pub(crate) fn generate(settings: &Settings, mut write: impl FnMut(&str, &[u8])) 
             }
             at_ns += step_ns;
             let before = told.len();
-            connect(&mut hosts, &by_service, at_ns, settings.start_ns, &mut random, &mut told, &mut truth);
+            connect(&mut hosts, &by_service, at_ns, &mut random, &mut told, &mut truth);
             truth.events += (told.len() - before) as u64;
         }
         told.sort_by_key(|(host, event): &Told| (*host, event.time_ns));
@@ -173,7 +173,6 @@ fn connect(
     hosts: &mut [Host],
     by_service: &HashMap<&str, Vec<usize>>,
     at_ns: u64,
-    start_ns: i64,
     random: &mut Random,
     told: &mut Vec<Told>,
     truth: &mut Truth,
@@ -185,6 +184,8 @@ fn connect(
     let (local, remote) = ends(hosts, client, server, random);
     let course = course(hosts, call, server, random);
     let times = if course == Course::Normal && random.chance(10) && at_ns + AGAIN_NS < SPAN_NS { 2 } else { 1 };
+    // Was tcptrace not running at the server the first time?
+    let is_missed = times == 2 && random.chance(250);
     let before = told.len();
     let mut events = [0; 2];
     for time in 0..times {
@@ -197,6 +198,7 @@ fn connect(
             response: random.log_normal(4000.0, 1.5) as u64,
             loses: random.chance(20),
         };
+        let server = if is_missed && time == 0 { NO_HOST } else { server };
         let mut one = side(hosts, client, local, remote, random);
         let mut other = side(hosts, server, remote, local, random);
         let endings = connection::play(&plan, &mut one, &mut other, told);
@@ -204,8 +206,8 @@ fn connect(
         note(hosts, call, (client, server), &plan, [at_client, at_server], remote, truth);
         events[time as usize] = told.len() - before;
     }
-    if times == 2 && call.client != OUTSIDE && call.server != OUTSIDE && local.is_ipv4() {
-        truth.twice.get_or_insert((local, remote, start_ns + at_ns as i64, events[0], events[1]));
+    if times == 2 && !is_missed && client != NO_HOST && server != NO_HOST && local.is_ipv4() {
+        truth.twice.get_or_insert((local, remote, events[0], events[1]));
     }
 }
 
@@ -222,7 +224,7 @@ fn note(
     if plan.course != Course::Refused && call.client != OUTSIDE {
         let served = if call.server == OUTSIDE { format!("port {}", remote.port()) } else { call.server.to_owned() };
         truth.handshakes.entry((call.client.to_owned(), served)).or_default().push(plan.rtt_ns);
-        if call.server != OUTSIDE {
+        if server != NO_HOST {
             see(&mut truth.both_ends, [call.client, call.server, endings[0], endings[1]], 1, (client, server));
         }
     }
@@ -331,6 +333,7 @@ impl Renderer {
         let mut told = Vec::new();
         if leaked(SPAN_NS) > 0 {
             let first = host.leaks[0] + 60 * NS_PER_S;
+            let owner = Some(Owner { source: OwnerSource::Accept, ..host.owner });
             let mut tell = |phase, opened, time| {
                 let (count, window_ns) = (leaked(time), time - first + 60 * NS_PER_S);
                 let evidence = vec![
@@ -340,7 +343,7 @@ impl Renderer {
                     ("closes_after_ns", Value::Unknown),
                 ];
                 let oldest = Some(Age { ns: window_ns, source: AgeSource::Observed });
-                let sighting = Sighting { count, evidence, oldest, ..sighting(host, Kind::CloseWaitLeak) };
+                let sighting = Sighting { count, evidence, oldest, owner, ..sighting(host, Kind::CloseWaitLeak) };
                 told.push(finding(host, 1, phase, opened, time, sighting));
             };
             tell(Phase::Opened, first, first);
