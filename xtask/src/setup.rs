@@ -14,19 +14,22 @@ use crate::{
     bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
     cargo,
     privilege::{self, Root},
-    programs, workspace,
+    programs, system_tree, workspace,
 };
 
 /// The release of cargo-deny that `deny.toml` was written for.
 const DENY_VERSION: &str = "0.20.2";
 
 /// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 5] = [
+const TEST_TOOLS: [(&str, &str); 8] = [
     ("tcpstates", "libbpf-tools"),
     ("nft", "nftables"),
     ("ss", "iproute2"),
     ("sysctl", "procps"),
     ("valgrind", "valgrind"),
+    ("rsyslogd", "rsyslog"),
+    ("systemd-nspawn", "systemd-container"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// An executable that the benchmark compares tcptrace with, and the Debian package that brings it.
@@ -63,9 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs the programs that tests call and that are missing.
+/// Installs the programs that tests call and that are missing, and makes the system that they boot.
 pub(crate) fn tests() -> Result<()> {
-    install_tools("tests", &TEST_TOOLS)
+    install_tools("tests", &TEST_TOOLS)?;
+    system_tree::make()
 }
 
 /// Installs the programs that the benchmark compares tcptrace with and that are missing.

@@ -11,6 +11,8 @@ use libtest_mimic::{Arguments, Trial};
 mod journald;
 mod program;
 mod rsyslog;
+mod systemd;
+mod unit;
 
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
@@ -25,6 +27,8 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
     Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
+    Suite { name: "systemd", tests: systemd::TESTS, missing: systemd::missing },
+    Suite { name: "unit", tests: unit::TESTS, missing: unit::missing },
 ];
 
 fn main() -> ExitCode {
