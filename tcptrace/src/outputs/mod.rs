@@ -1,10 +1,14 @@
 //! The ways out: each output has a queue of bounded size, a thread of its own and counters, so that none of them keeps
 //! another, or the reading of events, from its work.
 
+mod all;
 mod counters;
 mod file;
 mod flat;
 mod journald;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod otlp;
 mod output;
 mod queue;
 mod records;
@@ -14,13 +18,20 @@ mod stdout;
 mod syslog;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod waiting;
 mod words;
 
+pub use all::Outputs;
 pub use counters::{Count, Counters, OutputState};
 pub use file::{Compression, FileSettings, FileSink};
 pub use journald::Journald;
+#[cfg(feature = "kafka")]
+pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};
+pub use otlp::{OtlpError, OtlpHeaders, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
 pub use output::Output;
 pub use records::{Collecting, Records};
 pub use sink::{Sink, Trouble};
 pub use stdout::Stdout;
 pub use syslog::{Syslog, SyslogTarget};
+pub use tls::TlsError;

@@ -8,10 +8,18 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod collector;
 mod journald;
+#[cfg(feature = "kafka")]
+mod kafka;
+mod otlp;
 mod program;
+mod prometheus;
+mod python;
+mod rotel;
 mod rsyslog;
 mod systemd;
+mod tls;
 mod unit;
 
 /// A test of this suite.
@@ -25,9 +33,15 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
+    #[cfg(feature = "kafka")]
+    Suite { name: "kafka", tests: kafka::TESTS, missing: kafka::missing },
+    Suite { name: "otlp", tests: otlp::TESTS, missing: rotel::missing },
+    Suite { name: "prometheus", tests: prometheus::TESTS, missing: prometheus::missing },
     Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
     Suite { name: "systemd", tests: systemd::TESTS, missing: systemd::missing },
+    Suite { name: "tls", tests: tls::TESTS, missing: tls::missing },
     Suite { name: "unit", tests: unit::TESTS, missing: unit::missing },
 ];
 

@@ -1,0 +1,405 @@
+//! An output that produces records in JSON to a topic of Kafka.
+//!
+//! The value of a message is the record, its key the socket's cookie (of a finding, its number), so that what belongs
+//! together stays in order within one partition; its time is the record's, and the header `host.name` tells where it comes
+//! from. Messages count as delivered when all in-sync replicas have them (acks=all). Delivery is at least once: where an
+//! answer gets lost, what it was on is produced again.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use rskafka::{
+    BackoffConfig,
+    chrono::DateTime,
+    client::{
+        ClientBuilder, Credentials, SaslConfig,
+        error::{Error, ProtocolError},
+        partition::{Compression, PartitionClient, UnknownTopicHandling},
+    },
+    record::Record,
+};
+use serde::Deserialize;
+
+use super::{
+    Records, Sink, TlsError, Trouble, tls,
+    waiting::{Waiting, host_name},
+};
+
+/// How large an answer of a broker may be, in bytes.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// What is wrong with the settings of a Kafka output.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// The target is none.
+    #[error("{0}; HOST:PORT[,HOST:PORT]/TOPIC is expected")]
+    Target(&'static str),
+    /// TLS is not possible.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system gives no event queue or thread.
+    #[error("cannot wait for the network: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Where records go in Kafka, and how.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// Brokers to ask first, each as HOST:PORT.
+    pub brokers: Vec<String>,
+    /// The topic, which has to be there.
+    pub topic: String,
+    /// Is TLS spoken?
+    pub tls: bool,
+    /// File (PEM) of the certificate authorities to be trusted, instead of those of the system.
+    pub ca: Option<PathBuf>,
+    /// Who tcptrace is for the brokers.
+    pub sasl: Option<Sasl>,
+    /// Are batches compressed with gzip?
+    pub gzip: bool,
+    /// For how long a try to produce may take, with all connections that it makes.
+    pub timeout: Duration,
+    /// How many records are produced together at most.
+    pub records: usize,
+    /// How many bytes of records are produced together at most; a longer record goes alone. Brokers take batches of 1 MiB
+    /// where nothing else is set (`message.max.bytes`).
+    pub bytes: usize,
+}
+
+/// How SASL proves who tcptrace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// PLAIN (RFC 4616), for use over TLS.
+    Plain,
+    /// SCRAM-SHA-256 (RFC 7677).
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+/// Who tcptrace is for the brokers. `Debug` does not show the password.
+#[derive(Clone)]
+pub struct Sasl {
+    /// How that is proved.
+    pub mechanism: SaslMechanism,
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mechanism, user, .. } = self;
+        to.debug_struct("Sasl").field("mechanism", mechanism).field("user", user).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSettings {
+    /// Settings with the usual values for `HOST:PORT[,HOST:PORT]/TOPIC`.
+    ///
+    /// # Errors
+    /// Where this is no such target.
+    pub fn new(target: &str) -> Result<Self, KafkaError> {
+        let (brokers, topic) = target.split_once('/').ok_or(KafkaError::Target("the topic is missing"))?;
+        let is_address = |broker: &&str| {
+            broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if !brokers.split(',').all(|broker| is_address(&broker)) {
+            return Err(KafkaError::Target("a broker's host or port is missing or wrong"));
+        }
+        // The rule of Kafka's `Topic.validate`.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.chars().all(is_allowed) {
+            return Err(KafkaError::Target("a topic has 1 to 249 of the characters a-z, A-Z, 0-9, ., _ and -"));
+        }
+        Ok(Self {
+            brokers: brokers.split(',').map(str::to_owned).collect(),
+            topic: topic.to_owned(),
+            tls: false,
+            ca: None,
+            sasl: None,
+            gzip: true,
+            timeout: Duration::from_secs(10),
+            records: 1000,
+            bytes: 512 << 10,
+        })
+    }
+}
+
+/// Takes records in JSON, and produces them. It has a connection for each partition.
+pub struct Kafka {
+    settings: KafkaSettings,
+    tls: Option<Arc<rustls::ClientConfig>>,
+    waiting: Waiting,
+    host: Option<String>,
+    /// None before the first connection, and after a failure.
+    partitions: Option<Vec<PartitionClient>>,
+    /// A batch that some partitions have taken, and others not yet.
+    begun: Option<Begun>,
+}
+
+/// A batch as bytes, so that it is known again, and how many records of their parts of it the partitions refused that are
+/// done.
+struct Begun {
+    batch: Vec<u8>,
+    done: BTreeMap<usize, usize>,
+}
+
+impl Kafka {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// Where a file of certificates cannot be used.
+    pub fn new(settings: KafkaSettings) -> Result<Self, KafkaError> {
+        let tls = settings.tls.then(|| tls::client(settings.ca.as_deref())).transpose()?.map(Arc::new);
+        let (waiting, host) = (Waiting::new()?, host_name());
+        Ok(Self { settings, tls, waiting, host, partitions: None, begun: None })
+    }
+
+    /// A reason with the target before it.
+    fn name(&self, reason: &str) -> String {
+        format!("{}/{}: {reason}", self.settings.brokers.join(","), self.settings.topic)
+    }
+
+    /// Produces the first `count` records; tells how many of them were refused, and why.
+    fn produce(&mut self, records: &Records, count: usize) -> Result<Option<(usize, String)>, String> {
+        let timeout = self.settings.timeout;
+        let late = || format!("no answer within {timeout:?}");
+        let partitions = match self.partitions.take() {
+            Some(partitions) => partitions,
+            None => self.waiting.wait(timeout, connect(&self.settings, &self.tls)).ok_or_else(late)??,
+        };
+        let length = records.iter().take(count).map(<[u8]>::len).sum();
+        let batch = records.bytes().get(..length).unwrap_or_default();
+        let mut begun = self
+            .begun
+            .take()
+            .filter(|begun| begun.batch == batch)
+            .unwrap_or_else(|| Begun { batch: batch.to_vec(), done: BTreeMap::new() });
+        let mut reason = String::new();
+        for (index, part) in parts(records.iter().take(count), partitions.len(), self.host.as_deref()) {
+            let Some(partition) = partitions.get(index).filter(|_| !begun.done.contains_key(&index)) else { continue };
+            let produced = self.waiting.wait(timeout, produce(partition, part, self.settings.gzip));
+            match produced.ok_or_else(late).flatten() {
+                Ok((refused, why)) => {
+                    begun.done.insert(index, refused);
+                    reason = why.unwrap_or(reason);
+                }
+                Err(trouble) => {
+                    self.begun = Some(begun);
+                    return Err(trouble);
+                }
+            }
+        }
+        self.partitions = Some(partitions);
+        let refused = begun.done.values().sum();
+        Ok((refused > 0).then_some((refused, reason)))
+    }
+}
+
+impl Sink for Kafka {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        while !records.is_empty() {
+            let count = records.within(self.settings.bytes).min(self.settings.records).max(1);
+            match self.produce(records, count) {
+                Ok(None) => records.take(count),
+                Ok(Some((refused, reason))) => {
+                    // Which ones were refused does not matter to who counts.
+                    records.take(count - refused);
+                    return Err(Trouble::Refused { records: refused, reason: self.name(&reason) });
+                }
+                Err(reason) => return Err(Trouble::Later(self.name(&reason))),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Finds the topic's partitions, and connects to their leaders.
+async fn connect(
+    settings: &KafkaSettings,
+    tls: &Option<Arc<rustls::ClientConfig>>,
+) -> Result<Vec<PartitionClient>, String> {
+    let KafkaSettings { brokers, topic, sasl, .. } = settings;
+    let mut builder = ClientBuilder::new(brokers.clone())
+        .client_id("tcptrace")
+        .max_message_size(LONGEST_ANSWER)
+        // What fails is tried again by the output, after a pause.
+        .backoff_config(BackoffConfig { deadline: Some(Duration::ZERO), ..BackoffConfig::default() });
+    if let Some(tls) = tls {
+        builder = builder.tls_config(Arc::clone(tls));
+    }
+    if let Some(Sasl { mechanism, user, password }) = sasl {
+        let credentials = Credentials::new(user.clone(), password.clone());
+        builder = builder.sasl_config(match mechanism {
+            SaslMechanism::Plain => SaslConfig::Plain(credentials),
+            SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+            SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+        });
+    }
+    let client = builder.build().await.map_err(|error| cause(&error))?;
+    let topics = client.list_topics().await.map_err(|error| cause(&error))?;
+    let found = topics.into_iter().find(|found| found.name == *topic).map(|found| found.partitions);
+    let mut partitions = Vec::new();
+    for index in found.unwrap_or_default() {
+        let partition = client.partition_client(topic, index, UnknownTopicHandling::Error).await;
+        partitions.push(partition.map_err(|error| cause(&error))?);
+    }
+    if partitions.is_empty() { Err("there is no such topic; create it".to_owned()) } else { Ok(partitions) }
+}
+
+/// Produces messages to a partition, in halves where they are too large for it together. Tells how many were refused, and
+/// why.
+async fn produce(
+    partition: &PartitionClient,
+    messages: Vec<Record>,
+    gzip: bool,
+) -> Result<(usize, Option<String>), String> {
+    let compression = if gzip { Compression::Gzip } else { Compression::NoCompression };
+    let (mut refused, mut reason) = (0, None);
+    let mut rest = vec![messages];
+    while let Some(mut messages) = rest.pop() {
+        let count = messages.len();
+        let Err(error) = partition.produce(messages.clone(), compression).await else { continue };
+        let Error::ServerError { protocol_error, .. } = &error else { return Err(cause(&error)) };
+        match protocol_error {
+            ProtocolError::MessageTooLarge | ProtocolError::RecordListTooLarge if count > 1 => {
+                let second = messages.split_off(count / 2);
+                rest.extend([second, messages]);
+            }
+            ProtocolError::MessageTooLarge
+            | ProtocolError::RecordListTooLarge
+            | ProtocolError::InvalidTimestamp
+            | ProtocolError::InvalidRecord => {
+                refused += count;
+                reason = Some(format!("refused by the broker ({protocol_error:?})"));
+            }
+            _ => return Err(format!("refused by the broker for now ({protocol_error:?})")),
+        }
+    }
+    Ok((refused, reason))
+}
+
+/// What is at the bottom of an error, whose upper layers only tell that no more was tried.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    while let Some((_, rest)) = text.split_once("Retry exceeded deadline. Source: ") {
+        text = rest.to_owned();
+    }
+    text
+}
+
+/// What a message takes from its record.
+#[derive(Debug, Default, Deserialize)]
+struct Facts<'a> {
+    #[serde(default, borrow)]
+    time: Cow<'a, str>,
+    #[serde(default)]
+    cookie: Option<u64>,
+    /// Of a finding.
+    #[serde(default)]
+    number: Option<u64>,
+}
+
+/// The messages of records for each of so many partitions: what has the same key goes to the same one. What has none goes
+/// to the first.
+fn parts<'a>(
+    records: impl Iterator<Item = &'a [u8]>,
+    partitions: usize,
+    host: Option<&str>,
+) -> BTreeMap<usize, Vec<Record>> {
+    let mut parts: BTreeMap<usize, Vec<Record>> = BTreeMap::new();
+    for record in records {
+        let facts: Facts<'_> = serde_json::from_slice(record).unwrap_or_default();
+        let time = facts.time.parse().unwrap_or_else(|_| Timestamp::now());
+        let key = facts.cookie.or(facts.number);
+        let partition = key.unwrap_or(0) % (partitions.max(1) as u64);
+        let message = Record {
+            key: key.map(|key| key.to_string().into_bytes()),
+            value: Some(record.strip_suffix(b"\n").unwrap_or(record).to_vec()),
+            headers: host.map(|host| ("host.name".to_owned(), host.into())).into_iter().collect(),
+            timestamp: DateTime::from_timestamp_millis(time.as_millisecond()).unwrap_or_default(),
+        };
+        parts.entry(usize::try_from(partition).unwrap_or(0)).or_default().push(message);
+    }
+    parts
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_brokers_and_a_topic() {
+        let settings = KafkaSettings::new("a:9092,[::1]:9093/tcp-trace_1.x").unwrap();
+        assert_eq!(
+            (settings.brokers, settings.topic.as_str()),
+            (vec!["a:9092".into(), "[::1]:9093".into()], "tcp-trace_1.x")
+        );
+        for (target, reason) in [
+            ("", "the topic is missing"),
+            ("a:9092", "the topic is missing"),
+            ("a/t", "a broker's host"),
+            ("a:/t", "a broker's host"),
+            (":9092/t", "a broker's host"),
+            ("a:99999/t", "a broker's host"),
+            ("a:9092,/t", "a broker's host"),
+            ("a:9092/", "a topic has"),
+            ("a:9092/..", "a topic has"),
+            ("a:9092/t/u", "a topic has"),
+            ("a:9092/t u", "a topic has"),
+        ] {
+            let error = KafkaSettings::new(target).unwrap_err().to_string();
+            assert!(error.starts_with(reason) && error.ends_with("HOST:PORT[,HOST:PORT]/TOPIC is expected"), "{error}");
+        }
+        assert!(KafkaSettings::new(&format!("a:1/{}", "t".repeat(250))).is_err());
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let mut settings = KafkaSettings::new("a:1/t").unwrap();
+        let mechanism = SaslMechanism::ScramSha512;
+        settings.sasl = Some(Sasl { mechanism, user: "tracer".to_owned(), password: "hunter2".to_owned() });
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("tracer") && !shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_belongs_together_goes_to_one_partition_in_order() {
+        let lines: [&[u8]; 6] = [
+            b"{\"event\":\"transition\",\"time\":\"2026-03-04T05:06:07.338807Z\",\"cookie\":7}\n",
+            b"{\"event\":\"transition\",\"cookie\":8}\n",
+            b"{\"event\":\"finding\",\"number\":5,\"time\":\"then\"}\n",
+            b"{\"event\":\"retransmit\",\"cookie\":7}\n",
+            b"{\"event\":\"gap\"}\n",
+            b"half a li",
+        ];
+        let parts = parts(lines.into_iter(), 4, Some("here"));
+        let shown: Vec<_> = parts
+            .iter()
+            .flat_map(|(partition, messages)| messages.iter().map(move |message| (*partition, message)))
+            .map(|(partition, message)| {
+                let text = |bytes: &Option<Vec<u8>>| bytes.clone().map(|bytes| String::from_utf8(bytes).unwrap());
+                assert_eq!(message.headers["host.name"], b"here");
+                (partition, text(&message.key), text(&message.value).unwrap())
+            })
+            .collect();
+        let text = |line: usize| String::from_utf8(lines[line].to_vec()).unwrap().trim_end().to_owned();
+        let key = |key: &str| Some(key.to_owned());
+        assert_eq!(
+            shown,
+            [
+                (0, key("8"), text(1)),
+                (0, None, text(4)),
+                (0, None, text(5)),
+                (1, key("5"), text(2)),
+                (3, key("7"), text(0)),
+                (3, key("7"), text(3)),
+            ]
+        );
+        assert_eq!(parts[&3][0].timestamp.timestamp_millis(), 1_772_600_767_338);
+        assert!(parts[&1][0].timestamp.timestamp_millis() > 1_700_000_000_000, "what has no time is of now");
+    }
+}

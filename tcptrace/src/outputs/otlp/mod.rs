@@ -1,0 +1,86 @@
+//! Outputs that speak the OpenTelemetry protocol (OTLP 1.x) over HTTP with protobuf: records as logs, and metrics.
+//!
+//! Delivery is at least once, as the protocol has it: where an answer gets lost, what it was on is sent again.
+
+mod answer;
+mod client;
+mod logs;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use opentelemetry_proto::tonic::{
+    collector::{logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse},
+    resource::v1::Resource,
+};
+use prost::Message as _;
+
+use self::client::Client;
+pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
+use super::{Records, Sink, Trouble};
+
+/// Takes records in JSON, and sends log records.
+#[derive(Debug)]
+pub struct OtlpLogs {
+    client: Client,
+    resource: Resource,
+    records: usize,
+    bytes: usize,
+}
+
+impl OtlpLogs {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    /// Where the settings cannot be used: the URL, a file of certificates.
+    pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+        let (records, bytes) = (settings.records, settings.bytes);
+        Ok(Self { client: Client::new(settings, "logs")?, resource: settings.resource.clone(), records, bytes })
+    }
+}
+
+impl Sink for OtlpLogs {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        while !records.is_empty() {
+            let count = records.within(self.bytes).min(self.records).max(1);
+            let request = || logs::request(&self.resource, records.iter().take(count)).encode_to_vec();
+            let answer: ExportLogsServiceResponse = self.client.post(count, request)?;
+            let partial = answer.partial_success.unwrap_or_default();
+            // Which ones were rejected is not told, only how many.
+            let rejected = usize::try_from(partial.rejected_log_records).unwrap_or(0).min(count);
+            records.take(count - rejected);
+            self.client.rejected(rejected, &partial.error_message)?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes encoded `ExportMetricsServiceRequest`s, each of them a record, and sends them one by one.
+#[derive(Debug)]
+pub struct OtlpMetrics {
+    client: Client,
+}
+
+impl OtlpMetrics {
+    /// Nothing is sent yet.
+    ///
+    /// # Errors
+    /// As [`OtlpLogs::new`].
+    pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
+        Ok(Self { client: Client::new(settings, "metrics")? })
+    }
+}
+
+impl Sink for OtlpMetrics {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        while !records.is_empty() {
+            let request = || records.iter().next().map(<[u8]>::to_vec).unwrap_or_default();
+            let answer: ExportMetricsServiceResponse = self.client.post(1, request)?;
+            let partial = answer.partial_success.unwrap_or_default();
+            // A record of which a part was rejected counts as refused.
+            self.client.rejected(usize::from(partial.rejected_data_points > 0), &partial.error_message)?;
+            records.take(1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! TLS for the outputs that go over the network: rustls with ring, TLS 1.2 and 1.3, the other end's certificate checked.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hyper_rustls::ConfigBuilderExt as _;
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    crypto::ring,
+    pki_types::{CertificateDer, pem, pem::PemObject as _},
+};
+
+/// Why there can be no TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The system has no roots.
+    #[error(
+        "no certificate authorities of the system: {0}; install the package ca-certificates, or name a file of them"
+    )]
+    Roots(io::Error),
+    /// The file of certificates cannot be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: pem::Error,
+    },
+    /// What the file has are no certificates of authorities.
+    #[error("{}: {source}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: rustls::Error,
+    },
+    /// There is no certificate in the file.
+    #[error("{}: no certificate in it; PEM is expected", .0.display())]
+    Empty(PathBuf),
+    /// rustls itself does not want to.
+    #[error(transparent)]
+    Versions(rustls::Error),
+}
+
+/// The client's side, which trusts the authorities in the file `ca` (PEM) and no others, or without one those of the
+/// system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others than the usual ones of the system.
+///
+/// # Errors
+/// Where there are no usable certificates.
+pub(super) fn client(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
+    let builder = match ca {
+        Some(path) => builder()?.with_root_certificates(roots(path)?),
+        None => builder()?.with_native_roots().map_err(TlsError::Roots)?,
+    };
+    Ok(builder.with_no_client_auth())
+}
+
+/// The client's side, which trusts nobody: for where there is no TLS.
+///
+/// # Errors
+/// Where rustls does not want to.
+pub(super) fn none() -> Result<ClientConfig, TlsError> {
+    Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, TlsError> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Versions)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let file = |source| TlsError::File { path: path.to_owned(), source };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(file)? {
+        roots
+            .add(certificate.map_err(file)?)
+            .map_err(|source| TlsError::Certificate { path: path.to_owned(), source })?;
+    }
+    if roots.is_empty() { Err(TlsError::Empty(path.to_owned())) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_named() {
+        let missing = client(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err().to_string();
+        assert!(missing.contains("/nonexistent/ca.pem") && missing.contains("No such file"), "{missing}");
+        let empty = client(Some(Path::new("/dev/null"))).unwrap_err().to_string();
+        assert_eq!(empty, "/dev/null: no certificate in it; PEM is expected");
+    }
+}

@@ -1,0 +1,39 @@
+//! Waiting for the network in an output's own thread.
+
+use std::{fs, io, time::Duration};
+
+use tokio::{runtime, time};
+
+/// An event queue of its own, driven by who waits.
+#[derive(Debug)]
+pub(super) struct Waiting(Option<runtime::Runtime>);
+
+impl Waiting {
+    pub(super) fn new() -> io::Result<Self> {
+        runtime::Builder::new_current_thread().enable_all().build().map(|runtime| Self(Some(runtime)))
+    }
+
+    /// What `future` comes to, if it does within `limit`.
+    pub(super) fn wait<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        self.0.as_ref()?.block_on(async { time::timeout(limit, future).await.ok() })
+    }
+}
+
+impl Drop for Waiting {
+    /// Does not wait for the look-up of a name, which has no time limit.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What this host is called.
+pub(super) fn host_name() -> Option<String> {
+    first_line("/proc/sys/kernel/hostname")
+}
+
+/// The only line of a small file.
+pub(super) fn first_line(path: &str) -> Option<String> {
+    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+}

@@ -1,0 +1,137 @@
+//! A real receiver of OTLP: what the outputs send is what it prints.
+
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{
+        AggregationTemporality, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
+        number_data_point,
+    },
+};
+use prost::Message as _;
+use tcptrace::outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink, host_resource};
+
+use crate::{
+    Test,
+    program::{lines, numbered, until},
+    rotel::Rotel,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("logs_arrive_with_their_attributes", logs_arrive_with_their_attributes),
+    ("logs_go_on_after_a_restart", logs_go_on_after_a_restart),
+    ("metrics_arrive", metrics_arrive),
+];
+
+const COUNT: u64 = 1200;
+
+fn output(sink: impl Sink + 'static) -> Output {
+    Output::start("otlp".to_owned(), Box::new(sink), 64 << 20, |_| ()).unwrap()
+}
+
+fn settings(rotel: &Rotel) -> OtlpSettings {
+    OtlpSettings::new(&rotel.url()).unwrap()
+}
+
+fn end(output: &Output) {
+    assert!(output.end(Instant::now() + Duration::from_secs(60)), "{:?}", output.state());
+}
+
+/// Each number of the first `count` was printed once.
+fn all_once(rotel: &Rotel, count: u64) {
+    let records = rotel.printed("LogRecord", usize::try_from(count).unwrap());
+    let mut numbers: Vec<_> = records.iter().map(|record| record.int("tcptrace.mono_ns").unwrap()).collect();
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(0..count), "{} arrived", numbers.len());
+}
+
+fn logs_arrive_with_their_attributes() {
+    let rotel = Rotel::new("otlp-logs");
+    let output = output(OtlpLogs::new(&settings(&rotel)).unwrap());
+    let records = numbered(0..COUNT);
+    output.push(lines(&records));
+    end(&output);
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.refused), (COUNT, 0, 0), "{state:?}");
+    all_once(&rotel, COUNT);
+
+    let printed = rotel.printed("LogRecord", records.len());
+    let of_kind = |kind: &str| {
+        let number = records.iter().position(|record| record["event"] == kind).unwrap();
+        printed.iter().find(|printed| printed.int("tcptrace.mono_ns") == u64::try_from(number).ok()).unwrap()
+    };
+    let transition = of_kind("transition");
+    for (name, value) in [
+        ("Timestamp", "1772600767338807000"),
+        ("SeverityNumber", "SEVERITY_NUMBER_INFO(9)"),
+        ("network.transport", "Str(tcp)"),
+        ("network.type", "Str(ipv4)"),
+        ("network.local.address", "Str(192.0.2.10)"),
+        ("network.local.port", "Int(51034)"),
+        ("network.peer.address", "Str(198.51.100.7)"),
+        ("network.peer.port", "Int(443)"),
+        ("process.pid", "Int(4242)"),
+        ("process.executable.name", "Str(curl)"),
+        ("process.linux.cgroup", "Str(0::/system.slice/web.service)"),
+        ("tcptrace.new_state", "Str(TIME_WAIT)"),
+        ("tcptrace.time_in_old_state_ns", "Int(1310000)"),
+        ("tcptrace.after_gap", "Bool(false)"),
+    ] {
+        assert_eq!(transition.value(name), Some(value), "{name}");
+    }
+    assert_eq!(transition.value("error.type"), None, "what is null is left out");
+    let finding = of_kind("finding");
+    assert_eq!(finding.value("SeverityNumber"), Some("SEVERITY_NUMBER_WARN(13)"));
+    assert_eq!(finding.value("tcptrace.finding"), Some("Str(close-wait-leak)"));
+    assert_eq!(finding.value("tcptrace.evidence.unread_bytes"), Some("Int(17)"));
+    assert!(rotel.text().contains("-> service.name: Str(tcptrace)"));
+}
+
+fn logs_go_on_after_a_restart() {
+    let mut rotel = Rotel::new("otlp-restart");
+    let output = output(OtlpLogs::new(&settings(&rotel)).unwrap());
+    output.push(lines(&numbered(0..COUNT / 2)));
+    all_once(&rotel, COUNT / 2);
+    rotel.kill();
+    for number in COUNT / 2..COUNT {
+        output.push(lines(&numbered(number..number + 1)));
+    }
+    let trouble = until("trouble", || output.state().trouble);
+    assert!(trouble.contains("cannot be reached") || trouble.contains("did not answer"), "{trouble}");
+    rotel.start();
+    end(&output);
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.refused), (COUNT, 0, 0), "{state:?}");
+    assert!(state.retries > 0 && state.trouble.is_none(), "{state:?}");
+    all_once(&rotel, COUNT);
+}
+
+/// A counter with this name.
+fn request(name: &str, value: i64) -> Vec<u8> {
+    let point = NumberDataPoint { value: Some(number_data_point::Value::AsInt(value)), ..NumberDataPoint::default() };
+    let sum = Sum {
+        data_points: vec![point],
+        aggregation_temporality: AggregationTemporality::Cumulative.into(),
+        is_monotonic: true,
+    };
+    let metric = Metric { name: name.to_owned(), data: Some(Data::Sum(sum)), ..Metric::default() };
+    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
+    let metrics = ResourceMetrics { resource: Some(host_resource()), scope_metrics, ..ResourceMetrics::default() };
+    ExportMetricsServiceRequest { resource_metrics: vec![metrics] }.encode_to_vec()
+}
+
+fn metrics_arrive() {
+    let rotel = Rotel::new("otlp-metrics");
+    let output = output(OtlpMetrics::new(&settings(&rotel)).unwrap());
+    for number in 0..10 {
+        let mut records = Collecting::default();
+        records.add(|to| to.extend_from_slice(&request(&format!("tcptrace.test.{number}"), 1000 + number)));
+        output.push(records.take());
+    }
+    end(&output);
+    assert_eq!(output.state().delivered, 10);
+    let metrics = rotel.printed("Metric", 10);
+    let seen: Vec<_> = metrics.iter().map(|metric| (metric.value("-> Name"), metric.value("Value"))).collect();
+    assert_eq!(seen.len(), 10, "{seen:?}\n{}", rotel.text());
+}
