@@ -23,6 +23,7 @@ mod run;
 mod scenario;
 mod setup;
 mod socket_option;
+mod system_tree;
 mod test;
 mod test_totals;
 mod workspace;

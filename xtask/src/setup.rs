@@ -15,19 +15,22 @@ use crate::{
     bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
     cargo, peers,
     privilege::{self, Root},
-    programs, workspace,
+    programs, system_tree, workspace,
 };
 
 /// The release of cargo-deny that `deny.toml` was written for.
 const DENY_VERSION: &str = "0.20.2";
 
 /// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 5] = [
+const TEST_TOOLS: [(&str, &str); 8] = [
     ("tcpstates", "libbpf-tools"),
     ("nft", "nftables"),
     ("ss", "iproute2"),
     ("sysctl", "procps"),
     ("valgrind", "valgrind"),
+    ("rsyslogd", "rsyslog"),
+    ("systemd-nspawn", "systemd-container"),
+    ("debootstrap", "debootstrap"),
 ];
 
 /// An executable that the benchmark compares tcptrace with, and the Debian package that brings it.
@@ -79,7 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Installs the programs that tests call and that are missing. Those of single outputs are not had everywhere: without
 /// them their tests are skipped.
 pub(crate) fn tests() -> Result<()> {
-    for result in [peer_tools(), peer_environment()] {
+    for result in [peer_tools(), peer_environment(), system_tree::make()] {
         if let Err(error) = result {
             eprintln!("warning: {error:#}");
         }
