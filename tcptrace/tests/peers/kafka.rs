@@ -1,8 +1,8 @@
 //! A Kafka broker: librdkafka's, which is read back by librdkafka's consumer.
 
 use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -58,7 +58,7 @@ impl Broker {
     /// What the broker answers to a command, without the last line.
     fn ask(&mut self, command: &str) -> Vec<Map<String, Value>> {
         writeln!(self.commands, "{command}").unwrap();
-        let lines = self.answers.by_ref().lines().map(Result::unwrap).take_while(|line| line != "done");
+        let lines = self.answers.by_ref().lines().map(|line| line.unwrap()).take_while(|line| line != "done");
         lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
     }
 
@@ -104,7 +104,7 @@ fn messages_arrive_in_order() {
     let mut numbers: Vec<_> = messages.iter().map(number).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..COUNT), "{} arrived", messages.len());
-    let mut last: BTreeMap<&Value, (u64, &Value)> = BTreeMap::new();
+    let mut last: BTreeMap<Option<&str>, (u64, &Value)> = BTreeMap::new();
     for message in &messages {
         let (number, record) = (number(message), record(message));
         assert_eq!(record, records[usize::try_from(number).unwrap()], "as it was sent");
@@ -113,12 +113,11 @@ fn messages_arrive_in_order() {
         assert!(message["headers"]["host.name"].is_string());
         let key = ["cookie", "number"].into_iter().find_map(|name| record.get(name)?.as_u64());
         assert_eq!(message["key"].as_str(), key.map(|key| key.to_string()).as_deref());
-        if let Some((before, partition)) = last.insert(&message["key"], (number, &message["partition"])) {
+        if let Some((before, partition)) = last.insert(message["key"].as_str(), (number, &message["partition"])) {
             assert!(before < number && *partition == message["partition"], "{} is out of order", message["key"]);
         }
     }
-    let partitions: std::collections::BTreeSet<_> =
-        messages.iter().map(|message| message["partition"].as_u64()).collect();
+    let partitions: BTreeSet<_> = messages.iter().map(|message| message["partition"].as_u64()).collect();
     assert!(partitions.len() > 1, "{partitions:?}");
 }
 
