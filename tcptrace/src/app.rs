@@ -18,16 +18,22 @@ use crate::{
         ring::Ring,
     },
     cgroup,
-    cli::{parse::NetnsChoice, settings::Settings},
+    cli::{
+        outputs::{OutputSpec, Target},
+        parse::NetnsChoice,
+        settings::Settings,
+    },
     listeners,
     listing::{Lister, Wanted, netns, proc},
     now::{now_ns, wall_offset},
-    output::{Output, PATIENCE, tell},
+    outputs::{FileSink, Output, Outputs, Sink, Stdout},
     render::{Context, Names, text::losses_line},
-    runtime::{Stop, every, release_memory},
+    runtime::{Hangup, Stop, every, release_memory},
+    service::Service,
     session::Session,
     snapshot::Skipped,
     state::State,
+    tell::{tell, warn},
     watch::{Answer, Watch},
 };
 
@@ -48,6 +54,8 @@ pub enum Error {
     Counters(#[from] MapError),
     #[error("cannot write to {target}: {source}")]
     Output { target: String, source: io::Error },
+    #[error("{0}")]
+    Outputs(String),
     #[error("cannot create the ready file {}: {source}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -61,7 +69,7 @@ pub enum Error {
 ///
 /// # Errors
 /// Where tracing cannot start.
-pub(crate) fn start(settings: &mut Settings) -> Result<(Output, Stop, Attached), Error> {
+pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Attached), Error> {
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -70,20 +78,31 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Output, Stop, Attached),
         settings.session.selection.netns = inode;
         settings.probes.filter.constants.netns = inode.unwrap_or(0);
     }
-    let output = Output::open(settings.output.as_deref())
-        .map_err(|source| Error::Output { target: target(settings), source })?;
-    let stop = Stop::new().map_err(|source| Error::Setup { what: "the handling of signals", source })?;
+    let outputs = open(&settings.outputs)?;
+    let stop = Stop::new().map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
     release_memory();
     for missing in &attached.probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
-    Ok((output, stop, attached))
+    Ok((outputs, stop, attached))
 }
 
-/// Where the output goes, in words.
-pub(crate) fn target(settings: &Settings) -> String {
-    settings.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string())
+fn signals(source: io::Error) -> Error {
+    Error::Setup { what: "the handling of signals", source }
+}
+
+/// Opens the outputs.
+pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
+    let open = |spec: &OutputSpec| {
+        let sink: Box<dyn Sink> = match &spec.target {
+            Target::Stdout => Box::new(Stdout::new()?),
+            Target::File(file) => Box::new(FileSink::open(file.clone())?),
+        };
+        Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))
+    };
+    let named = |spec: &OutputSpec| open(spec).map_err(|source| Error::Output { target: spec.name.clone(), source });
+    specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
 }
 
 /// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
@@ -91,8 +110,7 @@ pub(crate) fn target(settings: &Settings) -> String {
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<usize, Error> {
-    let (output, mut stop, attached) = start(&mut settings)?;
-    let target = target(&settings);
+    let (outputs, mut stop, attached) = start(&mut settings)?;
     let Attached { mut probes, ring, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
@@ -105,6 +123,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
+    let has_no_terminal = settings.outputs.iter().all(|output| output.target != Target::Stdout);
     settings.session.owner_unchecked = probes.owner_unchecked;
     let mut run = Run {
         ring: watch(ring)?,
@@ -112,8 +131,8 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         listeners,
         seeded: HashSet::new(),
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
-        session: Session::new(settings.session, settings.renderer, context, start_ns),
-        output,
+        session: Session::new(settings.session, settings.routes, context, start_ns),
+        outputs,
         watch: Watch::start(lister).map_err(|source| Error::Setup { what: "the listing of sockets", source })?,
         listing: None,
         failed: None,
@@ -126,14 +145,14 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         started: None,
         seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
+        service: settings.service,
+        hangup: Hangup::new(has_no_terminal).map_err(signals)?,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the ring buffer now is all there will be
-    let (written, open) = run.finish(reason).await?;
-    written.map_err(|source| Error::Output { target, source })?;
-    Ok(open)
+    run.finish(reason).await
 }
 
 /// What sockets are being listed for.
@@ -162,6 +181,10 @@ const LOOK_REST: u32 = 20;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
+/// The listing at the end is waited for so long at most.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+/// All of the end takes so long at most: the listing, and the outputs twice.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
 const POLL_REST: u32 = 100;
 /// The same for listings of all sockets, after which healing and reports wait.
@@ -176,7 +199,7 @@ struct Run {
     seeded: HashSet<ListenerKey>,
     log: Option<EbpfLogger<StderrLog>>,
     session: Session,
-    output: Output,
+    outputs: Outputs,
     watch: Watch,
     /// What the listing that is under way is for.
     listing: Option<Purpose>,
@@ -201,6 +224,8 @@ struct Run {
     seeds: u32,
     /// To be made when the sockets from before the start are known.
     ready_file: Option<PathBuf>,
+    service: Service,
+    hangup: Hangup,
 }
 
 impl Run {
@@ -222,6 +247,7 @@ impl Run {
             let happened = tokio::select! {
                 biased;
                 reason = stop.reached() => return Ok(reason),
+                () = self.hangup.came() => Happened::HungUp,
                 () = due(&mut summaries) => Happened::SummaryDue,
                 answer = self.watch.answer() => Happened::Listed(answer),
                 () = std::future::ready(()), if more => Happened::Events,
@@ -245,7 +271,12 @@ impl Run {
             match happened {
                 Happened::Events => {}
                 Happened::SummaryDue => self.summarize()?,
+                Happened::HungUp => {
+                    self.outputs.reopen();
+                    self.service.reloaded();
+                }
                 Happened::CheckDue => {
+                    self.service.alive(&losses_line(&self.session.losses));
                     if self.check_losses()? {
                         self.ask(Purpose::Heal);
                     }
@@ -259,6 +290,7 @@ impl Run {
                     if purpose == Some(Purpose::Start) {
                         self.started = Some(Instant::now());
                         release_memory();
+                        self.service.ready();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                     }
                     if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
@@ -270,20 +302,9 @@ impl Run {
             if self.has_looked_once() {
                 return Ok("once");
             }
-            let piece = self.session.take_output().freeze();
-            if !piece.is_empty() {
-                tokio::select! {
-                    biased;
-                    written = self.output.write(piece.clone()) => {
-                        if written.is_err() {
-                            return Ok("closed");
-                        }
-                    }
-                    reason = stop.reached() => {
-                        self.session.give_back(piece);
-                        return Ok(reason);
-                    }
-                }
+            self.outputs.push(self.session.take());
+            if self.outputs.are_over() {
+                return Ok("closed");
             }
             if self.session.is_complete() {
                 drop(ready);
@@ -293,6 +314,7 @@ impl Run {
     }
 
     fn check_losses(&mut self) -> Result<bool, Error> {
+        self.session.losses.outputs = self.outputs.lost();
         Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
     }
 
@@ -419,7 +441,7 @@ impl Run {
             self.watch.ask(Wanted { holders: true, ..Wanted::default() });
             self.watch.answer().await
         };
-        match timeout(PATIENCE, under_way).await {
+        match timeout(LISTED_WITHIN, under_way).await {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
             Ok(Err(error)) => tell(error),
             Err(_) => {
@@ -438,7 +460,7 @@ impl Run {
             if !ring.read(|record| self.session.ingest(record)) {
                 return false;
             }
-            if self.session.output_len() >= PIECE_BYTES {
+            if self.session.rendered() >= PIECE_BYTES {
                 break;
             }
         }
@@ -446,43 +468,33 @@ impl Run {
     }
 
     /// Takes in what is left, writes the last words, and waits until all is written; gives how many findings are open.
-    async fn finish(mut self, reason: &str) -> Result<(io::Result<()>, usize), Error> {
-        let mut open = true;
-        let mut findings = 0;
-        let mut late = false;
-        loop {
-            let more = self.read();
-            if !more {
-                self.check_losses()?;
-                self.list_at_the_end().await;
-                let now_ns = now_ns();
-                self.session.look(now_ns);
-                self.session.finish(now_ns, reason);
-                findings = self.session.open_findings(now_ns);
-            }
-            let piece = self.session.take_output().freeze();
-            if open && !piece.is_empty() {
-                let written = timeout(PATIENCE, self.output.write(piece)).await;
-                late |= written.is_err();
-                open = matches!(written, Ok(Ok(())));
-            }
-            if !more {
-                break;
-            }
+    async fn finish(mut self, reason: &str) -> Result<usize, Error> {
+        self.service.stopping(ENDS_WITHIN);
+        while self.read() {
+            self.outputs.push(self.session.take());
         }
+        self.check_losses()?;
+        self.list_at_the_end().await;
+        let now_ns = now_ns();
+        self.session.look(now_ns);
+        self.session.finish(now_ns);
+        self.outputs.push(self.session.take());
+        // The last record tells what became of all others.
+        self.outputs.drain();
+        self.session.end(now_ns, reason, &self.outputs.states());
+        self.outputs.push(self.session.take());
+        let findings = self.session.open_findings(now_ns);
+        let written = self.outputs.end();
         tell(losses_line(&self.session.losses));
-        let written = match self.output.finish(PATIENCE).await {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
-            Ok(()) if late => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader did not take all in time")),
-            result => result,
-        };
-        Ok((written, findings))
+        written.map_err(Error::Outputs)?;
+        Ok(findings)
     }
 }
 
 /// What the loop woke up for.
 enum Happened {
     Events,
+    HungUp,
     SummaryDue,
     CheckDue,
     PollDue,

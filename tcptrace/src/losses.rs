@@ -35,6 +35,8 @@ pub struct Losses {
     pub count_table: u64,
     /// Namespaces and answers of the kernel that a listing could not look at, at most.
     pub unlisted: u64,
+    /// Records that an output lost: they waited when there was no room, or its other end refused them.
+    pub outputs: u64,
 }
 
 impl Losses {
@@ -85,7 +87,7 @@ impl Losses {
 
     /// Names and counts of the places at which something can be lost.
     #[must_use]
-    pub fn fields(&self) -> [(&'static str, u64); 11] {
+    pub fn fields(&self) -> [(&'static str, u64); 12] {
         [
             ("ring_buffer", self.ring()),
             ("program_busy", self.program_busy),
@@ -98,6 +100,7 @@ impl Losses {
             ("other_keys", self.other_keys),
             ("count_table", self.count_table),
             ("unlisted", self.unlisted),
+            ("outputs", self.outputs),
         ]
     }
 }
@@ -152,7 +155,7 @@ mod tests {
             change(&mut losses);
             (losses.any(), losses.fields().map(|(_, count)| count))
         };
-        let changes: [fn(&mut Losses); 11] = [
+        let changes: [fn(&mut Losses); 12] = [
             |losses| losses.ring_by_cpu[1] = 1,
             |losses| losses.program_busy = 1,
             |losses| losses.kernel_table = 1,
@@ -164,9 +167,10 @@ mod tests {
             |losses| losses.other_keys = 1,
             |losses| losses.count_table = 1,
             |losses| losses.unlisted = 1,
+            |losses| losses.outputs = 1,
         ];
         for (place, change) in changes.into_iter().enumerate() {
-            let mut want = [0; 11];
+            let mut want = [0; 12];
             want[place] = 1;
             assert_eq!(with(change), (true, want));
         }

@@ -3,34 +3,56 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tcptrace::{
     app,
     bpf::aggregate::Aggregate,
     cli::{
-        args::{Args, Command},
+        args::{Command, ConfigCommand, LogLevel},
+        config,
         settings::{self, Settings},
     },
     commands, heap,
     listing::{Lister, Wanted},
-    output::tell,
+    service,
     state::State,
+    tell::tell,
 };
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
 
+/// Traces until that ends.
+async fn trace(settings: Settings) -> anyhow::Result<ExitCode> {
+    match settings.probes.aggregate {
+        Some(Aggregate { by, .. }) => commands::aggregate::run(settings, by).await?,
+        None => _ = app::run(settings).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
     let result: anyhow::Result<ExitCode> = match args.command {
-        None => {
-            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            let ended = match settings.probes.aggregate {
-                Some(Aggregate { by, .. }) => commands::aggregate::run(settings, by).await,
-                None => app::run(settings).await.map(drop),
-            };
-            ended.map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit())).await,
+        Some(Command::Daemon(args)) => {
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            settings.service.is_one = true;
+            service::start_log(level(args.log_level));
+            trace(settings).await
+        }
+        Some(Command::Config(ConfigCommand::Check { config })) => {
+            Ok(commands::config::check(&config).unwrap_or_else(|error| error.exit()))
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());

@@ -27,6 +27,12 @@ pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID, libc::clock_gettime) as u64
 }
 
+/// CPU time that this process has used, in ns.
+#[must_use]
+pub fn process_cpu_ns() -> u64 {
+    read(libc::CLOCK_PROCESS_CPUTIME_ID, libc::clock_gettime) as u64
+}
+
 /// Length of one of the kernel's jiffies in ns: what the coarse clocks are precise to (`kernel/time/posix-timers.c`,
 /// `posix_get_coarse_res`).
 #[must_use]

@@ -55,6 +55,27 @@ impl Stop {
     }
 }
 
+/// SIGHUP, which asks for files to be opened again.
+pub struct Hangup(Option<Signal>);
+
+impl Hangup {
+    /// With `is_taken` SIGHUP is waited for from now on; else it ends the process, as ever.
+    ///
+    /// # Errors
+    /// Where signals cannot be handled.
+    pub fn new(is_taken: bool) -> io::Result<Self> {
+        is_taken.then(|| signal(SignalKind::hangup())).transpose().map(Self)
+    }
+
+    /// Waits for it.
+    pub async fn came(&mut self) {
+        match &mut self.0 {
+            Some(hangup) => _ = hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// A timer that first ticks after `period`.
 #[must_use]
 pub fn every(period: Duration) -> Interval {

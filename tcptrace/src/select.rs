@@ -49,11 +49,27 @@ impl<T> Default for Ends<T> {
 }
 
 impl<T> Ends<T> {
-    fn pass(&self, socket: &ListedSocket, has: impl Fn(&T, SocketAddr) -> bool) -> bool {
+    fn pass(&self, local: SocketAddr, remote: SocketAddr, has: impl Fn(&T, SocketAddr) -> bool) -> bool {
         let one_of = |values: &[T], end: SocketAddr| values.iter().any(|value| has(value, end));
-        (self.local.is_empty() || one_of(&self.local, socket.local))
-            && (self.remote.is_empty() || one_of(&self.remote, socket.remote))
-            && (self.any.is_empty() || one_of(&self.any, socket.local) || one_of(&self.any, socket.remote))
+        (self.local.is_empty() || one_of(&self.local, local))
+            && (self.remote.is_empty() || one_of(&self.remote, remote))
+            && (self.any.is_empty() || one_of(&self.any, local) || one_of(&self.any, remote))
+    }
+}
+
+impl Ends<(u16, u16)> {
+    /// Are the ports of these ends wanted?
+    #[must_use]
+    pub fn match_ports(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.pass(local, remote, |&(first, last), end| (first..=last).contains(&end.port()))
+    }
+}
+
+impl Ends<Prefix> {
+    /// Are the addresses of these ends wanted?
+    #[must_use]
+    pub fn match_addresses(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.pass(local, remote, |prefix, end| prefix.contains(end.ip()))
     }
 }
 
@@ -96,8 +112,8 @@ impl Selection {
         (self.states.is_empty() || self.states.contains(socket.state))
             && self.netns.is_none_or(|netns| netns == socket.netns)
             && (self.family == 0 || self.family == shown_family(socket))
-            && self.ports.pass(socket, |&(first, last), end| (first..=last).contains(&end.port()))
-            && self.addresses.pass(socket, |prefix, end| prefix.contains(end.ip()))
+            && self.ports.match_ports(socket.local, socket.remote)
+            && self.addresses.match_addresses(socket.local, socket.remote)
             && (self.pids.is_empty() || self.has_pid(socket, holders))
             && (self.cgroups.is_empty()
                 || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))

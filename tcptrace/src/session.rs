@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use bytes::BytesMut;
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
     counters::Counters,
@@ -12,17 +11,15 @@ use tcptrace_common::{
 
 use crate::{
     decode::decode,
-    event::{Event, StateSource, What},
-    findings::{Finding, Findings, Thresholds},
+    event::Event,
+    findings::{Findings, Thresholds},
     listeners,
     losses::Losses,
     notice::{Gap, Notice},
-    render::{
-        Context, Names,
-        csv::Csv,
-        json::Json,
-        text::{Ladder, StuckText, Text},
-    },
+    outputs::{OutputState, Records},
+    render::{Context, Names},
+    report::Report,
+    route::{Route, concerns},
     select::Selection,
     snapshot::{Holder, ListedSocket, Snapshot},
     state::{State, StateSet},
@@ -30,20 +27,6 @@ use crate::{
     summary::Summary,
     table::{Connection, Table},
 };
-
-/// The form of the output.
-pub enum Renderer {
-    /// For people.
-    Text(Text),
-    /// One object a line.
-    Json(Json),
-    /// Rows.
-    Csv(Csv),
-    /// Stories of connections, each when it is over.
-    Story(Box<Stories>, Ladder),
-    /// The findings that are open, at intervals.
-    Stuck(StuckText),
-}
 
 /// Namespaces that are remembered at most.
 const MAX_NAMESPACES: usize = 65_536;
@@ -73,8 +56,8 @@ pub struct SessionSettings {
 /// A run from its first record to its end.
 pub struct Session {
     settings: SessionSettings,
-    renderer: Renderer,
-    /// What the renderer needs.
+    routes: Vec<Route>,
+    /// What renderers need.
     pub context: Context,
     table: Table,
     interval: Summary,
@@ -98,20 +81,19 @@ pub struct Session {
     has_new_namespace: bool,
     /// CLOCK_MONOTONIC of the last event, in ns.
     last_event_ns: u64,
-    output: BytesMut,
 }
 
 impl Session {
-    /// A run that starts at `start_ns` (CLOCK_MONOTONIC).
+    /// A run that starts at `start_ns` (CLOCK_MONOTONIC), and is told of by these ways.
     #[must_use]
-    pub fn new(settings: SessionSettings, renderer: Renderer, context: Context, start_ns: u64) -> Self {
+    pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
         // Within the namespaces that are looked at.
         let all = Selection { netns: settings.selection.netns, ..Selection::default() };
         let is_partial = settings.selection != all;
         Self {
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
             table: Table::new(settings.max_sockets, settings.states, settings.polls),
-            renderer,
+            routes,
             context,
             interval: Summary::new(settings.by_process),
             interval_start_ns: start_ns,
@@ -126,7 +108,6 @@ impl Session {
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
             last_event_ns: start_ns,
-            output: BytesMut::new(),
             settings,
         }
     }
@@ -160,7 +141,9 @@ impl Session {
         let Some(findings) = &mut self.findings else { return false };
         let told = findings.look(&mut self.table, now_ns);
         let wants_listing = findings.wants_listing();
-        told.iter().for_each(|finding| self.write_finding(finding));
+        for route in &mut self.routes {
+            told.iter().for_each(|finding| route.finding(finding, &mut self.context));
+        }
         wants_listing
     }
 
@@ -188,18 +171,10 @@ impl Session {
         self.findings.as_ref().map_or(0, |findings| findings.open(now_ns).len())
     }
 
-    fn write_finding(&mut self, finding: &Finding) {
-        match &mut self.renderer {
-            Renderer::Text(text) => text.finding(&mut self.output, finding, &mut self.context),
-            Renderer::Json(json) => json.finding(&mut self.output, finding, &mut self.context),
-            // Rows of one kind only; one connection's story; a list at intervals.
-            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
-        }
-    }
-
     fn write_open(&mut self, now_ns: u64) {
-        if let (Renderer::Stuck(text), Some(findings)) = (&mut self.renderer, &self.findings) {
-            text.list(&mut self.output, &findings.open(now_ns), now_ns, &mut self.context);
+        if let Some(findings) = &self.findings {
+            let open = findings.open(now_ns);
+            self.routes.iter_mut().for_each(|route| route.open(&open, now_ns, &mut self.context));
         }
     }
 
@@ -306,12 +281,7 @@ impl Session {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        match &mut self.renderer {
-            Renderer::Text(text) => text.notice(&mut self.output, notice, &self.context),
-            Renderer::Json(json) => json.notice(&mut self.output, notice, &self.context),
-            Renderer::Csv(_) => {}                         // rows of one kind only
-            Renderer::Story(..) | Renderer::Stuck(_) => {} // what was lost is told at the end
-        }
+        self.routes.iter_mut().for_each(|route| route.notice(notice, &self.context));
     }
 
     /// States whose sockets must be polled for, as they make no events; `None` where none is wanted.
@@ -335,11 +305,7 @@ impl Session {
         if event.socket.is(socket_flag::OWNER_LEFT) {
             return false; // tells the table alone
         }
-        states.is_empty()
-            || match event.what {
-                What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
-                _ => states.contains(event.socket.state),
-            }
+        states.is_empty() || concerns(event, states)
     }
 
     /// Is the owner a wanted one? Asked where the kernel side does not know all owners.
@@ -357,17 +323,11 @@ impl Session {
         if !self.settings.events || self.is_complete() {
             return;
         }
-        let before = self.output.len();
-        match &mut self.renderer {
-            Renderer::Text(text) => text.event(&mut self.output, event, &mut self.context),
-            Renderer::Json(json) => json.event(&mut self.output, event, &mut self.context),
-            Renderer::Csv(csv) => csv.event(&mut self.output, event, &mut self.context),
-            // A story ends where TIME_WAIT begins: what polls find comes a minute later.
-            Renderer::Story(..) if is_polled(event) => {}
-            Renderer::Story(stories, _) => stories.ingest(event),
-            Renderer::Stuck(_) => {}
+        let mut is_written = false;
+        for route in &mut self.routes {
+            is_written |= route.event(event, &mut self.context);
         }
-        self.written += u64::from(self.output.len() > before);
+        self.written += u64::from(is_written);
     }
 
     /// Were as many events written as were asked for?
@@ -382,23 +342,9 @@ impl Session {
     }
 
     fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
-        while !self.is_complete()
-            && let Renderer::Story(stories, ladder) = &mut self.renderer
-            && let Some(story) = take(stories)
-        {
-            ladder.story(&mut self.output, &story, &self.context);
-            self.written += 1;
-        }
-    }
-
-    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
-    fn write_silent(&mut self, now_ns: u64) {
-        if !self.is_complete()
-            && let Renderer::Story(stories, ladder) = &mut self.renderer
-        {
-            let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
-            let silent = self.table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
-            silent.for_each(|known| ladder.silent(&mut self.output, known, now_ns));
+        for route in &mut self.routes {
+            let room = self.settings.count.map_or(u64::MAX, |count| count.saturating_sub(self.written));
+            self.written += route.stories(&mut take, room, &self.context);
         }
     }
 
@@ -414,8 +360,8 @@ impl Session {
         self.total.merge(interval);
     }
 
-    /// Writes the summary of the whole run, and the last record.
-    pub fn finish(&mut self, now_ns: u64, reason: &str) {
+    /// Writes the summary of the whole run. [`Session::end`] comes after it.
+    pub fn finish(&mut self, now_ns: u64) {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         self.total.merge(interval);
         if let Some(gap) = joined(self.healing.take(), self.gap.take()) {
@@ -427,49 +373,40 @@ impl Session {
         self.write_report(&report);
         self.write_open(now_ns);
         self.write_stories(Stories::take_rest);
-        self.write_silent(now_ns);
-        match &mut self.renderer {
-            Renderer::Json(json) => {
-                json.end(&mut self.output, self.context.wall, now_ns, reason, &self.losses);
-            }
-            Renderer::Csv(csv) => csv.header(&mut self.output),
-            Renderer::Story(_, ladder) => ladder.end(&mut self.output, &self.losses),
-            Renderer::Text(_) | Renderer::Stuck(_) => {}
+        if !self.is_complete() {
+            self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
+        }
+    }
+
+    /// Writes the last record, with what became of the records of each output until then.
+    pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
+        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        for route in &mut self.routes {
+            route.end(now_ns, reason, &self.losses, outputs, &self.context);
         }
     }
 
     fn update_losses(&mut self) {
-        self.losses.evicted = self.table.evicted();
-        if let Renderer::Story(stories, _) = &self.renderer {
-            self.losses.evicted = stories.evicted(); // the table is not shown
-        }
+        // Where stories are told the table is not shown.
+        let forgotten = self.routes.iter().find_map(Route::forgotten_stories);
+        self.losses.evicted = forgotten.unwrap_or_else(|| self.table.evicted());
         self.losses.unnamed_process_events = self.total.other_processes() + self.interval.other_processes();
     }
 
-    fn write_report(&mut self, report: &crate::report::Report) {
-        match &mut self.renderer {
-            Renderer::Text(text) => text.report(&mut self.output, report, self.settings.states),
-            Renderer::Json(json) => json.report(&mut self.output, report, self.context.wall),
-            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // of one kind only
-        }
+    fn write_report(&mut self, report: &Report) {
+        let states = self.settings.states;
+        self.routes.iter_mut().for_each(|route| route.report(report, states, &self.context));
     }
 
-    /// The output that was not taken yet.
-    pub fn take_output(&mut self) -> BytesMut {
-        self.output.split()
+    /// What was rendered for each output, and not taken yet.
+    pub fn take(&mut self) -> impl Iterator<Item = Records> {
+        self.routes.iter_mut().map(Route::take)
     }
 
-    /// Takes back output that was taken but could not be handed on.
-    pub fn give_back(&mut self, piece: bytes::Bytes) {
-        let mut whole = BytesMut::from(piece);
-        whole.unsplit(std::mem::take(&mut self.output));
-        self.output = whole;
-    }
-
-    /// Bytes of output that were not taken yet.
+    /// Bytes that were rendered and not taken yet, of the output with the most.
     #[must_use]
-    pub fn output_len(&self) -> usize {
-        self.output.len()
+    pub fn rendered(&self) -> usize {
+        self.routes.iter().map(Route::len).max().unwrap_or(0)
     }
 }
 
@@ -487,8 +424,4 @@ fn joined(earlier: Option<Gap>, later: Option<Gap>) -> Option<Gap> {
         }
         (earlier, later) => earlier.or(later),
     }
-}
-
-fn is_polled(event: &Event) -> bool {
-    matches!(event.what, What::Transition(transition) if transition.source == StateSource::Polled)
 }

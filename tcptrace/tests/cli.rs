@@ -232,31 +232,47 @@ impl Drop for ConfigFile {
 #[test]
 fn config_files_are_checked() {
     let missing = "/no/such/tcptrace.toml";
-    assert_refused(&["--config", missing], &["--config", missing, "cannot read it", "No such file"]);
-    assert_refused(&["--config", "/"], &["--config /", "cannot read it", "directory"]);
-    let cases: [(&str, &[u8], &[&str]); 10] = [
+    assert_refused(&["--config", missing], &["config file", missing, "cannot read it", "No such file"]);
+    assert_refused(&["--config", "/"], &["config file /", "cannot read it", "directory"]);
+    let cases: [(&str, &[u8], &[&str]); 12] = [
         ("toml", b"[stuck-after\nCLOSE_WAIT = \"30s\"\n", &["line 1"]),
-        ("key", b"[stuck-after]\n[thresholds]\n[colours]\n", &["line 3", "colours", "thresholds"]),
-        ("state", b"[stuck-after]\nWAITING = \"30s\"\n", &["[stuck-after] WAITING", "the states are"]),
-        ("listen", b"[stuck-after]\nLISTEN = \"30s\"\n", &["[stuck-after] LISTEN", "give SYN_SENT"]),
-        ("time", b"[stuck-after]\nCLOSE_WAIT = \"soon\"\n", &["[stuck-after] CLOSE_WAIT", "soon", "as in 500ms"]),
-        ("number", b"[stuck-after]\nCLOSE_WAIT = 30\n", &["line 2", "30", "string"]),
-        ("name", b"[thresholds]\nidle = \"1s\"\n", &["[thresholds]", "idle", "there are peer-dead-timeouts"]),
-        ("value", b"[thresholds]\ntime-wait-share = 7\n", &["[thresholds]", "time-wait-share", "a share above 0"]),
-        ("port", b"expected-listeners = [\"22\", \"ssh\"]\n", &["expected-listeners", "ssh", "give PORT"]),
+        ("key", b"[stuck-after]\n[threshold]\n[thresholds]\n", &["no key `thresholds`", "did you mean `threshold`?"]),
+        ("none", b"colours = 1\n", &["no key `colours`"]),
+        ("nesting", b"config = \"/dev/null\"\n", &["no key `config`"]),
+        ("state", b"[stuck-after]\nWAITING = \"30s\"\n", &["stuck-after", "WAITING", "the states are"]),
+        ("time", b"[stuck-after]\nCLOSE_WAIT = \"soon\"\n", &["stuck-after", "soon", "as in 500ms"]),
+        ("type", b"[stuck-after]\nCLOSE_WAIT = [1]\n", &["stuck-after", "CLOSE_WAIT", "takes no array"]),
+        ("empty", b"ignore = []\n", &["ignore", "no value", "leave it out"]),
+        ("port", b"expect-listener = [\"22\", \"ssh\"]\n", &["expect-listener", "ssh", "give PORT"]),
+        ("output", b"[[output]]\nto = \"file:/x\"\nrotat-size = 1\n", &["output", "rotat-size", "`rotate-size`"]),
+        ("target", b"[[output]]\nkeep = 1\n", &["output", "lacks `to`"]),
         ("bytes", b"\xff\xfe", &["cannot read it", "UTF-8"]),
     ];
     for (name, text, words) in cases {
         let file = ConfigFile::new(name, text);
         let path = file.0.to_str().unwrap();
-        let words: Vec<_> = ["--config", path].iter().chain(words).copied().collect();
+        let words: Vec<_> = ["config file", path].iter().chain(words).copied().collect();
         assert_refused(&["--config", path], &words);
-        assert_refused(&["stuck", "--config", path], &words);
+        assert_refused(&["config", "check", path], &words);
+        if !["output", "target"].contains(&name) {
+            assert_refused(&["stuck", "--config", path], &words);
+        }
     }
-    let text =
-        b"expected-listeners = [\"22\"]\n[stuck-after]\nCLOSE_WAIT = \"30s\"\n[thresholds]\nidle-reset = \"30s\"\n";
+    for (name, text, words) in [
+        ("listen", "[stuck-after]\nLISTEN = \"30s\"\n", ["--stuck-after", "LISTEN", "give SYN_SENT"]),
+        ("name", "[threshold]\nidle = \"1s\"\n", ["--threshold", "idle", "there are peer-dead-timeouts"]),
+        ("value", "[threshold]\ntime-wait-share = 7\n", ["--threshold", "time-wait-share", "a share above 0"]),
+    ] {
+        let file = ConfigFile::new(name, text.as_bytes());
+        assert_refused(&["--config", file.0.to_str().unwrap()], &words);
+    }
+    let text = b"expect-listener = [22]\nstate = [\"ESTABLISHED\"]\nsummary = true\npid = false\n\
+                 [stuck-after]\nCLOSE_WAIT = \"30s\"\n[threshold]\nidle-reset = \"30s\"\n\
+                 [[output]]\nto = \"stdout\"\nrecords = [\"findings\", \"end\"]\n";
     let file = ConfigFile::new("good", text);
     assert_taken(&["--config", file.0.to_str().unwrap()]);
+    // What is typed takes the place of what the file says, or adds to it.
+    assert_taken(&["--config", file.0.to_str().unwrap(), "--state", "LISTEN", "--stuck-after", "LAST_ACK=1s"]);
     assert_taken(&["--config", "/dev/null", "--stuck-after", "CLOSE_WAIT=1s"]);
 }
 

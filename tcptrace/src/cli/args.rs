@@ -1,11 +1,17 @@
 //! What can be typed.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand, ValueEnum, builder::ArgPredicate};
 
-use super::findings::{FindingArgs, FindingsMode};
 use super::parse::{NetnsChoice, PidList, PollTime, PortList, Prefix, StoryFilter, duration, size};
+use super::{
+    findings::{FindingArgs, FindingsMode},
+    outputs::OutputSpec,
+};
 use crate::{doctor::Area, sockets::By, state::State};
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
@@ -35,6 +41,51 @@ pub enum Command {
     Story(StoryArgs),
     /// Check this machine and its TCP settings: what is fit, what is not, what it comes to and what helps
     Doctor(DoctorArgs),
+    /// Trace as a service: by a config file, for months, told about by systemd and HTTP
+    Daemon(DaemonArgs),
+    /// Check a config file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// A service.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("config", |config| config.default_value(CONFIG_PATH)))]
+pub struct DaemonArgs {
+    /// How to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+
+    /// The least that the service's own log tells
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "info", help_heading = "Debugging")]
+    pub log_level: LogLevel,
+}
+
+/// Where a service has its config file.
+pub const CONFIG_PATH: &str = "/etc/tcptrace/tcptrace.toml";
+
+/// What is done with config files.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a config file, and say what it comes to; nothing is traced
+    Check {
+        /// The file
+        #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+    },
+}
+
+impl Args {
+    /// The config file that is to be read.
+    #[must_use]
+    pub fn config(&self) -> Option<&Path> {
+        match &self.command {
+            None => self.trace.findings.config.as_deref(),
+            Some(Command::Stuck(args)) => args.findings.config.as_deref(),
+            Some(Command::Daemon(args)) => args.trace.findings.config.as_deref(),
+            Some(_) => None,
+        }
+    }
 }
 
 /// Which sockets.
@@ -290,9 +341,10 @@ pub struct TraceArgs {
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
 
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
+    /// Where the records go, several times for several outputs: stdout, file:PATH, or a path, which is replaced; with
+    /// KEY=VALUE behind commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
+    pub output: Vec<OutputSpec>,
 
     /// Times in text: local or UTC time of day, the kernel's monotonic clock, or since the line before
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]

@@ -1,14 +1,8 @@
 //! What is called trouble, from flags and the config file.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
-use serde::Deserialize;
 use thiserror::Error;
 
 use super::parse::duration;
@@ -38,7 +32,7 @@ pub struct FindingArgs {
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub threshold: Vec<NamedValue>,
 
-    /// Read thresholds and expected listeners from this TOML file; flags go before it
+    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); what is typed goes before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -99,43 +93,19 @@ impl FromStr for NamedValue {
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
-    #[error("--config {}: cannot read it: {source}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("--config {}: {reason}", path.display())]
-    Config { path: PathBuf, reason: String },
     #[error("--stuck-after: {0}")]
     StuckAfter(ThresholdError),
     #[error("--threshold: {0}")]
     Threshold(ThresholdError),
 }
 
-/// The config file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Config {
-    #[serde(default)]
-    stuck_after: BTreeMap<String, String>,
-    #[serde(default)]
-    thresholds: BTreeMap<String, toml::Value>,
-    expected_listeners: Option<Vec<String>>,
-    #[serde(default)]
-    ignore: Vec<String>,
-}
-
-/// More than any config file has, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
-
 impl FindingArgs {
-    /// The thresholds: the defaults, then the config file, then the flags.
+    /// The thresholds: the defaults, then the flags.
     ///
     /// # Errors
-    /// That name the flag, or the file and the place in it.
+    /// That name the flag.
     pub fn thresholds(&self) -> Result<Thresholds, Error> {
         let mut thresholds = Thresholds::default();
-        if let Some(path) = &self.config {
-            let text = read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-            configure(&mut thresholds, &text).map_err(|reason| Error::Config { path: path.clone(), reason })?;
-        }
         for &StuckAfter { state, ns } in &self.stuck_after {
             thresholds.set_stuck(state, ns).map_err(Error::StuckAfter)?;
         }
@@ -150,78 +120,13 @@ impl FindingArgs {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_CONFIG), &mut text)?;
-    Ok(text)
-}
-
 fn time_ns(text: &str) -> Option<u64> {
     time_or_never(text).ok()
-}
-
-fn configure(thresholds: &mut Thresholds, text: &str) -> Result<(), String> {
-    let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
-    for (state, time) in &config.stuck_after {
-        let place = |error: String| format!("[stuck-after] {state}: {error}");
-        let state = state.parse::<State>().map_err(|error| place(error.to_string()))?;
-        let ns = time_or_never(time).map_err(place)?;
-        thresholds.set_stuck(state, ns).map_err(|error| place(error.to_string()))?;
-    }
-    for (name, value) in &config.thresholds {
-        let value = value.as_str().map_or_else(|| plain(value), str::to_owned);
-        thresholds.set(name, &value, time_ns).map_err(|error| format!("[thresholds]: {error}"))?;
-    }
-    for id in &config.ignore {
-        thresholds.ignored.push(id.parse().map_err(|error| format!("ignore: {error}"))?);
-    }
-    if let Some(listeners) = config.expected_listeners {
-        let parsed: Result<Vec<Expected>, _> = listeners.iter().map(|text| text.parse()).collect();
-        thresholds.expected = Some(parsed.map_err(|error| format!("expected-listeners: {error}"))?);
-    }
-    Ok(())
-}
-
-/// A number as a flag would have it; what is neither text nor number is no value of any threshold.
-fn plain(value: &toml::Value) -> String {
-    let number = value.as_integer().map(|number| number.to_string());
-    number.or_else(|| value.as_float().map(|number| number.to_string())).unwrap_or_else(|| value.type_str().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_config_file_sets_all_of_it() {
-        let mut thresholds = Thresholds::default();
-        let text = "expected-listeners = [\"22\", \"[::1]:8000-8010\"]\nignore = [\"connect-refused\"]\n\
-                    [stuck-after]\nCLOSE_WAIT = \"30s\"\nfin-wait-2 = \"never\"\n\
-                    [thresholds]\npeer-dead-timeouts = 3\ntime-wait-share = 0.8\nidle-reset = \"10s\"\n";
-        configure(&mut thresholds, text).unwrap();
-        assert_eq!(thresholds.stuck_after(State::CloseWait), Some(30_000_000_000));
-        assert_eq!(thresholds.stuck_after(State::FinWait2), None);
-        assert_eq!(thresholds.stuck_after(State::LastAck), Thresholds::default().stuck_after(State::LastAck));
-        assert_eq!((thresholds.peer_dead_timeouts, thresholds.time_wait_share), (3, 0.8));
-        assert_eq!(thresholds.idle_reset_ns, 10_000_000_000);
-        assert_eq!(thresholds.ignored, [Kind::ConnectRefused]);
-        assert!(thresholds.expects("10.0.0.1".parse().unwrap(), 22));
-        assert!(thresholds.expects("::1".parse().unwrap(), 8010));
-        assert!(!thresholds.expects("::2".parse().unwrap(), 8010));
-    }
-
-    #[test]
-    fn errors_name_the_place() {
-        let told = |text: &str| configure(&mut Thresholds::default(), text).unwrap_err();
-        assert!(told("[stuck-after]\nLISTEN = \"1s\"").contains("LISTEN"), "no finding is about it");
-        assert!(told("[stuck-after]\nCLOSE_WAIT = \"soon\"").contains("soon"));
-        assert!(told("[thresholds]\nno-such = 1").contains("no-such"));
-        assert!(told("[thresholds]\ntime-wait-share = 2").contains("time-wait-share"));
-        assert!(told("expected-listeners = [\"0\"]").contains("expected-listeners"));
-        assert!(told("ignore = [\"all\"]").contains("close-wait-leak"), "it says which there are");
-        assert!(told("stuck = 1").contains("stuck"));
-        assert!(told("[stuck-after").contains("line 1"));
-    }
 
     #[test]
     fn flags_are_read() {

@@ -163,13 +163,14 @@ impl FromStr for StoryFilter {
     }
 }
 
-/// A positive duration: `500ms`, `30s`, `1m30s`, or a bare number of seconds.
+/// A positive duration: `500ms`, `30s`, `1m30s`, `7d`, or a bare number of seconds.
 ///
 /// # Errors
 /// For other text, for nothing, and for less than a millisecond.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
-    let parsed = match seconds {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let parsed = match seconds.or(days.map(|days| f64::from(days) * 86_400.0)) {
         Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         None => text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok()),
     };

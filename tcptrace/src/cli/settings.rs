@@ -19,6 +19,7 @@ use super::{
         AggregateBy, Args, Color, FilterArgs, Format, LogLevel, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
     },
     findings::{FindingArgs, FindingsMode},
+    outputs::{OutputSpec, Target},
     parse::{NetnsChoice, PortList, Prefix, StoryFilter},
 };
 use crate::{
@@ -32,8 +33,10 @@ use crate::{
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
+    route::{Renderer, Route, Wants},
     select::{self, Ends, Selection},
-    session::{Renderer, SessionSettings},
+    service::Service,
+    session::SessionSettings,
     state::StateSet,
     story::{Limits, Stories},
 };
@@ -44,10 +47,10 @@ pub struct Settings {
     pub probes: ProbeSettings,
     /// For the pure middle.
     pub session: SessionSettings,
-    /// The form of the output.
-    pub renderer: Renderer,
-    /// Where the output goes; `None` for stdout.
-    pub output: Option<PathBuf>,
+    /// Where the records go.
+    pub outputs: Vec<OutputSpec>,
+    /// What is made for each of these.
+    pub routes: Vec<Route>,
     /// Time between summaries.
     pub interval: Option<Duration>,
     /// End after this time.
@@ -62,6 +65,8 @@ pub struct Settings {
     pub once: bool,
     /// File that says that all is attached.
     pub ready_file: Option<PathBuf>,
+    /// Whom a service tells how it is.
+    pub service: Service,
 }
 
 /// Smallest ring buffer: a page.
@@ -77,7 +82,9 @@ impl Settings {
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         if args.aggregate.is_some() {
             refuse_what_takes_events(args)?;
-        } else if args.format == Format::Csv && (args.summary || args.interval.is_some()) {
+        } else if args.output.iter().any(|spec| form(spec, args) == Format::Csv)
+            && (args.summary || args.interval.is_some())
+        {
             let message = "--format csv has rows for events only: take --summary and --interval with text or json";
             return Err(usage(ErrorKind::ArgumentConflict, message));
         }
@@ -111,8 +118,8 @@ impl Settings {
                     .then(|| thresholds(&args.findings))
                     .transpose()?,
             },
-            renderer: renderer(args),
-            output: args.output.clone(),
+            routes: args.output.iter().map(|spec| Route::new(renderer(spec, args), spec.wants.clone())).collect(),
+            outputs: args.output.clone(),
             interval: args.interval,
             duration: args.duration,
             // An event waits for at most one such time; the other half is for writing it.
@@ -121,6 +128,7 @@ impl Settings {
             netns: args.filter.netns.clone(),
             once: false,
             ready_file: args.ready_file.clone(),
+            service: Service::default(),
         })
     }
 
@@ -134,7 +142,7 @@ impl Settings {
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
         trace.listing = args.listing;
-        trace.output.clone_from(&args.output);
+        trace.output = vec![one_output(args.output.as_ref())];
         trace.duration = args.duration;
         trace.ready_file.clone_from(&args.ready_file);
         trace.color = args.color;
@@ -144,15 +152,16 @@ impl Settings {
             trace.interval = Some(args.interval).filter(|_| !args.once);
         }
         let settings = Self::from_args(&trace)?;
-        let renderer = match args.format {
-            StuckFormat::Json => settings.renderer,
+        let routes = match args.format {
+            StuckFormat::Json => settings.routes,
             StuckFormat::Text => {
                 let redraws = !args.once && args.output.is_none() && std::io::stdout().is_terminal();
                 let color = is_colored(args.color, args.output.is_none());
-                Renderer::Stuck(StuckText::new(color, redraws, TimeZone::system()))
+                let text = StuckText::new(color, redraws, TimeZone::system());
+                vec![Route::new(Renderer::Stuck(text), Wants::default())]
             }
         };
-        Ok(Self { renderer, once: args.once && args.duration.is_none(), ..settings })
+        Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
     }
 
     /// What was typed for a story: a trace of the connections that are asked for, with the defaults of tracing.
@@ -175,11 +184,12 @@ impl Settings {
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
-        trace.output.clone_from(&args.output);
+        trace.output = vec![one_output(args.output.as_ref())];
         trace.ready_file.clone_from(&args.ready_file);
         let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
         let stories = Stories::new(args.which, Limits::default());
-        Ok(Self { renderer: Renderer::Story(Box::new(stories), ladder), ..Self::from_args(&trace)? })
+        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), Wants::default())];
+        Ok(Self { routes, ..Self::from_args(&trace)? })
     }
 }
 
@@ -232,8 +242,20 @@ fn ring_bytes(size: u64) -> Result<u32, Error> {
     rounded.and_then(|size| u32::try_from(size).ok()).ok_or_else(wrong)
 }
 
-fn renderer(args: &TraceArgs) -> Renderer {
-    match args.format {
+/// The output of a command that has one.
+fn one_output(path: Option<&PathBuf>) -> OutputSpec {
+    path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
+}
+
+/// The form of an output.
+fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
+    match spec.target {
+        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
+    }
+}
+
+fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
+    match form(spec, args) {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv => Renderer::Csv(Csv::default()),
         Format::Text => Renderer::Text(Text::new(TextOptions {
@@ -243,7 +265,7 @@ fn renderer(args: &TraceArgs) -> Renderer {
                 Time::Mono => TimeStyle::Monotonic,
                 Time::Delta => TimeStyle::Delta,
             },
-            color: is_colored(args.color, args.output.is_none()),
+            color: is_colored(args.color, spec.target == Target::Stdout),
             owner_columns: args.filter.pid.is_some(),
         })),
     }

@@ -1,13 +1,12 @@
 //! `tcptrace --aggregate`: the programs count, and their maps are read for each summary.
 
-use std::{io, mem};
+use std::mem;
 
-use bytes::BytesMut;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     aggregate::{By, Counts},
-    app::{Error, ReadyFile, due, start, target},
+    app::{Error, ReadyFile, due, start},
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
@@ -16,12 +15,13 @@ use crate::{
     cli::settings::Settings,
     losses::Losses,
     now::{now_ns, wall_offset},
-    output::{PATIENCE, tell},
-    render::{CgroupLookup, text::losses_line},
+    outputs::Outputs,
+    render::{Context, Names, text::losses_line},
     report::Report,
+    route::Route,
     runtime::every,
-    session::Renderer,
     state::StateSet,
+    tell::tell,
 };
 
 /// Counts until it is told to end, its time is over, or nobody reads any more.
@@ -29,8 +29,7 @@ use crate::{
 /// # Errors
 /// Where tracing cannot start, the maps cannot be read, or the output cannot be written.
 pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
-    let (output, mut stop, attached) = start(&mut settings)?;
-    let target = target(&settings);
+    let (outputs, mut stop, attached) = start(&mut settings)?;
     let Attached { probes, counters, counts, .. } = attached;
     let start_ns = now_ns();
     let mut run = Run {
@@ -39,10 +38,10 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         tables: counts,
         counted: Counts::default(),
         counted_ns: start_ns,
-        find_cgroup: Box::new(cgroup::lookup()),
-        renderer: settings.renderer,
+        context: Context { wall: wall_offset(), names: Names::new(Default::default(), Box::new(cgroup::lookup())) },
+        routes: settings.routes,
+        outputs,
         states: settings.session.states,
-        text: BytesMut::new(),
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
@@ -54,31 +53,13 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
             () = due(&mut intervals) => {}
         }
         run.end_interval()?;
-        let piece = run.text.split().freeze();
-        tokio::select! {
-            biased;
-            written = output.write(piece.clone()) => {
-                if written.is_err() {
-                    break "closed";
-                }
-            }
-            reason = stop.reached() => {
-                run.text.extend_from_slice(&piece);
-                break reason;
-            }
+        if run.outputs.are_over() {
+            break "closed";
         }
     };
     drop(ready);
     drop(probes); // detached: what is counted now is all there will be
-    let losses = run.finish(start_ns, reason)?;
-    let late = timeout(PATIENCE, output.write(run.text.freeze())).await.is_err();
-    tell(losses_line(&losses));
-    match output.finish(PATIENCE).await {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
-        Ok(()) if late => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader did not take all in time")),
-        result => result,
-    }
-    .map_err(|source| Error::Output { target, source })
+    run.finish(start_ns, reason)
 }
 
 /// What a run works with once all is attached.
@@ -90,12 +71,11 @@ struct Run {
     counted: Counts,
     /// CLOCK_MONOTONIC of that, in ns.
     counted_ns: u64,
-    find_cgroup: CgroupLookup,
-    renderer: Renderer,
+    context: Context,
+    routes: Vec<Route>,
+    outputs: Outputs,
     /// States of the filter.
     states: StateSet,
-    /// Output that was not handed over yet.
-    text: BytesMut,
 }
 
 impl Run {
@@ -108,15 +88,23 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the summary of the whole run, and the last record; gives what was lost.
-    fn finish(&mut self, start_ns: u64, reason: &str) -> Result<Losses, Error> {
-        let losses = self.read()?;
+    /// Writes the summary of the whole run, and the last record.
+    fn finish(mut self, start_ns: u64, reason: &str) -> Result<(), Error> {
+        let mut losses = self.read()?;
         let counted = mem::take(&mut self.counted);
         self.write(&counted, start_ns, true, losses.clone());
-        if let Renderer::Json(json) = &mut self.renderer {
-            json.end(&mut self.text, wall_offset(), self.counted_ns, reason, &losses);
-        }
-        Ok(losses)
+        self.outputs.drain();
+        let outputs = self.outputs.states();
+        losses.outputs = self.outputs.lost();
+        let context = &self.context;
+        self.routes.iter_mut().for_each(|route| route.end(self.counted_ns, reason, &losses, &outputs, context));
+        self.hand_over();
+        tell(losses_line(&losses));
+        self.outputs.end().map_err(Error::Outputs)
+    }
+
+    fn hand_over(&mut self) {
+        self.outputs.push(self.routes.iter_mut().map(Route::take));
     }
 
     /// Reads the maps; gives what was lost since the start.
@@ -133,12 +121,10 @@ impl Run {
     /// Writes the summary of what was counted since `since_ns`.
     fn write(&mut self, counted: &Counts, since_ns: u64, is_final: bool, losses: Losses) {
         let span = (is_final, self.counted_ns, self.counted_ns.saturating_sub(since_ns));
-        let report: Report = counted.report(self.by, &mut self.find_cgroup, span, losses);
-        match &mut self.renderer {
-            Renderer::Text(text) => text.report(&mut self.text, &report, self.states),
-            Renderer::Json(json) => json.report(&mut self.text, &report, wall_offset()),
-            Renderer::Csv(csv) => csv.report(&mut self.text, &report, wall_offset()),
-            Renderer::Story(..) | Renderer::Stuck(_) => {} // made of events
-        }
+        let find_cgroup = &mut |id| self.context.names.cgroup(id).map(str::to_owned);
+        let report: Report = counted.report(self.by, find_cgroup, span, losses);
+        self.context.wall = wall_offset();
+        self.routes.iter_mut().for_each(|route| route.report(&report, self.states, &self.context));
+        self.hand_over();
     }
 }

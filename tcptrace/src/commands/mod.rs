@@ -1,6 +1,7 @@
 //! What tcptrace does besides tracing each event, one module a subcommand or mode.
 
 pub mod aggregate;
+pub mod config;
 pub mod doctor;
 pub mod rates;
 pub mod sockets;

@@ -2,15 +2,16 @@
 
 use std::io::{self, IsTerminal as _};
 
-use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
+    app,
     cli::args::{Format, RatesArgs},
+    cli::outputs::OutputSpec,
     now::wall_offset,
-    output::{Output, PATIENCE, tell},
+    outputs::{Collecting, Outputs},
     rates::{
         Meter,
         sample::{self, Sampler},
@@ -22,6 +23,7 @@ use crate::{
     },
     runtime::{Stop, every},
     snapshot::Skipped,
+    tell::tell,
 };
 
 /// Why a run failed.
@@ -32,8 +34,10 @@ pub enum Error {
     Sample(#[from] sample::Error),
     #[error("cannot set up the handling of signals: {0}")]
     Signals(io::Error),
-    #[error("cannot write to {target}: {source}")]
-    Output { target: String, source: io::Error },
+    #[error(transparent)]
+    Open(app::Error),
+    #[error("{0}")]
+    Outputs(String),
 }
 
 /// Prints a line for each interval until it is told to end, its time is over, enough was printed, or nobody reads any
@@ -42,17 +46,13 @@ pub enum Error {
 /// # Errors
 /// Where the namespace that is chosen is not there or goes, or the output cannot be written.
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
-    let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let mut stop = Stop::new().map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
-    let output =
-        Output::open(args.output.as_deref()).map_err(|source| Error::Output { target: target.clone(), source })?;
-    let measured = measure(&args, &mut sampler, &output, &mut stop).await;
-    match output.finish(PATIENCE).await {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()), // `| head` has seen enough
-        Err(source) => Err(Error::Output { target, source }),
-        Ok(()) => Ok(measured?),
-    }
+    let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
+    let outputs = app::open(&[output]).map_err(Error::Open)?;
+    let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
+    outputs.end().map_err(Error::Outputs)?;
+    Ok(measured?)
 }
 
 /// Looks, waits and prints. A part of an interval that is left at the end is printed too: all lines together tell what
@@ -60,7 +60,7 @@ pub async fn run(args: RatesArgs) -> Result<(), Error> {
 async fn measure(
     args: &RatesArgs,
     sampler: &mut Sampler,
-    output: &Output,
+    outputs: &Outputs,
     stop: &mut Stop,
 ) -> Result<(), sample::Error> {
     let mut renderer = renderer(args);
@@ -82,14 +82,10 @@ async fn measure(
             _ = ticks.tick() => false,
         };
         let rates = meter.ingest(sampler.round()?);
-        let mut text = BytesMut::new();
-        renderer.rates(&mut text, &rates, wall_offset());
-        let written = tokio::select! {
-            biased;
-            written = output.write(text.freeze()) => written.is_ok(),
-            _ = stop.reached() => false,
-        };
-        if stopped || !written || args.count == Some(line) {
+        let mut text = Collecting::default();
+        text.add(|to| renderer.rates(to, &rates, wall_offset()));
+        outputs.push([text.take()].into_iter());
+        if stopped || outputs.are_over() || args.count == Some(line) {
             break;
         }
     }

@@ -12,7 +12,6 @@ use crate::{
     cgroup,
     cli::args::{Color, Format, SocketsArgs},
     now::wall_offset,
-    output::tell,
     render::sockets::{
         Form, Listing,
         csv::Csv,
@@ -22,6 +21,7 @@ use crate::{
     select::Selection,
     snapshot::Snapshot,
     sockets::{Cgroups, Row, count, rows, totals},
+    tell::tell,
 };
 
 /// Why it failed.

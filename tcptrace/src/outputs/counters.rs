@@ -38,6 +38,8 @@ pub struct Counters {
     pub retries: Count,
     /// Bytes that wait.
     pub queued_bytes: Count,
+    /// 1 since its reader went for ever.
+    pub(super) has_no_reader: Count,
     /// Why the last delivery failed; `None` since one succeeded.
     trouble: Mutex<Option<String>>,
 }
@@ -78,4 +80,12 @@ pub struct OutputState {
     pub queued_bytes: u64,
     /// Why nothing is delivered now, if it is so.
     pub trouble: Option<String>,
+}
+
+impl OutputState {
+    /// Records that were lost here.
+    #[must_use]
+    pub const fn lost(&self) -> u64 {
+        self.dropped + self.refused
+    }
 }

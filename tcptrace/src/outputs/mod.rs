@@ -1,6 +1,7 @@
 //! The ways out: each output has a queue of bounded size, a thread of its own and counters, so that none of them keeps
 //! another, or the reading of events, from its work.
 
+mod all;
 mod counters;
 mod file;
 mod flat;
@@ -21,6 +22,7 @@ mod tls;
 mod waiting;
 mod words;
 
+pub use all::Outputs;
 pub use counters::{Count, Counters, OutputState};
 pub use file::{Compression, FileSettings, FileSink};
 pub use journald::Journald;

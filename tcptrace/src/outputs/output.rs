@@ -71,12 +71,22 @@ impl Output {
         self.queue.drained(until)
     }
 
-    /// Ends it: what waits is delivered if that can be done until `until`. Tells whether it ended by then; if not, some of
-    /// its records may be delivered later.
-    pub fn end(&self, until: Instant) -> bool {
+    /// Tells it to end when what waits is delivered, and at `until` at the latest.
+    pub fn end_at(&self, until: Instant) {
         self.queue.end(until);
-        // The thread itself gives up at that time: a moment for it to say so.
+    }
+
+    /// Waits for its end, until `until` and a moment for it to give up; tells whether it has come. If not, some of its
+    /// records may be delivered later.
+    #[must_use]
+    pub fn has_ended(&self, until: Instant) -> bool {
         self.queue.ended(until + FIRST_PAUSE)
+    }
+
+    /// Did its reader go?
+    #[must_use]
+    pub fn has_no_reader(&self) -> bool {
+        self.counters.has_no_reader.get() > 0
     }
 
     /// What became of its records up to now.
@@ -190,6 +200,7 @@ impl Work {
                 Ok(())
             }
             Err(Trouble::Closed(reason)) => {
+                self.counters.has_no_reader.set(1);
                 self.counters.set_trouble(Some(reason));
                 Err(Over)
             }

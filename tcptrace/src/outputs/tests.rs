@@ -156,7 +156,9 @@ fn at_the_end_what_waits_is_delivered_or_counted() {
             rig.answers.send(if is_down { Err(Trouble::Later("down".into())) } else { Ok(10) }).unwrap();
         }
         let patience = if is_down { Duration::from_millis(300) } else { Duration::from_secs(20) };
-        assert!(rig.output.end(Instant::now() + patience));
+        let end = Instant::now() + patience;
+        rig.output.end_at(end);
+        assert!(rig.output.has_ended(end));
         let state = rig.output.state();
         assert_eq!((state.delivered, state.dropped), if is_down { (0, 20) } else { (20, 0) });
         rig.output.push(records(0..5));
@@ -170,6 +172,7 @@ fn an_output_without_a_reader_is_over() {
     drop(rig.answers);
     rig.output.push(records(0..10));
     until(|| rig.output.is_over());
+    assert!(rig.output.has_no_reader());
     assert_eq!(rig.output.state().dropped, 10);
 }
 

@@ -15,6 +15,7 @@ use crate::{
     latency::RELATIVE_ERROR,
     losses::Losses,
     notice::Notice,
+    outputs::OutputState,
     report::{Activity, Key, KeyRow, Report, TransitionRow},
 };
 
@@ -95,7 +96,15 @@ impl Json {
     }
 
     /// Writes the last record of a run.
-    pub fn end(&mut self, to: &mut BytesMut, wall: WallOffset, now_ns: u64, reason: &str, losses: &Losses) {
+    pub fn end(
+        &mut self,
+        to: &mut BytesMut,
+        wall: WallOffset,
+        now_ns: u64,
+        reason: &str,
+        losses: &Losses,
+        outputs: &[OutputState],
+    ) {
         let time = text_time(&mut self.time, wall, now_ns);
         line(
             to,
@@ -103,6 +112,7 @@ impl Json {
                 "schema": SCHEMA_VERSION, "event": "end", "time": time, "mono_ns": now_ns, "reason": reason,
                 "sent": losses.sent, "received": losses.received, "filtered": losses.filtered,
                 "losses": losses_value(losses), "ring_buffer_by_cpu": losses.ring_by_cpu,
+                "outputs": outputs.iter().map(output_value).collect::<Value>(),
             }),
         );
     }
@@ -177,6 +187,13 @@ fn activity_value(activity: &Activity) -> Value {
     json!({
         "transitions": activity.transitions, "retransmits": activity.retransmits,
         "resets_sent": activity.resets_sent, "resets_received": activity.resets_received,
+    })
+}
+
+fn output_value(output: &OutputState) -> Value {
+    json!({
+        "output": output.name, "delivered": output.delivered, "dropped": output.dropped,
+        "refused": output.refused, "retries": output.retries, "trouble": output.trouble,
     })
 }
 

@@ -7,7 +7,8 @@ use tcptrace::{
     decode::split,
     findings::Thresholds,
     render::text::{StuckText, TextOptions},
-    session::{Renderer, Session, SessionSettings},
+    route::Renderer,
+    session::{Session, SessionSettings},
     snapshot::{
         ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
         TimerKind,

@@ -156,7 +156,8 @@ fn told(story: Story, port: u16, color: bool, lost: u64) -> String {
     let now_ns = stream.now_ns + 1_000_000_000;
     session.tick(now_ns);
     session.losses.set_kernel(&[Counters { ring_full: lost, ..Counters::default() }], 0);
-    session.finish(now_ns, "interrupted");
+    session.finish(now_ns);
+    session.end(now_ns, "interrupted", &[]);
     output(&mut session)
 }
 
@@ -190,6 +191,7 @@ fn count_is_of_stories() {
     assert!(!session.is_complete());
     session.tick(stream.now_ns + 1_000_000_000);
     assert!(session.is_complete());
-    session.finish(stream.now_ns + 1_000_000_000, "count");
+    session.finish(stream.now_ns + 1_000_000_000);
+    session.end(stream.now_ns + 1_000_000_000, "count", &[]);
     assert_eq!(output(&mut session).matches(" ⇄ ").count(), 2);
 }

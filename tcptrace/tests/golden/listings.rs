@@ -5,7 +5,8 @@ use std::time::Duration;
 use tcptrace::{
     decode::split,
     event::address,
-    session::{Renderer, Session, SessionSettings},
+    route::Renderer,
+    session::{Session, SessionSettings},
     snapshot::{Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
     state::State,
 };
@@ -263,7 +264,8 @@ fn played(scene: Scene, renderer: Renderer) -> String {
     let mut run = Run::new(renderer);
     scene(&mut run);
     run.wait(Duration::from_secs(1));
-    run.session.finish(run.stream.now_ns, "interrupted");
+    run.session.finish(run.stream.now_ns);
+    run.session.end(run.stream.now_ns, "interrupted", &[]);
     output(&mut run.session)
 }
 

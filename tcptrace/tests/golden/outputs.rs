@@ -3,7 +3,8 @@
 use tcptrace::{
     decode::split,
     render::text::{TextOptions, TimeStyle},
-    session::{Renderer, SessionSettings},
+    route::Renderer,
+    session::SessionSettings,
     state::State,
 };
 use tcptrace_common::counters::Counters;
@@ -98,7 +99,8 @@ fn summaries(settings: SessionSettings, renderer: Renderer) -> String {
     session.losses.set_kernel(&by_cpu, 6);
     session.end_interval(stream.now_ns);
     session.end_interval(stream.now_ns + 10_000_000_000);
-    session.finish(stream.now_ns + 12_500_000_000, "duration");
+    session.finish(stream.now_ns + 12_500_000_000);
+    session.end(stream.now_ns + 12_500_000_000, "duration", &[]);
     output(&mut session)
 }
 

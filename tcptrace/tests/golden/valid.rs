@@ -252,7 +252,8 @@ fn summaries_follow_the_schema_too() {
         session.losses.ring_by_cpu = vec![index as u64, 0];
         session.end_interval(stream.now_ns);
     }
-    session.finish(stream.now_ns, "closed");
+    session.finish(stream.now_ns);
+    session.end(stream.now_ns, "closed", &[]);
     let printed = output(&mut session);
     for line in printed.lines() {
         schema::valid_record(&validator, line);

@@ -14,6 +14,7 @@ mod journald;
 mod kafka;
 mod otlp;
 mod program;
+mod prometheus;
 mod python;
 mod rotel;
 mod rsyslog;
@@ -32,6 +33,7 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
+    Suite { name: "prometheus", tests: prometheus::TESTS, missing: prometheus::missing },
     Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
     #[cfg(feature = "kafka")]
     Suite { name: "kafka", tests: kafka::TESTS, missing: kafka::missing },

@@ -114,7 +114,7 @@ fn with_long_escapes(json: &str) -> String {
     json.replace('\0', r"\\")
 }
 
-fn printed(record: &[u8], renderer: tcptrace::session::Renderer) -> String {
+fn printed(record: &[u8], renderer: tcptrace::route::Renderer) -> String {
     let mut session = session(settings(), renderer);
     session.ingest(record);
     output(&mut session)

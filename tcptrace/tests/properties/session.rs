@@ -44,7 +44,8 @@ proptest! {
         prop_assert_eq!(printed.lines().count(), decoded);
         let rows = rfc4180::rows(&output(&mut as_csv)).unwrap();
         prop_assert_eq!(rows.len(), if decoded == 0 { 0 } else { decoded + 1 });
-        as_json.finish(u64::MAX, "duration");
+        as_json.finish(u64::MAX);
+        as_json.end(u64::MAX, "duration", &[]);
         let end = records_of(&output(&mut as_json)).pop().unwrap();
         prop_assert_eq!(&end["received"], input.len());
         prop_assert_eq!(&end["losses"]["undecodable"], input.len() - decoded);
@@ -57,7 +58,8 @@ proptest! {
             session.ingest(record);
             session.tick(now_ns);
         }
-        session.finish(now_ns, "duration");
+        session.finish(now_ns);
+    session.end(now_ns, "duration", &[]);
         prop_assert!(output(&mut session).lines().all(|line| !line.contains(char::is_control)));
     }
 
@@ -68,7 +70,8 @@ proptest! {
             session.ingest(record);
         }
         session.end_interval(now_ns);
-        session.finish(now_ns, "duration");
+        session.finish(now_ns);
+    session.end(now_ns, "duration", &[]);
         let printed = output(&mut session);
         prop_assert!(!printed.contains(|c: char| c.is_control() && c != '\n'), "{printed:?}");
         prop_assert!(printed.ends_with('\n') && printed.contains("Summary of"));
@@ -84,13 +87,10 @@ proptest! {
                 at_once.ingest(record);
                 in_pieces.ingest(record);
             }
-            // What could not be handed on comes again.
-            let piece = in_pieces.take_output().freeze();
-            in_pieces.give_back(piece);
             pieces += &output(&mut in_pieces);
         }
         prop_assert_eq!(output(&mut at_once), pieces);
-        prop_assert_eq!(at_once.output_len(), 0);
+        prop_assert_eq!(at_once.rendered(), 0);
     }
 
     #[test]

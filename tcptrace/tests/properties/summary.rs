@@ -118,7 +118,8 @@ fn events_of_too_many_processes_are_lost_to_none_but_the_list_of_processes() {
         session.ingest(record.unwrap());
     }
     session.end_interval(stream.now_ns);
-    session.finish(stream.now_ns, "duration");
+    session.finish(stream.now_ns);
+    session.end(stream.now_ns, "duration", &[]);
     for line in output(&mut session).lines() {
         let record: Value = serde_json::from_str(line).unwrap();
         assert_eq!(record["losses"]["unnamed_process_events"], 50, "{line}");

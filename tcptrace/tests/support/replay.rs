@@ -12,8 +12,9 @@ use tcptrace::{
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
+    route::{Renderer, Route, Wants},
     select::Selection,
-    session::{Renderer, Session, SessionSettings},
+    session::{Session, SessionSettings},
     state::StateSet,
     story::{Limits, Stories, StoryFilter},
 };
@@ -76,7 +77,7 @@ pub(crate) fn ladder(port: u16, color: bool) -> Renderer {
 
 /// A session that began when streams begin.
 pub(crate) fn session(settings: SessionSettings, renderer: Renderer) -> Session {
-    Session::new(settings, renderer, context(), START_NS)
+    Session::new(settings, vec![Route::new(renderer, Wants::default())], context(), START_NS)
 }
 
 /// All that the program prints for a stream that is over a second after its last record.
@@ -85,11 +86,14 @@ pub(crate) fn replay(stream: &Stream, settings: SessionSettings, renderer: Rende
     for record in split(&stream.bytes) {
         session.ingest(record.unwrap());
     }
-    session.finish(stream.now_ns + 1_000_000_000, "interrupted");
+    let end_ns = stream.now_ns + 1_000_000_000;
+    session.finish(end_ns);
+    session.end(end_ns, "interrupted", &[]);
     output(&mut session)
 }
 
 /// What a session printed since the last call.
 pub(crate) fn output(session: &mut Session) -> String {
-    String::from_utf8(session.take_output().to_vec()).unwrap()
+    let taken: Vec<_> = session.take().collect();
+    String::from_utf8(taken.iter().flat_map(|records| records.bytes().to_vec()).collect()).unwrap()
 }

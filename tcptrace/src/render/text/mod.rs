@@ -445,7 +445,7 @@ mod tests {
     fn the_last_line_names_every_place_of_loss_also_when_nothing_was_lost() {
         let line = losses_line(&Losses { received: 12, evicted: 3, ..Losses::default() });
         assert!(line.starts_with("12 events received; lost: ring buffer 0, "), "{line}");
-        assert!(line.contains(", evicted 3,") && line.ends_with("unlisted 0"), "{line}");
+        assert!(line.contains(", evicted 3,") && line.ends_with("outputs 0"), "{line}");
         assert_eq!(line.matches(',').count(), Losses::default().fields().len() - 1);
     }
 }

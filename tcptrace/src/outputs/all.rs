@@ -1,0 +1,78 @@
+//! All outputs of a run.
+
+use std::{
+    iter,
+    time::{Duration, Instant},
+};
+
+use super::{Output, OutputState, Records};
+
+/// How long the end waits for what the outputs have not delivered.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The outputs of a run, in the order in which they were asked for.
+#[derive(Debug, Default)]
+pub struct Outputs(Vec<Output>);
+
+impl Outputs {
+    /// These.
+    #[must_use]
+    pub const fn new(outputs: Vec<Output>) -> Self {
+        Self(outputs)
+    }
+
+    /// Hands over the records for each of them. Never waits.
+    pub fn push(&self, records: impl Iterator<Item = Records>) {
+        iter::zip(&self.0, records).for_each(|(output, records)| output.push(records));
+    }
+
+    /// Are there some, and will none deliver anything any more?
+    #[must_use]
+    pub fn are_over(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(Output::is_over)
+    }
+
+    /// Opens files again that may have been moved away.
+    pub fn reopen(&self) {
+        self.0.iter().for_each(Output::reopen);
+    }
+
+    /// What became of their records up to now.
+    #[must_use]
+    pub fn states(&self) -> Vec<OutputState> {
+        self.0.iter().map(Output::state).collect()
+    }
+
+    /// Records that they lost.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.iter().map(|output| output.state().lost()).sum()
+    }
+
+    /// Waits until all is delivered, for some seconds at most.
+    pub fn drain(&self) {
+        let until = Instant::now() + PATIENCE;
+        self.0.iter().for_each(|output| _ = output.drained(until));
+    }
+
+    /// Ends them all when the rest is delivered, and in some seconds at the latest.
+    ///
+    /// # Errors
+    /// Names the outputs that could not deliver all of it, and why.
+    pub fn end(self) -> Result<(), String> {
+        let until = Instant::now() + PATIENCE;
+        self.0.iter().for_each(|output| output.end_at(until));
+        let failed = self.0.iter().filter_map(|output| {
+            let has_ended = output.has_ended(until);
+            let state = output.state();
+            match state.trouble {
+                _ if output.has_no_reader() => None, // `| head` has seen enough
+                Some(trouble) => Some(format!("cannot write to {}: {trouble}", state.name)),
+                None if !has_ended => Some(format!("cannot write to {}: its other end is stuck", state.name)),
+                None => None,
+            }
+        });
+        let failed: Vec<_> = failed.collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+}

@@ -1,0 +1,25 @@
+//! What tcptrace says of itself.
+
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+};
+
+/// Says something: to the log where there is one ([`tracing`]), else on stderr. Where nobody listens any more
+/// (`2>&1 | head`) that is no reason to fail.
+pub fn tell(words: impl Display) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::info!("{words}");
+    } else {
+        let _ = writeln!(io::stderr(), "tcptrace: {words}");
+    }
+}
+
+/// Says that something is wrong.
+pub fn warn(words: impl Display) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::warn!("{words}");
+    } else {
+        tell(words);
+    }
+}
