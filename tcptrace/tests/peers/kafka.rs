@@ -12,7 +12,7 @@ use tcptrace::outputs::{Kafka, KafkaSettings, Output, Sink as _, Trouble};
 
 use crate::{
     Test,
-    program::{Program, lines, numbered, until},
+    program::{Program, end, lines, numbered, until},
     python,
 };
 
@@ -73,7 +73,7 @@ impl Broker {
 
     /// The numbers of `count` messages that were read back, in no order; there are no more.
     fn numbers(&mut self, count: u64) -> Vec<u64> {
-        let mut numbers: Vec<_> = self.ask(&format!("read {count}")).iter().map(|message| number(message)).collect();
+        let mut numbers: Vec<_> = self.ask(&format!("read {count}")).iter().map(number).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -85,10 +85,6 @@ fn number(message: &Map<String, Value>) -> u64 {
 
 fn record(message: &Map<String, Value>) -> Map<String, Value> {
     serde_json::from_str(message["value"].as_str().unwrap()).unwrap()
-}
-
-fn end(output: &Output) {
-    assert!(output.end(Instant::now() + Duration::from_secs(60)), "{:?}", output.state());
 }
 
 fn messages_arrive_in_order() {

@@ -1,7 +1,5 @@
 //! A real receiver of OTLP: what the outputs send is what it prints.
 
-use std::time::{Duration, Instant};
-
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     metrics::v1::{
@@ -14,7 +12,7 @@ use tcptrace::outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output,
 
 use crate::{
     Test,
-    program::{lines, numbered, until},
+    program::{end, lines, numbered, until},
     rotel::Rotel,
 };
 
@@ -32,10 +30,6 @@ fn output(sink: impl Sink + 'static) -> Output {
 
 fn settings(rotel: &Rotel) -> OtlpSettings {
     OtlpSettings::new(&rotel.url()).unwrap()
-}
-
-fn end(output: &Output) {
-    assert!(output.end(Instant::now() + Duration::from_secs(60)), "{:?}", output.state());
 }
 
 /// Each number of the first `count` was printed once.
@@ -65,6 +59,7 @@ fn logs_arrive_with_their_attributes() {
     for (name, value) in [
         ("Timestamp", "1772600767338807000"),
         ("SeverityNumber", "SEVERITY_NUMBER_INFO(9)"),
+        ("EventName", "tcptrace.transition"),
         ("network.transport", "Str(tcp)"),
         ("network.type", "Str(ipv4)"),
         ("network.local.address", "Str(192.0.2.10)"),
@@ -73,7 +68,7 @@ fn logs_arrive_with_their_attributes() {
         ("network.peer.port", "Int(443)"),
         ("process.pid", "Int(4242)"),
         ("process.executable.name", "Str(curl)"),
-        ("process.linux.cgroup", "Str(0::/system.slice/web.service)"),
+        ("process.linux.cgroup", "Str(/system.slice/web.service)"),
         ("tcptrace.new_state", "Str(TIME_WAIT)"),
         ("tcptrace.time_in_old_state_ns", "Int(1310000)"),
         ("tcptrace.after_gap", "Bool(false)"),
@@ -132,6 +127,9 @@ fn metrics_arrive() {
     end(&output);
     assert_eq!(output.state().delivered, 10);
     let metrics = rotel.printed("Metric", 10);
-    let seen: Vec<_> = metrics.iter().map(|metric| (metric.value("-> Name"), metric.value("Value"))).collect();
-    assert_eq!(seen.len(), 10, "{seen:?}\n{}", rotel.text());
+    let mut names: Vec<_> = metrics.iter().map(|metric| metric.value("Name").unwrap()).collect();
+    names.sort_unstable();
+    assert!(names.iter().copied().eq((0..10).map(|number| format!("tcptrace.test.{number}"))), "{names:?}");
+    assert!(metrics.iter().all(|metric| metric.value("DataType") == Some("Sum")));
+    assert!(rotel.text().contains("-> service.name: Str(tcptrace)"));
 }

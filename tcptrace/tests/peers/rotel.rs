@@ -83,6 +83,7 @@ impl Rotel {
 
     /// What it printed of so many log records or metrics, which begin with a line like `what #0`. Waits for them.
     pub(crate) fn printed(&self, what: &str, count: usize) -> Vec<Printed> {
+        let last_line = if what == "LogRecord" { "Flags: " } else { "Timestamp: " };
         until(&format!("{count} times {what} in rotel"), || {
             let text = self.text();
             let mut printed: Vec<Printed> = Vec::new();
@@ -93,8 +94,7 @@ impl Rotel {
                     last.0.push(line.to_owned());
                 }
             }
-            // The last line of a log record is "Flags": it was printed to its end.
-            let is_whole = text.ends_with('\n') && (what != "LogRecord" || text.trim_end().ends_with("Flags: 0"));
+            let is_whole = text.ends_with('\n') && text.lines().last().is_some_and(|line| line.starts_with(last_line));
             (printed.len() >= count && is_whole).then_some(printed)
         })
     }
