@@ -127,9 +127,12 @@ fn metrics_arrive() {
     end(&output);
     assert_eq!(output.state().delivered, 10);
     let metrics = rotel.printed("Metric", 10);
-    let mut names: Vec<_> = metrics.iter().map(|metric| metric.value("Name").unwrap()).collect();
-    names.sort_unstable();
-    assert!(names.iter().copied().eq((0..10).map(|number| format!("tcptrace.test.{number}"))), "{names:?}");
+    let mut seen: Vec<_> = metrics.iter().map(|metric| [metric.value("Name"), metric.value("Value")]).collect();
+    seen.sort_unstable();
+    for (number, seen) in seen.into_iter().enumerate() {
+        let [name, value] = [format!("tcptrace.test.{number}"), (1000 + number).to_string()];
+        assert_eq!(seen, [Some(name.as_str()), Some(value.as_str())]);
+    }
     assert!(metrics.iter().all(|metric| metric.value("DataType") == Some("Sum")));
     assert!(rotel.text().contains("-> service.name: Str(tcptrace)"));
 }

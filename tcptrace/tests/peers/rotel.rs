@@ -81,9 +81,9 @@ impl Rotel {
         (1..=self.starts).map(|number| fs::read_to_string(path(number)).unwrap()).collect()
     }
 
-    /// What it printed of so many log records or metrics, which begin with a line like `what #0`. Waits for them.
+    /// What it printed of so many log records, or metrics of numbers, which begin with a line like `what #0`. Waits for them.
     pub(crate) fn printed(&self, what: &str, count: usize) -> Vec<Printed> {
-        let last_line = if what == "LogRecord" { "Flags: " } else { "Timestamp: " };
+        let last_line = if what == "LogRecord" { "Flags: " } else { "Value: " };
         until(&format!("{count} times {what} in rotel"), || {
             let text = self.text();
             let mut printed: Vec<Printed> = Vec::new();
