@@ -34,6 +34,12 @@ impl Printed {
         self.0.iter().find_map(|line| line.trim_start_matches("-> ").strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// The numbers at the ends of the lines that begin so.
+    pub(crate) fn values(&self, begin: &str) -> impl Iterator<Item = f64> {
+        let lines = self.0.iter().filter(move |line| line.starts_with(begin));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
     /// The value of an attribute that is an integer.
     pub(crate) fn int(&self, name: &str) -> Option<u64> {
         self.value(name)?.strip_prefix("Int(")?.strip_suffix(')')?.parse().ok()
@@ -81,7 +87,7 @@ impl Rotel {
         (1..=self.starts).map(|number| fs::read_to_string(path(number)).unwrap()).collect()
     }
 
-    /// What it printed of so many log records, or metrics of numbers, which begin with a line like `what #0`. Waits for them.
+    /// What it printed of so many log records or metrics, the last one of a number, which begin with a line like `what #0`. Waits for them.
     pub(crate) fn printed(&self, what: &str, count: usize) -> Vec<Printed> {
         let last_line = if what == "LogRecord" { "Flags: " } else { "Value: " };
         until(&format!("{count} times {what} in rotel"), || {
