@@ -19,6 +19,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("messages_arrive_in_order", messages_arrive_in_order),
     ("the_rest_comes_after_a_restart", the_rest_comes_after_a_restart),
+    ("partitions_that_have_their_part_do_not_get_it_again", partitions_that_have_their_part_do_not_get_it_again),
     ("what_is_too_large_goes_in_parts", what_is_too_large_goes_in_parts),
     ("what_the_broker_refuses_is_counted", what_the_broker_refuses_is_counted),
     ("a_topic_that_is_not_there_is_told", a_topic_that_is_not_there_is_told),
@@ -29,6 +30,7 @@ const PARTITIONS: u64 = 3;
 const TOPIC: &str = "tcptrace";
 /// Error codes of the protocol.
 const MESSAGE_TOO_LARGE: i16 = 10;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 const INVALID_RECORD: i16 = 87;
 
 pub(crate) fn missing() -> Option<String> {
@@ -133,9 +135,20 @@ fn the_rest_comes_after_a_restart() {
     assert!(broker.numbers(COUNT).into_iter().eq(0..COUNT));
 }
 
+fn partitions_that_have_their_part_do_not_get_it_again() {
+    let mut broker = Broker::new();
+    broker.ask(&format!("fail 0 {NOT_ENOUGH_REPLICAS} 0 {NOT_ENOUGH_REPLICAS}"));
+    let output = broker.output();
+    output.push(lines(&numbered(0..COUNT)));
+    end(&output);
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.refused, state.retries), (COUNT, 0, 0, 2), "{state:?}");
+    assert!(broker.numbers(COUNT).into_iter().eq(0..COUNT));
+}
+
 fn what_is_too_large_goes_in_parts() {
     let mut broker = Broker::new();
-    broker.ask(&format!("fail {MESSAGE_TOO_LARGE} 3"));
+    broker.ask(&format!("fail {MESSAGE_TOO_LARGE} {MESSAGE_TOO_LARGE} 0 {MESSAGE_TOO_LARGE}"));
     let output = broker.output();
     output.push(lines(&numbered(0..COUNT)));
     end(&output);
@@ -146,7 +159,7 @@ fn what_is_too_large_goes_in_parts() {
 
 fn what_the_broker_refuses_is_counted() {
     let mut broker = Broker::new();
-    broker.ask(&format!("fail {INVALID_RECORD} 1"));
+    broker.ask(&format!("fail {INVALID_RECORD}"));
     let output = broker.output();
     output.push(lines(&numbered(0..COUNT)));
     end(&output);
