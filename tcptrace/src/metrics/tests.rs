@@ -295,12 +295,22 @@ fn no_two_series_have_the_same_labels() {
         metrics.ingest(&event("10.0.0.1:1", Some(owner(command, 0, OwnerSource::Io)), retransmit()));
     }
     metrics.ingest(&event("10.0.0.1:1", Some(owner("other", 99, OwnerSource::Io)), What::ResetReceived(None)));
+    // A process without a name is not known, as one that is not known.
+    metrics.ingest(&event("10.0.0.1:1", Some(owner("", 0, OwnerSource::Io)), What::SynAckRetransmit { count: 1 }));
+    metrics.ingest(&event("10.0.0.1:1", None, What::SynAckRetransmit { count: 1 }));
     let told = snapshot(&mut metrics);
     let retransmits = told.family("tcptrace_retransmits").unwrap();
     assert_eq!(retransmits.sum(&[("cgroup", "/five")]), 2);
     assert_eq!(retransmits.sum(&[("process", "\u{fffd}")]), 2);
     assert_eq!(retransmits.series.len(), 3, "{retransmits:?}");
     assert_eq!(sum(&told, "tcptrace_resets", &[("cgroup", "id:99")]), 1, "a path that is not known");
+    assert_eq!(told.family("tcptrace_synack_retransmits").unwrap().series.len(), 1);
+    assert!(
+        told.families
+            .iter()
+            .flat_map(|family| &family.series)
+            .all(|one| one.labels.iter().all(|(_, is)| !is.is_empty()))
+    );
     for family in &told.families {
         let mut labels: Vec<_> = family.series.iter().map(|series| &series.labels).collect();
         let before = labels.len();
