@@ -312,6 +312,7 @@ fn promtool_has_nothing_to_say() {
     let served = Served::new();
     let text = until("metrics", || get(served.address, "/metrics"));
     assert!(text.contains("\ntcptrace_retransmits_total{process=\"web\",local_port=\"80\"} 123\n"), "{text}");
+    println!("{text}");
     let mut check = Command::new("promtool");
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut check = check.spawn().unwrap();
