@@ -128,8 +128,7 @@ PARTITION BY toDate(time)
 ORDER BY (event, new_state, toStartOfHour(time), host, time)
 TTL toDateTime(time) + INTERVAL 30 DAY;
 
--- Few rows, kept for longer. `opened_mono_ns` is the same in all records of a finding, and tells those of two runs of
--- tcptrace apart, which both begin to number with 1.
+-- Few rows, kept for longer.
 CREATE TABLE IF NOT EXISTS tcptrace.findings
 (
     host LowCardinality(String),
@@ -138,7 +137,6 @@ CREATE TABLE IF NOT EXISTS tcptrace.findings
     phase LowCardinality(String),
     finding LowCardinality(String),
     number UInt64 CODEC(ZSTD),
-    opened_mono_ns UInt64 MATERIALIZED mono_ns - open_for_ns CODEC(ZSTD),
     severity LowCardinality(String),
     netns UInt32 CODEC(ZSTD),
     netns_name LowCardinality(String),
@@ -183,11 +181,12 @@ SELECT
 FROM tcptrace.lines
 WHERE event = 'finding';
 
--- The last record of each finding that is open: neither has it closed, nor has the tcptrace that told of it ended.
+-- The last record of each finding that is open: neither has it closed, nor has the tcptrace that told of it ended. Each
+-- run of tcptrace begins to number with 1.
 CREATE VIEW IF NOT EXISTS tcptrace.open_findings AS
 SELECT last.*
 FROM (
-    SELECT * FROM tcptrace.findings ORDER BY time DESC LIMIT 1 BY host, finding, number, opened_mono_ns
+    SELECT * FROM tcptrace.findings ORDER BY time DESC LIMIT 1 BY host, finding, number
 ) AS last
 LEFT JOIN (SELECT host, max(time) AS time FROM tcptrace.events WHERE event = 'end' GROUP BY host) AS run USING (host)
 WHERE last.phase != 'closed' AND last.time > run.time;

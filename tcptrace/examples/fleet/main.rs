@@ -14,8 +14,10 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use generator::{SPAN_NS, Settings, generate};
+use generator::{Settings, generate};
 
+/// How long the fleet is watched, in ns.
+const SPAN_NS: u64 = 6 * 3600 * 1_000_000_000;
 /// Bytes of lines that become one frame of zstd; a file is a row of frames.
 const FRAME: usize = 512 << 10;
 
@@ -27,7 +29,13 @@ fn main() {
     let number = |text: &str| text.parse::<u64>().expect("HOSTS, EVENTS and SEED are numbers");
     let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set").as_nanos() as i64;
     let start_ns = now_ns - SPAN_NS as i64;
-    let settings = Settings { hosts: number(hosts) as usize, events: number(events), seed: number(seed), start_ns };
+    let settings = Settings {
+        hosts: number(hosts) as usize,
+        events: number(events),
+        seed: number(seed),
+        start_ns,
+        span_ns: SPAN_NS,
+    };
     let (folder, began) = (Path::new(folder), Instant::now());
     let mut waiting: HashMap<String, Vec<u8>> = HashMap::new();
     let (mut plain, mut compressed) = (0, 0);

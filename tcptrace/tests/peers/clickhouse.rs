@@ -15,7 +15,7 @@ use tcptrace::render::Field;
 
 use crate::{
     Test,
-    fleet::{SPAN_NS, Settings, Truth, generate},
+    fleet::{Settings, Truth, generate},
 };
 
 pub(crate) const TESTS: &[Test] = &[("queries_of_files", queries_of_files), ("queries_of_a_topic", queries_of_a_topic)];
@@ -41,6 +41,9 @@ fn python() -> Option<PathBuf> {
     Some(folder.join("bin/python")).filter(|python| python.exists())
 }
 
+/// How long the fleet is watched, in ns: so little that connections of the same two hosts come at the same time.
+const SPAN_NS: u64 = 1_200 * 1_000_000_000;
+
 /// A folder that goes when the test ends.
 struct Folder(PathBuf);
 
@@ -63,7 +66,7 @@ fn ask(way: &str, events: u64, compressed: bool) -> (Truth, Value) {
     let start_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64 - SPAN_NS as i64;
     let folder = Folder::new(way);
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    let truth = generate(&Settings { hosts: 100, events, seed: 7, start_ns }, |host, lines| {
+    let truth = generate(&Settings { hosts: 100, events, seed: 7, start_ns, span_ns: SPAN_NS }, |host, lines| {
         files.entry(host.to_owned()).or_default().extend_from_slice(lines);
     });
     for (host, lines) in files {
@@ -129,6 +132,12 @@ fn check(truth: &Truth, answer: &Value) {
         .map(|(key, seen)| (key.map(str::to_owned), [seen.count, seen.places.len() as u64]))
         .collect();
     assert_eq!(both_ends, true_ends);
+    for row in rows("both_ends") {
+        // The clocks of two hosts are 4 ms apart at most; the last ACK takes half a round trip.
+        let [client, server] = texts(&row, [0, 1]);
+        let longest_ns = *truth.handshakes[&(client, server)].iter().max().unwrap();
+        assert!(row[6].as_f64().unwrap() <= 4.1 + longest_ns as f64 / 2e6, "ends of two connections: {row:?}");
+    }
 
     let resets: BTreeMap<_, _> =
         rows("resets").iter().map(|row| (texts(row, [0, 1, 3]), numbers(row, [4, 5]))).collect();

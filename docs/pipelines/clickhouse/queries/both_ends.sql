@@ -1,6 +1,6 @@
 -- Connections whose both ends were traced, by what each end says of how it ended: the most frequent first. An end is a
 -- socket of a host; ends belong together by their addresses and ports, which may be used again, and by the time: the
--- clocks of two hosts may differ by two seconds.
+-- clocks of two hosts may be two seconds apart. How far they are the last column tells, with the way of the last ACK.
 WITH ends AS
 (
     SELECT
@@ -26,7 +26,8 @@ SELECT
     client.ending AS client_ending,
     server.ending AS server_ending,
     count() AS connections,
-    countDistinct(client.host, server.host) AS pairs_of_hosts
+    countDistinct(client.host, server.host) AS pairs_of_hosts,
+    round(max(abs(dateDiff('microsecond', client.established, server.established))) / 1e3, 3) AS apart_ms
 FROM (SELECT * FROM ends WHERE from_state = 'SYN_SENT') AS client
 ASOF JOIN (SELECT *, established + INTERVAL 2 SECOND AS latest FROM ends WHERE from_state = 'SYN_RECV') AS server
     ON client.local_address = server.remote_address AND client.local_port = server.remote_port

@@ -25,8 +25,6 @@ use self::{
     services::{CALLS, Call, OUTSIDE, SERVICES, Service},
 };
 
-/// Time that the fleet is watched, in ns.
-pub(crate) const SPAN_NS: u64 = 6 * 3600 * NS_PER_S;
 const NS_PER_S: u64 = 1_000_000_000;
 /// Events that a connection makes about, both ends together.
 const EVENTS_EACH: u64 = 11;
@@ -43,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     /// Wall-clock time of the start, in ns since the epoch.
     pub(crate) start_ns: i64,
+    /// How long the fleet is watched, in ns.
+    pub(crate) span_ns: u64,
 }
 
 /// What queries must find.
@@ -104,7 +104,8 @@ pub(crate) fn generate(settings: &Settings, mut write: impl FnMut(&str, &[u8])) 
     }
     let mut truth = Truth::default();
     let mut renderer = Renderer::new();
-    let step_ns = SPAN_NS * EVENTS_EACH / settings.events.max(1);
+    let span_ns = settings.span_ns;
+    let step_ns = (u128::from(span_ns) * u128::from(EVENTS_EACH) / u128::from(settings.events.max(1))) as u64;
     let (mut at_ns, mut told) = (0, Vec::new());
     while truth.events < settings.events {
         for _ in 0..PIECE {
@@ -113,7 +114,7 @@ pub(crate) fn generate(settings: &Settings, mut write: impl FnMut(&str, &[u8])) 
             }
             at_ns += step_ns;
             let before = told.len();
-            connect(&mut hosts, &by_service, at_ns, &mut random, &mut told, &mut truth);
+            connect(&mut hosts, &by_service, at_ns, span_ns, &mut random, &mut told, &mut truth);
             truth.events += (told.len() - before) as u64;
         }
         told.sort_by_key(|(host, event): &Told| (*host, event.time_ns));
@@ -124,7 +125,7 @@ pub(crate) fn generate(settings: &Settings, mut write: impl FnMut(&str, &[u8])) 
         told.clear();
     }
     for (index, host) in hosts.iter().enumerate() {
-        write(&host.name, renderer.findings(index, host, &mut truth));
+        write(&host.name, renderer.findings(index, host, span_ns, &mut truth));
     }
     truth
 }
@@ -173,6 +174,7 @@ fn connect(
     hosts: &mut [Host],
     by_service: &HashMap<&str, Vec<usize>>,
     at_ns: u64,
+    span_ns: u64,
     random: &mut Random,
     told: &mut Vec<Told>,
     truth: &mut Truth,
@@ -183,7 +185,7 @@ fn connect(
     let (client, server) = (host(call.client), host(call.server));
     let (local, remote) = ends(hosts, client, server, random);
     let course = course(hosts, call, server, random);
-    let times = if course == Course::Normal && random.chance(10) && at_ns + AGAIN_NS < SPAN_NS { 2 } else { 1 };
+    let times = if course == Course::Normal && random.chance(10) && at_ns + AGAIN_NS < span_ns { 2 } else { 1 };
     // Was tcptrace not running at the server the first time?
     let is_missed = times == 2 && random.chance(250);
     let before = told.len();
@@ -326,12 +328,12 @@ impl Renderer {
 
     /// The findings of a host: of its leak, and of what refused its connections. The first host that leaks restarts
     /// tcptrace halfway: its findings are numbered anew.
-    fn findings(&mut self, index: usize, host: &Host, truth: &mut Truth) -> &[u8] {
+    fn findings(&mut self, index: usize, host: &Host, span_ns: u64, truth: &mut Truth) -> &[u8] {
         self.lines.clear();
         self.context.wall = host.wall;
         let leaked = |time: u64| host.leaks.iter().filter(|at| **at + 60 * NS_PER_S <= time).count() as u64;
         let mut told = Vec::new();
-        if leaked(SPAN_NS) > 0 {
+        if leaked(span_ns) > 0 {
             let first = host.leaks[0] + 60 * NS_PER_S;
             let owner = Some(Owner { source: OwnerSource::Accept, ..host.owner });
             let mut tell = |phase, opened, time| {
@@ -344,20 +346,21 @@ impl Renderer {
                 ];
                 let oldest = Some(Age { ns: window_ns, source: AgeSource::Observed });
                 let sighting = Sighting { count, evidence, oldest, owner, ..sighting(host, Kind::CloseWaitLeak) };
-                told.push(finding(host, 1, phase, opened, time, sighting));
+                let number = if opened == first { 1 } else { 3 };
+                told.push(finding(host, number, phase, opened, time, sighting));
             };
             tell(Phase::Opened, first, first);
-            (1..=4).for_each(|part| tell(Phase::Updated, first, first + (SPAN_NS - first) * part / 8));
+            (1..=4).for_each(|part| tell(Phase::Updated, first, first + (span_ns - first) * part / 8));
             let restarts = host.name.ends_with("-000");
-            let since = if restarts { first + (SPAN_NS - first) / 2 + 90 * NS_PER_S } else { first };
+            let since = if restarts { first + (span_ns - first) / 2 + 90 * NS_PER_S } else { first };
             if restarts {
                 tell(Phase::Opened, since, since);
                 let ended_ns = host.uptime_ns + since - 60 * NS_PER_S;
                 self.json.end(&mut self.lines, host.wall, ended_ns, "SIGTERM", &Losses::default(), &[]);
                 truth.runs_ended += 1;
             }
-            tell(Phase::Updated, since, SPAN_NS);
-            see(&mut truth.open, [host.service.name, Kind::CloseWaitLeak.id()], leaked(SPAN_NS), index);
+            tell(Phase::Updated, since, span_ns);
+            see(&mut truth.open, [host.service.name, Kind::CloseWaitLeak.id()], leaked(span_ns), index);
         }
         if let (Some((first, remote)), Some((last, _))) = (host.refusals.first(), host.refusals.last()) {
             let (subject, all) = (Subject::Remote(*remote), host.refusals.len() as u64);
@@ -368,7 +371,7 @@ impl Renderer {
             };
             tell(Phase::Opened, *first, 1);
             tell(Phase::Updated, *last, all);
-            if last + 120 * NS_PER_S < SPAN_NS {
+            if last + 120 * NS_PER_S < span_ns {
                 tell(Phase::Closed, last + 120 * NS_PER_S, all);
             } else {
                 see(&mut truth.open, [host.service.name, Kind::ConnectRefused.id()], all, index);
