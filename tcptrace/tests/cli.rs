@@ -229,6 +229,52 @@ impl Drop for ConfigFile {
     }
 }
 
+const EXAMPLE: &str = include_str!("../../dist/tcptrace.toml");
+
+/// The example with the lines taken in that are commented out: `with` one of them, or all of a block of an output.
+fn example(with: impl Fn(usize, &str) -> bool) -> String {
+    let is_key = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = EXAMPLE.lines().enumerate().map(|(number, line)| match line.strip_prefix('#') {
+        Some(rest) if is_key(rest) && with(number, rest) => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_has_each_flag_and_is_right_with_each_line() {
+    let check = |name: &str, text: &str| {
+        let file = ConfigFile::new(name, text.as_bytes());
+        run(&["config", "check", file.0.to_str().unwrap()])
+    };
+    let fine = check("example", EXAMPLE);
+    assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""));
+    assert!(fine.stdout.contains("is fine") && fine.stdout.contains("\n  journald\n"), "{}", fine.stdout);
+    let command = Args::command();
+    let service = command.find_subcommand("daemon").unwrap();
+    let first_output = EXAMPLE.lines().position(|line| line.contains("[[output]]")).unwrap();
+    for argument in service.get_arguments() {
+        let key = argument.get_long().unwrap();
+        if ["config", "help", "version", "output"].contains(&key) {
+            continue;
+        }
+        let is_it = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "));
+        let place = EXAMPLE.lines().take(first_output).position(|line| is_it(line.trim_start_matches('#')));
+        let place = place.unwrap_or_else(|| panic!("no {key}"));
+        let text = example(|number, _| number == place);
+        let told = check(key, &text);
+        // What does not go with the rest of the file says so.
+        let is_alone = ["aggregate", "aggregate-keys", "count", "summary"].contains(&key);
+        assert!(told.code == Some(0) || is_alone && told.code == Some(2), "{key}: {}", told.stderr);
+    }
+    let outputs = example(|number, _| number >= first_output);
+    let told = check("outputs", &outputs);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
+    for output in ["file:/var/log/tcptrace/events.json", "syslog:tcp:", "otlp:http://127.0.0.1:4318 metrics"] {
+        assert!(told.stdout.contains(output), "{output}: {}", told.stdout);
+    }
+}
+
 #[test]
 fn config_files_are_checked() {
     let missing = "/no/such/tcptrace.toml";

@@ -63,13 +63,15 @@ fn read(path: &Path) -> io::Result<String> {
 fn arguments(text: &str, only: Option<&[&str]>, typed: &ArgMatches) -> Result<Vec<String>, String> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     let command = Args::command();
+    // It has all flags of tracing, and its own, which pass others by.
+    let service = command.find_subcommand("daemon").unwrap_or(&command);
     let mut words = Vec::new();
     for (key, value) in &table {
-        let id = flag(&command, key)?;
-        let is_typed = !ADDING.contains(&key.as_str())
-            && typed.try_contains_id(&id).is_ok()
-            && typed.value_source(&id) == Some(ValueSource::CommandLine);
-        if !is_typed && only.is_none_or(|only| only.contains(&key.as_str())) {
+        let id = flag(service, key)?;
+        let is_known = typed.try_contains_id(&id).is_ok();
+        let is_typed =
+            !ADDING.contains(&key.as_str()) && is_known && typed.value_source(&id) == Some(ValueSource::CommandLine);
+        if is_known && !is_typed && only.is_none_or(|only| only.contains(&key.as_str())) {
             add(&mut words, key, value).map_err(|reason| format!("{key}: {reason}"))?;
         }
     }

@@ -28,5 +28,6 @@ pub fn check(path: &Path) -> Result<ExitCode, Error> {
     let mut to = io::stdout().lock();
     writeln!(to, "{} is fine. It writes to:", path.display())?;
     settings.outputs.iter().try_for_each(|output| writeln!(to, "  {}", output.name))?;
+    settings.server.iter().try_for_each(|address| writeln!(to, "  prometheus:{address}"))?;
     Ok(ExitCode::SUCCESS)
 }
