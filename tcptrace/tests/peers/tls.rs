@@ -7,7 +7,6 @@ use std::{
     process::{Command, Stdio},
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use rustls::{
@@ -15,7 +14,7 @@ use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
-use tcptrace::outputs::{OtlpLogs, OtlpSettings, Sink as _, Trouble};
+use tcptrace::outputs::{OtlpLogs, OtlpSettings, Sink as _};
 
 use crate::{
     Test,
@@ -111,7 +110,9 @@ fn the_named_authority_is_trusted_and_no_other() {
 
 #[cfg(feature = "kafka")]
 fn kafka_trusts_the_named_authority_alone() {
-    use tcptrace::outputs::{Kafka, KafkaSettings};
+    use std::time::Duration;
+
+    use tcptrace::outputs::{Kafka, KafkaSettings, Trouble};
 
     let folder = Folder::new("tls-kafka");
     let [ours, other] = ["ours", "other"].map(|name| authority(&folder.0, name));

@@ -1,0 +1,145 @@
+//! Where records go in Kafka, and how.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use super::super::TlsError;
+
+/// What is wrong with the settings of a Kafka output.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// The target is none.
+    #[error("{0}; HOST:PORT[,HOST:PORT]/TOPIC is expected")]
+    Target(&'static str),
+    /// TLS is not possible.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The system gives no event queue or thread.
+    #[error("cannot wait for the network: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Where records go in Kafka, and how.
+#[derive(Clone, Debug)]
+pub struct KafkaSettings {
+    /// Brokers to ask first, each as HOST:PORT.
+    pub brokers: Vec<String>,
+    /// The topic, which has to be there.
+    pub topic: String,
+    /// Is TLS spoken?
+    pub tls: bool,
+    /// File (PEM) of the certificate authorities to be trusted, instead of those of the system.
+    pub ca: Option<PathBuf>,
+    /// Who tcptrace is for the brokers.
+    pub sasl: Option<Sasl>,
+    /// Are batches compressed with gzip?
+    pub gzip: bool,
+    /// For how long a try to produce may take, with all connections that it makes.
+    pub timeout: Duration,
+    /// How many records are produced together at most.
+    pub records: usize,
+    /// How many bytes of records are produced together at most; a longer record goes alone. Brokers take batches of 1 MiB
+    /// where nothing else is set (`message.max.bytes`).
+    pub bytes: usize,
+}
+
+/// How SASL proves who tcptrace is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SaslMechanism {
+    /// PLAIN (RFC 4616), for use over TLS.
+    Plain,
+    /// SCRAM-SHA-256 (RFC 7677).
+    ScramSha256,
+    /// SCRAM-SHA-512.
+    ScramSha512,
+}
+
+/// Who tcptrace is for the brokers. `Debug` does not show the password.
+#[derive(Clone)]
+pub struct Sasl {
+    /// How that is proved.
+    pub mechanism: SaslMechanism,
+    /// The user's name.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mechanism, user, .. } = self;
+        to.debug_struct("Sasl").field("mechanism", mechanism).field("user", user).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSettings {
+    /// Settings with the usual values for `HOST:PORT[,HOST:PORT]/TOPIC`.
+    ///
+    /// # Errors
+    /// Where this is no such target.
+    pub fn new(target: &str) -> Result<Self, KafkaError> {
+        let (brokers, topic) = target.split_once('/').ok_or(KafkaError::Target("the topic is missing"))?;
+        let is_address = |broker: &&str| {
+            broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if !brokers.split(',').all(|broker| is_address(&broker)) {
+            return Err(KafkaError::Target("a broker's host or port is missing or wrong"));
+        }
+        // The rule of Kafka's `Topic.validate`.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.chars().all(is_allowed) {
+            return Err(KafkaError::Target("a topic has 1 to 249 of the characters a-z, A-Z, 0-9, ., _ and -"));
+        }
+        Ok(Self {
+            brokers: brokers.split(',').map(str::to_owned).collect(),
+            topic: topic.to_owned(),
+            tls: false,
+            ca: None,
+            sasl: None,
+            gzip: true,
+            timeout: Duration::from_secs(10),
+            records: 1000,
+            bytes: 512 << 10,
+        })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_brokers_and_a_topic() {
+        let settings = KafkaSettings::new("a:9092,[::1]:9093/tcp-trace_1.x").unwrap();
+        assert_eq!(
+            (settings.brokers, settings.topic.as_str()),
+            (vec!["a:9092".into(), "[::1]:9093".into()], "tcp-trace_1.x")
+        );
+        for (target, reason) in [
+            ("", "the topic is missing"),
+            ("a:9092", "the topic is missing"),
+            ("a/t", "a broker's host"),
+            ("a:/t", "a broker's host"),
+            (":9092/t", "a broker's host"),
+            ("a:99999/t", "a broker's host"),
+            ("a:9092,/t", "a broker's host"),
+            ("a:9092/", "a topic has"),
+            ("a:9092/..", "a topic has"),
+            ("a:9092/t/u", "a topic has"),
+            ("a:9092/t u", "a topic has"),
+        ] {
+            let error = KafkaSettings::new(target).unwrap_err().to_string();
+            assert!(error.starts_with(reason) && error.ends_with("HOST:PORT[,HOST:PORT]/TOPIC is expected"), "{error}");
+        }
+        assert!(KafkaSettings::new(&format!("a:1/{}", "t".repeat(250))).is_err());
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let mut settings = KafkaSettings::new("a:1/t").unwrap();
+        let mechanism = SaslMechanism::ScramSha512;
+        settings.sasl = Some(Sasl { mechanism, user: "tracer".to_owned(), password: "hunter2".to_owned() });
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("tracer") && !shown.contains("hunter2"), "{shown}");
+    }
+}
