@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod clickhouse;
 mod collector;
+#[path = "../../examples/fleet/generator/mod.rs"]
+mod fleet;
 mod journald;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -18,7 +21,9 @@ mod prometheus;
 mod python;
 mod rotel;
 mod rsyslog;
+mod systemd;
 mod tls;
+mod unit;
 
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
@@ -31,14 +36,17 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    Suite { name: "clickhouse", tests: clickhouse::TESTS, missing: clickhouse::missing },
     Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
-    Suite { name: "prometheus", tests: prometheus::TESTS, missing: prometheus::missing },
-    Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
     #[cfg(feature = "kafka")]
     Suite { name: "kafka", tests: kafka::TESTS, missing: kafka::missing },
     Suite { name: "otlp", tests: otlp::TESTS, missing: rotel::missing },
+    Suite { name: "prometheus", tests: prometheus::TESTS, missing: prometheus::missing },
+    Suite { name: "rsyslog", tests: rsyslog::TESTS, missing: rsyslog::missing },
+    Suite { name: "systemd", tests: systemd::TESTS, missing: systemd::missing },
     Suite { name: "tls", tests: tls::TESTS, missing: tls::missing },
+    Suite { name: "unit", tests: unit::TESTS, missing: unit::missing },
 ];
 
 fn main() -> ExitCode {
