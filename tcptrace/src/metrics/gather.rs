@@ -1,0 +1,189 @@
+//! What was counted, and what the moment shows, as one snapshot.
+
+use std::{borrow::Cow, cmp::Reverse, hash::Hash};
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    Metrics, Moment, Reset, Settings,
+    counts::{Counts, Whose},
+    families::{self, Descriptor},
+    snapshot::{Family, Labels, Series, Snapshot, Value},
+    times::Times,
+};
+use crate::{
+    ending::Ending,
+    errno,
+    findings::{Finding, Kind, Severity},
+    outputs::OutputState,
+    render::Names,
+    state::State,
+};
+
+impl Metrics {
+    /// All metrics as of this moment.
+    pub fn snapshot(&mut self, moment: &mut Moment<'_>) -> Snapshot {
+        self.learn(moment.table);
+        let (now_ns, start, now) = (moment.now_ns, self.start_unix_ns, moment.now_unix_ns);
+        self.transitions.make_room(now_ns, now);
+        self.retransmits.make_room(now_ns, now);
+        self.synack_retransmits.make_room(now_ns, now);
+        self.resets.make_room(now_ns, now);
+        self.failures.make_room(now_ns, now);
+        self.endings.make_room(now_ns, now);
+        let connections = self.connections(moment);
+
+        let mut all = Snapshot { time_unix_ns: now, families: Vec::with_capacity(families::ALL.len()) };
+        all.add(&families::CONNECTIONS, connections);
+        let settings = &self.settings;
+        let names = &mut *moment.names;
+        let pair = |(old, new): (State, State)| vec![("from", old.name().into()), ("to", new.name().into())];
+        all.add(&families::TRANSITIONS, by_owner(&self.transitions, settings, names, |pair_of, _| pair(pair_of)));
+        all.add_times(
+            &families::TRANSITION_LATENCY,
+            start,
+            self.latencies.iter().map(|(states, times)| (pair(*states), times)),
+        );
+        let roles = ["client", "server"].map(|role| vec![("role", role.into())]);
+        all.add_times(&families::HANDSHAKE_RTT, start, roles.into_iter().zip(&self.handshakes));
+        let nothing = |(), _: &Names| Labels::new();
+        all.add(&families::RETRANSMITS, by_owner(&self.retransmits, settings, names, nothing));
+        all.add(&families::SYNACK_RETRANSMITS, by_owner(&self.synack_retransmits, settings, names, nothing));
+        all.add(&families::RESETS, by_owner(&self.resets, settings, names, reset_labels));
+        let errno_label =
+            |number| vec![("errno", errno::name(number).map_or_else(|| number.to_string().into(), Cow::from))];
+        all.add(&families::FAILURES, by_owner(&self.failures, settings, names, |number, _| errno_label(number)));
+        let ending = |ending: Ending, _: &Names| vec![("ending", ending.name().into())];
+        all.add(&families::ENDINGS, by_owner(&self.endings, settings, names, ending));
+        all.add(&families::FINDINGS_OPEN, self.open(moment.open));
+        let opened = |kind: &Kind| self.opened.get(kind).copied().unwrap_or(0);
+        let of_kind = |kind: &Kind| (vec![("finding", kind.id().into())], start, opened(kind));
+        all.add(&families::FINDINGS_OPENED, Kind::ALL.iter().map(of_kind));
+        let places = moment.losses.fields();
+        all.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
+        all.add_one(&families::RECEIVED, start, Value::Integer(moment.losses.received));
+        all.add_one(&families::FILTERED, start, Value::Integer(moment.losses.filtered));
+        all.add_outputs(moment.outputs, start);
+        all.add(
+            &families::OVERFLOW,
+            self.overflows().map(|(name, count)| (vec![("metric", name.into())], start, count)),
+        );
+        all.add(&families::BUILD, [(vec![("version", env!("CARGO_PKG_VERSION").into())], start, 1)]);
+        all.add_one(&families::CPU, start, Value::Float(moment.usage.cpu_ns as f64 / 1e9));
+        all.add_one(&families::MEMORY, start, Value::Integer(moment.usage.resident_bytes));
+        all.add_one(&families::START, start, Value::Float(start as f64 / 1e9));
+        all
+    }
+
+    /// Sockets by state and owner, those that are most first; each state is there also where no socket is in it.
+    fn connections(&mut self, moment: &mut Moment<'_>) -> Vec<(Labels, u64, u64)> {
+        let mut groups: FxHashMap<(State, Whose), u64> = FxHashMap::default();
+        for known in moment.table.connections() {
+            let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
+            *groups.entry((known.state, whose)).or_default() += 1;
+        }
+        for requests in moment.table.half_open() {
+            let whose = Whose::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
+            *groups.entry((State::SynRecv, whose)).or_default() += requests.count;
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_unstable_by_key(|((state, _), count)| (Reverse(*count), *state));
+        for ((_, whose), count) in groups.iter_mut().skip(self.settings.max_series) {
+            *whose = Whose::Other;
+            self.connections_overflow += *count;
+        }
+        let state = |state: State| vec![("state", Cow::from(state.name()))];
+        let none = State::ALL.into_iter().filter(|state| !groups.iter().any(|((other, _), _)| other == state));
+        let mut told: Vec<_> = none.map(|empty| (state(empty), self.start_unix_ns, 0)).collect();
+        for ((of, whose), count) in groups {
+            told.push((whose.labels(state(of), &self.settings, moment.names), self.start_unix_ns, count));
+        }
+        told
+    }
+
+    /// Open findings by kind and severity, with 0 for what was open before.
+    fn open(&mut self, open: &[Finding]) -> Vec<(Labels, u64, u64)> {
+        self.seen.extend(open.iter().map(|finding| (finding.sighting.kind, finding.sighting.severity)));
+        let start_unix_ns = self.start_unix_ns;
+        let count = |kind, severity| {
+            let is = |finding: &&Finding| (finding.sighting.kind, finding.sighting.severity) == (kind, severity);
+            open.iter().filter(is).count() as u64
+        };
+        let row = |&(kind, severity): &(Kind, Severity)| {
+            let labels = vec![("finding", kind.id().into()), ("severity", severity.name().into())];
+            (labels, start_unix_ns, count(kind, severity))
+        };
+        self.seen.iter().map(row).collect()
+    }
+
+    fn overflows(&self) -> [(String, u64); 7] {
+        [
+            (&families::CONNECTIONS, self.connections_overflow),
+            (&families::TRANSITIONS, self.transitions.overflow()),
+            (&families::RETRANSMITS, self.retransmits.overflow()),
+            (&families::SYNACK_RETRANSMITS, self.synack_retransmits.overflow()),
+            (&families::RESETS, self.resets.overflow()),
+            (&families::FAILURES, self.failures.overflow()),
+            (&families::ENDINGS, self.endings.overflow()),
+        ]
+        .map(|(family, count)| (family.sample(), count))
+    }
+}
+
+impl Snapshot {
+    fn add_times<'a>(
+        &mut self,
+        descriptor: &'static Descriptor,
+        start_unix_ns: u64,
+        times: impl Iterator<Item = (Labels, &'a Times)>,
+    ) {
+        let one = |(labels, times): (Labels, &Times)| Series {
+            labels,
+            start_unix_ns,
+            value: Value::Distribution(times.distribution()),
+        };
+        let mut series: Vec<_> = times.map(one).collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        self.families.push(Family { descriptor, series });
+    }
+
+    fn add_outputs(&mut self, outputs: &[OutputState], start: u64) {
+        let name = |output: &OutputState| vec![("output", Cow::from(output.name.clone()))];
+        let results = outputs.iter().flat_map(|output| {
+            let counts = [("delivered", output.delivered), ("dropped", output.dropped), ("refused", output.refused)];
+            counts.map(|(result, count)| ([name(output), vec![("result", result.into())]].concat(), start, count))
+        });
+        self.add(&families::OUTPUT_RECORDS, results);
+        self.add(&families::OUTPUT_RETRIES, outputs.iter().map(|output| (name(output), start, output.retries)));
+        let is_up = |output: &OutputState| u64::from(output.trouble.is_none());
+        self.add(&families::OUTPUT_UP, outputs.iter().map(|output| (name(output), start, is_up(output))));
+        self.add(&families::OUTPUT_QUEUE, outputs.iter().map(|output| (name(output), start, output.queued_bytes)));
+    }
+}
+
+/// Counters with their labels, and those of their owners.
+fn by_owner<K: Copy + Eq + Hash>(
+    counts: &Counts<K>,
+    settings: &Settings,
+    names: &mut Names,
+    labels: impl Fn(K, &Names) -> Labels,
+) -> Vec<(Labels, u64, u64)> {
+    let row = |(whose, what, start, count): (Whose, K, u64, u64)| {
+        let own = labels(what, names);
+        (whose.labels(own, settings, names), start, count)
+    };
+    counts.iter().map(row).collect()
+}
+
+fn reset_labels(reset: Reset, names: &Names) -> Labels {
+    let direction = |direction: &'static str| vec![("direction", direction.into())];
+    match reset {
+        Reset::Received => direction("received"),
+        Reset::Sent(reason) => {
+            let mut labels = direction("sent");
+            let name = |code: u32| names.reset_reason(code).map_or_else(|| code.to_string(), str::to_owned);
+            labels.extend(reason.map(|code| ("reason", name(code).into())));
+            labels
+        }
+    }
+}
