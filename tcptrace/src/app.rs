@@ -8,9 +8,12 @@ use tcptrace_common::listener::ListenerKey;
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
+    sync::mpsc,
     time::{Instant, Interval, timeout},
 };
 
+#[cfg(feature = "kafka")]
+use crate::outputs::Kafka;
 use crate::{
     bpf::{
         object, preflight,
@@ -18,15 +21,15 @@ use crate::{
         ring::Ring,
     },
     cgroup,
-    cli::{
-        outputs::{OutputSpec, Target},
-        parse::NetnsChoice,
-        settings::Settings,
-    },
+    cli::{outputs::OutputSpec, parse::NetnsChoice, settings::Settings, target::Target},
+    http::{Health, Question, Server},
     listeners,
     listing::{Lister, Wanted, netns, proc},
+    metrics,
     now::{now_ns, wall_offset},
-    outputs::{FileSink, Output, Outputs, Sink, Stdout},
+    outputs::{
+        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Stdout, Syslog, host_name,
+    },
     render::{Context, Names, text::losses_line},
     runtime::{Hangup, Stop, every, release_memory},
     service::Service,
@@ -34,6 +37,7 @@ use crate::{
     snapshot::Skipped,
     state::State,
     tell::{tell, warn},
+    usage::usage,
     watch::{Answer, Watch},
 };
 
@@ -98,8 +102,19 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
         let sink: Box<dyn Sink> = match &spec.target {
             Target::Stdout => Box::new(Stdout::new()?),
             Target::File(file) => Box::new(FileSink::open(file.clone())?),
+            Target::Journald(path) => Box::new(Journald::new(path.clone())),
+            Target::Syslog(target) => Box::new(Syslog::new(target.clone(), host_name().unwrap_or_default())),
+            Target::Otlp(settings) | Target::OtlpLogs(settings) => {
+                Box::new(OtlpLogs::new(settings).map_err(io::Error::other)?)
+            }
+            Target::OtlpMetrics(settings) => Box::new(OtlpMetrics::new(settings).map_err(io::Error::other)?),
+            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics, and takes no records")),
+            #[cfg(feature = "kafka")]
+            Target::Kafka(settings) => Box::new(Kafka::new(settings.clone()).map_err(io::Error::other)?),
         };
-        Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))
+        let takes_metrics = matches!(spec.target, Target::OtlpMetrics(_));
+        let output = Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))?;
+        Ok((output, takes_metrics))
     };
     let named = |spec: &OutputSpec| open(spec).map_err(|source| Error::Output { target: spec.name.clone(), source });
     specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
@@ -123,9 +138,22 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
-    let has_no_terminal = settings.outputs.iter().all(|output| output.target != Target::Stdout);
+    let has_no_terminal = settings.outputs.iter().all(|output| !matches!(output.target, Target::Stdout));
     settings.session.owner_unchecked = probes.owner_unchecked;
+    let (server, questions) = match settings.server {
+        Some(address) => {
+            let target = || format!("prometheus:{address}");
+            let (server, questions) =
+                Server::start(address).map_err(|source| Error::Output { target: target(), source })?;
+            tell(format_args!("metrics are served at http://{}/metrics", server.address()));
+            (Some(server), Some(questions))
+        }
+        None => (None, None),
+    };
+    let has_pushes = settings.outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)));
     let mut run = Run {
+        questions,
+        pushes: has_pushes.then_some(settings.metrics_every),
         ring: watch(ring)?,
         counters,
         listeners,
@@ -152,7 +180,9 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the ring buffer now is all there will be
-    run.finish(reason).await
+    let findings = run.finish(reason).await;
+    drop(server);
+    findings
 }
 
 /// What sockets are being listed for.
@@ -192,6 +222,10 @@ const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
+    /// What the server of metrics wants to know.
+    questions: Option<mpsc::Receiver<Question>>,
+    /// Time between two sendings of metrics.
+    pushes: Option<Duration>,
     ring: AsyncFd<Ring>,
     counters: KernelCounters,
     listeners: ListenerTable,
@@ -240,6 +274,7 @@ impl Run {
         let mut summaries = interval.map(every);
         let mut checks = every(CHECK_EVERY);
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
+        let mut pushes = self.pushes.map(every);
         let mut looks = self.session.looks().then(|| every(LOOK_EVERY));
         let mut ready = None;
         let mut more = false;
@@ -255,6 +290,8 @@ impl Run {
                 _ = checks.tick() => Happened::CheckDue,
                 () = due(&mut polls) => Happened::PollDue,
                 () = due(&mut looks) => Happened::LookDue,
+                () = due(&mut pushes) => Happened::PushDue,
+                question = asked(&mut self.questions) => Happened::Asked(question),
                 ready = self.ring.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
@@ -282,6 +319,18 @@ impl Run {
                     }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
+                Happened::PushDue => self.push_metrics(),
+                Happened::Asked(Question::Metrics(to)) => {
+                    // Nobody waits any more where sending fails.
+                    let _ = self.metrics().map(|snapshot| to.send(snapshot));
+                }
+                Happened::Asked(Question::Health(to)) => {
+                    let not_ready = self
+                        .started
+                        .is_none()
+                        .then(|| "the sockets from before the start are not known yet".to_owned());
+                    let _ = to.send(Health { not_ready });
+                }
                 // What has happened is not all known yet; on a busy host it may never be.
                 Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
                 Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
@@ -310,6 +359,19 @@ impl Run {
                 drop(ready);
                 return Ok("count");
             }
+        }
+    }
+
+    fn metrics(&mut self) -> Option<metrics::Snapshot> {
+        self.session.metrics(now_ns(), usage(), &self.outputs.states())
+    }
+
+    /// Hands the metrics of this moment over to the outputs that want them.
+    fn push_metrics(&mut self) {
+        if let Some(snapshot) = self.metrics() {
+            let mut request = Collecting::default();
+            request.add(|to| to.extend_from_slice(&metrics::otlp::encode(&snapshot, &host_name().unwrap_or_default())));
+            self.outputs.push_metrics(&request.take());
         }
     }
 
@@ -479,6 +541,9 @@ impl Run {
         self.session.look(now_ns);
         self.session.finish(now_ns);
         self.outputs.push(self.session.take());
+        if self.pushes.is_some() {
+            self.push_metrics();
+        }
         // The last record tells what became of all others.
         self.outputs.drain();
         self.session.end(now_ns, reason, &self.outputs.states());
@@ -495,11 +560,24 @@ impl Run {
 enum Happened {
     Events,
     HungUp,
+    PushDue,
+    Asked(Question),
     SummaryDue,
     CheckDue,
     PollDue,
     LookDue,
     Listed(Answer),
+}
+
+/// The next question, or never one.
+async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(open) = questions
+        && let Some(question) = open.recv().await
+    {
+        return question;
+    }
+    *questions = None;
+    std::future::pending().await
 }
 
 fn tell_skipped(skipped: &Skipped) {

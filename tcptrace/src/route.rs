@@ -46,11 +46,13 @@ pub enum RecordKind {
     Notices,
     /// The last record of a run.
     End,
+    /// Not a record of the session, but what is counted of it.
+    Metrics,
 }
 
 impl RecordKind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Transitions,
         Self::Retransmits,
         Self::Resets,
@@ -59,6 +61,7 @@ impl RecordKind {
         Self::Summaries,
         Self::Notices,
         Self::End,
+        Self::Metrics,
     ];
     /// Those that are single events.
     pub const EVENTS: [Self; 4] = [Self::Transitions, Self::Retransmits, Self::Resets, Self::Owners];
@@ -75,6 +78,7 @@ impl RecordKind {
             Self::Summaries => "summaries",
             Self::Notices => "notices",
             Self::End => "end",
+            Self::Metrics => "metrics",
         }
     }
 

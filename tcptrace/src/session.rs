@@ -15,6 +15,7 @@ use crate::{
     findings::{Findings, Thresholds},
     listeners,
     losses::Losses,
+    metrics::{self, Metrics, Moment, Usage},
     notice::{Gap, Notice},
     outputs::{OutputState, Records},
     render::{Context, Names},
@@ -51,6 +52,8 @@ pub struct SessionSettings {
     pub count: Option<u64>,
     /// What is called trouble; `None` where it is not looked for.
     pub findings: Option<Thresholds>,
+    /// What metrics tell apart; `None` where none are made.
+    pub metrics: Option<metrics::Settings>,
 }
 
 /// A run from its first record to its end.
@@ -75,6 +78,7 @@ pub struct Session {
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
     findings: Option<Findings>,
+    metrics: Option<Metrics>,
     /// Namespaces of events and listings.
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
@@ -91,6 +95,7 @@ impl Session {
         let all = Selection { netns: settings.selection.netns, ..Selection::default() };
         let is_partial = settings.selection != all;
         Self {
+            metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, unix_ns(&context, start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
             table: Table::new(settings.max_sockets, settings.states, settings.polls),
             routes,
@@ -132,6 +137,9 @@ impl Session {
             if let Some(findings) = &mut self.findings {
                 findings.ingest(event, left);
             }
+            if let Some(metrics) = &mut self.metrics {
+                metrics.ingest(event);
+            }
             self.write(event);
         }
     }
@@ -141,6 +149,9 @@ impl Session {
         let Some(findings) = &mut self.findings else { return false };
         let told = findings.look(&mut self.table, now_ns);
         let wants_listing = findings.wants_listing();
+        if let Some(metrics) = &mut self.metrics {
+            told.iter().for_each(|finding| metrics.finding(finding));
+        }
         for route in &mut self.routes {
             told.iter().for_each(|finding| route.finding(finding, &mut self.context));
         }
@@ -398,6 +409,18 @@ impl Session {
         self.routes.iter_mut().for_each(|route| route.report(report, states, &self.context));
     }
 
+    /// The metrics of this moment, if any are made.
+    pub fn metrics(&mut self, now_ns: u64, usage: Usage, outputs: &[OutputState]) -> Option<metrics::Snapshot> {
+        self.update_losses();
+        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
+        let now_unix_ns = unix_ns(&self.context, now_ns);
+        let Self { metrics, table, losses, context, .. } = self;
+        let names = &mut context.names;
+        let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, usage, names };
+        Some(metrics.as_mut()?.snapshot(&mut moment))
+    }
+
     /// What was rendered for each output, and not taken yet.
     pub fn take(&mut self) -> impl Iterator<Item = Records> {
         self.routes.iter_mut().map(Route::take)
@@ -408,6 +431,11 @@ impl Session {
     pub fn rendered(&self) -> usize {
         self.routes.iter().map(Route::len).max().unwrap_or(0)
     }
+}
+
+/// The wall clock in ns since the epoch; 0 where it is set before that.
+fn unix_ns(context: &Context, mono_ns: u64) -> u64 {
+    u64::try_from(context.wall.wall_ns(mono_ns)).unwrap_or(0)
 }
 
 /// Which listed sockets are wanted.

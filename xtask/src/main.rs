@@ -13,8 +13,10 @@ mod cargo;
 mod check;
 mod demo;
 mod demo_actor;
+mod fleet;
 mod instructions;
 mod netns;
+mod peers;
 mod privilege;
 mod programs;
 mod run;
@@ -56,6 +58,8 @@ enum Command {
     Bench(bench::Args),
     /// Count the instructions that the pure core spends on an event, against what is recorded
     Instructions(instructions::Args),
+    /// Make the records of a fleet, and measure ClickHouse's queries of them
+    Fleet(fleet::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
     Setup(setup::Args),
     /// One process of the demo
@@ -79,6 +83,7 @@ fn main() -> ExitCode {
         Command::Scenario(args) => scenario::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Instructions(args) => instructions::run(&args),
+        Command::Fleet(args) => fleet::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
         Command::BenchHolder(args) => bench::holder::run(&args),

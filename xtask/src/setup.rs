@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -12,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
-    cargo,
+    cargo, peers,
     privilege::{self, Root},
     programs, system_tree, workspace,
 };
@@ -37,6 +38,18 @@ const BENCH_TOOLS: [(&str, &str); 3] = [("tcpstates", "libbpf-tools"), ("bpftrac
 
 /// Debian's compiler for BPF: rustc with the sources of `core`, which a BPF target is built from.
 const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
+
+/// Installs packages without starting the services that they bring: the policy that package scripts ask
+/// (invoke-rc.d(8)) denies it meanwhile.
+const INSTALL: &str = r#"
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    trap 'exit 1' HUP INT TERM
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy || exit
+fi
+apt-get install -q -y --no-install-recommends "$@"
+"#;
 
 /// Options of `cargo xtask setup`.
 #[derive(clap::Args)]
@@ -66,10 +79,47 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs the programs that tests call and that are missing, and makes the system that they boot.
+/// Installs the programs that tests call and that are missing. Those of single outputs are not had everywhere: without
+/// them their tests are skipped.
 pub(crate) fn tests() -> Result<()> {
-    install_tools("tests", &TEST_TOOLS)?;
-    system_tree::make()
+    for result in [peer_tools(), peer_environment(), system_tree::make()] {
+        if let Err(error) = result {
+            eprintln!("warning: {error:#}");
+        }
+    }
+    install_tools("tests", &TEST_TOOLS)
+}
+
+/// Installs the programs that outputs are tested with, and disables the services that come with those.
+fn peer_tools() -> Result<()> {
+    let services: Vec<_> = peers::SERVICES
+        .iter()
+        .filter(|(program, _)| programs::find(program).is_none())
+        .map(|(_, service)| service)
+        .collect();
+    install_tools("tests of outputs", &peers::TOOLS)?;
+    if !services.is_empty()
+        && let Some(systemctl) = programs::find("systemctl")
+        && let Some(mut disable) = Root::find_usable().command(systemctl, &[])
+    {
+        programs::succeed(disable.args(["disable", "--quiet"]).args(services).stdin(Stdio::null()))?;
+    }
+    Ok(())
+}
+
+/// Makes the Python environment that outputs are tested with.
+pub(crate) fn peer_environment() -> Result<()> {
+    let environment = peers::Environment::find(&workspace::root()?)?;
+    if environment.is_complete() {
+        println!("setup: the Python environment {} is complete", environment.folder.display());
+        return Ok(());
+    }
+    if peers::python().is_none() {
+        apt_install(&["python3", "python3-venv"])?;
+    }
+    let python = peers::python().context("python3: has no ensurepip or venv")?;
+    println!("setup: making the Python environment {}", environment.folder.display());
+    environment.complete(&python)
 }
 
 /// Installs the programs that the benchmark compares tcptrace with and that are missing.
@@ -158,15 +208,16 @@ fn apt_install(packages: &[&str]) -> Result<()> {
         bail!("there is no apt-get here: install what matches Debian's {list} with this system's package manager");
     };
     let root = Root::find_usable();
-    let apt = || -> Result<Command> {
-        let mut command = root.command(&apt, &[("DEBIAN_FRONTEND", "noninteractive".into())]).with_context(|| {
-            format!("{}; then: apt-get install --no-install-recommends {list}", privilege::way_out())
-        })?;
+    let as_root = |program: &Path| -> Result<Command> {
+        let mut command =
+            root.command(program, &[("DEBIAN_FRONTEND", "noninteractive".into())]).with_context(|| {
+                format!("{}; then: apt-get install --no-install-recommends {list}", privilege::way_out())
+            })?;
         // apt prints what it does on its standard output, where the tests' results are expected.
         command.stdin(Stdio::null()).stdout(io::stderr());
         Ok(command)
     };
     println!("setup: installing {list}");
-    programs::succeed(apt()?.args(["update", "-q"]))?;
-    programs::succeed(apt()?.args(["install", "-q", "-y", "--no-install-recommends"]).args(packages))
+    programs::succeed(as_root(&apt)?.args(["update", "-q"]))?;
+    programs::succeed(as_root(Path::new("/bin/sh"))?.args(["-c", INSTALL, "setup"]).args(packages))
 }

@@ -341,8 +341,9 @@ pub struct TraceArgs {
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
 
-    /// Where the records go, several times for several outputs: stdout, file:PATH, or a path, which is replaced; with
-    /// KEY=VALUE behind commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// Where the records go, several times for several outputs: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST,
+    /// otlp:URL, prometheus:ADDRESS, kafka:HOST:PORT/TOPIC, or a path, which is replaced; with KEY=VALUE behind commas
+    /// (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
     pub output: Vec<OutputSpec>,
 
@@ -386,6 +387,25 @@ pub struct TraceArgs {
     /// are counted together
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), default_value = "64", requires = "aggregate", help_heading = "Limits")]
     pub aggregate_keys: u32,
+
+    /// What metrics tell apart
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LABELS",
+        value_delimiter = ',',
+        default_value = "process",
+        help_heading = "Metrics"
+    )]
+    pub metrics_by: Vec<MetricsBy>,
+
+    /// Series of one metric by these labels at most; the rest is counted under `other`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), default_value = "1000", help_heading = "Metrics")]
+    pub metrics_series: u32,
+
+    /// Time between two sendings of metrics by otlp
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s", help_heading = "Metrics")]
+    pub metrics_every: Duration,
 
     /// Print a summary of each interval as well, e.g. 10s
     #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
@@ -454,6 +474,19 @@ pub enum AggregateBy {
     Port,
     /// The cgroup of the owner
     Cgroup,
+}
+
+/// Labels of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsBy {
+    /// The owner's command name
+    Process,
+    /// The owner's cgroup
+    Cgroup,
+    /// The local port of a service
+    LocalPort,
+    /// Nothing more
+    None,
 }
 
 /// Forms of output.

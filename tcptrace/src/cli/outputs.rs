@@ -1,31 +1,23 @@
 //! Outputs as they are asked for: by `--output KIND:TARGET,KEY=VALUE,…`, or by a table `[[output]]` of the config file.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr};
 
 use super::{
     args::Format,
     nearest,
-    parse::{PortList, Prefix, duration, size},
+    parse::{PortList, Prefix, size},
+    target::Target,
 };
 use crate::{
     findings::{Kind, Severity},
-    outputs::{Compression, FileSettings},
+    outputs::FileSettings,
     route::{RecordKind, Wants},
     select,
     state::State,
 };
 
-/// Where an output goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// Standard output.
-    Stdout,
-    /// A file.
-    File(FileSettings),
-}
-
 /// An output.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct OutputSpec {
     /// Its kind and target, as they were written.
     pub name: String,
@@ -44,9 +36,8 @@ const QUEUE_BYTES: usize = 8 << 20;
 /// The least and the most that can be said.
 const QUEUE_BOUNDS: (u64, u64) = (64 << 10, 1 << 30);
 
-/// The keys that all outputs have, and those of files.
+/// The keys that all outputs of records have.
 const COMMON: &[&str] = &[
-    "to",
     "records",
     "state",
     "port",
@@ -59,8 +50,6 @@ const COMMON: &[&str] = &[
     "severity",
     "queue",
 ];
-const OF_TEXT: &[&str] = &["format"];
-const OF_FILES: &[&str] = &["format", "replace", "rotate-size", "rotate-every", "keep", "compress"];
 
 impl FromStr for OutputSpec {
     type Err = String;
@@ -103,30 +92,48 @@ impl OutputSpec {
     /// # Errors
     /// That name the key and what it takes.
     pub fn new(to: &str, pairs: &[(String, Vec<String>)]) -> Result<Self, String> {
-        let (kind, target) = to.split_once(':').unwrap_or((to, ""));
-        let (target, own) = match kind {
-            "stdout" if target.is_empty() => (Target::Stdout, OF_TEXT),
-            "file" if !target.is_empty() => {
-                (Target::File(FileSettings { path: target.into(), ..FileSettings::default() }), OF_FILES)
-            }
-            "file" => return Err(format!("`{to}` lacks a path: file:PATH")),
-            // A path, as all tools take it.
-            _ if to.contains('/') || to.contains('.') && !to.contains(':') => (Self::file(to.into()).target, OF_FILES),
-            _ => {
-                let known = ["stdout", "file:PATH"];
-                return Err(format!("`{to}` is no output: there are {}", known.join(", ")));
-            }
+        let mut spec = Self {
+            name: to.to_owned(),
+            target: Target::new(to)?,
+            format: None,
+            wants: Wants::default(),
+            queue_bytes: QUEUE_BYTES,
         };
-        let mut spec =
-            Self { name: to.to_owned(), target, format: None, wants: Wants::default(), queue_bytes: QUEUE_BYTES };
+        let common = if matches!(spec.target, Target::Prometheus(_)) { &[] } else { COMMON };
         for (key, values) in pairs {
-            let known = || COMMON.iter().chain(own).copied();
+            let known = || common.iter().chain(spec.target.keys()).copied();
             if !known().any(|name| name == key) {
-                return Err(format!("an output {kind} has no key `{key}`{}", nearest(key, known())));
+                return Err(format!("the output {to} has no key `{key}`{}", nearest(key, known())));
             }
             spec.set(key, values).map_err(|reason| format!("{key}: {reason}"))?;
         }
+        if spec.wants.records.contains(&RecordKind::Metrics) && !matches!(spec.target, Target::Otlp(_)) {
+            return Err("records: metrics go to otlp:URL and prometheus:ADDRESS only".into());
+        }
         Ok(spec)
+    }
+
+    /// The outputs that it comes to: logs and metrics go to a collector apart from each other.
+    #[must_use]
+    pub fn parts(self) -> Vec<Self> {
+        let Target::Otlp(settings) = &self.target else { return vec![self] };
+        let part = |signal: &str, target: Target, wants: Wants| Self {
+            name: format!("{} {signal}", self.name),
+            target,
+            wants,
+            ..self.clone()
+        };
+        let is_metrics = |kind: &RecordKind| *kind == RecordKind::Metrics;
+        let records = &self.wants.records;
+        let metrics = Wants { records: vec![RecordKind::Metrics], ..Wants::default() };
+        let mut parts = Vec::new();
+        if !records.iter().all(is_metrics) || records.is_empty() {
+            parts.push(part("logs", Target::OtlpLogs(settings.clone()), self.wants.clone()));
+        }
+        if records.iter().any(is_metrics) || records.is_empty() {
+            parts.push(part("metrics", Target::OtlpMetrics(settings.clone()), metrics));
+        }
+        parts
     }
 
     fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
@@ -135,44 +142,26 @@ impl OutputSpec {
             _ => Err(format!("takes one value, not {}", values.len())),
         };
         let wants = &mut self.wants;
-        match (key, &mut self.target) {
-            ("records", _) => wants.records = kinds(values)?,
-            ("state", _) => wants.states = all::<State>(values)?.into_iter().collect(),
-            ("port", _) => wants.ports.any = ports(values)?,
-            ("local-port", _) => wants.ports.local = ports(values)?,
-            ("remote-port", _) => wants.ports.remote = ports(values)?,
-            ("address", _) => wants.addresses.any = prefixes(values)?,
-            ("local-address", _) => wants.addresses.local = prefixes(values)?,
-            ("remote-address", _) => wants.addresses.remote = prefixes(values)?,
-            ("finding", _) => wants.findings = all::<Kind>(values)?,
-            ("severity", _) => wants.severity = Some(severity(one()?)?),
-            ("queue", _) => {
+        match key {
+            "records" => wants.records = kinds(values)?,
+            "state" => wants.states = all::<State>(values)?.into_iter().collect(),
+            "port" => wants.ports.any = ports(values)?,
+            "local-port" => wants.ports.local = ports(values)?,
+            "remote-port" => wants.ports.remote = ports(values)?,
+            "address" => wants.addresses.any = prefixes(values)?,
+            "local-address" => wants.addresses.local = prefixes(values)?,
+            "remote-address" => wants.addresses.remote = prefixes(values)?,
+            "finding" => wants.findings = all::<Kind>(values)?,
+            "severity" => wants.severity = Some(severity(one()?)?),
+            "queue" => {
                 let bytes = size(one()?)?;
                 let (least, most) = QUEUE_BOUNDS;
                 let fits =
                     (least..=most).contains(&bytes).then_some(bytes).and_then(|bytes| usize::try_from(bytes).ok());
                 self.queue_bytes = fits.ok_or("takes 64KiB to 1GiB")?;
             }
-            ("format", _) => self.format = Some(<Format as clap::ValueEnum>::from_str(one()?, false)?),
-            ("replace", Target::File(file)) => {
-                file.replace = one()?.parse().map_err(|_| "takes true or false")?;
-            }
-            ("rotate-size", Target::File(file)) => file.rotate_bytes = size(one()?)?,
-            ("rotate-every", Target::File(file)) => {
-                file.rotate_every = Some(duration(one()?)?)
-                    .filter(|time| *time >= Duration::from_secs(1))
-                    .ok_or("takes a second or more")?;
-            }
-            ("keep", Target::File(file)) => file.keep = one()?.parse().map_err(|_| "takes a number of files")?,
-            ("compress", Target::File(file)) => {
-                file.compression = match one()? {
-                    "none" => Compression::None,
-                    "gzip" => Compression::Gzip,
-                    "zstd" => Compression::Zstd,
-                    other => return Err(format!("`{other}` is no compression: there are none, gzip, zstd")),
-                };
-            }
-            _ => return Err("does not fit this output".into()),
+            "format" => self.format = Some(<Format as clap::ValueEnum>::from_str(one()?, false)?),
+            _ => self.target.set(key, one()?)?,
         }
         Ok(())
     }
@@ -217,7 +206,10 @@ fn severity(text: &str) -> Result<Severity, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::outputs::Compression;
 
     #[test]
     fn outputs_are_read() {
@@ -234,7 +226,7 @@ mod tests {
             compression: Compression::Zstd,
             ..FileSettings::default()
         };
-        assert_eq!(spec.target, Target::File(want));
+        assert!(matches!(&spec.target, Target::File(file) if *file == want), "{spec:?}");
         assert_eq!((spec.format, spec.queue_bytes), (Some(Format::Json), 1 << 20));
         assert_eq!(spec.wants.records.len(), 5);
         assert_eq!(spec.wants.ports.any, [(80, 80), (90, 99)]);
@@ -243,7 +235,19 @@ mod tests {
             let Target::File(file) = path.parse::<OutputSpec>().unwrap().target else { panic!("{path}") };
             assert!(file.replace && file.path == PathBuf::from(path), "{path}");
         }
-        assert_eq!("stdout".parse(), Ok(OutputSpec::stdout()));
+        for (text, parts) in [
+            ("stdout", &["stdout"][..]),
+            ("journald,records=findings", &["journald"]),
+            ("syslog:tcp:[::1]:6514", &["syslog:tcp:[::1]:6514"]),
+            ("prometheus:9437", &["prometheus:9437"]),
+            ("otlp:http://h:4318,timeout=3s", &["otlp:http://h:4318 logs", "otlp:http://h:4318 metrics"]),
+            ("otlp:http://h:4318,records=metrics", &["otlp:http://h:4318 metrics"]),
+            ("otlp:http://h:4318,records=findings", &["otlp:http://h:4318 logs"]),
+            ("otlp:http://h:4318,records=findings+metrics", &["otlp:http://h:4318 logs", "otlp:http://h:4318 metrics"]),
+        ] {
+            let spec: OutputSpec = text.parse().unwrap();
+            assert_eq!(spec.parts().iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), parts, "{text}");
+        }
     }
 
     #[test]
@@ -252,6 +256,12 @@ mod tests {
             ("nowhere", &["nowhere", "stdout", "file:PATH"][..]),
             ("file:", &["path"]),
             ("stdout,rotate-size=1", &["stdout has no key `rotate-size`"]),
+            ("prometheus:9437,records=findings", &["no key `records`"]),
+            ("prometheus:all", &["all"]),
+            ("otlp:ftp://x", &["http://"]),
+            ("otlp:http://x,compress=zstd", &["zstd", "gzip"]),
+            ("syslog:nfs:x", &["nfs", "udp:HOST"]),
+            ("file:/x,records=metrics", &["metrics", "otlp:URL"]),
             ("file:/x,rotat-size=1", &["rotat-size", "did you mean `rotate-size`"]),
             ("file:/x,records=event", &["records", "event", "transitions"]),
             ("file:/x,severity=bad", &["bad", "critical"]),

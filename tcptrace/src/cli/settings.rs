@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal as _,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,11 +17,13 @@ use tcptrace_common::{
 
 use super::{
     args::{
-        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time,
+        TraceArgs,
     },
     findings::{FindingArgs, FindingsMode},
-    outputs::{OutputSpec, Target},
+    outputs::OutputSpec,
     parse::{NetnsChoice, PortList, Prefix, StoryFilter},
+    target::Target,
 };
 use crate::{
     aggregate::By,
@@ -28,6 +31,7 @@ use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
     cgroup::{self, Cgroup},
     findings::Thresholds,
+    metrics,
     render::{
         csv::Csv,
         json::Json,
@@ -51,6 +55,10 @@ pub struct Settings {
     pub outputs: Vec<OutputSpec>,
     /// What is made for each of these.
     pub routes: Vec<Route>,
+    /// Where metrics are served, by its name among the outputs.
+    pub server: Option<SocketAddr>,
+    /// Time between two sendings of metrics.
+    pub metrics_every: Duration,
     /// Time between summaries.
     pub interval: Option<Duration>,
     /// End after this time.
@@ -81,7 +89,7 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         if args.aggregate.is_some() {
-            refuse_what_takes_events(args)?;
+            check_aggregate(args)?;
         } else if args.output.iter().any(|spec| form(spec, args) == Format::Csv)
             && (args.summary || args.interval.is_some())
         {
@@ -93,6 +101,11 @@ impl Settings {
             return Err(usage(ErrorKind::ArgumentConflict, message));
         }
         let states: StateSet = args.filter.state.iter().copied().collect();
+        let (server, outputs) = outputs(args)?;
+        let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
+        if has_metrics && args.aggregate.is_some() {
+            return Err(refuse_events("metrics are made of", "leave out prometheus and otlp, or --aggregate"));
+        }
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.
@@ -117,9 +130,12 @@ impl Settings {
                 findings: (args.findings_mode != FindingsMode::Off && !args.summary)
                     .then(|| thresholds(&args.findings))
                     .transpose()?,
+                metrics: has_metrics.then(|| metrics(args)),
             },
-            routes: args.output.iter().map(|spec| Route::new(renderer(spec, args), spec.wants.clone())).collect(),
-            outputs: args.output.clone(),
+            routes: outputs.iter().map(|spec| Route::new(renderer(spec, args), spec.wants.clone())).collect(),
+            outputs,
+            server,
+            metrics_every: args.metrics_every,
             interval: args.interval,
             duration: args.duration,
             // An event waits for at most one such time; the other half is for writing it.
@@ -193,18 +209,45 @@ impl Settings {
     }
 }
 
-fn refuse_what_takes_events(args: &TraceArgs) -> Result<(), Error> {
-    let refuse = |what: &str, way_out: &str| {
-        let message = format!("--aggregate counts in the kernel and sends no events, which {what}: {way_out}");
-        Err(usage(ErrorKind::ArgumentConflict, &message))
-    };
+fn check_aggregate(args: &TraceArgs) -> Result<(), Error> {
     if args.findings_mode != FindingsMode::Off {
-        return refuse("--findings is made of", "leave one of them out");
+        return Err(refuse_events("--findings is made of", "leave one of them out"));
     }
     if args.filter.pid == Some(None) {
-        return refuse("--pid shows", "take --aggregate cgroup, or --pid with PIDS");
+        return Err(refuse_events("--pid shows", "take --aggregate cgroup, or --pid with PIDS"));
     }
     Ok(())
+}
+
+fn refuse_events(what: &str, way_out: &str) -> Error {
+    let message = format!("--aggregate counts in the kernel and sends no events, which {what}: {way_out}");
+    usage(ErrorKind::ArgumentConflict, &message)
+}
+
+/// Where metrics are served, and the outputs of records.
+fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
+    let (mut server, mut outputs) = (None, Vec::new());
+    for spec in &args.output {
+        match spec.target {
+            Target::Prometheus(_) if server.is_some() => {
+                let message = "--output prometheus:ADDRESS is there twice: one is enough for many scrapers";
+                return Err(usage(ErrorKind::ArgumentConflict, message));
+            }
+            Target::Prometheus(address) => server = Some(address),
+            _ => outputs.extend(spec.clone().parts()),
+        }
+    }
+    Ok((server, outputs))
+}
+
+fn metrics(args: &TraceArgs) -> metrics::Settings {
+    let has = |label| args.metrics_by.contains(&label);
+    metrics::Settings {
+        by_process: has(MetricsBy::Process),
+        by_cgroup: has(MetricsBy::Cgroup),
+        by_local_port: has(MetricsBy::LocalPort),
+        max_series: args.metrics_series as usize,
+    }
 }
 
 const fn by(by: AggregateBy) -> By {
@@ -251,6 +294,7 @@ fn one_output(path: Option<&PathBuf>) -> OutputSpec {
 fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
     match spec.target {
         Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
+        _ => Format::Json, // they take its fields
     }
 }
 
@@ -265,7 +309,7 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
                 Time::Mono => TimeStyle::Monotonic,
                 Time::Delta => TimeStyle::Delta,
             },
-            color: is_colored(args.color, spec.target == Target::Stdout),
+            color: is_colored(args.color, matches!(spec.target, Target::Stdout)),
             owner_columns: args.filter.pid.is_some(),
         })),
     }

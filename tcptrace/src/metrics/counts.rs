@@ -28,7 +28,8 @@ pub(super) enum Whose {
 impl Whose {
     pub(super) fn new(settings: &Settings, owner: Option<&Owner>, port: Option<u16>) -> Self {
         Self::Of(
-            owner.map(|owner| owner.command).filter(|_| settings.by_process),
+            // To Prometheus an empty label is none.
+            owner.map(|owner| owner.command).filter(|name| settings.by_process && !name.as_bytes().is_empty()),
             owner.map(|owner| owner.cgroup).filter(|id| settings.by_cgroup && *id != 0),
             port.filter(|_| settings.by_local_port),
         )

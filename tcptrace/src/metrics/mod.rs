@@ -141,13 +141,15 @@ impl Metrics {
 
     /// Learns at which ports there are services; to be called when the sockets from before the start are known.
     pub fn learn(&mut self, table: &Table) {
-        self.services.learn_all(table);
+        if self.settings.by_local_port {
+            self.services.learn_all(table);
+        }
     }
 
     /// Takes in an event. Allocates nothing but for the first one of a new series.
     pub fn ingest(&mut self, event: &Event) {
         let now_ns = event.time_ns;
-        let port = self.services.port_of(event);
+        let port = if self.settings.by_local_port { self.services.port_of(event) } else { None };
         let whose = Whose::new(&self.settings, event.owner.as_ref(), port);
         match &event.what {
             What::Transition(change) => self.transition(change, whose, now_ns),
@@ -185,7 +187,7 @@ impl Metrics {
 
     /// All metrics as of this moment.
     pub fn snapshot(&mut self, moment: &mut Moment<'_>) -> Snapshot {
-        self.services.learn_all(moment.table);
+        self.learn(moment.table);
         let (now_ns, start, now) = (moment.now_ns, self.start_unix_ns, moment.now_unix_ns);
         self.transitions.make_room(now_ns, now);
         self.retransmits.make_room(now_ns, now);

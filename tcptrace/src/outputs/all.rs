@@ -12,47 +12,58 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The outputs of a run, in the order in which they were asked for.
 #[derive(Debug, Default)]
-pub struct Outputs(Vec<Output>);
+pub struct Outputs {
+    all: Vec<Output>,
+    /// Those that take metrics, by their places.
+    of_metrics: Vec<usize>,
+}
 
 impl Outputs {
-    /// These.
+    /// These, and whether they take metrics.
     #[must_use]
-    pub const fn new(outputs: Vec<Output>) -> Self {
-        Self(outputs)
+    pub fn new(outputs: Vec<(Output, bool)>) -> Self {
+        let of_metrics = (0..).zip(&outputs).filter(|(_, (_, takes))| *takes).map(|(place, _)| place).collect();
+        Self { all: outputs.into_iter().map(|(output, _)| output).collect(), of_metrics }
+    }
+
+    /// Hands metrics over to those that take them.
+    pub fn push_metrics(&self, metrics: &Records) {
+        let takers = self.of_metrics.iter().filter_map(|place| self.all.get(*place));
+        takers.for_each(|output| output.push(metrics.clone()));
     }
 
     /// Hands over the records for each of them. Never waits.
     pub fn push(&self, records: impl Iterator<Item = Records>) {
-        iter::zip(&self.0, records).for_each(|(output, records)| output.push(records));
+        iter::zip(&self.all, records).for_each(|(output, records)| output.push(records));
     }
 
     /// Are there some, and will none deliver anything any more?
     #[must_use]
     pub fn are_over(&self) -> bool {
-        !self.0.is_empty() && self.0.iter().all(Output::is_over)
+        !self.all.is_empty() && self.all.iter().all(Output::is_over)
     }
 
     /// Opens files again that may have been moved away.
     pub fn reopen(&self) {
-        self.0.iter().for_each(Output::reopen);
+        self.all.iter().for_each(Output::reopen);
     }
 
     /// What became of their records up to now.
     #[must_use]
     pub fn states(&self) -> Vec<OutputState> {
-        self.0.iter().map(Output::state).collect()
+        self.all.iter().map(Output::state).collect()
     }
 
     /// Records that they lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.0.iter().map(|output| output.state().lost()).sum()
+        self.all.iter().map(|output| output.state().lost()).sum()
     }
 
     /// Waits until all is delivered, for some seconds at most.
     pub fn drain(&self) {
         let until = Instant::now() + PATIENCE;
-        self.0.iter().for_each(|output| _ = output.drained(until));
+        self.all.iter().for_each(|output| _ = output.drained(until));
     }
 
     /// Ends them all when the rest is delivered, and in some seconds at the latest.
@@ -61,8 +72,8 @@ impl Outputs {
     /// Names the outputs that could not deliver all of it, and why.
     pub fn end(self) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
-        self.0.iter().for_each(|output| output.end_at(until));
-        let failed = self.0.iter().filter_map(|output| {
+        self.all.iter().for_each(|output| output.end_at(until));
+        let failed = self.all.iter().filter_map(|output| {
             let has_ended = output.has_ended(until);
             let state = output.state();
             match state.trouble {

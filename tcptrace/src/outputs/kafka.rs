@@ -5,7 +5,14 @@
 //! from. Messages count as delivered when all in-sync replicas have them (acks=all). Delivery is at least once: where an
 //! answer gets lost, what it was on is produced again.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use rskafka::{
@@ -139,11 +146,16 @@ pub struct Kafka {
     begun: Option<Begun>,
 }
 
-/// A batch as bytes, so that it is known again, and how many records of their parts of it the partitions refused that are
-/// done.
+/// What became of a batch up to now.
+#[derive(Default)]
 struct Begun {
-    batch: Vec<u8>,
-    done: BTreeMap<usize, usize>,
+    /// The batch and the number of partitions, by which it is known again.
+    batch: (Vec<u8>, usize),
+    /// The partitions that took their part.
+    done: BTreeSet<usize>,
+    /// Records that were refused, and why.
+    refused: usize,
+    reason: String,
 }
 
 impl Kafka {
@@ -163,7 +175,7 @@ impl Kafka {
     }
 
     /// Produces the first `count` records; tells how many of them were refused, and why.
-    fn produce(&mut self, records: &Records, count: usize) -> Result<Option<(usize, String)>, String> {
+    fn produce(&mut self, records: &Records, count: usize) -> Result<(usize, String), String> {
         let timeout = self.settings.timeout;
         let late = || format!("no answer within {timeout:?}");
         let partitions = match self.partitions.take() {
@@ -171,30 +183,23 @@ impl Kafka {
             None => self.waiting.wait(timeout, connect(&self.settings, &self.tls)).ok_or_else(late)??,
         };
         let length = records.iter().take(count).map(<[u8]>::len).sum();
-        let batch = records.bytes().get(..length).unwrap_or_default();
-        let mut begun = self
-            .begun
-            .take()
-            .filter(|begun| begun.batch == batch)
-            .unwrap_or_else(|| Begun { batch: batch.to_vec(), done: BTreeMap::new() });
-        let mut reason = String::new();
+        let batch = (records.bytes().get(..length).unwrap_or_default().to_vec(), partitions.len());
+        let begun = match self.begun.take().filter(|begun| begun.batch == batch) {
+            Some(begun) => self.begun.insert(begun),
+            None => self.begun.insert(Begun { batch, ..Begun::default() }),
+        };
         for (index, part) in parts(records.iter().take(count), partitions.len(), self.host.as_deref()) {
-            let Some(partition) = partitions.get(index).filter(|_| !begun.done.contains_key(&index)) else { continue };
+            let Some(partition) = partitions.get(index).filter(|_| !begun.done.contains(&index)) else { continue };
             let produced = self.waiting.wait(timeout, produce(partition, part, self.settings.gzip));
-            match produced.ok_or_else(late).flatten() {
-                Ok((refused, why)) => {
-                    begun.done.insert(index, refused);
-                    reason = why.unwrap_or(reason);
-                }
-                Err(trouble) => {
-                    self.begun = Some(begun);
-                    return Err(trouble);
-                }
+            let (refused, reason) = produced.ok_or_else(late)??;
+            begun.done.insert(index);
+            begun.refused += refused;
+            if let Some(reason) = reason {
+                begun.reason = reason;
             }
         }
         self.partitions = Some(partitions);
-        let refused = begun.done.values().sum();
-        Ok((refused > 0).then_some((refused, reason)))
+        Ok(self.begun.take().map(|begun| (begun.refused, begun.reason)).unwrap_or_default())
     }
 }
 
@@ -203,8 +208,8 @@ impl Sink for Kafka {
         while !records.is_empty() {
             let count = records.within(self.settings.bytes).min(self.settings.records).max(1);
             match self.produce(records, count) {
-                Ok(None) => records.take(count),
-                Ok(Some((refused, reason))) => {
+                Ok((0, _)) => records.take(count),
+                Ok((refused, reason)) => {
                     // Which ones were refused does not matter to who counts.
                     records.take(count - refused);
                     return Err(Trouble::Refused { records: refused, reason: self.name(&reason) });

@@ -35,3 +35,4 @@ pub use sink::{Sink, Trouble};
 pub use stdout::Stdout;
 pub use syslog::{Syslog, SyslogTarget};
 pub use tls::TlsError;
+pub use waiting::host_name;

@@ -83,6 +83,13 @@ impl Output {
         self.queue.ended(until + FIRST_PAUSE)
     }
 
+    /// Ends it; tells whether it has ended by `until`.
+    #[must_use]
+    pub fn end(&self, until: Instant) -> bool {
+        self.end_at(until);
+        self.has_ended(until)
+    }
+
     /// Did its reader go?
     #[must_use]
     pub fn has_no_reader(&self) -> bool {

@@ -28,8 +28,9 @@ impl Drop for Waiting {
     }
 }
 
-/// What this host is called.
-pub(super) fn host_name() -> Option<String> {
+/// What this host is called, if that can be read.
+#[must_use]
+pub fn host_name() -> Option<String> {
     first_line("/proc/sys/kernel/hostname")
 }
 

@@ -3,14 +3,13 @@
 use std::{
     fs::{self, File},
     process::Command,
-    time::{Duration, Instant},
 };
 
 use tcptrace::outputs::{FileSettings, FileSink, Output};
 
 use crate::{
     Test,
-    program::{Folder, Program, lines, numbered},
+    program::{Folder, Program, end, lines, numbered},
     python,
     rotel::{self, Rotel},
 };
@@ -47,7 +46,7 @@ fn passes_a_file_on() {
     let output = Output::start("file".to_owned(), Box::new(sink), 64 << 20, |_| ()).unwrap();
     let records = numbered(0..COUNT);
     output.push(lines(&records));
-    assert!(output.end(Instant::now() + Duration::from_secs(60)));
+    end(&output);
 
     let printed = rotel.printed("LogRecord", records.len());
     let mut numbers: Vec<_> = printed.iter().map(|record| record.int("mono_ns").unwrap()).collect();

@@ -1,8 +1,8 @@
 //! A Kafka broker: librdkafka's, which is read back by librdkafka's consumer.
 
 use std::{
-    collections::BTreeMap,
-    io::{BufRead as _, BufReader, Write as _},
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     process::{ChildStdin, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,13 +12,14 @@ use tcptrace::outputs::{Kafka, KafkaSettings, Output, Sink as _, Trouble};
 
 use crate::{
     Test,
-    program::{Program, lines, numbered, until},
+    program::{Program, end, lines, numbered, until},
     python,
 };
 
 pub(crate) const TESTS: &[Test] = &[
     ("messages_arrive_in_order", messages_arrive_in_order),
     ("the_rest_comes_after_a_restart", the_rest_comes_after_a_restart),
+    ("partitions_that_have_their_part_do_not_get_it_again", partitions_that_have_their_part_do_not_get_it_again),
     ("what_is_too_large_goes_in_parts", what_is_too_large_goes_in_parts),
     ("what_the_broker_refuses_is_counted", what_the_broker_refuses_is_counted),
     ("a_topic_that_is_not_there_is_told", a_topic_that_is_not_there_is_told),
@@ -29,6 +30,7 @@ const PARTITIONS: u64 = 3;
 const TOPIC: &str = "tcptrace";
 /// Error codes of the protocol.
 const MESSAGE_TOO_LARGE: i16 = 10;
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 const INVALID_RECORD: i16 = 87;
 
 pub(crate) fn missing() -> Option<String> {
@@ -58,7 +60,7 @@ impl Broker {
     /// What the broker answers to a command, without the last line.
     fn ask(&mut self, command: &str) -> Vec<Map<String, Value>> {
         writeln!(self.commands, "{command}").unwrap();
-        let lines = self.answers.by_ref().lines().map(Result::unwrap).take_while(|line| line != "done");
+        let lines = self.answers.by_ref().lines().map(|line| line.unwrap()).take_while(|line| line != "done");
         lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
     }
 
@@ -73,7 +75,7 @@ impl Broker {
 
     /// The numbers of `count` messages that were read back, in no order; there are no more.
     fn numbers(&mut self, count: u64) -> Vec<u64> {
-        let mut numbers: Vec<_> = self.ask(&format!("read {count}")).iter().map(|message| number(message)).collect();
+        let mut numbers: Vec<_> = self.ask(&format!("read {count}")).iter().map(number).collect();
         numbers.sort_unstable();
         numbers
     }
@@ -85,10 +87,6 @@ fn number(message: &Map<String, Value>) -> u64 {
 
 fn record(message: &Map<String, Value>) -> Map<String, Value> {
     serde_json::from_str(message["value"].as_str().unwrap()).unwrap()
-}
-
-fn end(output: &Output) {
-    assert!(output.end(Instant::now() + Duration::from_secs(60)), "{:?}", output.state());
 }
 
 fn messages_arrive_in_order() {
@@ -104,7 +102,7 @@ fn messages_arrive_in_order() {
     let mut numbers: Vec<_> = messages.iter().map(number).collect();
     numbers.sort_unstable();
     assert!(numbers.into_iter().eq(0..COUNT), "{} arrived", messages.len());
-    let mut last: BTreeMap<&Value, (u64, &Value)> = BTreeMap::new();
+    let mut last: BTreeMap<Option<&str>, (u64, &Value)> = BTreeMap::new();
     for message in &messages {
         let (number, record) = (number(message), record(message));
         assert_eq!(record, records[usize::try_from(number).unwrap()], "as it was sent");
@@ -113,12 +111,11 @@ fn messages_arrive_in_order() {
         assert!(message["headers"]["host.name"].is_string());
         let key = ["cookie", "number"].into_iter().find_map(|name| record.get(name)?.as_u64());
         assert_eq!(message["key"].as_str(), key.map(|key| key.to_string()).as_deref());
-        if let Some((before, partition)) = last.insert(&message["key"], (number, &message["partition"])) {
+        if let Some((before, partition)) = last.insert(message["key"].as_str(), (number, &message["partition"])) {
             assert!(before < number && *partition == message["partition"], "{} is out of order", message["key"]);
         }
     }
-    let partitions: std::collections::BTreeSet<_> =
-        messages.iter().map(|message| message["partition"].as_u64()).collect();
+    let partitions: BTreeSet<_> = messages.iter().map(|message| message["partition"].as_u64()).collect();
     assert!(partitions.len() > 1, "{partitions:?}");
 }
 
@@ -138,9 +135,20 @@ fn the_rest_comes_after_a_restart() {
     assert!(broker.numbers(COUNT).into_iter().eq(0..COUNT));
 }
 
+fn partitions_that_have_their_part_do_not_get_it_again() {
+    let mut broker = Broker::new();
+    broker.ask(&format!("fail 0 {NOT_ENOUGH_REPLICAS} 0 {NOT_ENOUGH_REPLICAS}"));
+    let output = broker.output();
+    output.push(lines(&numbered(0..COUNT)));
+    end(&output);
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.refused, state.retries), (COUNT, 0, 0, 2), "{state:?}");
+    assert!(broker.numbers(COUNT).into_iter().eq(0..COUNT));
+}
+
 fn what_is_too_large_goes_in_parts() {
     let mut broker = Broker::new();
-    broker.ask(&format!("fail {MESSAGE_TOO_LARGE} 3"));
+    broker.ask(&format!("fail {MESSAGE_TOO_LARGE} {MESSAGE_TOO_LARGE} 0 {MESSAGE_TOO_LARGE}"));
     let output = broker.output();
     output.push(lines(&numbered(0..COUNT)));
     end(&output);
@@ -151,7 +159,7 @@ fn what_is_too_large_goes_in_parts() {
 
 fn what_the_broker_refuses_is_counted() {
     let mut broker = Broker::new();
-    broker.ask(&format!("fail {INVALID_RECORD} 1"));
+    broker.ask(&format!("fail {INVALID_RECORD}"));
     let output = broker.output();
     output.push(lines(&numbered(0..COUNT)));
     end(&output);

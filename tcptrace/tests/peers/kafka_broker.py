@@ -6,7 +6,7 @@ Prints the address of the broker, and obeys the commands that come as lines on s
 standard output:
 
     down, up         the broker goes (with all connections), and comes again
-    fail CODE COUNT  the next COUNT requests to produce are answered with an error of Kafka
+    fail CODE...     the next requests to produce are answered with these errors of Kafka, 0 being none
     read COUNT       prints so many messages from the beginning, each as a line of JSON
 """
 
@@ -79,8 +79,8 @@ def main():
         elif command == "up":
             rd.rd_kafka_mock_broker_set_up(cluster, 1)
         elif command == "fail":
-            code, count = map(int, arguments)
-            rd.rd_kafka_mock_push_request_errors(cluster, PRODUCE, ctypes.c_size_t(count), *[code] * count)
+            codes = map(int, arguments)
+            rd.rd_kafka_mock_push_request_errors(cluster, PRODUCE, ctypes.c_size_t(len(arguments)), *codes)
         elif command == "read":
             read(address, topic, partitions, int(arguments[0]))
         print("done", flush=True)

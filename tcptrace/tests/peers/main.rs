@@ -8,7 +8,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod clickhouse;
 mod collector;
+#[path = "../../examples/fleet/generator/mod.rs"]
+mod fleet;
 mod journald;
 #[cfg(feature = "kafka")]
 mod kafka;
@@ -33,6 +36,7 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    Suite { name: "clickhouse", tests: clickhouse::TESTS, missing: clickhouse::missing },
     Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },
     #[cfg(feature = "kafka")]

@@ -1,20 +1,14 @@
 //! A real receiver of OTLP: what the outputs send is what it prints.
 
-use std::time::{Duration, Instant};
-
-use opentelemetry_proto::tonic::{
-    collector::metrics::v1::ExportMetricsServiceRequest,
-    metrics::v1::{
-        AggregationTemporality, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data,
-        number_data_point,
-    },
+use tcptrace::{
+    metrics::{self, Value},
+    outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
 };
-use prost::Message as _;
-use tcptrace::outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink, host_resource};
 
 use crate::{
     Test,
-    program::{lines, numbered, until},
+    program::{end, lines, numbered, until},
+    prometheus::{fed, snapshot},
     rotel::Rotel,
 };
 
@@ -32,10 +26,6 @@ fn output(sink: impl Sink + 'static) -> Output {
 
 fn settings(rotel: &Rotel) -> OtlpSettings {
     OtlpSettings::new(&rotel.url()).unwrap()
-}
-
-fn end(output: &Output) {
-    assert!(output.end(Instant::now() + Duration::from_secs(60)), "{:?}", output.state());
 }
 
 /// Each number of the first `count` was printed once.
@@ -65,6 +55,7 @@ fn logs_arrive_with_their_attributes() {
     for (name, value) in [
         ("Timestamp", "1772600767338807000"),
         ("SeverityNumber", "SEVERITY_NUMBER_INFO(9)"),
+        ("EventName", "tcptrace.transition"),
         ("network.transport", "Str(tcp)"),
         ("network.type", "Str(ipv4)"),
         ("network.local.address", "Str(192.0.2.10)"),
@@ -73,7 +64,7 @@ fn logs_arrive_with_their_attributes() {
         ("network.peer.port", "Int(443)"),
         ("process.pid", "Int(4242)"),
         ("process.executable.name", "Str(curl)"),
-        ("process.linux.cgroup", "Str(0::/system.slice/web.service)"),
+        ("process.linux.cgroup", "Str(/system.slice/web.service)"),
         ("tcptrace.new_state", "Str(TIME_WAIT)"),
         ("tcptrace.time_in_old_state_ns", "Int(1310000)"),
         ("tcptrace.after_gap", "Bool(false)"),
@@ -107,31 +98,39 @@ fn logs_go_on_after_a_restart() {
     all_once(&rotel, COUNT);
 }
 
-/// A counter with this name.
-fn request(name: &str, value: i64) -> Vec<u8> {
-    let point = NumberDataPoint { value: Some(number_data_point::Value::AsInt(value)), ..NumberDataPoint::default() };
-    let sum = Sum {
-        data_points: vec![point],
-        aggregation_temporality: AggregationTemporality::Cumulative.into(),
-        is_monotonic: true,
-    };
-    let metric = Metric { name: name.to_owned(), data: Some(Data::Sum(sum)), ..Metric::default() };
-    let scope_metrics = vec![ScopeMetrics { metrics: vec![metric], ..ScopeMetrics::default() }];
-    let metrics = ResourceMetrics { resource: Some(host_resource()), scope_metrics, ..ResourceMetrics::default() };
-    ExportMetricsServiceRequest { resource_metrics: vec![metrics] }.encode_to_vec()
-}
-
+/// What Prometheus scrapes in its tests, twice.
 fn metrics_arrive() {
     let rotel = Rotel::new("otlp-metrics");
     let output = output(OtlpMetrics::new(&settings(&rotel)).unwrap());
-    for number in 0..10 {
+    let snapshot = snapshot(&mut fed());
+    for _ in 0..2 {
         let mut records = Collecting::default();
-        records.add(|to| to.extend_from_slice(&request(&format!("tcptrace.test.{number}"), 1000 + number)));
+        records.add(|to| to.extend_from_slice(&metrics::otlp::encode(&snapshot, "here")));
         output.push(records.take());
     }
     end(&output);
-    assert_eq!(output.state().delivered, 10);
-    let metrics = rotel.printed("Metric", 10);
-    let seen: Vec<_> = metrics.iter().map(|metric| (metric.value("-> Name"), metric.value("Value"))).collect();
-    assert_eq!(seen.len(), 10, "{seen:?}\n{}", rotel.text());
+    assert_eq!(output.state().delivered, 2);
+
+    let told: Vec<_> = snapshot.families.iter().filter(|family| !family.series.is_empty()).collect();
+    assert!(told.len() > 10);
+    let printed = rotel.printed("Metric", 2 * told.len());
+    assert_eq!(printed.len(), 2 * told.len());
+    for (family, printed) in told.iter().cycle().zip(&printed) {
+        assert_eq!(printed.value("Name"), Some(family.descriptor.otlp));
+        let values: Vec<_> = printed.values("Value: ").chain(printed.values("Count: ")).collect();
+        let expected: Vec<_> = family
+            .series
+            .iter()
+            .map(|series| match &series.value {
+                Value::Integer(count) => *count as f64,
+                Value::Float(seconds) => *seconds,
+                Value::Distribution(times) => times.count as f64,
+            })
+            .collect();
+        assert_eq!(values, expected, "{}", family.descriptor.otlp);
+        if family.descriptor.otlp == "tcptrace.transition.latency" {
+            assert_eq!(printed.values("Bucket").sum::<f64>(), 10_000.0, "each time is in a bucket");
+        }
+    }
+    assert!(rotel.text().contains("-> service.name: Str(tcptrace)"));
 }

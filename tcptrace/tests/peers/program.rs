@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tcptrace::outputs::{Collecting, Records};
+use tcptrace::outputs::{Collecting, Output, Records};
 
 /// How long to wait for what should come at once: only a broken peer takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -42,6 +42,13 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(since.elapsed() < LIMIT, "{what}: not in {LIMIT:?}");
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Ends an output that has delivered, or given up, all that it had.
+pub(crate) fn end(output: &Output) {
+    let until = Instant::now() + LIMIT;
+    output.end_at(until);
+    assert!(output.has_ended(until), "{:?}", output.state());
 }
 
 /// A program that runs as long as the test.

@@ -18,7 +18,7 @@ use tcptrace::{
     },
     http::{Health, Question, Server},
     losses::Losses,
-    metrics::{Metrics, Moment, Settings},
+    metrics::{Metrics, Moment, Settings, Snapshot},
     outputs::OutputState,
     render::Names,
     state::{State, StateSet},
@@ -94,7 +94,7 @@ fn retransmit() -> What {
 }
 
 /// What is counted: see the constants, and the tests.
-fn fed() -> Metrics {
+pub(crate) fn fed() -> Metrics {
     let mut metrics = Metrics::new(Settings { by_local_port: true, ..Settings::default() }, 1_700_000_000 * S);
     for ms in 1..=TIMES {
         let time_in_old = Some(TimeInState { ns: ms * 1_000_000, source: TimeSource::Observed });
@@ -114,6 +114,21 @@ fn fed() -> Metrics {
     metrics
 }
 
+/// All of that, of no sockets and one output.
+pub(crate) fn snapshot(metrics: &mut Metrics) -> Snapshot {
+    let output = OutputState { name: "stdout".to_owned(), delivered: 10, ..OutputState::default() };
+    metrics.snapshot(&mut Moment {
+        now_ns: 2 * S,
+        now_unix_ns: 1_700_000_002 * S,
+        table: &Table::new(10, StateSet::default(), true),
+        losses: &Losses::default(),
+        open: &[],
+        outputs: &[output],
+        usage: usage(),
+        names: &mut Names::new([].into(), Box::new(|_| None)),
+    })
+}
+
 /// A server of that, until it is dropped.
 struct Served {
     server: Option<Server>,
@@ -125,23 +140,12 @@ impl Served {
     fn new() -> Self {
         let (server, mut questions) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
         let answers = thread::spawn(move || {
-            let (mut metrics, mut names) = (fed(), Names::new([].into(), Box::new(|_| None)));
-            let table = Table::new(10, StateSet::default(), true);
-            let output = OutputState { name: "stdout".to_owned(), delivered: 10, ..OutputState::default() };
+            let mut metrics = fed();
             while let Some(question) = questions.blocking_recv() {
                 match question {
                     Question::Health(to) => _ = to.send(Health::default()),
                     Question::Metrics(to) => {
-                        _ = to.send(metrics.snapshot(&mut Moment {
-                            now_ns: 2 * S,
-                            now_unix_ns: 1_700_000_002 * S,
-                            table: &table,
-                            losses: &Losses::default(),
-                            open: &[],
-                            outputs: std::slice::from_ref(&output),
-                            usage: usage(),
-                            names: &mut names,
-                        }));
+                        _ = to.send(snapshot(&mut metrics));
                     }
                 }
             }
@@ -308,6 +312,7 @@ fn promtool_has_nothing_to_say() {
     let served = Served::new();
     let text = until("metrics", || get(served.address, "/metrics"));
     assert!(text.contains("\ntcptrace_retransmits_total{process=\"web\",local_port=\"80\"} 123\n"), "{text}");
+    println!("{text}");
     let mut check = Command::new("promtool");
     check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut check = check.spawn().unwrap();

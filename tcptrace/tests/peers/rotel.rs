@@ -34,6 +34,12 @@ impl Printed {
         self.0.iter().find_map(|line| line.trim_start_matches("-> ").strip_prefix(name)?.strip_prefix(": "))
     }
 
+    /// The numbers at the ends of the lines that begin so.
+    pub(crate) fn values(&self, begin: &str) -> impl Iterator<Item = f64> {
+        let lines = self.0.iter().filter(move |line| line.starts_with(begin));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
     /// The value of an attribute that is an integer.
     pub(crate) fn int(&self, name: &str) -> Option<u64> {
         self.value(name)?.strip_prefix("Int(")?.strip_suffix(')')?.parse().ok()
@@ -81,8 +87,9 @@ impl Rotel {
         (1..=self.starts).map(|number| fs::read_to_string(path(number)).unwrap()).collect()
     }
 
-    /// What it printed of so many log records or metrics, which begin with a line like `what #0`. Waits for them.
+    /// What it printed of so many log records or metrics, the last one of a number, which begin with a line like `what #0`. Waits for them.
     pub(crate) fn printed(&self, what: &str, count: usize) -> Vec<Printed> {
+        let last_line = if what == "LogRecord" { "Flags: " } else { "Value: " };
         until(&format!("{count} times {what} in rotel"), || {
             let text = self.text();
             let mut printed: Vec<Printed> = Vec::new();
@@ -93,8 +100,7 @@ impl Rotel {
                     last.0.push(line.to_owned());
                 }
             }
-            // The last line of a log record is "Flags": it was printed to its end.
-            let is_whole = text.ends_with('\n') && (what != "LogRecord" || text.trim_end().ends_with("Flags: 0"));
+            let is_whole = text.ends_with('\n') && text.lines().last().is_some_and(|line| line.starts_with(last_line));
             (printed.len() >= count && is_whole).then_some(printed)
         })
     }

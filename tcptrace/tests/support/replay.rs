@@ -41,6 +41,7 @@ pub(crate) fn settings() -> SessionSettings {
         events: true,
         count: None,
         findings: None,
+        metrics: None,
     }
 }
 

@@ -79,7 +79,7 @@ fn wait(text: &str, now: Timestamp) -> Option<Duration> {
 
 /// The beginning of a server's words, on one line and without secrets.
 pub(super) fn printable(text: &str, secrets: &[&str]) -> String {
-    let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "(secret)"));
+    let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
     let words: Vec<_> =
         text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().take(LONGEST_MESSAGE).collect()
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_reason_repeats_the_servers_words_on_one_line_and_no_secret() {
         let status = Status { message: "field\x1b[31m 7\nis wrong, hunter2".to_owned() }.encode_to_vec();
-        let reason = "answered 400 Bad Request: field [31m 7 is wrong, (secret)".to_owned();
+        let reason = "answered 400 Bad Request: field [31m 7 is wrong, …".to_owned();
         assert_eq!(judge(400, None, &status), Err(Failure::Refused(reason)));
         let Err(Failure::Refused(reason)) = judge(404, None, &[b'x'; 5000]) else { panic!() };
         assert_eq!(reason, format!("answered 404 Not Found: {}", "x".repeat(LONGEST_MESSAGE)));

@@ -129,7 +129,7 @@ impl Client {
     /// What no reason may repeat: the words of the headers' values.
     fn secrets(&self) -> Vec<&str> {
         let values = self.headers.values().filter(|value| value.is_sensitive());
-        values.filter_map(|value| value.to_str().ok()).flat_map(str::split_whitespace).collect()
+        values.filter_map(|value| str::from_utf8(value.as_bytes()).ok()).flat_map(str::split_whitespace).collect()
     }
 }
 

@@ -95,10 +95,6 @@ fn flatten(prefix: &str, key: &str, value: &Json, to: &mut Vec<KeyValue>) {
                 flatten(&prefix, key, value, to);
             }
         }
-        // The form of a line in /proc/PID/cgroup, for the unified hierarchy.
-        ("", "cgroup", Json::String(path)) => {
-            to.push(attribute("process.linux.cgroup", Value::StringValue(format!("0::{path}"))));
-        }
         _ => {
             let Some(value) = any_value(value) else { return };
             match conventional(key).filter(|_| prefix.is_empty()) {
@@ -121,6 +117,7 @@ fn conventional(key: &str) -> Option<&'static str> {
         "command" => "process.executable.name",
         "executable" => "process.executable.path",
         "uid" => "process.real_user.id",
+        "cgroup" => "process.linux.cgroup",
         "cpu" => "cpu.logical_number",
         "errno" => "error.type",
         "container_id" => "container.id",
@@ -188,7 +185,7 @@ mod tests {
             ("process.pid", Value::IntValue(4242)),
             ("process.executable.name", text("curl")),
             ("process.real_user.id", Value::IntValue(1000)),
-            ("process.linux.cgroup", text("0::/system.slice/web.service")),
+            ("process.linux.cgroup", text("/system.slice/web.service")),
             ("error.type", text("ECONNREFUSED")),
             ("cpu.logical_number", Value::IntValue(1)),
             ("tcptrace.mono_ns", Value::IntValue(3_600_088_807_000)),
