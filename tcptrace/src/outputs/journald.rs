@@ -84,8 +84,8 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
 }
 
 /// A record as journald takes it. The fields of a record begin with TCPTRACE_, so that none of them is taken for one of
-/// journald's own: `pid` is no `_PID`. OBJECT_PID tells of which process a finding is, and journald adds that process's
-/// unit, so that `systemctl status` of that shows the finding.
+/// journald's own: `pid` is no `_PID`. OBJECT_PID tells of which process a finding is; journald believes only
+/// root, and then adds that process's unit, so that `systemctl status` of it shows the finding.
 fn entry(record: &Map<String, Value>) -> Vec<u8> {
     let mut entry = Vec::with_capacity(2048);
     field(&mut entry, "MESSAGE", &line(record));
