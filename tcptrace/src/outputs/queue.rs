@@ -49,7 +49,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds records. Where there is no room the oldest that wait are dropped, and counted.
+    /// Adds records. Where there is no room the oldest that wait are dropped, and counted; what is added stays.
     pub(super) fn push(&self, records: Records, counters: &Counters) {
         if records.is_empty() {
             return;
@@ -63,6 +63,7 @@ impl Queue {
             state.waiting.push_back(records);
         }
         while state.bytes > self.max_bytes
+            && state.waiting.len() > 1
             && let Some(oldest) = state.waiting.pop_front()
         {
             state.bytes -= oldest.bytes().len();

@@ -142,8 +142,13 @@ fn where_there_is_no_room_the_oldest_that_wait_are_dropped() {
     assert!(rig.output.drained(soon()));
     assert_eq!((rig.output.state().delivered, rig.output.state().dropped), (50, 30), "80 in all");
     assert_eq!(*rig.took.lock().unwrap(), [records(0..10).bytes(), records(40..80).bytes()].concat());
+    rig.answers.send(Ok(0)).unwrap();
+    rig.output.push(records(0..10));
+    until(|| rig.output.state().queued_bytes == 0);
     rig.output.push(records(0..1000));
-    assert_eq!(rig.output.state().dropped, 1030, "more than there is ever room for");
+    assert_eq!((rig.output.state().dropped, rig.output.state().queued_bytes), (30, 8000), "the newest always waits");
+    rig.output.push(records(0..5));
+    assert_eq!(rig.output.state().dropped, 1030, "it makes room where it is more than there is room for");
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod holders;
 mod lives;
 mod namespaces;
 mod net;
+mod outputs;
 mod overload;
 mod owners;
 mod polls;
@@ -41,13 +42,14 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 18] = [
+const SUITES: [(&str, &[Test]); 19] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("overload", overload::TESTS),
+    ("outputs", outputs::TESTS),
     ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),

@@ -1,0 +1,339 @@
+//! Several outputs of one run: each gets what it wants, and what it does not get is counted.
+
+use std::{
+    ffi::CString,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    Test,
+    net::{LOCALHOST, enter_new_netns, listen, pair, settle},
+    tracer::{Removed, Tracer, binary, temporary},
+};
+
+/// The tests of this file.
+pub(crate) const TESTS: &[Test] = &[
+    ("each output gets what it wants", each_what_it_wants),
+    ("a full disk loses what is counted and the stream goes on", full_disk),
+    ("SIGHUP opens files again", hangup),
+    ("a reader that is slow loses what is counted", slow_reader),
+    ("a service tells how it is", service),
+    ("metrics are of the moment and come to the same as events", metrics),
+];
+
+/// A folder that goes with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = temporary(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn connections(count: usize) {
+    let (listener, to) = listen(LOCALHOST);
+    for _ in 0..count {
+        drop(pair(&listener, to));
+    }
+}
+
+fn records(path: impl AsRef<Path>) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'), "a half line: {text}");
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// What the last record of a run says of an output.
+fn state_of(records: &[Value], name: &str) -> Value {
+    let end = records.last().unwrap();
+    assert_eq!(end["event"], "end");
+    let outputs = end["outputs"].as_array().unwrap();
+    outputs.iter().find(|output| output["output"] == name).unwrap_or_else(|| panic!("no {name}: {end:#}")).clone()
+}
+
+fn number(value: &Value, name: &str) -> usize {
+    value[name].as_u64().unwrap() as usize
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} does not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn each_what_it_wants() {
+    enter_new_netns();
+    let folder = Folder::new("outputs");
+    let all = format!("file:{},format=json", folder.file("all"));
+    let some = format!("file:{},format=json,records=transitions+end,state=CLOSE_WAIT", folder.file("some"));
+    let rows = format!("file:{},format=csv,rotate-size=4KiB,compress=zstd", folder.file("rows"));
+    let flags = [
+        "--netns",
+        "self",
+        "--findings",
+        "off",
+        "-o",
+        "stdout,records=summaries",
+        "-o",
+        &all,
+        "-o",
+        &some,
+        "-o",
+        &rows,
+    ];
+    let tracer = Tracer::start(&flags);
+    connections(50);
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let first = run.lines.iter().find(|line| !line.is_empty()).unwrap();
+    assert!(first.starts_with("Summary of"), "{:#?}", run.lines);
+
+    let (all, some) = (records(folder.0.join("all")), records(folder.0.join("some")));
+    let is_event = |record: &&Value| record.get("cpu").is_some();
+    let concerns = |record: &&Value| record["old_state"] == "CLOSE_WAIT" || record["new_state"] == "CLOSE_WAIT";
+    let wanted: Vec<_> = all.iter().filter(concerns).cloned().collect();
+    assert_eq!(wanted.len(), 100);
+    assert_eq!(some[..some.len() - 1], wanted);
+    assert_eq!(some.last(), all.last());
+
+    // All rows are there, in files that were begun one after another, each with the names of the columns.
+    let mut files: Vec<_> = fs::read_dir(&folder.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.file_name().unwrap().to_str().unwrap().starts_with("rows"));
+    assert!(files.len() > 5, "{files:?}");
+    let mut rows = 0;
+    for path in files {
+        let mut text = String::new();
+        let file = fs::File::open(&path).unwrap();
+        match path.extension().is_some_and(|last| last == "zst") {
+            true => zstd::Decoder::new(file).unwrap().read_to_string(&mut text).unwrap(),
+            false => { file }.read_to_string(&mut text).unwrap(),
+        };
+        assert!(text.starts_with("event,time,mono_ns,") && text.ends_with('\n'), "{path:?}: {text}");
+        rows += text.lines().count() - 1;
+    }
+    assert_eq!(rows, all.iter().filter(is_event).count());
+    for output in all.last().unwrap()["outputs"].as_array().unwrap() {
+        assert_eq!((number(output, "dropped"), number(output, "refused")), (0, 0), "{output}");
+    }
+}
+
+/// Mounts a file system of so many bytes, which is there for this process and its children only.
+fn mount_small(path: &Path, bytes: u32) {
+    let (kind, root) = (CString::new("tmpfs").unwrap(), CString::new("/").unwrap());
+    let path = CString::new(path.to_str().unwrap()).unwrap();
+    let options = CString::new(format!("size={bytes}")).unwrap();
+    let null = std::ptr::null();
+    // SAFETY: strings that live as long as the calls.
+    unsafe {
+        assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+        assert_eq!(libc::mount(null, root.as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()), 0);
+        assert_eq!(libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()), 0);
+    }
+}
+
+fn full_disk() {
+    enter_new_netns();
+    let (folder, disk) = (Folder::new("roomy"), Folder::new("disk"));
+    mount_small(&disk.0, 256 << 10);
+    let ballast = disk.0.join("ballast");
+    fs::write(&ballast, vec![0; 128 << 10]).unwrap();
+    let (small_path, roomy_path) = (disk.0.join("out"), folder.0.join("out"));
+    let name = format!("file:{}", small_path.display());
+    let small = format!("{name},format=json,records=events,queue=64KiB");
+    let roomy = format!("file:{},format=json", roomy_path.display());
+    let tracer = Tracer::start(&["--netns", "self", "--findings", "off", "-o", &small, "-o", &roomy]);
+    connections(300); // about 2 MB
+    settle();
+    let full = fs::metadata(&small_path).unwrap().len();
+    assert!(full > 64 << 10, "{full} bytes");
+    fs::remove_file(&ballast).unwrap(); // there is room again
+    until("more after the disk was full", || fs::metadata(&small_path).unwrap().len() > full);
+    settle();
+    connections(1);
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("output {name}: No space left on device")), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("output {name}: goes on")), "{}", run.stderr);
+
+    let (small, roomy) = (records(&small_path), records(&roomy_path));
+    let made: Vec<_> = roomy.iter().filter(|record| record.get("cpu").is_some()).collect();
+    let state = state_of(&roomy, &name);
+    assert_eq!(number(&state, "delivered"), small.len(), "each line that is there was counted");
+    assert!(number(&state, "dropped") > 0, "{state}");
+    assert_eq!(number(&state, "delivered") + number(&state, "dropped"), made.len(), "and each that is not: {state}");
+    assert_eq!(roomy.last().unwrap()["losses"]["outputs"], state["dropped"]);
+    assert_eq!(small.last(), made.last().copied(), "the stream went on");
+    assert!(small.iter().all(|line| made.contains(&line)), "nothing else");
+}
+
+fn hangup() {
+    enter_new_netns();
+    let folder = Folder::new("hangup");
+    let (path, moved) = (folder.0.join("out"), folder.0.join("moved"));
+    let tracer = Tracer::start(&["--netns", "self", "-o", &format!("file:{},format=json", path.display())]);
+    connections(3);
+    settle();
+    fs::rename(&path, &moved).unwrap();
+    connections(3);
+    settle();
+    tracer.signal(libc::SIGHUP);
+    until("a new file", || {
+        path.exists() || {
+            connections(1);
+            settle();
+            false
+        }
+    });
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let (before, after) = (records(&moved), records(&path));
+    assert!(before.len() > 20 && !after.is_empty(), "{} and {}", before.len(), after.len());
+    let delivered = number(&state_of(&after, &format!("file:{}", path.display())), "delivered");
+    assert_eq!(before.len() + after.len(), delivered + 1, "all but the last record were counted in it");
+}
+
+fn slow_reader() {
+    enter_new_netns();
+    let (folder, ready) = (Folder::new("slow"), Removed(temporary("ready")));
+    let roomy = format!("file:{},format=json", folder.file("out"));
+    let child = Command::new(binary())
+        .args(["--netns", "self", "--findings", "off", "-o", &roomy])
+        .args(["-o", "stdout,format=json,records=events,queue=64KiB", "--ready-file"])
+        .arg(&ready.0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = child.unwrap();
+    until("the start", || ready.0.exists());
+    connections(500);
+    settle();
+    // Now it reads.
+    let mut stdout = child.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).map(|_| text).unwrap()
+    });
+    // SAFETY: takes no pointers; the child has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    assert!(child.wait().unwrap().success());
+    let text = reader.join().unwrap();
+    assert!(text.ends_with('\n'));
+    let got = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count();
+    let all = records(folder.file("out"));
+    let made = all.iter().filter(|record| record.get("cpu").is_some()).count();
+    let state = state_of(&all, "stdout");
+    assert!(number(&state, "dropped") > 100, "{state}");
+    assert_eq!((number(&state, "delivered"), number(&state, "dropped")), (got, made - got), "{state}");
+    assert_eq!(all.last().unwrap()["losses"]["ring_buffer"], 0, "the ring buffer was read all the time");
+}
+
+fn service() {
+    enter_new_netns();
+    let folder = Folder::new("service");
+    let (notify, config, out) = (folder.0.join("notify"), folder.0.join("config"), folder.0.join("out"));
+    let text = format!("netns = \"self\"\n[[output]]\nto = \"file:{}\"\nformat = \"json\"\n", out.display());
+    fs::write(&config, text).unwrap();
+    let socket = UnixDatagram::bind(&notify).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let receive = || {
+        let mut bytes = [0; 4096];
+        let len = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..len].to_vec()).unwrap()
+    };
+    let wait_for = |word: &str| loop {
+        let told = receive();
+        if told.contains(word) {
+            return told;
+        }
+    };
+    let mut child = Command::new(binary())
+        .args(["daemon", "--config"])
+        .arg(&config)
+        .env("NOTIFY_SOCKET", &notify)
+        .env_remove("JOURNAL_STREAM")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let signal = |signal| {
+        // SAFETY: takes no pointers; the child has not been waited for.
+        unsafe { libc::kill(child.id() as i32, signal) }
+    };
+    wait_for("READY=1");
+    connections(3);
+    assert!(wait_for("WATCHDOG=1").contains("STATUS="));
+    signal(libc::SIGHUP);
+    assert!(wait_for("RELOADING=1").contains("MONOTONIC_USEC="));
+    wait_for("READY=1");
+    signal(libc::SIGTERM);
+    wait_for("STOPPING=1");
+    let status = child.wait().unwrap();
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("INFO") && log.contains("events received; lost:"), "{log}");
+    assert_eq!(records(&out).last().unwrap()["reason"], "terminated");
+}
+
+/// What the server of metrics answers.
+fn get(address: &str, path: &str) -> String {
+    let mut connection = TcpStream::connect(address).unwrap();
+    write!(connection, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+fn metrics() {
+    enter_new_netns();
+    let folder = Folder::new("metrics");
+    let out = format!("file:{},format=json", folder.file("out"));
+    let address = "127.0.0.1:7390";
+    let flags = ["--remote-port", "7391", "-o", &out, "-o", "prometheus:7390", "--metrics-by", "none"];
+    let tracer = Tracer::start(&flags);
+    let (listener, to) = crate::net::listen_on("127.0.0.1:7391".parse().unwrap());
+    let open: Vec<_> = (0..20).map(|_| pair(&listener, to)).collect();
+    (0..30).for_each(|_| drop(pair(&listener, to)));
+    settle();
+    assert!(get(address, "/readyz").ends_with("\r\n\r\nready\n"));
+    let text = get(address, "/metrics");
+    let value = |series: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series}: {text}")).parse::<f64>().unwrap() as usize
+    };
+    assert_eq!(value("tcptrace_connections{state=\"ESTABLISHED\"}"), 20);
+    assert_eq!(value("tcptrace_transitions_total{from=\"SYN_SENT\",to=\"ESTABLISHED\"}"), 50);
+    assert_eq!(value("tcptrace_transition_latency_seconds_count{from=\"SYN_SENT\",to=\"ESTABLISHED\"}"), 50);
+    drop(open);
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let all = records(folder.file("out"));
+    let established = |record: &&Value| record["old_state"] == "SYN_SENT" && record["new_state"] == "ESTABLISHED";
+    assert_eq!(all.iter().filter(established).count(), 50);
+}
