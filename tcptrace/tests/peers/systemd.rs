@@ -32,6 +32,7 @@ to = "journald"
 
 [[output]]
 to = "file:/var/log/tcptrace/events.jsonl"
+format = "json"
 "#;
 
 /// The unit for a test that does not wait for long.
