@@ -22,13 +22,12 @@ use crate::{
 const DENY_VERSION: &str = "0.20.2";
 
 /// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 8] = [
+const TEST_TOOLS: [(&str, &str); 7] = [
     ("tcpstates", "libbpf-tools"),
     ("nft", "nftables"),
     ("ss", "iproute2"),
     ("sysctl", "procps"),
     ("valgrind", "valgrind"),
-    ("rsyslogd", "rsyslog"),
     ("systemd-nspawn", "systemd-container"),
     ("debootstrap", "debootstrap"),
 ];

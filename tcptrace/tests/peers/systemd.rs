@@ -32,6 +32,7 @@ to = "journald"
 
 [[output]]
 to = "file:/var/log/tcptrace/events.jsonl"
+format = "json"
 "#;
 
 /// The unit for a test that does not wait for long.
@@ -152,14 +153,15 @@ impl Drop for Container {
 }
 
 /// Connections to a port, which both ends close; the last one the server leaves open.
-fn connect(port: u16, count: usize) -> TcpStream {
+fn connect(port: u16, count: usize) -> (TcpListener, TcpStream) {
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let one = || {
         drop(TcpStream::connect(("127.0.0.1", port)).unwrap());
         listener.accept().unwrap().0
     };
     (1..count).for_each(|_| drop(one()));
-    one()
+    let left_open = one();
+    (listener, left_open)
 }
 
 fn starts_reloads_and_stops_it() {
