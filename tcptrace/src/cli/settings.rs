@@ -234,10 +234,23 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
                 return Err(usage(ErrorKind::ArgumentConflict, message));
             }
             Target::Prometheus(address) => server = Some(address),
-            _ => outputs.extend(spec.clone().parts()),
+            _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
         }
     }
     Ok((server, outputs))
+}
+
+/// Each file of events in rows begins with the names of the columns.
+fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
+    let is_csv = has_head(&spec, args);
+    if let (true, Target::File(file)) = (is_csv, &mut spec.target) {
+        file.head = Csv::head();
+    }
+    spec
+}
+
+fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
+    matches!(spec.target, Target::File(_)) && form(spec, args) == Format::Csv && args.aggregate.is_none()
 }
 
 fn metrics(args: &TraceArgs) -> metrics::Settings {
@@ -301,6 +314,7 @@ fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
     match form(spec, args) {
         Format::Json => Renderer::Json(Json::default()),
+        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::headless()),
         Format::Csv => Renderer::Csv(Csv::default()),
         Format::Text => Renderer::Text(Text::new(TextOptions {
             time: match args.time {

@@ -19,6 +19,20 @@ impl Default for Csv {
 }
 
 impl Csv {
+    /// Writes events without the line that names the columns, which is [`Csv::head`].
+    #[must_use]
+    pub fn headless() -> Self {
+        Self { header_written: true, ..Self::default() }
+    }
+
+    /// The line that names the columns of events.
+    #[must_use]
+    pub fn head() -> Vec<u8> {
+        let mut to = BytesMut::new();
+        Self::default().header(&mut to);
+        to.to_vec()
+    }
+
     /// Writes the first line, if it was not written yet.
     pub fn header(&mut self, to: &mut BytesMut) {
         self.names(to, Field::ALL.iter().map(|field| field.name()));

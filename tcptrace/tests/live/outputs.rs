@@ -157,20 +157,21 @@ fn mount_small(path: &Path, bytes: u32) {
 fn full_disk() {
     enter_new_netns();
     let (folder, disk) = (Folder::new("roomy"), Folder::new("disk"));
-    mount_small(&disk.0, 256 << 10);
-    let ballast = disk.0.join("ballast");
-    fs::write(&ballast, vec![0; 128 << 10]).unwrap();
+    mount_small(&disk.0, 2 << 20);
+    let (ballast, room) = (disk.0.join("ballast"), 128 << 10);
+    fs::write(&ballast, vec![0; (2 << 20) - room]).unwrap();
     let (small_path, roomy_path) = (disk.0.join("out"), folder.0.join("out"));
     let name = format!("file:{}", small_path.display());
     let small = format!("{name},format=json,records=events,queue=64KiB");
     let roomy = format!("file:{},format=json", roomy_path.display());
     let tracer = Tracer::start(&["--netns", "self", "--findings", "off", "-o", &small, "-o", &roomy]);
-    connections(300); // about 2 MB
-    settle();
-    let full = fs::metadata(&small_path).unwrap().len();
-    assert!(full > 64 << 10, "{full} bytes");
+    connections(100); // about 700 KB
+    until("all of it", || fs::read(&roomy_path).unwrap().iter().filter(|byte| **byte == b'\n').count() >= 1000);
+    let len = || fs::metadata(&small_path).unwrap().len();
+    until("a full disk", || len() >= room as u64 / 2);
+    assert!(len() <= room as u64, "{} bytes", len());
     fs::remove_file(&ballast).unwrap(); // there is room again
-    until("more after the disk was full", || fs::metadata(&small_path).unwrap().len() > full);
+    until("more than there was room for", || len() > room as u64);
     settle();
     connections(1);
     settle();
@@ -230,7 +231,8 @@ fn slow_reader() {
     let mut child = child.unwrap();
     until("the start", || ready.0.exists());
     connections(500);
-    settle();
+    let lines = || fs::read(folder.file("out")).unwrap().iter().filter(|byte| **byte == b'\n').count();
+    until("all of it", || lines() >= 5002);
     // Now it reads.
     let mut stdout = child.stdout.take().unwrap();
     let reader = std::thread::spawn(move || {
