@@ -179,7 +179,10 @@ fn starts_reloads_and_stops_it() {
 
     fs::rename(container.log("events.jsonl"), container.log("events.old")).unwrap();
     container.systemctl(&["reload", "tcptrace"]);
-    until("a new file", || container.log("events.jsonl").exists().then_some(()));
+    until("a new file, made when there is something to write", || {
+        drop(container.in_its_network(|| connect(7402, 1)));
+        container.log("events.jsonl").exists().then_some(())
+    });
     container.systemctl(&["restart", "systemd-journald"]);
     drop(container.in_its_network(|| connect(7401, COUNT)));
     drop(left_open);
