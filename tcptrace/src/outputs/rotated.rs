@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -20,16 +23,17 @@ pub(super) struct Keeper {
     compression: Compression,
     /// One thread at a time tidies up.
     tidying: Arc<Mutex<()>>,
+    /// Does another one wait for it? It will see all that there is.
+    waits: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
-        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying: Arc::default(), thread: None };
-        if keep > 0 || compression != Compression::None {
-            keeper.tidy();
-        }
+        let (tidying, waits) = (Arc::default(), Arc::default());
+        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying, waits, thread: None };
+        keeper.tidy();
         keeper
     }
 
@@ -50,16 +54,20 @@ impl Keeper {
     }
 
     fn tidy(&mut self) {
-        let (path, keep, compression, one) =
-            (self.path.clone(), self.keep, self.compression, Arc::clone(&self.tidying));
+        let has_work = self.keep > 0 || self.compression != Compression::None;
+        if !has_work || self.waits.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (path, keep, compression) = (self.path.clone(), self.keep, self.compression);
+        let (one, waits) = (Arc::clone(&self.tidying), Arc::clone(&self.waits));
         // A file that could not be tidied up is so with the next one.
-        self.thread = thread::Builder::new()
-            .name("rotation".to_owned())
-            .spawn(move || {
-                let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = tidy(&path, keep, compression);
-            })
-            .ok();
+        let thread = thread::Builder::new().name("rotation".to_owned()).spawn(move || {
+            let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
+            waits.store(false, Ordering::Release);
+            let _ = tidy(&path, keep, compression);
+        });
+        self.waits.fetch_and(thread.is_ok(), Ordering::AcqRel);
+        self.thread = thread.ok();
     }
 
     /// Waits until all is tidied up.
@@ -98,7 +106,7 @@ fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
     }
     if compression != Compression::None {
         for name in old.iter().filter(|name| is_plain(name)) {
-            compress(name, compression)?;
+            compress(name, compression).inspect_err(|_| _ = fs::remove_file(with_suffix(name, UNFINISHED)))?;
         }
     }
     Ok(())
