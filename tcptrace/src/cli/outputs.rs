@@ -228,7 +228,7 @@ fn severity(text: &str) -> Result<Severity, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{path::Path, time::Duration};
 
     use super::*;
     use crate::outputs::Compression;
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(spec.wants.severity, Some(Severity::Warning));
         for path in ["out.json", "./out", "/tmp/a,b", "/tmp/a:b"] {
             let Target::File(file) = path.parse::<OutputSpec>().unwrap().target else { panic!("{path}") };
-            assert!(file.replace && file.path == path, "{path}");
+            assert!(file.replace && file.path == Path::new(path), "{path}");
         }
         for (text, parts) in [
             ("stdout", &["stdout"][..]),
@@ -270,6 +270,14 @@ mod tests {
             let spec: OutputSpec = text.parse().unwrap();
             assert_eq!(spec.parts().iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), parts, "{text}");
         }
+    }
+
+    #[test]
+    fn a_backslash_takes_the_next_character_for_itself() {
+        let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
+        assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
+        assert!(matches!(&spec.target, Target::Otlp(otlp) if otlp.ca == Some(r"/x+y,z\".into())), "{spec:?}");
+        assert_eq!(escaped(r"a,b+c\"), r"a\,b\+c\\");
     }
 
     #[test]

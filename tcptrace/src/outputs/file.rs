@@ -240,3 +240,23 @@ fn open(path: &Path, replace: bool) -> io::Result<Open> {
     }
     Ok(Open { file, len, is_regular: metadata.is_file(), begun: 0, period: None })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_at_the_end_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("tcptrace-cut-{}", std::process::id()));
+        let mut file = open(&path, true).unwrap();
+        fs::remove_file(&path).unwrap();
+        file.append(b"abc\nde").1.unwrap();
+        assert!(file.cut(2));
+        assert_eq!(file.file.metadata().unwrap().len(), 4);
+        file.append(b"de").1.unwrap();
+        file.file.set_len(0).unwrap(); // as others do that copy it away
+        assert!(!file.cut(2));
+        assert_eq!(file.file.metadata().unwrap().len(), 0, "it does not grow by that");
+    }
+}

@@ -165,3 +165,47 @@ fn compress(name: &Path, compression: Compression) -> io::Result<()> {
     fs::rename(unfinished, with_suffix(name, compression.suffix()))?;
     fs::remove_file(name)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("tcptrace-rotated-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn two_threads_at_most_tidy_up() {
+        let folder = folder("threads");
+        let path = folder.join("out");
+        let mut keeper = Keeper::new(&path, 0, Compression::Gzip);
+        keeper.finish();
+        let tidying = Arc::clone(&keeper.tidying);
+        let busy = tidying.lock().unwrap();
+        for _ in 0..50 {
+            fs::write(&path, "some\n").unwrap();
+            keeper.put_away().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&tidying), 3, "here, the keeper's, and that of one thread that waits");
+        drop(busy);
+        keeper.finish();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(names.iter().filter(|name| name.extension().unwrap() == "gz").count(), 50, "{names:?}");
+    }
+
+    #[test]
+    fn compression_that_fails_leaves_what_was_there() {
+        let folder = folder("fails");
+        let old = folder.join("out.20260101T000000Z.0000");
+        fs::write(&old, "some\n").unwrap();
+        fs::create_dir(with_suffix(&old, ".gz")).unwrap();
+        assert!(tidy(&folder.join("out"), 0, Compression::Gzip).is_err());
+        let is_there = (old.exists(), with_suffix(&old, UNFINISHED).exists());
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(is_there, (true, false));
+    }
+}
