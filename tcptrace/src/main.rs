@@ -15,7 +15,7 @@ use tcptrace::{
     listing::{Lister, Wanted},
     service,
     state::State,
-    tell::tell,
+    tell::fail,
 };
 
 /// Exit code where something was found.
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
     match result {
         Ok(exit) => exit,
         Err(error) => {
-            tell(error);
+            fail(error);
             ExitCode::FAILURE
         }
     }

@@ -47,7 +47,8 @@ impl Service {
 /// Makes [`crate::tell`] write to a log from now on: to journald where that is what reads stderr, else to stderr. `level` is
 /// the least that is written.
 pub fn start_log(level: &str) {
-    let filter = || EnvFilter::new(level);
+    // What it is made of may tell more than may be told.
+    let filter = || EnvFilter::new(format!("tcptrace={level}"));
     let to_journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let log = tracing_subscriber::registry();
     // A second log of one process is none: the first stays.

@@ -23,3 +23,12 @@ pub fn warn(words: impl Display) {
         tell(words);
     }
 }
+
+/// Says why a run failed.
+pub fn fail(words: impl Display) {
+    if tracing::dispatcher::has_been_set() {
+        tracing::error!("{words}");
+    } else {
+        tell(words);
+    }
+}

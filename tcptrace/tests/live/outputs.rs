@@ -27,8 +27,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("a reader that is slow loses what is counted", slow_reader),
     ("a service tells how it is", service),
     ("a service that counts in the kernel tells how it is", service_that_counts),
+    ("a service tells why it failed at any level", failed_service),
     ("a service that writes to stdout is reloaded", service_to_stdout),
     ("names that nobody looks up and secrets that nobody sees", nameless),
+    ("metrics are served when nobody reads stdout any more", served_on),
     ("metrics are of the moment and come to the same as events", metrics),
 ];
 
@@ -318,6 +320,15 @@ fn service_that_counts() {
     serve("aggregate = true\n[[output]]\nto = \"file:OUT\"\nformat = \"json\"\n");
 }
 
+fn failed_service() {
+    let folder = Folder::new("failed");
+    let config = folder.0.join("config");
+    fs::write(&config, "log-level = \"error\"\n[[output]]\nto = \"file:/no/such/file\"\n").unwrap();
+    let run = Command::new(binary()).args(["daemon", "--config"]).arg(&config).env_remove("JOURNAL_STREAM").output();
+    let (run, words) = (run.unwrap(), "cannot write to file:/no/such/file: No such file");
+    assert!(!run.status.success() && String::from_utf8_lossy(&run.stderr).contains(words), "{run:?}");
+}
+
 fn service_to_stdout() {
     serve("format = \"json\"\n");
 }
@@ -379,6 +390,28 @@ fn get(address: &str, path: &str) -> String {
     connection.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
     text
+}
+
+fn served_on() {
+    enter_new_netns();
+    let ready = Removed(temporary("ready"));
+    let mut child = Command::new(binary())
+        .args(["--netns", "self", "-o", "stdout", "-o", "prometheus:7392", "--ready-file", ready.0.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    until("the start", || ready.0.exists());
+    let lost = "tcptrace_output_records_total{output=\"stdout\",result=\"dropped\"} ";
+    until("what nobody reads", || {
+        connections(1);
+        settle();
+        get("127.0.0.1:7392", "/metrics").lines().any(|line| line.strip_prefix(lost).is_some_and(|count| count != "0"))
+    });
+    // SAFETY: takes no pointers; the child has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    assert!(child.wait().unwrap().success());
 }
 
 fn metrics() {
