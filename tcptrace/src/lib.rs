@@ -6,7 +6,7 @@
 //! a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] → [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`],
-//! [`output`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! [`outputs`], [`http`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;
