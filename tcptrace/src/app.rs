@@ -73,7 +73,7 @@ pub enum Error {
 ///
 /// # Errors
 /// Where tracing cannot start.
-pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Attached), Error> {
+pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -84,12 +84,13 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Attached)
     }
     let outputs = open(&settings.outputs)?;
     let stop = Stop::new().map_err(signals)?;
+    let hangup = Hangup::new(settings.takes_hangup()).map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
     release_memory();
     for missing in &attached.probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
-    Ok((outputs, stop, attached))
+    Ok((outputs, stop, hangup, attached))
 }
 
 fn signals(source: io::Error) -> Error {
@@ -125,7 +126,7 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<usize, Error> {
-    let (outputs, mut stop, attached) = start(&mut settings)?;
+    let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, ring, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
@@ -138,7 +139,6 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
-    let has_no_terminal = settings.outputs.iter().all(|output| !matches!(output.target, Target::Stdout));
     settings.session.owner_unchecked = probes.owner_unchecked;
     let (server, questions) = match settings.server {
         Some(address) => {
@@ -174,7 +174,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
         seeds: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
         service: settings.service,
-        hangup: Hangup::new(has_no_terminal).map_err(signals)?,
+        hangup,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
@@ -203,7 +203,7 @@ enum Purpose {
 }
 
 /// Time between two looks at the kernel's counters.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for trouble at least; they rest for this many times the time that one took.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const LOOK_REST: u32 = 20;
@@ -214,7 +214,7 @@ const ONE_LOOK: Duration = Duration::from_secs(2);
 /// The listing at the end is waited for so long at most.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// All of the end takes so long at most: the listing, and the outputs twice.
-const ENDS_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
 const POLL_REST: u32 = 100;
 /// The same for listings of all sockets, after which healing and reports wait.
@@ -352,7 +352,7 @@ impl Run {
                 return Ok("once");
             }
             self.outputs.push(self.session.take());
-            if self.outputs.are_over() {
+            if self.outputs.are_over() && self.questions.is_none() {
                 return Ok("closed");
             }
             if self.session.is_complete() {

@@ -450,7 +450,7 @@ pub struct TraceArgs {
 }
 
 /// Flags that mean nothing where the kernel side counts: they are about single events, or about sockets.
-const NOT_AGGREGATE: [&str; 12] = [
+const NOT_AGGREGATE: [&str; 11] = [
     "count",
     "latency",
     "poll",
@@ -462,7 +462,6 @@ const NOT_AGGREGATE: [&str; 12] = [
     "expect_listener",
     "ignore",
     "threshold",
-    "config",
 ];
 
 /// What is counted apart.

@@ -3,11 +3,15 @@
 use std::{ffi::OsString, fs, io, path::Path};
 
 use clap::{
-    ArgMatches, Command, CommandFactory as _, Error, FromArgMatches as _, error::ErrorKind, parser::ValueSource,
+    Arg, ArgMatches, Command, CommandFactory as _, Error, FromArgMatches as _, error::ErrorKind, parser::ValueSource,
 };
 use toml::{Table, Value};
 
-use super::{args::Args, nearest, outputs::OutputSpec};
+use super::{
+    args::Args,
+    nearest,
+    outputs::{OutputSpec, escaped},
+};
 
 /// More than any config file has, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -55,7 +59,10 @@ fn in_short(error: &Error) -> String {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_CONFIG), &mut text)?;
+    let len = io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_CONFIG + 1), &mut text)?;
+    if len as u64 > MAX_CONFIG {
+        return Err(io::Error::other("it has more than 1 MiB"));
+    }
     Ok(text)
 }
 
@@ -67,10 +74,16 @@ fn arguments(text: &str, only: Option<&[&str]>, typed: &ArgMatches) -> Result<Ve
     let service = command.find_subcommand("daemon").unwrap_or(&command);
     let mut words = Vec::new();
     for (key, value) in &table {
-        let id = flag(service, key)?;
-        let is_known = typed.try_contains_id(&id).is_ok();
+        let flag = flag(service, key)?;
+        let id = flag.get_id().as_str();
+        if let Value::Boolean(value) = value
+            && takes_value(flag)
+        {
+            return Err(format!("{key}: takes a value, not {value}"));
+        }
+        let is_known = typed.try_contains_id(id).is_ok();
         let is_typed =
-            !ADDING.contains(&key.as_str()) && is_known && typed.value_source(&id) == Some(ValueSource::CommandLine);
+            !ADDING.contains(&key.as_str()) && is_known && typed.value_source(id) == Some(ValueSource::CommandLine);
         if is_known && !is_typed && only.is_none_or(|only| only.contains(&key.as_str())) {
             add(&mut words, key, value).map_err(|reason| format!("{key}: {reason}"))?;
         }
@@ -78,12 +91,17 @@ fn arguments(text: &str, only: Option<&[&str]>, typed: &ArgMatches) -> Result<Ve
     Ok(words)
 }
 
-/// The id of the flag with this name.
-fn flag(command: &Command, key: &str) -> Result<String, String> {
-    let names = || command.get_arguments().filter_map(|arg| Some((arg.get_long()?, arg.get_id().as_str())));
-    let known = || names().map(|(name, _)| name).filter(|name| !NOT_IN_A_FILE.contains(name));
-    let id = names().find(|(name, _)| *name == key && !NOT_IN_A_FILE.contains(name));
-    id.map(|(_, id)| id.to_owned()).ok_or_else(|| format!("there is no key `{key}`{}", nearest(key, known())))
+/// The flag with this name.
+fn flag<'a>(command: &'a Command, key: &str) -> Result<&'a Arg, String> {
+    let name = |arg: &&'a Arg| arg.get_long().filter(|name| !NOT_IN_A_FILE.contains(name));
+    let arg = command.get_arguments().find(|arg| name(arg) == Some(key));
+    let known = || command.get_arguments().filter_map(|arg| name(&arg));
+    arg.ok_or_else(|| format!("there is no key `{key}`{}", nearest(key, known())))
+}
+
+/// Does it mean nothing without one?
+fn takes_value(flag: &Arg) -> bool {
+    flag.get_action().takes_values() && flag.get_num_args().is_none_or(|count| count.min_values() > 0)
 }
 
 /// Adds what a key says as words of a command line.
@@ -92,6 +110,7 @@ fn add(words: &mut Vec<String>, key: &str, value: &Value) -> Result<(), String> 
         Value::Boolean(true) => words.push(format!("--{key}")),
         Value::Boolean(false) => {}
         Value::Array(values) if values.is_empty() => return Err("no value: leave it out".into()),
+        Value::Array(values) if values.iter().any(Value::is_array) => return Err("takes no array in an array".into()),
         Value::Array(values) => values.iter().try_for_each(|value| add(words, key, value))?,
         // An output.
         Value::Table(table) if key == "output" => words.push(format!("--{key}={}", output(table)?)),
@@ -112,19 +131,21 @@ fn output(table: &Table) -> Result<String, String> {
     let mut pairs = Vec::new();
     for (key, value) in table {
         let values = match value {
+            Value::Array(values) if values.is_empty() => Err("no value: leave it out".into()),
             Value::Array(values) => values.iter().map(plain).collect::<Result<Vec<_>, _>>(),
             _ => plain(value).map(|value| vec![value]),
         };
         let values = values.map_err(|reason| format!("{key}: {reason}"))?;
         match key.as_str() {
-            "to" => to = values.into_iter().next(),
+            "to" => to = Some(plain(value).map_err(|reason| format!("to: {reason}"))?),
             _ => pairs.push((key.clone(), values)),
         }
     }
     let to = to.ok_or("lacks `to`: where it goes")?;
     OutputSpec::new(&to, &pairs)?; // its errors are clearer than those of the flag that it becomes
-    let pairs: String = pairs.iter().map(|(key, values)| format!(",{key}={}", values.join("+"))).collect();
-    Ok(to + &pairs)
+    let joined = |values: &[String]| values.iter().map(|value| escaped(value)).collect::<Vec<_>>().join("+");
+    let pairs: String = pairs.iter().map(|(key, values)| format!(",{key}={}", joined(values))).collect();
+    Ok(escaped(&to) + &pairs)
 }
 
 fn plain(value: &Value) -> Result<String, String> {

@@ -1,6 +1,6 @@
 //! Outputs as they are asked for: by `--output KIND:TARGET,KEY=VALUE,…`, or by a table `[[output]]` of the config file.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{iter, path::PathBuf, str::FromStr};
 
 use super::{
     args::Format,
@@ -54,16 +54,17 @@ const COMMON: &[&str] = &[
 impl FromStr for OutputSpec {
     type Err = String;
 
-    /// `KIND:TARGET,KEY=VALUE,…`; several values of a key by `+`. A part without `=` belongs to the target.
+    /// `KIND:TARGET,KEY=VALUE,…`; several values of a key by `+`. A part without `=` belongs to the target. Behind a backslash
+    /// a comma, a plus or a backslash is a character like others.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut to = String::new();
         let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
-        for (index, part) in text.split(',').enumerate() {
+        for (index, part) in parts(text, ',').enumerate() {
             match part.split_once('=').filter(|_| index > 0) {
-                Some((key, values)) => pairs.push((key.to_owned(), values.split('+').map(str::to_owned).collect())),
+                Some((key, values)) => pairs.push((key.to_owned(), parts(values, '+').map(unescaped).collect())),
                 None if pairs.is_empty() => {
                     to += if index > 0 { "," } else { "" };
-                    to += part;
+                    to += &unescaped(part);
                 }
                 None => return Err(format!("`{part}` is no KEY=VALUE")),
             }
@@ -167,6 +168,27 @@ impl OutputSpec {
     }
 }
 
+/// What is between separators, but for those behind a backslash.
+fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut is_escaped = false;
+    text.split(move |c| {
+        let separates = c == separator && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        separates
+    })
+}
+
+/// A part without the backslashes that keep it together.
+fn unescaped(part: &str) -> String {
+    let mut chars = part.chars();
+    iter::from_fn(|| chars.next().and_then(|c| if c == '\\' { chars.next() } else { Some(c) })).collect()
+}
+
+/// A text as one part.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| ",+\\".contains(c)).chain([c])).collect()
+}
+
 fn all<T: FromStr>(values: &[String]) -> Result<Vec<T>, String>
 where
     T::Err: ToString,
@@ -206,7 +228,7 @@ fn severity(text: &str) -> Result<Severity, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{path::Path, time::Duration};
 
     use super::*;
     use crate::outputs::Compression;
@@ -233,7 +255,7 @@ mod tests {
         assert_eq!(spec.wants.severity, Some(Severity::Warning));
         for path in ["out.json", "./out", "/tmp/a,b", "/tmp/a:b"] {
             let Target::File(file) = path.parse::<OutputSpec>().unwrap().target else { panic!("{path}") };
-            assert!(file.replace && file.path == PathBuf::from(path), "{path}");
+            assert!(file.replace && file.path == Path::new(path), "{path}");
         }
         for (text, parts) in [
             ("stdout", &["stdout"][..]),
@@ -248,6 +270,14 @@ mod tests {
             let spec: OutputSpec = text.parse().unwrap();
             assert_eq!(spec.parts().iter().map(|part| part.name.as_str()).collect::<Vec<_>>(), parts, "{text}");
         }
+    }
+
+    #[test]
+    fn a_backslash_takes_the_next_character_for_itself() {
+        let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
+        assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
+        assert!(matches!(&spec.target, Target::Otlp(otlp) if otlp.ca == Some(r"/x+y,z\".into())), "{spec:?}");
+        assert_eq!(escaped(r"a,b+c\"), r"a\,b\+c\\");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the flags mean: checked against each other, and in the forms that the rest of the program takes.
 
 use std::{
+    collections::HashSet,
     io::IsTerminal as _,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -148,6 +149,12 @@ impl Settings {
         })
     }
 
+    /// Is SIGHUP waited for, to open files again? On a terminal it ends the run, as ever.
+    #[must_use]
+    pub fn takes_hangup(&self) -> bool {
+        self.service.is_one || self.outputs.iter().all(|output| !matches!(output.target, Target::Stdout))
+    }
+
     /// What was typed for what is wrong: a trace that writes no events.
     ///
     /// # Errors
@@ -236,6 +243,11 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
             Target::Prometheus(address) => server = Some(address),
             _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
         }
+    }
+    let mut names = HashSet::new();
+    if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
+        let message = format!("--output {} is there twice: give all that is wanted there to one of them", spec.name);
+        return Err(usage(ErrorKind::ArgumentConflict, &message));
     }
     Ok((server, outputs))
 }

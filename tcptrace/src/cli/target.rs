@@ -53,7 +53,7 @@ impl Target {
         let file =
             |path: &str, replace| Self::File(FileSettings { path: path.into(), replace, ..FileSettings::default() });
         match kind {
-            "stdout" if rest.is_empty() => Ok(Self::Stdout),
+            "stdout" | "/dev/stdout" if rest.is_empty() => Ok(Self::Stdout),
             "file" if rest.is_empty() => Err(format!("`{to}` lacks a path: file:PATH")),
             "file" => Ok(file(rest, false)),
             "journald" => Ok(Self::Journald(Some(rest).filter(|path| !path.is_empty()).map(PathBuf::from))),

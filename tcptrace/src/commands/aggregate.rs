@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     aggregate::{By, Counts},
-    app::{Error, ReadyFile, due, start},
+    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, due, start},
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
@@ -29,7 +29,7 @@ use crate::{
 /// # Errors
 /// Where tracing cannot start, the maps cannot be read, or the output cannot be written.
 pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
-    let (outputs, mut stop, attached) = start(&mut settings)?;
+    let (outputs, mut stop, mut hangup, attached) = start(&mut settings)?;
     let Attached { probes, counters, counts, .. } = attached;
     let start_ns = now_ns();
     let mut run = Run {
@@ -46,17 +46,25 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
     let mut intervals = settings.interval.map(every);
+    let service = settings.service;
+    let mut checks = service.is_one.then(|| every(CHECK_EVERY));
+    service.ready();
     let reason = loop {
         tokio::select! {
             biased;
             reason = stop.reached() => break reason,
-            () = due(&mut intervals) => {}
+            () = hangup.came() => {
+                run.outputs.reopen();
+                service.reloaded();
+            }
+            () = due(&mut checks) => service.alive(&losses_line(&run.losses()?)),
+            () = due(&mut intervals) => run.end_interval()?,
         }
-        run.end_interval()?;
         if run.outputs.are_over() {
             break "closed";
         }
     };
+    service.stopping(ENDS_WITHIN);
     drop(ready);
     drop(probes); // detached: what is counted now is all there will be
     run.finish(start_ns, reason)
@@ -111,7 +119,12 @@ impl Run {
     fn read(&mut self) -> Result<Losses, Error> {
         self.counted_ns = now_ns();
         self.counted = self.tables.read()?;
-        let mut losses = Losses::default();
+        self.losses()
+    }
+
+    /// What was lost since the start, by the last summary.
+    fn losses(&self) -> Result<Losses, Error> {
+        let mut losses = Losses { outputs: self.outputs.lost(), ..Losses::default() };
         losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
         (losses.received, losses.undecodable) = self.counted.totals();
         losses.sent = losses.received;

@@ -60,10 +60,14 @@ impl Outputs {
         self.all.iter().map(|output| output.state().lost()).sum()
     }
 
-    /// Waits until all is delivered, for some seconds at most.
+    /// Waits until all is delivered, for some seconds at most. Those that have not delivered all by then end, so that what
+    /// they give up is counted.
     pub fn drain(&self) {
         let until = Instant::now() + PATIENCE;
-        self.all.iter().for_each(|output| _ = output.drained(until));
+        let late: Vec<_> = self.all.iter().filter(|output| !output.drained(until)).collect();
+        let now = Instant::now();
+        late.iter().for_each(|output| output.end_at(now));
+        late.iter().for_each(|output| _ = output.has_ended(now));
     }
 
     /// Ends them all when the rest is delivered, and in some seconds at the latest.
@@ -79,7 +83,10 @@ impl Outputs {
             match state.trouble {
                 _ if output.has_no_reader() => None, // `| head` has seen enough
                 Some(trouble) => Some(format!("cannot write to {}: {trouble}", state.name)),
-                None if !has_ended => Some(format!("cannot write to {}: its other end is stuck", state.name)),
+                // One that only tidies up is fine.
+                None if !has_ended && !output.drained(until) => {
+                    Some(format!("cannot write to {}: its other end is stuck", state.name))
+                }
                 None => None,
             }
         });

@@ -2,14 +2,14 @@
 //! and time.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Records, Sink, Trouble, rotated};
+use super::{Records, Sink, Trouble, rotated, waiting::writable};
 
 /// How a file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,8 +48,6 @@ pub struct FileSink {
     settings: FileSettings,
     open: Option<Open>,
     old: rotated::Keeper,
-    /// Bytes of the first record that are written already, and could not be cut off.
-    begun: usize,
     /// Why the present file goes on though another one should have begun.
     not_rotated: Option<String>,
 }
@@ -60,6 +58,8 @@ struct Open {
     /// Bytes in it, where it is a regular file.
     len: u64,
     is_regular: bool,
+    /// Bytes of the first record that are written already, and could not be cut off.
+    begun: usize,
     /// Number of the multiple of `rotate_every` in which its first record was written.
     period: Option<u64>,
 }
@@ -68,12 +68,14 @@ impl FileSink {
     /// Opens it.
     ///
     /// # Errors
-    /// Where that cannot be done now.
+    /// Where that cannot be done now. A named pipe may get its reader later.
     pub fn open(settings: FileSettings) -> io::Result<Self> {
-        let mut file = open(&settings.path, settings.replace)?;
-        file.head(&settings.head)?;
+        let open = match open(&settings.path, settings.replace) {
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => None,
+            file => Some(file.and_then(|mut file| file.head(&settings.head).map(|()| file))?),
+        };
         let old = rotated::Keeper::new(&settings.path, settings.keep, settings.compression);
-        Ok(Self { open: Some(file), old, settings, begun: 0, not_rotated: None })
+        Ok(Self { open, old, settings, not_rotated: None })
     }
 
     /// The file, opened where it is not.
@@ -104,20 +106,29 @@ impl FileSink {
             return;
         }
         match self.old.put_away() {
-            Ok(()) => {
-                self.open = None;
-                self.not_rotated = None;
+            // One that was moved away by others is not in the way.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.not_rotated = Some(format!("cannot begin another file: {error}"))
             }
-            Err(error) => self.not_rotated = Some(format!("cannot begin another file: {error}")),
+            _ => (self.open, self.not_rotated) = (None, None),
         }
+    }
+
+    fn rotated(&self) -> Result<(), Trouble> {
+        self.not_rotated.clone().map_or(Ok(()), |reason| Err(Trouble::Later(reason)))
     }
 
     fn write(&mut self, records: &mut Records) -> io::Result<()> {
         let period = self.period();
+        self.not_rotated = None;
         while !records.is_empty() {
-            self.rotate_if_due(records.iter().next().map_or(0, <[u8]>::len));
-            let (limit, begun) = (self.settings.rotate_bytes, self.begun);
+            if self.not_rotated.is_none() {
+                self.rotate_if_due(records.iter().next().map_or(0, <[u8]>::len));
+            }
+            // Where no other file can be begun there is room in this one.
+            let limit = if self.not_rotated.is_none() { self.settings.rotate_bytes } else { 0 };
             let open = self.file()?;
+            let begun = open.begun;
             open.period.get_or_insert(period);
             // As many as there is room for, and one at least.
             let room = if limit > 0 && open.is_regular { limit.saturating_sub(open.len) } else { u64::MAX };
@@ -127,9 +138,14 @@ impl FileSink {
             let written = begun + written;
             let whole = records.within(written);
             let cut = written - records.iter().take(whole).map(<[u8]>::len).sum::<usize>();
-            self.begun = if open.cut(cut as u64) { 0 } else { cut };
+            open.begun = if open.cut(cut as u64) { 0 } else { cut };
             records.take(whole);
-            result?;
+            if let Err(error) = result {
+                if error.kind() == io::ErrorKind::BrokenPipe {
+                    self.open = None; // the next reader is another one
+                }
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -137,16 +153,17 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        self.write(records).map_err(|error| Trouble::Later(error.to_string()))
+        self.write(records).map_err(|error| Trouble::Later(error.to_string()))?;
+        self.rotated()
     }
 
     fn idle(&mut self) -> Result<(), Trouble> {
         self.rotate_if_due(0);
-        self.not_rotated.clone().map_or(Ok(()), |reason| Err(Trouble::Later(reason)))
+        self.rotated()
     }
 
     fn reopen(&mut self) {
-        self.open = None;
+        self.open.take_if(|open| open.is_regular);
     }
 
     fn finish(&mut self) -> Result<(), Trouble> {
@@ -167,6 +184,11 @@ impl Open {
                     self.len += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = writable(&self.file) {
+                        return (written, Err(error));
+                    }
+                }
                 Err(error) => return (written, Err(error)),
             }
         }
@@ -176,7 +198,9 @@ impl Open {
     /// Cuts off what was written last, a record in part; `false` where that cannot be done, and the rest is to be written
     /// behind it.
     fn cut(&mut self, bytes: u64) -> bool {
-        let is_cut = bytes == 0 || self.is_regular && self.file.set_len(self.len - bytes).is_ok();
+        // Others may have cut the file, or written behind it.
+        let is_last = || self.is_regular && self.file.metadata().is_ok_and(|now| now.len() == self.len);
+        let is_cut = bytes == 0 || is_last() && self.file.set_len(self.len - bytes).is_ok();
         if is_cut {
             self.len -= bytes;
         }
@@ -198,9 +222,12 @@ impl Open {
 
 /// Opens a file to append to; a line that was left half written is ended first.
 fn open(path: &Path, replace: bool) -> io::Result<Open> {
-    let to_append = |read| OpenOptions::new().append(true).create(true).read(read).open(path);
-    // Read, too, to see how it ends.
-    let mut file = to_append(true).or_else(|_| to_append(false))?;
+    // A pipe is not waited for.
+    let to_append =
+        |read| OpenOptions::new().append(true).create(true).read(read).custom_flags(libc::O_NONBLOCK).open(path);
+    // Read, too, to see how it ends; but who reads a pipe, too, never learns that nobody else does.
+    let is_pipe = fs::metadata(path).is_ok_and(|known| known.file_type().is_fifo());
+    let mut file = if is_pipe { to_append(false) } else { to_append(true).or_else(|_| to_append(false)) }?;
     if replace && file.metadata()?.is_file() {
         file.set_len(0)?;
     }
@@ -211,5 +238,25 @@ fn open(path: &Path, replace: bool) -> io::Result<Open> {
         file.write_all(b"\n")?;
         len += 1;
     }
-    Ok(Open { file, len, is_regular: metadata.is_file(), period: None })
+    Ok(Open { file, len, is_regular: metadata.is_file(), begun: 0, period: None })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_at_the_end_is_cut_off() {
+        let path = std::env::temp_dir().join(format!("tcptrace-cut-{}", std::process::id()));
+        let mut file = open(&path, true).unwrap();
+        fs::remove_file(&path).unwrap();
+        file.append(b"abc\nde").1.unwrap();
+        assert!(file.cut(2));
+        assert_eq!(file.file.metadata().unwrap().len(), 4);
+        file.append(b"de").1.unwrap();
+        file.file.set_len(0).unwrap(); // as others do that copy it away
+        assert!(!file.cut(2));
+        assert_eq!(file.file.metadata().unwrap().len(), 0, "it does not grow by that");
+    }
 }

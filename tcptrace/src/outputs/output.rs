@@ -172,6 +172,9 @@ impl Work {
             }
             let is_later = matches!(result, Err(Trouble::Later(_)));
             self.told(result, tell)?;
+            if records.is_empty() {
+                break; // trouble that does not keep records from being delivered
+            }
             if is_later || delivered == 0 && records.len() == before {
                 self.counters.retries.add(1);
                 if !self.queue.pause(pause) {

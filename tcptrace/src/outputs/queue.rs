@@ -85,6 +85,9 @@ impl Queue {
             if mem::take(&mut state.reopen) {
                 return Next::Reopen;
             }
+            if state.ends_at.is_some_and(|end| Instant::now() >= end) {
+                return Next::End;
+            }
             if let Some(records) = state.waiting.pop_front() {
                 state.bytes -= records.bytes().len();
                 counters.queued_bytes.set(state.bytes);
@@ -147,9 +150,11 @@ impl Queue {
         mem::take(&mut self.lock().reopen)
     }
 
-    /// Tells the delivering side to end when nothing waits any more, or at `at`.
+    /// Tells the delivering side to end when nothing waits any more, or at `at`; the earliest that was told counts.
     pub(super) fn end(&self, at: Instant) {
-        self.lock().ends_at = Some(at);
+        let mut state = self.lock();
+        state.ends_at = Some(state.ends_at.map_or(at, |end| end.min(at)));
+        drop(state);
         self.changed.notify_all();
     }
 

@@ -4,7 +4,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -20,16 +23,17 @@ pub(super) struct Keeper {
     compression: Compression,
     /// One thread at a time tidies up.
     tidying: Arc<Mutex<()>>,
+    /// Does another one wait for it? It will see all that there is.
+    waits: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
     /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
-        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying: Arc::default(), thread: None };
-        if keep > 0 || compression != Compression::None {
-            keeper.tidy();
-        }
+        let (tidying, waits) = (Arc::default(), Arc::default());
+        let mut keeper = Self { path: path.to_owned(), keep, compression, tidying, waits, thread: None };
+        keeper.tidy();
         keeper
     }
 
@@ -50,16 +54,20 @@ impl Keeper {
     }
 
     fn tidy(&mut self) {
-        let (path, keep, compression, one) =
-            (self.path.clone(), self.keep, self.compression, Arc::clone(&self.tidying));
+        let has_work = self.keep > 0 || self.compression != Compression::None;
+        if !has_work || self.waits.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (path, keep, compression) = (self.path.clone(), self.keep, self.compression);
+        let (one, waits) = (Arc::clone(&self.tidying), Arc::clone(&self.waits));
         // A file that could not be tidied up is so with the next one.
-        self.thread = thread::Builder::new()
-            .name("rotation".to_owned())
-            .spawn(move || {
-                let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
-                let _ = tidy(&path, keep, compression);
-            })
-            .ok();
+        let thread = thread::Builder::new().name("rotation".to_owned()).spawn(move || {
+            let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
+            waits.store(false, Ordering::Release);
+            let _ = tidy(&path, keep, compression);
+        });
+        self.waits.fetch_and(thread.is_ok(), Ordering::AcqRel);
+        self.thread = thread.ok();
     }
 
     /// Waits until all is tidied up.
@@ -98,7 +106,7 @@ fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
     }
     if compression != Compression::None {
         for name in old.iter().filter(|name| is_plain(name)) {
-            compress(name, compression)?;
+            compress(name, compression).inspect_err(|_| _ = fs::remove_file(with_suffix(name, UNFINISHED)))?;
         }
     }
     Ok(())
@@ -156,4 +164,48 @@ fn compress(name: &Path, compression: Compression) -> io::Result<()> {
     to.sync_all()?;
     fs::rename(unfinished, with_suffix(name, compression.suffix()))?;
     fs::remove_file(name)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("tcptrace-rotated-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn two_threads_at_most_tidy_up() {
+        let folder = folder("threads");
+        let path = folder.join("out");
+        let mut keeper = Keeper::new(&path, 0, Compression::Gzip);
+        keeper.finish();
+        let tidying = Arc::clone(&keeper.tidying);
+        let busy = tidying.lock().unwrap();
+        for _ in 0..50 {
+            fs::write(&path, "some\n").unwrap();
+            keeper.put_away().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&tidying), 3, "here, the keeper's, and that of one thread that waits");
+        drop(busy);
+        keeper.finish();
+        let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(names.iter().filter(|name| name.extension().unwrap() == "gz").count(), 50, "{names:?}");
+    }
+
+    #[test]
+    fn compression_that_fails_leaves_what_was_there() {
+        let folder = folder("fails");
+        let old = folder.join("out.20260101T000000Z.0000");
+        fs::write(&old, "some\n").unwrap();
+        fs::create_dir(with_suffix(&old, ".gz")).unwrap();
+        assert!(tidy(&folder.join("out"), 0, Compression::Gzip).is_err());
+        let is_there = (old.exists(), with_suffix(&old, UNFINISHED).exists());
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(is_there, (true, false));
+    }
 }

@@ -4,13 +4,12 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Write as _},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _},
+        fd::FromRawFd as _,
         unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     },
-    time::Duration,
 };
 
-use super::{Records, Sink, Trouble};
+use super::{Records, Sink, Trouble, waiting::writable};
 
 /// Writes to standard output.
 ///
@@ -22,9 +21,6 @@ pub struct Stdout {
     /// Bytes of the first record that were written already.
     written: usize,
 }
-
-/// How long a reader is waited for before that is said.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Stdout {
     /// The standard output of this process.
@@ -43,16 +39,6 @@ impl Stdout {
         let again = || OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK).open("/proc/self/fd/1");
         Ok(Self { file: if is_pipe { again().unwrap_or(file) } else { file }, written: 0 })
     }
-
-    fn wait(&self) -> io::Result<()> {
-        let mut ready = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one valid entry.
-        match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {
-            0 => Err(io::ErrorKind::TimedOut.into()),
-            count if count > 0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
 }
 
 impl Sink for Stdout {
@@ -68,11 +54,9 @@ impl Sink for Stdout {
                     self.written -= before - records.bytes().len();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.wait() {
-                    Ok(()) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(_) => return Err(Trouble::Later("its reader does not take what is left".into())),
-                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    writable(&self.file).map_err(|error| Trouble::Later(error.to_string()))?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Err(Trouble::Closed(error.to_string()));
                 }

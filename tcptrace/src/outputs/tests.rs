@@ -1,6 +1,7 @@
 use std::{
     fs,
     io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -172,6 +173,58 @@ fn at_the_end_what_waits_is_delivered_or_counted() {
 }
 
 #[test]
+fn at_the_end_of_its_time_what_waits_is_given_up() {
+    let rig = rig(1 << 20);
+    (0..3).for_each(|start| rig.output.push(records(10 * start..10 * (start + 1))));
+    until(|| rig.output.state().queued_bytes == 160); // the first is being delivered
+    rig.output.end_at(Instant::now());
+    rig.output.end_at(soon()); // too late
+    rig.answers.send(Ok(10)).unwrap();
+    assert!(rig.output.has_ended(soon()));
+    assert_eq!((rig.output.state().delivered, rig.output.state().dropped), (10, 20));
+}
+
+#[test]
+fn before_the_last_record_all_others_are_delivered_or_counted() {
+    let (fine, down) = (rig(1 << 20), rig(1 << 20));
+    for _ in 0..200 {
+        fine.answers.send(Ok(99)).unwrap();
+        down.answers.send(Err(Trouble::Later("down".into()))).unwrap();
+    }
+    let outputs = Outputs::new(vec![(fine.output, false), (down.output, false)]);
+    outputs.push([records(0..10), records(0..10)].into_iter());
+    outputs.drain();
+    let counts: Vec<_> = outputs.states().iter().map(|state| (state.delivered, state.dropped)).collect();
+    assert_eq!((counts, outputs.lost()), (vec![(10, 0), (0, 10)], 10));
+    outputs.push([records(0..1), records(0..1)].into_iter());
+    assert_eq!(outputs.end(), Err("cannot write to some: down".into()));
+    assert_eq!(*fine.took.lock().unwrap(), [records(0..10).bytes(), records(0..1).bytes()].concat());
+}
+
+/// Takes all, and its end takes long.
+struct Tidy(mpsc::Receiver<()>);
+
+impl Sink for Tidy {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        records.take(records.len());
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Trouble> {
+        let _ = self.0.recv();
+        Ok(())
+    }
+}
+
+#[test]
+fn an_output_that_only_tidies_up_at_the_end_has_not_failed() {
+    let (_goes_on, receiver) = mpsc::channel();
+    let output = Output::start("some".into(), Box::new(Tidy(receiver)), 1 << 20, |_| ()).unwrap();
+    output.push(records(0..10));
+    assert_eq!(Outputs::new(vec![(output, false)]).end(), Ok(()));
+}
+
+#[test]
 fn an_output_without_a_reader_is_over() {
     let rig = rig(1 << 20);
     drop(rig.answers);
@@ -241,6 +294,74 @@ fn files_are_rotated_by_size_compressed_and_removed() {
         }
         assert_eq!(files[4].0, "out.other");
     }
+}
+
+#[test]
+fn where_no_other_file_can_be_begun_the_present_one_goes_on() {
+    let folder = Folder::new();
+    let path = folder.0.join("x".repeat(240)); // no room for the time behind it
+    let sink = file(FileSettings { path: path.clone(), rotate_bytes: 80, ..FileSettings::default() });
+    let told = Arc::new(Mutex::<Vec<String>>::default());
+    let to = Arc::clone(&told);
+    let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
+    let output = Output::start("some".into(), Box::new(sink), 1 << 20, tell).unwrap();
+    for start in 0..3 {
+        output.push(records(100 * start..100 * (start + 1)));
+        assert!(output.drained(soon()));
+    }
+    assert_eq!(read(&path).as_bytes(), records(0..300).bytes());
+    assert_eq!(output.state().delivered, 300);
+    let told = told.lock().unwrap();
+    assert!(told.len() == 1 && told[0].contains("cannot begin another file"), "once: {told:?}");
+}
+
+#[test]
+fn a_file_that_is_gone_when_another_one_is_due_is_not_in_the_way() {
+    let folder = Folder::new();
+    let path = folder.0.join("out");
+    let mut sink = file(FileSettings { path: path.clone(), rotate_bytes: 80, ..FileSettings::default() });
+    sink.deliver(&mut records(0..10)).unwrap();
+    fs::remove_file(&path).unwrap();
+    sink.deliver(&mut records(10..12)).unwrap();
+    assert_eq!(read(&path).as_bytes(), records(10..12).bytes());
+}
+
+#[test]
+fn a_named_pipe_takes_what_its_reader_takes_and_is_never_waited_for_long() {
+    let folder = Folder::new();
+    let path = folder.0.join("pipe");
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a string that lives as long as the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let mut sink = file(FileSettings { path: path.clone(), ..FileSettings::default() });
+    let mut some = records(0..30_000); // 240 KB
+    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));
+    assert_eq!(some.len(), 30_000, "without a reader nothing is delivered");
+
+    let reader = || fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
+    let mut first = reader();
+    let told = sink.deliver(&mut some).unwrap_err().to_string();
+    assert!(told.contains("its reader does not take"), "{told}");
+    sink.reopen();
+    let mut text = Vec::new();
+    while !some.is_empty() {
+        let _ = first.read_to_end(&mut text); // nothing more is there now
+        let _ = sink.deliver(&mut some);
+    }
+    let _ = first.read_to_end(&mut text);
+    assert_eq!(text, records(0..30_000).bytes());
+
+    // A reader that goes has a part of a record, maybe; the next one begins with a whole one.
+    let mut some = records(0..30_000);
+    assert!(sink.deliver(&mut some).is_err());
+    drop(first);
+    assert!(sink.deliver(&mut some).is_err());
+    let mut second = reader();
+    let rest = some.clone();
+    let _ = sink.deliver(&mut some);
+    text.clear();
+    let _ = second.read_to_end(&mut text);
+    assert!(text.len() > 1000 && rest.bytes().starts_with(&text), "{}", text.len());
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Waiting for the network in an output's own thread.
 
-use std::{fs, io, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsRawFd as _,
+    time::Duration,
+};
 
 use tokio::{runtime, time};
 
@@ -25,6 +30,26 @@ impl Drop for Waiting {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// How long the reader of a pipe is waited for before that is said.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Waits until a pipe has room.
+///
+/// # Errors
+/// Where that takes too long.
+pub(super) fn writable(pipe: &File) -> io::Result<()> {
+    let mut ready = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one valid entry.
+    match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {
+        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader does not take what is left")),
+        count if count > 0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()), // seen when it is written to
+            error => Err(error),
+        },
     }
 }
 
