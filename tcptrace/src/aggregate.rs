@@ -136,11 +136,67 @@ impl Counts {
         }
     }
 
+    /// What was counted apart, by whose it is, as metrics tell it.
+    pub fn each(&self, by: By, mut path: impl FnMut(u64) -> Option<String>) -> Vec<(Key, Counted<'_>)> {
+        let counted = self.entries().filter_map(|(key, count, times)| Some((key.key, Counted::of(key, count, times)?)));
+        counted.map(|(key, counted)| (by.key(key, &mut path), counted)).collect()
+    }
+
     /// What is not 0.
     fn entries(&self) -> impl Iterator<Item = (&aggregate::Key, u64, Option<&Times>)> {
         let times = self.times.iter().map(|(key, times)| (key, times.total(), Some(times)));
         let counts = self.counts.iter().map(|(key, count)| (key, *count, None));
         times.chain(counts).filter(|(_, count, _)| *count > 0)
+    }
+}
+
+/// What was counted under a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted<'a> {
+    /// What happened.
+    pub what: Happened,
+    /// How often.
+    pub count: u64,
+    /// The octave of the times that it took, and these.
+    pub times: Option<(u8, &'a Times)>,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// A transition.
+    Transition(State, State),
+    /// A segment was sent again.
+    Retransmit,
+    /// A SYN-ACK was sent again.
+    SynAckRetransmit,
+    /// A RST was sent.
+    ResetSent,
+    /// A RST was received.
+    ResetReceived,
+    /// A connection ended otherwise than with TIME_WAIT.
+    Ending(Ending),
+}
+
+impl<'a> Counted<'a> {
+    /// `None` where there is no such key.
+    fn of(key: &aggregate::Key, count: u64, times: Option<&'a Times>) -> Option<Self> {
+        let what = match key.kind {
+            KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
+                Happened::Transition(State::from_raw(key.old)?, State::from_raw(key.new)?)
+            }
+            KIND_RETRANSMIT => Happened::Retransmit,
+            KIND_SYNACK_RETRANSMIT => Happened::SynAckRetransmit,
+            KIND_RESET_SENT => Happened::ResetSent,
+            KIND_RESET_RECEIVED => Happened::ResetReceived,
+            KIND_ENDING => {
+                let is = |flag: u16| key.flags & flag != 0;
+                let (port, unread) = (is(ending_flag::HAS_PORT).into(), is(ending_flag::UNREAD).into());
+                Happened::Ending(Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, port, unread))
+            }
+            _ => return None,
+        };
+        Some(Self { what, count, times: times.map(|times| (key.octave, times)) })
     }
 }
 
@@ -156,29 +212,23 @@ impl Tally {
     /// Takes in what was counted under a key; `None` where there is no such key.
     fn add(&mut self, key: &aggregate::Key, count: u64, times: Option<&Times>) -> Option<()> {
         let add = |to: &mut u64| *to = to.wrapping_add(count);
-        match key.kind {
-            KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
-                let (old, new) = (State::from_raw(key.old)?, State::from_raw(key.new)?);
+        let counted = Counted::of(key, count, times)?;
+        match counted.what {
+            Happened::Transition(old, new) => {
                 let (all, known) = self.transitions.entry((old, new)).or_default();
                 add(all);
                 add(&mut self.activity.transitions);
-                if let Some(times) = times {
-                    known.add_octave(key.octave, times);
+                if let Some((octave, times)) = counted.times {
+                    known.add_octave(octave, times);
                 }
                 if new == State::TimeWait {
                     add(self.endings.entry(Ending::Normal).or_default());
                 }
             }
-            KIND_RETRANSMIT | KIND_SYNACK_RETRANSMIT => add(&mut self.activity.retransmits),
-            KIND_RESET_SENT => add(&mut self.activity.resets_sent),
-            KIND_RESET_RECEIVED => add(&mut self.activity.resets_received),
-            KIND_ENDING => {
-                let is = |flag: u16| key.flags & flag != 0;
-                let (port, unread) = (is(ending_flag::HAS_PORT).into(), is(ending_flag::UNREAD).into());
-                let ending = Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, port, unread);
-                add(self.endings.entry(ending).or_default());
-            }
-            _ => return None,
+            Happened::Retransmit | Happened::SynAckRetransmit => add(&mut self.activity.retransmits),
+            Happened::ResetSent => add(&mut self.activity.resets_sent),
+            Happened::ResetReceived => add(&mut self.activity.resets_received),
+            Happened::Ending(ending) => add(self.endings.entry(ending).or_default()),
         }
         Some(())
     }

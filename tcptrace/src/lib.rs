@@ -2,11 +2,13 @@
 //!
 //! Data flows one way, and a module uses only what stands before it:
 //! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`findings`], [`report`] → [`summary`], [`story`] →
-//! [`render`] → [`session`]. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] → [`render`];
-//! a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] → [`report`].
+//! [`render`] → [`route`] → [`session`], with [`metrics`] beside the summary. What a session gives is
+//! [`outputs::Records`], for the outputs. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] →
+//! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
+//! [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`],
-//! [`outputs`], [`http`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
+//! [`outputs`], [`http`], [`service`], [`tell`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;

@@ -1,4 +1,4 @@
--- Reads the files of `--output file:PATH`, rotated and compressed ones too, one folder a host: HOST/events.jsonl.zst.
+-- Reads the files of `--output file:PATH,format=json`, rotated and compressed ones too, one folder a host: HOST/events.jsonl.zst.
 -- A server reads below its user_files_path.
 CREATE TABLE tcptrace.files AS tcptrace.lines ENGINE = File(JSONEachRow, '*/*.jsonl*');
 

@@ -5,7 +5,7 @@ use std::{borrow::Cow, cmp::Reverse, hash::Hash};
 use rustc_hash::FxHashMap;
 
 use super::{
-    Metrics, Moment, Reset, Settings,
+    Metrics, Moment, Reset, Settings, Usage,
     counts::{Counts, Whose},
     families::{self, Descriptor},
     snapshot::{Family, Labels, Series, Snapshot, Value},
@@ -15,6 +15,7 @@ use crate::{
     ending::Ending,
     errno,
     findings::{Finding, Kind, Severity},
+    losses::Losses,
     outputs::OutputState,
     render::Names,
     state::State,
@@ -50,8 +51,6 @@ impl Metrics {
         all.add(&families::RETRANSMITS, by_owner(&self.retransmits, settings, names, nothing));
         all.add(&families::SYNACK_RETRANSMITS, by_owner(&self.synack_retransmits, settings, names, nothing));
         all.add(&families::RESETS, by_owner(&self.resets, settings, names, reset_labels));
-        let errno_label =
-            |number| vec![("errno", errno::name(number).map_or_else(|| number.to_string().into(), Cow::from))];
         all.add(&families::FAILURES, by_owner(&self.failures, settings, names, |number, _| errno_label(number)));
         let ending = |ending: Ending, _: &Names| vec![("ending", ending.name().into())];
         all.add(&families::ENDINGS, by_owner(&self.endings, settings, names, ending));
@@ -59,19 +58,13 @@ impl Metrics {
         let opened = |kind: &Kind| self.opened.get(kind).copied().unwrap_or(0);
         let of_kind = |kind: &Kind| (vec![("finding", kind.id().into())], start, opened(kind));
         all.add(&families::FINDINGS_OPENED, Kind::ALL.iter().map(of_kind));
-        let places = moment.losses.fields();
-        all.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
-        all.add_one(&families::RECEIVED, start, Value::Integer(moment.losses.received));
-        all.add_one(&families::FILTERED, start, Value::Integer(moment.losses.filtered));
+        all.add_losses(moment.losses, start);
         all.add_outputs(moment.outputs, start);
         all.add(
             &families::OVERFLOW,
             self.overflows().map(|(name, count)| (vec![("metric", name.into())], start, count)),
         );
-        all.add(&families::BUILD, [(vec![("version", env!("CARGO_PKG_VERSION").into())], start, 1)]);
-        all.add_one(&families::CPU, start, Value::Float(moment.usage.cpu_ns as f64 / 1e9));
-        all.add_one(&families::MEMORY, start, Value::Integer(moment.usage.resident_bytes));
-        all.add_one(&families::START, start, Value::Float(start as f64 / 1e9));
+        all.add_process(moment.usage, start);
         all
     }
 
@@ -131,7 +124,22 @@ impl Metrics {
 }
 
 impl Snapshot {
-    fn add_times<'a>(
+    pub(super) fn add_losses(&mut self, losses: &Losses, start: u64) {
+        let places = losses.fields();
+        self.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
+        self.add_one(&families::RECEIVED, start, Value::Integer(losses.received));
+        self.add_one(&families::FILTERED, start, Value::Integer(losses.filtered));
+    }
+
+    /// What this process is, and uses.
+    pub(super) fn add_process(&mut self, usage: Usage, start: u64) {
+        self.add(&families::BUILD, [(vec![("version", env!("CARGO_PKG_VERSION").into())], start, 1)]);
+        self.add_one(&families::CPU, start, Value::Float(usage.cpu_ns as f64 / 1e9));
+        self.add_one(&families::MEMORY, start, Value::Integer(usage.resident_bytes));
+        self.add_one(&families::START, start, Value::Float(start as f64 / 1e9));
+    }
+
+    pub(super) fn add_times<'a>(
         &mut self,
         descriptor: &'static Descriptor,
         start_unix_ns: u64,
@@ -147,7 +155,7 @@ impl Snapshot {
         self.families.push(Family { descriptor, series });
     }
 
-    fn add_outputs(&mut self, outputs: &[OutputState], start: u64) {
+    pub(super) fn add_outputs(&mut self, outputs: &[OutputState], start: u64) {
         let name = |output: &OutputState| vec![("output", Cow::from(output.name.clone()))];
         let results = outputs.iter().flat_map(|output| {
             let counts = [("delivered", output.delivered), ("dropped", output.dropped), ("refused", output.refused)];
@@ -173,6 +181,10 @@ fn by_owner<K: Copy + Eq + Hash>(
         (whose.labels(own, settings, names), start, count)
     };
     counts.iter().map(row).collect()
+}
+
+pub(super) fn errno_label(number: i32) -> Labels {
+    vec![("errno", errno::name(number).map_or_else(|| number.to_string().into(), Cow::from))]
 }
 
 fn reset_labels(reset: Reset, names: &Names) -> Labels {

@@ -9,6 +9,7 @@
 //! processes of this host choose (command names, cgroups, the ports that they listen at) does so within
 //! [`Settings::max_series`]; the rest is counted under `other`.
 
+pub mod counted;
 mod counts;
 pub mod families;
 mod gather;

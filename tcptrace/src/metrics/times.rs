@@ -35,18 +35,23 @@ impl Default for Times {
 impl Times {
     /// Takes in a time.
     pub(super) fn record(&mut self, ns: u64) {
-        self.count += 1;
-        self.sum_ns += u128::from(ns);
+        self.record_many(ns, 1);
+    }
+
+    /// Takes in so many times of this length.
+    pub(super) fn record_many(&mut self, ns: u64, times: u64) {
+        self.count += times;
+        self.sum_ns += u128::from(ns) * u128::from(times);
         let seconds = ns as f64 / 1e9;
         let bound = BOUNDS.partition_point(|bound| *bound < seconds);
-        self.classic.iter_mut().skip(bound).take(1).for_each(|count| *count += 1);
+        self.classic.iter_mut().skip(bound).take(1).for_each(|count| *count += times);
         if ns == 0 {
-            self.zero += 1;
+            self.zero += times;
             return;
         }
         let index = (seconds.log2() * f64::from(1 << SCALE)).ceil() as i32;
         let place = usize::try_from(index - FIRST).unwrap_or(0).min(BUCKETS - 1);
-        self.buckets[place] += 1;
+        self.buckets[place] += times;
     }
 
     /// All times so far.

@@ -32,6 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("names that nobody looks up and secrets that nobody sees", nameless),
     ("metrics are served when nobody reads stdout any more", served_on),
     ("metrics are of the moment and come to the same as events", metrics),
+    ("metrics of aggregate mode are those of its summary", metrics_of_counts),
 ];
 
 /// A folder that goes with it.
@@ -441,4 +442,24 @@ fn metrics() {
     let all = records(folder.file("out"));
     let established = |record: &&Value| record["old_state"] == "SYN_SENT" && record["new_state"] == "ESTABLISHED";
     assert_eq!(all.iter().filter(established).count(), 50);
+}
+
+fn metrics_of_counts() {
+    enter_new_netns();
+    let tracer =
+        Tracer::start(&["--aggregate", "port", "--remote-port", "7393", "-o", "stdout", "-o", "prometheus:7392"]);
+    let (listener, to) = crate::net::listen_on("127.0.0.1:7393".parse().unwrap());
+    (0..50).for_each(|_| drop(pair(&listener, to)));
+    settle();
+    let text = get("127.0.0.1:7392", "/metrics");
+    let labels = "from=\"SYN_SENT\",to=\"ESTABLISHED\"";
+    for line in [
+        format!("tcptrace_transitions_total{{{labels},service_port=\"7393\"}} 50"),
+        format!("tcptrace_transition_latency_seconds_count{{{labels}}} 50"),
+        "tcptrace_connection_endings_total{ending=\"normal\",service_port=\"7393\"} 50".to_owned(),
+    ] {
+        assert!(text.lines().any(|told| told == line), "no {line}: {text}");
+    }
+    assert!(get("127.0.0.1:7392", "/healthz").ends_with("ok\n"));
+    assert!(tracer.stop().status.success());
 }

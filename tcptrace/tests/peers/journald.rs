@@ -33,13 +33,13 @@ pub(crate) fn missing() -> Option<String> {
 }
 
 /// A mount namespace with a journald in it.
-struct Machine {
+pub(crate) struct Machine {
     journald: Program,
     namespace: Program,
 }
 
 impl Machine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut namespace =
             Program::start(Command::new("unshare").args(["--mount", "sh", "-c", SCRIPT]).stdout(Stdio::piped()));
         let mut said = String::new();
@@ -49,7 +49,7 @@ impl Machine {
     }
 
     /// Where its journald listens, as seen from here.
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         format!("/proc/{}/root/run/systemd/journal/socket", self.namespace.pid()).into()
     }
 
@@ -61,7 +61,7 @@ impl Machine {
     }
 
     /// All of ours, when there are so many.
-    fn all(&self, count: usize) -> Vec<Map<String, Value>> {
+    pub(crate) fn all(&self, count: usize) -> Vec<Map<String, Value>> {
         until("all entries", || Some(self.entries("SYSLOG_IDENTIFIER=tcptrace")).filter(|all| all.len() >= count))
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn missing() -> Option<String> {
     python::missing("confluent_kafka.libs")
 }
 
-struct Broker {
+pub(crate) struct Broker {
     commands: ChildStdin,
     answers: BufReader<ChildStdout>,
     address: String,
@@ -45,7 +45,7 @@ struct Broker {
 }
 
 impl Broker {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/kafka_broker.py");
         let mut command = Command::new(python::interpreter());
         command.args([script, TOPIC, &PARTITIONS.to_string()]);
@@ -58,10 +58,15 @@ impl Broker {
     }
 
     /// What the broker answers to a command, without the last line.
-    fn ask(&mut self, command: &str) -> Vec<Map<String, Value>> {
+    pub(crate) fn ask(&mut self, command: &str) -> Vec<Map<String, Value>> {
         writeln!(self.commands, "{command}").unwrap();
         let lines = self.answers.by_ref().lines().map(|line| line.unwrap()).take_while(|line| line != "done");
         lines.map(|line| serde_json::from_str(&line).unwrap()).collect()
+    }
+
+    /// The broker and the topic, as an output has them.
+    pub(crate) fn target(&self) -> String {
+        format!("{}/{TOPIC}", self.address)
     }
 
     fn settings(&self, topic: &str) -> KafkaSettings {

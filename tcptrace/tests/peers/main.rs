@@ -24,6 +24,8 @@ mod rsyslog;
 mod systemd;
 mod tls;
 mod unit;
+#[cfg(feature = "kafka")]
+mod whole;
 
 /// A test of this suite.
 pub(crate) type Test = (&'static str, fn());
@@ -47,6 +49,8 @@ const SUITES: &[Suite] = &[
     Suite { name: "systemd", tests: systemd::TESTS, missing: systemd::missing },
     Suite { name: "tls", tests: tls::TESTS, missing: tls::missing },
     Suite { name: "unit", tests: unit::TESTS, missing: unit::missing },
+    #[cfg(feature = "kafka")]
+    Suite { name: "whole", tests: whole::TESTS, missing: whole::missing },
 ];
 
 fn main() -> ExitCode {

@@ -33,7 +33,7 @@ pub(crate) fn missing() -> Option<String> {
 }
 
 /// An rsyslogd with one input.
-struct Server {
+pub(crate) struct Server {
     folder: Folder,
     program: Program,
 }
@@ -61,13 +61,19 @@ action(type="omfile" file="{at}/understood" template="understood")
         Self { folder, program }
     }
 
+    /// With TCP, and as an output has it.
+    pub(crate) fn tcp(name: &str) -> (Self, String) {
+        let port = free_tcp_port();
+        (Self::new(name, "imtcp", &tcp_input(port)), format!("tcp:127.0.0.1:{port}"))
+    }
+
     fn read(&self) -> Vec<Vec<String>> {
         let text = fs::read_to_string(self.folder.0.join("understood")).unwrap_or_default();
         let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
         whole.map(|line| line.splitn(9, '\t').map(str::to_owned).collect()).collect()
     }
 
-    fn read_all(&self, count: usize) -> Vec<Vec<String>> {
+    pub(crate) fn read_all(&self, count: usize) -> Vec<Vec<String>> {
         until("all messages", || Some(self.read()).filter(|all| all.len() >= count))
     }
 }
@@ -145,8 +151,8 @@ fn understands_what_comes_by_udp() {
 }
 
 fn understands_what_comes_by_tcp() {
-    let port = free_tcp_port();
-    all_is_understood(&Server::new("tcp", "imtcp", &tcp_input(port)), &format!("tcp:127.0.0.1:{port}"));
+    let (server, target) = Server::tcp("tcp");
+    all_is_understood(&server, &target);
 }
 
 fn understands_what_comes_by_unix_socket() {
