@@ -395,9 +395,15 @@ fn get(address: &str, path: &str) -> String {
 
 fn served_on() {
     enter_new_netns();
+    served_on_with(&[]);
+    served_on_with(&["--aggregate", "--interval", "100ms"]);
+}
+
+fn served_on_with(flags: &[&str]) {
     let ready = Removed(temporary("ready"));
     let mut child = Command::new(binary())
         .args(["--netns", "self", "-o", "stdout", "-o", "prometheus:7392", "--ready-file", ready.0.to_str().unwrap()])
+        .args(flags)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
