@@ -8,7 +8,10 @@ mod workload;
 use std::hint::black_box;
 
 use bytes::BytesMut;
-use tcptrace::decode::decode;
+use tcptrace::{
+    decode::decode,
+    metrics::{Metrics, Settings},
+};
 use workload::{Stream, Writer};
 
 /// Sockets that end and come again; each makes five events.
@@ -17,7 +20,7 @@ const CHURN: u32 = 200;
 const LIVE: u32 = 2_000;
 
 /// The pieces, each on all events of the stream.
-const PIECES: [&str; 6] = ["decode", "table", "json", "text", "csv", "summary"];
+const PIECES: [&str; 7] = ["decode", "table", "json", "text", "csv", "summary", "metrics"];
 
 fn main() {
     let words: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -32,11 +35,13 @@ fn main() {
     stream.churn(CHURN, LIVE);
     let events = workload::events(&stream.bytes);
     let (mut to, mut context) = (BytesMut::with_capacity(128 << 10), workload::context());
+    let mut metrics = Metrics::new(Settings::default(), 0);
     let mut writer = Writer::named(piece);
     for _ in 0..times {
         match piece.as_str() {
             "decode" => workload::records(&stream.bytes).for_each(|record| _ = black_box(decode(record))),
             "table" => workload::ingest(&mut table, &stream.bytes),
+            "metrics" => events.iter().for_each(|event| metrics.ingest(event)),
             "summary" => drop(black_box(workload::summary(&events))),
             _ => writer.write(&events, &mut to, &mut context),
         }

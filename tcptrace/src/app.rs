@@ -1,6 +1,6 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
-use std::{collections::HashSet, io, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use aya::maps::MapError;
 use aya_log::EbpfLogger;
@@ -140,20 +140,11 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
-    let (server, questions) = match settings.server {
-        Some(address) => {
-            let target = || format!("prometheus:{address}");
-            let (server, questions) =
-                Server::start(address).map_err(|source| Error::Output { target: target(), source })?;
-            tell(format_args!("metrics are served at http://{}/metrics", server.address()));
-            (Some(server), Some(questions))
-        }
-        None => (None, None),
-    };
-    let has_pushes = settings.outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)));
+    let (server, questions) = serve(settings.server)?;
+    let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
         questions,
-        pushes: has_pushes.then_some(settings.metrics_every),
+        pushes,
         ring: watch(ring)?,
         counters,
         listeners,
@@ -369,9 +360,7 @@ impl Run {
     /// Hands the metrics of this moment over to the outputs that want them.
     fn push_metrics(&mut self) {
         if let Some(snapshot) = self.metrics() {
-            let mut request = Collecting::default();
-            request.add(|to| to.extend_from_slice(&metrics::otlp::encode(&snapshot, &host_name().unwrap_or_default())));
-            self.outputs.push_metrics(&request.take());
+            push(&self.outputs, &snapshot);
         }
     }
 
@@ -569,8 +558,29 @@ enum Happened {
     Listed(Answer),
 }
 
+/// Serves metrics where that is wanted, until the server is dropped.
+pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Question>>), Error> {
+    let Some(address) = address else { return Ok((None, None)) };
+    let target = || format!("prometheus:{address}");
+    let (server, questions) = Server::start(address).map_err(|source| Error::Output { target: target(), source })?;
+    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
+    Ok((Some(server), Some(questions)))
+}
+
+/// Does an output take metrics?
+pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
+    outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)))
+}
+
+/// Hands metrics over to the outputs that take them.
+pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
+    let mut request = Collecting::default();
+    request.add(|to| to.extend_from_slice(&metrics::otlp::encode(snapshot, &host_name().unwrap_or_default())));
+    outputs.push_metrics(&request.take());
+}
+
 /// The next question, or never one.
-async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
     if let Some(open) = questions
         && let Some(question) = open.recv().await
     {

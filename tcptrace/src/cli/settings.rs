@@ -104,9 +104,6 @@ impl Settings {
         let states: StateSet = args.filter.state.iter().copied().collect();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
-        if has_metrics && args.aggregate.is_some() {
-            return Err(refuse_events("metrics are made of", "leave out prometheus and otlp, or --aggregate"));
-        }
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.

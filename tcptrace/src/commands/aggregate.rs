@@ -6,14 +6,16 @@ use tokio::time::Instant;
 
 use crate::{
     aggregate::{By, Counts},
-    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, due, start},
+    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, asked, due, push, pushes, serve, start},
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
     },
     cgroup,
     cli::settings::Settings,
+    http::{Health, Question},
     losses::Losses,
+    metrics::{Snapshot, counted},
     now::{now_ns, wall_offset},
     outputs::Outputs,
     render::{Context, Names, text::losses_line},
@@ -22,6 +24,7 @@ use crate::{
     runtime::every,
     state::StateSet,
     tell::tell,
+    usage::usage,
 };
 
 /// Counts until it is told to end, its time is over, or nobody reads any more.
@@ -34,6 +37,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     let start_ns = now_ns();
     let mut run = Run {
         by,
+        start_unix_ns: unix_ns(start_ns),
         counters,
         tables: counts,
         counted: Counts::default(),
@@ -44,6 +48,8 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         states: settings.session.states,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
+    let (_server, mut questions) = serve(settings.server)?;
+    let mut pushes = pushes(&settings.outputs).then(|| every(settings.metrics_every));
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
     let mut intervals = settings.interval.map(every);
     let service = settings.service;
@@ -57,8 +63,14 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
                 run.outputs.reopen();
                 service.reloaded();
             }
-            () = due(&mut checks) => service.alive(&losses_line(&run.losses()?)),
+            () = due(&mut checks) => service.alive(&losses_line(&run.losses(&run.counted)?)),
             () = due(&mut intervals) => run.end_interval()?,
+            () = due(&mut pushes) => run.push_metrics()?,
+            question = asked(&mut questions) => match question {
+                // Nobody waits any more where sending fails.
+                Question::Metrics(to) => _ = to.send(run.metrics()?),
+                Question::Health(to) => _ = to.send(Health { not_ready: None }),
+            },
         }
         if run.outputs.are_over() {
             break "closed";
@@ -67,12 +79,17 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     service.stopping(ENDS_WITHIN);
     drop(ready);
     drop(probes); // detached: what is counted now is all there will be
+    if pushes.is_some() {
+        run.push_metrics()?;
+    }
     run.finish(start_ns, reason)
 }
 
 /// What a run works with once all is attached.
 struct Run {
     by: By,
+    /// Begin of the run, in ns since the epoch.
+    start_unix_ns: u64,
     counters: KernelCounters,
     tables: CountTables,
     /// What was counted until the last summary.
@@ -115,18 +132,39 @@ impl Run {
         self.outputs.push(self.routes.iter_mut().map(Route::take));
     }
 
+    /// The metrics of this moment.
+    fn metrics(&mut self) -> Result<Snapshot, Error> {
+        let counts = self.tables.read()?;
+        let losses = self.losses(&counts)?;
+        let names = &mut self.context.names;
+        let run = counted::Run {
+            start_unix_ns: self.start_unix_ns,
+            now_unix_ns: unix_ns(now_ns()),
+            losses: &losses,
+            outputs: &self.outputs.states(),
+            usage: usage(),
+        };
+        Ok(counted::snapshot(&counts, self.by, |id| names.cgroup(id).map(str::to_owned), run))
+    }
+
+    fn push_metrics(&mut self) -> Result<(), Error> {
+        let snapshot = self.metrics()?;
+        push(&self.outputs, &snapshot);
+        Ok(())
+    }
+
     /// Reads the maps; gives what was lost since the start.
     fn read(&mut self) -> Result<Losses, Error> {
         self.counted_ns = now_ns();
         self.counted = self.tables.read()?;
-        self.losses()
+        self.losses(&self.counted)
     }
 
-    /// What was lost since the start, by the last summary.
-    fn losses(&self) -> Result<Losses, Error> {
+    /// What was lost since the start, by these counts.
+    fn losses(&self, counted: &Counts) -> Result<Losses, Error> {
         let mut losses = Losses { outputs: self.outputs.lost(), ..Losses::default() };
         losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
-        (losses.received, losses.undecodable) = self.counted.totals();
+        (losses.received, losses.undecodable) = counted.totals();
         losses.sent = losses.received;
         Ok(losses)
     }
@@ -140,4 +178,9 @@ impl Run {
         self.routes.iter_mut().for_each(|route| route.report(&report, self.states, &self.context));
         self.hand_over();
     }
+}
+
+/// The wall clock in ns since the epoch; 0 where it is set before that.
+fn unix_ns(mono_ns: u64) -> u64 {
+    u64::try_from(wall_offset().wall_ns(mono_ns)).unwrap_or(0)
 }

@@ -28,6 +28,8 @@ impl Count {
 /// Counters of an output. All records that were made for it are delivered, refused, dropped or still on their way.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// Records that were made for it.
+    pub(super) made: Count,
     /// Records that the other end took.
     pub delivered: Count,
     /// Records that waited when there was no room for a newer one, or when the output ended.
@@ -74,6 +76,8 @@ pub struct OutputState {
     pub dropped: u64,
     /// See [`Counters`].
     pub refused: u64,
+    /// Records that are still on their way: with those that are delivered, dropped and refused these are all.
+    pub waiting: u64,
     /// See [`Counters`].
     pub retries: u64,
     /// See [`Counters`].

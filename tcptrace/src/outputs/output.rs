@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Counters, OutputState, Records, Sink, Trouble,
+    Count, Counters, OutputState, Records, Sink, Trouble,
     queue::{Next, Queue},
 };
 
@@ -99,12 +99,14 @@ impl Output {
     /// What became of its records up to now.
     #[must_use]
     pub fn state(&self) -> OutputState {
-        let Counters { delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
+        let Counters { made, delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
+        let [delivered, dropped, refused] = [delivered, dropped, refused].map(Count::get);
         OutputState {
             name: self.name.clone(),
-            delivered: delivered.get(),
-            dropped: dropped.get(),
-            refused: refused.get(),
+            delivered,
+            dropped,
+            refused,
+            waiting: made.get().saturating_sub(delivered + dropped + refused),
             retries: retries.get(),
             queued_bytes: queued_bytes.get(),
             trouble: self.counters.trouble(),

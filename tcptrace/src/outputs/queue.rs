@@ -54,6 +54,7 @@ impl Queue {
         if records.is_empty() {
             return;
         }
+        counters.made.add(records.len());
         let mut state = self.lock();
         let mut dropped = 0;
         if state.is_over {

@@ -117,7 +117,7 @@ fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
     rig.answers.send(Ok(99)).unwrap();
     assert!(rig.output.drained(soon()));
     let state = rig.output.state();
-    assert_eq!((state.delivered, state.refused, state.dropped, state.retries), (8, 2, 0, 2));
+    assert_eq!((state.delivered, state.refused, state.dropped, state.waiting, state.retries), (8, 2, 0, 0, 2));
     assert_eq!(*rig.took.lock().unwrap(), [records(0..3).bytes(), records(5..10).bytes()].concat());
     let told = rig.told.lock().unwrap();
     assert_eq!(told.len(), 3, "each trouble once, and its end: {told:?}");
@@ -136,7 +136,7 @@ fn where_there_is_no_room_the_oldest_that_wait_are_dropped() {
         rig.output.push(records(10 * start..10 * (start + 1)));
     }
     let state = rig.output.state();
-    assert_eq!((state.dropped, state.queued_bytes, state.delivered), (30, 320, 0));
+    assert_eq!((state.dropped, state.queued_bytes, state.delivered, state.waiting), (30, 320, 0, 50));
     for _ in 0..5 {
         rig.answers.send(Ok(10)).unwrap();
     }

@@ -4,7 +4,7 @@ use std::{
     ffi::CString,
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpStream, UdpSocket},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -26,7 +26,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("SIGHUP opens files again", hangup),
     ("a reader that is slow loses what is counted", slow_reader),
     ("a service tells how it is", service),
+    ("a service that counts in the kernel tells how it is", service_that_counts),
+    ("a service that writes to stdout is reloaded", service_to_stdout),
+    ("names that nobody looks up and secrets that nobody sees", nameless),
     ("metrics are of the moment and come to the same as events", metrics),
+    ("metrics of aggregate mode are those of its summary", metrics_of_counts),
 ];
 
 /// A folder that goes with it.
@@ -75,7 +79,7 @@ fn number(value: &Value, name: &str) -> usize {
     value[name].as_u64().unwrap() as usize
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < Duration::from_secs(30), "{what} does not come");
@@ -151,6 +155,60 @@ fn mount_small(path: &Path, bytes: u32) {
         assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
         assert_eq!(libc::mount(null, root.as_ptr(), null, libc::MS_REC | libc::MS_PRIVATE, null.cast()), 0);
         assert_eq!(libc::mount(kind.as_ptr(), path.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()), 0);
+    }
+}
+
+/// Puts a file at the place of another one, for this process and its children only.
+fn mount_over(file: &Path, place: &str) {
+    let (file, place) = (CString::new(file.to_str().unwrap()).unwrap(), CString::new(place).unwrap());
+    let null = std::ptr::null();
+    // SAFETY: strings that live as long as the call.
+    assert_eq!(unsafe { libc::mount(file.as_ptr(), place.as_ptr(), null, libc::MS_BIND, null.cast()) }, 0);
+}
+
+/// The server of names takes questions and never answers, as behind a firewall.
+fn nameless() {
+    enter_new_netns();
+    let (folder, files) = (Folder::new("nameless"), Folder::new("etc"));
+    mount_small(&files.0, 1 << 20);
+    let resolv = files.0.join("resolv.conf");
+    fs::write(&resolv, "nameserver 127.0.0.1\n").unwrap();
+    mount_over(&resolv, "/etc/resolv.conf");
+    let silent = UdpSocket::bind("127.0.0.1:53").unwrap();
+    let (out, ready) = (folder.0.join("out"), Removed(temporary("ready")));
+    let (stdout, stderr) = (folder.0.join("stdout"), folder.0.join("stderr"));
+    let mut child = Command::new(binary())
+        .args(["--netns", "self", "--ready-file", ready.0.to_str().unwrap()])
+        .args(["-o", "stdout", "-o", &format!("file:{},format=json", out.display())])
+        .args(["-o", "otlp:http://collector.invalid:4318,timeout=1s", "-o", "syslog:tcp:log.invalid"])
+        .args(["-o", "otlp:http://127.0.0.1:1"]) // nobody is there
+        .env("TCPTRACE_OTLP_HEADERS", "api-key=sekret")
+        .stdout(fs::File::create(&stdout).unwrap())
+        .stderr(fs::File::create(&stderr).unwrap())
+        .spawn()
+        .unwrap();
+    until("the start", || ready.0.exists());
+    silent.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    connections(10);
+    assert!(silent.recv(&mut [0; 512]).unwrap() > 0, "a name is asked for");
+    let told = || fs::read_to_string(&stderr).unwrap();
+    until("both collectors' trouble", || {
+        told().contains("collector.invalid:4318 logs: ") && told().contains("http://127.0.0.1:1 logs: ")
+    });
+    let shown = fs::read(format!("/proc/{}/cmdline", child.id())).unwrap();
+    // SAFETY: takes no pointers; the child has not been waited for.
+    unsafe { libc::kill(child.id() as i32, libc::SIGTERM) };
+    until("the end", || child.try_wait().unwrap().is_some());
+
+    let all = records(&out);
+    let made = all.iter().filter(|record| record["event"] != "end").count();
+    for name in ["otlp:http://collector.invalid:4318 logs", "otlp:http://127.0.0.1:1 logs"] {
+        let state = state_of(&all, name);
+        let lost = number(&state, "dropped") + number(&state, "waiting");
+        assert_eq!((number(&state, "delivered"), lost), (0, made), "{state}");
+    }
+    for text in [&shown, &fs::read(&out).unwrap(), &fs::read(&stdout).unwrap(), &fs::read(&stderr).unwrap()] {
+        assert!(!text.is_empty() && !String::from_utf8_lossy(text).contains("sekret"));
     }
 }
 
@@ -244,7 +302,7 @@ fn slow_reader() {
     assert!(child.wait().unwrap().success());
     let text = reader.join().unwrap();
     assert!(text.ends_with('\n'));
-    let got = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).count();
+    let got = text.lines().inspect(|line| _ = serde_json::from_str::<Value>(line).unwrap()).count();
     let all = records(folder.file("out"));
     let made = all.iter().filter(|record| record.get("cpu").is_some()).count();
     let state = state_of(&all, "stdout");
@@ -254,11 +312,24 @@ fn slow_reader() {
 }
 
 fn service() {
+    serve("[[output]]\nto = \"file:OUT\"\nformat = \"json\"\n");
+}
+
+fn service_that_counts() {
+    serve("aggregate = true\n[[output]]\nto = \"file:OUT\"\nformat = \"json\"\n");
+}
+
+fn service_to_stdout() {
+    serve("format = \"json\"\n");
+}
+
+/// A service with this in its config file, which makes the file `OUT` or writes to stdout.
+fn serve(text: &str) {
     enter_new_netns();
     let folder = Folder::new("service");
     let (notify, config, out) = (folder.0.join("notify"), folder.0.join("config"), folder.0.join("out"));
-    let text = format!("netns = \"self\"\n[[output]]\nto = \"file:{}\"\nformat = \"json\"\n", out.display());
-    fs::write(&config, text).unwrap();
+    fs::write(&config, format!("netns = \"self\"\n{}", text.replace("OUT", out.to_str().unwrap()))).unwrap();
+    let stdout = if text.contains("OUT") { Stdio::null() } else { fs::File::create(&out).unwrap().into() };
     let socket = UnixDatagram::bind(&notify).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let receive = || {
@@ -277,7 +348,7 @@ fn service() {
         .arg(&config)
         .env("NOTIFY_SOCKET", &notify)
         .env_remove("JOURNAL_STREAM")
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -338,4 +409,24 @@ fn metrics() {
     let all = records(folder.file("out"));
     let established = |record: &&Value| record["old_state"] == "SYN_SENT" && record["new_state"] == "ESTABLISHED";
     assert_eq!(all.iter().filter(established).count(), 50);
+}
+
+fn metrics_of_counts() {
+    enter_new_netns();
+    let tracer =
+        Tracer::start(&["--aggregate", "port", "--remote-port", "7393", "-o", "stdout", "-o", "prometheus:7392"]);
+    let (listener, to) = crate::net::listen_on("127.0.0.1:7393".parse().unwrap());
+    (0..50).for_each(|_| drop(pair(&listener, to)));
+    settle();
+    let text = get("127.0.0.1:7392", "/metrics");
+    let labels = "from=\"SYN_SENT\",to=\"ESTABLISHED\"";
+    for line in [
+        format!("tcptrace_transitions_total{{{labels},service_port=\"7393\"}} 50"),
+        format!("tcptrace_transition_latency_seconds_count{{{labels}}} 50"),
+        "tcptrace_connection_endings_total{ending=\"normal\",service_port=\"7393\"} 50".to_owned(),
+    ] {
+        assert!(text.lines().any(|told| told == line), "no {line}: {text}");
+    }
+    assert!(get("127.0.0.1:7392", "/healthz").ends_with("ok\n"));
+    assert!(tracer.stop().status.success());
 }
