@@ -1,7 +1,7 @@
 //! The edge to scrapers and probes: a small HTTP/1 server of `/metrics`, `/healthz` and `/readyz`.
 //!
 //! It runs in a thread of its own, and asks the main loop for what it needs ([`Question`]), so that an answer is of the
-//! moment, and a main loop that hangs is noticed. To wire it: [`Server::start`] gives the server, which serves until it is
+//! moment, and a main loop that hangs is noticed. [`Server::start`] gives the server, which serves until it is
 //! dropped, and the receiver of the questions; the main loop's `select!` has an arm `Some(question) = questions.recv()`,
 //! and sends the answer, as in
 //!
