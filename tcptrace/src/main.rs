@@ -17,6 +17,7 @@ use tcptrace::{
     state::State,
     tell::fail,
 };
+use tracing_subscriber::filter::LevelFilter;
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
@@ -30,13 +31,13 @@ async fn trace(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const fn level(level: LogLevel) -> &'static str {
+const fn level(level: LogLevel) -> LevelFilter {
     match level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
     }
 }
 

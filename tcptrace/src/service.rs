@@ -3,7 +3,13 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tracing_subscriber::{EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Tells systemd (sd_notify(3)) how a run is; without one, nobody.
 #[derive(Debug, Default)]
@@ -46,9 +52,9 @@ impl Service {
 
 /// Makes [`crate::tell`] write to a log from now on: to journald where that is what reads stderr, else to stderr. `level` is
 /// the least that is written.
-pub fn start_log(level: &str) {
+pub fn start_log(level: LevelFilter) {
     // What it is made of may tell more than may be told.
-    let filter = || EnvFilter::new(format!("tcptrace={level}"));
+    let filter = || Targets::new().with_target("tcptrace", level);
     let to_journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     let log = tracing_subscriber::registry();
     // A second log of one process is none: the first stays.
