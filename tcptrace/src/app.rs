@@ -1,6 +1,6 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
-use std::{collections::HashSet, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io, path::PathBuf, time::Duration};
 
 use aya::maps::MapError;
 use aya_log::EbpfLogger;
@@ -12,8 +12,6 @@ use tokio::{
     time::{Instant, Interval, timeout},
 };
 
-#[cfg(feature = "kafka")]
-use crate::outputs::Kafka;
 use crate::{
     bpf::{
         object, preflight,
@@ -21,22 +19,21 @@ use crate::{
         ring::Ring,
     },
     cgroup,
-    cli::{outputs::OutputSpec, parse::NetnsChoice, settings::Settings, target::Target},
-    http::{Health, Question, Server},
+    cli::{parse::NetnsChoice, settings::Settings},
+    delivery::{self, asked, push, pushes, serve},
+    http::{Health, Question},
     listeners,
     listing::{Lister, Wanted, netns, proc},
     metrics,
     now::{now_ns, wall_offset},
-    outputs::{
-        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Stdout, Syslog, host_name,
-    },
+    outputs::Outputs,
     render::{Context, Names, text::losses_line},
     runtime::{Hangup, Stop, every, release_memory},
     service::Service,
     session::Session,
     snapshot::Skipped,
     state::State,
-    tell::{tell, warn},
+    tell::tell,
     usage::usage,
     watch::{Answer, Watch},
 };
@@ -56,8 +53,8 @@ pub enum Error {
     Probes(#[from] object::Error),
     #[error("cannot read the counters of the BPF programs: {0}")]
     Counters(#[from] MapError),
-    #[error("cannot write to {target}: {source}")]
-    Output { target: String, source: io::Error },
+    #[error(transparent)]
+    Delivery(#[from] delivery::Error),
     #[error("{0}")]
     Outputs(String),
     #[error("cannot create the ready file {}: {source}", path.display())]
@@ -82,7 +79,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         settings.session.selection.netns = inode;
         settings.probes.filter.constants.netns = inode.unwrap_or(0);
     }
-    let outputs = open(&settings.outputs)?;
+    let outputs = delivery::open(&settings.outputs)?;
     let stop = Stop::new().map_err(signals)?;
     let hangup = Hangup::new(settings.takes_hangup()).map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
@@ -95,30 +92,6 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
 
 fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
-}
-
-/// Opens the outputs.
-pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
-    let open = |spec: &OutputSpec| {
-        let sink: Box<dyn Sink> = match &spec.target {
-            Target::Stdout => Box::new(Stdout::new()?),
-            Target::File(file) => Box::new(FileSink::open(file.clone())?),
-            Target::Journald(path) => Box::new(Journald::new(path.clone())),
-            Target::Syslog(target) => Box::new(Syslog::new(target.clone(), host_name().unwrap_or_default())),
-            Target::Otlp(settings) | Target::OtlpLogs(settings) => {
-                Box::new(OtlpLogs::new(settings).map_err(io::Error::other)?)
-            }
-            Target::OtlpMetrics(settings) => Box::new(OtlpMetrics::new(settings).map_err(io::Error::other)?),
-            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics, and takes no records")),
-            #[cfg(feature = "kafka")]
-            Target::Kafka(settings) => Box::new(Kafka::new(settings.clone()).map_err(io::Error::other)?),
-        };
-        let takes_metrics = matches!(spec.target, Target::OtlpMetrics(_));
-        let output = Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))?;
-        Ok((output, takes_metrics))
-    };
-    let named = |spec: &OutputSpec| open(spec).map_err(|source| Error::Output { target: spec.name.clone(), source });
-    specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
 }
 
 /// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
@@ -556,38 +529,6 @@ enum Happened {
     PollDue,
     LookDue,
     Listed(Answer),
-}
-
-/// Serves metrics where that is wanted, until the server is dropped.
-pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Question>>), Error> {
-    let Some(address) = address else { return Ok((None, None)) };
-    let target = || format!("prometheus:{address}");
-    let (server, questions) = Server::start(address).map_err(|source| Error::Output { target: target(), source })?;
-    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
-    Ok((Some(server), Some(questions)))
-}
-
-/// Does an output take metrics?
-pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
-    outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)))
-}
-
-/// Hands metrics over to the outputs that take them.
-pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
-    let mut request = Collecting::default();
-    request.add(|to| to.extend_from_slice(&metrics::otlp::encode(snapshot, &host_name().unwrap_or_default())));
-    outputs.push_metrics(&request.take());
-}
-
-/// The next question, or never one.
-pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
-    if let Some(open) = questions
-        && let Some(question) = open.recv().await
-    {
-        return question;
-    }
-    *questions = None;
-    std::future::pending().await
 }
 
 fn tell_skipped(skipped: &Skipped) {

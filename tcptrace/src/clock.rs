@@ -13,6 +13,12 @@ impl WallOffset {
     pub const fn wall_ns(self, monotonic_ns: u64) -> i64 {
         self.0.wrapping_add(monotonic_ns as i64)
     }
+
+    /// The same for formats without times before the epoch: 0 where the clock is set before it.
+    #[must_use]
+    pub fn unix_ns(self, monotonic_ns: u64) -> u64 {
+        u64::try_from(self.wall_ns(monotonic_ns)).unwrap_or(0)
+    }
 }
 
 /// Writes wall-clock times, and remembers the last second, since most events share it.

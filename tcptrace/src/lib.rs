@@ -18,6 +18,7 @@ pub mod cli;
 pub mod clock;
 pub mod commands;
 pub mod decode;
+pub mod delivery;
 pub mod doctor;
 pub mod ending;
 pub mod errno;

@@ -95,7 +95,7 @@ impl Session {
         let all = Selection { netns: settings.selection.netns, ..Selection::default() };
         let is_partial = settings.selection != all;
         Self {
-            metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, unix_ns(&context, start_ns))),
+            metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
             table: Table::new(settings.max_sockets, settings.states, settings.polls),
             routes,
@@ -414,7 +414,7 @@ impl Session {
         self.update_losses();
         self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
-        let now_unix_ns = unix_ns(&self.context, now_ns);
+        let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;
         let names = &mut context.names;
         let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, usage, names };
@@ -431,11 +431,6 @@ impl Session {
     pub fn rendered(&self) -> usize {
         self.routes.iter().map(Route::len).max().unwrap_or(0)
     }
-}
-
-/// The wall clock in ns since the epoch; 0 where it is set before that.
-fn unix_ns(context: &Context, mono_ns: u64) -> u64 {
-    u64::try_from(context.wall.wall_ns(mono_ns)).unwrap_or(0)
 }
 
 /// Which listed sockets are wanted.

@@ -6,13 +6,14 @@ use tokio::time::Instant;
 
 use crate::{
     aggregate::{By, Counts},
-    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, asked, due, push, pushes, serve, start},
+    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, due, start},
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
     },
     cgroup,
     cli::settings::Settings,
+    delivery::{asked, push, pushes, serve},
     http::{Health, Question},
     losses::Losses,
     metrics::{Snapshot, counted},
@@ -37,7 +38,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     let start_ns = now_ns();
     let mut run = Run {
         by,
-        start_unix_ns: unix_ns(start_ns),
+        start_unix_ns: wall_offset().unix_ns(start_ns),
         counters,
         tables: counts,
         counted: Counts::default(),
@@ -139,7 +140,7 @@ impl Run {
         let names = &mut self.context.names;
         let run = counted::Run {
             start_unix_ns: self.start_unix_ns,
-            now_unix_ns: unix_ns(now_ns()),
+            now_unix_ns: wall_offset().unix_ns(now_ns()),
             losses: &losses,
             outputs: &self.outputs.states(),
             usage: usage(),
@@ -178,9 +179,4 @@ impl Run {
         self.routes.iter_mut().for_each(|route| route.report(&report, self.states, &self.context));
         self.hand_over();
     }
-}
-
-/// The wall clock in ns since the epoch; 0 where it is set before that.
-fn unix_ns(mono_ns: u64) -> u64 {
-    u64::try_from(wall_offset().wall_ns(mono_ns)).unwrap_or(0)
 }

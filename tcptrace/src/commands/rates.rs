@@ -7,9 +7,9 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    app,
     cli::args::{Format, RatesArgs},
     cli::outputs::OutputSpec,
+    delivery,
     now::wall_offset,
     outputs::{Collecting, Outputs},
     rates::{
@@ -35,7 +35,7 @@ pub enum Error {
     #[error("cannot set up the handling of signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
-    Open(app::Error),
+    Open(#[from] delivery::Error),
     #[error("{0}")]
     Outputs(String),
 }
@@ -49,7 +49,7 @@ pub async fn run(args: RatesArgs) -> Result<(), Error> {
     let mut stop = Stop::new().map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
     let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
-    let outputs = app::open(&[output]).map_err(Error::Open)?;
+    let outputs = delivery::open(&[output])?;
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
     outputs.end().map_err(Error::Outputs)?;
     Ok(measured?)
