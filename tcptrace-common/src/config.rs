@@ -160,9 +160,13 @@ pub struct Config {
     pub layout: Layout,
     /// Bits of [`kernel`].
     pub kernel: u32,
-    /// User space is woken when this many bytes wait in the ring buffer; below that it reads on its timer.
+    /// Places in the ring of each CPU, a power of two; 0: there are none, and all records go to the shared ring buffer.
+    pub slots: u32,
+    /// User space is woken whenever so many more of them are taken, a power of two; else it reads on its timer.
+    pub wake_slots: u32,
+    /// The same of bytes that wait in the shared ring buffer.
     pub wake_bytes: u32,
-    /// How many records of a CPU there are between two looks at what waits, a power of two, less one.
+    /// How many records of a CPU there are between two looks at that, a power of two, less one.
     pub wake_mask: u32,
     /// Ticks of jiffies in a second (CONFIG_HZ).
     pub hz: u32,

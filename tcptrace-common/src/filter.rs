@@ -1,4 +1,4 @@
-//! The filter that the BPF programs evaluate before they touch the ring buffer. Its parts are joined by AND, the
+//! The filter that the BPF programs evaluate before they touch the rings. Its parts are joined by AND, the
 //! values within a part by OR. Parts that are off are constants to the verifier, which removes their code.
 
 use core::mem::size_of;

@@ -1,4 +1,4 @@
-//! What tcptrace's BPF programs and its user space agree on: the records in the ring buffer, the TCP states, the
+//! What tcptrace's BPF programs and its user space agree on: the records in the rings, the TCP states, the
 //! filter and the layout of the running kernel's structs.
 //!
 //! Everything here is plain integers with explicit padding, so that both compilers lay it out alike and any bytes
@@ -7,7 +7,7 @@
 
 pub mod aggregate;
 pub mod config;
-pub mod counters;
+pub mod cpu;
 pub mod filter;
 pub mod listener;
 pub mod listing;

@@ -1,7 +1,7 @@
 //! What the kernel side remembers of a socket between two events, keyed by the address of its `struct sock`.
 //!
 //! The clock and the owner are kept in the kernel, not in user space, so that an event which a filter keeps back or
-//! a full ring buffer drops still moves the clock and still teaches who owns the socket.
+//! a full ring drops still moves the clock and still teaches who owns the socket.
 
 use core::mem::size_of;
 

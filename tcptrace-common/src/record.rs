@@ -1,4 +1,4 @@
-//! The records in the ring buffer. Each begins with the same [`Header`], whose `kind` and `len` tell what follows;
+//! The records in the rings. Each begins with the same [`Header`], whose `kind` and `len` tell what follows;
 //! `len` also makes a stream of records self-delimiting, so that recorded bytes decode as live ones do.
 
 use core::mem::size_of;

@@ -47,8 +47,8 @@ pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
 
 #[inline(always)]
 fn count_filtered() {
-    // SAFETY: a place within the counters.
-    count(|counters| unsafe { &raw mut (*counters).filtered });
+    // SAFETY: a place within the CPU.
+    count(|cpu| unsafe { &raw mut (*cpu).filtered });
 }
 
 /// Must the event of a socket without a local port wait until the port is chosen?

@@ -1,5 +1,5 @@
 //! The BPF programs of tcptrace: they turn tracepoints of the TCP stack into the records of
-//! [`tcptrace_common::record`] and put them into one ring buffer, or count them ([`tcptrace_common::aggregate`]).
+//! [`tcptrace_common::record`] and put them into a ring of the CPU, or count them ([`tcptrace_common::aggregate`]).
 //!
 //! All are tp_btf programs, which get the tracepoint's raw arguments as typed pointers: members are loaded directly,
 //! at offsets that user space took from the running kernel's BTF, and the verifier checks each load. The exception is

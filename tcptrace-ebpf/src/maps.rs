@@ -7,14 +7,23 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     aggregate::{Key, Times},
-    counters::Counters,
+    cpu::{Cpu, Slot},
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
     listing::{HolderEntry, Request, SocketEntry},
     memo::{Memo, WAYS},
 };
 
-/// The records for user space.
+/// The records for user space: the rings of all CPUs, one after another.
+#[map]
+pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The CPUs by number: how far their rings are written and read, and what the programs count.
+#[map]
+pub(crate) static CPUS: Array<Cpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Wakes user space, and takes the records of programs that interrupt another one while it writes, or all where CPUs
+/// have no rings.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
@@ -33,10 +42,6 @@ pub(crate) static SCRATCH: PerCpuArray<Memo> = PerCpuArray::with_max_entries(1, 
 /// Listeners by address.
 #[map]
 pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
-
-/// Counters of each CPU.
-#[map]
-pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// What the iterators are to do.
 #[map]

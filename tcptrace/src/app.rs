@@ -16,7 +16,7 @@ use crate::{
     bpf::{
         object, preflight,
         probes::{Attached, KernelCounters, ListenerTable, Probes},
-        ring::Ring,
+        rings::Rings,
     },
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
@@ -100,7 +100,7 @@ fn signals(source: io::Error) -> Error {
 /// Where tracing cannot start, or the output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
-    let Attached { mut probes, ring, counters, listeners, iterators, .. } = attached;
+    let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
@@ -118,7 +118,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     let mut run = Run {
         questions,
         pushes,
-        ring: watch(ring)?,
+        rings: watch(rings)?,
         counters,
         listeners,
         seeded: HashSet::new(),
@@ -143,7 +143,7 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
-    drop(probes); // detached: what is in the ring buffer now is all there will be
+    drop(probes); // detached: what is in the rings now is all there will be
     let findings = run.finish(reason).await;
     drop(server);
     findings
@@ -190,7 +190,7 @@ struct Run {
     questions: Option<mpsc::Receiver<Question>>,
     /// Time between two sendings of metrics.
     pushes: Option<Duration>,
-    ring: AsyncFd<Ring>,
+    rings: AsyncFd<Rings>,
     counters: KernelCounters,
     listeners: ListenerTable,
     /// Listeners from before the start that were told to the programs, until it is sure that they were still there then.
@@ -256,7 +256,7 @@ impl Run {
                 () = due(&mut looks) => Happened::LookDue,
                 () = due(&mut pushes) => Happened::PushDue,
                 question = asked(&mut self.questions) => Happened::Asked(question),
-                ready = self.ring.readable_mut() => {
+                ready = self.rings.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
                     }
@@ -265,7 +265,7 @@ impl Run {
             };
             self.session.context.wall = wall_offset();
             let before_ns = now_ns();
-            more = self.read();
+            more = self.read(before_ns);
             if !more {
                 self.session.tick(before_ns);
             }
@@ -339,7 +339,7 @@ impl Run {
 
     fn check_losses(&mut self) -> Result<bool, Error> {
         self.session.losses.outputs = self.outputs.lost();
-        Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
+        Ok(self.session.check_losses(&self.counters.read(), self.counters.passed_over(), now_ns()))
     }
 
     /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the
@@ -474,27 +474,23 @@ impl Run {
         }
     }
 
-    /// Takes in events until a piece of output is full or none is left; tells whether more may be waiting.
-    fn read(&mut self) -> bool {
+    /// Takes in events up to this time until a piece of output is full or none is left; tells whether more may be waiting.
+    fn read(&mut self, until_ns: u64) -> bool {
         if let Some(log) = &mut self.log {
             log.flush();
         }
-        let ring = self.ring.get_mut();
-        for _ in 0..READ_AT_ONCE {
-            if !ring.read(|record| self.session.ingest(record)) {
-                return false;
-            }
-            if self.session.rendered() >= PIECE_BYTES {
-                break;
-            }
-        }
-        true
+        let mut left = READ_AT_ONCE;
+        self.rings.get_mut().read(until_ns, |record| {
+            self.session.ingest(record);
+            left -= 1;
+            left > 0 && self.session.rendered() < PIECE_BYTES
+        })
     }
 
     /// Takes in what is left, writes the last words, and waits until all is written; gives how many findings are open.
     async fn finish(mut self, reason: &str) -> Result<usize, Error> {
         self.service.stopping(ENDS_WITHIN);
-        while self.read() {
+        while self.read(now_ns()) {
             self.outputs.push(self.session.take());
         }
         self.check_losses()?;
@@ -540,10 +536,10 @@ fn tell_skipped(skipped: &Skipped) {
     }
 }
 
-fn watch(ring: Ring) -> Result<AsyncFd<Ring>, Error> {
-    // SAFETY: the ring buffer owns its map, and the map its descriptor, which stays the same as long as they live.
-    unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-        .map_err(|error| Error::Setup { what: "the ring buffer", source: error.into_parts().1 })
+fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
+    // SAFETY: the rings own their maps, and these their descriptors, which stay the same as long as they live.
+    unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
+        .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
 }
 
 /// The next tick, or never.

@@ -1,4 +1,4 @@
-//! Bytes of the ring buffer, or of a recording, to events. Nothing in the bytes is trusted.
+//! Bytes of the rings, or of a recording, to events. Nothing in the bytes is trusted.
 
 use std::net::SocketAddr;
 

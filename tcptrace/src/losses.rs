@@ -1,17 +1,17 @@
 //! What was lost, by place. Shown at every end, also when all is zero.
 
-use tcptrace_common::counters::Counters;
+use tcptrace_common::cpu::Cpu;
 
 use crate::notice::Gap;
 
 /// Counts of what did not reach the outputs, or reached them with less in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Events that the programs wrote to the ring buffer.
+    /// Events that the programs wrote to the rings.
     pub sent: u64,
     /// Events that a filter kept back in the kernel.
     pub filtered: u64,
-    /// Events lost because the ring buffer was full, by CPU.
+    /// Events lost because a ring was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
     /// Events that the kernel did not show, since it was showing another one on that CPU.
     pub program_busy: u64,
@@ -21,7 +21,7 @@ pub struct Losses {
     pub listener_table: u64,
     /// RSTs in answer to packets that could not be read.
     pub unreadable_packets: u64,
-    /// Events read from the ring buffer.
+    /// Events read from the rings.
     pub received: u64,
     /// Events that could not be decoded.
     pub undecodable: u64,
@@ -41,10 +41,10 @@ pub struct Losses {
 
 impl Losses {
     /// Takes the counters of all CPUs, and how often the kernel passed a program over.
-    pub fn set_kernel(&mut self, by_cpu: &[Counters], passed_over: u64) {
+    pub fn set_kernel(&mut self, by_cpu: &[Cpu], passed_over: u64) {
         self.program_busy = passed_over;
-        let sum = |field: fn(&Counters) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
-        self.sent = sum(|cpu| cpu.sent);
+        let sum = |field: fn(&Cpu) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
+        self.sent = sum(|cpu| cpu.written.wrapping_add(cpu.aside));
         self.filtered = sum(|cpu| cpu.filtered);
         self.ring_by_cpu = by_cpu.iter().map(|cpu| cpu.ring_full).collect();
         self.kernel_table = sum(|cpu| cpu.table_full);
@@ -54,7 +54,7 @@ impl Losses {
         self.count_table = sum(|cpu| cpu.counts_full);
     }
 
-    /// Events lost because the ring buffer was full.
+    /// Events lost because a ring was full.
     #[must_use]
     pub fn ring(&self) -> u64 {
         self.ring_by_cpu.iter().sum()
@@ -109,9 +109,10 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn counters(number: u64) -> Counters {
-        Counters {
-            sent: number,
+    fn counters(number: u64) -> Cpu {
+        Cpu {
+            written: number,
+            aside: 9 * number,
             ring_full: 2 * number,
             filtered: 3 * number,
             table_full: 4 * number,
@@ -119,6 +120,7 @@ mod tests {
             unreadable: 6 * number,
             other_keys: 7 * number,
             counts_full: 8 * number,
+            ..Cpu::default()
         }
     }
 
@@ -127,7 +129,7 @@ mod tests {
         let mut losses = Losses { received: 9, undecodable: 8, ..Losses::default() };
         losses.set_kernel(&[counters(1), counters(0), counters(100)], 77);
         let want = Losses {
-            sent: 101,
+            sent: 1010,
             filtered: 303,
             ring_by_cpu: vec![2, 0, 200],
             program_busy: 77,
@@ -143,7 +145,7 @@ mod tests {
         assert_eq!(losses, want);
         assert_eq!(losses.ring(), 202);
         losses.set_kernel(&[counters(1)], 0);
-        assert_eq!((losses.sent, losses.ring(), losses.received), (1, 2, 9), "counts are set, not added");
+        assert_eq!((losses.sent, losses.ring(), losses.received), (10, 2, 9), "counts are set, not added");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Gap {
     pub after_ns: u64,
     /// CLOCK_MONOTONIC at which the loss was noticed.
     pub noticed_ns: u64,
-    /// Events lost because the ring buffer was full, by CPU.
+    /// Events lost because a ring was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
     /// Events that the kernel did not show, since it was showing another one on that CPU.
     pub program_busy: u64,

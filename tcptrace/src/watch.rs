@@ -1,4 +1,4 @@
-//! Lists sockets in a thread of its own, so that reading the ring buffer never waits for it.
+//! Lists sockets in a thread of its own, so that reading the rings never waits for it.
 
 use std::{io, sync::mpsc, thread};
 

@@ -38,3 +38,22 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.address, self.len) };
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::{fs::File, os::fd::FromRawFd as _};
+
+    use super::*;
+
+    /// A file of zeros that takes the place of a map.
+    pub(crate) fn file(len: u64) -> File {
+        // SAFETY: the name is NUL-terminated; what comes is checked, and nobody else's.
+        let file = unsafe {
+            let fd = libc::memfd_create(c"map".as_ptr(), libc::MFD_CLOEXEC);
+            assert!(fd >= 0, "{}", io::Error::last_os_error());
+            File::from_raw_fd(fd)
+        };
+        file.set_len(len).unwrap();
+        file
+    }
+}

@@ -9,7 +9,8 @@ mod mapping;
 pub mod object;
 pub mod preflight;
 pub mod probes;
-pub mod ring;
+mod ring;
+pub mod rings;
 pub mod vmlinux;
 
 /// The compiled BPF programs, made from `tcptrace-ebpf` by `cargo xtask build-ebpf`.

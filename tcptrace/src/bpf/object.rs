@@ -28,6 +28,7 @@ use super::{
     btf::{self, KernelBtf},
     constants,
     kernel::Kernel,
+    rings::Sizes,
     vmlinux::Vmlinux,
 };
 use crate::now;
@@ -88,8 +89,7 @@ const LOG_BYTES: u32 = 1 << 20;
 
 /// What the object is loaded with.
 pub(super) struct ObjectSettings {
-    pub(super) ring_bytes: u32,
-    pub(super) wake_bytes: u32,
+    pub(super) rings: Sizes,
     pub(super) max_sockets: u32,
     pub(super) max_listeners: u32,
     pub(super) filter: Filter,
@@ -122,14 +122,6 @@ fn new_loader<'a>() -> EbpfLoader<'a> {
     EbpfLoader::new()
 }
 
-/// All CPUs together look at what waits after an eighth of the bytes at which user space is woken, at least.
-fn wake_mask(wake_bytes: u32) -> u32 {
-    const MAX_RECORD: u32 = 256;
-    let cpus = aya::util::nr_cpus().map_or(1024, |cpus| u32::try_from(cpus).unwrap_or(u32::MAX));
-    let records = (wake_bytes / 8 / MAX_RECORD / cpus.max(1)).clamp(1, 64);
-    (1 << records.ilog2()) - 1
-}
-
 impl Object {
     /// Makes the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
@@ -143,7 +135,7 @@ impl Object {
         let parsed = parsed?;
         let kernel = Kernel::from_btf(&parsed)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
-        let memo_sets = memo::sets(settings.max_sockets);
+        let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
         let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
         // What is counted is not looked at once more.
@@ -152,8 +144,11 @@ impl Object {
             filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
             layout: kernel.layout,
             kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
-            wake_bytes: settings.wake_bytes,
-            wake_mask: wake_mask(settings.wake_bytes),
+            // A quarter full: user space has the rest to come in time.
+            slots: rings.slots,
+            wake_slots: rings.slots / 4,
+            wake_bytes: rings.shared / 4,
+            wake_mask: rings.wake_mask(),
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
             memo_sets_mask: memo_sets - 1,
@@ -166,7 +161,9 @@ impl Object {
             .btf(None) // the object has no relocations by it
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
-            .map_max_entries("EVENTS", settings.ring_bytes)
+            .map_max_entries("EVENTS", rings.shared)
+            .map_max_entries("CPUS", rings.cpus)
+            .map_max_entries("SLOTS", (rings.cpus * rings.slots).max(1))
             .map_max_entries("MEMO_KEYS", memo_sets)
             .map_max_entries("MEMOS", memo_sets * WAYS)
             .map_max_entries("LISTENERS", settings.max_listeners)

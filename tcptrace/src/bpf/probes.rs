@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, MapData, lpm_trie},
     programs::{Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
-    counters::Counters,
+    cpu::Cpu,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
 };
@@ -19,7 +19,7 @@ use super::{
     iterators::{self, Iterators},
     kernel::{self, AcceptShape, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
-    ring::Ring,
+    rings::{Cpus, Rings, Sizes},
 };
 use crate::aggregate::By;
 
@@ -29,10 +29,10 @@ const MAX_LISTENERS: u32 = 1 << 16;
 /// What the programs are loaded with.
 #[derive(Clone, Debug)]
 pub struct ProbeSettings {
-    /// Size of the ring buffer in bytes: a power of two, and a multiple of the page size.
+    /// Size of the rings of all CPUs together in bytes: a power of two, and a multiple of the page size.
     pub ring_bytes: u32,
-    /// User space is woken when this many bytes wait.
-    pub wake_bytes: u32,
+    /// CPUs get no rings of their own, also where they can have some.
+    pub shared_ring: bool,
     /// Sockets that the kernel side remembers at most.
     pub max_sockets: u32,
     /// What passes.
@@ -121,12 +121,12 @@ pub struct Probes {
     pub reset_reasons: std::collections::HashMap<u32, String>,
 }
 
-/// All that comes of attaching. The ring buffer and the counters stay readable when the probes are gone.
+/// All that comes of attaching. The rings and the counters stay readable when the probes are gone.
 pub struct Attached {
     /// The programs.
     pub probes: Probes,
     /// Where the events come from.
-    pub ring: Ring,
+    pub rings: Rings,
     /// What the programs count.
     pub counters: KernelCounters,
     /// The listeners that the programs know.
@@ -140,7 +140,7 @@ pub struct Attached {
 /// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
 /// detached.
 pub struct KernelCounters {
-    counters: PerCpuArray<MapData, Plain<Counters>>,
+    cpus: Cpus,
     programs: Vec<OwnedFd>,
 }
 
@@ -162,11 +162,9 @@ impl ListenerTable {
 
 impl KernelCounters {
     /// The counters of each CPU that the kernel may have, in the order of their numbers.
-    ///
-    /// # Errors
-    /// Where the map cannot be read.
-    pub fn read(&self) -> Result<Vec<Counters>, MapError> {
-        Ok(self.counters.get(&0, 0)?.iter().map(|counters| counters.0).collect())
+    #[must_use]
+    pub fn read(&self) -> Vec<Cpu> {
+        (0..self.cpus.len()).map(|cpu| self.cpus.get(cpu)).collect()
     }
 
     /// How often the kernel passed a program over, because the same program was already running on that CPU, stopped
@@ -196,9 +194,9 @@ impl Probes {
     /// # Errors
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
     pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
+        let rings = Sizes::of(settings.ring_bytes, settings.shared_ring);
         let Object { mut ebpf, kernel, btf, owner_unchecked } = Object::load(&ObjectSettings {
-            ring_bytes: settings.ring_bytes,
-            wake_bytes: settings.wake_bytes,
+            rings,
             max_sockets: settings.max_sockets,
             max_listeners: MAX_LISTENERS,
             filter: settings.filter.constants,
@@ -214,8 +212,8 @@ impl Probes {
             wanted.extend(iterators::PROGRAMS);
         }
         let mut loaded = load_programs(&mut ebpf, &wanted, &btf);
-        let ring = take_map(&mut ebpf, "EVENTS")?;
-        let counters = take_map(&mut ebpf, "COUNTERS")?;
+        let cpus = Cpus::map(&ebpf, rings)?;
+        let rings = Rings::take(&mut ebpf, rings)?;
         let mut probes =
             Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
         probes.attach_all(&kernel, settings, &mut loaded)?;
@@ -233,10 +231,10 @@ impl Probes {
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
-        let counters = KernelCounters { counters, programs: programs.collect() };
+        let counters = KernelCounters { cpus, programs: programs.collect() };
         let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
         let counts = CountTables::take(&mut probes.ebpf)?;
-        Ok(Attached { probes, ring, counters, listeners, counts, iterators })
+        Ok(Attached { probes, rings, counters, listeners, counts, iterators })
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.

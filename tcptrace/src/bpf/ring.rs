@@ -1,17 +1,15 @@
-//! The ring buffer, as user space reads it (`kernel/bpf/ringbuf.c`): a page with the position up to which it has read, a
-//! page with the position up to which the programs have written, and the data.
+//! A ring buffer of the kernel, as user space reads it (`kernel/bpf/ringbuf.c`): a page with the position up to which it
+//! has read, a page with the position up to which the programs have written, and the data.
 //!
 //! The kernel offers the data twice in a row, so that no record is in two pieces. Here they are mapped once, since what
 //! is mapped counts as memory of the process; the few records that go on at the beginning are copied.
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd, RawFd},
+    os::fd::AsRawFd,
     slice,
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
-
-use aya::maps::{Map, MapData, MapError};
 
 use super::mapping::{Mapping, page_len};
 
@@ -23,38 +21,7 @@ const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 
 /// A ring buffer, and how far it was read.
-pub struct Ring {
-    map: MapData,
-    reader: Reader,
-}
-
-impl TryFrom<Map> for Ring {
-    type Error = MapError;
-
-    fn try_from(map: Map) -> Result<Self, MapError> {
-        let Map::RingBuf(map) = map else {
-            return Err(MapError::IoError(io::Error::from(io::ErrorKind::InvalidInput)));
-        };
-        let data_len = map.info()?.max_entries() as usize;
-        let reader = Reader::new(&map.fd().as_fd(), data_len).map_err(MapError::IoError)?;
-        Ok(Self { map, reader })
-    }
-}
-
-impl AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.map.fd().as_fd().as_raw_fd()
-    }
-}
-
-impl Ring {
-    /// Hands over the next record; tells whether there was one.
-    pub fn read(&mut self, take: impl FnOnce(&[u8])) -> bool {
-        self.reader.read(take)
-    }
-}
-
-struct Reader {
+pub(super) struct Ring {
     consumer: Mapping,
     /// Its data begin a page behind the position.
     producer: Mapping,
@@ -69,8 +36,12 @@ struct Reader {
     joined: Vec<u8>,
 }
 
-impl Reader {
-    fn new(file: &impl AsRawFd, data_len: usize) -> io::Result<Self> {
+impl Ring {
+    /// Maps the ring buffer behind a descriptor, whose data are `data_len` bytes.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or that is no length of a ring buffer.
+    pub(super) fn new(file: &impl AsRawFd, data_len: usize) -> io::Result<Self> {
         let page_len = page_len();
         if !data_len.is_power_of_two() || data_len < page_len {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -94,26 +65,30 @@ impl Reader {
         unsafe { &*self.producer.parts().0.cast() }
     }
 
-    fn read(&mut self, take: impl FnOnce(&[u8])) -> bool {
+    /// The next record, as long as it was not [left behind](Self::leave).
+    pub(super) fn front(&mut self) -> Option<&[u8]> {
         loop {
             if self.position == self.written {
                 self.written = self.produced().load(Ordering::Acquire);
                 if self.position == self.written {
-                    return false;
+                    return None;
                 }
             }
             let header = self.header().load(Ordering::Acquire);
-            let len = (header & !DISCARDED) as usize;
             if header & BUSY != 0 {
-                return false;
+                return None;
             }
             if header & DISCARDED == 0 {
-                self.hand_over(len, take);
-                self.go_on(len);
-                return true;
+                return Some(self.record(header as usize));
             }
-            self.go_on(len);
+            self.go_on((header & !DISCARDED) as usize);
         }
+    }
+
+    /// Leaves the next record behind: its place may be written again.
+    pub(super) fn leave(&mut self) {
+        let header = self.header().load(Ordering::Relaxed);
+        self.go_on((header & !DISCARDED) as usize);
     }
 
     fn header(&self) -> &AtomicU32 {
@@ -121,23 +96,22 @@ impl Reader {
         unsafe { &*self.producer.parts().0.add(self.page_len + (self.position & self.mask)).cast() }
     }
 
-    /// Hands over the next record, which is `len` bytes long.
-    fn hand_over(&mut self, len: usize, take: impl FnOnce(&[u8])) {
+    /// The next record, which is `len` bytes long.
+    fn record(&mut self, len: usize) -> &[u8] {
         let Self { producer, page_len, mask, position, joined, .. } = self;
         let (start, len) = ((*position + HEADER_LEN) & *mask, len.min(*mask));
         // SAFETY: within the data; the kernel does not touch a record that is written until it was read.
         let data = |start, len| unsafe { slice::from_raw_parts(producer.parts().0.add(*page_len + start), len) };
         let to_end = *mask + 1 - start;
         if len <= to_end {
-            return take(data(start, len));
+            return data(start, len);
         }
         joined.clear();
         joined.extend_from_slice(data(start, to_end));
         joined.extend_from_slice(data(0, len - to_end));
-        take(joined);
+        joined
     }
 
-    /// Leaves a record of `len` bytes behind: its place may be written again.
     fn go_on(&mut self, len: usize) {
         self.position = self.position.wrapping_add((HEADER_LEN + len).next_multiple_of(8));
         self.consumed().store(self.position, Ordering::Release);
@@ -146,12 +120,9 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        fs::File,
-        os::{fd::FromRawFd as _, unix::fs::FileExt as _},
-    };
+    use std::{fs::File, os::unix::fs::FileExt as _};
 
-    use super::*;
+    use super::{super::mapping::testing::file, *};
 
     /// What the kernel would show, in a file that may be written as a program writes.
     struct Fake {
@@ -162,17 +133,11 @@ mod tests {
     }
 
     impl Fake {
-        fn new() -> (Self, Reader) {
-            // SAFETY: the name is NUL-terminated; what comes is checked, and nobody else's.
-            let file = unsafe {
-                let fd = libc::memfd_create(c"ring".as_ptr(), libc::MFD_CLOEXEC);
-                assert!(fd >= 0, "{}", io::Error::last_os_error());
-                File::from_raw_fd(fd)
-            };
+        fn new() -> (Self, Ring) {
             let page_len = page_len() as u64;
-            file.set_len(3 * page_len).unwrap();
-            let reader = Reader::new(&file, page_len as usize).unwrap();
-            (Self { file, page_len, data_len: page_len, position: 0 }, reader)
+            let file = file(3 * page_len);
+            let ring = Ring::new(&file, page_len as usize).unwrap();
+            (Self { file, page_len, data_len: page_len, position: 0 }, ring)
         }
 
         fn put(&self, at: u64, bytes: &[u8]) {
@@ -196,9 +161,11 @@ mod tests {
         }
     }
 
-    fn next(reader: &mut Reader) -> Option<Vec<u8>> {
-        let mut found = None;
-        assert_eq!(reader.read(|record| found = Some(record.to_vec())), found.is_some());
+    fn next(ring: &mut Ring) -> Option<Vec<u8>> {
+        let found = ring.front().map(<[u8]>::to_vec);
+        if found.is_some() {
+            ring.leave();
+        }
         found
     }
 

@@ -428,9 +428,15 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", help_heading = "Limits")]
     pub poll: PollTime,
 
-    /// Size of the ring buffer between kernel and tcptrace, rounded up to a power of two
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8MiB", help_heading = "Limits")]
-    pub ring_size: u64,
+    /// Size of the ring buffers between kernel and tcptrace, of all CPUs together, rounded up to a power of two [default:
+    /// 8MiB, or 256KiB for each CPU where that is more]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    pub ring_size: Option<u64>,
+
+    /// Send all events by one ring buffer of the kernel that all CPUs share, as is done where CPUs cannot have their own (not
+    /// x86-64, or PREEMPT_RT): slower
+    #[arg(long, help_heading = "Debugging")]
+    pub shared_ring: bool,
 
     /// Live sockets to keep in tcptrace's table at most; when it is full, the one that came first makes room
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "1048576", help_heading = "Limits")]
@@ -450,11 +456,12 @@ pub struct TraceArgs {
 }
 
 /// Flags that mean nothing where the kernel side counts: they are about single events, or about sockets.
-const NOT_AGGREGATE: [&str; 11] = [
+const NOT_AGGREGATE: [&str; 12] = [
     "count",
     "latency",
     "poll",
     "ring_size",
+    "shared_ring",
     "max_sockets",
     "no_iter",
     "bpf_log",

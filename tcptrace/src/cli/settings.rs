@@ -64,7 +64,7 @@ pub struct Settings {
     pub interval: Option<Duration>,
     /// End after this time.
     pub duration: Option<Duration>,
-    /// Time between two looks at the ring buffer.
+    /// Time between two looks at the rings.
     pub read_every: Duration,
     /// Time between two looks at what makes no events; `None`: none are taken.
     pub poll: Option<Duration>,
@@ -78,10 +78,13 @@ pub struct Settings {
     pub service: Service,
 }
 
-/// Smallest ring buffer: a page.
+/// Smallest: a page.
 const MIN_RING: u64 = 4096;
-/// Largest: the kernel's limit is 4 GiB, and twice its size is mapped.
+/// Largest: the kernel's own limit is 4 GiB.
 const MAX_RING: u64 = 1 << 30;
+/// Where none is given: so much, and so much for each CPU at least.
+const DEFAULT_RING: u64 = 8 << 20;
+const DEFAULT_RING_OF_CPU: u64 = 256 << 10;
 
 impl Settings {
     /// Checks what was typed.
@@ -107,9 +110,8 @@ impl Settings {
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.
-                ring_bytes: ring_bytes(if args.aggregate.is_some() { MIN_RING } else { args.ring_size })?,
-                // A quarter full: user space has the rest of the buffer to come in time.
-                wake_bytes: ring_bytes(args.ring_size)? / 4,
+                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size })?,
+                shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
                 filter: filter(&args.filter, states)?,
                 log_level: args.bpf_log.map(level),
@@ -297,7 +299,10 @@ fn usage(kind: ErrorKind, message: &str) -> Error {
     Args::command().error(kind, message)
 }
 
-fn ring_bytes(size: u64) -> Result<u32, Error> {
+/// The size of all rings together.
+fn ring_bytes(size: Option<u64>) -> Result<u32, Error> {
+    let of_all = || aya::util::nr_cpus().map_or(DEFAULT_RING, |cpus| DEFAULT_RING_OF_CPU.saturating_mul(cpus as u64));
+    let size = size.unwrap_or_else(|| of_all().clamp(DEFAULT_RING, MAX_RING));
     let wrong = || {
         let message = format!("--ring-size {size} is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
         usage(ErrorKind::ValueValidation, &message)

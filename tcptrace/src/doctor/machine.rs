@@ -12,7 +12,7 @@ pub const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
 /// `bpf_map_charge_init`).
 const NO_MEMLOCK: (u32, u32) = (5, 11);
-/// What tcptrace's maps take with the defaults: 8 MiB of ring buffer, 16 MiB of memos, and what is small.
+/// What tcptrace's maps take with the defaults: 8 MiB of rings, 16 MiB of memos, and what is small.
 const MAPS_BYTES: u64 = 32 << 20;
 
 /// What was read of the machine and the process.

@@ -161,7 +161,7 @@ fn attach(page_bytes: u64) -> Hooks {
     // As small as can be: what happens meanwhile is not read.
     let settings = ProbeSettings {
         ring_bytes: bytes,
-        wake_bytes: bytes,
+        shared_ring: false,
         max_sockets: 1,
         filter: KernelFilter::default(),
         log_level: None,

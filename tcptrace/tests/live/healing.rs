@@ -24,6 +24,8 @@ fn gaps(port: &str, flags: &[&str]) {
     let tracer = Tracer::here(&[flags, &tiny].concat());
     let is_gap = |record: &Value| record["event"] == "gap";
     tracer.wait_for_record("gap", is_gap);
+    // How much is lost of one life depends on who runs when.
+    tracer.wait_for_record("event after a gap", |record| record["after_gap"] == true);
     churn.go();
     assert_eq!(churn.says(), "quiet");
     let quiet_ns = now_ns();

@@ -9,9 +9,11 @@ use crate::{
 
 /// The tests of this file.
 pub(crate) const TESTS: &[Test] = &[
-    ("a full ring buffer loses what it counts", full_ring),
+    ("a full ring buffer loses what it counts", || full_ring("6101", &[])),
+    ("a full ring buffer loses what it counts (--shared-ring)", || full_ring("6103", &["--shared-ring"])),
     ("full tables are counted, and tracing goes on", full_tables),
-    ("a flood wakes the reader before its timer", flood),
+    ("a flood wakes the reader before its timer", || flood("6102", &[])),
+    ("a flood wakes the reader before its timer (--shared-ring)", || flood("6104", &["--shared-ring"])),
 ];
 
 fn connections(port: &str, count: &str) {
@@ -20,12 +22,12 @@ fn connections(port: &str, count: &str) {
     server.wait();
 }
 
-fn full_ring() {
+fn full_ring(port: &str, flags: &[&str]) {
     enter_new_netns();
     // Both see the same events; the second has room for all of them.
-    let tiny = Tracer::json(&["--port", "6101", "--ring-size", "4KiB", "--latency", "2s"]);
-    let roomy = Tracer::json(&["--port", "6101"]);
-    connections("6101", "3000");
+    let tiny = Tracer::json(&[flags, &["--port", port, "--ring-size", "4KiB", "--latency", "2s"]].concat());
+    let roomy = Tracer::json(&[flags, &["--port", port]].concat());
+    connections(port, "3000");
     settle();
     let (tiny, roomy) = (tiny.stop(), roomy.stop());
     let count = |run: &crate::tracer::Run, place: &str| run.records().last().unwrap()[place].as_u64().unwrap();
@@ -77,11 +79,11 @@ fn full_tables() {
     assert!(closed.count() >= 200, "all transitions are told");
 }
 
-fn flood() {
+fn flood(port: &str, flags: &[&str]) {
     enter_new_netns();
-    // At this latency the timer would come once in 10 s, and the buffer holds far fewer events than are made.
-    let tracer = Tracer::json(&["--port", "6102", "--ring-size", "4MiB", "--latency", "20s"]);
-    connections("6102", "2000");
+    // At this latency the timer would come once in 10 s, and there is room for 12,000 events at most of 20,000.
+    let tracer = Tracer::json(&[flags, &["--port", port, "--ring-size", "2MiB", "--latency", "20s"]].concat());
+    connections(port, "2000");
     settle();
     let run = tracer.stop();
     let end = run.records().pop().unwrap();
