@@ -176,6 +176,6 @@ pub struct Config {
     pub memo_sets_mask: u32,
     /// One of [`crate::aggregate::by`].
     pub aggregate: u32,
-    /// Zero.
-    pub pad: u32,
+    /// States whose beginning is remembered ([`crate::state::timed`]), by [`crate::state::bit`].
+    pub timed: u32,
 }

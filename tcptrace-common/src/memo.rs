@@ -13,7 +13,7 @@ use crate::record::Owner;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Memo {
-    /// CLOCK_MONOTONIC at which the present state was entered, in ns; 0 where that was not seen.
+    /// CLOCK_MONOTONIC at which the present state was entered, in ns; 0 where that was not seen, or nobody asks.
     pub entered_ns: u64,
     /// The same of the state before it; kept for [`Memo::deferred_from`].
     pub previous_ns: u64,

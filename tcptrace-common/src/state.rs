@@ -37,6 +37,27 @@ pub const fn bit(state: u8) -> u16 {
 pub const CONNECTED: u16 =
     bit(ESTABLISHED) | bit(FIN_WAIT1) | bit(FIN_WAIT2) | bit(CLOSE_WAIT) | bit(LAST_ACK) | bit(CLOSING);
 
+/// The states whose beginning must be known to tell how long a socket was in what it leaves, where transitions into and out
+/// of `states` are told (0: all): these states, and those that lead to them, by [`bit`].
+#[must_use]
+pub const fn timed(states: u16) -> u16 {
+    const ALL: u16 = u16::MAX;
+    if states == 0 || states & bit(CLOSE) != 0 {
+        return ALL; // any state may end there
+    }
+    const fn leads(states: u16, to: u16, from: u16) -> u16 {
+        if states & to != 0 { from } else { 0 }
+    }
+    states
+        | leads(states, bit(SYN_SENT) | bit(LISTEN), bit(CLOSE))
+        | leads(states, bit(SYN_RECV), bit(CLOSE) | bit(LISTEN) | bit(SYN_SENT))
+        | leads(states, bit(ESTABLISHED), bit(SYN_SENT) | bit(SYN_RECV))
+        | leads(states, bit(FIN_WAIT1) | bit(CLOSE_WAIT), bit(ESTABLISHED) | bit(SYN_RECV))
+        | leads(states, bit(LAST_ACK), bit(CLOSE_WAIT))
+        | leads(states, bit(FIN_WAIT2) | bit(CLOSING), bit(FIN_WAIT1))
+        | leads(states, bit(TIME_WAIT), bit(FIN_WAIT1) | bit(FIN_WAIT2) | bit(CLOSING))
+}
+
 /// What the tracepoint's CLOSE means for a socket that was in `old`: [`TIME_WAIT`] or [`FIN_WAIT2`] where the kernel
 /// put a mini-socket in its place (`net/ipv4/tcp_minisocks.c`, `tcp_time_wait`), else [`CLOSE`].
 ///

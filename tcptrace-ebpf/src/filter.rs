@@ -45,6 +45,12 @@ pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
     pass
 }
 
+/// Is the beginning of this state to be remembered?
+#[inline(always)]
+pub(crate) fn is_timed(state: u8) -> bool {
+    config!(timed) & u32::from(state::bit(state)) != 0
+}
+
 #[inline(always)]
 fn count_filtered() {
     // SAFETY: a place within the CPU.

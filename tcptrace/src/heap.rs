@@ -1,4 +1,4 @@
-//! The heap of a run that lists once and ends.
+//! Memory where time counts: the heap of a run that lists once and ends, and what is given back.
 
 /// Makes memory cheap for whoever needs some megabytes for a moment: one heap for all threads, in huge pages where the
 /// kernel has them, and what is freed is used again. Each small page that is touched for the first time costs 1 to
@@ -27,3 +27,9 @@ pub fn be_brief() {
 /// Other allocators are left as they are.
 #[cfg(not(target_env = "gnu"))]
 pub fn be_brief() {}
+
+/// Drops a value that takes long for it in a thread of its own. To unmap memory is to tell all CPUs that run other threads,
+/// which may take milliseconds on a virtual machine.
+pub fn drop_beside<T: Send + 'static>(value: T) {
+    let _ = std::thread::Builder::new().spawn(move || drop(value)); // without a thread it is dropped here
+}

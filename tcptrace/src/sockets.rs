@@ -3,7 +3,9 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
+    thread,
 };
 
 use clap::ValueEnum;
@@ -97,27 +99,70 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end.
+/// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end. Two
+/// threads put them in order, and make the rows.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: FxHashMap<_, _> = named.collect();
+    let holders_of =
+        |socket: &ListedSocket| snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+    let is_wanted = |socket: &&ListedSocket| {
+        let cgroup = |holder: &Holder| cgroups.of(holder.pid).map(|names| names.path.clone());
+        selection.matches(socket, holders_of(socket), cgroup)
+    };
     let row = |socket: &'a ListedSocket| {
-        let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-        let wanted =
-            selection.matches(socket, holders, |holder| cgroups.of(holder.pid).map(|names| names.path.clone()));
-        wanted.then(|| Row {
+        let holders = holders_of(socket);
+        Row {
             socket,
             netns_name: names.get(&socket.netns).copied(),
             age: socket.age(snapshot.ended_ns),
             held_by: held_by(socket, holders),
             holders,
             half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
-        })
+        }
     };
-    let mut rows: Vec<_> = snapshot.sockets.iter().filter_map(row).collect();
-    rows.sort_by_cached_key(|row| order(row.socket));
+    let in_order = |sockets: &'a [ListedSocket]| {
+        let mut sockets: Vec<_> =
+            sockets.iter().filter(is_wanted).map(|socket| Ordered { key: order(socket), socket }).collect();
+        sockets.sort_by_key(|socket| socket.key);
+        sockets
+    };
+    let sockets = merge(in_two(&snapshot.sockets, in_order));
+    let [mut rows, others] = in_two(&sockets, |sockets| sockets.iter().map(|socket| row(socket)).collect::<Vec<_>>());
+    rows.extend(others);
     rows
+}
+
+/// A socket, and what puts it in order.
+struct Ordered<'a> {
+    key: [u64; 4],
+    socket: &'a ListedSocket,
+}
+
+/// Joins two lists that are in order; of equal ones those of the first come first.
+fn merge<'a>([first, second]: [Vec<Ordered<'a>>; 2]) -> Vec<&'a ListedSocket> {
+    let mut sockets = Vec::with_capacity(first.len() + second.len());
+    let mut first = first.into_iter().peekable();
+    for other in second {
+        while let Some(earlier) = first.next_if(|one| one.key <= other.key) {
+            sockets.push(earlier.socket);
+        }
+        sockets.push(other.socket);
+    }
+    sockets.extend(first.map(|socket| socket.socket));
+    sockets
+}
+
+/// What `work` makes of either half, the second one in another thread if there can be one.
+fn in_two<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a [T]) -> R + Sync) -> [R; 2] {
+    let (first, second) = all.split_at(all.len() / 2);
+    thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, || work(second));
+        let done = work(first);
+        let other = beside.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        [done, other.unwrap_or_else(|_| work(second))]
+    })
 }
 
 /// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.

@@ -148,7 +148,26 @@ impl FromIterator<State> for StateSet {
 
 #[cfg(test)]
 mod tests {
+    use tcptrace_common::state::timed;
+
     use super::*;
+
+    #[test]
+    fn times_are_kept_of_what_leads_to_the_wanted_states() {
+        use State::*;
+        let bits = |states: &[State]| states.iter().copied().collect::<StateSet>().bits();
+        assert_eq!(timed(0), u16::MAX, "all are wanted");
+        assert_eq!(timed(bits(&[Close])), u16::MAX, "all lead there");
+        for (wanted, want) in [
+            (&[Closing][..], &[Closing, FinWait1][..]),
+            (&[CloseWait], &[CloseWait, Established, SynRecv]),
+            (&[TimeWait], &[TimeWait, FinWait1, FinWait2, Closing]),
+            (&[Established], &[Established, SynSent, SynRecv]),
+            (&[LastAck, Listen], &[LastAck, CloseWait, Listen, Close]),
+        ] {
+            assert_eq!(timed(bits(wanted)), bits(want), "{wanted:?}");
+        }
+    }
 
     #[test]
     fn all_usual_spellings_are_taken() {

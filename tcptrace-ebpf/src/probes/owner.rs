@@ -69,7 +69,7 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
     let Some(Found { memo, .. }) = memos::of(sock.memo_key()) else {
         return;
     };
-    let known_before = memo.owner.pid != 0 || memo.entered_ns != 0; // a memo made now is blank
+    let known_before = memo.owner.pid != 0 || memo.state != 0; // a memo made now is blank
     let was_listeners = memo.owner.source == owner_source::LISTENER;
     if owner::learn(memo, source) == Learned::Changed {
         if was_listeners {

@@ -6,7 +6,9 @@ use core::ffi::c_void;
 use tcptrace_common::{
     memo::Memo,
     record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
-    state::{self, CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
+    state::{
+        self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
+    },
 };
 
 use crate::{
@@ -29,7 +31,12 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     if common.protocol() != IPPROTO_TCP {
         return 0; // DCCP, MPTCP, SCTP
     }
-    let now_ns = emit::now_ns();
+    let passes = filter::may_pass((old, new));
+    let is_timed = passes || filter::is_timed(new);
+    if !is_timed && teaches_nothing((old, new)) {
+        return 0;
+    }
+    let now_ns = if is_timed { emit::now_ns() } else { 0 };
     let key = memos::Key::of(sk as u64);
     let begins = old == CLOSE || old == LISTEN && new == SYN_RECV;
     let found = if begins { memos::begun(key) } else { memos::of(key) };
@@ -45,7 +52,6 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
         common.cookie(sk);
     }
-    let passes = filter::may_pass((old, new));
     let sock = if passes || memo.deferred_from != 0 { TcpSock::new(sk) } else { None };
     if let Some(sock) = sock
         && memo.deferred_from != 0
@@ -80,6 +86,13 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         found.end();
     }
     0
+}
+
+/// Is it the peer who acts? Then no owner is learnt, and no place becomes free; after SYN_RECV a transition may have been held
+/// back, which goes out with the next one.
+#[inline(always)]
+fn teaches_nothing((old, new): (u8, u8)) -> bool {
+    old != SYN_RECV && matches!(new, CLOSE_WAIT | FIN_WAIT2 | CLOSING)
 }
 
 /// Sends the transition into the present state that was held back, if its addresses are known now.

@@ -15,7 +15,7 @@ use super::{
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
     rings::Sizes,
 };
-use crate::state::StateSet;
+use crate::{heap::drop_beside, state::StateSet};
 
 /// A program, and what it goes through.
 const SOCKETS: (&str, &str) = ("list_sockets", "tcp");
@@ -54,7 +54,9 @@ impl Iterators {
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
         let loaded = load_programs(&mut ebpf, wanted, &btf);
-        Self::take(&mut ebpf, &kernel, loaded)
+        let taken = Self::take(&mut ebpf, &kernel, loaded);
+        drop_beside((ebpf, btf));
+        taken
     }
 
     /// Takes the iterators of an object. They work as long as this lives, also without the object.

@@ -14,6 +14,9 @@ pub(super) struct Mapping {
     len: usize,
 }
 
+// SAFETY: what is mapped is the process's, not a thread's.
+unsafe impl Send for Mapping {}
+
 impl Mapping {
     /// Maps `len` bytes from `offset` on; `access` and `kind` as mmap(2) takes them.
     ///

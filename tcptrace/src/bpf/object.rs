@@ -18,6 +18,7 @@ use tcptrace_common::{
     config::{Config, kernel::MEMOS},
     filter::Filter,
     memo::{self, WAYS},
+    state,
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -31,7 +32,7 @@ use super::{
     rings::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::now;
+use crate::{heap::drop_beside, now};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -140,6 +141,8 @@ impl Object {
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
         // What is counted is not looked at once more.
         let unknown_owner_passes = owner_unchecked && settings.aggregate.is_none();
+        // Sockets are counted with their times in all states.
+        let timed = if settings.aggregate.is_some() { u16::MAX } else { state::timed(settings.filter.states) };
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
             layout: kernel.layout,
@@ -153,7 +156,7 @@ impl Object {
             own_pid: std::process::id(),
             memo_sets_mask: memo_sets - 1,
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
-            pad: 0,
+            timed: timed.into(),
         });
         let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);
@@ -178,6 +181,7 @@ impl Object {
             (loader.load(object.as_bytes()), btf.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         let (ebpf, btf) = (ebpf?, btf.map_err(|source| Error::ParseBtf { source })?);
+        drop_beside(vmlinux);
         Ok(Self { ebpf, kernel, btf, owner_unchecked })
     }
 }
