@@ -176,6 +176,11 @@ pub struct Config {
     pub memo_sets_mask: u32,
     /// One of [`crate::aggregate::by`].
     pub aggregate: u32,
-    /// States whose beginning is remembered ([`crate::state::timed`]), by [`crate::state::bit`].
+    /// With a filter by state, the states whose end is told, and those whose beginning is remembered: as [`crate::state::timed`]
+    /// says, and CLOSE where that may become a wanted state. By [`crate::state::bit`].
+    pub told: u32,
+    /// See above.
     pub timed: u32,
+    /// Zero.
+    pub pad: u32,
 }

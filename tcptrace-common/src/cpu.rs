@@ -23,16 +23,30 @@ pub struct Slot {
     pub number: u64,
 }
 
-/// What is known of one CPU. 192 bytes; what each end writes is in lines of the cache of its own.
+/// How far the ring of a CPU is written and read. 128 bytes; what each end writes is in a line of the cache of its own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Cpu {
-    /// Records written to the ring.
-    pub written: u64,
-    /// 1 while a record is being written: an interrupt writes its own to the shared ring buffer.
-    pub is_writing: u64,
-    /// Records written to the ring buffer that all CPUs share.
-    pub aside: u64,
+    /// Records sent: places that were taken in the ring, or in the ring buffer that all CPUs share.
+    pub taken: u64,
+    /// 1 while a place is being taken.
+    pub is_taking: u64,
+    /// Zero.
+    pub pad: [u64; 6],
+    /// Of the records in the ring, those that user space has read: their places may be taken.
+    pub read: u64,
+    /// Zero.
+    pub read_pad: [u64; 7],
+}
+
+/// What the programs count on one CPU, so that nothing is lost without a trace. 72 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Counters {
+    /// Records sent. The programs leave it at zero: it is [`Cpu::taken`], from where user space puts it here.
+    pub sent: u64,
+    /// Records lost because what they interrupted was about to take a place.
+    pub interrupted: u64,
     /// Records lost because a ring was full.
     pub ring_full: u64,
     /// Events that a filter kept back.
@@ -47,13 +61,8 @@ pub struct Cpu {
     pub other_keys: u64,
     /// Events that were not counted, or without their time, because the tables of counts were full.
     pub counts_full: u64,
-    /// Zero.
-    pub pad: [u64; 6],
-    /// Of the records in the ring, those that user space has read: their places may be taken.
-    pub read: u64,
-    /// Zero.
-    pub read_pad: [u64; 7],
 }
 
 const _: () = assert!(size_of::<Slot>() == 192);
-const _: () = assert!(size_of::<Cpu>() == 192);
+const _: () = assert!(size_of::<Cpu>() == 128);
+const _: () = assert!(size_of::<Counters>() == 72);

@@ -150,8 +150,8 @@ fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Opt
     if !has_room_for(key.key) {
         key.key = OTHER;
         if key.kind != KIND_ENDING {
-            // SAFETY: a place within the CPU.
-            emit::count(|cpu| unsafe { &raw mut (*cpu).other_keys });
+            // SAFETY: a place within the counters.
+            emit::count(|counters| unsafe { &raw mut (*counters).other_keys });
         }
         let found = map.get_ptr_mut(&*key);
         if found.is_some() {
@@ -161,8 +161,8 @@ fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Opt
     let _ = map.insert(&*key, blank, BPF_NOEXIST.into()); // fails where another CPU made it just now, or there is no room
     let found = map.get_ptr_mut(&*key);
     if found.is_none() {
-        // SAFETY: a place within the CPU.
-        emit::count(|cpu| unsafe { &raw mut (*cpu).counts_full });
+        // SAFETY: a place within the counters.
+        emit::count(|counters| unsafe { &raw mut (*counters).counts_full });
     }
     found
 }

@@ -1,9 +1,9 @@
 //! Puts records into the rings, and counts what happens.
 //!
 //! A ring of the kernel (`BPF_MAP_TYPE_RINGBUF`) takes a lock that all CPUs share and two calls for a record, 110 to 180
-//! ns. The ring of a CPU is memory that user space has mapped, and takes neither: what runs on the CPU writes its next
-//! place, and then the record's number behind it. Programs cannot be preempted there, and what interrupts one while it
-//! writes (a softirq) ends before it goes on; the records of that go to the kernel's ring.
+//! ns. The ring of a CPU is memory that user space has mapped, and takes neither: what runs on the CPU takes the next
+//! place, writes the record, and then its number behind it. Programs cannot be preempted there, and what interrupts one
+//! while it writes (a softirq) takes the place after it. User space waits for the number.
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
@@ -11,13 +11,13 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 use tcptrace_common::{
-    cpu::{Bell, Cpu, MAX_RECORD, Slot},
+    cpu::{Bell, Counters, Cpu, MAX_RECORD, Slot},
     record::{Header, WIRE_VERSION},
 };
 
 use crate::{
     config::config,
-    maps::{CPUS, EVENTS, SLOTS},
+    maps::{COUNTERS, CPUS, EVENTS, SLOTS},
 };
 
 /// CLOCK_MONOTONIC in ns.
@@ -36,10 +36,10 @@ fn this_cpu() -> u32 {
 
 /// Adds 1 to a counter of this CPU.
 #[inline(always)]
-pub(crate) fn count(field: impl FnOnce(*mut Cpu) -> *mut u64) {
-    if let Some(cpu) = CPUS.get_ptr_mut(this_cpu()) {
-        // SAFETY: `field` gives a place within what this CPU alone writes.
-        unsafe { *field(cpu) += 1 };
+pub(crate) fn count(field: impl FnOnce(*mut Counters) -> *mut u64) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: `field` gives a place within this CPU's own counters.
+        unsafe { *field(counters) += 1 };
     }
 }
 
@@ -52,12 +52,7 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
     let Some(cpu) = CPUS.get_ptr_mut(this_cpu()) else {
         return;
     };
-    // SAFETY: this CPU's own, but for what user space has read.
-    unsafe {
-        let Some(mut place) = Place::take(cpu) else {
-            (*cpu).ring_full += 1;
-            return;
-        };
+    if let Some(mut place) = Place::take(cpu) {
         fill(place.as_mut_ptr());
         place.submit(cpu);
     }
@@ -65,68 +60,73 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
 
 /// Where a record is written.
 enum Place<T: 'static> {
-    /// In this CPU's ring.
-    Own(*mut Slot),
-    /// In the ring buffer that all CPUs share.
+    /// In this CPU's ring, with the number that the record gets.
+    Own(*mut Slot, u64),
+    /// In the ring buffer that all CPUs share, where they have none.
     Shared(RingBufEntry<T>),
 }
 
 impl<T: 'static> Place<T> {
-    /// The next one, if there is one.
-    ///
-    /// # Safety
-    /// `cpu` is this CPU's.
+    /// The next one. Where there is none, that is counted.
     #[inline(always)]
-    unsafe fn take(cpu: *mut Cpu) -> Option<Self> {
+    fn take(cpu: *mut Cpu) -> Option<Self> {
         const { assert!(size_of::<T>() <= MAX_RECORD) };
-        // SAFETY: as the caller says; what is volatile is seen by who interrupts this.
+        // SAFETY: this CPU's own, but for what user space has read; volatile, since others interrupt this.
         unsafe {
-            if config!(slots) == 0 || (&raw const (*cpu).is_writing).read_volatile() != 0 {
-                return EVENTS.reserve(0).map(Self::Shared);
+            if config!(slots) == 0 {
+                let place = EVENTS.reserve(0).map(Self::Shared);
+                if place.is_none() {
+                    count(|counters| &raw mut (*counters).ring_full);
+                }
+                return place;
             }
-            (&raw mut (*cpu).is_writing).write_volatile(1);
-            let written = (&raw const (*cpu).written).read_volatile();
-            let is_full = written.wrapping_sub((&raw const (*cpu).read).read_volatile()) >= u64::from(config!(slots));
-            let number = this_cpu().wrapping_mul(config!(slots)) | written as u32 & config!(slots).wrapping_sub(1);
-            let slot = if is_full { None } else { SLOTS.get_ptr_mut(number) };
-            let Some(slot) = slot else {
-                (&raw mut (*cpu).is_writing).write_volatile(0);
-                return None;
-            };
-            Some(Self::Own(slot))
+            // Without branches: the verifier would follow each way to the end of the program. What has no place has a number
+            // that none has.
+            let is_taking = &raw mut (*cpu).is_taking;
+            let interrupts = is_taking.read_volatile() & 1;
+            is_taking.write_volatile(1);
+            let taken = (&raw const (*cpu).taken).read_volatile();
+            let waiting = taken.wrapping_sub((&raw const (*cpu).read).read_volatile());
+            let has_room = waiting.wrapping_sub(config!(slots).into()) >> 63;
+            let takes = has_room & (interrupts ^ 1);
+            (&raw mut (*cpu).taken).write_volatile(taken.wrapping_add(takes));
+            is_taking.write_volatile(interrupts);
+            let number = this_cpu().wrapping_mul(config!(slots)) | taken as u32 & config!(slots).wrapping_sub(1);
+            let slot = SLOTS.get_ptr_mut(number | (takes as u32 ^ 1) << 31);
+            if slot.is_none()
+                && let Some(counters) = COUNTERS.get_ptr_mut(0)
+            {
+                (*counters).interrupted += interrupts;
+                (*counters).ring_full += interrupts ^ 1;
+            }
+            slot.map(|slot| Self::Own(slot, taken.wrapping_add(1)))
         }
     }
 
     #[inline(always)]
     fn as_mut_ptr(&mut self) -> *mut T {
         match self {
-            Self::Own(slot) => slot.cast(),
+            Self::Own(slot, _) => slot.cast(),
             Self::Shared(record) => record.as_mut_ptr(),
         }
     }
 
     /// The record is written.
-    ///
-    /// # Safety
-    /// `cpu` is this CPU's.
     #[inline(always)]
-    unsafe fn submit(self, cpu: *mut Cpu) {
-        // SAFETY: as the caller says.
+    fn submit(self, cpu: *mut Cpu) {
+        // SAFETY: as above.
         unsafe {
             match self {
-                Self::Own(slot) => {
-                    let written = (*cpu).written.wrapping_add(1);
-                    (&raw mut (*slot).number).write_volatile(written);
-                    (*cpu).written = written;
-                    (&raw mut (*cpu).is_writing).write_volatile(0);
-                    let waiting = written.wrapping_sub((&raw const (*cpu).read).read_volatile());
+                Self::Own(slot, number) => {
+                    (&raw mut (*slot).number).write_volatile(number);
+                    let waiting = number.wrapping_sub((&raw const (*cpu).read).read_volatile());
                     if waiting & u64::from(config!(wake_slots)).wrapping_sub(1) == 0 {
                         let _ = EVENTS.output::<Bell>(0, BPF_RB_FORCE_WAKEUP.into()); // fails only where many wait to be heard
                     }
                 }
                 Self::Shared(record) => {
-                    (*cpu).aside += 1;
-                    let is_full = (*cpu).aside & u64::from(config!(wake_mask)) == 0
+                    (*cpu).taken += 1;
+                    let is_full = (*cpu).taken & u64::from(config!(wake_mask)) == 0
                         && EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config!(wake_bytes));
                     record.submit(if is_full { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }.into());
                 }

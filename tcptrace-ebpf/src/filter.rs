@@ -13,6 +13,7 @@ use crate::{
     emit::count,
     maps::{FILTER_PORTS, FILTER_PREFIXES},
     sock::Tuple,
+    words,
 };
 
 /// Bits of a whole key of the prefix trie.
@@ -45,16 +46,18 @@ pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
     pass
 }
 
-/// Is the beginning of this state to be remembered?
+/// Is the time of this transition of use? It is where the transition may pass, or the new state's end may. Without branches,
+/// each of which the verifier would follow to the end of the program.
 #[inline(always)]
-pub(crate) fn is_timed(state: u8) -> bool {
-    config!(timed) & u32::from(state::bit(state)) != 0
+pub(crate) fn is_timed((old, new): (u8, u8)) -> bool {
+    let all = words::is_zero(config!(filter.states).into());
+    all | u64::from(config!(told) >> (old & 31) | config!(timed) >> (new & 31)) & 1 != 0
 }
 
 #[inline(always)]
-fn count_filtered() {
-    // SAFETY: a place within the CPU.
-    count(|cpu| unsafe { &raw mut (*cpu).filtered });
+pub(crate) fn count_filtered() {
+    // SAFETY: a place within the counters.
+    count(|counters| unsafe { &raw mut (*counters).filtered });
 }
 
 /// Must the event of a socket without a local port wait until the port is chosen?

@@ -47,8 +47,8 @@ pub(crate) fn add(tuple: &Tuple, memo: &Memo) {
         pad: [0; 2],
     };
     if LISTENERS.insert(key, listener, 0).is_err() {
-        // SAFETY: a place within the CPU.
-        count(|cpu| unsafe { &raw mut (*cpu).listeners_full });
+        // SAFETY: a place within the counters.
+        count(|counters| unsafe { &raw mut (*counters).listeners_full });
     }
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     aggregate::{Key, Times},
-    cpu::{Cpu, Slot},
+    cpu::{Counters, Cpu, Slot},
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
     listing::{HolderEntry, Request, SocketEntry},
@@ -18,12 +18,16 @@ use tcptrace_common::{
 #[map]
 pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The CPUs by number: how far their rings are written and read, and what the programs count.
+/// The CPUs by number: how far their rings are written and read.
 #[map]
 pub(crate) static CPUS: Array<Cpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Wakes user space, and takes the records of programs that interrupt another one while it writes, or all where CPUs
-/// have no rings.
+/// Counters of each CPU. Not in [`CPUS`]: from 6.14 on the verifier knows that a place with a constant number is there, and
+/// spares itself to follow what would happen else.
+#[map]
+pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Wakes user space, and takes all records where CPUs have no rings.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 

@@ -149,8 +149,8 @@ fn blank(place: Option<u32>) -> Option<Found> {
     let found = match place {
         Some(place) => Found::at(place)?,
         None => {
-            // SAFETY: a place within the CPU.
-            count(|cpu| unsafe { &raw mut (*cpu).table_full });
+            // SAFETY: a place within the counters.
+            count(|counters| unsafe { &raw mut (*counters).table_full });
             // SAFETY: this CPU's own value.
             Found { memo: unsafe { &mut *SCRATCH.get_ptr_mut(0)? }, place: u32::MAX }
         }

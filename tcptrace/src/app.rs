@@ -339,7 +339,7 @@ impl Run {
 
     fn check_losses(&mut self) -> Result<bool, Error> {
         self.session.losses.outputs = self.outputs.lost();
-        Ok(self.session.check_losses(&self.counters.read(), self.counters.passed_over(), now_ns()))
+        Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
     }
 
     /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the

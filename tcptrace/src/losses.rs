@@ -1,6 +1,6 @@
 //! What was lost, by place. Shown at every end, also when all is zero.
 
-use tcptrace_common::cpu::Cpu;
+use tcptrace_common::cpu::Counters;
 
 use crate::notice::Gap;
 
@@ -41,10 +41,10 @@ pub struct Losses {
 
 impl Losses {
     /// Takes the counters of all CPUs, and how often the kernel passed a program over.
-    pub fn set_kernel(&mut self, by_cpu: &[Cpu], passed_over: u64) {
-        self.program_busy = passed_over;
-        let sum = |field: fn(&Cpu) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
-        self.sent = sum(|cpu| cpu.written.wrapping_add(cpu.aside));
+    pub fn set_kernel(&mut self, by_cpu: &[Counters], passed_over: u64) {
+        let sum = |field: fn(&Counters) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
+        self.program_busy = passed_over.wrapping_add(sum(|cpu| cpu.interrupted));
+        self.sent = sum(|cpu| cpu.sent);
         self.filtered = sum(|cpu| cpu.filtered);
         self.ring_by_cpu = by_cpu.iter().map(|cpu| cpu.ring_full).collect();
         self.kernel_table = sum(|cpu| cpu.table_full);
@@ -109,10 +109,10 @@ impl Losses {
 mod tests {
     use super::*;
 
-    fn counters(number: u64) -> Cpu {
-        Cpu {
-            written: number,
-            aside: 9 * number,
+    fn counters(number: u64) -> Counters {
+        Counters {
+            sent: number,
+            interrupted: 9 * number,
             ring_full: 2 * number,
             filtered: 3 * number,
             table_full: 4 * number,
@@ -120,7 +120,6 @@ mod tests {
             unreadable: 6 * number,
             other_keys: 7 * number,
             counts_full: 8 * number,
-            ..Cpu::default()
         }
     }
 
@@ -129,10 +128,10 @@ mod tests {
         let mut losses = Losses { received: 9, undecodable: 8, ..Losses::default() };
         losses.set_kernel(&[counters(1), counters(0), counters(100)], 77);
         let want = Losses {
-            sent: 1010,
+            sent: 101,
             filtered: 303,
             ring_by_cpu: vec![2, 0, 200],
-            program_busy: 77,
+            program_busy: 77 + 909,
             kernel_table: 404,
             listener_table: 505,
             unreadable_packets: 606,
@@ -145,7 +144,7 @@ mod tests {
         assert_eq!(losses, want);
         assert_eq!(losses.ring(), 202);
         losses.set_kernel(&[counters(1)], 0);
-        assert_eq!((losses.sent, losses.ring(), losses.received), (10, 2, 9), "counts are set, not added");
+        assert_eq!((losses.sent, losses.ring(), losses.received), (1, 2, 9), "counts are set, not added");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
-    cpu::Cpu,
+    cpu::Counters,
     listener::{Listener, ListenerKey},
     record::socket_flag,
 };
@@ -281,7 +281,7 @@ impl Session {
     }
 
     /// Takes the kernel's counters as of `now_ns`; tells whether events were lost that no listing has made up for yet.
-    pub fn check_losses(&mut self, by_cpu: &[Cpu], passed_over: u64, now_ns: u64) -> bool {
+    pub fn check_losses(&mut self, by_cpu: &[Counters], passed_over: u64, now_ns: u64) -> bool {
         let before = self.losses.clone();
         self.losses.set_kernel(by_cpu, passed_over);
         if let Some(later) = self.losses.gap_since(&before, self.checked_ns, now_ns) {

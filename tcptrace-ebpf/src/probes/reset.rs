@@ -82,8 +82,8 @@ fn answer(skb: *const c_void, (key, state): (u64, u8), reason: u32) -> i32 {
         let about = About { sock: None, key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET };
         send(KIND_RESET_SENT, &about, reason);
     } else {
-        // SAFETY: a place within the CPU.
-        count(|cpu| unsafe { &raw mut (*cpu).unreadable });
+        // SAFETY: a place within the counters.
+        count(|counters| unsafe { &raw mut (*counters).unreadable });
     }
     0
 }

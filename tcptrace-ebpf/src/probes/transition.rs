@@ -31,9 +31,9 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     if common.protocol() != IPPROTO_TCP {
         return 0; // DCCP, MPTCP, SCTP
     }
-    let passes = filter::may_pass((old, new));
-    let is_timed = passes || filter::is_timed(new);
+    let is_timed = filter::is_timed((old, new));
     if !is_timed && teaches_nothing((old, new)) {
+        filter::count_filtered();
         return 0;
     }
     let now_ns = if is_timed { emit::now_ns() } else { 0 };
@@ -52,6 +52,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
         common.cookie(sk);
     }
+    let passes = filter::may_pass((old, new));
     let sock = if passes || memo.deferred_from != 0 { TcpSock::new(sk) } else { None };
     if let Some(sock) = sock
         && memo.deferred_from != 0

@@ -141,8 +141,9 @@ impl Object {
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
         // What is counted is not looked at once more.
         let unknown_owner_passes = owner_unchecked && settings.aggregate.is_none();
-        // Sockets are counted with their times in all states.
-        let timed = if settings.aggregate.is_some() { u16::MAX } else { state::timed(settings.filter.states) };
+        let states = settings.filter.states;
+        let becomes = states & (state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2)) != 0;
+        let closes = if becomes { state::bit(state::CLOSE) } else { 0 };
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
             layout: kernel.layout,
@@ -156,7 +157,9 @@ impl Object {
             own_pid: std::process::id(),
             memo_sets_mask: memo_sets - 1,
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
-            timed: timed.into(),
+            told: states.into(),
+            timed: (state::timed(states) | closes).into(),
+            pad: 0,
         });
         let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);

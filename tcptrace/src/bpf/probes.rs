@@ -4,12 +4,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, MapData, lpm_trie},
+    maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuArray, lpm_trie},
     programs::{Program, ProgramError},
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
-    cpu::Cpu,
+    cpu::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
 };
@@ -140,6 +140,7 @@ pub struct Attached {
 /// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
 /// detached.
 pub struct KernelCounters {
+    counters: PerCpuArray<MapData, Plain<Counters>>,
     cpus: Cpus,
     programs: Vec<OwnedFd>,
 }
@@ -162,9 +163,14 @@ impl ListenerTable {
 
 impl KernelCounters {
     /// The counters of each CPU that the kernel may have, in the order of their numbers.
-    #[must_use]
-    pub fn read(&self) -> Vec<Cpu> {
-        (0..self.cpus.len()).map(|cpu| self.cpus.get(cpu)).collect()
+    ///
+    /// # Errors
+    /// Where the map cannot be read.
+    pub fn read(&self) -> Result<Vec<Counters>, MapError> {
+        let counters = self.counters.get(&0, 0)?;
+        let with_sent =
+            |(cpu, counters): (usize, &Plain<Counters>)| Counters { sent: self.cpus.taken(cpu), ..counters.0 };
+        Ok(counters.iter().enumerate().map(with_sent).collect())
     }
 
     /// How often the kernel passed a program over, because the same program was already running on that CPU, stopped
@@ -212,7 +218,7 @@ impl Probes {
             wanted.extend(iterators::PROGRAMS);
         }
         let mut loaded = load_programs(&mut ebpf, &wanted, &btf);
-        let cpus = Cpus::map(&ebpf, rings)?;
+        let (counters, cpus) = (take_map(&mut ebpf, "COUNTERS")?, Cpus::map(&ebpf, rings)?);
         let rings = Rings::take(&mut ebpf, rings)?;
         let mut probes =
             Self { ebpf, missing: Vec::new(), owner_unchecked, reset_reasons: kernel.reset_reasons.clone() };
@@ -231,7 +237,7 @@ impl Probes {
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
-        let counters = KernelCounters { cpus, programs: programs.collect() };
+        let counters = KernelCounters { counters, cpus, programs: programs.collect() };
         let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
         let counts = CountTables::take(&mut probes.ebpf)?;
         Ok(Attached { probes, rings, counters, listeners, counts, iterators })

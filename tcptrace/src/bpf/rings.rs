@@ -11,7 +11,7 @@ use std::{
     mem::offset_of,
     os::fd::{AsFd as _, AsRawFd, RawFd},
     path::Path,
-    ptr, slice,
+    slice,
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -45,8 +45,8 @@ pub(super) struct Sizes {
 impl Sizes {
     /// Smallest ring of a CPU, in places.
     const MIN_SLOTS: u32 = 8;
-    /// What is sent aside, where CPUs have rings, is hardly ever anything.
-    const ASIDE: u32 = 1 << 16;
+    /// Where CPUs have rings it has only what wakes user space.
+    const SHARED: u32 = 1 << 16;
 
     /// For rings of about `bytes` together, a power of two of pages at least; CPUs have none with `is_shared`, or where they
     /// cannot.
@@ -65,7 +65,7 @@ impl Sizes {
             return Self { cpus, slots: 0, shared: bytes };
         }
         let slots = (bytes / size_of::<Slot>() as u32 / cpus.max(1)).max(Self::MIN_SLOTS);
-        Self { cpus, slots: 1 << slots.ilog2(), shared: bytes.min(Self::ASIDE) }
+        Self { cpus, slots: 1 << slots.ilog2(), shared: bytes.min(Self::SHARED) }
     }
 
     /// Records of a CPU between two looks at how full the shared ring buffer is, a power of two, less one: all CPUs
@@ -204,7 +204,7 @@ impl Sources {
     }
 }
 
-/// What is known of each CPU, in the order of their numbers.
+/// How far the ring of each CPU is written and read, in the order of their numbers.
 pub(super) struct Cpus(Mapping);
 
 impl Cpus {
@@ -235,10 +235,10 @@ impl Cpus {
         unsafe { self.0.parts().0.cast::<Cpu>().add(cpu) }
     }
 
-    /// What there is now.
-    pub(super) fn get(&self, cpu: usize) -> Cpu {
-        // SAFETY: made of integers; programs write it meanwhile.
-        unsafe { ptr::read_volatile(self.at(cpu)) }
+    /// [`Cpu::taken`]; 0 for a CPU that there is not.
+    pub(super) fn taken(&self, cpu: usize) -> u64 {
+        // SAFETY: an integer; programs write it meanwhile.
+        if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).taken).read_volatile() } } else { 0 }
     }
 
     /// [`Cpu::read`], which user space alone writes.

@@ -164,7 +164,7 @@ impl Run {
     /// What was lost since the start, by these counts.
     fn losses(&self, counted: &Counts) -> Result<Losses, Error> {
         let mut losses = Losses { outputs: self.outputs.lost(), ..Losses::default() };
-        losses.set_kernel(&self.counters.read(), self.counters.passed_over());
+        losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
         (losses.received, losses.undecodable) = counted.totals();
         losses.sent = losses.received;
         Ok(losses)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcptrace::{decode::split, session::SessionSettings};
 use tcptrace_common::{
-    cpu::Cpu,
+    cpu::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, FROM_PACKET, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
@@ -155,7 +155,7 @@ fn told(story: Story, port: u16, color: bool, lost: u64) -> String {
     }
     let now_ns = stream.now_ns + 1_000_000_000;
     session.tick(now_ns);
-    session.losses.set_kernel(&[Cpu { ring_full: lost, ..Cpu::default() }], 0);
+    session.losses.set_kernel(&[Counters { ring_full: lost, ..Counters::default() }], 0);
     session.finish(now_ns);
     session.end(now_ns, "interrupted", &[]);
     output(&mut session)

@@ -11,7 +11,7 @@ use tcptrace::{
     state::State,
 };
 use tcptrace_common::{
-    cpu::Cpu,
+    cpu::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, SHUTDOWN_RECEIVE, SYN_COOKIES},
@@ -86,7 +86,7 @@ impl Run {
 
     /// So many events were lost on each CPU since the start.
     fn loses(&mut self, by_cpu: [u64; 2], program_busy: u64) -> bool {
-        let counters = by_cpu.map(|ring_full| Cpu { ring_full, ..Cpu::default() });
+        let counters = by_cpu.map(|ring_full| Counters { ring_full, ..Counters::default() });
         self.session.check_losses(&counters, program_busy, self.stream.now_ns)
     }
 }

@@ -7,7 +7,7 @@ use tcptrace::{
     session::SessionSettings,
     state::State,
 };
-use tcptrace_common::cpu::Cpu;
+use tcptrace_common::cpu::Counters;
 
 use crate::{
     aggregate::COUNTED,
@@ -93,8 +93,8 @@ fn summaries(settings: SessionSettings, renderer: Renderer) -> String {
     }
     session.ingest(&records[0][..40]);
     let by_cpu = [
-        Cpu { written: 60, ring_full: 2, filtered: 7, ..Cpu::default() },
-        Cpu { written: 40, ring_full: 1, table_full: 3, listeners_full: 4, unreadable: 5, ..Cpu::default() },
+        Counters { sent: 60, ring_full: 2, filtered: 7, ..Counters::default() },
+        Counters { sent: 40, ring_full: 1, table_full: 3, listeners_full: 4, unreadable: 5, ..Counters::default() },
     ];
     session.losses.set_kernel(&by_cpu, 6);
     session.end_interval(stream.now_ns);

@@ -1,5 +1,7 @@
 //! Nothing is lost without being counted.
 
+use serde_json::Value;
+
 use crate::{
     Test,
     actor::Actor,
@@ -30,28 +32,25 @@ fn full_ring(port: &str, flags: &[&str]) {
     connections(port, "3000");
     settle();
     let (tiny, roomy) = (tiny.stop(), roomy.stop());
-    let count = |run: &crate::tracer::Run, place: &str| run.records().last().unwrap()[place].as_u64().unwrap();
-    let lost = |run: &crate::tracer::Run| run.records().last().unwrap()["losses"]["ring_buffer"].as_u64().unwrap();
-    // What polls found came by no ring buffer, and on no CPU.
-    let events = |run: &crate::tracer::Run| run.records().iter().filter(|event| !event["cpu"].is_null()).count() as u64;
-    assert_eq!(lost(&roomy), 0);
-    assert!(lost(&tiny) > 1000, "{} lost", lost(&tiny));
-    assert_eq!(count(&tiny, "sent"), count(&tiny, "received"), "all that was sent arrives");
-    assert_eq!(events(&tiny), count(&tiny, "received"), "and all that arrives is told");
-    let busy = |run: &crate::tracer::Run| run.records().last().unwrap()["losses"]["program_busy"].as_u64().unwrap();
-    let difference = (count(&tiny, "sent") + lost(&tiny)).abs_diff(count(&roomy, "sent"));
-    assert!(difference <= busy(&tiny) + busy(&roomy), "the rest is counted, but for {difference}");
-    assert!(tiny.stderr.contains(&format!("ring buffer {}", lost(&tiny))), "{}", tiny.stderr);
     assert!(tiny.status.success());
-    let by_cpu: u64 = tiny.records().last().unwrap()["ring_buffer_by_cpu"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|cpu| cpu.as_u64())
-        .sum();
-    assert_eq!(by_cpu, lost(&tiny));
+    let (told, told_by_roomy) = (tiny.records(), roomy.records());
+    let (end, end_of_roomy) = (told.last().unwrap(), told_by_roomy.last().unwrap());
+    let number = |value: &Value| value.as_u64().unwrap();
+    let lost = number(&end["losses"]["ring_buffer"]);
+    assert_eq!(end_of_roomy["losses"]["ring_buffer"], 0);
+    assert!(lost > 1000, "{lost} lost");
+    assert_eq!(end["sent"], end["received"], "all that was sent arrives");
+    // What polls found came by no ring buffer, and on no CPU.
+    let events = told.iter().filter(|event| !event["cpu"].is_null()).count() as u64;
+    assert_eq!(events, number(&end["received"]), "and all that arrives is told");
+    let busy = |end: &Value| number(&end["losses"]["program_busy"]);
+    let difference = (number(&end["sent"]) + lost).abs_diff(number(&end_of_roomy["sent"]));
+    assert!(difference <= busy(end) + busy(end_of_roomy), "the rest is counted, but for {difference}");
+    assert!(tiny.stderr.contains(&format!("ring buffer {lost}")), "{}", tiny.stderr);
+    let by_cpu: u64 = end["ring_buffer_by_cpu"].as_array().unwrap().iter().filter_map(Value::as_u64).sum();
+    assert_eq!(by_cpu, lost);
     // Durations come from the kernel's own memory: a lost event breaks none of those that arrive.
-    for event in tiny.records().iter().filter(|event| event["old_state"] == "CLOSE_WAIT") {
+    for event in told.iter().filter(|event| event["old_state"] == "CLOSE_WAIT") {
         assert!(event["time_in_old_state_ns"].is_u64(), "{event:#}");
     }
 }
