@@ -2,7 +2,8 @@
 //!
 //! They are read as one stream in the order of the records' times. What one socket does is in order then: the kernel
 //! changes a socket under its lock, so that a record is written before the next one of the same socket takes its time.
-//! Where that time is not after the moment at which reading began, both were there to be read.
+//! Where that time is not after the moment at which reading began, both were there to be read, unless the first stands
+//! behind a record that it interrupted, which is not written yet: what is younger than the record before that waits.
 
 use std::{
     cmp::Reverse,
@@ -100,6 +101,8 @@ struct Sources {
     per_cpu: usize,
     /// Of each CPU, how many records were read.
     read: Vec<u64>,
+    /// Of each CPU, the time of the last one.
+    last_ns: Vec<u64>,
 }
 
 impl Rings {
@@ -136,18 +139,21 @@ impl Sources {
         let per_cpu = sizes.slots as usize;
         let len = (cpus.len() * per_cpu).max(1) * size_of::<Slot>();
         let slots = Mapping::new(slots, 0, len.next_multiple_of(page_len()), libc::PROT_READ, libc::MAP_SHARED)?;
-        let read = (0..cpus.len()).map(|cpu| cpus.read(cpu).load(Ordering::Relaxed)).collect();
-        Ok(Self { shared, cpus, slots, per_cpu, read })
+        let read: Vec<_> = (0..cpus.len()).map(|cpu| cpus.read(cpu).load(Ordering::Relaxed)).collect();
+        let last_ns = vec![0; read.len()];
+        Ok(Self { shared, cpus, slots, per_cpu, read, last_ns })
     }
 
     fn read(
         &mut self,
         fronts: &mut BinaryHeap<Reverse<(u64, usize)>>,
-        until_ns: u64,
+        mut until_ns: u64,
         mut take: impl FnMut(&[u8]) -> bool,
     ) -> bool {
         fronts.clear();
-        fronts.extend((0..=self.read.len()).filter_map(|source| Some(Reverse((self.time_ns(source)?, source)))));
+        for source in 0..=self.read.len() {
+            fronts.extend(self.time_ns(source, &mut until_ns).map(|time_ns| Reverse((time_ns, source))));
+        }
         let mut goes_on = true;
         while goes_on && let Some(mut first) = fronts.peek_mut() {
             let Reverse((time_ns, source)) = *first;
@@ -155,8 +161,8 @@ impl Sources {
                 break;
             }
             goes_on = self.front(source).is_none_or(&mut take);
-            self.leave(source);
-            match self.time_ns(source) {
+            self.leave(source, time_ns);
+            match self.time_ns(source, &mut until_ns) {
                 Some(time_ns) => *first = Reverse((time_ns, source)),
                 None => drop(PeekMut::pop(first)),
             }
@@ -189,14 +195,24 @@ impl Sources {
         }
     }
 
-    fn time_ns(&mut self, source: usize) -> Option<u64> {
-        self.front(source).map(|record| Header::ref_from_prefix(record).map_or(0, |(header, _)| header.time_ns))
+    /// Time of the next record. Where one is being written, what is younger than the one before it is not to be read yet.
+    fn time_ns(&mut self, source: usize, until_ns: &mut u64) -> Option<u64> {
+        let time_ns =
+            self.front(source).map(|record| Header::ref_from_prefix(record).map_or(0, |(header, _)| header.time_ns));
+        if time_ns.is_none()
+            && self.per_cpu != 0
+            && self.read.get(source).is_some_and(|read| self.cpus.taken(source) != *read)
+        {
+            *until_ns = (*until_ns).min(self.last_ns[source]);
+        }
+        time_ns
     }
 
-    fn leave(&mut self, source: usize) {
-        let Some(read) = self.read.get_mut(source) else {
+    fn leave(&mut self, source: usize, time_ns: u64) {
+        let (Some(read), Some(last_ns)) = (self.read.get_mut(source), self.last_ns.get_mut(source)) else {
             return self.shared.leave();
         };
+        *last_ns = time_ns;
         *read = read.wrapping_add(1);
         if *read & (self.per_cpu as u64 / 8 - 1) == 0 {
             self.cpus.read(source).store(*read, Ordering::Release);
@@ -295,6 +311,8 @@ mod tests {
         /// Writes a record to the ring of a CPU, and its number where it is said to be whole.
         fn write(&mut self, cpu: usize, time_ns: u64, is_whole: bool) {
             let place = self.written[cpu] % u64::from(self.sizes.slots);
+            let taken = (cpu * size_of::<Cpu>() + offset_of!(Cpu, taken)) as u64;
+            self.cpus.write_all_at((self.written[cpu] + 1).as_bytes(), taken).unwrap();
             let at = (cpu as u64 * u64::from(self.sizes.slots) + place) * size_of::<Slot>() as u64;
             self.slots.write_all_at(Self::record(time_ns).as_bytes(), at).unwrap();
             if is_whole {
@@ -379,6 +397,20 @@ mod tests {
             assert_eq!(times(&mut sources, 10_000, 9), (want, false));
             assert_eq!(fake.read(1), fake.written[1]);
         }
+    }
+
+    #[test]
+    fn what_may_stand_behind_a_record_that_is_being_written_is_waited_for() {
+        let (mut fake, mut sources) = Fake::new();
+        fake.write(0, 10, true);
+        fake.write(0, 20, false);
+        fake.write(1, 5, true);
+        fake.write(1, 10, true);
+        fake.write(1, 30, true);
+        assert_eq!(times(&mut sources, 100, 9), (vec![5, 10, 10], false), "one of 25 may be behind it");
+        fake.write(0, 20, true);
+        fake.write(0, 25, true);
+        assert_eq!(times(&mut sources, 100, 9), (vec![20, 25, 30], false));
     }
 
     #[test]
