@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     Test,
     actor::Actor,
-    net::{enter_new_netns, now_ns, sysctl},
+    net::{enter_new_netns, sysctl},
     ss,
     tracer::{Tracer, socket_counts},
 };
@@ -28,12 +28,8 @@ fn gaps(port: &str, flags: &[&str]) {
     tracer.wait_for_record("event after a gap", |record| record["after_gap"] == true);
     churn.go();
     assert_eq!(churn.says(), "quiet");
-    let quiet_ns = now_ns();
-    let is_healed =
-        |record: &Value| is_gap(record) && record["healed_mono_ns"].as_u64().is_some_and(|ns| ns > quiet_ns);
-    tracer.wait_for_record("healed gap", is_healed);
-    // Two seconds without anything, so nothing of the churn is on its way any more.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    // Time for a last look at the counters and a listing; whether more was lost since the last gap depends on who ran when.
+    std::thread::sleep(std::time::Duration::from_secs(5));
     let before = ss::counts();
     let run = tracer.stop();
     assert!(run.status.success(), "{}", run.stderr);
