@@ -13,7 +13,7 @@ use super::{
     kernel::{self, Kernel},
     mapping::page_len,
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
-    rings::Sizes,
+    rings::sizes::Sizes,
 };
 use crate::{heap::drop_beside, state::StateSet};
 
@@ -41,7 +41,7 @@ impl Iterators {
     /// Where the kernel's BTF cannot be used, or does not have the iterators.
     pub fn alone() -> Result<Self, Error> {
         let settings = ObjectSettings {
-            rings: Sizes::of(page_len() as u32, false),
+            rings: Sizes::of(page_len() as u32, false)?,
             max_sockets: 1,
             max_listeners: 1,
             filter: Filter::default(),

@@ -9,7 +9,7 @@ mod mapping;
 pub mod object;
 pub mod preflight;
 pub mod probes;
-mod ring;
+
 pub mod rings;
 pub mod vmlinux;
 

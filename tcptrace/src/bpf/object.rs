@@ -29,7 +29,7 @@ use super::{
     btf::{self, KernelBtf},
     constants,
     kernel::Kernel,
-    rings::Sizes,
+    rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
 use crate::{heap::drop_beside, now};
@@ -58,6 +58,8 @@ pub enum Error {
     NotInObject(&'static str),
     #[error("cannot set up the map {name}: {}", with_causes(source))]
     Map { name: &'static str, source: MapError },
+    #[error("cannot read {path}: {source}")]
+    Cpus { path: &'static str, source: std::io::Error },
     #[error("cannot read the log of the BPF programs: {0}")]
     Log(#[from] aya_log::Error),
 }

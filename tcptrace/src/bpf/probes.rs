@@ -19,7 +19,11 @@ use super::{
     iterators::{self, Iterators},
     kernel::{self, AcceptShape, Kernel},
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
-    rings::{Cpus, Rings, Sizes},
+    rings::{
+        Rings,
+        cpus::{Cpus, possible_cpus},
+        sizes::Sizes,
+    },
 };
 use crate::aggregate::By;
 
@@ -142,6 +146,7 @@ pub struct Attached {
 pub struct KernelCounters {
     counters: PerCpuArray<MapData, Plain<Counters>>,
     cpus: Cpus,
+    numbers: Vec<u32>,
     programs: Vec<OwnedFd>,
 }
 
@@ -168,9 +173,11 @@ impl KernelCounters {
     /// Where the map cannot be read.
     pub fn read(&self) -> Result<Vec<Counters>, MapError> {
         let counters = self.counters.get(&0, 0)?;
-        let with_sent =
-            |(cpu, counters): (usize, &Plain<Counters>)| Counters { sent: self.cpus.taken(cpu), ..counters.0 };
-        Ok(counters.iter().enumerate().map(with_sent).collect())
+        let with_sent = |(number, counters): (&u32, &Plain<Counters>)| Counters {
+            sent: self.cpus.taken(*number as usize),
+            ..counters.0
+        };
+        Ok(self.numbers.iter().zip(counters.iter()).map(with_sent).collect())
     }
 
     /// How often the kernel passed a program over, because the same program was already running on that CPU, stopped
@@ -200,7 +207,7 @@ impl Probes {
     /// # Errors
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
     pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
-        let rings = Sizes::of(settings.ring_bytes, settings.shared_ring);
+        let rings = Sizes::of(settings.ring_bytes, settings.shared_ring)?;
         let Object { mut ebpf, kernel, btf, owner_unchecked } = Object::load(&ObjectSettings {
             rings,
             max_sockets: settings.max_sockets,
@@ -237,7 +244,7 @@ impl Probes {
         let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
-        let counters = KernelCounters { counters, cpus, programs: programs.collect() };
+        let counters = KernelCounters { counters, cpus, numbers: possible_cpus()?, programs: programs.collect() };
         let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
         let counts = CountTables::take(&mut probes.ebpf)?;
         Ok(Attached { probes, rings, counters, listeners, counts, iterators })

@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
-use super::mapping::{Mapping, page_len};
+use super::super::mapping::{Mapping, page_len};
 
 /// Before each record stands its length with the bits below, and a number of the kernel's own (`struct bpf_ringbuf_hdr`).
 const HEADER_LEN: usize = 8;
@@ -68,9 +68,9 @@ impl Ring {
     /// The next record, as long as it was not [left behind](Self::leave).
     pub(super) fn front(&mut self) -> Option<&[u8]> {
         loop {
-            if self.position == self.written {
+            if self.is_at_end() {
                 self.written = self.produced().load(Ordering::Acquire);
-                if self.position == self.written {
+                if self.is_at_end() {
                     return None;
                 }
             }
@@ -85,10 +85,14 @@ impl Ring {
         }
     }
 
-    /// Leaves the next record behind: its place may be written again.
+    /// Leaves the [next record](Self::front) behind: its place may be written again. To be called where there is one.
     pub(super) fn leave(&mut self) {
         let header = self.header().load(Ordering::Relaxed);
         self.go_on((header & !DISCARDED) as usize);
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.written.wrapping_sub(self.position) as isize <= 0
     }
 
     fn header(&self) -> &AtomicU32 {
@@ -122,7 +126,7 @@ impl Ring {
 mod tests {
     use std::{fs::File, os::unix::fs::FileExt as _};
 
-    use super::{super::mapping::testing::file, *};
+    use super::{super::super::mapping::testing::file, *};
 
     /// What the kernel would show, in a file that may be written as a program writes.
     struct Fake {

@@ -2,8 +2,13 @@
 //!
 //! They are read as one stream in the order of the records' times. What one socket does is in order then: the kernel
 //! changes a socket under its lock, so that a record is written before the next one of the same socket takes its time.
-//! Where that time is not after the moment at which reading began, both were there to be read, unless the first stands
-//! behind a record that it interrupted, which is not written yet: what is younger than the record before that waits.
+//! Where that time is not after the moment at which reading began, both were there to be read, unless the first
+//! interrupted the writing of another one, behind which it stands: until that is written, what is younger than the
+//! record before it waits.
+
+pub(super) mod cpus;
+mod shared;
+pub(super) mod sizes;
 
 use std::{
     cmp::Reverse,
@@ -11,7 +16,6 @@ use std::{
     io,
     mem::offset_of,
     os::fd::{AsFd as _, AsRawFd, RawFd},
-    path::Path,
     slice,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -21,68 +25,16 @@ use aya::{
     maps::{Map, MapData, MapError},
 };
 use tcptrace_common::{
-    cpu::{Bell, Cpu, MAX_RECORD, Slot},
+    cpu::{Bell, MAX_RECORD, Slot},
     record::Header,
 };
 use zerocopy::FromBytes as _;
 
+use self::{cpus::Cpus, shared::Ring, sizes::Sizes};
 use super::{
     mapping::{Mapping, page_len},
     object::Error,
-    ring::Ring,
 };
-
-/// How large the rings are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Sizes {
-    /// CPUs that there may be.
-    pub(super) cpus: u32,
-    /// Places in the ring of each of them, a power of two; 0: they have none.
-    pub(super) slots: u32,
-    /// Bytes of the shared ring buffer.
-    pub(super) shared: u32,
-}
-
-impl Sizes {
-    /// Smallest ring of a CPU, in places.
-    const MIN_SLOTS: u32 = 8;
-    /// Where CPUs have rings it has only what wakes user space.
-    const SHARED: u32 = 1 << 16;
-
-    /// For rings of about `bytes` together, a power of two of pages at least; CPUs have none with `is_shared`, or where they
-    /// cannot.
-    pub(super) fn of(bytes: u32, is_shared: bool) -> Self {
-        /// NR_CPUS is no more (`arch/x86/Kconfig`).
-        const MOST_CPUS: usize = 8192;
-        Self::for_cpus(
-            bytes,
-            aya::util::nr_cpus().unwrap_or(MOST_CPUS).min(MOST_CPUS) as u32,
-            !is_shared && are_ordered(),
-        )
-    }
-
-    fn for_cpus(bytes: u32, cpus: u32, has_rings: bool) -> Self {
-        if !has_rings {
-            return Self { cpus, slots: 0, shared: bytes };
-        }
-        let slots = (bytes / size_of::<Slot>() as u32 / cpus.max(1)).max(Self::MIN_SLOTS);
-        Self { cpus, slots: 1 << slots.ilog2(), shared: bytes.min(Self::SHARED) }
-    }
-
-    /// Records of a CPU between two looks at how full the shared ring buffer is, a power of two, less one: all CPUs
-    /// together look after an eighth of the bytes at which user space is woken, at least.
-    pub(super) fn wake_mask(self) -> u32 {
-        let records = (self.shared / 32 / MAX_RECORD as u32 / self.cpus.max(1)).clamp(1, 64);
-        (1 << records.ilog2()) - 1
-    }
-}
-
-/// May a CPU have a ring without a lock? Its stores must come in order (x86 does so by itself, and BPF has no word for it
-/// on older kernels), and its programs must not be preempted by other tasks, as they may be with PREEMPT_RT
-/// (`kernel/ksysfs.c`, `realtime`).
-fn are_ordered() -> bool {
-    cfg!(target_arch = "x86_64") && !Path::new("/sys/kernel/realtime").exists()
-}
 
 /// The rings, and how far they were read.
 pub struct Rings {
@@ -160,11 +112,15 @@ impl Sources {
             if time_ns > until_ns {
                 break;
             }
-            goes_on = self.front(source).is_none_or(&mut take);
+            let Some(record) = self.front(source) else {
+                PeekMut::pop(first);
+                continue;
+            };
+            goes_on = take(record);
             self.leave(source, time_ns);
             match self.time_ns(source, &mut until_ns) {
                 Some(time_ns) => *first = Reverse((time_ns, source)),
-                None => drop(PeekMut::pop(first)),
+                None => _ = PeekMut::pop(first),
             }
         }
         for (cpu, read) in self.read.iter().enumerate() {
@@ -176,7 +132,8 @@ impl Sources {
     /// The next record of a CPU, or of the ring buffer that they share.
     fn front(&mut self, source: usize) -> Option<&[u8]> {
         let Some(read) = self.read.get(source) else {
-            while self.shared.front().is_some_and(|record| record.len() == size_of::<Bell>()) {
+            // One that comes after the last look stays for the next reading.
+            while self.shared.front()?.len() == size_of::<Bell>() {
                 self.shared.leave();
             }
             return self.shared.front();
@@ -220,50 +177,6 @@ impl Sources {
     }
 }
 
-/// How far the ring of each CPU is written and read, in the order of their numbers.
-pub(super) struct Cpus(Mapping);
-
-impl Cpus {
-    /// Maps it; the object keeps the map.
-    ///
-    /// # Errors
-    /// Where the map is missing, or the kernel refuses.
-    pub(super) fn map(ebpf: &Ebpf, sizes: Sizes) -> Result<Self, Error> {
-        const NAME: &str = "CPUS";
-        match ebpf.map(NAME).ok_or(Error::NotInObject(NAME))? {
-            Map::Array(data) => Self::new(&data.fd().as_fd(), sizes).map_err(|source| failed(NAME, source)),
-            _ => Err(failed(NAME, io::ErrorKind::InvalidInput.into())),
-        }
-    }
-
-    fn new(file: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
-        let len = sizes.cpus as usize * size_of::<Cpu>();
-        Mapping::new(file, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).map(Self)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.parts().1 / size_of::<Cpu>()
-    }
-
-    fn at(&self, cpu: usize) -> *const Cpu {
-        assert!(cpu < self.len());
-        // SAFETY: within what is mapped.
-        unsafe { self.0.parts().0.cast::<Cpu>().add(cpu) }
-    }
-
-    /// [`Cpu::taken`]; 0 for a CPU that there is not.
-    pub(super) fn taken(&self, cpu: usize) -> u64 {
-        // SAFETY: an integer; programs write it meanwhile.
-        if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).taken).read_volatile() } } else { 0 }
-    }
-
-    /// [`Cpu::read`], which user space alone writes.
-    fn read(&self, cpu: usize) -> &AtomicU64 {
-        // SAFETY: mapped to be written, and read by programs as a whole.
-        unsafe { &*(&raw const (*self.at(cpu)).read).cast() }
-    }
-}
-
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, Error> {
     match ebpf.take_map(name).ok_or(Error::NotInObject(name))? {
         Map::RingBuf(data) | Map::Array(data) => Ok(data),
@@ -277,8 +190,9 @@ fn failed(name: &'static str, source: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::unix::fs::FileExt as _};
+    use std::{fs::File, hint, os::unix::fs::FileExt as _, thread};
 
+    use tcptrace_common::cpu::Cpu;
     use zerocopy::IntoBytes as _;
 
     use super::{super::mapping::testing::file, *};
@@ -431,14 +345,34 @@ mod tests {
     }
 
     #[test]
-    fn rings_share_what_was_asked_for() {
-        let of = |bytes, cpus| Sizes::for_cpus(bytes, cpus, true);
-        assert_eq!(of(8 << 20, 2), Sizes { cpus: 2, slots: 16384, shared: 65536 });
-        assert_eq!(of(8 << 20, 128), Sizes { cpus: 128, slots: 256, shared: 65536 });
-        assert_eq!(of(4096, 2), Sizes { cpus: 2, slots: 8, shared: 4096 });
-        assert_eq!(of(4096, 512).slots, 8, "never too small to be used");
-        assert_eq!(Sizes::for_cpus(8 << 20, 2, false), Sizes { cpus: 2, slots: 0, shared: 8 << 20 });
-        assert_eq!((of(4096, 2).wake_mask(), of(8 << 20, 2).wake_mask()), (0, 3));
+    fn what_wakes_may_come_at_any_moment() {
+        /// How often, and what each takes with its header.
+        const WAKES: u64 = 20_000;
+        const LEN: u64 = 16;
+        let (fake, mut sources) = Fake::new();
+        let (page, shared) = (page_len(), u64::from(SIZES.shared));
+        let events =
+            Mapping::new(&fake.events, 0, 3 * page, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).unwrap();
+        // SAFETY: what is mapped, three pages of zeros.
+        let words: &[AtomicU64] = unsafe { slice::from_raw_parts(events.parts().0.cast(), 3 * page / 8) };
+        let (read, written, data) = (&words[0], &words[page / 8], &words[2 * page / 8..]);
+        thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                while read.load(Ordering::Acquire) < WAKES * LEN {
+                    assert_eq!(times(&mut sources, 100, 1), (vec![], false));
+                    assert!(read.load(Ordering::Acquire) <= written.load(Ordering::Acquire), "what is not there");
+                }
+            });
+            for from in (0..WAKES * LEN).step_by(LEN as usize) {
+                // While nothing is there, reading looks for it all the time.
+                while read.load(Ordering::Acquire) < from && !reader.is_finished() {
+                    hint::spin_loop();
+                }
+                data[(from % shared) as usize / 8].store(LEN - 8, Ordering::Relaxed);
+                written.store(from + LEN, Ordering::Release);
+            }
+        });
+        assert_eq!(read.load(Ordering::Acquire), WAKES * LEN);
     }
 
     #[test]

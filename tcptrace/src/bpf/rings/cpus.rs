@@ -1,0 +1,98 @@
+//! The CPUs that there may be, and how far the ring of each is written and read.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd},
+    sync::atomic::AtomicU64,
+};
+
+use aya::{Ebpf, maps::Map};
+use tcptrace_common::cpu::Cpu;
+
+use super::{
+    super::{mapping::Mapping, object::Error},
+    failed,
+    sizes::Sizes,
+};
+
+/// Their numbers, in ascending order. There may be holes (not on x86).
+///
+/// # Errors
+/// Where the kernel does not tell them.
+pub(in super::super) fn possible_cpus() -> Result<Vec<u32>, Error> {
+    const PATH: &str = "/sys/devices/system/cpu/possible";
+    let text = std::fs::read_to_string(PATH).map_err(|source| Error::Cpus { path: PATH, source })?;
+    ranges(&text).ok_or_else(|| Error::Cpus { path: PATH, source: io::ErrorKind::InvalidData.into() })
+}
+
+/// The numbers of a list of ranges (`Documentation/core-api/printk-formats.rst`, `%*pbl`), `0-3,8`.
+fn ranges(text: &str) -> Option<Vec<u32>> {
+    /// NR_CPUS is no more (`arch/x86/Kconfig`).
+    const MOST_CPUS: u32 = 8192;
+    let mut numbers = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let last = last.parse().ok().filter(|last| *last < MOST_CPUS)?;
+        numbers.extend(first.parse::<u32>().ok()?..=last);
+    }
+    Some(numbers)
+}
+
+/// How far the ring of each CPU is written and read, in the order of their numbers.
+pub(in super::super) struct Cpus(Mapping);
+
+impl Cpus {
+    /// Maps it; the object keeps the map.
+    ///
+    /// # Errors
+    /// Where the map is missing, or the kernel refuses.
+    pub(in super::super) fn map(ebpf: &Ebpf, sizes: Sizes) -> Result<Self, Error> {
+        const NAME: &str = "CPUS";
+        match ebpf.map(NAME).ok_or(Error::NotInObject(NAME))? {
+            Map::Array(data) => Self::new(&data.fd().as_fd(), sizes).map_err(|source| failed(NAME, source)),
+            _ => Err(failed(NAME, io::ErrorKind::InvalidInput.into())),
+        }
+    }
+
+    pub(super) fn new(file: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
+        let len = sizes.cpus as usize * size_of::<Cpu>();
+        Mapping::new(file, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).map(Self)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.parts().1 / size_of::<Cpu>()
+    }
+
+    fn at(&self, cpu: usize) -> *const Cpu {
+        assert!(cpu < self.len());
+        // SAFETY: within what is mapped.
+        unsafe { self.0.parts().0.cast::<Cpu>().add(cpu) }
+    }
+
+    /// [`Cpu::taken`]; 0 for a CPU that there is not.
+    pub(in super::super) fn taken(&self, cpu: usize) -> u64 {
+        // SAFETY: an integer; programs write it meanwhile.
+        if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).taken).read_volatile() } } else { 0 }
+    }
+
+    /// [`Cpu::read`], which user space alone writes.
+    pub(super) fn read(&self, cpu: usize) -> &AtomicU64 {
+        // SAFETY: mapped to be written, and read by programs as a whole.
+        unsafe { &*(&raw const (*self.at(cpu)).read).cast() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpus_are_numbered_as_the_kernel_says() {
+        assert_eq!(possible_cpus().unwrap().len(), aya::util::nr_cpus().unwrap());
+        assert_eq!(ranges("0\n").unwrap(), [0]);
+        assert_eq!(ranges("0-2,8,10-11\n").unwrap(), [0, 1, 2, 8, 10, 11]);
+        for wrong in ["", "x", "0-", "-1", "1,,2", "0-8192", "4294967295"] {
+            assert_eq!(ranges(wrong), None, "{wrong}");
+        }
+    }
+}

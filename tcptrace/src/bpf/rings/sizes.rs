@@ -1,0 +1,73 @@
+//! How large the rings are, and which CPUs can have one.
+
+use std::path::Path;
+
+use tcptrace_common::cpu::{MAX_RECORD, Slot};
+
+use super::{super::object::Error, cpus::possible_cpus};
+
+/// How large the rings are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Sizes {
+    /// One more than the highest number that a CPU may have.
+    pub(in super::super) cpus: u32,
+    /// Places in the ring of each of them, a power of two; 0: they have none.
+    pub(in super::super) slots: u32,
+    /// Bytes of the shared ring buffer.
+    pub(in super::super) shared: u32,
+}
+
+impl Sizes {
+    /// Smallest ring of a CPU, in places.
+    const MIN_SLOTS: u32 = 8;
+    /// Where CPUs have rings it has only what wakes user space.
+    const SHARED: u32 = 1 << 16;
+
+    /// For rings of about `bytes` together, a power of two of pages at least; CPUs have none with `is_shared`, or where they
+    /// cannot.
+    ///
+    /// # Errors
+    /// Where it cannot be read which CPUs there may be.
+    pub(in super::super) fn of(bytes: u32, is_shared: bool) -> Result<Self, Error> {
+        let cpus = possible_cpus()?.into_iter().max().map_or(1, |last| last + 1);
+        Ok(Self::for_cpus(bytes, cpus, !is_shared && are_ordered()))
+    }
+
+    fn for_cpus(bytes: u32, cpus: u32, has_rings: bool) -> Self {
+        if !has_rings {
+            return Self { cpus, slots: 0, shared: bytes };
+        }
+        let slots = (bytes / size_of::<Slot>() as u32 / cpus.max(1)).max(Self::MIN_SLOTS);
+        Self { cpus, slots: 1 << slots.ilog2(), shared: bytes.min(Self::SHARED) }
+    }
+
+    /// Records of a CPU between two looks at how full the shared ring buffer is, a power of two, less one: all CPUs
+    /// together look after an eighth of the bytes at which user space is woken, at least.
+    pub(in super::super) fn wake_mask(self) -> u32 {
+        let records = (self.shared / 32 / MAX_RECORD as u32 / self.cpus.max(1)).clamp(1, 64);
+        (1 << records.ilog2()) - 1
+    }
+}
+
+/// May a CPU have a ring without a lock? Its stores must come in order (x86 does so by itself, and BPF has no word for it
+/// on older kernels), and its programs must not be preempted by other tasks, as they may be with PREEMPT_RT
+/// (`kernel/ksysfs.c`, `realtime`).
+fn are_ordered() -> bool {
+    cfg!(target_arch = "x86_64") && !Path::new("/sys/kernel/realtime").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_share_what_was_asked_for() {
+        let of = |bytes, cpus| Sizes::for_cpus(bytes, cpus, true);
+        assert_eq!(of(8 << 20, 2), Sizes { cpus: 2, slots: 16384, shared: 65536 });
+        assert_eq!(of(8 << 20, 128), Sizes { cpus: 128, slots: 256, shared: 65536 });
+        assert_eq!(of(4096, 2), Sizes { cpus: 2, slots: 8, shared: 4096 });
+        assert_eq!(of(4096, 512).slots, 8, "never too small to be used");
+        assert_eq!(Sizes::for_cpus(8 << 20, 2, false), Sizes { cpus: 2, slots: 0, shared: 8 << 20 });
+        assert_eq!((of(4096, 2).wake_mask(), of(8 << 20, 2).wake_mask()), (0, 3));
+    }
+}
