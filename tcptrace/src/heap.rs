@@ -33,3 +33,24 @@ pub fn be_brief() {}
 pub fn drop_beside<T: Send + 'static>(value: T) {
     let _ = std::thread::Builder::new().spawn(move || drop(value)); // without a thread it is dropped here
 }
+
+/// Goes through all; of what comes some places later `lies` tells [`will_read`] where it lies.
+pub fn with_foresight<'a, T>(all: &'a [T], lies: impl Fn(&T)) -> impl Iterator<Item = &'a T> {
+    const AHEAD: usize = 6;
+    all.iter().enumerate().map(move |(place, this)| {
+        all.get(place + AHEAD).into_iter().for_each(&lies);
+        this
+    })
+}
+
+/// Has the CPU fetch a value that will be read soon. What lies in no order is far from it: 40 to 100 ns each time.
+pub fn will_read<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..size_of::<T>()).step_by(64) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint, by which nothing is read that could be seen.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *value).cast::<i8>().wrapping_add(line)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}

@@ -24,6 +24,7 @@ pub mod ending;
 pub mod errno;
 pub mod event;
 pub mod findings;
+mod halves;
 pub mod heap;
 pub mod http;
 pub mod latency;

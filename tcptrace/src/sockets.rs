@@ -3,9 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    panic::resume_unwind,
     sync::{Arc, Mutex, PoisonError},
-    thread,
 };
 
 use clap::ValueEnum;
@@ -14,6 +12,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     cgroup::names::CgroupNames,
     event::Command,
+    halves::in_two,
+    heap::{will_read, with_foresight},
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
@@ -92,6 +92,12 @@ impl<'a> Row<'a> {
         self.holders.chunk_by(|one, other| one.pid == other.pid)
     }
 
+    /// Has the CPU fetch what it refers to.
+    pub fn will_be_read(&self) {
+        will_read(self.socket);
+        self.holders.first().into_iter().for_each(will_read);
+    }
+
     /// Does more than one process hold it?
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -129,7 +135,9 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups
         sockets
     };
     let sockets = merge(in_two(&snapshot.sockets, in_order));
-    let [mut rows, others] = in_two(&sockets, |sockets| sockets.iter().map(|socket| row(socket)).collect::<Vec<_>>());
+    let [mut rows, others] = in_two(&sockets, |sockets| {
+        with_foresight(sockets, |socket| will_read(*socket)).map(|socket| row(socket)).collect::<Vec<_>>()
+    });
     rows.extend(others);
     rows
 }
@@ -152,17 +160,6 @@ fn merge<'a>([first, second]: [Vec<Ordered<'a>>; 2]) -> Vec<&'a ListedSocket> {
     }
     sockets.extend(first.map(|socket| socket.socket));
     sockets
-}
-
-/// What `work` makes of either half, the second one in another thread if there can be one.
-fn in_two<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a [T]) -> R + Sync) -> [R; 2] {
-    let (first, second) = all.split_at(all.len() / 2);
-    thread::scope(|scope| {
-        let beside = thread::Builder::new().spawn_scoped(scope, || work(second));
-        let done = work(first);
-        let other = beside.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        [done, other.unwrap_or_else(|_| work(second))]
-    })
 }
 
 /// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.

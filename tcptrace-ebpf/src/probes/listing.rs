@@ -227,7 +227,7 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
         }
         (*entry).sk = sock.key;
         (*entry).fd = fd;
-        (*entry).netns = sock.tuple().netns;
+        (*entry).netns = sock.netns();
         (*entry).pad = 0;
         if config!(kernel) & kernel::MEMOS != 0
             && let Some(request) = REQUEST.get_ptr_mut(0)

@@ -55,7 +55,8 @@ impl Iterators {
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
         let loaded = load_programs(&mut ebpf, wanted, &btf);
         let taken = Self::take(&mut ebpf, &kernel, loaded);
-        drop_beside((ebpf, btf));
+        drop(btf); // its memory is used for the sockets
+        drop_beside(ebpf);
         taken
     }
 

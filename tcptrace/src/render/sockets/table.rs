@@ -1,12 +1,16 @@
 //! A table whose columns are as wide as what stands in them. Rows are written in place; those that were written before a
 //! column had its width are written again.
 
-use std::{fmt::Write as _, mem::take, panic::resume_unwind, thread};
+use std::{fmt::Write as _, mem::take};
 
 use bytes::{BufMut, BytesMut};
 
 use super::PIECE_ROWS;
-use crate::render::text::columns::{Style, styled};
+use crate::{
+    halves::in_two,
+    heap::with_foresight,
+    render::text::columns::{Style, styled},
+};
 
 /// A side of its column to which text is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,31 +47,31 @@ impl Table {
         Self { columns: columns.collect(), color, style }
     }
 
-    /// Hands over the names of the columns, and the rows, of which `write` writes all cells; two threads do so.
+    /// Hands over the names of the columns, and the rows, of which `write` writes all cells, and `lies` tells where they lie;
+    /// two threads do so.
     pub(super) fn write<T: Sync, E>(
         mut self,
         rows: &[T],
+        lies: fn(&T),
         write: impl Fn(&mut Cells<'_>, &T) + Sync,
         mut hand_over: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
         let sample: Vec<_> = rows.iter().step_by(SAMPLE).collect();
-        self.piece(&sample, |cells, row| write(cells, row));
-        let (first, second) = rows.split_at(rows.len() / 2);
-        let mut other = self.clone();
-        let (mut pieces, beside) = thread::scope(|scope| {
-            let beside = thread::Builder::new().spawn_scoped(scope, || other.pieces(second, &write));
-            let pieces = self.pieces(first, &write);
-            (pieces, beside.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        self.piece(&sample, |row| lies(row), |cells, row| write(cells, row));
+        let halves = in_two(rows, |rows| {
+            let mut own = self.clone();
+            let pieces = own.pieces(rows, lies, &write);
+            (own.widths(), pieces)
         });
-        // Where there can be no other thread it takes longer.
-        pieces.extend(beside.unwrap_or_else(|_| other.pieces(second, &write)));
-        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
-            column.width = column.width.max(other.width);
+        for (widths, _) in &halves {
+            for (column, width) in self.columns.iter_mut().zip(widths) {
+                column.width = column.width.max(*width);
+            }
         }
         hand_over(self.heading())?;
         let widths = self.widths();
-        pieces.into_iter().try_for_each(|(rows, then, piece)| {
-            hand_over(if then == widths { piece } else { self.piece(rows, &write) })
+        halves.into_iter().flat_map(|(_, pieces)| pieces).try_for_each(|(rows, then, piece)| {
+            hand_over(if then == widths { piece } else { self.piece(rows, lies, &write) })
         })
     }
 
@@ -75,9 +79,10 @@ impl Table {
     fn pieces<'r, T>(
         &mut self,
         rows: &'r [T],
+        lies: impl Fn(&T) + Copy,
         write: impl Fn(&mut Cells<'_>, &T),
     ) -> Vec<(&'r [T], Vec<usize>, BytesMut)> {
-        rows.chunks(PIECE_ROWS).map(|rows| (rows, self.widths(), self.piece(rows, &write))).collect()
+        rows.chunks(PIECE_ROWS).map(|rows| (rows, self.widths(), self.piece(rows, lies, &write))).collect()
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -86,19 +91,22 @@ impl Table {
 
     fn heading(&self) -> BytesMut {
         let mut plain = Self { color: false, ..self.clone() };
-        let names =
-            plain.piece(&[&self.columns], |cells, columns| columns.iter().for_each(|column| cells.text(column.name)));
+        let names = plain.piece(
+            &[&self.columns],
+            |_| {},
+            |cells, columns| columns.iter().for_each(|column| cells.text(column.name)),
+        );
         let mut to = BytesMut::new();
         styled(&mut to, String::from_utf8_lossy(&names).trim_end(), Style::Heading, self.color);
         to.put_u8(b'\n');
         to
     }
 
-    fn piece<T>(&mut self, rows: &[T], write: impl Fn(&mut Cells<'_>, &T)) -> BytesMut {
+    fn piece<T>(&mut self, rows: &[T], lies: impl Fn(&T), write: impl Fn(&mut Cells<'_>, &T)) -> BytesMut {
         let width: usize = self.columns.iter().map(|column| column.width + 1).sum();
         let to = BytesMut::with_capacity(width * rows.len());
         let mut cells = Cells { table: self, to, column: 0, blanks: 0, text: String::new() };
-        for row in rows {
+        for row in with_foresight(rows, lies) {
             write(&mut cells, row);
             cells.to.put_u8(b'\n');
             (cells.column, cells.blanks) = (0, 0);
@@ -174,7 +182,7 @@ mod tests {
             to.put(piece);
             Ok::<_, ()>(())
         };
-        Table::new(columns.to_vec(), color, style).write(rows, write, take).unwrap();
+        Table::new(columns.to_vec(), color, style).write(rows, |_| {}, write, take).unwrap();
         String::from_utf8(to.to_vec()).unwrap()
     }
 

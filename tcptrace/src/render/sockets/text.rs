@@ -59,12 +59,12 @@ impl Text {
         cgroups: &Cgroups,
         take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.table(rows, |table, row| self.row(table, row, cgroups), 0, take)
+        self.table(rows, Row::will_be_read, |table, row| self.row(table, row, cgroups), 0, take)
     }
 
     pub(super) fn groups<E>(&self, groups: &[Group], take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
         let grouped = groups.iter().map(|group| group.sockets).sum();
-        self.table(groups, |table, group| self.group(table, group), grouped, take)
+        self.table(groups, |_| {}, |table, group| self.group(table, group), grouped, take)
     }
 
     fn row(&self, table: &mut Cells<'_>, row: &Row<'_>, cgroups: &Cgroups) {
@@ -131,6 +131,7 @@ impl Text {
     fn table<T: Sync, E>(
         &self,
         rows: &[T],
+        lies: fn(&T),
         write: impl Fn(&mut Cells<'_>, &T) + Sync,
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
@@ -140,7 +141,7 @@ impl Text {
             None => row_columns(self.options),
             Some(by) => group_columns(by, &self.totals),
         };
-        Table::new(columns, self.options.color, attention).write(rows, write, &mut take)?;
+        Table::new(columns, self.options.color, attention).write(rows, lies, write, &mut take)?;
         take(self.end(grouped))
     }
 
