@@ -35,7 +35,7 @@ pub fn drop_beside<T: Send + 'static>(value: T) {
 }
 
 /// Goes through all; of what comes some places later `lies` tells [`will_read`] where it lies.
-pub fn with_foresight<'a, T>(all: &'a [T], lies: impl Fn(&T)) -> impl Iterator<Item = &'a T> {
+pub fn with_foresight<T>(all: &[T], lies: impl Fn(&T)) -> impl Iterator<Item = &T> {
     const AHEAD: usize = 6;
     all.iter().enumerate().map(move |(place, this)| {
         all.get(place + AHEAD).into_iter().for_each(&lies);
