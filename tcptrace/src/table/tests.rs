@@ -2,8 +2,9 @@ use std::net::Ipv4Addr;
 
 use super::*;
 use crate::{
-    event::Command,
-    snapshot::{Keepalive, Namespace, Skipped, Timer, TimerKind},
+    ending::Ending,
+    event::{Command, OwnerSource, Socket, Transition},
+    snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
 };
 
 fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
