@@ -24,7 +24,8 @@ pub struct Memo {
     pub deferred_from: u8,
     /// One of [`owner_match`].
     pub owner_matches: u8,
-    /// The state that was entered last; 0 where none was seen. Where the socket is in another one, a transition was missed.
+    /// The state that was entered last; 0 where none was seen. Where the socket is in another one, a transition was missed, or
+    /// nobody asked for its time.
     pub state: u8,
     /// 1 where the listener had sent SYN cookies within the time that they are valid for.
     pub syn_cookies: u8,

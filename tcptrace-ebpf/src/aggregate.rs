@@ -45,43 +45,42 @@ pub(crate) fn addresses_matter() -> bool {
 
 /// Counts an event that is no transition, of a socket with this memory; where a listener or one of its requests is
 /// meant, `listening` has its addresses.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn event(kind: u8, memo: Option<&Memo>, listening: Option<&Tuple>) {
     let key = match (config!(aggregate), listening, memo) {
         (by::PORT, Some(tuple), _) => tuple.local_port.into(),
         (_, _, Some(memo)) => key_of(memo),
         _ => UNKNOWN,
     };
-    count(&mut Key { key, kind, ..Key::default() });
+    count(&Key { key, kind, ..Key::default() }, None);
 }
 
-/// Counts a transition, the time that the old state lasted, and the end of the connection. Not inlined: programs that
-/// also send would have it in them several times.
-#[inline(never)]
-pub(crate) fn transition(sock: TcpSock, memo: &Memo, change: &Change) {
+/// Counts a transition, the time that the old state lasted, and the end of the connection; the socket is asked where one
+/// comes in or ends.
+#[inline(always)]
+pub(crate) fn transition(sock: Option<TcpSock>, memo: &Memo, change: &Change) {
     let Change { old, flags, err, .. } = *change;
     let new = if change.new == CLOSE { after_close(old, err, flags) } else { change.new };
-    let mut key = Key { key: key_of(memo), kind: KIND_TRANSITION, old, new, ..Key::default() };
-    match time_in_old(sock, memo, change) {
-        Some(ns) => record(&mut key, ns),
-        None => count(&mut key),
-    }
-    if new == CLOSE {
+    let key = key_of(memo);
+    count(&Key { key, kind: KIND_TRANSITION, old, new, ..Key::default() }, time_in_old(sock, memo, change));
+    if new == CLOSE
+        && let Some(sock) = sock
+    {
         let flag = |set: bool, flag: u16| if set { flag } else { 0 };
         let was_connected = state::CONNECTED & state::bit(old) != 0;
         let facts = flag(was_connected && sock.queues(flags).0 != 0, ending_flag::UNREAD)
             | flag(old == SYN_SENT && sock.tuple().local_port != 0, ending_flag::HAS_PORT);
-        let key = key_of(memo);
         let flags = flags & ENDING_FLAGS | facts;
-        count(&mut Key { key, kind: KIND_ENDING, old, new: 0, octave: 0, err: err as u16, flags });
+        count(&Key { key, kind: KIND_ENDING, old, err: err as u16, flags, ..Key::default() }, None);
     }
 }
 
 /// What user space makes of a record (`decode.rs`), where the time is measured.
 #[inline(always)]
-fn time_in_old(sock: TcpSock, memo: &Memo, change: &Change) -> Option<u64> {
+fn time_in_old(sock: Option<TcpSock>, memo: &Memo, change: &Change) -> Option<u64> {
     let &Change { old, new, left_ns, now_ns, flags, .. } = change;
     if came_in(old, flags) {
+        let sock = sock?;
         let srtt_us8 = sock.srtt_us8();
         let is_measured = new == ESTABLISHED && srtt_us8 != 0 && memo.syn_cookies == 0 && sock.total_retrans() == 0;
         return if is_measured { Some(u64::from(srtt_us8) * 125) } else { None };
@@ -112,31 +111,51 @@ pub(crate) fn learn_service(memo: &mut Memo, tuple: &Tuple, old: u8, new: u8, fl
     }
 }
 
-/// Adds a time. Where there is no room for it, the event is counted without its time.
+/// Counts what has this key, whose octave is 0, and its time if it has one.
 #[inline(always)]
-fn record(key: &mut Key, ns: u64) {
-    let (octave, slot) = bucket(ns);
-    key.octave = octave;
-    let Some(times) = cell(&TIMES, &NO_TIMES, key) else {
-        key.octave = 0;
-        return count(key);
-    };
-    // SAFETY: this CPU's own value; the slot is within it.
-    unsafe {
-        *(*times).counts.get_unchecked_mut(slot) += 1;
-        if ns > (*times).max_ns {
-            (*times).max_ns = ns;
-        }
-    }
+fn count(key: &Key, ns: Option<u64>) {
+    let states = u64::from(key.old) << 8 | u64::from(key.new) << 16;
+    let kind = u64::from(key.kind) | states | u64::from(key.err) << 32 | u64::from(key.flags) << 48;
+    count_kind(key.key, kind, ns.unwrap_or(NO_TIME));
 }
 
-/// Adds 1.
+/// Stands for no time.
+const NO_TIME: u64 = u64::MAX;
+
+/// Counts what has the key of these two words, with or without a time. Where there is no room for the time, the event is
+/// counted without it. A global function of the object: the verifier goes through it by itself.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn count(key: &mut Key) {
-    if let Some(counted) = cell(&COUNTS, &NO_COUNT, key) {
+extern "C" fn count_kind(key: u64, kind: u64, ns: u64) -> u64 {
+    let mut key = Key {
+        key,
+        kind: kind as u8,
+        old: (kind >> 8) as u8,
+        new: (kind >> 16) as u8,
+        octave: 0,
+        err: (kind >> 32) as u16,
+        flags: (kind >> 48) as u16,
+    };
+    if ns != NO_TIME {
+        let (octave, slot) = bucket(ns);
+        key.octave = octave;
+        if let Some(times) = cell(&TIMES, &NO_TIMES, &mut key) {
+            // SAFETY: this CPU's own value; the slot is within it.
+            unsafe {
+                *(*times).counts.get_unchecked_mut(slot) += 1;
+                if ns > (*times).max_ns {
+                    (*times).max_ns = ns;
+                }
+            }
+            return 0;
+        }
+        key.octave = 0;
+    }
+    if let Some(counted) = cell(&COUNTS, &NO_COUNT, &mut key) {
         // SAFETY: this CPU's own value.
         unsafe { *counted += 1 };
     }
+    0
 }
 
 /// This CPU's value for `key`, made now if there is room; else that for all other keys. What finds no room is counted.

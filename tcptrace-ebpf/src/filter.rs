@@ -19,16 +19,15 @@ use crate::{
 /// Bits of a whole key of the prefix trie.
 const PREFIX_BITS: u32 = 8 * size_of::<PrefixData>() as u32;
 
-/// Does an event pass that concerns the states in `states` (bits of [`state::bit`]), and a socket with these
+/// Does an event pass that concerns the states that `states` gives (bits of [`state::bit`]), and a socket with these
 /// addresses and this memory? What does not pass is counted.
 #[inline(always)]
-pub(crate) fn passes(states: u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
+pub(crate) fn passes(states: impl FnOnce() -> u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
     let pass = states_pass(states)
         && netns_passes(tuple)
         && family_passes(tuple)
         && owner_passes(memo)
-        && ports_pass(tuple)
-        && addresses_pass(tuple);
+        && (config!(filter.parts) & !(part::PID | part::CGROUP) == 0 || sets_pass(tuple));
     if !pass {
         count_filtered();
     }
@@ -39,7 +38,7 @@ pub(crate) fn passes(states: u16, tuple: &Tuple, memo: Option<&Memo>) -> bool {
 #[inline(always)]
 pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
     let becomes = if new == state::CLOSE { state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2) } else { 0 };
-    let pass = states_pass(state::bit(old) | state::bit(new) | becomes);
+    let pass = states_pass(|| state::bit(old) | state::bit(new) | becomes);
     if !pass {
         count_filtered();
     }
@@ -60,6 +59,12 @@ pub(crate) fn count_filtered() {
     count(|counters| unsafe { &raw mut (*counters).filtered });
 }
 
+/// May events of mini-sockets pass, or of what becomes one?
+#[inline(always)]
+pub(crate) fn minis_may_pass() -> bool {
+    states_pass(|| state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2) | state::bit(state::CLOSE))
+}
+
 /// Must the event of a socket without a local port wait until the port is chosen?
 #[inline(always)]
 pub(crate) fn waits_for_port(tuple: &Tuple) -> bool {
@@ -74,9 +79,9 @@ pub(crate) fn waits_for_port(tuple: &Tuple) -> bool {
 pub(crate) const HALF_OPEN: u16 = state::bit(state::SYN_RECV);
 
 #[inline(always)]
-fn states_pass(states: u16) -> bool {
+fn states_pass(states: impl FnOnce() -> u16) -> bool {
     let wanted = config!(filter.states);
-    wanted == 0 || wanted & states != 0
+    wanted == 0 || wanted & states() != 0
 }
 
 #[inline(always)]
@@ -97,6 +102,12 @@ fn owner_passes(memo: Option<&Memo>) -> bool {
         || memo.is_some_and(|memo| memo.owner_matches != owner_match::NO)
         || config!(filter.unknown_owner_passes) != 0
             && memo.is_none_or(|memo| memo.owner.source == owner_source::UNKNOWN)
+}
+
+/// Not inlined: where there are no ports and prefixes, as mostly, it is the larger part of many programs.
+#[inline(never)]
+fn sets_pass(tuple: &Tuple) -> bool {
+    ports_pass(tuple) && addresses_pass(tuple)
 }
 
 #[inline(always)]

@@ -35,13 +35,10 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[map]
 pub(crate) static MEMO_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What is remembered of each socket. On pages of its own, and so each in one line of the cache.
+/// What is remembered of each socket, and behind that a memo for each CPU. On pages of its own, and so each in one line of
+/// the cache.
 #[map]
 pub(crate) static MEMOS: Array<Memo> = Array::with_max_entries(WAYS, BPF_F_MMAPABLE);
-
-/// One zeroed memo per CPU, for sockets that [`MEMOS`] has no room for.
-#[map]
-pub(crate) static SCRATCH: PerCpuArray<Memo> = PerCpuArray::with_max_entries(1, 0);
 
 /// Listeners by address.
 #[map]

@@ -19,7 +19,7 @@ use tcptrace_common::{
 use crate::{
     config::{CONFIG, config},
     emit::count,
-    maps::{MEMO_KEYS, MEMOS, SCRATCH},
+    maps::{MEMO_KEYS, MEMOS},
     words,
 };
 
@@ -54,19 +54,12 @@ fn set_of(number: u32) -> Option<*mut Set> {
     MEMO_KEYS.get_ptr_mut(number)
 }
 
-/// What the functions below give for no place. They are global functions of the object: the verifier goes through each
-/// once and by itself, not on each path of each program that calls it.
+/// No place.
 const NOWHERE: u64 = u64::MAX;
 
-#[inline(always)]
-fn place(found: u64) -> Option<u32> {
-    if found == NOWHERE { None } else { Some(found as u32) }
-}
-
 /// The place of what has exactly this key.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_memo(key: u64) -> u64 {
+#[inline(always)]
+fn find(key: u64) -> u64 {
     for number in Key(key & !ENDED).sets() {
         let Some(set) = set_of(number) else {
             return NOWHERE;
@@ -97,9 +90,8 @@ fn free_ways(set: *const Set) -> (u32, u32) {
 
 /// A place for a key that has none. Two CPUs may want the same: each adds what makes its key of the word that it found,
 /// and who does not find its key there then takes that back. CPUs begin at different ways, so that this is rare.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn take_place(key: u64) -> u64 {
+#[inline(always)]
+fn take(key: u64) -> u64 {
     let sets = Key(key).sets();
     let (Some(first), Some(second)) = (set_of(sets[0]), set_of(sets[1])) else {
         return NOWHERE;
@@ -128,85 +120,139 @@ extern "C" fn take_place(key: u64) -> u64 {
     u64::from(number * WAYS + way)
 }
 
-/// The memo of a socket, made now if there is none.
+/// A place for what finds none in the table: one for each CPU, behind all sets.
 #[inline(always)]
-pub(crate) fn of(key: Key) -> Option<Found> {
-    match place(find_memo(key.0)) {
-        Some(place) => Found::at(place),
-        None => blank(place(take_place(key.0))),
+fn spare() -> u64 {
+    // SAFETY: a place within the counters.
+    count(|counters| unsafe { &raw mut (*counters).table_full });
+    // SAFETY: takes nothing.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    u64::from((config!(memo_sets_mask) + 1) * WAYS + cpu)
+}
+
+/// Where the memo with exactly this key is. As the next one it is a global function of the object: the verifier goes
+/// through it once and by itself, not on each path of each program that calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_memo(key: u64) -> u64 {
+    find(key)
+}
+
+/// Where the memo with this key is; a blank one, made now, where there is none or the socket's life begins.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_or_make_memo(key: u64, begins: u64) -> u64 {
+    let mut place = find(key);
+    if place != NOWHERE && begins == 0 {
+        return place;
     }
+    if place == NOWHERE {
+        place = take(key);
+    }
+    if place == NOWHERE {
+        place = spare();
+    }
+    if let Some(memo) = MEMOS.get_ptr_mut(place as u32) {
+        // SAFETY: a memo is made of integers.
+        unsafe { words::blank(memo) };
+    }
+    place
 }
 
-/// The memo of a socket whose life begins: blank, also where another socket's is left under the same address.
-#[inline(always)]
-pub(crate) fn begun(key: Key) -> Option<Found> {
-    blank(place(find_memo(key.0)).or_else(|| place(take_place(key.0))))
-}
+/// Where a memo is.
+#[derive(Clone, Copy)]
+pub(crate) struct Place(u32);
 
-/// A blank memo. Where the table is full, one that is forgotten again.
-#[inline(always)]
-fn blank(place: Option<u32>) -> Option<Found> {
-    let found = match place {
-        Some(place) => Found::at(place)?,
-        None => {
-            // SAFETY: a place within the counters.
-            count(|counters| unsafe { &raw mut (*counters).table_full });
-            // SAFETY: this CPU's own value.
-            Found { memo: unsafe { &mut *SCRATCH.get_ptr_mut(0)? }, place: u32::MAX }
+impl Place {
+    /// That of a socket, made now if there is none.
+    #[inline(always)]
+    pub(crate) fn of(key: Key) -> Self {
+        Self(find_or_make_memo(key.0, 0) as u32)
+    }
+
+    /// That of a socket whose life begins: blank, also where another socket's is left under the same address. Where the
+    /// table is full it is forgotten again.
+    #[inline(always)]
+    pub(crate) fn begun(key: Key) -> Self {
+        Self(find_or_make_memo(key.0, 1) as u32)
+    }
+
+    /// That of a socket if there is one.
+    #[inline(always)]
+    pub(crate) fn known(key: Key) -> Option<Self> {
+        Self::found(find_memo(key.0))
+    }
+
+    #[inline(always)]
+    fn found(place: u64) -> Option<Self> {
+        if place == NOWHERE { None } else { Some(Self(place as u32)) }
+    }
+
+    /// By its number.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0.into()
+    }
+
+    /// What [`Place::number`] gave.
+    #[inline(always)]
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number as u32)
+    }
+
+    /// The memo.
+    #[inline(always)]
+    pub(crate) fn memo(self) -> Option<&'static mut Memo> {
+        // SAFETY: a value's memory stays the map's while a program runs.
+        MEMOS.get_ptr_mut(self.0).map(|memo| unsafe { &mut *memo })
+    }
+
+    /// The socket went to CLOSE.
+    #[inline(always)]
+    pub(crate) fn end(self) {
+        if let Some(set) = set_of(self.0 / WAYS) {
+            // SAFETY: within the set.
+            unsafe { words::add(set.cast::<u64>().add((self.0 % WAYS) as usize), ENDED) };
         }
-    };
-    // SAFETY: a memo is made of integers.
-    unsafe { words::blank(found.memo) };
-    Some(found)
+    }
 }
 
 /// The memo of a socket if there is one.
 #[inline(always)]
 pub(crate) fn known(key: Key) -> Option<&'static mut Memo> {
-    Some(Found::at(place(find_memo(key.0))?)?.memo)
+    Place::known(key)?.memo()
 }
 
 /// The memo of a socket that went to CLOSE, as long as no other has taken its place.
 #[inline(always)]
 pub(crate) fn ended(key: Key) -> Option<&'static mut Memo> {
-    Some(Found::at(place(find_memo(key.0 + ENDED))?)?.memo)
+    Place::found(find_memo(key.0 + ENDED))?.memo()
 }
 
-/// A memo, and where it is.
-pub(crate) struct Found {
-    pub(crate) memo: &'static mut Memo,
-    place: u32,
-}
-
-impl Found {
-    #[inline(always)]
-    fn at(place: u32) -> Option<Self> {
-        // SAFETY: a value's memory stays the map's while a program runs.
-        MEMOS.get_ptr_mut(place).map(|memo| Self { memo: unsafe { &mut *memo }, place })
-    }
-
-    /// The socket went to CLOSE.
-    #[inline(always)]
-    pub(crate) fn end(&self) {
-        if let Some(set) = set_of(self.place / WAYS) {
-            // SAFETY: within the set.
-            unsafe { words::add(set.cast::<u64>().add((self.place % WAYS) as usize), ENDED) };
-        }
-    }
+/// The socket goes from one state to another now. Gives when it entered the old one, 0 where nobody knows: another one
+/// was entered meanwhile, and the kernel passed the program over or nobody asked for the time.
+#[inline(always)]
+pub(crate) fn move_clock(memo: &mut Memo, (old, new): (u8, u8), now_ns: u64) -> u64 {
+    let is_known = words::is_zero((memo.state ^ old).into()) | words::is_zero(memo.state.into());
+    let left_ns = memo.entered_ns * is_known;
+    memo.previous_ns = left_ns;
+    memo.entered_ns = now_ns;
+    memo.state = new;
+    left_ns
 }
 
 /// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
 #[inline(always)]
 pub(crate) fn let_go(memo: &mut Memo) {
-    if memo.owner_matches == owner_match::LEFT {
-        memo.owner_matches = owner_match::NO;
-    }
+    memo.owner_matches &= owner_match::YES;
 }
 
-/// [`socket_flag::OWNER_LEFT`] where the event at hand is the socket's last one.
+/// Bits of [`socket_flag`]: whether SYN cookies were in use, and whether the event at hand is the socket's last one since
+/// its owner left the filter.
 #[inline(always)]
-pub(crate) fn left_flag(memo: &Memo) -> u16 {
-    if memo.owner_matches == owner_match::LEFT { socket_flag::OWNER_LEFT } else { 0 }
+pub(crate) fn flags(memo: &Memo) -> u16 {
+    let has_left = words::is_zero((memo.owner_matches ^ owner_match::LEFT).into()) as u16;
+    (u16::from(memo.syn_cookies & 1) * socket_flag::SYN_COOKIES) | (has_left * socket_flag::OWNER_LEFT)
 }
 
 /// Writes the owner that a memo tells, all zero where there is none.

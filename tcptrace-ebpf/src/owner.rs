@@ -17,6 +17,7 @@ use tcptrace_common::{
 use crate::{
     config::{config, listed, member},
     maps::FILTER_PIDS,
+    memos,
     sock::{Kernel, read},
 };
 
@@ -30,6 +31,8 @@ pub(crate) enum Learned {
     Same,
     /// Another process than before.
     Changed,
+    /// Another one than that of the listener that the connection came through.
+    ChangedFromListener,
 }
 
 /// Does `source` say more of the socket's owner than is known already?
@@ -43,37 +46,54 @@ fn current_pid() -> u32 {
     (bpf_get_current_pid_tgid() >> 32) as u32
 }
 
-/// Makes the current task's process the owner of the socket, known by `source`.
+/// Makes the current task's process the owner of a socket, known by `source`, which is not unknown.
 ///
 /// Kernel threads are taken for an owner only where they open the socket: elsewhere they act for somebody else (a file
 /// closed by a delayed work item, TLS or MPTCP workers).
 #[inline(always)]
-pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
-    let pid = current_pid();
+pub(crate) fn learn(place: memos::Place, source: u8) -> Learned {
+    match learn_owner(place.number(), source.into()) {
+        SAME => Learned::Same,
+        CHANGED => Learned::Changed,
+        _ => Learned::ChangedFromListener,
+    }
+}
+
+const SAME: u64 = 0;
+const CHANGED: u64 = 1;
+const CHANGED_FROM_LISTENER: u64 = 2;
+
+/// A global function, which the verifier goes through by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
+    let (pid, source) = (current_pid(), source as u8);
+    let Some(memo) = memos::Place::numbered(place).memo() else {
+        return SAME;
+    };
     let same = pid == memo.owner.pid;
     let stronger = strength(source) > strength(memo.owner.source);
     // A process may have another name and user by now (execve, setuid): looked at again where that is rare. To find its
     // cgroup costs more than all of this.
     if same && !stronger && source != owner_source::CLOSE {
-        return Learned::Same;
+        return SAME;
     }
     let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
     let Some((flags, comm)) = current_task() else {
-        return Learned::Same;
+        return SAME;
     };
     if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
-        return Learned::Same;
+        return SAME;
     }
+    let was_listeners = memo.owner.source == owner_source::LISTENER;
     let owner = &mut memo.owner; // its padding is zero since it was blank
     if !same || stronger {
         // SAFETY: takes nothing.
         owner.cgroup = unsafe { bpf_get_current_cgroup_id() };
+        owner.source = source;
     }
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
-    if !same || stronger {
-        owner.source = source;
-    }
     owner.comm = comm;
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
@@ -81,7 +101,11 @@ pub(crate) fn learn(memo: &mut Memo, source: u8) -> Learned {
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };
-    if same { Learned::Same } else { Learned::Changed }
+    match (same, was_listeners) {
+        (true, _) => SAME,
+        (false, false) => CHANGED,
+        (false, true) => CHANGED_FROM_LISTENER,
+    }
 }
 
 /// How much a source says about who uses the socket. A listener's owner may hand its connections to others.

@@ -347,8 +347,8 @@ impl TcpSock {
     /// [`socket_flag::LINGER2_NEGATIVE`], which is of interest at the end alone.
     #[inline(always)]
     pub(crate) fn linger2_flag(self) -> u16 {
-        let is_negative = self.load::<i32, _>(member!(tcp_sock_linger2)) < 0;
-        if is_negative { socket_flag::LINGER2_NEGATIVE } else { 0 }
+        let sign = self.load::<u32, _>(member!(tcp_sock_linger2)) >> 31;
+        sign as u16 * socket_flag::LINGER2_NEGATIVE
     }
 
     /// Bits of [`socket_flag`].

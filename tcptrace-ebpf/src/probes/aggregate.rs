@@ -9,8 +9,9 @@ use tcptrace_common::{
 
 use super::transition::{self, Change};
 use crate::{
-    aggregate, emit, filter, memos,
-    sock::{TcpSock, Tuple},
+    aggregate, emit, filter,
+    memos::{self, Place},
+    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
 };
 
 /// Stands where nothing depends on the addresses, in read-only memory.
@@ -25,53 +26,63 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     if old == new {
         return 0; // no transition, see there
     }
-    let Some(sock) = TcpSock::new(sk) else {
-        return 0;
-    };
-    let comes_in = old == LISTEN && new == SYN_RECV;
-    let found = if comes_in || old == CLOSE { memos::begun(sock.memo_key()) } else { memos::of(sock.memo_key()) };
-    let Some(found) = found else {
-        return 0;
-    };
-    let memo = &mut *found.memo;
-    let owner_matters = aggregate::owner_matters();
-    let (flags, err) = match new {
-        CLOSE => (sock.flags() | sock.linger2_flag(), sock.common.err()),
-        _ if old == SYN_RECV => (sock.flags(), 0),
-        _ => (0, 0),
-    };
-    let tuple = if aggregate::addresses_matter() { &sock.tuple() } else { &NO_TUPLE };
-    if owner_matters {
-        transition::learn_owner(memo, sock.common, sk, (old, new));
+    let common = SockCommon(Kernel::new(sk));
+    if common.protocol() != IPPROTO_TCP {
+        return 0; // DCCP, MPTCP, SCTP
     }
-    aggregate::learn_service(memo, tuple, old, new, flags);
-    if memo.deferred_from != 0 {
-        let change = transition::take_deferred(sock, memo);
-        count(sock, memo, tuple, &change);
+    let key = memos::Key::of(sk as u64);
+    let comes_in = old == LISTEN && new == SYN_RECV;
+    let place = if comes_in || old == CLOSE { Place::begun(key) } else { Place::of(key) };
+    let owner_matters = aggregate::owner_matters();
+    if owner_matters {
+        transition::learn(place, common, sk, (old, new));
+    }
+    let Some(memo) = place.memo() else {
+        return 0;
+    };
+    // Of most others the states and the time are all that counts.
+    let is_asked =
+        comes_in || old == SYN_RECV || new == CLOSE || aggregate::addresses_matter() || memo.deferred_from != 0;
+    let sock = if is_asked { TcpSock::new(sk) } else { None };
+    let (mut flags, mut tuple) = (0, &NO_TUPLE);
+    let known;
+    if let Some(sock) = sock {
+        if comes_in {
+            memo.syn_cookies = sock.comes_after_syn_cookies().into();
+        }
+        if new == CLOSE || old == SYN_RECV {
+            flags = sock.flags() | sock.linger2_flag();
+        }
+        if aggregate::addresses_matter() {
+            known = sock.tuple();
+            tuple = &known;
+        }
+        if owner_matters {
+            transition::keep_listeners(memo, sock, (old, new));
+        }
+        aggregate::learn_service(memo, tuple, old, new, flags);
+        if memo.deferred_from != 0 {
+            let change = transition::take_deferred(sock, memo);
+            count(Some(sock), memo, tuple, &change);
+        }
     }
     let now_ns = emit::now_ns();
-    let left_ns = if memo.state == old || memo.state == 0 { memo.entered_ns } else { 0 };
-    memo.previous_ns = left_ns;
-    memo.entered_ns = now_ns;
-    memo.state = new;
-    if comes_in {
-        memo.syn_cookies = u8::from(sock.comes_after_syn_cookies());
-    }
+    let left_ns = memos::move_clock(memo, (old, new), now_ns);
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::addresses_matter();
     if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(tuple) {
         memo.deferred_from = old;
         return 0;
     }
-    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err });
+    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
     memos::let_go(memo);
     if new == CLOSE {
-        found.end();
+        place.end();
     }
     0
 }
 
 #[inline(always)]
-fn count(sock: TcpSock, memo: &Memo, tuple: &Tuple, change: &Change) {
+fn count(sock: Option<TcpSock>, memo: &Memo, tuple: &Tuple, change: &Change) {
     if change.passes(tuple, memo) {
         aggregate::transition(sock, memo, change);
     }

@@ -17,8 +17,7 @@ use tcptrace_common::{
 use crate::{
     config::{config, member},
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
-    memos::{self, Found},
-    owner,
+    memos, owner,
     sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read, request},
     words,
 };
@@ -288,7 +287,7 @@ unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) 
         None => {
             // SAFETY: as the caller says.
             unsafe { seeds.write(seeds.read() - 1) };
-            let Some(Found { memo, .. }) = memos::of(sock.memo_key()) else {
+            let Some(memo) = memos::Place::of(sock.memo_key()).memo() else {
                 return;
             };
             memo

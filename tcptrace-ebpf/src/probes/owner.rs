@@ -13,9 +13,9 @@ use tcptrace_common::{
 
 use crate::{
     aggregate, emit, filter, listeners,
-    memos::{self, Found},
+    memos::{self, Place},
     owner::{self, Learned},
-    sock::{Kernel, SockCommon, TcpSock},
+    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock},
 };
 
 /// A process reads from the socket (`net/ipv4/tcp_input.c`, `tcp_rcv_space_adjust`): on all kernels, and cheap, but
@@ -26,14 +26,13 @@ pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
     if !SockCommon(Kernel::new(sk)).owned() {
         return 0;
     }
-    if let Some(memo) = memos::known(memos::Key::of(sk as u64))
+    let known = Place::known(memos::Key::of(sk as u64));
+    if let Some(memo) = known.and_then(Place::memo)
         && !owner::is_news(memo, owner_source::IO)
     {
         return 0; // as nearly always
     }
-    if let Some(sock) = TcpSock::new(sk) {
-        attribute(sock, sk, owner_source::IO);
-    }
+    attribute(sk, known, owner_source::IO);
     0
 }
 
@@ -54,25 +53,32 @@ fn accepted(sk: *const c_void) -> i32 {
     if sk.is_null() {
         return 0; // accept failed
     }
-    if let Some(sock) = TcpSock::new(sk) {
-        attribute(sock, sk, owner_source::ACCEPT);
+    if SockCommon(Kernel::new(sk)).protocol() == IPPROTO_TCP {
+        attribute(sk, None, owner_source::ACCEPT);
     }
     0
 }
 
-/// The current task uses the socket. User space is told where that is another process than it was told before.
+/// The current task uses the socket, whose memo may be known already. User space is told where that is another process
+/// than it was told before.
 #[inline(always)]
-fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
-    if sock.common.state() == state::CLOSE {
+fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
+    if SockCommon(Kernel::new(sk)).state() == state::CLOSE {
         return; // what was received before the end is read after it
     }
-    let Some(Found { memo, .. }) = memos::of(sock.memo_key()) else {
+    let place = known.unwrap_or_else(|| Place::of(memos::Key::of(sk as u64)));
+    let Some(memo) = place.memo() else {
         return;
     };
     let known_before = memo.owner.pid != 0 || memo.state != 0; // a memo made now is blank
-    let was_listeners = memo.owner.source == owner_source::LISTENER;
-    if owner::learn(memo, source) == Learned::Changed {
-        if was_listeners {
+    let learned = owner::learn(place, source);
+    let Some(memo) = place.memo() else {
+        return;
+    };
+    if learned != Learned::Same
+        && let Some(sock) = TcpSock::new(sk)
+    {
+        if learned == Learned::ChangedFromListener {
             listeners::doubt(&sock.tuple());
         }
         if known_before && !aggregate::is_on() {
@@ -86,7 +92,7 @@ fn attribute(sock: TcpSock, sk: *const c_void, source: u8) {
 fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
     let tuple = sock.tuple();
     let current = sock.common.state();
-    if !filter::passes(state::bit(current), &tuple, Some(memo)) {
+    if !filter::passes(|| state::bit(current), &tuple, Some(memo)) {
         return;
     }
     emit::send::<OwnerChange>(|record| {
@@ -99,7 +105,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
                 sock.key,
                 sock.cookie(sk),
             );
-            let flags = sock.flags() | memos::left_flag(memo);
+            let flags = sock.flags() | memos::flags(memo);
             tuple.write(&raw mut (*record).socket, current, flags);
             memos::write_owner(Some(memo), &raw mut (*record).owner);
         }

@@ -37,17 +37,24 @@ pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let skb: *const c_void = ctx.arg(1);
     let reason: u32 = if has_reason() { ctx.arg(2) } else { 0 };
-    if sk.is_null() {
-        return answer(skb, (0, state::CLOSE), reason);
+    let sock = if sk.is_null() { None } else { TcpSock::new(sk) };
+    if let Some(sock) = sock
+        && sock.common.state() != state::LISTEN
+    {
+        send_held_back(sock, sk);
+        send(KIND_RESET_SENT, &About::socket(sock, sk), reason);
+        return 0;
     }
-    let Some(sock) = TcpSock::new(sk) else {
-        return answer(skb, (0, mini_state(sk).unwrap_or(state::TIME_WAIT)), reason);
+    let (key, state) = match sock {
+        Some(listener) => (listener.key, state::LISTEN),
+        None if sk.is_null() => (0, state::CLOSE),
+        None => (0, mini_state(sk).unwrap_or(state::TIME_WAIT)),
     };
-    if sock.common.state() == state::LISTEN {
-        return answer(skb, (sock.key, state::LISTEN), reason);
+    match About::packet(skb, (key, state)) {
+        Some(about) => send(KIND_RESET_SENT, &about, reason),
+        // SAFETY: a place within the counters.
+        None => count(|counters| unsafe { &raw mut (*counters).unreadable }),
     }
-    send_held_back(sock, sk);
-    send(KIND_RESET_SENT, &About::socket(sock, sk), reason);
     0
 }
 
@@ -64,28 +71,13 @@ fn send_held_back(sock: TcpSock, sk: *const c_void) {
     if let Some(memo) = memo_of(sock)
         && memo.deferred_from != 0
     {
-        transition::send_deferred(sock, sk, memo);
+        transition::tell_deferred(sock, sk, memo);
     }
 }
 
 #[inline(always)]
 fn has_reason() -> bool {
     config!(kernel) & kernel::RESET_REASON != 0
-}
-
-/// A RST in answer to a packet, from a socket that is not the connection's own: its key (0 for none) and state.
-#[inline(always)]
-fn answer(skb: *const c_void, (key, state): (u64, u8), reason: u32) -> i32 {
-    if !skb.is_null()
-        && let Some(tuple) = Tuple::of_received_packet(Kernel::new(skb))
-    {
-        let about = About { sock: None, key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET };
-        send(KIND_RESET_SENT, &about, reason);
-    } else {
-        // SAFETY: a place within the counters.
-        count(|counters| unsafe { &raw mut (*counters).unreadable });
-    }
-    0
 }
 
 /// What a RST is about.
@@ -111,12 +103,19 @@ impl About {
             flags: sock.flags(),
         }
     }
+
+    /// A RST in answer to a packet, from a socket that is not the connection's own: its key (0 for none) and state.
+    #[inline(always)]
+    fn packet(skb: *const c_void, (key, state): (u64, u8)) -> Option<Self> {
+        let tuple = if skb.is_null() { None } else { Tuple::of_received_packet(Kernel::new(skb)) };
+        tuple.map(|tuple| Self { sock: None, key, cookie: 0, tuple, state, flags: socket_flag::FROM_PACKET })
+    }
 }
 
 #[inline(always)]
 fn send(kind: u8, about: &About, reason: u32) {
     let memo = about.sock.and_then(memo_of);
-    if !filter::passes(state::bit(about.state), &about.tuple, memo.as_deref()) {
+    if !filter::passes(|| state::bit(about.state), &about.tuple, memo.as_deref()) {
         return;
     }
     if aggregate::is_on() {

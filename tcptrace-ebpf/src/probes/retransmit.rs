@@ -28,11 +28,11 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {
-        transition::send_deferred(sock, sk, memo); // a SYN was sent, so the port is known
+        transition::tell_deferred(sock, sk, memo); // a SYN was sent, so the port is known
     }
     let tuple = sock.tuple();
     let current = sock.common.state();
-    if !filter::passes(state::bit(current), &tuple, memo.as_deref()) {
+    if !filter::passes(|| state::bit(current), &tuple, memo.as_deref()) {
         return 0;
     }
     if aggregate::is_on() {
@@ -79,9 +79,9 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {
-        transition::send_deferred(listener, sk, memo); // the child's addresses are known by now
+        transition::tell_deferred(listener, sk, memo); // the child's addresses are known by now
     }
-    if !filter::passes(filter::HALF_OPEN, &tuple, memo.as_deref()) {
+    if !filter::passes(|| filter::HALF_OPEN, &tuple, memo.as_deref()) {
         return 0;
     }
     if aggregate::is_on() {

@@ -5,14 +5,15 @@ use aya_log_ebpf::{debug, trace};
 use core::ffi::c_void;
 use tcptrace_common::{
     memo::Memo,
-    record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
+    record::{KIND_TRANSITION, Transition, owner_source},
     state::{
         self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
 };
 
 use crate::{
-    aggregate, emit, filter, listeners, memos,
+    aggregate, emit, filter, listeners,
+    memos::{self, Place},
     owner::{self, Learned},
     sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
 };
@@ -39,31 +40,31 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let now_ns = if is_timed { emit::now_ns() } else { 0 };
     let key = memos::Key::of(sk as u64);
     let begins = old == CLOSE || old == LISTEN && new == SYN_RECV;
-    let found = if begins { memos::begun(key) } else { memos::of(key) };
-    let Some(found) = found else {
-        return 0;
-    };
-    let memo = &mut *found.memo;
+    let place = if begins { Place::begun(key) } else { Place::of(key) };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
     trace!(&ctx, "socket {}: {} -> {}", common.cookie(sk), old, new);
-    learn_owner(memo, common, sk, (old, new));
-    if new == ESTABLISHED {
+    learn(place, common, sk, (old, new));
+    let Some(memo) = place.memo() else {
+        return 0;
+    };
+    let passes = filter::may_pass((old, new));
+    let sock =
+        if passes || memo.deferred_from != 0 || asks_listeners(memo, (old, new)) { TcpSock::new(sk) } else { None };
+    if let Some(sock) = sock {
+        keep_listeners(memo, sock, (old, new));
+    }
+    if new == ESTABLISHED && filter::minis_may_pass() {
         // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
         // that has one before it goes to CLOSE (`net/ipv4/inet_timewait_sock.c`, `inet_twsk_alloc`).
         common.cookie(sk);
     }
-    let passes = filter::may_pass((old, new));
-    let sock = if passes || memo.deferred_from != 0 { TcpSock::new(sk) } else { None };
     if let Some(sock) = sock
         && memo.deferred_from != 0
     {
-        send_deferred(sock, sk, memo);
+        let change = take_deferred(sock, memo);
+        send(sock, sk, memo, &sock.tuple(), &change);
     }
-    // Where another state was entered meanwhile (the kernel passed this program over), nobody knows when.
-    let left_ns = if memo.state == old || memo.state == 0 { memo.entered_ns } else { 0 };
-    memo.previous_ns = left_ns;
-    memo.entered_ns = now_ns;
-    memo.state = new;
+    let left_ns = memos::move_clock(memo, (old, new), now_ns);
     if let Some(sock) = sock
         && passes
     {
@@ -78,29 +79,44 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         let at_end = if new == CLOSE { sock.linger2_flag() } else { 0 };
-        let cookies = if memo.syn_cookies != 0 { socket_flag::SYN_COOKIES } else { 0 };
-        let flags = sock.flags() | at_end | memos::left_flag(memo) | cookies;
+        let flags = sock.flags() | at_end | memos::flags(memo);
         send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
     }
     memos::let_go(memo);
     if new == CLOSE {
-        found.end();
+        place.end();
     }
     0
 }
 
-/// Is it the peer who acts? Then no owner is learnt, and no place becomes free; after SYN_RECV a transition may have been held
-/// back, which goes out with the next one.
+/// Does the peer act, so that no owner is learnt and no place becomes free? After SYN_RECV a transition may have been held
+/// back, which goes out with the next one; after SYN_SENT only where that is told of, and so timed.
 #[inline(always)]
 fn teaches_nothing((old, new): (u8, u8)) -> bool {
-    old != SYN_RECV && matches!(new, CLOSE_WAIT | FIN_WAIT2 | CLOSING)
+    match new {
+        CLOSE_WAIT | FIN_WAIT2 | CLOSING => old != SYN_RECV,
+        ESTABLISHED => old == SYN_SENT && !filter::minis_may_pass(),
+        _ => false,
+    }
 }
 
-/// Sends the transition into the present state that was held back, if its addresses are known now.
+/// Sends or counts the transition into the present state that was held back, if its addresses are known now.
 #[inline(always)]
-pub(crate) fn send_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
-    let change = take_deferred(sock, memo);
-    send(sock, sk, memo, &sock.tuple(), &change);
+pub(crate) fn tell_deferred(sock: TcpSock, sk: *const c_void, memo: &mut Memo) {
+    let (change, tuple) = (take_deferred(sock, memo), sock.tuple());
+    if aggregate::is_on() {
+        count(sock, memo, &tuple, &change);
+    } else {
+        send(sock, sk, memo, &tuple, &change);
+    }
+}
+
+/// Counts a transition if it passes the filter. Not inlined: in most runs nothing is counted.
+#[inline(never)]
+fn count(sock: TcpSock, memo: &Memo, tuple: &Tuple, change: &Change) {
+    if change.passes(tuple, memo) {
+        aggregate::transition(Some(sock), memo, change);
+    }
 }
 
 /// The transition that was held back, which is so no more.
@@ -124,10 +140,11 @@ impl Change {
     /// Does it pass the filter?
     #[inline(always)]
     pub(crate) fn passes(&self, tuple: &Tuple, memo: &Memo) -> bool {
-        let mut states = state::bit(self.old) | state::bit(self.new);
-        if self.new == CLOSE {
-            states |= state::bit(state::after_close(self.old, self.err, self.flags));
-        }
+        let states = || {
+            let becomes =
+                if self.new == CLOSE { state::bit(state::after_close(self.old, self.err, self.flags)) } else { 0 };
+            state::bit(self.old) | state::bit(self.new) | becomes
+        };
         filter::passes(states, tuple, Some(memo))
     }
 }
@@ -162,14 +179,11 @@ impl Facts {
     }
 }
 
-/// Sends a transition, or counts it, if it passes the filter.
+/// Sends a transition if it passes the filter.
 #[inline(always)]
 fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &Change) {
     if !change.passes(tuple, memo) {
         return;
-    }
-    if aggregate::is_on() {
-        return aggregate::transition(sock, memo, change);
     }
     let facts = Facts::of(sock, change);
     emit::send::<Transition>(|record| {
@@ -199,48 +213,56 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
     });
 }
 
-/// Learns who owns the socket where this transition shows it, and keeps the list of listeners.
+/// Does this transition go by the list of listeners, or change it?
 #[inline(always)]
-pub(crate) fn learn_owner(memo: &mut Memo, common: SockCommon, sk: *const c_void, (old, new): (u8, u8)) {
+fn asks_listeners(memo: &Memo, (old, new): (u8, u8)) -> bool {
+    old == LISTEN || new == LISTEN || old == SYN_RECV && memo.owner.pid == 0
+}
+
+/// Learns who owns the socket where this transition shows it.
+#[inline(always)]
+pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) {
+    let source = acts(common, states);
+    if source != owner_source::UNKNOWN
+        && owner::learn(place, source) == Learned::ChangedFromListener
+        && let Some(sock) = TcpSock::new(sk)
+    {
+        listeners::doubt(&sock.tuple());
+    }
+}
+
+/// Keeps the list of listeners, and gives a connection that comes in its owner.
+#[inline(always)]
+pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, (old, new): (u8, u8)) {
     match (old, new) {
-        (CLOSE, SYN_SENT) if common.owned() => {
-            owner::learn(memo, owner_source::CONNECT);
-        }
-        (_, LISTEN) => {
-            if common.owned() {
-                owner::learn(memo, owner_source::LISTEN);
-            }
-            if let Some(sock) = TcpSock::new(sk) {
-                listeners::add(&sock.tuple(), memo);
-            }
-        }
-        (LISTEN, CLOSE) => {
-            if let Some(sock) = TcpSock::new(sk) {
-                listeners::remove(&sock.tuple());
-            }
-        }
+        (_, LISTEN) => listeners::add(&sock.tuple(), memo),
+        (LISTEN, CLOSE) => listeners::remove(&sock.tuple()),
         (LISTEN, SYN_RECV) => {
-            if let Some(sock) = TcpSock::new(sk) {
-                memo.syn_cookies = sock.comes_after_syn_cookies().into();
-                inherit(memo, sock);
-            }
+            memo.syn_cookies = sock.comes_after_syn_cookies().into();
+            inherit(memo, sock);
         }
         // Before 6.18 its addresses were not known then.
-        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => {
-            if let Some(sock) = TcpSock::new(sk) {
-                inherit(memo, sock);
-            }
-        }
+        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => inherit(memo, sock),
+        _ => {}
+    }
+}
+
+/// What the current task does to the socket in this transition, as a source of its owner; unknown where it is mostly a
+/// bystander.
+#[inline(always)]
+fn acts(common: SockCommon, (old, new): (u8, u8)) -> u8 {
+    match (old, new) {
+        _ if !common.owned() => owner_source::UNKNOWN,
+        (CLOSE, SYN_SENT) => owner_source::CONNECT,
+        (_, LISTEN) => owner_source::LISTEN,
         // close() and shutdown() come this way, and nothing that acts on a socket from outside does.
-        (_, FIN_WAIT1) | (_, LAST_ACK) if common.owned() => closes(memo, sk),
+        (_, FIN_WAIT1 | LAST_ACK) => owner_source::CLOSE,
         // close() that aborts: it sets both shutdown bits first, unlike tcp_abort(), and leaves sk_err at 0, unlike
         // a RST that is processed while some task holds the lock.
-        (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE)
-            if common.owned() && common.err() == 0 && common.is_shut_down() =>
-        {
-            closes(memo, sk);
+        (ESTABLISHED | CLOSE_WAIT | SYN_SENT | SYN_RECV, CLOSE) if common.err() == 0 && common.is_shut_down() => {
+            owner_source::CLOSE
         }
-        _ => {}
+        _ => owner_source::UNKNOWN,
     }
 }
 
@@ -251,17 +273,5 @@ pub(crate) fn learn_owner(memo: &mut Memo, common: SockCommon, sk: *const c_void
 fn inherit(memo: &mut Memo, sock: TcpSock) {
     if !sock.is_attached() && !sock.common.shares_port() {
         listeners::inherit(&sock.tuple(), memo);
-    }
-}
-
-/// The current task closes the socket.
-#[inline(always)]
-fn closes(memo: &mut Memo, sk: *const c_void) {
-    let was_listeners = memo.owner.source == owner_source::LISTENER;
-    if owner::learn(memo, owner_source::CLOSE) == Learned::Changed
-        && was_listeners
-        && let Some(sock) = TcpSock::new(sk)
-    {
-        listeners::doubt(&sock.tuple());
     }
 }

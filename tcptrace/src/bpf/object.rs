@@ -173,7 +173,7 @@ impl Object {
             .map_max_entries("CPUS", rings.cpus)
             .map_max_entries("SLOTS", (rings.cpus * rings.slots).max(1))
             .map_max_entries("MEMO_KEYS", memo_sets)
-            .map_max_entries("MEMOS", memo_sets * WAYS)
+            .map_max_entries("MEMOS", memo_sets * WAYS + rings.cpus)
             .map_max_entries("LISTENERS", settings.max_listeners)
             .map_max_entries("KEYS", keys)
             .map_max_entries("TIMES", counts)
