@@ -87,7 +87,13 @@ impl Stage {
             "near?" => {
                 let (name, start) = (what.split(' ').next().unwrap(), Instant::now());
                 while !holds(what, &count(name)) {
-                    assert!(start.elapsed() < PATIENCE, "{line}: there is {}; {:#?}", count(name), ss::list());
+                    assert!(
+                        start.elapsed() < PATIENCE,
+                        "{line}: there is {}; {:#?}; {:?}",
+                        count(name),
+                        ss::list(),
+                        counters().iter().filter(|(_, value)| *value != 0).collect::<Vec<_>>(),
+                    );
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 self.say(&format!("# there: {what}"));
@@ -171,16 +177,22 @@ pub(crate) fn enter_small_netns() -> u64 {
 
 /// How many sockets are in a state in this thread's namespace, or a counter of its: `TcpExtListenOverflows`.
 fn count(name: &str) -> serde_json::Value {
-    if let Some((group, field)) = [("TcpExt", "netstat"), ("Tcp", "snmp")]
-        .iter()
-        .find_map(|(prefix, file)| Some(((*prefix, *file), name.strip_prefix(prefix)?)))
-    {
-        let text = fs::read_to_string(format!("/proc/thread-self/net/{}", group.1)).unwrap();
-        let prefix = format!("{}: ", group.0);
-        let mut rows = text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::split_whitespace);
-        let (mut names, mut values) = (rows.next().unwrap(), rows.next().unwrap());
-        let at = names.position(|other| other == field).unwrap_or_else(|| panic!("no counter {name}"));
-        return values.nth(at).unwrap().parse::<u64>().unwrap().into();
+    if !name.starts_with("Tcp") {
+        return ss::counts().get(name).copied().unwrap_or(0).into();
     }
-    ss::counts().get(name).copied().unwrap_or(0).into()
+    let mut counters = counters().into_iter();
+    counters.find(|(other, _)| other == name).unwrap_or_else(|| panic!("no counter {name}")).1.into()
+}
+
+/// The kernel's counters of TCP in this thread's namespace.
+fn counters() -> Vec<(String, i64)> {
+    let mut all = Vec::new();
+    for (file, group) in [("snmp", "Tcp"), ("netstat", "TcpExt")] {
+        let text = fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+        let prefix = format!("{group}: ");
+        let mut rows = text.lines().filter_map(|line| line.strip_prefix(&prefix)).map(str::split_whitespace);
+        let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
+        all.extend(names.zip(values).map(|(name, value)| (format!("{group}{name}"), value.parse().unwrap())));
+    }
+    all
 }
