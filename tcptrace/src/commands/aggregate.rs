@@ -22,7 +22,7 @@ use crate::{
     render::{Context, Names, text::losses_line},
     report::Report,
     route::Route,
-    runtime::every,
+    runtime::{every, release_memory},
     state::StateSet,
     tell::tell,
     usage::usage,
@@ -56,6 +56,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     let service = settings.service;
     let mut checks = service.is_one.then(|| every(CHECK_EVERY));
     service.ready();
+    release_memory();
     let reason = loop {
         tokio::select! {
             biased;

@@ -1,5 +1,7 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
+mod listing;
+
 use std::{collections::HashSet, io, path::PathBuf, time::Duration};
 
 use aya::maps::MapError;
@@ -9,9 +11,10 @@ use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
-    time::{Instant, Interval, timeout},
+    time::{Instant, Interval},
 };
 
+use self::listing::Purpose;
 use crate::{
     bpf::{
         object, preflight,
@@ -22,8 +25,7 @@ use crate::{
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
     http::{Health, Question},
-    listeners,
-    listing::{Lister, Wanted, netns, proc},
+    listing::{Lister, netns, proc},
     metrics,
     now::{now_ns, wall_offset},
     outputs::Outputs,
@@ -31,8 +33,6 @@ use crate::{
     runtime::{Hangup, Stop, every, release_memory},
     service::Service,
     session::Session,
-    snapshot::Skipped,
-    state::State,
     tell::tell,
     usage::usage,
     watch::{Answer, Watch},
@@ -83,7 +83,6 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     let stop = Stop::new().map_err(signals)?;
     let hangup = Hangup::new(settings.takes_hangup()).map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
-    release_memory();
     for missing in &attached.probes.missing {
         tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
@@ -149,23 +148,6 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     findings
 }
 
-/// What sockets are being listed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
-    /// To know what was there before the start.
-    Start,
-    /// To see which listeners went while they were told to the programs.
-    Listeners,
-    /// To make up for lost events.
-    Heal,
-    /// To see what makes no events.
-    Poll,
-    /// To tell who holds the sockets of a report.
-    Report,
-    /// To know more of sockets that are suspected of trouble.
-    Evidence,
-}
-
 /// Time between two looks at the kernel's counters.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two looks for trouble at least; they rest for this many times the time that one took.
@@ -175,14 +157,8 @@ const LOOK_REST: u32 = 20;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
-/// The listing at the end is waited for so long at most.
-const LISTED_WITHIN: Duration = Duration::from_secs(5);
 /// All of the end takes so long at most: the listing, and the outputs twice.
 pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(20);
-/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
-const POLL_REST: u32 = 100;
-/// The same for listings of all sockets, after which healing and reports wait.
-const LISTING_REST: u32 = 20;
 
 /// What a run works with once all is attached.
 struct Run {
@@ -302,9 +278,9 @@ impl Run {
                     let purpose = self.take_in(answer)?;
                     if purpose == Some(Purpose::Start) {
                         self.started = Some(Instant::now());
-                        release_memory();
                         self.service.ready();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
+                        release_memory();
                     }
                     if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
                         self.next_look = Instant::now();
@@ -362,118 +338,6 @@ impl Run {
         self.last_look = start;
     }
 
-    /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
-    fn ask(&mut self, purpose: Purpose) {
-        let must_rest = match purpose {
-            Purpose::Start | Purpose::Listeners => false,
-            Purpose::Poll => Instant::now() < self.next_poll,
-            Purpose::Heal | Purpose::Report | Purpose::Evidence => Instant::now() < self.rest,
-        };
-        if self.listing.is_some() || must_rest {
-            return;
-        }
-        let wanted = match purpose {
-            Purpose::Poll => {
-                let states = self.session.polled_states().unwrap_or_default();
-                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
-            }
-            Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
-            Purpose::Evidence => {
-                let (states, namespaces) = self.session.suspects();
-                let finds = self.session.take_new_namespace();
-                Wanted { states, namespaces, finds, holders: true, settings: true, ..Wanted::default() }
-            }
-            Purpose::Start | Purpose::Heal | Purpose::Report => {
-                self.session.begin_listing();
-                let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
-                Wanted { holders: true, settings: true, seeds, ..Wanted::default() }
-            }
-        };
-        self.listing = Some(purpose);
-        self.watch.ask(wanted);
-    }
-
-    /// Takes in a listing; gives what it was for.
-    fn take_in(&mut self, answer: Answer) -> Result<Option<Purpose>, Error> {
-        let purpose = self.listing.take();
-        let start = Instant::now();
-        // The same trouble comes again with each poll.
-        let failed = answer.as_ref().err().map(ToString::to_string);
-        if let Some(error) = failed.as_ref().filter(|error| self.failed.as_ref() != Some(*error)) {
-            tell(error);
-        }
-        self.failed = failed;
-        // Not known where nothing came of it.
-        let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
-        match (answer, purpose) {
-            (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
-            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
-            (Ok(snapshot), Some(Purpose::Listeners)) => {
-                let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
-                self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
-            }
-            (Ok(snapshot), _) => {
-                if purpose == Some(Purpose::Start) {
-                    tell_skipped(&snapshot.skipped);
-                    for (key, listener) in self.session.listener_seeds(&snapshot) {
-                        if self.listeners.seed(key, listener) {
-                            self.seeded.insert(key);
-                        }
-                    }
-                }
-                self.session.reconcile(&snapshot);
-            }
-            (Err(_), Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence)) => {}
-            (Err(_), _) => {
-                self.session.abandon_listing();
-                if purpose == Some(Purpose::Start) {
-                    self.session.losses.unlisted += 1; // no socket from before the start is known
-                }
-            }
-        }
-        let used = Duration::from_nanos(cpu_ns) + start.elapsed();
-        match purpose {
-            Some(Purpose::Start) => self.ask(Purpose::Listeners),
-            Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
-            Some(Purpose::Heal | Purpose::Evidence) => self.rest = Instant::now() + LISTING_REST * used,
-            Some(Purpose::Report) => {
-                self.rest = Instant::now() + LISTING_REST * used;
-                self.session.end_interval(now_ns());
-            }
-            Some(Purpose::Listeners) | None => {}
-        }
-        Ok(purpose)
-    }
-
-    /// Writes the summary of an interval: when it is known who holds the sockets now, or at once where listing must wait.
-    fn summarize(&mut self) -> Result<(), Error> {
-        self.check_losses()?;
-        self.ask(Purpose::Report);
-        if self.listing != Some(Purpose::Report) {
-            self.session.end_interval(now_ns());
-        }
-        Ok(())
-    }
-
-    /// Lists once more, to tell who holds what is there at the end.
-    async fn list_at_the_end(&mut self) {
-        let under_way = async {
-            if self.listing.is_some() {
-                let _ = self.watch.answer().await; // older than the end
-            }
-            self.session.begin_listing();
-            self.watch.ask(Wanted { holders: true, ..Wanted::default() });
-            self.watch.answer().await
-        };
-        match timeout(LISTED_WITHIN, under_way).await {
-            Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
-            Ok(Err(error)) => tell(error),
-            Err(_) => {
-                tell("the sockets that are there at the end were not listed in time: their holders may be others")
-            }
-        }
-    }
-
     /// Takes in events up to this time until a piece of output is full or none is left; tells whether more may be waiting.
     fn read(&mut self, until_ns: u64) -> bool {
         if let Some(log) = &mut self.log {
@@ -525,15 +389,6 @@ enum Happened {
     PollDue,
     LookDue,
     Listed(Answer),
-}
-
-fn tell_skipped(skipped: &Skipped) {
-    let fields = skipped.fields();
-    let some: Vec<_> = fields.iter().filter(|(_, count)| *count > 0).collect();
-    if !some.is_empty() {
-        let words: Vec<_> = some.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at for sockets from before the start: {}", words.join(", ")));
-    }
 }
 
 fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
