@@ -37,16 +37,19 @@ pub(crate) struct Args {
     record: bool,
 }
 
+/// Builds it, and with it the tracer.
+pub(crate) fn build(root: &Path) -> Result<Vec<cargo::Executable>> {
+    let bench = ["bench", "-p", TRACER, "--bench", TARGET, "--no-run"];
+    cargo::build(root, &[&bench[..], &NO_LTO].concat())
+}
+
 /// Counts, and compares or records.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if programs::find("valgrind").is_none() {
         bail!("valgrind is not installed (Debian package valgrind): run `cargo xtask setup --tests`");
     }
     let root = workspace::root()?;
-    let mut build = vec!["bench", "-p", TRACER, "--bench", TARGET, "--no-run"];
-    build.extend(NO_LTO);
-    let executables = cargo::build(&root, &build)?;
-    let program = cargo::pick(&executables, "bench", TARGET)?;
+    let program = cargo::pick(&build(&root)?, "bench", TARGET)?;
     let pieces = programs::stdout_of(&mut Command::new(&program))
         .with_context(|| format!("{}: cannot be run", program.display()))?;
     let mut counts = BTreeMap::new();

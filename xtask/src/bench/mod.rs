@@ -38,7 +38,7 @@ use contest::Tools;
 use report::{Measured, Report, Table};
 
 use crate::{
-    cargo,
+    cargo, instructions,
     privilege::{self, Root},
     programs, setup,
     workspace::{self, TRACER},
@@ -115,12 +115,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     let tracer = match &args.tracer {
         Some(tracer) => tracer.clone(),
-        None => build("build", &["--release"], "bin", TRACER, args.quick)?,
+        // CI has built it for that, and the optimisation that it lacks changes little of what is looked at.
+        None if args.quick => cargo::pick(&instructions::build(&workspace::root()?)?, "bin", TRACER)?,
+        None => build("build", &["--release"], "bin", TRACER)?,
     };
     let figures = match &args.figures {
         Some(figures) => Some(figures.clone()),
         None if args.quick || !args.parts().contains(&Part::Core) => None,
-        None => Some(build("bench", &["--no-run", "--bench", core::NAME], "bench", core::NAME, false)?),
+        None => Some(build("bench", &["--no-run", "--bench", core::NAME], "bench", core::NAME)?),
     };
     if !args.quick {
         setup::bench()?;
@@ -142,12 +144,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Err(anyhow!(error).context(format!("`{}` cannot be started", programs::line(&command))))
 }
 
-/// Builds an executable of the tracer's package. `fast` leaves out the optimisation that takes longest.
-fn build(subcommand: &str, words: &[&str], kind: &str, name: &str, fast: bool) -> Result<PathBuf> {
-    let mut all = [&[subcommand, "--package", TRACER], words].concat();
-    if fast {
-        all.extend(["--config", "profile.release.lto=\"off\""]);
-    }
+/// Builds an executable of the tracer's package.
+fn build(subcommand: &str, words: &[&str], kind: &str, name: &str) -> Result<PathBuf> {
+    let all = [&[subcommand, "--package", TRACER], words].concat();
     cargo::pick(&cargo::build(&workspace::root()?, &all)?, kind, name)
 }
 
