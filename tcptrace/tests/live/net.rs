@@ -59,6 +59,15 @@ pub(crate) fn pair(listener: &Socket, to: SocketAddr) -> (Socket, Socket) {
     (client, server)
 }
 
+/// Ends a connection so that the client's end goes by FIN_WAIT2 to TIME_WAIT, however late either end acts: one that
+/// nobody holds any more leaves FIN_WAIT2 for a mini-socket when the peer takes longer than a delayed ACK.
+pub(crate) fn close((client, server): (Socket, Socket)) {
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    wait_for_fin(&server);
+    drop(server);
+    wait_for_fin(&client);
+}
+
 /// Local port of a socket.
 pub(crate) fn port(socket: &Socket) -> u16 {
     socket.local_addr().unwrap().as_socket().unwrap().port()

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     Test,
-    net::{LOCALHOST, enter_new_netns, listen, pair, settle},
+    net::{LOCALHOST, close, enter_new_netns, listen, pair, settle},
     tracer::{Removed, Tracer, binary, temporary},
 };
 
@@ -455,7 +455,7 @@ fn metrics_of_counts() {
     let tracer =
         Tracer::start(&["--aggregate", "port", "--remote-port", "7393", "-o", "stdout", "-o", "prometheus:7392"]);
     let (listener, to) = crate::net::listen_on("127.0.0.1:7393".parse().unwrap());
-    (0..50).for_each(|_| drop(pair(&listener, to)));
+    (0..50).for_each(|_| close(pair(&listener, to)));
     settle();
     let text = get("127.0.0.1:7392", "/metrics");
     let labels = "from=\"SYN_SENT\",to=\"ESTABLISHED\"";
