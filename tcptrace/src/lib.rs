@@ -12,6 +12,7 @@
 
 pub mod aggregate;
 pub mod app;
+mod beside;
 pub mod bpf;
 pub mod cgroup;
 pub mod cli;
@@ -24,7 +25,6 @@ pub mod ending;
 pub mod errno;
 pub mod event;
 pub mod findings;
-mod halves;
 pub mod heap;
 pub mod http;
 pub mod latency;

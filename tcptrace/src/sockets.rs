@@ -10,9 +10,9 @@ use clap::ValueEnum;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
+    beside::in_two,
     cgroup::names::CgroupNames,
     event::Command,
-    halves::in_two,
     heap::{will_read, with_foresight},
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},

@@ -32,7 +32,7 @@ use super::{
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::{heap::drop_beside, now};
+use crate::{beside::beside, heap::drop_beside, now};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -131,9 +131,12 @@ impl Object {
         let vmlinux = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
         let bytes: &[u8] = &vmlinux;
         let (parsed, mut loader) = thread::scope(|scope| {
-            let loader = scope.spawn(new_loader);
-            scope.spawn(aya::features); // asks the kernel, which takes some time, and remembers the answers
-            (KernelBtf::parse(bytes), loader.join().unwrap_or_default())
+            let loader = beside(scope, new_loader);
+            let _ = beside(scope, aya::features); // asks the kernel, which takes some time, and remembers the answers
+            (
+                KernelBtf::parse(bytes),
+                loader.map_or_else(|_| EbpfLoader::new(), |thread| thread.join().unwrap_or_default()),
+            )
         });
         let parsed = parsed?;
         let kernel = Kernel::from_btf(&parsed)?;
@@ -182,8 +185,9 @@ impl Object {
         // No more than the ids of what is attached to: all types would be 38 MB.
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
         let (ebpf, btf) = thread::scope(|scope| {
-            let btf = scope.spawn(ids);
-            (loader.load(object.as_bytes()), btf.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            let btf = beside(scope, ids);
+            let ebpf = loader.load(object.as_bytes());
+            (ebpf, btf.map_or_else(|_| ids(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
         });
         let (ebpf, btf) = (ebpf?, btf.map_err(|source| Error::ParseBtf { source })?);
         drop_beside(vmlinux);
@@ -221,7 +225,7 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, wanted: &[(&'static str, Target)], 
     };
     thread::scope(|scope| {
         for _ in 1..thread::available_parallelism().map_or(1, usize::from).min(wanted.len()) {
-            let _ = thread::Builder::new().spawn_scoped(scope, work); // without it there is less help
+            let _ = beside(scope, work); // without it there is less help
         }
         work();
     });

@@ -15,6 +15,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
+    beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     now,
@@ -200,7 +201,7 @@ impl Lister {
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
             Some(mut read) => thread::scope(|scope| {
-                let reading = thread::Builder::new().spawn_scoped(scope, || {
+                let reading = beside(scope, || {
                     let held = read();
                     beside_ns = now::thread_cpu_ns();
                     held

@@ -1,13 +1,13 @@
-//! A table whose columns are as wide as what stands in them. Rows are written in place; those that were written before a
-//! column had its width are written again.
+//! A table whose columns are as wide as what stands in them. Its cells are written first, one behind the other, and put into
+//! lines when all widths are known.
 
-use std::{fmt::Write as _, mem::take};
+use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
 
 use super::PIECE_ROWS;
 use crate::{
-    halves::in_two,
+    beside::in_two,
     heap::with_foresight,
     render::text::columns::{Style, styled},
 };
@@ -21,11 +21,8 @@ pub(super) enum Side {
 
 /// Cells wider than this do not widen their column: what stands right of them moves.
 const MAX_WIDTH: usize = 50;
-/// One row of so many is looked at before any is written: most of what is wide is among them, and little is written twice.
-const SAMPLE: usize = 16;
 
 /// A table.
-#[derive(Clone)]
 pub(super) struct Table {
     columns: Vec<Column>,
     color: bool,
@@ -33,7 +30,6 @@ pub(super) struct Table {
     style: fn(&str) -> Style,
 }
 
-#[derive(Clone, Copy)]
 struct Column {
     name: &'static str,
     side: Side,
@@ -53,88 +49,109 @@ impl Table {
         mut self,
         rows: &[T],
         lies: fn(&T),
-        write: impl Fn(&mut Cells<'_>, &T) + Sync,
+        write: impl Fn(&mut Cells, &T) + Sync,
         mut hand_over: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
-        let sample: Vec<_> = rows.iter().step_by(SAMPLE).collect();
-        self.piece(&sample, |row| lies(row), |cells, row| write(cells, row));
         let halves = in_two(rows, |rows| {
-            let mut own = self.clone();
-            let pieces = own.pieces(rows, lies, &write);
-            (own.widths(), pieces)
+            let mut cells = Cells::new(self.columns.len(), rows.len());
+            for row in with_foresight(rows, lies) {
+                write(&mut cells, row);
+                cells.end_of_row();
+            }
+            cells
         });
-        for (widths, _) in &halves {
-            for (column, width) in self.columns.iter_mut().zip(widths) {
+        for cells in &halves {
+            for (column, width) in self.columns.iter_mut().zip(&cells.widths) {
                 column.width = column.width.max(*width);
             }
         }
         hand_over(self.heading())?;
-        let widths = self.widths();
-        halves.into_iter().flat_map(|(_, pieces)| pieces).try_for_each(|(rows, then, piece)| {
-            hand_over(if then == widths { piece } else { self.piece(rows, lies, &write) })
-        })
-    }
-
-    /// The rows in pieces, and the widths with which each was begun.
-    fn pieces<'r, T>(
-        &mut self,
-        rows: &'r [T],
-        lies: impl Fn(&T) + Copy,
-        write: impl Fn(&mut Cells<'_>, &T),
-    ) -> Vec<(&'r [T], Vec<usize>, BytesMut)> {
-        rows.chunks(PIECE_ROWS).map(|rows| (rows, self.widths(), self.piece(rows, lies, &write))).collect()
-    }
-
-    fn widths(&self) -> Vec<usize> {
-        self.columns.iter().map(|column| column.width).collect()
+        halves.iter().try_for_each(|cells| self.lines(cells, &mut hand_over))
     }
 
     fn heading(&self) -> BytesMut {
-        let mut plain = Self { color: false, ..self.clone() };
-        let names = plain.piece(
-            &[&self.columns],
-            |_| {},
-            |cells, columns| columns.iter().for_each(|column| cells.text(column.name)),
-        );
         let mut to = BytesMut::new();
-        styled(&mut to, String::from_utf8_lossy(&names).trim_end(), Style::Heading, self.color);
-        to.put_u8(b'\n');
-        to
+        let names = self.columns.iter().map(|column| (column.name, column.name.len()));
+        self.line(&mut to, names, |_| Style::Plain);
+        let mut heading = BytesMut::new();
+        styled(&mut heading, String::from_utf8_lossy(&to).trim_end(), Style::Heading, self.color);
+        heading.put_u8(b'\n');
+        heading
     }
 
-    fn piece<T>(&mut self, rows: &[T], lies: impl Fn(&T), write: impl Fn(&mut Cells<'_>, &T)) -> BytesMut {
+    /// Hands over the rows in pieces.
+    fn lines<E>(&self, cells: &Cells, hand_over: &mut impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
         let width: usize = self.columns.iter().map(|column| column.width + 1).sum();
-        let to = BytesMut::with_capacity(width * rows.len());
-        let mut cells = Cells { table: self, to, column: 0, blanks: 0, text: String::new() };
-        for row in with_foresight(rows, lies) {
-            write(&mut cells, row);
-            cells.to.put_u8(b'\n');
-            (cells.column, cells.blanks) = (0, 0);
+        let (mut to, mut rest) = (BytesMut::new(), cells.text.as_str());
+        for rows in cells.sizes.chunks(PIECE_ROWS * self.columns.len().max(1)) {
+            to.reserve(PIECE_ROWS * width);
+            for row in rows.chunks(self.columns.len().max(1)) {
+                let texts = row.iter().map(|size| {
+                    let (text, others) = rest.split_at_checked(size.bytes as usize).unwrap_or((rest, ""));
+                    rest = others;
+                    (text, size.chars as usize)
+                });
+                self.line(&mut to, texts, self.style);
+            }
+            hand_over(to.split())?; // comes back with the next `reserve`
         }
-        cells.to
+        Ok(())
+    }
+
+    /// Writes a line of cells, with the width of each.
+    fn line<'t>(&self, to: &mut BytesMut, cells: impl Iterator<Item = (&'t str, usize)>, style: fn(&str) -> Style) {
+        let mut blanks = 0; // before the next cell; none at the end of a line
+        for (index, (Column { side, width, .. }, (text, chars))) in self.columns.iter().zip(cells).enumerate() {
+            let rest = width.saturating_sub(chars);
+            blanks += if *side == Side::Right { rest } else { 0 };
+            if !text.is_empty() {
+                to.put_bytes(b' ', blanks);
+                blanks = 0;
+                styled(to, text, if index == 0 { style(text) } else { Style::Plain }, self.color);
+            }
+            blanks += 1 + if *side == Side::Left { rest } else { 0 };
+        }
+        to.put_u8(b'\n');
     }
 }
 
-/// Where the cells of rows are written, one after the other.
-pub(super) struct Cells<'a> {
-    table: &'a mut Table,
-    to: BytesMut,
+/// The cells of rows, one behind the other.
+pub(super) struct Cells {
+    text: String,
+    sizes: Vec<Size>,
+    /// How wide the widest cell of each column is.
+    widths: Vec<usize>,
     /// Column of the next cell.
     column: usize,
-    /// Blanks before it.
-    blanks: usize,
-    /// Room for its text.
-    text: String,
 }
 
-impl Cells<'_> {
+/// Of a cell.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    bytes: u32,
+    chars: u32,
+}
+
+impl Cells {
+    fn new(columns: usize, rows: usize) -> Self {
+        /// Most have less.
+        const BYTES_OF_A_ROW: usize = 96;
+        let (text, sizes) = (String::with_capacity(rows * BYTES_OF_A_ROW), Vec::with_capacity(rows * columns));
+        Self { text, sizes, widths: vec![0; columns], column: 0 }
+    }
+
     /// Writes the next cell.
     pub(super) fn cell(&mut self, write: impl FnOnce(&mut String)) {
-        let mut text = take(&mut self.text);
-        write(&mut text);
-        self.text(&text);
-        text.clear();
-        self.text = text;
+        let start = self.text.len();
+        write(&mut self.text);
+        let text = self.text.get(start..).unwrap_or_default();
+        let chars = if text.is_ascii() { text.len() } else { text.chars().count() };
+        match self.widths.get_mut(self.column) {
+            Some(width) => *width = (*width).max(chars.min(MAX_WIDTH)),
+            None => return self.text.truncate(start), // there is no such column
+        }
+        self.sizes.push(Size { bytes: text.len() as u32, chars: chars as u32 });
+        self.column += 1;
     }
 
     /// Writes a cell with a number.
@@ -149,20 +166,13 @@ impl Cells<'_> {
 
     /// Writes a cell with this text.
     pub(super) fn text(&mut self, text: &str) {
-        let Some(Column { side, width, .. }) = self.table.columns.get_mut(self.column) else {
-            return;
-        };
-        let chars = if text.is_ascii() { text.len() } else { text.chars().count() };
-        *width = (*width).max(chars.min(MAX_WIDTH));
-        let rest = width.saturating_sub(chars);
-        self.blanks += if *side == Side::Right { rest } else { 0 };
-        if !text.is_empty() {
-            self.to.put_bytes(b' ', take(&mut self.blanks)); // none at the end of a line
-            let style = if self.column == 0 { (self.table.style)(text) } else { Style::Plain };
-            styled(&mut self.to, text, style, self.table.color);
-        }
-        self.blanks += 1 + if *side == Side::Left { rest } else { 0 };
-        self.column += 1;
+        self.cell(|to| to.push_str(text));
+    }
+
+    fn end_of_row(&mut self) {
+        let missing = self.widths.len() - self.column;
+        self.sizes.extend(std::iter::repeat_n(Size::default(), missing));
+        self.column = 0;
     }
 }
 
@@ -174,7 +184,7 @@ mod tests {
         columns: &[(&'static str, Side)],
         rows: &[T],
         color: bool,
-        write: impl Fn(&mut Cells<'_>, &T) + Sync,
+        write: impl Fn(&mut Cells, &T) + Sync,
     ) -> String {
         let mut to = BytesMut::new();
         let style = |text: &str| if text == "bad" { Style::Attention } else { Style::Plain };
@@ -206,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_too_narrow_is_written_again() {
+    fn a_wide_cell_that_comes_late_widens_all_rows() {
         let columns = [("N", Side::Right), ("A", Side::Left), ("B", Side::Left)];
         let mut rows = vec!["short"; 3 * PIECE_ROWS];
-        rows[2 * PIECE_ROWS + 1] = "longer than that"; // not in the sample
+        rows[2 * PIECE_ROWS + 1] = "longer than that";
         let text = written(&columns, &rows, false, |cells, a| {
             cells.number(a.len() as u64);
             cells.text(a);
@@ -218,6 +228,14 @@ mod tests {
         assert_eq!(text.lines().count(), 1 + rows.len());
         let places: Vec<_> = text.lines().map(|line| line.rfind(['B', 'b'])).collect();
         assert!(places.iter().all(|place| *place == Some(3 + "longer than that".len() + 1)), "{places:?}");
+    }
+
+    #[test]
+    fn rows_have_a_cell_in_each_column() {
+        let text = written(&[("A", Side::Left), ("B", Side::Left)], &[1, 2, 3], false, |cells, count| {
+            (0..*count).for_each(|cell| cells.value(cell));
+        });
+        assert_eq!(text, "A B\n0\n0 1\n0 1\n");
     }
 
     #[test]

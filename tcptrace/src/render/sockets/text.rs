@@ -67,7 +67,7 @@ impl Text {
         self.table(groups, |_| {}, |table, group| self.group(table, group), grouped, take)
     }
 
-    fn row(&self, table: &mut Cells<'_>, row: &Row<'_>, cgroups: &Cgroups) {
+    fn row(&self, table: &mut Cells, row: &Row<'_>, cgroups: &Cgroups) {
         let (socket, options) = (row.socket, self.options);
         table.text(socket.state.name());
         table.number(socket.receive_queue.into());
@@ -102,7 +102,7 @@ impl Text {
         table.cell(|to| note(to, row));
     }
 
-    fn group(&self, table: &mut Cells<'_>, group: &Group) {
+    fn group(&self, table: &mut Cells, group: &Group) {
         table.number(group.sockets);
         if self.by != Some(By::State) {
             for (count, _) in group.by_state.iter().zip(self.totals).filter(|(_, total)| *total > 0) {
@@ -132,7 +132,7 @@ impl Text {
         &self,
         rows: &[T],
         lies: fn(&T),
-        write: impl Fn(&mut Cells<'_>, &T) + Sync,
+        write: impl Fn(&mut Cells, &T) + Sync,
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
