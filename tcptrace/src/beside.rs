@@ -16,15 +16,26 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    // SAFETY: takes nothing.
-    let here = unsafe { libc::sched_getcpu() };
-    let thread = thread::Builder::new().spawn_scoped(scope, move || {
-        leave(here);
-        work()
-    })?;
-    // Lets a thread on this CPU begin: it leaves at once.
+    let thread = thread::Builder::new().spawn_scoped(scope, elsewhere(work))?;
     thread::yield_now();
     Ok(thread)
+}
+
+/// The same for work that nobody waits for, and which is done here where no thread can be started.
+pub(crate) fn detached(work: impl FnOnce() + Send + 'static) {
+    if thread::Builder::new().spawn(elsewhere(work)).is_ok() {
+        thread::yield_now();
+    }
+}
+
+/// `work` of a new thread that leaves the CPU of this one, which then is to yield: a thread that is on it begins, and is gone.
+fn elsewhere<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
+    // SAFETY: takes nothing.
+    let here = unsafe { libc::sched_getcpu() };
+    move || {
+        leave(here);
+        work()
+    }
 }
 
 /// Moves this thread to another CPU if it is on this one. From there it may go anywhere again. Where it may not run

@@ -1,5 +1,7 @@
 //! Memory where time counts: the heap of a run that lists once and ends, and what is given back.
 
+use crate::beside::detached;
+
 /// Makes memory cheap for whoever needs some megabytes for a moment: one heap for all threads, in huge pages where the
 /// kernel has them, and what is freed is used again. Each small page that is touched for the first time costs 1 to
 /// 4 µs, which was a quarter of the CPU time of `tcptrace sockets` on 20,000 sockets. To be called before all else; what
@@ -31,7 +33,7 @@ pub fn be_brief() {}
 /// Drops a value that takes long for it in a thread of its own. To unmap memory is to tell all CPUs that run other threads,
 /// which may take milliseconds on a virtual machine.
 pub fn drop_beside<T: Send + 'static>(value: T) {
-    let _ = std::thread::Builder::new().spawn(move || drop(value)); // without a thread it is dropped here
+    detached(move || drop(value));
 }
 
 /// Goes through all; of what comes some places later `lies` tells [`will_read`] where it lies.

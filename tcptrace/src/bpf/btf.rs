@@ -50,9 +50,15 @@ pub enum Error {
     NoMember(String, String),
 }
 
-/// The first bytes of a name as a number.
+/// The first bytes of a name that ends here or by a NUL, as a number.
 fn beginning(name: &[u8]) -> u32 {
-    name.iter().take(4).take_while(|byte| **byte != 0).fold(0, |number, byte| number << 8 | u32::from(*byte))
+    let word = name.first_chunk::<4>().map_or_else(
+        || name.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)),
+        |bytes| u32::from_le_bytes(*bytes),
+    );
+    // The lowest byte that is zero has the lowest of the bits that borrows set; what is above it goes.
+    let zeroes = word.wrapping_sub(0x0101_0101) & !word & 0x8080_8080;
+    word & (zeroes & zeroes.wrapping_neg()).wrapping_sub(1)
 }
 
 /// A kernel's types, indexed by id and by name.

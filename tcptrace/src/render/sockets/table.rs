@@ -66,7 +66,8 @@ impl Table {
             }
         }
         hand_over(self.heading())?;
-        halves.iter().try_for_each(|cells| self.lines(cells, &mut hand_over))
+        let pieces = in_two(&halves, |cells| cells.iter().flat_map(|cells| self.lines(cells)).collect::<Vec<_>>());
+        pieces.into_iter().flatten().try_for_each(hand_over)
     }
 
     fn heading(&self) -> BytesMut {
@@ -79,13 +80,14 @@ impl Table {
         heading
     }
 
-    /// Hands over the rows in pieces.
-    fn lines<E>(&self, cells: &Cells, hand_over: &mut impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
+    /// The rows, some in each piece.
+    fn lines(&self, cells: &Cells) -> impl Iterator<Item = BytesMut> {
         let width: usize = self.columns.iter().map(|column| column.width + 1).sum();
-        let (mut to, mut rest) = (BytesMut::new(), cells.text.as_str());
-        for rows in cells.sizes.chunks(PIECE_ROWS * self.columns.len().max(1)) {
-            to.reserve(PIECE_ROWS * width);
-            for row in rows.chunks(self.columns.len().max(1)) {
+        let columns = self.columns.len().max(1);
+        let mut rest = cells.text.as_str();
+        cells.sizes.chunks(PIECE_ROWS * columns).map(move |rows| {
+            let mut to = BytesMut::with_capacity(rows.len() / columns * width);
+            for row in rows.chunks(columns) {
                 let texts = row.iter().map(|size| {
                     let (text, others) = rest.split_at_checked(size.bytes as usize).unwrap_or((rest, ""));
                     rest = others;
@@ -93,9 +95,8 @@ impl Table {
                 });
                 self.line(&mut to, texts, self.style);
             }
-            hand_over(to.split())?; // comes back with the next `reserve`
-        }
-        Ok(())
+            to
+        })
     }
 
     /// Writes a line of cells, with the width of each.
