@@ -82,8 +82,7 @@ impl Table {
 
     /// The rows, some in each piece.
     fn lines(&self, cells: &Cells) -> impl Iterator<Item = BytesMut> {
-        let width: usize = self.columns.iter().map(|column| column.width + 1).sum();
-        let columns = self.columns.len().max(1);
+        let (width, columns) = (self.width(), self.columns.len().max(1));
         let mut rest = cells.text.as_str();
         cells.sizes.chunks(PIECE_ROWS * columns).map(move |rows| {
             let mut to = BytesMut::with_capacity(rows.len() / columns * width);
@@ -99,20 +98,36 @@ impl Table {
         })
     }
 
-    /// Writes a line of cells, with the width of each.
+    /// Writes a line of cells, with the width of each: a blank line first, into which they are put.
     fn line<'t>(&self, to: &mut BytesMut, cells: impl Iterator<Item = (&'t str, usize)>, style: fn(&str) -> Style) {
-        let mut blanks = 0; // before the next cell; none at the end of a line
+        let (mut at, mut end) = (to.len(), to.len());
+        to.resize(at + self.width(), b' ');
         for (index, (Column { side, width, .. }, (text, chars))) in self.columns.iter().zip(cells).enumerate() {
             let rest = width.saturating_sub(chars);
-            blanks += if *side == Side::Right { rest } else { 0 };
-            if !text.is_empty() {
-                to.put_bytes(b' ', blanks);
-                blanks = 0;
-                styled(to, text, if index == 0 { style(text) } else { Style::Plain }, self.color);
+            let (before, after) = if *side == Side::Right { (rest, 0) } else { (0, rest) };
+            let mut marked = BytesMut::new();
+            let text = match if index == 0 && self.color { style(text) } else { Style::Plain } {
+                Style::Plain => text.as_bytes(),
+                style => {
+                    styled(&mut marked, text, style, true);
+                    &marked
+                }
+            };
+            let (from, past) = (at + before, at + before + text.len());
+            if to.len() < past {
+                to.resize(past, b' '); // wide, or of more bytes than characters
             }
-            blanks += 1 + if *side == Side::Left { rest } else { 0 };
+            to[from..past].copy_from_slice(text);
+            end = if text.is_empty() { end } else { past };
+            at = past + after + 1;
         }
+        to.truncate(end); // no blanks at its end
         to.put_u8(b'\n');
+    }
+
+    /// Of a line whose cells are not too wide, and the blank after it.
+    fn width(&self) -> usize {
+        self.columns.iter().map(|column| column.width + 1).sum()
     }
 }
 
