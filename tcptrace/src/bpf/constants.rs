@@ -5,6 +5,8 @@ use tcptrace_common::config::{Config, Layout, place};
 use thiserror::Error;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+use super::elf;
+
 /// Why the object cannot be made ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -75,30 +77,11 @@ fn offsets(layout: &Layout) -> impl Iterator<Item = u32> {
     layout.as_bytes().chunks_exact(4).filter_map(|bytes| u32::read_from_bytes(bytes).ok())
 }
 
-/// Offset and length of each section that holds instructions (`Elf64_Ehdr` and `Elf64_Shdr` of `elf(5)`).
+/// Offset and length of each section that holds instructions.
 fn code_sections(elf: &[u8]) -> Result<Vec<(usize, usize)>, Error> {
-    const PROGBITS: u64 = 1;
-    const EXECINSTR: u64 = 4;
-    let number = |at: usize, size: usize| {
-        let bytes = elf.get(at..at.checked_add(size)?)?;
-        let mut value = [0; 8];
-        value[..size].copy_from_slice(bytes);
-        Some(u64::from_le_bytes(value))
-    };
-    let sections = || {
-        let is_elf = elf.starts_with(b"\x7fELF\x02\x01");
-        let (table, size, count) = (number(0x28, 8)?, number(0x3a, 2)?, number(0x3c, 2)?);
-        let mut found = Vec::new();
-        for index in 0..count {
-            let header = usize::try_from(table.checked_add(index * size)?).ok()?;
-            let of = |place: usize, size: usize| number(header.checked_add(place)?, size);
-            if of(4, 4)? == PROGBITS && of(8, 8)? & EXECINSTR != 0 {
-                found.push((usize::try_from(of(0x18, 8)?).ok()?, usize::try_from(of(0x20, 8)?).ok()?));
-            }
-        }
-        is_elf.then_some(found)
-    };
-    sections().ok_or(Error::Elf)
+    let has_code = |section: &elf::Section<'_>| section.kind == elf::PROGBITS && section.flags & elf::EXECINSTR != 0;
+    let sections = elf::sections(elf).ok_or(Error::Elf)?.into_iter().filter(has_code);
+    Ok(sections.map(|section| (section.start, section.len)).collect())
 }
 
 #[cfg(test)]

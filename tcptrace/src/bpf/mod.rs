@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod btf;
 mod constants;
+mod elf;
 pub mod iterators;
 pub mod kernel;
 mod mapping;

@@ -27,7 +27,7 @@ use super::{
     OBJECT,
     aggregate::Aggregate,
     btf::{self, KernelBtf},
-    constants,
+    constants, elf,
     kernel::Kernel,
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
@@ -166,7 +166,10 @@ impl Object {
             timed: (state::timed(states) | closes).into(),
             pad: 0,
         });
-        let object = constants::put(OBJECT, &config.0)?;
+        let mut object = constants::put(OBJECT, &config.0)?;
+        if settings.log_level.is_none() {
+            elf::forget_lines(object.as_mut_bytes());
+        }
         let level = settings.log_level.map_or(0, |level| level as u8);
         loader
             .btf(None) // the object has no relocations by it
