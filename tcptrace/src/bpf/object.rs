@@ -130,7 +130,7 @@ impl Object {
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
         let vmlinux = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
         let bytes: &[u8] = &vmlinux;
-        let (parsed, mut loader) = thread::scope(|scope| {
+        let (parsed, loader) = thread::scope(|scope| {
             let loader = beside(scope, new_loader);
             let _ = beside(scope, aya::features); // asks the kernel, which takes some time, and remembers the answers
             (
@@ -139,7 +139,25 @@ impl Object {
             )
         });
         let parsed = parsed?;
-        let kernel = Kernel::from_btf(&parsed)?;
+        // No more than the ids of what is attached to: all types would be 38 MB.
+        let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
+        let (loaded, btf) = thread::scope(|scope| {
+            let btf = beside(scope, ids);
+            let loaded = Self::load_for(settings, &parsed, loader);
+            (loaded, btf.map_or_else(|_| ids(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
+        });
+        let ((ebpf, kernel, owner_unchecked), btf) = (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
+        drop_beside(vmlinux);
+        Ok(Self { ebpf, kernel, btf, owner_unchecked })
+    }
+
+    /// The object, set for a kernel with these types; the kernel; and whether owners are not checked.
+    fn load_for(
+        settings: &ObjectSettings,
+        types: &KernelBtf<'_>,
+        loader: EbpfLoader<'_>,
+    ) -> Result<(Ebpf, Kernel, bool), Error> {
+        let kernel = Kernel::from_btf(types)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
         let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
@@ -171,6 +189,7 @@ impl Object {
             elf::forget_lines(object.as_mut_bytes());
         }
         let level = settings.log_level.map_or(0, |level| level as u8);
+        let mut loader = loader; // lives no longer than what it is given
         loader
             .btf(None) // the object has no relocations by it
             .override_global("CONFIG", &config, true)
@@ -185,16 +204,7 @@ impl Object {
             .map_max_entries("TIMES", counts)
             .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
-        // No more than the ids of what is attached to: all types would be 38 MB.
-        let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
-        let (ebpf, btf) = thread::scope(|scope| {
-            let btf = beside(scope, ids);
-            let ebpf = loader.load(object.as_bytes());
-            (ebpf, btf.map_or_else(|_| ids(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
-        });
-        let (ebpf, btf) = (ebpf?, btf.map_err(|source| Error::ParseBtf { source })?);
-        drop_beside(vmlinux);
-        Ok(Self { ebpf, kernel, btf, owner_unchecked })
+        Ok((loader.load(object.as_bytes())?, kernel, owner_unchecked))
     }
 }
 

@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::{
         listing::{
-            each_once,
+            gathered::Gathered,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
             proc,
@@ -510,9 +510,11 @@ mod tests {
                     }
                 });
                 while !churn.is_finished() {
-                    let (mut sockets, skipped) = list(7, StateSet::default()).unwrap();
+                    let (sockets, skipped) = list(7, StateSet::default()).unwrap();
                     assert_eq!(skipped, Skipped::default());
-                    each_once(&mut sockets);
+                    let mut gathered = Gathered::default();
+                    sockets.into_iter().for_each(|socket| gathered.add(socket));
+                    let sockets = gathered.finish();
                     let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
                     assert!(established >= 2 * lasting.len(), "{established}");
                     let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();
