@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     io,
     panic::resume_unwind,
-    sync::mpsc::{self, Sender},
+    sync::mpsc::{self, SyncSender},
     thread,
 };
 
@@ -217,7 +217,7 @@ impl Lister {
             }
             // Holders take less time than sockets: the thread that reads them makes sockets of the entries afterwards.
             Some(mut read) => thread::scope(|scope| {
-                let (sender, pieces) = mpsc::channel();
+                let (sender, pieces) = mpsc::sync_channel(MAX_PIECES);
                 let (tell, told) = mpsc::sync_channel(1);
                 let reading = beside(scope, || {
                     let tell = tell;
@@ -288,8 +288,11 @@ impl Lister {
 enum Sink<'a> {
     Here(&'a mut Gathered),
     /// To another thread, as the kernel gives them.
-    Thread(Sender<Piece>),
+    Thread(SyncSender<Piece>),
 }
+
+/// So many pieces wait for their receiver at most: 64 MiB.
+const MAX_PIECES: usize = 256;
 
 /// What a thread is sent.
 enum Piece {
@@ -304,7 +307,7 @@ fn read(iterator: &mut KernelIterator, take: impl FnMut(&[u8])) -> Result<(), Er
 }
 
 /// Reads `expected` sockets or so, and sends them in pieces that are worth a wake-up.
-fn send(iterator: &mut KernelIterator, expected: Option<usize>, pieces: &Sender<Piece>) -> Result<(), Error> {
+fn send(iterator: &mut KernelIterator, expected: Option<usize>, pieces: &SyncSender<Piece>) -> Result<(), Error> {
     const PIECE_BYTES: usize = 256 << 10;
     // The receiver is there as long as nothing is wrong with its thread, which is told of when it is waited for.
     let _ = expected.map(|count| pieces.send(Piece::Expected(count)));
