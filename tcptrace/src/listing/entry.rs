@@ -14,12 +14,12 @@ use crate::{
     snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
-/// Hands over the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length
-/// of a jiffy.
+/// Adds the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length of a
+/// jiffy.
 #[must_use]
-pub fn sockets(bytes: &[u8], tick_ns: u64, mut take: impl FnMut(ListedSocket)) -> u64 {
+pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
     entries(bytes, |entry: &SocketEntry| {
-        take(socket(entry, tick_ns)?);
+        to.push(socket(entry, tick_ns)?);
         Some(())
     })
 }

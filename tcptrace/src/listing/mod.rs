@@ -2,7 +2,6 @@
 //! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
 
 pub mod entry;
-mod gathered;
 mod inet_diag;
 mod net;
 pub mod netns;
@@ -10,16 +9,9 @@ pub mod proc;
 mod procfs;
 pub mod sock_diag;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    panic::resume_unwind,
-    sync::mpsc::{self, SyncSender},
-    thread,
-};
+use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
 
-use gathered::Gathered;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
@@ -127,7 +119,7 @@ impl Lister {
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
-        let mut visited = Vec::new();
+        let (mut sockets, mut visited) = (Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
@@ -142,7 +134,7 @@ impl Lister {
         let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
-        let mut visit = |namespaces: &[netns::Found], sink: &mut Sink, skipped: &mut Skipped| {
+        let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
@@ -179,79 +171,57 @@ impl Lister {
                     still.insert(namespace.inode, before);
                     continue;
                 }
-                let gathered = match (&mut by_iterator, &mut *sink) {
-                    (Some(iterator), Sink::Thread(pieces)) => {
-                        send(iterator, count.filter(|_| wanted.states.is_empty()), pieces)?;
-                        continue;
-                    }
-                    (_, Sink::Here(gathered)) => gathered,
-                    (None, Sink::Thread(_)) => continue, // threads are for iterators
-                };
-                let before = gathered.len();
-                match &mut by_iterator {
-                    Some(iterator) => {
-                        gathered.reserve(count.filter(|_| wanted.states.is_empty()).unwrap_or(0));
-                        read(iterator, |bytes| gathered.add_entries(bytes, wanted.states, tick_ns))?;
-                    }
+                let found = match &mut by_iterator {
+                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, skipped)?,
                     None => {
                         let (found, broken) =
                             sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
-                        found.into_iter().for_each(|socket| gathered.add(socket));
+                        found
                     }
-                }
-                if let Some(now) = now.filter(|_| gathered.since(before).iter().all(is_still)) {
+                };
+                if let Some(now) = now.filter(|_| found.iter().all(is_still)) {
                     still.insert(namespace.inode, now);
+                }
+                if sockets.is_empty() {
+                    sockets = found; // most have one namespace with many
+                } else {
+                    sockets.extend(found);
                 }
             }
             Ok(())
         };
         let read = holding.map(|holding| || holders(holding));
-        let (mut gathered, mut beside_ns) = (Gathered::default(), 0);
+        let mut beside_ns = 0;
         let (mut listed, held) = match read {
-            None => (visit(&self.namespaces, &mut Sink::Here(&mut gathered), &mut skipped), None),
+            None => (visit(&self.namespaces, &mut skipped), None),
             // Owners are to be remembered before the sockets are listed, which tell them.
             Some(mut read) if wanted.seeds > 0 => {
-                let held = read().map(Held::from);
-                (visit(&self.namespaces, &mut Sink::Here(&mut gathered), &mut skipped), Some(held))
+                let held = read();
+                (visit(&self.namespaces, &mut skipped), Some(held))
             }
-            // Holders take less time than sockets: the thread that reads them makes sockets of the entries afterwards.
             Some(mut read) => thread::scope(|scope| {
-                let (sender, pieces) = mpsc::sync_channel(MAX_PIECES);
-                let (tell, told) = mpsc::sync_channel(1);
                 let reading = beside(scope, || {
-                    let tell = tell;
-                    let _ = tell.send(read()); // the receiver waits for it
-                    for piece in pieces {
-                        match piece {
-                            Piece::Expected(count) => gathered.reserve(count),
-                            Piece::Entries(bytes) => gathered.add_entries(&bytes, wanted.states, tick_ns),
-                        }
-                    }
+                    let held = read();
                     beside_ns = now::thread_cpu_ns();
+                    held
                 });
-                let mut sink = Sink::Thread(sender);
-                let listed = visit(&self.namespaces, &mut sink, &mut skipped);
-                drop(sink); // there are no more
-                let held = told.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into())).map(Held::from);
-                let ended = reading.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-                (listed, Some(ended.and(held)))
+                let listed = visit(&self.namespaces, &mut skipped);
+                (listed, Some(reading.and_then(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))))
             }),
         };
         if let (Ok(()), None, Some(Ok(held))) = (&listed, choice, &held) {
             // Not remembered: their open files keep them alive.
-            let others = kept_by_sockets(&self.namespaces, &held.namespaces);
-            listed = visit(&others, &mut Sink::Here(&mut gathered), &mut skipped);
+            listed = visit(&kept_by_sockets(&self.namespaces, &held.namespaces), &mut skipped);
         }
         listed?;
-        skipped.cut_short += gathered.broken;
         let mut holders = None;
         if let Some(held) = held {
             let held = held.map_err(|source| Error::Iterator { which: "task_file", source })?;
             skipped.cut_short += held.broken;
             holders = Some(held.holders);
         }
-        let sockets = gathered.finish();
+        each_once(&mut sockets);
         if wanted.holders && holders.is_none() {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
@@ -284,45 +254,23 @@ impl Lister {
     }
 }
 
-/// Where the sockets go that are found.
-enum Sink<'a> {
-    Here(&'a mut Gathered),
-    /// To another thread, as the kernel gives them.
-    Thread(SyncSender<Piece>),
-}
-
-/// So many pieces wait for their receiver at most: 64 MiB.
-const MAX_PIECES: usize = 256;
-
-/// What a thread is sent.
-enum Piece {
-    /// About so many sockets are to come.
-    Expected(usize),
-    /// Whole entries.
-    Entries(Vec<u8>),
-}
-
-fn read(iterator: &mut KernelIterator, take: impl FnMut(&[u8])) -> Result<(), Error> {
-    iterator.read(take).map_err(|source| Error::Iterator { which: "tcp", source })
-}
-
-/// Reads `expected` sockets or so, and sends them in pieces that are worth a wake-up.
-fn send(iterator: &mut KernelIterator, expected: Option<usize>, pieces: &SyncSender<Piece>) -> Result<(), Error> {
-    const PIECE_BYTES: usize = 256 << 10;
-    // The receiver is there as long as nothing is wrong with its thread, which is told of when it is waited for.
-    let _ = expected.map(|count| pieces.send(Piece::Expected(count)));
-    let mut piece = Vec::new();
-    read(iterator, |bytes| {
-        if piece.len() + bytes.len() > PIECE_BYTES {
-            let _ = pieces.send(Piece::Entries(std::mem::take(&mut piece)));
-        }
-        if piece.is_empty() {
-            piece.reserve(PIECE_BYTES);
-        }
-        piece.extend_from_slice(bytes);
-    })?;
-    let _ = pieces.send(Piece::Entries(piece));
-    Ok(())
+fn by_iteration(
+    iterator: &mut KernelIterator,
+    states: StateSet,
+    count: Option<usize>,
+    tick_ns: u64,
+    skipped: &mut Skipped,
+) -> Result<Vec<ListedSocket>, Error> {
+    // A list of megabytes that grows is copied again and again.
+    let mut found = Vec::with_capacity(count.filter(|_| states.is_empty()).unwrap_or(0));
+    let mut broken = 0;
+    let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
+    read.map_err(|source| Error::Iterator { which: "tcp", source })?;
+    if !states.is_empty() {
+        found.retain(|socket| states.contains(socket.state));
+    }
+    skipped.cut_short += broken;
+    Ok(found)
 }
 
 /// Who holds sockets of which namespaces, by the iterator.
@@ -333,16 +281,10 @@ struct Held {
     broken: u64,
 }
 
-fn holders(iterator: &mut KernelIterator) -> io::Result<entry::Held> {
+fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     let mut held = entry::Held::default();
     iterator.read(|bytes| held.add(bytes))?;
-    Ok(held)
-}
-
-impl From<entry::Held> for Held {
-    fn from(held: entry::Held) -> Self {
-        Self { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken }
-    }
+    Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
 }
 
 /// Does it change only when a segment comes? A listener with an empty queue does, timers and processes change others.
@@ -358,4 +300,40 @@ fn kept_by_sockets(known: &[netns::Found], held: &BTreeMap<u32, (u32, u32)>) -> 
         netns::by_socket(*pid, *fd).ok().filter(|found| found.inode == *inode) // the number may be another's
     };
     others.filter_map(entered).collect()
+}
+
+/// A socket that moves from one table of the kernel's to another while they are walked is met twice, or a request and
+/// its child are, or a full socket and its mini-socket: the later one counts.
+fn each_once(sockets: &mut Vec<ListedSocket>) {
+    let mut seen = FxHashSet::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
+    let mut earlier: Vec<usize> = Vec::new();
+    for (index, socket) in sockets.iter().enumerate().rev() {
+        if let Some(name) = socket.cookie.or(socket.sk)
+            && !seen.insert((socket.netns, name))
+        {
+            earlier.push(index);
+        }
+    }
+    let mut index = 0;
+    sockets.retain(|_| {
+        index += 1;
+        earlier.pop_if(|earlier| *earlier == index - 1).is_none()
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listing::inet_diag::tests::{V4, diag, listed};
+
+    #[test]
+    fn of_one_socket_the_last_is_kept() {
+        let full = listed(&diag(V4, [5, 2, 0], 1, 1));
+        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
+        let nameless = ListedSocket { cookie: None, ..full };
+        let other = ListedSocket { netns: full.netns + 1, ..full };
+        let mut sockets = vec![full, nameless, other, full, mini, nameless];
+        each_once(&mut sockets);
+        assert_eq!(sockets, [nameless, other, mini, nameless]);
+    }
 }

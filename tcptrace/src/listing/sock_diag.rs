@@ -229,7 +229,7 @@ mod tests {
     use super::*;
     use crate::{
         listing::{
-            gathered::Gathered,
+            each_once,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
             proc,
@@ -510,11 +510,9 @@ mod tests {
                     }
                 });
                 while !churn.is_finished() {
-                    let (sockets, skipped) = list(7, StateSet::default()).unwrap();
+                    let (mut sockets, skipped) = list(7, StateSet::default()).unwrap();
                     assert_eq!(skipped, Skipped::default());
-                    let mut gathered = Gathered::default();
-                    sockets.into_iter().for_each(|socket| gathered.add(socket));
-                    let sockets = gathered.finish();
+                    each_once(&mut sockets);
                     let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
                     assert!(established >= 2 * lasting.len(), "{established}");
                     let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();
