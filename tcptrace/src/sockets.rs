@@ -106,7 +106,7 @@ impl<'a> Row<'a> {
 }
 
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end. Two
-/// threads make them.
+/// threads put them in order.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
@@ -135,10 +135,8 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups
         sockets
     };
     let sockets = merge(in_two(&snapshot.sockets, in_order));
-    let [mut rows, others] = in_two(&sockets, |sockets| {
-        with_foresight(sockets, |socket| will_read(*socket)).map(|socket| row(socket)).collect::<Vec<_>>()
-    });
-    rows.extend(others);
+    let mut rows = Vec::with_capacity(sockets.len());
+    rows.extend(with_foresight(&sockets, |socket| will_read(*socket)).map(|socket| row(socket)));
     rows
 }
 

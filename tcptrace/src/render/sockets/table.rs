@@ -66,8 +66,8 @@ impl Table {
             }
         }
         hand_over(self.heading())?;
-        let pieces = in_two(&halves, |cells| cells.iter().flat_map(|cells| self.lines(cells)).collect::<Vec<_>>());
-        pieces.into_iter().flatten().try_for_each(hand_over)
+        let mut to = BytesMut::new();
+        halves.iter().try_for_each(|cells| self.lines(cells, &mut to, &mut hand_over))
     }
 
     fn heading(&self) -> BytesMut {
@@ -80,22 +80,28 @@ impl Table {
         heading
     }
 
-    /// The rows, some in each piece.
-    fn lines(&self, cells: &Cells) -> impl Iterator<Item = BytesMut> {
+    /// Hands over the rows in pieces, one after another in the same place.
+    fn lines<E>(
+        &self,
+        cells: &Cells,
+        to: &mut BytesMut,
+        hand_over: &mut impl FnMut(BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
         let (width, columns) = (self.width(), self.columns.len().max(1));
         let mut rest = cells.text.as_str();
-        cells.sizes.chunks(PIECE_ROWS * columns).map(move |rows| {
-            let mut to = BytesMut::with_capacity(rows.len() / columns * width);
+        for rows in cells.sizes.chunks(PIECE_ROWS * columns) {
+            to.reserve(PIECE_ROWS * width);
             for row in rows.chunks(columns) {
                 let texts = row.iter().map(|size| {
                     let (text, others) = rest.split_at_checked(size.bytes as usize).unwrap_or((rest, ""));
                     rest = others;
                     (text, size.chars as usize)
                 });
-                self.line(&mut to, texts, self.style);
+                self.line(to, texts, self.style);
             }
-            to
-        })
+            hand_over(to.split())?; // and is written to again when that is dropped
+        }
+        Ok(())
     }
 
     /// Writes a line of cells, with the width of each: a blank line first, into which they are put.
