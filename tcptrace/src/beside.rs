@@ -21,7 +21,7 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
     Ok(thread)
 }
 
-/// The same for work that nobody waits for, and which is done here where no thread can be started.
+/// The same for work that nobody waits for. Where no thread can be started, it is dropped without being done.
 pub(crate) fn detached(work: impl FnOnce() + Send + 'static) {
     if thread::Builder::new().spawn(elsewhere(work)).is_ok() {
         thread::yield_now();
