@@ -334,11 +334,16 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in whose it is by a listing of holders. Who held it before may not do so now.
+    /// Takes in whose it is by a listing of holders. Who used it before may not hold it now.
     pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = roles.owner.filter(is_seen).or(owner).or(roles.owner);
         self.set_roles(Roles { owner, ..roles }, all);
+    }
+
+    /// The owner that is recorded; `listed` is what the programs know.
+    pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
+        let own = self.owner();
+        own.filter(is_seen).or(listed).or(own)
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.

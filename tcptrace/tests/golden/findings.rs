@@ -232,7 +232,7 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::event::Command::new(bytes);
         let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();
