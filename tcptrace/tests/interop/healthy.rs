@@ -66,8 +66,21 @@ impl Servers {
         // PostgreSQL first: it takes longest. haproxy last: all that it checks is there.
         let others = [postgres(site, POSTGRES), redis(site, REDIS), node(site, NODE, &[])];
         let gunicorn = gunicorn(site, GUNICORN, 2, &[]);
-        let (nginx, apache) = (nginx(site, NGINX, 2, &http), apache(site, APACHE));
+        let (nginx, apache) = (nginx(site, NGINX, "worker_processes 2;", &http), apache(site, APACHE));
         Self { nginx, apache, gunicorn, haproxy: haproxy(site, HAPROXY, &balanced), _others: others }
+    }
+
+    /// Checks that all of them serve: a program that has died in the middle would make a quiet case.
+    fn check(&self, watch: &Watch) {
+        for (port, path) in [(NGINX, "app/"), (NGINX, "node/"), (APACHE, ""), (GUNICORN, ""), (NODE, ""), (HAPROXY, "")]
+        {
+            let url = format!("http://127.0.0.1:{port}/{path}");
+            let output = command("curl").args(["-sf", "--max-time", "5", &url]).output().unwrap();
+            watch.check(output.stdout == b"hello\n", &format!("{url}: {}", output.status));
+        }
+        let postgres = command("pg_isready").args(["-q", "-h", "127.0.0.1"]).status().unwrap();
+        let redis = command("redis-cli").args(["-p", "6379", "ping"]).output().unwrap();
+        watch.check(postgres.success() && redis.stdout == b"PONG\n", "PostgreSQL and redis serve");
     }
 
     /// Reloads one server after the other until the time is over.
@@ -174,6 +187,7 @@ fn all() {
         }
         servers.reload(Duration::from_secs(7), until);
     });
+    servers.check(&watch);
     watch.end(&site, 1, &[]);
 }
 
@@ -184,5 +198,6 @@ fn checks_and_reloads() {
     let watch = Watch::start();
     let until = Instant::now() + span(SHORT).min(Duration::from_secs(60));
     servers.reload(Duration::from_secs(3), until);
+    servers.check(&watch);
     watch.end(&site, 0, &[]);
 }

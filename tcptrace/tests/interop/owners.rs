@@ -38,7 +38,7 @@ fn services(site: &Site) -> Vec<Service> {
         service("postgres", 5432, postgres(site, 5432), {
             format!("{} -C -n -c 2 -t 40 -h 127.0.0.1 -U nobody postgres", pgbench.display())
         }),
-        service("nginx", 8080, nginx(site, 8080, 2, &nginx_files(site, 8080)), ab(8080)),
+        service("nginx", 8080, nginx(site, 8080, "worker_processes 2;", &nginx_files(site, 8080)), ab(8080)),
         service("apache2", 8081, apache(site, 8081), ab(8081)),
         service("gunicorn", 8082, gunicorn(site, 8082, 2, &[]), ab(8082)),
         service("node", 8083, node(site, 8083, &[]), ab(8083)),
@@ -104,7 +104,7 @@ fn handshakes() {
 /// W4: `sockets` and events of `--pid MASTER` show the service, whose listener the master holds.
 fn pid_of_the_master() {
     let site = Site::new();
-    let nginx = nginx(&site, 8080, 2, &nginx_files(&site, 8080));
+    let nginx = nginx(&site, 8080, "worker_processes 2;", &nginx_files(&site, 8080));
     let master = nginx.pid().to_string();
     let tracer = Tracer::json(&["--netns", "self", &format!("--pid={master}")]);
     run(&site, "ab -q -n 50 -c 2 http://127.0.0.1:8080/");

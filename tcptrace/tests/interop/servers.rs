@@ -11,7 +11,7 @@ const NOBODY: u32 = 65534;
 /// The size of what `/big` gives.
 const BIG: usize = 16 << 20;
 
-/// All programs of this suite but nft and tc.
+/// The programs in front of which tcptrace is put.
 const PROGRAMS: [&str; 13] = [
     "nginx",
     "haproxy",
@@ -30,14 +30,14 @@ const PROGRAMS: [&str; 13] = [
 
 /// Why the suite cannot be played here.
 pub(crate) fn obstacle() -> Option<String> {
-    missing(&PROGRAMS).or_else(|| missing(&["nft", "tc", "openssl"]))
+    missing(&PROGRAMS).or_else(|| missing(&["nft", "openssl"]))
 }
 
-/// nginx with so many workers, and this in its `http` block.
-pub(crate) fn nginx(site: &Site, port: u16, workers: u32, http: &str) -> Program {
+/// nginx with `main` in the outermost block of its configuration, and `http` in that of this name.
+pub(crate) fn nginx(site: &Site, port: u16, main: &str, http: &str) -> Program {
     let folder = site.folder.display();
     let config = format!(
-        "user nobody nogroup; worker_processes {workers}; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
+        "user nobody nogroup; {main} daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
          events {{ worker_connections 512; }}
          http {{
              access_log off; client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};

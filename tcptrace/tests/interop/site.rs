@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     env, fs,
-    io::{BufRead as _, BufReader},
+    io::Read as _,
     net::TcpStream,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
@@ -85,9 +85,7 @@ impl Site {
     pub(crate) fn ready_client(&self, role: &str, port: u16, argument: &str) -> Program {
         let mut command = python(role, port, argument);
         let mut program = Program::start(command.stdin(Stdio::null()).stdout(Stdio::piped()));
-        let mut line = String::new();
-        BufReader::new(program.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "{role} {port}");
+        assert_eq!(program.line(), "ready", "{role} {port}");
         program
     }
 
@@ -142,6 +140,14 @@ impl Program {
     /// Starts it as the leader of a process group.
     pub(crate) fn start(command: &mut Command) -> Self {
         Self(command.process_group(0).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// The next line that it prints; its output must be a pipe.
+    #[allow(clippy::unbuffered_bytes, reason = "it is a line")]
+    pub(crate) fn line(&mut self) -> String {
+        // Byte by byte: what follows is for the next call.
+        let bytes = self.0.stdout.as_mut().unwrap().bytes().map(Result::unwrap);
+        String::from_utf8(bytes.take_while(|byte| *byte != b'\n').collect()).unwrap()
     }
 
     /// Its PID.

@@ -20,6 +20,18 @@ use crate::{
 /// Names the file that a case adds its totals to, for the sum at the end.
 pub(crate) const TOTALS: &str = "TCPTRACE_INTEROP_TOTALS";
 
+/// Findings that count what has happened: such a count only rises.
+const COUNTED: [&str; 8] = [
+    "connect-refused",
+    "connect-failed",
+    "keepalive-timeout",
+    "idle-reset",
+    "reset-by-peer",
+    "aborted-close",
+    "write-after-close",
+    "process-killed",
+];
+
 /// A finding that a case must give.
 pub(crate) struct Expected<'a> {
     /// Its identifier: one of these.
@@ -71,6 +83,8 @@ pub(crate) struct Finding {
     pub record: Value,
     /// The greatest severity that it had.
     pub severity: String,
+    /// Whether its count ever became less.
+    pub fell: bool,
 }
 
 impl Finding {
@@ -137,26 +151,7 @@ impl Watch {
 
     /// All findings so far.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings: BTreeMap<u64, Finding> = BTreeMap::new();
-        for line in self.tracer.lines_from(0) {
-            let record: Value = serde_json::from_str(&line).unwrap();
-            if record["event"] != "finding" {
-                continue;
-            }
-            let (number, severity) = (record["number"].as_u64().unwrap(), record["severity"].as_str().unwrap());
-            let opened = record["mono_ns"].as_u64().unwrap();
-            let entry = findings.entry(number).or_insert_with(|| Finding {
-                number,
-                opened,
-                record: Value::Null,
-                severity: "info".into(),
-            });
-            if rank(severity) > rank(&entry.severity) {
-                severity.clone_into(&mut entry.severity);
-            }
-            entry.record = record;
-        }
-        findings.into_values().collect()
+        collect(self.tracer.lines_from(0))
     }
 
     /// Waits for a finding; what is wrong with it is told at the end.
@@ -206,14 +201,8 @@ impl Watch {
     /// The end of a case: at most so many findings of warning or above that nobody expects, but for these kinds, which
     /// are right as well.
     pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) {
-        let mut findings = self.findings();
         let run = self.tracer.stop();
-        // Those that the end of the run opened or updated count too.
-        for record in run.records().into_iter().filter(|record| record["event"] == "finding") {
-            if let Some(finding) = findings.iter_mut().find(|one| Value::from(one.number) == record["number"]) {
-                finding.record = record;
-            }
-        }
+        let findings = collect(run.lines.clone());
         println!("{} findings", findings.len());
         findings.iter().for_each(|finding| println!("  {}", finding.line()));
         let is_right = |one: &&Finding| self.wanted.contains(&one.number) || right.contains(&one.id());
@@ -230,6 +219,8 @@ impl Watch {
         if invented.len() > most {
             wrong.extend(invented.iter().map(|finding| format!("invented: {}", finding.line())));
         }
+        let fell = findings.iter().filter(|one| one.fell && COUNTED.contains(&one.id()));
+        wrong.extend(fell.map(|one| format!("the count fell: {}", one.line())));
         let end = run.records().pop().unwrap_or_default();
         if !run.status.success() {
             wrong.push(format!("tcptrace: {}: {}", run.status, run.stderr));
@@ -240,6 +231,31 @@ impl Watch {
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
+}
+
+/// All findings that these lines tell of.
+fn collect(lines: Vec<String>) -> Vec<Finding> {
+    let mut findings: BTreeMap<u64, Finding> = BTreeMap::new();
+    for line in lines {
+        let record: Value = serde_json::from_str(&line).unwrap();
+        if record["event"] != "finding" {
+            continue;
+        }
+        let (number, severity) = (record["number"].as_u64().unwrap(), record["severity"].as_str().unwrap());
+        let opened = record["mono_ns"].as_u64().unwrap();
+        let entry = findings.entry(number).or_insert_with(|| Finding {
+            number,
+            opened,
+            record: Value::Null,
+            severity: "info".into(),
+        });
+        if rank(severity) > rank(&entry.severity) {
+            severity.clone_into(&mut entry.severity);
+        }
+        entry.fell |= record["count"].as_u64() < entry.record["count"].as_u64();
+        entry.record = record;
+    }
+    findings.into_values().collect()
 }
 
 /// What is wrong with a finding of the right kind; empty where all is right.

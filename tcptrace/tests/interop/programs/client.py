@@ -1,5 +1,6 @@
 """Clients that no benchmark tool plays: `client.py ROLE PORT [ARGUMENT]`."""
 import http.client
+import select
 import socket
 import ssl
 import struct
@@ -24,11 +25,10 @@ def pool():
     connections = [http.client.HTTPConnection(HOST, PORT, timeout=60) for _ in range(4)]
     while True:
         for connection in connections:
-            try:
-                connection.request("GET", "/")
-                connection.getresponse().read()
-            except (http.client.HTTPException, OSError):
-                connection.close()  # it connects anew with the next request
+            if connection.sock and select.select([connection.sock], [], [], 0)[0]:
+                connection.close()  # the server has closed; the request connects anew
+            connection.request("GET", "/")
+            connection.getresponse().read()
         time.sleep(ARGUMENT)
 
 
@@ -146,6 +146,17 @@ def trickle():
         connection.sendall(b"PING\r\n")
         connection.recv(100)
         time.sleep(ARGUMENT)
+
+
+def again():
+    """Two requests with a body on one connection, ARGUMENT s apart: the second is not repeated by a proxy."""
+    connection = http.client.HTTPConnection(HOST, PORT, timeout=60)
+    for pause in (ARGUMENT, 0):
+        connection.request("POST", "/", body=b"x")
+        response = connection.getresponse()
+        response.read()
+        print("ready" if pause else response.status, flush=True)
+        time.sleep(pause)
 
 
 try:
