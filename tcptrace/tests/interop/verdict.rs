@@ -248,6 +248,7 @@ fn collect(lines: Vec<String>) -> Vec<Finding> {
             opened,
             record: Value::Null,
             severity: "info".into(),
+            fell: false,
         });
         if rank(severity) > rank(&entry.severity) {
             severity.clone_into(&mut entry.severity);
