@@ -29,7 +29,7 @@ pub(super) const PID: u32 = 700;
 /// The process of a PID.
 pub(super) fn process(pid: u32) -> Owner {
     let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
-    Owner { pid, uid: 33, cgroup: 0, command, source: OwnerSource::Accept }
+    Owner { pid, uid: 33, cgroup: 0, command, source: OwnerSource::Io }
 }
 
 pub(super) fn end(text: &str) -> SocketAddr {
@@ -260,7 +260,6 @@ impl Host {
             names.sort_unstable();
             names.dedup();
             assert_eq!(names.len(), sighting.evidence.len(), "{sighting:?}");
-            assert!(!sighting.explanation.is_empty() && !sighting.remedy.is_empty(), "{sighting:?}");
         }
         found
     }
