@@ -63,6 +63,8 @@ pub struct Incidents {
     pub first_ns: u64,
     /// The last of them, newest last.
     pub last: Vec<Incident>,
+    /// Does the filter show any of them?
+    pub is_shown: bool,
 }
 
 /// Which incidents are told of together.
@@ -130,15 +132,15 @@ impl Recent {
         Self { start_ns, ..Self::default() }
     }
 
-    /// Takes in an event, and what was known of the socket that ended with it.
-    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds) {
+    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
+    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
         let What::Transition(transition) = &event.what else { return };
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
         let Some(ending) = transition.ending else { return };
         if let Some(incident) = rules::incident(event, transition, ending, left, thresholds) {
-            self.add(incident);
+            self.add(incident, is_shown);
         }
     }
 
@@ -164,7 +166,7 @@ impl Recent {
         }
     }
 
-    fn add(&mut self, incident: Incident) {
+    fn add(&mut self, incident: Incident, is_shown: bool) {
         let owner = incident.owner.map(|owner| owner.pid);
         // Who opened it has the destination in common with others, who accepted it the listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
@@ -176,8 +178,9 @@ impl Recent {
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
         let first_ns = incident.time_ns;
-        let group = self.incidents.entry(key).or_insert(Incidents { count: 0, first_ns, last: Vec::new() });
+        let group = self.incidents.entry(key).or_insert(Incidents { count: 0, first_ns, last: Vec::new(), is_shown });
         group.count += 1;
+        group.is_shown |= is_shown;
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);
         }

@@ -126,4 +126,6 @@ pub struct Sighting {
     pub remedy: &'static str,
     /// Is all evidence at hand that will be? Else it is waited for, a moment.
     pub is_settled: bool,
+    /// Does the filter show any of its sockets or failures?
+    pub is_shown: bool,
 }

@@ -48,7 +48,7 @@ mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
     pub(super) const MINI: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// Is it followed, but not to be shown? See [`super::super::Table::show`].
+    /// Is it not to be shown? See [`super::super::Table::choose`].
     pub(super) const HIDDEN: u8 = 1 << 3;
 }
 
@@ -264,7 +264,6 @@ impl Connection {
     pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
         self.set(flag::MINI, true);
-        self.hide(false);
         self.expires(expires_ns);
     }
 
@@ -317,8 +316,11 @@ impl Connection {
         self.timer_or_active_ns = Maybe::new(expires_ns);
     }
 
-    /// Takes in what a listing tells of any socket.
+    /// Takes in what a listing tells of any socket. Its local port was chosen after the event that told of it.
     pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        if self.local().port() == 0 {
+            self.local = End::new(socket.local);
+        }
         self.handle = Maybe(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }

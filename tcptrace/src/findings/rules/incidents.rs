@@ -14,12 +14,14 @@ struct Failures<'a> {
     count: u64,
     /// The last ones.
     last: Vec<&'a Incident>,
+    is_shown: bool,
 }
 
 impl<'a> Failures<'a> {
     fn take(&mut self, other: Failures<'a>) {
         self.count += other.count;
         self.last.extend(other.last);
+        self.is_shown |= other.is_shown;
     }
 }
 
@@ -38,7 +40,8 @@ pub(super) fn sightings<'a>(
     let mut by_owner: FxHashMap<_, FxHashMap<Subject, Failures<'_>>> = FxHashMap::default();
     for ((_, netns, owner, _), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
         let Some(newest) = incidents.last.last() else { continue };
-        let failures = Failures { count: incidents.count, last: incidents.last.iter().collect() };
+        let (count, is_shown) = (incidents.count, incidents.is_shown);
+        let failures = Failures { count, last: incidents.last.iter().collect(), is_shown };
         by_owner.entry((*netns, *owner)).or_default().entry(subject(view, newest)).or_default().take(failures);
     }
     let mut found = Vec::new();
@@ -66,6 +69,7 @@ pub(super) fn sightings<'a>(
                 explanation: "",
                 remedy: "",
                 is_settled: true,
+                is_shown: failures.is_shown,
             };
             found.push(sighting.with(advice, evidence(newest)));
         }
