@@ -348,8 +348,12 @@ impl Connection {
         if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
             self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
-        if self.retransmits().last_ns < snapshot.started_ns && self.retransmits().timeouts != socket.timeouts {
-            self.rare().retransmits.timeouts = socket.timeouts;
+        let total = socket.connection.map_or(0, |info| info.total_retrans);
+        if self.retransmits().last_ns < snapshot.started_ns
+            && (self.retransmits().timeouts != socket.timeouts || self.retransmits().total < total)
+        {
+            let retransmits = &mut self.rare().retransmits;
+            (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
         if (self.suspected_ns().is_some() || socket.state == State::Listen) && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);

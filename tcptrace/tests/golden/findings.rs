@@ -393,7 +393,7 @@ fn findings_of_one_kind_are_explained_once() {
 fn nothing_wrong_is_said_so() {
     let mut run = Run::new(list(false, false));
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "05:06:07  nothing is wrong\n");
+    assert_eq!(output(&mut run.session), "05:06:07  nothing is beyond its threshold after looking at 0 sockets for 0ns\n");
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
