@@ -43,6 +43,8 @@ pub struct HalfOpen {
 
 /// Addresses of this host that are remembered at most.
 const MAX_ADDRESSES: usize = 65_536;
+/// Places of listeners that are remembered at most.
+const MAX_SERVICES: usize = 65_536;
 /// Half-open connections that are remembered one by one at most.
 const MAX_REQUESTED: usize = 65_536;
 
@@ -73,6 +75,8 @@ pub struct Table {
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
     addresses: FxHashSet<IpAddr>,
+    /// Where there are listeners, or were.
+    services: FxHashSet<(u32, SocketAddr)>,
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
@@ -112,6 +116,7 @@ impl Table {
             half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
+            services: FxHashSet::default(),
             polled_from_ns: 0,
             holders: None,
             departed: None,
@@ -154,6 +159,9 @@ impl Table {
             }
             return None;
         };
+        if transition.new == State::Listen {
+            self.listens(event.socket.netns, event.socket.local);
+        }
         let stays = transition.new != State::Close && transition.source == StateSource::Observed;
         let mut left = None;
         if self.is_older_than_listing(event) {
@@ -167,6 +175,22 @@ impl Table {
             self.becomes_mini(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
+    }
+
+    /// Somebody listens there. The port is not known yet where the kernel is to choose it.
+    fn listens(&mut self, netns: Option<u32>, local: SocketAddr) {
+        if self.services.len() < MAX_SERVICES
+            && let Some(netns) = netns.filter(|_| local.port() != 0)
+        {
+            self.services.insert((netns, local));
+        }
+    }
+
+    /// Where somebody listens, or did, who gets or got the connections to `local`.
+    #[must_use]
+    pub fn service_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
+        let netns = netns?;
+        listeners_of(local).find(|place| self.services.contains(&(netns, *place)))
     }
 
     /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one

@@ -9,7 +9,7 @@ use super::{
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
-    event::Owner,
+    event::{Owner, OwnerSource},
     snapshot::{Age, Holder, listeners_of, place},
     state::State,
     table::{Connection, Facts, Table},
@@ -220,10 +220,18 @@ impl<'a> View<'a> {
     /// What connections of an owner have in common: the listener that they came through, or their destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
-        match self.listener_of(known.netns(), known.local()) {
-            Some(listener) => Subject::Local(listener.local()),
+        let is_active = known.creator().is_some_and(|creator| creator.source == OwnerSource::Connect);
+        match self.service_of(known.netns(), known.local()).filter(|_| !is_active) {
+            Some(service) => Subject::Local(service),
             None => Subject::Remote(known.remote()),
         }
+    }
+
+    /// Where the listener listens, or did, that gets or got the connections to `local`. One that is there comes first.
+    #[must_use]
+    pub fn service_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
+        let now = self.listener_of(netns, local).map(Connection::local);
+        now.or_else(|| self.table.service_of(netns, local))
     }
 
     /// Sockets by owner and by what they have in common; many groups of one owner as one.

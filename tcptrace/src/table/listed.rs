@@ -103,6 +103,9 @@ impl Table {
         if self.full.get(key).is_some_and(is_newer) {
             return; // the listed socket has ended since, and the event of its end was lost
         }
+        if socket.state == State::Listen {
+            self.listens(Some(socket.netns), socket.local);
+        }
         let listing = self.listing;
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;

@@ -80,9 +80,9 @@ pub(super) fn sightings<'a>(
 /// What connections that failed have in common: the listener that they came through, or their destination.
 fn subject(view: &View<'_>, incident: &Incident) -> Subject {
     if incident.active != Some(true)
-        && let Some(listener) = view.listener_of(incident.netns, incident.local)
+        && let Some(service) = view.service_of(incident.netns, incident.local)
     {
-        return Subject::Local(listener.local());
+        return Subject::Local(service);
     }
     if incident.active == Some(false) { Subject::Local(incident.local) } else { Subject::Remote(incident.remote) }
 }
