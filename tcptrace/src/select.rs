@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::{
-    event::{Owner, Process},
+    event::Event,
     snapshot::{Holder, ListedSocket},
     state::StateSet,
 };
@@ -119,18 +119,20 @@ impl Selection {
                 || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
     }
 
-    /// Is a socket with this owner, or one that may belong to any of `candidates`, wanted? Asked for those whose owner the
-    /// kernel's filter did not know.
+    /// Is the event's owner wanted, or one of those that it may be? Who asks for the process that listens asks for all that
+    /// its service does. Asked for what the kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
-        owner: Option<&Owner>,
-        candidates: &[Process],
+        event: &Event,
         mut cgroup_of: impl FnMut(u64) -> Option<Path>,
     ) -> bool {
         let mut is_wanted = |pid, cgroup| self.process_matches(pid, Some(cgroup), &mut cgroup_of);
-        match owner {
+        match &event.owner {
             Some(owner) => {
-                is_wanted(owner.pid, owner.cgroup) || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
+                let candidates = event.candidates.as_deref().unwrap_or_default();
+                is_wanted(owner.pid, owner.cgroup)
+                    || event.listener.is_some_and(|(pid, _)| self.pids.contains(&pid) && is_wanted(pid, owner.cgroup))
+                    || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
             }
             None => self.pids.is_empty() && self.cgroups.is_empty(),
         }

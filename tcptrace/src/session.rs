@@ -337,9 +337,7 @@ impl Session {
             return true;
         }
         let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        let candidates = event.candidates.as_deref().unwrap_or_default();
-        let is_wanted =
-            selection.owner_matches(event.owner.as_ref(), candidates, |id| names.cgroup(id).map(str::to_owned));
+        let is_wanted = selection.owner_matches(event, |id| names.cgroup(id).map(str::to_owned));
         self.table.show(event, is_wanted);
         is_wanted
     }

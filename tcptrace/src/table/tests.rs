@@ -24,6 +24,7 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
         },
         owner: None,
         candidates: None,
+        listener: None,
         after_gap: false,
         what,
     }
@@ -360,7 +361,7 @@ fn without_polls_mini_sockets_are_not_followed() {
 }
 
 #[test]
-fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+fn who_holds_a_socket_now_is_its_owner_whoever_used_it_before() {
     let mut table = table(10);
     let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
     let mut held = |socket, ended_ns, pids: &[u32]| {
@@ -375,9 +376,9 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
     socket.owner = None;
     assert_eq!(held(socket, 30 * S, &[]), Some(8));
     socket.owner = known(OwnerSource::Io);
-    assert_eq!(held(socket, 40 * S, &[8]), Some(7), "it was seen");
-    socket.owner = None;
-    assert_eq!(held(socket, 50 * S, &[8]), Some(7));
+    assert_eq!(held(socket, 40 * S, &[7, 8]), Some(7), "it was seen using it, and holds it");
+    assert_eq!(held(socket, 50 * S, &[]), Some(7));
+    assert_eq!(held(socket, 60 * S, &[8]), Some(8), "it handed it on, or has ended");
 }
 
 #[test]
@@ -499,13 +500,13 @@ fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_add
 }
 
 #[test]
-fn holders_are_owners_where_none_was_seen() {
+fn holders_are_owners() {
     let mut table = table(10);
     let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
     table.ingest(&mut here(seen.clone()));
     let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
     let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
-    let holders = vec![holder(1, 10), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders = vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
     let holders = Some(Holders::new(holders));
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
@@ -514,8 +515,8 @@ fn holders_are_owners_where_none_was_seen() {
         let holders = table.holders_of(known).map(<[Holder]>::len);
         (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)), "what it did counts more");
-    assert_eq!(of(&table, 2), (Some((8, OwnerSource::Accept)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(2)), "of several the one that was seen");
+    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "who was seen holds it no more");
     assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
     assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
     assert_eq!(of(&table, 5), (None, Some(0)));
@@ -527,7 +528,7 @@ fn holders_are_owners_where_none_was_seen() {
     assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
     let holders = Some(Holders::new(vec![holder(1, 20), holder(6, 20)]));
     table.show_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)));
+    assert_eq!(of(&table, 1), (Some((20, OwnerSource::Holder)), Some(1)));
     assert_eq!(of(&table, 6), (Some((20, OwnerSource::Holder)), Some(1)), "a listing of suspects tells as well");
 }
 
