@@ -506,7 +506,8 @@ fn holders_are_owners() {
     table.ingest(&mut here(seen.clone()));
     let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
     let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
-    let holders = vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders =
+        vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
     let holders = Some(Holders::new(holders));
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
