@@ -68,6 +68,8 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
             total_retrans: 0,
             bytes_acked: 519,
             bytes_received: 48_114,
+            is_accepted: Some(true),
+            ..ConnectionInfo::default()
         }),
     }
 }
