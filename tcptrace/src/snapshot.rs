@@ -471,6 +471,12 @@ impl Ailments {
 }
 
 impl ListedSocket {
+    /// Is it a listener whose accept queue is full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
+    #[must_use]
+    pub fn is_full_listener(&self) -> bool {
+        self.state == State::Listen && self.receive_queue > self.send_queue
+    }
+
     /// What it waits for. The iterator's program asks the same (`is_ailing`).
     #[must_use]
     pub fn ailments(&self) -> Ailments {

@@ -288,8 +288,9 @@ impl Table {
     /// Sockets for whose holders connections wait: listeners with connections in their queue, and connections with unread
     /// data.
     pub fn awaited(&self) -> impl Iterator<Item = &Connection> {
-        let has_queue =
-            |known: &&Connection| known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden();
+        let has_queue = |known: &&Connection| {
+            known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
+        };
         let listeners = self.listeners().map(|(_, known)| known);
         let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
         listeners.chain(connections).filter(has_queue)

@@ -66,6 +66,9 @@ kinds! {
     ConnectFailed = "connect-failed": "`connect` failed: no answer in time, or unreachable.",
     SynFlood = "syn-flood": "A listener has many half-open connections.",
     AcceptQueueFull = "accept-queue-full": "A listener's process does not accept fast enough.",
+    AcceptStalled = "accept-stalled": "Connections wait to be accepted, and nobody accepts them.",
+    ReadStalled = "read-stalled": "Data lies unread in connections that a process accepted.",
+    ZeroWindow = "zero-window": "The receiver does not read: its window is closed, and the sender waits.",
     HalfOpen = "half-open": "Nothing was heard for long, and nobody asks whether the peer is still there.",
     PeerDead = "peer-dead": "Data is sent again and again, and no answer comes.",
     KeepaliveTimeout = "keepalive-timeout": "Keepalive probes went unanswered, and the kernel ended the connection.",
@@ -93,7 +96,12 @@ impl Kind {
     #[must_use]
     pub const fn hold_ns(self) -> u64 {
         match self {
-            Self::AcceptQueueFull | Self::SynFlood | Self::TimeWaitPressure => 3_000_000_000,
+            Self::AcceptQueueFull
+            | Self::AcceptStalled
+            | Self::ReadStalled
+            | Self::ZeroWindow
+            | Self::SynFlood
+            | Self::TimeWaitPressure => 3_000_000_000,
             _ => 0,
         }
     }

@@ -7,6 +7,7 @@
 mod kind;
 mod ledger;
 mod namespaces;
+mod processes;
 mod recent;
 pub mod rules;
 mod sighting;
@@ -20,6 +21,7 @@ mod view;
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
+pub use processes::Processes;
 pub use recent::{Incident, Incidents, Recent};
 pub use sighting::{Example, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
@@ -37,6 +39,7 @@ pub struct Findings {
     thresholds: Thresholds,
     recent: Recent,
     namespaces: Namespaces,
+    processes: Processes,
     ledger: Ledger,
     is_partial: bool,
     wants_listing: bool,
@@ -64,6 +67,7 @@ impl Findings {
     /// Takes in what a listing tells of the namespaces.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
+        self.processes.listed(snapshot);
     }
 
     /// Looks for trouble; gives what is to be told of it.
@@ -77,6 +81,7 @@ impl Findings {
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.is_partial = self.is_partial;
+        view.processes = Some(&self.processes);
         let mut sightings = rules::look(&view);
         sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
         let told = self.ledger.update(sightings, now_ns);

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, net::SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Incident, Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    Incident, Kind, Namespaces, Processes, Recent, Severity, Sighting, Subject, Thresholds, Value,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
@@ -35,6 +35,8 @@ pub struct View<'a> {
     pub thresholds: &'a Thresholds,
     /// Does a filter keep sockets out of the table?
     pub is_partial: bool,
+    /// What processes do that connections wait for.
+    pub processes: Option<&'a Processes>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     ends: OnceCell<Ends<'a>>,
@@ -114,6 +116,7 @@ impl<'a> View<'a> {
             namespaces,
             thresholds,
             is_partial: false,
+            processes: None,
             by_state,
             listeners,
             ends: OnceCell::new(),
@@ -183,8 +186,9 @@ impl<'a> View<'a> {
         self.ends.get_or_init(|| {
             let failed = || self.recent.incidents().flat_map(|(_, group)| &group.last);
             let key = |netns, local, remote| (place(netns, local), local, remote);
-            // Other ends of what failed, and of what is silent.
-            let silent = self.in_state(State::Established).iter().filter(|known| known.facts().is_some());
+            // Other ends of what failed, and of what is silent or waits.
+            let states = State::ALL.iter().filter(|state| **state != State::Listen);
+            let silent = states.flat_map(|state| self.in_state(*state)).filter(|known| known.facts().is_some());
             let asked = failed().map(|failed| key(failed.netns, failed.remote, failed.local));
             let asked = asked.chain(silent.map(|known| key(known.netns(), known.remote(), known.local())));
             let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));

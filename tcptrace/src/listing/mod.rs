@@ -160,7 +160,9 @@ impl Lister {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
             let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
             let states = wanted.states.iter().chain(minis).collect();
-            iterators.ask(states, wanted.seeds, wanted.ailing).map_err(|source| Error::Iterator { which: "tcp", source })?;
+            iterators
+                .ask(states, wanted.seeds, wanted.ailing)
+                .map_err(|source| Error::Iterator { which: "tcp", source })?;
             by_iterator = Some(&mut iterators.sockets);
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
@@ -204,12 +206,13 @@ impl Lister {
                 let before = was_still.remove(&namespace.inode);
                 let listed_ns = now::now_ns();
                 let (states, ailing) = (wanted.states, wanted.ailing);
-                let now = segments
-                    .map(|segments| Still { states, ailing, segments, since_ns: listed_ns, listed_ns }.or_since(before));
+                let now = segments.map(|segments| {
+                    Still { states, ailing, segments, since_ns: listed_ns, listed_ns }.or_since(before)
+                });
                 // The same since another listing.
-                if let Some(before) = before.filter(|before| {
-                    before.is_settled() && now.is_some_and(|now| now.since_ns == before.since_ns)
-                }) {
+                if let Some(before) = before
+                    .filter(|before| before.is_settled() && now.is_some_and(|now| now.since_ns == before.since_ns))
+                {
                     still.insert(namespace.inode, before);
                     continue;
                 }
@@ -217,8 +220,7 @@ impl Lister {
                     Some(iterator) => by_iteration(iterator, wanted, count, tick_ns, skipped)?,
                     None => {
                         let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
-                        let (mut found, broken) =
-                            sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
+                        let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
                         retain_wanted(&mut found, wanted);
                         found

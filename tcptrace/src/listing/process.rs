@@ -130,7 +130,8 @@ mod tests {
 
     #[test]
     fn the_soft_limit_counts() {
-        let limits = "Limit   Soft Limit Hard Limit Units\nMax open files            64                   1024   files\n";
+        let limits =
+            "Limit   Soft Limit Hard Limit Units\nMax open files            64                   1024   files\n";
         assert_eq!(max_descriptors(limits), Some(64));
         assert_eq!(max_descriptors("Max open files unlimited unlimited files"), None);
     }

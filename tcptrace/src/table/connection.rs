@@ -60,8 +60,10 @@ struct Rare {
     retransmits: Retransmits,
     reset: Option<ResetFacts>,
     facts: Option<Box<Facts>>,
-    /// How many bytes were read from it, and CLOCK_MONOTONIC since which it has not been more, as far as listings showed.
-    read: Option<(u64, u64)>,
+    /// How many bytes were read from it, and CLOCK_MONOTONIC at which a listing showed that there were more than before.
+    read: Option<(u64, Option<u64>)>,
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
+    full_ns: Option<u64>,
 }
 
 /// What a listing showed of a socket.
@@ -192,11 +194,16 @@ impl Connection {
         facts.map(|facts| facts.socket.ailments()).unwrap_or_default()
     }
 
-    /// CLOCK_MONOTONIC since which nothing was read from it at least, in ns, where data lies unread.
+    /// CLOCK_MONOTONIC at which a listing last showed, in ns, that some of the data that lies unread was read.
     #[must_use]
-    pub fn unread_since_ns(&self) -> Option<u64> {
-        let (_, since_ns) = self.rare.as_ref()?.read?;
-        Some(since_ns)
+    pub fn read_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.read?.1
+    }
+
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
+    #[must_use]
+    pub fn full_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.full_ns
     }
 
     /// Is there a reason to look at it: is it suspected, does it wait for a process, does it listen, or did it send again
@@ -387,10 +394,17 @@ impl Connection {
         if ailments.unread > 0 {
             let received = socket.connection.map_or(0, |info| info.bytes_received);
             let now = received.saturating_sub(socket.receive_queue.into());
-            let read = &mut self.rare().read;
-            *read = read.filter(|(before, _)| *before == now).or(Some((now, snapshot.ended_ns)));
+            let before = self.rare().read;
+            let read_ns = match before {
+                Some((before, _)) if before < now => Some(snapshot.ended_ns),
+                before => before.and_then(|(_, read_ns)| read_ns),
+            };
+            self.rare().read = Some((now, read_ns));
         } else if let Some(rare) = &mut self.rare {
             rare.read = None;
+        }
+        if socket.is_full_listener() {
+            self.rare().full_ns = Some(snapshot.ended_ns);
         }
         let is_kept = self.suspected_ns().is_some() || self.is_ailing() || socket.state == State::Listen;
         if is_kept && self.state == socket.state {

@@ -182,6 +182,8 @@ pub(crate) fn snapshot() -> Snapshot {
         ended_ns: ENDED_NS,
         states: [].into_iter().collect(),
         sockets,
+        ailing: true,
+        processes: Vec::new(),
         holders: Some(Holders::new(holders)),
         namespaces: vec![
             Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },

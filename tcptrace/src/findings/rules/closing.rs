@@ -1,6 +1,6 @@
 //! Connections that are being closed, and do not come to an end.
 
-use super::Advice;
+use super::{Advice, accepting::is_not_accepted, window::is_held_up};
 use crate::{
     findings::{Group, Kind, Severity, Sighting, Value, View},
     snapshot::{ConnectionInfo, TimerKind},
@@ -29,17 +29,53 @@ const MANY_LEAKED: usize = 1000;
 const FAST_GROWTH: f64 = 100.0;
 const SURE_NS: u64 = 30_000_000_000;
 
-/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
+const WAITS_FOR_OTHER_SIDE: Advice = Advice {
+    explanation: "the peer closed; this process passed that on (it has as many connections in FIN_WAIT2) and waits for its other side",
+    remedy: "look at that other side, which does not close (fin-wait2-stuck of this process); a time limit here bounds the wait",
+};
+
+/// Does nothing come or go on a connection that is half closed? `None`: not known yet. What it was shown to do is asked for
+/// when it becomes suspect; a listing that fails, or does not show it, is not waited for long.
+fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
+    /// In ns.
+    const WAITED_FOR_NS: u64 = 10_000_000_000;
+    if known.is_mini() {
+        return Some(true); // it gets nothing but a FIN
+    }
+    let after_ns = view.thresholds.stuck_after(known.state)?;
+    let is_quiet = view.now_ns.saturating_sub(known.active_ns()) >= after_ns;
+    let suspected_ns = known.suspected_ns()?;
+    let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= suspected_ns.saturating_sub(after_ns / 4));
+    (is_shown || view.now_ns.saturating_sub(suspected_ns) > WAITED_FOR_NS).then_some(is_quiet)
+}
+
+/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked. Data may
+/// flow on to the peer; and nobody can close what nobody accepted.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     let usual_ns = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid)?.usual_ns();
     let is_leaked =
         |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
+    let is_leaked = |known: &&Connection| {
+        is_leaked(known)
+            && !is_not_accepted(known)
+            && !known.ailments().window_closed
+            && is_inactive(view, known) == Some(true)
+    };
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
+    let passed_on = |group: &Group<'_>| {
+        let pid = group.owner.map(|owner| owner.pid);
+        let is_its = |known: &&&Connection| known.orphan == Some(false) && known.owner().map(|owner| owner.pid) == pid;
+        pid.is_some() && view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
+    };
     let sighting = |group: Group<'_>| {
         let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
         let is_many = group.members.len() >= MANY_LEAKED || is_growing;
-        let severity = if is_many { Severity::Critical } else { Severity::Warning };
+        let (severity, advice) = match is_many {
+            _ if passed_on(&group) => (Severity::Info, &WAITS_FOR_OTHER_SIDE),
+            true => (Severity::Critical, &CLOSE_WAIT_LEAK),
+            false => (Severity::Warning, &CLOSE_WAIT_LEAK),
+        };
         // The FIN counts as a byte that was not read.
         let unread = group.sum(|facts| facts.socket.receive_queue.saturating_sub(1).into());
         let evidence = [
@@ -48,7 +84,7 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
             ("growth_window_ns", growth.map(|(_, span_ns)| span_ns).into()),
             ("closes_after_ns", group.members.first().and_then(|known| usual_ns(known)).into()),
         ];
-        group.sighting(view, Kind::CloseWaitLeak, severity).with(&CLOSE_WAIT_LEAK, evidence)
+        group.sighting(view, Kind::CloseWaitLeak, severity).with(advice, evidence)
     };
     groups.into_iter().map(sighting).collect()
 }
@@ -68,8 +104,8 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // that it is there.
     let is_there =
         |known: &&Connection| !known.is_mini() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
-    let (orphaned, owned): (Vec<_>, Vec<_>) =
-        view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
+    let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) == Some(true));
+    let (orphaned, owned): (Vec<_>, Vec<_>) = stuck.filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
     for (members, severity, advice) in
         [(orphaned, Severity::Info, &FIN_WAIT2_ORPHANED), (owned, Severity::Warning, &FIN_WAIT2_OWNED)]
@@ -134,6 +170,7 @@ fn fin_unanswered<'a>(
         ];
         group.sighting(view, kind, Severity::Warning).with(advice, evidence)
     };
-    let unanswered = stuck.filter(|known| !is_on_its_way(known));
+    // Where the window is closed and the peer answers, that is told of.
+    let unanswered = stuck.filter(|known| !is_on_its_way(known) && !is_held_up(known));
     view.group(unanswered, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }
