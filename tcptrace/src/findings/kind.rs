@@ -92,6 +92,15 @@ impl FromStr for Kind {
 }
 
 impl Kind {
+    /// For how long evidence is waited for at most, in ns. Where there may be no trouble at all, it is worth more time.
+    #[must_use]
+    pub const fn patience_ns(self) -> u64 {
+        match self {
+            Self::CloseWaitLeak | Self::FinWait2Stuck => 10_000_000_000,
+            _ => 900_000_000,
+        }
+    }
+
     /// How long it stays open after it was seen last, in ns: what comes and goes within that is one finding.
     #[must_use]
     pub const fn hold_ns(self) -> u64 {

@@ -69,9 +69,6 @@ struct Open {
 /// What must change for an update: not the times, which always do.
 type Told = (u64, super::Severity, Vec<(&'static str, Value)>);
 
-/// Evidence is waited for at most so long, in ns.
-const PATIENCE_NS: u64 = 900_000_000;
-
 impl Ledger {
     /// Without findings.
     #[must_use]
@@ -96,7 +93,7 @@ impl Ledger {
                 }
                 None => {
                     let since_ns = before.get(&key).copied().unwrap_or(now_ns);
-                    if !sighting.is_settled && now_ns.saturating_sub(since_ns) < PATIENCE_NS {
+                    if !sighting.is_settled && now_ns.saturating_sub(since_ns) < key.0.patience_ns() {
                         self.waiting.insert(key, since_ns);
                         continue;
                     }

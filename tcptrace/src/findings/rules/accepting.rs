@@ -85,7 +85,7 @@ pub(super) fn process_evidence(holders: Option<&HoldersState<'_>>) -> [(&'static
     let waits_in = state.and_then(|state| state.waits_in.clone());
     [
         ("process_state", holders.map_or(Value::Unknown, |holders| Value::Name(holders.doing.name()))),
-        ("processes_so", holders.map(|holders| holders.count).into()),
+        ("processes_in_state", holders.map(|holders| holders.count).into()),
         ("descriptors", state.and_then(|state| state.descriptors).into()),
         ("max_descriptors", state.and_then(|state| state.max_descriptors).into()),
         ("waits_in", waits_in.map_or(Value::Unknown, Value::Text)),

@@ -34,19 +34,24 @@ const WAITS_FOR_OTHER_SIDE: Advice = Advice {
     remedy: "look at that other side, which does not close (fin-wait2-stuck of this process); a time limit here bounds the wait",
 };
 
-/// Does nothing come or go on a connection that is half closed? `None`: not known yet. What it was shown to do is asked for
-/// when it becomes suspect; a listing that fails, or does not show it, is not waited for long.
+/// Does nothing come or go on a connection that is half closed? `None` until a listing has shown it since it is suspected.
 fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
-    /// In ns.
-    const WAITED_FOR_NS: u64 = 10_000_000_000;
     if known.is_mini() {
         return Some(true); // it gets nothing but a FIN
     }
     let after_ns = view.thresholds.stuck_after(known.state)?;
     let is_quiet = view.now_ns.saturating_sub(known.active_ns()) >= after_ns;
-    let suspected_ns = known.suspected_ns()?;
-    let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= suspected_ns.saturating_sub(after_ns / 4));
-    (is_shown || view.now_ns.saturating_sub(suspected_ns) > WAITED_FOR_NS).then_some(is_quiet)
+    let suspected_ns = known.suspected_ns().filter(|_| is_quiet);
+    let is_shown = known.facts().is_some_and(|facts| Some(facts.at_ns.saturating_add(after_ns / 4)) >= suspected_ns);
+    if is_quiet && !is_shown { None } else { Some(is_quiet) }
+}
+
+/// What is not known to be inactive yet counts only where nothing is known, and the group waits for its evidence.
+fn drop_unknown(view: &View<'_>, group: &mut Group<'_>) {
+    let is_known = |known: &&Connection| is_inactive(view, known).is_some();
+    if group.members.iter().any(|known| is_known(&known)) {
+        group.members.retain(is_known);
+    }
 }
 
 /// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked. Data may
@@ -59,7 +64,7 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         is_leaked(known)
             && !is_not_accepted(known)
             && !known.ailments().window_closed
-            && is_inactive(view, known) == Some(true)
+            && is_inactive(view, known) != Some(false)
     };
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
     let passed_on = |group: &Group<'_>| {
@@ -67,7 +72,8 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         let is_its = |known: &&&Connection| known.orphan == Some(false) && known.owner().map(|owner| owner.pid) == pid;
         pid.is_some() && view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
     };
-    let sighting = |group: Group<'_>| {
+    let sighting = |mut group: Group<'_>| {
+        drop_unknown(view, &mut group);
         let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
         let is_many = group.members.len() >= MANY_LEAKED || is_growing;
@@ -104,13 +110,14 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // that it is there.
     let is_there =
         |known: &&Connection| !known.is_mini() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
-    let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) == Some(true));
+    let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) != Some(false));
     let (orphaned, owned): (Vec<_>, Vec<_>) = stuck.filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
     for (members, severity, advice) in
         [(orphaned, Severity::Info, &FIN_WAIT2_ORPHANED), (owned, Severity::Warning, &FIN_WAIT2_OWNED)]
     {
-        for group in view.group(members.into_iter(), |known| view.subject_of(known)) {
+        for mut group in view.group(members.into_iter(), |known| view.subject_of(known)) {
+            drop_unknown(view, &mut group);
             let left = group.members.iter().filter_map(|known| time_left_ns(known, view.now_ns)).min();
             let evidence = [
                 ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
