@@ -256,8 +256,15 @@ pub struct Owner {
     pub source: OwnerSource,
 }
 
+/// As `COMMAND[PID]`. The command may hold any bytes.
+impl std::fmt::Display for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}[{}]", self.command.to_text(), self.pid)
+    }
+}
+
 /// Command name of a process, at most 15 bytes, kept as the kernel gives it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Command([u8; 16]);
 
 impl Command {

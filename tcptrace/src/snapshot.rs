@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
-    event::{Command, Owner},
+    event::{Command, Owner, OwnerSource},
     state::{State, StateSet},
 };
 
@@ -362,6 +362,14 @@ pub struct ProcessState {
     pub max_descriptors: Option<u64>,
     /// Function of the kernel in which its first thread waits.
     pub waits_in: Option<String>,
+}
+
+impl Holder {
+    /// The process as the owner of the socket.
+    #[must_use]
+    pub fn owner(&self, source: OwnerSource) -> Owner {
+        Owner { pid: self.pid, uid: self.uid, cgroup: self.cgroup.unwrap_or(0), command: self.command, source }
+    }
 }
 
 /// Holders by socket. A clone is cheap, and shares them.

@@ -367,7 +367,7 @@ impl Table {
 /// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
 /// the end of the last listing cannot be told, since that may have shown what came after it.
 fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
-    event.owner = event.owner.or_else(|| known.owner());
+    event.owner = known.owner_at(event);
     let What::Transition(transition) = &mut event.what else {
         return;
     };

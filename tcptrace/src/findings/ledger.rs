@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Kind, Sighting, Subject, Thresholds, Value};
+use super::{Sighting, Thresholds, Value, sighting::Key};
 
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,8 +41,6 @@ pub struct Finding {
     /// As it was seen last.
     pub sighting: Sighting,
 }
-
-type Key = (Kind, Option<u32>, Option<u32>, Subject);
 
 /// The findings that are open.
 #[derive(Debug, Default)]
@@ -156,7 +154,7 @@ fn by_key(sightings: Vec<Sighting>) -> Vec<(Key, Sighting)> {
     let mut places: FxHashMap<Key, usize> = FxHashMap::default();
     let mut found: Vec<(Key, Sighting)> = Vec::new();
     for sighting in sightings {
-        let key = (sighting.kind, sighting.netns, sighting.owner.map(|owner| owner.pid), sighting.subject);
+        let key = sighting.key();
         match places.get(&key).and_then(|place| found.get_mut(*place)) {
             Some((_, first)) => first.take(sighting),
             None => {
@@ -179,8 +177,9 @@ impl Sighting {
     /// both; what is so of one and not so of the other is not known.
     fn take(&mut self, other: Self) {
         self.count += other.count;
+        self.processes.merge(&other.processes);
         if other.severity > self.severity {
-            (self.severity, self.explanation, self.remedy) = (other.severity, other.explanation, other.remedy);
+            (self.severity, self.cause) = (other.severity, other.cause);
         }
         let ages = [self.oldest, other.oldest];
         self.oldest = ages.into_iter().flatten().max_by_key(|age| age.ns);

@@ -4,12 +4,14 @@
 //! [`Sighting`]s, the troubles that there are now. The [`Ledger`] keeps them over time: a finding opens, is updated and
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
+mod cause;
 mod kind;
 mod ledger;
 mod namespaces;
-mod processes;
+mod process_states;
 mod recent;
 pub mod rules;
+mod services;
 mod sighting;
 #[cfg(test)]
 mod testing;
@@ -18,12 +20,14 @@ mod tests;
 mod thresholds;
 mod view;
 
+pub use cause::Cause;
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
-pub use processes::Processes;
+pub use process_states::ProcessStates;
 pub use recent::{Incident, Incidents, Recent};
-pub use sighting::{Example, Sighting, Subject, Value};
+pub use services::Services;
+pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 pub use view::{Group, View};
 
@@ -39,7 +43,7 @@ pub struct Findings {
     thresholds: Thresholds,
     recent: Recent,
     namespaces: Namespaces,
-    processes: Processes,
+    process_states: ProcessStates,
     ledger: Ledger,
     is_partial: bool,
     wants_listing: bool,
@@ -67,7 +71,8 @@ impl Findings {
     /// Takes in what a listing tells of the namespaces.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
-        self.processes.listed(snapshot);
+        self.process_states.listed(snapshot);
+        self.recent.listed(snapshot);
     }
 
     /// Looks for trouble; gives what is to be told of it.
@@ -81,7 +86,7 @@ impl Findings {
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.is_partial = self.is_partial;
-        view.processes = Some(&self.processes);
+        view.process_states = Some(&self.process_states);
         let mut sightings = rules::look(&view);
         sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
         let told = self.ledger.update(sightings, now_ns);

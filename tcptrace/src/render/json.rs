@@ -244,11 +244,20 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
                 "source": owner.source.name(), "executable": names.executable(owner.pid),
             })
         }),
+        "process_count": Some(sighting.processes.len()).filter(|count| *count > 0),
+        "processes": sighting.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
         "count": sighting.count, "age_ns": sighting.oldest.map(|age| age.ns),
         "age_source": sighting.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
         "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
-        "explanation": sighting.explanation, "remedy": sighting.remedy, "docs": sighting.kind.docs(),
+        "cause": sighting.cause.name(), "explanation": sighting.cause.words(), "remedy": sighting.cause.remedy(), "docs": sighting.kind.docs(),
     })
+}
+
+/// Processes of a finding that are written at most.
+const MAX_PROCESSES: usize = 8;
+
+fn process_share((owner, count): &(Owner, u64)) -> Value {
+    json!({ "pid": owner.pid, "command": owner.command.to_text(), "count": count })
 }
 
 /// The port of an end, if it has one.

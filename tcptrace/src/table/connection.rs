@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
-    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
+    snapshot::{AgeSource, Ailments, ConnectionInfo, Holder, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
@@ -50,8 +50,12 @@ mod flag {
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
     /// Is it followed, but not to be shown? See [`super::super::Table::show`].
     pub(super) const HIDDEN: u8 = 1 << 3;
+    /// Was it opened from here?
+    pub(super) const ACTIVE: u8 = 1 << 4;
+    /// Did it come in?
+    pub(super) const PASSIVE: u8 = 1 << 5;
     /// Did the last listing that shows such sockets show one of [`super::Ailments`]?
-    pub(super) const AILING: u8 = 1 << 4;
+    pub(super) const AILING: u8 = 1 << 6;
 }
 
 /// What few sockets have.
@@ -94,6 +98,22 @@ impl Connection {
     #[must_use]
     pub fn acceptor(&self) -> Option<Owner> {
         self.roles.as_ref()?.acceptor
+    }
+
+    /// The process that it belonged to before, and that holds it no more.
+    #[must_use]
+    pub fn former(&self) -> Option<Owner> {
+        self.roles.as_ref()?.former
+    }
+
+    /// Did this host open the connection? `None` where that was not seen.
+    #[must_use]
+    pub const fn is_active(&self) -> Option<bool> {
+        match (self.is(flag::ACTIVE), self.is(flag::PASSIVE)) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
     }
 
     /// PID of the process that closed it, or shut its sending side down.
@@ -279,6 +299,8 @@ impl Connection {
             creator: roles.creator.or(event.owner.filter(is_creator)),
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
+            // It holds the socket again.
+            former: roles.former.filter(|former| event.owner.is_none_or(|owner| owner.pid != former.pid)),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -288,6 +310,11 @@ impl Connection {
         self.netns = event.socket.netns.and_then(NonZeroU32::new);
         self.set(flag::IPV6, event.socket.ipv6);
         self.set(flag::HAS_EVENTS, true);
+        match &event.what {
+            What::Transition(Transition { new: State::SynSent, .. }) => self.set(flag::ACTIVE, true),
+            What::Transition(Transition { old: State::Listen, .. }) => self.set(flag::PASSIVE, true),
+            _ => {}
+        }
         self.timer_or_active_ns = Maybe(event.time_ns);
         self.suspected_ns = Maybe::NONE;
         self.set(flag::AILING, false); // until it is shown in this state
@@ -303,7 +330,11 @@ impl Connection {
         self.expires(expires_ns);
     }
 
-    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
+    pub(super) fn of_listed(socket: &ListedSocket, holders: &[Holder], now_ns: u64, all: &mut AllRoles) -> Self {
+        // The memo of a mini-socket's full socket may be another one's by now.
+        let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
+        let owner = present(seen, holders);
+        let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
         let mut new = Self {
@@ -313,7 +344,7 @@ impl Connection {
             suspected_ns: Maybe::NONE,
             cookie: Maybe::new(socket.cookie),
             handle: Maybe(socket.handle),
-            roles: all.share(Roles { owner, creator, acceptor, closed_by: None }),
+            roles: all.share(Roles { owner, creator, acceptor, closed_by: None, former }),
             rare: None,
             netns: NonZeroU32::new(socket.netns),
             listing: 0,
@@ -325,6 +356,9 @@ impl Connection {
             flags: 0,
         };
         new.set(flag::IPV6, socket.ipv6);
+        let has = |sources: &[OwnerSource]| owner.is_some_and(|owner| sources.contains(&owner.source));
+        new.set(flag::ACTIVE, has(&[OwnerSource::Connect]));
+        new.set(flag::PASSIVE, has(&[OwnerSource::Accept, OwnerSource::Listener]));
         if socket.kind == Kind::Mini {
             new.set(flag::MINI, true);
             new.expires(expires_ns(socket, now_ns));
@@ -369,11 +403,21 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in whose it is by a listing of holders. Who held it before may not do so now.
-    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
+    /// Takes in who holds it by a listing. Who was seen to use it and holds it no more is its former owner.
+    pub(super) fn is_held(&mut self, listed: Option<Owner>, holders: &[Holder], all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = roles.owner.filter(is_seen).or(owner).or(roles.owner);
-        self.set_roles(Roles { owner, ..roles }, all);
+        let owner = present(roles.owner.filter(is_seen).or(listed).or(roles.owner), holders);
+        let left = roles.owner.filter(|before| is_left_by(before, owner));
+        self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
+    }
+
+    /// Who has it where an event names the owner that the programs remember: they do not see that it holds the socket no
+    /// more.
+    pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
+        let is_left = |owner: &Owner| {
+            self.former().is_some_and(|former| (former.pid, former.source) == (owner.pid, owner.source))
+        };
+        event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
@@ -513,6 +557,24 @@ fn is_orphaned(event: &Event) -> Option<bool> {
         State::Established => Some(is(socket_flag::SHUTDOWN_SEND) && is(socket_flag::SHUTDOWN_RECEIVE)),
         _ => Some(is(socket_flag::DEAD)),
     }
+}
+
+/// The owner of a socket with these holders: who was seen to use it if it still holds it, else the only holder, or the
+/// first of several. Without holders nobody knows better.
+pub(super) fn present(seen: Option<Owner>, holders: &[Holder]) -> Option<Owner> {
+    let Some(first) = holders.first() else { return seen };
+    if let Some(seen) = seen.filter(is_seen)
+        && let Some(holder) = holders.iter().find(|holder| holder.pid == seen.pid)
+    {
+        return Some(Owner { command: holder.command, ..seen }); // execve changes the name
+    }
+    let is_shared = holders.iter().any(|other| other.pid != first.pid);
+    Some(first.owner(if is_shared { OwnerSource::Shared } else { OwnerSource::Holder }))
+}
+
+/// Was a process seen to use the socket that now belongs to another one?
+fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
+    is_seen(before) && now.is_some_and(|now| now.pid != before.pid)
 }
 
 /// Was it seen using the socket, and not only found to hold it?

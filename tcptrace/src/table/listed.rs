@@ -5,14 +5,10 @@ use std::net::SocketAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
-    connection::{expires_ns, is_seen},
-    mini_key,
-};
+use super::{Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table, connection::expires_ns, mini_key};
 use crate::{
     ending::Ending,
-    event::{Event, Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -56,7 +52,7 @@ impl Table {
             let known = self.full.get(key).filter(|known| known.is_of(socket.cookie)).map(Connection::is_hidden);
             let is_shown = known == Some(false) || wanted(socket, holders);
             if self.keeps(socket.state) && (known.is_some() || is_shown) {
-                self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
+                self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
                     known.hide(!is_shown);
                     known.show(socket, snapshot);
@@ -99,7 +95,7 @@ impl Table {
         &mut self,
         key: u64,
         socket: &ListedSocket,
-        owner: Option<Owner>,
+        holders: &[Holder],
         snapshot: &Snapshot,
         reconciled: &mut Reconciled,
     ) {
@@ -111,14 +107,14 @@ impl Table {
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
-            let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
+            let listed = Connection::of_listed(socket, holders, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
         };
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
-        known.is_held(owner, &mut self.roles);
+        known.is_held(socket.owner, holders, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -190,7 +186,7 @@ impl Table {
             if let Some(known) = known {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(owner_of(socket, holders.of(socket.handle)), &mut self.roles);
+                    known.is_held(socket.owner, holders.of(socket.handle), &mut self.roles);
                 }
                 known.show(socket, snapshot);
                 if known.is_ailing() {
@@ -264,7 +260,7 @@ impl Table {
         let listing = self.listing;
         let Some(known) = self.minis.get_mut(key) else {
             if self.keeps(socket.state) && wanted(socket, &[]) {
-                let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
+                let listed = Connection::of_listed(socket, &[], now_ns, &mut self.roles);
                 self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
@@ -302,21 +298,6 @@ impl Names {
 fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     let namespaces = snapshot.namespaces.iter().filter(|_| snapshot.skipped.cut_short == 0);
     namespaces.map(|namespace| namespace.inode).collect()
-}
-
-/// The owner that was seen, else the only process that holds it, else the first of several.
-fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
-    let Some(first) = holders.first().filter(|_| !socket.owner.as_ref().is_some_and(is_seen)) else {
-        return socket.owner;
-    };
-    let shared = holders.iter().any(|other| other.pid != first.pid);
-    Some(Owner {
-        pid: first.pid,
-        uid: first.uid,
-        cgroup: first.cgroup.unwrap_or(0),
-        command: first.command,
-        source: if shared { OwnerSource::Shared } else { OwnerSource::Holder },
-    })
 }
 
 /// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.

@@ -16,11 +16,13 @@ pub(super) struct Roles {
     pub(super) creator: Option<Owner>,
     pub(super) acceptor: Option<Owner>,
     pub(super) closed_by: Option<u32>,
+    /// The owner before this one, which holds the socket no more.
+    pub(super) former: Option<Owner>,
 }
 
 impl Hash for Roles {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for owner in [&self.owner, &self.creator, &self.acceptor] {
+        for owner in [&self.owner, &self.creator, &self.acceptor, &self.former] {
             owner.map(|owner| (owner.pid, owner.source)).hash(state);
         }
         self.closed_by.hash(state);

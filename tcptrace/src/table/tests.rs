@@ -370,9 +370,34 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
     socket.owner = None;
     assert_eq!(held(socket, 30 * S, &[]), Some(8));
     socket.owner = known(OwnerSource::Io);
-    assert_eq!(held(socket, 40 * S, &[8]), Some(7), "it was seen");
+    assert_eq!(held(socket, 40 * S, &[7, 8]), Some(7), "it was seen, and still holds it");
+    assert_eq!(held(socket, 50 * S, &[8]), Some(8), "it was seen, and holds it no more");
     socket.owner = None;
-    assert_eq!(held(socket, 50 * S, &[8]), Some(7));
+    assert_eq!(held(socket, 60 * S, &[8]), Some(8));
+    assert_eq!(held(socket, 70 * S, &[]), Some(8), "nothing tells who holds it");
+}
+
+#[test]
+fn who_holds_a_socket_no_more_is_its_former_owner() {
+    let mut table = table(10);
+    let connected = owned(event(1, 1, 5 * S, enters(State::Established)));
+    table.ingest(&mut here(connected.clone()));
+    let socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let holders = Some(Holders::new(vec![holder(1, 9)]));
+    reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, vec![socket]) });
+    let of = |table: &Table| {
+        let known = table.connections().next().unwrap();
+        (known.owner().map(|owner| owner.pid), known.former().map(|owner| owner.pid))
+    };
+    assert_eq!(of(&table), (Some(9), Some(7)));
+    let mut told = here(owned(event(1, 1, 11 * S, enters(State::CloseWait))));
+    table.ingest(&mut told);
+    assert_eq!(told.owner.map(|owner| owner.pid), Some(9), "the programs remember one that holds it no more");
+    assert_eq!(of(&table), (Some(9), Some(7)));
+    let mut again = here(owned(event(1, 1, 12 * S, enters(State::LastAck))));
+    again.owner = again.owner.map(|owner| Owner { source: OwnerSource::Close, ..owner });
+    table.ingest(&mut again);
+    assert_eq!(of(&table), (Some(7), None), "it was seen again");
 }
 
 #[test]
@@ -509,8 +534,8 @@ fn holders_are_owners_where_none_was_seen() {
         let holders = table.holders_of(known).map(<[Holder]>::len);
         (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)), "what it did counts more");
-    assert_eq!(of(&table, 2), (Some((8, OwnerSource::Accept)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 1), (Some((10, OwnerSource::Holder)), Some(1)), "the one that was seen holds it no more");
+    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "also where the programs alone saw it");
     assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
     assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
     assert_eq!(of(&table, 5), (None, Some(0)));
@@ -522,7 +547,7 @@ fn holders_are_owners_where_none_was_seen() {
     assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
     let holders = Some(Holders::new(vec![holder(1, 20), holder(6, 20)]));
     table.show_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)));
+    assert_eq!(of(&table, 1), (Some((20, OwnerSource::Holder)), Some(1)));
     assert_eq!(of(&table, 6), (Some((20, OwnerSource::Holder)), Some(1)), "a listing of suspects tells as well");
 }
 

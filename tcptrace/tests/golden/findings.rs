@@ -249,7 +249,14 @@ fn stuck(run: &mut Run) {
         (life(CLOSE_WAIT, "10.1.0.1:51404", "198.51.100.2:83"), State::CloseWait, 7261),
         (life(CLOSE_WAIT, "10.1.0.1:51410", "198.51.100.2:86"), State::CloseWait, 99),
     ];
-    let held = stuck.iter().map(|(life, ..)| holder(life.header.cookie, 5000, 5000, 7, b"worker")).collect::<Vec<_>>();
+    // The first one was inherited.
+    let held = (0..)
+        .zip(&stuck)
+        .map(|(index, (life, ..))| {
+            let pid = if index == 0 { 5001 } else { 5000 };
+            holder(life.header.cookie, pid, pid, 7, b"worker")
+        })
+        .collect::<Vec<_>>();
     let entered = |s: u64| now_ns.saturating_sub(s * S);
     let mut sockets: Vec<_> = stuck
         .iter()

@@ -1,10 +1,10 @@
 //! Connections that a process does not accept, or does not read.
 
-use super::{Advice, listening};
+use super::listening;
 use crate::{
     findings::{
-        Group, Kind, Severity, Sighting, Subject, Value, View,
-        processes::{Doing, HoldersState},
+        Cause, Group, Kind, Severity, Sighting, Subject, Value, View,
+        process_states::{Doing, HoldersState},
         sighting::{Example, MAX_EXAMPLES},
     },
     snapshot::{Age, AgeSource},
@@ -63,12 +63,13 @@ fn accept_stalled(view: &View<'_>) -> Vec<Sighting> {
             ("waited_ns", Value::Number(waited_ns)),
         ];
         evidence.extend(process_evidence(holders.as_ref()));
-        let mut sighting = group.sighting(view, Kind::AcceptStalled, Severity::Warning);
+        let cause = cause(holders.map(|holders| holders.doing));
+        let mut sighting = group.sighting(view, Kind::AcceptStalled, Severity::Warning, cause);
         let room = MAX_EXAMPLES.saturating_sub(sighting.examples.len());
         sighting.examples.extend(waiting.iter().take(room).map(|known| Example::of(known, &[], view.now_ns)));
         let oldest = Some(Age { ns: waited_ns, source: AgeSource::LowerBound });
         let sighting = Sighting { count: queue, oldest, is_settled: holders.is_some(), ..sighting };
-        Some(sighting.with(accept_advice(holders.map(|holders| holders.doing)), evidence))
+        Some(sighting.with(evidence))
     };
     view.group(listeners, |listener| Subject::Local(listener.local())).into_iter().filter_map(sighting).collect()
 }
@@ -76,7 +77,7 @@ fn accept_stalled(view: &View<'_>) -> Vec<Sighting> {
 /// What the processes that hold these sockets do.
 pub(super) fn holders_state<'a>(view: &View<'a>, sockets: &[&Connection]) -> Option<HoldersState<'a>> {
     let holders = sockets.iter().filter_map(|known| view.table.holders_of(known)).flatten().copied();
-    view.processes?.state_of(&holders.collect::<Vec<_>>())
+    view.process_states?.state_of(&holders.collect::<Vec<_>>())
 }
 
 /// The same as evidence.
@@ -92,46 +93,17 @@ pub(super) fn process_evidence(holders: Option<&HoldersState<'_>>) -> [(&'static
     ]
 }
 
-const fn accept_advice(doing: Option<Doing>) -> &'static Advice {
+/// What keeps connections from being accepted.
+pub(super) const fn cause(doing: Option<Doing>) -> Cause {
     match doing {
-        Some(Doing::Stopped) => &STOPPED,
-        Some(Doing::OutOfDescriptors) => &OUT_OF_DESCRIPTORS,
-        Some(Doing::Busy) => &BUSY,
-        Some(Doing::Running) => &RUNNING,
-        Some(Doing::Waiting) => &WAITING,
-        None => &UNKNOWN,
+        Some(Doing::Stopped) => Cause::AccepterStopped,
+        Some(Doing::OutOfDescriptors) => Cause::AccepterOutOfDescriptors,
+        Some(Doing::Busy) => Cause::AccepterBusy,
+        Some(Doing::Running) => Cause::AccepterRuns,
+        Some(Doing::Waiting) => Cause::AccepterWaits,
+        None => Cause::NotAccepted,
     }
 }
-
-const STOPPED: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted, but the process is stopped (SIGSTOP, a debugger): nobody serves them",
-    remedy: "let the process go on (kill -CONT PID), or restart it; find out who stopped it",
-};
-
-const OUT_OF_DESCRIPTORS: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted, but the process has no descriptor left: accept() fails with EMFILE",
-    remedy: "find what keeps descriptors open (ls -l /proc/PID/fd; see close-wait-leak), then raise LimitNOFILE= or ulimit -n",
-};
-
-const BUSY: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted: the process uses a whole CPU and does not call accept()",
-    remedy: "see what it computes (perf top -p PID); move that out of the accept loop, or run more workers",
-};
-
-const RUNNING: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted: the process runs, and does not call accept() fast enough",
-    remedy: "see what it does instead of accepting (perf top -p PID), or run more workers",
-};
-
-const WAITING: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted: the process waits for something else and does not call accept()",
-    remedy: "see what it waits for (a lock, a database, a long request; /proc/PID/stack, gdb -p PID), or run more workers",
-};
-
-const UNKNOWN: Advice = Advice {
-    explanation: "clients are connected and wait to be accepted: the process does not call accept()",
-    remedy: "see what the process does instead of accepting: is it stopped, blocked, or out of descriptors?",
-};
 
 /// A server that has accepted a connection, and does not read what came. Those whose window is closed are `zero-window`, and
 /// what the peer has closed is a leak.
@@ -160,11 +132,11 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
         ];
         evidence.extend(process_evidence(holders.as_ref()));
         // What a server reads later, when it has done what it does now, waits in vain only where it does nothing at all.
-        let (severity, advice) = match holders.map(|holders| holders.doing) {
-            Some(Doing::Stopped) => (Severity::Warning, &READ_STOPPED),
-            _ => (Severity::Info, &READ_STALLED),
+        let (severity, cause) = match holders.map(|holders| holders.doing) {
+            Some(Doing::Stopped) => (Severity::Warning, Cause::ReaderStopped),
+            _ => (Severity::Info, Cause::RequestsUnread),
         };
-        group.sighting(view, Kind::ReadStalled, severity).with(advice, evidence)
+        group.sighting(view, Kind::ReadStalled, severity, cause).with(evidence)
     };
     view.group(stalled, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }
@@ -181,13 +153,3 @@ pub(super) fn unread_ns(view: &View<'_>, known: &Connection) -> u64 {
 pub(super) fn is_being_read(view: &View<'_>, known: &Connection, within_ns: u64) -> bool {
     known.read_ns().is_some_and(|read_ns| view.now_ns.saturating_sub(read_ns) < within_ns)
 }
-
-const READ_STALLED: Advice = Advice {
-    explanation: "requests lie unread in connections that this process has accepted: it is busy with others, or does not get to them",
-    remedy: "nothing where one request is served after another; else see what the process waits for (/proc/PID/stack, gdb -p PID)",
-};
-
-const READ_STOPPED: Advice = Advice {
-    explanation: "requests lie unread in connections that this process has accepted, and the process is stopped: no client gets an answer",
-    remedy: "let the process go on (kill -CONT PID), or restart it; find out who stopped it",
-};

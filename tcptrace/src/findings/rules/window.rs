@@ -1,7 +1,6 @@
 //! Windows that stay closed, since the receiver does not read.
 
 use super::{
-    Advice,
     accepting::{holders_state, is_being_read, process_evidence, unread_ns},
     incidents::{other_owner, sightings, warning},
 };
@@ -9,7 +8,7 @@ use crate::{
     ending::Ending,
     errno,
     event::Owner,
-    findings::{Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
+    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
     snapshot::{ListedSocket, TimerKind},
     state::State,
     table::{Connection, Facts},
@@ -118,10 +117,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         .collect();
     let waiting = |group: Group<'_>| {
         let evidence = waiting_evidence(view, &group.members, group.members.first().and_then(|known| known.owner()));
-        group.sighting(view, Kind::ZeroWindow, Severity::Warning).with(&PEER_DOES_NOT_READ, evidence)
+        group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::PeerDoesNotRead).with(evidence)
     };
     found.extend(view.group(alone.into_iter(), |known| view.subject_of(known)).into_iter().map(waiting));
-    found.extend(sightings(view, Kind::ZeroWindow, warning(&ENDED), |newest| {
+    found.extend(sightings(view, Kind::ZeroWindow, warning(Cause::EndedByUserTimeout), |newest| {
         let peer = other_owner(view, newest);
         vec![
             ("window_closed_ns", newest.window.map(|window| window.closed_ns).into()),
@@ -146,7 +145,7 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     let mut evidence = vec![("unread_bytes", unread.into()), ("unread_ns", unread_ns.into())];
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
-    group.sighting(view, Kind::ZeroWindow, Severity::Warning).with(&DOES_NOT_READ, evidence)
+    group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence)
 }
 
 /// What is known of those that wait; unknown where they are on another host.
@@ -164,18 +163,3 @@ fn waiting_evidence(view: &View<'_>, senders: &[&Connection], waiter: Option<Own
         ("waiting_command", waiter.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
     ]
 }
-
-const DOES_NOT_READ: Advice = Advice {
-    explanation: "this process does not read what it received: its window is closed, and the sender waits",
-    remedy: "see why it does not read (stopped, blocked, a response body that nobody drains); read, or close the connection",
-};
-
-const PEER_DOES_NOT_READ: Advice = Advice {
-    explanation: "the peer answers, but does not read: its window is closed, and this process cannot send what it has",
-    remedy: "look at the peer's process: it is stopped, blocked or slow; here a send timeout or TCP_USER_TIMEOUT bounds the wait",
-};
-
-const ENDED: Advice = Advice {
-    explanation: "the peer lives, but its window stayed closed: TCP_USER_TIMEOUT ended the connection, and what was not sent is lost",
-    remedy: "look at the peer's process, which does not read; a longer TCP_USER_TIMEOUT has patience with slow readers",
-};

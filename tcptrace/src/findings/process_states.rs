@@ -6,7 +6,7 @@ use crate::snapshot::{Holder, ProcessState, Snapshot};
 
 /// The processes that were read lately, by PID.
 #[derive(Debug, Default)]
-pub struct Processes(FxHashMap<u32, Read>);
+pub struct ProcessStates(FxHashMap<u32, Read>);
 
 #[derive(Debug)]
 struct Read {
@@ -61,7 +61,7 @@ pub(super) struct HoldersState<'a> {
     pub(super) count: u64,
 }
 
-impl Processes {
+impl ProcessStates {
     /// Takes in what a listing tells of them.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.0.retain(|_, read| snapshot.ended_ns.saturating_sub(read.now.read_ns) < FRESH_NS);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     fn doing(readings: &[&[ProcessState]], pids: &[u32]) -> Option<(Doing, u32, u64)> {
-        let mut processes = Processes::default();
+        let mut processes = ProcessStates::default();
         for reading in readings {
             let ended_ns = reading[0].read_ns;
             processes.listed(&Snapshot { ended_ns, processes: reading.to_vec(), ..Snapshot::default() });
