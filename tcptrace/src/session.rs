@@ -13,7 +13,7 @@ use tcptrace_common::{
 use self::shown::Shown;
 use crate::{
     decode::decode,
-    event::Event,
+    event::{Command, Event},
     findings::{Finding, Findings, Phase, Seen, Severity, Thresholds},
     listeners,
     losses::Losses,
@@ -33,6 +33,8 @@ use crate::{
 
 /// Namespaces that are remembered at most.
 const MAX_NAMESPACES: usize = 65_536;
+/// Descriptors whose processes are looked at in each poll at most.
+const MAX_AWAITED: usize = 64;
 
 /// What a session does with events.
 pub struct SessionSettings {
@@ -288,6 +290,17 @@ impl Session {
             self.table.suspects().filter_map(|known| known.netns()).collect()
         };
         (states, namespaces)
+    }
+
+    /// The processes that connections wait for, as far as their holders were listed.
+    #[must_use]
+    pub fn awaited_processes(&self) -> Vec<(u32, Command)> {
+        if !self.looks() {
+            return Vec::new();
+        }
+        let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
+        let processes: FxHashSet<_> = holders.map(|holder| (holder.pid, holder.command)).take(MAX_AWAITED).collect();
+        processes.into_iter().collect()
     }
 
     /// Takes in a listing of these.

@@ -73,6 +73,8 @@ pub struct Table {
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
     half_open_shown: Vec<HalfOpen>,
+    /// Keys of full sockets that wait for a process.
+    ailing: FxHashSet<u64>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
@@ -115,6 +117,7 @@ impl Table {
             has_cookies_for_keys: false,
             half_open: Vec::new(),
             half_open_shown: Vec::new(),
+            ailing: FxHashSet::default(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,
@@ -287,6 +290,17 @@ impl Table {
     pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
         let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
         full.chain(self.minis.values())
+    }
+
+    /// Sockets for whose holders connections wait: listeners with connections in their queue, and connections with unread
+    /// data.
+    pub fn awaited(&self) -> impl Iterator<Item = &Connection> {
+        let has_queue = |known: &&Connection| {
+            known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
+        };
+        let listeners = self.listeners().map(|(_, known)| known);
+        let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
+        listeners.chain(connections).filter(has_queue)
     }
 
     /// Did a socket of this host have this address?

@@ -51,6 +51,8 @@ pub struct Incident {
     pub unacked: u32,
     /// What the kernel knew when a RST came.
     pub reset: Option<ResetFacts>,
+    /// What was known of the peer's window, where it was closed.
+    pub window: Option<rules::ClosedWindow>,
     /// Does SO_KEEPALIVE ask whether the peer is there?
     pub keepalive: bool,
 }

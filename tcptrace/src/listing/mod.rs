@@ -6,6 +6,7 @@ mod inet_diag;
 mod net;
 pub mod netns;
 pub mod proc;
+mod process;
 mod procfs;
 pub mod sock_diag;
 
@@ -18,8 +19,9 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
+    event::Command,
     now,
-    snapshot::{Holders, ListedSocket, Namespace, Skipped, Snapshot},
+    snapshot::{Holders, ListedSocket, Namespace, Skipped, Snapshot, UNREAD_NS},
     state::{State, StateSet},
 };
 
@@ -32,11 +34,40 @@ pub struct Lister {
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
     found_ns: u64,
-    /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
-    /// then: until more do, another one finds nothing either.
-    still: FxHashMap<u32, (StateSet, u64)>,
+    /// Namespaces in which a listing found nothing that changes by itself: until more segments come, another one finds
+    /// nothing either.
+    still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
+}
+
+/// When a listing of a namespace may be passed over.
+#[derive(Clone, Copy)]
+struct Still {
+    /// What was listed.
+    states: StateSet,
+    ailing: bool,
+    /// How many segments had come.
+    segments: u64,
+    /// CLOCK_MONOTONIC at which there were so many first, in ns.
+    since_ns: u64,
+    /// The same for the last listing.
+    listed_ns: u64,
+}
+
+impl Still {
+    /// Is it the same as before? Then it has been so since then.
+    fn or_since(self, before: Option<Self>) -> Self {
+        let is_same = |before: &Self| {
+            (before.states, before.ailing, before.segments) == (self.states, self.ailing, self.segments)
+        };
+        Self { since_ns: before.filter(is_same).map_or(self.since_ns, |before| before.since_ns), ..self }
+    }
+
+    /// Was it listed after all that came could have been read? What is unread then counts from then on only.
+    const fn is_settled(&self) -> bool {
+        !self.ailing || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
+    }
 }
 
 /// Polls read the settings of a namespace again after this time, in ns.
@@ -58,6 +89,10 @@ pub struct Wanted {
     pub holders: bool,
     /// The settings of all these namespaces too, and not only of those that are new?
     pub settings: bool,
+    /// Connections of other states too that wait for a process ([`ListedSocket::ailments`])?
+    pub ailing: bool,
+    /// What these processes do, too.
+    pub processes: Vec<(u32, Command)>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -125,7 +160,9 @@ impl Lister {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
             let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
             let states = wanted.states.iter().chain(minis).collect();
-            iterators.ask(states, wanted.seeds).map_err(|source| Error::Iterator { which: "tcp", source })?;
+            iterators
+                .ask(states, wanted.seeds, wanted.ailing)
+                .map_err(|source| Error::Iterator { which: "tcp", source })?;
             by_iterator = Some(&mut iterators.sockets);
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
@@ -165,18 +202,27 @@ impl Lister {
                 if count == Some(0) {
                     continue;
                 }
-                let now = is_poll.then(net::segments).flatten();
-                let now = now.map(|segments| (wanted.states, segments));
-                if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
+                let segments = is_poll.then(net::segments).flatten();
+                let before = was_still.remove(&namespace.inode);
+                let listed_ns = now::now_ns();
+                let (states, ailing) = (wanted.states, wanted.ailing);
+                let now = segments.map(|segments| {
+                    Still { states, ailing, segments, since_ns: listed_ns, listed_ns }.or_since(before)
+                });
+                // The same since another listing.
+                if let Some(before) = before
+                    .filter(|before| before.is_settled() && now.is_some_and(|now| now.since_ns == before.since_ns))
+                {
                     still.insert(namespace.inode, before);
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, skipped)?,
+                    Some(iterator) => by_iteration(iterator, wanted, count, tick_ns, skipped)?,
                     None => {
-                        let (found, broken) =
-                            sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
+                        let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
+                        let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
+                        retain_wanted(&mut found, wanted);
                         found
                     }
                 };
@@ -231,12 +277,15 @@ impl Lister {
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
             holders = Some(Holders::new(found));
         }
+        let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
         Ok(Snapshot {
             started_ns,
             ended_ns: now::now_ns(),
             states: wanted.states,
+            ailing: wanted.ailing || wanted.states.is_empty(),
             sockets,
             holders,
+            processes,
             namespaces: visited,
             skipped,
             cpu_ns: now::thread_cpu_ns() + beside_ns,
@@ -254,21 +303,31 @@ impl Lister {
     }
 }
 
+/// States in which a connection may wait for a process.
+const AILING: [State; 6] = {
+    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
+    [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck]
+};
+
+fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &Wanted) {
+    if !wanted.states.is_empty() {
+        found.retain(|socket| wanted.states.contains(socket.state) || wanted.ailing && socket.ailments().any());
+    }
+}
+
 fn by_iteration(
     iterator: &mut KernelIterator,
-    states: StateSet,
+    wanted: &Wanted,
     count: Option<usize>,
     tick_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
     // A list of megabytes that grows is copied again and again.
-    let mut found = Vec::with_capacity(count.filter(|_| states.is_empty()).unwrap_or(0));
+    let mut found = Vec::with_capacity(count.filter(|_| wanted.states.is_empty()).unwrap_or(0));
     let mut broken = 0;
     let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
-    if !states.is_empty() {
-        found.retain(|socket| states.contains(socket.state));
-    }
+    retain_wanted(&mut found, wanted);
     skipped.cut_short += broken;
     Ok(found)
 }

@@ -61,6 +61,9 @@ impl Table {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
                     known.show(socket, snapshot);
+                    if known.is_ailing() {
+                        self.ailing.insert(key);
+                    }
                 }
             }
         }
@@ -151,6 +154,7 @@ impl Table {
         }
         let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
+        self.forget_ailing(snapshot, &visited);
         self.minis.retain(|mini| {
             if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
                 return true;
@@ -200,8 +204,28 @@ impl Table {
                     known.is_held(named(&self.services, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
+                if known.is_ailing() {
+                    self.ailing.extend(key);
+                }
             }
         }
+    }
+
+    /// Those that wait for a process no more are not shown by a listing that shows all of them.
+    fn forget_ailing(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
+        if !snapshot.ailing {
+            return;
+        }
+        let full = &mut self.full;
+        self.ailing.retain(|key| {
+            let Some(known) = full.get_mut(*key).filter(|known| known.is_ailing()) else { return false };
+            let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= snapshot.started_ns);
+            let stays = is_shown || !known.netns().is_none_or(|netns| visited.contains(&netns));
+            if !stays {
+                known.is_well();
+            }
+            stays
+        });
     }
 
     /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
