@@ -51,7 +51,12 @@ impl Case {
     }
 }
 
-const SUITES: &[(&str, &[Case])] = &[("healthy", healthy::CASES), ("broken", broken::CASES), ("owners", owners::CASES)];
+const SUITES: &[(&str, &[Case])] = &[
+    ("healthy", healthy::CASES),
+    ("broken", broken::waiting::CASES),
+    ("broken", broken::failing::CASES),
+    ("owners", owners::CASES),
+];
 
 fn minutes() -> Option<f64> {
     env::var(MINUTES).ok().map(|text| text.parse().unwrap())
@@ -82,7 +87,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // Most of a case is waiting. Healthy traffic takes what there is.
-    arguments.test_threads.get_or_insert(3);
+    arguments.test_threads.get_or_insert(4);
     let obstacle = tracer::obstacle().or_else(servers::obstacle);
     if let Some(obstacle) = &obstacle {
         println!("tests with real programs are skipped: {obstacle}");
