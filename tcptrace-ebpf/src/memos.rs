@@ -37,6 +37,24 @@ impl Key {
         Self(black_box(sk.wrapping_sub((&raw const CONFIG) as u64)))
     }
 
+    /// That of the socket which is so many bytes before the one that this would name.
+    #[inline(always)]
+    pub(crate) fn before(self, bytes: u32) -> Self {
+        Self(self.0.wrapping_sub(bytes.into()))
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Key::number`] gave.
+    #[inline(always)]
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The two sets.
     #[inline(always)]
     fn sets(self) -> [u32; 2] {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::{
-    event::Owner,
+    event::{Owner, Process},
     snapshot::{Holder, ListedSocket},
     state::StateSet,
 };
@@ -119,14 +119,19 @@ impl Selection {
                 || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
     }
 
-    /// Is a socket with this owner wanted? Asked for those whose owner the kernel's filter did not know.
+    /// Is a socket with this owner, or one that may belong to any of `candidates`, wanted? Asked for those whose owner the
+    /// kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
         owner: Option<&Owner>,
-        cgroup_of: impl FnOnce(u64) -> Option<Path>,
+        candidates: &[Process],
+        mut cgroup_of: impl FnMut(u64) -> Option<Path>,
     ) -> bool {
+        let mut is_wanted = |pid, cgroup| self.process_matches(pid, Some(cgroup), &mut cgroup_of);
         match owner {
-            Some(owner) => self.process_matches(owner.pid, Some(owner.cgroup), cgroup_of),
+            Some(owner) => {
+                is_wanted(owner.pid, owner.cgroup) || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
+            }
             None => self.pids.is_empty() && self.cgroups.is_empty(),
         }
     }
@@ -199,7 +204,7 @@ mod tests {
 
     fn holder(pid: u32) -> Holder {
         let command = Command::new([0; 16]);
-        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, command }
+        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, start: None, command }
     }
 
     fn without_cgroups(_: &Holder) -> Option<String> {
@@ -301,7 +306,7 @@ mod tests {
         assert!(!matches(&socket, &[4]));
         assert!(!matches(&socket, &[]));
         let command = Command::new([0; 16]);
-        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, command, source: OwnerSource::Accept });
+        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept });
         assert!(matches(&socket, &[4]));
     }
 

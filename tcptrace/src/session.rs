@@ -246,6 +246,18 @@ impl Session {
         self.take_in_polled(snapshot, &[]);
     }
 
+    /// Is a listing of listeners wanted at `now_ns`, to know whose the connections are that come through them?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.table.wants_listeners(now_ns)
+    }
+
+    /// Takes in a listing of these.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.table.show_listeners(snapshot);
+        self.take_in_polled(snapshot, &[]);
+    }
+
     /// Takes in a listing of what makes no events.
     pub fn poll(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
@@ -325,7 +337,9 @@ impl Session {
             return true;
         }
         let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        let is_wanted = selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned));
+        let candidates = event.candidates.as_deref().unwrap_or_default();
+        let is_wanted =
+            selection.owner_matches(event.owner.as_ref(), candidates, |id| names.cgroup(id).map(str::to_owned));
         self.table.show(event, is_wanted);
         is_wanted
     }

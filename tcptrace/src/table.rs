@@ -5,22 +5,25 @@ mod listed;
 mod packed;
 mod retransmits;
 mod roles;
+mod services;
 mod sockets;
 
 use std::{
     hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
 
 use crate::{
-    event::{Event, Owner, StateSource, TimeInState, TimeSource, What},
+    event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
 use roles::AllRoles;
+use services::{Services, is_through_listener, processes};
 use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts};
@@ -65,6 +68,7 @@ pub struct Table {
     full: Sockets,
     minis: Sockets,
     roles: AllRoles,
+    services: Services,
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
@@ -104,6 +108,7 @@ impl Table {
             full: Sockets::new(),
             minis: Sockets::new(),
             roles: AllRoles::default(),
+            services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
             requested: FxHashSet::default(),
@@ -129,9 +134,12 @@ impl Table {
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         let place = self.full.find(key);
-        if let Some(known) = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event)) {
+        let known = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event));
+        if let Some(known) = known {
             add_to(event, known, self.listed_until_ns);
         }
+        self.services.ingest(event, known);
+        self.name_owner(event, known);
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
             return None;
@@ -325,6 +333,54 @@ impl Table {
         rows
     }
 
+    /// Names the owner of a connection that no process took yet by who holds its listener now, and says who it may be where
+    /// several do.
+    fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
+        let is_new = match event.what {
+            What::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
+            What::SynAckRetransmit { .. } => true,
+            _ => false,
+        };
+        let is_own = event.socket.state == State::Listen && !matches!(event.what, What::SynAckRetransmit { .. });
+        let asks = match &event.owner {
+            Some(owner) => is_through_listener(owner) || matches!(event.what, What::SynAckRetransmit { .. }),
+            None => is_new,
+        };
+        if !asks || is_own && !begins_by_peer(event) {
+            return;
+        }
+        let owner = event.owner.as_ref();
+        let shared = owner.filter(|owner| owner.source == OwnerSource::Shared);
+        if let Some(holders) = known.and_then(|known| self.holders_of(known)).filter(|holders| !holders.is_empty())
+            && let Some(shared) = shared
+        {
+            let candidates = processes(holders);
+            if candidates.len() > 1 && candidates.iter().any(|process| process.id() == shared.id()) {
+                event.candidates = Some(candidates.into());
+            }
+            return;
+        }
+        if let Some((owner, candidates)) = self.services.name(event.socket.netns, event.socket.local, owner) {
+            (event.owner, event.candidates) = (Some(owner), candidates);
+        }
+    }
+
+    /// The processes that a connection may belong to, where its owner is one of several that hold its listener.
+    #[must_use]
+    pub fn candidates_of(&self, connection: &Connection) -> Option<Arc<[Process]>> {
+        let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
+        match self.holders_of(connection) {
+            Some(holders) if !holders.is_empty() => Some(processes(holders).into()),
+            _ => self.services.name(connection.netns(), connection.local(), Some(&owner))?.1,
+        }
+    }
+
+    /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.services.wants_listing(now_ns)
+    }
+
     /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
@@ -365,6 +421,11 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
         let ns = event.time_ns - known.since_ns;
         transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
     }
+}
+
+/// Does a connection begin that comes in?
+const fn begins_by_peer(event: &Event) -> bool {
+    matches!(event.what, What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
 }
 
 /// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Cause, Kind, Severity};
 use crate::{
-    event::{Command, Owner},
+    event::{Command, Owner, ProcessId},
     snapshot::{Age, Holder},
     state::State,
     table::{Connection, Facts},
@@ -167,13 +167,10 @@ impl Sighting {
 /// Processes, with the number of sockets or failures of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
-    counts: FxHashMap<Process, (Owner, u64)>,
+    counts: FxHashMap<ProcessId, (Owner, u64)>,
     /// Were there more than are kept apart?
     pub is_more: bool,
 }
-
-/// A process by its PID.
-type Process = u32;
 
 /// Processes of a sighting that are kept apart at most.
 const MAX_PROCESSES: usize = 256;
@@ -182,11 +179,11 @@ impl Processes {
     /// Adds `count` sockets or failures of a process.
     pub fn add(&mut self, owner: Option<Owner>, count: u64) {
         let Some(owner) = owner else { return };
-        if self.counts.len() >= MAX_PROCESSES && !self.counts.contains_key(&owner.pid) {
+        if self.counts.len() >= MAX_PROCESSES && !self.counts.contains_key(&owner.id()) {
             self.is_more = true;
             return;
         }
-        self.counts.entry(owner.pid).or_insert((owner, 0)).1 += count;
+        self.counts.entry(owner.id()).or_insert((owner, 0)).1 += count;
     }
 
     /// Adds those of another sighting.

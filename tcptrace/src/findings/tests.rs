@@ -223,7 +223,7 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     host.sockets[place].receive_queue = 1;
     let owner = process(700);
     let (pid, command) = (owner.pid, owner.command);
-    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, command }];
+    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, start: None, command }];
     host.list();
     let opened = host.look();
     assert_eq!((opened.len(), opened[0].phase, opened[0].open_for_ns), (1, Phase::Opened, 0));

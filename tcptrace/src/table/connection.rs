@@ -10,8 +10,8 @@ use super::{
     roles::{AllRoles, Roles},
 };
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
-    snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot},
+    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
+    snapshot::{AgeSource, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
@@ -266,7 +266,9 @@ impl Connection {
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
             // It holds the socket again.
-            former: roles.former.filter(|former| event.owner.is_none_or(|owner| owner.pid != former.pid)),
+            former: roles
+                .former
+                .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -295,10 +297,9 @@ impl Connection {
         self.expires(expires_ns);
     }
 
-    pub(super) fn of_listed(socket: &ListedSocket, holders: &[Holder], now_ns: u64, all: &mut AllRoles) -> Self {
+    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
         // The memo of a mini-socket's full socket may be another one's by now.
         let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
-        let owner = present(seen, holders);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
@@ -368,10 +369,9 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in who holds it by a listing. Who was seen to use it and holds it no more is its former owner.
-    pub(super) fn is_held(&mut self, listed: Option<Owner>, holders: &[Holder], all: &mut AllRoles) {
+    /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
+    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = present(roles.owner.filter(is_seen).or(listed).or(roles.owner), holders);
         let left = roles.owner.filter(|before| is_left_by(before, owner));
         self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
     }
@@ -380,9 +380,16 @@ impl Connection {
     /// more.
     pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
         let is_left = |owner: &Owner| {
-            self.former().is_some_and(|former| (former.pid, former.source) == (owner.pid, owner.source))
+            self.former()
+                .is_some_and(|former| former.source == owner.source && is_same_process(former.id(), owner.id()))
         };
         event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
+    }
+
+    /// The owner that is recorded; `listed` is what the programs know.
+    pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
+        let own = self.owner();
+        own.filter(is_seen).or(listed).or(own)
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
@@ -490,22 +497,10 @@ fn is_orphaned(event: &Event) -> Option<bool> {
     }
 }
 
-/// The owner of a socket with these holders: who was seen to use it if it still holds it, else the only holder, or the
-/// first of several. Without holders nobody knows better.
-pub(super) fn present(seen: Option<Owner>, holders: &[Holder]) -> Option<Owner> {
-    let Some(first) = holders.first() else { return seen };
-    if let Some(seen) = seen.filter(is_seen)
-        && let Some(holder) = holders.iter().find(|holder| holder.pid == seen.pid)
-    {
-        return Some(Owner { command: holder.command, ..seen }); // execve changes the name
-    }
-    let is_shared = holders.iter().any(|other| other.pid != first.pid);
-    Some(first.owner(if is_shared { OwnerSource::Shared } else { OwnerSource::Holder }))
-}
-
 /// Was a process seen to use the socket that now belongs to another one?
 fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
-    is_seen(before) && now.is_some_and(|now| now.pid != before.pid)
+    let used_it = is_seen(before) && before.source != OwnerSource::Listener;
+    used_it && now.is_some_and(|now| !is_same_process(now.id(), before.id()))
 }
 
 /// Was it seen using the socket, and not only found to hold it?

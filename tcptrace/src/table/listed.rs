@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table, connection::expires_ns, mini_key};
+use super::{
+    Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
+    connection::expires_ns,
+    mini_key,
+    services::{Services, is_through_listener, owner_among},
+};
 use crate::{
     ending::Ending,
-    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Owner, Socket, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -40,6 +45,7 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
+        self.services.listed(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
@@ -104,14 +110,16 @@ impl Table {
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
-            let listed = Connection::of_listed(socket, holders, snapshot.ended_ns, &mut self.roles);
+            let owner = named(&self.services, socket, owner_among(socket.owner, holders));
+            let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
         };
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
-        known.is_held(socket.owner, holders, &mut self.roles);
+        let owner = named(&self.services, socket, owner_among(known.recorded(socket.owner), holders));
+        known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -169,6 +177,13 @@ impl Table {
         self.shown_until_ns = snapshot.ended_ns;
     }
 
+    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.services.listed(snapshot);
+        self.holders = snapshot.holders.clone().or(self.holders.take());
+        self.show_full(snapshot);
+    }
+
     fn show_full(&mut self, snapshot: &Snapshot) {
         let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
@@ -182,7 +197,8 @@ impl Table {
             if let Some(known) = known {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(socket.owner, holders.of(socket.handle), &mut self.roles);
+                    let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
+                    known.is_held(named(&self.services, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
             }
@@ -236,7 +252,7 @@ impl Table {
         let listing = self.listing;
         let Some(known) = self.minis.get_mut(key) else {
             if self.keeps(socket.state) && wanted(socket, &[]) {
-                let listed = Connection::of_listed(socket, &[], now_ns, &mut self.roles);
+                let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
                 self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
@@ -276,6 +292,13 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
+/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
+    let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
+    let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
+    by_listener.map(|(owner, _)| owner).or(owner)
+}
+
 /// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
 fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Event {
     let seen_ns = mini.since_ns.max(polled_from_ns);
@@ -308,6 +331,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             flags: 0,
         },
         owner: mini.owner(),
+        candidates: None,
         after_gap: false,
         what: What::Transition(Transition {
             old: mini.state,
@@ -322,6 +346,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             receive_queue: 0,
             send_queue: 0,
             ending: ended_by,
+            exit: None,
             expires_in_ns: mini
                 .expires_ns()
                 .filter(|_| new == State::TimeWait)

@@ -23,6 +23,7 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
             flags: 0,
         },
         owner: None,
+        candidates: None,
         after_gap: false,
         what,
     }
@@ -42,13 +43,17 @@ fn enters(new: State) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     })
 }
 
 fn owned(event: Event) -> Event {
     let command = Command::new([0; 16]);
-    Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
+    Event {
+        owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept }),
+        ..event
+    }
 }
 
 fn table(max: usize) -> Table {
@@ -198,7 +203,7 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
 }
 
 fn holder(handle: u64, pid: u32) -> Holder {
-    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command: Command::new([b'a'; 16]) }
+    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
 
 /// A listing that took a second.

@@ -58,7 +58,7 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |pid| match pid {
+        let executable = |(pid, _)| match pid {
             800 => Some("/usr/sbin/web".to_owned()),
             6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
             _ => None,
@@ -232,7 +232,7 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::event::Command::new(bytes);
         let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();

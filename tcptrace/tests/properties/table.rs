@@ -221,6 +221,7 @@ impl Run {
                 flags: 0,
             },
             owner: None,
+            candidates: None,
             after_gap: false,
             what: What::Transition(Transition {
                 old: change.old,
@@ -235,6 +236,7 @@ impl Run {
                 receive_queue: 0,
                 send_queue: 0,
                 ending: None,
+                exit: None,
                 expires_in_ns: None,
             }),
         }

@@ -94,7 +94,7 @@ fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.pid)) {
+    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.id())) {
         parts.push(printable(&path));
     }
     parts.join(", ")

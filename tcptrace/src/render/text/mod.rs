@@ -336,7 +336,7 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 0, cpu: Some(0), socket, owner: None, after_gap: false, what }
+        Event { time_ns: 0, cpu: Some(0), socket, owner: None, candidates: None, after_gap: false, what }
     }
 
     fn transition(new: State, ending: Option<Ending>) -> Transition {
@@ -353,6 +353,7 @@ mod tests {
             receive_queue: 0,
             send_queue: 0,
             ending,
+            exit: None,
             expires_in_ns: None,
         }
     }
