@@ -184,7 +184,7 @@ impl Summary {
             endings: ending_rows(&self.endings),
             processes: Some(processes.collect()),
             sockets: Some(socket_rows(table, now_ns)),
-            half_open: Some(table.half_open()),
+            half_open: Some(table.half_open_shown()),
             keys: None,
             losses,
         }

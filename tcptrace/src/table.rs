@@ -72,6 +72,7 @@ pub struct Table {
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
+    half_open_shown: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
@@ -94,6 +95,8 @@ pub struct Table {
     states: StateSet,
     /// Are there polls? Without them a mini-socket's end stays unknown.
     polls: bool,
+    /// Are sockets kept of which a listing says that they are not wanted?
+    keeps_unwanted: bool,
     evicted: u64,
     listing: u32,
 }
@@ -111,6 +114,7 @@ impl Table {
             services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
+            half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,
@@ -121,9 +125,16 @@ impl Table {
             shown_until_ns: 0,
             max: max.max(1),
             states,
+            keeps_unwanted: false,
             evicted: 0,
             listing: 0,
         }
+    }
+
+    /// The same table, which also keeps the listed sockets that are not wanted: for whom looks at all of them.
+    #[must_use]
+    pub fn keeping_all(self) -> Self {
+        Self { keeps_unwanted: true, ..self }
     }
 
     /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
@@ -164,21 +175,6 @@ impl Table {
             self.becomes_mini(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
-    }
-
-    /// Where the kernel side lets events pass whose owners it does not know, to be called after [`Table::ingest`]: is the
-    /// owner a wanted one? Else the socket is followed, as its owner may become known, but not shown. What a listing
-    /// showed, and a wanted process held, stays.
-    pub fn show(&mut self, event: &Event, is_wanted: bool) {
-        let socket = &event.socket;
-        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(key));
-        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle().is_none()))
-        {
-            known.hide(!is_wanted);
-        }
-        if let Some(mini) = self.minis.get_mut(mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
-            mini.hide(!is_wanted);
-        }
     }
 
     /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
@@ -263,12 +259,12 @@ impl Table {
         }
     }
 
-    /// Asks of each socket that is shown from when on it is suspected of trouble if nothing happens to it, in
+    /// Asks of each socket from when on it is suspected of trouble if nothing happens to it, in
     /// CLOCK_MONOTONIC (never: `u64::MAX`). From then on the next listing of its state keeps what it shows of it, as
     /// [`Connection::facts`]. A socket of which that is known already is not asked about again before that time.
     pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
         self.full.look(now_ns, |known| {
-            let from_ns = if known.is_hidden() { u64::MAX } else { suspect_from_ns(known) };
+            let from_ns = suspect_from_ns(known);
             if from_ns <= now_ns {
                 known.is_suspect(now_ns);
             } else {
@@ -287,7 +283,7 @@ impl Table {
     /// mini-sockets; in no order.
     pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
         let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
-        full.chain(self.minis.values()).filter(|known| !known.is_hidden())
+        full.chain(self.minis.values())
     }
 
     /// Did a socket of this host have this address?
@@ -308,15 +304,42 @@ impl Table {
         self.shown_until_ns
     }
 
-    /// The sockets that are to be shown, in no order.
-    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values()).filter(|known| !known.is_hidden())
+    /// All sockets, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.full.values().chain(self.minis.values())
     }
 
-    /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
+    /// The sockets that are to be shown, in no order: all but those that [`Table::choose`] left out.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.all().filter(|known| !known.is_hidden())
+    }
+
+    /// Asks of each socket, and its holders, whether it is to be shown. What is known of a socket changes, so it is asked
+    /// each time before sockets are shown.
+    pub fn choose(&mut self, mut is_shown: impl FnMut(&Connection, &[Holder]) -> bool) {
+        let holders = self.holders.clone();
+        let mut choose = |known: &mut Connection| {
+            let held_by = holders.as_ref().zip(known.handle()).map_or(&[][..], |(holders, handle)| holders.of(handle));
+            known.hide(!is_shown(known, held_by));
+        };
+        self.full.for_each(&mut choose);
+        self.minis.for_each(&mut choose);
+    }
+
+    /// All half-open connections by local address, as the last poll showed them, with the owners of their listeners.
     #[must_use]
     pub fn half_open(&self) -> Vec<HalfOpen> {
-        if self.half_open.is_empty() {
+        self.with_owners(&self.half_open)
+    }
+
+    /// Those of them that are to be shown.
+    #[must_use]
+    pub fn half_open_shown(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open_shown)
+    }
+
+    fn with_owners(&self, rows: &[HalfOpen]) -> Vec<HalfOpen> {
+        if rows.is_empty() {
             return Vec::new();
         }
         // Where several listen on one address they may be of one process, or of several.
@@ -328,7 +351,7 @@ impl Table {
         let owner_of = |row: &HalfOpen| {
             listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
         };
-        let mut rows: Vec<_> = self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
+        let mut rows: Vec<_> = rows.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
         rows
     }

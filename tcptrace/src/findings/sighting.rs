@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Cause, Kind, Severity};
 use crate::{
-    event::{Command, Owner, ProcessId},
+    event::{Owner, ProcessId},
     snapshot::{Age, Holder},
     state::State,
     table::{Connection, Facts},
@@ -128,10 +128,9 @@ pub struct Sighting {
     pub cause: Cause,
     /// Is all evidence at hand that will be? Else it is waited for, a moment.
     pub is_settled: bool,
+    /// Does the filter show any of its sockets or failures?
+    pub is_shown: bool,
 }
-
-/// What makes two sightings the same trouble: processes come and go, so a command stands for them.
-pub(super) type Key = (Kind, Option<u32>, Option<Command>, Subject);
 
 impl Sighting {
     /// A sighting without evidence, examples and times.
@@ -149,13 +148,8 @@ impl Sighting {
             examples: Vec::new(),
             cause,
             is_settled: true,
+            is_shown: true,
         }
-    }
-
-    /// Which trouble it is.
-    #[must_use]
-    pub(super) fn key(&self) -> Key {
-        (self.kind, self.netns, self.owner.map(|owner| owner.command), self.subject)
     }
 
     pub(super) fn with(mut self, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {

@@ -61,7 +61,7 @@ impl Host {
 
     pub(super) fn with(thresholds: Thresholds) -> Self {
         Self {
-            findings: Findings::new(thresholds, false, START_NS),
+            findings: Findings::new(thresholds, START_NS),
             table: Table::new(100_000, StateSet::default(), true),
             sockets: Vec::new(),
             holders: Vec::new(),
@@ -154,7 +154,7 @@ impl Host {
             what,
         };
         let left = self.table.ingest(&mut event);
-        self.findings.ingest(&event, left.as_ref());
+        self.findings.ingest(&event, left.as_ref(), true);
     }
 
     /// A socket leaves its state; its queues are those that it has.
@@ -252,9 +252,8 @@ impl Host {
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });
-        let Findings { thresholds, recent, namespaces, is_partial, .. } = &self.findings;
-        let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
-        view.is_partial = *is_partial;
+        let Findings { thresholds, recent, namespaces, .. } = &self.findings;
+        let view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
         let mut found = rules::look(&view);
         found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
         for sighting in &found {
@@ -275,6 +274,6 @@ impl Host {
 
     /// What is told at a look; without a listing, if none was asked for.
     pub(super) fn look(&mut self) -> Vec<Finding> {
-        self.findings.look(&mut self.table, self.now_ns)
+        self.findings.look(&mut self.table, self.now_ns, None)
     }
 }

@@ -48,7 +48,7 @@ mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
     pub(super) const MINI: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// Is it followed, but not to be shown? See [`super::super::Table::show`].
+    /// Is it not to be shown? See [`super::super::Table::choose`].
     pub(super) const HIDDEN: u8 = 1 << 3;
     /// Was it opened from here?
     pub(super) const ACTIVE: u8 = 1 << 4;
@@ -293,7 +293,6 @@ impl Connection {
     pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
         self.set(flag::MINI, true);
-        self.hide(false);
         self.expires(expires_ns);
     }
 
@@ -352,8 +351,11 @@ impl Connection {
         self.timer_or_active_ns = Maybe::new(expires_ns);
     }
 
-    /// Takes in what a listing tells of any socket.
+    /// Takes in what a listing tells of any socket. Its local port was chosen after the event that told of it.
     pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        if self.local().port() == 0 {
+            self.local = End::new(socket.local);
+        }
         self.handle = Maybe(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
@@ -397,8 +399,12 @@ impl Connection {
         if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
             self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
-        if self.retransmits().last_ns < snapshot.started_ns && self.retransmits().timeouts != socket.timeouts {
-            self.rare().retransmits.timeouts = socket.timeouts;
+        let total = socket.connection.map_or(0, |info| info.total_retrans);
+        if self.retransmits().last_ns < snapshot.started_ns
+            && (self.retransmits().timeouts != socket.timeouts || self.retransmits().total < total)
+        {
+            let retransmits = &mut self.rare().retransmits;
+            (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
         if (self.suspected_ns().is_some() || socket.state == State::Listen) && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);

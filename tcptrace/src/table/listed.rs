@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
@@ -30,7 +30,8 @@ impl Table {
     }
 
     /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
-    /// show is there no more. `wanted` says which sockets are to be kept. The changes of mini-sockets are given to `tell`.
+    /// show is there no more. `wanted` says which sockets are to be kept where not all are. The changes of mini-sockets are
+    /// given to `tell`.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
@@ -55,12 +56,10 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let known = self.full.get(key).filter(|known| known.is_of(socket.cookie)).map(Connection::is_hidden);
-            let is_shown = known == Some(false) || wanted(socket, holders);
-            if self.keeps(socket.state) && (known.is_some() || is_shown) {
+            let is_known = self.full.get(key).is_some_and(|known| known.is_of(socket.cookie));
+            if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
-                    known.hide(!is_shown);
                     known.show(socket, snapshot);
                 }
             }
@@ -140,7 +139,7 @@ impl Table {
         if !self.polls {
             self.minis.clear();
         }
-        self.half_open = self.requests(snapshot, &mut wanted);
+        (self.half_open, self.half_open_shown) = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
         let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
@@ -205,30 +204,39 @@ impl Table {
         }
     }
 
-    /// The half-open connections of a listing by local address.
+    /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
     fn requests(
         &self,
         snapshot: &Snapshot,
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
-    ) -> Vec<HalfOpen> {
+    ) -> (Vec<HalfOpen>, Vec<HalfOpen>) {
         let mut requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request).peekable();
         if !self.keeps(State::SynRecv) || requests.peek().is_none() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let listeners: FxHashMap<_, _> = self.listeners().collect();
-        let mut half_open: FxHashMap<(u32, SocketAddr), HalfOpen> = FxHashMap::default();
+        let [mut kept, mut shown] = [const { FxHashMap::with_hasher(FxBuildHasher) }; 2];
+        let add = |rows: &mut FxHashMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
+            let (netns, local) = (request.netns, request.local);
+            let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
+            let row = rows.entry((netns, local)).or_insert(empty);
+            row.count += 1;
+            row.retransmitted += u64::from(request.timeouts > 0);
+        };
         for request in requests {
             let (netns, local) = (request.netns, request.local);
             let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
-            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders) {
-                let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
-                let row = half_open.entry((netns, local)).or_insert(empty);
-                row.count += 1;
-                row.retransmitted += u64::from(request.timeouts > 0);
+            let is_wanted =
+                wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders);
+            if is_wanted || self.keeps_unwanted {
+                add(&mut kept, request);
+            }
+            if is_wanted {
+                add(&mut shown, request);
             }
         }
-        half_open.into_values().collect()
+        (kept.into_values().collect(), shown.into_values().collect())
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
@@ -251,7 +259,7 @@ impl Table {
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
         let Some(known) = self.minis.get_mut(key) else {
-            if self.keeps(socket.state) && wanted(socket, &[]) {
+            if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
                 let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
                 self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();

@@ -147,6 +147,11 @@ impl Sockets {
         self.iter().map(|(_, connection)| connection)
     }
 
+    /// Changes all of them in a way that gives no reason to look at them.
+    pub(super) fn for_each(&mut self, change: impl FnMut(&mut Connection)) {
+        self.blocks.iter_mut().flatten().filter_map(|slot| slot.connection.as_mut()).for_each(change);
+    }
+
     /// Those for which `keeps` is true stay; it may change them.
     pub(super) fn retain(&mut self, mut keeps: impl FnMut(&mut Connection) -> bool) {
         self.quiet_until_ns.fill(0);

@@ -406,23 +406,57 @@ fn who_holds_a_socket_no_more_is_its_former_owner() {
 }
 
 #[test]
-fn what_is_not_wanted_is_followed_but_not_shown() {
+fn what_is_not_chosen_is_followed_but_not_shown() {
     let mut table = table(10);
     let established = here(event(1, 1, 10 * S, enters(State::Established)));
     table.ingest(&mut established.clone());
-    table.show(&established, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
-    let listing = || snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]);
-    table.reconcile(&listing(), |_, _| false, |_| ());
-    assert_eq!(table.connections().count(), 0);
-    reconcile(&mut table, &listing());
-    assert_eq!(table.connections().count(), 1, "somebody who is wanted holds it");
-    table.show(&established, false);
-    assert_eq!(table.connections().count(), 1, "among others");
+    table.choose(|known, holders| known.state == State::CloseWait && holders.is_empty());
+    assert_eq!((table.len(), table.all().count(), table.connections().count()), (1, 1, 0));
+    table.choose(|known, _| known.state == State::Established);
+    assert_eq!(table.connections().count(), 1, "asked anew each time");
+    let listing = |pids: &[u32]| {
+        let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
+        Snapshot { holders, ..snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]) }
+    };
+    table.reconcile(&listing(&[5, 6]), |_, _| false, |_| ());
+    assert_eq!(table.len(), 1, "what is known stays");
+    let held_by = |table: &mut Table, pid| {
+        table.choose(|_, holders| holders.iter().any(|holder| holder.pid == pid));
+        table.connections().count()
+    };
+    assert_eq!((held_by(&mut table, 6), held_by(&mut table, 7)), (1, 0), "by any holder");
     let closes = becomes(1, 30 * S, State::TimeWait);
     table.ingest(&mut closes.clone());
-    table.show(&closes, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
+    table.choose(|known, _| known.state == State::TimeWait);
+    assert_eq!((table.len(), table.connections().count()), (1, 1));
+}
+
+#[test]
+fn all_that_is_listed_is_kept_where_all_is_looked_at() {
+    let mini = || mini(13, State::TimeWait, 40 * S);
+    let request = || ListedSocket { timeouts: 1, ..listed(14, Kind::Request, State::SynRecv, "127.0.0.1:1") };
+    let full = || listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let rows = |table: Table| {
+        let mut table = table;
+        table.reconcile(&snapshot(20 * S, vec![full(), mini(), request()]), |_, _| false, |_| ());
+        (table.len(), table.half_open().len(), table.half_open_shown().len())
+    };
+    assert_eq!(rows(table(10)), (0, 0, 0));
+    assert_eq!(rows(table(10).keeping_all()), (2, 1, 0), "those that are not wanted are not shown");
+}
+
+#[test]
+fn a_port_that_is_chosen_later_is_learnt_from_a_listing() {
+    let mut table = table(10);
+    let mut begins = event(1, 1, 10 * S, enters(State::SynSent));
+    begins.socket.local.set_port(0);
+    table.ingest(&mut begins);
+    let port = |table: &Table| table.all().next().unwrap().local().port();
+    assert_eq!(port(&table), 0);
+    let listed = listed(1, Kind::Full, State::SynSent, "127.0.0.1:4000");
+    let known = listed.local.port();
+    reconcile(&mut table, &snapshot(20 * S, vec![listed]));
+    assert_eq!((table.len(), port(&table)), (1, known));
 }
 
 #[test]

@@ -216,7 +216,7 @@ fn failures(run: &mut Run) {
     dead.facts.err = libc::ETIMEDOUT;
     dead.retransmits(&mut run.stream, 0).enters(&mut run.stream, CLOSE);
     run.wait(Duration::from_secs(60));
-    run.wait(Duration::from_millis(250));
+    run.wait(Duration::from_millis(2250));
     run.wait(Duration::from_millis(250));
 }
 
@@ -400,11 +400,18 @@ fn findings_of_one_kind_are_explained_once() {
 fn nothing_wrong_is_said_so() {
     let mut run = Run::new(list(false, false));
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "05:06:07  nothing is wrong\n");
+    assert_eq!(
+        output(&mut run.session),
+        "05:06:07  nothing is beyond its threshold after looking at 0 sockets for 0ns\n"
+    );
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n", "it is over");
+    assert_eq!(
+        output(&mut run.session),
+        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after looking at 1 socket for 0ns\n",
+        "it is over"
+    );
 }
 
 #[test]

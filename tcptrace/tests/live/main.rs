@@ -23,6 +23,7 @@ mod polls;
 mod program;
 mod rates;
 mod scenarios;
+mod shown;
 mod sockets;
 mod ss;
 mod starts;
@@ -42,12 +43,13 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 19] = [
+const SUITES: [(&str, &[Test]); 20] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
+    ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
     ("aggregate", aggregate::TESTS),

@@ -119,9 +119,14 @@ impl Text {
         to.put_u8(b'\n');
     }
 
-    /// Writes a finding: in four lines where it opens, in fewer where it goes on or closes.
+    /// Writes a finding: in four lines where it opens, in fewer where it goes on, merges or closes.
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
         finding::write(to, found, self.options.color, context);
+    }
+
+    /// Writes which findings are open at the end of a run.
+    pub fn open_at_the_end(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
+        finding::write_open(to, open, self.options.color, context);
     }
 
     /// Writes a report.
