@@ -115,7 +115,7 @@ const COMMANDS: &[(&str, u64)] = &[
     ("curl -s http://127.0.0.1:8081/big | head -c 1000", 3),
     ("curl -s http://127.0.0.1:8083/big | head -c 1000", 3),
     ("curl -s --max-time 1 --limit-rate 100k http://127.0.0.1:8080/big", 7),
-    ("curl -s -o /dev/null --limit-rate 300k http://127.0.0.1:8080/big", 3),
+    ("curl -s -o /dev/null --limit-rate 2M http://127.0.0.1:8080/big", 3),
     ("wrk -t1 -c20 -d3s http://127.0.0.1:8080/", 6),
     ("wrk -t1 -c10 -d3s http://127.0.0.1:8000/", 9),
     ("wrk -t1 -c10 -d2s http://127.0.0.1:8083/", 11),
