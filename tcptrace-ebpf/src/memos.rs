@@ -262,7 +262,7 @@ pub(crate) fn move_clock(memo: &mut Memo, (old, new): (u8, u8), now_ns: u64) -> 
 /// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
 #[inline(always)]
 pub(crate) fn let_go(memo: &mut Memo) {
-    memo.owner_matches &= owner_match::YES;
+    memo.owner_matches &= owner_match::SERVED;
 }
 
 /// Bits of [`socket_flag`]: whether SYN cookies were in use, and whether the event at hand is the socket's last one since

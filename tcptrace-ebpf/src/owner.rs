@@ -112,9 +112,9 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     owner.comm = process.comm;
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
+        (owner_match::SERVED, _) => owner_match::SERVED,
+        (owner_match::YES, _) if is_service => owner_match::SERVED,
         (_, true) => owner_match::YES,
-        // Who asks for the process that listens asks for all that its service does.
-        (owner_match::YES, false) if is_service => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };

@@ -147,6 +147,7 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
         },
         owner: self::owner(owner)?,
         candidates: None,
+        listener: None,
         after_gap: false,
         what,
     })

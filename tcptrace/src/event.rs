@@ -23,6 +23,8 @@ pub struct Event {
     pub owner: Option<Owner>,
     /// Where the owner is one of several ([`OwnerSource::Shared`]), those that are known, at most [`MAX_CANDIDATES`].
     pub candidates: Option<Arc<[Process]>>,
+    /// The process by whose listener the connection came in, where that is known.
+    pub listener: Option<ProcessId>,
     /// Events of this socket just before this one were lost.
     pub after_gap: bool,
     /// What happened.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::{
-    event::{Event, Owner, Process, What},
+    event::{Event, What},
     snapshot::{Holder, ListedSocket},
     state::{State, StateSet},
     table::Connection,
@@ -125,7 +125,7 @@ impl Selection {
         (self.states.is_empty() || concerns(event, self.states))
             && self.netns.is_none_or(|netns| Some(netns) == socket.netns)
             && self.ends_match(socket.local, socket.remote)
-            && self.owner_matches(event.owner.as_ref(), event.candidates.as_deref().unwrap_or_default(), cgroup_of)
+            && self.owner_matches(event, cgroup_of)
     }
 
     /// Is a socket of the table wanted, which `holders` hold?
@@ -161,18 +161,20 @@ impl Selection {
             && self.addresses.match_addresses(local, remote)
     }
 
-    /// Is a socket with this owner, or one that may belong to any of `candidates`, wanted? Asked for those whose owner the
-    /// kernel's filter did not know.
+    /// Is the event's owner wanted, or one of those that it may be? Who asks for the process that listens asks for all that
+    /// its service does. Asked for what the kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
-        owner: Option<&Owner>,
-        candidates: &[Process],
+        event: &Event,
         mut cgroup_of: impl FnMut(u64) -> Option<Path>,
     ) -> bool {
         let mut is_wanted = |pid, cgroup| self.process_matches(pid, Some(cgroup), &mut cgroup_of);
-        match owner {
+        match &event.owner {
             Some(owner) => {
-                is_wanted(owner.pid, owner.cgroup) || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
+                let candidates = event.candidates.as_deref().unwrap_or_default();
+                is_wanted(owner.pid, owner.cgroup)
+                    || event.listener.is_some_and(|(pid, _)| self.pids.contains(&pid) && is_wanted(pid, owner.cgroup))
+                    || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
             }
             None => self.pids.is_empty() && self.cgroups.is_empty(),
         }

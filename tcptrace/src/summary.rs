@@ -220,7 +220,7 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 100, cpu: Some(0), socket, owner, candidates: None, after_gap: false, what }
+        Event { time_ns: 100, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
     }
 
     fn process(pid: u32) -> Option<Owner> {

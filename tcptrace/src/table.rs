@@ -151,6 +151,9 @@ impl Table {
         }
         self.services.ingest(event, known);
         self.name_owner(event, known);
+        let creator = known.and_then(Connection::creator);
+        event.listener =
+            event.owner.or(creator).into_iter().chain(creator).find(is_through_listener).map(|owner| owner.id());
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
             return None;

@@ -150,6 +150,7 @@ impl Host {
             },
             owner: socket.owner,
             candidates: None,
+            listener: None,
             after_gap: false,
             what,
         };

@@ -50,6 +50,7 @@ fn event(ms: u64, socket: Socket, what: What) -> Event {
         socket: Socket { state, ..socket },
         owner,
         candidates: None,
+        listener: None,
         after_gap: false,
         what,
     }

@@ -340,6 +340,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
         },
         owner: mini.owner(),
         candidates: None,
+        listener: None,
         after_gap: false,
         what: What::Transition(Transition {
             old: mini.state,

@@ -221,6 +221,7 @@ mod tests {
             socket,
             owner: None,
             candidates: None,
+            listener: None,
             after_gap: false,
             what: What::OwnerChanged,
         };

@@ -63,7 +63,16 @@ fn event(command: &str, what: What) -> Event {
         remote: "10.0.0.2:40000".parse().unwrap(),
         flags: 0,
     };
-    Event { time_ns: S, cpu: Some(0), socket, owner: Some(owner), candidates: None, after_gap: false, what }
+    Event {
+        time_ns: S,
+        cpu: Some(0),
+        socket,
+        owner: Some(owner),
+        candidates: None,
+        listener: None,
+        after_gap: false,
+        what,
+    }
 }
 
 fn transition(old: State, new: State) -> Transition {

@@ -222,6 +222,7 @@ impl Run {
             },
             owner: None,
             candidates: None,
+            listener: None,
             after_gap: false,
             what: What::Transition(Transition {
                 old: change.old,

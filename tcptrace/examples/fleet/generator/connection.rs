@@ -86,7 +86,10 @@ impl Side {
     fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: What) {
         if self.host != NO_HOST {
             let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
-            to.push((self.host, Event { time_ns, cpu, socket, owner, candidates: None, after_gap: false, what }));
+            to.push((
+                self.host,
+                Event { time_ns, cpu, socket, owner, candidates: None, listener: None, after_gap: false, what },
+            ));
         }
     }
 
@@ -157,8 +160,16 @@ pub(crate) fn play(
         let stray = Socket { sk: None, cookie: None, state: State::Close, ..server.socket };
         let what = What::ResetSent { reason: Some(NO_SOCKET), facts: None };
         let cpu = Some(server.cpu);
-        let event =
-            Event { time_ns: now + way, cpu, socket: stray, owner: None, candidates: None, after_gap: false, what };
+        let event = Event {
+            time_ns: now + way,
+            cpu,
+            socket: stray,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what,
+        };
         to.push((server.host, event));
         client.tell(to, now + rtt, What::ResetReceived(None));
         client.ends(to, now + rtt, Ending::Refused);

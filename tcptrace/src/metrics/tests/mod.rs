@@ -37,7 +37,7 @@ fn event(local: &str, owner: Option<Owner>, what: What) -> Event {
         remote: "10.0.0.9:50123".parse().unwrap(),
         flags: 0,
     };
-    Event { time_ns: 100 * S, cpu: Some(0), socket, owner, candidates: None, after_gap: false, what }
+    Event { time_ns: 100 * S, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
 }
 
 fn change(old: State, new: State) -> Transition {
