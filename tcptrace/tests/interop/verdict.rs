@@ -197,7 +197,14 @@ impl Watch {
     pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) {
         let run = self.tracer.stop();
         let findings = collect(run.lines.clone());
-        println!("{} findings", findings.len());
+        let events = &run.summary()["events"];
+        println!(
+            "{} findings; {} transitions, {} RSTs sent, {} retransmits",
+            findings.len(),
+            events["transitions"],
+            events["resets_sent"],
+            events["retransmits"],
+        );
         findings.iter().for_each(|finding| println!("  {}", finding.line()));
         let is_right = |one: &&Finding| self.wanted.contains(&one.number) || right.contains(&one.id());
         let (wanted, invented): (Vec<_>, Vec<_>) = findings.iter().filter(|one| one.warns()).partition(is_right);
