@@ -13,6 +13,8 @@ use crate::{
 pub(crate) const CASES: &[Case] = &[
     Case::short("resets_of_checks", resets_of_checks),
     Case::short("refused", refused),
+    Case::short("restarted_server", restarted_server),
+    Case::short("ports_exhausted", ports_exhausted),
     Case::short("given_up", given_up),
     Case::short("icmp_reject", icmp_reject),
     Case::short("firewall_resets", firewall_resets),
@@ -58,6 +60,54 @@ fn refused() {
     watch.expect(&Expected { ids: &["connect-refused"], command: "curl", ..Expected::ANY });
     watch.check(watch.findings().len() == 1, "it is one finding");
     watch.end(&site, 0, &[]);
+}
+
+/// A server is away for a while: its clients are refused meanwhile, which is one trouble.
+fn restarted_server() {
+    let site = Site::new();
+    let start = || nginx(&site, 8080, "worker_processes 2;", &nginx_files(&site, 8080));
+    let before = start();
+    let mut watch = Watch::start();
+    drop(before);
+    watch.trouble();
+    for _ in 0..6 {
+        site.shell("curl -s http://127.0.0.1:8080/; sleep 0.2");
+    }
+    let _after = start();
+    for _ in 0..6 {
+        site.shell("curl -s http://127.0.0.1:8080/");
+    }
+    watch.expect(&Expected { ids: &["connect-refused"], command: "curl", ..Expected::ANY });
+    watch.check(watch.findings().len() == 1, "it is one finding");
+    watch.check(watch.findings().iter().all(|one| one.subject() == "to 127.0.0.1:8080"), "it is about the service");
+    watch.end(&site, 0, &[]);
+}
+
+/// W5: a client without keep-alive uses all local ports up: one trouble, which names them.
+fn ports_exhausted() {
+    let site = Site::new();
+    let _redis = redis(&site, 6379);
+    sysctl("ip_local_port_range", "40000 40199");
+    sysctl("tcp_tw_reuse", "0");
+    let mut watch = Watch::start();
+    watch.trouble();
+    for _ in 0..3 {
+        site.shell("redis-benchmark -q -n 400 -c 4 -k 0 -t get");
+    }
+    watch.expect(&Expected {
+        ids: &["connect-failed", "time-wait-pressure"],
+        command: "redis-benchmark",
+        says: &["EADDRNOTAVAIL"],
+        ..Expected::ANY
+    });
+    let kinds: BTreeSet<_> = watch.findings().iter().map(|one| one.id().to_owned()).collect();
+    watch.check(watch.findings().len() == kinds.len(), "each kind is one finding");
+    watch.end(&site, 0, &["connect-failed", "time-wait-pressure"]);
+}
+
+/// Sets a parameter of this thread's network namespace.
+fn sysctl(name: &str, value: &str) {
+    std::fs::write(format!("/proc/sys/net/ipv4/{name}"), value).unwrap();
 }
 
 /// W5: SYNs that nobody answers, by clients that give up and try again: one trouble, of curl.
