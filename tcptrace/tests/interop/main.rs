@@ -71,7 +71,7 @@ pub(crate) fn span(short: Duration) -> Duration {
 /// descriptors of this process.
 fn run_alone(name: &str) -> Result<(), Failed> {
     let program = env::current_exe()?;
-    let output = Command::new(program).env(ALONE, name).stdin(Stdio::null()).output()?;
+    let output = Command::new(program).env(ALONE, name).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).output()?;
     // In one piece, since several cases are played at a time.
     println!("\n{name}: {}", String::from_utf8_lossy(&output.stdout));
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
