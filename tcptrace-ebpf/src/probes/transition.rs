@@ -248,14 +248,9 @@ pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states:
 #[inline(always)]
 pub(crate) fn tell_listener(learned: Learned, place: Place, sk: *const c_void) {
     if matches!(learned, Learned::ChangedFromListener | Learned::RenamedFromListener)
-        && let (Some(sock), Some(memo)) = (TcpSock::new(sk), place.memo())
+        && let Some(sock) = TcpSock::new(sk)
     {
-        let tuple = sock.tuple();
-        if learned == Learned::ChangedFromListener {
-            listeners::doubt(&tuple, memo);
-        } else {
-            listeners::rename(&tuple, memo);
-        }
+        listeners::learn(&sock.tuple(), place, learned == Learned::RenamedFromListener);
     }
 }
 
