@@ -7,7 +7,7 @@ use crate::{
     snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
 };
 
-fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
+pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
     Event {
         time_ns,
@@ -30,7 +30,7 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     }
 }
 
-fn enters(new: State) -> What {
+pub(super) fn enters(new: State) -> What {
     What::Transition(Transition {
         old: State::Close,
         new,
@@ -167,10 +167,10 @@ fn what_left_is_not_remembered_for_ever() {
     assert!(table.is_empty() && table.full.room() <= 64, "{}", table.full.room());
 }
 
-const NETNS: u32 = 7;
-const S: u64 = 1_000_000_000;
+pub(super) const NETNS: u32 = 7;
+pub(super) const S: u64 = 1_000_000_000;
 
-fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
+pub(super) fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
     let local: SocketAddr = local.parse().unwrap();
     ListedSocket {
         sk: Some(cookie),
@@ -203,12 +203,12 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
     ListedSocket { timer, ..listed(cookie, Kind::Mini, state, "127.0.0.1:1") }
 }
 
-fn holder(handle: u64, pid: u32) -> Holder {
+pub(super) fn holder(handle: u64, pid: u32) -> Holder {
     Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
 
 /// A listing that took a second.
-fn snapshot(ended_ns: u64, sockets: Vec<ListedSocket>) -> Snapshot {
+pub(super) fn snapshot(ended_ns: u64, sockets: Vec<ListedSocket>) -> Snapshot {
     let namespaces = vec![Namespace { inode: NETNS, ..Namespace::default() }];
     Snapshot { started_ns: ended_ns - S, ended_ns, sockets, namespaces, ..Snapshot::default() }
 }
