@@ -38,6 +38,15 @@ pub struct View<'a> {
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     ends: OnceCell<Ends<'a>>,
+    /// How many sockets of a state that may be in trouble have an end in common, by state.
+    shared: [OnceCell<SharedEnds>; STATES],
+}
+
+/// How many sockets have this local end, or this remote one, of those in a namespace.
+#[derive(Default)]
+struct SharedEnds {
+    local: FxHashMap<(Option<u32>, SocketAddr), u32>,
+    remote: FxHashMap<(Option<u32>, SocketAddr), u32>,
 }
 
 /// Is a socket shown that these processes hold?
@@ -110,7 +119,18 @@ impl<'a> View<'a> {
                 listeners.insert((netns, known.local()), known);
             }
         }
-        Self { now_ns, table, recent, namespaces, thresholds, filter: None, by_state, listeners, ends: OnceCell::new() }
+        Self {
+            now_ns,
+            table,
+            recent,
+            namespaces,
+            thresholds,
+            filter: None,
+            by_state,
+            listeners,
+            ends: OnceCell::new(),
+            shared: [const { OnceCell::new() }; STATES],
+        }
     }
 
     /// The sockets in a state, as far as they may be in trouble.
@@ -221,10 +241,26 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
         let is_active = known.creator().is_some_and(|creator| creator.source == OwnerSource::Connect);
-        match self.service_of(known.netns(), known.local()).filter(|_| !is_active) {
-            Some(service) => Subject::Local(service),
-            None => Subject::Remote(known.remote()),
+        match self.service_of(known.netns(), known.local()) {
+            Some(service) if !is_active => Subject::Local(service),
+            None if !is_active && self.came_to_local(known) => Subject::Local(known.local()),
+            _ => Subject::Remote(known.remote()),
         }
+    }
+
+    /// Did it come to its local end, of which no listener was ever seen? Where others in its state have that in common with
+    /// it, and none has its remote end, they came there: connections that are made here have the destination in common.
+    fn came_to_local(&self, known: &Connection) -> bool {
+        let shared = self.shared[known.state as usize % STATES].get_or_init(|| {
+            let mut shared = SharedEnds::default();
+            for known in self.in_state(known.state) {
+                *shared.local.entry((known.netns(), known.local())).or_default() += 1;
+                *shared.remote.entry((known.netns(), known.remote())).or_default() += 1;
+            }
+            shared
+        });
+        let others = |ends: &FxHashMap<_, u32>, end| ends.get(&(known.netns(), end)).copied().unwrap_or(0) > 1;
+        others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
     /// Where the listener listens, or did, that gets or got the connections to `local`. One that is there comes first.
