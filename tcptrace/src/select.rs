@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::{
-    event::{Event, Owner, What},
+    event::{Event, What},
     snapshot::{Holder, ListedSocket},
     state::{State, StateSet},
     table::Connection,
@@ -120,12 +120,12 @@ impl Selection {
 
     /// Is the event about a wanted state, and a wanted socket? A change of state is about both states. `cgroup_of` gives the
     /// path of the cgroup with an id.
-    pub fn matches_event<Path: AsRef<str>>(&self, event: &Event, cgroup_of: impl FnOnce(u64) -> Option<Path>) -> bool {
+    pub fn matches_event<Path: AsRef<str>>(&self, event: &Event, cgroup_of: impl FnMut(u64) -> Option<Path>) -> bool {
         let socket = &event.socket;
         (self.states.is_empty() || concerns(event, self.states))
             && self.netns.is_none_or(|netns| Some(netns) == socket.netns)
             && self.ends_match(socket.local, socket.remote)
-            && self.owner_matches(event.owner.as_ref(), cgroup_of)
+            && self.owner_matches(event, cgroup_of)
     }
 
     /// Is a socket of the table wanted, which `holders` hold?
@@ -161,14 +161,21 @@ impl Selection {
             && self.addresses.match_addresses(local, remote)
     }
 
-    /// Is a socket with this owner wanted?
+    /// Is the event's owner wanted, or one of those that it may be? Who asks for the process that listens asks for all that
+    /// its service does. Asked for what the kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
-        owner: Option<&Owner>,
-        cgroup_of: impl FnOnce(u64) -> Option<Path>,
+        event: &Event,
+        mut cgroup_of: impl FnMut(u64) -> Option<Path>,
     ) -> bool {
-        match owner {
-            Some(owner) => self.process_matches(owner.pid, Some(owner.cgroup), cgroup_of),
+        let mut is_wanted = |pid, cgroup| self.process_matches(pid, Some(cgroup), &mut cgroup_of);
+        match &event.owner {
+            Some(owner) => {
+                let candidates = event.candidates.as_deref().unwrap_or_default();
+                is_wanted(owner.pid, owner.cgroup)
+                    || event.listener.is_some_and(|(pid, _)| self.pids.contains(&pid) && is_wanted(pid, owner.cgroup))
+                    || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
+            }
             None => self.pids.is_empty() && self.cgroups.is_empty(),
         }
     }
@@ -250,7 +257,7 @@ mod tests {
 
     fn holder(pid: u32) -> Holder {
         let command = Command::new([0; 16]);
-        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, command }
+        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, start: None, command }
     }
 
     fn without_cgroups(_: &Holder) -> Option<String> {
@@ -352,7 +359,7 @@ mod tests {
         assert!(!matches(&socket, &[4]));
         assert!(!matches(&socket, &[]));
         let command = Command::new([0; 16]);
-        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, command, source: OwnerSource::Accept });
+        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept });
         assert!(matches(&socket, &[4]));
     }
 

@@ -296,6 +296,18 @@ impl Session {
         self.take_in_polled(snapshot, &[]);
     }
 
+    /// Is a listing of listeners wanted at `now_ns`, to know whose the connections are that come through them?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.table.wants_listeners(now_ns)
+    }
+
+    /// Takes in a listing of these.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.table.show_listeners(snapshot);
+        self.take_in_polled(snapshot, &[]);
+    }
+
     /// Takes in a listing of what makes no events.
     pub fn poll(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
-    event::{Command, Owner},
+    event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks},
     state::{State, StateSet},
 };
 
@@ -153,8 +153,8 @@ pub struct ListedSocket {
     pub sk: Option<u64>,
     /// Its cookie; the same for a full socket and the mini-socket that replaces it, and for a request and its child.
     pub cookie: Option<u64>,
-    /// Key of its holders in [`Holders`]: `sk` with the iterators, the inode number of its file with sock_diag; 0 where
-    /// no file can refer to it.
+    /// Key of its holders in [`Holders`]: `sk` with the iterators (of a subflow of MPTCP the inode number of the MPTCP
+    /// socket), the inode number of its file with sock_diag; 0 where no file can refer to it.
     pub handle: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
@@ -323,8 +323,24 @@ pub struct Holder {
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy; `None` where it is not known.
     pub cgroup: Option<u64>,
+    /// When it started.
+    pub start: Option<StartTicks>,
     /// Command name.
     pub command: Command,
+}
+
+impl Holder {
+    /// The process as the owner of the socket.
+    #[must_use]
+    pub fn owner(&self, source: OwnerSource) -> Owner {
+        Process::from(self).as_owner(source)
+    }
+
+    /// Name of the process.
+    #[must_use]
+    pub const fn id(&self) -> ProcessId {
+        (self.pid, self.start)
+    }
 }
 
 /// Holders by socket. A clone is cheap, and shares them.

@@ -5,22 +5,25 @@ mod listed;
 mod packed;
 mod retransmits;
 mod roles;
+mod services;
 mod sockets;
 
 use std::{
     hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
 
 use crate::{
-    event::{Event, Owner, StateSource, TimeInState, TimeSource, What},
+    event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
 use roles::AllRoles;
+use services::{Services, is_through_listener, processes};
 use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts};
@@ -43,8 +46,6 @@ pub struct HalfOpen {
 
 /// Addresses of this host that are remembered at most.
 const MAX_ADDRESSES: usize = 65_536;
-/// Places of listeners that are remembered at most.
-const MAX_SERVICES: usize = 65_536;
 /// Half-open connections that are remembered one by one at most.
 const MAX_REQUESTED: usize = 65_536;
 
@@ -67,6 +68,7 @@ pub struct Table {
     full: Sockets,
     minis: Sockets,
     roles: AllRoles,
+    services: Services,
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
@@ -75,8 +77,6 @@ pub struct Table {
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
     addresses: FxHashSet<IpAddr>,
-    /// Where there are listeners, or were.
-    services: FxHashSet<(u32, SocketAddr)>,
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
@@ -111,12 +111,12 @@ impl Table {
             full: Sockets::new(),
             minis: Sockets::new(),
             roles: AllRoles::default(),
+            services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
             half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
-            services: FxHashSet::default(),
             polled_from_ns: 0,
             holders: None,
             departed: None,
@@ -145,9 +145,15 @@ impl Table {
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         let place = self.full.find(key);
-        if let Some(known) = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event)) {
+        let known = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event));
+        if let Some(known) = known {
             add_to(event, known, self.listed_until_ns);
         }
+        self.services.ingest(event, known);
+        self.name_owner(event, known);
+        let creator = known.and_then(Connection::creator);
+        event.listener =
+            event.owner.or(creator).into_iter().chain(creator).find(is_through_listener).map(|owner| owner.id());
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
             return None;
@@ -159,9 +165,6 @@ impl Table {
             }
             return None;
         };
-        if transition.new == State::Listen {
-            self.listens(event.socket.netns, event.socket.local);
-        }
         let stays = transition.new != State::Close && transition.source == StateSource::Observed;
         let mut left = None;
         if self.is_older_than_listing(event) {
@@ -175,22 +178,6 @@ impl Table {
             self.becomes_mini(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
-    }
-
-    /// Somebody listens there. The port is not known yet where the kernel is to choose it.
-    fn listens(&mut self, netns: Option<u32>, local: SocketAddr) {
-        if self.services.len() < MAX_SERVICES
-            && let Some(netns) = netns.filter(|_| local.port() != 0)
-        {
-            self.services.insert((netns, local));
-        }
-    }
-
-    /// Where somebody listens, or did, who gets or got the connections to `local`.
-    #[must_use]
-    pub fn service_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
-        let netns = netns?;
-        listeners_of(local).find(|place| self.services.contains(&(netns, *place)))
     }
 
     /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
@@ -372,6 +359,54 @@ impl Table {
         rows
     }
 
+    /// Names the owner of a connection that no process took yet by who holds its listener now, and says who it may be where
+    /// several do.
+    fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
+        let is_new = match event.what {
+            What::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
+            What::SynAckRetransmit { .. } => true,
+            _ => false,
+        };
+        let is_own = event.socket.state == State::Listen && !matches!(event.what, What::SynAckRetransmit { .. });
+        let asks = match &event.owner {
+            Some(owner) => is_through_listener(owner) || matches!(event.what, What::SynAckRetransmit { .. }),
+            None => is_new,
+        };
+        if !asks || is_own && !begins_by_peer(event) {
+            return;
+        }
+        let owner = event.owner.as_ref();
+        let shared = owner.filter(|owner| owner.source == OwnerSource::Shared);
+        if let Some(holders) = known.and_then(|known| self.holders_of(known)).filter(|holders| !holders.is_empty())
+            && let Some(shared) = shared
+        {
+            let candidates = processes(holders);
+            if candidates.len() > 1 && candidates.iter().any(|process| process.id() == shared.id()) {
+                event.candidates = Some(candidates.into());
+            }
+            return;
+        }
+        if let Some((owner, candidates)) = self.services.name(event.socket.netns, event.socket.local, owner) {
+            (event.owner, event.candidates) = (Some(owner), candidates);
+        }
+    }
+
+    /// The processes that a connection may belong to, where its owner is one of several that hold its listener.
+    #[must_use]
+    pub fn candidates_of(&self, connection: &Connection) -> Option<Arc<[Process]>> {
+        let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
+        match self.holders_of(connection) {
+            Some(holders) if !holders.is_empty() => Some(processes(holders).into()),
+            _ => self.services.name(connection.netns(), connection.local(), Some(&owner))?.1,
+        }
+    }
+
+    /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.services.wants_listing(now_ns)
+    }
+
     /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
@@ -400,7 +435,7 @@ impl Table {
 /// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
 /// the end of the last listing cannot be told, since that may have shown what came after it.
 fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
-    event.owner = event.owner.or_else(|| known.owner());
+    event.owner = known.owner_at(event);
     let What::Transition(transition) = &mut event.what else {
         return;
     };
@@ -412,6 +447,11 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
         let ns = event.time_ns - known.since_ns;
         transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
     }
+}
+
+/// Does a connection begin that comes in?
+const fn begins_by_peer(event: &Event) -> bool {
+    matches!(event.what, What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
 }
 
 /// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.

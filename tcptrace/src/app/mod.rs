@@ -258,6 +258,9 @@ impl Run {
                     if self.check_losses()? {
                         self.ask(Purpose::Heal);
                     }
+                    if self.session.wants_listeners(now_ns()) {
+                        self.ask(Purpose::Services);
+                    }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::PushDue => self.push_metrics(),

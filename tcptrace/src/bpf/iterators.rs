@@ -73,12 +73,13 @@ impl Iterators {
     }
 
     /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
-    /// not know they remember holders as owners, when these are read.
+    /// not know they remember holders as owners, when these are read. Those of listeners that they know, always.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn ask(&mut self, states: StateSet, seeds: u32) -> io::Result<()> {
-        let request = Request { states: states.bits(), seeding: u16::from(seeds > 0), seeds };
+        let seeding = if seeds > 0 { 1 } else { 2 };
+        let request = Request { states: states.bits(), seeding, seeds };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

@@ -142,6 +142,9 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         task_struct_flags = "task_struct" "flags",
         task_struct_group_leader = "task_struct" "group_leader",
         task_struct_comm = "task_struct" "comm",
+        task_struct_start_boottime = "task_struct" "start_boottime",
+        task_struct_signal = "task_struct" "signal",
+        signal_struct_group_exit_code = "signal_struct" "group_exit_code",
         task_struct_cgroups = "task_struct" "cgroups",
         css_set_dfl_cgrp = "css_set" "dfl_cgrp",
         cgroup_level = "cgroup" "level",
@@ -150,6 +153,7 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
         sk_buff_dev = "sk_buff" "dev",
         net_device_nd_net = "net_device" "nd_net.net",
         tcp_sock_rx_opt_ts_recent_stamp = "tcp_sock" "rx_opt.ts_recent_stamp",
+        tcp_sock_tsorted_sent_queue = "tcp_sock" "tsorted_sent_queue",
         inet_timewait_sock_tw_substate = "inet_timewait_sock" "tw_substate",
     };
     Ok(Layout {
@@ -199,6 +203,10 @@ fn listing_layout(btf: &KernelBtf<'_>, to: &mut Layout) -> Result<(), Error> {
         tcp_sock_keepalive_intvl = "tcp_sock" "keepalive_intvl",
         tcp_sock_keepalive_probes = "tcp_sock" "keepalive_probes",
         socket_sk = "socket" "sk",
+        socket_alloc_vfs_inode = "socket_alloc" "vfs_inode",
+        inode_i_ino = "inode" "i_ino",
+        inet_connection_sock_icsk_ulp_ops = "inet_connection_sock" "icsk_ulp_ops",
+        tcp_ulp_ops_name = "tcp_ulp_ops" "name",
         task_struct_tgid = "task_struct" "tgid",
         task_struct_thread_pid = "task_struct" "thread_pid",
         task_struct_real_cred = "task_struct" "real_cred",

@@ -3,6 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::{Kind, Severity, Sighting, Subject, Thresholds, Value};
+use crate::event::Command;
 
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,14 +64,15 @@ pub struct Key {
     subject: Subject,
 }
 
-/// A trouble of an owner, wherever it is: what moves or merges stays within it.
-type Trouble = (Kind, Option<u32>, Option<u32>);
+/// A trouble of a command, wherever it is: what moves or merges stays within it. Processes come and go, so a command stands
+/// for them.
+type Trouble = (Kind, Option<u32>, Option<Command>);
 
 impl Sighting {
     /// Its key.
     #[must_use]
     pub fn key(&self) -> Key {
-        let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.pid));
+        let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.command));
         Key { trouble, subject: self.subject }
     }
 }
@@ -314,8 +316,9 @@ impl Sighting {
     /// both; what is so of one and not so of the other is not known. Bytes and destinations add up.
     fn take(&mut self, other: Self) {
         self.count += other.count;
+        self.processes.merge(&other.processes);
         if other.severity > self.severity {
-            (self.severity, self.explanation, self.remedy) = (other.severity, other.explanation, other.remedy);
+            (self.severity, self.cause) = (other.severity, other.cause);
         }
         let ages = [self.oldest, other.oldest];
         self.oldest = ages.into_iter().flatten().max_by_key(|age| age.ns);

@@ -4,12 +4,14 @@
 //! [`Sighting`]s, the troubles that there are now. The [`Ledger`] keeps them over time: a finding opens, is updated and
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
+mod cause;
 mod kind;
 mod ledger;
 mod namespaces;
 mod recent;
 pub mod rules;
 mod seen;
+mod services;
 mod sighting;
 #[cfg(test)]
 mod testing;
@@ -18,12 +20,14 @@ mod tests;
 mod thresholds;
 mod view;
 
+pub use cause::Cause;
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
 pub use recent::{Incident, Incidents, Recent};
 pub use seen::{Seen, Waiting};
-pub use sighting::{Example, Sighting, Subject, Value};
+pub use services::Services;
+pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 pub use view::{Group, SocketFilter, View};
 
@@ -65,6 +69,7 @@ impl Findings {
     /// Takes in what a listing tells of the namespaces.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
+        self.recent.listed(snapshot);
     }
 
     /// Looks for trouble; gives what is to be told of it. All sockets are looked at, and a finding is told of where `filter`

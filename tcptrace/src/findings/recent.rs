@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Thresholds, rules,
+    Kind, Processes, Services, Thresholds, rules,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
     ending::Ending,
-    event::{Event, Owner, ResetFacts, TimeSource, Transition, What},
+    event::{Command, Event, Owner, ResetFacts, TimeSource, Transition, What},
+    snapshot::Snapshot,
     state::State,
     table::Connection,
 };
@@ -54,21 +55,23 @@ pub struct Incident {
     pub keepalive: bool,
 }
 
-/// Connections of one owner that failed in the same way toward one destination, or through one listener.
+/// Connections of one command that failed in the same way toward one destination, or through one listener.
 #[derive(Clone, Debug)]
 pub struct Incidents {
     /// How many since the finding began.
     pub count: u64,
     /// CLOCK_MONOTONIC of the first, in ns.
     pub first_ns: u64,
+    /// The processes that they belonged to.
+    pub processes: Processes,
     /// The last of them, newest last.
     pub last: Vec<Incident>,
     /// Does the filter show any of them?
     pub is_shown: bool,
 }
 
-/// Which incidents are told of together.
-pub(super) type IncidentKey = (Kind, Option<u32>, Option<u32>, Option<SocketAddr>);
+/// Which incidents are one trouble: those of one kind, network namespace, command and end.
+pub(super) type IncidentKey = (Kind, Option<u32>, Option<Command>, SocketAddr);
 
 /// Groups of incidents that are remembered at most.
 const MAX_GROUPS: usize = 4096;
@@ -80,6 +83,7 @@ const MAX_FLOWS: usize = 4096;
 pub struct Recent {
     start_ns: u64,
     incidents: FxHashMap<IncidentKey, Incidents>,
+    services: Services,
     flows: FxHashMap<(Option<u32>, u32), Flow>,
     /// The slot in which flows made room last.
     cleared_slot: u64,
@@ -135,6 +139,7 @@ impl Recent {
     /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
         let What::Transition(transition) = &event.what else { return };
+        self.services.ingest(event);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
@@ -167,10 +172,10 @@ impl Recent {
     }
 
     fn add(&mut self, incident: Incident, is_shown: bool) {
-        let owner = incident.owner.map(|owner| owner.pid);
+        let command = incident.owner.map(|owner| owner.command);
         // Who opened it has the destination in common with others, who accepted it the listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
-        let key = (incident.kind, incident.netns, owner, Some(subject));
+        let key = (incident.kind, incident.netns, command, subject);
         if self.incidents.len() >= MAX_GROUPS && !self.incidents.contains_key(&key) {
             // Many at once, since a scan makes a group with each event.
             let mut times: Vec<_> = self.incidents.values().map(Incidents::last_ns).collect();
@@ -178,9 +183,11 @@ impl Recent {
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
         let first_ns = incident.time_ns;
-        let group = self.incidents.entry(key).or_insert(Incidents { count: 0, first_ns, last: Vec::new(), is_shown });
+        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
+        let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
         group.is_shown |= is_shown;
+        group.processes.add(incident.owner, 1);
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);
         }
@@ -195,6 +202,17 @@ impl Recent {
     /// The failures, by what they have in common.
     pub fn incidents(&self) -> impl Iterator<Item = (&IncidentKey, &Incidents)> {
         self.incidents.iter()
+    }
+
+    /// Takes in a listing.
+    pub fn listed(&mut self, snapshot: &Snapshot) {
+        self.services.listed(snapshot);
+    }
+
+    /// The services of this host.
+    #[must_use]
+    pub const fn services(&self) -> &Services {
+        &self.services
     }
 
     /// How the sockets of a process move on.

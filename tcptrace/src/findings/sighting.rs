@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{Kind, Severity};
+use rustc_hash::FxHashMap;
+
+use super::{Cause, Kind, Severity};
 use crate::{
-    event::Owner,
+    event::{Owner, ProcessId},
     snapshot::{Age, Holder},
     state::State,
     table::{Connection, Facts},
@@ -108,8 +110,10 @@ pub struct Sighting {
     pub severity: Severity,
     /// Network namespace, `None` where it is not known.
     pub netns: Option<u32>,
-    /// The process responsible, `None` where it is not known.
+    /// The process responsible, `None` where it is not known. Of several it is the one with the most sockets.
     pub owner: Option<Owner>,
+    /// All processes concerned.
+    pub processes: Processes,
     /// What it is about.
     pub subject: Subject,
     /// Sockets in trouble, or connections that failed.
@@ -120,12 +124,85 @@ pub struct Sighting {
     pub evidence: Vec<(&'static str, Value)>,
     /// Sockets that show it.
     pub examples: Vec<Example>,
-    /// What it means, in one line.
-    pub explanation: &'static str,
-    /// What helps, in one line.
-    pub remedy: &'static str,
+    /// Why it is there, as far as the evidence proves it.
+    pub cause: Cause,
     /// Is all evidence at hand that will be? Else it is waited for, a moment.
     pub is_settled: bool,
     /// Does the filter show any of its sockets or failures?
     pub is_shown: bool,
+}
+
+impl Sighting {
+    /// A sighting without evidence, examples and times.
+    pub(super) fn new(kind: Kind, severity: Severity, cause: Cause, netns: Option<u32>, subject: Subject) -> Self {
+        Self {
+            kind,
+            severity,
+            netns,
+            owner: None,
+            processes: Processes::default(),
+            subject,
+            count: 0,
+            oldest: None,
+            evidence: Vec::new(),
+            examples: Vec::new(),
+            cause,
+            is_settled: true,
+            is_shown: true,
+        }
+    }
+
+    pub(super) fn with(mut self, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        self.evidence.extend(evidence);
+        self
+    }
+}
+
+/// Processes, with the number of sockets or failures of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    counts: FxHashMap<ProcessId, (Owner, u64)>,
+    /// Were there more than are kept apart?
+    pub is_more: bool,
+}
+
+/// Processes of a sighting that are kept apart at most.
+const MAX_PROCESSES: usize = 256;
+
+impl Processes {
+    /// Adds `count` sockets or failures of a process.
+    pub fn add(&mut self, owner: Option<Owner>, count: u64) {
+        let Some(owner) = owner else { return };
+        if self.counts.len() >= MAX_PROCESSES && !self.counts.contains_key(&owner.id()) {
+            self.is_more = true;
+            return;
+        }
+        self.counts.entry(owner.id()).or_insert((owner, 0)).1 += count;
+    }
+
+    /// Adds those of another sighting.
+    pub fn merge(&mut self, other: &Self) {
+        self.is_more |= other.is_more;
+        other.counts.values().for_each(|(owner, count)| self.add(Some(*owner), *count));
+    }
+
+    /// How many there are; with [`Processes::is_more`] at least so many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Is none known?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// The processes with their counts, those with the most first.
+    #[must_use]
+    pub fn most(&self) -> Vec<(Owner, u64)> {
+        let mut all: Vec<_> = self.counts.values().copied().collect();
+        all.sort_unstable_by_key(|(owner, count)| (std::cmp::Reverse(*count), owner.pid));
+        all
+    }
 }

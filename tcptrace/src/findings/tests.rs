@@ -1,9 +1,12 @@
 //! Findings over time, and what the documentation says of them.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use super::{
-    Example, Kind, Ledger, Phase, Severity, Sighting, Subject, Thresholds, Value,
+    Cause, Example, Kind, Ledger, Phase, Processes, Severity, Sighting, Subject, Thresholds, Value,
     testing::{Host, MS, NETNS, S, START_NS, end, process},
 };
 use crate::{
@@ -24,8 +27,8 @@ fn sighting(kind: Kind, count: u64) -> Sighting {
         oldest: None,
         evidence: vec![("errno", Value::Unknown)],
         examples: Vec::new(),
-        explanation: "what it means",
-        remedy: "what helps",
+        processes: Processes::default(),
+        cause: Cause::NeverClosed,
         is_settled: true,
         is_shown: true,
     }
@@ -229,10 +232,11 @@ fn evidence_is_waited_for_only_so_long() {
 }
 
 #[test]
-fn owners_places_and_namespaces_are_told_apart() {
+fn commands_places_and_namespaces_are_told_apart() {
     let first = sighting(Kind::CloseWaitLeak, 1);
+    let command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
     let all = [
-        Sighting { owner: Some(process(2)), ..first.clone() },
+        Sighting { owner: Some(crate::event::Owner { command, ..process(1) }), ..first.clone() },
         Sighting { owner: None, ..first.clone() },
         Sighting { netns: None, ..first.clone() },
         Sighting { subject: Subject::Local(end("10.9.0.9:80")), ..first.clone() },
@@ -262,14 +266,15 @@ fn sightings_of_one_place_are_one() {
             ("unacked_bytes", Value::Number(7)),
         ],
         oldest: Some(Age { ns: 2 * S, source: AgeSource::LowerBound }),
-        explanation: "what is worse",
+        cause: Cause::DataUnanswered,
+        severity: Severity::Critical,
         ..sighting(Kind::PeerDead, 3)
     };
     let mut ledger = Ledger::new(&Thresholds::default());
     let told = ledger.update(vec![waiting, ended], START_NS);
     assert_eq!(told.len(), 1);
     let seen = &told[0].sighting;
-    assert_eq!((seen.count, seen.severity, seen.explanation), (5, Severity::Warning, "what is worse"));
+    assert_eq!((seen.count, seen.severity, seen.cause), (5, Severity::Critical, Cause::DataUnanswered));
     assert_eq!(seen.oldest, Some(Age { ns: 2 * S, source: AgeSource::LowerBound }));
     let evidence = [
         ("timeouts", Value::Number(5)),
@@ -318,7 +323,7 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     host.sockets[place].receive_queue = 1;
     let owner = process(700);
     let (pid, command) = (owner.pid, owner.command);
-    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, command }];
+    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, start: None, command }];
     host.list();
     let opened = host.look();
     assert_eq!((opened.len(), opened[0].phase, opened[0].open_for_ns), (1, Phase::Opened, 0));
@@ -387,6 +392,7 @@ fn each_finding_has_its_section() {
 fn thresholds_and_their_defaults_are_documented() {
     let text = fs::read_to_string(DOCS).unwrap();
     let mut documented = BTreeMap::new();
+    let (text, _) = text.split_once("\n# Causes").unwrap();
     for row in text.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
         let &[names, default, kinds, why] = &cells[..] else { panic!("{row}") };
@@ -421,3 +427,22 @@ fn thresholds_and_their_defaults_are_documented() {
     assert_eq!(set, Thresholds::default());
     assert!(documented.is_empty(), "there are none: {documented:?}");
 }
+
+#[test]
+fn each_cause_is_documented() {
+    let text = fs::read_to_string(DOCS).unwrap();
+    let (before, table) = text.split_once(CAUSES_HEAD).unwrap();
+    let rows = Cause::ALL
+        .iter()
+        .map(|cause| format!("| `{}` | {} | {} | {} |\n", cause.name(), cause.proof(), cause.words(), cause.remedy()));
+    let expected: String = rows.collect();
+    if table != expected && std::env::var_os("TCPTRACE_BLESS").is_some() {
+        fs::write(DOCS, format!("{before}{CAUSES_HEAD}{expected}")).unwrap();
+        return;
+    }
+    assert_eq!(table, expected, "TCPTRACE_BLESS=1 writes it");
+    let names: BTreeSet<_> = Cause::ALL.iter().map(|cause| cause.name()).collect();
+    assert_eq!(names.len(), Cause::ALL.len(), "no name twice");
+}
+
+const CAUSES_HEAD: &str = "| cause | what proves it | what it means | what helps |\n| --- | --- | --- | --- |\n";

@@ -5,7 +5,7 @@ use std::{cell::OnceCell, net::SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Incident, Kind, Namespaces, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    Cause, Incident, Kind, Namespaces, Processes, Recent, Severity, Sighting, Subject, Thresholds, Value,
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
@@ -89,12 +89,14 @@ impl OtherEnd<'_> {
     }
 }
 
-/// Sockets of one owner with one subject.
+/// Sockets of one command with one subject.
 pub struct Group<'a> {
     /// Network namespace.
     pub netns: Option<u32>,
-    /// The process.
+    /// The process that has most of them.
     pub owner: Option<Owner>,
+    /// All processes that have them.
+    pub processes: Processes,
     /// What they have in common.
     pub subject: Subject,
     /// The sockets, those that have been in their state for longest first.
@@ -237,19 +239,18 @@ impl<'a> View<'a> {
         })
     }
 
-    /// What connections of an owner have in common: the listener that they came through, or their destination.
+    /// What connections have in common: the service that they came to, or their destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
-        let is_active = known.creator().is_some_and(|creator| creator.source == OwnerSource::Connect);
-        match self.service_of(known.netns(), known.local()) {
-            Some(service) if !is_active => Subject::Local(service),
-            None if !is_active && self.came_to_local(known) => Subject::Local(known.local()),
-            _ => Subject::Remote(known.remote()),
-        }
+        let ends = (known.local(), known.remote());
+        let service = self.recent.services().of(known.netns(), known.local());
+        let came = || self.came_to_local(known).then_some(false);
+        let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends, service)).or_else(came);
+        self.subject_at(known.netns(), ends, is_active)
     }
 
-    /// Did it come to its local end, of which no listener was ever seen? Where others in its state have that in common with
-    /// it, and none has its remote end, they came there: connections that are made here have the destination in common.
+    /// Did it come to its local end? Where others in its state have that in common with it, and none has its remote end, they
+    /// came there: connections that are made here have the destination in common.
     fn came_to_local(&self, known: &Connection) -> bool {
         let shared = self.shared[known.state as usize % STATES].get_or_init(|| {
             let mut shared = SharedEnds::default();
@@ -263,34 +264,60 @@ impl<'a> View<'a> {
         others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
-    /// Where the listener listens, or did, that gets or got the connections to `local`. One that is there comes first.
+    /// The same by the ends of a connection; `is_active` tells whether this host opened it, where that was seen.
     #[must_use]
-    pub fn service_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
-        let now = self.listener_of(netns, local).map(Connection::local);
-        now.or_else(|| self.table.service_of(netns, local))
+    pub fn subject_at(
+        &self,
+        netns: Option<u32>,
+        (local, remote): (SocketAddr, SocketAddr),
+        is_active: Option<bool>,
+    ) -> Subject {
+        let service = self.recent.services().of(netns, local);
+        match is_active.or_else(|| self.is_active(netns, (local, remote), service)) {
+            Some(false) => Subject::Local(service.unwrap_or(local)),
+            _ => Subject::Remote(remote),
+        }
     }
 
-    /// Sockets by owner and by what they have in common; many groups of one owner as one.
+    /// Did this host open a connection whose beginning was not seen? By the listeners at its ends, else by which of its
+    /// ports is of `ip_local_port_range`.
+    fn is_active(
+        &self,
+        netns: Option<u32>,
+        (local, remote): (SocketAddr, SocketAddr),
+        service: Option<SocketAddr>,
+    ) -> Option<bool> {
+        if service.is_some() {
+            return Some(false);
+        }
+        if self.recent.services().of(netns, remote).is_some() {
+            return Some(true);
+        }
+        let (first, last) = self.namespaces.of(netns)?.settings?.local_ports?;
+        let is_chosen = |end: SocketAddr| (first..=last).contains(&end.port());
+        (is_chosen(local) != is_chosen(remote)).then(|| is_chosen(local))
+    }
+
+    /// Sockets by the command of their owner and by what they have in common; many groups of one command as one.
     pub fn group(
         &self,
         members: impl Iterator<Item = &'a Connection>,
         subject: impl Fn(&Connection) -> Subject,
     ) -> Vec<Group<'a>> {
-        let mut by_owner: FxHashMap<_, FxHashMap<Subject, Vec<&Connection>>> = FxHashMap::default();
+        let mut by_command: FxHashMap<_, FxHashMap<Subject, Vec<&Connection>>> = FxHashMap::default();
         for known in members {
-            let owner = (known.netns(), known.owner().map(|owner| owner.pid));
-            by_owner.entry(owner).or_default().entry(subject(known)).or_default().push(known);
+            let command = (known.netns(), known.owner().map(|owner| owner.command));
+            by_command.entry(command).or_default().entry(subject(known)).or_default().push(known);
         }
         let mut groups = Vec::new();
-        for ((netns, _), mut subjects) in by_owner {
+        for ((netns, _), mut subjects) in by_command {
             if subjects.len() > MAX_SUBJECTS {
                 let all = subjects.drain().flat_map(|(_, members)| members).collect();
                 subjects.insert(Subject::Several, all);
             }
             for (subject, mut members) in subjects {
                 members.sort_by_key(|known| known.since_ns);
-                let owner = members.first().and_then(|known| known.owner());
-                groups.push(Group { netns, owner, subject, members });
+                groups.push(Group::new(self, netns, subject, members));
             }
         }
         groups
@@ -298,6 +325,32 @@ impl<'a> View<'a> {
 }
 
 impl<'a> Group<'a> {
+    /// Sockets in the order of their age, the oldest first.
+    #[must_use]
+    pub fn new(view: &View<'_>, netns: Option<u32>, subject: Subject, members: Vec<&'a Connection>) -> Self {
+        let mut processes = Processes::default();
+        for known in &members {
+            let holders = view.table.holders_of(known).unwrap_or_default();
+            match known.owner() {
+                Some(owner) if owner.source == OwnerSource::Shared && !holders.is_empty() => {
+                    let mut pids: Vec<_> = holders.iter().collect();
+                    pids.dedup_by_key(|holder| holder.pid);
+                    pids.iter().for_each(|holder| processes.add(Some(holder.owner(OwnerSource::Shared)), 1));
+                }
+                owner => processes.add(owner, 1),
+            }
+        }
+        let most = processes.most();
+        let oldest = members.first().and_then(|known| known.owner());
+        // The oldest socket's owner, unless others have more.
+        let owner = oldest.filter(|oldest| {
+            let count = |pid| most.iter().find(|(owner, _)| owner.pid == pid).map_or(0, |(_, count)| *count);
+            most.first().is_none_or(|(_, highest)| count(oldest.pid) == *highest)
+        });
+        let owner = owner.or_else(|| most.first().map(|(owner, _)| *owner));
+        Self { netns, owner, processes, subject, members }
+    }
+
     /// What the last listing showed of its sockets.
     pub fn facts(&self) -> impl Iterator<Item = &'a Facts> + '_ {
         self.members.iter().filter_map(|known| known.facts())
@@ -330,24 +383,22 @@ impl<'a> Group<'a> {
     /// As a sighting, to which evidence is added. It is settled when a listing has shown its examples since each was
     /// suspected.
     #[must_use]
-    pub fn sighting(&self, view: &View<'_>, kind: Kind, severity: Severity) -> Sighting {
+    pub fn sighting(&self, view: &View<'_>, kind: Kind, severity: Severity, cause: Cause) -> Sighting {
         let shown = &self.members[..self.members.len().min(MAX_EXAMPLES)];
         let example =
             |known: &&Connection| Example::of(known, view.table.holders_of(known).unwrap_or_default(), view.now_ns);
+        let former = self.members.iter().find_map(|known| known.former());
+        let former = former.map(|owner| ("inherited_from", Value::Text(owner.to_string())));
         Sighting {
-            kind,
-            severity,
-            netns: self.netns,
             owner: self.owner,
-            subject: self.subject,
+            processes: self.processes.clone(),
             count: self.members.len() as u64,
             oldest: self.members.first().map(|known| Age { ns: view.age_ns(known), source: known.since }),
-            evidence: Vec::new(),
+            evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
-            explanation: "",
-            remedy: "",
             is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some()),
             is_shown: view.is_any_shown(self.members.iter().copied()),
+            ..Sighting::new(kind, severity, cause, self.netns, self.subject)
         }
     }
 }

@@ -242,14 +242,23 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
             json!({
                 "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
                 "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
-                "source": owner.source.name(), "executable": names.executable(owner.pid),
+                "source": owner.source.name(), "executable": names.executable(owner.id()),
             })
         }),
+        "process_count": Some(sighting.processes.len()).filter(|count| *count > 0),
+        "processes": sighting.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
         "count": sighting.count, "count_now": found.count_now, "age_ns": sighting.oldest.map(|age| age.ns),
         "age_source": sighting.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
         "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
-        "explanation": sighting.explanation, "remedy": sighting.remedy, "docs": sighting.kind.docs(),
+        "cause": sighting.cause.name(), "explanation": sighting.cause.words(), "remedy": sighting.cause.remedy(), "docs": sighting.kind.docs(),
     })
+}
+
+/// Processes of a finding that are written at most.
+const MAX_PROCESSES: usize = 8;
+
+fn process_share((owner, count): &(Owner, u64)) -> Value {
+    json!({ "pid": owner.pid, "command": owner.command.to_text(), "count": count })
 }
 
 /// The port of an end, if it has one.

@@ -10,7 +10,7 @@ use super::{
     roles::{AllRoles, Roles},
 };
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
+    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
     snapshot::{AgeSource, Kind, ListedSocket, Snapshot},
     state::State,
 };
@@ -50,6 +50,10 @@ mod flag {
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
     /// Is it not to be shown? See [`super::super::Table::choose`].
     pub(super) const HIDDEN: u8 = 1 << 3;
+    /// Was it opened from here?
+    pub(super) const ACTIVE: u8 = 1 << 4;
+    /// Did it come in?
+    pub(super) const PASSIVE: u8 = 1 << 5;
 }
 
 /// What few sockets have.
@@ -88,6 +92,22 @@ impl Connection {
     #[must_use]
     pub fn acceptor(&self) -> Option<Owner> {
         self.roles.as_ref()?.acceptor
+    }
+
+    /// The process that it belonged to before, and that holds it no more.
+    #[must_use]
+    pub fn former(&self) -> Option<Owner> {
+        self.roles.as_ref()?.former
+    }
+
+    /// Did this host open the connection? `None` where that was not seen.
+    #[must_use]
+    pub const fn is_active(&self) -> Option<bool> {
+        match (self.is(flag::ACTIVE), self.is(flag::PASSIVE)) {
+            (true, _) => Some(true),
+            (_, true) => Some(false),
+            _ => None,
+        }
     }
 
     /// PID of the process that closed it, or shut its sending side down.
@@ -245,6 +265,10 @@ impl Connection {
             creator: roles.creator.or(event.owner.filter(is_creator)),
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
+            // It holds the socket again.
+            former: roles
+                .former
+                .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -254,6 +278,11 @@ impl Connection {
         self.netns = event.socket.netns.and_then(NonZeroU32::new);
         self.set(flag::IPV6, event.socket.ipv6);
         self.set(flag::HAS_EVENTS, true);
+        match &event.what {
+            What::Transition(Transition { new: State::SynSent, .. }) => self.set(flag::ACTIVE, true),
+            What::Transition(Transition { old: State::Listen, .. }) => self.set(flag::PASSIVE, true),
+            _ => {}
+        }
         self.timer_or_active_ns = Maybe(event.time_ns);
         self.suspected_ns = Maybe::NONE;
         self.forget_facts();
@@ -268,6 +297,9 @@ impl Connection {
     }
 
     pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
+        // The memo of a mini-socket's full socket may be another one's by now.
+        let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
+        let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
         let mut new = Self {
@@ -277,7 +309,7 @@ impl Connection {
             suspected_ns: Maybe::NONE,
             cookie: Maybe::new(socket.cookie),
             handle: Maybe(socket.handle),
-            roles: all.share(Roles { owner, creator, acceptor, closed_by: None }),
+            roles: all.share(Roles { owner, creator, acceptor, closed_by: None, former }),
             rare: None,
             netns: NonZeroU32::new(socket.netns),
             listing: 0,
@@ -289,6 +321,9 @@ impl Connection {
             flags: 0,
         };
         new.set(flag::IPV6, socket.ipv6);
+        let has = |sources: &[OwnerSource]| owner.is_some_and(|owner| sources.contains(&owner.source));
+        new.set(flag::ACTIVE, has(&[OwnerSource::Connect]));
+        new.set(flag::PASSIVE, has(&[OwnerSource::Accept, OwnerSource::Listener]));
         if socket.kind == Kind::Mini {
             new.set(flag::MINI, true);
             new.expires(expires_ns(socket, now_ns));
@@ -336,11 +371,27 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in whose it is by a listing of holders. Who held it before may not do so now.
+    /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
     pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = roles.owner.filter(is_seen).or(owner).or(roles.owner);
-        self.set_roles(Roles { owner, ..roles }, all);
+        let left = roles.owner.filter(|before| is_left_by(before, owner));
+        self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
+    }
+
+    /// Who has it where an event names the owner that the programs remember: they do not see that it holds the socket no
+    /// more.
+    pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
+        let is_left = |owner: &Owner| {
+            self.former()
+                .is_some_and(|former| former.source == owner.source && is_same_process(former.id(), owner.id()))
+        };
+        event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
+    }
+
+    /// The owner that is recorded; `listed` is what the programs know.
+    pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
+        let own = self.owner();
+        own.filter(is_seen).or(listed).or(own)
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
@@ -450,6 +501,12 @@ fn is_orphaned(event: &Event) -> Option<bool> {
         State::Established => Some(is(socket_flag::SHUTDOWN_SEND) && is(socket_flag::SHUTDOWN_RECEIVE)),
         _ => Some(is(socket_flag::DEAD)),
     }
+}
+
+/// Was a process seen to use the socket that now belongs to another one?
+fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
+    let used_it = is_seen(before) && before.source != OwnerSource::Listener;
+    used_it && now.is_some_and(|now| !is_same_process(now.id(), before.id()))
 }
 
 /// Was it seen using the socket, and not only found to hold it?

@@ -7,12 +7,13 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
-    connection::{expires_ns, is_seen},
+    connection::expires_ns,
     mini_key,
+    services::{Services, is_through_listener, owner_among},
 };
 use crate::{
     ending::Ending,
-    event::{Event, Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Owner, Socket, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -45,6 +46,7 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
+        self.services.listed(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
@@ -56,7 +58,7 @@ impl Table {
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
             let is_known = self.full.get(key).is_some_and(|known| known.is_of(socket.cookie));
             if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
-                self.take_in(key, socket, owner_of(socket, holders), snapshot, &mut reconciled);
+                self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
                     known.show(socket, snapshot);
                 }
@@ -95,7 +97,7 @@ impl Table {
         &mut self,
         key: u64,
         socket: &ListedSocket,
-        owner: Option<Owner>,
+        holders: &[Holder],
         snapshot: &Snapshot,
         reconciled: &mut Reconciled,
     ) {
@@ -103,13 +105,11 @@ impl Table {
         if self.full.get(key).is_some_and(is_newer) {
             return; // the listed socket has ended since, and the event of its end was lost
         }
-        if socket.state == State::Listen {
-            self.listens(Some(socket.netns), socket.local);
-        }
         let listing = self.listing;
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
+            let owner = named(&self.services, socket, owner_among(socket.owner, holders));
             let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
@@ -117,6 +117,7 @@ impl Table {
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
+        let owner = named(&self.services, socket, owner_among(known.recorded(socket.owner), holders));
         known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
@@ -175,6 +176,13 @@ impl Table {
         self.shown_until_ns = snapshot.ended_ns;
     }
 
+    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.services.listed(snapshot);
+        self.holders = snapshot.holders.clone().or(self.holders.take());
+        self.show_full(snapshot);
+    }
+
     fn show_full(&mut self, snapshot: &Snapshot) {
         let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
@@ -188,7 +196,8 @@ impl Table {
             if let Some(known) = known {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(owner_of(socket, holders.of(socket.handle)), &mut self.roles);
+                    let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
+                    known.is_held(named(&self.services, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
             }
@@ -291,19 +300,11 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
-/// The owner that was seen, else the only process that holds it, else the first of several.
-fn owner_of(socket: &ListedSocket, holders: &[Holder]) -> Option<Owner> {
-    let Some(first) = holders.first().filter(|_| !socket.owner.as_ref().is_some_and(is_seen)) else {
-        return socket.owner;
-    };
-    let shared = holders.iter().any(|other| other.pid != first.pid);
-    Some(Owner {
-        pid: first.pid,
-        uid: first.uid,
-        cgroup: first.cgroup.unwrap_or(0),
-        command: first.command,
-        source: if shared { OwnerSource::Shared } else { OwnerSource::Holder },
-    })
+/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
+    let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
+    let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
+    by_listener.map(|(owner, _)| owner).or(owner)
 }
 
 /// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
@@ -338,6 +339,8 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             flags: 0,
         },
         owner: mini.owner(),
+        candidates: None,
+        listener: None,
         after_gap: false,
         what: What::Transition(Transition {
             old: mini.state,
@@ -352,6 +355,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             receive_queue: 0,
             send_queue: 0,
             ending: ended_by,
+            exit: None,
             expires_in_ns: mini
                 .expires_ns()
                 .filter(|_| new == State::TimeWait)

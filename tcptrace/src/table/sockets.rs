@@ -215,7 +215,16 @@ mod tests {
         let state = State::Established;
         let socket =
             Socket { sk: None, cookie: None, netns: None, ipv6: false, state, local: end, remote: end, flags: 0 };
-        let event = Event { time_ns, cpu: None, socket, owner: None, after_gap: false, what: What::OwnerChanged };
+        let event = Event {
+            time_ns,
+            cpu: None,
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what: What::OwnerChanged,
+        };
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
 

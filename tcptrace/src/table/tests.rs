@@ -23,6 +23,8 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
             flags: 0,
         },
         owner: None,
+        candidates: None,
+        listener: None,
         after_gap: false,
         what,
     }
@@ -42,13 +44,17 @@ fn enters(new: State) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     })
 }
 
 fn owned(event: Event) -> Event {
     let command = Command::new([0; 16]);
-    Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
+    Event {
+        owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept }),
+        ..event
+    }
 }
 
 fn table(max: usize) -> Table {
@@ -198,7 +204,7 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
 }
 
 fn holder(handle: u64, pid: u32) -> Holder {
-    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command: Command::new([b'a'; 16]) }
+    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
 
 /// A listing that took a second.
@@ -355,7 +361,7 @@ fn without_polls_mini_sockets_are_not_followed() {
 }
 
 #[test]
-fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+fn who_holds_a_socket_now_is_its_owner_whoever_used_it_before() {
     let mut table = table(10);
     let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
     let mut held = |socket, ended_ns, pids: &[u32]| {
@@ -370,9 +376,34 @@ fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
     socket.owner = None;
     assert_eq!(held(socket, 30 * S, &[]), Some(8));
     socket.owner = known(OwnerSource::Io);
-    assert_eq!(held(socket, 40 * S, &[8]), Some(7), "it was seen");
+    assert_eq!(held(socket, 40 * S, &[7, 8]), Some(7), "it was seen, and still holds it");
+    assert_eq!(held(socket, 50 * S, &[8]), Some(8), "it was seen, and holds it no more");
     socket.owner = None;
-    assert_eq!(held(socket, 50 * S, &[8]), Some(7));
+    assert_eq!(held(socket, 60 * S, &[8]), Some(8));
+    assert_eq!(held(socket, 70 * S, &[]), Some(8), "nothing tells who holds it");
+}
+
+#[test]
+fn who_holds_a_socket_no_more_is_its_former_owner() {
+    let mut table = table(10);
+    let connected = owned(event(1, 1, 5 * S, enters(State::Established)));
+    table.ingest(&mut here(connected.clone()));
+    let socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let holders = Some(Holders::new(vec![holder(1, 9)]));
+    reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, vec![socket]) });
+    let of = |table: &Table| {
+        let known = table.connections().next().unwrap();
+        (known.owner().map(|owner| owner.pid), known.former().map(|owner| owner.pid))
+    };
+    assert_eq!(of(&table), (Some(9), Some(7)));
+    let mut told = here(owned(event(1, 1, 11 * S, enters(State::CloseWait))));
+    table.ingest(&mut told);
+    assert_eq!(told.owner.map(|owner| owner.pid), Some(9), "the programs remember one that holds it no more");
+    assert_eq!(of(&table), (Some(9), Some(7)));
+    let mut again = here(owned(event(1, 1, 12 * S, enters(State::LastAck))));
+    again.owner = again.owner.map(|owner| Owner { source: OwnerSource::Close, ..owner });
+    table.ingest(&mut again);
+    assert_eq!(of(&table), (Some(7), None), "it was seen again");
 }
 
 #[test]
@@ -528,13 +559,14 @@ fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_add
 }
 
 #[test]
-fn holders_are_owners_where_none_was_seen() {
+fn holders_are_owners() {
     let mut table = table(10);
     let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
     table.ingest(&mut here(seen.clone()));
     let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
     let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
-    let holders = vec![holder(1, 10), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders =
+        vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
     let holders = Some(Holders::new(holders));
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
@@ -543,8 +575,8 @@ fn holders_are_owners_where_none_was_seen() {
         let holders = table.holders_of(known).map(<[Holder]>::len);
         (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)), "what it did counts more");
-    assert_eq!(of(&table, 2), (Some((8, OwnerSource::Accept)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(2)), "of several the one that was seen");
+    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "who was seen holds it no more");
     assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
     assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
     assert_eq!(of(&table, 5), (None, Some(0)));
@@ -556,7 +588,7 @@ fn holders_are_owners_where_none_was_seen() {
     assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
     let holders = Some(Holders::new(vec![holder(1, 20), holder(6, 20)]));
     table.show_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
-    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(1)));
+    assert_eq!(of(&table, 1), (Some((20, OwnerSource::Holder)), Some(1)));
     assert_eq!(of(&table, 6), (Some((20, OwnerSource::Holder)), Some(1)), "a listing of suspects tells as well");
 }
 

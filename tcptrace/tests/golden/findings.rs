@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tcptrace::{
     decode::split,
+    event::ProcessId,
     findings::Thresholds,
     render::text::{StuckText, TextOptions},
     route::Renderer,
@@ -58,7 +59,7 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |pid| match pid {
+        let executable = |(pid, _): ProcessId| match pid {
             800 => Some("/usr/sbin/web".to_owned()),
             6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
             _ => None,
@@ -232,7 +233,7 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::event::Command::new(bytes);
         let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();
@@ -249,7 +250,14 @@ fn stuck(run: &mut Run) {
         (life(CLOSE_WAIT, "10.1.0.1:51404", "198.51.100.2:83"), State::CloseWait, 7261),
         (life(CLOSE_WAIT, "10.1.0.1:51410", "198.51.100.2:86"), State::CloseWait, 99),
     ];
-    let held = stuck.iter().map(|(life, ..)| holder(life.header.cookie, 5000, 5000, 7, b"worker")).collect::<Vec<_>>();
+    // The first one was inherited.
+    let held = (0..)
+        .zip(&stuck)
+        .map(|(index, (life, ..))| {
+            let pid = if index == 0 { 5001 } else { 5000 };
+            holder(life.header.cookie, pid, pid, 7, b"worker")
+        })
+        .collect::<Vec<_>>();
     let entered = |s: u64| now_ns.saturating_sub(s * S);
     let mut sockets: Vec<_> = stuck
         .iter()

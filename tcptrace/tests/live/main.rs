@@ -13,6 +13,7 @@ mod facts;
 mod filters;
 mod healing;
 mod holders;
+mod identity;
 mod lives;
 mod namespaces;
 mod net;
@@ -43,7 +44,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 20] = [
+const SUITES: [(&str, &[Test]); 21] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -60,6 +61,7 @@ const SUITES: [(&str, &[Test]); 20] = [
     ("namespaces", namespaces::TESTS),
     ("polls", polls::TESTS),
     ("healing", healing::TESTS),
+    ("identity", identity::TESTS),
     ("rates", rates::TESTS),
     ("story", story::TESTS),
     ("doctor", doctor::TESTS),

@@ -236,6 +236,7 @@ impl Run {
                             pid: 700 + bits(13) as u32 % 3,
                             uid: 33,
                             cgroup: 0,
+                            start: None,
                             command,
                             source: OwnerSource::Holder,
                         }

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tcptrace::{
     clock::WallOffset,
     event::{Owner, OwnerSource},
-    findings::{Finding, Kind, Phase, Severity, Sighting, Subject, Value},
+    findings::{Cause, Finding, Kind, Phase, Processes, Severity, Sighting, Subject, Value},
     losses::Losses,
     render::{Context, Names, json::Json},
     snapshot::{Age, AgeSource},
@@ -396,8 +396,8 @@ fn sighting(host: &Host, kind: Kind) -> Sighting {
         oldest: None,
         evidence: Vec::new(),
         examples: Vec::new(),
-        explanation: kind.id(),
-        remedy: kind.docs(),
+        processes: Processes::default(),
+        cause: Cause::NeverClosed,
         is_settled: true,
         is_shown: true,
     }

@@ -1,8 +1,8 @@
 //! Connections that are being closed, and do not come to an end.
 
-use super::Advice;
 use crate::{
-    findings::{Group, Kind, Severity, Sighting, Value, View},
+    event::Owner,
+    findings::{Cause, Group, Kind, Severity, Sighting, Value, View},
     snapshot::{ConnectionInfo, TimerKind},
     state::State,
     table::{Connection, Facts},
@@ -13,15 +13,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = close_wait_leak(view);
     found.extend(fin_wait2_stuck(view));
     let stuck = [State::FinWait1, State::Closing].into_iter().flat_map(|state| view.stuck_in(state));
-    found.extend(fin_unanswered(view, stuck, Kind::FinWait1Stuck, &FIN_WAIT1_STUCK));
-    found.extend(fin_unanswered(view, view.stuck_in(State::LastAck), Kind::LastAckLost, &LAST_ACK_LOST));
+    found.extend(fin_unanswered(view, stuck, Kind::FinWait1Stuck, Cause::FinUnanswered));
+    found.extend(fin_unanswered(view, view.stuck_in(State::LastAck), Kind::LastAckLost, Cause::LastAckMissing));
     found
 }
-
-const CLOSE_WAIT_LEAK: Advice = Advice {
-    explanation: "the peer closed and waits; this process never called close(), so the kernel keeps the socket for ever",
-    remedy: "fix the path that forgets close() (often an error path or a pooled connection); until then restart the process",
-};
 
 /// From so many sockets on that do not get fewer, a leak is critical: descriptors run out.
 const MANY_LEAKED: usize = 1000;
@@ -36,7 +31,10 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
     let sighting = |group: Group<'_>| {
-        let growth = group.owner.and_then(|owner| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns));
+        let of = |(owner, _): &(Owner, u64)| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns);
+        let each: Option<Vec<_>> = group.processes.most().iter().map(of).collect();
+        let growth =
+            each.and_then(|each| each.into_iter().reduce(|(sum, span_ns), (growth, _)| (sum + growth, span_ns)));
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
         let is_many = group.members.len() >= MANY_LEAKED || is_growing;
         let severity = if is_many { Severity::Critical } else { Severity::Warning };
@@ -48,20 +46,10 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
             ("growth_window_ns", growth.map(|(_, span_ns)| span_ns).into()),
             ("closes_after_ns", group.members.first().and_then(|known| usual_ns(known)).into()),
         ];
-        group.sighting(view, Kind::CloseWaitLeak, severity).with(&CLOSE_WAIT_LEAK, evidence)
+        group.sighting(view, Kind::CloseWaitLeak, severity, Cause::NeverClosed).with(evidence)
     };
     groups.into_iter().map(sighting).collect()
 }
-
-const FIN_WAIT2_ORPHANED: Advice = Advice {
-    explanation: "this side closed and the peer acknowledged, but does not close; the kernel drops the rest after tcp_fin_timeout",
-    remedy: "look for close-wait-leak at the peer; here nothing leaks, and a shorter tcp_fin_timeout frees memory sooner",
-};
-
-const FIN_WAIT2_OWNED: Advice = Advice {
-    explanation: "this process shut its sending side down and keeps the socket; the peer does not close, and no timer ends this",
-    remedy: "call close() after a time limit instead of waiting for the peer's FIN; look for close-wait-leak at the peer",
-};
 
 fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells
@@ -71,8 +59,8 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     let (orphaned, owned): (Vec<_>, Vec<_>) =
         view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
-    for (members, severity, advice) in
-        [(orphaned, Severity::Info, &FIN_WAIT2_ORPHANED), (owned, Severity::Warning, &FIN_WAIT2_OWNED)]
+    for (members, severity, cause) in
+        [(orphaned, Severity::Info, Cause::PeerKeepsOpen), (owned, Severity::Warning, Cause::OnlyShutDown)]
     {
         for group in view.group(members.into_iter(), |known| view.subject_of(known)) {
             let left = group.members.iter().filter_map(|known| time_left_ns(known, view.now_ns)).min();
@@ -81,7 +69,7 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
                 ("closed_by", group.closed_by()),
                 ("time_left_ns", left.into()),
             ];
-            found.push(group.sighting(view, Kind::FinWait2Stuck, severity).with(advice, evidence));
+            found.push(group.sighting(view, Kind::FinWait2Stuck, severity, cause).with(evidence));
         }
     }
     found
@@ -96,16 +84,6 @@ fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
     let timer = facts.socket.timer.filter(|timer| timer.kind == TimerKind::Keepalive)?;
     Some(timer.left_ns.saturating_sub(now_ns.saturating_sub(facts.listed_ns)))
 }
-
-const FIN_WAIT1_STUCK: Advice = Advice {
-    explanation: "this side closed, and neither its last data nor its FIN is acknowledged: the peer or the path is gone, or stopped reading",
-    remedy: "check the path and the peer; orphans go after tcp_orphan_retries, and a lower value frees their memory sooner",
-};
-
-const LAST_ACK_LOST: Advice = Advice {
-    explanation: "both sides closed, but the acknowledgement of the last FIN does not come: the peer went away without a word",
-    remedy: "clients that die or lose their network do this: harmless in small numbers; in large ones lower tcp_orphan_retries",
-};
 
 /// What was written before the close may take long to go out, to a client that is slow: then acknowledgements come, and
 /// nothing waits for one in vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`,
@@ -124,7 +102,7 @@ fn fin_unanswered<'a>(
     view: &View<'a>,
     stuck: impl Iterator<Item = &'a Connection>,
     kind: Kind,
-    advice: &Advice,
+    cause: Cause,
 ) -> Vec<Sighting> {
     let sighting = |group: Group<'_>| {
         let evidence = [
@@ -132,7 +110,7 @@ fn fin_unanswered<'a>(
             ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
             ("closed_by", group.closed_by()),
         ];
-        group.sighting(view, kind, Severity::Warning).with(advice, evidence)
+        group.sighting(view, kind, Severity::Warning, cause).with(evidence)
     };
     let unanswered = stuck.filter(|known| !is_on_its_way(known));
     view.group(unanswered, |known| view.subject_of(known)).into_iter().map(sighting).collect()

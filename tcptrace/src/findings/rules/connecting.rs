@@ -2,14 +2,11 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{
-    Advice,
-    incidents::{sightings, warning},
-};
+use super::incidents::{sightings, warning};
 use crate::{
     ending::{Abort, Ending},
     errno,
-    findings::{Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
     snapshot::{listeners_of, place},
     state::State,
     table::Connection,
@@ -28,10 +25,10 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = syn_sent_unanswered(view);
-    found.extend(sightings(view, Kind::ConnectRefused, warning(&CONNECT_REFUSED), |newest| {
+    found.extend(sightings(view, Kind::ConnectRefused, warning(Cause::PortClosed), |newest| {
         vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", newest.in_state_ns.into())]
     }));
-    found.extend(sightings(view, Kind::ConnectFailed, warning(&CONNECT_FAILED), |newest| {
+    found.extend(sightings(view, Kind::ConnectFailed, connect_failed, |newest| {
         // Without a port nothing was sent: `inet_hash_connect` (`net/ipv4/inet_hashtables.c`) found none that is free.
         let errno = newest.ending.errno().unwrap_or(libc::EADDRNOTAVAIL);
         let name = errno::name(errno).map_or_else(|| Value::Text(errno.to_string()), Value::Name);
@@ -43,16 +40,6 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     }));
     found
 }
-
-const SYN_SENT_UNANSWERED: Advice = Advice {
-    explanation: "SYNs get no answer at all: the host is down, or a firewall drops them without a word",
-    remedy: "check address, route and firewalls on the way (a closed port would answer with RST); connect() fails after tcp_syn_retries",
-};
-
-const SCAN: Advice = Advice {
-    explanation: "one process sends SYNs to many destinations that do not answer: a scan, or a list of peers that is out of date",
-    remedy: "ask what this process is to do; if it looks for peers, give it a list that is right",
-};
 
 /// From so many destinations of one process on it looks like a scan.
 const MANY_DESTINATIONS: usize = 10;
@@ -75,18 +62,18 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
             ("destinations", Value::Number(destinations.len() as u64)),
             ("scan_like", Value::Flag(is_scan)),
         ];
-        let advice = if is_scan { &SCAN } else { &SYN_SENT_UNANSWERED };
-        group.sighting(view, Kind::SynSentUnanswered, Severity::Warning).with(advice, evidence)
+        let cause = if is_scan { Cause::ScanLike } else { Cause::SynUnanswered };
+        group.sighting(view, Kind::SynSentUnanswered, Severity::Warning, cause).with(evidence)
     };
     view.group(stuck, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
 }
 
-const CONNECT_REFUSED: Advice = Advice {
-    explanation: "the destination answered the SYN with a RST: nothing listens on that port, or a firewall rejects it",
-    remedy: "start the service, or correct the address or port; with a firewall, allow it",
-};
-
-const CONNECT_FAILED: Advice = Advice {
-    explanation: "connect() failed: no answer in time (ETIMEDOUT), a router says unreachable (EHOSTUNREACH), or no local port is free",
-    remedy: "check address, route and firewalls for the first two; for EADDRNOTAVAIL see time-wait-pressure",
-};
+/// What the last failure proves.
+fn connect_failed(last: &[&Incident]) -> (Severity, Cause) {
+    let cause = match last.first().map(|newest| newest.ending) {
+        Some(Ending::TimedOut) => Cause::ConnectTimedOut,
+        Some(Ending::Aborted(_)) => Cause::NoLocalPort,
+        _ => Cause::Unreachable,
+    };
+    (Severity::Warning, cause)
+}

@@ -1,8 +1,7 @@
 //! Listeners.
 
-use super::Advice;
 use crate::{
-    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
+    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View},
     state::State,
     table::{Connection, HalfOpen},
 };
@@ -14,11 +13,6 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     found.extend(foreign_listener(view));
     found
 }
-
-const ACCEPT_QUEUE_FULL: Advice = Advice {
-    explanation: "connections wait to be accepted, and the queue is full: clients believe they are connected, and are not served",
-    remedy: "the process accepts too slowly: look at what blocks it; then raise listen()'s backlog and net.core.somaxconn together",
-};
 
 /// What a poll showed of a listener counts for this long, in ns.
 const FRESH_NS: u64 = 15_000_000_000;
@@ -49,10 +43,10 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
             ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
         ];
         let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
-        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical);
+        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, Cause::QueueFull);
         // How long it has been full is not known, only that it listens.
         let is_shown = view.is_any_at_shown(&group.members);
-        Sighting { count: queued, oldest: None, is_shown, ..sighting }.with(&ACCEPT_QUEUE_FULL, evidence)
+        Sighting { count: queued, oldest: None, is_shown, ..sighting }.with(evidence)
     };
     view.group(full, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }
@@ -62,11 +56,6 @@ fn is_at(view: &View<'_>, row: &HalfOpen, listener: &Connection) -> bool {
     let first = view.listener_of(Some(row.netns), row.local);
     first.is_some_and(|first| (first.netns(), first.local()) == (listener.netns(), listener.local()))
 }
-
-const SYN_FLOOD: Advice = Advice {
-    explanation: "many handshakes with this listener were begun and not finished: SYNs from forged addresses, or a path that loses one way",
-    remedy: "keep tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
-};
 
 /// Half-open connections are what a full accept queue looks like from outside, too: then that is told of. A listener with
 /// many clients has many of them at any time, but hardly one for so long that its SYN-ACK is sent again.
@@ -93,20 +82,16 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
         if has_room || alike.iter().any(|listener| is_full(listener, view.now_ns)) {
             continue;
         }
+        let subject = Subject::Local(listener.local());
+        let cause = Cause::HandshakesUnfinished;
+        let mut processes = Processes::default();
+        processes.add(row.owner, row.count);
         let sighting = Sighting {
-            kind: Kind::SynFlood,
-            severity: Severity::Critical,
-            netns: Some(row.netns),
             owner: row.owner,
-            subject: Subject::Local(listener.local()),
+            processes,
             count: row.count,
-            oldest: None,
-            evidence: Vec::new(),
-            examples: Vec::new(),
-            explanation: "",
-            remedy: "",
-            is_settled: true,
             is_shown: view.is_any_at_shown(&alike),
+            ..Sighting::new(Kind::SynFlood, Severity::Critical, cause, Some(row.netns), subject)
         };
         let evidence = [
             ("half_open", Value::Number(row.count)),
@@ -116,23 +101,18 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             ("max_syn_backlog", settings.and_then(|settings| settings.max_syn_backlog).into()),
             ("syncookies", settings.and_then(|settings| settings.syncookies).into()),
         ];
-        found.push(sighting.with(&SYN_FLOOD, evidence));
+        found.push(sighting.with(evidence));
     }
     found
 }
-
-const FOREIGN_LISTENER: Advice = Advice {
-    explanation: "a process listens on a port that is not on the list of expected listeners",
-    remedy: "find out what the process is; add the port to the list if it is meant to be there, else stop it",
-};
 
 fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
     let is_foreign = |listener: &&Connection| !view.thresholds.expects(listener.local().ip(), listener.local().port());
     let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
     let sighting = |group: Group<'_>| {
         let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local().to_string()));
-        let sighting = group.sighting(view, Kind::ForeignListener, Severity::Warning);
-        Sighting { is_settled: true, ..sighting }.with(&FOREIGN_LISTENER, [("address", address)])
+        let sighting = group.sighting(view, Kind::ForeignListener, Severity::Warning, Cause::NotExpected);
+        Sighting { is_settled: true, ..sighting }.with([("address", address)])
     };
     view.group(foreign, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }

@@ -1,15 +1,9 @@
 //! Loss on the path.
 
-use super::Advice;
 use crate::{
-    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
+    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
     state::State,
     table::Connection,
-};
-
-const RETRANSMIT_STORM: Advice = Advice {
-    explanation: "many segments are sent again: the path loses packets, and the connection crawls",
-    remedy: "look at the path (duplex, full queues, MTU, a firewall that drops) with ss -ti and the counters of interfaces and qdiscs",
 };
 
 /// All troubles of this family. Where nothing is answered at all it is another trouble.
@@ -31,8 +25,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("srtt_us", worst.and_then(|known| known.retransmits().srtt_us).into()),
             ("state", worst.map_or(Value::Unknown, |known| Value::Name(known.state.name()))),
         ];
-        let sighting = group.sighting(view, Kind::RetransmitStorm, Severity::Warning);
-        Sighting { is_settled: true, ..sighting }.with(&RETRANSMIT_STORM, evidence)
+        let sighting = group.sighting(view, Kind::RetransmitStorm, Severity::Warning, Cause::PathLoses);
+        Sighting { is_settled: true, ..sighting }.with(evidence)
     };
     view.group(storming, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
 }

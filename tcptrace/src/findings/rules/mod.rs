@@ -11,27 +11,13 @@ mod silence;
 #[cfg(test)]
 mod tests;
 
-use super::{Incident, Kind, Sighting, Thresholds, Value, View};
+use super::{Incident, Kind, Sighting, Thresholds, View};
 use crate::{
     ending::Ending,
-    event::{Event, OwnerSource, Transition},
+    event::{Event, Transition},
     state::State,
     table::Connection,
 };
-
-/// What a trouble means, and what helps, each in one line.
-struct Advice {
-    explanation: &'static str,
-    remedy: &'static str,
-}
-
-impl Sighting {
-    fn with(mut self, advice: &Advice, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
-        (self.explanation, self.remedy) = (advice.explanation, advice.remedy);
-        self.evidence.extend(evidence);
-        self
-    }
-}
 
 /// All troubles that there are.
 #[must_use]
@@ -64,7 +50,7 @@ pub fn incident(
         remote: event.socket.remote,
         state: transition.old,
         ending,
-        active: is_active(transition.old, left),
+        active: if transition.old == State::SynSent { Some(true) } else { left.and_then(Connection::is_active) },
         in_state_ns: transition.time_in_old.map(|time| time.ns),
         total_retrans: transition.total_retrans,
         timeouts: left.map_or(0, |left| left.retransmits().timeouts),
@@ -77,18 +63,6 @@ pub fn incident(
         .or_else(|| silence::kind(&incident))
         .or_else(|| resets::kind(&incident, thresholds))?;
     Some(Incident { kind, ..incident })
-}
-
-/// Did this host open the connection?
-fn is_active(old: State, left: Option<&Connection>) -> Option<bool> {
-    if old == State::SynSent {
-        return Some(true);
-    }
-    match left?.creator()?.source {
-        OwnerSource::Connect => Some(true),
-        OwnerSource::Listener => Some(false),
-        _ => None,
-    }
 }
 
 /// Why a socket is suspected of trouble.

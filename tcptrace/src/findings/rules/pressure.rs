@@ -4,22 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashMap;
 
-use super::Advice;
 use crate::{
-    findings::{Group, Kind, Severity, Sighting, Subject, Value, View},
+    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
     snapshot::NetSettings,
     state::State,
     table::Connection,
-};
-
-const TIME_WAIT_PRESSURE: Advice = Advice {
-    explanation: "each closed connection keeps its local port for 60 s toward this destination; soon connect() fails with EADDRNOTAVAIL",
-    remedy: "reuse connections (keep-alive, pools), set tcp_tw_reuse=1, widen ip_local_port_range; tcp_tw_recycle is gone since Linux 4.12",
-};
-
-const TIME_WAIT_REUSED: Advice = Advice {
-    explanation: "closed connections keep their local ports toward this destination; with tcp_tw_reuse new ones take them over after 1 s",
-    remedy: "nothing fails as long as both ends have TCP timestamps on; reusing connections (keep-alive, pools) saves their handshakes",
 };
 
 /// All troubles of this family.
@@ -45,11 +34,11 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             continue;
         }
         members.sort_by_key(|known| known.since_ns);
-        let group = Group { netns, owner: most_frequent(&members), subject: Subject::Path(from, to), members };
-        let (severity, advice) = match share {
-            _ if is_reused(settings, from.ip(), to.ip()) => (Severity::Info, &TIME_WAIT_REUSED),
-            NEARLY_ALL.. => (Severity::Critical, &TIME_WAIT_PRESSURE),
-            _ => (Severity::Warning, &TIME_WAIT_PRESSURE),
+        let group = Group::new(view, netns, Subject::Path(from, to), members);
+        let (severity, cause) = match share {
+            _ if is_reused(settings, from.ip(), to.ip()) => (Severity::Info, Cause::PortsReused),
+            NEARLY_ALL.. => (Severity::Critical, Cause::PortsInTimeWait),
+            _ => (Severity::Warning, Cause::PortsInTimeWait),
         };
         let evidence = [
             ("ports", Value::Number(group.members.len() as u64)),
@@ -59,7 +48,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("max_tw_buckets", settings.max_tw_buckets.into()),
             ("overflows", state.and_then(|state| state.grew(|counters| counters.time_wait_overflows)).into()),
         ];
-        found.push(group.sighting(view, Kind::TimeWaitPressure, severity).with(advice, evidence));
+        found.push(group.sighting(view, Kind::TimeWaitPressure, severity, cause).with(evidence));
     }
     found
 }
@@ -75,16 +64,3 @@ fn is_reused(settings: &NetSettings, from: IpAddr, to: IpAddr) -> bool {
 
 /// Share of the ports from which on connections are about to fail.
 const NEARLY_ALL: f64 = 0.9;
-
-/// The owner of most of them; `None` where most have none.
-fn most_frequent(members: &[&Connection]) -> Option<crate::event::Owner> {
-    let mut counts: FxHashMap<Option<u32>, (usize, Option<crate::event::Owner>)> = FxHashMap::default();
-    for known in members {
-        let count = counts.entry(known.owner().map(|owner| owner.pid)).or_insert((0, known.owner()));
-        count.0 += 1;
-    }
-    counts
-        .into_values()
-        .max_by_key(|(count, owner)| (*count, owner.map(|owner| owner.pid)))
-        .and_then(|(_, owner)| owner)
-}

@@ -1,13 +1,10 @@
 //! Connections that end with a RST: who sent it, and why.
 
-use super::{
-    Advice,
-    incidents::{counterpart, other_owner, sightings, warning},
-};
+use super::incidents::{counterpart, other_owner, sightings, warning};
 use crate::{
     ending::{Abort, Ending},
     errno,
-    findings::{Incident, Kind, Severity, Sighting, Thresholds, Value, View, view::OtherEnd},
+    findings::{Cause, Incident, Kind, Severity, Sighting, Thresholds, Value, View, view::OtherEnd},
     state::State,
 };
 
@@ -69,7 +66,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
         ]
     });
-    found.extend(sightings(view, Kind::IdleReset, warning(&IDLE_RESET), |newest| {
+    found.extend(sightings(view, Kind::IdleReset, warning(Cause::ForgottenOnPath), |newest| {
         let other = view.end_at(newest.netns, newest.remote, newest.local);
         // It is still there, or ended by another hand than its own.
         let sent = match other {
@@ -85,7 +82,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("peer_sent_rst", sent),
         ]
     }));
-    found.extend(sightings(view, Kind::AbortedClose, warning(&ABORTED_CLOSE), |newest| {
+    found.extend(sightings(view, Kind::AbortedClose, aborted, |newest| {
         let cause = match newest.ending {
             Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
@@ -96,42 +93,26 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("unsent_bytes", Value::Number(newest.unacked.into())),
         ]
     }));
-    found.extend(sightings(view, Kind::WriteAfterClose, warning(&WRITE_AFTER_CLOSE), |newest| {
+    found.extend(sightings(view, Kind::WriteAfterClose, warning(Cause::WroteAfterClose), |newest| {
         vec![("errno", errno(newest)), ("after_fin_ns", newest.in_state_ns.into())]
     }));
     found
 }
 
-const RESET_BY_PEER: Advice = Advice {
-    explanation: "the peer sent a RST: what was on its way is lost, and the application gets ECONNRESET",
-    remedy: "look at the peer: it closed with unread data or SO_LINGER 0, was killed, or a device on the path did it",
-};
-
-const RESET_HARMLESS: Advice = Advice {
-    explanation: "a client that had connected sent a RST while nothing was on its way: no data is lost",
-    remedy: "nothing where health checks or port scans do this; else look at the client: SO_LINGER 0, or a device on the path",
-};
-
 /// A client that leaves by a RST harms nobody where all was read and acknowledged.
-fn reset_meaning(last: &[&Incident]) -> (Severity, &'static Advice) {
+fn reset_meaning(last: &[&Incident]) -> (Severity, Cause) {
     if last.iter().all(|incident| incident.active == Some(false) && unread(incident) == 0 && unacked(incident) == 0) {
-        (Severity::Info, &RESET_HARMLESS)
+        (Severity::Info, Cause::ClientLeft)
     } else {
-        (Severity::Warning, &RESET_BY_PEER)
+        (Severity::Warning, Cause::PeerSentReset)
     }
 }
 
-const IDLE_RESET: Advice = Advice {
-    explanation: "after a long silence the first segment was answered with a RST: something on the path had forgotten the connection",
-    remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the idle limit of firewalls, NAT and load balancers, or close idle connections first",
-};
-
-const ABORTED_CLOSE: Advice = Advice {
-    explanation: "this process closed by RST instead of FIN (SO_LINGER 0, or unread data): the peer gets ECONNRESET, and loses data on its way",
-    remedy: "read all that came before close(), and leave SO_LINGER alone; use shutdown() and wait for the peer's FIN",
-};
-
-const WRITE_AFTER_CLOSE: Advice = Advice {
-    explanation: "the peer had closed, this process wrote all the same, and the peer's host answered with a RST: the data is lost",
-    remedy: "treat read() giving 0 as the end of the connection; take pooled connections out of use when they become readable",
-};
+/// How the last one closed.
+fn aborted(last: &[&Incident]) -> (Severity, Cause) {
+    let cause = match last.first().map(|newest| newest.ending) {
+        Some(Ending::Aborted(Abort::LingerZero)) => Cause::ClosedWithLinger,
+        _ => Cause::ClosedUnread,
+    };
+    (Severity::Warning, cause)
+}

@@ -1,13 +1,10 @@
 //! Established connections whose peer does not answer.
 
-use super::{
-    Advice,
-    incidents::{sightings, warning},
-};
+use super::incidents::{sightings, warning};
 use crate::{
     ending::Ending,
     errno,
-    findings::{Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
+    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
     snapshot::{Keepalive, NetSettings},
     state::State,
     table::{Connection, Facts},
@@ -25,7 +22,7 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = half_open(view);
     found.extend(peer_dead(view));
-    found.extend(sightings(view, Kind::KeepaliveTimeout, warning(&KEEPALIVE_TIMEOUT), |newest| {
+    found.extend(sightings(view, Kind::KeepaliveTimeout, warning(Cause::ProbesUnanswered), |newest| {
         // The kernel sends a RST before it ends the connection, and shows these then.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
@@ -39,11 +36,6 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
 fn settings<'a>(view: &View<'a>, netns: Option<u32>) -> Option<&'a NetSettings> {
     view.namespaces.of(netns)?.settings.as_ref()
 }
-
-const HALF_OPEN: Advice = Advice {
-    explanation: "nothing was heard of the peer for long, and no keepalive asks: if it has vanished, this socket stays for ever",
-    remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the path's idle limits, or heartbeats in the application; then close what is dead",
-};
 
 /// Only a listing tells that nothing was sent or received, and whether a keepalive asks.
 fn half_open(view: &View<'_>) -> Vec<Sighting> {
@@ -70,7 +62,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
             ("keepalive_probes", settings.and_then(|settings| settings.keepalive_probes).into()),
             ("peer_end", first.map_or(Value::Unknown, |known| Value::Name(view.other_end(known).name()))),
         ];
-        group.sighting(view, Kind::HalfOpen, Severity::Warning).with(&HALF_OPEN, evidence)
+        group.sighting(view, Kind::HalfOpen, Severity::Warning, Cause::NobodyAsks).with(evidence)
     };
     view.group(silent, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }
@@ -88,11 +80,6 @@ fn keepalive(keepalive: &Keepalive) -> Value {
         Keepalive::On { .. } => Value::Flag(true),
     }
 }
-
-const PEER_DEAD: Advice = Advice {
-    explanation: "data was sent again and again without an answer: the peer or the path is gone, and the application does not know yet",
-    remedy: "check the peer and the path; to learn of it sooner set TCP_USER_TIMEOUT, or lower tcp_retries2",
-};
 
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
@@ -113,11 +100,11 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
             ("gives_up_in_ns", left.into()),
             ("errno", Value::Unknown),
         ];
-        group.sighting(view, Kind::PeerDead, Severity::Warning).with(&PEER_DEAD, evidence)
+        group.sighting(view, Kind::PeerDead, Severity::Warning, Cause::DataUnanswered).with(evidence)
     };
     let mut found: Vec<_> =
         view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
-    found.extend(sightings(view, Kind::PeerDead, warning(&PEER_DEAD), |newest| {
+    found.extend(sightings(view, Kind::PeerDead, warning(Cause::DataUnanswered), |newest| {
         vec![
             ("timeouts", Value::Number(newest.timeouts.into())),
             ("total_retrans", Value::Number(newest.total_retrans.into())),
@@ -152,8 +139,3 @@ fn timeout_of_retries_ns(retries: u32) -> u64 {
     let doubled = ((2_u64 << retries.min(doublings)) - 1).saturating_mul(shortest);
     doubled.saturating_add(u64::from(retries.saturating_sub(doublings)).saturating_mul(longest))
 }
-
-const KEEPALIVE_TIMEOUT: Advice = Advice {
-    explanation: "the peer did not answer keepalive probes, and the kernel ended the connection: the peer or the path is gone",
-    remedy: "reconnect; check the peer's host and firewalls that forget idle connections, and send keepalives more often than these do",
-};

@@ -64,8 +64,8 @@ pub(super) fn write_open(to: &mut BytesMut, open: &[&Finding], color: bool, cont
 }
 
 fn advice(to: &mut BytesMut, sighting: &Sighting) {
-    line(to, sighting.explanation);
-    line(to, &format!("-> {} ({})", sighting.remedy, sighting.kind.docs()));
+    line(to, sighting.cause.words());
+    line(to, &format!("-> {} ({})", sighting.cause.remedy(), sighting.kind.docs()));
 }
 
 fn line(to: &mut BytesMut, text: &str) {
@@ -79,10 +79,14 @@ fn line(to: &mut BytesMut, text: &str) {
 /// Who, where, how many, for how long.
 fn headline(found: &Finding, context: &mut Context) -> String {
     let sighting = &found.sighting;
-    let owner = sighting.owner.map_or_else(
-        || "owner unknown".to_owned(),
-        |owner| format!("{}[{}]", printable(&owner.command.to_text()), owner.pid),
-    );
+    let owner = match (sighting.owner, sighting.processes.len()) {
+        (None, _) => "owner unknown".to_owned(),
+        (Some(owner), 0 | 1) => format!("{}[{}]", printable(&owner.command.to_text()), owner.pid),
+        (Some(owner), count) => {
+            let more = if sighting.processes.is_more { "+" } else { "" };
+            format!("{} ({count}{more} processes)", printable(&owner.command.to_text()))
+        }
+    };
     let place = match sighting.subject {
         Subject::Local(local) => format!("at {}", Address(local)),
         Subject::Remote(remote) => format!("to {}", Address(remote)),
@@ -116,7 +120,7 @@ fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.pid)) {
+    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.id())) {
         parts.push(printable(&path));
     }
     parts.join(", ")
@@ -211,9 +215,8 @@ impl StuckText {
         to.put_slice(format!("{time}  {}\n", looked_at(open.len(), seen)).as_bytes());
         // What they mean is the same for all of a kind, and told once, after the last of them.
         let mut seen = HashSet::new();
-        let meanings = open.iter().map(|found| found.sighting.explanation);
-        for explanation in meanings.filter(|explanation| seen.insert(*explanation)) {
-            let alike = || open.iter().filter(|found| found.sighting.explanation == explanation);
+        for cause in open.iter().map(|found| found.sighting.cause).filter(|cause| seen.insert(*cause)) {
+            let alike = || open.iter().filter(|found| found.sighting.cause == cause);
             alike().for_each(|found| write(to, found, self.color, context));
             alike().take(1).for_each(|found| advice(to, &found.sighting));
         }

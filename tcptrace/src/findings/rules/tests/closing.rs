@@ -192,11 +192,11 @@ fn a_slow_server_is_given_twice_its_usual_time() {
     // Another process is not known to be slow.
     let other = host.add(State::CloseWait, LOCAL, "10.1.0.9:41000", 60 * S);
     host.owned_by(other, 701);
-    assert_eq!(host.sightings().len(), 2);
+    assert_eq!(host.only().count, 2, "the service is the same");
 }
 
 #[test]
-fn sockets_are_grouped_by_owner_and_listener_or_destination() {
+fn sockets_are_grouped_by_command_and_service_or_destination() {
     let mut host = Host::new();
     host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 0);
     for port in [40_000, 40_001] {
@@ -207,11 +207,18 @@ fn sockets_are_grouped_by_owner_and_listener_or_destination() {
     for port in [50_000, 50_001] {
         host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S); // to a destination
     }
-    let seen: Vec<_> =
-        host.sightings().iter().map(|seen| (seen.owner.unwrap().pid, seen.subject, seen.count)).collect();
+    let third = host.add(State::CloseWait, LOCAL, "10.1.0.9:40003", 70 * S);
+    let command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
+    host.sockets[third].owner =
+        host.sockets[third].owner.map(|owner| crate::event::Owner { command, pid: 702, ..owner });
+    let seen: Vec<_> = host
+        .sightings()
+        .iter()
+        .map(|seen| (seen.owner.unwrap().pid, seen.processes.len(), seen.subject, seen.count))
+        .collect();
     let (listener, destination) = (Subject::Local(end("0.0.0.0:80")), Subject::Remote(end("10.1.0.7:5432")));
     assert_eq!(seen.len(), 3);
-    for expected in [(PID, listener, 2), (701, listener, 1), (PID, destination, 2)] {
+    for expected in [(PID, 2, listener, 3), (702, 1, listener, 1), (PID, 1, destination, 2)] {
         assert!(seen.contains(&expected), "{seen:?}");
     }
 }

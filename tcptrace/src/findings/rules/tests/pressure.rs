@@ -2,7 +2,7 @@
 
 use crate::{
     findings::{
-        Kind, Severity, Subject, Thresholds, Value,
+        Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, NETNS, PID, S, end, evidence},
     },
     snapshot::{self, Timer, TimerKind},
@@ -68,7 +68,7 @@ fn ports_that_are_reused_are_only_told_of() {
         host.settings.tw_reuse = Some(reuse);
         let seen = host.only();
         assert_eq!((seen.severity, seen.count), (severity, 10), "{reuse} from {local} to {remote}");
-        assert_eq!(seen.explanation.contains("EADDRNOTAVAIL"), severity == Severity::Critical);
+        assert_eq!(seen.cause == Cause::PortsInTimeWait, severity == Severity::Critical);
     }
 }
 
