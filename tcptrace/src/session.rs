@@ -126,6 +126,8 @@ impl Session {
         };
         self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
         self.last_event_ns = event.time_ns;
+        let ended = self.table.take_over(&event);
+        ended.iter().for_each(|ended| self.tell(ended, None));
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }

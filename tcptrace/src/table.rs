@@ -2,6 +2,7 @@
 
 mod connection;
 mod listed;
+mod minis;
 mod packed;
 mod retransmits;
 mod roles;
@@ -59,7 +60,7 @@ pub struct Reconciled {
 
 /// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
 /// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
-/// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
+/// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
     full: Sockets,
@@ -168,7 +169,7 @@ impl Table {
         {
             known.hide(!is_wanted);
         }
-        if let Some(mini) = self.minis.get_mut(mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
+        if let Some(mini) = self.minis.get_mut(mini_key(socket.netns, socket.local, socket.remote)) {
             mini.hide(!is_wanted);
         }
     }
@@ -211,7 +212,7 @@ impl Table {
             None => Connection::of_event(event, state, &mut self.roles),
         };
         mini.becomes_mini(event.time_ns, expires_ns);
-        self.minis.insert(mini_key(mini.cookie(), mini.netns(), mini.local(), mini.remote()), mini);
+        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
         self.make_room();
     }
 
@@ -367,9 +368,9 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     }
 }
 
-/// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.
-fn mini_key(cookie: Option<u64>, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
-    cookie.unwrap_or_else(|| FxBuildHasher.hash_one((netns, local, remote)) | 1 << 62) & (u64::MAX >> 1)
+/// The key of a mini-socket: a number made of its ends, which no two have at a time.
+fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+    FxBuildHasher.hash_one((netns, local, remote))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     now,
-    snapshot::{Holders, ListedSocket, Namespace, Skipped, Snapshot},
+    snapshot::{Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer},
     state::{State, StateSet},
 };
 
@@ -172,11 +172,12 @@ impl Lister {
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, skipped)?,
+                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, started_ns, skipped)?,
                     None => {
-                        let (found, broken) =
+                        let (mut found, broken) =
                             sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
+                        as_of(started_ns, &mut found);
                         found
                     }
                 };
@@ -231,9 +232,13 @@ impl Lister {
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
             holders = Some(Holders::new(found));
         }
+        let ended_ns = now::now_ns();
+        for timer in timers(&mut sockets) {
+            timer.left_ns = timer.left_ns.saturating_sub(ended_ns - started_ns);
+        }
         Ok(Snapshot {
             started_ns,
-            ended_ns: now::now_ns(),
+            ended_ns,
             states: wanted.states,
             sockets,
             holders,
@@ -259,18 +264,35 @@ fn by_iteration(
     states: StateSet,
     count: Option<usize>,
     tick_ns: u64,
+    started_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
     // A list of megabytes that grows is copied again and again.
     let mut found = Vec::with_capacity(count.filter(|_| states.is_empty()).unwrap_or(0));
     let mut broken = 0;
-    let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
+    let read = iterator.read(|bytes| {
+        let before = found.len();
+        broken += entry::sockets(bytes, tick_ns, &mut found);
+        as_of(started_ns, &mut found[before..]);
+    });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
     if !states.is_empty() {
         found.retain(|socket| states.contains(socket.state));
     }
     skipped.cut_short += broken;
     Ok(found)
+}
+
+/// The timers of mini-sockets, which tell when TIME_WAIT began.
+fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
+    sockets.iter_mut().filter(|socket| socket.kind == Kind::Mini).filter_map(|socket| socket.timer.as_mut())
+}
+
+/// Makes what is left now on the timers of these what was left on them at `started_ns`: a long listing looks at its
+/// sockets at different times.
+fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
+    let since_ns = now::now_ns() - started_ns;
+    timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
 
 /// Who holds sockets of which namespaces, by the iterator.
