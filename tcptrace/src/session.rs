@@ -213,6 +213,7 @@ impl Session {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+        self.routes.iter_mut().for_each(|route| route.listed(snapshot));
     }
 
     /// The listeners of a listing, for the programs.
@@ -385,7 +386,8 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns);
-        self.write_stories(Stories::take_rest);
+        let until_ns = self.checked_ns;
+        self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
             self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
         }

@@ -154,6 +154,7 @@ impl Metrics {
         let whose = Whose::new(&self.settings, event.owner.as_ref(), port);
         match &event.what {
             What::Transition(change) => self.transition(change, whose, now_ns),
+            What::Retransmit(retransmit) if retransmit.failed.is_some() => {} // nothing was sent
             What::Retransmit(_) => self.retransmits.add(whose, (), now_ns),
             What::SynAckRetransmit { .. } => self.synack_retransmits.add(whose, (), now_ns),
             What::ResetSent { reason, .. } => self.resets.add(whose, Reset::Sent(*reason), now_ns),
