@@ -184,11 +184,13 @@ fn lose_for_a_while(stream: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::Role;
 
     #[test]
     fn names_fit_into_what_linux_keeps() {
-        for role in <Role as ValueEnum>::value_variants() {
+        for role in Role::value_variants() {
             let name = role.name();
             assert!(!name.is_empty() && name.len() <= 15, "{name}");
         }
