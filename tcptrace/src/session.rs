@@ -83,6 +83,9 @@ pub struct Session {
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
     has_new_namespace: bool,
+    /// Namespaces of events since the last poll, and that of the last one.
+    active: FxHashSet<u32>,
+    last_netns: Option<u32>,
     /// CLOCK_MONOTONIC of the last event, in ns.
     last_event_ns: u64,
 }
@@ -112,6 +115,8 @@ impl Session {
             time_wait_overflows: HashMap::new(),
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
+            active: FxHashSet::default(),
+            last_netns: None,
             last_event_ns: start_ns,
             settings,
         }
@@ -124,7 +129,13 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
-        self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
+        if let Some(netns) = event.socket.netns.filter(|netns| self.last_netns != Some(*netns)) {
+            self.has_new_namespace |= self.namespaces.insert(netns);
+            if self.active.len() < MAX_NAMESPACES {
+                self.active.insert(netns);
+            }
+            self.last_netns = Some(netns);
+        }
         self.last_event_ns = event.time_ns;
         let ended = self.table.take_over(&event);
         ended.iter().for_each(|ended| self.tell(ended, None));
@@ -230,6 +241,12 @@ impl Session {
         std::mem::take(&mut self.has_new_namespace)
     }
 
+    /// Namespaces in which something happened since this was asked last.
+    pub fn take_active(&mut self) -> FxHashSet<u32> {
+        self.last_netns = None;
+        std::mem::take(&mut self.active)
+    }
+
     /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
     /// in which namespaces (empty: all). The listener that a SYN goes to may be in any.
     #[must_use]
@@ -262,6 +279,7 @@ impl Session {
         if snapshot.states.is_empty() {
             // The number of one that is gone may be the next one's.
             self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+            self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
             // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.

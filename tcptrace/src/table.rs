@@ -344,6 +344,26 @@ impl Table {
         self.len() == 0
     }
 
+    /// Gives back the memory of many that have left.
+    fn tidy(&mut self) {
+        self.full.tidy();
+        self.minis.tidy();
+        self.roles.tidy(self.len());
+    }
+
+    /// Sizes of what the table keeps besides sockets, by name, for tests of their bounds.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("roles", self.roles.len()),
+            ("room", self.full.room() + self.minis.room()),
+            ("half_open", self.half_open.len()),
+            ("requested", self.requested.len()),
+            ("addresses", self.addresses.len()),
+            ("departed", self.departed.as_ref().map_or(0, FxHashSet::len)),
+        ]
+    }
+
     /// How many sockets had to make room for others.
     #[must_use]
     pub const fn evicted(&self) -> u64 {

@@ -45,7 +45,8 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => {
                 let states = self.session.polled_states().unwrap_or_default();
-                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
+                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
+                Wanted { states, finds, active, ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Evidence => {

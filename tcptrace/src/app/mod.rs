@@ -24,6 +24,7 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
+    heap,
     http::{Health, Question},
     listing::{Lister, netns, proc},
     metrics,
@@ -98,6 +99,7 @@ fn signals(source: io::Error) -> Error {
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<usize, Error> {
+    heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators

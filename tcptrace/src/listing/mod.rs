@@ -19,7 +19,7 @@ use crate::{
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     now,
-    snapshot::{Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer},
+    snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer},
     state::{State, StateSet},
 };
 
@@ -32,12 +32,36 @@ pub struct Lister {
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
     found_ns: u64,
-    /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
-    /// then: until more do, another one finds nothing either.
-    still: FxHashMap<u32, (StateSet, u64)>,
+    /// Namespaces in which the last poll found nothing that changes by itself.
+    still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
 }
+
+/// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
+/// one finds nothing either.
+#[derive(Clone, Copy, Debug)]
+struct Still {
+    states: StateSet,
+    /// CLOCK_MONOTONIC at which that was seen, in ns.
+    seen_ns: u64,
+    /// How many segments had come by then; `None` where there was no socket.
+    segments: Option<u64>,
+    counters: Option<NetCounters>,
+}
+
+impl Still {
+    /// Need it not be entered yet? Events tell of what begins there, but not of SYNs, nor of what a filter keeps back.
+    const fn is_left_alone(&self, now_ns: u64) -> bool {
+        let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
+        now_ns.saturating_sub(self.seen_ns) < for_ns
+    }
+}
+
+/// Polls enter a namespace again after this time where listeners wait in it and nothing came, in ns.
+const STILL_FOR_NS: u64 = 3_000_000_000;
+/// The same where there is no socket.
+const EMPTY_FOR_NS: u64 = 10_000_000_000;
 
 /// Polls read the settings of a namespace again after this time, in ns.
 const SETTINGS_FOR_NS: u64 = 30_000_000_000;
@@ -52,6 +76,9 @@ pub struct Wanted {
     pub states: StateSet,
     /// Sockets of these namespaces, by inode number; empty for all.
     pub namespaces: FxHashSet<u32>,
+    /// Namespaces in which something happened since the last poll. A poll leaves others alone for some seconds in which it
+    /// found no more than listeners that wait.
+    pub active: FxHashSet<u32>,
     /// Are there namespaces that the last listing may not have found?
     pub finds: bool,
     /// Holders too?
@@ -132,13 +159,20 @@ impl Lister {
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
         let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
+        was_still.retain(|inode, still| still.states == wanted.states && !wanted.active.contains(inode));
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
+        let mut here = None;
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
-                match namespace.enter() {
+                let before = was_still.remove(&namespace.inode);
+                if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
+                    still.insert(namespace.inode, before);
+                    continue;
+                }
+                match namespace.enter_from(&mut here) {
                     Ok(()) => {}
                     Err(error) if choice.is_some() => return Err(Error::Enter(error)),
                     Err(netns::EnterError::Gone(_)) => {
@@ -150,25 +184,31 @@ impl Lister {
                         continue;
                     }
                 }
-                let reads_settings = wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode);
+                let segments = is_poll.then(net::segments).flatten();
+                let unchanged = before.filter(|before| before.segments.is_some() && before.segments == segments);
+                // The kernel looks through the sockets of all namespaces for those of one.
+                let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
+                let is_empty = count == Some(0);
+                // In 300 namespaces this takes seconds: the kernel keeps the settings of a name in one list for all.
+                let reads_settings = !is_empty
+                    && unchanged.is_none()
+                    && (wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode));
                 if reads_settings {
                     settings_ns.insert(namespace.inode, started_ns);
                 }
+                let counters = unchanged.map_or_else(net::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
                     name: namespace.name.clone(),
-                    counters: net::counters(),
+                    counters,
                     settings: reads_settings.then(net::settings),
                 });
-                // The kernel looks through the sockets of all namespaces for those of one.
-                let count = netns::tcp_sockets();
-                if count == Some(0) {
-                    continue;
-                }
-                let now = is_poll.then(net::segments).flatten();
-                let now = now.map(|segments| (wanted.states, segments));
-                if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
-                    still.insert(namespace.inode, before);
+                let now = Still { states: wanted.states, seen_ns: started_ns, segments, counters };
+                if is_empty || unchanged.is_some() {
+                    if is_poll {
+                        let segments = if is_empty { None } else { segments };
+                        still.insert(namespace.inode, Still { segments, ..now });
+                    }
                     continue;
                 }
                 let found = match &mut by_iterator {
@@ -181,7 +221,7 @@ impl Lister {
                         found
                     }
                 };
-                if let Some(now) = now.filter(|_| found.iter().all(is_still)) {
+                if segments.is_some() && found.iter().all(is_still) {
                     still.insert(namespace.inode, now);
                 }
                 if sockets.is_empty() {

@@ -161,6 +161,7 @@ impl Table {
             false
         });
         self.polled_from_ns = snapshot.started_ns;
+        self.tidy();
     }
 
     /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
