@@ -72,7 +72,7 @@ fn out_of_descriptors() {
     let nginx = nginx(&site, 8080, main, &nginx_files(&site, 8080));
     let mut watch = Watch::start();
     watch.trouble();
-    let _clients = site.client("wait", 8080, "30");
+    let _clients = site.client("silent", 8080, "30");
     watch.expect(&Expected {
         ids: &["accept-stalled"],
         owner: nginx.family(),

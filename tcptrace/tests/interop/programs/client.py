@@ -115,6 +115,15 @@ def wait():
     time.sleep(1000)
 
 
+def silent():
+    """ARGUMENT connections at once that send nothing."""
+    connections = [socket.socket() for _ in range(int(ARGUMENT))]
+    for connection in connections:
+        connection.setblocking(False)
+        connection.connect_ex((HOST, PORT))
+    time.sleep(1000)
+
+
 def hold():
     """ARGUMENT keep-alive connections with one request each, idle from then on."""
     connections = [connect() for _ in range(int(ARGUMENT))]
