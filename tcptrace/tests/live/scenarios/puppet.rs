@@ -204,6 +204,7 @@ fn drain(mut socket: &Socket) -> io::Result<()> {
     loop {
         match socket.read(&mut [0; 65536]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
+            Ok(0) => break Ok(()),
             other => drop(other?),
         }
     }

@@ -27,7 +27,6 @@ pub(super) const ALL: &[Scenario] = &[
                 "waited_ns >= 3s",
                 "process_state == stopped",
                 "cause == accepter_stopped",
-                "examples.*.holders.*.fd == @server.L",
             ],
         )],
     },
@@ -52,7 +51,7 @@ pub(super) const ALL: &[Scenario] = &[
                 "count == 3",
                 "process_state == out_of_descriptors",
                 "max_descriptors == 6",
-                "descriptors == 6",
+                "descriptors >= 6",
                 "cause == accepter_out_of_descriptors",
             ],
         )],
@@ -67,6 +66,8 @@ pub(super) const ALL: &[Scenario] = &[
                   near? CLOSE_WAIT == 4",
         stays_ms: 2500,
         cure: "server> accept S*4 L
+               server> read S*4 5
+               server> eof S*4
                server> close S*4",
         findings: &[
             Expected::new("accept-stalled", "server", 5000, &["count == 4", "process_state == waiting"]),
@@ -149,8 +150,7 @@ pub(super) const ALL: &[Scenario] = &[
                   client> error C = ETIMEDOUT",
         stays_ms: 0,
         cure: "client> close C
-               server> drain S
-               server> close S",
+               server> vanish S",
         findings: &[Expected::new(
             "zero-window",
             "client",
