@@ -105,6 +105,9 @@ pub struct Layout {
     pub task_struct_flags: u32,
     pub task_struct_group_leader: u32,
     pub task_struct_comm: u32,
+    pub task_struct_start_boottime: u32,
+    pub task_struct_signal: u32,
+    pub signal_struct_group_exit_code: u32,
     pub task_struct_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_level: u32,
@@ -115,6 +118,7 @@ pub struct Layout {
     pub sk_buff_dev: u32,
     pub net_device_nd_net: u32,
     pub tcp_sock_rx_opt_ts_recent_stamp: u32,
+    pub tcp_sock_tsorted_sent_queue: u32,
     pub inet_timewait_sock_tw_substate: u32,
     pub inet_timewait_sock_tw_timer_expires: u32,
     pub request_sock_rsk_timer_expires: u32,
@@ -132,7 +136,6 @@ pub struct Layout {
     pub inet_connection_sock_icsk_rto: u32,
     pub inet_connection_sock_icsk_backoff: u32,
     pub inet_connection_sock_icsk_user_timeout: u32,
-    pub inet_connection_sock_icsk_ulp_ops: u32,
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_copied_seq: u32,
     pub tcp_sock_write_seq: u32,
@@ -146,6 +149,10 @@ pub struct Layout {
     pub tcp_sock_keepalive_intvl: u32,
     pub tcp_sock_keepalive_probes: u32,
     pub socket_sk: u32,
+    pub socket_alloc_vfs_inode: u32,
+    pub inode_i_ino: u32,
+    pub inet_connection_sock_icsk_ulp_ops: u32,
+    pub tcp_ulp_ops_name: u32,
     pub task_struct_tgid: u32,
     pub task_struct_thread_pid: u32,
     pub task_struct_real_cred: u32,
@@ -185,6 +192,4 @@ pub struct Config {
     pub told: u32,
     /// See above.
     pub timed: u32,
-    /// Zero.
-    pub pad: u32,
 }

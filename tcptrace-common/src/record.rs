@@ -8,6 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Version of the layout below, in each record. User space refuses others.
 pub const WIRE_VERSION: u8 = 1;
 
+/// [`Owner::start`] counts so many ns as one: a tick of `/proc/PID/stat` (USER_HZ, 100 on all architectures we run on).
+pub const START_TICK_NS: u64 = 10_000_000;
+
 /// [`Header::kind`] of a [`Transition`].
 pub const KIND_TRANSITION: u8 = 1;
 /// [`Header::kind`] of a [`Retransmit`] of a segment (`tcp_retransmit_skb`).
@@ -54,6 +57,9 @@ pub mod socket_flag {
     pub const SYN_COOKIES: u16 = 1 << 11;
     /// `SOCK_KEEPOPEN`: SO_KEEPALIVE is on.
     pub const KEEPALIVE: u16 = 1 << 12;
+    /// The process that closes the socket is exiting (`PF_EXITING`): the kernel closes its files. Set at transitions by
+    /// which the current task closes the socket; [`super::Transition::exit_signal`] says why it exits.
+    pub const EXITING: u16 = 1 << 13;
 }
 
 /// How an owner came to be known ([`Owner::source`]).
@@ -74,7 +80,7 @@ pub mod owner_source {
     pub const CLOSE: u8 = 6;
     /// Held the socket by a descriptor when the sockets were listed, alone.
     pub const HOLDER: u8 = 7;
-    /// The same, but not alone: the first of several.
+    /// One of several processes that hold the socket, or the listener that the connection came through.
     pub const SHARED: u8 = 8;
 }
 
@@ -135,7 +141,10 @@ pub struct Owner {
     /// One of [`owner_source`].
     pub source: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// When the process started, in ticks of 10 ms since boot, modulo 2^32 (`task->group_leader->start_boottime`): with the
+    /// PID it names the process for ever. 0 where it is not known.
+    pub start: u32,
     /// Command name of the thread group's leader, NUL-padded (`task->group_leader->comm`).
     pub comm: [u8; 16],
 }
@@ -170,8 +179,11 @@ pub struct Transition {
     pub old: u8,
     /// State that is entered.
     pub new: u8,
+    /// With [`socket_flag::EXITING`], the signal that ends the process (`signal->group_exit_code`), 0 where it called
+    /// `exit`; else 0.
+    pub exit_signal: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// A retransmitted segment or SYN-ACK. 136 bytes.

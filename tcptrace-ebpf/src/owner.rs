@@ -11,7 +11,7 @@ use tcptrace_common::{
     config::kernel,
     filter::{MAX_CGROUPS, part},
     memo::{Memo, owner_match},
-    record::owner_source,
+    record::{START_TICK_NS, owner_source},
 };
 
 use crate::{
@@ -21,8 +21,11 @@ use crate::{
     sock::{Kernel, read},
 };
 
-/// `PF_KTHREAD` of `include/linux/sched.h`.
+/// `PF_EXITING` and `PF_KTHREAD` of `include/linux/sched.h`.
+const PF_EXITING: u32 = 0x0000_0004;
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// The part of `group_exit_code` that holds the signal (wait(2)).
+const SIGNAL: u32 = 0x7f;
 
 /// What [`learn`] found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,11 @@ pub(crate) enum Learned {
     Same,
     /// Another process than before.
     Changed,
-    /// Another one than that of the listener that the connection came through.
+    /// Another one than that of the listener that the connection came through, or the same, which has executed another
+    /// program since it began to listen: of interest to the listener.
     ChangedFromListener,
+    /// See above.
+    RenamedFromListener,
 }
 
 /// Does `source` say more of the socket's owner than is known already?
@@ -55,13 +61,15 @@ pub(crate) fn learn(place: memos::Place, source: u8) -> Learned {
     match learn_owner(place.number(), source.into()) {
         SAME => Learned::Same,
         CHANGED => Learned::Changed,
-        _ => Learned::ChangedFromListener,
+        CHANGED_FROM_LISTENER => Learned::ChangedFromListener,
+        _ => Learned::RenamedFromListener,
     }
 }
 
 const SAME: u64 = 0;
 const CHANGED: u64 = 1;
 const CHANGED_FROM_LISTENER: u64 = 2;
+const RENAMED_FROM_LISTENER: u64 = 3;
 
 /// A global function, which the verifier goes through by itself.
 #[unsafe(no_mangle)]
@@ -71,21 +79,27 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     let Some(memo) = memos::Place::numbered(place).memo() else {
         return SAME;
     };
-    let same = pid == memo.owner.pid;
+    let same_pid = pid == memo.owner.pid;
     let stronger = strength(source) > strength(memo.owner.source);
     // A process may have another name and user by now (execve, setuid): looked at again where that is rare. To find its
     // cgroup costs more than all of this.
-    if same && !stronger && source != owner_source::CLOSE {
+    if same_pid && !stronger && source != owner_source::CLOSE {
         return SAME;
     }
     let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
-    let Some((flags, comm)) = current_task() else {
+    let Some((flags, process)) = current_task() else {
         return SAME;
     };
     if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
         return SAME;
     }
-    let was_listeners = memo.owner.source == owner_source::LISTENER;
+    let same = same_pid && process.start == memo.owner.start;
+    let is_listeners = memo.owner.source == owner_source::LISTENER;
+    // What is known of a shared listener is told to it again only where a filter may want the other process.
+    let is_shared =
+        memo.owner.source == owner_source::SHARED && config!(filter.parts) & (part::PID | part::CGROUP) != 0;
+    let is_service = (is_listeners || memo.owner.source == owner_source::SHARED) && is_wanted_pid(memo.owner.pid);
+    let is_renamed = is_listeners && same && process.comm != memo.owner.comm;
     let owner = &mut memo.owner; // its padding is zero since it was blank
     if !same || stronger {
         // SAFETY: takes nothing.
@@ -94,18 +108,50 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     }
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
-    owner.comm = comm;
+    owner.start = process.start;
+    owner.comm = process.comm;
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
+        (owner_match::SERVED, _) => owner_match::SERVED,
+        (owner_match::YES, _) if is_service => owner_match::SERVED,
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };
-    match (same, was_listeners) {
+    match (same, is_listeners || is_shared) {
+        (true, _) if is_renamed => RENAMED_FROM_LISTENER,
         (true, _) => SAME,
         (false, false) => CHANGED,
         (false, true) => CHANGED_FROM_LISTENER,
     }
+}
+
+/// Does the filter name this process?
+#[inline(always)]
+fn is_wanted_pid(pid: u32) -> bool {
+    config!(filter.parts) & part::PID != 0 && FILTER_PIDS.get_ptr(pid).is_some()
+}
+
+/// [`exit_of_current`]: it is exiting; the bits below are the signal.
+pub(crate) const EXITING: u64 = 0x100;
+
+/// Is the current task exiting, and by which signal? A global function, which the verifier goes through by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn exit_of_current() -> u64 {
+    // SAFETY: takes nothing.
+    let task = unsafe { bpf_get_current_task() };
+    match read::<u32>(task + u64::from(config!(layout.task_struct_flags))) {
+        Some(flags) if flags & PF_EXITING != 0 => EXITING | u64::from(exit_signal(task).unwrap_or(0)),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn exit_signal(task: u64) -> Option<u32> {
+    let signal: u64 = read(task + u64::from(config!(layout.task_struct_signal)))?;
+    let code: u32 = read(signal + u64::from(config!(layout.signal_struct_group_exit_code)))?;
+    Some(code & SIGNAL)
 }
 
 /// How much a source says about who uses the socket. A listener's owner may hand its connections to others.
@@ -121,25 +167,38 @@ fn strength(source: u8) -> u8 {
     }
 }
 
-/// The current task's flags and the command name of its process: that of the thread group's leader, since threads
-/// name themselves as they like.
+/// What the leader of a thread group says of the process: threads name themselves as they like.
+#[derive(Clone, Copy)]
+pub(crate) struct Process {
+    /// Its command name.
+    pub(crate) comm: [u8; 16],
+    /// When it started, see [`tcptrace_common::record::Owner::start`].
+    pub(crate) start: u32,
+}
+
+/// The current task's flags, and its process.
 #[inline(always)]
-fn current_task() -> Option<(u32, [u8; 16])> {
+fn current_task() -> Option<(u32, Process)> {
     if config!(kernel) & kernel::TASK_BTF != 0 {
         // SAFETY: takes nothing.
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         let ids = bpf_get_current_pid_tgid();
-        let comm = if ids as u32 == (ids >> 32) as u32 {
+        let process = if ids as u32 == (ids >> 32) as u32 {
             let [low, high] = task.load_pair(member!(task_struct_comm));
-            words_of(low, high)
+            Process { comm: words_of(low, high), start: start_of(task.load(member!(task_struct_start_boottime))) }
         } else {
-            command(task.address())?
+            process(task.address())?
         };
-        return Some((task.load(member!(task_struct_flags)), comm));
+        return Some((task.load(member!(task_struct_flags)), process));
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
+    Some((read(task + u64::from(config!(layout.task_struct_flags)))?, process(task)?))
+}
+
+#[inline(always)]
+fn start_of(boottime_ns: u64) -> u32 {
+    (boottime_ns / START_TICK_NS) as u32
 }
 
 #[inline(always)]
@@ -147,12 +206,13 @@ fn words_of(low: u64, high: u64) -> [u8; 16] {
     (u128::from(low) | u128::from(high) << 64).to_le_bytes()
 }
 
-/// The command name of a task's process.
+/// A task's process.
 #[inline(always)]
-pub(crate) fn command(task: u64) -> Option<[u8; 16]> {
+pub(crate) fn process(task: u64) -> Option<Process> {
     let leader = leader(task)?;
     let [a, b]: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
-    Some(words_of(a, b))
+    let boottime_ns = read(leader + u64::from(config!(layout.task_struct_start_boottime)))?;
+    Some(Process { comm: words_of(a, b), start: start_of(boottime_ns) })
 }
 
 /// The leader of a task's thread group. By a helper, since a load of a pointer through a pointer that the verifier trusts

@@ -29,6 +29,8 @@ const SEND_SHUTDOWN: u8 = 2;
 
 /// As `sk_protocol` has it.
 pub(crate) const IPPROTO_TCP: u16 = 6;
+/// The same.
+pub(crate) const IPPROTO_MPTCP: u16 = 262;
 
 /// `TCP_SYNCOOKIE_VALID` of `include/net/tcp.h`, in s.
 const SYNCOOKIE_VALID_S: u32 = 120;
@@ -199,7 +201,7 @@ impl SockCommon {
 /// Inode number of the network namespace of what begins with a `sock_common`. Not by a pointer that the verifier trusts:
 /// it would look for names among all types of the kernel, on each path that comes here.
 #[inline(always)]
-fn netns_of(sock_common: Kernel) -> u32 {
+pub(crate) fn netns_of(sock_common: Kernel) -> u32 {
     sock_common.follow(member!(sock_common_skc_net)).load(member!(net_ns_inum))
 }
 
@@ -334,6 +336,26 @@ impl TcpSock {
         self.load::<u64, _>(member!(sock_sk_socket)) != 0
     }
 
+    /// Where the memo of the listener is that this child was just cloned from (`net/ipv4/inet_connection_sock.c`,
+    /// `inet_csk_clone_lock`): the head of its list of sent segments, which is empty and so points to itself, is a copy
+    /// until `tcp_create_openreq_child` makes it the child's own.
+    #[inline(always)]
+    pub(crate) fn listener_key(self) -> memos::Key {
+        let queue: u64 = self.load(member!(tcp_sock_tsorted_sent_queue));
+        memos::Key::of(queue).before(config!(layout.tcp_sock_tsorted_sent_queue))
+    }
+
+    /// Of a subflow of MPTCP, the inode number of its MPTCP socket (`net/mptcp/subflow.c`, `mptcp_subflow_create_socket`,
+    /// gives it to the subflow's own); else 0.
+    #[inline(always)]
+    pub(crate) fn mptcp_inode(self) -> u64 {
+        let ulp: u64 = self.load(member!(inet_connection_sock_icsk_ulp_ops));
+        if ulp == 0 || read(ulp + u64::from(config!(layout.tcp_ulp_ops_name))) != Some(*b"mptc") {
+            return 0;
+        }
+        inode_of(self.load(member!(sock_sk_socket))).unwrap_or(0)
+    }
+
     /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
     /// Until the child gets a value of its own it has its listener's `rx_opt.ts_recent_stamp`, where that keeps the
     /// jiffies of the last overflow of its queue (`include/net/tcp.h`, `tcp_synq_overflow`; listeners with SO_REUSEPORT
@@ -370,6 +392,12 @@ impl TcpSock {
             | flag(shutdown >> RCV_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_RECEIVE);
         all as u16
     }
+}
+
+/// Inode number of a `struct socket` (`include/net/sock.h`, `SOCK_INODE`).
+#[inline(always)]
+pub(crate) fn inode_of(socket: u64) -> Option<u64> {
+    read(socket + u64::from(config!(layout.socket_alloc_vfs_inode)) + u64::from(config!(layout.inode_i_ino)))
 }
 
 /// A mini-socket (`struct tcp_timewait_sock`); `None` where `sk` is something else.

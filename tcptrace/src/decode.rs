@@ -15,8 +15,8 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What, address, is_ipv6,
+        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StartTicks, StateSource, TimeInState,
+        TimeSource, Transition, What, address, is_ipv6,
     },
     snapshot::TIME_WAIT_NS,
     state::State,
@@ -146,6 +146,8 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
             flags: socket.flags,
         },
         owner: self::owner(owner)?,
+        candidates: None,
+        listener: None,
         after_gap: false,
         what,
     })
@@ -164,7 +166,14 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
-    Ok(Some(Owner { pid: owner.pid, uid: owner.uid, cgroup: owner.cgroup, command: Command::new(owner.comm), source }))
+    Ok(Some(Owner {
+        pid: owner.pid,
+        uid: owner.uid,
+        cgroup: owner.cgroup,
+        start: StartTicks::new(owner.start),
+        command: Command::new(owner.comm),
+        source,
+    }))
 }
 
 fn reset_facts(record: &record::Reset) -> Option<ResetFacts> {
@@ -205,6 +214,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         receive_queue: record.receive_queue,
         send_queue: record.send_queue,
         ending,
+        exit: (flags & socket_flag::EXITING != 0).then_some(Exit { signal: record.exit_signal }),
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })
 }

@@ -1,6 +1,10 @@
 //! What happened, as the rest of the program sees it: checked, owned values made from the kernel's records.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use tcptrace_common::record::{AF_INET6, socket_flag};
 
@@ -17,6 +21,10 @@ pub struct Event {
     pub socket: Socket,
     /// The process that the socket belongs to, `None` where it is not known.
     pub owner: Option<Owner>,
+    /// Where the owner is one of several ([`OwnerSource::Shared`]), those that are known, at most [`MAX_CANDIDATES`].
+    pub candidates: Option<Arc<[Process]>>,
+    /// The process by whose listener the connection came in, where that is known.
+    pub listener: Option<ProcessId>,
     /// Events of this socket just before this one were lost.
     pub after_gap: bool,
     /// What happened.
@@ -76,9 +84,70 @@ pub struct Transition {
     pub send_queue: u32,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
+    /// The process that closes the socket by this transition is exiting.
+    pub exit: Option<Exit>,
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
     /// what was left of it where a listing tells. `None` where it is not known.
     pub expires_in_ns: Option<u64>,
+}
+
+/// Why a process exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The signal that ends it (signal(7)); 0: it called `exit`, or its `main` returned.
+    pub signal: u8,
+}
+
+impl Exit {
+    /// Was it ended by a signal?
+    #[must_use]
+    pub const fn is_killed(self) -> bool {
+        self.signal != 0
+    }
+
+    /// `exit`, or the name of the signal, in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        /// By number, from 1 on, as x86 and arm have them.
+        const SIGNALS: [&str; 31] = [
+            "SIGHUP",
+            "SIGINT",
+            "SIGQUIT",
+            "SIGILL",
+            "SIGTRAP",
+            "SIGABRT",
+            "SIGBUS",
+            "SIGFPE",
+            "SIGKILL",
+            "SIGUSR1",
+            "SIGSEGV",
+            "SIGUSR2",
+            "SIGPIPE",
+            "SIGALRM",
+            "SIGTERM",
+            "SIGSTKFLT",
+            "SIGCHLD",
+            "SIGCONT",
+            "SIGSTOP",
+            "SIGTSTP",
+            "SIGTTIN",
+            "SIGTTOU",
+            "SIGURG",
+            "SIGXCPU",
+            "SIGXFSZ",
+            "SIGVTALRM",
+            "SIGPROF",
+            "SIGWINCH",
+            "SIGIO",
+            "SIGPWR",
+            "SIGSYS",
+        ];
+        match self.signal {
+            0 => "exit",
+            signal if signal as usize <= SIGNALS.len() => SIGNALS[signal as usize - 1],
+            _ => "SIGRT",
+        }
+    }
 }
 
 /// How a state is known.
@@ -250,6 +319,8 @@ pub struct Owner {
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy.
     pub cgroup: u64,
+    /// When it started.
+    pub start: Option<StartTicks>,
     /// Command name of the process.
     pub command: Command,
     /// How it is known.
@@ -262,6 +333,45 @@ impl std::fmt::Display for Owner {
         write!(f, "{}[{}]", self.command.to_text(), self.pid)
     }
 }
+
+/// When a process started, in ticks of 10 ms since boot, modulo 2^32: field 22 of `/proc/PID/stat`. With its PID it names a
+/// process for ever.
+pub type StartTicks = NonZeroU32;
+
+/// Name of a process: its PID, and when it started.
+pub type ProcessId = (u32, Option<StartTicks>);
+
+/// Do two names stand for the same process, as far as is known?
+#[must_use]
+pub fn is_same_process(one: ProcessId, other: ProcessId) -> bool {
+    one.0 == other.0 && one.1.zip(other.1).is_none_or(|(one, other)| one == other)
+}
+
+impl Owner {
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> ProcessId {
+        (self.pid, self.start)
+    }
+}
+
+/// One of the processes that a socket may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// PID in the initial PID namespace.
+    pub pid: u32,
+    /// When it started.
+    pub start: Option<StartTicks>,
+    /// UID in the initial user namespace.
+    pub uid: u32,
+    /// Id of its cgroup in the v2 hierarchy, 0 where it is not known.
+    pub cgroup: u64,
+    /// Command name.
+    pub command: Command,
+}
+
+/// Most [`Event::candidates`].
+pub const MAX_CANDIDATES: usize = 8;
 
 /// Command name of a process, at most 15 bytes, kept as the kernel gives it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -311,7 +421,7 @@ pub enum OwnerSource {
     Close,
     /// Held the socket by a descriptor when the sockets were listed, alone.
     Holder,
-    /// The same, but not alone: the first of several.
+    /// One of several that hold the socket, or the listener that the connection came through.
     Shared,
 }
 

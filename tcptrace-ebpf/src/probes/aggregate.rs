@@ -73,7 +73,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
         memo.deferred_from = old;
         return 0;
     }
-    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
+    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal: 0 });
     memos::let_go(memo);
     if new == CLOSE {
         place.end();

@@ -5,7 +5,7 @@ use aya_log_ebpf::{debug, trace};
 use core::ffi::c_void;
 use tcptrace_common::{
     memo::Memo,
-    record::{KIND_TRANSITION, Transition, owner_source},
+    record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
     state::{
         self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
@@ -43,7 +43,8 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let place = if begins { Place::begun(key) } else { Place::of(key) };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
     trace!(&ctx, "socket {}: {} -> {}", common.cookie(sk), old, new);
-    learn(place, common, sk, (old, new));
+    let closes = learn(place, common, sk, (old, new));
+    let exit = if closes { owner::exit_of_current() } else { 0 };
     let Some(memo) = place.memo() else {
         return 0;
     };
@@ -79,8 +80,10 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         let at_end = if new == CLOSE { sock.linger2_flag() } else { 0 };
-        let flags = sock.flags() | at_end | memos::flags(memo);
-        send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
+        let exiting = if exit != 0 { socket_flag::EXITING } else { 0 };
+        let flags = sock.flags() | at_end | exiting | memos::flags(memo);
+        let exit_signal = exit as u8;
+        send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal });
     }
     memos::let_go(memo);
     if new == CLOSE {
@@ -124,7 +127,15 @@ fn count(sock: TcpSock, memo: &Memo, tuple: &Tuple, change: &Change) {
 pub(crate) fn take_deferred(sock: TcpSock, memo: &mut Memo) -> Change {
     let old = memo.deferred_from;
     memo.deferred_from = 0;
-    Change { old, new: sock.common.state(), left_ns: memo.previous_ns, now_ns: memo.entered_ns, flags: 0, err: 0 }
+    Change {
+        old,
+        new: sock.common.state(),
+        left_ns: memo.previous_ns,
+        now_ns: memo.entered_ns,
+        flags: 0,
+        err: 0,
+        exit_signal: 0,
+    }
 }
 
 pub(crate) struct Change {
@@ -134,6 +145,7 @@ pub(crate) struct Change {
     pub(crate) now_ns: u64,
     pub(crate) flags: u16,
     pub(crate) err: i32,
+    pub(crate) exit_signal: u8,
 }
 
 impl Change {
@@ -208,7 +220,8 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
             (*record).err = change.err;
             (*record).old = change.old;
             (*record).new = change.new;
-            (*record).pad = [0; 2];
+            (*record).exit_signal = change.exit_signal;
+            (*record).pad = 0;
         }
     });
 }
@@ -219,15 +232,28 @@ fn asks_listeners(memo: &Memo, (old, new): (u8, u8)) -> bool {
     old == LISTEN || new == LISTEN || old == SYN_RECV && memo.owner.pid == 0
 }
 
-/// Learns who owns the socket where this transition shows it.
+/// Learns who owns the socket where this transition shows it. Does the current task close it?
 #[inline(always)]
-pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) {
+pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) -> bool {
     let source = acts(common, states);
-    if source != owner_source::UNKNOWN
-        && owner::learn(place, source) == Learned::ChangedFromListener
-        && let Some(sock) = TcpSock::new(sk)
+    if source != owner_source::UNKNOWN {
+        tell_listener(owner::learn(place, source), place, sk);
+    }
+    source == owner_source::CLOSE || states == (LISTEN, CLOSE) && common.owned()
+}
+
+/// What was learnt of a connection that came in may be news of its listener.
+#[inline(always)]
+pub(crate) fn tell_listener(learned: Learned, place: Place, sk: *const c_void) {
+    if matches!(learned, Learned::ChangedFromListener | Learned::RenamedFromListener)
+        && let (Some(sock), Some(memo)) = (TcpSock::new(sk), place.memo())
     {
-        listeners::doubt(&sock.tuple());
+        let tuple = sock.tuple();
+        if learned == Learned::ChangedFromListener {
+            listeners::doubt(&tuple, memo);
+        } else {
+            listeners::rename(&tuple, memo);
+        }
     }
 }
 
@@ -235,14 +261,19 @@ pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states:
 #[inline(always)]
 pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, (old, new): (u8, u8)) {
     match (old, new) {
-        (_, LISTEN) => listeners::add(&sock.tuple(), memo),
+        (_, LISTEN) => listeners::add(&sock.tuple(), memo, sock.memo_key()),
         (LISTEN, CLOSE) => listeners::remove(&sock.tuple()),
         (LISTEN, SYN_RECV) => {
             memo.syn_cookies = sock.comes_after_syn_cookies().into();
-            inherit(memo, sock);
+            if !sock.is_attached() {
+                listeners::inherit_from(sock, memo);
+            }
         }
-        // Before 6.18 its addresses were not known then.
-        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => inherit(memo, sock),
+        // Before 6.18 its addresses were not known then. With SO_REUSEPORT there may be listeners on the same address that
+        // nothing is known of: whose it is cannot be told. What some process has opened for itself is attached to it.
+        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 && !sock.is_attached() && !sock.common.shares_port() => {
+            listeners::inherit(&sock.tuple(), memo);
+        }
         _ => {}
     }
 }
@@ -263,15 +294,5 @@ fn acts(common: SockCommon, (old, new): (u8, u8)) -> u8 {
             owner_source::CLOSE
         }
         _ => owner_source::UNKNOWN,
-    }
-}
-
-/// A socket that came in belongs to its listener's owner, but not one that some process has opened for itself: that is
-/// attached to it. With SO_REUSEPORT there may be listeners on the same address that are older than this trace: whose it
-/// is cannot be told.
-#[inline(always)]
-fn inherit(memo: &mut Memo, sock: TcpSock) {
-    if !sock.is_attached() && !sock.common.shares_port() {
-        listeners::inherit(&sock.tuple(), memo);
     }
 }

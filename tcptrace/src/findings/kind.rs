@@ -102,7 +102,8 @@ impl Kind {
         }
     }
 
-    /// How long it stays open after it was seen last, in ns: what comes and goes within that is one finding.
+    /// How long it stays open after it was seen last, in ns: what comes and goes within that is one finding. What only polls
+    /// show may come and go between two of them.
     #[must_use]
     pub const fn hold_ns(self) -> u64 {
         match self {
@@ -112,7 +113,7 @@ impl Kind {
             | Self::ZeroWindow
             | Self::SynFlood
             | Self::TimeWaitPressure => 3_000_000_000,
-            _ => 0,
+            _ => 2_000_000_000,
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Incidents {
     pub processes: Processes,
     /// The last of them, newest last.
     pub last: Vec<Incident>,
+    /// Does the filter show any of them?
+    pub is_shown: bool,
 }
 
 /// Which incidents are one trouble: those of one kind, network namespace, command and end.
@@ -136,8 +138,8 @@ impl Recent {
         Self { start_ns, ..Self::default() }
     }
 
-    /// Takes in an event, and what was known of the socket that ended with it.
-    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds) {
+    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
+    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
         let What::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
@@ -145,7 +147,7 @@ impl Recent {
         }
         let Some(ending) = transition.ending else { return };
         if let Some(incident) = rules::incident(event, transition, ending, left, thresholds) {
-            self.add(incident);
+            self.add(incident, is_shown);
         }
     }
 
@@ -171,7 +173,7 @@ impl Recent {
         }
     }
 
-    fn add(&mut self, incident: Incident) {
+    fn add(&mut self, incident: Incident, is_shown: bool) {
         let command = incident.owner.map(|owner| owner.command);
         // Who opened it has the destination in common with others, who accepted it the listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
@@ -183,9 +185,10 @@ impl Recent {
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
         let first_ns = incident.time_ns;
-        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new() };
+        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
         let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
+        group.is_shown |= is_shown;
         group.processes.add(incident.owner, 1);
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);

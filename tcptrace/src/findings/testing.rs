@@ -30,7 +30,7 @@ pub(super) const PID: u32 = 700;
 /// The process of a PID.
 pub(super) fn process(pid: u32) -> Owner {
     let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
-    Owner { pid, uid: 33, cgroup: 0, command, source: OwnerSource::Io }
+    Owner { pid, uid: 33, cgroup: 0, start: None, command, source: OwnerSource::Io }
 }
 
 pub(super) fn end(text: &str) -> SocketAddr {
@@ -63,7 +63,7 @@ impl Host {
 
     pub(super) fn with(thresholds: Thresholds) -> Self {
         Self {
-            findings: Findings::new(thresholds, false, START_NS),
+            findings: Findings::new(thresholds, START_NS),
             table: Table::new(100_000, StateSet::default(), true),
             sockets: Vec::new(),
             holders: Vec::new(),
@@ -166,11 +166,13 @@ impl Host {
                 flags,
             },
             owner: socket.owner,
+            candidates: None,
+            listener: None,
             after_gap: false,
             what,
         };
         let left = self.table.ingest(&mut event);
-        self.findings.ingest(&event, left.as_ref());
+        self.findings.ingest(&event, left.as_ref(), true);
     }
 
     /// A socket leaves its state; its queues are those that it has.
@@ -199,6 +201,7 @@ impl Host {
                 receive_queue: socket.receive_queue,
                 send_queue: socket.send_queue,
                 ending: None,
+                exit: None,
                 expires_in_ns: None,
             })),
         );
@@ -267,9 +270,8 @@ impl Host {
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });
-        let Findings { thresholds, recent, namespaces, process_states, is_partial, .. } = &self.findings;
+        let Findings { thresholds, recent, namespaces, process_states, .. } = &self.findings;
         let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
-        view.is_partial = *is_partial;
         view.process_states = Some(process_states);
         let mut found = rules::look(&view);
         found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
@@ -291,6 +293,6 @@ impl Host {
 
     /// What is told at a look; without a listing, if none was asked for.
     pub(super) fn look(&mut self) -> Vec<Finding> {
-        self.findings.look(&mut self.table, self.now_ns)
+        self.findings.look(&mut self.table, self.now_ns, None)
     }
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Owner, OwnerSource},
-    snapshot::{Age, listeners_of, place},
+    snapshot::{Age, Holder, listeners_of, place},
     state::State,
     table::{Connection, Facts, Table},
 };
@@ -34,14 +34,17 @@ pub struct View<'a> {
     pub namespaces: &'a Namespaces,
     /// What is called trouble.
     pub thresholds: &'a Thresholds,
-    /// Does a filter keep sockets out of the table?
-    pub is_partial: bool,
+    /// Which sockets are shown; `None` for all. It changes nothing of what a finding says.
+    pub filter: Option<SocketFilter<'a>>,
     /// What processes do that connections wait for.
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     ends: OnceCell<Ends<'a>>,
 }
+
+/// Is a socket shown that these processes hold?
+pub type SocketFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 
 /// Place, local and remote end of a socket.
 type Path = (Option<u32>, SocketAddr, SocketAddr);
@@ -118,7 +121,7 @@ impl<'a> View<'a> {
             recent,
             namespaces,
             thresholds,
-            is_partial: false,
+            filter: None,
             process_states: None,
             by_state,
             listeners,
@@ -142,6 +145,28 @@ impl<'a> View<'a> {
     #[must_use]
     pub const fn age_ns(&self, known: &Connection) -> u64 {
         self.now_ns.saturating_sub(known.since_ns)
+    }
+
+    /// Does the filter show any of these sockets?
+    #[must_use]
+    pub fn is_any_shown<'b>(&self, mut sockets: impl Iterator<Item = &'b Connection>) -> bool {
+        let Some(filter) = self.filter else { return true };
+        sockets.any(|known| filter(known, self.table.holders_of(known).unwrap_or_default()))
+    }
+
+    /// Does it show one of these listeners, or a connection, half-open or not, that came to one of them?
+    #[must_use]
+    pub fn is_any_at_shown(&self, listeners: &[&Connection]) -> bool {
+        let comes_to = |netns, local| {
+            let is_it = |listener: &&Connection| (listener.netns(), listener.local()) == (netns, local);
+            listeners.iter().any(is_it)
+        };
+        let came_to = |netns, local| listeners_of(local).any(|local| comes_to(netns, local));
+        let connections = || self.table.all().filter(|known| came_to(known.netns(), known.local()));
+        let requests = || self.table.half_open_shown();
+        self.is_any_shown(listeners.iter().copied())
+            || requests().iter().any(|row| came_to(Some(row.netns), row.local))
+            || self.is_any_shown(connections())
     }
 
     /// The listener that gets the connections to `local`, if it is known.
@@ -168,8 +193,6 @@ impl<'a> View<'a> {
         }
         match self.ends().sockets.get(&(place(netns, local), local, remote)).copied().flatten() {
             Some(known) => OtherEnd::Here(known),
-            // A filter may keep it out of the table.
-            None if self.is_partial => OtherEnd::NotVisible,
             // A socket is there, and has another remote end: one of the two was translated on the way.
             None if !local.ip().is_loopback() && self.ends().locals.contains(&local) => OtherEnd::NotVisible,
             None => OtherEnd::Gone,
@@ -199,7 +222,7 @@ impl<'a> View<'a> {
             let mut ports = vec![false; 1 << 16];
             sockets.keys().for_each(|(_, local, _)| ports[usize::from(local.port())] = true);
             let mut locals = FxHashSet::default();
-            let all = self.table.connections().filter(|known| known.state != State::Listen);
+            let all = self.table.all().filter(|known| known.state != State::Listen);
             for known in all.filter(|known| ports[usize::from(known.local().port())]) {
                 locals.insert(known.local());
                 if let Some(found) = sockets.get_mut(&key(known.netns(), known.local(), known.remote())) {
@@ -350,6 +373,7 @@ impl<'a> Group<'a> {
             evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
             is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some()),
+            is_shown: view.is_any_shown(self.members.iter().copied()),
             ..Sighting::new(kind, severity, cause, self.netns, self.subject)
         }
     }

@@ -130,7 +130,7 @@ impl Services {
 
     /// Learns the listeners of a table.
     pub(super) fn learn_all(&mut self, table: &Table) {
-        let listeners = table.connections().filter(|known| known.state == State::Listen);
+        let listeners = table.all().filter(|known| known.state == State::Listen);
         listeners.for_each(|known| self.learn(known.local().port()));
     }
 

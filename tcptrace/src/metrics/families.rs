@@ -104,7 +104,7 @@ families! {
     RECEIVED: Counter "tcptrace_events_received" "tcptrace.events.received" in "{event}" [],
         "Events read from the ring buffer.";
     FILTERED: Counter "tcptrace_events_filtered" "tcptrace.events.filtered" in "{event}" [],
-        "Events that a filter kept back in the kernel.";
+        "Events that the filter kept back: in the kernel, or with findings, which see all events, after they were read.";
     OUTPUT_RECORDS: Counter "tcptrace_output_records" "tcptrace.output.records" in "{record}" ["output", "result"],
         "Records that an output delivered, dropped for want of room, or that were refused for good.";
     OUTPUT_RETRIES: Counter "tcptrace_output_retries" "tcptrace.output.retries" in "{retry}" ["output"],

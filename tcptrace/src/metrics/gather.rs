@@ -75,7 +75,7 @@ impl Metrics {
             let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
         }
-        for requests in moment.table.half_open() {
+        for requests in moment.table.half_open_shown() {
             let whose = Whose::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
             *groups.entry((State::SynRecv, whose)).or_default() += requests.count;
         }
@@ -128,7 +128,7 @@ impl Snapshot {
         let places = losses.fields();
         self.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
         self.add_one(&families::RECEIVED, start, Value::Integer(losses.received));
-        self.add_one(&families::FILTERED, start, Value::Integer(losses.filtered));
+        self.add_one(&families::FILTERED, start, Value::Integer(losses.all_filtered()));
     }
 
     /// What this process is, and uses.

@@ -34,7 +34,7 @@ fn socket(sk: u64, local: &str, remote: &str) -> Socket {
 }
 
 fn owner(pid: u32) -> Owner {
-    Owner { pid, uid: 0, cgroup: 0, command: Command::new([0; 16]), source: OwnerSource::Io }
+    Owner { pid, uid: 0, cgroup: 0, start: None, command: Command::new([0; 16]), source: OwnerSource::Io }
 }
 
 /// What happened to a socket at a time in ms; its owner's PID is its `sk`.
@@ -44,7 +44,16 @@ fn event(ms: u64, socket: Socket, what: What) -> Event {
         _ => socket.state,
     };
     let owner = socket.sk.map(|sk| owner(sk as u32));
-    Event { time_ns: ms * MS, cpu: Some(0), socket: Socket { state, ..socket }, owner, after_gap: false, what }
+    Event {
+        time_ns: ms * MS,
+        cpu: Some(0),
+        socket: Socket { state, ..socket },
+        owner,
+        candidates: None,
+        listener: None,
+        after_gap: false,
+        what,
+    }
 }
 
 fn enters(old: State, new: State) -> What {
@@ -65,6 +74,7 @@ fn ends(old: State, new: State, ending: Option<Ending>) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending,
+        exit: None,
         expires_in_ns: None,
     })
 }

@@ -10,8 +10,8 @@ use super::{
     roles::{AllRoles, Roles},
 };
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
-    snapshot::{AgeSource, Ailments, ConnectionInfo, Holder, Kind, ListedSocket, Snapshot},
+    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
+    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
@@ -48,7 +48,7 @@ mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
     pub(super) const MINI: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// Is it followed, but not to be shown? See [`super::super::Table::show`].
+    /// Is it not to be shown? See [`super::super::Table::choose`].
     pub(super) const HIDDEN: u8 = 1 << 3;
     /// Was it opened from here?
     pub(super) const ACTIVE: u8 = 1 << 4;
@@ -319,7 +319,9 @@ impl Connection {
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
             // It holds the socket again.
-            former: roles.former.filter(|former| event.owner.is_none_or(|owner| owner.pid != former.pid)),
+            former: roles
+                .former
+                .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -345,14 +347,12 @@ impl Connection {
     pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
         self.set(flag::MINI, true);
-        self.hide(false);
         self.expires(expires_ns);
     }
 
-    pub(super) fn of_listed(socket: &ListedSocket, holders: &[Holder], now_ns: u64, all: &mut AllRoles) -> Self {
+    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
         // The memo of a mini-socket's full socket may be another one's by now.
         let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
-        let owner = present(seen, holders);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
@@ -405,8 +405,11 @@ impl Connection {
         self.timer_or_active_ns = Maybe::new(expires_ns);
     }
 
-    /// Takes in what a listing tells of any socket.
+    /// Takes in what a listing tells of any socket. Its local port was chosen after the event that told of it.
     pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        if self.local().port() == 0 {
+            self.local = End::new(socket.local);
+        }
         self.handle = Maybe(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
@@ -422,10 +425,9 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in who holds it by a listing. Who was seen to use it and holds it no more is its former owner.
-    pub(super) fn is_held(&mut self, listed: Option<Owner>, holders: &[Holder], all: &mut AllRoles) {
+    /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
+    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = present(roles.owner.filter(is_seen).or(listed).or(roles.owner), holders);
         let left = roles.owner.filter(|before| is_left_by(before, owner));
         self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
     }
@@ -434,9 +436,16 @@ impl Connection {
     /// more.
     pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
         let is_left = |owner: &Owner| {
-            self.former().is_some_and(|former| (former.pid, former.source) == (owner.pid, owner.source))
+            self.former()
+                .is_some_and(|former| former.source == owner.source && is_same_process(former.id(), owner.id()))
         };
         event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
+    }
+
+    /// The owner that is recorded; `listed` is what the programs know.
+    pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
+        let own = self.owner();
+        own.filter(is_seen).or(listed).or(own)
     }
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
@@ -449,8 +458,12 @@ impl Connection {
         if let Some(since_ns) = socket.connection.map(quiet_ns) {
             self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
-        if self.retransmits().last_ns < snapshot.started_ns && self.retransmits().timeouts != socket.timeouts {
-            self.rare().retransmits.timeouts = socket.timeouts;
+        let total = socket.connection.map_or(0, |info| info.total_retrans);
+        if self.retransmits().last_ns < snapshot.started_ns
+            && (self.retransmits().timeouts != socket.timeouts || self.retransmits().total < total)
+        {
+            let retransmits = &mut self.rare().retransmits;
+            (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
         let ailments = socket.ailments();
         self.set(flag::AILING, ailments.any() && self.state == socket.state);
@@ -577,22 +590,10 @@ fn is_orphaned(event: &Event) -> Option<bool> {
     }
 }
 
-/// The owner of a socket with these holders: who was seen to use it if it still holds it, else the only holder, or the
-/// first of several. Without holders nobody knows better.
-pub(super) fn present(seen: Option<Owner>, holders: &[Holder]) -> Option<Owner> {
-    let Some(first) = holders.first() else { return seen };
-    if let Some(seen) = seen.filter(is_seen)
-        && let Some(holder) = holders.iter().find(|holder| holder.pid == seen.pid)
-    {
-        return Some(Owner { command: holder.command, ..seen }); // execve changes the name
-    }
-    let is_shared = holders.iter().any(|other| other.pid != first.pid);
-    Some(first.owner(if is_shared { OwnerSource::Shared } else { OwnerSource::Holder }))
-}
-
 /// Was a process seen to use the socket that now belongs to another one?
 fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
-    is_seen(before) && now.is_some_and(|now| now.pid != before.pid)
+    let used_it = is_seen(before) && before.source != OwnerSource::Listener;
+    used_it && now.is_some_and(|now| !is_same_process(now.id(), before.id()))
 }
 
 /// Was it seen using the socket, and not only found to hold it?

@@ -3,12 +3,17 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use super::{Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table, connection::expires_ns, mini_key};
+use super::{
+    Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
+    connection::expires_ns,
+    mini_key,
+    services::{Services, is_through_listener, owner_among},
+};
 use crate::{
     ending::Ending,
-    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Owner, Socket, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -25,7 +30,8 @@ impl Table {
     }
 
     /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
-    /// show is there no more. `wanted` says which sockets are to be kept. The changes of mini-sockets are given to `tell`.
+    /// show is there no more. `wanted` says which sockets are to be kept where not all are. The changes of mini-sockets are
+    /// given to `tell`.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
@@ -40,6 +46,7 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
+        self.services.listed(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
@@ -49,12 +56,10 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let known = self.full.get(key).filter(|known| known.is_of(socket.cookie)).map(Connection::is_hidden);
-            let is_shown = known == Some(false) || wanted(socket, holders);
-            if self.keeps(socket.state) && (known.is_some() || is_shown) {
+            let is_known = self.full.get(key).is_some_and(|known| known.is_of(socket.cookie));
+            if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
-                    known.hide(!is_shown);
                     known.show(socket, snapshot);
                     if known.is_ailing() {
                         self.ailing.insert(key);
@@ -107,14 +112,16 @@ impl Table {
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
-            let listed = Connection::of_listed(socket, holders, snapshot.ended_ns, &mut self.roles);
+            let owner = named(&self.services, socket, owner_among(socket.owner, holders));
+            let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
         };
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
-        known.is_held(socket.owner, holders, &mut self.roles);
+        let owner = named(&self.services, socket, owner_among(known.recorded(socket.owner), holders));
+        known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -135,7 +142,7 @@ impl Table {
         if !self.polls {
             self.minis.clear();
         }
-        self.half_open = self.requests(snapshot, &mut wanted);
+        (self.half_open, self.half_open_shown) = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
         let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
@@ -173,6 +180,13 @@ impl Table {
         self.shown_until_ns = snapshot.ended_ns;
     }
 
+    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.services.listed(snapshot);
+        self.holders = snapshot.holders.clone().or(self.holders.take());
+        self.show_full(snapshot);
+    }
+
     fn show_full(&mut self, snapshot: &Snapshot) {
         let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
@@ -186,7 +200,8 @@ impl Table {
             if let Some(known) = known {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(socket.owner, holders.of(socket.handle), &mut self.roles);
+                    let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
+                    known.is_held(named(&self.services, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
                 if known.is_ailing() {
@@ -213,30 +228,39 @@ impl Table {
         });
     }
 
-    /// The half-open connections of a listing by local address.
+    /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
     fn requests(
         &self,
         snapshot: &Snapshot,
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
-    ) -> Vec<HalfOpen> {
+    ) -> (Vec<HalfOpen>, Vec<HalfOpen>) {
         let mut requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request).peekable();
         if !self.keeps(State::SynRecv) || requests.peek().is_none() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let listeners: FxHashMap<_, _> = self.listeners().collect();
-        let mut half_open: FxHashMap<(u32, SocketAddr), HalfOpen> = FxHashMap::default();
+        let [mut kept, mut shown] = [const { FxHashMap::with_hasher(FxBuildHasher) }; 2];
+        let add = |rows: &mut FxHashMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
+            let (netns, local) = (request.netns, request.local);
+            let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
+            let row = rows.entry((netns, local)).or_insert(empty);
+            row.count += 1;
+            row.retransmitted += u64::from(request.timeouts > 0);
+        };
         for request in requests {
             let (netns, local) = (request.netns, request.local);
             let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
-            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders) {
-                let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
-                let row = half_open.entry((netns, local)).or_insert(empty);
-                row.count += 1;
-                row.retransmitted += u64::from(request.timeouts > 0);
+            let is_wanted =
+                wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders);
+            if is_wanted || self.keeps_unwanted {
+                add(&mut kept, request);
+            }
+            if is_wanted {
+                add(&mut shown, request);
             }
         }
-        half_open.into_values().collect()
+        (kept.into_values().collect(), shown.into_values().collect())
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
@@ -259,8 +283,8 @@ impl Table {
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
         let Some(known) = self.minis.get_mut(key) else {
-            if self.keeps(socket.state) && wanted(socket, &[]) {
-                let listed = Connection::of_listed(socket, &[], now_ns, &mut self.roles);
+            if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
+                let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
                 self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
@@ -300,6 +324,13 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
+/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
+    let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
+    let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
+    by_listener.map(|(owner, _)| owner).or(owner)
+}
+
 /// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
 fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Event {
     let seen_ns = mini.since_ns.max(polled_from_ns);
@@ -332,6 +363,8 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             flags: 0,
         },
         owner: mini.owner(),
+        candidates: None,
+        listener: None,
         after_gap: false,
         what: What::Transition(Transition {
             old: mini.state,
@@ -346,6 +379,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             receive_queue: 0,
             send_queue: 0,
             ending: ended_by,
+            exit: None,
             expires_in_ns: mini
                 .expires_ns()
                 .filter(|_| new == State::TimeWait)

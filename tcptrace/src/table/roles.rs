@@ -23,7 +23,7 @@ pub(super) struct Roles {
 impl Hash for Roles {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for owner in [&self.owner, &self.creator, &self.acceptor, &self.former] {
-            owner.map(|owner| (owner.pid, owner.source)).hash(state);
+            owner.map(|owner| (owner.id(), owner.source)).hash(state);
         }
         self.closed_by.hash(state);
     }
@@ -63,8 +63,14 @@ mod tests {
 
     #[test]
     fn roles_are_kept_once_and_as_long_as_a_socket_has_them() {
-        let owner =
-            |pid| Owner { pid, uid: 0, cgroup: 0, command: Command::new([0; 16]), source: OwnerSource::Connect };
+        let owner = |pid| Owner {
+            pid,
+            uid: 0,
+            cgroup: 0,
+            start: None,
+            command: Command::new([0; 16]),
+            source: OwnerSource::Connect,
+        };
         let roles = |pid| Roles { owner: Some(owner(pid)), ..Roles::default() };
         let mut all = AllRoles::default();
         assert_eq!(all.share(Roles::default()), None);

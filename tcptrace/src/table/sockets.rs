@@ -147,6 +147,11 @@ impl Sockets {
         self.iter().map(|(_, connection)| connection)
     }
 
+    /// Changes all of them in a way that gives no reason to look at them.
+    pub(super) fn for_each(&mut self, change: impl FnMut(&mut Connection)) {
+        self.blocks.iter_mut().flatten().filter_map(|slot| slot.connection.as_mut()).for_each(change);
+    }
+
     /// Those for which `keeps` is true stay; it may change them.
     pub(super) fn retain(&mut self, mut keeps: impl FnMut(&mut Connection) -> bool) {
         self.quiet_until_ns.fill(0);
@@ -210,7 +215,16 @@ mod tests {
         let state = State::Established;
         let socket =
             Socket { sk: None, cookie: None, netns: None, ipv6: false, state, local: end, remote: end, flags: 0 };
-        let event = Event { time_ns, cpu: None, socket, owner: None, after_gap: false, what: What::OwnerChanged };
+        let event = Event {
+            time_ns,
+            cpu: None,
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what: What::OwnerChanged,
+        };
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
 

@@ -23,6 +23,8 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
             flags: 0,
         },
         owner: None,
+        candidates: None,
+        listener: None,
         after_gap: false,
         what,
     }
@@ -42,13 +44,17 @@ fn enters(new: State) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     })
 }
 
 fn owned(event: Event) -> Event {
     let command = Command::new([0; 16]);
-    Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
+    Event {
+        owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept }),
+        ..event
+    }
 }
 
 fn table(max: usize) -> Table {
@@ -198,7 +204,7 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
 }
 
 fn holder(handle: u64, pid: u32) -> Holder {
-    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command: Command::new([b'a'; 16]) }
+    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
 
 /// A listing that took a second.
@@ -355,7 +361,7 @@ fn without_polls_mini_sockets_are_not_followed() {
 }
 
 #[test]
-fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+fn who_holds_a_socket_now_is_its_owner_whoever_used_it_before() {
     let mut table = table(10);
     let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
     let mut held = |socket, ended_ns, pids: &[u32]| {
@@ -401,23 +407,57 @@ fn who_holds_a_socket_no_more_is_its_former_owner() {
 }
 
 #[test]
-fn what_is_not_wanted_is_followed_but_not_shown() {
+fn what_is_not_chosen_is_followed_but_not_shown() {
     let mut table = table(10);
     let established = here(event(1, 1, 10 * S, enters(State::Established)));
     table.ingest(&mut established.clone());
-    table.show(&established, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
-    let listing = || snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]);
-    table.reconcile(&listing(), |_, _| false, |_| ());
-    assert_eq!(table.connections().count(), 0);
-    reconcile(&mut table, &listing());
-    assert_eq!(table.connections().count(), 1, "somebody who is wanted holds it");
-    table.show(&established, false);
-    assert_eq!(table.connections().count(), 1, "among others");
+    table.choose(|known, holders| known.state == State::CloseWait && holders.is_empty());
+    assert_eq!((table.len(), table.all().count(), table.connections().count()), (1, 1, 0));
+    table.choose(|known, _| known.state == State::Established);
+    assert_eq!(table.connections().count(), 1, "asked anew each time");
+    let listing = |pids: &[u32]| {
+        let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
+        Snapshot { holders, ..snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]) }
+    };
+    table.reconcile(&listing(&[5, 6]), |_, _| false, |_| ());
+    assert_eq!(table.len(), 1, "what is known stays");
+    let held_by = |table: &mut Table, pid| {
+        table.choose(|_, holders| holders.iter().any(|holder| holder.pid == pid));
+        table.connections().count()
+    };
+    assert_eq!((held_by(&mut table, 6), held_by(&mut table, 7)), (1, 0), "by any holder");
     let closes = becomes(1, 30 * S, State::TimeWait);
     table.ingest(&mut closes.clone());
-    table.show(&closes, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
+    table.choose(|known, _| known.state == State::TimeWait);
+    assert_eq!((table.len(), table.connections().count()), (1, 1));
+}
+
+#[test]
+fn all_that_is_listed_is_kept_where_all_is_looked_at() {
+    let mini = || mini(13, State::TimeWait, 40 * S);
+    let request = || ListedSocket { timeouts: 1, ..listed(14, Kind::Request, State::SynRecv, "127.0.0.1:1") };
+    let full = || listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let rows = |table: Table| {
+        let mut table = table;
+        table.reconcile(&snapshot(20 * S, vec![full(), mini(), request()]), |_, _| false, |_| ());
+        (table.len(), table.half_open().len(), table.half_open_shown().len())
+    };
+    assert_eq!(rows(table(10)), (0, 0, 0));
+    assert_eq!(rows(table(10).keeping_all()), (2, 1, 0), "those that are not wanted are not shown");
+}
+
+#[test]
+fn a_port_that_is_chosen_later_is_learnt_from_a_listing() {
+    let mut table = table(10);
+    let mut begins = event(1, 1, 10 * S, enters(State::SynSent));
+    begins.socket.local.set_port(0);
+    table.ingest(&mut begins);
+    let port = |table: &Table| table.all().next().unwrap().local().port();
+    assert_eq!(port(&table), 0);
+    let listed = listed(1, Kind::Full, State::SynSent, "127.0.0.1:4000");
+    let known = listed.local.port();
+    reconcile(&mut table, &snapshot(20 * S, vec![listed]));
+    assert_eq!((table.len(), port(&table)), (1, known));
 }
 
 #[test]
@@ -519,13 +559,14 @@ fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_add
 }
 
 #[test]
-fn holders_are_owners_where_none_was_seen() {
+fn holders_are_owners() {
     let mut table = table(10);
     let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
     table.ingest(&mut here(seen.clone()));
     let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
     let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
-    let holders = vec![holder(1, 10), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders =
+        vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
     let holders = Some(Holders::new(holders));
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
@@ -534,8 +575,8 @@ fn holders_are_owners_where_none_was_seen() {
         let holders = table.holders_of(known).map(<[Holder]>::len);
         (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
-    assert_eq!(of(&table, 1), (Some((10, OwnerSource::Holder)), Some(1)), "the one that was seen holds it no more");
-    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(2)), "of several the one that was seen");
+    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "who was seen holds it no more");
     assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
     assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
     assert_eq!(of(&table, 5), (None, Some(0)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tcptrace::{
     decode::split,
+    event::ProcessId,
     findings::Thresholds,
     render::text::{StuckText, TextOptions},
     route::Renderer,
@@ -58,7 +59,7 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |pid| match pid {
+        let executable = |(pid, _): ProcessId| match pid {
             800 => Some("/usr/sbin/web".to_owned()),
             6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
             _ => None,
@@ -216,7 +217,7 @@ fn failures(run: &mut Run) {
     dead.facts.err = libc::ETIMEDOUT;
     dead.retransmits(&mut run.stream, 0).enters(&mut run.stream, CLOSE);
     run.wait(Duration::from_secs(60));
-    run.wait(Duration::from_millis(250));
+    run.wait(Duration::from_millis(2250));
     run.wait(Duration::from_millis(250));
 }
 
@@ -232,7 +233,7 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::event::Command::new(bytes);
         let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();
@@ -400,11 +401,18 @@ fn findings_of_one_kind_are_explained_once() {
 fn nothing_wrong_is_said_so() {
     let mut run = Run::new(list(false, false));
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "05:06:07  nothing is wrong\n");
+    assert_eq!(
+        output(&mut run.session),
+        "05:06:07  nothing is beyond its threshold after looking at 0 sockets for 0ns\n"
+    );
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n", "it is over");
+    assert_eq!(
+        output(&mut run.session),
+        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after looking at 1 socket for 0ns\n",
+        "it is over"
+    );
 }
 
 #[test]

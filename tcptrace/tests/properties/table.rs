@@ -221,6 +221,8 @@ impl Run {
                 flags: 0,
             },
             owner: None,
+            candidates: None,
+            listener: None,
             after_gap: false,
             what: What::Transition(Transition {
                 old: change.old,
@@ -235,6 +237,7 @@ impl Run {
                 receive_queue: 0,
                 send_queue: 0,
                 ending: None,
+                exit: None,
                 expires_in_ns: None,
             }),
         }

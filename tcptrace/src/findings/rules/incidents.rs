@@ -17,6 +17,7 @@ struct Failures<'a> {
     processes: Processes,
     /// The last ones.
     last: Vec<&'a Incident>,
+    is_shown: bool,
 }
 
 impl<'a> Failures<'a> {
@@ -24,6 +25,7 @@ impl<'a> Failures<'a> {
         self.count += other.count;
         self.processes.merge(&other.processes);
         self.last.extend(other.last);
+        self.is_shown |= other.is_shown;
     }
 }
 
@@ -46,6 +48,7 @@ pub(super) fn sightings<'a>(
             count: incidents.count,
             processes: incidents.processes.clone(),
             last: incidents.last.iter().collect(),
+            is_shown: incidents.is_shown,
         };
         let subject = view.subject_at(newest.netns, (newest.local, newest.remote), newest.active);
         by_command.entry((*netns, *command)).or_default().entry(subject).or_default().take(failures);
@@ -67,6 +70,7 @@ pub(super) fn sightings<'a>(
                 processes: failures.processes,
                 count: failures.count,
                 examples: failures.last.iter().map(|incident| incident.example()).collect(),
+                is_shown: failures.is_shown,
                 ..Sighting::new(kind, severity, cause, netns, subject)
             };
             found.push(sighting.with(evidence(newest)));

@@ -58,7 +58,8 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
         };
         let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, cause);
         // How long it has been full is not known, only that it listens.
-        Sighting { count: queued, oldest: None, ..sighting }.with(evidence)
+        let is_shown = view.is_any_at_shown(&group.members);
+        Sighting { count: queued, oldest: None, is_shown, ..sighting }.with(evidence)
     };
     view.group(full, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }
@@ -86,7 +87,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             continue;
         }
         let alike: Vec<_> =
-            view.in_state(State::Listen).iter().filter(|listener| is_at(view, &row, listener)).collect();
+            view.in_state(State::Listen).iter().copied().filter(|listener| is_at(view, &row, listener)).collect();
         let limits = alike.iter().filter_map(|listener| Some(listener.facts()?.socket.send_queue));
         let backlog = limits.reduce(u32::saturating_add);
         // The cookies are of the whole namespace: they were not for a listener that has room.
@@ -102,6 +103,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             owner: row.owner,
             processes,
             count: row.count,
+            is_shown: view.is_any_at_shown(&alike),
             ..Sighting::new(Kind::SynFlood, Severity::Critical, cause, Some(row.netns), subject)
         };
         let evidence = [

@@ -229,7 +229,7 @@ fn connections_are_those_of_the_table_in_all_states() {
 
 #[test]
 fn findings_are_counted_and_stay_when_they_close() {
-    let mut findings = crate::findings::Findings::new(Thresholds::default(), false, 0);
+    let mut findings = crate::findings::Findings::new(Thresholds::default(), 0);
     let mut table = table();
     let web = Some(owner("web", 0, OwnerSource::Accept));
     let leak = listed(2, SocketKind::Full, State::CloseWait, "10.0.0.1:80", web);
@@ -242,7 +242,7 @@ fn findings_are_counted_and_stay_when_they_close() {
     };
     let mut metrics = metrics(Settings::default());
     let mut look = |table: &mut Table, metrics: &mut Metrics, now_s: u64| {
-        findings.look(table, now_s * S).iter().for_each(|finding| metrics.finding(finding));
+        findings.look(table, now_s * S, None).iter().for_each(|finding| metrics.finding(finding));
         let open = findings.open(now_s * S);
         let told = metrics.snapshot(&mut Moment {
             now_ns: now_s * S,

@@ -19,7 +19,7 @@ fn listener(host: &mut Host, queue: u32, limit: u32) -> usize {
     (host.sockets[place].receive_queue, host.sockets[place].send_queue) = (queue, limit);
     let handle = host.sockets[place].handle;
     let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
-    host.holders.push(Holder { handle, pid: PID, ns_pid: PID, fd: 3, uid: 33, cgroup: None, command });
+    host.holders.push(Holder { handle, pid: PID, ns_pid: PID, fd: 3, uid: 33, cgroup: None, command, start: None });
     place
 }
 
