@@ -13,7 +13,7 @@ use tcptrace_common::{
 use self::shown::Shown;
 use crate::{
     decode::decode,
-    event::{Command, Event},
+    event::{Event, ProcessId},
     findings::{Finding, Findings, Phase, Seen, Severity, Thresholds},
     listeners,
     losses::Losses,
@@ -314,12 +314,12 @@ impl Session {
 
     /// The processes that connections wait for, as far as their holders were listed.
     #[must_use]
-    pub fn awaited_processes(&self) -> Vec<(u32, Command)> {
+    pub fn awaited_processes(&self) -> Vec<ProcessId> {
         if !self.looks() {
             return Vec::new();
         }
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
-        let processes: FxHashSet<_> = holders.map(|holder| (holder.pid, holder.command)).take(MAX_AWAITED).collect();
+        let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
         processes.into_iter().collect()
     }
 

@@ -73,9 +73,9 @@ pub struct Table {
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
-    half_open_shown: Vec<HalfOpen>,
     /// Keys of full sockets that wait for a process.
     ailing: FxHashSet<u64>,
+    half_open_shown: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
@@ -117,8 +117,8 @@ impl Table {
             services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
-            half_open_shown: Vec::new(),
             ailing: FxHashSet::default(),
+            half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,

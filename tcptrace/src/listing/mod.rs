@@ -19,7 +19,7 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
-    event::Command,
+    event::ProcessId,
     now,
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
@@ -100,7 +100,7 @@ pub struct Wanted {
     /// Connections of other states too that wait for a process ([`ListedSocket::ailments`])?
     pub ailing: bool,
     /// What these processes do, too.
-    pub processes: Vec<(u32, Command)>,
+    pub processes: Vec<ProcessId>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
