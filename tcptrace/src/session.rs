@@ -137,6 +137,7 @@ impl Session {
         };
         self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
         self.last_event_ns = event.time_ns;
+        self.shown.ingest(&event);
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }
