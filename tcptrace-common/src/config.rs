@@ -136,10 +136,14 @@ pub struct Layout {
     pub inet_connection_sock_icsk_rto: u32,
     pub inet_connection_sock_icsk_backoff: u32,
     pub inet_connection_sock_icsk_user_timeout: u32,
+    pub inet_connection_sock_icsk_ulp_ops: u32,
     pub tcp_sock_rcv_nxt: u32,
     pub tcp_sock_copied_seq: u32,
     pub tcp_sock_write_seq: u32,
     pub tcp_sock_snd_una: u32,
+    pub tcp_sock_snd_nxt: u32,
+    pub tcp_sock_snd_wnd: u32,
+    pub tcp_sock_rcv_wnd: u32,
     pub tcp_sock_lsndtime: u32,
     pub tcp_sock_rcv_tstamp: u32,
     pub tcp_sock_keepalive_time: u32,
@@ -148,7 +152,6 @@ pub struct Layout {
     pub socket_sk: u32,
     pub socket_alloc_vfs_inode: u32,
     pub inode_i_ino: u32,
-    pub inet_connection_sock_icsk_ulp_ops: u32,
     pub tcp_ulp_ops_name: u32,
     pub task_struct_tgid: u32,
     pub task_struct_thread_pid: u32,
@@ -189,6 +192,4 @@ pub struct Config {
     pub told: u32,
     /// See above.
     pub timed: u32,
-    /// Zero.
-    pub pad: u32,
 }

@@ -10,7 +10,7 @@ use tcptrace_common::{
 use crate::{
     emit::count,
     maps::LISTENERS,
-    memos::{self, Key},
+    memos::{self, Key, Place},
     sock::{TcpSock, Tuple, mapped},
     words,
 };
@@ -84,10 +84,24 @@ pub(crate) fn remove(tuple: &Tuple) {
     let _ = LISTENERS.remove(key); // fails only where it is gone already
 }
 
+/// What was learnt of a connection that came in, whose memo is at `place`, is news of its listener: its process has another
+/// name, or is not the only one. Not inlined: it is rare.
+#[inline(never)]
+pub(crate) fn learn(tuple: &Tuple, place: Place, is_renamed: bool) {
+    let Some(user) = place.memo() else {
+        return;
+    };
+    if is_renamed {
+        rename(tuple, user);
+    } else {
+        doubt(tuple, user);
+    }
+}
+
 /// Another process than the listener's uses a connection that came in: it may be the listener's heir (fork), and the
 /// next connections are of one of several. `user` is the connection's memo.
 #[inline(always)]
-pub(crate) fn doubt(tuple: &Tuple, user: &Memo) {
+fn doubt(tuple: &Tuple, user: &Memo) {
     let Some(there) = of(tuple) else {
         return;
     };
@@ -101,7 +115,7 @@ pub(crate) fn doubt(tuple: &Tuple, user: &Memo) {
 
 /// The process that listens has executed another program: its name is in `user`, a connection's memo.
 #[inline(always)]
-pub(crate) fn rename(tuple: &Tuple, user: &Memo) {
+fn rename(tuple: &Tuple, user: &Memo) {
     let Some(there) = of(tuple).filter(|there| is_same(&there.owner, &user.owner)) else {
         return;
     };

@@ -13,7 +13,7 @@ use tcptrace_common::{
 use self::shown::Shown;
 use crate::{
     decode::decode,
-    event::Event,
+    event::{Command, Event},
     findings::{Finding, Findings, Phase, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
@@ -33,6 +33,8 @@ use crate::{
 
 /// Namespaces that are remembered at most.
 const MAX_NAMESPACES: usize = 65_536;
+/// Descriptors whose processes are looked at in each poll at most.
+const MAX_AWAITED: usize = 64;
 
 /// What a session does with events.
 pub struct SessionSettings {
@@ -89,6 +91,9 @@ pub struct Session {
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
     has_new_namespace: bool,
+    /// Namespaces of events since the last poll, and that of the last one.
+    active: FxHashSet<u32>,
+    last_netns: Option<u32>,
     /// CLOCK_MONOTONIC of the last event, in ns.
     last_event_ns: u64,
 }
@@ -123,6 +128,8 @@ impl Session {
             time_wait_overflows: HashMap::new(),
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
+            active: FxHashSet::default(),
+            last_netns: None,
             last_event_ns: start_ns,
             settings,
         }
@@ -135,9 +142,17 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
-        self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
+        if let Some(netns) = event.socket.netns.filter(|netns| self.last_netns != Some(*netns)) {
+            self.has_new_namespace |= self.namespaces.insert(netns);
+            if self.active.len() < MAX_NAMESPACES {
+                self.active.insert(netns);
+            }
+            self.last_netns = Some(netns);
+        }
         self.last_event_ns = event.time_ns;
         self.shown.ingest(&event);
+        let ended = self.table.take_over(&event);
+        ended.iter().for_each(|ended| self.tell(ended, None));
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }
@@ -262,6 +277,7 @@ impl Session {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+        self.routes.iter_mut().for_each(|route| route.listed(snapshot));
     }
 
     /// The listeners of a listing, for the programs.
@@ -278,6 +294,12 @@ impl Session {
         std::mem::take(&mut self.has_new_namespace)
     }
 
+    /// Namespaces in which something happened since this was asked last.
+    pub fn take_active(&mut self) -> FxHashSet<u32> {
+        self.last_netns = None;
+        std::mem::take(&mut self.active)
+    }
+
     /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
     /// in which namespaces (empty: all). The listener that a SYN goes to may be in any.
     #[must_use]
@@ -289,6 +311,17 @@ impl Session {
             self.table.suspects().filter_map(|known| known.netns()).collect()
         };
         (states, namespaces)
+    }
+
+    /// The processes that connections wait for, as far as their holders were listed.
+    #[must_use]
+    pub fn awaited_processes(&self) -> Vec<(u32, Command)> {
+        if !self.looks() {
+            return Vec::new();
+        }
+        let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
+        let processes: FxHashSet<_> = holders.map(|holder| (holder.pid, holder.command)).take(MAX_AWAITED).collect();
+        processes.into_iter().collect()
     }
 
     /// Takes in a listing of these.
@@ -322,6 +355,7 @@ impl Session {
         if snapshot.states.is_empty() {
             // The number of one that is gone may be the next one's.
             self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+            self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
             // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
@@ -438,7 +472,8 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
-        self.write_stories(Stories::take_rest);
+        let until_ns = self.checked_ns;
+        self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
             self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
         }

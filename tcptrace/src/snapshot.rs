@@ -22,10 +22,14 @@ pub struct Snapshot {
     pub ended_ns: u64,
     /// States that were asked for; empty for all.
     pub states: StateSet,
+    /// Does it show all connections that wait for a process, of any state?
+    pub ailing: bool,
     /// The sockets, those of one namespace together, no socket twice.
     pub sockets: Vec<ListedSocket>,
     /// Who holds them; `None` where nobody asked.
     pub holders: Option<Holders>,
+    /// What processes do that connections wait for.
+    pub processes: Vec<ProcessState>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
     /// What could not be looked at.
@@ -291,9 +295,23 @@ pub struct ConnectionInfo {
     pub bytes_acked: u64,
     /// Bytes received, the FIN counted as one.
     pub bytes_received: u64,
+    /// Was it accepted, where it came through a listener? `None` where that cannot be told, as for MPTCP's subflows.
+    pub is_accepted: Option<bool>,
+    /// The window that the peer advertised last, in bytes.
+    pub send_window: Option<u32>,
+    /// Bytes written and never sent, its own FIN counted as one.
+    pub unsent: Option<u32>,
+    /// The window that this side advertised last, in bytes.
+    pub receive_window: Option<u32>,
 }
 
 impl ConnectionInfo {
+    /// Time since data was sent or received, in ns: without ACKs, with which a peer answers keepalives too.
+    #[must_use]
+    pub fn without_data_ns(&self) -> u64 {
+        self.last_sent_ns.min(self.last_received_ns)
+    }
+
     /// Time since data was sent, or data or an ACK received, in ns.
     #[must_use]
     pub fn quiet_ns(&self) -> u64 {
@@ -327,6 +345,25 @@ pub struct Holder {
     pub start: Option<StartTicks>,
     /// Command name.
     pub command: Command,
+}
+
+/// What a process does, as `/proc` shows it (proc(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessState {
+    /// PID, as that of a [`Holder`].
+    pub pid: u32,
+    /// CLOCK_MONOTONIC at which it was read, in ns.
+    pub read_ns: u64,
+    /// The letter of its state: `R` runs, `S` and `D` wait, `T` and `t` are stopped, `Z` is over.
+    pub letter: u8,
+    /// CPU time that it has used, its threads' too, in ns.
+    pub cpu_ns: u64,
+    /// Open descriptors; `None` where they may not be looked at.
+    pub descriptors: Option<u64>,
+    /// Limit of these (RLIMIT_NOFILE).
+    pub max_descriptors: Option<u64>,
+    /// Function of the kernel in which its first thread waits.
+    pub waits_in: Option<String>,
 }
 
 impl Holder {
@@ -433,7 +470,51 @@ const RTO_MAX_NS: u64 = 120_000_000_000;
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.
 pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 
+/// For what a connection waits that only a process can end: this side's or the peer's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ailments {
+    /// Nobody accepted it yet.
+    pub not_accepted: bool,
+    /// It has data to send, and the peer's window is closed.
+    pub window_closed: bool,
+    /// So many bytes lie unread for [`UNREAD_NS`] at least.
+    pub unread: u32,
+}
+
+/// Data that came within this time may still be read at once, in ns.
+pub const UNREAD_NS: u64 = 1_000_000_000;
+
+impl Ailments {
+    /// Is there one?
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        self.not_accepted || self.window_closed || self.unread > 0
+    }
+}
+
 impl ListedSocket {
+    /// Is it a listener whose accept queue is full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
+    #[must_use]
+    pub fn is_full_listener(&self) -> bool {
+        self.state == State::Listen && self.receive_queue > self.send_queue
+    }
+
+    /// What it waits for. The iterator's program asks the same (`is_ailing`).
+    #[must_use]
+    pub fn ailments(&self) -> Ailments {
+        let Some(info) = self.connection.filter(|_| self.kind == Kind::Full) else { return Ailments::default() };
+        let is_open = matches!(self.state, State::Established | State::CloseWait);
+        let probes = self.timer.is_some_and(|timer| timer.kind == TimerKind::Probe);
+        // The peer's FIN counts as a byte until it is read.
+        let fin = u32::from(!matches!(self.state, State::Established | State::FinWait1 | State::FinWait2));
+        let is_old = info.last_received_ns >= UNREAD_NS;
+        Ailments {
+            not_accepted: is_open && info.is_accepted == Some(false),
+            window_closed: probes || info.send_window == Some(0) && self.send_queue > 0,
+            unread: if is_old { self.receive_queue.saturating_sub(fin) } else { 0 },
+        }
+    }
+
     /// How long it has been in its state at `now_ns`, the time of the listing; `None` where nothing tells.
     #[must_use]
     pub fn age(&self, now_ns: u64) -> Option<Age> {

@@ -11,7 +11,7 @@ use tcptrace_common::{
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, Request, SocketEntry, timer},
     memo::{Memo, owner_match},
     record::{owner_source, socket_flag},
-    state::{self, LISTEN},
+    state::{self, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
 };
 
 use crate::{
@@ -69,7 +69,8 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
     let state = SockCommon(Kernel::new(sk)).state();
     let counts_as = if state == state::NEW_SYN_RECV { state::SYN_RECV } else { state };
     // A mini-socket in FIN_WAIT2 is in TIME_WAIT here.
-    if request.states != 0 && request.states & state::bit(counts_as) == 0 {
+    let is_asked_for = request.states == 0 || request.states & state::bit(counts_as) != 0;
+    if !is_asked_for && (request.ailing == 0 || !is_ailing(sk, state)) {
         return 0;
     }
     let Some(entry) = SOCKET_ENTRY.get_ptr_mut(0) else {
@@ -82,6 +83,27 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<SocketEntry>() as u32);
     }
     0
+}
+
+/// Does a connection wait for a process, as [`tcptrace_common::listing::Request::ailing`] says?
+#[inline(always)]
+fn is_ailing(sk: *const c_void, state: u8) -> bool {
+    if !matches!(state, ESTABLISHED | CLOSE_WAIT | FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK) {
+        return false;
+    }
+    let Some(sock) = TcpSock::of_common(sk) else {
+        return false; // a mini-socket
+    };
+    if matches!(state, ESTABLISHED | CLOSE_WAIT) && !sock.is_attached() {
+        return true;
+    }
+    let (unread, unacked) = sock.queues(sock.flags());
+    let is_held_up = unacked != 0 && sock.load::<u32, _>(member!(tcp_sock_snd_wnd)) == 0;
+    if is_held_up || sock.load::<u8, _>(member!(inet_connection_sock_icsk_pending)) == PROBE0 {
+        return true;
+    }
+    let received = sock.load_at(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
+    unread != 0 && (jiffies() as u32).wrapping_sub(received) >= config!(hz)
 }
 
 #[inline(always)]
@@ -147,6 +169,10 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
         (*entry).rto_ticks = sock.load(member!(inet_connection_sock_icsk_rto));
         (*entry).backoff = sock.load(member!(inet_connection_sock_icsk_backoff));
         (*entry).user_timeout_ms = sock.load(member!(inet_connection_sock_icsk_user_timeout));
+        (*entry).ulp = u8::from(sock.load::<u64, _>(member!(inet_connection_sock_icsk_ulp_ops)) != 0);
+        (*entry).send_window = sock.load(member!(tcp_sock_snd_wnd));
+        (*entry).unsent = sock.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_nxt));
+        (*entry).receive_window = sock.load(member!(tcp_sock_rcv_wnd));
         if (*entry).socket.flags & socket_flag::KEEPALIVE != 0 {
             (*entry).keepalive_ticks = sock.load(member!(tcp_sock_keepalive_time));
             (*entry).keepalive_interval_ticks = sock.load(member!(tcp_sock_keepalive_intvl));
@@ -160,12 +186,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     }
 }
 
+/// `ICSK_TIME_PROBE0` of `include/net/inet_connection_sock.h`.
+const PROBE0: u8 = 3;
+
 /// The timer that sock_diag would tell of (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill`), and when it ends, in jiffies.
 #[inline(always)]
 fn running_timer(sock: TcpSock) -> (u8, u64) {
-    /// `ICSK_TIME_RETRANS`, `_PROBE0`, `_LOSS_PROBE`, `_REO_TIMEOUT` of `include/net/inet_connection_sock.h`.
+    /// `ICSK_TIME_RETRANS`, `_LOSS_PROBE`, `_REO_TIMEOUT` of the same file.
     const RETRANS: u8 = 1;
-    const PROBE0: u8 = 3;
     const LOSS_PROBE: u8 = 5;
     const REO_TIMEOUT: u8 = 6;
     match sock.load::<u8, _>(member!(inet_connection_sock_icsk_pending)) {
@@ -255,13 +283,8 @@ unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
         (*entry).ns_pid = own_pid(task).unwrap_or(pid);
         (*entry).uid = uid(task).unwrap_or(0);
         (*entry).cgroup = owner::cgroup_id(task).unwrap_or(0);
-        if let Some(process) = owner::process(task) {
-            (*entry).comm = process.comm;
-            (*entry).start = process.start;
-        } else {
-            (*entry).comm = [0; 16];
-            (*entry).start = 0;
-        }
+        (*entry).comm = owner::command(task).unwrap_or_default();
+        (*entry).start = owner::start(task).unwrap_or(0);
     }
 }
 

@@ -43,8 +43,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let place = if begins { Place::begun(key) } else { Place::of(key) };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
     trace!(&ctx, "socket {}: {} -> {}", common.cookie(sk), old, new);
-    let closes = learn(place, common, sk, (old, new));
-    let exit = if closes { owner::exit_of_current() } else { 0 };
+    let exit = learn(place, common, sk, (old, new));
     let Some(memo) = place.memo() else {
         return 0;
     };
@@ -179,7 +178,13 @@ impl Facts {
         if old & (state::bit(CLOSE) | state::bit(LISTEN)) != 0 {
             return Self::default();
         }
-        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
+        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 {
+            sock.queues(change.flags)
+        } else if change.old == SYN_SENT {
+            (0, sock.unacked())
+        } else {
+            (0, 0)
+        };
         Self {
             bytes_acked: sock.bytes_acked(),
             bytes_received: sock.bytes_received(),
@@ -232,28 +237,26 @@ fn asks_listeners(memo: &Memo, (old, new): (u8, u8)) -> bool {
     old == LISTEN || new == LISTEN || old == SYN_RECV && memo.owner.pid == 0
 }
 
-/// Learns who owns the socket where this transition shows it. Does the current task close it?
+/// Learns who owns the socket where this transition shows it. Where the current task closes it: what
+/// [`owner::exit_of_current`] tells.
 #[inline(always)]
-pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) -> bool {
+pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) -> u64 {
     let source = acts(common, states);
     if source != owner_source::UNKNOWN {
-        tell_listener(owner::learn(place, source), place, sk);
+        let (learned, exit) = owner::learn(place, source);
+        tell_listener(learned, place, sk);
+        return exit;
     }
-    source == owner_source::CLOSE || states == (LISTEN, CLOSE) && common.owned()
+    if states == (LISTEN, CLOSE) && common.owned() { owner::exit_of_current() } else { 0 }
 }
 
 /// What was learnt of a connection that came in may be news of its listener.
 #[inline(always)]
 pub(crate) fn tell_listener(learned: Learned, place: Place, sk: *const c_void) {
     if matches!(learned, Learned::ChangedFromListener | Learned::RenamedFromListener)
-        && let (Some(sock), Some(memo)) = (TcpSock::new(sk), place.memo())
+        && let Some(sock) = TcpSock::new(sk)
     {
-        let tuple = sock.tuple();
-        if learned == Learned::ChangedFromListener {
-            listeners::doubt(&tuple, memo);
-        } else {
-            listeners::rename(&tuple, memo);
-        }
+        listeners::learn(&sock.tuple(), place, learned == Learned::RenamedFromListener);
     }
 }
 

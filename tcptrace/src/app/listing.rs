@@ -47,7 +47,9 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => {
                 let states = self.session.polled_states().unwrap_or_default();
-                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
+                let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
+                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
+                Wanted { states, ailing, processes, finds, active, ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Services => {
@@ -57,7 +59,8 @@ impl Run {
             Purpose::Evidence => {
                 let (states, namespaces) = self.session.suspects();
                 let finds = self.session.take_new_namespace();
-                Wanted { states, namespaces, finds, holders: true, settings: true, ..Wanted::default() }
+                let ailing = true;
+                Wanted { states, namespaces, ailing, finds, holders: true, settings: true, ..Wanted::default() }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();

@@ -114,8 +114,6 @@ struct Told {
     evidence: Vec<(&'static str, Value)>,
 }
 
-/// Evidence is waited for at most so long, in ns.
-const PATIENCE_NS: u64 = 900_000_000;
 /// The first update waits for so long, in ns, the next one twice as long, and so on up to the time between updates. One by
 /// which the count has doubled, or the severity risen, waits for no longer than the first.
 const FIRST_UPDATE_NS: u64 = 1_000_000_000;
@@ -139,7 +137,7 @@ impl Ledger {
                 continue;
             }
             let since_ns = before.get(&key).copied().unwrap_or(now_ns);
-            if !sighting.is_settled && now_ns.saturating_sub(since_ns) < PATIENCE_NS {
+            if !sighting.is_settled && now_ns.saturating_sub(since_ns) < key.trouble.0.patience_ns() {
                 self.waiting.insert(key, since_ns);
                 continue;
             }

@@ -8,6 +8,7 @@ mod cause;
 mod kind;
 mod ledger;
 mod namespaces;
+mod process_states;
 mod recent;
 pub mod rules;
 mod seen;
@@ -24,6 +25,7 @@ pub use cause::Cause;
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
+pub use process_states::ProcessStates;
 pub use recent::{Incident, Incidents, Recent};
 pub use seen::{Seen, Waiting};
 pub use services::Services;
@@ -43,6 +45,7 @@ pub struct Findings {
     thresholds: Thresholds,
     recent: Recent,
     namespaces: Namespaces,
+    process_states: ProcessStates,
     ledger: Ledger,
     start_ns: u64,
     wants_listing: bool,
@@ -69,6 +72,7 @@ impl Findings {
     /// Takes in what a listing tells of the namespaces.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
+        self.process_states.listed(snapshot);
         self.recent.listed(snapshot);
     }
 
@@ -84,6 +88,7 @@ impl Findings {
         });
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.filter = filter;
+        view.process_states = Some(&self.process_states);
         let mut sightings = rules::look(&view);
         sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
         let told = self.ledger.update(sightings, now_ns);

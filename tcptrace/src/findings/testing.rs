@@ -12,7 +12,8 @@ use crate::{
         Transition, What,
     },
     snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
+        ProcessState, Snapshot,
     },
     state::{State, StateSet},
     table::Table,
@@ -49,6 +50,7 @@ pub(super) struct Host {
     /// What a listing shows.
     pub(super) sockets: Vec<ListedSocket>,
     pub(super) holders: Vec<Holder>,
+    pub(super) processes: Vec<ProcessState>,
     pub(super) counters: NetCounters,
     pub(super) settings: NetSettings,
     pub(super) now_ns: u64,
@@ -65,6 +67,7 @@ impl Host {
             table: Table::new(100_000, StateSet::default(), true),
             sockets: Vec::new(),
             holders: Vec::new(),
+            processes: Vec::new(),
             counters: NetCounters::default(),
             settings: NetSettings::default(),
             now_ns: START_NS,
@@ -124,13 +127,27 @@ impl Host {
         let snapshot = Snapshot {
             started_ns: self.now_ns,
             ended_ns: self.now_ns,
-            sockets: self.sockets.clone(),
+            sockets: self.sockets.iter().map(|socket| self.as_listed(socket)).collect(),
+            ailing: true,
+            processes: self.processes.clone(),
             holders: Some(Holders::new(self.holders.clone())),
             namespaces: vec![namespace],
             ..Snapshot::default()
         };
         self.table.reconcile(&snapshot, |_, _| true, |_| {});
         self.findings.listed(&snapshot);
+    }
+
+    /// Nothing comes or goes on a connection that is half closed, unless a test says so.
+    fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
+        let (is_half_closed, unset) =
+            (matches!(socket.state, State::CloseWait | State::FinWait2), Some(ConnectionInfo::default()));
+        if !is_half_closed || socket.connection != unset {
+            return *socket;
+        }
+        let ns = self.now_ns - socket.entered_ns.unwrap_or(self.now_ns);
+        let silent = ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..ConnectionInfo::default() };
+        ListedSocket { connection: Some(silent), ..*socket }
     }
 
     fn tell(&mut self, place: usize, flags: u16, what: What) {
@@ -253,8 +270,9 @@ impl Host {
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });
-        let Findings { thresholds, recent, namespaces, .. } = &self.findings;
-        let view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
+        let Findings { thresholds, recent, namespaces, process_states, .. } = &self.findings;
+        let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
+        view.process_states = Some(process_states);
         let mut found = rules::look(&view);
         found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
         for sighting in &found {

@@ -120,6 +120,10 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
             total_retrans: entry.total_retrans,
             bytes_acked: entry.bytes_acked,
             bytes_received: entry.bytes_received,
+            is_accepted: (is_held || entry.ulp == 0).then_some(is_held),
+            send_window: Some(entry.send_window),
+            unsent: Some(entry.unsent),
+            receive_window: Some(entry.receive_window),
         }),
     })
 }

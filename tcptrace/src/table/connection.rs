@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
-    snapshot::{AgeSource, Kind, ListedSocket, Snapshot},
+    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
@@ -54,6 +54,8 @@ mod flag {
     pub(super) const ACTIVE: u8 = 1 << 4;
     /// Did it come in?
     pub(super) const PASSIVE: u8 = 1 << 5;
+    /// Did the last listing that shows such sockets show one of [`super::Ailments`]?
+    pub(super) const AILING: u8 = 1 << 6;
 }
 
 /// What few sockets have.
@@ -62,6 +64,10 @@ struct Rare {
     retransmits: Retransmits,
     reset: Option<ResetFacts>,
     facts: Option<Box<Facts>>,
+    /// How many bytes were read from it, and CLOCK_MONOTONIC at which a listing showed that there were more than before.
+    read: Option<(u64, Option<u64>)>,
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
+    full_ns: Option<u64>,
 }
 
 /// What a listing showed of a socket.
@@ -170,7 +176,8 @@ impl Connection {
         self.timer_or_active_ns.get().filter(|_| self.is_mini())
     }
 
-    /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns; 0 where nothing is.
+    /// CLOCK_MONOTONIC until which segments came or went, in CLOSE_WAIT and FIN_WAIT2 data, as far as is known, in ns; 0
+    /// where nothing is.
     #[must_use]
     pub fn active_ns(&self) -> u64 {
         self.timer_or_active_ns.get().filter(|_| !self.is_mini()).unwrap_or(0)
@@ -194,16 +201,43 @@ impl Connection {
         self.rare.as_ref()?.reset
     }
 
-    /// What the last listing showed of it, if it was suspected of trouble then, or listens.
+    /// What the last listing showed of it, if it was suspected of trouble then, waits for a process, or listens.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.rare.as_ref()?.facts.as_deref()
     }
 
-    /// Is there a reason to look at it: is it suspected, does it listen, or did it send again lately?
+    /// For what it waits that only a process can end, by the last listing that looked for that.
+    #[must_use]
+    pub fn ailments(&self) -> Ailments {
+        let facts = self.facts().filter(|_| self.is_ailing());
+        facts.map(|facts| facts.socket.ailments()).unwrap_or_default()
+    }
+
+    /// CLOCK_MONOTONIC at which a listing last showed, in ns, that some of the data that lies unread was read.
+    #[must_use]
+    pub fn read_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.read?.1
+    }
+
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
+    #[must_use]
+    pub fn full_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.full_ns
+    }
+
+    /// Is there a reason to look at it: is it suspected, does it wait for a process, does it listen, or did it send again
+    /// lately?
     #[must_use]
     pub fn is_restless(&self, now_ns: u64) -> bool {
-        self.suspected_ns().is_some() || self.state == State::Listen || self.retransmits().lately(now_ns).0 > 0
+        self.suspected_ns().is_some()
+            || self.is_ailing()
+            || self.state == State::Listen
+            || self.retransmits().lately(now_ns).0 > 0
+    }
+
+    pub(super) const fn is_ailing(&self) -> bool {
+        self.is(flag::AILING)
     }
 
     const fn is(&self, flag: u8) -> bool {
@@ -285,6 +319,7 @@ impl Connection {
         }
         self.timer_or_active_ns = Maybe(event.time_ns);
         self.suspected_ns = Maybe::NONE;
+        self.set(flag::AILING, false); // until it is shown in this state
         self.forget_facts();
         self.listing = 0;
     }
@@ -396,7 +431,12 @@ impl Connection {
 
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
     pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
-        if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
+        let quiet_ns = |info: ConnectionInfo| match socket.state {
+            // A peer that only answers keepalives keeps nothing going.
+            State::CloseWait | State::FinWait2 => info.without_data_ns(),
+            _ => info.quiet_ns(),
+        };
+        if let Some(since_ns) = socket.connection.map(quiet_ns) {
             self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
         let total = socket.connection.map_or(0, |info| info.total_retrans);
@@ -406,7 +446,25 @@ impl Connection {
             let retransmits = &mut self.rare().retransmits;
             (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
-        if (self.suspected_ns().is_some() || socket.state == State::Listen) && self.state == socket.state {
+        let ailments = socket.ailments();
+        self.set(flag::AILING, ailments.any() && self.state == socket.state);
+        if ailments.unread > 0 {
+            let received = socket.connection.map_or(0, |info| info.bytes_received);
+            let now = received.saturating_sub(socket.receive_queue.into());
+            let before = self.rare().read;
+            let read_ns = match before {
+                Some((before, _)) if before < now => Some(snapshot.ended_ns),
+                before => before.and_then(|(_, read_ns)| read_ns),
+            };
+            self.rare().read = Some((now, read_ns));
+        } else if let Some(rare) = &mut self.rare {
+            rare.read = None;
+        }
+        if socket.is_full_listener() {
+            self.rare().full_ns = Some(snapshot.ended_ns);
+        }
+        let is_kept = self.suspected_ns().is_some() || self.is_ailing() || socket.state == State::Listen;
+        if is_kept && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);
             self.rare().facts = Some(Box::new(Facts { at_ns, listed_ns, socket: *socket }));
         }
@@ -420,7 +478,18 @@ impl Connection {
     /// It is not suspected. A listener is shown all the same.
     pub(super) fn is_no_suspect(&mut self) {
         self.suspected_ns = Maybe::NONE;
-        if self.state != State::Listen {
+        if self.state != State::Listen && !self.is_ailing() {
+            self.forget_facts();
+        }
+    }
+
+    /// The last listing does not show it among those that wait for a process.
+    pub(super) fn is_well(&mut self) {
+        self.set(flag::AILING, false);
+        if let Some(rare) = &mut self.rare {
+            rare.read = None;
+        }
+        if self.suspected_ns().is_none() {
             self.forget_facts();
         }
     }

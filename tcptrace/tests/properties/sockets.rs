@@ -38,6 +38,7 @@ prop_compose! {
         let [last_sent_ns, last_received_ns, last_ack_ns, bytes_acked, bytes_received] = times;
         ConnectionInfo {
             last_sent_ns, last_received_ns, last_ack_ns, srtt_us, total_retrans, bytes_acked, bytes_received,
+            ..ConnectionInfo::default()
         }
     }
 }

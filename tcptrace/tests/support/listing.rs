@@ -68,6 +68,8 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
             total_retrans: 0,
             bytes_acked: 519,
             bytes_received: 48_114,
+            is_accepted: Some(true),
+            ..ConnectionInfo::default()
         }),
     }
 }
@@ -180,6 +182,8 @@ pub(crate) fn snapshot() -> Snapshot {
         ended_ns: ENDED_NS,
         states: [].into_iter().collect(),
         sockets,
+        ailing: true,
+        processes: Vec::new(),
         holders: Some(Holders::new(holders)),
         namespaces: vec![
             Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },

@@ -1,5 +1,6 @@
 //! The rules, by family: when something is called trouble, how much it matters, what proves it, what it means, what helps.
 
+mod accepting;
 mod closing;
 mod connecting;
 mod incidents;
@@ -10,6 +11,9 @@ mod resets;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod window;
+
+pub use window::ClosedWindow;
 
 use super::{Incident, Kind, Sighting, Thresholds, View};
 use crate::{
@@ -23,9 +27,17 @@ use crate::{
 #[must_use]
 pub fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut sightings: Vec<Sighting> = Vec::new();
-    for family in
-        [closing::look, connecting::look, listening::look, silence::look, resets::look, pressure::look, loss::look]
-    {
+    for family in [
+        closing::look,
+        connecting::look,
+        listening::look,
+        accepting::look,
+        window::look,
+        silence::look,
+        resets::look,
+        pressure::look,
+        loss::look,
+    ] {
         sightings.extend(family(view));
     }
     sightings
@@ -57,9 +69,11 @@ pub fn incident(
         unread: transition.receive_queue,
         unacked: transition.send_queue,
         reset: left.and_then(Connection::reset),
+        window: left.and_then(|left| ClosedWindow::of(left, event.time_ns)),
         keepalive: event.socket.is(tcptrace_common::record::socket_flag::KEEPALIVE),
     };
     let kind = connecting::kind(&incident)
+        .or_else(|| window::kind(&incident))
         .or_else(|| silence::kind(&incident))
         .or_else(|| resets::kind(&incident, thresholds))?;
     Some(Incident { kind, ..incident })
@@ -108,7 +122,8 @@ pub fn suspicion(known: &Connection, thresholds: &Thresholds) -> Option<Suspicio
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
-        State::Established => known.active_ns().max(known.since_ns),
+        // Here data may go on to come or go.
+        State::Established | State::CloseWait | State::FinWait2 => known.active_ns().max(known.since_ns),
         _ => known.since_ns,
     };
     Some(Suspicion { since_ns: since_ns.saturating_add(after_ns), after_ns })

@@ -172,7 +172,7 @@ fn a_timeout_is_of_retransmission_where_data_is_in_flight_and_of_keepalive_else(
     ] {
         let mut host = Host::new();
         let place = host.add(state, LOCAL, REMOTE, 14 * S);
-        host.sockets[place].send_queue = unacked;
+        (host.sockets[place].send_queue, host.sockets[place].timeouts) = (unacked, 4);
         host.is_given_up(place, 9, 20 * S);
         let seen = host.sightings();
         assert_eq!(seen.first().map(|seen| seen.kind), kind, "{state} with {unacked}");
