@@ -142,7 +142,7 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     let holders = holders_state(view, &group.members);
     let unread = group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add);
     let unread_ns = group.members.iter().map(|known| unread_ns(view, known)).max();
-    let mut evidence = vec![("unread_bytes", unread.into()), ("unread_ns", unread_ns.into())];
+    let mut evidence = vec![("unread_bytes", unread.into()), ("unread_for_ns", unread_ns.into())];
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
     let sighting = group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence);
