@@ -54,6 +54,9 @@ pub mod socket_flag {
     pub const SYN_COOKIES: u16 = 1 << 11;
     /// `SOCK_KEEPOPEN`: SO_KEEPALIVE is on.
     pub const KEEPALIVE: u16 = 1 << 12;
+    /// The process that closes the socket is exiting (`PF_EXITING`): the kernel closes its files. Set at transitions by
+    /// which the current task closes the socket; [`super::Transition::exit_signal`] says why it exits.
+    pub const EXITING: u16 = 1 << 13;
 }
 
 /// How an owner came to be known ([`Owner::source`]).
@@ -170,8 +173,11 @@ pub struct Transition {
     pub old: u8,
     /// State that is entered.
     pub new: u8,
+    /// With [`socket_flag::EXITING`], the signal that ends the process (`signal->group_exit_code`), 0 where it called
+    /// `exit`; else 0.
+    pub exit_signal: u8,
     /// Zero.
-    pub pad: [u8; 2],
+    pub pad: u8,
 }
 
 /// A retransmitted segment or SYN-ACK. 136 bytes.

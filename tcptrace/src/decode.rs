@@ -15,7 +15,7 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
         Transition, What, address, is_ipv6,
     },
     snapshot::TIME_WAIT_NS,
@@ -187,7 +187,11 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port, record.receive_queue)),
+        State::Close => {
+            let port = record.socket.local_port;
+            let in_old_ns = time_in_old(record, old, new).map(|time| time.ns);
+            Some(Ending::of_close(old, record.err, flags, port, record.receive_queue).with_time(old, in_old_ns))
+        }
         State::TimeWait => Some(Ending::Normal),
         _ => None,
     };
@@ -205,6 +209,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         receive_queue: record.receive_queue,
         send_queue: record.send_queue,
         ending,
+        exit: (flags & socket_flag::EXITING != 0).then_some(Exit { signal: record.exit_signal }),
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })
 }

@@ -108,6 +108,15 @@ impl Ending {
         }
     }
 
+    /// The same with what the time in SYN_SENT tells: where `connect` fails before it sends a SYN, it leaves that state within
+    /// the call that entered it (`tcp_v4_connect` in `net/ipv4/tcp_ipv4.c`), and no other call can follow so soon.
+    #[must_use]
+    pub fn with_time(self, old: State, in_old_ns: Option<u64>) -> Self {
+        const ONE_CALL_NS: u64 = 100_000;
+        let is_one_call = old == State::SynSent && in_old_ns.is_some_and(|ns| ns < ONE_CALL_NS);
+        if self == Self::Aborted(Abort::Disconnect) && is_one_call { Self::Aborted(Abort::NeverSent) } else { self }
+    }
+
     /// Name in machine-readable outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -216,6 +225,10 @@ mod tests {
         }
         let never_sent = Ending::of_close(SynSent, 0, OWNED | ATTACHED, 0, 0);
         assert_eq!(never_sent, Ending::Aborted(Abort::NeverSent), "no port was to be had");
+        let disconnect = Ending::of_close(SynSent, 0, OWNED | ATTACHED, 5555, 0);
+        assert_eq!(disconnect.with_time(SynSent, Some(100_000)), disconnect);
+        assert_eq!(disconnect.with_time(SynSent, None), disconnect);
+        assert_eq!(disconnect.with_time(SynSent, Some(30_000)), never_sent, "bind() had chosen a port that is in use");
         let all_read = Ending::of_close(Established, 0, CLOSED, 1, 0);
         assert_eq!(all_read, Ending::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
     }

@@ -76,9 +76,70 @@ pub struct Transition {
     pub send_queue: u32,
     /// Why the connection ended, for the transition that ends it.
     pub ending: Option<Ending>,
+    /// The process that closes the socket by this transition is exiting.
+    pub exit: Option<Exit>,
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
     /// what was left of it where a listing tells. `None` where it is not known.
     pub expires_in_ns: Option<u64>,
+}
+
+/// Why a process exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The signal that ends it (signal(7)); 0: it called `exit`, or its `main` returned.
+    pub signal: u8,
+}
+
+impl Exit {
+    /// Was it ended by a signal?
+    #[must_use]
+    pub const fn is_killed(self) -> bool {
+        self.signal != 0
+    }
+
+    /// `exit`, or the name of the signal, in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        /// By number, from 1 on, as x86 and arm have them.
+        const SIGNALS: [&str; 31] = [
+            "SIGHUP",
+            "SIGINT",
+            "SIGQUIT",
+            "SIGILL",
+            "SIGTRAP",
+            "SIGABRT",
+            "SIGBUS",
+            "SIGFPE",
+            "SIGKILL",
+            "SIGUSR1",
+            "SIGSEGV",
+            "SIGUSR2",
+            "SIGPIPE",
+            "SIGALRM",
+            "SIGTERM",
+            "SIGSTKFLT",
+            "SIGCHLD",
+            "SIGCONT",
+            "SIGSTOP",
+            "SIGTSTP",
+            "SIGTTIN",
+            "SIGTTOU",
+            "SIGURG",
+            "SIGXCPU",
+            "SIGXFSZ",
+            "SIGVTALRM",
+            "SIGPROF",
+            "SIGWINCH",
+            "SIGIO",
+            "SIGPWR",
+            "SIGSYS",
+        ];
+        match self.signal {
+            0 => "exit",
+            signal if signal as usize <= SIGNALS.len() => SIGNALS[signal as usize - 1],
+            _ => "SIGRT",
+        }
+    }
 }
 
 /// How a state is known.

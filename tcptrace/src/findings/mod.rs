@@ -5,13 +5,19 @@
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
 mod cause;
+mod incident;
+mod judge;
+mod kills;
 mod kind;
 mod ledger;
+mod lossy;
 mod namespaces;
+mod paths;
 mod recent;
 pub mod rules;
 mod services;
 mod sighting;
+mod successes;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -20,10 +26,12 @@ mod thresholds;
 mod view;
 
 pub use cause::Cause;
+pub use incident::{Incident, Peer, PeerEnd};
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
-pub use recent::{Incident, Incidents, Recent};
+pub use paths::{Ended, Lately, ResetSent};
+pub use recent::{Incidents, Recent};
 pub use services::Services;
 pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
@@ -80,6 +88,7 @@ impl Findings {
             wants_listing |= suspicion.since_ns <= now_ns && suspicion.wants_facts(known, shown_ns, now_ns);
             suspicion.since_ns
         });
+        self.judge(table, now_ns);
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.is_partial = self.is_partial;
         let mut sightings = rules::look(&view);
@@ -88,6 +97,19 @@ impl Findings {
         self.recent.forget(now_ns, self.thresholds.quiet_after_ns);
         self.wants_listing = wants_listing || self.ledger.is_waiting();
         told
+    }
+
+    /// Finds the causes of what failed.
+    fn judge(&mut self, table: &Table, now_ns: u64) {
+        let due = self.recent.due(now_ns, |end| table.has_address(end.ip()));
+        if due.is_empty() {
+            return;
+        }
+        let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
+        view.is_partial = self.is_partial;
+        view.ask(&due);
+        let judged: Vec<_> = due.into_iter().filter_map(|incident| judge::judge(&view, incident)).collect();
+        judged.into_iter().for_each(|incident| self.recent.add(incident));
     }
 
     /// Should all sockets be listed, with their holders, since some are suspected of trouble and little is known of them?
@@ -99,7 +121,7 @@ impl Findings {
     /// Does a trouble wait for its evidence?
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.ledger.is_waiting()
+        self.ledger.is_waiting() || self.recent.is_waiting()
     }
 
     /// The findings that are open, worst first.

@@ -130,8 +130,9 @@ pub struct Sighting {
     pub is_settled: bool,
 }
 
-/// What makes two sightings the same trouble: processes come and go, so a command stands for them.
-pub(super) type Key = (Kind, Option<u32>, Option<Command>, Subject);
+/// What makes two sightings the same trouble: processes come and go, so a command stands for them. Failures with different
+/// causes are different troubles.
+pub(super) type Key = (Kind, Option<u32>, Option<Command>, Subject, Option<Cause>);
 
 impl Sighting {
     /// A sighting without evidence, examples and times.
@@ -155,7 +156,8 @@ impl Sighting {
     /// Which trouble it is.
     #[must_use]
     pub(super) fn key(&self) -> Key {
-        (self.kind, self.netns, self.owner.map(|owner| owner.command), self.subject)
+        let cause = self.kind.is_of_failures().then_some(self.cause.of_key());
+        (self.kind, self.netns, self.owner.map(|owner| owner.command), self.subject, cause)
     }
 
     pub(super) fn with(mut self, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {

@@ -182,6 +182,7 @@ impl Host {
                 receive_queue: socket.receive_queue,
                 send_queue: socket.send_queue,
                 ending: None,
+                exit: None,
                 expires_in_ns: None,
             })),
         );
@@ -247,6 +248,7 @@ impl Host {
     /// What rules see without another listing.
     pub(super) fn unlisted_sightings(&mut self) -> Vec<Sighting> {
         let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
+        self.findings.judge(&self.table, now_ns);
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });

@@ -6,11 +6,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Cause, Incident, Kind, Namespaces, Processes, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    paths::{Path, path},
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
     event::{Owner, OwnerSource},
-    snapshot::{Age, listeners_of, place},
+    snapshot::{Age, listeners_of},
     state::State,
     table::{Connection, Facts, Table},
 };
@@ -37,17 +38,15 @@ pub struct View<'a> {
     pub is_partial: bool,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
+    /// Ends of failures that are asked for.
+    asked: Vec<Path>,
     ends: OnceCell<Ends<'a>>,
 }
 
-/// Place, local and remote end of a socket.
-type Path = (Option<u32>, SocketAddr, SocketAddr);
-
-/// Sockets and failures by their ends: of those ends on this host that rules may ask for, which are few, since no table by
-/// ends is kept of all sockets. Made only where a rule does ask.
+/// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
+/// all sockets. Made only where a rule does ask.
 struct Ends<'a> {
     sockets: FxHashMap<Path, Option<&'a Connection>>,
-    incidents: FxHashMap<Path, &'a Incident>,
     /// Local ends of sockets.
     locals: FxHashSet<SocketAddr>,
 }
@@ -118,8 +117,18 @@ impl<'a> View<'a> {
             is_partial: false,
             by_state,
             listeners,
+            asked: Vec::new(),
             ends: OnceCell::new(),
         }
+    }
+
+    /// Sockets at both ends of these will be asked for.
+    pub(super) fn ask(&mut self, failed: &[Incident]) {
+        let both = |failed: &Incident| {
+            let (netns, local, remote) = (failed.netns, failed.local, failed.remote);
+            [path(netns, local, remote), path(netns, remote, local)]
+        };
+        self.asked = failed.iter().flat_map(both).collect();
     }
 
     /// The sockets in a state, as far as they may be in trouble.
@@ -162,7 +171,7 @@ impl<'a> View<'a> {
         if !self.table.has_address(local.ip()) {
             return OtherEnd::NotVisible;
         }
-        match self.ends().sockets.get(&(place(netns, local), local, remote)).copied().flatten() {
+        match self.ends().sockets.get(&path(netns, local, remote)).copied().flatten() {
             Some(known) => OtherEnd::Here(known),
             // A filter may keep it out of the table.
             None if self.is_partial => OtherEnd::NotVisible,
@@ -172,23 +181,12 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The failure of the socket of this host with these ends.
-    #[must_use]
-    pub(super) fn failed_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Option<&'a Incident> {
-        if !self.table.has_address(local.ip()) {
-            return None;
-        }
-        self.ends().incidents.get(&(place(netns, local), local, remote)).copied()
-    }
-
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            let failed = || self.recent.incidents().flat_map(|(_, group)| &group.last);
-            let key = |netns, local, remote| (place(netns, local), local, remote);
-            // Other ends of what failed, and of what is silent.
+            // Of what failed, and other ends of what is silent.
             let silent = self.in_state(State::Established).iter().filter(|known| known.facts().is_some());
-            let asked = failed().map(|failed| key(failed.netns, failed.remote, failed.local));
-            let asked = asked.chain(silent.map(|known| key(known.netns(), known.remote(), known.local())));
+            let asked = self.asked.iter().copied();
+            let asked = asked.chain(silent.map(|known| path(known.netns(), known.remote(), known.local())));
             let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
             let mut sockets: FxHashMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
             let mut ports = vec![false; 1 << 16];
@@ -197,12 +195,11 @@ impl<'a> View<'a> {
             let all = self.table.connections().filter(|known| known.state != State::Listen);
             for known in all.filter(|known| ports[usize::from(known.local().port())]) {
                 locals.insert(known.local());
-                if let Some(found) = sockets.get_mut(&key(known.netns(), known.local(), known.remote())) {
+                if let Some(found) = sockets.get_mut(&path(known.netns(), known.local(), known.remote())) {
                     *found = Some(known);
                 }
             }
-            let incidents = failed().map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect();
-            Ends { sockets, incidents, locals }
+            Ends { sockets, locals }
         })
     }
 
@@ -221,7 +218,7 @@ impl<'a> View<'a> {
         is_active: Option<bool>,
     ) -> Subject {
         let service = self.recent.services().of(netns, local);
-        match is_active.or_else(|| self.is_active(netns, (local, remote), service)) {
+        match is_active.or_else(|| self.is_active(netns, (local, remote))) {
             Some(false) => Subject::Local(service.unwrap_or(local)),
             _ => Subject::Remote(remote),
         }
@@ -229,13 +226,8 @@ impl<'a> View<'a> {
 
     /// Did this host open a connection whose beginning was not seen? By the listeners at its ends, else by which of its
     /// ports is of `ip_local_port_range`.
-    fn is_active(
-        &self,
-        netns: Option<u32>,
-        (local, remote): (SocketAddr, SocketAddr),
-        service: Option<SocketAddr>,
-    ) -> Option<bool> {
-        if service.is_some() {
+    pub(super) fn is_active(&self, netns: Option<u32>, (local, remote): (SocketAddr, SocketAddr)) -> Option<bool> {
+        if self.recent.services().of(netns, local).is_some() {
             return Some(false);
         }
         if self.recent.services().of(netns, remote).is_some() {

@@ -65,6 +65,7 @@ fn ends(old: State, new: State, ending: Option<Ending>) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending,
+        exit: None,
         expires_in_ns: None,
     })
 }

@@ -322,6 +322,7 @@ fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Ev
             receive_queue: 0,
             send_queue: 0,
             ending: ended_by,
+            exit: None,
             expires_in_ns: mini
                 .expires_ns()
                 .filter(|_| new == State::TimeWait)

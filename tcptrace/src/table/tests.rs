@@ -42,6 +42,7 @@ fn enters(new: State) -> What {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     })
 }

@@ -54,6 +54,7 @@ fn change(old: State, new: State) -> Transition {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     }
 }

@@ -353,6 +353,7 @@ mod tests {
             receive_queue: 0,
             send_queue: 0,
             ending,
+            exit: None,
             expires_in_ns: None,
         }
     }
