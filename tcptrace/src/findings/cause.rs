@@ -198,6 +198,11 @@ causes! {
         words: "data was sent again and again without an answer: the peer or the path is gone, and the application does not know yet",
         remedy: "check the peer and the path; to learn of it sooner, set TCP_USER_TIMEOUT or lower tcp_retries2",
     }
+    ForgottenSilently = "forgotten_silently" {
+        proof: "The same, and nothing had come for longer than the threshold of idle-reset when the data was sent.",
+        words: "the first data after a long silence gets no answer: a firewall or NAT has forgotten the connection and drops what comes, or the peer is gone",
+        remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the idle limit of what is on the path, and TCP_USER_TIMEOUT to learn of it sooner",
+    }
     ProbesUnanswered = "probes_unanswered" {
         proof: "The connection ended with ETIMEDOUT while nothing was in flight.",
         words: "the peer did not answer the keepalive probes, and the kernel ended the connection: the peer or the path is gone",

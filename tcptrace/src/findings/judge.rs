@@ -35,6 +35,9 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
         Kind::SynSentUnanswered => (Severity::Warning, Cause::SynUnanswered),
         _ => incident.cause,
     };
+    if incident.cause.1 == Cause::KeepaliveRace && incident.kind != Kind::AbortedClose {
+        incident.kind = Kind::WriteAfterClose; // whether the FIN or the request came first
+    }
     Some(incident)
 }
 
@@ -61,9 +64,6 @@ fn is_closed(known: &Connection) -> bool {
 /// Another address of the destination's host at which a process listens on the port.
 fn listens_elsewhere(view: &View<'_>, incident: &Incident) -> Option<(SocketAddr, Option<Owner>)> {
     let remote = incident.remote;
-    if !view.table.has_address(remote.ip()) {
-        return None;
-    }
     // The namespace that the destination is in: that of the RST, or this one.
     let answered = view.recent.paths.at(incident.netns, remote, incident.local).reset_sent.and_then(|sent| sent.netns);
     let netns = answered.or(incident.netns.filter(|_| remote.ip().is_loopback() || remote.ip() == incident.local.ip()));

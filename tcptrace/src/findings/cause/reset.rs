@@ -87,6 +87,8 @@ pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
         (true, _) => (Warning, Cause::ClosedWithLinger),
         (false, Some(true)) => (Info, Cause::StoppedReading),
         (false, _) if is_last_words(incident, incident.unread) && incident.unacked == 0 => (Info, Cause::LastWords),
+        // Told of at the client, if that is on this host.
+        (false, _) if had_been_idle(incident) && incident.peer.ended().is_some() => (Info, Cause::KeepaliveRace),
         (false, _) if had_been_idle(incident) => (Warning, Cause::KeepaliveRace),
         (false, _) => (Warning, Cause::ClosedUnread),
     }

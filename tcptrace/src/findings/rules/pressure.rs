@@ -69,7 +69,9 @@ pub(super) fn add_port_holders(view: &View<'_>, sighting: &mut Sighting) {
     let (mut time_wait, mut open) = (0_u64, 0_u64);
     let toward = |known: &&Connection| known.remote() == remote && known.netns() == sighting.netns;
     for known in view.table.connections().filter(toward) {
-        *(if known.state == State::TimeWait { &mut time_wait } else { &mut open }) += 1;
+        // What is being closed goes to TIME_WAIT soon.
+        let is_open = matches!(known.state, State::SynSent | State::Established | State::CloseWait);
+        *(if is_open { &mut open } else { &mut time_wait }) += 1;
     }
     let settings = view.namespaces.of(sighting.netns).and_then(|state| state.settings.as_ref());
     let reserved = settings.and_then(|settings| settings.reserved_ports);

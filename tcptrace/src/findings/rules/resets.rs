@@ -84,7 +84,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
 /// How long after the peer's FIN data was sent last, in ns.
 fn after_fin_ns(incident: &Incident) -> Option<u64> {
     let (reset, since_fin_ns) = incident.reset.zip(incident.in_state_ns)?;
-    Some(since_fin_ns.saturating_sub(reset.last_sent_ns))
+    (incident.state == State::CloseWait).then(|| since_fin_ns.saturating_sub(reset.last_sent_ns))
 }
 
 /// The same with what is known of the other end. Who did not send the RST is not accused of it.
