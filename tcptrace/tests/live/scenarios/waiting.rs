@@ -171,7 +171,13 @@ pub(super) const ALL: &[Scenario] = &[
             "read-stalled",
             "server",
             7000,
-            &["severity == info", "count == 3", "unread_bytes == 15", "unread_for_ns >= 5s", "cause == requests_unread"],
+            &[
+                "severity == info",
+                "count == 3",
+                "unread_bytes == 15",
+                "unread_for_ns >= 5s",
+                "cause == requests_unread",
+            ],
         )],
     },
 ];
