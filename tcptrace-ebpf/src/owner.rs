@@ -56,20 +56,26 @@ fn current_pid() -> u32 {
 ///
 /// Kernel threads are taken for an owner only where they open the socket: elsewhere they act for somebody else (a file
 /// closed by a delayed work item, TLS or MPTCP workers).
+/// Also gives, where the task closes the socket, what [`exit_of_current`] does.
 #[inline(always)]
-pub(crate) fn learn(place: memos::Place, source: u8) -> Learned {
-    match learn_owner(place.number(), source.into()) {
+pub(crate) fn learn(place: memos::Place, source: u8) -> (Learned, u64) {
+    let answer = learn_owner(place.number(), source.into());
+    let learned = match answer & LEARNED {
         SAME => Learned::Same,
         CHANGED => Learned::Changed,
         CHANGED_FROM_LISTENER => Learned::ChangedFromListener,
         _ => Learned::RenamedFromListener,
-    }
+    };
+    (learned, answer >> LEARNED_BITS)
 }
 
 const SAME: u64 = 0;
 const CHANGED: u64 = 1;
 const CHANGED_FROM_LISTENER: u64 = 2;
 const RENAMED_FROM_LISTENER: u64 = 3;
+/// One of these, and above it how the task exits.
+const LEARNED_BITS: u32 = 2;
+const LEARNED: u64 = (1 << LEARNED_BITS) - 1;
 
 /// A global function, which the verifier goes through by itself.
 #[unsafe(no_mangle)]
@@ -87,19 +93,18 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
         return SAME;
     }
     let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
-    let Some((flags, process)) = current_task() else {
+    let Some((flags, comm)) = current_task() else {
         return SAME;
     };
+    let exit = if source == owner_source::CLOSE { exit_of(flags) << LEARNED_BITS } else { 0 };
     if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
-        return SAME;
+        return SAME | exit;
     }
-    let same = same_pid && process.start == memo.owner.start;
-    let is_listeners = memo.owner.source == owner_source::LISTENER;
-    // What is known of a shared listener is told to it again only where a filter may want the other process.
-    let is_shared =
-        memo.owner.source == owner_source::SHARED && config!(filter.parts) & (part::PID | part::CGROUP) != 0;
-    let is_service = (is_listeners || memo.owner.source == owner_source::SHARED) && is_wanted_pid(memo.owner.pid);
-    let is_renamed = is_listeners && same && process.comm != memo.owner.comm;
+    // Who closes what it has used is not asked, as nearly always: to find when it started costs more.
+    let start = if same_pid && !stronger { memo.owner.start } else { start_of_current() as u32 };
+    let same = same_pid && start == memo.owner.start;
+    let (source_before, pid_before) = (memo.owner.source, memo.owner.pid);
+    let has_news = !same || comm != memo.owner.comm;
     let owner = &mut memo.owner; // its padding is zero since it was blank
     if !same || stronger {
         // SAFETY: takes nothing.
@@ -108,22 +113,30 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     }
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
-    owner.start = process.start;
-    owner.comm = process.comm;
+    owner.start = start;
+    owner.comm = comm;
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
         (owner_match::SERVED, _) => owner_match::SERVED,
-        (owner_match::YES, _) if is_service => owner_match::SERVED,
+        (owner_match::YES, _) if is_through_listener(source_before) && is_wanted_pid(pid_before) => owner_match::SERVED,
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };
-    match (same, is_listeners || is_shared) {
-        (true, _) if is_renamed => RENAMED_FROM_LISTENER,
-        (true, _) => SAME,
-        (false, false) => CHANGED,
-        (false, true) => CHANGED_FROM_LISTENER,
+    if same {
+        let is_renamed = has_news && source_before == owner_source::LISTENER;
+        return exit | if is_renamed { RENAMED_FROM_LISTENER } else { SAME };
     }
+    // A shared listener is told of it again only where a filter may want the other process.
+    let is_filtered = config!(filter.parts) & (part::PID | part::CGROUP) != 0;
+    let tells_listener =
+        source_before == owner_source::LISTENER || source_before == owner_source::SHARED && is_filtered;
+    exit | if tells_listener { CHANGED_FROM_LISTENER } else { CHANGED }
+}
+
+#[inline(always)]
+fn is_through_listener(source: u8) -> bool {
+    matches!(source, owner_source::LISTENER | owner_source::SHARED)
 }
 
 /// Does the filter name this process?
@@ -139,11 +152,27 @@ pub(crate) const EXITING: u64 = 0x100;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn exit_of_current() -> u64 {
+    exit_of(current_flags())
+}
+
+/// The same of the current task, which has these flags.
+#[inline(always)]
+fn exit_of(flags: u32) -> u64 {
+    if flags & PF_EXITING == 0 {
+        return 0; // as nearly always
+    }
     // SAFETY: takes nothing.
-    let task = unsafe { bpf_get_current_task() };
-    match read::<u32>(task + u64::from(config!(layout.task_struct_flags))) {
-        Some(flags) if flags & PF_EXITING != 0 => EXITING | u64::from(exit_signal(task).unwrap_or(0)),
-        _ => 0,
+    EXITING | u64::from(exit_signal(unsafe { bpf_get_current_task() }).unwrap_or(0))
+}
+
+#[inline(always)]
+fn current_flags() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe {
+        if config!(kernel) & kernel::TASK_BTF != 0 {
+            return Kernel::new(bpf_get_current_task_btf().cast_const().cast()).load(member!(task_struct_flags));
+        }
+        read(bpf_get_current_task() + u64::from(config!(layout.task_struct_flags))).unwrap_or(0)
     }
 }
 
@@ -167,38 +196,34 @@ fn strength(source: u8) -> u8 {
     }
 }
 
-/// What the leader of a thread group says of the process: threads name themselves as they like.
-#[derive(Clone, Copy)]
-pub(crate) struct Process {
-    /// Its command name.
-    pub(crate) comm: [u8; 16],
-    /// When it started, see [`tcptrace_common::record::Owner::start`].
-    pub(crate) start: u32,
-}
-
-/// The current task's flags, and its process.
+/// The current task's flags and the command name of its process: that of the thread group's leader, since threads
+/// name themselves as they like.
 #[inline(always)]
-fn current_task() -> Option<(u32, Process)> {
+fn current_task() -> Option<(u32, [u8; 16])> {
     if config!(kernel) & kernel::TASK_BTF != 0 {
         // SAFETY: takes nothing.
         let task = Kernel::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
         let ids = bpf_get_current_pid_tgid();
-        let process = if ids as u32 == (ids >> 32) as u32 {
+        let comm = if ids as u32 == (ids >> 32) as u32 {
             let [low, high] = task.load_pair(member!(task_struct_comm));
-            Process { comm: words_of(low, high), start: start_of(task.load(member!(task_struct_start_boottime))) }
+            words_of(low, high)
         } else {
-            process(task.address())?
+            command(task.address())?
         };
-        return Some((task.load(member!(task_struct_flags)), process));
+        return Some((task.load(member!(task_struct_flags)), comm));
     }
     // SAFETY: takes nothing.
     let task = unsafe { bpf_get_current_task() };
-    Some((read(task + u64::from(config!(layout.task_struct_flags)))?, process(task)?))
+    Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
 }
 
-#[inline(always)]
-fn start_of(boottime_ns: u64) -> u32 {
-    (boottime_ns / START_TICK_NS) as u32
+/// When the current process started, see [`tcptrace_common::record::Owner::start`]. A function of its own, as the stack is
+/// small.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_of_current() -> u64 {
+    // SAFETY: takes nothing.
+    start(unsafe { bpf_get_current_task() }).unwrap_or(0).into()
 }
 
 #[inline(always)]
@@ -206,13 +231,18 @@ fn words_of(low: u64, high: u64) -> [u8; 16] {
     (u128::from(low) | u128::from(high) << 64).to_le_bytes()
 }
 
-/// A task's process.
+/// The command name of a task's process.
 #[inline(always)]
-pub(crate) fn process(task: u64) -> Option<Process> {
-    let leader = leader(task)?;
-    let [a, b]: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
-    let boottime_ns = read(leader + u64::from(config!(layout.task_struct_start_boottime)))?;
-    Some(Process { comm: words_of(a, b), start: start_of(boottime_ns) })
+pub(crate) fn command(task: u64) -> Option<[u8; 16]> {
+    let [a, b]: [u64; 2] = read(leader(task)? + u64::from(config!(layout.task_struct_comm)))?;
+    Some(words_of(a, b))
+}
+
+/// When a task's process started.
+#[inline(always)]
+pub(crate) fn start(task: u64) -> Option<u32> {
+    let boottime_ns: u64 = read(leader(task)? + u64::from(config!(layout.task_struct_start_boottime)))?;
+    Some((boottime_ns / START_TICK_NS) as u32)
 }
 
 /// The leader of a task's thread group. By a helper, since a load of a pointer through a pointer that the verifier trusts

@@ -229,6 +229,18 @@ impl TcpSock {
         Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
     }
 
+    /// The same by what [`TcpSock::tcp_pointer`] gave for it.
+    #[inline(always)]
+    pub(crate) fn of_both(sk: *const c_void, tcp: *const c_void) -> Self {
+        Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp), key: sk as u64 }
+    }
+
+    /// It as the kernel's `struct tcp_sock`.
+    #[inline(always)]
+    pub(crate) fn tcp_pointer(self) -> *const c_void {
+        self.tcp.pointer()
+    }
+
     /// The same where `sk` is known as a `sock_common` only.
     #[inline(always)]
     pub(crate) fn of_common(sk: *const c_void) -> Option<Self> {
@@ -319,8 +331,13 @@ impl TcpSock {
     pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
         let unread = self.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
-        let unacked = self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
-        (unread - fin, unacked)
+        (unread - fin, self.unacked())
+    }
+
+    /// What was written and the peer has not acknowledged, a SYN and a FIN counted as one each.
+    #[inline(always)]
+    pub(crate) fn unacked(self) -> u32 {
+        self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una))
     }
 
     /// The difference of two sequence numbers; 0 where the first is behind.

@@ -283,13 +283,8 @@ unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
         (*entry).ns_pid = own_pid(task).unwrap_or(pid);
         (*entry).uid = uid(task).unwrap_or(0);
         (*entry).cgroup = owner::cgroup_id(task).unwrap_or(0);
-        if let Some(process) = owner::process(task) {
-            (*entry).comm = process.comm;
-            (*entry).start = process.start;
-        } else {
-            (*entry).comm = [0; 16];
-            (*entry).start = 0;
-        }
+        (*entry).comm = owner::command(task).unwrap_or_default();
+        (*entry).start = owner::start(task).unwrap_or(0);
     }
 }
 

@@ -72,7 +72,7 @@ fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
         return;
     };
     let known_before = memo.owner.pid != 0 || memo.state != 0; // a memo made now is blank
-    let learned = owner::learn(place, source);
+    let (learned, _) = owner::learn(place, source);
     tell_listener(learned, place, sk);
     let Some(memo) = place.memo() else {
         return;

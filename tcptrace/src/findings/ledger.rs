@@ -95,8 +95,10 @@ struct Open {
     seen_ns: u64,
     /// The next update waits for so long, in ns.
     patience_ns: u64,
-    /// As it was told last; `None` where the filter has not shown it yet.
+    /// As it was told last, or would have been if the filter showed it: that changes nothing of what is told when.
     told: Option<Told>,
+    /// Was it told? From when on the filter shows any of its sockets.
+    is_told: bool,
     /// As it is, with the highest count.
     sighting: Sighting,
     count_now: u64,
@@ -146,7 +148,7 @@ impl Ledger {
         }
         self.open.retain(|key, open| {
             let is_open = now_ns.saturating_sub(open.seen_ns) <= key.trouble.0.hold_ns();
-            if !is_open && open.told.is_some() {
+            if !is_open && open.is_told {
                 told.push(open.finding(Phase::Closed, now_ns));
             }
             is_open
@@ -180,7 +182,7 @@ impl Ledger {
             let mut moved =
                 moved.into_iter().filter_map(|(_, old)| self.open.remove(&old)).collect::<Vec<_>>().into_iter();
             let Some(mut first) = moved.next() else { continue };
-            for other in moved.filter(|other| other.told.is_some()) {
+            for other in moved.filter(|other| other.is_told) {
                 told.push(other.finding(Phase::Merged(first.number), now_ns));
             }
             // Its place is what it is about now; seen below.
@@ -199,7 +201,7 @@ impl Ledger {
     /// The findings that are open at `now_ns` and shown, worst first.
     #[must_use]
     pub fn open(&self, now_ns: u64) -> Vec<Finding> {
-        let shown = self.open.values().filter(|open| open.told.is_some());
+        let shown = self.open.values().filter(|open| open.is_told);
         let mut open: Vec<_> = shown.map(|open| open.finding(Phase::Updated, now_ns)).collect();
         open.sort_by_key(|finding| {
             (std::cmp::Reverse((finding.sighting.severity, finding.sighting.count)), finding.number)
@@ -224,6 +226,7 @@ impl Open {
             seen_ns: now_ns,
             patience_ns: FIRST_UPDATE_NS,
             told: None,
+            is_told: false,
             count_now: sighting.count,
             sighting,
         }
@@ -238,26 +241,27 @@ impl Open {
 
     /// What is to be told of it now, at most every `every_ns`: that it is there, or that it has changed.
     fn news(&mut self, now_ns: u64, every_ns: u64) -> Option<Finding> {
-        if !self.sighting.is_shown {
+        let is_news = self.is_due(now_ns, every_ns) || !self.is_told;
+        if !is_news || !self.sighting.is_shown {
             return None;
         }
-        let now = self.as_told();
-        let Some(told) = &self.told else {
-            self.is_told(now, now_ns);
-            return Some(self.finding(Phase::Opened, now_ns));
-        };
-        let is_urgent = now.severity > told.severity || now.count >= told.count.saturating_mul(2);
-        let wait_ns = if is_urgent { FIRST_UPDATE_NS } else { self.patience_ns }.min(every_ns);
-        if now == *told || now_ns.saturating_sub(self.told_ns) < wait_ns {
-            return None;
-        }
-        self.patience_ns = self.patience_ns.saturating_mul(2);
-        self.is_told(now, now_ns);
-        Some(self.finding(Phase::Updated, now_ns))
+        let phase = if std::mem::replace(&mut self.is_told, true) { Phase::Updated } else { Phase::Opened };
+        Some(self.finding(phase, now_ns))
     }
 
-    fn is_told(&mut self, as_it_is: Told, now_ns: u64) {
-        (self.told, self.told_ns) = (Some(as_it_is), now_ns);
+    /// Has it changed, and is it time to tell of it?
+    fn is_due(&mut self, now_ns: u64, every_ns: u64) -> bool {
+        let now = self.as_told();
+        if let Some(told) = &self.told {
+            let is_urgent = now.severity > told.severity || now.count >= told.count.saturating_mul(2);
+            let wait_ns = if is_urgent { FIRST_UPDATE_NS } else { self.patience_ns }.min(every_ns);
+            if now == *told || now_ns.saturating_sub(self.told_ns) < wait_ns {
+                return false;
+            }
+            self.patience_ns = self.patience_ns.saturating_mul(2);
+        }
+        (self.told, self.told_ns) = (Some(now), now_ns);
+        true
     }
 
     fn as_told(&self) -> Told {

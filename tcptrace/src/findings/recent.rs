@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     ending::Ending,
-    event::{Command, Event, Owner, ResetFacts, TimeSource, Transition, What},
+    event::{Command, Event, Owner, ResetFacts, StartTicks, TimeSource, Transition, What, is_same_process},
     snapshot::Snapshot,
     state::State,
     table::Connection,
@@ -94,6 +94,8 @@ pub struct Recent {
 /// How the sockets of a process come to CLOSE_WAIT and leave it.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
+    /// When the process started.
+    start: Option<StartTicks>,
     /// Entered less left, by slots of [`SLOT_NS`], that of `slot` first.
     net: [i64; SLOTS],
     slot: u64,
@@ -164,6 +166,10 @@ impl Recent {
             }
         }
         let flow = self.flows.entry(key).or_default();
+        if !is_same_process((owner.pid, flow.start), owner.id()) {
+            *flow = Flow::default(); // the PID is another process's now
+        }
+        flow.start = owner.start.or(flow.start);
         flow.add(event.time_ns, if transition.new == State::CloseWait { 1 } else { -1 });
         let time = transition.time_in_old.filter(|time| time.source == TimeSource::Observed);
         if let Some(time) = time.filter(|_| transition.new == State::LastAck) {

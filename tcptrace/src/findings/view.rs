@@ -41,6 +41,15 @@ pub struct View<'a> {
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     ends: OnceCell<Ends<'a>>,
+    /// How many sockets of a state that may be in trouble have an end in common, by state.
+    shared: [OnceCell<SharedEnds>; STATES],
+}
+
+/// How many sockets have this local end, or this remote one, of those in a namespace.
+#[derive(Default)]
+struct SharedEnds {
+    local: FxHashMap<(Option<u32>, SocketAddr), u32>,
+    remote: FxHashMap<(Option<u32>, SocketAddr), u32>,
 }
 
 /// Is a socket shown that these processes hold?
@@ -126,6 +135,7 @@ impl<'a> View<'a> {
             by_state,
             listeners,
             ends: OnceCell::new(),
+            shared: [const { OnceCell::new() }; STATES],
         }
     }
 
@@ -237,7 +247,26 @@ impl<'a> View<'a> {
     /// What connections have in common: the service that they came to, or their destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
-        self.subject_at(known.netns(), (known.local(), known.remote()), known.is_active())
+        let ends = (known.local(), known.remote());
+        let service = self.recent.services().of(known.netns(), known.local());
+        let came = || self.came_to_local(known).then_some(false);
+        let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends, service)).or_else(came);
+        self.subject_at(known.netns(), ends, is_active)
+    }
+
+    /// Did it come to its local end? Where others in its state have that in common with it, and none has its remote end, they
+    /// came there: connections that are made here have the destination in common.
+    fn came_to_local(&self, known: &Connection) -> bool {
+        let shared = self.shared[known.state as usize % STATES].get_or_init(|| {
+            let mut shared = SharedEnds::default();
+            for known in self.in_state(known.state) {
+                *shared.local.entry((known.netns(), known.local())).or_default() += 1;
+                *shared.remote.entry((known.netns(), known.remote())).or_default() += 1;
+            }
+            shared
+        });
+        let others = |ends: &FxHashMap<_, u32>, end| ends.get(&(known.netns(), end)).copied().unwrap_or(0) > 1;
+        others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
     /// The same by the ends of a connection; `is_active` tells whether this host opened it, where that was seen.

@@ -208,6 +208,23 @@ mod tests {
     }
 
     #[test]
+    fn an_executable_is_of_the_process_that_started_then() {
+        let pid = process::id();
+        let start = parse_start(&fs::read("/proc/self/stat").unwrap());
+        let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+        assert_eq!(executable((pid, start)), Some(own));
+        let later = start.and_then(|ticks| ticks.checked_add(1));
+        assert_eq!(executable((pid, later)), None, "the PID was another process's");
+        assert_eq!(executable((pid, None)), None, "not known which process it was");
+        assert_eq!(executable((0, start)), None);
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4294967301 9";
+        assert_eq!(parse_start(stat), StartTicks::new(5), "modulo 2^32, whatever the command is");
+        for broken in [&b""[..], b"7 (a", b"7 (a) S 1", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 9"] {
+            assert_eq!(parse_start(broken), None);
+        }
+    }
+
+    #[test]
     fn the_cgroup_is_the_directory_of_the_v2_hierarchy() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = inode(&listener);

@@ -14,6 +14,8 @@ use crate::{
 
 /// Addresses with listeners that are remembered at most.
 const MAX_PLACES: usize = 65_536;
+/// Listeners at one address (SO_REUSEPORT) that are remembered at most.
+const MAX_LISTENERS: usize = 256;
 /// A listing is asked for so long after a listener came, in ns: what starts a service makes its processes first.
 const SETTLES_NS: u64 = 1_000_000_000;
 /// What looks as if a listing knew too little asks for another one after so long, in ns.
@@ -61,7 +63,11 @@ impl Services {
         if self.by_place.len() >= MAX_PLACES && !self.by_place.contains_key(&place) {
             return;
         }
-        self.by_place.entry(place).or_default().push(service);
+        let services = self.by_place.entry(place).or_default();
+        if services.len() == MAX_LISTENERS {
+            services.remove(0);
+        }
+        services.push(service);
     }
 
     /// Is a listing of listeners and of holders wanted at `now_ns`?
@@ -234,4 +240,121 @@ pub(super) fn owner_among(recorded: Option<Owner>, holders: &[Holder]) -> Option
     }
     let is_shared = holders.iter().any(|other| other.pid != first.pid);
     named(first, if is_shared { OwnerSource::Shared } else { OwnerSource::Holder })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::Kind;
+    use crate::{
+        event::{Command, StartTicks},
+        snapshot::{Holders, Namespace},
+        table::tests::{NETNS, S, event, holder, listed, snapshot},
+    };
+
+    fn place() -> SocketAddr {
+        "127.0.0.1:80".parse().unwrap()
+    }
+
+    fn owner(pid: u32, source: OwnerSource) -> Owner {
+        Owner { pid, uid: 0, cgroup: 0, start: None, command: Command::new([b'o'; 16]), source }
+    }
+
+    /// Listeners, each with the PIDs that hold it.
+    fn services(listeners: &[&[u32]]) -> Services {
+        let mut services = Services::default();
+        services.listed(&of_listeners(10 * S, listeners));
+        services
+    }
+
+    fn of_listeners(ended_ns: u64, listeners: &[&[u32]]) -> Snapshot {
+        let sockets =
+            (1..=listeners.len() as u64).map(|cookie| listed(cookie, Kind::Full, State::Listen, "0.0.0.0:80"));
+        let held = (1..).zip(listeners).flat_map(|(handle, pids)| pids.iter().map(move |pid| holder(handle, *pid)));
+        let holders = Some(Holders::new(held.collect()));
+        Snapshot { holders, ..snapshot(ended_ns, sockets.collect()) }
+    }
+
+    /// Source, PID and candidates of a connection whose owner the programs took for this.
+    fn named(services: &Services, owner: Option<Owner>) -> Option<(OwnerSource, u32, Vec<u32>)> {
+        let (owner, candidates) = services.name(Some(NETNS), place(), owner.as_ref())?;
+        let pids = candidates.iter().flat_map(|all| all.iter()).map(|process| process.pid).collect();
+        Some((owner.source, owner.pid, pids))
+    }
+
+    #[test]
+    fn a_connection_is_of_those_that_hold_its_listener() {
+        use OwnerSource::{Listener, Shared};
+        let by = |pid| Some(owner(pid, Listener));
+        for (listeners, taken_for, want) in [
+            (&[&[5][..]][..], by(5), (Listener, 5, vec![])),
+            (&[&[5, 6, 7]], by(6), (Shared, 6, vec![5, 6, 7])),
+            (&[&[5, 6, 7]], None, (Shared, 5, vec![5, 6, 7])),
+            // Who called listen() holds it no more.
+            (&[&[6]], by(5), (Listener, 6, vec![])),
+            (&[&[6, 7]], by(5), (Shared, 6, vec![6, 7])),
+            // Another process used a connection once, but it holds no listener.
+            (&[&[5]], Some(owner(5, Shared)), (Listener, 5, vec![])),
+            // SO_REUSEPORT: the listener is known by its process, or is any.
+            (&[&[5], &[6]], by(6), (Listener, 6, vec![])),
+            (&[&[5], &[6]], None, (Shared, 5, vec![5, 6])),
+            (&[&[4, 5], &[4, 6]], by(6), (Shared, 6, vec![4, 6])),
+        ] {
+            assert_eq!(named(&services(listeners), taken_for), Some(want), "{listeners:?} {taken_for:?}");
+        }
+        let many: Vec<u32> = (1..100).collect();
+        assert_eq!(named(&services(&[&many]), by(3)).unwrap().2.len(), MAX_CANDIDATES);
+        assert_eq!(named(&Services::default(), by(5)), None);
+        assert_eq!(services(&[&[5, 6]]).name(Some(NETNS + 1), place(), None), None, "another namespace");
+    }
+
+    #[test]
+    fn a_pid_that_is_another_processs_is_no_candidate() {
+        let start = StartTicks::new;
+        let mut services = services(&[&[5, 6]]);
+        for service in services.by_place.values_mut().flatten() {
+            service.processes = service.processes.iter().map(|one| Process { start: start(10), ..*one }).collect();
+        }
+        let by = |ticks| Some(Owner { start: start(ticks), ..owner(6, OwnerSource::Listener) });
+        assert_eq!(named(&services, by(10)).unwrap().1, 6);
+        assert_eq!(named(&services, by(11)).unwrap().1, 5, "the one that listened had the PID before");
+    }
+
+    #[test]
+    fn listeners_come_and_go_between_listings() {
+        let listens = |cookie, old, new, pid, time_ns| {
+            let mut event = event(cookie, cookie, time_ns, super::super::tests::enters(new));
+            if let What::Transition(transition) = &mut event.what {
+                transition.old = old;
+            }
+            event.socket.netns = Some(NETNS);
+            event.socket.local = "0.0.0.0:80".parse().unwrap();
+            event.owner = Some(owner(pid, OwnerSource::Listen));
+            event
+        };
+        let mut services = services(&[&[5, 6]]);
+        assert!(!services.wants_listing(u64::MAX));
+        services.ingest(&listens(9, State::Close, State::Listen, 7, 20 * S), None);
+        assert!(!services.wants_listing(20 * S) && services.wants_listing(21 * S));
+        let by_new = Some(owner(7, OwnerSource::Listener));
+        assert_eq!(named(&services, by_new), None, "not listed yet: it is whose the programs say");
+        services.listed(&of_listeners(25 * S, &[&[5, 6], &[7]]));
+        assert!(!services.wants_listing(u64::MAX));
+        assert_eq!(named(&services, by_new), Some((OwnerSource::Listener, 7, vec![])));
+        services.ingest(&listens(1, State::Listen, State::Close, 5, 26 * S), None);
+        assert_eq!(named(&services, None), Some((OwnerSource::Listener, 7, vec![])));
+        services.listed(&Snapshot { namespaces: vec![Namespace::default()], ..of_listeners(27 * S, &[]) });
+        assert_eq!(named(&services, None), Some((OwnerSource::Listener, 7, vec![])), "nobody looked there");
+    }
+
+    #[test]
+    fn what_a_process_is_called_is_learnt_when_it_acts() {
+        let mut services = services(&[&[5, 6]]);
+        let acts = Owner { command: Command::new([b'n'; 16]), ..owner(6, OwnerSource::Io) };
+        for service in services.by_place.values_mut().flatten() {
+            assert!(service.is_seen(&acts) && !service.is_seen(&owner(8, OwnerSource::Io)));
+        }
+        let (owner, _) = services.name(Some(NETNS), place(), Some(&owner(6, OwnerSource::Listener))).unwrap();
+        assert_eq!(owner.command, acts.command);
+    }
 }

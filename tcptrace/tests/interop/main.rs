@@ -51,7 +51,12 @@ impl Case {
     }
 }
 
-const SUITES: &[(&str, &[Case])] = &[("healthy", healthy::CASES), ("broken", broken::CASES), ("owners", owners::CASES)];
+const SUITES: &[(&str, &[Case])] = &[
+    ("healthy", healthy::CASES),
+    ("broken", broken::waiting::CASES),
+    ("broken", broken::failing::CASES),
+    ("owners", owners::CASES),
+];
 
 fn minutes() -> Option<f64> {
     env::var(MINUTES).ok().map(|text| text.parse().unwrap())
@@ -66,7 +71,7 @@ pub(crate) fn span(short: Duration) -> Duration {
 /// descriptors of this process.
 fn run_alone(name: &str) -> Result<(), Failed> {
     let program = env::current_exe()?;
-    let output = Command::new(program).env(ALONE, name).stdin(Stdio::null()).output()?;
+    let output = Command::new(program).env(ALONE, name).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).output()?;
     // In one piece, since several cases are played at a time.
     println!("\n{name}: {}", String::from_utf8_lossy(&output.stdout));
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into()) }
@@ -82,7 +87,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     // Most of a case is waiting. Healthy traffic takes what there is.
-    arguments.test_threads.get_or_insert(3);
+    arguments.test_threads.get_or_insert(4);
     let obstacle = tracer::obstacle().or_else(servers::obstacle);
     if let Some(obstacle) = &obstacle {
         println!("tests with real programs are skipped: {obstacle}");

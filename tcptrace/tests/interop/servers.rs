@@ -90,8 +90,9 @@ pub(crate) fn apache(site: &Site, port: u16) -> Program {
         "ServerRoot {folder}\nServerName localhost\nPidFile {folder}/apache.pid\nErrorLog {folder}/apache.log\n\
          LoadModule mpm_prefork_module /usr/lib/apache2/modules/mod_mpm_prefork.so\n\
          LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so\n\
+         LoadModule dir_module /usr/lib/apache2/modules/mod_dir.so\n\
          User nobody\nGroup nogroup\nListen 127.0.0.1:{port}\nDocumentRoot {folder}/pages\n\
-         StartServers 3\nMinSpareServers 2\nMaxSpareServers 4\nMaxRequestWorkers 40\n\
+         StartServers 10\nMinSpareServers 10\nMaxSpareServers 20\nMaxRequestWorkers 150\n\
          KeepAlive On\nKeepAliveTimeout 5\n"
     );
     pages(site);

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     env, fs,
     io::Read as _,
-    net::TcpStream,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -20,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Administrators' programs live here, and the PATH of an ordinary user often leaves these folders out.
 const ADMIN_FOLDERS: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// The state of a listener in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
 
 /// The executable of this name. PostgreSQL's server has a folder for each major version, and the newest counts.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
@@ -137,8 +139,15 @@ impl Drop for Site {
 pub(crate) struct Program(pub Child);
 
 impl Program {
-    /// Starts it as the leader of a process group.
+    /// Starts it as the leader of a process group, out of reach of Ctrl-C; it ends with this thread, should that be killed.
     pub(crate) fn start(command: &mut Command) -> Self {
+        // SAFETY: between fork and exec only prctl is called, which is a plain system call.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
         Self(command.process_group(0).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
     }
 
@@ -230,9 +239,16 @@ impl Drop for Program {
     }
 }
 
-/// Waits until somebody accepts connections at this port of loopback.
+/// Waits until somebody listens at this port, without a connection to it, which would be traffic.
 pub(crate) fn wait_for_port(port: u16) {
-    wait_until(&format!("a listener at port {port}"), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let end = format!(":{port:04X}");
+    wait_until(&format!("a listener at port {port}"), || {
+        let sockets = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+        sockets
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .any(|words| words[1].ends_with(&end) && words[3] == LISTEN)
+    });
 }
 
 /// Waits until a condition holds.

@@ -11,11 +11,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    net::now_ns,
-    site::{Program, Site},
-    tracer::Tracer,
-};
+use crate::{net::now_ns, site::Site, tracer::Tracer};
 
 /// Names the file that a case adds its totals to, for the sum at the end.
 pub(crate) const TOTALS: &str = "TCPTRACE_INTEROP_TOTALS";
@@ -36,12 +32,12 @@ const COUNTED: [&str; 8] = [
 pub(crate) struct Expected<'a> {
     /// Its identifier: one of these.
     pub ids: &'a [&'a str],
-    /// The service or client that it must name, by the PID of one of its processes or by candidates that are all its.
-    /// None where no process is at fault.
-    pub owner: Option<&'a Program>,
+    /// The PIDs of the service or client that it must name: its owner and all candidates are of these. Empty where the
+    /// processes are too many to know.
+    pub owner: BTreeSet<u32>,
     /// The command that it must name.
     pub command: &'a str,
-    /// One of these must be in its explanation, remedy or evidence. Without any, all is right.
+    /// One of these must be in its cause, explanation, remedy or evidence. Without any, all is right.
     pub says: &'a [&'a str],
     /// The greatest severity that it may have: `info`, `warning` or `critical`.
     pub severity: &'a str,
@@ -54,7 +50,7 @@ impl Expected<'_> {
     /// Any process, any words, within 5 s.
     pub(crate) const ANY: Self = Expected {
         ids: &[],
-        owner: None,
+        owner: BTreeSet::new(),
         command: "",
         says: &[],
         severity: "critical",
@@ -157,13 +153,11 @@ impl Watch {
     /// Waits for a finding; what is wrong with it is told at the end.
     pub(crate) fn expect(&mut self, expected: &Expected) {
         self.expected += 1;
-        let family = expected.owner.map(Program::family);
         let until = self.since + expected.within.as_nanos() as u64;
         loop {
             let now = now_ns();
             let of_kind: Vec<_> = self.findings().into_iter().filter(|one| expected.ids.contains(&one.id())).collect();
-            let complaints: Vec<_> =
-                of_kind.iter().map(|one| (one, complaint(one, expected, family.as_ref(), until))).collect();
+            let complaints: Vec<_> = of_kind.iter().map(|one| (one, complaint(one, expected, until))).collect();
             if let Some((right, _)) = complaints.iter().find(|(_, complaint)| complaint.is_empty()) {
                 self.found += 1;
                 self.wanted.insert(right.number);
@@ -203,7 +197,14 @@ impl Watch {
     pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) {
         let run = self.tracer.stop();
         let findings = collect(run.lines.clone());
-        println!("{} findings", findings.len());
+        let events = &run.summary()["events"];
+        println!(
+            "{} findings; {} transitions, {} RSTs sent, {} retransmits",
+            findings.len(),
+            events["transitions"],
+            events["resets_sent"],
+            events["retransmits"],
+        );
         findings.iter().for_each(|finding| println!("  {}", finding.line()));
         let is_right = |one: &&Finding| self.wanted.contains(&one.number) || right.contains(&one.id());
         let (wanted, invented): (Vec<_>, Vec<_>) = findings.iter().filter(|one| one.warns()).partition(is_right);
@@ -260,14 +261,15 @@ fn collect(lines: Vec<String>) -> Vec<Finding> {
 }
 
 /// What is wrong with a finding of the right kind; empty where all is right.
-fn complaint(one: &Finding, expected: &Expected, family: Option<&BTreeSet<u32>>, until: u64) -> String {
+fn complaint(one: &Finding, expected: &Expected, until: u64) -> String {
     let record = &one.record;
     let pids: Vec<u64> = record["owner"]["pid"].as_u64().into_iter().chain(candidates(record)).collect();
     let is_of = |family: &BTreeSet<u32>| !pids.is_empty() && pids.iter().all(|pid| family.contains(&(*pid as u32)));
-    let text = format!("{} {} {}", record["explanation"], record["remedy"], record["evidence"]);
+    let text = format!("{} {} {} {}", record["cause"], record["explanation"], record["remedy"], record["evidence"]);
     let wrong = [
         (one.opened > until).then(|| "late".to_owned()),
-        family.filter(|family| !is_of(family)).map(|family| format!("owner {pids:?}, not of {family:?}")),
+        (!expected.owner.is_empty() && !is_of(&expected.owner))
+            .then(|| format!("owner {pids:?}, not of {:?}", expected.owner)),
         (!expected.command.is_empty() && record["owner"]["command"].as_str() != Some(expected.command))
             .then(|| format!("command {}", record["owner"]["command"])),
         (!expected.says.is_empty() && !expected.says.iter().any(|words| text.contains(words)))

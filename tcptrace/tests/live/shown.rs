@@ -13,6 +13,7 @@ use socket2::Socket;
 
 use crate::{
     Test,
+    actor::Actor,
     net::{self, LOCALHOST, begin_connect, enter_new_netns, exchange, listen, lose_input, pair, port, settle},
     tracer::{Run, Tracer, binary},
 };
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a leak is the same finding under any filter", leak_under_filters),
     ("failures are the same finding under any filter", failures_under_filters),
     ("the same events with findings and without", same_events),
+    ("the same events of a service with children", same_events_of_a_service),
     ("counts are exact at the end of a run", final_counts),
     ("findings alone are counted", findings_are_counted),
     ("a SYN from before the start has waited", syn_from_before),
@@ -94,20 +96,18 @@ fn leak_under_filters() {
     let found = under_each(&filters, &flags, || {
         let (clients, servers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
         drop(clients);
-        std::thread::sleep(Duration::from_millis(3000));
-        // One by one they close, and the listener with them.
-        let mut servers = servers.into_iter();
-        servers.by_ref().take(4).for_each(drop);
+        std::thread::sleep(Duration::from_millis(2500));
         drop(listener);
-        std::thread::sleep(Duration::from_millis(4000));
-        ends = Some(servers.collect::<Vec<_>>());
+        std::thread::sleep(Duration::from_millis(3500));
+        ends = Some(servers);
     });
     drop(ends);
-    let leak: Vec<_> = found.iter().filter(|(_, last)| last["finding"] == "close-wait-leak").collect();
-    assert_eq!(leak.len(), 1, "{found:#?}");
-    let (phases, last) = leak[0];
-    assert_eq!(phases, &["opened", "updated"], "{last:#}");
-    assert_eq!((&last["count"], &last["count_now"]), (&json!(CLIENTS), &json!(CLIENTS - 4)), "{last:#}");
+    assert_eq!(found.len(), 1, "{found:#?}");
+    let (phases, last) = &found[0];
+    assert!(phases.iter().all(|phase| phase == "opened" || phase == "updated"), "{phases:?}: {last:#}");
+    assert_eq!((&last["finding"], &last["count"]), (&json!("close-wait-leak"), &json!(CLIENTS)), "{last:#}");
+    let (address, port) = (&last["local_address"], &last["local_port"]);
+    assert_eq!((address, port), (&json!("0.0.0.0"), &json!(bound.port())), "the service, also when it is gone");
     assert_eq!(last["owner"]["pid"].to_string(), pid);
 
     // And with a filter that shows none of it nothing is told.
@@ -213,20 +213,46 @@ fn same_events() {
     drop((unbound, waiting));
     settle();
     for (filter, on, off) in tracers {
-        let events = |tracer: Tracer| {
-            let records = tracer.stop().records();
-            let is_event = |record: &&Value| record["mono_ns"].is_u64() && !record["cpu"].is_null();
-            let mut said: Vec<_> = records.iter().filter(is_event).map(said).collect();
-            said.sort();
-            said
-        };
-        let (on, off) = (events(on), events(off));
-        assert!(!off.is_empty(), "{filter}");
-        let only = |these: &[String], those: &[String]| {
-            these.iter().filter(|event| !those.contains(event)).cloned().collect::<Vec<_>>()
-        };
-        assert_eq!(on, off, "{filter}: with findings {:#?}, without {:#?}", only(&on, &off), only(&off, &on));
+        assert_same(&filter, on, off);
     }
+}
+
+/// That both showed the same events, and some; gives how many.
+fn assert_same(filter: &str, on: Tracer, off: Tracer) -> usize {
+    let events = |tracer: Tracer| {
+        let records = tracer.stop().records();
+        let is_event = |record: &&Value| record["mono_ns"].is_u64() && !record["cpu"].is_null();
+        let mut said: Vec<_> = records.iter().filter(is_event).map(said).collect();
+        said.sort();
+        said
+    };
+    let (on, off) = (events(on), events(off));
+    assert!(!off.is_empty(), "{filter}");
+    let only = |these: &[String], those: &[String]| {
+        these.iter().filter(|event| !those.contains(event)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(on, off, "{filter}: with findings {:#?}, without {:#?}", only(&on, &off), only(&off, &on));
+    on.len()
+}
+
+fn same_events_of_a_service() {
+    enter_new_netns();
+    // The parent listens, and its child takes the connections and reads.
+    let mut parent = Actor::start("t-prefork", &["6412"]);
+    let pid = parent.pid().to_string();
+    let start = |mode| Tracer::here(&["--findings", mode, "--pid", &pid]);
+    let (on, off) = (start("on"), start("off"));
+    parent.go();
+    parent.says();
+    let client = net::socket(LOCALHOST);
+    client.connect(&SocketAddr::new(LOCALHOST, 6412).into()).unwrap();
+    client.send(b"question").unwrap();
+    let mut answer = [std::mem::MaybeUninit::new(0); 16];
+    assert_eq!(client.recv(&mut answer).unwrap(), 6);
+    drop(client);
+    parent.wait();
+    settle();
+    assert!(assert_same("--pid of the parent", on, off) >= 4, "all that its service does");
 }
 
 /// Ends a connection by RST, while the other end has something to read.

@@ -75,6 +75,15 @@ def socket_idle():
     connection.close()
 
 
+def half_close():
+    """Says that it has no more to say, and reads a long body slowly: 64 kB each ARGUMENT s."""
+    connection = connect()
+    connection.sendall(request("/big", "Connection: close\r\n"))
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(65536):
+        time.sleep(ARGUMENT)
+
+
 def tls():
     """TLS with close_notify from both ends, and without."""
     context = ssl.create_default_context()
@@ -103,6 +112,15 @@ def wait():
             connection.sendall(request("/"))
         except OSError:
             pass
+    time.sleep(1000)
+
+
+def silent():
+    """ARGUMENT connections at once that send nothing."""
+    connections = [socket.socket() for _ in range(int(ARGUMENT))]
+    for connection in connections:
+        connection.setblocking(False)
+        connection.connect_ex((HOST, PORT))
     time.sleep(1000)
 
 

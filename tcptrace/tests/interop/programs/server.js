@@ -12,7 +12,7 @@ const server = http.createServer((request, response) => {
     const timer = setInterval(() => response.write('event\n'), 2000);
     const end = () => { clearInterval(timer); response.end(); };
     setTimeout(end, Number(argument) * 1000);
-    request.on('close', end);
+    response.on('close', end);
     return;
   }
   response.end('hello\n');

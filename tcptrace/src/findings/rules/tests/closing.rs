@@ -192,7 +192,7 @@ fn a_slow_server_is_given_twice_its_usual_time() {
     // Another process is not known to be slow.
     let other = host.add(State::CloseWait, LOCAL, "10.1.0.9:41000", 60 * S);
     host.owned_by(other, 701);
-    assert_eq!(host.sightings().len(), 2);
+    assert_eq!(host.only().count, 2, "the service is the same");
 }
 
 #[test]
@@ -221,6 +221,36 @@ fn sockets_are_grouped_by_command_and_service_or_destination() {
     for expected in [(PID, 2, listener, 3), (702, 1, listener, 1), (PID, 1, destination, 2)] {
         assert!(seen.contains(&expected), "{seen:?}");
     }
+}
+
+#[test]
+fn the_subject_of_a_service_stays_when_its_listener_is_gone() {
+    let mut host = Host::new();
+    let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 0);
+    host.add(State::CloseWait, LOCAL, "10.1.0.9:40000", 70 * S);
+    let service = Subject::Local(end("0.0.0.0:80"));
+    assert_eq!(host.only().subject, service);
+    host.enters(listener, State::Close, None);
+    host.sockets.remove(listener);
+    assert_eq!(host.only().subject, service, "it was there");
+}
+
+#[test]
+fn what_came_to_a_listener_that_nobody_saw_has_its_local_end_in_common() {
+    let mut host = Host::new();
+    host.add(State::CloseWait, LOCAL, "10.1.0.9:40000", 70 * S);
+    assert_eq!(host.only().subject, Subject::Remote(end("10.1.0.9:40000")), "which end is the service is not known");
+    for port in 40_001..40_012 {
+        host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{port}"), 70 * S);
+    }
+    let seen = host.only();
+    assert_eq!((seen.subject, seen.count), (Subject::Local(end(LOCAL)), 12));
+    // Connections to one destination, which share no local end.
+    let mut host = Host::new();
+    for port in 50_000..50_012 {
+        host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S);
+    }
+    assert_eq!(host.only().subject, Subject::Remote(end("10.1.0.7:5432")));
 }
 
 #[test]
