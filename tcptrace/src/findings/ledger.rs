@@ -267,7 +267,10 @@ impl Open {
 
     fn as_told(&self) -> Told {
         let Sighting { count, severity, subject, ref evidence, .. } = self.sighting;
-        let changes = evidence.iter().filter(|(name, _)| !name.ends_with("_ns") && *name != "growth_per_minute");
+        let changes_always = |name: &str| {
+            name.ends_with("_ns") || matches!(name, "growth_per_minute" | "waits_in" | "descriptors" | "unread_bytes")
+        };
+        let changes = evidence.iter().filter(|(name, _)| !changes_always(name));
         Told { count, count_now: self.count_now, severity, subject, evidence: changes.cloned().collect() }
     }
 
