@@ -193,8 +193,8 @@ impl Watch {
     }
 
     /// The end of a case: at most so many findings of warning or above that nobody expects, but for these kinds, which
-    /// are right as well.
-    pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) {
+    /// are right as well. Gives all findings as they are at the end.
+    pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) -> Vec<Finding> {
         let run = self.tracer.stop();
         let findings = collect(run.lines.clone());
         let events = &run.summary()["events"];
@@ -231,6 +231,7 @@ impl Watch {
             wrong.push(site.logs());
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        findings
     }
 }
 
