@@ -171,7 +171,7 @@ pub struct Transition {
     pub total_retrans: u32,
     /// Bytes received and not read (`include/net/tcp.h`, `tcp_inq`); 0 where no connection was established.
     pub receive_queue: u32,
-    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one, and in SYN_SENT the SYN; 0 as above.
     pub send_queue: u32,
     /// `sk_err`, a positive errno or 0.
     pub err: i32,

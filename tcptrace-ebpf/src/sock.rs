@@ -319,8 +319,13 @@ impl TcpSock {
     pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
         let unread = self.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
-        let unacked = self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
-        (unread - fin, unacked)
+        (unread - fin, self.unacked())
+    }
+
+    /// What was written and the peer has not acknowledged, a SYN and a FIN counted as one each.
+    #[inline(always)]
+    pub(crate) fn unacked(self) -> u32 {
+        self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una))
     }
 
     /// The difference of two sequence numbers; 0 where the first is behind.

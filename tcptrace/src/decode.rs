@@ -196,7 +196,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(Ending::of_close(old, record.err, flags, record.socket.local_port, record.receive_queue)),
+        State::Close => Some(Ending::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
         State::TimeWait => Some(Ending::Normal),
         _ => None,
     };
@@ -212,11 +212,21 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
         receive_queue: record.receive_queue,
-        send_queue: record.send_queue,
+        send_queue: if old == State::SynSent { 0 } else { record.send_queue },
         ending,
         exit: (flags & socket_flag::EXITING != 0).then_some(Exit { signal: record.exit_signal }),
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })
+}
+
+/// Was a SYN sent, by a socket that leaves SYN_SENT? `connect` takes the state before it has a port and a route, and
+/// leaves it at once where it gets none (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). A SYN that was sent is all that is not
+/// acknowledged.
+fn sent_syn(record: &record::Transition) -> bool {
+    /// `connect` takes less than this without a SYN.
+    const AT_ONCE_NS: u64 = 10_000_000;
+    let is_later = record.header.time_ns.saturating_sub(record.entered_ns) >= AT_ONCE_NS;
+    record.socket.local_port != 0 && (record.send_queue == 1 || record.total_retrans > 0 || is_later)
 }
 
 fn is_handshake(old: State, new: State) -> bool {

@@ -156,9 +156,9 @@ pub enum StateSource {
     /// The kernel showed the transition.
     Observed,
     /// It follows from the socket's facts: the full socket went to CLOSE, and a mini-socket in TIME_WAIT or FIN_WAIT2 took
-    /// its place.
+    /// its place; or from another socket's: a new connection has the ends of one in TIME_WAIT, which is over with it.
     Inferred,
-    /// A listing found it; it happened since the one before.
+    /// A listing found it; it happened since the one before, or when the kernel's timer says.
     Polled,
 }
 
@@ -199,13 +199,16 @@ pub enum TimeSource {
     LowerBound,
     /// The end was not seen: a listing found the socket gone, or in another state.
     Polled,
+    /// The end was not seen, but the timer of TIME_WAIT tells when that began: 60 s before it runs out
+    /// (`net/ipv4/tcp_minisocks.c`, `tcp_timewait_state_process`). Exact to a jiffy.
+    Timer,
 }
 
 impl TimeSource {
     /// Is the time what it says, if by a poll with the precision of polling? A lower bound is not.
     #[must_use]
     pub const fn is_measured(self) -> bool {
-        matches!(self, Self::Observed | Self::Handshake | Self::Polled)
+        matches!(self, Self::Observed | Self::Handshake | Self::Polled | Self::Timer)
     }
 
     /// Name in machine-readable outputs.
@@ -218,6 +221,7 @@ impl TimeSource {
             Self::HandshakeUnreliable => "handshake_rtt_unreliable",
             Self::LowerBound => "lower_bound",
             Self::Polled => "polled",
+            Self::Timer => "timer",
         }
     }
 }

@@ -125,6 +125,7 @@ pub struct Activity {
 impl Activity {
     pub(crate) fn add(&mut self, what: &What) {
         *match what {
+            What::Retransmit(retransmit) if retransmit.failed.is_some() => return, // nothing was sent
             What::Transition(_) => &mut self.transitions,
             What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
             What::ResetSent { .. } => &mut self.resets_sent,

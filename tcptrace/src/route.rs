@@ -14,6 +14,7 @@ use crate::{
     },
     report::Report,
     select::{Ends, Prefix, concerns},
+    snapshot::Snapshot,
     state::{State, StateSet},
     story::{Stories, Story},
     table::{Connection, Table},
@@ -231,6 +232,13 @@ impl Route {
             count += 1;
         }
         count
+    }
+
+    /// Takes in a listing of all sockets.
+    pub fn listed(&mut self, snapshot: &Snapshot) {
+        if let Renderer::Story(stories, _) = &mut self.renderer {
+            stories.listed(snapshot);
+        }
     }
 
     /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.

@@ -13,7 +13,7 @@ use tcptrace_common::{
 use self::shown::Shown;
 use crate::{
     decode::decode,
-    event::{Command, Event},
+    event::{Event, ProcessId},
     findings::{Finding, Findings, Phase, Seen, Severity, Thresholds},
     listeners,
     losses::Losses,
@@ -91,6 +91,9 @@ pub struct Session {
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
     has_new_namespace: bool,
+    /// Namespaces of events since the last poll, and that of the last one.
+    active: FxHashSet<u32>,
+    last_netns: Option<u32>,
     /// CLOCK_MONOTONIC of the last event, in ns.
     last_event_ns: u64,
 }
@@ -125,6 +128,8 @@ impl Session {
             time_wait_overflows: HashMap::new(),
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
+            active: FxHashSet::default(),
+            last_netns: None,
             last_event_ns: start_ns,
             settings,
         }
@@ -137,8 +142,16 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
-        self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
+        if let Some(netns) = event.socket.netns.filter(|netns| self.last_netns != Some(*netns)) {
+            self.has_new_namespace |= self.namespaces.insert(netns);
+            if self.active.len() < MAX_NAMESPACES {
+                self.active.insert(netns);
+            }
+            self.last_netns = Some(netns);
+        }
         self.last_event_ns = event.time_ns;
+        let ended = self.table.take_over(&event);
+        ended.iter().for_each(|ended| self.tell(ended, None));
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }
@@ -263,6 +276,7 @@ impl Session {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+        self.routes.iter_mut().for_each(|route| route.listed(snapshot));
     }
 
     /// The listeners of a listing, for the programs.
@@ -277,6 +291,12 @@ impl Session {
             self.namespaces.clear();
         }
         std::mem::take(&mut self.has_new_namespace)
+    }
+
+    /// Namespaces in which something happened since this was asked last.
+    pub fn take_active(&mut self) -> FxHashSet<u32> {
+        self.last_netns = None;
+        std::mem::take(&mut self.active)
     }
 
     /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
@@ -294,12 +314,12 @@ impl Session {
 
     /// The processes that connections wait for, as far as their holders were listed.
     #[must_use]
-    pub fn awaited_processes(&self) -> Vec<(u32, Command)> {
+    pub fn awaited_processes(&self) -> Vec<ProcessId> {
         if !self.looks() {
             return Vec::new();
         }
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
-        let processes: FxHashSet<_> = holders.map(|holder| (holder.pid, holder.command)).take(MAX_AWAITED).collect();
+        let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
         processes.into_iter().collect()
     }
 
@@ -334,6 +354,7 @@ impl Session {
         if snapshot.states.is_empty() {
             // The number of one that is gone may be the next one's.
             self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+            self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
             // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
@@ -450,7 +471,8 @@ impl Session {
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
-        self.write_stories(Stories::take_rest);
+        let until_ns = self.checked_ns;
+        self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
             self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
         }

@@ -2,6 +2,7 @@
 
 mod connection;
 mod listed;
+mod minis;
 mod packed;
 mod retransmits;
 mod roles;
@@ -62,7 +63,7 @@ pub struct Reconciled {
 
 /// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
 /// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
-/// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
+/// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
     full: Sockets,
@@ -72,9 +73,9 @@ pub struct Table {
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
-    half_open_shown: Vec<HalfOpen>,
     /// Keys of full sockets that wait for a process.
     ailing: FxHashSet<u64>,
+    half_open_shown: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
@@ -116,8 +117,8 @@ impl Table {
             services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
-            half_open_shown: Vec::new(),
             ailing: FxHashSet::default(),
+            half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,
@@ -221,7 +222,7 @@ impl Table {
             None => Connection::of_event(event, state, &mut self.roles),
         };
         mini.becomes_mini(event.time_ns, expires_ns);
-        self.minis.insert(mini_key(mini.cookie(), mini.netns(), mini.local(), mini.remote()), mini);
+        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
         self.make_room();
     }
 
@@ -439,6 +440,26 @@ impl Table {
         self.len() == 0
     }
 
+    /// Gives back the memory of many that have left.
+    fn tidy(&mut self) {
+        self.full.tidy();
+        self.minis.tidy();
+        self.roles.tidy(self.len());
+    }
+
+    /// Sizes of what the table keeps besides sockets, by name, for tests of their bounds.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("roles", self.roles.len()),
+            ("room", self.full.room() + self.minis.room()),
+            ("half_open", self.half_open.len()),
+            ("requested", self.requested.len()),
+            ("addresses", self.addresses.len()),
+            ("departed", self.departed.as_ref().map_or(0, FxHashSet::len)),
+        ]
+    }
+
     /// How many sockets had to make room for others.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
@@ -468,9 +489,9 @@ const fn begins_by_peer(event: &Event) -> bool {
     matches!(event.what, What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
 }
 
-/// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.
-fn mini_key(cookie: Option<u64>, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
-    cookie.unwrap_or_else(|| FxBuildHasher.hash_one((netns, local, remote)) | 1 << 62) & (u64::MAX >> 1)
+/// The key of a mini-socket: a number made of its ends, which no two have at a time.
+fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+    FxBuildHasher.hash_one((netns, local, remote))
 }
 
 #[cfg(test)]

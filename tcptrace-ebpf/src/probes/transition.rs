@@ -178,7 +178,13 @@ impl Facts {
         if old & (state::bit(CLOSE) | state::bit(LISTEN)) != 0 {
             return Self::default();
         }
-        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
+        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 {
+            sock.queues(change.flags)
+        } else if change.old == SYN_SENT {
+            (0, sock.unacked())
+        } else {
+            (0, 0)
+        };
         Self {
             bytes_acked: sock.bytes_acked(),
             bytes_received: sock.bytes_received(),

@@ -48,7 +48,8 @@ impl Run {
             Purpose::Poll => {
                 let states = self.session.polled_states().unwrap_or_default();
                 let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
-                Wanted { states, ailing, processes, finds: self.session.take_new_namespace(), ..Wanted::default() }
+                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
+                Wanted { states, ailing, processes, finds, active, ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Services => {

@@ -25,6 +25,7 @@ use crate::{
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
     findings::Severity,
+    heap,
     http::{Health, Question},
     listing::{Lister, netns, proc},
     metrics,
@@ -99,6 +100,7 @@ fn signals(source: io::Error) -> Error {
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+    heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators

@@ -73,8 +73,8 @@ impl Iterators {
     }
 
     /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
-    /// not know they remember holders as owners, when these are read. Those of listeners that they know, always. With `ailing`
-    /// they show connections of other states that wait for a process, too.
+    /// not know they remember holders as owners, when these are read. Those of listeners that they know, always. With
+    /// `ailing` they show connections of other states that wait for a process, too.
     ///
     /// # Errors
     /// Where the kernel refuses.

@@ -97,6 +97,7 @@ impl Kind {
     pub const fn patience_ns(self) -> u64 {
         match self {
             Self::CloseWaitLeak | Self::FinWait2Stuck => 10_000_000_000,
+            Self::ReadStalled | Self::ZeroWindow => 3_000_000_000,
             _ => 900_000_000,
         }
     }

@@ -119,7 +119,7 @@ mod tests {
     }
 
     fn holder(pid: u32) -> Holder {
-        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, start: None, command: Command::new([0; 16]) }
+        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, command: Command::new([0; 16]), start: None }
     }
 
     fn doing(readings: &[&[ProcessState]], pids: &[u32]) -> Option<(Doing, u32, u64)> {

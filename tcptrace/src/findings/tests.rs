@@ -216,9 +216,9 @@ fn what_comes_and_goes_is_held_open() {
 
 #[test]
 fn evidence_is_waited_for_only_so_long() {
-    let mut unsettled = sighting(Kind::CloseWaitLeak, 1);
+    let mut unsettled = sighting(Kind::PeerDead, 1);
     unsettled.is_settled = false;
-    let settled = sighting(Kind::CloseWaitLeak, 2);
+    let settled = sighting(Kind::PeerDead, 2);
     let (unsettled, settled) = ([unsettled], [settled]);
     assert_eq!(told(&[(0, &unsettled), (250, &unsettled), (500, &settled)]), [(500, Opened, 1, 2)]);
     assert_eq!(told(&[(0, &unsettled), (899, &unsettled), (900, &unsettled)]), [(900, Opened, 1, 1)]);

@@ -23,7 +23,7 @@ pub fn executable((pid, start): ProcessId) -> Option<String> {
 
 /// When the process of this `/proc/PID/stat` started: field 22, where the second, the command in brackets, may have any
 /// bytes.
-fn parse_start(stat: &[u8]) -> Option<StartTicks> {
+pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after..]).ok()?;
     let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;

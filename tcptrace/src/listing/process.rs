@@ -4,10 +4,11 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::FxHashSet;
 
+use super::proc::parse_start;
 use crate::{
-    event::Command,
+    event::{ProcessId, is_same_process},
     now::{now_ns, tick_ns},
-    snapshot::{Holders, ListedSocket, ProcessState},
+    snapshot::{Holder, Holders, ListedSocket, ProcessState},
     state::State,
 };
 
@@ -15,35 +16,33 @@ use crate::{
 const MAX_PROCESSES: usize = 32;
 
 /// Those that are asked for, and the holders of sockets that wait for them.
-pub(super) fn states(
-    asked: &[(u32, Command)],
-    sockets: &[ListedSocket],
-    holders: Option<&Holders>,
-) -> Vec<ProcessState> {
+pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Option<&Holders>) -> Vec<ProcessState> {
     let waits =
         |socket: &&ListedSocket| socket.state == State::Listen && socket.receive_queue > 0 || socket.ailments().any();
     let held = holders.into_iter().flat_map(|holders| {
         let waiting = sockets.iter().filter(waits);
-        waiting.flat_map(|socket| holders.of(socket.handle)).map(|holder| (holder.pid, holder.command))
+        waiting.flat_map(|socket| holders.of(socket.handle)).map(Holder::id)
     });
     let mut seen = FxHashSet::default();
     asked
         .iter()
         .copied()
         .chain(held)
-        .filter(|(pid, _)| seen.insert(*pid))
+        .filter(|process| seen.insert(*process))
         .take(MAX_PROCESSES)
-        .filter_map(|(pid, command)| read(pid, command))
+        .filter_map(read)
         .collect()
 }
 
 /// `None` where it is gone, may not be looked at, or is another one: PIDs are used again, and a PID namespace has its own.
-fn read(pid: u32, command: Command) -> Option<ProcessState> {
+fn read(process: ProcessId) -> Option<ProcessState> {
+    let (pid, _) = process;
     let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
-    let stat = Stat::parse(&text("stat")?)?;
-    if stat.command != command {
+    let stat = text("stat")?;
+    if !is_same_process(process, (pid, Some(parse_start(&stat)?))) {
         return None;
     }
+    let stat = Stat::parse(&stat)?;
     let limits = text("limits").map(|limits| String::from_utf8_lossy(&limits).into_owned());
     let waits_in = text("wchan").and_then(|name| String::from_utf8(name).ok());
     Some(ProcessState {
@@ -70,28 +69,19 @@ fn max_descriptors(limits: &str) -> Option<u64> {
 }
 
 struct Stat {
-    command: Command,
     letter: u8,
     ticks: u64,
 }
 
 impl Stat {
-    /// `/proc/PID/stat`: the name, which may hold any bytes, is between the first and the last parenthesis.
+    /// `/proc/PID/stat`: the name before the last parenthesis may hold any bytes.
     fn parse(stat: &[u8]) -> Option<Self> {
-        let open = stat.iter().position(|byte| *byte == b'(')?;
         let close = stat.iter().rposition(|byte| *byte == b')')?;
-        let name = stat.get(open + 1..close)?;
         let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-        let mut command = [0; 16];
-        command.iter_mut().zip(name.iter().take(15)).for_each(|(to, from)| *to = *from);
         let words: Vec<_> = rest.split_ascii_whitespace().collect();
         // State is the third field of all, utime and stime are the 14th and 15th.
         let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
-        Some(Self {
-            command: Command::new(command),
-            letter: *words.first()?.as_bytes().first()?,
-            ticks: ticks(11)?.saturating_add(ticks(12)?),
-        })
+        Some(Self { letter: *words.first()?.as_bytes().first()?, ticks: ticks(11)?.saturating_add(ticks(12)?) })
     }
 }
 
@@ -109,21 +99,20 @@ mod tests {
     #[test]
     fn a_process_is_read_if_it_is_the_one_that_is_meant() {
         let pid = std::process::id();
-        let stat = Stat::parse(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
-        let state = read(pid, stat.command).unwrap();
+        let start = parse_start(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
+        let state = read((pid, Some(start))).unwrap();
         assert_eq!(state.pid, pid);
         assert!(matches!(state.letter, b'R' | b'S'), "{}", state.letter);
         assert!(state.descriptors.unwrap() >= 3 && state.max_descriptors.unwrap() >= 3, "{state:?}");
-        assert_eq!(read(pid, Command::new([b'?'; 16])), None, "another one has the PID");
-        assert_eq!(read(u32::MAX, stat.command), None);
+        assert_eq!(read((pid, Some(start.saturating_add(1)))), None, "another one has the PID");
+        assert_eq!(read((u32::MAX, None)), None);
     }
 
     #[test]
     fn a_name_may_hold_anything() {
         let stat = Stat::parse(b"7 (a) R (b) T 1 7 7 0 -1 4194560 1 0 0 0 30 12 0 0 20 0").unwrap();
         assert_eq!((stat.letter, stat.ticks), (b'T', 42));
-        assert_eq!(stat.command.to_text(), "a) R (b");
-        for broken in [&b""[..], b"7 (a", b"7 )a( T", b"7 (a) ", b"7 (a) T 1 2", b"7 (a) T \xff"] {
+        for broken in [&b""[..], b"7 (a", b"7 (a) ", b"7 (a) T 1 2", b"7 (a) T \xff"] {
             assert!(Stat::parse(broken).is_none(), "{broken:?}");
         }
     }

@@ -64,10 +64,22 @@ struct Rare {
     retransmits: Retransmits,
     reset: Option<ResetFacts>,
     facts: Option<Box<Facts>>,
-    /// How many bytes were read from it, and CLOCK_MONOTONIC at which a listing showed that there were more than before.
-    read: Option<(u64, Option<u64>)>,
+    read: Option<Reading>,
     /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
     full_ns: Option<u64>,
+}
+
+/// How a process reads from a socket in which data lies unread, as listings show it. Times are CLOCK_MONOTONIC in ns.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    /// Bytes that were read.
+    bytes: u64,
+    /// When a listing showed that first.
+    first_ns: u64,
+    /// When the last one did.
+    last_ns: u64,
+    /// When one last showed more than the one before.
+    read_ns: Option<u64>,
 }
 
 /// What a listing showed of a socket.
@@ -217,7 +229,14 @@ impl Connection {
     /// CLOCK_MONOTONIC at which a listing last showed, in ns, that some of the data that lies unread was read.
     #[must_use]
     pub fn read_ns(&self) -> Option<u64> {
-        self.rare.as_ref()?.read?.1
+        self.rare.as_ref()?.read?.read_ns
+    }
+
+    /// For how long listings have shown that data lies unread, in ns.
+    #[must_use]
+    pub fn watched_ns(&self) -> Option<u64> {
+        let read = self.rare.as_ref()?.read?;
+        Some(read.last_ns.saturating_sub(read.first_ns))
     }
 
     /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
@@ -451,12 +470,11 @@ impl Connection {
         if ailments.unread > 0 {
             let received = socket.connection.map_or(0, |info| info.bytes_received);
             let now = received.saturating_sub(socket.receive_queue.into());
-            let before = self.rare().read;
-            let read_ns = match before {
-                Some((before, _)) if before < now => Some(snapshot.ended_ns),
-                before => before.and_then(|(_, read_ns)| read_ns),
-            };
-            self.rare().read = Some((now, read_ns));
+            let last_ns = snapshot.ended_ns;
+            let first = Reading { bytes: now, first_ns: last_ns, last_ns, read_ns: None };
+            let before = self.rare().read.unwrap_or(first);
+            let read_ns = if before.bytes < now { Some(last_ns) } else { before.read_ns };
+            self.rare().read = Some(Reading { bytes: now, last_ns, read_ns, ..before });
         } else if let Some(rare) = &mut self.rare {
             rare.read = None;
         }

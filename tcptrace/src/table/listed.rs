@@ -9,11 +9,11 @@ use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
     connection::expires_ns,
     mini_key,
+    minis::{began_time_wait, is_gone},
     services::{Services, is_through_listener, owner_among},
 };
 use crate::{
-    ending::Ending,
-    event::{Event, Owner, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Owner},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -164,10 +164,11 @@ impl Table {
                 mini.expires(None);
                 return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
-            tell(polled(mini, State::Close, polled_from_ns, ended_ns));
+            tell(is_gone(mini, polled_from_ns, ended_ns));
             false
         });
         self.polled_from_ns = snapshot.started_ns;
+        self.tidy();
     }
 
     /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
@@ -275,13 +276,13 @@ impl Table {
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
         tell: &mut impl FnMut(Event),
     ) {
-        let key = mini_key(socket.cookie, Some(socket.netns), socket.local, socket.remote);
-        // Where its event had no cookie it is here by its ends.
-        let by_ends = || mini_key(None, Some(socket.netns), socket.local, socket.remote);
-        let is_known = |key| self.minis.find(key).is_some();
-        let key = if is_known(key) || !is_known(by_ends()) { key } else { by_ends() };
+        let key = mini_key(Some(socket.netns), socket.local, socket.remote);
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
+        if let Some(other) = self.minis.get(key).filter(|known| !known.is_of(socket.cookie)) {
+            tell(is_gone(other, self.polled_from_ns, now_ns));
+            self.minis.remove(key);
+        }
         let Some(known) = self.minis.get_mut(key) else {
             if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
                 let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
@@ -294,7 +295,9 @@ impl Table {
         known.is_named(socket.cookie);
         known.expires(expires_ns(socket, now_ns));
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
-            tell(polled(known, State::TimeWait, self.polled_from_ns, now_ns));
+            let age = socket.age(now_ns).filter(|age| age.source == AgeSource::Timer);
+            let began_ns = age.map(|age| now_ns.saturating_sub(age.ns));
+            tell(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
             known.is_found_in_state(socket, now_ns);
             if !self.keeps(State::TimeWait) {
                 self.minis.remove(key);
@@ -329,61 +332,4 @@ fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Op
     let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
     let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
     by_listener.map(|(owner, _)| owner).or(owner)
-}
-
-/// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
-fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Event {
-    let seen_ns = mini.since_ns.max(polled_from_ns);
-    // Had the peer closed meanwhile, TIME_WAIT would have begun, and not be over.
-    let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
-    let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && new == State::Close && *end_ns <= now_ns);
-    let ended_by = match (mini.state, new) {
-        (State::FinWait2, State::TimeWait) => Some(Ending::Normal),
-        (State::FinWait2, _) => Some(if ran_out_ns.is_some() { Ending::PeerNeverClosed } else { Ending::Unknown }),
-        _ => None, // told of when TIME_WAIT began
-    };
-    // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
-    let latest_ns = mini.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
-    let (end_ns, source) = match mini.since {
-        AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),
-        AgeSource::Observed | AgeSource::Timer => (latest_ns, TimeSource::Polled),
-    };
-    let time = TimeInState { ns: end_ns.saturating_sub(mini.since_ns), source };
-    Event {
-        time_ns: now_ns,
-        cpu: None,
-        socket: Socket {
-            sk: None,
-            cookie: mini.cookie(),
-            netns: mini.netns(),
-            ipv6: mini.is_ipv6(),
-            state: mini.state,
-            local: mini.local(),
-            remote: mini.remote(),
-            flags: 0,
-        },
-        owner: mini.owner(),
-        candidates: None,
-        listener: None,
-        after_gap: false,
-        what: What::Transition(Transition {
-            old: mini.state,
-            new,
-            source: StateSource::Polled,
-            time_in_old: Some(time),
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            receive_queue: 0,
-            send_queue: 0,
-            ending: ended_by,
-            exit: None,
-            expires_in_ns: mini
-                .expires_ns()
-                .filter(|_| new == State::TimeWait)
-                .map(|end_ns| end_ns.saturating_sub(now_ns)),
-        }),
-    }
 }

@@ -54,6 +54,20 @@ impl AllRoles {
         self.shared.insert(Rc::clone(&roles));
         Some(roles)
     }
+
+    /// Drops what no socket has, where that is much beside `sockets`: there is nothing to be shared for a while after many
+    /// have left.
+    pub(super) fn tidy(&mut self, sockets: usize) {
+        if self.shared.len() > 2 * sockets + 64 {
+            self.shared.retain(|roles| Rc::strong_count(roles) > 1);
+            self.shared.shrink_to(2 * self.shared.len() + 64);
+            self.in_use = self.shared.len();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shared.len()
+    }
 }
 
 #[cfg(test)]

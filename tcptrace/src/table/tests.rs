@@ -203,6 +203,11 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
     ListedSocket { timer, ..listed(cookie, Kind::Mini, state, "127.0.0.1:1") }
 }
 
+fn at_port(port: u16, socket: ListedSocket) -> ListedSocket {
+    let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    ListedSocket { local: end, remote: end, ..socket }
+}
+
 pub(super) fn holder(handle: u64, pid: u32) -> Holder {
     Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
@@ -235,7 +240,8 @@ fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
         |event| {
             let What::Transition(transition) = event.what else { panic!("{event:?}") };
             assert_eq!((event.cpu, event.socket.sk, transition.source), (None, None, StateSource::Polled));
-            assert_eq!((event.time_ns, event.socket.state), (snapshot.ended_ns, transition.old));
+            let is_timed = transition.time_in_old.is_some_and(|time| time.source == TimeSource::Timer);
+            assert_eq!((event.time_ns < snapshot.ended_ns, event.socket.state), (is_timed, transition.old));
             told.push((transition.old, transition.new, transition.ending, transition.time_in_old));
         },
     );
@@ -248,6 +254,10 @@ fn reconcile(table: &mut Table, snapshot: &Snapshot) -> Reconciled {
 
 const fn polled_after(ns: u64) -> Option<TimeInState> {
     Some(TimeInState { ns, source: TimeSource::Polled })
+}
+
+const fn timed_after(ns: u64) -> Option<TimeInState> {
+    Some(TimeInState { ns, source: TimeSource::Timer })
 }
 
 #[test]
@@ -285,16 +295,84 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
     let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 57 * S)]));
-    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), polled_after(10 * S))]);
+    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), timed_after(7 * S))]);
     let known = table.connections().next().unwrap();
     assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
     assert_eq!(known.owner().unwrap().pid, 7);
 }
 
 #[test]
+fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
+    let told = |seen: ListedSocket| {
+        let mut table = table(10);
+        table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
+        let mut events = Vec::new();
+        table.poll(&snapshot(101 * S, vec![seen]), |_, _| true, |event| events.push(event));
+        let What::Transition(transition) = events[0].what else { panic!("{events:?}") };
+        (events[0].time_ns, transition.time_in_old, transition.expires_in_ns)
+    };
+    let ms = 1_000_000;
+    // The peer closed after 50 ms; the poll ended 950 ms later.
+    assert_eq!(
+        told(mini(11, State::TimeWait, 60 * S - 950 * ms)),
+        (100 * S + 50 * ms, timed_after(50 * ms), Some(60 * S))
+    );
+    assert_eq!(told(mini(11, State::TimeWait, 58 * S)).1, timed_after(0), "never before FIN_WAIT2 began");
+    assert_eq!(told(mini(11, State::TimeWait, 61 * S)).1, timed_after(S), "never after it was looked at");
+    let untimed = ListedSocket { timer: None, ..mini(11, State::TimeWait, 0) };
+    assert_eq!(told(untimed), (101 * S, polled_after(S), None));
+}
+
+#[test]
+fn a_new_connection_with_its_ends_ends_time_wait() {
+    let new = |cookie, old, time_in_old| {
+        let What::Transition(shown) = enters(State::Established) else { unreachable!() };
+        here(event(9, cookie, 105 * S, What::Transition(Transition { old, time_in_old, ..shown })))
+    };
+    let time = |source| Some(TimeInState { ns: S / 10, source });
+    let told = |mini: Option<Event>, new: &Event| {
+        let mut table = table(10);
+        mini.clone().map(|mut mini| table.ingest(&mut mini));
+        let told = table.take_over(new).into_iter().map(|event| {
+            let What::Transition(transition) = event.what else { panic!("{event:?}") };
+            assert_eq!((transition.source, event.socket.sk), (StateSource::Inferred, None));
+            (transition.old, transition.new, event.time_ns, transition.time_in_old)
+        });
+        let told: Vec<_> = told.collect();
+        let kept = table.len();
+        assert_eq!(told.is_empty() && mini.is_some(), kept == 1);
+        assert_eq!(poll(&mut table, &snapshot(110 * S, vec![])).len(), kept, "told once");
+        told
+    };
+    let time_wait = || Some(becomes(11, 100 * S, State::TimeWait));
+    let over =
+        |at_ns, source| [(State::TimeWait, State::Close, at_ns, Some(TimeInState { ns: at_ns - 100 * S, source }))];
+    // The SYN came, or was sent, 100 ms before.
+    let exact = over(105 * S - S / 10, TimeSource::Observed);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::Handshake))), exact);
+    assert_eq!(told(time_wait(), &new(12, State::SynSent, time(TimeSource::Observed))), exact);
+    // Its SYN-ACK was sent again: the SYN may have come long before.
+    let about = over(105 * S, TimeSource::Polled);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::HandshakeLowerBound))), about);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, None)), about);
+    assert_eq!(told(None, &new(12, State::SynRecv, None)), []);
+    assert_eq!(told(time_wait(), &new(11, State::SynRecv, None)), [], "an event that comes late, of the same one");
+    assert_eq!(told(time_wait(), &new(12, State::Established, None)), [], "it does not begin");
+    let elsewhere = Event {
+        socket: Socket { netns: Some(8), ..new(12, State::SynRecv, None).socket },
+        ..new(12, State::SynRecv, None)
+    };
+    assert_eq!(told(time_wait(), &elsewhere), [], "in another namespace");
+    // No poll saw its TIME_WAIT.
+    let orphan = Some(becomes(11, 100 * S, State::FinWait2));
+    let (left, over) = (told(orphan, &new(12, State::SynRecv, None)), (State::TimeWait, State::Close, 105 * S, None));
+    assert_eq!(left, [(State::FinWait2, State::TimeWait, 105 * S, polled_after(5 * S)), over]);
+}
+
+#[test]
 fn a_mini_socket_from_before_the_start_is_adopted() {
     let mut table = table(10);
-    let sockets = vec![mini(11, State::TimeWait, 40 * S), mini(12, State::FinWait2, 30 * S)];
+    let sockets = vec![mini(11, State::TimeWait, 40 * S), at_port(2, mini(12, State::FinWait2, 30 * S))];
     assert_eq!(poll(&mut table, &snapshot(200 * S, sockets)), []);
     let found: Vec<_> = table.connections().map(|known| (known.state, known.since_ns, known.since)).collect();
     assert!(found.contains(&(State::TimeWait, 180 * S, AgeSource::Timer)), "{found:?}");

@@ -136,7 +136,8 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
             Some(Doing::Stopped) => (Severity::Warning, Cause::ReaderStopped),
             _ => (Severity::Info, Cause::RequestsUnread),
         };
-        group.sighting(view, Kind::ReadStalled, severity, cause).with(evidence)
+        let sighting = group.sighting(view, Kind::ReadStalled, severity, cause).with(evidence);
+        Sighting { is_settled: group.members.iter().all(|known| is_watched(known)), ..sighting }
     };
     view.group(stalled, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }
@@ -147,6 +148,13 @@ pub(super) fn unread_ns(view: &View<'_>, known: &Connection) -> u64 {
         let received_ns = facts.socket.connection.map_or(0, |info| info.last_received_ns);
         received_ns.saturating_add(view.now_ns.saturating_sub(facts.listed_ns))
     })
+}
+
+/// Was it watched for long enough to see whether it is read?
+pub(super) fn is_watched(known: &Connection) -> bool {
+    /// In ns.
+    const WATCHED_NS: u64 = 500_000_000;
+    known.watched_ns().is_some_and(|ns| ns >= WATCHED_NS)
 }
 
 /// Was some of the data that lies unread read within this time?

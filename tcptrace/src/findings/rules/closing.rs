@@ -63,7 +63,8 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
             let command = |owner: Option<Owner>| owner.map(|owner| owner.command);
             known.orphan == Some(false) && command(known.owner()) == command(group.owner)
         };
-        group.owner.is_some() && view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
+        // Those that came last may not be suspected yet.
+        group.owner.is_some() && 2 * view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
     };
     let sighting = |mut group: Group<'_>| {
         drop_unknown(view, &mut group);

@@ -1,7 +1,7 @@
 //! Windows that stay closed, since the receiver does not read.
 
 use super::{
-    accepting::{holders_state, is_being_read, process_evidence, unread_ns},
+    accepting::{holders_state, is_being_read, is_watched, process_evidence, unread_ns},
     incidents::{other_owner, sightings, warning},
 };
 use crate::{
@@ -145,7 +145,8 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     let mut evidence = vec![("unread_bytes", unread.into()), ("unread_ns", unread_ns.into())];
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
-    group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence)
+    let sighting = group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence);
+    Sighting { is_settled: group.members.iter().all(|known| is_watched(known)), ..sighting }
 }
 
 /// What is known of those that wait; unknown where they are on another host.

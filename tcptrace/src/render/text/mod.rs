@@ -208,7 +208,7 @@ fn time_in_old(to: &mut String, event: &Event) {
     let What::Transition(transition) = event.what else { return };
     let Some(time) = transition.time_in_old else { return to.push('-') };
     to.push_str(match time.source {
-        TimeSource::Observed | TimeSource::Handshake => "",
+        TimeSource::Observed | TimeSource::Handshake | TimeSource::Timer => "",
         TimeSource::HandshakeLowerBound | TimeSource::LowerBound => "≥",
         TimeSource::Polled => "~",
         TimeSource::HandshakeUnreliable => "?",
