@@ -1,6 +1,7 @@
 //! Who listens where, so that a connection has an owner before it is accepted. A new child leads to its listener's memo;
 //! where that is missing, and for what is learnt of the listener later, listeners are found by address.
 
+use core::ffi::c_void;
 use tcptrace_common::{
     listener::{Listener, ListenerKey},
     memo::{Memo, owner_match},
@@ -30,10 +31,15 @@ fn key(tuple: &Tuple, address: [u64; 2]) -> ListenerKey {
 #[inline(always)]
 fn of(tuple: &Tuple) -> Option<&'static mut Listener> {
     let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
-    let exact = LISTENERS.get_ptr_mut(key(tuple, tuple.local));
-    let there = exact.or_else(|| LISTENERS.get_ptr_mut(key(tuple, unspecified)))?;
+    // One key, as the stack is small.
+    let mut key = key(tuple, tuple.local);
+    let mut there = LISTENERS.get_ptr_mut(&key);
+    if there.is_none() {
+        key.address = (u128::from(unspecified[0]) | u128::from(unspecified[1]) << 64).to_le_bytes();
+        there = LISTENERS.get_ptr_mut(&key);
+    }
     // SAFETY: a value's memory stays the map's while a program runs.
-    Some(unsafe { &mut *there })
+    there.map(|there| unsafe { &mut *there })
 }
 
 /// A socket began to listen; its owner is in `memo`, which is at `place`.
@@ -87,14 +93,15 @@ pub(crate) fn remove(tuple: &Tuple) {
 /// What was learnt of a connection that came in, whose memo is at `place`, is news of its listener: its process has another
 /// name, or is not the only one. Not inlined: it is rare.
 #[inline(never)]
-pub(crate) fn learn(tuple: &Tuple, place: Place, is_renamed: bool) {
-    let Some(user) = place.memo() else {
+pub(crate) fn learn(sk: *const c_void, tcp: *const c_void, place: u64, is_renamed: bool) {
+    let tuple = TcpSock::of_both(sk, tcp).tuple();
+    let Some(user) = Place::numbered(place).memo() else {
         return;
     };
     if is_renamed {
-        rename(tuple, user);
+        rename(&tuple, user);
     } else {
-        doubt(tuple, user);
+        doubt(&tuple, user);
     }
 }
 

@@ -101,14 +101,10 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
         return SAME | exit;
     }
     // Who closes what it has used is not asked, as nearly always: to find when it started costs more.
-    let start = if same_pid && !stronger { memo.owner.start } else { current_start() };
+    let start = if same_pid && !stronger { memo.owner.start } else { start_of_current() as u32 };
     let same = same_pid && start == memo.owner.start;
-    let is_listeners = memo.owner.source == owner_source::LISTENER;
-    // What is known of a shared listener is told to it again only where a filter may want the other process.
-    let is_shared =
-        memo.owner.source == owner_source::SHARED && config!(filter.parts) & (part::PID | part::CGROUP) != 0;
-    let is_service = (is_listeners || memo.owner.source == owner_source::SHARED) && is_wanted_pid(memo.owner.pid);
-    let is_renamed = is_listeners && same && comm != memo.owner.comm;
+    let (source_before, pid_before) = (memo.owner.source, memo.owner.pid);
+    let has_news = !same || comm != memo.owner.comm;
     let owner = &mut memo.owner; // its padding is zero since it was blank
     if !same || stronger {
         // SAFETY: takes nothing.
@@ -122,18 +118,25 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
         (owner_match::SERVED, _) => owner_match::SERVED,
-        (owner_match::YES, _) if is_service => owner_match::SERVED,
+        (owner_match::YES, _) if is_through_listener(source_before) && is_wanted_pid(pid_before) => owner_match::SERVED,
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };
-    let learned = match (same, is_listeners || is_shared) {
-        (true, _) if is_renamed => RENAMED_FROM_LISTENER,
-        (true, _) => SAME,
-        (false, false) => CHANGED,
-        (false, true) => CHANGED_FROM_LISTENER,
-    };
-    learned | exit
+    if same {
+        let is_renamed = has_news && source_before == owner_source::LISTENER;
+        return exit | if is_renamed { RENAMED_FROM_LISTENER } else { SAME };
+    }
+    // A shared listener is told of it again only where a filter may want the other process.
+    let is_filtered = config!(filter.parts) & (part::PID | part::CGROUP) != 0;
+    let tells_listener =
+        source_before == owner_source::LISTENER || source_before == owner_source::SHARED && is_filtered;
+    exit | if tells_listener { CHANGED_FROM_LISTENER } else { CHANGED }
+}
+
+#[inline(always)]
+fn is_through_listener(source: u8) -> bool {
+    matches!(source, owner_source::LISTENER | owner_source::SHARED)
 }
 
 /// Does the filter name this process?
@@ -214,11 +217,13 @@ fn current_task() -> Option<(u32, [u8; 16])> {
     Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
 }
 
-/// When the current process started, see [`tcptrace_common::record::Owner::start`].
-#[inline(always)]
-fn current_start() -> u32 {
+/// When the current process started, see [`tcptrace_common::record::Owner::start`]. A function of its own, as the stack is
+/// small.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_of_current() -> u64 {
     // SAFETY: takes nothing.
-    start(unsafe { bpf_get_current_task() }).unwrap_or(0)
+    start(unsafe { bpf_get_current_task() }).unwrap_or(0).into()
 }
 
 #[inline(always)]

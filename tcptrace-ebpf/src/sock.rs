@@ -229,6 +229,18 @@ impl TcpSock {
         Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
     }
 
+    /// The same by what [`TcpSock::tcp_pointer`] gave for it.
+    #[inline(always)]
+    pub(crate) fn of_both(sk: *const c_void, tcp: *const c_void) -> Self {
+        Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp), key: sk as u64 }
+    }
+
+    /// It as the kernel's `struct tcp_sock`.
+    #[inline(always)]
+    pub(crate) fn tcp_pointer(self) -> *const c_void {
+        self.tcp.pointer()
+    }
+
     /// The same where `sk` is known as a `sock_common` only.
     #[inline(always)]
     pub(crate) fn of_common(sk: *const c_void) -> Option<Self> {

@@ -14,7 +14,7 @@ use self::shown::Shown;
 use crate::{
     decode::decode,
     event::{Event, ProcessId},
-    findings::{Finding, Findings, Phase, Seen, Severity, Thresholds},
+    findings::{Finding, Findings, Phase, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
     metrics::{self, Metrics, Moment, Usage},
@@ -150,6 +150,7 @@ impl Session {
             self.last_netns = Some(netns);
         }
         self.last_event_ns = event.time_ns;
+        self.shown.ingest(&event);
         let ended = self.table.take_over(&event);
         ended.iter().for_each(|ended| self.tell(ended, None));
         let left = self.table.ingest(&mut event);
@@ -188,7 +189,7 @@ impl Session {
         let Some(findings) = &mut self.findings else { return false };
         let (shown, names) = (&self.shown, RefCell::new(&mut self.context.names));
         let is_shown = |known: &Connection, holders: &[Holder]| shown.socket(known, holders, &mut names.borrow_mut());
-        let filter: Option<&dyn Fn(&Connection, &[Holder]) -> bool> = shown.chooses().then_some(&is_shown);
+        let filter: Option<SocketFilter<'_>> = shown.chooses().then_some(&is_shown);
         let told = findings.look(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
         self.write_findings(told);

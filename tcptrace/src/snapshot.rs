@@ -78,6 +78,10 @@ pub struct NetCounters {
 pub struct NetSettings {
     /// `ip_local_port_range`, both ends included.
     pub local_ports: Option<(u16, u16)>,
+    /// Ports of that range that `ip_local_reserved_ports` keeps back.
+    pub reserved_ports: Option<u64>,
+    /// `tcp_timestamps`: 0 off; without them no port in TIME_WAIT is taken over.
+    pub timestamps: Option<u32>,
     /// `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback.
     pub tw_reuse: Option<u32>,
     /// `tcp_max_tw_buckets`.
@@ -556,6 +560,17 @@ impl ListedSocket {
         let took_ns = doubled.fold(u64::from(timeouts - backoff).saturating_mul(first_ns), u64::saturating_add);
         (timeouts > 0).then_some(took_ns)
     }
+}
+
+/// How many of the ports from `first` to `last` are in a list as `1,2-4,10-10`, which does not overlap itself
+/// (`kernel/sysctl.c`, `proc_do_large_bitmap`).
+#[must_use]
+pub fn reserved_ports(list: &str, first: u64, last: u64) -> u64 {
+    let ranges = list.split(',').filter_map(|part| {
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        Some((from.trim().parse::<u64>().ok()?.max(first), to.trim().parse::<u64>().ok()?.min(last)))
+    });
+    ranges.filter(|(from, to)| from <= to).map(|(from, to)| to - from + 1).fold(0, u64::saturating_add)
 }
 
 /// What tells an address from the same one elsewhere on this host: each network namespace has a loopback device of its own.

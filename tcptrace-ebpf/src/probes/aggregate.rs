@@ -58,7 +58,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
             tuple = &known;
         }
         if owner_matters {
-            transition::keep_listeners(memo, sock, (old, new));
+            transition::keep_listeners(memo, sock, sk, (old, new));
         }
         aggregate::learn_service(memo, tuple, old, new, flags);
         if memo.deferred_from != 0 {

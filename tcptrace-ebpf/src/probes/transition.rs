@@ -51,7 +51,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let sock =
         if passes || memo.deferred_from != 0 || asks_listeners(memo, (old, new)) { TcpSock::new(sk) } else { None };
     if let Some(sock) = sock {
-        keep_listeners(memo, sock, (old, new));
+        keep_listeners(memo, sock, sk, (old, new));
     }
     if new == ESTABLISHED && filter::minis_may_pass() {
         // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
@@ -203,32 +203,34 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
         return;
     }
     let facts = Facts::of(sock, change);
-    emit::send::<Transition>(|record| {
-        // SAFETY: `record` is a reserved record, and all of it is written.
-        unsafe {
-            emit::header::<Transition>(
-                &raw mut (*record).header,
-                KIND_TRANSITION,
-                change.now_ns,
-                sock.key,
-                sock.cookie(sk),
-            );
-            tuple.write(&raw mut (*record).socket, change.old, change.flags);
-            memos::write_owner(Some(memo), &raw mut (*record).owner);
-            (*record).entered_ns = change.left_ns;
-            (*record).bytes_acked = facts.bytes_acked;
-            (*record).bytes_received = facts.bytes_received;
-            (*record).srtt_us8 = facts.srtt_us8;
-            (*record).total_retrans = facts.total_retrans;
-            (*record).receive_queue = facts.receive_queue;
-            (*record).send_queue = facts.send_queue;
-            (*record).err = change.err;
-            (*record).old = change.old;
-            (*record).new = change.new;
-            (*record).exit_signal = change.exit_signal;
-            (*record).pad = 0;
-        }
-    });
+    let Some(mut reserved) = emit::Reserved::<Transition>::take() else {
+        return;
+    };
+    let record = reserved.as_mut_ptr();
+    // SAFETY: `record` is a reserved record, and all of it is written.
+    unsafe {
+        emit::header::<Transition>(
+            &raw mut (*record).header,
+            KIND_TRANSITION,
+            change.now_ns,
+            sock.key,
+            sock.cookie(sk),
+        );
+        tuple.write(&raw mut (*record).socket, change.old, change.flags);
+        memos::write_owner(Some(memo), &raw mut (*record).owner);
+        (*record).entered_ns = change.left_ns;
+        (*record).bytes_acked = facts.bytes_acked;
+        (*record).bytes_received = facts.bytes_received;
+        (*record).srtt_us8 = facts.srtt_us8;
+        (*record).total_retrans = facts.total_retrans;
+        (*record).receive_queue = facts.receive_queue;
+        (*record).send_queue = facts.send_queue;
+        (*record).err = change.err;
+        // With the signal and the padding as one word.
+        let states = u32::from(change.old) | u32::from(change.new) << 8 | u32::from(change.exit_signal) << 16;
+        (&raw mut (*record).old).cast::<u32>().write(states.to_le());
+    }
+    reserved.submit();
 }
 
 /// Does this transition go by the list of listeners, or change it?
@@ -256,14 +258,24 @@ pub(crate) fn tell_listener(learned: Learned, place: Place, sk: *const c_void) {
     if matches!(learned, Learned::ChangedFromListener | Learned::RenamedFromListener)
         && let Some(sock) = TcpSock::new(sk)
     {
-        listeners::learn(&sock.tuple(), place, learned == Learned::RenamedFromListener);
+        listeners::learn(sk, sock.tcp_pointer(), place.number(), learned == Learned::RenamedFromListener);
     }
 }
 
 /// Keeps the list of listeners, and gives a connection that comes in its owner.
 #[inline(always)]
-pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, (old, new): (u8, u8)) {
-    match (old, new) {
+pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, sk: *const c_void, states: (u8, u8)) {
+    if asks_listeners(memo, states) {
+        keep(memo, sk, sock.tcp_pointer(), u64::from(states.0) << 8 | u64::from(states.1));
+    }
+}
+
+/// Not inlined: its addresses and keys would take too much of the one stack of a program and all that it calls, which
+/// kernels before 6.6 count in pieces of 32 bytes (`kernel/bpf/verifier.c`, `check_max_stack_depth`).
+#[inline(never)]
+fn keep(memo: &mut Memo, sk: *const c_void, tcp: *const c_void, states: u64) {
+    let sock = TcpSock::of_both(sk, tcp);
+    match ((states >> 8) as u8, states as u8) {
         (_, LISTEN) => listeners::add(&sock.tuple(), memo, sock.memo_key()),
         (LISTEN, CLOSE) => listeners::remove(&sock.tuple()),
         (LISTEN, SYN_RECV) => {

@@ -3,6 +3,14 @@
 //! A rule decides on a cause by the facts that [`Cause::proof`] names, and adds them as evidence. Findings and stories say
 //! what the cause means and what helps. `docs/findings.md` has the same table, and a test compares the two.
 
+mod connect;
+mod reset;
+#[cfg(test)]
+mod tests;
+
+pub(super) use connect::of_connect;
+pub(super) use reset::{of_abort, of_reset};
+
 macro_rules! causes {
     ($($variant:ident = $name:literal { proof: $proof:literal, words: $words:literal, remedy: $remedy:literal $(,)? })*) => {
         /// A cause.
@@ -50,6 +58,16 @@ macro_rules! causes {
     };
 }
 
+impl Cause {
+    /// What stands for it in the identity of a finding: who holds the local ports changes while they are short.
+    pub(super) const fn of_key(self) -> Self {
+        match self {
+            Self::PortsHeldOpen | Self::PortsReserved => Self::NoLocalPort,
+            cause => cause,
+        }
+    }
+}
+
 causes! {
     // Closing.
     NeverClosed = "never_closed" {
@@ -66,6 +84,11 @@ causes! {
         proof: "The socket is an orphan in FIN_WAIT2.",
         words: "this side closed and the peer acknowledged it but has not closed; the kernel drops the rest after tcp_fin_timeout",
         remedy: "look for close-wait-leak at the peer; nothing leaks here, and a lower tcp_fin_timeout frees the memory sooner",
+    }
+    IdlePooled = "idle_pooled" {
+        proof: "At most 8 connections of a client to one destination are in CLOSE_WAIT, and they do not become more.",
+        words: "the server closed an idle pooled connection, and the client has not looked at it since",
+        remedy: "nothing leaks; the pool may drop connections that have become readable, or keep them for less time than the server does",
     }
     OnlyShutDown = "only_shut_down" {
         proof: "A process holds the socket in FIN_WAIT2.",
@@ -112,6 +135,46 @@ causes! {
         proof: "connect() ended before a SYN was sent, and the socket had no local port.",
         words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: no local port was free toward this destination",
         remedy: "reuse connections, or widen ip_local_port_range; see time-wait-pressure for what holds the ports",
+    }
+    RejectedByIcmp = "rejected_by_icmp" {
+        proof: "connect() ended with ECONNREFUSED, and no RST came.",
+        words: "connect() failed with ECONNREFUSED, and no RST came: an ICMP error rejected it (a firewall's reject rule, or a host that has no such service)",
+        remedy: "look for a reject rule on the way (nft list ruleset, iptables-save; kube-proxy makes them for services without endpoints)",
+    }
+    ListensElsewhere = "listens_elsewhere" {
+        proof: "A RST answered the SYN, and a process of the destination's host listens on that port of another address.",
+        words: "the port is closed at this address, but a process listens on it at another address of the same host (see listens_at)",
+        remedy: "connect to the address that the service listens on, or let it listen on this one too (localhost may mean ::1 or 127.0.0.1)",
+    }
+    PairInUse = "pair_in_use" {
+        proof: "connect() ended at once with a local port that bind() had chosen, and another socket has the same two ends.",
+        words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: another connection has the same local port and destination",
+        remedy: "let connect() choose the local port, or close the connection that has these ends first",
+    }
+    NotSent = "not_sent" {
+        proof: "connect() ended within 0.1 ms with a local port that bind() had chosen, and no other socket with the same ends is known.",
+        words: "connect() ended at once, before a SYN was sent or just after",
+        remedy: "look at the errno that connect() gave; a fixed local port or a security policy may forbid it",
+    }
+    EndedAtOnce = "ended_at_once" {
+        proof: "The process closed the socket in SYN_SENT within 0.9 s, no SYN was sent again, no RST came, and it opened no other connection within the second before.",
+        words: "the process closed the socket while connecting, at once, and no RST came: an ICMP error told it, or it gave up; which is unknown",
+        remedy: "look at the errno that the program reports, and for reject rules on the way (nft list ruleset)",
+    }
+    PortsHeldOpen = "ports_held_open" {
+        proof: "connect() ended before a SYN was sent, the socket had no local port, and most ports toward the destination belong to open connections.",
+        words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: open connections to this destination hold the local ports",
+        remedy: "close connections that are not needed or use fewer (a pool with a limit), widen ip_local_port_range, or use more addresses",
+    }
+    PortsReserved = "ports_reserved" {
+        proof: "connect() ended before a SYN was sent, the socket had no local port, and ip_local_reserved_ports keeps most of the range.",
+        words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: most of ip_local_port_range is in ip_local_reserved_ports",
+        remedy: "reserve fewer ports (net.ipv4.ip_local_reserved_ports), or widen ip_local_port_range",
+    }
+    ConnectedToItself = "connected_to_itself" {
+        proof: "A socket became established whose two ends are the same.",
+        words: "the socket connected to itself: nothing listened on the port, and the kernel chose the same one as the local port",
+        remedy: "start the service first; keep its port out of ip_local_port_range (net.ipv4.ip_local_reserved_ports): it cannot listen while this lasts",
     }
     // Listening.
     QueueFull = "queue_full" {
@@ -196,6 +259,11 @@ causes! {
         words: "data was sent again and again without an answer: the peer or the path is gone, and the application does not know yet",
         remedy: "check the peer and the path; to learn of it sooner, set TCP_USER_TIMEOUT or lower tcp_retries2",
     }
+    ForgottenSilently = "forgotten_silently" {
+        proof: "The same, and nothing had come for longer than the threshold of idle-reset when the data was sent.",
+        words: "the first data after a long silence gets no answer: a firewall or NAT has forgotten the connection and drops what comes, or the peer is gone",
+        remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the idle limit of what is on the path, and TCP_USER_TIMEOUT to learn of it sooner",
+    }
     ProbesUnanswered = "probes_unanswered" {
         proof: "The connection ended with ETIMEDOUT while nothing was in flight.",
         words: "the peer did not answer the keepalive probes, and the kernel ended the connection: the peer or the path is gone",
@@ -212,6 +280,71 @@ causes! {
         words: "a client ended the connection by a RST while nothing was on its way: no data is lost",
         remedy: "nothing to do if health checks or port scans do this; else look at the client",
     }
+    ReaderCancelled = "reader_cancelled" {
+        proof: "A client that had connected ended the connection by a RST before it had read all.",
+        words: "a client ended the connection before it had read all that was sent: it did not want the rest",
+        remedy: "nothing to do if clients cancel (head, browsers, timeouts of their own); else look at the client",
+    }
+    NothingLost = "nothing_lost" {
+        proof: "A RST came after all was read and acknowledged, and this side had asked for nothing since.",
+        words: "a RST ended the connection while nothing was on its way and nobody waited: no data is lost",
+        remedy: "nothing to do: some servers end idle connections so",
+    }
+    LastWords = "last_words" {
+        proof: "At most 64 bytes were not read or not acknowledged, at the end of a connection that had carried data both ways without a pause.",
+        words: "a last message (close_notify of TLS, QUIT) came when the other side had closed already, and was answered with a RST: nobody waits for it",
+        remedy: "nothing to do",
+    }
+    KeepaliveRace = "keepalive_race" {
+        proof: "A request was sent on a connection that had been idle, within 1 s of the moment at which the peer closed it; or came there while it closed.",
+        words: "a request was sent on an idle keep-alive connection just as the server closed it: the request is lost, and a proxy answers 502",
+        remedy: "make the client's keep-alive time shorter than the server's, and repeat requests that may be repeated",
+    }
+    PeerKilled = "peer_killed" {
+        proof: "The other end's process, on this host, was killed by a signal, which closed its connections.",
+        words: "the peer's process was killed, and the kernel closed its connections",
+        remedy: "see process-killed, and the kernel's log if memory ran out",
+    }
+    PeerListenerClosed = "peer_listener_closed" {
+        proof: "The other end, on this host, waited to be accepted when its listener was closed.",
+        words: "the peer's listener was closed with this connection in its queue: nobody had accepted it",
+        remedy: "let the server accept what is in its queue before it closes the listener (a graceful stop), and connect again",
+    }
+    PeerDestroyed = "peer_destroyed" {
+        proof: "The other end, on this host, was destroyed from outside (ECONNABORTED).",
+        words: "the peer's socket was destroyed from outside (ss -K, or a BPF program)",
+        remedy: "find out who destroys sockets there, and connect again",
+    }
+    PeerGaveUp = "peer_gave_up" {
+        proof: "The other end, on this host, ended with ETIMEDOUT.",
+        words: "the peer's kernel gave the connection up, since its data or its probes were not acknowledged, and sent a RST",
+        remedy: "look at the path between the two: segments from here to the peer were lost for long",
+    }
+    PeerAbortedIdle = "peer_aborted_idle" {
+        proof: "After a silence beyond the threshold a RST came, and the other end, on this host, had closed by it.",
+        words: "the peer itself aborted the connection after a long silence; no device on the path did",
+        remedy: "make the idle limit of this side shorter than the peer's, or send heartbeats",
+    }
+    PeerClosedWithLinger = "peer_closed_with_linger" {
+        proof: "A RST came, and the other end, on this host, was closed with SO_LINGER 0.",
+        words: "the peer closed with SO_LINGER 0, which sends a RST: the application gets ECONNRESET",
+        remedy: "leave SO_LINGER alone at the peer; use shutdown() there and wait for this side's FIN",
+    }
+    PeerClosedUnread = "peer_closed_unread" {
+        proof: "A RST came, and the other end, on this host, was closed with unread data.",
+        words: "the peer closed without reading all that this side had sent, which sends a RST: its answer may be lost",
+        remedy: "at the peer, read to the end before close(), or shutdown() the sending side and read what is left",
+    }
+    NoSocketThere = "no_socket_there" {
+        proof: "This host's kernel answered with a RST since it had no socket for these ends, while no end of it there had been closed.",
+        words: "the kernel at the other end, on this host, had no socket for these two ends, and answered with a RST: NAT translated one direction and not the other",
+        remedy: "look at NAT and conntrack: drop INVALID packets, or set net.netfilter.nf_conntrack_tcp_be_liberal=1",
+    }
+    SentOnPath = "sent_on_path" {
+        proof: "A RST came, but the other end, on this host, is still open and sent none.",
+        words: "a device or firewall on the path sent the RST: the peer's socket is still open, and sent none",
+        remedy: "look for reject rules and connection limits on the path (nft list ruleset, conntrack); the peer still believes it is connected",
+    }
     ForgottenOnPath = "forgotten_on_path" {
         proof: "The first segment after a silence beyond the threshold was answered with a RST.",
         words: "after a long silence the first segment was answered with a RST: something had forgotten the connection",
@@ -226,6 +359,21 @@ causes! {
         proof: "close() with unread data in the receive queue.",
         words: "the process closed without reading all that had come, which sends a RST: the peer gets ECONNRESET and may lose data",
         remedy: "read to the end before close(), or shutdown() the sending side and read what is left",
+    }
+    LingerNothingLost = "linger_nothing_lost" {
+        proof: "close() with SO_LINGER 0, and at neither end was anything unread or unacknowledged.",
+        words: "the process closed with SO_LINGER 0, which sends a RST, but nothing was on its way: no data is lost (health checks do this)",
+        remedy: "nothing to do; shutdown() and close() would spare the peer an ECONNRESET",
+    }
+    StoppedReading = "stopped_reading" {
+        proof: "The client closed with unread data, or with SO_LINGER 0 and unread data alone.",
+        words: "a client closed before it had read all that the server sent: it did not want the rest",
+        remedy: "nothing to do if it cancels on purpose; else read to the end before close()",
+    }
+    KilledBySignal = "killed_by_signal" {
+        proof: "The process exits since a signal ended it, and the kernel closes its connections.",
+        words: "the process was killed by a signal, and its open connections were cut",
+        remedy: "see who sent the signal: the kernel when memory ran out (dmesg), a supervisor's stop after its time limit, or a crash",
     }
     WroteAfterClose = "wrote_after_close" {
         proof: "A RST came in CLOSE_WAIT after data was sent.",
@@ -242,6 +390,11 @@ causes! {
         proof: "The same, but tcp_tw_reuse lets new connections take the ports over.",
         words: "closed connections keep their local ports toward this destination; tcp_tw_reuse lets new ones take them over after 1 s",
         remedy: "nothing fails as long as both ends use TCP timestamps; reusing connections saves their handshakes",
+    }
+    PortsNotReused = "ports_not_reused" {
+        proof: "The same, and tcp_tw_reuse is on, but tcp_timestamps is 0.",
+        words: "closed connections keep their local ports toward this destination for 60 s: tcp_tw_reuse has no effect without tcp_timestamps",
+        remedy: "set tcp_timestamps=1, reuse connections (keep-alive, pools), or widen ip_local_port_range",
     }
     PathLoses = "path_loses" {
         proof: "Retransmissions above the threshold, while acknowledgements come.",

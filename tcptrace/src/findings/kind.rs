@@ -76,6 +76,8 @@ kinds! {
     ResetByPeer = "reset-by-peer": "The peer sent a RST.",
     AbortedClose = "aborted-close": "This side closed by a RST.",
     WriteAfterClose = "write-after-close": "Data was sent to a peer that had closed, and answered with a RST.",
+    ProcessKilled = "process-killed": "A signal ended a process, and its connections with it.",
+    SelfConnect = "self-connect": "A socket is connected to itself.",
     TimeWaitPressure = "time-wait-pressure": "TIME_WAIT takes the local ports toward one destination.",
     RetransmitStorm = "retransmit-storm": "Many segments are lost on the way.",
     ForeignListener = "foreign-listener": "Something listens where nothing is expected to.",
@@ -92,6 +94,12 @@ impl FromStr for Kind {
 }
 
 impl Kind {
+    /// Does it count connections that are over, each with a cause of its own?
+    pub(super) const fn is_of_failures(self) -> bool {
+        use Kind::{AbortedClose, ConnectFailed, ConnectRefused, IdleReset, ResetByPeer, WriteAfterClose};
+        matches!(self, ConnectRefused | ConnectFailed | IdleReset | ResetByPeer | AbortedClose | WriteAfterClose)
+    }
+
     /// For how long evidence is waited for at most, in ns. Where there may be no trouble at all, it is worth more time.
     #[must_use]
     pub const fn patience_ns(self) -> u64 {

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Kind, Severity, Sighting, Subject, Thresholds, Value};
+use super::{Cause, Kind, Severity, Sighting, Subject, Thresholds, Value};
 use crate::event::Command;
 
 /// What happened to a finding.
@@ -65,14 +65,15 @@ pub struct Key {
 }
 
 /// A trouble of a command, wherever it is: what moves or merges stays within it. Processes come and go, so a command stands
-/// for them.
-type Trouble = (Kind, Option<u32>, Option<Command>);
+/// for them. Failures with different causes are different troubles.
+type Trouble = (Kind, Option<u32>, Option<Command>, Option<Cause>);
 
 impl Sighting {
     /// Its key.
     #[must_use]
     pub fn key(&self) -> Key {
-        let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.command));
+        let cause = self.kind.is_of_failures().then_some(self.cause.of_key());
+        let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.command), cause);
         Key { trouble, subject: self.subject }
     }
 }

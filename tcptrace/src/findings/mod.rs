@@ -5,15 +5,21 @@
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
 mod cause;
+mod incident;
+mod judge;
+mod kills;
 mod kind;
 mod ledger;
+mod lossy;
 mod namespaces;
+mod paths;
 mod process_states;
 mod recent;
 pub mod rules;
 mod seen;
 mod services;
 mod sighting;
+mod successes;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -22,11 +28,13 @@ mod thresholds;
 mod view;
 
 pub use cause::Cause;
+pub use incident::{Incident, Peer, PeerEnd};
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
+pub use paths::{Ended, Lately, ResetSent};
 pub use process_states::ProcessStates;
-pub use recent::{Incident, Incidents, Recent};
+pub use recent::{Incidents, Recent};
 pub use seen::{Seen, Waiting};
 pub use services::Services;
 pub use sighting::{Example, Processes, Sighting, Subject, Value};
@@ -86,6 +94,7 @@ impl Findings {
             wants_listing |= suspicion.since_ns <= now_ns && suspicion.wants_facts(known, shown_ns, now_ns);
             suspicion.since_ns
         });
+        self.judge(table, now_ns);
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
         view.filter = filter;
         view.process_states = Some(&self.process_states);
@@ -97,6 +106,18 @@ impl Findings {
         told
     }
 
+    /// Finds the causes of what failed.
+    fn judge(&mut self, table: &Table, now_ns: u64) {
+        let due = self.recent.due(now_ns, |end| table.has_address(end.ip()));
+        if due.is_empty() {
+            return;
+        }
+        let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
+        view.ask(&due);
+        let judged: Vec<_> = due.into_iter().filter_map(|incident| judge::judge(&view, incident)).collect();
+        judged.into_iter().for_each(|incident| self.recent.add(incident));
+    }
+
     /// Should all sockets be listed, with their holders, since some are suspected of trouble and little is known of them?
     #[must_use]
     pub const fn wants_listing(&self) -> bool {
@@ -106,7 +127,7 @@ impl Findings {
     /// Does a trouble wait for its evidence?
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.ledger.is_waiting()
+        self.ledger.is_waiting() || self.recent.is_waiting()
     }
 
     /// What was looked at until `now_ns`.

@@ -5,57 +5,15 @@ use std::net::SocketAddr;
 use rustc_hash::FxHashMap;
 
 use super::{
-    Kind, Processes, Services, Thresholds, rules,
-    sighting::{Example, MAX_EXAMPLES},
+    Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
+    sighting::MAX_EXAMPLES, successes::Successes,
 };
 use crate::{
-    ending::Ending,
-    event::{Command, Event, Owner, ResetFacts, StartTicks, TimeSource, Transition, What, is_same_process},
+    event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
     snapshot::Snapshot,
     state::State,
     table::Connection,
 };
-
-/// A connection that failed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Incident {
-    /// Which trouble it is.
-    pub kind: Kind,
-    /// CLOCK_MONOTONIC at which it failed, in ns.
-    pub time_ns: u64,
-    /// Network namespace.
-    pub netns: Option<u32>,
-    /// The process that it belonged to.
-    pub owner: Option<Owner>,
-    /// Its lasting name.
-    pub cookie: Option<u64>,
-    /// Local end.
-    pub local: SocketAddr,
-    /// Remote end.
-    pub remote: SocketAddr,
-    /// State in which it failed.
-    pub state: State,
-    /// How it ended.
-    pub ending: Ending,
-    /// Did this host open it? `None` where that was not seen.
-    pub active: Option<bool>,
-    /// How long it had been in the state, in ns.
-    pub in_state_ns: Option<u64>,
-    /// Segments sent again in its life.
-    pub total_retrans: u32,
-    /// Timeouts in a row at the last of them.
-    pub timeouts: u8,
-    /// Bytes received and not read.
-    pub unread: u32,
-    /// Bytes written and not acknowledged.
-    pub unacked: u32,
-    /// What the kernel knew when a RST came.
-    pub reset: Option<ResetFacts>,
-    /// What was known of the peer's window, where it was closed.
-    pub window: Option<rules::ClosedWindow>,
-    /// Does SO_KEEPALIVE ask whether the peer is there?
-    pub keepalive: bool,
-}
 
 /// Connections of one command that failed in the same way toward one destination, or through one listener.
 #[derive(Clone, Debug)]
@@ -72,8 +30,13 @@ pub struct Incidents {
     pub is_shown: bool,
 }
 
-/// Which incidents are one trouble: those of one kind, network namespace, command and end.
-pub(super) type IncidentKey = (Kind, Option<u32>, Option<Command>, SocketAddr);
+/// Which incidents are one trouble: those of one kind, network namespace, command, end and cause.
+pub(super) type IncidentKey = (Kind, Option<u32>, Option<Command>, SocketAddr, Cause);
+
+/// Incidents that wait for their other end at most; then they are judged without it.
+const MAX_PENDING: usize = 4096;
+/// The other end may be told of this much later, in ns.
+const OTHER_END_NS: u64 = 300_000_000;
 
 /// Groups of incidents that are remembered at most.
 const MAX_GROUPS: usize = 4096;
@@ -85,6 +48,14 @@ const MAX_FLOWS: usize = 4096;
 pub struct Recent {
     start_ns: u64,
     incidents: FxHashMap<IncidentKey, Incidents>,
+    /// Those that no cause was found for yet.
+    pending: Vec<Incident>,
+    /// What happened at the ends of connections.
+    pub(super) paths: Paths,
+    /// Processes that were killed.
+    pub(super) kills: Kills,
+    successes: Successes,
+    pub(super) lossy: Lossy,
     services: Services,
     flows: FxHashMap<(Option<u32>, u32), Flow>,
     /// The slot in which flows made room last.
@@ -142,15 +113,43 @@ impl Recent {
 
     /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
+        self.paths.ingest(event);
+        self.lossy.ingest(event, &self.services);
         let What::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
+        self.successes.ingest(event, transition);
+        self.kills.ingest(event, transition, &self.services);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
-        let Some(ending) = transition.ending else { return };
-        if let Some(incident) = rules::incident(event, transition, ending, left, thresholds) {
-            self.add(incident, is_shown);
+        let has_won =
+            || self.successes.of(event).is_some_and(|ns| event.time_ns.saturating_sub(ns) < Successes::NEAR_NS);
+        if let Some(incident) = rules::incident(event, transition, left, thresholds)
+            && !(rules::is_given_up(&incident) && has_won())
+        {
+            if self.pending.len() >= MAX_PENDING {
+                self.pending.drain(..).collect::<Vec<_>>().into_iter().for_each(|incident| self.add(incident));
+            }
+            self.pending.push(Incident { is_shown, ..incident });
         }
+    }
+
+    /// The incidents that a cause is to be found for at `now_ns`: all but those whose other end may still be told of.
+    pub(super) fn due(&mut self, now_ns: u64, is_here: impl Fn(SocketAddr) -> bool) -> Vec<Incident> {
+        let paths = &self.paths;
+        let waits = |incident: &Incident| {
+            let other = paths.at(incident.netns, incident.remote, incident.local);
+            let is_told = other.ended.is_some() || other.reset_sent.is_some();
+            !is_told && is_here(incident.remote) && now_ns.saturating_sub(incident.time_ns) < OTHER_END_NS
+        };
+        let (waiting, due) = self.pending.drain(..).partition(waits);
+        self.pending = waiting;
+        due
+    }
+
+    /// Does an incident wait for its other end?
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     fn count(&mut self, event: &Event, transition: &Transition) {
@@ -179,11 +178,12 @@ impl Recent {
         }
     }
 
-    fn add(&mut self, incident: Incident, is_shown: bool) {
+    /// Counts an incident whose cause is known.
+    pub(super) fn add(&mut self, incident: Incident) {
         let command = incident.owner.map(|owner| owner.command);
         // Who opened it has the destination in common with others, who accepted it the listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
-        let key = (incident.kind, incident.netns, command, subject);
+        let key = (incident.kind, incident.netns, command, subject, incident.cause.1);
         if self.incidents.len() >= MAX_GROUPS && !self.incidents.contains_key(&key) {
             // Many at once, since a scan makes a group with each event.
             let mut times: Vec<_> = self.incidents.values().map(Incidents::last_ns).collect();
@@ -191,10 +191,11 @@ impl Recent {
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
         let first_ns = incident.time_ns;
-        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
+        let empty =
+            || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown: false };
         let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
-        group.is_shown |= is_shown;
+        group.is_shown |= incident.is_shown;
         group.processes.add(incident.owner, 1);
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);
@@ -205,6 +206,8 @@ impl Recent {
     /// Forgets failures after which there was quiet for `quiet_ns`.
     pub fn forget(&mut self, now_ns: u64, quiet_ns: u64) {
         self.incidents.retain(|_, group| now_ns.saturating_sub(group.last_ns()) < quiet_ns);
+        self.kills.forget(now_ns, quiet_ns);
+        self.lossy.forget(now_ns);
     }
 
     /// The failures, by what they have in common.
@@ -252,21 +255,5 @@ impl Incidents {
     #[must_use]
     pub fn last_ns(&self) -> u64 {
         self.last.last().map_or(self.first_ns, |incident| incident.time_ns)
-    }
-}
-
-impl Incident {
-    /// The socket as an example.
-    #[must_use]
-    pub fn example(&self) -> Example {
-        Example {
-            cookie: self.cookie,
-            local: self.local,
-            remote: self.remote,
-            state: self.state,
-            age: None,
-            facts: None,
-            holders: Vec::new(),
-        }
     }
 }

@@ -267,6 +267,7 @@ impl Host {
     /// What rules see without another listing.
     pub(super) fn unlisted_sightings(&mut self) -> Vec<Sighting> {
         let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
+        self.findings.judge(&self.table, now_ns);
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });

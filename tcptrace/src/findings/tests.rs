@@ -353,6 +353,7 @@ fn what_is_remembered_is_bounded() {
         let place = host.add(State::Established, "10.1.0.1:80", &remote, 0);
         host.owned_by(place, 10_000 + number);
         host.enters(place, State::CloseWait, None);
+        host.findings.judge(&host.table, host.now_ns);
     }
     let seen = host.unlisted_sightings();
     assert_eq!((seen.len(), seen[0].count), (1, 4100 - 512), "the first ones are forgotten");

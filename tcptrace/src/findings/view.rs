@@ -7,11 +7,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Cause, Incident, Kind, Namespaces, ProcessStates, Processes, Recent, Severity, Sighting, Subject, Thresholds,
     Value,
+    paths::{Path, path},
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
     event::{Owner, OwnerSource},
-    snapshot::{Age, Holder, listeners_of, place},
+    snapshot::{Age, Holder, listeners_of},
     state::State,
     table::{Connection, Facts, Table},
 };
@@ -40,6 +41,8 @@ pub struct View<'a> {
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
+    /// Ends of failures that are asked for.
+    asked: Vec<Path>,
     ends: OnceCell<Ends<'a>>,
     /// How many sockets of a state that may be in trouble have an end in common, by state.
     shared: [OnceCell<SharedEnds>; STATES],
@@ -55,14 +58,10 @@ struct SharedEnds {
 /// Is a socket shown that these processes hold?
 pub type SocketFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 
-/// Place, local and remote end of a socket.
-type Path = (Option<u32>, SocketAddr, SocketAddr);
-
-/// Sockets and failures by their ends: of those ends on this host that rules may ask for, which are few, since no table by
-/// ends is kept of all sockets. Made only where a rule does ask.
+/// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
+/// all sockets. Made only where a rule does ask.
 struct Ends<'a> {
     sockets: FxHashMap<Path, Option<&'a Connection>>,
-    incidents: FxHashMap<Path, &'a Incident>,
     /// Local ends of sockets.
     locals: FxHashSet<SocketAddr>,
 }
@@ -134,9 +133,19 @@ impl<'a> View<'a> {
             process_states: None,
             by_state,
             listeners,
+            asked: Vec::new(),
             ends: OnceCell::new(),
             shared: [const { OnceCell::new() }; STATES],
         }
+    }
+
+    /// Sockets at both ends of these will be asked for.
+    pub(super) fn ask(&mut self, failed: &[Incident]) {
+        let both = |failed: &Incident| {
+            let (netns, local, remote) = (failed.netns, failed.local, failed.remote);
+            [path(netns, local, remote), path(netns, remote, local)]
+        };
+        self.asked = failed.iter().flat_map(both).collect();
     }
 
     /// The sockets in a state, as far as they may be in trouble.
@@ -201,7 +210,7 @@ impl<'a> View<'a> {
         if !self.table.has_address(local.ip()) {
             return OtherEnd::NotVisible;
         }
-        match self.ends().sockets.get(&(place(netns, local), local, remote)).copied().flatten() {
+        match self.ends().sockets.get(&path(netns, local, remote)).copied().flatten() {
             Some(known) => OtherEnd::Here(known),
             // A socket is there, and has another remote end: one of the two was translated on the way.
             None if !local.ip().is_loopback() && self.ends().locals.contains(&local) => OtherEnd::NotVisible,
@@ -209,24 +218,13 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The failure of the socket of this host with these ends.
-    #[must_use]
-    pub(super) fn failed_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Option<&'a Incident> {
-        if !self.table.has_address(local.ip()) {
-            return None;
-        }
-        self.ends().incidents.get(&(place(netns, local), local, remote)).copied()
-    }
-
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            let failed = || self.recent.incidents().flat_map(|(_, group)| &group.last);
-            let key = |netns, local, remote| (place(netns, local), local, remote);
-            // Other ends of what failed, and of what is silent or waits.
+            // Of what failed, and other ends of what is silent or waits.
             let states = State::ALL.iter().filter(|state| **state != State::Listen);
             let silent = states.flat_map(|state| self.in_state(*state)).filter(|known| known.facts().is_some());
-            let asked = failed().map(|failed| key(failed.netns, failed.remote, failed.local));
-            let asked = asked.chain(silent.map(|known| key(known.netns(), known.remote(), known.local())));
+            let asked = self.asked.iter().copied();
+            let asked = asked.chain(silent.map(|known| path(known.netns(), known.remote(), known.local())));
             let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
             let mut sockets: FxHashMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
             let mut ports = vec![false; 1 << 16];
@@ -235,12 +233,11 @@ impl<'a> View<'a> {
             let all = self.table.all().filter(|known| known.state != State::Listen);
             for known in all.filter(|known| ports[usize::from(known.local().port())]) {
                 locals.insert(known.local());
-                if let Some(found) = sockets.get_mut(&key(known.netns(), known.local(), known.remote())) {
+                if let Some(found) = sockets.get_mut(&path(known.netns(), known.local(), known.remote())) {
                     *found = Some(known);
                 }
             }
-            let incidents = failed().map(|failed| (key(failed.netns, failed.local, failed.remote), failed)).collect();
-            Ends { sockets, incidents, locals }
+            Ends { sockets, locals }
         })
     }
 
@@ -248,9 +245,8 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
         let ends = (known.local(), known.remote());
-        let service = self.recent.services().of(known.netns(), known.local());
         let came = || self.came_to_local(known).then_some(false);
-        let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends, service)).or_else(came);
+        let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends)).or_else(came);
         self.subject_at(known.netns(), ends, is_active)
     }
 
@@ -278,7 +274,7 @@ impl<'a> View<'a> {
         is_active: Option<bool>,
     ) -> Subject {
         let service = self.recent.services().of(netns, local);
-        match is_active.or_else(|| self.is_active(netns, (local, remote), service)) {
+        match is_active.or_else(|| self.is_active(netns, (local, remote))) {
             Some(false) => Subject::Local(service.unwrap_or(local)),
             _ => Subject::Remote(remote),
         }
@@ -286,13 +282,8 @@ impl<'a> View<'a> {
 
     /// Did this host open a connection whose beginning was not seen? By the listeners at its ends, else by which of its
     /// ports is of `ip_local_port_range`.
-    fn is_active(
-        &self,
-        netns: Option<u32>,
-        (local, remote): (SocketAddr, SocketAddr),
-        service: Option<SocketAddr>,
-    ) -> Option<bool> {
-        if service.is_some() {
+    pub(super) fn is_active(&self, netns: Option<u32>, (local, remote): (SocketAddr, SocketAddr)) -> Option<bool> {
+        if self.recent.services().of(netns, local).is_some() {
             return Some(false);
         }
         if self.recent.services().of(netns, remote).is_some() {

@@ -2,7 +2,7 @@
 
 use std::{fs, str::FromStr};
 
-use crate::snapshot::{NetCounters, NetSettings};
+use crate::snapshot::{NetCounters, NetSettings, reserved_ports};
 
 /// The counters; `None` where they cannot be read.
 #[must_use]
@@ -47,8 +47,14 @@ fn counters_in(text: &str) -> Option<NetCounters> {
 
 fn settings_of(read: impl Fn(&str) -> Option<String>) -> NetSettings {
     let number = |name: &str| one(&read(name)?);
+    let local_ports: Option<(u16, u16)> = read("ipv4/ip_local_port_range").and_then(|text| two(&text));
+    let reserved_ports = |(first, last): (u16, u16)| {
+        Some(reserved_ports(&read("ipv4/ip_local_reserved_ports")?, first.into(), last.into()))
+    };
     NetSettings {
-        local_ports: read("ipv4/ip_local_port_range").and_then(|text| two(&text)),
+        local_ports,
+        reserved_ports: local_ports.and_then(reserved_ports),
+        timestamps: number("ipv4/tcp_timestamps"),
         tw_reuse: number("ipv4/tcp_tw_reuse"),
         max_tw_buckets: number("ipv4/tcp_max_tw_buckets"),
         syncookies: number("ipv4/tcp_syncookies"),
@@ -114,7 +120,12 @@ mod tests {
             "ipv4/tcp_retries2" => Some("-1\n".to_owned()),
             _ => Some(String::new()),
         };
-        let expected = NetSettings { local_ports: Some((1024, 65535)), tw_reuse: Some(2), ..NetSettings::default() };
+        let expected = NetSettings {
+            local_ports: Some((1024, 65535)),
+            reserved_ports: Some(0),
+            tw_reuse: Some(2),
+            ..NetSettings::default()
+        };
         assert_eq!(settings_of(read), expected);
         for bad in ["", "1", "1 2", "1\t", "1\t65536", "\t2"] {
             assert_eq!(settings_of(|_| Some(bad.to_owned())).local_ports, None, "{bad:?}");

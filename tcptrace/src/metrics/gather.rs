@@ -221,7 +221,8 @@ fn by_owner<K: Copy + Eq + Hash>(
 }
 
 pub(super) fn errno_label(number: i32) -> Labels {
-    vec![("errno", errno::name(number).map_or_else(|| number.to_string().into(), Cow::from))]
+    let name = if number == super::GIVEN_UP { Some("given_up") } else { errno::name(number) };
+    vec![("errno", name.map_or_else(|| number.to_string().into(), Cow::from))]
 }
 
 fn reset_labels(reset: Reset, names: &Names) -> Labels {

@@ -24,7 +24,7 @@ mod times;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    ending::Ending,
+    ending::{Abort, Ending},
     event::{Event, TimeSource, Transition, What},
     findings::{Finding, Kind, Phase, Severity},
     losses::Losses,
@@ -188,7 +188,7 @@ impl Metrics {
         }
         let Some(ending) = change.ending else { return };
         self.endings.add(whose, ending, now_ns);
-        if let Some(errno) = ending.errno() {
+        if let Some(errno) = failure(change, ending) {
             self.failures.add(whose, errno, now_ns);
         }
     }
@@ -200,3 +200,18 @@ impl Metrics {
         }
     }
 }
+
+/// The errno of a connection that failed: 0 where its process gave the attempt up, after one SYN had been sent again or
+/// should have been.
+fn failure(change: &Transition, ending: Ending) -> Option<i32> {
+    const WAITED_NS: u64 = 900_000_000;
+    let was_waited_for = || change.total_retrans > 0 || change.time_in_old.is_some_and(|time| time.ns >= WAITED_NS);
+    match ending {
+        Ending::Aborted(Abort::BeforeEstablished) if was_waited_for() => Some(GIVEN_UP),
+        Ending::Aborted(Abort::NeverSent) if change.old == State::SynSent => Some(libc::EADDRNOTAVAIL),
+        ending => ending.errno(),
+    }
+}
+
+/// Stands for the errno of an attempt that was given up.
+const GIVEN_UP: i32 = 0;

@@ -13,6 +13,7 @@ use socket2::Socket;
 
 use crate::{
     Test,
+    actor::Actor,
     net::{self, LOCALHOST, begin_connect, enter_new_netns, exchange, listen, lose_input, pair, port, settle},
     tracer::{Run, Tracer, binary},
 };
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a leak is the same finding under any filter", leak_under_filters),
     ("failures are the same finding under any filter", failures_under_filters),
     ("the same events with findings and without", same_events),
+    ("the same events of a service with children", same_events_of_a_service),
     ("counts are exact at the end of a run", final_counts),
     ("findings alone are counted", findings_are_counted),
     ("a SYN from before the start has waited", syn_from_before),
@@ -211,20 +213,46 @@ fn same_events() {
     drop((unbound, waiting));
     settle();
     for (filter, on, off) in tracers {
-        let events = |tracer: Tracer| {
-            let records = tracer.stop().records();
-            let is_event = |record: &&Value| record["mono_ns"].is_u64() && !record["cpu"].is_null();
-            let mut said: Vec<_> = records.iter().filter(is_event).map(said).collect();
-            said.sort();
-            said
-        };
-        let (on, off) = (events(on), events(off));
-        assert!(!off.is_empty(), "{filter}");
-        let only = |these: &[String], those: &[String]| {
-            these.iter().filter(|event| !those.contains(event)).cloned().collect::<Vec<_>>()
-        };
-        assert_eq!(on, off, "{filter}: with findings {:#?}, without {:#?}", only(&on, &off), only(&off, &on));
+        assert_same(&filter, on, off);
     }
+}
+
+/// That both showed the same events, and some; gives how many.
+fn assert_same(filter: &str, on: Tracer, off: Tracer) -> usize {
+    let events = |tracer: Tracer| {
+        let records = tracer.stop().records();
+        let is_event = |record: &&Value| record["mono_ns"].is_u64() && !record["cpu"].is_null();
+        let mut said: Vec<_> = records.iter().filter(is_event).map(said).collect();
+        said.sort();
+        said
+    };
+    let (on, off) = (events(on), events(off));
+    assert!(!off.is_empty(), "{filter}");
+    let only = |these: &[String], those: &[String]| {
+        these.iter().filter(|event| !those.contains(event)).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(on, off, "{filter}: with findings {:#?}, without {:#?}", only(&on, &off), only(&off, &on));
+    on.len()
+}
+
+fn same_events_of_a_service() {
+    enter_new_netns();
+    // The parent listens, and its child takes the connections and reads.
+    let mut parent = Actor::start("t-prefork", &["6412"]);
+    let pid = parent.pid().to_string();
+    let start = |mode| Tracer::here(&["--findings", mode, "--pid", &pid]);
+    let (on, off) = (start("on"), start("off"));
+    parent.go();
+    parent.says();
+    let client = net::socket(LOCALHOST);
+    client.connect(&SocketAddr::new(LOCALHOST, 6412).into()).unwrap();
+    client.send(b"question").unwrap();
+    let mut answer = [std::mem::MaybeUninit::new(0); 16];
+    assert_eq!(client.recv(&mut answer).unwrap(), 6);
+    drop(client);
+    parent.wait();
+    settle();
+    assert!(assert_same("--pid of the parent", on, off) >= 4, "all that its service does");
 }
 
 /// Ends a connection by RST, while the other end has something to read.

@@ -158,7 +158,8 @@ fn port_range(sysctls: &Sysctls) -> Option<Verdict> {
     if !(first <= last && last <= u16::MAX.into()) {
         return None;
     }
-    let reserved = reserved(&sysctls.text("ip_local_reserved_ports").unwrap_or_default(), first, last);
+    let reserved =
+        crate::snapshot::reserved_ports(&sysctls.text("ip_local_reserved_ports").unwrap_or_default(), first, last);
     let ports = (last - first + 1).saturating_sub(reserved);
     let reused = sysctls.number("tcp_tw_reuse") == Some(1) && sysctls.number("tcp_timestamps") != Some(0);
     let each = if reused {
@@ -178,16 +179,6 @@ fn port_range(sysctls: &Sysctls) -> Option<Verdict> {
     } else {
         Verdict::ok(consequence)
     })
-}
-
-/// How many of the ports from `first` to `last` are in a list as `1,2-4,10-10`, which does not overlap itself
-/// (`kernel/sysctl.c`, `proc_do_large_bitmap`).
-fn reserved(list: &str, first: u64, last: u64) -> u64 {
-    let ranges = list.split(',').filter_map(|part| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        Some((from.trim().parse::<u64>().ok()?.max(first), to.trim().parse::<u64>().ok()?.min(last)))
-    });
-    ranges.filter(|(from, to)| from <= to).map(|(from, to)| to - from + 1).fold(0, u64::saturating_add)
 }
 
 /// Judges a limit that the kernel takes from the size of its table of sockets, and that must not be lowered
@@ -287,7 +278,7 @@ mod tests {
             assert_eq!(judged("ip_local_port_range", &[("ip_local_port_range", odd)]).consequence, "not understood");
         }
         for odd in ["x", "5-", "-", ",,", "9-1"] {
-            assert_eq!(reserved(odd, 1, 65535), 0, "{odd}");
+            assert_eq!(crate::snapshot::reserved_ports(odd, 1, 65535), 0, "{odd}");
         }
     }
 

@@ -128,7 +128,7 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
                 "unread_bytes",
                 group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add).into(),
             ),
-            ("unread_ns", unread_ns.into()),
+            ("unread_for_ns", unread_ns.into()),
         ];
         evidence.extend(process_evidence(holders.as_ref()));
         // What a server reads later, when it has done what it does now, waits in vain only where it does nothing at all.

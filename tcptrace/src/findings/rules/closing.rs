@@ -3,7 +3,7 @@
 use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
     event::Owner,
-    findings::{Cause, Group, Kind, Severity, Sighting, Value, View},
+    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
     snapshot::{ConnectionInfo, TimerKind},
     state::State,
     table::{Connection, Facts},
@@ -74,10 +74,11 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
             each.and_then(|each| each.into_iter().reduce(|(sum, span_ns), (growth, _)| (sum + growth, span_ns)));
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
         let is_many = group.members.len() >= MANY_LEAKED || is_growing;
-        let (severity, cause) = match is_many {
+        let (severity, cause) = match growth {
             _ if passed_on(&group) => (Severity::Info, Cause::WaitsForOtherSide),
-            true => (Severity::Critical, Cause::NeverClosed),
-            false => (Severity::Warning, Cause::NeverClosed),
+            _ if is_many => (Severity::Critical, Cause::NeverClosed),
+            _ if is_idle_pool(&group, growth) => (Severity::Info, Cause::IdlePooled),
+            _ => (Severity::Warning, Cause::NeverClosed),
         };
         // The FIN counts as a byte that was not read.
         let unread = group.sum(|facts| facts.socket.receive_queue.saturating_sub(1).into());
@@ -91,6 +92,21 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     };
     groups.into_iter().map(sighting).collect()
 }
+
+/// So many connections of a client to one destination lie idle in a pool at most.
+const POOLED: usize = 8;
+
+/// Are these a client's, few, and no more than came within the last minute?
+fn is_idle_pool(group: &Group<'_>, growth: Option<(f64, u64)>) -> bool {
+    group.members.len() <= POOLED
+        && group.subject != Subject::Several
+        && group.members.iter().all(|known| known.is_active() == Some(true))
+        && growth.is_some_and(|(growth, span_ns)| {
+            growth * (span_ns as f64 / MINUTE_NS) <= group.members.len() as f64 // what waits is among these
+        })
+}
+
+const MINUTE_NS: f64 = 60e9;
 
 fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells

@@ -2,12 +2,9 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::{
-    event::Owner,
-    findings::{
-        Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
-        view::MAX_SUBJECTS,
-    },
+use crate::findings::{
+    Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
+    view::MAX_SUBJECTS,
 };
 
 /// Failures of one command with one subject.
@@ -34,6 +31,12 @@ pub(super) fn warning(cause: Cause) -> impl Fn(&[&Incident]) -> (Severity, Cause
     move |_| (Severity::Warning, cause)
 }
 
+/// They have the cause that was found for each, and matter as much as the worst of the last.
+pub(super) fn judged(last: &[&Incident]) -> (Severity, Cause) {
+    let worst = last.iter().map(|incident| incident.cause).max_by_key(|(severity, _)| *severity);
+    worst.unwrap_or((Severity::Warning, Cause::PeerSentReset))
+}
+
 /// The failures of a kind, with the evidence of each group; `meaning` decides by the last of them, the newest first.
 pub(super) fn sightings<'a>(
     view: &View<'a>,
@@ -42,7 +45,7 @@ pub(super) fn sightings<'a>(
     evidence: impl Fn(&'a Incident) -> Vec<(&'static str, Value)>,
 ) -> Vec<Sighting> {
     let mut by_command: FxHashMap<_, FxHashMap<Subject, Failures<'_>>> = FxHashMap::default();
-    for ((_, netns, command, _), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
+    for ((_, netns, command, _, cause), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
         let Some(newest) = incidents.last.last() else { continue };
         let failures = Failures {
             count: incidents.count,
@@ -51,10 +54,10 @@ pub(super) fn sightings<'a>(
             is_shown: incidents.is_shown,
         };
         let subject = view.subject_at(newest.netns, (newest.local, newest.remote), newest.active);
-        by_command.entry((*netns, *command)).or_default().entry(subject).or_default().take(failures);
+        by_command.entry((*netns, *command, *cause)).or_default().entry(subject).or_default().take(failures);
     }
     let mut found = Vec::new();
-    for ((netns, _), mut subjects) in by_command {
+    for ((netns, ..), mut subjects) in by_command {
         if subjects.len() > MAX_SUBJECTS {
             let mut all = Failures::default();
             subjects.drain().for_each(|(_, failures)| all.take(failures));
@@ -77,19 +80,4 @@ pub(super) fn sightings<'a>(
         }
     }
     found
-}
-
-/// The process at the other end of a connection that failed, where it is on this host: it failed there too, or is still
-/// there.
-pub(super) fn other_owner(view: &View<'_>, incident: &Incident) -> Option<Owner> {
-    use crate::findings::view::OtherEnd;
-    if let OtherEnd::Here(other) = view.end_at(incident.netns, incident.remote, incident.local) {
-        return other.owner();
-    }
-    counterpart(view, incident).and_then(|other| other.owner)
-}
-
-/// The failure of the other end of the same connection.
-pub(super) fn counterpart<'a>(view: &View<'a>, incident: &Incident) -> Option<&'a Incident> {
-    view.failed_at(incident.netns, incident.remote, incident.local)
 }

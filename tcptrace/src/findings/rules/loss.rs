@@ -1,9 +1,9 @@
 //! Loss on the path.
 
 use crate::{
-    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
+    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, lossy::Loss},
     state::State,
-    table::Connection,
+    table::{Connection, Retransmits},
 };
 
 /// All troubles of this family. Where nothing is answered at all it is another trouble.
@@ -28,5 +28,56 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         let sighting = group.sighting(view, Kind::RetransmitStorm, Severity::Warning, Cause::PathLoses);
         Sighting { is_settled: true, ..sighting }.with(evidence)
     };
-    view.group(storming, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
+    let mut found: Vec<_> = view.group(storming, |known| view.subject_of(known)).into_iter().map(sighting).collect();
+    let of_short =
+        view.recent.lossy.iter().filter_map(|(netns, subject, loss)| short_connections(view, netns, subject, loss));
+    let of_short: Vec<_> = of_short.filter(|sighting| found.iter().all(|long| long.key() != sighting.key())).collect();
+    found.extend(of_short);
+    found
+}
+
+/// So many connections make a share.
+const LEAST_CONNECTIONS: u64 = 20;
+/// From so many segments sent again for each 100 connections on the path is bad.
+const PERCENT: u64 = 2;
+
+/// Loss that is spread over many connections.
+fn short_connections(view: &View<'_>, netns: Option<u32>, subject: Subject, loss: Loss) -> Option<Sighting> {
+    let (retransmits, connections) = loss.lately(view.now_ns);
+    let is_storm = retransmits >= view.thresholds.storm_retransmits.into()
+        && connections >= LEAST_CONNECTIONS
+        && retransmits * 100 >= connections * PERCENT;
+    if !is_storm || is_overflowing(view, netns, subject) {
+        return None;
+    }
+    let service = match subject {
+        Subject::Local(local) => view.listener_of(netns, local).and_then(Connection::owner),
+        _ => None,
+    };
+    let owner = service.or(loss.owner);
+    let mut processes = Processes::default();
+    processes.add(owner, retransmits);
+    let sighting = Sighting {
+        owner,
+        processes,
+        count: retransmits,
+        ..Sighting::new(Kind::RetransmitStorm, Severity::Warning, Cause::PathLoses, netns, subject)
+    };
+    let (_, window_ns) = Retransmits::default().lately(view.now_ns);
+    Some(sighting.with([
+        ("retransmits", Value::Number(retransmits)),
+        ("window_ns", Value::Number(window_ns)),
+        ("connections", Value::Number(connections)),
+    ]))
+}
+
+/// Does a listener with a full queue drop what then is sent again? That is told of there.
+fn is_overflowing(view: &View<'_>, netns: Option<u32>, subject: Subject) -> bool {
+    let (local, remote) = subject.ends();
+    let Some(end) = local.or(remote) else { return false };
+    let is_full = |listener: &&Connection| {
+        listener.local().port() == end.port() && super::listening::is_full(listener, view.now_ns)
+    };
+    let grew = view.namespaces.of(netns).and_then(|state| state.grew(|counters| counters.listen_overflows));
+    view.in_state(State::Listen).iter().any(|listener| is_full(&listener)) || grew.is_some_and(|grew| grew > 0)
 }

@@ -4,6 +4,7 @@ mod accepting;
 mod closing;
 mod connecting;
 mod incidents;
+mod killed;
 mod listening;
 mod loss;
 mod pressure;
@@ -15,7 +16,9 @@ mod window;
 
 pub use window::ClosedWindow;
 
-use super::{Incident, Kind, Sighting, Thresholds, View};
+pub(super) use connecting::{is_given_up, is_listener_full};
+
+use super::{Cause, Incident, Kind, Severity, Sighting, Thresholds, View};
 use crate::{
     ending::Ending,
     event::{Event, Transition},
@@ -35,6 +38,7 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
         window::look,
         silence::look,
         resets::look,
+        killed::look,
         pressure::look,
         loss::look,
     ] {
@@ -43,35 +47,26 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
     sightings
 }
 
-/// What a connection that ended is an incident of.
+/// What a change of state is an incident of.
 #[must_use]
-pub fn incident(
+pub(super) fn incident(
     event: &Event,
     transition: &Transition,
-    ending: Ending,
     left: Option<&Connection>,
     thresholds: &Thresholds,
 ) -> Option<Incident> {
-    let incident = Incident {
-        kind: Kind::ResetByPeer, // until a rule says which
-        time_ns: event.time_ns,
-        netns: event.socket.netns,
-        owner: event.owner,
-        cookie: event.socket.cookie,
-        local: event.socket.local,
-        remote: event.socket.remote,
-        state: transition.old,
-        ending,
-        active: if transition.old == State::SynSent { Some(true) } else { left.and_then(Connection::is_active) },
-        in_state_ns: transition.time_in_old.map(|time| time.ns),
-        total_retrans: transition.total_retrans,
-        timeouts: left.map_or(0, |left| left.retransmits().timeouts),
-        unread: transition.receive_queue,
-        unacked: transition.send_queue,
-        reset: left.and_then(Connection::reset),
-        window: left.and_then(|left| ClosedWindow::of(left, event.time_ns)),
-        keepalive: event.socket.is(tcptrace_common::record::socket_flag::KEEPALIVE),
-    };
+    let is_with_itself = event.socket.local == event.socket.remote;
+    if is_with_itself && transition.new == State::Established {
+        let incident = Incident::new(event, transition, Ending::Unknown, left);
+        return Some(Incident {
+            kind: Kind::SelfConnect,
+            cause: (Severity::Warning, Cause::ConnectedToItself),
+            active: Some(true),
+            ..incident
+        });
+    }
+    let ending = transition.ending.filter(|_| !is_with_itself)?;
+    let incident = Incident::new(event, transition, ending, left);
     let kind = connecting::kind(&incident)
         .or_else(|| window::kind(&incident))
         .or_else(|| silence::kind(&incident))

@@ -29,21 +29,31 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         let state = view.namespaces.of(netns);
         let Some(settings) = settings_of(netns) else { continue };
         let Some((first, last)) = settings.local_ports else { continue };
-        let share = members.len() as f64 / (first..=last).len().max(1) as f64;
+        // What is reserved is no port that connect() chooses.
+        let ports = (first..=last).len() as u64 - settings.reserved_ports.unwrap_or(0).min((first..=last).len() as u64);
+        let share = members.len() as f64 / ports.max(1) as f64;
         if share < view.thresholds.time_wait_share {
             continue;
         }
         members.sort_by_key(|known| known.since_ns);
         let group = Group::new(view, netns, Subject::Path(from, to), members);
-        let (severity, cause) = match share {
-            _ if is_reused(settings, from.ip(), to.ip()) => (Severity::Info, Cause::PortsReused),
-            NEARLY_ALL.. => (Severity::Critical, Cause::PortsInTimeWait),
-            _ => (Severity::Warning, Cause::PortsInTimeWait),
+        let wants_reuse = is_reused(settings, from.ip(), to.ip());
+        let cause = match settings.timestamps {
+            Some(0) if wants_reuse => Cause::PortsNotReused,
+            _ if wants_reuse => Cause::PortsReused,
+            _ => Cause::PortsInTimeWait,
+        };
+        let severity = match share {
+            _ if cause == Cause::PortsReused => Severity::Info,
+            NEARLY_ALL.. => Severity::Critical,
+            _ => Severity::Warning,
         };
         let evidence = [
             ("ports", Value::Number(group.members.len() as u64)),
             ("port_range", Value::Text(format!("{first}-{last}"))),
+            ("ports_reserved", settings.reserved_ports.into()),
             ("share", Value::Ratio(share)),
+            ("timestamps", settings.timestamps.into()),
             ("tw_reuse", settings.tw_reuse.into()),
             ("max_tw_buckets", settings.max_tw_buckets.into()),
             ("overflows", state.and_then(|state| state.grew(|counters| counters.time_wait_overflows)).into()),
@@ -51,6 +61,34 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         found.push(group.sighting(view, Kind::TimeWaitPressure, severity, cause).with(evidence));
     }
     found
+}
+
+/// Adds to a `connect` that found no local port who holds the ports toward its destination.
+pub(super) fn add_port_holders(view: &View<'_>, sighting: &mut Sighting) {
+    let (_, Some(remote)) = sighting.subject.ends() else { return };
+    let (mut time_wait, mut open) = (0_u64, 0_u64);
+    let toward = |known: &&Connection| known.remote() == remote && known.netns() == sighting.netns;
+    for known in view.table.connections().filter(toward) {
+        // What is being closed goes to TIME_WAIT soon.
+        let is_open = matches!(known.state, State::SynSent | State::Established | State::CloseWait);
+        *(if is_open { &mut open } else { &mut time_wait }) += 1;
+    }
+    let settings = view.namespaces.of(sighting.netns).and_then(|state| state.settings.as_ref());
+    let reserved = settings.and_then(|settings| settings.reserved_ports);
+    let range = settings.and_then(|settings| settings.local_ports);
+    let ports = range.map(|(first, last)| (first..=last).len() as u64);
+    sighting.cause = match ports.zip(reserved) {
+        Some((ports, reserved)) if reserved > ports / 2 => Cause::PortsReserved,
+        _ if open > time_wait => Cause::PortsHeldOpen,
+        _ => sighting.cause,
+    };
+    let range = range.map_or(Value::Unknown, |(first, last)| Value::Text(format!("{first}-{last}")));
+    sighting.evidence.extend([
+        ("port_range", range),
+        ("ports_reserved", reserved.into()),
+        ("ports_in_time_wait", Value::Number(time_wait)),
+        ("ports_held_open", Value::Number(open)),
+    ]);
 }
 
 /// May a new connection take over the port of one in TIME_WAIT? `tcp_twsk_unique` of `net/ipv4/tcp_ipv4.c`; by default

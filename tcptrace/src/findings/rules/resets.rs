@@ -1,16 +1,19 @@
 //! Connections that end with a RST: who sent it, and why.
 
-use super::incidents::{counterpart, other_owner, sightings, warning};
+use super::incidents::{judged, sightings};
 use crate::{
     ending::{Abort, Ending},
     errno,
-    findings::{Cause, Incident, Kind, Severity, Sighting, Thresholds, Value, View, view::OtherEnd},
+    event::Exit,
+    findings::{Cause, Incident, Kind, Sighting, Thresholds, Value, View},
     state::State,
 };
 
 /// Which trouble a connection is that ended with a RST.
 pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind> {
     match incident.ending {
+        // Told of with the process.
+        Ending::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
         Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
         Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
         Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
@@ -41,48 +44,22 @@ fn was_answer_after_silence(incident: &Incident, thresholds: &Thresholds) -> boo
         && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
 }
 
-/// Bytes that were not read when the RST came, or else when the connection ended.
-fn unread(incident: &Incident) -> u32 {
-    incident.reset.map_or(incident.unread, |facts| facts.receive_queue)
-}
-
-/// The same for bytes that were not acknowledged.
-fn unacked(incident: &Incident) -> u32 {
-    incident.reset.map_or(incident.unacked, |facts| facts.send_queue)
-}
-
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let errno = |incident: &Incident| incident.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name);
-    let mut found = sightings(view, Kind::ResetByPeer, reset_meaning, |newest| {
-        let peer = other_owner(view, newest);
-        vec![
+    let mut found = sightings(view, Kind::ResetByPeer, judged, |newest| {
+        let evidence = vec![
             ("errno", errno(newest)),
             ("state", Value::Name(newest.state.name())),
-            ("unread_bytes", Value::Number(unread(newest).into())),
-            ("unacked_bytes", Value::Number(unacked(newest).into())),
-            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
-            ("peer_pid", peer.map(|owner| owner.pid).into()),
-            ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
-        ]
+            ("unread_bytes", Value::Number(newest.unread().into())),
+            ("unacked_bytes", Value::Number(newest.unacked().into())),
+        ];
+        with_peer(newest, evidence)
     });
-    found.extend(sightings(view, Kind::IdleReset, warning(Cause::ForgottenOnPath), |newest| {
-        let other = view.end_at(newest.netns, newest.remote, newest.local);
-        // It is still there, or ended by another hand than its own.
-        let sent = match other {
-            OtherEnd::Here(_) | OtherEnd::Request => Value::Flag(false),
-            _ => {
-                counterpart(view, newest).map_or(Value::Unknown, |other| Value::Flag(other.kind == Kind::AbortedClose))
-            }
-        };
-        vec![
-            ("idle_ns", newest.reset.map(|reset| reset.silence_ns()).into()),
-            ("keepalive", Value::Flag(newest.keepalive)),
-            ("peer_end", Value::Name(other.name())),
-            ("peer_sent_rst", sent),
-        ]
+    found.extend(sightings(view, Kind::IdleReset, judged, |newest| {
+        with_peer(newest, vec![("keepalive", Value::Flag(newest.keepalive))])
     }));
-    found.extend(sightings(view, Kind::AbortedClose, aborted, |newest| {
+    found.extend(sightings(view, Kind::AbortedClose, judged, |newest| {
         let cause = match newest.ending {
             Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
@@ -93,26 +70,37 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("unsent_bytes", Value::Number(newest.unacked.into())),
         ]
     }));
-    found.extend(sightings(view, Kind::WriteAfterClose, warning(Cause::WroteAfterClose), |newest| {
-        vec![("errno", errno(newest)), ("after_fin_ns", newest.in_state_ns.into())]
+    found.extend(sightings(view, Kind::WriteAfterClose, judged, |newest| {
+        let evidence = vec![
+            ("errno", errno(newest)),
+            ("after_fin_ns", after_fin_ns(newest).into()),
+            ("unacked_bytes", Value::Number(newest.unacked().into())),
+        ];
+        with_peer(newest, evidence)
     }));
     found
 }
 
-/// A client that leaves by a RST harms nobody where all was read and acknowledged.
-fn reset_meaning(last: &[&Incident]) -> (Severity, Cause) {
-    if last.iter().all(|incident| incident.active == Some(false) && unread(incident) == 0 && unacked(incident) == 0) {
-        (Severity::Info, Cause::ClientLeft)
-    } else {
-        (Severity::Warning, Cause::PeerSentReset)
-    }
+/// How long after the peer's FIN data was sent last, in ns.
+fn after_fin_ns(incident: &Incident) -> Option<u64> {
+    let (reset, since_fin_ns) = incident.reset.zip(incident.in_state_ns)?;
+    (incident.state == State::CloseWait).then(|| since_fin_ns.saturating_sub(reset.last_sent_ns))
 }
 
-/// How the last one closed.
-fn aborted(last: &[&Incident]) -> (Severity, Cause) {
-    let cause = match last.first().map(|newest| newest.ending) {
-        Some(Ending::Aborted(Abort::LingerZero)) => Cause::ClosedWithLinger,
-        _ => Cause::ClosedUnread,
+/// The same with what is known of the other end. Who did not send the RST is not accused of it.
+fn with_peer(incident: &Incident, mut evidence: Vec<(&'static str, Value)>) -> Vec<(&'static str, Value)> {
+    let sent = incident.peer.sent_reset();
+    let peer = incident.peer.owner.filter(|_| sent != Some(false));
+    let idle_ns = match incident.cause.1 {
+        Cause::KeepaliveRace => incident.idle_before_request_ns(),
+        _ => incident.reset.map(|reset| reset.silence_ns()),
     };
-    (Severity::Warning, cause)
+    evidence.extend([
+        ("idle_ns", idle_ns.into()),
+        ("peer_end", Value::Name(incident.peer.end.name())),
+        ("peer_sent_rst", sent.map_or(Value::Unknown, Value::Flag)),
+        ("peer_pid", peer.map(|owner| owner.pid).into()),
+        ("peer_command", peer.map_or(Value::Unknown, |owner| Value::Text(owner.command.to_text().into_owned()))),
+    ]);
+    evidence
 }

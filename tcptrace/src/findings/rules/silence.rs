@@ -108,8 +108,11 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
             ("unacked_bytes", group.sum(|facts| facts.socket.send_queue.into()).into()),
             ("gives_up_in_ns", left.into()),
             ("errno", Value::Unknown),
+            ("idle_ns", facts.and_then(idle_before_ns).into()),
         ];
-        group.sighting(view, Kind::PeerDead, Severity::Warning, Cause::DataUnanswered).with(evidence)
+        let was_idle = facts.and_then(idle_before_ns).is_some_and(|idle_ns| idle_ns >= view.thresholds.idle_reset_ns);
+        let cause = if was_idle { Cause::ForgottenSilently } else { Cause::DataUnanswered };
+        group.sighting(view, Kind::PeerDead, Severity::Warning, cause).with(evidence)
     };
     let mut found: Vec<_> =
         view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
@@ -122,6 +125,15 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
         ]
     }));
     found
+}
+
+/// For how long nothing had come when the data was sent that is not answered, in ns: each timeout was twice the one before.
+fn idle_before_ns(facts: &Facts) -> Option<u64> {
+    let (info, timer) = (facts.socket.connection?, facts.socket.timer?);
+    let (rto_ns, backoff) = (facts.socket.rto_ns?, u32::from(facts.socket.backoff?));
+    let waited_ns = rto_ns.saturating_sub(rto_ns.checked_shr(backoff).unwrap_or(0));
+    let tried_ns = waited_ns.saturating_add(rto_ns.saturating_sub(timer.left_ns));
+    Some(info.last_ack_ns.saturating_sub(tried_ns))
 }
 
 /// `TCP_RTO_MIN` and `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.

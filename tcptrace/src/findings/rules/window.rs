@@ -2,7 +2,7 @@
 
 use super::{
     accepting::{holders_state, is_being_read, is_watched, process_evidence, unread_ns},
-    incidents::{other_owner, sightings, warning},
+    incidents::{sightings, warning},
 };
 use crate::{
     ending::Ending,
@@ -121,7 +121,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     };
     found.extend(view.group(alone.into_iter(), |known| view.subject_of(known)).into_iter().map(waiting));
     found.extend(sightings(view, Kind::ZeroWindow, warning(Cause::EndedByUserTimeout), |newest| {
-        let peer = other_owner(view, newest);
+        let peer = newest.peer.owner;
         vec![
             ("window_closed_ns", newest.window.map(|window| window.closed_ns).into()),
             ("probes_answered", newest.window.map_or(Value::Unknown, |window| Value::Flag(window.is_answered))),
@@ -142,7 +142,7 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     let holders = holders_state(view, &group.members);
     let unread = group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add);
     let unread_ns = group.members.iter().map(|known| unread_ns(view, known)).max();
-    let mut evidence = vec![("unread_bytes", unread.into()), ("unread_ns", unread_ns.into())];
+    let mut evidence = vec![("unread_bytes", unread.into()), ("unread_for_ns", unread_ns.into())];
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
     let sighting = group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence);

@@ -71,6 +71,75 @@ pub(super) const ALL: &[Scenario] = &[
         )],
     },
     Scenario {
+        name: "given-up",
+        about: "attempts that a pool gives up after a second each, as nobody answers",
+        setup: "near! tcp dport 7000 tcp flags syn drop",
+        trouble: "client> begin C 127.0.0.1:7000
+                  sleep 1100ms
+                  client> close C
+                  client> begin C 127.0.0.1:7000
+                  sleep 1100ms
+                  client> close C",
+        stays_ms: 0,
+        cure: "",
+        findings: &[Expected::new(
+            "syn-sent-unanswered",
+            "client",
+            1000,
+            &["count == 2", "given_up_after_ns >= 1s", "cause == syn_unanswered", "scan_like == false"],
+        )],
+    },
+    Scenario {
+        name: "connect-rejected",
+        about: "a firewall rejects a connection by ICMP: no RST comes",
+        setup: "near! tcp dport 7000 reject with icmp type port-unreachable",
+        trouble: "client> connect C 127.0.0.1:7000 = ECONNREFUSED",
+        stays_ms: 0,
+        cure: "",
+        findings: &[Expected::new("connect-refused", "client", 1000, &["cause == rejected_by_icmp"])],
+    },
+    Scenario {
+        name: "listens-elsewhere",
+        about: "a client tries ::1 where the server listens on 127.0.0.1",
+        setup: "server> listen L 127.0.0.1:7000",
+        trouble: "client> connect C [::1]:7000 = ECONNREFUSED",
+        stays_ms: 0,
+        cure: "",
+        findings: &[Expected::new(
+            "connect-refused",
+            "client",
+            1000,
+            &["cause == listens_elsewhere", "listens_at == 127.0.0.1:7000", "peer_pid == @server"],
+        )],
+    },
+    Scenario {
+        name: "pair-in-use",
+        about: "a client binds a port, and has a connection from there to the same destination already",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000 from 127.0.0.1:5555
+                server> accept S L",
+        trouble: "client> connect D 127.0.0.1:7000 from 127.0.0.1:5555 = EADDRNOTAVAIL",
+        stays_ms: 0,
+        cure: "client> close C
+               server> eof S
+               server> close S",
+        findings: &[Expected::new(
+            "connect-failed",
+            "client",
+            1000,
+            &["errno == EADDRNOTAVAIL", "cause == pair_in_use", "severity == warning"],
+        )],
+    },
+    Scenario {
+        name: "self-connect",
+        about: "a socket that connects to its own port",
+        setup: "",
+        trouble: "client> connect C 127.0.0.1:7000 from 127.0.0.1:7000",
+        stays_ms: 0,
+        cure: "client> close C",
+        findings: &[Expected::new("self-connect", "client", 1000, &["port == 7000", "severity == warning"])],
+    },
+    Scenario {
         name: "connect-timeout",
         about: "a connection that is given up, as nobody answers",
         setup: "near! tcp dport 7000 tcp flags syn drop",

@@ -65,9 +65,21 @@ pub(super) const ALL: &[Scenario] = &[
                 "reset-by-peer",
                 "client",
                 1000,
-                &["state == ESTABLISHED", "unread_bytes == 7", "peer_pid == @server", "peer_command == server"],
+                &[
+                    "severity == warning",
+                    "cause == peer_closed_with_linger",
+                    "state == ESTABLISHED",
+                    "unread_bytes == 7",
+                    "peer_pid == @server",
+                    "peer_command == server",
+                ],
             ),
-            Expected::new("aborted-close", "server", 1000, &["cause == linger_zero", "unread_bytes == 0"]),
+            Expected::new(
+                "aborted-close",
+                "server",
+                1000,
+                &["severity == warning", "cause == closed_with_linger", "unread_bytes == 0"],
+            ),
         ],
     },
     Scenario {
@@ -87,7 +99,7 @@ pub(super) const ALL: &[Scenario] = &[
             "aborted-close",
             "client",
             1000,
-            &["cause == linger_zero", "unsent_bytes == 5", "remote_port == 7000"],
+            &["severity == warning", "cause == closed_with_linger", "unsent_bytes == 5", "remote_port == 7000"],
         )],
     },
     Scenario {
@@ -102,8 +114,18 @@ pub(super) const ALL: &[Scenario] = &[
         stays_ms: 0,
         cure: "client> close C",
         findings: &[
-            Expected::new("aborted-close", "server", 1000, &["cause == unread_data", "unread_bytes == 9"]),
-            Expected::new("reset-by-peer", "client", 1000, &["peer_pid == @server", "unread_bytes == 0"]),
+            Expected::new(
+                "aborted-close",
+                "server",
+                1000,
+                &["severity == warning", "cause == closed_unread", "unread_bytes == 9"],
+            ),
+            Expected::new(
+                "reset-by-peer",
+                "client",
+                1000,
+                &["severity == warning", "cause == peer_closed_unread", "peer_pid == @server", "unread_bytes == 0"],
+            ),
         ],
     },
     Scenario {
@@ -125,7 +147,100 @@ pub(super) const ALL: &[Scenario] = &[
             "write-after-close",
             "client",
             1000,
-            &["errno == EPIPE", "after_fin_ns >= 300ms", "remote_port == 7000"],
+            &["cause == wrote_after_close", "errno == EPIPE", "after_fin_ns >= 300ms", "remote_port == 7000"],
+        )],
+    },
+    Scenario {
+        name: "keepalive-race",
+        about: "a server closes an idle connection, and the client's next request crosses that",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000
+                server> accept S L
+                client> send C question
+                server> read S 8
+                server> send S answer
+                client> read C 6
+                sleep 300ms",
+        trouble: "server> close S
+                  client> send C again
+                  client> error C = EPIPE",
+        stays_ms: 2800,
+        cure: "client> close C",
+        findings: &[Expected::new(
+            "write-after-close",
+            "client",
+            1000,
+            &["severity == warning", "cause == keepalive_race", "idle_ns >= 250ms", "after_fin_ns <= 1s"],
+        )],
+    },
+    Scenario {
+        name: "health-check",
+        about: "a client connects, and closes by a RST: nothing was on its way",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000
+                server> accept S L",
+        trouble: "client> linger C
+                  client> close C
+                  server> error S = ECONNRESET",
+        stays_ms: 0,
+        cure: "server> close S",
+        findings: &[
+            Expected::new("aborted-close", "client", 1000, &["severity == info", "cause == linger_nothing_lost"]),
+            Expected::new("reset-by-peer", "server", 1000, &["severity == info", "cause == client_left"]),
+        ],
+    },
+    Scenario {
+        name: "cancelled",
+        about: "a client closes before it has read all that its server sends, as `curl | head` does",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000
+                server> accept S L
+                server> fill S",
+        trouble: "client> read C 1000
+                  client> close C
+                  server> error S = ECONNRESET",
+        stays_ms: 0,
+        cure: "server> close S",
+        findings: &[
+            Expected::new("aborted-close", "client", 1000, &["severity == info", "cause == stopped_reading"]),
+            Expected::new("reset-by-peer", "server", 1000, &["severity == info", "cause == reader_cancelled"]),
+        ],
+    },
+    Scenario {
+        name: "listener-closed",
+        about: "a listener is closed while a connection waits to be accepted",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000",
+        trouble: "server> close L
+                  client> error C = ECONNRESET",
+        stays_ms: 0,
+        cure: "client> close C",
+        findings: &[Expected::new(
+            "reset-by-peer",
+            "client",
+            1000,
+            &["severity == warning", "cause == peer_listener_closed"],
+        )],
+    },
+    Scenario {
+        name: "firewall-reset",
+        about: "a firewall answers data with a RST; the server is still connected, and is not accused",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C 127.0.0.1:7000
+                server> accept S L
+                server> keepalive S 60s 10s 3",
+        trouble: "near! tcp dport 7000 reject with tcp reset
+                  client> send C hello
+                  client> error C = ECONNRESET
+                  near! flush",
+        stays_ms: 0,
+        cure: "client> close C
+               server> close S",
+        findings: &[Expected::new(
+            "reset-by-peer",
+            "client",
+            1000,
+            &["severity == warning", "cause == sent_on_path", "peer_end == alive", "peer_pid == null"],
         )],
     },
 ];

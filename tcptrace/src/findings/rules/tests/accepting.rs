@@ -156,7 +156,7 @@ fn requests_that_lie_unread_are_good_to_know_and_a_trouble_where_the_process_is_
         assert_eq!((seen.kind, seen.severity, seen.cause), (Kind::ReadStalled, severity, cause));
         assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end(LISTENER))));
         assert_eq!(*evidence(&seen, "unread_bytes"), Value::Number(18));
-        assert_eq!(*evidence(&seen, "unread_ns"), Value::Number(5 * S));
+        assert_eq!(*evidence(&seen, "unread_for_ns"), Value::Number(5 * S));
     }
 }
 

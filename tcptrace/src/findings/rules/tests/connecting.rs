@@ -91,7 +91,8 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
     ];
     for (ending, errno) in cases {
         let mut host = Host::new();
-        let place = connecting(&mut host, 50_000, "10.9.0.1:443", 2 * S);
+        let port = if ending == Ending::Aborted(Abort::NeverSent) { 0 } else { 50_000 };
+        let place = connecting(&mut host, port, "10.9.0.1:443", 2 * S);
         host.sockets[place].timeouts = 1;
         host.fails(place, ending);
         let seen = host.only();

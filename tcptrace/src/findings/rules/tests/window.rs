@@ -92,7 +92,7 @@ fn both_ends_on_one_host_are_one_finding_of_the_reader() {
     assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("127.0.0.1:80"))));
     for (name, value) in [
         ("unread_bytes", Value::Number(128_000)),
-        ("unread_ns", Value::Number(10 * S)),
+        ("unread_for_ns", Value::Number(10 * S)),
         ("window_closed_ns", Value::Number(10 * S)),
         ("waiting_pid", Value::Number(900)),
         ("unsent_bytes", Value::Number(2000)),

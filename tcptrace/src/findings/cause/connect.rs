@@ -1,0 +1,24 @@
+//! Why a connection was not established, by the facts of the attempt.
+
+use super::Cause;
+use crate::{
+    ending::{Abort, Ending},
+    findings::{Incident, Severity},
+};
+
+/// A connect that failed, or was given up.
+pub(crate) fn of_connect(incident: &Incident) -> (Severity, Cause) {
+    use Severity::{Critical, Info, Warning};
+    match incident.ending {
+        Ending::Refused if incident.own.reset_received_ns.is_none() => (Warning, Cause::RejectedByIcmp),
+        Ending::Refused if incident.peer.listens_at.is_some() => (Warning, Cause::ListensElsewhere),
+        Ending::Refused => (Warning, Cause::PortClosed),
+        Ending::TimedOut => (Warning, Cause::ConnectTimedOut),
+        Ending::Aborted(Abort::NeverSent) if incident.local.port() == 0 => (Critical, Cause::NoLocalPort),
+        Ending::Aborted(Abort::NeverSent) if incident.is_pair_used => (Warning, Cause::PairInUse),
+        Ending::Aborted(Abort::NeverSent) => (Warning, Cause::NotSent),
+        Ending::Aborted(_) if incident.total_retrans == 0 => (Info, Cause::EndedAtOnce),
+        Ending::Aborted(_) => (Warning, Cause::SynUnanswered),
+        _ => (Warning, Cause::Unreachable),
+    }
+}

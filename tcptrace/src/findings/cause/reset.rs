@@ -1,0 +1,145 @@
+//! Why a RST ended a connection, by the facts of both its ends.
+
+use super::Cause;
+use crate::{
+    ending::{Abort, Ending},
+    findings::{Incident, Kind, Severity, incident::PeerEnd},
+    state::State,
+};
+
+/// A request that is sent within this time of the peer's FIN crossed it, in ns: the sender had hardly a chance to see it.
+const CROSSING_NS: u64 = 1_000_000_000;
+/// A connection that nothing came on for this long when the peer closed it was idle, in ns.
+const IDLE_NS: u64 = 100_000_000;
+/// Bytes of a last message that nobody waits for (close_notify of TLS, QUIT) at most.
+const LAST_WORDS: u32 = 64;
+
+/// A RST that came for this end of a connection.
+pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
+    use Severity::{Info, Warning};
+    let peer = &incident.peer;
+    let (ended, ending) = (peer.ended(), peer.ended().and_then(|ended| ended.ending));
+    let after_fin = incident.state == State::CloseWait;
+    let lost = if is_loss(incident) { Warning } else { Info };
+    if peer.is_killed() {
+        return (Info, Cause::PeerKilled); // process-killed tells of it
+    }
+    if is_race(incident) {
+        return (Warning, Cause::KeepaliveRace);
+    }
+    match ending {
+        Some(Ending::Aborted(Abort::ListenerClosed)) => return (Warning, Cause::PeerListenerClosed),
+        Some(Ending::Aborted(Abort::Destroyed)) => return (Warning, Cause::PeerDestroyed),
+        Some(Ending::TimedOut) => return (Warning, Cause::PeerGaveUp),
+        Some(Ending::Aborted(Abort::LingerZero | Abort::UnreadData)) if incident.kind == Kind::IdleReset => {
+            return (Warning, Cause::PeerAbortedIdle);
+        }
+        Some(Ending::Aborted(Abort::UnreadData)) if is_last_words(incident, ended.map_or(0, |ended| ended.unread)) => {
+            return (Info, Cause::LastWords);
+        }
+        Some(Ending::Aborted(how)) if incident.active == Some(false) => {
+            let is_nothing = incident.unacked() == 0 && incident.unread() == 0;
+            let cause = if is_nothing { Cause::ClientLeft } else { Cause::ReaderCancelled };
+            return (Info, if how == Abort::Disconnect { Cause::ClientLeft } else { cause });
+        }
+        Some(Ending::Aborted(Abort::LingerZero)) => return (lost, Cause::PeerClosedWithLinger),
+        Some(Ending::Aborted(Abort::UnreadData)) => return (lost, Cause::PeerClosedUnread),
+        _ => {}
+    }
+    let sent = peer.lately.reset_sent;
+    let has_none = |state| !matches!(state, State::Listen | State::TimeWait | State::FinWait2);
+    if incident.state == State::Established
+        && ended.is_none()
+        && sent.is_some_and(|sent| !sent.by_socket && has_none(sent.state))
+    {
+        return (Warning, Cause::NoSocketThere);
+    }
+    if peer.end == PeerEnd::Alive && sent.is_none() {
+        return (Warning, Cause::SentOnPath);
+    }
+    if after_fin {
+        return match incident.active {
+            Some(false) => (Info, Cause::ReaderCancelled),
+            _ if is_last_words(incident, incident.unacked()) => (Info, Cause::LastWords),
+            _ => (Warning, Cause::WroteAfterClose),
+        };
+    }
+    match (incident.kind, incident.active) {
+        (Kind::IdleReset, _) => (Warning, Cause::ForgottenOnPath),
+        (_, Some(false)) if incident.unread() == 0 && incident.unacked() == 0 => (Info, Cause::ClientLeft),
+        (_, Some(false)) => (Info, Cause::ReaderCancelled),
+        _ if lost == Info => (Info, Cause::NothingLost),
+        _ => (Warning, Cause::PeerSentReset),
+    }
+}
+
+/// A close of this end by a RST.
+pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
+    use Severity::{Info, Warning};
+    let is_linger = incident.ending == Ending::Aborted(Abort::LingerZero);
+    let unread_there = incident.peer.ended().map_or(0, |ended| ended.unread);
+    match (is_linger, incident.active) {
+        // The one who reads may stop reading.
+        (true, _) if incident.unread == 0 && incident.unacked == 0 && unread_there == 0 => {
+            (Info, Cause::LingerNothingLost)
+        }
+        (true, Some(true)) if incident.unacked == 0 && unread_there == 0 => (Info, Cause::StoppedReading),
+        (true, _) => (Warning, Cause::ClosedWithLinger),
+        (false, Some(true)) => (Info, Cause::StoppedReading),
+        (false, _) if is_last_words(incident, incident.unread) && incident.unacked == 0 => (Info, Cause::LastWords),
+        // Told of at the client, if that is on this host.
+        (false, _) if had_been_idle(incident) && incident.peer.ended().is_some() => (Info, Cause::KeepaliveRace),
+        (false, _) if had_been_idle(incident) => (Warning, Cause::KeepaliveRace),
+        (false, _) => (Warning, Cause::ClosedUnread),
+    }
+}
+
+/// Is something lost, or does somebody wait for it in vain? Not where all was read and acknowledged, and the peer had the
+/// last word.
+fn is_loss(incident: &Incident) -> bool {
+    let waits = incident.reset.is_none_or(|reset| reset.last_sent_ns < reset.last_received_ns);
+    incident.unread() > 0 || incident.unacked() > 0 || waits || incident.received == 0
+}
+
+/// Did a request cross the peer's close of an idle connection? This side waits for an answer to what it sent at about the
+/// time of the FIN, or what the peer closed without reading.
+fn is_race(incident: &Incident) -> bool {
+    let Some(reset) = incident.reset.filter(|_| incident.active != Some(false) && incident.received > 1) else {
+        return false;
+    };
+    match (incident.idle_before_fin_ns(), incident.in_state_ns) {
+        (Some(idle_ns), Some(since_fin_ns)) => {
+            let is_near = reset.last_sent_ns <= since_fin_ns.saturating_add(CROSSING_NS)
+                && since_fin_ns.saturating_sub(reset.last_sent_ns) <= CROSSING_NS;
+            idle_ns >= IDLE_NS && is_near && incident.kind != Kind::IdleReset
+        }
+        // The FIN was lost, or had no time to come: the peer's end is closed all the same.
+        _ => {
+            let closed = match incident.peer.ended().and_then(|ended| ended.ending) {
+                Some(Ending::Aborted(Abort::UnreadData)) => true,
+                None => incident.peer.end == PeerEnd::Closed || sent_by_closed(incident),
+                _ => false,
+            };
+            let asked_ns = reset.last_received_ns.saturating_sub(reset.last_sent_ns);
+            closed && asked_ns >= IDLE_NS && reset.last_sent_ns <= CROSSING_NS
+        }
+    }
+}
+
+/// Did the kernel send the RST for what was left of a socket that had been closed?
+fn sent_by_closed(incident: &Incident) -> bool {
+    let sent = incident.peer.lately.reset_sent;
+    sent.is_some_and(|sent| matches!(sent.state, State::TimeWait | State::FinWait1 | State::FinWait2 | State::Closing))
+}
+
+/// Had nothing been sent from here for a while when the last request came?
+fn had_been_idle(incident: &Incident) -> bool {
+    let facts = incident.own.reset_sent.and_then(|sent| sent.facts);
+    let quiet_ns = facts.map_or(0, |facts| facts.last_sent_ns.saturating_sub(facts.last_received_ns));
+    incident.acked > 1 && quiet_ns >= IDLE_NS
+}
+
+/// Are these the last bytes of a conversation, and not a request? There was one, and they are few.
+fn is_last_words(incident: &Incident, bytes: u32) -> bool {
+    bytes <= LAST_WORDS && incident.received > 1 && incident.acked > 1 && !had_been_idle(incident)
+}

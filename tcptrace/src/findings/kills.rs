@@ -1,0 +1,127 @@
+//! Processes that a signal ended, with the connections that this cut.
+
+use std::net::{IpAddr, SocketAddr};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    Processes, Services,
+    sighting::{Example, MAX_EXAMPLES, Subject},
+};
+use crate::{
+    event::{Command, Event, Exit, Owner, Transition},
+    state::State,
+};
+
+/// Commands that are remembered at most; the one that was killed longest ago makes room.
+const MAX_COMMANDS: usize = 256;
+/// Addresses of peers, and ends, that are kept apart at most.
+const MAX_ENDS: usize = 1024;
+
+/// Processes of one command that were killed.
+#[derive(Clone, Debug)]
+pub(crate) struct Kill {
+    /// The last of them.
+    pub(crate) owner: Owner,
+    /// All of them, with the connections of each.
+    pub(crate) processes: Processes,
+    /// What ended it.
+    pub(crate) exit: Exit,
+    /// CLOCK_MONOTONIC of the last one, in ns.
+    last_ns: u64,
+    /// Connections that were cut: open ones, and others with data that was not read or not sent.
+    pub(crate) cut: u64,
+    /// Those of them that had come to a service.
+    pub(crate) served: u64,
+    /// Bytes that were not read.
+    pub(crate) unread: u64,
+    /// Bytes that were not acknowledged.
+    pub(crate) unsent: u64,
+    /// Addresses of the peers.
+    pub(crate) peers: FxHashSet<IpAddr>,
+    /// Connections by the service that they came to, or by their destination.
+    subjects: FxHashMap<Subject, u64>,
+    /// The last ones.
+    pub(crate) examples: Vec<Example>,
+}
+
+/// Killed processes, by network namespace and command.
+#[derive(Debug, Default)]
+pub(super) struct Kills(FxHashMap<(Option<u32>, Command), Kill>);
+
+impl Kills {
+    /// Takes in the event of a socket that an exiting process leaves.
+    pub(super) fn ingest(&mut self, event: &Event, transition: &Transition, services: &Services) {
+        let Some((exit, owner)) = transition.exit.filter(|exit| exit.is_killed()).zip(event.owner) else { return };
+        let socket = &event.socket;
+        let has_data = transition.receive_queue > 1 || transition.send_queue > 1;
+        let is_open = transition.old == State::Established;
+        if !is_open && !(has_data && transition.old == State::CloseWait) {
+            return;
+        }
+        let key = (socket.netns, owner.command);
+        if self.0.len() >= MAX_COMMANDS && !self.0.contains_key(&key) {
+            let oldest = self.0.iter().min_by_key(|(_, kill)| kill.last_ns).map(|(key, _)| *key);
+            oldest.and_then(|oldest| self.0.remove(&oldest));
+        }
+        let kill = self.0.entry(key).or_insert_with(|| Kill {
+            owner,
+            processes: Processes::default(),
+            exit,
+            last_ns: event.time_ns,
+            cut: 0,
+            served: 0,
+            unread: 0,
+            unsent: 0,
+            peers: FxHashSet::default(),
+            subjects: FxHashMap::default(),
+            examples: Vec::new(),
+        });
+        (kill.owner, kill.exit, kill.last_ns) = (owner, exit, event.time_ns);
+        kill.processes.add(Some(owner), 1);
+        let service = services.of(socket.netns, socket.local);
+        kill.cut += 1;
+        kill.served += u64::from(service.is_some());
+        kill.unread += u64::from(transition.receive_queue);
+        kill.unsent += u64::from(transition.send_queue);
+        if kill.peers.len() < MAX_ENDS {
+            kill.peers.insert(socket.remote.ip());
+        }
+        let subject = service.map_or(Subject::Remote(socket.remote), Subject::Local);
+        if kill.subjects.len() < MAX_ENDS || kill.subjects.contains_key(&subject) {
+            *kill.subjects.entry(subject).or_default() += 1;
+        }
+        if kill.examples.len() == MAX_EXAMPLES {
+            kill.examples.remove(0);
+        }
+        kill.examples.push(example(event, socket.local, transition.old));
+    }
+
+    /// Those that were killed, by network namespace.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<u32>, &Kill)> {
+        self.0.iter().map(|((netns, _), kill)| (*netns, kill))
+    }
+
+    /// Forgets those after which there was quiet for `quiet_ns`.
+    pub(super) fn forget(&mut self, now_ns: u64, quiet_ns: u64) {
+        self.0.retain(|_, kill| now_ns.saturating_sub(kill.last_ns) < quiet_ns);
+    }
+}
+
+fn example(event: &Event, local: SocketAddr, state: State) -> Example {
+    let (cookie, remote) = (event.socket.cookie, event.socket.remote);
+    Example { cookie, local, remote, state, age: None, facts: None, holders: Vec::new() }
+}
+
+impl Kill {
+    /// What its connections have in common: the service of those that came in, if any did, else their destination.
+    pub(crate) fn subject(&self) -> Subject {
+        let is_service = |subject: &Subject| matches!(subject, Subject::Local(_));
+        let mut all: Vec<_> = self.subjects.keys().filter(|subject| self.served == 0 || is_service(subject)).collect();
+        all.sort_unstable();
+        match all[..] {
+            [one] => *one,
+            _ => Subject::Several,
+        }
+    }
+}

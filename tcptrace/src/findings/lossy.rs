@@ -1,0 +1,102 @@
+//! Segments that were sent again, by what their connections have in common: loss that is spread over many short ones.
+
+use rustc_hash::FxHashMap;
+
+use super::{Services, Subject};
+use crate::{
+    event::{Event, Owner, What},
+    state::State,
+    table::Retransmits,
+};
+
+/// Services and destinations that are counted at most; others find room when these have had no loss for a while.
+const MAX_SUBJECTS: usize = 1024;
+/// Timeouts in a row after which nothing answers any more: that is no loss.
+const SILENT: u8 = 3;
+const SLOTS: usize = 3;
+
+/// Counts by times of [`Retransmits::SLOT_NS`], from the first segment on that was sent again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Loss {
+    slot: u64,
+    connections: [u32; SLOTS],
+    retransmits: [u32; SLOTS],
+    /// The last process that sent again.
+    pub(super) owner: Option<Owner>,
+}
+
+/// Services and destinations with loss, by network namespace.
+#[derive(Debug, Default)]
+pub(super) struct Lossy(FxHashMap<(Option<u32>, Subject), Loss>);
+
+impl Lossy {
+    /// Takes in an event.
+    pub(super) fn ingest(&mut self, event: &Event, services: &Services) {
+        match &event.what {
+            // Where nothing is lost nothing is counted.
+            What::Transition(transition) if !self.0.is_empty() && transition.new == State::Established => {
+                if let Some(loss) = self.0.get_mut(&subject(event, services)) {
+                    loss.move_to(event.time_ns);
+                    loss.connections[0] += 1;
+                }
+            }
+            What::Retransmit(retransmit) if retransmit.timeouts < SILENT && retransmit.failed.is_none() => {
+                self.add(event, services);
+            }
+            What::SynAckRetransmit { .. } => self.add(event, services),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, event: &Event, services: &Services) {
+        let key = subject(event, services);
+        let slot = event.time_ns / Retransmits::SLOT_NS;
+        if self.0.len() >= MAX_SUBJECTS && !self.0.contains_key(&key) {
+            self.0.retain(|_, loss| loss.slot + SLOTS as u64 > slot);
+            if self.0.len() >= MAX_SUBJECTS {
+                return;
+            }
+        }
+        let empty = Loss { slot, connections: [0; SLOTS], retransmits: [0; SLOTS], owner: None };
+        let loss = self.0.entry(key).or_insert(empty);
+        loss.move_to(event.time_ns);
+        loss.retransmits[0] += 1;
+        loss.owner = event.owner.or(loss.owner);
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Option<u32>, Subject, Loss)> {
+        self.0.iter().map(|((netns, subject), loss)| (*netns, *subject, *loss))
+    }
+
+    /// Forgets those without loss lately.
+    pub(super) fn forget(&mut self, now_ns: u64) {
+        self.0.retain(|_, loss| loss.lately(now_ns).0 > 0);
+    }
+}
+
+/// What a connection has in common with others.
+fn subject(event: &Event, services: &Services) -> (Option<u32>, Subject) {
+    let socket = &event.socket;
+    let service = services.of(socket.netns, socket.local);
+    (socket.netns, service.map_or(Subject::Remote(socket.remote), Subject::Local))
+}
+
+impl Loss {
+    fn move_to(&mut self, time_ns: u64) {
+        let slot = time_ns / Retransmits::SLOT_NS;
+        let passed = slot.saturating_sub(self.slot).min(SLOTS as u64) as usize;
+        for counts in [&mut self.connections, &mut self.retransmits] {
+            counts.rotate_right(passed);
+            counts[..passed].fill(0);
+        }
+        self.slot = self.slot.max(slot);
+    }
+
+    /// Segments that were sent again lately, and connections that were established meanwhile: within 10 to 15 s.
+    pub(super) fn lately(mut self, now_ns: u64) -> (u64, u64) {
+        self.move_to(now_ns);
+        let sum = |counts: [u32; SLOTS]| counts.iter().map(|count| u64::from(*count)).sum();
+        (sum(self.retransmits), sum(self.connections))
+    }
+}

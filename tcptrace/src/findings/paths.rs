@@ -1,0 +1,165 @@
+//! What happened at the ends of connections within the last seconds. It joins the two ends of a connection on this host,
+//! whichever is told of first.
+
+use std::{collections::VecDeque, net::SocketAddr};
+
+use rustc_hash::FxHashMap;
+
+use crate::{
+    ending::Ending,
+    event::{Event, Exit, Owner, ResetFacts, Transition, What},
+    snapshot::place,
+    state::State,
+};
+
+/// Ends that are remembered at most; the oldest makes room.
+const MAX_ENDS: usize = 4096;
+/// For how long, in ns.
+const KEPT_NS: u64 = 10_000_000_000;
+
+/// Place, local and remote end of a socket.
+pub(super) type Path = (Option<u32>, SocketAddr, SocketAddr);
+
+/// The path of a socket with these ends.
+pub(super) fn path(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Path {
+    (place(netns, local), local, remote)
+}
+
+/// What happened at one end.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Lately {
+    /// How its socket ended, where it did by other means than FIN, or since its process was killed.
+    pub ended: Option<Ended>,
+    /// The RST that this host sent from there.
+    pub reset_sent: Option<ResetSent>,
+    /// CLOCK_MONOTONIC at which a RST came there, in ns.
+    pub reset_received_ns: Option<u64>,
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ended {
+    /// How; `None` where it was closed by FIN.
+    pub ending: Option<Ending>,
+    /// The process that it belonged to.
+    pub owner: Option<Owner>,
+    /// Why that process exits, if it was that which closed the socket.
+    pub exit: Option<Exit>,
+    /// Bytes received and not read.
+    pub unread: u32,
+}
+
+/// A RST that this host sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResetSent {
+    /// Did a full socket of that end send it? Else the kernel did, for a listener, a mini-socket, or as there was none.
+    pub by_socket: bool,
+    /// State of the socket that was found there; CLOSE where there was none.
+    pub state: State,
+    /// Network namespace that it was sent from, `None` where it is not known.
+    pub netns: Option<u32>,
+    /// What the socket told.
+    pub facts: Option<ResetFacts>,
+}
+
+/// The ends that something happened at.
+#[derive(Debug, Default)]
+pub(super) struct Paths {
+    ends: FxHashMap<Path, (u64, Lately)>,
+    /// In the order in which they came.
+    order: VecDeque<(u64, Path)>,
+}
+
+impl Paths {
+    /// Takes in an event.
+    pub(super) fn ingest(&mut self, event: &Event) {
+        match &event.what {
+            What::ResetSent { facts, .. } => {
+                let by_socket = !event.socket.is_from_packet();
+                let sent = ResetSent { by_socket, state: event.socket.state, netns: event.socket.netns, facts: *facts };
+                let end = self.end(event);
+                end.reset_sent = end.reset_sent.or(Some(sent));
+            }
+            What::ResetReceived(_) => self.end(event).reset_received_ns = Some(event.time_ns),
+            What::Transition(transition) => self.transition(event, transition),
+            _ => {}
+        }
+    }
+
+    fn transition(&mut self, event: &Event, transition: &Transition) {
+        let begins = matches!(transition.new, State::SynSent | State::SynRecv);
+        if begins && !self.ends.is_empty() {
+            self.ends.remove(&path(event.socket.netns, event.socket.local, event.socket.remote));
+        }
+        let ending = transition.ending.filter(|ending| *ending != Ending::Normal);
+        let is_killed = transition.exit.is_some_and(Exit::is_killed) && transition.old != State::Listen;
+        if ending.is_some() || is_killed {
+            let (exit, unread) = (transition.exit, transition.receive_queue);
+            self.end(event).ended = Some(Ended { ending, owner: event.owner, exit, unread });
+        }
+    }
+
+    fn end(&mut self, event: &Event) -> &mut Lately {
+        let path = path(event.socket.netns, event.socket.local, event.socket.remote);
+        let is_over = |time_ns: u64| event.time_ns.saturating_sub(time_ns) > KEPT_NS;
+        while let Some((time_ns, oldest)) = self.order.front().copied() {
+            if self.order.len() < MAX_ENDS && !is_over(time_ns) {
+                break;
+            }
+            self.order.pop_front();
+            // It may have come again.
+            if self.ends.get(&oldest).is_some_and(|(came_ns, _)| *came_ns == time_ns) {
+                self.ends.remove(&oldest);
+            }
+        }
+        let (_, lately) = self.ends.entry(path).or_insert_with(|| {
+            self.order.push_back((event.time_ns, path));
+            (event.time_ns, Lately::default())
+        });
+        lately
+    }
+
+    /// What happened lately at an end.
+    pub(super) fn at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Lately {
+        self.ends.get(&path(netns, local, remote)).map_or(Lately::default(), |(_, lately)| *lately)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Socket;
+
+    fn reset_at(time_ns: u64, port: u16) -> Event {
+        let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let socket = Socket {
+            sk: Some(1),
+            cookie: None,
+            netns: Some(1),
+            ipv6: false,
+            state: State::Established,
+            local: end(port),
+            remote: end(80),
+            flags: 0,
+        };
+        let what = What::ResetReceived(None);
+        Event { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
+    }
+
+    #[test]
+    fn ends_are_forgotten_by_age_and_by_number() {
+        let mut paths = Paths::default();
+        let is_known = |paths: &Paths, port| {
+            let event = reset_at(0, port);
+            paths.at(Some(1), event.socket.local, event.socket.remote).reset_received_ns.is_some()
+        };
+        for port in 0..=MAX_ENDS as u16 {
+            paths.ingest(&reset_at(u64::from(port), port));
+        }
+        assert!(!is_known(&paths, 0) && is_known(&paths, 1));
+        assert_eq!((paths.ends.len(), paths.order.len()), (MAX_ENDS, MAX_ENDS));
+        paths.ingest(&reset_at(KEPT_NS * 2, 0));
+        assert!(is_known(&paths, 0) && !is_known(&paths, 1));
+        assert_eq!((paths.ends.len(), paths.order.len()), (1, 1));
+    }
+}
