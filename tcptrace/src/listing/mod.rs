@@ -51,6 +51,11 @@ struct Still {
 }
 
 impl Still {
+    /// Does it tell what such a listing would find?
+    fn is_of(&self, is_poll: bool, states: StateSet) -> bool {
+        self.segments.is_none() || is_poll && self.states == states
+    }
+
     /// Need it not be entered yet? Events tell of what begins there, but not of SYNs, nor of what a filter keeps back.
     const fn is_left_alone(&self, now_ns: u64) -> bool {
         let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
@@ -76,9 +81,9 @@ pub struct Wanted {
     pub states: StateSet,
     /// Sockets of these namespaces, by inode number; empty for all.
     pub namespaces: FxHashSet<u32>,
-    /// Namespaces in which something happened since the last poll. A poll leaves others alone for some seconds in which it
-    /// found no more than listeners that wait.
-    pub active: FxHashSet<u32>,
+    /// Namespaces in which something happened since this was given last. Others are left alone for some seconds: by any
+    /// listing where there was no socket, by a poll where there were only listeners that wait. `None`: all are looked at.
+    pub active: Option<FxHashSet<u32>>,
     /// Are there namespaces that the last listing may not have found?
     pub finds: bool,
     /// Holders too?
@@ -158,8 +163,9 @@ impl Lister {
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
-        let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
-        was_still.retain(|inode, still| still.states == wanted.states && !wanted.active.contains(inode));
+        let mut was_still = std::mem::take(&mut self.still);
+        was_still.retain(|inode, _| wanted.active.as_ref().is_some_and(|active| !active.contains(inode)));
+        let mut left_alone = Vec::new();
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
@@ -168,8 +174,10 @@ impl Lister {
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
                 let before = was_still.remove(&namespace.inode);
+                let before = before.filter(|before| before.is_of(is_poll, wanted.states));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
                     still.insert(namespace.inode, before);
+                    left_alone.push(namespace.inode);
                     continue;
                 }
                 match namespace.enter_from(&mut here) {
@@ -190,7 +198,7 @@ impl Lister {
                 let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
                 let is_empty = count == Some(0);
                 // In 300 namespaces this takes seconds: the kernel keeps the settings of a name in one list for all.
-                let reads_settings = !is_empty
+                let reads_settings = (!is_empty || choice.is_some())
                     && unchanged.is_none()
                     && (wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode));
                 if reads_settings {
@@ -205,10 +213,8 @@ impl Lister {
                 });
                 let now = Still { states: wanted.states, seen_ns: started_ns, segments, counters };
                 if is_empty || unchanged.is_some() {
-                    if is_poll {
-                        let segments = if is_empty { None } else { segments };
-                        still.insert(namespace.inode, Still { segments, ..now });
-                    }
+                    let segments = if is_empty { None } else { segments };
+                    still.insert(namespace.inode, Still { segments, ..now });
                     continue;
                 }
                 let found = match &mut by_iterator {
@@ -283,6 +289,7 @@ impl Lister {
             sockets,
             holders,
             namespaces: visited,
+            left_alone,
             skipped,
             cpu_ns: now::thread_cpu_ns() + beside_ns,
         })
@@ -290,7 +297,8 @@ impl Lister {
 
     fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
         let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
-        if !wanted.states.is_empty() && !self.namespaces.is_empty() && is_recent && !wanted.finds {
+        let may_be_old = !wanted.states.is_empty() || wanted.active.is_some();
+        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;
