@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub processes: Vec<ProcessState>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
+    /// Inode numbers of those that were not, as there was no socket in them, or none that a poll is for, some seconds ago,
+    /// and nothing happened since.
+    pub left_alone: Vec<u32>,
     /// What could not be looked at.
     pub skipped: Skipped,
     /// CPU time of the thread that looked, in ns.

@@ -210,6 +210,12 @@ impl Recent {
         self.lossy.forget(now_ns);
     }
 
+    /// How many groups of failures, and how many processes are remembered.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.incidents.len(), self.flows.len())
+    }
+
     /// The failures, by what they have in common.
     pub fn incidents(&self) -> impl Iterator<Item = (&IncidentKey, &Incidents)> {
         self.incidents.iter()
