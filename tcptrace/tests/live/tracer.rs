@@ -291,8 +291,10 @@ impl Events {
         let Some(found) = self.0.iter().rev().find(is_it) else {
             panic!("no event of {local_port} -> {remote_port} in {:#?}", self.0);
         };
+        // Before 5.12 a socket has a cookie only once somebody, such as ss, has asked for it.
+        let has_cookie = |cookie: &Value| cookie.is_null() || found["cookie"].is_null() || *cookie == found["cookie"];
         let is_same = |event: &&Value| {
-            event["sk"] == found["sk"] && event["cookie"] == found["cookie"] && event["event"] != "synack_retransmit"
+            event["sk"] == found["sk"] && has_cookie(&event["cookie"]) && event["event"] != "synack_retransmit"
         };
         Life(self.0.iter().filter(is_same).cloned().collect())
     }
