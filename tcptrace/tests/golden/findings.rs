@@ -18,9 +18,9 @@ use tcptrace::{
 use tcptrace_common::{
     record::{
         owner_source,
-        socket_flag::{ATTACHED, DEAD, DONE, KEEPALIVE, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
+        socket_flag::{ATTACHED, DEAD, DONE, EXITING, KEEPALIVE, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
     },
-    state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_SENT},
+    state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
 use crate::{
@@ -173,8 +173,18 @@ fn failures(run: &mut Run) {
         client.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
         run.stream.wait_us(180);
         client.facts.err = libc::ECONNREFUSED;
-        client.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+        client.flags(ATTACHED).gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
     }
+    let mut rejected = Life::in_state(CLOSE, "192.0.2.10:51303", "203.0.113.9:8443").owned_by(curl());
+    rejected.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+    run.stream.wait_us(180);
+    rejected.facts.err = libc::ECONNREFUSED; // by ICMP
+    rejected.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+    let mut itself = Life::in_state(SYN_RECV, "127.0.0.1:40000", "127.0.0.1:40000").owned_by(curl());
+    itself.flags(ATTACHED).enters(&mut run.stream, ESTABLISHED);
+    let mut killed = accepted(&mut run.stream, "10.1.0.1:80", "10.1.0.2:51320");
+    (killed.facts.receive_queue, killed.facts.exit_signal) = (77, libc::SIGKILL as u8);
+    killed.flags(CLOSING | EXITING | LINGER_ZERO).enters(&mut run.stream, CLOSE);
     let mut unreachable = Life::in_state(CLOSE, "192.0.2.10:51302", "203.0.113.10:443").owned_by(curl());
     unreachable.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
     run.wait(Duration::from_secs(3));

@@ -235,6 +235,7 @@ impl Run {
                 receive_queue: 0,
                 send_queue: 0,
                 ending: None,
+                exit: None,
                 expires_in_ns: None,
             }),
         }
