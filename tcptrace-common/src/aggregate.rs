@@ -62,8 +62,8 @@ pub const KIND_ENDING: u8 = 128;
 
 /// Bits of [`Key::flags`] besides those of [`socket_flag`].
 pub mod ending_flag {
-    /// The socket has a local port.
-    pub const HAS_PORT: u16 = 1 << 14;
+    /// A SYN was sent.
+    pub const SENT_SYN: u16 = 1 << 14;
     /// Data was received and not read.
     pub const UNREAD: u16 = 1 << 15;
 }

@@ -1,4 +1,5 @@
-//! The owners of listeners by address: a new connection has no other link to the process that listens for it.
+//! The owners of listeners by address: for connections whose listener has no memo, and for what is learnt of a listener
+//! from a connection that came through it.
 
 use core::mem::size_of;
 
@@ -20,7 +21,7 @@ pub struct ListenerKey {
     pub family: u16,
 }
 
-/// Who listens there. 48 bytes.
+/// Who listens there. 56 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listener {
@@ -28,14 +29,16 @@ pub struct Listener {
     pub owner: Owner,
     /// Listeners on this address now: sockets that are bound to different devices may share it.
     pub sockets: u32,
-    /// 1 once two processes listened here, or another one used a connection that came in here: whose the next ones are
-    /// cannot be told.
+    /// 1 once two processes listened here, or another one used a connection that came in here: the next ones are of one
+    /// of several.
     pub shared: u8,
-    /// 1 where the owner passes the filter by PID and cgroup.
+    /// 1 where one of them passes the filter by PID and cgroup.
     pub owner_matches: u8,
     /// Zero.
     pub pad: [u8; 2],
+    /// Key of the memo of the listener, where the programs saw it begin to listen, and it is the only one; else 0.
+    pub memo: u64,
 }
 
 const _: () = assert!(size_of::<ListenerKey>() == 24);
-const _: () = assert!(size_of::<Listener>() == 48);
+const _: () = assert!(size_of::<Listener>() == 56);

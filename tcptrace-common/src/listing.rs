@@ -27,7 +27,7 @@ pub mod timer {
     pub const PROBE: u8 = 4;
 }
 
-/// A socket (`iter/tcp`). 192 bytes. Times are in ticks of the kernel's jiffies.
+/// A socket (`iter/tcp`). 208 bytes. Times are in ticks of the kernel's jiffies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct SocketEntry {
@@ -83,15 +83,25 @@ pub struct SocketEntry {
     pub keepalive_probes: u8,
     /// `icsk_backoff`: how often the timeout was doubled.
     pub backoff: u8,
+    /// 1: an upper-layer protocol has it (`icsk_ulp_ops`: MPTCP, kTLS); an MPTCP subflow has no file of its own.
+    pub ulp: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: u8,
+    /// `tcp_sock.snd_wnd`: the window that the peer advertised last, in bytes.
+    pub send_window: u32,
+    /// Bytes written and never sent (`write_seq` - `snd_nxt`).
+    pub unsent: u32,
+    /// `tcp_sock.rcv_wnd`: the window that this side advertised last, in bytes.
+    pub receive_window: u32,
+    /// Of a subflow of MPTCP, the inode number of its MPTCP socket, whose file processes hold; else 0.
+    pub mptcp_inode: u64,
 }
 
-/// A descriptor of a process that refers to a TCP socket (`iter/task_file`). 56 bytes.
+/// A descriptor of a process that refers to a TCP or MPTCP socket (`iter/task_file`). 56 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct HolderEntry {
-    /// Address of the socket.
+    /// Address of the socket; of an MPTCP socket, whose subflows are the TCP sockets, its inode number.
     pub sk: u64,
     /// Id of the process's cgroup in the v2 hierarchy.
     pub cgroup: u64,
@@ -105,8 +115,8 @@ pub struct HolderEntry {
     pub uid: u32,
     /// Inode number of the socket's network namespace.
     pub netns: u32,
-    /// Zero.
-    pub pad: u32,
+    /// When the process started, see [`Owner::start`].
+    pub start: u32,
     /// Command name of the thread group's leader, NUL-padded.
     pub comm: [u8; 16],
 }
@@ -117,11 +127,14 @@ pub struct HolderEntry {
 pub struct Request {
     /// States that are wanted, by [`crate::state::bit`] (requests as SYN_RECV); 0: all.
     pub states: u16,
-    /// 1: holders are remembered as owners.
-    pub seeding: u16,
+    /// 1: holders are remembered as owners; 2: those of listeners are, where the programs know the listener.
+    pub seeding: u8,
+    /// 1: of other states those connections too that wait for a process: not accepted, held up by a closed window, or with
+    /// data that nobody reads.
+    pub ailing: u8,
     /// For so many sockets without an owner the holder that is seen is remembered as it; counted down.
     pub seeds: u32,
 }
 
-const _: () = assert!(size_of::<SocketEntry>() == 192);
+const _: () = assert!(size_of::<SocketEntry>() == 208);
 const _: () = assert!(size_of::<HolderEntry>() == 56);

@@ -51,6 +51,8 @@ pub mod owner_match {
     pub const YES: u8 = 1;
     /// Not any more, since the event that is at hand: it still passes, so that nobody waits for the socket's end.
     pub const LEFT: u8 = 2;
+    /// No, but the process does that listens for it, and was asked for: then all is that its service does.
+    pub const SERVED: u8 = YES | 4;
 }
 
 const _: () = assert!(size_of::<Memo>() == 64);

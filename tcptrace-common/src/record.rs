@@ -8,6 +8,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Version of the layout below, in each record. User space refuses others.
 pub const WIRE_VERSION: u8 = 1;
 
+/// [`Owner::start`] counts so many ns as one: a tick of `/proc/PID/stat` (USER_HZ, 100 on all architectures we run on).
+pub const START_TICK_NS: u64 = 10_000_000;
+
 /// [`Header::kind`] of a [`Transition`].
 pub const KIND_TRANSITION: u8 = 1;
 /// [`Header::kind`] of a [`Retransmit`] of a segment (`tcp_retransmit_skb`).
@@ -77,7 +80,7 @@ pub mod owner_source {
     pub const CLOSE: u8 = 6;
     /// Held the socket by a descriptor when the sockets were listed, alone.
     pub const HOLDER: u8 = 7;
-    /// The same, but not alone: the first of several.
+    /// One of several processes that hold the socket, or the listener that the connection came through.
     pub const SHARED: u8 = 8;
 }
 
@@ -138,7 +141,10 @@ pub struct Owner {
     /// One of [`owner_source`].
     pub source: u8,
     /// Zero.
-    pub pad: [u8; 7],
+    pub pad: [u8; 3],
+    /// When the process started, in ticks of 10 ms since boot, modulo 2^32 (`task->group_leader->start_boottime`): with the
+    /// PID it names the process for ever. 0 where it is not known.
+    pub start: u32,
     /// Command name of the thread group's leader, NUL-padded (`task->group_leader->comm`).
     pub comm: [u8; 16],
 }
@@ -165,7 +171,7 @@ pub struct Transition {
     pub total_retrans: u32,
     /// Bytes received and not read (`include/net/tcp.h`, `tcp_inq`); 0 where no connection was established.
     pub receive_queue: u32,
-    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    /// Bytes written that the peer has not acknowledged, the FIN counted as one, and in SYN_SENT the SYN; 0 as above.
     pub send_queue: u32,
     /// `sk_err`, a positive errno or 0.
     pub err: i32,

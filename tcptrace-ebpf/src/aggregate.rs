@@ -69,7 +69,7 @@ pub(crate) fn transition(sock: Option<TcpSock>, memo: &Memo, change: &Change) {
         let flag = |set: bool, flag: u16| if set { flag } else { 0 };
         let was_connected = state::CONNECTED & state::bit(old) != 0;
         let facts = flag(was_connected && sock.queues(flags).0 != 0, ending_flag::UNREAD)
-            | flag(old == SYN_SENT && sock.tuple().local_port != 0, ending_flag::HAS_PORT);
+            | flag(old == SYN_SENT && sock.tuple().local_port != 0 && sock.unacked() == 1, ending_flag::SENT_SYN);
         let flags = flags & ENDING_FLAGS | facts;
         count(&Key { key, kind: KIND_ENDING, old, err: err as u16, flags, ..Key::default() }, None);
     }

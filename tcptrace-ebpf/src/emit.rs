@@ -58,6 +58,31 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
     }
 }
 
+/// A record to be written completely, and sent by [`Reserved::submit`]. As [`send`], where the closure would not be inlined.
+pub(crate) struct Reserved<T: 'static> {
+    cpu: *mut Cpu,
+    place: Place<T>,
+}
+
+impl<T: 'static> Reserved<T> {
+    /// Takes the place of the next record. Where there is none, that is counted.
+    #[inline(always)]
+    pub(crate) fn take() -> Option<Self> {
+        let cpu = CPUS.get_ptr_mut(this_cpu())?;
+        Some(Self { cpu, place: Place::take(cpu)? })
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_mut_ptr(&mut self) -> *mut T {
+        self.place.as_mut_ptr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn submit(self) {
+        self.place.submit(self.cpu);
+    }
+}
+
 /// Where a record is written.
 enum Place<T: 'static> {
     /// In this CPU's ring, with the number that the record gets.

@@ -37,6 +37,24 @@ impl Key {
         Self(black_box(sk.wrapping_sub((&raw const CONFIG) as u64)))
     }
 
+    /// That of the socket which is so many bytes before the one that this would name.
+    #[inline(always)]
+    pub(crate) fn before(self, bytes: u32) -> Self {
+        Self(self.0.wrapping_sub(bytes.into()))
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+
+    /// What [`Key::number`] gave.
+    #[inline(always)]
+    pub(crate) fn numbered(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The two sets.
     #[inline(always)]
     fn sets(self) -> [u32; 2] {
@@ -244,7 +262,7 @@ pub(crate) fn move_clock(memo: &mut Memo, (old, new): (u8, u8), now_ns: u64) -> 
 /// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
 #[inline(always)]
 pub(crate) fn let_go(memo: &mut Memo) {
-    memo.owner_matches &= owner_match::YES;
+    memo.owner_matches &= owner_match::SERVED;
 }
 
 /// Bits of [`socket_flag`]: whether SYN cookies were in use, and whether the event at hand is the socket's last one since

@@ -11,7 +11,7 @@ use tcptrace_common::{
     config::kernel,
     filter::{MAX_CGROUPS, part},
     memo::{Memo, owner_match},
-    record::owner_source,
+    record::{START_TICK_NS, owner_source},
 };
 
 use crate::{
@@ -21,8 +21,11 @@ use crate::{
     sock::{Kernel, read},
 };
 
-/// `PF_KTHREAD` of `include/linux/sched.h`.
+/// `PF_EXITING` and `PF_KTHREAD` of `include/linux/sched.h`.
+const PF_EXITING: u32 = 0x0000_0004;
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// The part of `group_exit_code` that holds the signal (wait(2)).
+const SIGNAL: u32 = 0x7f;
 
 /// What [`learn`] found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +34,11 @@ pub(crate) enum Learned {
     Same,
     /// Another process than before.
     Changed,
-    /// Another one than that of the listener that the connection came through.
+    /// Another one than that of the listener that the connection came through, or the same, which has executed another
+    /// program since it began to listen: of interest to the listener.
     ChangedFromListener,
+    /// See above.
+    RenamedFromListener,
 }
 
 /// Does `source` say more of the socket's owner than is known already?
@@ -50,18 +56,26 @@ fn current_pid() -> u32 {
 ///
 /// Kernel threads are taken for an owner only where they open the socket: elsewhere they act for somebody else (a file
 /// closed by a delayed work item, TLS or MPTCP workers).
+/// Also gives, where the task closes the socket, what [`exit_of_current`] does.
 #[inline(always)]
-pub(crate) fn learn(place: memos::Place, source: u8) -> Learned {
-    match learn_owner(place.number(), source.into()) {
+pub(crate) fn learn(place: memos::Place, source: u8) -> (Learned, u64) {
+    let answer = learn_owner(place.number(), source.into());
+    let learned = match answer & LEARNED {
         SAME => Learned::Same,
         CHANGED => Learned::Changed,
-        _ => Learned::ChangedFromListener,
-    }
+        CHANGED_FROM_LISTENER => Learned::ChangedFromListener,
+        _ => Learned::RenamedFromListener,
+    };
+    (learned, answer >> LEARNED_BITS)
 }
 
 const SAME: u64 = 0;
 const CHANGED: u64 = 1;
 const CHANGED_FROM_LISTENER: u64 = 2;
+const RENAMED_FROM_LISTENER: u64 = 3;
+/// One of these, and above it how the task exits.
+const LEARNED_BITS: u32 = 2;
+const LEARNED: u64 = (1 << LEARNED_BITS) - 1;
 
 /// A global function, which the verifier goes through by itself.
 #[unsafe(no_mangle)]
@@ -71,21 +85,26 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     let Some(memo) = memos::Place::numbered(place).memo() else {
         return SAME;
     };
-    let same = pid == memo.owner.pid;
+    let same_pid = pid == memo.owner.pid;
     let stronger = strength(source) > strength(memo.owner.source);
     // A process may have another name and user by now (execve, setuid): looked at again where that is rare. To find its
     // cgroup costs more than all of this.
-    if same && !stronger && source != owner_source::CLOSE {
+    if same_pid && !stronger && source != owner_source::CLOSE {
         return SAME;
     }
     let opens = source == owner_source::CONNECT || source == owner_source::LISTEN;
     let Some((flags, comm)) = current_task() else {
         return SAME;
     };
+    let exit = if source == owner_source::CLOSE { exit_of(flags) << LEARNED_BITS } else { 0 };
     if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
-        return SAME;
+        return SAME | exit;
     }
-    let was_listeners = memo.owner.source == owner_source::LISTENER;
+    // Who closes what it has used is not asked, as nearly always: to find when it started costs more.
+    let start = if same_pid && !stronger { memo.owner.start } else { start_of_current() as u32 };
+    let same = same_pid && start == memo.owner.start;
+    let (source_before, pid_before) = (memo.owner.source, memo.owner.pid);
+    let has_news = !same || comm != memo.owner.comm;
     let owner = &mut memo.owner; // its padding is zero since it was blank
     if !same || stronger {
         // SAFETY: takes nothing.
@@ -94,18 +113,74 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     }
     owner.pid = pid;
     owner.uid = bpf_get_current_uid_gid() as u32;
+    owner.start = start;
     owner.comm = comm;
     // SAFETY: takes nothing.
     memo.owner_matches = match (memo.owner_matches, matches(pid, || unsafe { bpf_get_current_task() })) {
+        (owner_match::SERVED, _) => owner_match::SERVED,
+        (owner_match::YES, _) if is_through_listener(source_before) && is_wanted_pid(pid_before) => owner_match::SERVED,
         (_, true) => owner_match::YES,
         (owner_match::YES, false) => owner_match::LEFT,
         (_, false) => owner_match::NO,
     };
-    match (same, was_listeners) {
-        (true, _) => SAME,
-        (false, false) => CHANGED,
-        (false, true) => CHANGED_FROM_LISTENER,
+    if same {
+        let is_renamed = has_news && source_before == owner_source::LISTENER;
+        return exit | if is_renamed { RENAMED_FROM_LISTENER } else { SAME };
     }
+    // A shared listener is told of it again only where a filter may want the other process.
+    let is_filtered = config!(filter.parts) & (part::PID | part::CGROUP) != 0;
+    let tells_listener =
+        source_before == owner_source::LISTENER || source_before == owner_source::SHARED && is_filtered;
+    exit | if tells_listener { CHANGED_FROM_LISTENER } else { CHANGED }
+}
+
+#[inline(always)]
+fn is_through_listener(source: u8) -> bool {
+    matches!(source, owner_source::LISTENER | owner_source::SHARED)
+}
+
+/// Does the filter name this process?
+#[inline(always)]
+fn is_wanted_pid(pid: u32) -> bool {
+    config!(filter.parts) & part::PID != 0 && FILTER_PIDS.get_ptr(pid).is_some()
+}
+
+/// [`exit_of_current`]: it is exiting; the bits below are the signal.
+pub(crate) const EXITING: u64 = 0x100;
+
+/// Is the current task exiting, and by which signal? A global function, which the verifier goes through by itself.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(crate) extern "C" fn exit_of_current() -> u64 {
+    exit_of(current_flags())
+}
+
+/// The same of the current task, which has these flags.
+#[inline(always)]
+fn exit_of(flags: u32) -> u64 {
+    if flags & PF_EXITING == 0 {
+        return 0; // as nearly always
+    }
+    // SAFETY: takes nothing.
+    EXITING | u64::from(exit_signal(unsafe { bpf_get_current_task() }).unwrap_or(0))
+}
+
+#[inline(always)]
+fn current_flags() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe {
+        if config!(kernel) & kernel::TASK_BTF != 0 {
+            return Kernel::new(bpf_get_current_task_btf().cast_const().cast()).load(member!(task_struct_flags));
+        }
+        read(bpf_get_current_task() + u64::from(config!(layout.task_struct_flags))).unwrap_or(0)
+    }
+}
+
+#[inline(always)]
+fn exit_signal(task: u64) -> Option<u32> {
+    let signal: u64 = read(task + u64::from(config!(layout.task_struct_signal)))?;
+    let code: u32 = read(signal + u64::from(config!(layout.signal_struct_group_exit_code)))?;
+    Some(code & SIGNAL)
 }
 
 /// How much a source says about who uses the socket. A listener's owner may hand its connections to others.
@@ -142,6 +217,15 @@ fn current_task() -> Option<(u32, [u8; 16])> {
     Some((read(task + u64::from(config!(layout.task_struct_flags)))?, command(task)?))
 }
 
+/// When the current process started, see [`tcptrace_common::record::Owner::start`]. A function of its own, as the stack is
+/// small.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn start_of_current() -> u64 {
+    // SAFETY: takes nothing.
+    start(unsafe { bpf_get_current_task() }).unwrap_or(0).into()
+}
+
 #[inline(always)]
 fn words_of(low: u64, high: u64) -> [u8; 16] {
     (u128::from(low) | u128::from(high) << 64).to_le_bytes()
@@ -150,9 +234,15 @@ fn words_of(low: u64, high: u64) -> [u8; 16] {
 /// The command name of a task's process.
 #[inline(always)]
 pub(crate) fn command(task: u64) -> Option<[u8; 16]> {
-    let leader = leader(task)?;
-    let [a, b]: [u64; 2] = read(leader + u64::from(config!(layout.task_struct_comm)))?;
+    let [a, b]: [u64; 2] = read(leader(task)? + u64::from(config!(layout.task_struct_comm)))?;
     Some(words_of(a, b))
+}
+
+/// When a task's process started.
+#[inline(always)]
+pub(crate) fn start(task: u64) -> Option<u32> {
+    let boottime_ns: u64 = read(leader(task)? + u64::from(config!(layout.task_struct_start_boottime)))?;
+    Some((boottime_ns / START_TICK_NS) as u32)
 }
 
 /// The leader of a task's thread group. By a helper, since a load of a pointer through a pointer that the verifier trusts

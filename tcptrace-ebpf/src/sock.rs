@@ -29,6 +29,8 @@ const SEND_SHUTDOWN: u8 = 2;
 
 /// As `sk_protocol` has it.
 pub(crate) const IPPROTO_TCP: u16 = 6;
+/// The same.
+pub(crate) const IPPROTO_MPTCP: u16 = 262;
 
 /// `TCP_SYNCOOKIE_VALID` of `include/net/tcp.h`, in s.
 const SYNCOOKIE_VALID_S: u32 = 120;
@@ -199,7 +201,7 @@ impl SockCommon {
 /// Inode number of the network namespace of what begins with a `sock_common`. Not by a pointer that the verifier trusts:
 /// it would look for names among all types of the kernel, on each path that comes here.
 #[inline(always)]
-fn netns_of(sock_common: Kernel) -> u32 {
+pub(crate) fn netns_of(sock_common: Kernel) -> u32 {
     sock_common.follow(member!(sock_common_skc_net)).load(member!(net_ns_inum))
 }
 
@@ -225,6 +227,18 @@ impl TcpSock {
             return None;
         }
         Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
+    }
+
+    /// The same by what [`TcpSock::tcp_pointer`] gave for it.
+    #[inline(always)]
+    pub(crate) fn of_both(sk: *const c_void, tcp: *const c_void) -> Self {
+        Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp), key: sk as u64 }
+    }
+
+    /// It as the kernel's `struct tcp_sock`.
+    #[inline(always)]
+    pub(crate) fn tcp_pointer(self) -> *const c_void {
+        self.tcp.pointer()
     }
 
     /// The same where `sk` is known as a `sock_common` only.
@@ -317,8 +331,13 @@ impl TcpSock {
     pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
         let unread = self.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
-        let unacked = self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una));
-        (unread - fin, unacked)
+        (unread - fin, self.unacked())
+    }
+
+    /// What was written and the peer has not acknowledged, a SYN and a FIN counted as one each.
+    #[inline(always)]
+    pub(crate) fn unacked(self) -> u32 {
+        self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una))
     }
 
     /// The difference of two sequence numbers; 0 where the first is behind.
@@ -332,6 +351,26 @@ impl TcpSock {
     #[inline(always)]
     pub(crate) fn is_attached(self) -> bool {
         self.load::<u64, _>(member!(sock_sk_socket)) != 0
+    }
+
+    /// Where the memo of the listener is that this child was just cloned from (`net/ipv4/inet_connection_sock.c`,
+    /// `inet_csk_clone_lock`): the head of its list of sent segments, which is empty and so points to itself, is a copy
+    /// until `tcp_create_openreq_child` makes it the child's own.
+    #[inline(always)]
+    pub(crate) fn listener_key(self) -> memos::Key {
+        let queue: u64 = self.load(member!(tcp_sock_tsorted_sent_queue));
+        memos::Key::of(queue).before(config!(layout.tcp_sock_tsorted_sent_queue))
+    }
+
+    /// Of a subflow of MPTCP, the inode number of its MPTCP socket (`net/mptcp/subflow.c`, `mptcp_subflow_create_socket`,
+    /// gives it to the subflow's own); else 0.
+    #[inline(always)]
+    pub(crate) fn mptcp_inode(self) -> u64 {
+        let ulp: u64 = self.load(member!(inet_connection_sock_icsk_ulp_ops));
+        if ulp == 0 || read(ulp + u64::from(config!(layout.tcp_ulp_ops_name))) != Some(*b"mptc") {
+            return 0;
+        }
+        inode_of(self.load(member!(sock_sk_socket))).unwrap_or(0)
     }
 
     /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
@@ -370,6 +409,12 @@ impl TcpSock {
             | flag(shutdown >> RCV_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_RECEIVE);
         all as u16
     }
+}
+
+/// Inode number of a `struct socket` (`include/net/sock.h`, `SOCK_INODE`).
+#[inline(always)]
+pub(crate) fn inode_of(socket: u64) -> Option<u64> {
+    read(socket + u64::from(config!(layout.socket_alloc_vfs_inode)) + u64::from(config!(layout.inode_i_ino)))
 }
 
 /// A mini-socket (`struct tcp_timewait_sock`); `None` where `sk` is something else.

@@ -57,11 +57,11 @@ fn findings(criterion: &mut Criterion) {
     (LIVE - 1_000..LIVE).for_each(|number| stream.retransmit(number));
     workload::ingest(&mut table, &stream.bytes);
     let table = RefCell::new(table);
-    let mut findings = Findings::new(Thresholds::default(), false, START_NS);
+    let mut findings = Findings::new(Thresholds::default(), START_NS);
     let mut now_ns = START_NS + 1_900_000_000_000;
     let mut look = || {
         now_ns += 250_000_000;
-        findings.look(&mut table.borrow_mut(), now_ns)
+        findings.look(&mut table.borrow_mut(), now_ns, None)
     };
     let mut group = criterion.benchmark_group("a look at 1000000 live");
     group.bench_function("nothing happened", |bench| bench.iter(&mut look));

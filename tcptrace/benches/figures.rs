@@ -158,11 +158,11 @@ fn looks(live: u32) -> Value {
     (live - 1_000..live).for_each(|number| stream.retransmit(number));
     workload::ingest(&mut table, &stream.bytes);
     let table = RefCell::new(table);
-    let mut findings = Findings::new(Thresholds::default(), false, START_NS);
+    let mut findings = Findings::new(Thresholds::default(), START_NS);
     let mut now_ns = START_NS + 1_900_000_000_000;
     let mut look = || {
         now_ns += LOOK_NS;
-        black_box(findings.look(&mut table.borrow_mut(), now_ns));
+        black_box(findings.look(&mut table.borrow_mut(), now_ns, None));
     };
     let quiet = measured(1, &mut look);
     let busy = || {

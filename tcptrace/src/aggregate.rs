@@ -191,8 +191,8 @@ impl<'a> Counted<'a> {
             KIND_RESET_RECEIVED => Happened::ResetReceived,
             KIND_ENDING => {
                 let is = |flag: u16| key.flags & flag != 0;
-                let (port, unread) = (is(ending_flag::HAS_PORT).into(), is(ending_flag::UNREAD).into());
-                Happened::Ending(Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, port, unread))
+                let (syn, unread) = (is(ending_flag::SENT_SYN), is(ending_flag::UNREAD).into());
+                Happened::Ending(Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, syn, unread))
             }
             _ => return None,
         };
@@ -367,16 +367,16 @@ mod tests {
         let states = State::ALL.into_iter().filter(|old| *old as u8 != state::TIME_WAIT);
         for (old, err) in states.flat_map(|old| errors.map(|err| (old, err))) {
             for flags in 0..1 << 13 {
-                for (port, unread) in [(0, 9), (9, 0)] {
-                    let want = Ending::of_close(old, err, flags, port, unread);
+                for (syn, unread) in [(false, 9), (true, 0)] {
+                    let want = Ending::of_close(old, err, flags, syn, unread);
                     let facts = flags & ENDING_FLAGS
-                        | if port > 0 { ending_flag::HAS_PORT } else { 0 }
+                        | if syn { ending_flag::SENT_SYN } else { 0 }
                         | if unread > 0 { ending_flag::UNREAD } else { 0 };
                     let key =
                         aggregate::Key { err: err as u16, flags: facts, ..key(0, KIND_ENDING, old, State::Close) };
                     let mut tally = Tally::default();
                     tally.add(&key, 1, None).unwrap();
-                    assert_eq!(tally.endings.get(&want), Some(&1), "{old} {err} {flags:#x} {port} {unread}");
+                    assert_eq!(tally.endings.get(&want), Some(&1), "{old} {err} {flags:#x} {syn} {unread}");
                 }
             }
         }

@@ -15,8 +15,8 @@ use zerocopy::FromBytes;
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What, address, is_ipv6,
+        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StartTicks, StateSource, TimeInState,
+        TimeSource, Transition, What, address, is_ipv6,
     },
     snapshot::TIME_WAIT_NS,
     state::State,
@@ -146,6 +146,8 @@ fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: 
             flags: socket.flags,
         },
         owner: self::owner(owner)?,
+        candidates: None,
+        listener: None,
         after_gap: false,
         what,
     })
@@ -164,7 +166,14 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
-    Ok(Some(Owner { pid: owner.pid, uid: owner.uid, cgroup: owner.cgroup, command: Command::new(owner.comm), source }))
+    Ok(Some(Owner {
+        pid: owner.pid,
+        uid: owner.uid,
+        cgroup: owner.cgroup,
+        start: StartTicks::new(owner.start),
+        command: Command::new(owner.comm),
+        source,
+    }))
 }
 
 fn reset_facts(record: &record::Reset) -> Option<ResetFacts> {
@@ -187,11 +196,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => {
-            let port = record.socket.local_port;
-            let in_old_ns = time_in_old(record, old, new).map(|time| time.ns);
-            Some(Ending::of_close(old, record.err, flags, port, record.receive_queue).with_time(old, in_old_ns))
-        }
+        State::Close => Some(Ending::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
         State::TimeWait => Some(Ending::Normal),
         _ => None,
     };
@@ -207,11 +212,21 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         bytes_acked: record.bytes_acked,
         bytes_received: record.bytes_received,
         receive_queue: record.receive_queue,
-        send_queue: record.send_queue,
+        send_queue: if old == State::SynSent { 0 } else { record.send_queue },
         ending,
         exit: (flags & socket_flag::EXITING != 0).then_some(Exit { signal: record.exit_signal }),
         expires_in_ns: (new == State::TimeWait).then_some(TIME_WAIT_NS),
     })
+}
+
+/// Was a SYN sent, by a socket that leaves SYN_SENT? `connect` takes the state before it has a port and a route, and
+/// leaves it at once where it gets none (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). A SYN that was sent is all that is not
+/// acknowledged.
+fn sent_syn(record: &record::Transition) -> bool {
+    /// `connect` takes less than this without a SYN.
+    const AT_ONCE_NS: u64 = 10_000_000;
+    let is_later = record.header.time_ns.saturating_sub(record.entered_ns) >= AT_ONCE_NS;
+    record.socket.local_port != 0 && (record.send_queue == 1 || record.total_retrans > 0 || is_later)
 }
 
 fn is_handshake(old: State, new: State) -> bool {

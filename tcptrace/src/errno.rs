@@ -1,4 +1,4 @@
-//! Names of the errors that the TCP stack leaves in `sk_err`.
+//! Names of the errors that the TCP stack leaves in `sk_err`, or that sending a segment gives.
 
 /// The name of an errno, `None` for one that TCP does not give.
 #[must_use]
@@ -10,6 +10,7 @@ pub fn name(errno: i32) -> Option<&'static str> {
         libc::EAGAIN => "EAGAIN",
         libc::ENOMEM => "ENOMEM",
         libc::EACCES => "EACCES",
+        libc::EBUSY => "EBUSY",
         libc::EINVAL => "EINVAL",
         libc::EPIPE => "EPIPE",
         libc::EPROTO => "EPROTO",

@@ -1,6 +1,10 @@
 //! What happened, as the rest of the program sees it: checked, owned values made from the kernel's records.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
+    sync::Arc,
+};
 
 use tcptrace_common::record::{AF_INET6, socket_flag};
 
@@ -17,6 +21,10 @@ pub struct Event {
     pub socket: Socket,
     /// The process that the socket belongs to, `None` where it is not known.
     pub owner: Option<Owner>,
+    /// Where the owner is one of several ([`OwnerSource::Shared`]), those that are known, at most [`MAX_CANDIDATES`].
+    pub candidates: Option<Arc<[Process]>>,
+    /// The process by whose listener the connection came in, where that is known.
+    pub listener: Option<ProcessId>,
     /// Events of this socket just before this one were lost.
     pub after_gap: bool,
     /// What happened.
@@ -148,9 +156,9 @@ pub enum StateSource {
     /// The kernel showed the transition.
     Observed,
     /// It follows from the socket's facts: the full socket went to CLOSE, and a mini-socket in TIME_WAIT or FIN_WAIT2 took
-    /// its place.
+    /// its place; or from another socket's: a new connection has the ends of one in TIME_WAIT, which is over with it.
     Inferred,
-    /// A listing found it; it happened since the one before.
+    /// A listing found it; it happened since the one before, or when the kernel's timer says.
     Polled,
 }
 
@@ -191,13 +199,16 @@ pub enum TimeSource {
     LowerBound,
     /// The end was not seen: a listing found the socket gone, or in another state.
     Polled,
+    /// The end was not seen, but the timer of TIME_WAIT tells when that began: 60 s before it runs out
+    /// (`net/ipv4/tcp_minisocks.c`, `tcp_timewait_state_process`). Exact to a jiffy.
+    Timer,
 }
 
 impl TimeSource {
     /// Is the time what it says, if by a poll with the precision of polling? A lower bound is not.
     #[must_use]
     pub const fn is_measured(self) -> bool {
-        matches!(self, Self::Observed | Self::Handshake | Self::Polled)
+        matches!(self, Self::Observed | Self::Handshake | Self::Polled | Self::Timer)
     }
 
     /// Name in machine-readable outputs.
@@ -210,6 +221,7 @@ impl TimeSource {
             Self::HandshakeUnreliable => "handshake_rtt_unreliable",
             Self::LowerBound => "lower_bound",
             Self::Polled => "polled",
+            Self::Timer => "timer",
         }
     }
 }
@@ -311,6 +323,8 @@ pub struct Owner {
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy.
     pub cgroup: u64,
+    /// When it started.
+    pub start: Option<StartTicks>,
     /// Command name of the process.
     pub command: Command,
     /// How it is known.
@@ -323,6 +337,45 @@ impl std::fmt::Display for Owner {
         write!(f, "{}[{}]", self.command.to_text(), self.pid)
     }
 }
+
+/// When a process started, in ticks of 10 ms since boot, modulo 2^32: field 22 of `/proc/PID/stat`. With its PID it names a
+/// process for ever.
+pub type StartTicks = NonZeroU32;
+
+/// Name of a process: its PID, and when it started.
+pub type ProcessId = (u32, Option<StartTicks>);
+
+/// Do two names stand for the same process, as far as is known?
+#[must_use]
+pub fn is_same_process(one: ProcessId, other: ProcessId) -> bool {
+    one.0 == other.0 && one.1.zip(other.1).is_none_or(|(one, other)| one == other)
+}
+
+impl Owner {
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> ProcessId {
+        (self.pid, self.start)
+    }
+}
+
+/// One of the processes that a socket may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// PID in the initial PID namespace.
+    pub pid: u32,
+    /// When it started.
+    pub start: Option<StartTicks>,
+    /// UID in the initial user namespace.
+    pub uid: u32,
+    /// Id of its cgroup in the v2 hierarchy, 0 where it is not known.
+    pub cgroup: u64,
+    /// Command name.
+    pub command: Command,
+}
+
+/// Most [`Event::candidates`].
+pub const MAX_CANDIDATES: usize = 8;
 
 /// Command name of a process, at most 15 bytes, kept as the kernel gives it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -372,7 +425,7 @@ pub enum OwnerSource {
     Close,
     /// Held the socket by a descriptor when the sockets were listed, alone.
     Holder,
-    /// The same, but not alone: the first of several.
+    /// One of several that hold the socket, or the listener that the connection came through.
     Shared,
 }
 

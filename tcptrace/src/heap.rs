@@ -30,6 +30,24 @@ pub fn be_brief() {
 #[cfg(not(target_env = "gnu"))]
 pub fn be_brief() {}
 
+/// Keeps the heap of a long run as small as what lies in it: what is large, as the listing of many sockets, is mapped by
+/// itself and given back when it is dropped, however often it comes, and threads that come and go leave no heaps of their
+/// own behind. glibc would keep 100 MB after listings of 50,000 sockets. To be called before all else.
+#[cfg(target_env = "gnu")]
+pub fn be_steady() {
+    /// A threshold that is set does not grow by what is freed.
+    const MMAP_THRESHOLD: i32 = 1 << 20;
+    // SAFETY: takes numbers only.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+    }
+}
+
+/// Other allocators are left as they are.
+#[cfg(not(target_env = "gnu"))]
+pub fn be_steady() {}
+
 /// Drops a value that takes long for it in a thread of its own. To unmap memory is to tell all CPUs that run other threads,
 /// which may take milliseconds on a virtual machine.
 pub fn drop_beside<T: Send + 'static>(value: T) {

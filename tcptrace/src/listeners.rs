@@ -9,6 +9,7 @@ use tcptrace_common::{
 };
 
 use crate::{
+    event::StartTicks,
     select::Selection,
     snapshot::{Holder, ListedSocket, Snapshot},
     state::State,
@@ -26,7 +27,7 @@ pub fn key(socket: &ListedSocket) -> ListenerKey {
 }
 
 /// The listeners of a listing by where they listen. Those that several processes hold, or nobody that is known, are
-/// `shared`: whose the connections are cannot be told before one of these takes them. `selection` says whose are wanted.
+/// `shared`: their connections are of one of several before one of these takes them. `selection` says whose are wanted.
 pub fn seeds<Path: AsRef<str>>(
     snapshot: &Snapshot,
     selection: &Selection,
@@ -37,14 +38,14 @@ pub fn seeds<Path: AsRef<str>>(
         let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
         let first = holders.first();
         let is_shared = holders.iter().any(|holder| Some(holder.pid) != first.map(|first| first.pid));
+        let is_wanted =
+            holders.iter().any(|holder| selection.process_matches(holder.pid, holder.cgroup, &mut cgroup_of));
         let seed = seeds.entry(key(socket)).or_insert_with(|| Listener {
             owner: first.map(owner).unwrap_or_default(),
-            owner_matches: first
-                .is_some_and(|holder| selection.process_matches(holder.pid, holder.cgroup, &mut cgroup_of))
-                .into(),
             shared: first.is_none().into(),
             ..Listener::default()
         });
+        seed.owner_matches |= u8::from(is_wanted);
         seed.sockets += 1;
         if is_shared || first.is_none_or(|first| first.pid != seed.owner.pid) {
             seed.shared = 1;
@@ -60,6 +61,7 @@ fn owner(holder: &Holder) -> record::Owner {
     }
     record::Owner {
         cgroup: holder.cgroup.unwrap_or(0),
+        start: holder.start.map_or(0, StartTicks::get),
         pid: holder.pid,
         uid: holder.uid,
         source: owner_source::LISTENER,
@@ -108,7 +110,7 @@ mod tests {
 
     fn holder(handle: u64, pid: u32) -> Holder {
         let command = Command::new(*b"web\0\0\0\0\0\0\0\0\0\0\0\0\0");
-        Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command }
+        Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct Losses {
     pub sent: u64,
     /// Events that a filter kept back in the kernel.
     pub filtered: u64,
+    /// Events that were read, and that the filter kept from the outputs: findings see them.
+    pub not_shown: u64,
     /// Events lost because a ring was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
     /// Events that the kernel did not show, since it was showing another one on that CPU.
@@ -52,6 +54,12 @@ impl Losses {
         self.unreadable_packets = sum(|cpu| cpu.unreadable);
         self.other_keys = sum(|cpu| cpu.other_keys);
         self.count_table = sum(|cpu| cpu.counts_full);
+    }
+
+    /// Events that the filter kept back, wherever that was.
+    #[must_use]
+    pub const fn all_filtered(&self) -> u64 {
+        self.filtered + self.not_shown
     }
 
     /// Events lost because a ring was full.

@@ -57,7 +57,8 @@ async fn main() -> ExitCode {
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
-            let exit = |open| if args.once && open > 0 { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+            let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
+            let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
             app::run(settings).await.map(exit).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {

@@ -125,6 +125,7 @@ pub struct Activity {
 impl Activity {
     pub(crate) fn add(&mut self, what: &What) {
         *match what {
+            What::Retransmit(retransmit) if retransmit.failed.is_some() => return, // nothing was sent
             What::Transition(_) => &mut self.transitions,
             What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
             What::ResetSent { .. } => &mut self.resets_sent,
@@ -236,7 +237,8 @@ mod tests {
             connection: None,
         };
         let command = Command::new([b'a'; 16]);
-        let holder = |handle, pid| Holder { handle, pid, ns_pid: pid, fd: pid + 3, uid: 0, cgroup: None, command };
+        let holder =
+            |handle, pid| Holder { handle, pid, ns_pid: pid, fd: pid + 3, uid: 0, cgroup: None, start: None, command };
         // Nobody holds 1; one process 2 and, by two descriptors, 3; two hold 4, and two others 5.
         let holders = [(2, 10), (3, 10), (4, 10), (4, 11), (5, 10), (5, 12)].map(|(handle, pid)| holder(handle, pid));
         let twice = Holder { fd: 99, ..holder(3, 10) };

@@ -2,7 +2,7 @@
 
 use crate::{
     event::{Event, StateSource, What},
-    findings::{Finding, Kind, Severity},
+    findings::{Finding, Kind, Seen, Severity},
     losses::Losses,
     notice::Notice,
     outputs::{Collecting, OutputState, Records},
@@ -13,7 +13,8 @@ use crate::{
         text::{Ladder, StuckText, Text},
     },
     report::Report,
-    select::{Ends, Prefix},
+    select::{Ends, Prefix, concerns},
+    snapshot::Snapshot,
     state::{State, StateSet},
     story::{Stories, Story},
     table::{Connection, Table},
@@ -135,15 +136,6 @@ impl Wants {
     }
 }
 
-/// Is an event about one of these states?
-#[must_use]
-pub fn concerns(event: &Event, states: StateSet) -> bool {
-    match event.what {
-        What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
-        _ => states.contains(event.socket.state),
-    }
-}
-
 /// What is made for one output.
 pub struct Route {
     renderer: Renderer,
@@ -173,23 +165,28 @@ impl Route {
             })
     }
 
-    /// Writes a finding.
-    pub fn finding(&mut self, finding: &Finding, context: &mut Context) {
+    /// Writes a finding; tells whether it did.
+    pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;
-        if wants.finding(finding) {
-            records.add(|to| match renderer {
+        wants.finding(finding)
+            && records.add(|to| match renderer {
                 Renderer::Text(text) => text.finding(to, finding, context),
                 Renderer::Json(json) => json.finding(to, finding, context),
                 // Rows of one kind only; one connection's story; a list at intervals.
                 Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
-            });
-        }
+            })
     }
 
-    /// Writes a list of the findings that are open.
-    pub fn open(&mut self, findings: &[Finding], now_ns: u64, context: &mut Context) {
-        if let Renderer::Stuck(text) = &mut self.renderer {
-            self.records.add(|to| text.list(to, findings, now_ns, context));
+    /// Writes a list of the findings that are open, and what was looked at; `is_final` at the end of a run.
+    pub fn open(&mut self, findings: &[Finding], seen: &Seen, is_final: bool, context: &mut Context) {
+        let Self { renderer, wants, records } = self;
+        match renderer {
+            Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
+            Renderer::Text(text) if is_final => {
+                let wanted: Vec<_> = findings.iter().filter(|finding| wants.finding(finding)).collect();
+                records.add(|to| text.open_at_the_end(to, &wanted, context));
+            }
+            _ => {}
         }
     }
 
@@ -235,6 +232,13 @@ impl Route {
             count += 1;
         }
         count
+    }
+
+    /// Takes in a listing of all sockets.
+    pub fn listed(&mut self, snapshot: &Snapshot) {
+        if let Renderer::Story(stories, _) = &mut self.renderer {
+            stories.listed(snapshot);
+        }
     }
 
     /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.

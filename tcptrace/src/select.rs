@@ -1,4 +1,4 @@
-//! Which of the listed sockets are wanted: the twin, in user space, of the kernel's filter
+//! Which sockets and events are wanted: the twin, in user space, of the kernel's filter
 //! ([`tcptrace_common::filter`]). Parts of different kinds must all match; of the values of one part, any.
 
 use std::net::{IpAddr, SocketAddr};
@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::{
-    event::Owner,
+    event::{Event, What},
     snapshot::{Holder, ListedSocket},
-    state::StateSet,
+    state::{State, StateSet},
+    table::Connection,
 };
 
 /// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
@@ -111,22 +112,70 @@ impl Selection {
     ) -> bool {
         (self.states.is_empty() || self.states.contains(socket.state))
             && self.netns.is_none_or(|netns| netns == socket.netns)
-            && (self.family == 0 || self.family == shown_family(socket))
-            && self.ports.match_ports(socket.local, socket.remote)
-            && self.addresses.match_addresses(socket.local, socket.remote)
+            && self.ends_match(socket.local, socket.remote)
             && (self.pids.is_empty() || self.has_pid(socket, holders))
             && (self.cgroups.is_empty()
                 || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
     }
 
-    /// Is a socket with this owner wanted? Asked for those whose owner the kernel's filter did not know.
+    /// Is the event about a wanted state, and a wanted socket? A change of state is about both states. `cgroup_of` gives the
+    /// path of the cgroup with an id.
+    pub fn matches_event<Path: AsRef<str>>(&self, event: &Event, cgroup_of: impl FnMut(u64) -> Option<Path>) -> bool {
+        let socket = &event.socket;
+        (self.states.is_empty() || concerns(event, self.states))
+            && self.netns.is_none_or(|netns| Some(netns) == socket.netns)
+            && self.ends_match(socket.local, socket.remote)
+            && self.owner_matches(event, cgroup_of)
+    }
+
+    /// Is a socket of the table wanted, which `holders` hold?
+    pub fn matches_known<Path: AsRef<str>>(
+        &self,
+        known: &Connection,
+        holders: &[Holder],
+        mut cgroup_of: impl FnMut(u64) -> Option<Path>,
+    ) -> bool {
+        let owner = || known.owner().into_iter().map(|owner| (owner.pid, Some(owner.cgroup)));
+        let processes = || holders.iter().map(|holder| (holder.pid, holder.cgroup)).chain(owner());
+        let mut is_below = |id: u64| cgroup_of(id).is_some_and(|path| self.has_cgroup(path.as_ref()));
+        (self.states.is_empty() || self.states.contains(known.state))
+            && self.netns.is_none_or(|netns| Some(netns) == known.netns())
+            && self.ends_match(known.local(), known.remote())
+            && (self.pids.is_empty() || processes().any(|(pid, _)| self.pids.contains(&pid)))
+            && (self.cgroups.is_empty() || processes().filter_map(|(_, cgroup)| cgroup).any(&mut is_below))
+    }
+
+    /// Must the event wait until its local port is chosen? `connect` enters SYN_SENT, and `listen` LISTEN, before that
+    /// (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). The twin of `waits_for_port` of the BPF programs.
+    #[must_use]
+    pub fn waits_for_port(&self, event: &Event) -> bool {
+        let (local, remote) = (event.socket.local.port(), event.socket.remote.port());
+        let begins = matches!(event.what, What::Transition(t) if matches!(t.new, State::SynSent | State::Listen));
+        let has_remote = || self.ports.any.iter().any(|&(first, last)| (first..=last).contains(&remote));
+        begins && local == 0 && (!self.ports.local.is_empty() || !self.ports.any.is_empty() && !has_remote())
+    }
+
+    fn ends_match(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        (self.family == 0 || self.family == shown_family(local, remote))
+            && self.ports.match_ports(local, remote)
+            && self.addresses.match_addresses(local, remote)
+    }
+
+    /// Is the event's owner wanted, or one of those that it may be? Who asks for the process that listens asks for all that
+    /// its service does. Asked for what the kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
-        owner: Option<&Owner>,
-        cgroup_of: impl FnOnce(u64) -> Option<Path>,
+        event: &Event,
+        mut cgroup_of: impl FnMut(u64) -> Option<Path>,
     ) -> bool {
-        match owner {
-            Some(owner) => self.process_matches(owner.pid, Some(owner.cgroup), cgroup_of),
+        let mut is_wanted = |pid, cgroup| self.process_matches(pid, Some(cgroup), &mut cgroup_of);
+        match &event.owner {
+            Some(owner) => {
+                let candidates = event.candidates.as_deref().unwrap_or_default();
+                is_wanted(owner.pid, owner.cgroup)
+                    || event.listener.is_some_and(|(pid, _)| self.pids.contains(&pid) && is_wanted(pid, owner.cgroup))
+                    || candidates.iter().any(|one| is_wanted(one.pid, one.cgroup))
+            }
             None => self.pids.is_empty() && self.cgroups.is_empty(),
         }
     }
@@ -157,8 +206,17 @@ impl Selection {
 }
 
 /// As the kernel's filter takes it (`Tuple::shown_family` of the BPF programs).
-const fn shown_family(socket: &ListedSocket) -> u16 {
-    if socket.local.is_ipv4() || socket.remote.is_ipv4() { AF_INET } else { AF_INET6 }
+const fn shown_family(local: SocketAddr, remote: SocketAddr) -> u16 {
+    if local.is_ipv4() || remote.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+/// Is an event about one of these states?
+#[must_use]
+pub fn concerns(event: &Event, states: StateSet) -> bool {
+    match event.what {
+        What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
+        _ => states.contains(event.socket.state),
+    }
 }
 
 #[cfg(test)]
@@ -199,7 +257,7 @@ mod tests {
 
     fn holder(pid: u32) -> Holder {
         let command = Command::new([0; 16]);
-        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, command }
+        Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, start: None, command }
     }
 
     fn without_cgroups(_: &Holder) -> Option<String> {
@@ -301,7 +359,7 @@ mod tests {
         assert!(!matches(&socket, &[4]));
         assert!(!matches(&socket, &[]));
         let command = Command::new([0; 16]);
-        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, command, source: OwnerSource::Accept });
+        socket.owner = Some(Owner { pid: 5, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept });
         assert!(matches(&socket, &[4]));
     }
 

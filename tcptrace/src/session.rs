@@ -1,18 +1,20 @@
 //! The pure middle as one value: takes records, keeps the table and the summaries, and gives output.
 
-use std::collections::HashMap;
+mod shown;
+
+use std::{cell::RefCell, collections::HashMap};
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
     cpu::Counters,
     listener::{Listener, ListenerKey},
-    record::socket_flag,
 };
 
+use self::shown::Shown;
 use crate::{
     decode::decode,
-    event::Event,
-    findings::{Findings, Thresholds},
+    event::{Event, ProcessId},
+    findings::{Finding, Findings, Phase, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
     metrics::{self, Metrics, Moment, Usage},
@@ -20,7 +22,7 @@ use crate::{
     outputs::{OutputState, Records},
     render::{Context, Names},
     report::Report,
-    route::{Route, concerns},
+    route::Route,
     select::Selection,
     snapshot::{Holder, ListedSocket, Snapshot},
     state::{State, StateSet},
@@ -31,12 +33,15 @@ use crate::{
 
 /// Namespaces that are remembered at most.
 const MAX_NAMESPACES: usize = 65_536;
+/// Descriptors whose processes are looked at in each poll at most.
+const MAX_AWAITED: usize = 64;
 
 /// What a session does with events.
 pub struct SessionSettings {
-    /// States that an event must concern; empty for all.
+    /// States that an event must concern to be shown; empty for all.
     pub states: StateSet,
-    /// The same for sockets that were listed, with all other parts of the filter.
+    /// The same for sockets, with all other parts of the filter. With findings nothing but the network namespace keeps
+    /// anything out of the table: the rest says what is shown.
     pub selection: Selection,
     /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
     pub owner_unchecked: bool,
@@ -68,6 +73,8 @@ pub struct Session {
     total: Summary,
     start_ns: u64,
     written: u64,
+    /// Numbers of the findings among them, where findings alone are counted.
+    counted: FxHashSet<u64>,
     /// What was lost; the edge sets what the kernel counted.
     pub losses: Losses,
     /// When the kernel's counters were looked at last.
@@ -77,12 +84,16 @@ pub struct Session {
     /// What the listing that is under way makes up for: it was lost before that began.
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
+    shown: Shown,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
     /// Namespaces of events and listings.
     namespaces: FxHashSet<u32>,
     /// Was there an event of a namespace that is new?
     has_new_namespace: bool,
+    /// Namespaces of events since the last poll, and that of the last one.
+    active: FxHashSet<u32>,
+    last_netns: Option<u32>,
     /// CLOCK_MONOTONIC of the last event, in ns.
     last_event_ns: u64,
 }
@@ -91,13 +102,17 @@ impl Session {
     /// A run that starts at `start_ns` (CLOCK_MONOTONIC), and is told of by these ways.
     #[must_use]
     pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
-        // Within the namespaces that are looked at.
-        let all = Selection { netns: settings.selection.netns, ..Selection::default() };
-        let is_partial = settings.selection != all;
+        let shown = Shown::new(&settings);
+        let table = if settings.findings.is_some() {
+            Table::new(settings.max_sockets, StateSet::default(), settings.polls).keeping_all()
+        } else {
+            Table::new(settings.max_sockets, settings.states, settings.polls)
+        };
         Self {
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
-            findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, is_partial, start_ns)),
-            table: Table::new(settings.max_sockets, settings.states, settings.polls),
+            findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
+            table,
+            shown,
             routes,
             context,
             interval: Summary::new(settings.by_process),
@@ -105,6 +120,7 @@ impl Session {
             total: Summary::new(settings.by_process),
             start_ns,
             written: 0,
+            counted: FxHashSet::default(),
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
@@ -112,6 +128,8 @@ impl Session {
             time_wait_overflows: HashMap::new(),
             namespaces: FxHashSet::default(),
             has_new_namespace: false,
+            active: FxHashSet::default(),
+            last_netns: None,
             last_event_ns: start_ns,
             settings,
         }
@@ -124,38 +142,83 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
-        self.has_new_namespace |= event.socket.netns.is_some_and(|netns| self.namespaces.insert(netns));
+        if let Some(netns) = event.socket.netns.filter(|netns| self.last_netns != Some(*netns)) {
+            self.has_new_namespace |= self.namespaces.insert(netns);
+            if self.active.len() < MAX_NAMESPACES {
+                self.active.insert(netns);
+            }
+            self.last_netns = Some(netns);
+        }
         self.last_event_ns = event.time_ns;
+        self.shown.ingest(&event);
+        let ended = self.table.take_over(&event);
+        ended.iter().for_each(|ended| self.tell(ended, None));
         let left = self.table.ingest(&mut event);
         self.tell(&event, left.as_ref());
     }
 
-    /// Tells of an event; `left` is what was known of the socket that ended with it.
+    /// Tells of an event; `left` is what was known of the socket that ended with it. Findings see all events, the rest
+    /// those that are shown.
     fn tell(&mut self, event: &Event, left: Option<&Connection>) {
-        if self.owner_passes(event) && self.passes(event) {
+        if let Some(earlier) = self.shown.held_back(event) {
+            self.show_event(&earlier);
+        }
+        let is_shown = !self.shown.holds_back(event) && self.show_event(event);
+        if let Some(findings) = &mut self.findings {
+            findings.ingest(event, left, is_shown);
+        }
+    }
+
+    /// Counts and writes an event if the filter lets it pass; tells whether it does.
+    fn show_event(&mut self, event: &Event) -> bool {
+        let is_shown = self.shown.event(event, &mut self.context.names);
+        if is_shown {
             self.interval.ingest(event);
-            if let Some(findings) = &mut self.findings {
-                findings.ingest(event, left);
-            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
             }
             self.write(event);
+        } else {
+            self.losses.not_shown += 1;
         }
+        is_shown
     }
 
     /// Looks for trouble, and tells of it; `true` if all sockets should be listed, to know more.
     pub fn look(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
-        let told = findings.look(&mut self.table, now_ns);
+        let (shown, names) = (&self.shown, RefCell::new(&mut self.context.names));
+        let is_shown = |known: &Connection, holders: &[Holder]| shown.socket(known, holders, &mut names.borrow_mut());
+        let filter: Option<SocketFilter<'_>> = shown.chooses().then_some(&is_shown);
+        let told = findings.look(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
-        if let Some(metrics) = &mut self.metrics {
-            told.iter().for_each(|finding| metrics.finding(finding));
-        }
-        for route in &mut self.routes {
-            told.iter().for_each(|finding| route.finding(finding, &mut self.context));
-        }
+        self.write_findings(told);
         wants_listing
+    }
+
+    fn write_findings(&mut self, told: Vec<Finding>) {
+        for finding in told {
+            if !self.has_room_for(&finding) {
+                continue;
+            }
+            if let Some(metrics) = &mut self.metrics {
+                metrics.finding(&finding);
+            }
+            let mut is_written = false;
+            for route in &mut self.routes {
+                is_written |= route.finding(&finding, &mut self.context);
+            }
+            if is_written && !self.settings.events && finding.phase == Phase::Opened {
+                self.written += 1;
+                self.counted.insert(finding.number);
+            }
+        }
+    }
+
+    /// Where findings alone are counted, further ones are not written, but what becomes of those that were.
+    fn has_room_for(&self, finding: &Finding) -> bool {
+        let counts = self.settings.count.is_some() && !self.settings.events;
+        !counts || !self.is_complete() || self.counted.contains(&finding.number)
     }
 
     /// CLOCK_MONOTONIC of the last event, in ns.
@@ -176,17 +239,20 @@ impl Session {
         self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
     }
 
-    /// How many findings are open.
+    /// The severity of the worst finding that is open and shown.
     #[must_use]
-    pub fn open_findings(&self, now_ns: u64) -> usize {
-        self.findings.as_ref().map_or(0, |findings| findings.open(now_ns).len())
+    pub fn worst(&self, now_ns: u64) -> Option<Severity> {
+        let open = self.findings.as_ref()?.open(now_ns);
+        open.iter().filter(|finding| self.has_room_for(finding)).map(|finding| finding.sighting.severity).max()
     }
 
-    fn write_open(&mut self, now_ns: u64) {
-        if let Some(findings) = &self.findings {
-            let open = findings.open(now_ns);
-            self.routes.iter_mut().for_each(|route| route.open(&open, now_ns, &mut self.context));
-        }
+    /// Writes a list of the findings that are open; `is_final` at the end of the run.
+    fn write_open(&mut self, now_ns: u64, is_final: bool) {
+        let Some(findings) = &self.findings else { return };
+        let mut open = findings.open(now_ns);
+        open.retain(|finding| self.has_room_for(finding));
+        let seen = Seen { unlisted: self.losses.unlisted, ..findings.seen(&self.table, now_ns) };
+        self.routes.iter_mut().for_each(|route| route.open(&open, &seen, is_final, &mut self.context));
     }
 
     /// A listing begins; what comes of it goes to [`Session::reconcile`].
@@ -211,6 +277,7 @@ impl Session {
             self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
         }
         self.take_in_polled(snapshot, &events);
+        self.routes.iter_mut().for_each(|route| route.listed(snapshot));
     }
 
     /// The listeners of a listing, for the programs.
@@ -227,6 +294,12 @@ impl Session {
         std::mem::take(&mut self.has_new_namespace)
     }
 
+    /// Namespaces in which something happened since this was asked last.
+    pub fn take_active(&mut self) -> FxHashSet<u32> {
+        self.last_netns = None;
+        std::mem::take(&mut self.active)
+    }
+
     /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
     /// in which namespaces (empty: all). The listener that a SYN goes to may be in any.
     #[must_use]
@@ -240,9 +313,32 @@ impl Session {
         (states, namespaces)
     }
 
+    /// The processes that connections wait for, as far as their holders were listed.
+    #[must_use]
+    pub fn awaited_processes(&self) -> Vec<ProcessId> {
+        if !self.looks() {
+            return Vec::new();
+        }
+        let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
+        let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
+        processes.into_iter().collect()
+    }
+
     /// Takes in a listing of these.
     pub fn show(&mut self, snapshot: &Snapshot) {
         self.table.show_listed(snapshot);
+        self.take_in_polled(snapshot, &[]);
+    }
+
+    /// Is a listing of listeners wanted at `now_ns`, to know whose the connections are that come through them?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.table.wants_listeners(now_ns)
+    }
+
+    /// Takes in a listing of these.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.table.show_listeners(snapshot);
         self.take_in_polled(snapshot, &[]);
     }
 
@@ -259,6 +355,7 @@ impl Session {
         if snapshot.states.is_empty() {
             // The number of one that is gone may be the next one's.
             self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+            self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
             // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
@@ -298,36 +395,24 @@ impl Session {
     /// States whose sockets must be polled for, as they make no events; `None` where none is wanted.
     #[must_use]
     pub fn polled_states(&self) -> Option<StateSet> {
-        let wanted = |state: State| self.settings.states.is_empty() || self.settings.states.contains(state);
+        let states = if self.looks() { StateSet::default() } else { self.settings.states };
+        let wanted = |state: State| states.is_empty() || states.contains(state);
         let is_polled = |state: &State| match state {
             State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // which goes there
             State::SynRecv | State::FinWait2 => wanted(*state),
-            State::Listen => self.looks() && wanted(State::Listen), // its queue
+            State::Listen => self.looks(), // its queue
             _ => false,
         };
         let silent: StateSet = State::ALL.into_iter().filter(is_polled).collect();
         (!silent.is_empty()).then_some(silent)
     }
 
-    /// Is the event about one of the wanted states? The kernel asked the same; but it lets pass what only the decoder
-    /// can tell.
-    fn passes(&self, event: &Event) -> bool {
-        let states = self.settings.states;
-        if event.socket.is(socket_flag::OWNER_LEFT) {
-            return false; // tells the table alone
+    /// To be called before sockets are shown.
+    fn choose_sockets(&mut self) {
+        let (shown, names) = (&self.shown, &mut self.context.names);
+        if shown.chooses() {
+            self.table.choose(|known, holders| shown.socket(known, holders, names));
         }
-        states.is_empty() || concerns(event, states)
-    }
-
-    /// Is the owner a wanted one? Asked where the kernel side does not know all owners.
-    fn owner_passes(&mut self, event: &Event) -> bool {
-        if !self.settings.owner_unchecked {
-            return true;
-        }
-        let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        let is_wanted = selection.owner_matches(event.owner.as_ref(), |id| names.cgroup(id).map(str::to_owned));
-        self.table.show(event, is_wanted);
-        is_wanted
     }
 
     fn write(&mut self, event: &Event) {
@@ -365,9 +450,10 @@ impl Session {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
+        self.choose_sockets();
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
-        self.write_open(now_ns);
+        self.write_open(now_ns, false);
         self.total.merge(interval);
     }
 
@@ -378,12 +464,16 @@ impl Session {
         if let Some(gap) = joined(self.healing.take(), self.gap.take()) {
             self.notice(&Notice::Gap(gap));
         }
+        let rest = self.findings.as_mut().map(|findings| findings.take_rest(now_ns));
+        self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
+        self.choose_sockets();
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
-        self.write_open(now_ns);
-        self.write_stories(Stories::take_rest);
+        self.write_open(now_ns, true);
+        let until_ns = self.checked_ns;
+        self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
             self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
         }
@@ -413,6 +503,7 @@ impl Session {
     pub fn metrics(&mut self, now_ns: u64, usage: Usage, outputs: &[OutputState]) -> Option<metrics::Snapshot> {
         self.update_losses();
         self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        self.choose_sockets();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;

@@ -9,7 +9,7 @@ use std::{
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
-    event::{Command, Owner, OwnerSource},
+    event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks},
     state::{State, StateSet},
 };
 
@@ -22,10 +22,14 @@ pub struct Snapshot {
     pub ended_ns: u64,
     /// States that were asked for; empty for all.
     pub states: StateSet,
+    /// Does it show all connections that wait for a process, of any state?
+    pub ailing: bool,
     /// The sockets, those of one namespace together, no socket twice.
     pub sockets: Vec<ListedSocket>,
     /// Who holds them; `None` where nobody asked.
     pub holders: Option<Holders>,
+    /// What processes do that connections wait for.
+    pub processes: Vec<ProcessState>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
     /// What could not be looked at.
@@ -157,8 +161,8 @@ pub struct ListedSocket {
     pub sk: Option<u64>,
     /// Its cookie; the same for a full socket and the mini-socket that replaces it, and for a request and its child.
     pub cookie: Option<u64>,
-    /// Key of its holders in [`Holders`]: `sk` with the iterators, the inode number of its file with sock_diag; 0 where
-    /// no file can refer to it.
+    /// Key of its holders in [`Holders`]: `sk` with the iterators (of a subflow of MPTCP the inode number of the MPTCP
+    /// socket), the inode number of its file with sock_diag; 0 where no file can refer to it.
     pub handle: u64,
     /// Inode number of its network namespace.
     pub netns: u32,
@@ -295,9 +299,23 @@ pub struct ConnectionInfo {
     pub bytes_acked: u64,
     /// Bytes received, the FIN counted as one.
     pub bytes_received: u64,
+    /// Was it accepted, where it came through a listener? `None` where that cannot be told, as for MPTCP's subflows.
+    pub is_accepted: Option<bool>,
+    /// The window that the peer advertised last, in bytes.
+    pub send_window: Option<u32>,
+    /// Bytes written and never sent, its own FIN counted as one.
+    pub unsent: Option<u32>,
+    /// The window that this side advertised last, in bytes.
+    pub receive_window: Option<u32>,
 }
 
 impl ConnectionInfo {
+    /// Time since data was sent or received, in ns: without ACKs, with which a peer answers keepalives too.
+    #[must_use]
+    pub fn without_data_ns(&self) -> u64 {
+        self.last_sent_ns.min(self.last_received_ns)
+    }
+
     /// Time since data was sent, or data or an ACK received, in ns.
     #[must_use]
     pub fn quiet_ns(&self) -> u64 {
@@ -327,15 +345,42 @@ pub struct Holder {
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy; `None` where it is not known.
     pub cgroup: Option<u64>,
+    /// When it started.
+    pub start: Option<StartTicks>,
     /// Command name.
     pub command: Command,
+}
+
+/// What a process does, as `/proc` shows it (proc(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessState {
+    /// PID, as that of a [`Holder`].
+    pub pid: u32,
+    /// CLOCK_MONOTONIC at which it was read, in ns.
+    pub read_ns: u64,
+    /// The letter of its state: `R` runs, `S` and `D` wait, `T` and `t` are stopped, `Z` is over.
+    pub letter: u8,
+    /// CPU time that it has used, its threads' too, in ns.
+    pub cpu_ns: u64,
+    /// Open descriptors; `None` where they may not be looked at.
+    pub descriptors: Option<u64>,
+    /// Limit of these (RLIMIT_NOFILE).
+    pub max_descriptors: Option<u64>,
+    /// Function of the kernel in which its first thread waits.
+    pub waits_in: Option<String>,
 }
 
 impl Holder {
     /// The process as the owner of the socket.
     #[must_use]
     pub fn owner(&self, source: OwnerSource) -> Owner {
-        Owner { pid: self.pid, uid: self.uid, cgroup: self.cgroup.unwrap_or(0), command: self.command, source }
+        Process::from(self).as_owner(source)
+    }
+
+    /// Name of the process.
+    #[must_use]
+    pub const fn id(&self) -> ProcessId {
+        (self.pid, self.start)
     }
 }
 
@@ -420,32 +465,100 @@ impl AgeSource {
     }
 }
 
+/// `TCP_TIMEOUT_INIT` of `include/net/tcp.h`: 1 s.
+const TIMEOUT_INIT_NS: u64 = 1_000_000_000;
+/// `TCP_RTO_MIN` of it: 200 ms.
+const RTO_MIN_NS: u64 = 200_000_000;
+/// `TCP_RTO_MAX` of it: 120 s.
+const RTO_MAX_NS: u64 = 120_000_000_000;
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.
 pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 
+/// For what a connection waits that only a process can end: this side's or the peer's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ailments {
+    /// Nobody accepted it yet.
+    pub not_accepted: bool,
+    /// It has data to send, and the peer's window is closed.
+    pub window_closed: bool,
+    /// So many bytes lie unread for [`UNREAD_NS`] at least.
+    pub unread: u32,
+}
+
+/// Data that came within this time may still be read at once, in ns.
+pub const UNREAD_NS: u64 = 1_000_000_000;
+
+impl Ailments {
+    /// Is there one?
+    #[must_use]
+    pub const fn any(&self) -> bool {
+        self.not_accepted || self.window_closed || self.unread > 0
+    }
+}
+
 impl ListedSocket {
+    /// Is it a listener whose accept queue is full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
+    #[must_use]
+    pub fn is_full_listener(&self) -> bool {
+        self.state == State::Listen && self.receive_queue > self.send_queue
+    }
+
+    /// What it waits for. The iterator's program asks the same (`is_ailing`).
+    #[must_use]
+    pub fn ailments(&self) -> Ailments {
+        let Some(info) = self.connection.filter(|_| self.kind == Kind::Full) else { return Ailments::default() };
+        let is_open = matches!(self.state, State::Established | State::CloseWait);
+        let probes = self.timer.is_some_and(|timer| timer.kind == TimerKind::Probe);
+        // The peer's FIN counts as a byte until it is read.
+        let fin = u32::from(!matches!(self.state, State::Established | State::FinWait1 | State::FinWait2));
+        let is_old = info.last_received_ns >= UNREAD_NS;
+        Ailments {
+            not_accepted: is_open && info.is_accepted == Some(false),
+            window_closed: probes || info.send_window == Some(0) && self.send_queue > 0,
+            unread: if is_old { self.receive_queue.saturating_sub(fin) } else { 0 },
+        }
+    }
+
     /// How long it has been in its state at `now_ns`, the time of the listing; `None` where nothing tells.
     #[must_use]
     pub fn age(&self, now_ns: u64) -> Option<Age> {
         if let Some(entered_ns) = self.entered_ns {
             return Some(Age { ns: now_ns.saturating_sub(entered_ns), source: AgeSource::Observed });
         }
-        match (self.kind, self.state, self.timer, &self.connection) {
-            (Kind::Mini, State::TimeWait, Some(timer), _) if timer.kind == TimerKind::TimeWait => {
-                Some(Age { ns: TIME_WAIT_NS.saturating_sub(timer.left_ns), source: AgeSource::Timer })
+        let at_least = match (self.kind, self.state, &self.connection) {
+            (Kind::Mini, State::TimeWait, _) => {
+                let timer = self.timer.filter(|timer| timer.kind == TimerKind::TimeWait)?;
+                return Some(Age { ns: TIME_WAIT_NS.saturating_sub(timer.left_ns), source: AgeSource::Timer });
             }
-            (Kind::Full, state, _, Some(info)) => {
-                let at_least = match state {
-                    // Whatever was sent or received, it was established then.
-                    State::Established => info.last_sent_ns.max(info.last_received_ns).max(info.last_ack_ns),
-                    // Entered by a segment with an ACK, which was the last or came before the last.
-                    State::CloseWait | State::FinWait2 | State::Closing => info.last_ack_ns,
-                    _ => return None,
-                };
-                Some(Age { ns: at_least, source: AgeSource::LowerBound })
+            // All timeouts were those of the SYN.
+            (Kind::Full, State::SynSent, _) => self.timeouts_took_ns()?,
+            // The same of the FIN where it alone is not acknowledged: with data before it they may be older.
+            (Kind::Full, State::FinWait1 | State::LastAck, _) if self.send_queue == 1 => self.timeouts_took_ns()?,
+            // Whatever was sent or received, it was established then.
+            (Kind::Full, State::Established, Some(info)) => {
+                info.last_sent_ns.max(info.last_received_ns).max(info.last_ack_ns)
             }
-            _ => None,
-        }
+            // Entered by a segment with an ACK, which was the last or came before the last.
+            (Kind::Full, State::CloseWait | State::FinWait2 | State::Closing, Some(info)) => info.last_ack_ns,
+            _ => return None,
+        };
+        Some(Age { ns: at_least, source: AgeSource::LowerBound })
+    }
+
+    /// How long its timeouts in a row took at least, in ns; `None` where there was none. Each takes twice as long as the one
+    /// before, up to TCP_RTO_MAX, but those that did not raise the backoff: the first ones of a SYN
+    /// (`tcp_syn_linear_timeouts`, since 6.5), and those of thin streams (`net/ipv4/tcp_timer.c`, `tcp_retransmit_timer`).
+    fn timeouts_took_ns(&self) -> Option<u64> {
+        let timeouts = u32::from(self.timeouts);
+        let (rto_ns, backoff) = match self.rto_ns.zip(self.backoff) {
+            Some((rto_ns, backoff)) => (rto_ns, u32::from(backoff).min(timeouts)),
+            None if self.state == State::SynSent => (TIMEOUT_INIT_NS, 0),
+            None => (RTO_MIN_NS, 0),
+        };
+        let first_ns = (rto_ns >> self.backoff.unwrap_or(0).min(63)).min(RTO_MAX_NS);
+        let doubled = (0..backoff).map(|times| first_ns.saturating_mul(1 << times.min(32)).min(RTO_MAX_NS));
+        let took_ns = doubled.fold(u64::from(timeouts - backoff).saturating_mul(first_ns), u64::saturating_add);
+        (timeouts > 0).then_some(took_ns)
     }
 }
 
@@ -525,6 +638,42 @@ mod tests {
             assert_eq!(seen.age(300).unwrap().ns, 0, "entered while it was being listed");
             assert_eq!(listed(Kind::Full, state).age(1000), None, "{state}");
         }
+    }
+
+    #[test]
+    fn what_waits_for_an_answer_has_waited_for_as_long_as_its_timeouts_take() {
+        const S: u64 = 1_000_000_000;
+        let waits = |state, timeouts, rto_ns: u64, backoff| ListedSocket {
+            timeouts,
+            rto_ns: Some(rto_ns),
+            backoff: Some(backoff),
+            send_queue: 1,
+            connection: ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default),
+            ..listed(Kind::Full, state)
+        };
+        let at_least = |socket: &ListedSocket| socket.age(100 * S).map(|age| (age.ns, age.source));
+        let lower = |ns| Some((ns, AgeSource::LowerBound));
+        assert_eq!(at_least(&waits(State::SynSent, 0, S, 0)), None);
+        // 1, 3 and 7 s; with four that do not double, 1, 2, 3, 4, 5, 7 and 11 s.
+        assert_eq!(at_least(&waits(State::SynSent, 3, 8 * S, 3)), lower(7 * S));
+        assert_eq!(at_least(&waits(State::SynSent, 4, S, 0)), lower(4 * S));
+        assert_eq!(at_least(&waits(State::SynSent, 7, 8 * S, 3)), lower(11 * S));
+        // The timeout stops to double at 120 s.
+        let long = waits(State::SynSent, 9, 120 * S, 9);
+        assert!(at_least(&long).unwrap().0 <= (1 + 2 + 4 + 8 + 16 + 32 + 64 + 120 + 120) * S);
+        for state in [State::FinWait1, State::LastAck] {
+            let fin = waits(state, 5, 6_400_000_000, 5);
+            assert_eq!(at_least(&fin), lower(6_200_000_000), "{state}");
+            assert_eq!(
+                at_least(&ListedSocket { send_queue: 9, ..fin }),
+                None,
+                "the data may have waited before: {state}"
+            );
+        }
+        let unknown = ListedSocket { rto_ns: None, backoff: None, ..waits(State::SynSent, 3, 0, 0) };
+        assert_eq!(at_least(&unknown), lower(3 * S));
+        let extreme = waits(State::SynSent, 255, u64::MAX, 255);
+        assert!(at_least(&extreme).is_some());
     }
 
     #[test]

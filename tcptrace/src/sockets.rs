@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn holder(handle: u64, pid: u32, fd: u32) -> Holder {
-        Holder { handle, pid, ns_pid: pid, fd, uid: 0, cgroup: None, command: Command::new([0; 16]) }
+        Holder { handle, pid, ns_pid: pid, fd, uid: 0, cgroup: None, start: None, command: Command::new([0; 16]) }
     }
 
     fn cgroups() -> Cgroups {

@@ -184,7 +184,7 @@ impl Summary {
             endings: ending_rows(&self.endings),
             processes: Some(processes.collect()),
             sockets: Some(socket_rows(table, now_ns)),
-            half_open: Some(table.half_open()),
+            half_open: Some(table.half_open_shown()),
             keys: None,
             losses,
         }
@@ -220,12 +220,12 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 100, cpu: Some(0), socket, owner, after_gap: false, what }
+        Event { time_ns: 100, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
     }
 
     fn process(pid: u32) -> Option<Owner> {
         let command = Command::new(*b"some\0\0\0\0\0\0\0\0\0\0\0\0");
-        Some(Owner { pid, uid: 0, cgroup: 0, command, source: OwnerSource::Connect })
+        Some(Owner { pid, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Connect })
     }
 
     fn transition(time: Option<(u64, TimeSource)>, ending: Option<Ending>) -> What {

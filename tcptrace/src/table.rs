@@ -2,25 +2,29 @@
 
 mod connection;
 mod listed;
+mod minis;
 mod packed;
 mod retransmits;
 mod roles;
+mod services;
 mod sockets;
 
 use std::{
     hash::BuildHasher as _,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
 
 use crate::{
-    event::{Event, Owner, StateSource, TimeInState, TimeSource, What},
+    event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
     snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
 use roles::AllRoles;
+use services::{Services, is_through_listener, processes};
 use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts};
@@ -59,15 +63,19 @@ pub struct Reconciled {
 
 /// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
 /// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
-/// bit, cookies count from 1); mini-sockets, which make no events, by the cookie that they have of their full socket.
+/// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
     full: Sockets,
     minis: Sockets,
     roles: AllRoles,
+    services: Services,
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
+    /// Keys of full sockets that wait for a process.
+    ailing: FxHashSet<u64>,
+    half_open_shown: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
     requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
@@ -90,6 +98,8 @@ pub struct Table {
     states: StateSet,
     /// Are there polls? Without them a mini-socket's end stays unknown.
     polls: bool,
+    /// Are sockets kept of which a listing says that they are not wanted?
+    keeps_unwanted: bool,
     evicted: u64,
     listing: u32,
 }
@@ -104,8 +114,11 @@ impl Table {
             full: Sockets::new(),
             minis: Sockets::new(),
             roles: AllRoles::default(),
+            services: Services::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
+            ailing: FxHashSet::default(),
+            half_open_shown: Vec::new(),
             requested: FxHashSet::default(),
             addresses: FxHashSet::default(),
             polled_from_ns: 0,
@@ -116,9 +129,16 @@ impl Table {
             shown_until_ns: 0,
             max: max.max(1),
             states,
+            keeps_unwanted: false,
             evicted: 0,
             listing: 0,
         }
+    }
+
+    /// The same table, which also keeps the listed sockets that are not wanted: for whom looks at all of them.
+    #[must_use]
+    pub fn keeping_all(self) -> Self {
+        Self { keeps_unwanted: true, ..self }
     }
 
     /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
@@ -129,9 +149,15 @@ impl Table {
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         let place = self.full.find(key);
-        if let Some(known) = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event)) {
+        let known = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event));
+        if let Some(known) = known {
             add_to(event, known, self.listed_until_ns);
         }
+        self.services.ingest(event, known);
+        self.name_owner(event, known);
+        let creator = known.and_then(Connection::creator);
+        event.listener =
+            event.owner.or(creator).into_iter().chain(creator).find(is_through_listener).map(|owner| owner.id());
         if event.socket.is(socket_flag::OWNER_LEFT) {
             self.remove(key, cookie);
             return None;
@@ -156,21 +182,6 @@ impl Table {
             self.becomes_mini(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
-    }
-
-    /// Where the kernel side lets events pass whose owners it does not know, to be called after [`Table::ingest`]: is the
-    /// owner a wanted one? Else the socket is followed, as its owner may become known, but not shown. What a listing
-    /// showed, and a wanted process held, stays.
-    pub fn show(&mut self, event: &Event, is_wanted: bool) {
-        let socket = &event.socket;
-        let full = socket.sk.map(|sk| self.key_of(sk, socket.cookie)).and_then(|key| self.full.get_mut(key));
-        if let Some(known) = full.filter(|known| known.is_of(socket.cookie) && (is_wanted || known.handle().is_none()))
-        {
-            known.hide(!is_wanted);
-        }
-        if let Some(mini) = self.minis.get_mut(mini_key(socket.cookie, socket.netns, socket.local, socket.remote)) {
-            mini.hide(!is_wanted);
-        }
     }
 
     /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
@@ -211,7 +222,7 @@ impl Table {
             None => Connection::of_event(event, state, &mut self.roles),
         };
         mini.becomes_mini(event.time_ns, expires_ns);
-        self.minis.insert(mini_key(mini.cookie(), mini.netns(), mini.local(), mini.remote()), mini);
+        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
         self.make_room();
     }
 
@@ -255,12 +266,12 @@ impl Table {
         }
     }
 
-    /// Asks of each socket that is shown from when on it is suspected of trouble if nothing happens to it, in
+    /// Asks of each socket from when on it is suspected of trouble if nothing happens to it, in
     /// CLOCK_MONOTONIC (never: `u64::MAX`). From then on the next listing of its state keeps what it shows of it, as
     /// [`Connection::facts`]. A socket of which that is known already is not asked about again before that time.
     pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
         self.full.look(now_ns, |known| {
-            let from_ns = if known.is_hidden() { u64::MAX } else { suspect_from_ns(known) };
+            let from_ns = suspect_from_ns(known);
             if from_ns <= now_ns {
                 known.is_suspect(now_ns);
             } else {
@@ -279,7 +290,18 @@ impl Table {
     /// mini-sockets; in no order.
     pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
         let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
-        full.chain(self.minis.values()).filter(|known| !known.is_hidden())
+        full.chain(self.minis.values())
+    }
+
+    /// Sockets for whose holders connections wait: listeners with connections in their queue, and connections with unread
+    /// data.
+    pub fn awaited(&self) -> impl Iterator<Item = &Connection> {
+        let has_queue = |known: &&Connection| {
+            known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
+        };
+        let listeners = self.listeners().map(|(_, known)| known);
+        let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
+        listeners.chain(connections).filter(has_queue)
     }
 
     /// Did a socket of this host have this address?
@@ -300,15 +322,42 @@ impl Table {
         self.shown_until_ns
     }
 
-    /// The sockets that are to be shown, in no order.
-    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values()).filter(|known| !known.is_hidden())
+    /// All sockets, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.full.values().chain(self.minis.values())
     }
 
-    /// Half-open connections by local address, as the last poll showed them, with the owners of their listeners.
+    /// The sockets that are to be shown, in no order: all but those that [`Table::choose`] left out.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.all().filter(|known| !known.is_hidden())
+    }
+
+    /// Asks of each socket, and its holders, whether it is to be shown. What is known of a socket changes, so it is asked
+    /// each time before sockets are shown.
+    pub fn choose(&mut self, mut is_shown: impl FnMut(&Connection, &[Holder]) -> bool) {
+        let holders = self.holders.clone();
+        let mut choose = |known: &mut Connection| {
+            let held_by = holders.as_ref().zip(known.handle()).map_or(&[][..], |(holders, handle)| holders.of(handle));
+            known.hide(!is_shown(known, held_by));
+        };
+        self.full.for_each(&mut choose);
+        self.minis.for_each(&mut choose);
+    }
+
+    /// All half-open connections by local address, as the last poll showed them, with the owners of their listeners.
     #[must_use]
     pub fn half_open(&self) -> Vec<HalfOpen> {
-        if self.half_open.is_empty() {
+        self.with_owners(&self.half_open)
+    }
+
+    /// Those of them that are to be shown.
+    #[must_use]
+    pub fn half_open_shown(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open_shown)
+    }
+
+    fn with_owners(&self, rows: &[HalfOpen]) -> Vec<HalfOpen> {
+        if rows.is_empty() {
             return Vec::new();
         }
         // Where several listen on one address they may be of one process, or of several.
@@ -320,9 +369,57 @@ impl Table {
         let owner_of = |row: &HalfOpen| {
             listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
         };
-        let mut rows: Vec<_> = self.half_open.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
+        let mut rows: Vec<_> = rows.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
         rows
+    }
+
+    /// Names the owner of a connection that no process took yet by who holds its listener now, and says who it may be where
+    /// several do.
+    fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
+        let is_new = match event.what {
+            What::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
+            What::SynAckRetransmit { .. } => true,
+            _ => false,
+        };
+        let is_own = event.socket.state == State::Listen && !matches!(event.what, What::SynAckRetransmit { .. });
+        let asks = match &event.owner {
+            Some(owner) => is_through_listener(owner) || matches!(event.what, What::SynAckRetransmit { .. }),
+            None => is_new,
+        };
+        if !asks || is_own && !begins_by_peer(event) {
+            return;
+        }
+        let owner = event.owner.as_ref();
+        let shared = owner.filter(|owner| owner.source == OwnerSource::Shared);
+        if let Some(holders) = known.and_then(|known| self.holders_of(known)).filter(|holders| !holders.is_empty())
+            && let Some(shared) = shared
+        {
+            let candidates = processes(holders);
+            if candidates.len() > 1 && candidates.iter().any(|process| process.id() == shared.id()) {
+                event.candidates = Some(candidates.into());
+            }
+            return;
+        }
+        if let Some((owner, candidates)) = self.services.name(event.socket.netns, event.socket.local, owner) {
+            (event.owner, event.candidates) = (Some(owner), candidates);
+        }
+    }
+
+    /// The processes that a connection may belong to, where its owner is one of several that hold its listener.
+    #[must_use]
+    pub fn candidates_of(&self, connection: &Connection) -> Option<Arc<[Process]>> {
+        let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
+        match self.holders_of(connection) {
+            Some(holders) if !holders.is_empty() => Some(processes(holders).into()),
+            _ => self.services.name(connection.netns(), connection.local(), Some(&owner))?.1,
+        }
+    }
+
+    /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.services.wants_listing(now_ns)
     }
 
     /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
@@ -341,6 +438,26 @@ impl Table {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Gives back the memory of many that have left.
+    fn tidy(&mut self) {
+        self.full.tidy();
+        self.minis.tidy();
+        self.roles.tidy(self.len());
+    }
+
+    /// Sizes of what the table keeps besides sockets, by name, for tests of their bounds.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("roles", self.roles.len()),
+            ("room", self.full.room() + self.minis.room()),
+            ("half_open", self.half_open.len()),
+            ("requested", self.requested.len()),
+            ("addresses", self.addresses.len()),
+            ("departed", self.departed.as_ref().map_or(0, FxHashSet::len)),
+        ]
     }
 
     /// How many sockets had to make room for others.
@@ -367,9 +484,14 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     }
 }
 
-/// A mini-socket's cookie, or where it has none (before 5.12) a number made of its ends; never an address of the kernel.
-fn mini_key(cookie: Option<u64>, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
-    cookie.unwrap_or_else(|| FxBuildHasher.hash_one((netns, local, remote)) | 1 << 62) & (u64::MAX >> 1)
+/// Does a connection begin that comes in?
+const fn begins_by_peer(event: &Event) -> bool {
+    matches!(event.what, What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
+}
+
+/// The key of a mini-socket: a number made of its ends, which no two have at a time.
+fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+    FxBuildHasher.hash_one((netns, local, remote))
 }
 
 #[cfg(test)]

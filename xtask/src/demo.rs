@@ -30,17 +30,56 @@ const PORTS: &str = "7000-7099";
 /// How long attaching the probes may take on a slow machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-const INTRODUCTION: &str = "\
-web-client asks web-server and all is well; refused-client, reset-client and lossy-client meet what their names say.
-leaky-server never closes what its clients have closed: its sockets enter CLOSE_WAIT and stay there.
-Watch the states pass; the summary at the end names the process that leaks.
-";
+/// Findings come at once instead of after the minute that a real service may have.
+const THRESHOLDS: [&str; 4] = ["--stuck-after", "CLOSE_WAIT=2s", "--threshold", "storm-retransmits=2"];
+
+/// What happens: a sentence that says it, who does it and how often, and how long it is then to be looked at.
+struct Act {
+    sentence: &'static str,
+    client: Role,
+    times: u32,
+    look: Duration,
+}
+
+const ACTS: [Act; 5] = [
+    Act {
+        sentence: "web-client asks web-server, and both close: follow one connection from SYN_SENT to TIME_WAIT.",
+        client: Role::WebClient,
+        times: 1,
+        look: Duration::from_millis(1000),
+    },
+    Act {
+        sentence: "refused-client connects where nobody listens: look for `refused by peer` and the kernel's RST.",
+        client: Role::RefusedClient,
+        times: 2,
+        look: Duration::from_millis(500),
+    },
+    Act {
+        sentence: "reset-client closes with SO_LINGER 0: look for the RST that it sends and reset-server receives.",
+        client: Role::ResetClient,
+        times: 1,
+        look: Duration::from_millis(1000),
+    },
+    Act {
+        sentence: "lossy-server drops what comes in for 700 ms: look for lossy-client's retransmits.",
+        client: Role::LossyClient,
+        times: 1,
+        look: Duration::from_millis(500),
+    },
+    Act {
+        sentence: "leaky-server never closes what leaky-client has closed: look for CLOSE_WAIT, and in 2 s for \
+                   `close-wait-leak`, which names it.",
+        client: Role::LeakyClient,
+        times: 3,
+        look: Duration::from_millis(3000),
+    },
+];
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long to trace
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    /// How long to trace at most: the acts take about 9 s
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     /// The tracer to run, instead of building it
     #[arg(long, hide = true)]
@@ -72,7 +111,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn perform(args: &Args, tracer: &Path) -> Result<ExitCode> {
-    print!("{INTRODUCTION}");
+    let path = tracer;
     let ready = ReadyFile::new();
     let mut tracer = Processes(vec![start_tracer(args, tracer, &ready.0)?]);
     // From here on Ctrl-C ends the tracer, which prints its summary; the demo then ends the rest.
@@ -88,12 +127,10 @@ fn perform(args: &Args, tracer: &Path) -> Result<ExitCode> {
     for role in Role::SERVERS {
         actors.0.push(start_server(role)?);
     }
-    for role in Role::CLIENTS {
-        actors.0.push(start_actor(role, Stdio::null())?);
-    }
+    play(child)?;
     let status = child.wait().context("tcptrace: cannot wait for it")?;
     // An actor that died has shown nothing, and a summary without it would mislead.
-    for (role, actor) in Role::SERVERS.iter().chain(&Role::CLIENTS).zip(&mut actors.0) {
+    for (role, actor) in Role::SERVERS.iter().zip(&mut actors.0) {
         if let Some(status) = actor.try_wait().with_context(|| format!("{}: cannot ask for its state", role.name()))? {
             bail!("{}: ended before the demo did: {status}", role.name());
         }
@@ -101,7 +138,37 @@ fn perform(args: &Args, tracer: &Path) -> Result<ExitCode> {
     if !status.success() {
         bail!("tcptrace failed: {status}");
     }
+    eprintln!("\n── The end: what `tcptrace stuck --once` finds now, which is the leak that is still there.");
+    let mut command = Command::new(path);
+    command.args(["stuck", "--once", "--port", PORTS]).args(&THRESHOLDS[..2]);
+    let status = command.status().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
+    // 3: there are findings (docs/findings.md).
+    if status.code() != Some(3) {
+        bail!("tcptrace stuck --once: {status}, and not the leak");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Plays the acts, and ends the tracer after the last of them, unless it has ended before.
+fn play(tracer: &mut Child) -> Result<()> {
+    for (act, number) in ACTS.iter().zip(1..) {
+        if tracer.try_wait().context("tcptrace: cannot wait for it")?.is_some() {
+            return Ok(());
+        }
+        eprintln!("\n── Act {number} of {}: {}", ACTS.len(), act.sentence);
+        let name = act.client.name();
+        let mut client = start_actor(act.client, act.times, Stdio::null())?;
+        let status = client.wait().with_context(|| format!("{name}: cannot wait for it"))?;
+        if !status.success() {
+            bail!("{name}: {status}");
+        }
+        thread::sleep(act.look);
+    }
+    // SAFETY: kill takes numbers, and the child was not waited for.
+    if unsafe { libc::kill(tracer.id().cast_signed(), libc::SIGTERM) } != 0 {
+        return Err(io::Error::last_os_error()).context("tcptrace: cannot be ended");
+    }
+    Ok(())
 }
 
 fn start_tracer(args: &Args, tracer: &Path, ready: &Path) -> Result<Child> {
@@ -109,6 +176,7 @@ fn start_tracer(args: &Args, tracer: &Path, ready: &Path) -> Result<Child> {
     command
         .args(["--pid", "--port", PORTS, "--duration"])
         .arg(format!("{}s", args.seconds))
+        .args(THRESHOLDS)
         .arg("--ready-file")
         .arg(ready)
         .args(&args.args)
@@ -142,7 +210,7 @@ fn wait_until_ready(tracer: &mut Child, ready: &Path) -> Result<()> {
 
 /// Starts a server and waits until it listens.
 fn start_server(role: Role) -> Result<Child> {
-    let mut child = start_actor(role, Stdio::piped())?;
+    let mut child = start_actor(role, 1, Stdio::piped())?;
     let stdout = child.stdout.take().with_context(|| format!("{}: its output is not at hand", role.name()))?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).with_context(|| format!("{}: cannot read its output", role.name()))?;
@@ -152,10 +220,10 @@ fn start_server(role: Role) -> Result<Child> {
     Ok(child)
 }
 
-fn start_actor(role: Role, stdout: Stdio) -> Result<Child> {
+fn start_actor(role: Role, times: u32, stdout: Stdio) -> Result<Child> {
     let this = env::current_exe().context("this program does not know where it is")?;
     Command::new(this)
-        .args(["demo-actor", &role.name()])
+        .args(["demo-actor", &role.name(), "--times", &times.to_string()])
         .stdin(Stdio::null())
         .stdout(stdout)
         // Ctrl-C goes to the terminal's process group. The actors stay until the tracer has printed its summary.

@@ -18,6 +18,9 @@ use crate::socket_option;
 pub(crate) struct Args {
     /// What this process does
     role: Role,
+    /// How often, for a client
+    #[arg(long, default_value_t = 1)]
+    times: u32,
 }
 
 /// What a process of the demo does.
@@ -54,10 +57,6 @@ impl Role {
     /// The servers, which are to listen before the first client comes.
     pub(crate) const SERVERS: [Self; 4] = [Self::WebServer, Self::LeakyServer, Self::ResetServer, Self::LossyServer];
 
-    /// The clients.
-    pub(crate) const CLIENTS: [Self; 5] =
-        [Self::WebClient, Self::LeakyClient, Self::RefusedClient, Self::ResetClient, Self::LossyClient];
-
     /// The command name, within the 15 bytes that Linux keeps; also the role's name on the command line.
     pub(crate) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
@@ -73,30 +72,23 @@ impl Role {
         };
         SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
-
-    /// The time between two connections of a client, in milliseconds.
-    fn pause(self) -> Duration {
-        Duration::from_millis(match self {
-            Self::LeakyClient => 800,
-            Self::RefusedClient => 2000,
-            Self::ResetClient => 1500,
-            Self::LossyClient => 2500,
-            _ => 1000,
-        })
-    }
 }
 
-/// Plays a role until killed.
+/// The time between two connections of a client.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Plays a role: a server until killed.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let role = args.role;
     prepare(role)?;
     if Role::SERVERS.contains(&role) {
         serve(role)
     } else {
-        loop {
+        for _ in 0..args.times {
             ask(role).with_context(|| role.name())?;
-            thread::sleep(role.pause());
+            thread::sleep(PAUSE);
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -192,11 +184,13 @@ fn lose_for_a_while(stream: &TcpStream) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::Role;
 
     #[test]
     fn names_fit_into_what_linux_keeps() {
-        for role in Role::SERVERS.into_iter().chain(Role::CLIENTS) {
+        for role in Role::value_variants() {
             let name = role.name();
             assert!(!name.is_empty() && name.len() <= 15, "{name}");
         }

@@ -15,6 +15,7 @@ mod demo;
 mod demo_actor;
 mod fleet;
 mod instructions;
+mod interop;
 mod netns;
 mod peers;
 mod privilege;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::Args),
     /// Play one scenario of the tests, and show all that it does and what tcptrace finds
     Scenario(scenario::Args),
+    /// Put tcptrace in front of real programs, healthy and broken, and report its precision and recall
+    Interop(interop::Args),
     /// Measure what tcptrace costs, beside tcpstates, bpftrace and ss, and write docs/performance.md
     Bench(bench::Args),
     /// Count the instructions that the pure core spends on an event, against what is recorded
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Scenario(args) => scenario::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Interop(args) => interop::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::Setup(args) => setup::run(&args),

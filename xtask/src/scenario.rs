@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if matches!(root, Root::No) && !args.list {
         bail!(privilege::way_out());
     }
-    let (tests, tracer) = test::build_live_tests(&workspace::root()?, false)?;
+    let (tests, tracer) = test::build_root_tests(&workspace::root()?, workspace::LIVE_TEST, false)?;
     let shown = args.name.as_deref().unwrap_or("list");
     let mut command = if args.list {
         Command::new(tests)

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
-    cargo, peers,
+    cargo, interop, peers,
     privilege::{self, Root},
     programs, system_tree, workspace,
 };
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Installs the programs that tests call and that are missing. Those of single outputs are not had everywhere: without
 /// them their tests are skipped.
 pub(crate) fn tests() -> Result<()> {
-    for result in [peer_tools(), peer_environment(), system_tree::make()] {
+    for result in [peer_tools(), interop(), peer_environment(), system_tree::make()] {
         if let Err(error) = result {
             eprintln!("warning: {error:#}");
         }
@@ -89,14 +89,21 @@ pub(crate) fn tests() -> Result<()> {
     install_tools("tests", &TEST_TOOLS)
 }
 
-/// Installs the programs that outputs are tested with, and disables the services that come with those.
+/// Installs the programs that outputs are tested with.
 fn peer_tools() -> Result<()> {
-    let services: Vec<_> = peers::SERVICES
-        .iter()
-        .filter(|(program, _)| programs::find(program).is_none())
-        .map(|(_, service)| service)
-        .collect();
-    install_tools("tests of outputs", &peers::TOOLS)?;
+    install_with_services("tests of outputs", &peers::TOOLS, &peers::SERVICES)
+}
+
+/// Installs the programs that tcptrace is put in front of.
+pub(crate) fn interop() -> Result<()> {
+    install_with_services("tests with real programs", &interop::TOOLS, &interop::SERVICES)
+}
+
+/// Installs those of `tools` that are missing, and disables the services that come with them.
+fn install_with_services(whose: &str, tools: &[(&str, &str)], services: &[(&str, &str)]) -> Result<()> {
+    let services: Vec<_> =
+        services.iter().filter(|(program, _)| programs::find(program).is_none()).map(|(_, service)| service).collect();
+    install_tools(whose, tools)?;
     if !services.is_empty()
         && let Some(systemctl) = programs::find("systemctl")
         && let Some(mut disable) = Root::find_usable().command(systemctl, &[])

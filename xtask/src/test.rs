@@ -1,6 +1,6 @@
 //! `cargo xtask test`: all tests of the workspace by one command, with one total at the end.
 //!
-//! Most run as the caller. The live tests trace the kernel and so run as root where that can be had; they themselves
+//! Most run as the caller. The live tests and those with real programs trace the kernel and so run as root where that can be had; they themselves
 //! report as ignored, with the reason, what the kernel or the rights do not allow.
 
 use std::{
@@ -18,10 +18,10 @@ use crate::{
     privilege::Root,
     programs, setup,
     test_totals::Totals,
-    workspace::{self, EBPF_PACKAGE, LIVE_TEST, TRACER},
+    workspace::{self, EBPF_PACKAGE, INTEROP_TEST, LIVE_TEST, TRACER},
 };
 
-/// The variable that tells the live tests which tracer to run.
+/// The variable that tells the tests that run as root which tracer to run.
 pub(crate) const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
 
 /// Options of `cargo xtask test`.
@@ -49,7 +49,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut run = Run { root: &root, args, totals: Totals::default(), broken: 0 };
     run.unit_tests()?;
     run.doc_tests()?;
-    run.live_tests();
+    run.root_tests(LIVE_TEST);
+    run.root_tests(INTEROP_TEST);
     // A run that ended badly without a failed test, such as by a signal or a compile error, is a failure all the same.
     run.totals.failed += run.broken;
     if run.totals.none_ran() {
@@ -68,12 +69,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Unit tests and integration tests but the live ones, whose target is left out by naming all others.
+    /// Unit tests and integration tests but those that run as root, whose targets are left out by naming all others.
     fn unit_tests(&mut self) -> Result<()> {
         let mut command = self.cargo_test();
         command.args(["--lib", "--bins"]);
         for name in integration_tests(&cargo::metadata(self.root)?) {
-            if name != LIVE_TEST {
+            if name != LIVE_TEST && name != INTEROP_TEST {
                 command.args(["--test", &name]);
             }
         }
@@ -100,21 +101,21 @@ impl Run<'_> {
         command
     }
 
-    /// The live tests, built as the caller and run as root.
-    fn live_tests(&mut self) {
-        let (tests, tracer) = match build_live_tests(self.root, self.args.release) {
+    /// The tests of one target that trace the kernel, built as the caller and run as root.
+    fn root_tests(&mut self, target: &str) {
+        let (tests, tracer) = match build_root_tests(self.root, target, self.args.release) {
             Ok(built) => built,
             Err(error) => {
-                eprintln!("error: live tests: {error:#}");
+                eprintln!("error: {target} tests: {error:#}");
                 self.broken += 1;
                 return;
             }
         };
         let variables = [(TRACER_VARIABLE, tracer)];
         let root = Root::find_usable();
-        for filter in live_filters(&self.args.filter) {
+        for filter in root_filters(&self.args.filter) {
             let mut command = root.command(&tests, &variables).unwrap_or_else(|| {
-                eprintln!("warning: live tests: not run as root, so those that need it are skipped");
+                eprintln!("warning: {target} tests: not run as root, so those that need it are skipped");
                 let mut command = Command::new(&tests);
                 command.envs(variables.iter().map(|(name, value)| (name, value)));
                 command
@@ -143,15 +144,15 @@ impl Run<'_> {
     }
 }
 
-/// Builds the live tests, and the tracer that they test.
-pub(crate) fn build_live_tests(root: &Path, release: bool) -> Result<(PathBuf, PathBuf)> {
-    let mut words = vec!["test", "--no-run", "--all-features", "--package", TRACER, "--test", LIVE_TEST];
+/// Builds the tests of one target, and the tracer that they test.
+pub(crate) fn build_root_tests(root: &Path, target: &str, release: bool) -> Result<(PathBuf, PathBuf)> {
+    let mut words = vec!["test", "--no-run", "--all-features", "--package", TRACER, "--test", target];
     if release {
         words.push("--release");
     }
     // Cargo builds a package's executables along with its integration tests.
     let built = cargo::build(root, &words)?;
-    Ok((cargo::pick(&built, "test", LIVE_TEST)?, cargo::pick(&built, "bin", TRACER)?))
+    Ok((cargo::pick(&built, "test", target)?, cargo::pick(&built, "bin", TRACER)?))
 }
 
 /// Runs `command`, prints its output, and returns its totals and whether it succeeded.
@@ -180,9 +181,9 @@ fn integration_tests(metadata: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The arguments of each run of the live tests. Their harness takes one filter a run, so each further run leaves out
+/// The arguments of each run of the tests that run as root. Their harness takes one filter a run, so each further run leaves out
 /// what an earlier one had, and no test is counted twice.
-fn live_filters(filters: &[String]) -> Vec<Vec<&str>> {
+pub(crate) fn root_filters(filters: &[String]) -> Vec<Vec<&str>> {
     if filters.is_empty() {
         return vec![Vec::new()];
     }
@@ -204,7 +205,7 @@ fn live_filters(filters: &[String]) -> Vec<Vec<&str>> {
 mod tests {
     use serde_json::json;
 
-    use super::{integration_tests, live_filters};
+    use super::{integration_tests, root_filters};
 
     #[test]
     fn integration_tests_are_found_by_kind() {
@@ -221,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn several_filters_never_run_a_live_test_twice() {
+    fn several_filters_never_run_a_test_twice() {
         let filters = ["refused".to_owned(), "reset".to_owned()];
-        assert_eq!(live_filters(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
-        assert_eq!(live_filters(&[]), [Vec::<&str>::new()]);
+        assert_eq!(root_filters(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
+        assert_eq!(root_filters(&[]), [Vec::<&str>::new()]);
     }
 }

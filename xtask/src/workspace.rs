@@ -14,6 +14,9 @@ pub(crate) const TRACER: &str = "tcptrace";
 /// The integration test that needs a kernel to trace. It brings a harness of its own and is run apart, as root.
 pub(crate) const LIVE_TEST: &str = "live";
 
+/// The integration test that puts the tracer in front of real programs; it is run as the live tests are.
+pub(crate) const INTEROP_TEST: &str = "interop";
+
 /// The root of the repository.
 pub(crate) fn root() -> Result<PathBuf> {
     // `cargo run` sets the variable; an executable called by hand falls back on where it was compiled.

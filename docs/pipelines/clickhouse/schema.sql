@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS tcptrace.lines
     last_received_ns Nullable(UInt64),
     last_ack_ns Nullable(UInt64),
     ending LowCardinality(String),
+    process_exit LowCardinality(String),
     expires_in_ns Nullable(UInt64),
     errno LowCardinality(String),
     reason LowCardinality(String),
@@ -52,6 +53,7 @@ CREATE TABLE IF NOT EXISTS tcptrace.lines
     cgroup_id UInt64,
     cgroup LowCardinality(String),
     owner_source LowCardinality(String),
+    owner_candidates Array(UInt32),
     lost Nullable(UInt64),
     -- Of findings.
     phase LowCardinality(String),
@@ -110,6 +112,7 @@ CREATE TABLE IF NOT EXISTS tcptrace.events
     last_received_ns Nullable(UInt64) CODEC(ZSTD),
     last_ack_ns Nullable(UInt64) CODEC(ZSTD),
     ending LowCardinality(String),
+    process_exit LowCardinality(String),
     expires_in_ns Nullable(UInt64) CODEC(ZSTD),
     errno LowCardinality(String),
     reason LowCardinality(String),
@@ -120,6 +123,7 @@ CREATE TABLE IF NOT EXISTS tcptrace.events
     cgroup_id UInt64 CODEC(ZSTD),
     cgroup LowCardinality(String),
     owner_source LowCardinality(String),
+    owner_candidates Array(UInt32) CODEC(ZSTD),
     lost Nullable(UInt64) CODEC(ZSTD),
     count UInt64 CODEC(ZSTD)
 )

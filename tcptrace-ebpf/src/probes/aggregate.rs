@@ -58,7 +58,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
             tuple = &known;
         }
         if owner_matters {
-            transition::keep_listeners(memo, sock, (old, new));
+            transition::keep_listeners(memo, sock, sk, (old, new));
         }
         aggregate::learn_service(memo, tuple, old, new, flags);
         if memo.deferred_from != 0 {
@@ -73,7 +73,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
         memo.deferred_from = old;
         return 0;
     }
-    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
+    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal: 0 });
     memos::let_go(memo);
     if new == CLOSE {
         place.end();

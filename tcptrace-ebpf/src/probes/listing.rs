@@ -8,17 +8,17 @@ use aya_ebpf::{
 use core::ffi::c_void;
 use tcptrace_common::{
     config::kernel,
-    listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, SocketEntry, timer},
-    memo::owner_match,
+    listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, Request, SocketEntry, timer},
+    memo::{Memo, owner_match},
     record::{owner_source, socket_flag},
-    state::{self, LISTEN},
+    state::{self, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
 };
 
 use crate::{
     config::{config, member},
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
     memos, owner,
-    sock::{Kernel, SockCommon, TcpSock, jiffies, mini, read, request},
+    sock::{IPPROTO_MPTCP, Kernel, SockCommon, TcpSock, inode_of, jiffies, mini, netns_of, read, request},
     words,
 };
 
@@ -69,7 +69,8 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
     let state = SockCommon(Kernel::new(sk)).state();
     let counts_as = if state == state::NEW_SYN_RECV { state::SYN_RECV } else { state };
     // A mini-socket in FIN_WAIT2 is in TIME_WAIT here.
-    if request.states != 0 && request.states & state::bit(counts_as) == 0 {
+    let is_asked_for = request.states == 0 || request.states & state::bit(counts_as) != 0;
+    if !is_asked_for && (request.ailing == 0 || !is_ailing(sk, state)) {
         return 0;
     }
     let Some(entry) = SOCKET_ENTRY.get_ptr_mut(0) else {
@@ -82,6 +83,27 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<SocketEntry>() as u32);
     }
     0
+}
+
+/// Does a connection wait for a process, as [`tcptrace_common::listing::Request::ailing`] says?
+#[inline(always)]
+fn is_ailing(sk: *const c_void, state: u8) -> bool {
+    if !matches!(state, ESTABLISHED | CLOSE_WAIT | FIN_WAIT1 | FIN_WAIT2 | CLOSING | LAST_ACK) {
+        return false;
+    }
+    let Some(sock) = TcpSock::of_common(sk) else {
+        return false; // a mini-socket
+    };
+    if matches!(state, ESTABLISHED | CLOSE_WAIT) && !sock.is_attached() {
+        return true;
+    }
+    let (unread, unacked) = sock.queues(sock.flags());
+    let is_held_up = unacked != 0 && sock.load::<u32, _>(member!(tcp_sock_snd_wnd)) == 0;
+    if is_held_up || sock.load::<u8, _>(member!(inet_connection_sock_icsk_pending)) == PROBE0 {
+        return true;
+    }
+    let received = sock.load_at(config!(layout.inet_connection_sock_icsk_ack_lrcvtime));
+    unread != 0 && (jiffies() as u32).wrapping_sub(received) >= config!(hz)
 }
 
 #[inline(always)]
@@ -127,6 +149,7 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
                 (*entry).entered_ns = memo.entered_ns;
             }
         }
+        (*entry).mptcp_inode = sock.mptcp_inode();
         if sock.common.state() == LISTEN {
             (*entry).receive_queue = sock.load(member!(sock_sk_ack_backlog));
             (*entry).send_queue = sock.load(member!(sock_sk_max_ack_backlog));
@@ -146,6 +169,10 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
         (*entry).rto_ticks = sock.load(member!(inet_connection_sock_icsk_rto));
         (*entry).backoff = sock.load(member!(inet_connection_sock_icsk_backoff));
         (*entry).user_timeout_ms = sock.load(member!(inet_connection_sock_icsk_user_timeout));
+        (*entry).ulp = u8::from(sock.load::<u64, _>(member!(inet_connection_sock_icsk_ulp_ops)) != 0);
+        (*entry).send_window = sock.load(member!(tcp_sock_snd_wnd));
+        (*entry).unsent = sock.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_nxt));
+        (*entry).receive_window = sock.load(member!(tcp_sock_rcv_wnd));
         if (*entry).socket.flags & socket_flag::KEEPALIVE != 0 {
             (*entry).keepalive_ticks = sock.load(member!(tcp_sock_keepalive_time));
             (*entry).keepalive_interval_ticks = sock.load(member!(tcp_sock_keepalive_intvl));
@@ -159,12 +186,14 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     }
 }
 
+/// `ICSK_TIME_PROBE0` of `include/net/inet_connection_sock.h`.
+const PROBE0: u8 = 3;
+
 /// The timer that sock_diag would tell of (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill`), and when it ends, in jiffies.
 #[inline(always)]
 fn running_timer(sock: TcpSock) -> (u8, u64) {
-    /// `ICSK_TIME_RETRANS`, `_PROBE0`, `_LOSS_PROBE`, `_REO_TIMEOUT` of `include/net/inet_connection_sock.h`.
+    /// `ICSK_TIME_RETRANS`, `_LOSS_PROBE`, `_REO_TIMEOUT` of the same file.
     const RETRANS: u8 = 1;
-    const PROBE0: u8 = 3;
     const LOSS_PROBE: u8 = 5;
     const REO_TIMEOUT: u8 = 6;
     match sock.load::<u8, _>(member!(inet_connection_sock_icsk_pending)) {
@@ -209,9 +238,11 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
     if sk.is_null() {
         return 0;
     }
-    let Some(sock) = TcpSock::new(sk) else {
+    let sock = TcpSock::new(sk);
+    let is_mptcp = sock.is_none() && SockCommon(Kernel::new(sk)).protocol() == IPPROTO_MPTCP;
+    if sock.is_none() && !is_mptcp {
         return 0; // another protocol
-    };
+    }
     let Some(draft) = HOLDER_ENTRY.get_ptr_mut(0) else {
         return 0;
     };
@@ -224,15 +255,18 @@ extern "C" fn list_holders(ctx: *mut TaskFileContext) -> i32 {
             (*draft).session = session;
             (*draft).task = task as u64;
         }
-        (*entry).sk = sock.key;
         (*entry).fd = fd;
-        (*entry).netns = sock.netns();
-        (*entry).pad = 0;
+        (*entry).netns = netns_of(Kernel::new(sk));
+        (*entry).sk = match sock {
+            Some(sock) => sock.key,
+            None => inode_of(socket as u64).unwrap_or(0),
+        };
         if config!(kernel) & kernel::MEMOS != 0
+            && let Some(sock) = sock
             && let Some(request) = REQUEST.get_ptr_mut(0)
             && (*request).seeding != 0
         {
-            seed(sock, &*entry, task as u64, &raw mut (*request).seeds);
+            seed(sock, &*entry, task as u64, request, session);
         }
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<HolderEntry>() as u32);
     }
@@ -250,6 +284,7 @@ unsafe fn fill_holder(entry: *mut HolderEntry, task: Kernel) {
         (*entry).uid = uid(task).unwrap_or(0);
         (*entry).cgroup = owner::cgroup_id(task).unwrap_or(0);
         (*entry).comm = owner::command(task).unwrap_or_default();
+        (*entry).start = owner::start(task).unwrap_or(0);
     }
 }
 
@@ -269,44 +304,84 @@ fn own_pid(task: u64) -> Option<u32> {
     read(pid + u64::from(config!(layout.pid_numbers)) + 16 * u64::from(level))
 }
 
-/// Makes the holder the owner of a socket that has none, as long as `seeds` are left: that, and no other socket, is at
+/// Makes the holder the owner of a socket that has none, as long as seeds are left: that, and no other socket, is at
 /// this address, since the file is held while the iterator shows it.
 ///
 /// # Safety
-/// `seeds` is valid, and nobody else's while the iterator runs.
+/// `request` is valid, and nobody else's while the iterator runs.
 #[inline(always)]
-unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, seeds: *mut u32) {
-    if sock.common.state() == state::CLOSE {
+unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, request: *mut Request, session: u64) {
+    let state = sock.common.state();
+    // SAFETY: as the caller says.
+    let seeds = unsafe { if (*request).seeding == 1 { (*request).seeds } else { 0 } };
+    if state == state::CLOSE {
         return; // it has no memo before it connects or listens
     }
     let matches = owner::matches(holder.pid, || task);
     let memo = match memos::known(sock.memo_key()) {
         Some(memo) => memo,
-        // SAFETY: as the caller says.
-        None if !matches || unsafe { seeds.read() } == 0 => return,
+        None if !matches && state != LISTEN || seeds == 0 => return,
         None => {
             // SAFETY: as the caller says.
-            unsafe { seeds.write(seeds.read() - 1) };
+            unsafe { (*request).seeds = seeds - 1 };
             let Some(memo) = memos::Place::of(sock.memo_key()).memo() else {
                 return;
             };
             memo
         }
     };
-    let is_first = memo.owner.source == owner_source::UNKNOWN;
-    if !is_first && !matches!(memo.owner.source, owner_source::HOLDER | owner_source::SHARED) {
+    if state == LISTEN {
+        seed_listener(memo, holder, session);
+    } else if !seed_connection(memo, holder) {
         return; // the programs saw who uses it
-    }
-    if is_first {
-        memo.owner.cgroup = holder.cgroup;
-        memo.owner.pid = holder.pid;
-        memo.owner.uid = holder.uid;
-        memo.owner.source = owner_source::HOLDER;
-        memo.owner.comm = holder.comm;
-    } else if memo.owner.pid != holder.pid {
-        memo.owner.source = owner_source::SHARED;
     }
     if matches {
         memo.owner_matches = owner_match::YES;
     }
+}
+
+/// Gives whether the holder counts.
+#[inline(always)]
+fn seed_connection(memo: &mut Memo, holder: &HolderEntry) -> bool {
+    let source = memo.owner.source;
+    if source == owner_source::UNKNOWN {
+        hold(memo, holder);
+    } else if !matches!(source, owner_source::HOLDER | owner_source::SHARED) {
+        return false;
+    } else if memo.owner.pid != holder.pid {
+        memo.owner.source = owner_source::SHARED;
+    }
+    true
+}
+
+/// A listener is of those that hold it now: who called `listen` may have ended, or executed another program. What is
+/// kept of its last state's beginning, which nobody asks for while it listens, says in which run it was met last.
+#[inline(always)]
+fn seed_listener(memo: &mut Memo, holder: &HolderEntry, session: u64) {
+    if memo.deferred_from != 0 {
+        return; // that is asked for
+    }
+    let is_same = memo.owner.pid == holder.pid && memo.owner.start == holder.start;
+    if memo.previous_ns == session {
+        if !is_same {
+            memo.owner.source = owner_source::SHARED;
+        }
+        return;
+    }
+    memo.previous_ns = session;
+    if is_same && memo.owner.source == owner_source::LISTEN {
+        memo.owner.comm = holder.comm;
+    } else {
+        hold(memo, holder);
+    }
+}
+
+#[inline(always)]
+fn hold(memo: &mut Memo, holder: &HolderEntry) {
+    memo.owner.cgroup = holder.cgroup;
+    memo.owner.pid = holder.pid;
+    memo.owner.uid = holder.uid;
+    memo.owner.source = owner_source::HOLDER;
+    memo.owner.start = holder.start;
+    memo.owner.comm = holder.comm;
 }

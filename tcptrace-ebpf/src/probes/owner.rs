@@ -12,9 +12,10 @@ use tcptrace_common::{
 };
 
 use crate::{
-    aggregate, emit, filter, listeners,
+    aggregate, emit, filter,
     memos::{self, Place},
     owner::{self, Learned},
+    probes::transition::tell_listener,
     sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock},
 };
 
@@ -71,19 +72,17 @@ fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
         return;
     };
     let known_before = memo.owner.pid != 0 || memo.state != 0; // a memo made now is blank
-    let learned = owner::learn(place, source);
+    let (learned, _) = owner::learn(place, source);
+    tell_listener(learned, place, sk);
     let Some(memo) = place.memo() else {
         return;
     };
-    if learned != Learned::Same
+    if matches!(learned, Learned::Changed | Learned::ChangedFromListener)
+        && known_before
+        && !aggregate::is_on()
         && let Some(sock) = TcpSock::new(sk)
     {
-        if learned == Learned::ChangedFromListener {
-            listeners::doubt(&sock.tuple());
-        }
-        if known_before && !aggregate::is_on() {
-            send(sock, sk, memo);
-        }
+        send(sock, sk, memo);
     }
     memos::let_go(memo);
 }

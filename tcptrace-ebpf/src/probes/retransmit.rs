@@ -36,7 +36,9 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     if aggregate::is_on() {
-        aggregate::event(KIND_RETRANSMIT, memo.as_deref(), None);
+        if err == 0 {
+            aggregate::event(KIND_RETRANSMIT, memo.as_deref(), None);
+        }
         return 0;
     }
     emit::send::<Retransmit>(|record| {

@@ -5,7 +5,7 @@ use aya_log_ebpf::{debug, trace};
 use core::ffi::c_void;
 use tcptrace_common::{
     memo::Memo,
-    record::{KIND_TRANSITION, Transition, owner_source},
+    record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
     state::{
         self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
@@ -43,7 +43,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let place = if begins { Place::begun(key) } else { Place::of(key) };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
     trace!(&ctx, "socket {}: {} -> {}", common.cookie(sk), old, new);
-    learn(place, common, sk, (old, new));
+    let exit = learn(place, common, sk, (old, new));
     let Some(memo) = place.memo() else {
         return 0;
     };
@@ -51,7 +51,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
     let sock =
         if passes || memo.deferred_from != 0 || asks_listeners(memo, (old, new)) { TcpSock::new(sk) } else { None };
     if let Some(sock) = sock {
-        keep_listeners(memo, sock, (old, new));
+        keep_listeners(memo, sock, sk, (old, new));
     }
     if new == ESTABLISHED && filter::minis_may_pass() {
         // Generates it, whether the filter lets this event pass or not: a mini-socket has its socket's cookie only where
@@ -79,8 +79,10 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
             return 0;
         }
         let at_end = if new == CLOSE { sock.linger2_flag() } else { 0 };
-        let flags = sock.flags() | at_end | memos::flags(memo);
-        send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err() });
+        let exiting = if exit != 0 { socket_flag::EXITING } else { 0 };
+        let flags = sock.flags() | at_end | exiting | memos::flags(memo);
+        let exit_signal = exit as u8;
+        send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal });
     }
     memos::let_go(memo);
     if new == CLOSE {
@@ -124,7 +126,15 @@ fn count(sock: TcpSock, memo: &Memo, tuple: &Tuple, change: &Change) {
 pub(crate) fn take_deferred(sock: TcpSock, memo: &mut Memo) -> Change {
     let old = memo.deferred_from;
     memo.deferred_from = 0;
-    Change { old, new: sock.common.state(), left_ns: memo.previous_ns, now_ns: memo.entered_ns, flags: 0, err: 0 }
+    Change {
+        old,
+        new: sock.common.state(),
+        left_ns: memo.previous_ns,
+        now_ns: memo.entered_ns,
+        flags: 0,
+        err: 0,
+        exit_signal: 0,
+    }
 }
 
 pub(crate) struct Change {
@@ -134,6 +144,7 @@ pub(crate) struct Change {
     pub(crate) now_ns: u64,
     pub(crate) flags: u16,
     pub(crate) err: i32,
+    pub(crate) exit_signal: u8,
 }
 
 impl Change {
@@ -167,7 +178,13 @@ impl Facts {
         if old & (state::bit(CLOSE) | state::bit(LISTEN)) != 0 {
             return Self::default();
         }
-        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 { sock.queues(change.flags) } else { (0, 0) };
+        let (receive_queue, send_queue) = if state::CONNECTED & old != 0 {
+            sock.queues(change.flags)
+        } else if change.old == SYN_SENT {
+            (0, sock.unacked())
+        } else {
+            (0, 0)
+        };
         Self {
             bytes_acked: sock.bytes_acked(),
             bytes_received: sock.bytes_received(),
@@ -186,31 +203,34 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
         return;
     }
     let facts = Facts::of(sock, change);
-    emit::send::<Transition>(|record| {
-        // SAFETY: `record` is a reserved record, and all of it is written.
-        unsafe {
-            emit::header::<Transition>(
-                &raw mut (*record).header,
-                KIND_TRANSITION,
-                change.now_ns,
-                sock.key,
-                sock.cookie(sk),
-            );
-            tuple.write(&raw mut (*record).socket, change.old, change.flags);
-            memos::write_owner(Some(memo), &raw mut (*record).owner);
-            (*record).entered_ns = change.left_ns;
-            (*record).bytes_acked = facts.bytes_acked;
-            (*record).bytes_received = facts.bytes_received;
-            (*record).srtt_us8 = facts.srtt_us8;
-            (*record).total_retrans = facts.total_retrans;
-            (*record).receive_queue = facts.receive_queue;
-            (*record).send_queue = facts.send_queue;
-            (*record).err = change.err;
-            (*record).old = change.old;
-            (*record).new = change.new;
-            (*record).pad = [0; 2];
-        }
-    });
+    let Some(mut reserved) = emit::Reserved::<Transition>::take() else {
+        return;
+    };
+    let record = reserved.as_mut_ptr();
+    // SAFETY: `record` is a reserved record, and all of it is written.
+    unsafe {
+        emit::header::<Transition>(
+            &raw mut (*record).header,
+            KIND_TRANSITION,
+            change.now_ns,
+            sock.key,
+            sock.cookie(sk),
+        );
+        tuple.write(&raw mut (*record).socket, change.old, change.flags);
+        memos::write_owner(Some(memo), &raw mut (*record).owner);
+        (*record).entered_ns = change.left_ns;
+        (*record).bytes_acked = facts.bytes_acked;
+        (*record).bytes_received = facts.bytes_received;
+        (*record).srtt_us8 = facts.srtt_us8;
+        (*record).total_retrans = facts.total_retrans;
+        (*record).receive_queue = facts.receive_queue;
+        (*record).send_queue = facts.send_queue;
+        (*record).err = change.err;
+        // With the signal and the padding as one word.
+        let states = u32::from(change.old) | u32::from(change.new) << 8 | u32::from(change.exit_signal) << 16;
+        (&raw mut (*record).old).cast::<u32>().write(states.to_le());
+    }
+    reserved.submit();
 }
 
 /// Does this transition go by the list of listeners, or change it?
@@ -219,30 +239,56 @@ fn asks_listeners(memo: &Memo, (old, new): (u8, u8)) -> bool {
     old == LISTEN || new == LISTEN || old == SYN_RECV && memo.owner.pid == 0
 }
 
-/// Learns who owns the socket where this transition shows it.
+/// Learns who owns the socket where this transition shows it. Where the current task closes it: what
+/// [`owner::exit_of_current`] tells.
 #[inline(always)]
-pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) {
+pub(crate) fn learn(place: Place, common: SockCommon, sk: *const c_void, states: (u8, u8)) -> u64 {
     let source = acts(common, states);
-    if source != owner_source::UNKNOWN
-        && owner::learn(place, source) == Learned::ChangedFromListener
+    if source != owner_source::UNKNOWN {
+        let (learned, exit) = owner::learn(place, source);
+        tell_listener(learned, place, sk);
+        return exit;
+    }
+    if states == (LISTEN, CLOSE) && common.owned() { owner::exit_of_current() } else { 0 }
+}
+
+/// What was learnt of a connection that came in may be news of its listener.
+#[inline(always)]
+pub(crate) fn tell_listener(learned: Learned, place: Place, sk: *const c_void) {
+    if matches!(learned, Learned::ChangedFromListener | Learned::RenamedFromListener)
         && let Some(sock) = TcpSock::new(sk)
     {
-        listeners::doubt(&sock.tuple());
+        listeners::learn(sk, sock.tcp_pointer(), place.number(), learned == Learned::RenamedFromListener);
     }
 }
 
 /// Keeps the list of listeners, and gives a connection that comes in its owner.
 #[inline(always)]
-pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, (old, new): (u8, u8)) {
-    match (old, new) {
-        (_, LISTEN) => listeners::add(&sock.tuple(), memo),
+pub(crate) fn keep_listeners(memo: &mut Memo, sock: TcpSock, sk: *const c_void, states: (u8, u8)) {
+    if asks_listeners(memo, states) {
+        keep(memo, sk, sock.tcp_pointer(), u64::from(states.0) << 8 | u64::from(states.1));
+    }
+}
+
+/// Not inlined: its addresses and keys would take too much of the one stack of a program and all that it calls, which
+/// kernels before 6.6 count in pieces of 32 bytes (`kernel/bpf/verifier.c`, `check_max_stack_depth`).
+#[inline(never)]
+fn keep(memo: &mut Memo, sk: *const c_void, tcp: *const c_void, states: u64) {
+    let sock = TcpSock::of_both(sk, tcp);
+    match ((states >> 8) as u8, states as u8) {
+        (_, LISTEN) => listeners::add(&sock.tuple(), memo, sock.memo_key()),
         (LISTEN, CLOSE) => listeners::remove(&sock.tuple()),
         (LISTEN, SYN_RECV) => {
             memo.syn_cookies = sock.comes_after_syn_cookies().into();
-            inherit(memo, sock);
+            if !sock.is_attached() {
+                listeners::inherit_from(sock, memo);
+            }
         }
-        // Before 6.18 its addresses were not known then.
-        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 => inherit(memo, sock),
+        // Before 6.18 its addresses were not known then. With SO_REUSEPORT there may be listeners on the same address that
+        // nothing is known of: whose it is cannot be told. What some process has opened for itself is attached to it.
+        (SYN_RECV, ESTABLISHED) if memo.owner.pid == 0 && !sock.is_attached() && !sock.common.shares_port() => {
+            listeners::inherit(&sock.tuple(), memo);
+        }
         _ => {}
     }
 }
@@ -263,15 +309,5 @@ fn acts(common: SockCommon, (old, new): (u8, u8)) -> u8 {
             owner_source::CLOSE
         }
         _ => owner_source::UNKNOWN,
-    }
-}
-
-/// A socket that came in belongs to its listener's owner, but not one that some process has opened for itself: that is
-/// attached to it. With SO_REUSEPORT there may be listeners on the same address that are older than this trace: whose it
-/// is cannot be told.
-#[inline(always)]
-fn inherit(memo: &mut Memo, sock: TcpSock) {
-    if !sock.is_attached() && !sock.common.shares_port() {
-        listeners::inherit(&sock.tuple(), memo);
     }
 }

@@ -22,6 +22,8 @@ pub(super) enum Purpose {
     Report,
     /// To know more of sockets that are suspected of trouble.
     Evidence,
+    /// To know who holds listeners.
+    Services,
 }
 
 /// The listing at the end is waited for so long at most.
@@ -37,7 +39,7 @@ impl Run {
         let must_rest = match purpose {
             Purpose::Start | Purpose::Listeners => false,
             Purpose::Poll => Instant::now() < self.next_poll,
-            Purpose::Heal | Purpose::Report | Purpose::Evidence => Instant::now() < self.rest,
+            Purpose::Heal | Purpose::Report | Purpose::Evidence | Purpose::Services => Instant::now() < self.rest,
         };
         if self.listing.is_some() || must_rest {
             return;
@@ -45,13 +47,20 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => {
                 let states = self.session.polled_states().unwrap_or_default();
-                Wanted { states, finds: self.session.take_new_namespace(), ..Wanted::default() }
+                let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
+                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
+                Wanted { states, ailing, processes, finds, active, ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
+            Purpose::Services => {
+                let finds = self.session.take_new_namespace();
+                Wanted { states: [State::Listen].into_iter().collect(), finds, holders: true, ..Wanted::default() }
+            }
             Purpose::Evidence => {
                 let (states, namespaces) = self.session.suspects();
                 let finds = self.session.take_new_namespace();
-                Wanted { states, namespaces, finds, holders: true, settings: true, ..Wanted::default() }
+                let ailing = true;
+                Wanted { states, namespaces, ailing, finds, holders: true, settings: true, ..Wanted::default() }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
@@ -78,6 +87,7 @@ impl Run {
         match (answer, purpose) {
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
             (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
+            (Ok(snapshot), Some(Purpose::Services)) => self.session.show_listeners(&snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
                 let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
                 self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
@@ -93,7 +103,7 @@ impl Run {
                 }
                 self.session.reconcile(&snapshot);
             }
-            (Err(_), Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence)) => {}
+            (Err(_), Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence | Purpose::Services)) => {}
             (Err(_), _) => {
                 self.session.abandon_listing();
                 if purpose == Some(Purpose::Start) {
@@ -105,7 +115,9 @@ impl Run {
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
             Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
-            Some(Purpose::Heal | Purpose::Evidence) => self.rest = Instant::now() + LISTING_REST * used,
+            Some(Purpose::Heal | Purpose::Evidence | Purpose::Services) => {
+                self.rest = Instant::now() + LISTING_REST * used
+            }
             Some(Purpose::Report) => {
                 self.rest = Instant::now() + LISTING_REST * used;
                 self.session.end_interval(now_ns());

@@ -24,6 +24,8 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
+    findings::Severity,
+    heap,
     http::{Health, Question},
     listing::{Lister, netns, proc},
     metrics,
@@ -93,11 +95,12 @@ fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives how many findings were open then.
+/// Traces until it is told to end, its time is over, or nobody reads any more; gives the severity of the worst finding that was open then.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<usize, Error> {
+pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+    heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
     if let Err(reason) = &iterators
@@ -143,9 +146,9 @@ pub async fn run(mut settings: Settings) -> Result<usize, Error> {
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the rings now is all there will be
-    let findings = run.finish(reason).await;
+    let worst = run.finish(reason).await;
     drop(server);
-    findings
+    worst
 }
 
 /// Time between two looks at the kernel's counters.
@@ -257,6 +260,9 @@ impl Run {
                     if self.check_losses()? {
                         self.ask(Purpose::Heal);
                     }
+                    if self.session.wants_listeners(now_ns()) {
+                        self.ask(Purpose::Services);
+                    }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::PushDue => self.push_metrics(),
@@ -351,8 +357,9 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written; gives how many findings are open.
-    async fn finish(mut self, reason: &str) -> Result<usize, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written; gives the severity of the worst
+    /// finding that is open.
+    async fn finish(mut self, reason: &str) -> Result<Option<Severity>, Error> {
         self.service.stopping(ENDS_WITHIN);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
@@ -370,11 +377,11 @@ impl Run {
         self.outputs.drain();
         self.session.end(now_ns, reason, &self.outputs.states());
         self.outputs.push(self.session.take());
-        let findings = self.session.open_findings(now_ns);
+        let worst = self.session.worst(now_ns);
         let written = self.outputs.end();
         tell(losses_line(&self.session.losses));
         written.map_err(Error::Outputs)?;
-        Ok(findings)
+        Ok(worst)
     }
 }
 

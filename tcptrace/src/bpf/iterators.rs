@@ -73,12 +73,14 @@ impl Iterators {
     }
 
     /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
-    /// not know they remember holders as owners, when these are read.
+    /// not know they remember holders as owners, when these are read. Those of listeners that they know, always. With
+    /// `ailing` they show connections of other states that wait for a process, too.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn ask(&mut self, states: StateSet, seeds: u32) -> io::Result<()> {
-        let request = Request { states: states.bits(), seeding: u16::from(seeds > 0), seeds };
+    pub fn ask(&mut self, states: StateSet, seeds: u32, ailing: bool) -> io::Result<()> {
+        let seeding = if seeds > 0 { 1 } else { 2 };
+        let request = Request { states: states.bits(), seeding, ailing: ailing.into(), seeds };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

@@ -182,7 +182,6 @@ impl Object {
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
             told: states.into(),
             timed: (state::timed(states) | closes).into(),
-            pad: 0,
         });
         let mut object = constants::put(OBJECT, &config.0)?;
         if settings.log_level.is_none() {

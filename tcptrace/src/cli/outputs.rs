@@ -219,7 +219,7 @@ fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
     Ok(kinds)
 }
 
-fn severity(text: &str) -> Result<Severity, String> {
+pub(super) fn severity(text: &str) -> Result<Severity, String> {
     let all = [Severity::Info, Severity::Warning, Severity::Critical];
     all.into_iter()
         .find(|severity| severity.name() == text)

@@ -105,6 +105,9 @@ impl Settings {
             return Err(usage(ErrorKind::ArgumentConflict, message));
         }
         let states: StateSet = args.filter.state.iter().copied().collect();
+        let looks = args.findings_mode != FindingsMode::Off && !args.summary;
+        // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
+        let filter = Some(filter(&args.filter, states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
         Ok(Self {
@@ -113,7 +116,7 @@ impl Settings {
                 ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size })?,
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
-                filter: filter(&args.filter, states)?,
+                filter,
                 log_level: args.bpf_log.map(level),
                 no_iterators: args.listing.no_iter || args.aggregate.is_some(),
                 aggregate: args.aggregate.map(|by| Aggregate { by: self::by(by), keys: args.aggregate_keys }),
@@ -127,9 +130,7 @@ impl Settings {
                 by_process: args.filter.pid.is_some(),
                 events: !args.summary && args.findings_mode != FindingsMode::Only,
                 count: args.count,
-                findings: (args.findings_mode != FindingsMode::Off && !args.summary)
-                    .then(|| thresholds(&args.findings))
-                    .transpose()?,
+                findings: looks.then(|| thresholds(&args.findings)).transpose()?,
                 metrics: has_metrics.then(|| metrics(args)),
             },
             routes: outputs.iter().map(|spec| Route::new(renderer(spec, args), spec.wants.clone())).collect(),

@@ -187,7 +187,7 @@ fn run_iterators(iterators: Result<Iterators, String>) -> [Hook; 2] {
         Err(reason) => (Some(missing(reason.clone())), Some(missing(reason))),
         Ok(mut iterators) => {
             let few: StateSet = [State::Listen].into_iter().collect();
-            let asked = iterators.ask(few, 0);
+            let asked = iterators.ask(few, 0, false);
             (told(asked.and_then(|()| iterators.sockets.read(|_| {}))), told(iterators.holders.read(|_| {})))
         }
     };

@@ -75,6 +75,11 @@ causes! {
         words: "the peer closed its side; the process still holds the socket and has not called close()",
         remedy: "fix the path that forgets close() (often an error path or a pooled connection); until then, restart the process",
     }
+    WaitsForOtherSide = "waits_for_other_side" {
+        proof: "A process holds the socket in CLOSE_WAIT, and has as many in FIN_WAIT2 that it shut down itself.",
+        words: "the peer closed its side; the process passed that on to its own peer and waits for that side to close too",
+        remedy: "look for close-wait-leak at the other side (see fin-wait2-stuck of this process); a time limit bounds the wait",
+    }
     PeerKeepsOpen = "peer_keeps_open" {
         proof: "The socket is an orphan in FIN_WAIT2.",
         words: "this side closed and the peer acknowledged it but has not closed; the kernel drops the rest after tcp_fin_timeout",
@@ -177,6 +182,36 @@ causes! {
         words: "connections wait to be accepted and the queue is full: clients believe they are connected, but nobody serves them",
         remedy: "find out what keeps the process from calling accept(); then raise listen()'s backlog and net.core.somaxconn together",
     }
+    AccepterStopped = "accepter_stopped" {
+        proof: "Connections wait in the accept queue beyond the threshold, and a process that holds the listener is in state T.",
+        words: "clients are connected and wait to be accepted, but the process is stopped: nobody serves them",
+        remedy: "let the process go on (kill -CONT PID), or restart it; find out who stopped it",
+    }
+    AccepterOutOfDescriptors = "accepter_out_of_descriptors" {
+        proof: "The same, and the process has as many descriptors open as RLIMIT_NOFILE allows.",
+        words: "clients are connected and wait to be accepted, but the process has no descriptor left: accept() fails with EMFILE",
+        remedy: "find what keeps descriptors open (ls -l /proc/PID/fd), then raise LimitNOFILE= or ulimit -n",
+    }
+    AccepterBusy = "accepter_busy" {
+        proof: "The same, and the process used a CPU from one look to the next.",
+        words: "clients are connected and wait to be accepted: the process uses a whole CPU and does not call accept()",
+        remedy: "see what it computes (perf top -p PID); move that out of the accept loop, or run more workers",
+    }
+    AccepterRuns = "accepter_runs" {
+        proof: "The same, and the process was running when it was looked at.",
+        words: "clients are connected and wait to be accepted: the process runs and does not call accept() fast enough",
+        remedy: "see what it does instead of accepting (perf top -p PID), or run more workers",
+    }
+    AccepterWaits = "accepter_waits" {
+        proof: "The same, and the process was sleeping when it was looked at.",
+        words: "clients are connected and wait to be accepted: the process waits for something else and does not call accept()",
+        remedy: "see what it waits for (a lock, a database, a long request): /proc/PID/stack, gdb -p PID",
+    }
+    NotAccepted = "not_accepted" {
+        proof: "Connections wait in the accept queue beyond the threshold; what the process does is not known.",
+        words: "clients are connected and wait to be accepted: the process does not call accept()",
+        remedy: "find out what the process does instead of accepting: is it stopped, blocked, or out of descriptors?",
+    }
     HandshakesUnfinished = "handshakes_unfinished" {
         proof: "Many half-open connections, at least half of which had their SYN-ACK sent again; or SYN cookies were sent.",
         words: "many handshakes with this listener were begun and not finished: forged SYNs, or a path that loses one direction",
@@ -186,6 +221,32 @@ causes! {
         proof: "The listener's address is not on the list of expected listeners.",
         words: "a process listens on a port that is not on the list of expected listeners",
         remedy: "find out what the process is; add the port to the list if it belongs there, else stop the process",
+    }
+    // Reading.
+    RequestsUnread = "requests_unread" {
+        proof: "Data lies unread beyond the threshold in accepted connections of a server, whose window is open.",
+        words: "data lies unread in connections that the process has accepted: it serves others first, or does not get to them",
+        remedy: "nothing to do if it serves one request after another; else see what it waits for: /proc/PID/stack, gdb -p PID",
+    }
+    ReaderStopped = "reader_stopped" {
+        proof: "The same, and a process that holds the connections is in state T.",
+        words: "data lies unread in connections that the process has accepted, and the process is stopped: no client gets an answer",
+        remedy: "let the process go on (kill -CONT PID), or restart it; find out who stopped it",
+    }
+    DoesNotRead = "does_not_read" {
+        proof: "The window is closed beyond the threshold, and the receiver of this host has unread data and was not seen to read any.",
+        words: "the process does not read what it received: its window is closed, and the sender waits",
+        remedy: "see why it does not read (stopped, blocked, a response body that nobody drains); read, or close the connection",
+    }
+    PeerDoesNotRead = "peer_does_not_read" {
+        proof: "The sender waits for the window beyond the threshold, and the peer answers its probes.",
+        words: "the peer answers but does not read: its window is closed, and the process cannot send what it has",
+        remedy: "look at the peer's process (stopped, blocked, slow); here, a send timeout or TCP_USER_TIMEOUT bounds the wait",
+    }
+    EndedByUserTimeout = "ended_by_user_timeout" {
+        proof: "The connection ended with ETIMEDOUT while data waited for a closed window and the peer answered, or without any retransmission.",
+        words: "the peer was there but its window stayed closed: TCP_USER_TIMEOUT ended the connection, and the data that waited is lost",
+        remedy: "look at the peer's process, which does not read; a longer TCP_USER_TIMEOUT is more patient with slow readers",
     }
     // Silence.
     NobodyAsks = "nobody_asks" {

@@ -7,6 +7,7 @@ use tcptrace_common::record::socket_flag;
 use super::{
     Cause, Kind, Severity,
     paths::{Ended, Lately},
+    rules::ClosedWindow,
     sighting::Example,
 };
 use crate::{
@@ -61,6 +62,10 @@ pub struct Incident {
     pub reset: Option<ResetFacts>,
     /// Does SO_KEEPALIVE ask whether the peer is there?
     pub keepalive: bool,
+    /// What was known of the peer's window, where it was closed.
+    pub window: Option<ClosedWindow>,
+    /// Does the filter show it?
+    pub is_shown: bool,
     /// Is there another socket with the same ends?
     pub is_pair_used: bool,
     /// What happened lately at its own end.
@@ -158,6 +163,8 @@ impl Incident {
             unacked: transition.send_queue,
             reset: left.and_then(Connection::reset),
             keepalive: event.socket.is(socket_flag::KEEPALIVE),
+            window: left.and_then(|left| ClosedWindow::of(left, event.time_ns)),
+            is_shown: true,
             is_pair_used: false,
             own: Lately::default(),
             peer: Peer::default(),

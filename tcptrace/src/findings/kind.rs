@@ -66,6 +66,9 @@ kinds! {
     ConnectFailed = "connect-failed": "`connect` failed: no answer in time, or unreachable.",
     SynFlood = "syn-flood": "A listener has many half-open connections.",
     AcceptQueueFull = "accept-queue-full": "A listener's process does not accept fast enough.",
+    AcceptStalled = "accept-stalled": "Connections wait to be accepted, and nobody accepts them.",
+    ReadStalled = "read-stalled": "Data lies unread in connections that a process accepted.",
+    ZeroWindow = "zero-window": "The receiver does not read: its window is closed, and the sender waits.",
     HalfOpen = "half-open": "Nothing was heard for long, and nobody asks whether the peer is still there.",
     PeerDead = "peer-dead": "Data is sent again and again, and no answer comes.",
     KeepaliveTimeout = "keepalive-timeout": "Keepalive probes went unanswered, and the kernel ended the connection.",
@@ -97,12 +100,28 @@ impl Kind {
         matches!(self, ConnectRefused | ConnectFailed | IdleReset | ResetByPeer | AbortedClose | WriteAfterClose)
     }
 
-    /// How long it stays open after it was seen last, in ns: what comes and goes within that is one finding.
+    /// For how long evidence is waited for at most, in ns. Where there may be no trouble at all, it is worth more time.
+    #[must_use]
+    pub const fn patience_ns(self) -> u64 {
+        match self {
+            Self::CloseWaitLeak | Self::FinWait2Stuck => 10_000_000_000,
+            Self::ReadStalled | Self::ZeroWindow => 3_000_000_000,
+            _ => 900_000_000,
+        }
+    }
+
+    /// How long it stays open after it was seen last, in ns: what comes and goes within that is one finding. What only polls
+    /// show may come and go between two of them.
     #[must_use]
     pub const fn hold_ns(self) -> u64 {
         match self {
-            Self::AcceptQueueFull | Self::SynFlood | Self::TimeWaitPressure => 3_000_000_000,
-            _ => 0,
+            Self::AcceptQueueFull
+            | Self::AcceptStalled
+            | Self::ReadStalled
+            | Self::ZeroWindow
+            | Self::SynFlood
+            | Self::TimeWaitPressure => 3_000_000_000,
+            _ => 2_000_000_000,
         }
     }
 }

@@ -13,8 +13,10 @@ mod ledger;
 mod lossy;
 mod namespaces;
 mod paths;
+mod process_states;
 mod recent;
 pub mod rules;
+mod seen;
 mod services;
 mod sighting;
 mod successes;
@@ -28,14 +30,16 @@ mod view;
 pub use cause::Cause;
 pub use incident::{Incident, Peer, PeerEnd};
 pub use kind::{Kind, Severity};
-pub use ledger::{Finding, Ledger, Phase};
+pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
 pub use paths::{Ended, Lately, ResetSent};
+pub use process_states::ProcessStates;
 pub use recent::{Incidents, Recent};
+pub use seen::{Seen, Waiting};
 pub use services::Services;
 pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
-pub use view::{Group, View};
+pub use view::{Group, SocketFilter, View};
 
 use crate::{
     event::Event,
@@ -49,38 +53,40 @@ pub struct Findings {
     thresholds: Thresholds,
     recent: Recent,
     namespaces: Namespaces,
+    process_states: ProcessStates,
     ledger: Ledger,
-    is_partial: bool,
+    start_ns: u64,
     wants_listing: bool,
 }
 
 impl Findings {
-    /// Finds trouble by these thresholds. With `is_partial` a filter keeps sockets out of the table: that one is not there
-    /// says nothing.
+    /// Finds trouble by these thresholds.
     #[must_use]
-    pub fn new(thresholds: Thresholds, is_partial: bool, start_ns: u64) -> Self {
+    pub fn new(thresholds: Thresholds, start_ns: u64) -> Self {
         Self {
             ledger: Ledger::new(&thresholds),
             recent: Recent::new(start_ns),
             thresholds,
-            is_partial,
+            start_ns,
             ..Self::default()
         }
     }
 
-    /// Takes in an event, and what was known of the socket that ended with it.
-    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>) {
-        self.recent.ingest(event, left, &self.thresholds);
+    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
+    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, is_shown: bool) {
+        self.recent.ingest(event, left, &self.thresholds, is_shown);
     }
 
     /// Takes in what a listing tells of the namespaces.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
+        self.process_states.listed(snapshot);
         self.recent.listed(snapshot);
     }
 
-    /// Looks for trouble; gives what is to be told of it.
-    pub fn look(&mut self, table: &mut Table, now_ns: u64) -> Vec<Finding> {
+    /// Looks for trouble; gives what is to be told of it. All sockets are looked at, and a finding is told of where `filter`
+    /// shows any of them (`None`: it shows all).
+    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<SocketFilter<'_>>) -> Vec<Finding> {
         let mut wants_listing = false;
         let shown_ns = table.shown_until_ns();
         table.suspect(now_ns, |known| {
@@ -90,7 +96,8 @@ impl Findings {
         });
         self.judge(table, now_ns);
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
-        view.is_partial = self.is_partial;
+        view.filter = filter;
+        view.process_states = Some(&self.process_states);
         let mut sightings = rules::look(&view);
         sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
         let told = self.ledger.update(sightings, now_ns);
@@ -106,7 +113,6 @@ impl Findings {
             return;
         }
         let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
-        view.is_partial = self.is_partial;
         view.ask(&due);
         let judged: Vec<_> = due.into_iter().filter_map(|incident| judge::judge(&view, incident)).collect();
         judged.into_iter().for_each(|incident| self.recent.add(incident));
@@ -122,6 +128,17 @@ impl Findings {
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         self.ledger.is_waiting() || self.recent.is_waiting()
+    }
+
+    /// What was looked at until `now_ns`.
+    #[must_use]
+    pub fn seen(&self, table: &Table, now_ns: u64) -> Seen {
+        Seen::new(table, &self.thresholds, self.start_ns, now_ns)
+    }
+
+    /// What has changed in the findings that are open since they were told of: for the end of a run.
+    pub fn take_rest(&mut self, now_ns: u64) -> Vec<Finding> {
+        self.ledger.take_rest(now_ns)
     }
 
     /// The findings that are open, worst first.

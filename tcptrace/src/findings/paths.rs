@@ -143,7 +143,7 @@ mod tests {
             flags: 0,
         };
         let what = What::ResetReceived(None);
-        Event { time_ns, cpu: None, socket, owner: None, after_gap: false, what }
+        Event { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     sighting::MAX_EXAMPLES, successes::Successes,
 };
 use crate::{
-    event::{Command, Event, TimeSource, Transition, What},
+    event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
     snapshot::Snapshot,
     state::State,
     table::Connection,
@@ -26,6 +26,8 @@ pub struct Incidents {
     pub processes: Processes,
     /// The last of them, newest last.
     pub last: Vec<Incident>,
+    /// Does the filter show any of them?
+    pub is_shown: bool,
 }
 
 /// Which incidents are one trouble: those of one kind, network namespace, command, end and cause.
@@ -63,6 +65,8 @@ pub struct Recent {
 /// How the sockets of a process come to CLOSE_WAIT and leave it.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
+    /// When the process started.
+    start: Option<StartTicks>,
     /// Entered less left, by slots of [`SLOT_NS`], that of `slot` first.
     net: [i64; SLOTS],
     slot: u64,
@@ -107,14 +111,14 @@ impl Recent {
         Self { start_ns, ..Self::default() }
     }
 
-    /// Takes in an event, and what was known of the socket that ended with it.
-    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds) {
+    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
+    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
         self.paths.ingest(event);
-        self.lossy.ingest(event, &self.services);
+        self.lossy.ingest(event, &self.services, is_shown);
         let What::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
         self.successes.ingest(event, transition);
-        self.kills.ingest(event, transition, &self.services);
+        self.kills.ingest(event, transition, &self.services, is_shown);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
@@ -126,7 +130,7 @@ impl Recent {
             if self.pending.len() >= MAX_PENDING {
                 self.pending.drain(..).collect::<Vec<_>>().into_iter().for_each(|incident| self.add(incident));
             }
-            self.pending.push(incident);
+            self.pending.push(Incident { is_shown, ..incident });
         }
     }
 
@@ -161,6 +165,10 @@ impl Recent {
             }
         }
         let flow = self.flows.entry(key).or_default();
+        if !is_same_process((owner.pid, flow.start), owner.id()) {
+            *flow = Flow::default(); // the PID is another process's now
+        }
+        flow.start = owner.start.or(flow.start);
         flow.add(event.time_ns, if transition.new == State::CloseWait { 1 } else { -1 });
         let time = transition.time_in_old.filter(|time| time.source == TimeSource::Observed);
         if let Some(time) = time.filter(|_| transition.new == State::LastAck) {
@@ -182,10 +190,11 @@ impl Recent {
             let (_, &mut latest_ns, _) = times.select_nth_unstable(MAX_GROUPS / 8 - 1);
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
-        let first_ns = incident.time_ns;
-        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new() };
+        let (first_ns, is_shown) = (incident.time_ns, incident.is_shown);
+        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
         let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
+        group.is_shown |= is_shown;
         group.processes.add(incident.owner, 1);
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Cause, Kind, Severity};
 use crate::{
-    event::{Command, Owner},
+    event::{Owner, ProcessId},
     snapshot::{Age, Holder},
     state::State,
     table::{Connection, Facts},
@@ -128,11 +128,9 @@ pub struct Sighting {
     pub cause: Cause,
     /// Is all evidence at hand that will be? Else it is waited for, a moment.
     pub is_settled: bool,
+    /// Does the filter show any of its sockets or failures?
+    pub is_shown: bool,
 }
-
-/// What makes two sightings the same trouble: processes come and go, so a command stands for them. Failures with different
-/// causes are different troubles.
-pub(super) type Key = (Kind, Option<u32>, Option<Command>, Subject, Option<Cause>);
 
 impl Sighting {
     /// A sighting without evidence, examples and times.
@@ -150,14 +148,8 @@ impl Sighting {
             examples: Vec::new(),
             cause,
             is_settled: true,
+            is_shown: true,
         }
-    }
-
-    /// Which trouble it is.
-    #[must_use]
-    pub(super) fn key(&self) -> Key {
-        let cause = self.kind.is_of_failures().then_some(self.cause.of_key());
-        (self.kind, self.netns, self.owner.map(|owner| owner.command), self.subject, cause)
     }
 
     pub(super) fn with(mut self, evidence: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
@@ -169,13 +161,10 @@ impl Sighting {
 /// Processes, with the number of sockets or failures of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
-    counts: FxHashMap<Process, (Owner, u64)>,
+    counts: FxHashMap<ProcessId, (Owner, u64)>,
     /// Were there more than are kept apart?
     pub is_more: bool,
 }
-
-/// A process by its PID.
-type Process = u32;
 
 /// Processes of a sighting that are kept apart at most.
 const MAX_PROCESSES: usize = 256;
@@ -184,11 +173,11 @@ impl Processes {
     /// Adds `count` sockets or failures of a process.
     pub fn add(&mut self, owner: Option<Owner>, count: u64) {
         let Some(owner) = owner else { return };
-        if self.counts.len() >= MAX_PROCESSES && !self.counts.contains_key(&owner.pid) {
+        if self.counts.len() >= MAX_PROCESSES && !self.counts.contains_key(&owner.id()) {
             self.is_more = true;
             return;
         }
-        self.counts.entry(owner.pid).or_insert((owner, 0)).1 += count;
+        self.counts.entry(owner.id()).or_insert((owner, 0)).1 += count;
     }
 
     /// Adds those of another sighting.

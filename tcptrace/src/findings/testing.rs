@@ -12,7 +12,8 @@ use crate::{
         Transition, What,
     },
     snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
+        ProcessState, Snapshot,
     },
     state::{State, StateSet},
     table::Table,
@@ -29,7 +30,7 @@ pub(super) const PID: u32 = 700;
 /// The process of a PID.
 pub(super) fn process(pid: u32) -> Owner {
     let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
-    Owner { pid, uid: 33, cgroup: 0, command, source: OwnerSource::Io }
+    Owner { pid, uid: 33, cgroup: 0, start: None, command, source: OwnerSource::Io }
 }
 
 pub(super) fn end(text: &str) -> SocketAddr {
@@ -49,6 +50,7 @@ pub(super) struct Host {
     /// What a listing shows.
     pub(super) sockets: Vec<ListedSocket>,
     pub(super) holders: Vec<Holder>,
+    pub(super) processes: Vec<ProcessState>,
     pub(super) counters: NetCounters,
     pub(super) settings: NetSettings,
     pub(super) now_ns: u64,
@@ -61,10 +63,11 @@ impl Host {
 
     pub(super) fn with(thresholds: Thresholds) -> Self {
         Self {
-            findings: Findings::new(thresholds, false, START_NS),
+            findings: Findings::new(thresholds, START_NS),
             table: Table::new(100_000, StateSet::default(), true),
             sockets: Vec::new(),
             holders: Vec::new(),
+            processes: Vec::new(),
             counters: NetCounters::default(),
             settings: NetSettings::default(),
             now_ns: START_NS,
@@ -124,13 +127,27 @@ impl Host {
         let snapshot = Snapshot {
             started_ns: self.now_ns,
             ended_ns: self.now_ns,
-            sockets: self.sockets.clone(),
+            sockets: self.sockets.iter().map(|socket| self.as_listed(socket)).collect(),
+            ailing: true,
+            processes: self.processes.clone(),
             holders: Some(Holders::new(self.holders.clone())),
             namespaces: vec![namespace],
             ..Snapshot::default()
         };
         self.table.reconcile(&snapshot, |_, _| true, |_| {});
         self.findings.listed(&snapshot);
+    }
+
+    /// Nothing comes or goes on a connection that is half closed, unless a test says so.
+    fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
+        let (is_half_closed, unset) =
+            (matches!(socket.state, State::CloseWait | State::FinWait2), Some(ConnectionInfo::default()));
+        if !is_half_closed || socket.connection != unset {
+            return *socket;
+        }
+        let ns = self.now_ns - socket.entered_ns.unwrap_or(self.now_ns);
+        let silent = ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..ConnectionInfo::default() };
+        ListedSocket { connection: Some(silent), ..*socket }
     }
 
     fn tell(&mut self, place: usize, flags: u16, what: What) {
@@ -149,11 +166,13 @@ impl Host {
                 flags,
             },
             owner: socket.owner,
+            candidates: None,
+            listener: None,
             after_gap: false,
             what,
         };
         let left = self.table.ingest(&mut event);
-        self.findings.ingest(&event, left.as_ref());
+        self.findings.ingest(&event, left.as_ref(), true);
     }
 
     /// A socket leaves its state; its queues are those that it has.
@@ -252,9 +271,9 @@ impl Host {
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });
-        let Findings { thresholds, recent, namespaces, is_partial, .. } = &self.findings;
+        let Findings { thresholds, recent, namespaces, process_states, .. } = &self.findings;
         let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
-        view.is_partial = *is_partial;
+        view.process_states = Some(process_states);
         let mut found = rules::look(&view);
         found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
         for sighting in &found {
@@ -275,6 +294,6 @@ impl Host {
 
     /// What is told at a look; without a listing, if none was asked for.
     pub(super) fn look(&mut self) -> Vec<Finding> {
-        self.findings.look(&mut self.table, self.now_ns)
+        self.findings.look(&mut self.table, self.now_ns, None)
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Cause, Kind, Ledger, Phase, Processes, Severity, Sighting, Subject, Thresholds, Value,
+    Cause, Example, Kind, Ledger, Phase, Processes, Severity, Sighting, Subject, Thresholds, Value,
     testing::{Host, MS, NETNS, S, START_NS, end, process},
 };
 use crate::{
@@ -30,6 +30,7 @@ fn sighting(kind: Kind, count: u64) -> Sighting {
         processes: Processes::default(),
         cause: Cause::NeverClosed,
         is_settled: true,
+        is_shown: true,
     }
 }
 
@@ -47,31 +48,130 @@ fn told(times: &[(u64, &[Sighting])]) -> Vec<(u64, Phase, u64, u64)> {
     told
 }
 
-use Phase::{Closed, Opened, Updated};
+use Phase::{Closed, Merged, Opened, Updated};
 
 #[test]
 fn a_finding_opens_is_updated_and_closes() {
     let leak = |count| [sighting(Kind::CloseWaitLeak, count)];
-    let found = told(&[(0, &leak(1)), (250, &leak(1)), (500, &[]), (750, &leak(1)), (1000, &[])]);
-    let again = [(0, Opened, 1, 1), (500, Closed, 1, 1), (750, Opened, 2, 1), (1000, Closed, 2, 1)];
+    let found =
+        told(&[(0, &leak(1)), (250, &leak(1)), (500, &[]), (2250, &[]), (2251, &[]), (2500, &leak(1)), (4501, &[])]);
+    let again = [(0, Opened, 1, 1), (2251, Closed, 1, 1), (2500, Opened, 2, 1), (4501, Closed, 2, 1)];
     assert_eq!(found, again, "the next one is another");
 }
 
 #[test]
-fn changes_are_told_at_a_bounded_rate() {
+fn changes_are_told_quickly_at_first_and_then_at_a_bounded_rate() {
+    let counts: Vec<_> = (0..600).map(|nth| (nth * 250, [sighting(Kind::CloseWaitLeak, 1000 + nth)])).collect();
+    let times: Vec<_> = counts.iter().map(|(ms, seen)| (*ms, &seen[..])).collect();
+    let found = told(&times);
+    let updates: Vec<_> = found.iter().map(|(ms, ..)| *ms).collect();
+    assert_eq!(updates, [0, 1000, 3000, 7000, 15_000, 31_000, 61_000, 91_000, 121_000]);
+    assert!(found.iter().all(|(ms, _, _, count)| *count == 1000 + ms / 250), "with the count of that moment");
+}
+
+#[test]
+fn what_has_doubled_is_told_soon() {
     let leak = |count| [sighting(Kind::CloseWaitLeak, count)];
     let found = told(&[
         (0, &leak(1)),
-        (1000, &leak(2)),
-        (29_999, &leak(3)),
-        (30_000, &leak(4)),
-        (59_999, &leak(5)),
-        (60_000, &leak(4)), // as it was told
-        (60_250, &leak(6)),
-        (61_000, &leak(7)),
-        (62_000, &[]),
+        (1000, &leak(3)),
+        (1500, &leak(7)),
+        (2000, &leak(7)),
+        (2250, &leak(9)), // waits for the next update
+        (5999, &leak(13)),
+        (6000, &leak(14)),
+        (6999, &leak(14)),
+        (7000, &leak(28)),
     ]);
-    assert_eq!(found, [(0, Opened, 1, 1), (30_000, Updated, 1, 4), (60_250, Updated, 1, 6), (62_000, Closed, 1, 7)]);
+    let updates = [(1000, Updated, 1, 3), (2000, Updated, 1, 7), (6000, Updated, 1, 14), (7000, Updated, 1, 28)];
+    assert_eq!(found[0], (0, Opened, 1, 1));
+    assert_eq!(found[1..], updates);
+}
+
+#[test]
+fn counts_only_rise_and_the_last_record_is_exact() {
+    let mut ledger = Ledger::new(&Thresholds::default());
+    let mut counts = Vec::new();
+    for (s, count) in [5, 20, 9, 9, 9, 9, 12, 11].into_iter().enumerate() {
+        let told = ledger.update(vec![sighting(Kind::CloseWaitLeak, count)], START_NS + s as u64 * S);
+        counts.extend(told.iter().map(|finding| (s, finding.sighting.count, finding.count_now)));
+    }
+    assert_eq!(counts, [(0, 5, 5), (1, 20, 20), (3, 20, 9), (7, 20, 11)]);
+    assert_eq!(ledger.take_rest(START_NS + 8 * S), [], "nothing has changed since");
+    ledger.update(vec![sighting(Kind::CloseWaitLeak, 21)], START_NS + 8 * S);
+    let rest = ledger.take_rest(START_NS + 8 * S);
+    let last: Vec<_> = rest.iter().map(|finding| (finding.phase, finding.sighting.count, finding.count_now)).collect();
+    assert_eq!(last, [(Updated, 21, 21)]);
+    assert_eq!(ledger.take_rest(START_NS + 8 * S), []);
+}
+
+fn example(cookie: u64) -> Example {
+    Example {
+        cookie: Some(cookie),
+        local: end("10.1.0.1:80"),
+        remote: end("10.9.0.9:40000"),
+        state: State::CloseWait,
+        age: None,
+        facts: None,
+        holders: Vec::new(),
+    }
+}
+
+fn at(subject: Subject, count: u64, cookies: &[u64]) -> Sighting {
+    let examples = cookies.iter().map(|cookie| example(*cookie)).collect();
+    Sighting { subject, examples, ..sighting(Kind::CloseWaitLeak, count) }
+}
+
+fn remote(port: u16) -> Subject {
+    Subject::Remote(end(&format!("10.9.0.9:{port}")))
+}
+
+#[test]
+fn many_that_become_several_ends_merge() {
+    let each: Vec<_> = (1..=8).map(|port| at(remote(port), 1, &[port.into()])).collect();
+    let several = at(Subject::Several, 9, &[1, 2, 3, 4, 5]);
+    let found = told(&[(0, &each), (1000, std::slice::from_ref(&several)), (10_000, std::slice::from_ref(&several))]);
+    let opened: Vec<_> = (1..=8).map(|number| (0, Opened, number, 1)).collect();
+    assert_eq!(found[..8], opened[..]);
+    let mut merged: Vec<_> = (2..=8).map(|number| (1000, Merged(1), number, 1)).collect();
+    merged.insert(0, (1000, Updated, 1, 9));
+    assert_eq!(found[8..], merged[..], "none closes, and the oldest goes on");
+    // And they stay together when there are fewer.
+    let fewer = [at(remote(1), 2, &[1]), at(remote(2), 1, &[2])];
+    let found = told(&[(0, std::slice::from_ref(&several)), (1000, &fewer), (60_000, &fewer), (62_001, &[])]);
+    assert_eq!(found, [(0, Opened, 1, 9), (1000, Updated, 1, 9), (62_001, Closed, 1, 9)]);
+}
+
+#[test]
+fn what_moves_keeps_its_number() {
+    let local = Subject::Local(end("0.0.0.0:80"));
+    let before = [at(remote(1), 2, &[7, 8]), at(remote(2), 1, &[9])];
+    let after = [at(local, 3, &[7, 8, 9])];
+    let found = told(&[(0, &before), (1000, &after), (3001, &[])]);
+    let want =
+        [(0, Opened, 1, 2), (0, Opened, 2, 1), (1000, Updated, 1, 3), (1000, Merged(1), 2, 1), (3001, Closed, 1, 3)];
+    assert_eq!(found, want);
+    // It belongs to another process now.
+    let other = [Sighting { owner: Some(process(2)), ..at(local, 3, &[7, 8, 9]) }];
+    assert_eq!(told(&[(0, &after), (1000, &other), (1001, &other)]), [(0, Opened, 1, 3)]);
+    // Another socket is another trouble; and what is still seen has not moved.
+    let found = told(&[(0, &[at(remote(1), 1, &[1])]), (250, &[at(remote(2), 1, &[2])])]);
+    assert_eq!(found, [(0, Opened, 1, 1), (250, Opened, 2, 1)]);
+    let both = [at(remote(1), 1, &[1]), at(remote(2), 1, &[1, 2])];
+    assert_eq!(told(&[(0, &both[..1]), (250, &both)]), [(0, Opened, 1, 1), (250, Opened, 2, 1)]);
+}
+
+#[test]
+fn a_filter_hides_findings_and_changes_nothing_else() {
+    let hidden = |count| Sighting { is_shown: false, ..sighting(Kind::CloseWaitLeak, count) };
+    let shown = |count| sighting(Kind::CloseWaitLeak, count);
+    assert_eq!(told(&[(0, &[hidden(1)]), (5000, &[hidden(9)]), (7000, &[])]), []);
+    // It is told of when a socket of it is shown for the first time, and to its end.
+    let found = told(&[(0, &[hidden(1)]), (5000, &[shown(9)]), (6000, &[hidden(20)]), (8001, &[])]);
+    assert_eq!(found, [(5000, Opened, 1, 9), (6000, Updated, 1, 20), (8001, Closed, 1, 20)]);
+    let mut ledger = Ledger::new(&Thresholds::default());
+    ledger.update(vec![hidden(1)], START_NS);
+    assert_eq!((ledger.open(START_NS), ledger.take_rest(START_NS)), (vec![], vec![]));
 }
 
 #[test]
@@ -102,8 +202,8 @@ fn what_comes_and_goes_is_held_open() {
         (Kind::AcceptQueueFull, 3000),
         (Kind::SynFlood, 3000),
         (Kind::TimeWaitPressure, 3000),
-        (Kind::RetransmitStorm, 0),
-        (Kind::CloseWaitLeak, 0),
+        (Kind::RetransmitStorm, 2000),
+        (Kind::CloseWaitLeak, 2000),
     ] {
         assert_eq!(kind.hold_ns(), hold_ms * MS);
         let seen = [sighting(kind, 1)];
@@ -116,9 +216,9 @@ fn what_comes_and_goes_is_held_open() {
 
 #[test]
 fn evidence_is_waited_for_only_so_long() {
-    let mut unsettled = sighting(Kind::CloseWaitLeak, 1);
+    let mut unsettled = sighting(Kind::PeerDead, 1);
     unsettled.is_settled = false;
-    let settled = sighting(Kind::CloseWaitLeak, 2);
+    let settled = sighting(Kind::PeerDead, 2);
     let (unsettled, settled) = ([unsettled], [settled]);
     assert_eq!(told(&[(0, &unsettled), (250, &unsettled), (500, &settled)]), [(500, Opened, 1, 2)]);
     assert_eq!(told(&[(0, &unsettled), (899, &unsettled), (900, &unsettled)]), [(900, Opened, 1, 1)]);
@@ -223,7 +323,7 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     host.sockets[place].receive_queue = 1;
     let owner = process(700);
     let (pid, command) = (owner.pid, owner.command);
-    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, command }];
+    host.holders = vec![Holder { handle: 1, pid, ns_pid: pid, fd: 9, uid: 33, cgroup: None, start: None, command }];
     host.list();
     let opened = host.look();
     assert_eq!((opened.len(), opened[0].phase, opened[0].open_for_ns), (1, Phase::Opened, 0));

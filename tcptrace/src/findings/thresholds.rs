@@ -23,6 +23,12 @@ pub struct Thresholds {
     pub half_open_requests: u64,
     /// Share of the local ports for `time-wait-pressure`.
     pub time_wait_share: f64,
+    /// Time that a connection waits to be accepted for `accept-stalled`.
+    pub accept_stalled_ns: u64,
+    /// Time that data lies unread for `read-stalled`.
+    pub read_stalled_ns: u64,
+    /// Time that a sender waits for the window of its peer for `zero-window`.
+    pub zero_window_ns: u64,
     /// Time between two updates of one finding at least.
     pub update_every_ns: u64,
     /// Time after the last failure until the finding on it closes.
@@ -43,6 +49,9 @@ impl Default for Thresholds {
             storm_retransmits: 20,
             half_open_requests: 64,
             time_wait_share: 0.5,
+            accept_stalled_ns: 3 * S,
+            read_stalled_ns: 5 * S,
+            zero_window_ns: 5 * S,
             update_every_ns: 30 * S,
             quiet_after_ns: 60 * S,
             ignored: Vec::new(),
@@ -82,12 +91,15 @@ pub enum ThresholdError {
 
 impl Thresholds {
     /// Names that [`Thresholds::set`] takes.
-    pub const NAMES: [&str; 7] = [
+    pub const NAMES: [&str; 10] = [
         "peer-dead-timeouts",
         "idle-reset",
         "storm-retransmits",
         "half-open-requests",
         "time-wait-share",
+        "accept-stalled",
+        "read-stalled",
+        "zero-window",
         "update-every",
         "quiet-after",
     ];
@@ -138,6 +150,9 @@ impl Thresholds {
                 let share = value.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 1.0);
                 self.time_wait_share = share.ok_or_else(|| wrong("a share above 0, at most 1"))?;
             }
+            "accept-stalled" => self.accept_stalled_ns = time()?,
+            "read-stalled" => self.read_stalled_ns = time()?,
+            "zero-window" => self.zero_window_ns = time()?,
             "update-every" => self.update_every_ns = time()?,
             _ => self.quiet_after_ns = time()?,
         }

@@ -5,13 +5,14 @@ use std::{cell::OnceCell, net::SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Cause, Incident, Kind, Namespaces, Processes, Recent, Severity, Sighting, Subject, Thresholds, Value,
+    Cause, Incident, Kind, Namespaces, ProcessStates, Processes, Recent, Severity, Sighting, Subject, Thresholds,
+    Value,
     paths::{Path, path},
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
     event::{Owner, OwnerSource},
-    snapshot::{Age, listeners_of},
+    snapshot::{Age, Holder, listeners_of},
     state::State,
     table::{Connection, Facts, Table},
 };
@@ -34,14 +35,28 @@ pub struct View<'a> {
     pub namespaces: &'a Namespaces,
     /// What is called trouble.
     pub thresholds: &'a Thresholds,
-    /// Does a filter keep sockets out of the table?
-    pub is_partial: bool,
+    /// Which sockets are shown; `None` for all. It changes nothing of what a finding says.
+    pub filter: Option<SocketFilter<'a>>,
+    /// What processes do that connections wait for.
+    pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
     /// Ends of failures that are asked for.
     asked: Vec<Path>,
     ends: OnceCell<Ends<'a>>,
+    /// How many sockets of a state that may be in trouble have an end in common, by state.
+    shared: [OnceCell<SharedEnds>; STATES],
 }
+
+/// How many sockets have this local end, or this remote one, of those in a namespace.
+#[derive(Default)]
+struct SharedEnds {
+    local: FxHashMap<(Option<u32>, SocketAddr), u32>,
+    remote: FxHashMap<(Option<u32>, SocketAddr), u32>,
+}
+
+/// Is a socket shown that these processes hold?
+pub type SocketFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 
 /// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
 /// all sockets. Made only where a rule does ask.
@@ -114,11 +129,13 @@ impl<'a> View<'a> {
             recent,
             namespaces,
             thresholds,
-            is_partial: false,
+            filter: None,
+            process_states: None,
             by_state,
             listeners,
             asked: Vec::new(),
             ends: OnceCell::new(),
+            shared: [const { OnceCell::new() }; STATES],
         }
     }
 
@@ -149,6 +166,28 @@ impl<'a> View<'a> {
         self.now_ns.saturating_sub(known.since_ns)
     }
 
+    /// Does the filter show any of these sockets?
+    #[must_use]
+    pub fn is_any_shown<'b>(&self, mut sockets: impl Iterator<Item = &'b Connection>) -> bool {
+        let Some(filter) = self.filter else { return true };
+        sockets.any(|known| filter(known, self.table.holders_of(known).unwrap_or_default()))
+    }
+
+    /// Does it show one of these listeners, or a connection, half-open or not, that came to one of them?
+    #[must_use]
+    pub fn is_any_at_shown(&self, listeners: &[&Connection]) -> bool {
+        let comes_to = |netns, local| {
+            let is_it = |listener: &&Connection| (listener.netns(), listener.local()) == (netns, local);
+            listeners.iter().any(is_it)
+        };
+        let came_to = |netns, local| listeners_of(local).any(|local| comes_to(netns, local));
+        let connections = || self.table.all().filter(|known| came_to(known.netns(), known.local()));
+        let requests = || self.table.half_open_shown();
+        self.is_any_shown(listeners.iter().copied())
+            || requests().iter().any(|row| came_to(Some(row.netns), row.local))
+            || self.is_any_shown(connections())
+    }
+
     /// The listener that gets the connections to `local`, if it is known.
     #[must_use]
     pub fn listener_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<&'a Connection> {
@@ -173,8 +212,6 @@ impl<'a> View<'a> {
         }
         match self.ends().sockets.get(&path(netns, local, remote)).copied().flatten() {
             Some(known) => OtherEnd::Here(known),
-            // A filter may keep it out of the table.
-            None if self.is_partial => OtherEnd::NotVisible,
             // A socket is there, and has another remote end: one of the two was translated on the way.
             None if !local.ip().is_loopback() && self.ends().locals.contains(&local) => OtherEnd::NotVisible,
             None => OtherEnd::Gone,
@@ -183,8 +220,9 @@ impl<'a> View<'a> {
 
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            // Of what failed, and other ends of what is silent.
-            let silent = self.in_state(State::Established).iter().filter(|known| known.facts().is_some());
+            // Of what failed, and other ends of what is silent or waits.
+            let states = State::ALL.iter().filter(|state| **state != State::Listen);
+            let silent = states.flat_map(|state| self.in_state(*state)).filter(|known| known.facts().is_some());
             let asked = self.asked.iter().copied();
             let asked = asked.chain(silent.map(|known| path(known.netns(), known.remote(), known.local())));
             let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
@@ -192,7 +230,7 @@ impl<'a> View<'a> {
             let mut ports = vec![false; 1 << 16];
             sockets.keys().for_each(|(_, local, _)| ports[usize::from(local.port())] = true);
             let mut locals = FxHashSet::default();
-            let all = self.table.connections().filter(|known| known.state != State::Listen);
+            let all = self.table.all().filter(|known| known.state != State::Listen);
             for known in all.filter(|known| ports[usize::from(known.local().port())]) {
                 locals.insert(known.local());
                 if let Some(found) = sockets.get_mut(&path(known.netns(), known.local(), known.remote())) {
@@ -206,7 +244,25 @@ impl<'a> View<'a> {
     /// What connections have in common: the service that they came to, or their destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
-        self.subject_at(known.netns(), (known.local(), known.remote()), known.is_active())
+        let ends = (known.local(), known.remote());
+        let came = || self.came_to_local(known).then_some(false);
+        let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends)).or_else(came);
+        self.subject_at(known.netns(), ends, is_active)
+    }
+
+    /// Did it come to its local end? Where others in its state have that in common with it, and none has its remote end, they
+    /// came there: connections that are made here have the destination in common.
+    fn came_to_local(&self, known: &Connection) -> bool {
+        let shared = self.shared[known.state as usize % STATES].get_or_init(|| {
+            let mut shared = SharedEnds::default();
+            for known in self.in_state(known.state) {
+                *shared.local.entry((known.netns(), known.local())).or_default() += 1;
+                *shared.remote.entry((known.netns(), known.remote())).or_default() += 1;
+            }
+            shared
+        });
+        let others = |ends: &FxHashMap<_, u32>, end| ends.get(&(known.netns(), end)).copied().unwrap_or(0) > 1;
+        others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
     /// The same by the ends of a connection; `is_active` tells whether this host opened it, where that was seen.
@@ -337,6 +393,7 @@ impl<'a> Group<'a> {
             evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
             is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some()),
+            is_shown: view.is_any_shown(self.members.iter().copied()),
             ..Sighting::new(kind, severity, cause, self.netns, self.subject)
         }
     }

@@ -10,7 +10,7 @@ use zerocopy::FromBytes;
 
 use crate::{
     decode,
-    event::{Command, address, is_ipv6},
+    event::{Command, StartTicks, address, is_ipv6},
     snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
@@ -47,6 +47,7 @@ impl Held {
                 fd: entry.fd,
                 uid: entry.uid,
                 cgroup: (entry.cgroup != 0).then_some(entry.cgroup),
+                start: StartTicks::new(entry.start),
                 command: Command::new(entry.comm),
             });
             Some(())
@@ -84,7 +85,7 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
     Some(ListedSocket {
         sk: some(entry.sk),
         cookie: some(entry.cookie),
-        handle: if is_held { entry.sk } else { 0 },
+        handle: if is_held { some(entry.mptcp_inode).unwrap_or(entry.sk) } else { 0 },
         netns: entry.socket.netns,
         ipv6: is_ipv6(entry.socket.family),
         state,
@@ -119,6 +120,10 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
             total_retrans: entry.total_retrans,
             bytes_acked: entry.bytes_acked,
             bytes_received: entry.bytes_received,
+            is_accepted: (is_held || entry.ulp == 0).then_some(is_held),
+            send_window: Some(entry.send_window),
+            unsent: Some(entry.unsent),
+            receive_window: Some(entry.receive_window),
         }),
     })
 }

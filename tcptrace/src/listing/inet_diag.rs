@@ -1,6 +1,9 @@
 //! One TCP socket as a message of sock_diag(7) tells of it (`net/ipv4/inet_diag.c`). Nothing in the bytes is trusted.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    mem::offset_of,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use tcptrace_common::record::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -43,7 +46,8 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
     let (message, attributes) = Message::read_from_prefix(payload).ok()?;
     let state = State::from_raw(message.state)?;
     let timer_kind = TIMERS.get(usize::from(message.timer).wrapping_sub(1)).copied();
-    let info = tcp_info(attributes)?;
+    let Attributes { info, has_ulp } = Attributes::read(attributes)?;
+    let (info, given) = info.unzip();
     let kind = match (timer_kind, state, &info) {
         (Some(TimerKind::TimeWait), ..) => Kind::Mini,
         // `inet_req_diag_fill` gives no facts.
@@ -75,7 +79,11 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
-        connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| info.connection()),
+        connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| ConnectionInfo {
+            // Without a file: an MPTCP subflow never has one of its own.
+            is_accepted: (message.inode != 0 || !has_ulp).then_some(message.inode != 0),
+            ..info.connection(given.unwrap_or(0))
+        }),
     })
 }
 
@@ -127,14 +135,28 @@ struct Info {
     pacing_rates: [u64; 2],
     bytes_acked: u64,
     bytes_received: u64,
+    // Older kernels end here, or anywhere below.
+    segments: [u32; 2],
+    unsent: u32,
+    min_rtt_to_ooopack: [u32; 20],
+    /// From 5.4 on.
+    send_window: u32,
+    /// From 6.2 on.
+    receive_window: u32,
+    rehash: u32,
 }
+
+/// Bytes of `struct tcp_info` that are not done without.
+const LEAST_INFO: usize = offset_of!(Info, segments);
 
 impl Info {
     fn rto_ns(&self) -> Option<u64> {
         (self.rto_us != 0).then(|| u64::from(self.rto_us) * 1000)
     }
 
-    fn connection(&self) -> ConnectionInfo {
+    /// Of this the kernel gave the first `given` bytes.
+    fn connection(&self, given: usize) -> ConnectionInfo {
+        let known = |value: u32, at: usize| (at + size_of::<u32>() <= given).then_some(value);
         ConnectionInfo {
             last_sent_ns: u64::from(self.last_data_sent_ms) * NS_PER_MS,
             last_received_ns: u64::from(self.last_data_received_ms) * NS_PER_MS,
@@ -143,23 +165,49 @@ impl Info {
             total_retrans: self.total_retrans,
             bytes_acked: self.bytes_acked,
             bytes_received: self.bytes_received,
+            is_accepted: None,
+            send_window: known(self.send_window, offset_of!(Self, send_window)),
+            unsent: known(self.unsent, offset_of!(Self, unsent)),
+            receive_window: known(self.receive_window, offset_of!(Self, receive_window)),
         }
     }
 }
 
-/// The `struct tcp_info` among attributes, if there is one; `None` where they cannot be understood.
-fn tcp_info(mut attributes: &[u8]) -> Option<Option<Info>> {
-    /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
-    const TYPE: u16 = 0x3fff;
-    while !attributes.is_empty() {
-        let ([length, kind], _) = <[u16; 2]>::read_from_prefix(attributes).ok()?;
-        let value = attributes.get(4..length.into())?;
-        if kind & TYPE == INET_DIAG_INFO {
-            return Info::read_from_prefix(value).ok().map(|(info, _)| Some(info));
+/// What the attributes tell.
+#[derive(Default)]
+struct Attributes {
+    /// The `struct tcp_info`, and how many bytes of it the kernel gave.
+    info: Option<(Info, usize)>,
+    /// Has an upper-layer protocol (MPTCP, kTLS) the socket?
+    has_ulp: bool,
+}
+
+impl Attributes {
+    /// `None` where they cannot be understood.
+    fn read(mut attributes: &[u8]) -> Option<Self> {
+        /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
+        const TYPE: u16 = 0x3fff;
+        /// `INET_DIAG_ULP_INFO` of `include/uapi/linux/inet_diag.h`.
+        const ULP_INFO: u16 = 19;
+        let mut read = Self::default();
+        while !attributes.is_empty() {
+            let ([length, kind], _) = <[u16; 2]>::read_from_prefix(attributes).ok()?;
+            let value = attributes.get(4..length.into())?;
+            match kind & TYPE {
+                INET_DIAG_INFO => {
+                    let mut bytes = [0; size_of::<Info>()];
+                    let given = value.len().min(bytes.len());
+                    bytes[..given].copy_from_slice(&value[..given]);
+                    let info = Info::read_from_bytes(&bytes).ok().filter(|_| given >= LEAST_INFO)?;
+                    read.info = Some((info, given));
+                }
+                ULP_INFO => read.has_ulp = true,
+                _ => {}
+            }
+            attributes = aligned_rest(attributes, length.into());
         }
-        attributes = aligned_rest(attributes, length.into());
+        Some(read)
     }
-    Some(None)
 }
 
 /// What comes after `length` bytes and their padding to four (`NLMSG_ALIGN`, `NLA_ALIGN`).
@@ -200,9 +248,20 @@ pub(super) mod tests {
         info[2] = 5;
         info[3] = 6;
         info[4] = 3;
-        for (at, value) in
-            [(8, 204_000_u32), (44, 100), (48, 7), (52, 200), (56, 300), (68, 400), (100, 9), (120, 1234), (128, 5678)]
-        {
+        for (at, value) in [
+            (8, 204_000_u32),
+            (44, 100),
+            (48, 7),
+            (52, 200),
+            (56, 300),
+            (68, 400),
+            (100, 9),
+            (120, 1234),
+            (128, 5678),
+            (144, 70),
+            (228, 80),
+            (232, 90),
+        ] {
             info[at..at + 4].copy_from_slice(&value.to_ne_bytes());
         }
         info
@@ -246,9 +305,36 @@ pub(super) mod tests {
                 total_retrans: 9,
                 bytes_acked: 1234,
                 bytes_received: 5678,
+                is_accepted: Some(true),
+                send_window: Some(80),
+                unsent: Some(70),
+                receive_window: Some(90),
             }),
         };
         assert_eq!(listed(&payload), expected);
+    }
+
+    #[test]
+    fn what_a_kernel_does_not_give_is_unknown() {
+        let of = |length: usize| {
+            let info = attribute(INET_DIAG_INFO, &info_bytes()[..length]);
+            let info = listed(&[diag(V4, [1, 0, 0], 1, 1), info].concat()).connection.unwrap();
+            (info.bytes_received, info.unsent, info.send_window, info.receive_window)
+        };
+        assert_eq!(of(136), (5678, None, None, None));
+        assert_eq!(of(148), (5678, Some(70), None, None));
+        assert_eq!(of(232), (5678, Some(70), Some(80), None), "5.10");
+        assert_eq!(of(300), (5678, Some(70), Some(80), Some(90)));
+    }
+
+    #[test]
+    fn who_has_no_file_was_not_accepted_unless_it_is_of_mptcp() {
+        let info = attribute(INET_DIAG_INFO, &info_bytes());
+        let of = |inode, more: &[u8]| {
+            listed(&[&diag(V4, [1, 0, 0], inode, 1), &info[..], more].concat()).connection.unwrap().is_accepted
+        };
+        assert_eq!([of(1, &[]), of(0, &[])], [Some(true), Some(false)]);
+        assert_eq!(of(0, &attribute(19, b"mptcp")), None);
     }
 
     #[test]

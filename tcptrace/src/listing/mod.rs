@@ -6,6 +6,7 @@ mod inet_diag;
 mod net;
 pub mod netns;
 pub mod proc;
+mod process;
 mod procfs;
 pub mod sock_diag;
 
@@ -18,8 +19,9 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
+    event::ProcessId,
     now,
-    snapshot::{Holders, ListedSocket, Namespace, Skipped, Snapshot},
+    snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
 };
 
@@ -32,12 +34,46 @@ pub struct Lister {
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
     found_ns: u64,
-    /// Namespaces in which a listing of these states found nothing that changes by itself, and how many segments had come
-    /// then: until more do, another one finds nothing either.
-    still: FxHashMap<u32, (StateSet, u64)>,
+    /// Namespaces in which the last poll found nothing that changes by itself.
+    still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
 }
+
+/// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
+/// one finds nothing either.
+#[derive(Clone, Copy, Debug)]
+struct Still {
+    states: StateSet,
+    ailing: bool,
+    /// CLOCK_MONOTONIC at which that was seen, in ns.
+    seen_ns: u64,
+    /// How many segments had come by then; `None` where there was no socket.
+    segments: Option<u64>,
+    /// CLOCK_MONOTONIC at which there were so many first, in ns.
+    since_ns: u64,
+    /// CLOCK_MONOTONIC at which its sockets were listed, in ns.
+    listed_ns: u64,
+    counters: Option<NetCounters>,
+}
+
+impl Still {
+    /// Need it not be entered yet? Events tell of what begins there, but not of SYNs, nor of what a filter keeps back.
+    const fn is_left_alone(&self, now_ns: u64) -> bool {
+        let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
+        self.is_settled() && now_ns.saturating_sub(self.seen_ns) < for_ns
+    }
+
+    /// Were its sockets listed after all that came could have been read? What is unread then counts from then on only.
+    const fn is_settled(&self) -> bool {
+        !self.ailing || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
+    }
+}
+
+/// Polls enter a namespace again after this time where listeners wait in it and nothing came, in ns.
+const STILL_FOR_NS: u64 = 3_000_000_000;
+/// The same where there is no socket.
+const EMPTY_FOR_NS: u64 = 10_000_000_000;
 
 /// Polls read the settings of a namespace again after this time, in ns.
 const SETTINGS_FOR_NS: u64 = 30_000_000_000;
@@ -52,12 +88,19 @@ pub struct Wanted {
     pub states: StateSet,
     /// Sockets of these namespaces, by inode number; empty for all.
     pub namespaces: FxHashSet<u32>,
+    /// Namespaces in which something happened since the last poll. A poll leaves others alone for some seconds in which it
+    /// found no more than listeners that wait.
+    pub active: FxHashSet<u32>,
     /// Are there namespaces that the last listing may not have found?
     pub finds: bool,
     /// Holders too?
     pub holders: bool,
     /// The settings of all these namespaces too, and not only of those that are new?
     pub settings: bool,
+    /// Connections of other states too that wait for a process ([`ListedSocket::ailments`])?
+    pub ailing: bool,
+    /// What these processes do, too.
+    pub processes: Vec<ProcessId>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -125,20 +168,30 @@ impl Lister {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
             let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
             let states = wanted.states.iter().chain(minis).collect();
-            iterators.ask(states, wanted.seeds).map_err(|source| Error::Iterator { which: "tcp", source })?;
+            iterators
+                .ask(states, wanted.seeds, wanted.ailing)
+                .map_err(|source| Error::Iterator { which: "tcp", source })?;
             by_iterator = Some(&mut iterators.sockets);
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
         let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
+        let is_alike = |still: &Still| (still.states, still.ailing) == (wanted.states, wanted.ailing);
+        was_still.retain(|inode, still| is_alike(still) && !wanted.active.contains(inode));
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
+        let mut here = None;
         let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
-                match namespace.enter() {
+                let before = was_still.remove(&namespace.inode);
+                if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
+                    still.insert(namespace.inode, before);
+                    continue;
+                }
+                match namespace.enter_from(&mut here) {
                     Ok(()) => {}
                     Err(error) if choice.is_some() => return Err(Error::Enter(error)),
                     Err(netns::EnterError::Gone(_)) => {
@@ -150,37 +203,49 @@ impl Lister {
                         continue;
                     }
                 }
-                let reads_settings = wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode);
+                let segments = is_poll.then(net::segments).flatten();
+                let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
+                let unchanged = same.filter(Still::is_settled);
+                // The kernel looks through the sockets of all namespaces for those of one.
+                let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
+                let is_empty = count == Some(0);
+                // In 300 namespaces this takes seconds: the kernel keeps the settings of a name in one list for all.
+                let reads_settings = !is_empty
+                    && unchanged.is_none()
+                    && (wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode));
                 if reads_settings {
                     settings_ns.insert(namespace.inode, started_ns);
                 }
+                let counters = unchanged.map_or_else(net::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
                     name: namespace.name.clone(),
-                    counters: net::counters(),
+                    counters,
                     settings: reads_settings.then(net::settings),
                 });
-                // The kernel looks through the sockets of all namespaces for those of one.
-                let count = netns::tcp_sockets();
-                if count == Some(0) {
-                    continue;
-                }
-                let now = is_poll.then(net::segments).flatten();
-                let now = now.map(|segments| (wanted.states, segments));
-                if let Some(before) = was_still.remove(&namespace.inode).filter(|before| now == Some(*before)) {
-                    still.insert(namespace.inode, before);
+                let listed_ns = unchanged.map_or(started_ns, |before| before.listed_ns);
+                let since_ns = same.map_or(started_ns, |before| before.since_ns);
+                let (states, ailing) = (wanted.states, wanted.ailing);
+                let now = Still { states, ailing, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
+                if is_empty || unchanged.is_some() {
+                    if is_poll {
+                        let segments = if is_empty { None } else { segments };
+                        still.insert(namespace.inode, Still { segments, ..now });
+                    }
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted.states, count, tick_ns, skipped)?,
+                    Some(iterator) => by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?,
                     None => {
-                        let (found, broken) =
-                            sock_diag::list(namespace.inode, wanted.states).map_err(Error::SockDiag)?;
+                        let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
+                        let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
+                        retain_wanted(&mut found, wanted);
+                        as_of(started_ns, &mut found);
                         found
                     }
                 };
-                if let Some(now) = now.filter(|_| found.iter().all(is_still)) {
+                if segments.is_some() && found.iter().all(is_still) {
                     still.insert(namespace.inode, now);
                 }
                 if sockets.is_empty() {
@@ -231,12 +296,19 @@ impl Lister {
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
             holders = Some(Holders::new(found));
         }
+        let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
+        let ended_ns = now::now_ns();
+        for timer in timers(&mut sockets) {
+            timer.left_ns = timer.left_ns.saturating_sub(ended_ns - started_ns);
+        }
         Ok(Snapshot {
             started_ns,
-            ended_ns: now::now_ns(),
+            ended_ns,
             states: wanted.states,
+            ailing: wanted.ailing || wanted.states.is_empty(),
             sockets,
             holders,
+            processes,
             namespaces: visited,
             skipped,
             cpu_ns: now::thread_cpu_ns() + beside_ns,
@@ -254,23 +326,50 @@ impl Lister {
     }
 }
 
+/// States in which a connection may wait for a process.
+const AILING: [State; 6] = {
+    use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
+    [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck]
+};
+
+fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &Wanted) {
+    if !wanted.states.is_empty() {
+        found.retain(|socket| wanted.states.contains(socket.state) || wanted.ailing && socket.ailments().any());
+    }
+}
+
 fn by_iteration(
     iterator: &mut KernelIterator,
-    states: StateSet,
+    wanted: &Wanted,
     count: Option<usize>,
     tick_ns: u64,
+    started_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
     // A list of megabytes that grows is copied again and again.
-    let mut found = Vec::with_capacity(count.filter(|_| states.is_empty()).unwrap_or(0));
+    let mut found = Vec::with_capacity(count.filter(|_| wanted.states.is_empty()).unwrap_or(0));
     let mut broken = 0;
-    let read = iterator.read(|bytes| broken += entry::sockets(bytes, tick_ns, &mut found));
+    let read = iterator.read(|bytes| {
+        let before = found.len();
+        broken += entry::sockets(bytes, tick_ns, &mut found);
+        as_of(started_ns, &mut found[before..]);
+    });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
-    if !states.is_empty() {
-        found.retain(|socket| states.contains(socket.state));
-    }
+    retain_wanted(&mut found, wanted);
     skipped.cut_short += broken;
     Ok(found)
+}
+
+/// The timers of mini-sockets, which tell when TIME_WAIT began.
+fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
+    sockets.iter_mut().filter(|socket| socket.kind == Kind::Mini).filter_map(|socket| socket.timer.as_mut())
+}
+
+/// Makes what is left now on the timers of these what was left on them at `started_ns`: a long listing looks at its
+/// sockets at different times.
+fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
+    let since_ns = now::now_ns() - started_ns;
+    timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
 
 /// Who holds sockets of which namespaces, by the iterator.

@@ -137,9 +137,19 @@ impl Found {
     /// # Errors
     /// Where the namespace is no more, or may not be entered.
     pub fn enter(&self) -> Result<(), EnterError> {
-        if own().is_ok_and(|own| own.inode == self.inode) {
+        self.enter_from(&mut None)
+    }
+
+    /// The same for a thread that goes from one namespace to another: `here` is the one that it is in, where that is known.
+    ///
+    /// # Errors
+    /// As [`Found::enter`].
+    pub fn enter_from(&self, here: &mut Option<u32>) -> Result<(), EnterError> {
+        *here = here.or_else(|| own().ok().map(|own| own.inode));
+        if *here == Some(self.inode) {
             return Ok(());
         }
+        *here = None;
         let entered = match self.set() {
             // The thread or the name is gone. The namespace may have others.
             Err(error) if is_gone(&error) => match find(Some(&NetnsChoice::Inode(self.inode))) {
@@ -148,6 +158,9 @@ impl Found {
             },
             entered => entered,
         };
+        if entered.is_ok() {
+            *here = Some(self.inode);
+        }
         entered.map_err(|error| match error {
             error if is_gone(&error) => EnterError::Gone(self.inode),
             error if is_denied(&error) => EnterError::Denied(self.inode),

@@ -7,15 +7,27 @@ use rustc_hash::FxHashMap;
 use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
     cgroup,
-    event::Command,
+    event::{Command, ProcessId, StartTicks},
     snapshot::{Holder, Skipped},
 };
 
-/// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, or has none.
+/// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
+/// the process has ended and another one has its PID now.
 #[must_use]
-pub fn executable(pid: u32) -> Option<String> {
-    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    Some(path.to_string_lossy().into_owned())
+pub fn executable((pid, start): ProcessId) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    // Looked at afterwards: a process that took the PID over later than this would have started later.
+    let now = parse_start(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
+    (start == Some(now)).then(|| path.to_string_lossy().into_owned())
+}
+
+/// When the process of this `/proc/PID/stat` started: field 22, where the second, the command in brackets, may have any
+/// bytes.
+pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after..]).ok()?;
+    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    StartTicks::new(ticks as u32)
 }
 
 /// The processes that hold the sockets whose inode numbers are `wanted`, once for each descriptor.
@@ -99,7 +111,8 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
         }
     });
     let command = Command::new(command);
-    Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, command })
+    let start = descriptors.read(c"../stat").ok().and_then(|stat| parse_start(&stat));
+    Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, start, command })
 }
 
 /// Real UID and innermost PID of `/proc/PID/status`.
@@ -191,6 +204,23 @@ mod tests {
             let comm = fs::read_to_string("/proc/self/comm").unwrap();
             assert_eq!(holder.command.to_text(), comm.trim_end());
             assert!(holder.ns_pid == holder.pid || process::id() == holder.pid);
+        }
+    }
+
+    #[test]
+    fn an_executable_is_of_the_process_that_started_then() {
+        let pid = process::id();
+        let start = parse_start(&fs::read("/proc/self/stat").unwrap());
+        let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+        assert_eq!(executable((pid, start)), Some(own));
+        let later = start.and_then(|ticks| ticks.checked_add(1));
+        assert_eq!(executable((pid, later)), None, "the PID was another process's");
+        assert_eq!(executable((pid, None)), None, "not known which process it was");
+        assert_eq!(executable((0, start)), None);
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4294967301 9";
+        assert_eq!(parse_start(stat), StartTicks::new(5), "modulo 2^32, whatever the command is");
+        for broken in [&b""[..], b"7 (a", b"7 (a) S 1", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 9"] {
+            assert_eq!(parse_start(broken), None);
         }
     }
 

@@ -13,8 +13,8 @@ use crate::{
     table::{Connection, Table},
 };
 
-/// A series that did not change for so long, in ns, makes room for others, when there is none.
-const IDLE_NS: u64 = 3_600_000_000_000;
+/// Where there is no room, one in so many of the series makes some.
+const MAKES_ROOM: usize = 16;
 
 /// Whose a count is, as far as that is wanted and known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,41 +60,72 @@ struct Count {
     changed_ns: u64,
 }
 
-/// Counters by owner and `K`, which has few values.
+/// Counters by owner and `K`, which has few values. The owners of whom nothing was counted for the longest time make room
+/// for others: what was counted of them goes to [`Whose::Other`], so that no sum falls.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
     counts: FxHashMap<(Whose, K), Count>,
+    /// Those of owners at most.
     max: usize,
+    /// How many of them are of [`Whose::Other`].
+    others: usize,
     overflow: u64,
     /// From when on a new series counts.
     start_unix_ns: u64,
+    has_made_room: bool,
 }
 
 impl<K: Copy + Eq + Hash> Counts<K> {
     pub(super) fn new(max: usize, start_unix_ns: u64) -> Self {
-        Self { counts: FxHashMap::default(), max, overflow: 0, start_unix_ns }
+        Self { counts: FxHashMap::default(), max, others: 0, overflow: 0, start_unix_ns, has_made_room: false }
     }
 
     /// Counts one more.
     pub(super) fn add(&mut self, whose: Whose, what: K, now_ns: u64) {
-        let mut key = (whose, what);
-        if self.counts.len() >= self.max && !self.counts.contains_key(&key) {
-            self.overflow += 1;
-            key.0 = Whose::Other;
+        let key = (whose, what);
+        if self.counts.len() - self.others >= self.max && !self.counts.contains_key(&key) {
+            self.make_room(whose);
         }
-        let new = Count { count: 0, start_unix_ns: self.start_unix_ns, changed_ns: now_ns };
-        let count = self.counts.entry(key).or_insert(new);
-        count.count += 1;
-        count.changed_ns = now_ns;
+        self.count(key, 1, now_ns);
     }
 
-    /// Makes room, if there is none, by leaving out what was idle for long.
-    pub(super) fn make_room(&mut self, now_ns: u64, now_unix_ns: u64) {
-        if self.counts.len() < self.max {
-            return;
+    fn count(&mut self, key: (Whose, K), more: u64, now_ns: u64) {
+        let new = Count { count: 0, start_unix_ns: self.start_unix_ns, changed_ns: now_ns };
+        let before = self.counts.len();
+        let count = self.counts.entry(key).or_insert(new);
+        count.count += more;
+        count.changed_ns = count.changed_ns.max(now_ns);
+        self.others += usize::from(key.0 == Whose::Other && self.counts.len() > before);
+    }
+
+    /// The owners that were idle for the longest time leave, with all that was counted of them, but not this one.
+    fn make_room(&mut self, newest: Whose) {
+        let mut used: FxHashMap<Whose, u64> = FxHashMap::default();
+        for ((whose, _), count) in &self.counts {
+            let used_ns = used.entry(*whose).or_default();
+            *used_ns = count.changed_ns.max(*used_ns);
         }
-        self.counts.retain(|_, count| now_ns.saturating_sub(count.changed_ns) < IDLE_NS);
-        self.start_unix_ns = now_unix_ns;
+        let mut idle: Vec<_> = used.into_iter().filter(|(whose, _)| ![Whose::Other, newest].contains(whose)).collect();
+        idle.sort_unstable_by_key(|(_, used_ns)| *used_ns);
+        let least = self.max - (self.max / MAKES_ROOM).max(1);
+        for (whose, used_ns) in idle {
+            if self.counts.len() - self.others <= least {
+                break;
+            }
+            let left: Vec<_> = self.counts.extract_if(|(other, _), _| *other == whose).collect();
+            for ((_, what), count) in left {
+                self.overflow += count.count;
+                self.count((Whose::Other, what), count.count, used_ns);
+            }
+        }
+        self.has_made_room = true;
+    }
+
+    /// To be called at each snapshot: what comes back later had left since this one, or before.
+    pub(super) const fn is_shown(&mut self, now_unix_ns: u64) {
+        if self.has_made_room {
+            self.start_unix_ns = now_unix_ns;
+        }
     }
 
     /// All of them with when they began.
@@ -102,7 +133,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         self.counts.iter().map(|(&(whose, what), count)| (whose, what, count.start_unix_ns, count.count))
     }
 
-    /// How often there was no room.
+    /// How much is counted of those that made room.
     pub(super) const fn overflow(&self) -> u64 {
         self.overflow
     }
@@ -130,7 +161,7 @@ impl Services {
 
     /// Learns the listeners of a table.
     pub(super) fn learn_all(&mut self, table: &Table) {
-        let listeners = table.connections().filter(|known| known.state == State::Listen);
+        let listeners = table.all().filter(|known| known.state == State::Listen);
         listeners.for_each(|known| self.learn(known.local().port()));
     }
 

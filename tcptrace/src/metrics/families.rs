@@ -86,16 +86,17 @@ families! {
     HANDSHAKE_RTT: Histogram "tcptrace_handshake_rtt_seconds" "tcptrace.handshake.rtt" in "s" ["role"],
         "Round-trip time of handshakes as the kernel measured it, of those without a retransmission.";
     RETRANSMITS: Counter "tcptrace_retransmits" "tcptrace.retransmits" in "{segment}" [] + owner,
-        "Segments that were sent again, SYN-ACKs of half-open requests not among them.";
+        "Segments that were sent again, SYN-ACKs of half-open requests not among them, nor what could not be sent.";
     SYNACK_RETRANSMITS: Counter "tcptrace_synack_retransmits" "tcptrace.synack_retransmits" in "{segment}" [] + owner,
         "SYN-ACKs of half-open requests that were sent again.";
     RESETS: Counter "tcptrace_resets" "tcptrace.resets" in "{segment}" ["direction", "reason"] + owner,
         "RSTs sent and received. Only those that are sent have a reason, from Linux 6.10.";
     FAILURES: Counter "tcptrace_connection_failures" "tcptrace.connection.failures" in "{connection}" ["errno"] + owner,
-        "Connections that ended with an error for the application.";
+        "Connections that ended with an error for the application. `given_up` stands for attempts that it gave up while nothing answered.";
     ENDINGS: Counter "tcptrace_connection_endings" "tcptrace.connection.endings" in "{connection}" ["ending"] + owner,
         "Connections and listeners that ended, by how they did.";
-    FINDINGS_OPEN: Gauge "tcptrace_findings_open" "tcptrace.findings.open" in "{finding}" ["finding", "severity"],
+    FINDINGS_OPEN: Gauge "tcptrace_findings_open" "tcptrace.findings.open" in "{finding}"
+        ["finding", "severity", "process", "local_port", "remote_port"],
         "Findings that are open.";
     FINDINGS_OPENED: Counter "tcptrace_findings_opened" "tcptrace.findings.opened" in "{finding}" ["finding"],
         "Findings that were opened.";
@@ -104,7 +105,7 @@ families! {
     RECEIVED: Counter "tcptrace_events_received" "tcptrace.events.received" in "{event}" [],
         "Events read from the ring buffer.";
     FILTERED: Counter "tcptrace_events_filtered" "tcptrace.events.filtered" in "{event}" [],
-        "Events that a filter kept back in the kernel.";
+        "Events that the filter kept back: in the kernel, or with findings, which see all events, after they were read.";
     OUTPUT_RECORDS: Counter "tcptrace_output_records" "tcptrace.output.records" in "{record}" ["output", "result"],
         "Records that an output delivered, dropped for want of room, or that were refused for good.";
     OUTPUT_RETRIES: Counter "tcptrace_output_retries" "tcptrace.output.retries" in "{retry}" ["output"],
@@ -114,7 +115,7 @@ families! {
     OUTPUT_QUEUE: Gauge "tcptrace_output_queue_bytes" "tcptrace.output.queue" in "By" ["output"],
         "Records that wait in an output's queue.";
     OVERFLOW: Counter "tcptrace_metrics_overflow" "tcptrace.metrics.overflow" in "{value}" ["metric"],
-        "What was counted under `other`, as the metric had its most series.";
+        "What is counted under `other`, as the metric had its most series.";
     BUILD: Fact "tcptrace_build_info" "tcptrace.build.info" in "1" ["version"],
         "1, with the version of tcptrace.";
     CPU: Counter "process_cpu_seconds" "process.cpu.time" in "s" [],

@@ -1,11 +1,11 @@
 //! What was counted, and what the moment shows, as one snapshot.
 
-use std::{borrow::Cow, cmp::Reverse, hash::Hash};
+use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
 use rustc_hash::FxHashMap;
 
 use super::{
-    Metrics, Moment, Reset, Settings, Usage,
+    Metrics, Moment, Reset, Settings, Trouble, Usage,
     counts::{Counts, Whose},
     families::{self, Descriptor},
     snapshot::{Family, Labels, Series, Snapshot, Value},
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     ending::Ending,
     errno,
-    findings::{Finding, Kind, Severity},
+    findings::{Finding, Kind},
     losses::Losses,
     outputs::OutputState,
     render::Names,
@@ -25,13 +25,13 @@ impl Metrics {
     /// All metrics as of this moment.
     pub fn snapshot(&mut self, moment: &mut Moment<'_>) -> Snapshot {
         self.learn(moment.table);
-        let (now_ns, start, now) = (moment.now_ns, self.start_unix_ns, moment.now_unix_ns);
-        self.transitions.make_room(now_ns, now);
-        self.retransmits.make_room(now_ns, now);
-        self.synack_retransmits.make_room(now_ns, now);
-        self.resets.make_room(now_ns, now);
-        self.failures.make_room(now_ns, now);
-        self.endings.make_room(now_ns, now);
+        let (start, now) = (self.start_unix_ns, moment.now_unix_ns);
+        self.transitions.is_shown(now);
+        self.retransmits.is_shown(now);
+        self.synack_retransmits.is_shown(now);
+        self.resets.is_shown(now);
+        self.failures.is_shown(now);
+        self.endings.is_shown(now);
         let connections = self.connections(moment);
 
         let mut all = Snapshot { time_unix_ns: now, families: Vec::with_capacity(families::ALL.len()) };
@@ -54,7 +54,8 @@ impl Metrics {
         all.add(&families::FAILURES, by_owner(&self.failures, settings, names, |number, _| errno_label(number)));
         let ending = |ending: Ending, _: &Names| vec![("ending", ending.name().into())];
         all.add(&families::ENDINGS, by_owner(&self.endings, settings, names, ending));
-        all.add(&families::FINDINGS_OPEN, self.open(moment.open));
+        let open = self.open(moment.open, moment.now_ns);
+        all.add(&families::FINDINGS_OPEN, open);
         let opened = |kind: &Kind| self.opened.get(kind).copied().unwrap_or(0);
         let of_kind = |kind: &Kind| (vec![("finding", kind.id().into())], start, opened(kind));
         all.add(&families::FINDINGS_OPENED, Kind::ALL.iter().map(of_kind));
@@ -75,7 +76,7 @@ impl Metrics {
             let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
         }
-        for requests in moment.table.half_open() {
+        for requests in moment.table.half_open_shown() {
             let whose = Whose::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
             *groups.entry((State::SynRecv, whose)).or_default() += requests.count;
         }
@@ -94,23 +95,25 @@ impl Metrics {
         told
     }
 
-    /// Open findings by kind and severity, with 0 for what was open before.
-    fn open(&mut self, open: &[Finding]) -> Vec<(Labels, u64, u64)> {
-        self.seen.extend(open.iter().map(|finding| (finding.sighting.kind, finding.sighting.severity)));
-        let start_unix_ns = self.start_unix_ns;
-        let count = |kind, severity| {
-            let is = |finding: &&Finding| (finding.sighting.kind, finding.sighting.severity) == (kind, severity);
-            open.iter().filter(is).count() as u64
-        };
-        let row = |&(kind, severity): &(Kind, Severity)| {
-            let labels = vec![("finding", kind.id().into()), ("severity", severity.name().into())];
-            (labels, start_unix_ns, count(kind, severity))
-        };
-        self.seen.iter().map(row).collect()
+    /// Open findings, with 0 for what was open within the hour before.
+    fn open(&mut self, open: &[Finding], now_ns: u64) -> Vec<(Labels, u64, u64)> {
+        self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < SHOWN_FOR_NS);
+        let mut counts: FxHashMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
+        for finding in open {
+            let mut trouble = Trouble::of(finding, &self.settings);
+            if counts.len() >= self.settings.max_series && !counts.contains_key(&trouble) {
+                (trouble.whose, trouble.ports) = (Whose::Other, [None; 2]);
+                self.findings_overflow += 1;
+            }
+            *counts.entry(trouble).or_default() += 1;
+            self.seen.insert(trouble, now_ns);
+        }
+        counts.into_iter().map(|(trouble, count)| (trouble.labels(), self.start_unix_ns, count)).collect()
     }
 
-    fn overflows(&self) -> [(String, u64); 7] {
+    fn overflows(&self) -> [(String, u64); 8] {
         [
+            (&families::FINDINGS_OPEN, self.findings_overflow),
             (&families::CONNECTIONS, self.connections_overflow),
             (&families::TRANSITIONS, self.transitions.overflow()),
             (&families::RETRANSMITS, self.retransmits.overflow()),
@@ -123,12 +126,46 @@ impl Metrics {
     }
 }
 
+/// Time for which a finding that was open is told of as 0.
+const SHOWN_FOR_NS: u64 = 3_600_000_000_000;
+
+impl Trouble {
+    fn of(finding: &Finding, settings: &Settings) -> Self {
+        let sighting = &finding.sighting;
+        let (local, remote) = sighting.subject.ends();
+        let port = |end: Option<SocketAddr>| end.map(|end| end.port()).filter(|port| *port != 0);
+        let by_process = Settings { by_process: settings.by_process, ..Settings::default() };
+        Self {
+            kind: sighting.kind,
+            severity: sighting.severity,
+            whose: Whose::new(&by_process, sighting.owner.as_ref(), None),
+            ports: [port(local), port(remote)],
+        }
+    }
+
+    /// Where there is no room all but the finding and its severity are the same.
+    fn labels(self) -> Labels {
+        let mut labels = vec![("finding", self.kind.id().into()), ("severity", self.severity.name().into())];
+        let (process, ports) = match self.whose {
+            Whose::Other => (Some("other".into()), [None, None]),
+            Whose::Of(command, ..) => {
+                let process = command.map(|command| command.to_text().into_owned().into());
+                (process, self.ports.map(|port| port.map(|port| port.to_string().into())))
+            }
+        };
+        let [local, remote] = ports;
+        let named = [("process", process), ("local_port", local), ("remote_port", remote)];
+        labels.extend(named.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        labels
+    }
+}
+
 impl Snapshot {
     pub(super) fn add_losses(&mut self, losses: &Losses, start: u64) {
         let places = losses.fields();
         self.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
         self.add_one(&families::RECEIVED, start, Value::Integer(losses.received));
-        self.add_one(&families::FILTERED, start, Value::Integer(losses.filtered));
+        self.add_one(&families::FILTERED, start, Value::Integer(losses.all_filtered()));
     }
 
     /// What this process is, and uses.

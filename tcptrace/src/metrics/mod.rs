@@ -5,9 +5,10 @@
 //! [`Metrics::finding`], and after the listing of the start [`Metrics::learn`] is told of the table. The rest is asked for
 //! at the moment of the snapshot ([`Moment`]). Before that the losses must be up to date.
 //!
-//! Nothing that a peer chooses names a series: no remote address or port, and no local port that is not a service's. What
+//! Nothing that a peer chooses names a series: no remote address or port, and no local port that is not a service's (of a
+//! finding, the port that it is about). What
 //! processes of this host choose (command names, cgroups, the ports that they listen at) does so within
-//! [`Settings::max_series`]; the rest is counted under `other`.
+//! [`Settings::max_series`]; those that were idle for longest make room, and go on under `other`.
 
 pub mod counted;
 mod counts;
@@ -19,8 +20,6 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod times;
-
-use std::collections::BTreeSet;
 
 use rustc_hash::FxHashMap;
 
@@ -49,7 +48,7 @@ pub struct Settings {
     pub by_cgroup: bool,
     /// Each local port of a service (label `local_port`)?
     pub by_local_port: bool,
-    /// Series of one metric by these at most; what comes later is counted under `other`.
+    /// Series of one metric by these at most; what was idle for longest makes room, and is counted under `other`.
     pub max_series: usize,
 }
 
@@ -95,6 +94,17 @@ enum Reset {
     Sent(Option<u32>),
 }
 
+/// An open finding, as far as an alert needs to tell it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Trouble {
+    kind: Kind,
+    severity: Severity,
+    /// The process responsible.
+    whose: Whose,
+    /// The service's port at the local or the remote end, where the finding is about one.
+    ports: [Option<u16>; 2],
+}
+
 /// What was counted since the start.
 #[derive(Debug)]
 pub struct Metrics {
@@ -111,8 +121,10 @@ pub struct Metrics {
     failures: Counts<i32>,
     endings: Counts<Ending>,
     opened: FxHashMap<Kind, u64>,
-    /// Findings that were open at a snapshot, with each severity that they had.
-    seen: BTreeSet<(Kind, Severity)>,
+    /// Findings that were open at a snapshot, with CLOCK_MONOTONIC of the last one, in ns.
+    seen: FxHashMap<Trouble, u64>,
+    /// Findings that the gauge of open ones had no room for, in all snapshots.
+    findings_overflow: u64,
     /// Sockets that the gauge by owner had no room for, in all snapshots.
     connections_overflow: u64,
 }
@@ -135,7 +147,8 @@ impl Metrics {
             failures: Counts::new(max, start_unix_ns),
             endings: Counts::new(max, start_unix_ns),
             opened: FxHashMap::default(),
-            seen: BTreeSet::new(),
+            seen: FxHashMap::default(),
+            findings_overflow: 0,
             connections_overflow: 0,
         }
     }
@@ -154,6 +167,7 @@ impl Metrics {
         let whose = Whose::new(&self.settings, event.owner.as_ref(), port);
         match &event.what {
             What::Transition(change) => self.transition(change, whose, now_ns),
+            What::Retransmit(retransmit) if retransmit.failed.is_some() => {} // nothing was sent
             What::Retransmit(_) => self.retransmits.add(whose, (), now_ns),
             What::SynAckRetransmit { .. } => self.synack_retransmits.add(whose, (), now_ns),
             What::ResetSent { reason, .. } => self.resets.add(whose, Reset::Sent(*reason), now_ns),

@@ -118,6 +118,7 @@ pub(super) fn key(label: &'static str) -> &'static str {
         "process" => "process.executable.name",
         "cgroup" => "process.linux.cgroup",
         "local_port" => "server.port",
+        "remote_port" => "network.peer.port",
         "errno" => "error.type",
         "from" => "tcptrace.state.from",
         "to" => "tcptrace.state.to",
@@ -140,7 +141,7 @@ fn attribute_value(label: &str, value: &str) -> any_value::Value {
     match label {
         "state" | "from" | "to" => text(value.parse().map(state_name).unwrap_or(value)),
         // No number where it is `other`.
-        "local_port" => value.parse().map_or_else(|_| text(value), any_value::Value::IntValue),
+        "local_port" | "remote_port" => value.parse().map_or_else(|_| text(value), any_value::Value::IntValue),
         _ => text(value),
     }
 }

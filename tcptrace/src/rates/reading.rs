@@ -61,10 +61,11 @@ values! {
 }
 
 values! {
-    /// What there is now: `CurrEstab` of `snmp`, and `sockstat` and `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`;
+    /// What there is now: `CurrEstab` of `snmp`, which counts ESTABLISHED and CLOSE_WAIT (`net/ipv4/tcp.c`,
+    /// `tcp_set_state`; ESTABLISHED alone in kernels before 6.10 and their stable ones), and `sockstat` and `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`;
     /// `net/ipv6/proc.c`).
     Gauge:
-    Established = "established" ("Tcp" "CurrEstab"),
+    CurrEstab = "curr_estab" ("Tcp" "CurrEstab"),
     TimeWait = "time_wait" ("TCP" "tw"),
     InUseIpv4 = "in_use_ipv4" ("TCP" "inuse"),
     InUseIpv6 = "in_use_ipv6" ("TCP6" "inuse"),
@@ -199,7 +200,7 @@ mod tests {
     fn a_gauge_below_zero_is_unknown() {
         let reading = read("Tcp: CurrEstab ActiveOpens\nTcp: 18446744073709551615 18446744073709551615\n");
         assert_eq!(
-            (gauge(&reading, Gauge::Established), counter(&reading, Counter::ActiveOpens)),
+            (gauge(&reading, Gauge::CurrEstab), counter(&reading, Counter::ActiveOpens)),
             (None, Some(u64::MAX))
         );
     }

@@ -10,7 +10,7 @@ use bytes::BufMut;
 use super::Context;
 use crate::{
     errno,
-    event::{Event, ResetFacts, StateSource, What},
+    event::{Event, Process, ResetFacts, StateSource, What},
     state::State,
 };
 
@@ -104,6 +104,7 @@ fields! {
         LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
         LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
         Ending = "ending": "Why the connection ended.",
+        ProcessExit = "process_exit": "How the process exits that closes the socket by exiting.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
     Errno = "errno": "Name of the error.",
         Reason = "reason": "The kernel's reason for a RST.",
@@ -114,6 +115,7 @@ fields! {
         CgroupId = "cgroup_id": "Id of the owner's cgroup.",
         Cgroup = "cgroup": "Path of the owner's cgroup.",
         OwnerSource = "owner_source": "How the owner is known.",
+        OwnerCandidates = "owner_candidates": "PIDs of those that it may be, where it is one of several.",
     }
 }
 
@@ -216,6 +218,7 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::ReceiveQueue, count(transition.receive_queue.into()));
             show(Field::SendQueue, count(transition.send_queue.into()));
             show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
@@ -259,6 +262,7 @@ fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, Fiel
             show(field, Null);
         }
         show(Field::OwnerSource, Text("unknown"));
+        show(Field::OwnerCandidates, Null);
         return;
     };
     show(Field::Pid, Number(owner.pid.into()));
@@ -267,6 +271,16 @@ fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, Fiel
     show(Field::CgroupId, Number(owner.cgroup));
     show(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
     show(Field::OwnerSource, Text(owner.source.name()));
+    match &event.candidates {
+        Some(candidates) => show(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
+        None => show(Field::OwnerCandidates, Null),
+    }
+}
+
+/// The PIDs of processes as an array of JSON.
+fn pids(processes: &[Process]) -> Vec<u8> {
+    let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
+    format!("[{}]", pids.join(",")).into_bytes()
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Json {
             to,
             &json!({
                 "schema": SCHEMA_VERSION, "event": "end", "time": time, "mono_ns": now_ns, "reason": reason,
-                "sent": losses.sent, "received": losses.received, "filtered": losses.filtered,
+                "sent": losses.sent, "received": losses.received, "filtered": losses.all_filtered(),
                 "losses": losses_value(losses), "ring_buffer_by_cpu": losses.ring_by_cpu,
                 "outputs": outputs.iter().map(output_value).collect::<Value>(),
             }),
@@ -231,7 +231,8 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
     let evidence: serde_json::Map<_, _> =
         sighting.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence_value(value))).collect();
     json!({
-        "schema": SCHEMA_VERSION, "event": "finding", "phase": found.phase.name(), "time": time,
+        "schema": SCHEMA_VERSION, "event": "finding", "phase": found.phase.name(),
+        "into": found.phase.into_number(), "time": time,
         "mono_ns": found.time_ns, "finding": sighting.kind.id(), "number": found.number,
         "severity": sighting.severity.name(), "netns": sighting.netns,
         "netns_name": sighting.netns.and_then(|netns| names.netns.get(&netns)),
@@ -241,12 +242,12 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
             json!({
                 "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
                 "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
-                "source": owner.source.name(), "executable": names.executable(owner.pid),
+                "source": owner.source.name(), "executable": names.executable(owner.id()),
             })
         }),
         "process_count": Some(sighting.processes.len()).filter(|count| *count > 0),
         "processes": sighting.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
-        "count": sighting.count, "age_ns": sighting.oldest.map(|age| age.ns),
+        "count": sighting.count, "count_now": found.count_now, "age_ns": sighting.oldest.map(|age| age.ns),
         "age_source": sighting.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
         "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
         "cause": sighting.cause.name(), "explanation": sighting.cause.words(), "remedy": sighting.cause.remedy(), "docs": sighting.kind.docs(),

@@ -13,7 +13,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use rustc_hash::FxHashMap;
 
-use crate::clock::WallOffset;
+use crate::{clock::WallOffset, event::ProcessId};
 
 pub use fields::{Field, FieldValue};
 pub use sockets::SocketField;
@@ -25,7 +25,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
 /// Finds the path of the executable of a process.
-pub type ExecutableLookup = Box<dyn FnMut(u32) -> Option<String>>;
+pub type ExecutableLookup = Box<dyn FnMut(ProcessId) -> Option<String>>;
 
 /// Names of things that events hold as numbers.
 pub struct Names {
@@ -64,8 +64,8 @@ impl Names {
     }
 
     /// The path of the executable of a process, if it can be found.
-    pub fn executable(&mut self, pid: u32) -> Option<String> {
-        self.find_executable.as_mut()?(pid)
+    pub fn executable(&mut self, process: ProcessId) -> Option<String> {
+        self.find_executable.as_mut()?(process)
     }
 
     /// The path of a cgroup, looked up until it is found.

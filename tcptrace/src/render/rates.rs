@@ -35,7 +35,7 @@ const COLUMNS: [(&str, Column); 15] = [
     ("SEGS-OUT/s", Column::PerSecond(Counter::OutSegs)),
     ("RETRANS/s", Column::PerSecond(Counter::RetransSegs)),
     ("RETR%", Column::RetransmitPercent),
-    ("ESTAB", Column::Level(Gauge::Established)),
+    ("EST+CW", Column::Level(Gauge::CurrEstab)),
     ("TIME_WAIT", Column::Level(Gauge::TimeWait)),
     ("ORPHANS", Column::Level(Gauge::HostOrphans)),
     ("DROPS/s", Column::PerSecond(Counter::ListenDrops)),

@@ -5,9 +5,10 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Role, Side, Story, StoryFilter, begins, own_sk};
+use super::{Listed, Role, Side, Story, StoryFilter, begins, own_sk};
 use crate::{
     event::{Event, Socket, StateSource, Transition, What},
+    snapshot::Snapshot,
     state::State,
     table::Connection,
 };
@@ -100,7 +101,7 @@ impl Stories {
             // Otherwise the partner's end takes both.
             let partner = self.partners.get(&id).and_then(|partner| self.sides.get(partner));
             if partner.is_none_or(|partner| is_over(partner.ended_ns))
-                && let Some(story) = self.take(id).filter(|story| self.is_wanted(story))
+                && let Some(story) = self.take(id, now_ns).filter(|story| self.is_wanted(story))
             {
                 return Some(story);
             }
@@ -108,10 +109,31 @@ impl Stories {
         None
     }
 
-    /// At the end of the run: a connection that was asked for, over or not.
-    pub fn take_rest(&mut self) -> Option<Story> {
+    /// Takes in what a listing shows of those that are not over.
+    pub fn listed(&mut self, snapshot: &Snapshot) {
+        // By sock_diag sockets are known by their cookies.
+        let mut by_cookie = HashMap::new();
+        if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
+            by_cookie.extend(self.sides.iter().filter_map(|(id, side)| Some((side.cookie?, *id))));
+        }
+        for socket in &snapshot.sockets {
+            let id = match (socket.sk, socket.cookie) {
+                (Some(sk), _) => self.by_sk.get(&sk),
+                (None, Some(cookie)) => by_cookie.get(&cookie),
+                (None, None) => None,
+            };
+            let side = id.and_then(|id| self.sides.get_mut(id));
+            if let Some(side) = side.filter(|side| are_same_or_unknown(side.cookie, socket.cookie)) {
+                let (state, connection) = (socket.state, socket.connection);
+                side.listed = Some(Listed { at_ns: snapshot.ended_ns, state, connection });
+            }
+        }
+    }
+
+    /// At the end of the run: a connection that was asked for, over or not; all events up to `until_ns` were taken in.
+    pub fn take_rest(&mut self, until_ns: u64) -> Option<Story> {
         while let Some((&id, _)) = self.sides.first_key_value() {
-            if let Some(story) = self.take(id).filter(|story| self.is_wanted(story)) {
+            if let Some(story) = self.take(id, until_ns).filter(|story| self.is_wanted(story)) {
                 return Some(story);
             }
         }
@@ -237,10 +259,10 @@ impl Stories {
         }
     }
 
-    fn take(&mut self, id: u64) -> Option<Story> {
+    fn take(&mut self, id: u64, until_ns: u64) -> Option<Story> {
         let partner = self.partners.get(&id).copied();
         let side = self.remove(id)?;
-        Some(Story::new(side, partner.and_then(|partner| self.remove(partner))))
+        Some(Story::new(side, partner.and_then(|partner| self.remove(partner)), until_ns))
     }
 
     fn remove(&mut self, id: u64) -> Option<Side> {
@@ -276,7 +298,7 @@ impl Stories {
             let Some(id) = first else {
                 return;
             };
-            self.take(id);
+            self.take(id, 0);
             self.evicted += 1;
         }
         while self.ended.pop_front_if(|(_, id)| !self.sides.contains_key(id)).is_some() {}

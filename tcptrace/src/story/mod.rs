@@ -10,7 +10,8 @@ use tcptrace_common::record::socket_flag;
 
 use crate::{
     ending::Ending,
-    event::{Event, Owner, Socket, Transition, What},
+    event::{Event, Owner, Retransmit, Socket, Transition, What},
+    snapshot::ConnectionInfo,
     state::State,
 };
 
@@ -69,6 +70,19 @@ pub struct Side {
     pub ended_ns: Option<u64>,
     /// CLOCK_MONOTONIC of its earliest event in ns.
     pub first_ns: u64,
+    /// What the last listing showed of it.
+    pub listed: Option<Listed>,
+}
+
+/// What a listing showed of a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// CLOCK_MONOTONIC of the listing's end in ns.
+    pub at_ns: u64,
+    /// Its state then.
+    pub state: State,
+    /// What its connection had done by then, where that is known.
+    pub connection: Option<ConnectionInfo>,
 }
 
 /// The beginning of a side, as far as it was seen.
@@ -121,6 +135,7 @@ impl Side {
             omitted: 0,
             ended_ns: None,
             first_ns: event.time_ns,
+            listed: None,
         }
     }
 
@@ -170,7 +185,14 @@ impl Side {
             What::SynAckRetransmit { count } => count, // in the child's `total_retrans` later
             _ => 0,
         });
-        counts.max().unwrap_or(0)
+        // The kernel counts what it tried to send, but for what its own queue still held (`net/ipv4/tcp_output.c`,
+        // `__tcp_retransmit_skb`).
+        let is_counted = |errno: i32| errno != libc::EBUSY;
+        let failed = self.events.iter().filter(
+            |event| matches!(event.what, What::Retransmit(Retransmit { failed: Some(errno), .. }) if is_counted(errno)),
+        );
+        let listed = self.listed.and_then(|listed| listed.connection).map_or(0, |info| info.total_retrans);
+        counts.max().unwrap_or(0).max(listed).saturating_sub(failed.count() as u32)
     }
 
     /// Its transitions with their events.
@@ -191,16 +213,47 @@ impl Side {
     #[must_use]
     pub fn bytes(&self, socket: &Socket, transition: &Transition) -> Bytes {
         use State::{FinWait2, LastAck, TimeWait};
-        let role = self.role();
         let fin_acked = matches!(transition.new, FinWait2 | TimeWait)
             || transition.old == FinWait2
             || (transition.old == LastAck && transition.ending == Some(Ending::Normal));
+        let fin_came = socket.is(socket_flag::DONE);
+        self.data((transition.bytes_acked, fin_acked), (transition.bytes_received, fin_came))
+    }
+
+    /// Data by the kernel's counters, each with whether a FIN is among what it counts.
+    fn data(&self, (acked, fin_acked): (u64, bool), (received, fin_came): (u64, bool)) -> Bytes {
+        let role = self.role();
         let syn = u64::from(role == Role::Active);
         Bytes {
-            sent: transition.bytes_acked.saturating_sub(syn + u64::from(fin_acked)),
-            sent_is_exact: role != Role::Unknown || transition.bytes_acked == 0,
-            received: transition.bytes_received.saturating_sub(u64::from(socket.is(socket_flag::DONE))),
+            sent: acked.saturating_sub(syn + u64::from(fin_acked)),
+            sent_is_exact: role != Role::Unknown || acked == 0,
+            received: received.saturating_sub(u64::from(fin_came)),
         }
+    }
+
+    /// Data moved in its life: up to its end, or up to a listing at `until_ns` or later. `None` where it moves data on and
+    /// nothing tells how much, or it never had a socket.
+    #[must_use]
+    pub fn moved(&self, until_ns: u64) -> Option<Bytes> {
+        use State::{CloseWait, Closing, FinWait2, LastAck, SynSent, TimeWait};
+        let (event, last) = self.transitions().last()?;
+        if self.ended_ns.is_some() || last.new == SynSent {
+            return Some(self.bytes(&event.socket, last));
+        }
+        let listed = self.listed.filter(|listed| listed.at_ns >= until_ns)?;
+        let info = listed.connection?;
+        let fin_came = matches!(listed.state, CloseWait | LastAck | Closing | TimeWait);
+        let fin_acked = matches!(listed.state, FinWait2 | TimeWait);
+        Some(self.data((info.bytes_acked, fin_acked), (info.bytes_received, fin_came)))
+    }
+
+    /// CLOCK_MONOTONIC up to which it is known to have lived, in ns: its end, or the latest of its last event, a listing, and
+    /// `until_ns`, up to which all events are known.
+    #[must_use]
+    pub fn lived_until_ns(&self, until_ns: u64) -> u64 {
+        let last_ns = self.events.iter().map(|event| event.time_ns).max().unwrap_or(self.first_ns);
+        let listed_ns = self.listed.map_or(0, |listed| listed.at_ns);
+        self.ended_ns.unwrap_or_else(|| last_ns.max(listed_ns).max(until_ns))
     }
 }
 
@@ -209,16 +262,19 @@ impl Side {
 pub struct Story {
     /// Left and right; one of them at least.
     pub sides: [Option<Side>; 2],
+    /// CLOCK_MONOTONIC up to which all events are known, in ns.
+    pub until_ns: u64,
 }
 
 impl Story {
-    fn new(one: Side, other: Option<Side>) -> Self {
+    fn new(one: Side, other: Option<Side>, until_ns: u64) -> Self {
         let rank = |side: &Side| (side.role(), side.first_ns);
-        match other {
-            Some(other) if rank(&other) < rank(&one) => Self { sides: [Some(other), Some(one)] },
-            None if one.role() == Role::Passive => Self { sides: [None, Some(one)] },
-            other => Self { sides: [Some(one), other] },
-        }
+        let sides = match other {
+            Some(other) if rank(&other) < rank(&one) => [Some(other), Some(one)],
+            None if one.role() == Role::Passive => [None, Some(one)],
+            other => [Some(one), other],
+        };
+        Self { sides, until_ns }
     }
 
     /// The sides that were seen, with their places.

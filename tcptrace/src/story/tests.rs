@@ -34,7 +34,7 @@ fn socket(sk: u64, local: &str, remote: &str) -> Socket {
 }
 
 fn owner(pid: u32) -> Owner {
-    Owner { pid, uid: 0, cgroup: 0, command: Command::new([0; 16]), source: OwnerSource::Io }
+    Owner { pid, uid: 0, cgroup: 0, start: None, command: Command::new([0; 16]), source: OwnerSource::Io }
 }
 
 /// What happened to a socket at a time in ms; its owner's PID is its `sk`.
@@ -44,7 +44,16 @@ fn event(ms: u64, socket: Socket, what: What) -> Event {
         _ => socket.state,
     };
     let owner = socket.sk.map(|sk| owner(sk as u32));
-    Event { time_ns: ms * MS, cpu: Some(0), socket: Socket { state, ..socket }, owner, after_gap: false, what }
+    Event {
+        time_ns: ms * MS,
+        cpu: Some(0),
+        socket: Socket { state, ..socket },
+        owner,
+        candidates: None,
+        listener: None,
+        after_gap: false,
+        what,
+    }
 }
 
 fn enters(old: State, new: State) -> What {
@@ -91,7 +100,7 @@ fn told(events: &[Event]) -> Vec<Story> {
 }
 
 fn rest(stories: &mut Stories) -> Vec<Story> {
-    std::iter::from_fn(|| stories.take_rest()).collect()
+    std::iter::from_fn(|| stories.take_rest(0)).collect()
 }
 
 fn over(stories: &mut Stories, ms: u64) -> Vec<Story> {
@@ -373,6 +382,49 @@ fn what_is_no_data_is_not_counted_as_data() {
     assert_eq!(bytes(passive, DONE, ends(LastAck, Close, Some(Ending::Normal))), (10, true, 20));
     assert_eq!(bytes(passive, DONE, ends(LastAck, Close, Some(Ending::TimedOut))), (11, true, 20), "no ACK of the FIN");
     assert_eq!(bytes(None, 0, enters(Established, FinWait1)), (11, false, 21), "a SYN may be among them");
+}
+
+#[test]
+fn an_open_side_has_moved_what_a_listing_shows_and_lives_on() {
+    let (state, info) =
+        (Established, ConnectionInfo { bytes_acked: 11, bytes_received: 20, total_retrans: 3, ..Default::default() });
+    let moved = |end: &[Event], listed: Option<Listed>| {
+        let mut stories = stories();
+        opens(100, 1, 2).iter().chain(end).for_each(|event| stories.ingest(event));
+        let story = stories.take_rest(5000 * MS).unwrap();
+        let side = Side { listed, ..story.sides[0].clone().unwrap() };
+        (side.moved(story.until_ns), (side.lived_until_ns(story.until_ns) - side.first_ns) / MS, side.retransmits())
+    };
+    let bytes = |sent, received| Some(Bytes { sent, sent_is_exact: true, received });
+    let listed = |state, at_ms| Some(Listed { at_ns: at_ms * MS, state, connection: Some(info) });
+    assert_eq!(moved(&[], None), (None, 4900, 0), "unknown, and not 0");
+    assert_eq!(moved(&[], listed(state, 5001)), (bytes(10, 20), 4901, 3), "the SYN");
+    assert_eq!(moved(&[], listed(CloseWait, 5001)), (bytes(10, 19), 4901, 3), "the peer's FIN");
+    assert_eq!(moved(&[], listed(FinWait2, 5001)), (bytes(9, 20), 4901, 3), "its own FIN");
+    assert_eq!(moved(&[], listed(state, 4000)).0, None, "it may have moved more since");
+    let nothing = Some(Listed { at_ns: 5001 * MS, state, connection: None });
+    assert_eq!(moved(&[], nothing).0, None);
+    let over = moved(&closes(200, 1, 2), None);
+    assert_eq!((over.0.is_some(), over.1), (true, 102), "an end that was seen is exact");
+    let connecting = event(100, socket(1, CLIENT, SERVER), enters(Close, SynSent));
+    let mut stories = stories();
+    stories.ingest(&connecting);
+    let story = stories.take_rest(5000 * MS).unwrap();
+    assert_eq!(story.sides[0].as_ref().unwrap().moved(story.until_ns), bytes(0, 0), "nothing can come or go yet");
+}
+
+#[test]
+fn what_was_not_sent_is_not_among_the_retransmits() {
+    let again = |total_retrans, failed| {
+        let what =
+            What::Retransmit(Retransmit { state: Established, total_retrans, timeouts: 0, srtt_us: None, failed });
+        event(110, socket(1, CLIENT, SERVER), what)
+    };
+    let told =
+        |events: &[Event]| told(&[&opens(100, 1, 2), events].concat())[0].sides[0].as_ref().unwrap().retransmits();
+    assert_eq!(told(&[again(1, None), again(2, None)]), 2);
+    assert_eq!(told(&[again(1, None), again(2, Some(libc::EHOSTUNREACH))]), 1);
+    assert_eq!(told(&[again(1, None), again(1, Some(libc::EBUSY))]), 1, "the kernel has not counted it");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use super::{
     roles::{AllRoles, Roles},
 };
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What},
-    snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot},
+    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
+    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
     state::State,
 };
 
@@ -48,12 +48,14 @@ mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
     pub(super) const MINI: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// Is it followed, but not to be shown? See [`super::super::Table::show`].
+    /// Is it not to be shown? See [`super::super::Table::choose`].
     pub(super) const HIDDEN: u8 = 1 << 3;
     /// Was it opened from here?
     pub(super) const ACTIVE: u8 = 1 << 4;
     /// Did it come in?
     pub(super) const PASSIVE: u8 = 1 << 5;
+    /// Did the last listing that shows such sockets show one of [`super::Ailments`]?
+    pub(super) const AILING: u8 = 1 << 6;
 }
 
 /// What few sockets have.
@@ -62,6 +64,22 @@ struct Rare {
     retransmits: Retransmits,
     reset: Option<ResetFacts>,
     facts: Option<Box<Facts>>,
+    read: Option<Reading>,
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
+    full_ns: Option<u64>,
+}
+
+/// How a process reads from a socket in which data lies unread, as listings show it. Times are CLOCK_MONOTONIC in ns.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    /// Bytes that were read.
+    bytes: u64,
+    /// When a listing showed that first.
+    first_ns: u64,
+    /// When the last one did.
+    last_ns: u64,
+    /// When one last showed more than the one before.
+    read_ns: Option<u64>,
 }
 
 /// What a listing showed of a socket.
@@ -170,7 +188,8 @@ impl Connection {
         self.timer_or_active_ns.get().filter(|_| self.is_mini())
     }
 
-    /// CLOCK_MONOTONIC until which segments came or went, as far as is known, in ns; 0 where nothing is.
+    /// CLOCK_MONOTONIC until which segments came or went, in CLOSE_WAIT and FIN_WAIT2 data, as far as is known, in ns; 0
+    /// where nothing is.
     #[must_use]
     pub fn active_ns(&self) -> u64 {
         self.timer_or_active_ns.get().filter(|_| !self.is_mini()).unwrap_or(0)
@@ -194,16 +213,50 @@ impl Connection {
         self.rare.as_ref()?.reset
     }
 
-    /// What the last listing showed of it, if it was suspected of trouble then, or listens.
+    /// What the last listing showed of it, if it was suspected of trouble then, waits for a process, or listens.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.rare.as_ref()?.facts.as_deref()
     }
 
-    /// Is there a reason to look at it: is it suspected, does it listen, or did it send again lately?
+    /// For what it waits that only a process can end, by the last listing that looked for that.
+    #[must_use]
+    pub fn ailments(&self) -> Ailments {
+        let facts = self.facts().filter(|_| self.is_ailing());
+        facts.map(|facts| facts.socket.ailments()).unwrap_or_default()
+    }
+
+    /// CLOCK_MONOTONIC at which a listing last showed, in ns, that some of the data that lies unread was read.
+    #[must_use]
+    pub fn read_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.read?.read_ns
+    }
+
+    /// For how long listings have shown that data lies unread, in ns.
+    #[must_use]
+    pub fn watched_ns(&self) -> Option<u64> {
+        let read = self.rare.as_ref()?.read?;
+        Some(read.last_ns.saturating_sub(read.first_ns))
+    }
+
+    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
+    #[must_use]
+    pub fn full_ns(&self) -> Option<u64> {
+        self.rare.as_ref()?.full_ns
+    }
+
+    /// Is there a reason to look at it: is it suspected, does it wait for a process, does it listen, or did it send again
+    /// lately?
     #[must_use]
     pub fn is_restless(&self, now_ns: u64) -> bool {
-        self.suspected_ns().is_some() || self.state == State::Listen || self.retransmits().lately(now_ns).0 > 0
+        self.suspected_ns().is_some()
+            || self.is_ailing()
+            || self.state == State::Listen
+            || self.retransmits().lately(now_ns).0 > 0
+    }
+
+    pub(super) const fn is_ailing(&self) -> bool {
+        self.is(flag::AILING)
     }
 
     const fn is(&self, flag: u8) -> bool {
@@ -266,7 +319,9 @@ impl Connection {
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
             // It holds the socket again.
-            former: roles.former.filter(|former| event.owner.is_none_or(|owner| owner.pid != former.pid)),
+            former: roles
+                .former
+                .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -283,6 +338,7 @@ impl Connection {
         }
         self.timer_or_active_ns = Maybe(event.time_ns);
         self.suspected_ns = Maybe::NONE;
+        self.set(flag::AILING, false); // until it is shown in this state
         self.forget_facts();
         self.listing = 0;
     }
@@ -291,14 +347,12 @@ impl Connection {
     pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
         self.set(flag::MINI, true);
-        self.hide(false);
         self.expires(expires_ns);
     }
 
-    pub(super) fn of_listed(socket: &ListedSocket, holders: &[Holder], now_ns: u64, all: &mut AllRoles) -> Self {
+    pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
         // The memo of a mini-socket's full socket may be another one's by now.
         let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
-        let owner = present(seen, holders);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
@@ -351,8 +405,11 @@ impl Connection {
         self.timer_or_active_ns = Maybe::new(expires_ns);
     }
 
-    /// Takes in what a listing tells of any socket.
+    /// Takes in what a listing tells of any socket. Its local port was chosen after the event that told of it.
     pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        if self.local().port() == 0 {
+            self.local = End::new(socket.local);
+        }
         self.handle = Maybe(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
@@ -368,10 +425,9 @@ impl Connection {
         self.cookie = Maybe::new(self.cookie().or(cookie));
     }
 
-    /// Takes in who holds it by a listing. Who was seen to use it and holds it no more is its former owner.
-    pub(super) fn is_held(&mut self, listed: Option<Owner>, holders: &[Holder], all: &mut AllRoles) {
+    /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
+    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
-        let owner = present(roles.owner.filter(is_seen).or(listed).or(roles.owner), holders);
         let left = roles.owner.filter(|before| is_left_by(before, owner));
         self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
     }
@@ -380,20 +436,53 @@ impl Connection {
     /// more.
     pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
         let is_left = |owner: &Owner| {
-            self.former().is_some_and(|former| (former.pid, former.source) == (owner.pid, owner.source))
+            self.former()
+                .is_some_and(|former| former.source == owner.source && is_same_process(former.id(), owner.id()))
         };
         event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
     }
 
+    /// The owner that is recorded; `listed` is what the programs know.
+    pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
+        let own = self.owner();
+        own.filter(is_seen).or(listed).or(own)
+    }
+
     /// Takes in what a listing shows; keeps all of it where that may be asked for.
     pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
-        if let Some(since_ns) = socket.connection.map(|info| info.quiet_ns()) {
+        let quiet_ns = |info: ConnectionInfo| match socket.state {
+            // A peer that only answers keepalives keeps nothing going.
+            State::CloseWait | State::FinWait2 => info.without_data_ns(),
+            _ => info.quiet_ns(),
+        };
+        if let Some(since_ns) = socket.connection.map(quiet_ns) {
             self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
-        if self.retransmits().last_ns < snapshot.started_ns && self.retransmits().timeouts != socket.timeouts {
-            self.rare().retransmits.timeouts = socket.timeouts;
+        let total = socket.connection.map_or(0, |info| info.total_retrans);
+        if self.retransmits().last_ns < snapshot.started_ns
+            && (self.retransmits().timeouts != socket.timeouts || self.retransmits().total < total)
+        {
+            let retransmits = &mut self.rare().retransmits;
+            (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
-        if (self.suspected_ns().is_some() || socket.state == State::Listen) && self.state == socket.state {
+        let ailments = socket.ailments();
+        self.set(flag::AILING, ailments.any() && self.state == socket.state);
+        if ailments.unread > 0 {
+            let received = socket.connection.map_or(0, |info| info.bytes_received);
+            let now = received.saturating_sub(socket.receive_queue.into());
+            let last_ns = snapshot.ended_ns;
+            let first = Reading { bytes: now, first_ns: last_ns, last_ns, read_ns: None };
+            let before = self.rare().read.unwrap_or(first);
+            let read_ns = if before.bytes < now { Some(last_ns) } else { before.read_ns };
+            self.rare().read = Some(Reading { bytes: now, last_ns, read_ns, ..before });
+        } else if let Some(rare) = &mut self.rare {
+            rare.read = None;
+        }
+        if socket.is_full_listener() {
+            self.rare().full_ns = Some(snapshot.ended_ns);
+        }
+        let is_kept = self.suspected_ns().is_some() || self.is_ailing() || socket.state == State::Listen;
+        if is_kept && self.state == socket.state {
             let (at_ns, listed_ns) = (snapshot.started_ns, snapshot.ended_ns);
             self.rare().facts = Some(Box::new(Facts { at_ns, listed_ns, socket: *socket }));
         }
@@ -407,7 +496,18 @@ impl Connection {
     /// It is not suspected. A listener is shown all the same.
     pub(super) fn is_no_suspect(&mut self) {
         self.suspected_ns = Maybe::NONE;
-        if self.state != State::Listen {
+        if self.state != State::Listen && !self.is_ailing() {
+            self.forget_facts();
+        }
+    }
+
+    /// The last listing does not show it among those that wait for a process.
+    pub(super) fn is_well(&mut self) {
+        self.set(flag::AILING, false);
+        if let Some(rare) = &mut self.rare {
+            rare.read = None;
+        }
+        if self.suspected_ns().is_none() {
             self.forget_facts();
         }
     }
@@ -490,22 +590,10 @@ fn is_orphaned(event: &Event) -> Option<bool> {
     }
 }
 
-/// The owner of a socket with these holders: who was seen to use it if it still holds it, else the only holder, or the
-/// first of several. Without holders nobody knows better.
-pub(super) fn present(seen: Option<Owner>, holders: &[Holder]) -> Option<Owner> {
-    let Some(first) = holders.first() else { return seen };
-    if let Some(seen) = seen.filter(is_seen)
-        && let Some(holder) = holders.iter().find(|holder| holder.pid == seen.pid)
-    {
-        return Some(Owner { command: holder.command, ..seen }); // execve changes the name
-    }
-    let is_shared = holders.iter().any(|other| other.pid != first.pid);
-    Some(first.owner(if is_shared { OwnerSource::Shared } else { OwnerSource::Holder }))
-}
-
 /// Was a process seen to use the socket that now belongs to another one?
 fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
-    is_seen(before) && now.is_some_and(|now| now.pid != before.pid)
+    let used_it = is_seen(before) && before.source != OwnerSource::Listener;
+    used_it && now.is_some_and(|now| !is_same_process(now.id(), before.id()))
 }
 
 /// Was it seen using the socket, and not only found to hold it?

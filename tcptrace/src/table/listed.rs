@@ -3,12 +3,17 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use super::{Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table, connection::expires_ns, mini_key};
+use super::{
+    Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
+    connection::expires_ns,
+    mini_key,
+    minis::{began_time_wait, is_gone},
+    services::{Services, is_through_listener, owner_among},
+};
 use crate::{
-    ending::Ending,
-    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+    event::{Event, Owner},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -25,7 +30,8 @@ impl Table {
     }
 
     /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
-    /// show is there no more. `wanted` says which sockets are to be kept. The changes of mini-sockets are given to `tell`.
+    /// show is there no more. `wanted` says which sockets are to be kept where not all are. The changes of mini-sockets are
+    /// given to `tell`.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
@@ -40,6 +46,7 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
+        self.services.listed(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
@@ -49,13 +56,14 @@ impl Table {
                 continue;
             }
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let known = self.full.get(key).filter(|known| known.is_of(socket.cookie)).map(Connection::is_hidden);
-            let is_shown = known == Some(false) || wanted(socket, holders);
-            if self.keeps(socket.state) && (known.is_some() || is_shown) {
+            let is_known = self.full.get(key).is_some_and(|known| known.is_of(socket.cookie));
+            if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
-                    known.hide(!is_shown);
                     known.show(socket, snapshot);
+                    if known.is_ailing() {
+                        self.ailing.insert(key);
+                    }
                 }
             }
         }
@@ -104,14 +112,16 @@ impl Table {
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
-            let listed = Connection::of_listed(socket, holders, snapshot.ended_ns, &mut self.roles);
+            let owner = named(&self.services, socket, owner_among(socket.owner, holders));
+            let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
         };
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
-        known.is_held(socket.owner, holders, &mut self.roles);
+        let owner = named(&self.services, socket, owner_among(known.recorded(socket.owner), holders));
+        known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
             reconciled.changed += 1;
@@ -132,7 +142,7 @@ impl Table {
         if !self.polls {
             self.minis.clear();
         }
-        self.half_open = self.requests(snapshot, &mut wanted);
+        (self.half_open, self.half_open_shown) = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
         let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
@@ -144,6 +154,7 @@ impl Table {
         }
         let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
+        self.forget_ailing(snapshot, &visited);
         self.minis.retain(|mini| {
             if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
                 return true;
@@ -153,10 +164,11 @@ impl Table {
                 mini.expires(None);
                 return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
-            tell(polled(mini, State::Close, polled_from_ns, ended_ns));
+            tell(is_gone(mini, polled_from_ns, ended_ns));
             false
         });
         self.polled_from_ns = snapshot.started_ns;
+        self.tidy();
     }
 
     /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
@@ -167,6 +179,13 @@ impl Table {
         }
         self.show_full(snapshot);
         self.shown_until_ns = snapshot.ended_ns;
+    }
+
+    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
+    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+        self.services.listed(snapshot);
+        self.holders = snapshot.holders.clone().or(self.holders.take());
+        self.show_full(snapshot);
     }
 
     fn show_full(&mut self, snapshot: &Snapshot) {
@@ -182,37 +201,67 @@ impl Table {
             if let Some(known) = known {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
-                    known.is_held(socket.owner, holders.of(socket.handle), &mut self.roles);
+                    let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
+                    known.is_held(named(&self.services, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
+                if known.is_ailing() {
+                    self.ailing.extend(key);
+                }
             }
         }
     }
 
-    /// The half-open connections of a listing by local address.
+    /// Those that wait for a process no more are not shown by a listing that shows all of them.
+    fn forget_ailing(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
+        if !snapshot.ailing {
+            return;
+        }
+        let full = &mut self.full;
+        self.ailing.retain(|key| {
+            let Some(known) = full.get_mut(*key).filter(|known| known.is_ailing()) else { return false };
+            let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= snapshot.started_ns);
+            let stays = is_shown || !known.netns().is_none_or(|netns| visited.contains(&netns));
+            if !stays {
+                known.is_well();
+            }
+            stays
+        });
+    }
+
+    /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
     fn requests(
         &self,
         snapshot: &Snapshot,
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
-    ) -> Vec<HalfOpen> {
+    ) -> (Vec<HalfOpen>, Vec<HalfOpen>) {
         let mut requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request).peekable();
         if !self.keeps(State::SynRecv) || requests.peek().is_none() {
-            return Vec::new();
+            return (Vec::new(), Vec::new());
         }
         let listeners: FxHashMap<_, _> = self.listeners().collect();
-        let mut half_open: FxHashMap<(u32, SocketAddr), HalfOpen> = FxHashMap::default();
+        let [mut kept, mut shown] = [const { FxHashMap::with_hasher(FxBuildHasher) }; 2];
+        let add = |rows: &mut FxHashMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
+            let (netns, local) = (request.netns, request.local);
+            let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
+            let row = rows.entry((netns, local)).or_insert(empty);
+            row.count += 1;
+            row.retransmitted += u64::from(request.timeouts > 0);
+        };
         for request in requests {
             let (netns, local) = (request.netns, request.local);
             let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
-            if wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders) {
-                let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
-                let row = half_open.entry((netns, local)).or_insert(empty);
-                row.count += 1;
-                row.retransmitted += u64::from(request.timeouts > 0);
+            let is_wanted =
+                wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders);
+            if is_wanted || self.keeps_unwanted {
+                add(&mut kept, request);
+            }
+            if is_wanted {
+                add(&mut shown, request);
             }
         }
-        half_open.into_values().collect()
+        (kept.into_values().collect(), shown.into_values().collect())
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
@@ -227,16 +276,16 @@ impl Table {
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
         tell: &mut impl FnMut(Event),
     ) {
-        let key = mini_key(socket.cookie, Some(socket.netns), socket.local, socket.remote);
-        // Where its event had no cookie it is here by its ends.
-        let by_ends = || mini_key(None, Some(socket.netns), socket.local, socket.remote);
-        let is_known = |key| self.minis.find(key).is_some();
-        let key = if is_known(key) || !is_known(by_ends()) { key } else { by_ends() };
+        let key = mini_key(Some(socket.netns), socket.local, socket.remote);
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
+        if let Some(other) = self.minis.get(key).filter(|known| !known.is_of(socket.cookie)) {
+            tell(is_gone(other, self.polled_from_ns, now_ns));
+            self.minis.remove(key);
+        }
         let Some(known) = self.minis.get_mut(key) else {
-            if self.keeps(socket.state) && wanted(socket, &[]) {
-                let listed = Connection::of_listed(socket, &[], now_ns, &mut self.roles);
+            if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
+                let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
                 self.minis.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
@@ -246,7 +295,9 @@ impl Table {
         known.is_named(socket.cookie);
         known.expires(expires_ns(socket, now_ns));
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
-            tell(polled(known, State::TimeWait, self.polled_from_ns, now_ns));
+            let age = socket.age(now_ns).filter(|age| age.source == AgeSource::Timer);
+            let began_ns = age.map(|age| now_ns.saturating_sub(age.ns));
+            tell(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
             known.is_found_in_state(socket, now_ns);
             if !self.keeps(State::TimeWait) {
                 self.minis.remove(key);
@@ -276,57 +327,9 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
-/// What a poll found to have happened to a mini-socket since the poll that began at `polled_from_ns`.
-fn polled(mini: &Connection, new: State, polled_from_ns: u64, now_ns: u64) -> Event {
-    let seen_ns = mini.since_ns.max(polled_from_ns);
-    // Had the peer closed meanwhile, TIME_WAIT would have begun, and not be over.
-    let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
-    let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && new == State::Close && *end_ns <= now_ns);
-    let ended_by = match (mini.state, new) {
-        (State::FinWait2, State::TimeWait) => Some(Ending::Normal),
-        (State::FinWait2, _) => Some(if ran_out_ns.is_some() { Ending::PeerNeverClosed } else { Ending::Unknown }),
-        _ => None, // told of when TIME_WAIT began
-    };
-    // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
-    let latest_ns = mini.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
-    let (end_ns, source) = match mini.since {
-        AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),
-        AgeSource::Observed | AgeSource::Timer => (latest_ns, TimeSource::Polled),
-    };
-    let time = TimeInState { ns: end_ns.saturating_sub(mini.since_ns), source };
-    Event {
-        time_ns: now_ns,
-        cpu: None,
-        socket: Socket {
-            sk: None,
-            cookie: mini.cookie(),
-            netns: mini.netns(),
-            ipv6: mini.is_ipv6(),
-            state: mini.state,
-            local: mini.local(),
-            remote: mini.remote(),
-            flags: 0,
-        },
-        owner: mini.owner(),
-        after_gap: false,
-        what: What::Transition(Transition {
-            old: mini.state,
-            new,
-            source: StateSource::Polled,
-            time_in_old: Some(time),
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            receive_queue: 0,
-            send_queue: 0,
-            ending: ended_by,
-            exit: None,
-            expires_in_ns: mini
-                .expires_ns()
-                .filter(|_| new == State::TimeWait)
-                .map(|end_ns| end_ns.saturating_sub(now_ns)),
-        }),
-    }
+/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
+    let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
+    let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
+    by_listener.map(|(owner, _)| owner).or(owner)
 }

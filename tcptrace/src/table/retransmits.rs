@@ -35,7 +35,7 @@ impl Retransmits {
         for _ in 0..passed.min(3) {
             self.slots = [0, self.slots[0], self.slots[1]];
         }
-        self.slots[0] = self.slots[0].saturating_add(1);
+        self.slots[0] = self.slots[0].saturating_add(u16::from(told.failed.is_none()));
         (self.timeouts, self.total, self.last_ns) = (told.timeouts, told.total_retrans, time_ns);
         self.srtt_us = told.srtt_us.or(self.srtt_us);
     }

@@ -23,7 +23,7 @@ pub(super) struct Roles {
 impl Hash for Roles {
     fn hash<H: Hasher>(&self, state: &mut H) {
         for owner in [&self.owner, &self.creator, &self.acceptor, &self.former] {
-            owner.map(|owner| (owner.pid, owner.source)).hash(state);
+            owner.map(|owner| (owner.id(), owner.source)).hash(state);
         }
         self.closed_by.hash(state);
     }
@@ -54,6 +54,20 @@ impl AllRoles {
         self.shared.insert(Rc::clone(&roles));
         Some(roles)
     }
+
+    /// Drops what no socket has, where that is much beside `sockets`: there is nothing to be shared for a while after many
+    /// have left.
+    pub(super) fn tidy(&mut self, sockets: usize) {
+        if self.shared.len() > 2 * sockets + 64 {
+            self.shared.retain(|roles| Rc::strong_count(roles) > 1);
+            self.shared.shrink_to(2 * self.shared.len() + 64);
+            self.in_use = self.shared.len();
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shared.len()
+    }
 }
 
 #[cfg(test)]
@@ -63,8 +77,14 @@ mod tests {
 
     #[test]
     fn roles_are_kept_once_and_as_long_as_a_socket_has_them() {
-        let owner =
-            |pid| Owner { pid, uid: 0, cgroup: 0, command: Command::new([0; 16]), source: OwnerSource::Connect };
+        let owner = |pid| Owner {
+            pid,
+            uid: 0,
+            cgroup: 0,
+            start: None,
+            command: Command::new([0; 16]),
+            source: OwnerSource::Connect,
+        };
         let roles = |pid| Roles { owner: Some(owner(pid)), ..Roles::default() };
         let mut all = AllRoles::default();
         assert_eq!(all.share(Roles::default()), None);

@@ -51,6 +51,11 @@ impl Sockets {
         self.places.len()
     }
 
+    /// How many connections there is memory for.
+    pub(super) fn room(&self) -> usize {
+        self.blocks.len() * BLOCK
+    }
+
     pub(super) fn find(&self, key: u64) -> Option<Place> {
         self.places.get(&Key(key)).map(|place| Place(*place))
     }
@@ -134,6 +139,26 @@ impl Sockets {
         Some((slot.key, slot.connection.as_ref()?))
     }
 
+    /// Gives the memory of the last blocks back, where most of them are free, and that of the map.
+    pub(super) fn tidy(&mut self) {
+        /// As much is always kept.
+        const FEW: usize = if cfg!(test) { 1 } else { 16 };
+        if self.blocks.len() <= FEW || self.places.len() * 4 > self.room() {
+            return;
+        }
+        let old = std::mem::replace(self, Self::new());
+        let mut place = old.oldest;
+        let mut blocks: Vec<Vec<Option<Slot>>> =
+            old.blocks.into_iter().map(|block| block.into_iter().map(Some).collect()).collect();
+        while place != NONE {
+            let Some(slot) = blocks[place as usize / BLOCK][place as usize % BLOCK].take() else { return };
+            place = slot.newer;
+            if let Some(connection) = slot.connection {
+                self.insert(slot.key, connection);
+            }
+        }
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::new();
     }
@@ -145,6 +170,11 @@ impl Sockets {
 
     pub(super) fn values(&self) -> impl Iterator<Item = &Connection> {
         self.iter().map(|(_, connection)| connection)
+    }
+
+    /// Changes all of them in a way that gives no reason to look at them.
+    pub(super) fn for_each(&mut self, change: impl FnMut(&mut Connection)) {
+        self.blocks.iter_mut().flatten().filter_map(|slot| slot.connection.as_mut()).for_each(change);
     }
 
     /// Those for which `keeps` is true stay; it may change them.
@@ -184,14 +214,6 @@ impl Sockets {
 }
 
 #[cfg(test)]
-impl Sockets {
-    /// How many connections there is memory for.
-    pub(super) fn room(&self) -> usize {
-        self.blocks.len() * BLOCK
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
@@ -210,7 +232,16 @@ mod tests {
         let state = State::Established;
         let socket =
             Socket { sk: None, cookie: None, netns: None, ipv6: false, state, local: end, remote: end, flags: 0 };
-        let event = Event { time_ns, cpu: None, socket, owner: None, after_gap: false, what: What::OwnerChanged };
+        let event = Event {
+            time_ns,
+            cpu: None,
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what: What::OwnerChanged,
+        };
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
 
@@ -224,6 +255,7 @@ mod tests {
         Retain(u64),
         /// So many ns later.
         Look(u64),
+        Tidy,
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -235,6 +267,7 @@ mod tests {
             4 => key.prop_map(Step::Change),
             1 => (0..3_u64).prop_map(Step::Retain),
             2 => (0..400_u64).prop_map(Step::Look),
+            1 => Just(Step::Tidy),
         ]
     }
 
@@ -274,6 +307,7 @@ mod tests {
                         model.retain(|(_, since_ns)| since_ns % 3 != rest);
                         sockets.retain(|known| known.since_ns % 3 != rest);
                     }
+                    Step::Tidy => sockets.tidy(),
                     Step::Look(ns) => {
                         now_ns += ns;
                         sockets.look(now_ns, |known| if known.since_ns <= now_ns { 0 } else { known.since_ns });

@@ -7,7 +7,7 @@ use crate::{
     snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
 };
 
-fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
+pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
     Event {
         time_ns,
@@ -23,12 +23,14 @@ fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
             flags: 0,
         },
         owner: None,
+        candidates: None,
+        listener: None,
         after_gap: false,
         what,
     }
 }
 
-fn enters(new: State) -> What {
+pub(super) fn enters(new: State) -> What {
     What::Transition(Transition {
         old: State::Close,
         new,
@@ -49,7 +51,10 @@ fn enters(new: State) -> What {
 
 fn owned(event: Event) -> Event {
     let command = Command::new([0; 16]);
-    Event { owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, command, source: OwnerSource::Accept }), ..event }
+    Event {
+        owner: Some(Owner { pid: 7, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept }),
+        ..event
+    }
 }
 
 fn table(max: usize) -> Table {
@@ -162,10 +167,10 @@ fn what_left_is_not_remembered_for_ever() {
     assert!(table.is_empty() && table.full.room() <= 64, "{}", table.full.room());
 }
 
-const NETNS: u32 = 7;
-const S: u64 = 1_000_000_000;
+pub(super) const NETNS: u32 = 7;
+pub(super) const S: u64 = 1_000_000_000;
 
-fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
+pub(super) fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> ListedSocket {
     let local: SocketAddr = local.parse().unwrap();
     ListedSocket {
         sk: Some(cookie),
@@ -198,12 +203,17 @@ fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
     ListedSocket { timer, ..listed(cookie, Kind::Mini, state, "127.0.0.1:1") }
 }
 
-fn holder(handle: u64, pid: u32) -> Holder {
-    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), command: Command::new([b'a'; 16]) }
+fn at_port(port: u16, socket: ListedSocket) -> ListedSocket {
+    let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+    ListedSocket { local: end, remote: end, ..socket }
+}
+
+pub(super) fn holder(handle: u64, pid: u32) -> Holder {
+    Holder { handle, pid, ns_pid: pid, fd: 3, uid: 33, cgroup: Some(9), start: None, command: Command::new([b'a'; 16]) }
 }
 
 /// A listing that took a second.
-fn snapshot(ended_ns: u64, sockets: Vec<ListedSocket>) -> Snapshot {
+pub(super) fn snapshot(ended_ns: u64, sockets: Vec<ListedSocket>) -> Snapshot {
     let namespaces = vec![Namespace { inode: NETNS, ..Namespace::default() }];
     Snapshot { started_ns: ended_ns - S, ended_ns, sockets, namespaces, ..Snapshot::default() }
 }
@@ -230,7 +240,8 @@ fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
         |event| {
             let What::Transition(transition) = event.what else { panic!("{event:?}") };
             assert_eq!((event.cpu, event.socket.sk, transition.source), (None, None, StateSource::Polled));
-            assert_eq!((event.time_ns, event.socket.state), (snapshot.ended_ns, transition.old));
+            let is_timed = transition.time_in_old.is_some_and(|time| time.source == TimeSource::Timer);
+            assert_eq!((event.time_ns < snapshot.ended_ns, event.socket.state), (is_timed, transition.old));
             told.push((transition.old, transition.new, transition.ending, transition.time_in_old));
         },
     );
@@ -243,6 +254,10 @@ fn reconcile(table: &mut Table, snapshot: &Snapshot) -> Reconciled {
 
 const fn polled_after(ns: u64) -> Option<TimeInState> {
     Some(TimeInState { ns, source: TimeSource::Polled })
+}
+
+const fn timed_after(ns: u64) -> Option<TimeInState> {
+    Some(TimeInState { ns, source: TimeSource::Timer })
 }
 
 #[test]
@@ -280,16 +295,84 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
     let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 57 * S)]));
-    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), polled_after(10 * S))]);
+    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), timed_after(7 * S))]);
     let known = table.connections().next().unwrap();
     assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
     assert_eq!(known.owner().unwrap().pid, 7);
 }
 
 #[test]
+fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
+    let told = |seen: ListedSocket| {
+        let mut table = table(10);
+        table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
+        let mut events = Vec::new();
+        table.poll(&snapshot(101 * S, vec![seen]), |_, _| true, |event| events.push(event));
+        let What::Transition(transition) = events[0].what else { panic!("{events:?}") };
+        (events[0].time_ns, transition.time_in_old, transition.expires_in_ns)
+    };
+    let ms = 1_000_000;
+    // The peer closed after 50 ms; the poll ended 950 ms later.
+    assert_eq!(
+        told(mini(11, State::TimeWait, 60 * S - 950 * ms)),
+        (100 * S + 50 * ms, timed_after(50 * ms), Some(60 * S))
+    );
+    assert_eq!(told(mini(11, State::TimeWait, 58 * S)).1, timed_after(0), "never before FIN_WAIT2 began");
+    assert_eq!(told(mini(11, State::TimeWait, 61 * S)).1, timed_after(S), "never after it was looked at");
+    let untimed = ListedSocket { timer: None, ..mini(11, State::TimeWait, 0) };
+    assert_eq!(told(untimed), (101 * S, polled_after(S), None));
+}
+
+#[test]
+fn a_new_connection_with_its_ends_ends_time_wait() {
+    let new = |cookie, old, time_in_old| {
+        let What::Transition(shown) = enters(State::Established) else { unreachable!() };
+        here(event(9, cookie, 105 * S, What::Transition(Transition { old, time_in_old, ..shown })))
+    };
+    let time = |source| Some(TimeInState { ns: S / 10, source });
+    let told = |mini: Option<Event>, new: &Event| {
+        let mut table = table(10);
+        mini.clone().map(|mut mini| table.ingest(&mut mini));
+        let told = table.take_over(new).into_iter().map(|event| {
+            let What::Transition(transition) = event.what else { panic!("{event:?}") };
+            assert_eq!((transition.source, event.socket.sk), (StateSource::Inferred, None));
+            (transition.old, transition.new, event.time_ns, transition.time_in_old)
+        });
+        let told: Vec<_> = told.collect();
+        let kept = table.len();
+        assert_eq!(told.is_empty() && mini.is_some(), kept == 1);
+        assert_eq!(poll(&mut table, &snapshot(110 * S, vec![])).len(), kept, "told once");
+        told
+    };
+    let time_wait = || Some(becomes(11, 100 * S, State::TimeWait));
+    let over =
+        |at_ns, source| [(State::TimeWait, State::Close, at_ns, Some(TimeInState { ns: at_ns - 100 * S, source }))];
+    // The SYN came, or was sent, 100 ms before.
+    let exact = over(105 * S - S / 10, TimeSource::Observed);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::Handshake))), exact);
+    assert_eq!(told(time_wait(), &new(12, State::SynSent, time(TimeSource::Observed))), exact);
+    // Its SYN-ACK was sent again: the SYN may have come long before.
+    let about = over(105 * S, TimeSource::Polled);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::HandshakeLowerBound))), about);
+    assert_eq!(told(time_wait(), &new(12, State::SynRecv, None)), about);
+    assert_eq!(told(None, &new(12, State::SynRecv, None)), []);
+    assert_eq!(told(time_wait(), &new(11, State::SynRecv, None)), [], "an event that comes late, of the same one");
+    assert_eq!(told(time_wait(), &new(12, State::Established, None)), [], "it does not begin");
+    let elsewhere = Event {
+        socket: Socket { netns: Some(8), ..new(12, State::SynRecv, None).socket },
+        ..new(12, State::SynRecv, None)
+    };
+    assert_eq!(told(time_wait(), &elsewhere), [], "in another namespace");
+    // No poll saw its TIME_WAIT.
+    let orphan = Some(becomes(11, 100 * S, State::FinWait2));
+    let (left, over) = (told(orphan, &new(12, State::SynRecv, None)), (State::TimeWait, State::Close, 105 * S, None));
+    assert_eq!(left, [(State::FinWait2, State::TimeWait, 105 * S, polled_after(5 * S)), over]);
+}
+
+#[test]
 fn a_mini_socket_from_before_the_start_is_adopted() {
     let mut table = table(10);
-    let sockets = vec![mini(11, State::TimeWait, 40 * S), mini(12, State::FinWait2, 30 * S)];
+    let sockets = vec![mini(11, State::TimeWait, 40 * S), at_port(2, mini(12, State::FinWait2, 30 * S))];
     assert_eq!(poll(&mut table, &snapshot(200 * S, sockets)), []);
     let found: Vec<_> = table.connections().map(|known| (known.state, known.since_ns, known.since)).collect();
     assert!(found.contains(&(State::TimeWait, 180 * S, AgeSource::Timer)), "{found:?}");
@@ -356,7 +439,7 @@ fn without_polls_mini_sockets_are_not_followed() {
 }
 
 #[test]
-fn who_holds_a_socket_now_is_its_owner_where_none_was_seen_using_it() {
+fn who_holds_a_socket_now_is_its_owner_whoever_used_it_before() {
     let mut table = table(10);
     let mut socket = listed(1, Kind::Full, State::Established, "127.0.0.1:1");
     let mut held = |socket, ended_ns, pids: &[u32]| {
@@ -402,23 +485,57 @@ fn who_holds_a_socket_no_more_is_its_former_owner() {
 }
 
 #[test]
-fn what_is_not_wanted_is_followed_but_not_shown() {
+fn what_is_not_chosen_is_followed_but_not_shown() {
     let mut table = table(10);
     let established = here(event(1, 1, 10 * S, enters(State::Established)));
     table.ingest(&mut established.clone());
-    table.show(&established, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
-    let listing = || snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]);
-    table.reconcile(&listing(), |_, _| false, |_| ());
-    assert_eq!(table.connections().count(), 0);
-    reconcile(&mut table, &listing());
-    assert_eq!(table.connections().count(), 1, "somebody who is wanted holds it");
-    table.show(&established, false);
-    assert_eq!(table.connections().count(), 1, "among others");
+    table.choose(|known, holders| known.state == State::CloseWait && holders.is_empty());
+    assert_eq!((table.len(), table.all().count(), table.connections().count()), (1, 1, 0));
+    table.choose(|known, _| known.state == State::Established);
+    assert_eq!(table.connections().count(), 1, "asked anew each time");
+    let listing = |pids: &[u32]| {
+        let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
+        Snapshot { holders, ..snapshot(20 * S, vec![listed(1, Kind::Full, State::Established, "127.0.0.1:1")]) }
+    };
+    table.reconcile(&listing(&[5, 6]), |_, _| false, |_| ());
+    assert_eq!(table.len(), 1, "what is known stays");
+    let held_by = |table: &mut Table, pid| {
+        table.choose(|_, holders| holders.iter().any(|holder| holder.pid == pid));
+        table.connections().count()
+    };
+    assert_eq!((held_by(&mut table, 6), held_by(&mut table, 7)), (1, 0), "by any holder");
     let closes = becomes(1, 30 * S, State::TimeWait);
     table.ingest(&mut closes.clone());
-    table.show(&closes, false);
-    assert_eq!((table.len(), table.connections().count()), (1, 0));
+    table.choose(|known, _| known.state == State::TimeWait);
+    assert_eq!((table.len(), table.connections().count()), (1, 1));
+}
+
+#[test]
+fn all_that_is_listed_is_kept_where_all_is_looked_at() {
+    let mini = || mini(13, State::TimeWait, 40 * S);
+    let request = || ListedSocket { timeouts: 1, ..listed(14, Kind::Request, State::SynRecv, "127.0.0.1:1") };
+    let full = || listed(1, Kind::Full, State::Established, "127.0.0.1:1");
+    let rows = |table: Table| {
+        let mut table = table;
+        table.reconcile(&snapshot(20 * S, vec![full(), mini(), request()]), |_, _| false, |_| ());
+        (table.len(), table.half_open().len(), table.half_open_shown().len())
+    };
+    assert_eq!(rows(table(10)), (0, 0, 0));
+    assert_eq!(rows(table(10).keeping_all()), (2, 1, 0), "those that are not wanted are not shown");
+}
+
+#[test]
+fn a_port_that_is_chosen_later_is_learnt_from_a_listing() {
+    let mut table = table(10);
+    let mut begins = event(1, 1, 10 * S, enters(State::SynSent));
+    begins.socket.local.set_port(0);
+    table.ingest(&mut begins);
+    let port = |table: &Table| table.all().next().unwrap().local().port();
+    assert_eq!(port(&table), 0);
+    let listed = listed(1, Kind::Full, State::SynSent, "127.0.0.1:4000");
+    let known = listed.local.port();
+    reconcile(&mut table, &snapshot(20 * S, vec![listed]));
+    assert_eq!((table.len(), port(&table)), (1, known));
 }
 
 #[test]
@@ -520,13 +637,14 @@ fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_add
 }
 
 #[test]
-fn holders_are_owners_where_none_was_seen() {
+fn holders_are_owners() {
     let mut table = table(10);
     let seen = owned(event(1, 1, 5 * S, enters(State::Established)));
     table.ingest(&mut here(seen.clone()));
     let full = |cookie| listed(cookie, Kind::Full, State::Established, "127.0.0.1:1");
     let learnt = ListedSocket { owner: seen.owner.map(|owner| Owner { pid: 8, ..owner }), ..full(2) };
-    let holders = vec![holder(1, 10), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
+    let holders =
+        vec![holder(1, 10), holder(1, 7), holder(2, 10), holder(3, 10), holder(3, 10), holder(4, 12), holder(4, 11)];
     let holders = Some(Holders::new(holders));
     let sockets = vec![full(1), learnt, full(3), full(4), full(5)];
     reconcile(&mut table, &Snapshot { holders, ..snapshot(10 * S, sockets) });
@@ -535,8 +653,8 @@ fn holders_are_owners_where_none_was_seen() {
         let holders = table.holders_of(known).map(<[Holder]>::len);
         (known.owner().map(|owner| (owner.pid, owner.source)), holders)
     };
-    assert_eq!(of(&table, 1), (Some((10, OwnerSource::Holder)), Some(1)), "the one that was seen holds it no more");
-    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "also where the programs alone saw it");
+    assert_eq!(of(&table, 1), (Some((7, OwnerSource::Accept)), Some(2)), "of several the one that was seen");
+    assert_eq!(of(&table, 2), (Some((10, OwnerSource::Holder)), Some(1)), "who was seen holds it no more");
     assert_eq!(of(&table, 3), (Some((10, OwnerSource::Holder)), Some(2)));
     assert_eq!(of(&table, 4), (Some((11, OwnerSource::Shared)), Some(2)), "the first of several");
     assert_eq!(of(&table, 5), (None, Some(0)));

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tcptrace::{
     decode::split,
+    event::ProcessId,
     findings::Thresholds,
     render::text::{StuckText, TextOptions},
     route::Renderer,
     session::{Session, SessionSettings},
     snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
-        TimerKind,
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
+        ProcessState, Snapshot, TimerKind,
     },
     state::State,
 };
@@ -58,7 +59,7 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |pid| match pid {
+        let executable = |(pid, _): ProcessId| match pid {
             800 => Some("/usr/sbin/web".to_owned()),
             6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
             _ => None,
@@ -91,10 +92,33 @@ impl Run {
             keepalive_probes: Some(9),
             ..NetSettings::default()
         };
+        // Nothing comes or goes on what is half closed.
+        let now_ns = self.stream.now_ns;
+        let silent = |socket: ListedSocket| {
+            let is_half_closed = matches!(socket.state, State::CloseWait | State::FinWait2);
+            let entered_ns = socket.entered_ns.filter(|_| is_half_closed).unwrap_or(now_ns);
+            let is_default = |info: &ConnectionInfo| *info == ConnectionInfo::default();
+            let Some(info) = socket.connection.filter(is_default) else { return socket };
+            let ns = now_ns - entered_ns;
+            ListedSocket {
+                connection: Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..info }),
+                ..socket
+            }
+        };
         Snapshot {
             started_ns: self.stream.now_ns,
             ended_ns: self.stream.now_ns,
-            sockets,
+            ailing: true,
+            processes: vec![ProcessState {
+                pid: 800,
+                read_ns: now_ns,
+                letter: b'T',
+                cpu_ns: 0,
+                descriptors: Some(40),
+                max_descriptors: Some(1024),
+                waits_in: Some("do_signal_stop".to_owned()),
+            }],
+            sockets: sockets.into_iter().map(silent).collect(),
             holders: Some(Holders::new(holders)),
             namespaces: vec![Namespace {
                 inode: NETNS,
@@ -226,7 +250,7 @@ fn failures(run: &mut Run) {
     dead.facts.err = libc::ETIMEDOUT;
     dead.retransmits(&mut run.stream, 0).enters(&mut run.stream, CLOSE);
     run.wait(Duration::from_secs(60));
-    run.wait(Duration::from_millis(250));
+    run.wait(Duration::from_millis(2250));
     run.wait(Duration::from_millis(250));
 }
 
@@ -242,7 +266,7 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::event::Command::new(bytes);
         let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, command, source })
+        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();
@@ -329,9 +353,49 @@ fn stuck(run: &mut Run) {
     run.session.look(run.stream.now_ns);
 }
 
+/// A server that is stopped: it does not accept, and does not read.
+fn waiting(run: &mut Run) {
+    let now_ns = run.stream.now_ns;
+    let entered_ns = now_ns.saturating_sub(10 * S);
+    let life = |state, local: &str, remote: &str| Life::in_state(state, local, remote).owned_by(web());
+    let listener = life(LISTEN, "10.1.0.1:80", "0.0.0.0:0");
+    let lives = [
+        life(ESTABLISHED, "10.1.0.1:80", "10.1.0.2:40200"),
+        life(ESTABLISHED, "10.1.0.1:80", "10.1.0.2:40201"),
+        life(ESTABLISHED, "10.1.0.1:80", "10.1.0.2:40202"),
+    ];
+    let holders = [(&listener, 3), (&lives[1], 4), (&lives[2], 5)];
+    let holders = holders.map(|(life, fd)| holder(life.header.cookie, 800, 800, fd, b"web"));
+    let info = |is_accepted, receive_window| {
+        let times = ConnectionInfo { last_sent_ns: 10 * S, last_received_ns: 9 * S, ..ConnectionInfo::default() };
+        let receive_window = Some(receive_window);
+        Some(ConnectionInfo { is_accepted: Some(is_accepted), receive_window, bytes_received: 1 << 20, ..times })
+    };
+    let established = |life, receive_queue, connection| ListedSocket {
+        receive_queue,
+        connection,
+        ..since(life, State::Established, entered_ns)
+    };
+    let sockets = vec![
+        ListedSocket {
+            receive_queue: 1,
+            send_queue: 511,
+            uid: Some(33),
+            ..since(&listener, State::Listen, now_ns - 3600 * S)
+        },
+        ListedSocket { handle: 0, ..established(&lives[0], 18, info(false, 65_535)) },
+        ListedSocket { uid: Some(33), ..established(&lives[1], 18, info(true, 65_535)) },
+        ListedSocket { uid: Some(33), ..established(&lives[2], 128_512, info(true, 0)) },
+    ];
+    run.lists(sockets.clone(), holders.to_vec());
+    run.wait(Duration::from_secs(1));
+    run.lists(sockets, holders.to_vec());
+    run.session.look(run.stream.now_ns);
+}
+
 type Scene = fn(&mut Run);
 
-const ALL: &[(&str, Scene)] = &[("leak", leak), ("failures", failures), ("stuck", stuck)];
+const ALL: &[(&str, Scene)] = &[("leak", leak), ("failures", failures), ("stuck", stuck), ("waiting", waiting)];
 
 /// All that is printed of a scene.
 fn played(scene: Scene, renderer: Renderer) -> String {
@@ -410,11 +474,18 @@ fn findings_of_one_kind_are_explained_once() {
 fn nothing_wrong_is_said_so() {
     let mut run = Run::new(list(false, false));
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "05:06:07  nothing is wrong\n");
+    assert_eq!(
+        output(&mut run.session),
+        "05:06:07  nothing is beyond its threshold after looking at 0 sockets for 0ns\n"
+    );
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
-    assert_eq!(output(&mut run.session), "\u{1b}[2J\u{1b}[H05:06:07  nothing is wrong\n", "it is over");
+    assert_eq!(
+        output(&mut run.session),
+        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after looking at 1 socket for 0ns\n",
+        "it is over"
+    );
 }
 
 #[test]

@@ -97,6 +97,9 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-holder" => holder(number(0) as u16),
         "t-prefork" => prefork(number(0) as u16),
         "t-listener" => listener(number(0) as u16),
+        "t-namer" => namer(number(0) as u16),
+        "t-activator" => activator(number(0) as u16),
+        "t-quitter" => quitter(number(0) as u16),
         "t-aborter" => aborter(number(0) as u16),
         "t-hasty" => hasty(number(0) as u16),
         "t-sharer" => sharer(number(0) as u16, number(1)),
@@ -210,6 +213,44 @@ fn listener(port: u16) {
     socket.listen(16).unwrap();
     ready();
     wait_for_word();
+}
+
+/// Listens beside others, and says its PID to who connects.
+fn namer(port: u16) {
+    let socket = crate::net::socket(LOCALHOST);
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&any_port(port).into()).unwrap();
+    socket.listen(64).unwrap();
+    ready();
+    let mut kept = Vec::new();
+    while let Ok((stream, _)) = socket.accept() {
+        (&stream).write_all(&std::process::id().to_ne_bytes()).unwrap();
+        kept.push(stream);
+    }
+}
+
+/// Listens when told to, hands the listener to a child that runs another program with it ([`activated`]), says its PID and
+/// ends.
+fn activator(port: u16) {
+    ready();
+    wait_for_word();
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    let (program, fd) = (std::env::current_exe().unwrap(), listener.as_raw_fd());
+    // SAFETY: this process has one thread; the copy is not closed on exec.
+    unsafe { assert_eq!(libc::dup2(fd, ACTIVATED_FD), ACTIVATED_FD) };
+    let child = Command::new(program).env(ROLE, "t-activated").stdin(Stdio::inherit()).stdout(Stdio::null()).spawn();
+    println!("{}", child.unwrap().id());
+}
+
+/// Accepts one connection, and ends when told to without reading what came or closing it.
+fn quitter(port: u16) {
+    let listener = TcpListener::bind(any_port(port)).unwrap();
+    ready();
+    let (stream, _) = listener.accept().unwrap();
+    stream.peek(&mut [0]).unwrap();
+    println!("accepted");
+    wait_for_word();
+    std::process::exit(0);
 }
 
 /// Connects, and aborts the connection when told to.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("address", address),
     ("IPv4 and IPv6", family),
     ("PID is the owner's", pid),
+    ("PID of a process that listens shows its service", pid_of_listener),
     ("PID's sockets are let go with their owner", pid_lets_go),
     ("cgroup", cgroup),
 ];
@@ -195,14 +196,14 @@ fn pid() {
     assert!(events.iter().any(|event| event["new_state"] == "CLOSE_WAIT"), "softirqs run on others, and still pass");
 }
 
-fn pid_lets_go() {
+fn pid_of_listener() {
     enter_new_netns();
-    // The parent listens and the child accepts: the connection is the parent's until the child reads.
+    // The parent listens, and the child accepts, reads and closes.
     let mut parent = Actor::start("t-prefork", &["6406"]);
     let parent_pid = parent.pid();
     let tracer = Tracer::json(&["--pid", &parent_pid.to_string()]);
     parent.go();
-    parent.says(); // its child's PID
+    let child_pid: u32 = parent.says().parse().unwrap();
     let client = net::socket(LOCALHOST);
     client.connect(&SocketAddr::new(LOCALHOST, 6406).into()).unwrap();
     client.send(b"question").unwrap();
@@ -210,14 +211,34 @@ fn pid_lets_go() {
     assert_eq!(client.recv(&mut answer).unwrap(), 6);
     drop(client);
     parent.wait();
+    let records = tracer.stop().records();
+    let entering = |state| records.iter().find(|event| event["new_state"] == state && event["local_port"] == 6406);
+    assert_eq!(entering("ESTABLISHED").unwrap()["pid"], parent_pid, "{records:#?}");
+    for state in ["CLOSE_WAIT", "LAST_ACK"] {
+        assert_eq!(entering(state).unwrap()["pid"], child_pid, "all of the service is shown: {records:#?}");
+    }
+}
+
+fn pid_lets_go() {
+    enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    let me = std::process::id();
+    let tracer = Tracer::here(&["--pid", &me.to_string(), "--remote-port", &to.port().to_string()]);
+    let (client, server) = pair(&listener, to);
+    let mut borrower = Actor::start("t-borrower", &[&me.to_string(), &client.as_raw_fd().to_string()]);
+    borrower.go();
+    assert_eq!(borrower.says(), "taken");
+    drop(client);
+    server.send(b"for whoever reads").unwrap();
+    assert_eq!(borrower.says(), "first");
     let run = tracer.stop();
     let records = run.records();
-    for event in records.iter().filter(|event| !event["netns"].is_null()) {
-        assert_eq!(event["pid"], parent_pid, "{event:#}");
+    for event in records.iter().filter(|event| !event["netns"].is_null() && event["event"] != "summary") {
+        assert_eq!(event["pid"], me, "{event:#}");
     }
     assert!(records.iter().any(|event| event["new_state"] == "ESTABLISHED"), "{records:#?}");
     let summary = records.iter().find(|record| record["event"] == "summary").unwrap();
-    // The connection became the child's, whose events are filtered: nothing of it may stay behind.
+    // The connection became another process's, whose events are filtered: nothing of it may stay behind.
     assert_eq!(summary["sockets"], serde_json::json!([]), "{summary:#}");
 }
 

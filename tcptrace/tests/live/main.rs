@@ -13,6 +13,7 @@ mod facts;
 mod filters;
 mod healing;
 mod holders;
+mod identity;
 mod lives;
 mod namespaces;
 mod net;
@@ -23,6 +24,7 @@ mod polls;
 mod program;
 mod rates;
 mod scenarios;
+mod shown;
 mod sockets;
 mod ss;
 mod starts;
@@ -42,12 +44,13 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 19] = [
+const SUITES: [(&str, &[Test]); 21] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
+    ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
     ("aggregate", aggregate::TESTS),
@@ -58,6 +61,7 @@ const SUITES: [(&str, &[Test]); 19] = [
     ("namespaces", namespaces::TESTS),
     ("polls", polls::TESTS),
     ("healing", healing::TESTS),
+    ("identity", identity::TESTS),
     ("rates", rates::TESTS),
     ("story", story::TESTS),
     ("doctor", doctor::TESTS),

@@ -1,7 +1,8 @@
 //! Sockets and network namespaces for the tests.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     time::Duration,
@@ -57,6 +58,15 @@ pub(crate) fn pair(listener: &Socket, to: SocketAddr) -> (Socket, Socket) {
     client.connect(&to.into()).unwrap();
     let (server, _) = listener.accept().unwrap();
     (client, server)
+}
+
+/// A connection to a `t-namer` on a port, and the PID that it says.
+pub(crate) fn named_by(port: u16) -> (Socket, u32) {
+    let client = socket(LOCALHOST);
+    client.connect(&SocketAddr::new(LOCALHOST, port).into()).unwrap();
+    let mut pid = [0; 4];
+    (&client).read_exact(&mut pid).unwrap();
+    (client, u32::from_ne_bytes(pid))
 }
 
 /// Ends a connection so that the client's end goes by FIN_WAIT2 to TIME_WAIT, however late either end acts: one that

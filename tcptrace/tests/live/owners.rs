@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, os::fd::AsRawFd as _};
 
+use serde_json::Value;
+
 use crate::{
     Test,
     actor::Actor,
@@ -65,6 +67,7 @@ fn killed_owner() {
     let life = events.life(client_port, to.port());
     life.assert_owner(pid, "connect", "connect");
     assert_eq!(life.entering("FIN_WAIT1")["command"], "t-holder");
+    assert_eq!(life.entering("FIN_WAIT1")["process_exit"], "SIGKILL");
     life.assert_closed_first();
 }
 
@@ -124,31 +127,24 @@ fn passed_descriptor() {
 
 fn shared_port() {
     let netns = enter_new_netns();
-    let address = std::net::SocketAddr::new(LOCALHOST, 6003);
-    // One process listens before the trace begins, another one after: both with SO_REUSEPORT, so that which of them
-    // gets a connection cannot be told from its address.
-    let older = Actor::start("t-listener", &["6003"]);
+    // One process listens before the trace begins, another one after: both with SO_REUSEPORT. Which of them the kernel
+    // chooses for a connection is known from its first event on.
+    let older = Actor::start("t-namer", &["6003"]);
     let tracer = Tracer::json(&["--port", "6003"]);
-    let newer = Actor::start("t-listener", &["6003"]);
-    let clients: Vec<_> = (0..20)
-        .map(|_| {
-            let client = net::socket(LOCALHOST);
-            client.connect(&address.into()).unwrap();
-            client
-        })
-        .collect();
-    settle();
-    let newer_pid = newer.pid();
-    newer.kill();
-    older.kill();
-    drop(clients);
+    let newer = Actor::start("t-namer", &["6003"]);
+    let clients: Vec<_> = (0..20).map(|_| net::named_by(6003)).collect();
     settle();
     let events = tracer.stop().events(netns);
     let listener = events.of_kind("transition").find(|event| event["new_state"] == "LISTEN").unwrap();
-    assert_eq!(listener["pid"], newer_pid);
-    let incoming: Vec<_> = events.of_kind("transition").filter(|event| event["old_state"] == "SYN_RECV").collect();
-    assert_eq!(incoming.len(), 20);
-    for event in incoming {
-        assert!(event["pid"].is_null(), "a guess: {event:#}");
+    assert_eq!(listener["pid"], newer.pid());
+    for pid in [older.pid(), newer.pid()] {
+        assert!(clients.iter().any(|(_, named)| *named == pid), "a case that tells nothing");
+    }
+    for (client, pid) in &clients {
+        let life = events.life(6003, net::port(client));
+        for event in [life.leaving("LISTEN"), life.leaving("SYN_RECV")] {
+            assert_eq!(event["pid"], *pid, "{event:#}");
+            assert_eq!((&event["owner_source"], &event["owner_candidates"]), (&"listener".into(), &Value::Null));
+        }
     }
 }

@@ -84,7 +84,7 @@ fn exact_counts() {
     assert_eq!(sum(&run, "in_segs"), sum(&run, "out_segs"), "all of it is on loopback");
     let records = run.records();
     let (first, last) = (records.first().unwrap(), records.last().unwrap());
-    assert_eq!((&last["namespaces"], &last["established"], &last["time_wait"]), (&1.into(), &0.into(), &CLOSED.into()));
+    assert_eq!((&last["namespaces"], &last["curr_estab"], &last["time_wait"]), (&1.into(), &0.into(), &CLOSED.into()));
     let mono = |record: &Value| record["mono_ns"].as_u64().unwrap();
     let before_first = mono(first) - first["span_ns"].as_u64().unwrap();
     assert_eq!(sum(&run, "span_ns"), mono(last) - before_first);
@@ -124,7 +124,7 @@ fn orphans() {
     let run = elsewhere.join().unwrap();
     let record = &run.records()[0];
     assert!(record["host_orphans"].as_u64().unwrap() >= 1, "{record}");
-    assert_eq!((&record["in_use_ipv4"], &record["established"]), (&0.into(), &0.into()));
+    assert_eq!((&record["in_use_ipv4"], &record["curr_estab"]), (&0.into(), &0.into()));
 }
 
 fn no_namespace() {

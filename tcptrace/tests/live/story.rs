@@ -1,6 +1,6 @@
 //! `tcptrace story`: one connection, both ends in one ladder, and who sent the RST.
 
-use std::{net::SocketAddr, os::fd::AsRawFd as _};
+use std::{net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
 use socket2::Socket;
 
@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a normal close, in order, and who closed first", normal_close),
     ("the connection of a cookie, with its other end", cookie),
     ("connections that are open at the end", open_at_the_end),
+    ("connect that fails before a SYN", never_sent),
 ];
 
 /// What was printed.
@@ -161,14 +162,48 @@ fn cookie() {
 
 fn open_at_the_end() {
     enter_new_netns();
-    let tracer = Tracer::start(&["story", "6706"]);
-    let listener = listen(6706);
-    let open = pair(&listener, (LOCALHOST, 6706).into());
+    for (port, way) in [(6706, &[][..]), (6708, &["--no-iter"])] {
+        let tracer = Tracer::start(&[&["story", &port.to_string()], way].concat());
+        let listener = listen(port);
+        let (client, server) = pair(&listener, (LOCALHOST, port).into());
+        exchange(&client, &server, b"twelve bytes");
+        exchange(&server, &client, b"seventeen bytes..");
+        std::thread::sleep(Duration::from_millis(1200));
+        let told = Told::by(tracer);
+        drop((client, server));
+        assert_eq!(told.all().matches("still in ESTABLISHED").count(), 2, "{}", told.all());
+        told.assert_has("closed by nobody yet");
+        // No event came since the handshake.
+        told.assert_has("12 B out, 17 B in");
+        told.assert_has("17 B out, 12 B in");
+        let lived = |line: &String| Some(line.split_once("lived ≥")?.1.split("s").next()?.to_owned());
+        let lived: Vec<f64> = told.0.iter().filter_map(lived).map(|text| text.parse().unwrap()).collect();
+        assert!(!lived.is_empty() && lived.iter().all(|lived| (1.2..20.0).contains(lived)), "{}", told.all());
+    }
+}
+
+/// The pair of ends is another connection's, so that `connect` fails with EADDRNOTAVAIL.
+fn never_sent() {
+    enter_new_netns();
+    let listener = listen(6707);
+    let bound = || {
+        let client = net::socket(LOCALHOST);
+        client.set_reuse_address(true).unwrap();
+        client.bind(&SocketAddr::new(LOCALHOST, 6709).into()).unwrap();
+        client
+    };
+    let to = SocketAddr::new(LOCALHOST, 6707).into();
+    let first = bound();
+    first.connect(&to).unwrap();
+    let accepted = listener.accept().unwrap();
+    let tracer = Tracer::start(&["story", "6707"]);
+    let error = bound().connect(&to).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL));
     settle();
     let told = Told::by(tracer);
-    drop(open);
-    assert_eq!(told.all().matches("still in ESTABLISHED").count(), 2, "{}", told.all());
-    told.assert_has("closed by nobody yet");
+    drop((first, accepted));
+    told.assert_has("aborted: connect failed locally");
+    assert!(!told.all().contains(" SYN ") && !told.all().contains("AF_UNSPEC"), "{}", told.all());
 }
 
 /// SO_COOKIE of a socket.

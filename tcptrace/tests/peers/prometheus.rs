@@ -51,7 +51,8 @@ const HANDSHAKES: u64 = 1000;
 fn event(command: &str, what: What) -> Event {
     let mut bytes = [0; 16];
     bytes[..command.len()].copy_from_slice(command.as_bytes());
-    let owner = Owner { pid: 7, uid: 0, cgroup: 0, command: Name::new(bytes), source: OwnerSource::Accept };
+    let owner =
+        Owner { pid: 7, uid: 0, cgroup: 0, start: None, command: Name::new(bytes), source: OwnerSource::Accept };
     let socket = Socket {
         sk: Some(1),
         cookie: Some(1),
@@ -62,7 +63,16 @@ fn event(command: &str, what: What) -> Event {
         remote: "10.0.0.2:40000".parse().unwrap(),
         flags: 0,
     };
-    Event { time_ns: S, cpu: Some(0), socket, owner: Some(owner), after_gap: false, what }
+    Event {
+        time_ns: S,
+        cpu: Some(0),
+        socket,
+        owner: Some(owner),
+        candidates: None,
+        listener: None,
+        after_gap: false,
+        what,
+    }
 }
 
 fn transition(old: State, new: State) -> Transition {
@@ -79,6 +89,7 @@ fn transition(old: State, new: State) -> Transition {
         receive_queue: 0,
         send_queue: 0,
         ending: None,
+        exit: None,
         expires_in_ns: None,
     }
 }

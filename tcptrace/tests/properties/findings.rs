@@ -12,17 +12,18 @@ use proptest::{collection::vec, prelude::*};
 use tcptrace::{
     decode::{decode, split},
     event::{Event, Owner, OwnerSource},
-    findings::{Finding, Findings, Phase, Thresholds},
+    findings::{Finding, Findings, Phase, Sighting, Thresholds},
     render::{
         json::Json,
         text::{Text, TextOptions},
     },
+    select::{Ends, Selection},
     snapshot::{
-        ConnectionInfo, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot, TIME_WAIT_NS,
-        TimerKind,
+        ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
+        TIME_WAIT_NS, TimerKind,
     },
     state::{State, StateSet},
-    table::Table,
+    table::{Connection, Table},
 };
 use tcptrace_common::{
     record::owner_source,
@@ -108,6 +109,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 struct Run {
+    filter: Selection,
     stream: Stream,
     lives: Vec<Life>,
     table: Table,
@@ -116,7 +118,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(thresholds: Thresholds, partial: bool) -> Self {
+    fn new(thresholds: Thresholds) -> Self {
         let owner = |index: usize| process(700 + index as u32 % 3, b"any", owner_source::IO);
         let life = |(index, (local, remote)): (usize, &(&str, &str))| {
             let mut life = Life::in_state(CLOSE, local, remote);
@@ -128,10 +130,11 @@ impl Run {
             life
         };
         Self {
+            filter: Selection::default(),
             stream: Stream::new(),
             lives: ENDS.iter().enumerate().map(life).collect(),
             table: Table::new(1000, StateSet::default(), true),
-            findings: Findings::new(thresholds, partial, START_NS),
+            findings: Findings::new(thresholds, START_NS),
             told: Vec::new(),
         }
     }
@@ -145,7 +148,8 @@ impl Run {
         for record in split(&std::mem::take(&mut self.stream.bytes)) {
             let mut event = decode(record.unwrap()).unwrap();
             let left = self.table.ingest(&mut event);
-            self.findings.ingest(&event, left.as_ref());
+            let is_shown = self.filter.matches_event(&event, |_| None::<&str>);
+            self.findings.ingest(&event, left.as_ref(), is_shown);
         }
     }
 
@@ -189,7 +193,9 @@ impl Run {
             self.table.poll(&snapshot, |_, _| true, |event| polled.push(event));
         }
         self.findings.listed(&snapshot);
-        polled.iter().for_each(|event| self.findings.ingest(event, None));
+        for event in &polled {
+            self.findings.ingest(event, None, self.filter.matches_event(event, |_| None::<&str>));
+        }
     }
 
     /// What a listing shows; `shape` says how the sockets look.
@@ -230,6 +236,7 @@ impl Run {
                             pid: 700 + bits(13) as u32 % 3,
                             uid: 33,
                             cgroup: 0,
+                            start: None,
                             command,
                             source: OwnerSource::Holder,
                         }
@@ -250,7 +257,9 @@ impl Run {
     fn looks(&mut self) {
         self.read();
         let now_ns = self.now_ns();
-        self.told.extend(self.findings.look(&mut self.table, now_ns));
+        let filter =
+            |known: &Connection, holders: &[Holder]| self.filter.matches_known(known, holders, |_| None::<&str>);
+        self.told.extend(self.findings.look(&mut self.table, now_ns, Some(&filter)));
     }
 
     fn take(&mut self, step: &Step) {
@@ -325,6 +334,19 @@ fn any_thresholds() -> impl Strategy<Value = Thresholds> {
     })
 }
 
+fn any_filter() -> impl Strategy<Value = Selection> {
+    let states = vec(prop::sample::select(State::ALL.to_vec()), 0..3);
+    let port = prop::sample::select(vec![80u16, 443, 40_000, 40_001, 50_000, 5432]);
+    let ports = || vec(port.clone().prop_map(|port| (port, port)), 0..2);
+    let pids = vec(700u32..703, 0..2);
+    (states, ports(), ports(), pids).prop_map(|(states, local, any, pids)| Selection {
+        states: states.into_iter().collect(),
+        ports: Ends { local, any, ..Ends::default() },
+        pids,
+        ..Selection::default()
+    })
+}
+
 /// What is told of each finding, in order.
 fn by_number(told: &[Finding]) -> BTreeMap<u64, Vec<&Finding>> {
     let mut found: BTreeMap<u64, Vec<&Finding>> = BTreeMap::new();
@@ -337,10 +359,10 @@ proptest! {
 
     #[test]
     fn findings_close_when_their_sockets_end(
-        steps in vec(any_step(), 1..120), thresholds in any_thresholds(), partial: bool, seen: bool,
+        steps in vec(any_step(), 1..120), thresholds in any_thresholds(), seen: bool,
     ) {
         let update_every_ns = thresholds.update_every_ns;
-        let mut run = Run::new(thresholds, partial);
+        let mut run = Run::new(thresholds);
         steps.iter().for_each(|step| run.take(step));
         run.ends(seen);
         prop_assert_eq!(run.findings.open(run.now_ns()), vec![]);
@@ -351,23 +373,58 @@ proptest! {
             let phases: Vec<_> = told.iter().map(|finding| finding.phase).collect();
             let (last, others) = phases.split_last().unwrap();
             let (first, updates) = others.split_first().unwrap();
-            prop_assert_eq!((*first, *last), (Phase::Opened, Phase::Closed), "{:?}", told);
+            prop_assert!(*first == Phase::Opened && matches!(*last, Phase::Closed | Phase::Merged(_)), "{:?}", told);
+            prop_assert!(last.into_number().is_none_or(|into| into != number));
             prop_assert!(updates.iter().all(|phase| *phase == Phase::Updated));
-            for two in told[..told.len() - 1].windows(2) {
-                prop_assert!(two[1].time_ns - two[0].time_ns >= update_every_ns, "updated too often");
+            for (nth, two) in told[..told.len() - 1].windows(2).enumerate() {
+                let is_urgent = two[1].sighting.severity > two[0].sighting.severity
+                    || two[1].sighting.count >= 2 * two[0].sighting.count;
+                let most_ns = if is_urgent { S } else { S << nth.min(20) };
+                prop_assert!(two[1].time_ns - two[0].time_ns >= update_every_ns.min(most_ns), "updated too often");
+                prop_assert!(two[1].sighting.count >= two[0].sighting.count, "counts only rise");
+                prop_assert!(two[1].count_now <= two[1].sighting.count);
             }
             for (finding, opened) in told.iter().zip(std::iter::repeat(told[0])) {
                 prop_assert_eq!(finding.open_for_ns, finding.time_ns - opened.time_ns);
                 let (now, then) = (&finding.sighting, &opened.sighting);
-                prop_assert_eq!((now.kind, now.netns, now.subject), (then.kind, then.netns, then.subject));
-                prop_assert_eq!(now.owner.map(|owner| owner.pid), then.owner.map(|owner| owner.pid));
+                prop_assert_eq!((now.kind, now.netns), (then.kind, then.netns), "it may move, but not more");
             }
+        }
+    }
+
+    /// What a filter shows of the findings is the same as is told without one, from when on it shows any of their sockets.
+    #[test]
+    fn a_filter_chooses_findings_and_changes_none(
+        steps in vec(any_step(), 1..120), thresholds in any_thresholds(), seen: bool, filter in any_filter(),
+    ) {
+        let run = |filter: Selection| {
+            let mut run = Run { filter, ..Run::new(thresholds.clone()) };
+            steps.iter().for_each(|step| run.take(step));
+            run.ends(seen);
+            run.told
+        };
+        let (all, shown) = (run(Selection::default()), run(filter));
+        let as_shown = |finding: &Finding| {
+            let sighting = Sighting { is_shown: true, ..finding.sighting.clone() };
+            Finding { sighting, ..finding.clone() }
+        };
+        for (number, told) in by_number(&shown) {
+            let opened = told[0];
+            prop_assert_eq!(opened.phase, Phase::Opened);
+            let later = all.iter().filter(|finding| finding.number == number && finding.time_ns >= opened.time_ns);
+            let mut later: Vec<_> = later.map(as_shown).collect();
+            let told: Vec<_> = told.iter().map(|finding| as_shown(finding)).collect();
+            // It is opened for this output when the first of its sockets is shown.
+            if later.first().is_some_and(|first| first.time_ns == opened.time_ns) {
+                later.remove(0);
+            }
+            prop_assert_eq!(&told[1..], &later[..]);
         }
     }
 
     #[test]
     fn findings_follow_the_schema(steps in vec(any_step(), 1..120), thresholds in any_thresholds()) {
-        let mut run = Run::new(thresholds, false);
+        let mut run = Run::new(thresholds);
         steps.iter().for_each(|step| run.take(step));
         run.ends(true);
         let (mut json, mut text, mut context) = (Json::default(), Text::new(plain()), context());
@@ -390,14 +447,14 @@ proptest! {
     #[test]
     fn trouble_is_looked_for_in_anything(input in vec(any_record(), 0..80), times in vec(any::<u64>(), 1..5)) {
         let mut table = Table::new(20, StateSet::default(), true);
-        let mut findings = Findings::new(Thresholds::default(), false, START_NS);
+        let mut findings = Findings::new(Thresholds::default(), START_NS);
         let mut text = Text::new(TextOptions { color: true, ..plain() });
         let mut context = context();
         for (index, record) in input.iter().enumerate() {
             let mut event = decode(record).unwrap();
             let left = table.ingest(&mut event);
-            findings.ingest(&event, left.as_ref());
-            for finding in findings.look(&mut table, times[index % times.len()]) {
+            findings.ingest(&event, left.as_ref(), true);
+            for finding in findings.look(&mut table, times[index % times.len()], None) {
                 text.finding(&mut BytesMut::new(), &finding, &mut context);
             }
         }

@@ -38,13 +38,14 @@ prop_compose! {
         let [last_sent_ns, last_received_ns, last_ack_ns, bytes_acked, bytes_received] = times;
         ConnectionInfo {
             last_sent_ns, last_received_ns, last_ack_ns, srtt_us, total_retrans, bytes_acked, bytes_received,
+            ..ConnectionInfo::default()
         }
     }
 }
 
 prop_compose! {
     fn any_owner()(ids in any::<[u32; 2]>(), command in any_command()) -> Owner {
-        Owner { pid: ids[0], uid: ids[1], cgroup: 0, command, source: OwnerSource::Io }
+        Owner { pid: ids[0], uid: ids[1], cgroup: 0, start: None, command, source: OwnerSource::Io }
     }
 }
 
@@ -78,7 +79,7 @@ prop_compose! {
 prop_compose! {
     fn any_holder()(handle in 1u64..4, pid in 798u32..902, fd in any::<u32>(), ns_pid in any::<u32>(), command in any_command())
         -> Holder {
-        Holder { handle, pid, ns_pid, fd, uid: fd, cgroup: None, command }
+        Holder { handle, pid, ns_pid, fd, uid: fd, cgroup: None, start: None, command }
     }
 }
 

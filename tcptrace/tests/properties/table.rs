@@ -221,6 +221,8 @@ impl Run {
                 flags: 0,
             },
             owner: None,
+            candidates: None,
+            listener: None,
             after_gap: false,
             what: What::Transition(Transition {
                 old: change.old,

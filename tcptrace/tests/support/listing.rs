@@ -68,6 +68,8 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
             total_retrans: 0,
             bytes_acked: 519,
             bytes_received: 48_114,
+            is_accepted: Some(true),
+            ..ConnectionInfo::default()
         }),
     }
 }
@@ -82,7 +84,7 @@ pub(crate) fn small(handle: u64, kind: Kind, state: State, local: &str, remote: 
 pub(crate) fn holder(handle: u64, pid: u32, ns_pid: u32, fd: u32, command: &[u8]) -> Holder {
     let mut bytes = [0; 16];
     bytes[..command.len()].copy_from_slice(command);
-    Holder { handle, pid, ns_pid, fd, uid: 33, cgroup: None, command: Command::new(bytes) }
+    Holder { handle, pid, ns_pid, fd, uid: 33, cgroup: None, start: None, command: Command::new(bytes) }
 }
 
 /// A timer that runs.
@@ -98,7 +100,7 @@ pub(crate) fn snapshot() -> Snapshot {
     use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait};
     let keepalive = timer(TimerKind::Keepalive, 110 * S);
     let command = holder(0, 0, 0, 0, b"nginx").command;
-    let owner = Owner { pid: 801, uid: 33, cgroup: 4711, command, source: OwnerSource::Accept };
+    let owner = Owner { pid: 801, uid: 33, cgroup: 4711, start: None, command, source: OwnerSource::Accept };
     let request = |handle, local, remote, left_ns| {
         small(handle, Kind::Request, SynRecv, local, remote, timer(TimerKind::Retransmit, left_ns))
     };
@@ -180,6 +182,8 @@ pub(crate) fn snapshot() -> Snapshot {
         ended_ns: ENDED_NS,
         states: [].into_iter().collect(),
         sockets,
+        ailing: true,
+        processes: Vec::new(),
         holders: Some(Holders::new(holders)),
         namespaces: vec![
             Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },

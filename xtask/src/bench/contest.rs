@@ -83,6 +83,10 @@ impl Tools {
             Who::Tcptrace(options) => {
                 let mut command = Command::new(&self.tracer);
                 command.args(options).arg("--ready-file").arg(&self.ready.0);
+                // With findings nothing is filtered in the kernel, where it is measured here.
+                if options.iter().any(|option| FILTERS.contains(option)) {
+                    command.args(["--findings", "off"]);
+                }
                 (command, Ready::File(&self.ready.0))
             }
             Who::Tcpstates => (Command::new(&self.tcpstates), Ready::Waits),
@@ -102,6 +106,9 @@ impl Tools {
         Tracer::start(&mut command, ready, None)
     }
 }
+
+/// Options of the filters that are measured.
+const FILTERS: [&str; 4] = ["--state", "--port", "--address", "--pid"];
 
 /// Where a tracer says that it is ready; removed at the end.
 struct ReadyFile(PathBuf);

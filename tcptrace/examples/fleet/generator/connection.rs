@@ -86,7 +86,10 @@ impl Side {
     fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: What) {
         if self.host != NO_HOST {
             let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
-            to.push((self.host, Event { time_ns, cpu, socket, owner, after_gap: false, what }));
+            to.push((
+                self.host,
+                Event { time_ns, cpu, socket, owner, candidates: None, listener: None, after_gap: false, what },
+            ));
         }
     }
 
@@ -105,6 +108,7 @@ impl Side {
             receive_queue: 0,
             send_queue: 0,
             ending: None,
+            exit: None,
             expires_in_ns: None,
         };
         if new == State::Established {
@@ -156,7 +160,16 @@ pub(crate) fn play(
         let stray = Socket { sk: None, cookie: None, state: State::Close, ..server.socket };
         let what = What::ResetSent { reason: Some(NO_SOCKET), facts: None };
         let cpu = Some(server.cpu);
-        let event = Event { time_ns: now + way, cpu, socket: stray, owner: None, after_gap: false, what };
+        let event = Event {
+            time_ns: now + way,
+            cpu,
+            socket: stray,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what,
+        };
         to.push((server.host, event));
         client.tell(to, now + rtt, What::ResetReceived(None));
         client.ends(to, now + rtt, Ending::Refused);
@@ -225,5 +238,5 @@ pub(crate) fn play(
 pub(crate) fn owner(name: &str, pid: u32, uid: u32, cgroup: u64) -> Owner {
     let mut command = [0; 16];
     command.iter_mut().zip(name.bytes()).for_each(|(to, byte)| *to = byte);
-    Owner { pid, uid, cgroup, command: Command::new(command), source: OwnerSource::Connect }
+    Owner { pid, uid, cgroup, start: None, command: Command::new(command), source: OwnerSource::Connect }
 }

@@ -399,9 +399,11 @@ fn sighting(host: &Host, kind: Kind) -> Sighting {
         processes: Processes::default(),
         cause: Cause::NeverClosed,
         is_settled: true,
+        is_shown: true,
     }
 }
 
 fn finding(host: &Host, number: u64, phase: Phase, opened_ns: u64, time_ns: u64, sighting: Sighting) -> Finding {
-    Finding { time_ns: host.uptime_ns + time_ns, number, phase, open_for_ns: time_ns - opened_ns, sighting }
+    let (open_for_ns, count_now) = (time_ns - opened_ns, sighting.count);
+    Finding { time_ns: host.uptime_ns + time_ns, number, phase, open_for_ns, count_now, sighting }
 }

@@ -44,7 +44,8 @@ pub struct TraceArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 
-    /// Print findings (stuck sockets and failures) among the events, not, or only these
+    /// Print findings (stuck sockets and failures) among the events, not, or only these. To find trouble all events are
+    /// read, whatever the filters: `off` filters in the kernel, which is the cheap way to watch a few sockets of many
     #[arg(
         long = "findings",
         value_enum,

@@ -8,9 +8,11 @@ use super::{Color, FilterArgs, Format, ListingArgs};
 use crate::{
     cli::{
         findings::FindingArgs,
+        outputs::severity,
         parse::{NetnsChoice, StoryFilter, duration},
     },
     doctor::Area,
+    findings::Severity,
     sockets::By,
 };
 
@@ -121,10 +123,14 @@ pub struct StuckArgs {
     #[command(flatten)]
     pub findings: FindingArgs,
 
-    /// Look once at the sockets that there are, and end: exit code 3 if something is wrong; with --duration, watch for
-    /// that long first
+    /// Look once at the sockets that there are, and end: exit code 3 if a finding is open (see --fail-on); with
+    /// --duration, watch for that long first
     #[arg(long, help_heading = "Limits")]
     pub once: bool,
+
+    /// The least severity of an open finding for exit code 3 of --once: info, warning or critical
+    #[arg(long, value_name = "LEVEL", value_parser = severity, default_value = "warning", help_heading = "Limits")]
+    pub fail_on: Severity,
 
     /// Time between two looks
     #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "2s", help_heading = "Limits")]

@@ -46,6 +46,8 @@ fn reset() -> Incident {
         unacked: 300,
         reset: Some(facts),
         keepalive: false,
+        window: None,
+        is_shown: true,
         is_pair_used: false,
         own: Lately { reset_received_ns: Some(0), ..Lately::default() },
         peer: Peer::default(),

@@ -1,5 +1,6 @@
 //! Connections that are being closed, and do not come to an end.
 
+use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
     event::Owner,
     findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
@@ -24,13 +25,49 @@ const MANY_LEAKED: usize = 1000;
 const FAST_GROWTH: f64 = 100.0;
 const SURE_NS: u64 = 30_000_000_000;
 
-/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked.
+/// Does nothing come or go on a connection that is half closed? `None` until a listing has shown it since it is suspected.
+fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
+    if known.is_mini() {
+        return Some(true); // it gets nothing but a FIN
+    }
+    let after_ns = view.thresholds.stuck_after(known.state)?;
+    let is_quiet = view.now_ns.saturating_sub(known.active_ns()) >= after_ns;
+    let suspected_ns = known.suspected_ns().filter(|_| is_quiet);
+    let is_shown = known.facts().is_some_and(|facts| Some(facts.at_ns.saturating_add(after_ns / 4)) >= suspected_ns);
+    if is_quiet && !is_shown { None } else { Some(is_quiet) }
+}
+
+/// What is not known to be inactive yet counts only where nothing is known, and the group waits for its evidence.
+fn drop_unknown(view: &View<'_>, group: &mut Group<'_>) {
+    let is_known = |known: &&Connection| is_inactive(view, known).is_some();
+    if group.members.iter().any(|known| is_known(&known)) {
+        group.members.retain(is_known);
+    }
+}
+
+/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked. Data may
+/// flow on to the peer; and nobody can close what nobody accepted.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     let usual_ns = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid)?.usual_ns();
     let is_leaked =
         |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
+    let is_leaked = |known: &&Connection| {
+        is_leaked(known)
+            && !is_not_accepted(known)
+            && !known.ailments().window_closed
+            && is_inactive(view, known) != Some(false)
+    };
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
-    let sighting = |group: Group<'_>| {
+    let passed_on = |group: &Group<'_>| {
+        let is_its = |known: &&&Connection| {
+            let command = |owner: Option<Owner>| owner.map(|owner| owner.command);
+            known.orphan == Some(false) && command(known.owner()) == command(group.owner)
+        };
+        // Those that came last may not be suspected yet.
+        group.owner.is_some() && 2 * view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
+    };
+    let sighting = |mut group: Group<'_>| {
+        drop_unknown(view, &mut group);
         let of = |(owner, _): &(Owner, u64)| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns);
         let each: Option<Vec<_>> = group.processes.most().iter().map(of).collect();
         let growth =
@@ -38,6 +75,7 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
         let is_many = group.members.len() >= MANY_LEAKED || is_growing;
         let (severity, cause) = match growth {
+            _ if passed_on(&group) => (Severity::Info, Cause::WaitsForOtherSide),
             _ if is_many => (Severity::Critical, Cause::NeverClosed),
             _ if is_idle_pool(&group, growth) => (Severity::Info, Cause::IdlePooled),
             _ => (Severity::Warning, Cause::NeverClosed),
@@ -75,13 +113,14 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // that it is there.
     let is_there =
         |known: &&Connection| !known.is_mini() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
-    let (orphaned, owned): (Vec<_>, Vec<_>) =
-        view.stuck_in(State::FinWait2).filter(is_there).partition(|known| known.orphan == Some(true));
+    let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) != Some(false));
+    let (orphaned, owned): (Vec<_>, Vec<_>) = stuck.filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
     for (members, severity, cause) in
         [(orphaned, Severity::Info, Cause::PeerKeepsOpen), (owned, Severity::Warning, Cause::OnlyShutDown)]
     {
-        for group in view.group(members.into_iter(), |known| view.subject_of(known)) {
+        for mut group in view.group(members.into_iter(), |known| view.subject_of(known)) {
+            drop_unknown(view, &mut group);
             let left = group.members.iter().filter_map(|known| time_left_ns(known, view.now_ns)).min();
             let evidence = [
                 ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
@@ -131,6 +170,7 @@ fn fin_unanswered<'a>(
         ];
         group.sighting(view, kind, Severity::Warning, cause).with(evidence)
     };
-    let unanswered = stuck.filter(|known| !is_on_its_way(known));
+    // Where the window is closed and the peer answers, that is told of.
+    let unanswered = stuck.filter(|known| !is_on_its_way(known) && !is_held_up(known));
     view.group(unanswered, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }

@@ -144,9 +144,19 @@ fn given_up(view: &View<'_>) -> Vec<Sighting> {
 const MANY_DESTINATIONS: usize = 10;
 
 fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
-    // Told of where they wait: the listener of this host does not take them.
-    let full: Vec<_> = full_listeners(view).collect();
-    let is_waiting = |known: &Connection| full.iter().any(|listener| is_at(listener, known.netns(), known.remote()));
+    // Told of where they wait: the listener of this host does not take them, or did not when the last SYN came.
+    let listeners = view.in_state(State::Listen).iter();
+    let full: Vec<_> = listeners.filter(|listener| listener.full_ns().is_some()).collect();
+    let is_waiting = |known: &Connection| {
+        let is_there = |netns| place(netns, known.remote()) == place(known.netns(), known.remote());
+        let was_full = |listener: &Connection| {
+            let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= known.since_ns);
+            listening::is_full(listener, view.now_ns)
+                || full_ns.is_some_and(|full_ns| view.now_ns.saturating_sub(full_ns) < until_next_syn_ns(known))
+        };
+        let mut places = listeners_of(known.remote());
+        places.any(|local| full.iter().any(|full| full.local() == local && is_there(full.netns()) && was_full(full)))
+    };
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {
         let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote()).collect();
@@ -160,4 +170,10 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
         group.sighting(view, Kind::SynSentUnanswered, Severity::Warning, cause).with(evidence)
     };
     view.group(stuck, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
+}
+
+/// The longest time from one SYN to the next, and a second for its answer, in ns: it doubles from 1 s on, up to 64 s with
+/// the default of tcp_syn_retries (`net/ipv4/tcp_timer.c`, `tcp_retransmit_timer`).
+fn until_next_syn_ns(known: &Connection) -> u64 {
+    ((1 << known.retransmits().timeouts.min(6)) + 1) * 1_000_000_000
 }

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::event::Owner;
 use crate::findings::{
     Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
     view::MAX_SUBJECTS,
@@ -14,6 +15,7 @@ struct Failures<'a> {
     processes: Processes,
     /// The last ones.
     last: Vec<&'a Incident>,
+    is_shown: bool,
 }
 
 impl<'a> Failures<'a> {
@@ -21,12 +23,18 @@ impl<'a> Failures<'a> {
         self.count += other.count;
         self.processes.merge(&other.processes);
         self.last.extend(other.last);
+        self.is_shown |= other.is_shown;
     }
 }
 
 /// They are a warning, and have the same cause.
 pub(super) fn warning(cause: Cause) -> impl Fn(&[&Incident]) -> (Severity, Cause) {
     move |_| (Severity::Warning, cause)
+}
+
+/// The process at the other end of a connection that failed, where it is on this host.
+pub(super) fn other_owner(incident: &Incident) -> Option<Owner> {
+    incident.peer.owner
 }
 
 /// They have the cause that was found for each, and matter as much as the worst of the last.
@@ -49,6 +57,7 @@ pub(super) fn sightings<'a>(
             count: incidents.count,
             processes: incidents.processes.clone(),
             last: incidents.last.iter().collect(),
+            is_shown: incidents.is_shown,
         };
         let subject = view.subject_at(newest.netns, (newest.local, newest.remote), newest.active);
         by_command.entry((*netns, *command, *cause)).or_default().entry(subject).or_default().take(failures);
@@ -70,6 +79,7 @@ pub(super) fn sightings<'a>(
                 processes: failures.processes,
                 count: failures.count,
                 examples: failures.last.iter().map(|incident| incident.example()).collect(),
+                is_shown: failures.is_shown,
                 ..Sighting::new(kind, severity, cause, netns, subject)
             };
             found.push(sighting.with(evidence(newest)));

@@ -1,7 +1,8 @@
 //! Listeners.
 
+use super::accepting;
 use crate::{
-    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View},
+    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, process_states::Doing},
     state::State,
     table::{Connection, HalfOpen},
 };
@@ -17,10 +18,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
 /// What a poll showed of a listener counts for this long, in ns.
 const FRESH_NS: u64 = 15_000_000_000;
 
-/// Is its queue full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
+/// Is its queue full?
 pub(super) fn is_full(listener: &Connection, now_ns: u64) -> bool {
     let facts = listener.facts().filter(|facts| now_ns.saturating_sub(facts.listed_ns) < FRESH_NS);
-    facts.is_some_and(|facts| facts.socket.receive_queue > facts.socket.send_queue)
+    facts.is_some_and(|facts| facts.socket.is_full_listener())
 }
 
 fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
@@ -42,10 +43,23 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
             ("listen_drops", state.and_then(|state| state.grew(|counters| counters.listen_drops)).into()),
             ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
         ];
+        let waited = accepting::waiting(view, &group.members);
+        let waited_ns = waited.first().map(|known| view.now_ns.saturating_sub(known.since_ns.min(known.first_seen_ns)));
+        let holders = accepting::holders_state(view, &group.members);
+        let evidence = evidence
+            .into_iter()
+            .chain([("waited_ns", waited_ns.into())])
+            .chain(accepting::process_evidence(holders.as_ref()));
         let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
-        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, Cause::QueueFull);
+        let cause = match holders.map(|holders| holders.doing) {
+            // No backlog helps.
+            Some(doing @ (Doing::Stopped | Doing::OutOfDescriptors)) => accepting::cause(Some(doing)),
+            _ => Cause::QueueFull,
+        };
+        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, cause);
         // How long it has been full is not known, only that it listens.
-        Sighting { count: queued, oldest: None, ..sighting }.with(evidence)
+        let is_shown = view.is_any_at_shown(&group.members);
+        Sighting { count: queued, oldest: None, is_shown, ..sighting }.with(evidence)
     };
     view.group(full, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }
@@ -73,7 +87,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             continue;
         }
         let alike: Vec<_> =
-            view.in_state(State::Listen).iter().filter(|listener| is_at(view, &row, listener)).collect();
+            view.in_state(State::Listen).iter().copied().filter(|listener| is_at(view, &row, listener)).collect();
         let limits = alike.iter().filter_map(|listener| Some(listener.facts()?.socket.send_queue));
         let backlog = limits.reduce(u32::saturating_add);
         // The cookies are of the whole namespace: they were not for a listener that has room.
@@ -89,6 +103,7 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             owner: row.owner,
             processes,
             count: row.count,
+            is_shown: view.is_any_at_shown(&alike),
             ..Sighting::new(Kind::SynFlood, Severity::Critical, cause, Some(row.netns), subject)
         };
         let evidence = [

@@ -1,5 +1,6 @@
 //! The rules, by family: when something is called trouble, how much it matters, what proves it, what it means, what helps.
 
+mod accepting;
 mod closing;
 mod connecting;
 mod incidents;
@@ -11,6 +12,9 @@ mod resets;
 mod silence;
 #[cfg(test)]
 mod tests;
+mod window;
+
+pub use window::ClosedWindow;
 
 pub(super) use connecting::{is_given_up, is_listener_full};
 
@@ -30,6 +34,8 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
         closing::look,
         connecting::look,
         listening::look,
+        accepting::look,
+        window::look,
         silence::look,
         resets::look,
         killed::look,
@@ -62,6 +68,7 @@ pub(super) fn incident(
     let ending = transition.ending.filter(|_| !is_with_itself)?;
     let incident = Incident::new(event, transition, ending, left);
     let kind = connecting::kind(&incident)
+        .or_else(|| window::kind(&incident))
         .or_else(|| silence::kind(&incident))
         .or_else(|| resets::kind(&incident, thresholds))?;
     Some(Incident { kind, ..incident })
@@ -110,7 +117,8 @@ pub fn suspicion(known: &Connection, thresholds: &Thresholds) -> Option<Suspicio
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
-        State::Established => known.active_ns().max(known.since_ns),
+        // Here data may go on to come or go.
+        State::Established | State::CloseWait | State::FinWait2 => known.active_ns().max(known.since_ns),
         _ => known.since_ns,
     };
     Some(Suspicion { since_ns: since_ns.saturating_add(after_ns), after_ns })

@@ -1,6 +1,9 @@
 //! Established connections whose peer does not answer.
 
-use super::incidents::{sightings, warning};
+use super::{
+    incidents::{sightings, warning},
+    window::is_held_up,
+};
 use crate::{
     ending::Ending,
     errno,
@@ -45,6 +48,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         quiet_ns(view, known) >= after_ns
             && !matches!(facts.socket.keepalive, Keepalive::On { .. })
             && facts.socket.timeouts == 0
+            && !known.ailments().window_closed
             && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
     };
     let silent = view.in_state(State::Established).iter().copied().filter(is_silent);
@@ -83,7 +87,12 @@ fn keepalive(keepalive: &Keepalive) -> Value {
 
 /// Both those that still wait, and those that the kernel gave up.
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
-    let is_dead = |known: &&Connection| known.retransmits().timeouts >= view.thresholds.peer_dead_timeouts;
+    // While the window is closed it is probes that go unanswered.
+    let timeouts = |known: &Connection| {
+        let probes = known.facts().filter(|_| known.ailments().window_closed).map_or(0, |facts| facts.socket.probes);
+        known.retransmits().timeouts.max(probes)
+    };
+    let is_dead = |known: &&Connection| timeouts(known) >= view.thresholds.peer_dead_timeouts && !is_held_up(known);
     let open =
         [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
     let waiting = |group: Group<'_>| {
@@ -92,7 +101,7 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
         let left = facts.and_then(|facts| gives_up_in_ns(facts, settings(view, group.netns)?.retries2?, view.now_ns));
         let total = group.members.iter().map(|known| known.retransmits().total).max();
         let evidence = [
-            ("timeouts", Value::Number(group.timeouts().into())),
+            ("timeouts", group.members.iter().map(|known| timeouts(known)).max().into()),
             ("backoff", listed.and_then(|socket| socket.backoff).into()),
             ("rto_ns", listed.and_then(|socket| socket.rto_ns).into()),
             ("total_retrans", total.into()),

@@ -82,28 +82,58 @@ fn only_ports_of_services_have_series() {
 }
 
 #[test]
-fn what_finds_no_room_is_counted_as_other() {
+fn the_least_recently_used_name_makes_room() {
     let mut metrics = metrics(all_labels(3));
     let commands = ["a", "b", "c", "d", "e", "a", "d", "e"];
-    for command in commands {
-        metrics.ingest(&event("10.0.0.1:80", Some(owner(command, 0, OwnerSource::Accept)), retransmit()));
+    let at = |time_ns, command| {
+        let event = event("10.0.0.1:80", Some(owner(command, 0, OwnerSource::Accept)), retransmit());
+        Event { time_ns, ..event }
+    };
+    let later = |command| at(u64::MAX / 2, command);
+    for (time_ns, command) in (1..).zip(commands) {
+        metrics.ingest(&at(time_ns, command));
     }
     let told = snapshot(&mut metrics);
     let of = |process| sum(&told, "tcptrace_retransmits", &[("process", process)]);
-    assert_eq!(["a", "b", "c", "d", "e", "other"].map(of), [2, 1, 1, 0, 0, 4]);
-    assert_eq!(sum(&told, "tcptrace_retransmits", &[("cgroup", "other"), ("local_port", "other")]), 4);
+    assert_eq!(["a", "b", "c", "d", "e", "other"].map(of), [1, 0, 0, 2, 2, 3]);
+    assert_eq!(sum(&told, "tcptrace_retransmits", &[("cgroup", "other"), ("local_port", "other")]), 3);
     assert_eq!(sum(&told, "tcptrace_retransmits", &[]), commands.len() as u64, "nothing is lost");
-    assert_eq!(sum(&told, "tcptrace_metrics_overflow", &[("metric", "tcptrace_retransmits_total")]), 4);
-    assert_eq!(sum(&told, "tcptrace_metrics_overflow", &[]), 4);
+    assert_eq!(sum(&told, "tcptrace_metrics_overflow", &[("metric", "tcptrace_retransmits_total")]), 3);
+    assert_eq!(sum(&told, "tcptrace_metrics_overflow", &[]), 3);
 
-    // An hour later those that were idle have made room.
-    with_table(&mut metrics, &table(), 100 + 3600);
-    metrics.ingest(&event("10.0.0.1:80", Some(owner("d", 0, OwnerSource::Accept)), retransmit()));
-    let told = with_table(&mut metrics, &table(), 100 + 3601);
+    // What comes back counts from 0, and from the last snapshot on: before, it was counted as `other`.
+    with_table(&mut metrics, &table(), 200);
+    metrics.ingest(&later("b"));
+    let told = with_table(&mut metrics, &table(), 201);
     let series = &told.family("tcptrace_retransmits").unwrap().series;
-    assert_eq!(series.len(), 1);
-    assert_eq!((series[0].value.clone(), &*series[0].labels[0].1), (Value::Integer(1), "d"));
-    assert_eq!(series[0].start_unix_ns, START_UNIX_NS + 3700 * S, "it counts from the moment at which there was room");
+    let of_b = series.iter().find(|series| series.labels.contains(&("process", "b".into()))).unwrap();
+    assert_eq!((of_b.value.clone(), of_b.start_unix_ns), (Value::Integer(1), START_UNIX_NS + 200 * S));
+}
+
+#[test]
+fn a_thousand_names_that_are_gone_hide_no_service() {
+    let mut metrics = metrics(Settings::default());
+    for process in 0..20_000 {
+        let mut event =
+            event("10.0.0.1:1", Some(owner(&format!("job-{process}"), 0, OwnerSource::Connect)), retransmit());
+        event.time_ns += process;
+        metrics.ingest(&event);
+    }
+    let service = event("10.0.0.1:80", Some(owner("service", 0, OwnerSource::Accept)), retransmit());
+    metrics.ingest(&Event { time_ns: u64::MAX / 2, ..service });
+    let told = snapshot(&mut metrics);
+    assert_eq!(sum(&told, "tcptrace_retransmits", &[("process", "service")]), 1);
+    assert_eq!(sum(&told, "tcptrace_retransmits", &[]), 20_001, "nothing is lost");
+    let series = told.family("tcptrace_retransmits").unwrap().series.len();
+    assert!((900..=1001).contains(&series), "{series}");
+}
+
+#[test]
+fn what_was_not_sent_is_no_retransmit() {
+    let mut metrics = metrics(Settings::default());
+    let What::Retransmit(sent) = retransmit() else { unreachable!() };
+    metrics.ingest(&event("10.0.0.1:1", None, What::Retransmit(Retransmit { failed: Some(libc::EBUSY), ..sent })));
+    assert_eq!(sum(&snapshot(&mut metrics), "tcptrace_retransmits", &[]), 0);
 }
 
 #[test]
@@ -114,14 +144,11 @@ fn no_two_series_have_the_same_labels() {
         command[..bytes.len()].copy_from_slice(bytes);
         Some(Owner { command: Command::new(command), ..owner("", 0, OwnerSource::Io) })
     };
-    // A path that two cgroups had, names that are no UTF-8, and a process that is called `other`.
-    for owner in
-        [Some(owner("a", 5, OwnerSource::Io)), Some(owner("a", 6, OwnerSource::Io)), odd(b"\xff"), odd(b"\xfe")]
-    {
-        metrics.ingest(&event("10.0.0.1:1", owner, retransmit()));
-    }
-    for command in ["x", "y"] {
-        metrics.ingest(&event("10.0.0.1:1", Some(owner(command, 0, OwnerSource::Io)), retransmit()));
+    // Two that make room, a path that two cgroups had, names that are no UTF-8, and a process that is called `other`.
+    let named = |command, cgroup| Some(owner(command, cgroup, OwnerSource::Io));
+    let owners = [named("x", 0), named("y", 0), named("a", 5), named("a", 6), odd(b"\xff"), odd(b"\xfe")];
+    for (time_ns, owner) in (1..).zip(owners) {
+        metrics.ingest(&Event { time_ns, ..event("10.0.0.1:1", owner, retransmit()) });
     }
     metrics.ingest(&event("10.0.0.1:1", Some(owner("other", 99, OwnerSource::Io)), What::ResetReceived(None)));
     // A process without a name is not known, as one that is not known.
@@ -229,9 +256,10 @@ fn connections_are_those_of_the_table_in_all_states() {
 
 #[test]
 fn findings_are_counted_and_stay_when_they_close() {
-    let mut findings = crate::findings::Findings::new(Thresholds::default(), false, 0);
+    let mut findings = crate::findings::Findings::new(Thresholds::default(), 0);
     let mut table = table();
     let web = Some(owner("web", 0, OwnerSource::Accept));
+    let listener = listed(1, SocketKind::Full, State::Listen, "10.0.0.1:80", web);
     let leak = listed(2, SocketKind::Full, State::CloseWait, "10.0.0.1:80", web);
     let listing = |ended_s: u64, sockets| Listing {
         started_ns: ended_s * S - S,
@@ -242,7 +270,7 @@ fn findings_are_counted_and_stay_when_they_close() {
     };
     let mut metrics = metrics(Settings::default());
     let mut look = |table: &mut Table, metrics: &mut Metrics, now_s: u64| {
-        findings.look(table, now_s * S).iter().for_each(|finding| metrics.finding(finding));
+        findings.look(table, now_s * S, None).iter().for_each(|finding| metrics.finding(finding));
         let open = findings.open(now_s * S);
         let told = metrics.snapshot(&mut Moment {
             now_ns: now_s * S,
@@ -256,18 +284,24 @@ fn findings_are_counted_and_stay_when_they_close() {
         });
         let is_leak = [("finding", "close-wait-leak")];
         let open = told.family("tcptrace_findings_open").unwrap();
+        let labels = open.series.iter().map(|series| {
+            series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        });
+        labels.for_each(|labels| {
+            assert_eq!(labels, "finding=close-wait-leak severity=warning process=web local_port=80");
+        });
         let opened = told.family("tcptrace_findings_opened").unwrap();
         assert_eq!(opened.series.len(), Kind::ALL.len(), "0 of the others");
         (open.series.len(), open.sum(&is_leak), opened.sum(&is_leak), opened.sum(&[]))
     };
-    table.reconcile(&listing(100, vec![leak]), |_, _| true, |_| ());
+    table.reconcile(&listing(100, vec![listener, leak]), |_, _| true, |_| ());
     assert_eq!(look(&mut table, &mut metrics, 100), (0, 0, 0, 0));
     let mut told = (0, 0, 0, 0);
     for now_s in [10_000, 10_001, 10_002] {
-        table.reconcile(&listing(now_s, vec![leak]), |_, _| true, |_| ());
+        table.reconcile(&listing(now_s, vec![listener, leak]), |_, _| true, |_| ());
         told = look(&mut table, &mut metrics, now_s);
     }
     assert_eq!(told, (1, 1, 1, 1));
-    table.reconcile(&listing(10_010, vec![]), |_, _| true, |_| ());
+    table.reconcile(&listing(10_010, vec![listener]), |_, _| true, |_| ());
     assert_eq!(look(&mut table, &mut metrics, 10_011), (1, 0, 1, 1), "closed, and still told of");
 }

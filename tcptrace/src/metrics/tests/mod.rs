@@ -19,7 +19,7 @@ const START_UNIX_NS: u64 = 1_700_000_000 * S;
 fn owner(command: &str, cgroup: u64, source: OwnerSource) -> Owner {
     let mut bytes = [0; 16];
     bytes[..command.len()].copy_from_slice(command.as_bytes());
-    Owner { pid: 7, uid: 0, cgroup, command: Command::new(bytes), source }
+    Owner { pid: 7, uid: 0, cgroup, start: None, command: Command::new(bytes), source }
 }
 
 fn event(local: &str, owner: Option<Owner>, what: What) -> Event {
@@ -37,7 +37,7 @@ fn event(local: &str, owner: Option<Owner>, what: What) -> Event {
         remote: "10.0.0.9:50123".parse().unwrap(),
         flags: 0,
     };
-    Event { time_ns: 100 * S, cpu: Some(0), socket, owner, after_gap: false, what }
+    Event { time_ns: 100 * S, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
 }
 
 fn change(old: State, new: State) -> Transition {

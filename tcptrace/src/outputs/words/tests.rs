@@ -36,8 +36,8 @@ const WORDS: &[(&str, Priority, &str)] = &[
     (
         "finding",
         Priority::Warning,
-        "close-wait-leak opened: web[800] 3 sockets on 10.1.0.1:80, oldest 1m00s: the peer closed and waits; this \
-         process never called close(), so the kernel keeps the socket for ever",
+        "close-wait-leak opened: web[800] 3 sockets on 10.1.0.1:80, oldest 1m00s: the peer closed its side; \
+         the process still holds the socket and has not called close()",
     ),
     (
         "summary",

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     clock::{WallFormat, human},
-    findings::{Finding, Phase, Severity, Sighting, Subject, Value},
+    findings::{Finding, Phase, Seen, Severity, Sighting, Subject, Value},
     render::Context,
 };
 
@@ -20,24 +20,46 @@ use crate::{
 pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &mut Context) {
     let sighting = &found.sighting;
     let (mark, style) = match (found.phase, sighting.severity) {
-        (Phase::Closed, _) => ("--", Style::Plain),
+        (Phase::Closed | Phase::Merged(_), _) => ("--", Style::Plain),
         (_, Severity::Info) => ("!!", Style::Attention),
         (_, Severity::Warning | Severity::Critical) => ("!!", Style::Trouble),
     };
-    let severity = if found.phase == Phase::Closed { "closed" } else { sighting.severity.name() };
+    let severity = match found.phase {
+        Phase::Closed | Phase::Merged(_) => found.phase.name(),
+        Phase::Opened | Phase::Updated => sighting.severity.name(),
+    };
     let mut head = format!("{mark} {severity} {} #{}", sighting.kind.id(), found.number);
-    let _ = write!(head, "  {}", headline(sighting, context)); // to memory
+    // To memory.
+    let _ = match found.phase {
+        Phase::Merged(into) => write!(head, " into #{into}"),
+        Phase::Opened | Phase::Updated | Phase::Closed => write!(head, "  {}", headline(found, context)),
+    };
     if found.phase == Phase::Closed {
         let _ = write!(head, ", after {}", human(found.open_for_ns)); // to memory
     }
     styled(to, &head, style, color);
     to.put_u8(b'\n');
-    if found.phase == Phase::Closed {
+    if matches!(found.phase, Phase::Closed | Phase::Merged(_)) {
         return;
     }
     line(to, &evidence(sighting, context));
     if found.phase == Phase::Opened {
         advice(to, sighting);
+    }
+}
+
+/// Writes a line for each finding that is still open at the end of a run.
+pub(super) fn write_open(to: &mut BytesMut, open: &[&Finding], color: bool, context: &mut Context) {
+    if open.is_empty() {
+        return;
+    }
+    styled(to, "\nFindings that are open at the end", Style::Heading, color);
+    to.put_u8(b'\n');
+    for found in open {
+        let sighting = &found.sighting;
+        let head = format!("{} {} #{}", sighting.severity.name(), sighting.kind.id(), found.number);
+        to.put_slice(head.as_bytes());
+        to.put_slice(format!("  {}\n", headline(found, context)).as_bytes());
     }
 }
 
@@ -55,7 +77,8 @@ fn line(to: &mut BytesMut, text: &str) {
 }
 
 /// Who, where, how many, for how long.
-fn headline(sighting: &Sighting, context: &mut Context) -> String {
+fn headline(found: &Finding, context: &mut Context) -> String {
+    let sighting = &found.sighting;
     let owner = match (sighting.owner, sighting.processes.len()) {
         (None, _) => "owner unknown".to_owned(),
         (Some(owner), 0 | 1) => format!("{}[{}]", printable(&owner.command.to_text()), owner.pid),
@@ -71,6 +94,9 @@ fn headline(sighting: &Sighting, context: &mut Context) -> String {
         Subject::Several => "several ends".to_owned(),
     };
     let mut text = format!("{owner} {place}: {}", sighting.count);
+    if found.count_now < sighting.count && found.phase != Phase::Closed {
+        let _ = write!(text, " ({} now)", found.count_now); // to memory
+    }
     if let Some(age) = sighting.oldest {
         let _ = write!(text, ", oldest {}", age_words(age)); // to memory
     }
@@ -94,7 +120,7 @@ fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.pid)) {
+    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.id())) {
         parts.push(printable(&path));
     }
     parts.join(", ")
@@ -120,6 +146,46 @@ fn words(name: &str, value: &Value) -> String {
     }
 }
 
+/// What came of looking, and what lies below the thresholds.
+fn looked_at(open: usize, seen: &Seen) -> String {
+    let is_any_beyond = seen.waiting.iter().any(|row| row.beyond > 0);
+    let found = match open {
+        0 if is_any_beyond => "no finding".to_owned(),
+        0 => "nothing is beyond its threshold".to_owned(),
+        1 => "1 finding".to_owned(),
+        count => format!("{count} findings"),
+    };
+    let sockets = match (seen.shown, seen.sockets) {
+        (1, 1) => "1 socket".to_owned(),
+        (shown, all) if shown == all => format!("{all} sockets"),
+        (shown, all) => format!("{shown} of {all} sockets"),
+    };
+    let mut text = format!("{found} after looking at {sockets} for {}", human(seen.span_ns));
+    for row in &seen.waiting {
+        let threshold = human(row.stuck_after_ns);
+        // To memory.
+        let _ = match row.oldest {
+            Some(oldest) => {
+                write!(
+                    text,
+                    "; {} {}, the oldest for {} (threshold {threshold})",
+                    row.below,
+                    row.state,
+                    age_words(oldest)
+                )
+            }
+            None => Ok(()),
+        };
+        if open == 0 && row.beyond > 0 {
+            let _ = write!(text, "; {} {} for longer than {threshold}, without a finding", row.beyond, row.state);
+        }
+    }
+    if seen.unlisted > 0 {
+        let _ = write!(text, "; {} namespaces or answers of the kernel could not be looked at", seen.unlisted);
+    }
+    text
+}
+
 /// Writes the list of what is wrong now.
 pub struct StuckText {
     color: bool,
@@ -138,20 +204,15 @@ impl StuckText {
         Self { color, redraws, time: WallFormat::time_of_day(zone) }
     }
 
-    /// Writes the findings that are open at `now_ns`.
-    pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], now_ns: u64, context: &mut Context) {
+    /// Writes the findings that are open, and what was looked at.
+    pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], seen: &Seen, context: &mut Context) {
         if self.redraws {
             to.put_slice(CLEAR);
         }
         let mut time = BytesMut::new();
-        self.time.write(&mut time, context.wall.wall_ns(now_ns), 0);
+        self.time.write(&mut time, context.wall.wall_ns(seen.now_ns), 0);
         let time = String::from_utf8_lossy(&time).trim_end_matches('.').to_owned();
-        let words = match open.len() {
-            0 => format!("{time}  nothing is wrong\n"),
-            1 => format!("{time}  1 finding\n"),
-            count => format!("{time}  {count} findings\n"),
-        };
-        to.put_slice(words.as_bytes());
+        to.put_slice(format!("{time}  {}\n", looked_at(open.len(), seen)).as_bytes());
         // What they mean is the same for all of a kind, and told once, after the last of them.
         let mut seen = HashSet::new();
         for cause in open.iter().map(|found| found.sighting.cause).filter(|cause| seen.insert(*cause)) {

@@ -98,10 +98,13 @@ impl Ladder {
         let age = Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since };
         let owner = known.owner().as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
         let ends = [known.local(), known.remote()].map(Address);
-        let _ = write!(to, "{} ⇄ {}: {} for {}, {owner}", ends[0], ends[1], known.state, age_words(age));
-        let _ = known.cookie().map(|cookie| write!(to, ", cookie {cookie}"));
-        let _ = known.netns().map(|netns| write!(to, ", netns {netns}"));
-        to.put_slice(b"; no event since the start\n");
+        let mut parts = vec![format!("{} ⇄ {}: {} for {}", ends[0], ends[1], known.state, age_words(age)), owner];
+        parts.extend(known.cookie().map(|cookie| format!("cookie {cookie}")));
+        parts.extend(known.netns().map(|netns| format!("netns {netns}")));
+        parts.push("no event since the start".to_owned());
+        for line in lines(&parts, HEAD + 1 + 2 * CELL + ARROW + 2) {
+            let _ = writeln!(to, "{line}");
+        }
     }
 
     /// Writes what was lost, at the end of the run.
@@ -144,7 +147,8 @@ impl Ladder {
     }
 
     fn end_of_sides(&self, to: &mut BytesMut, story: &Story) {
-        let cells = [0, 1].map(|place| story.sides[place].as_ref().map(end_of_side).unwrap_or_default());
+        let of = |side: &Side| end_of_side(side, story.until_ns);
+        let cells = [0, 1].map(|place| story.sides[place].as_ref().map(of).unwrap_or_default());
         self.row(to, &Row { head: "end".to_owned(), arrow: String::new(), cells, style: Style::Plain });
     }
 
@@ -264,7 +268,7 @@ fn segment(place: usize, event: &Event, side: &Side) -> String {
 }
 
 /// How a side ended, and what there was in its life.
-fn end_of_side(side: &Side) -> Vec<String> {
+fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
     let mut parts = vec![match (side.ending(), side.ended_ns, side.state()) {
         (Some(_), _, Some(State::TimeWait)) => "closed, TIME_WAIT began".to_owned(),
         (Some(ending), ..) => {
@@ -278,14 +282,14 @@ fn end_of_side(side: &Side) -> Vec<String> {
         (None, Some(_), Some(_)) => "its end was not seen".to_owned(),
         (None, Some(_), None) => "answered with RST".to_owned(),
     }];
-    let last = side.transitions().last();
-    parts.extend(last.map(|(event, transition)| bytes_words(side.bytes(&event.socket, transition))));
+    if side.transitions().next().is_some() {
+        parts.push(side.moved(until_ns).map_or_else(|| "bytes unknown".to_owned(), bytes_words));
+    }
     parts.push(format!("retransmits: {}", side.retransmits()));
     if side.sk.is_some() {
-        let at_least = if side.role() == Role::Unknown { "≥" } else { "" };
-        let last_ns = side.events.iter().map(|event| event.time_ns).max().unwrap_or(side.first_ns);
-        let lived = side.ended_ns.unwrap_or(last_ns).saturating_sub(side.first_ns);
-        parts.push(format!("lived {at_least}{}", human(lived)));
+        let is_whole = side.role() != Role::Unknown && side.ended_ns.is_some();
+        let lived = side.lived_until_ns(until_ns).saturating_sub(side.first_ns);
+        parts.push(format!("lived {}{}", if is_whole { "" } else { "≥" }, human(lived)));
     }
     if side.omitted > 0 {
         parts.push(format!("{} more events not kept", side.omitted));

@@ -15,7 +15,7 @@ use crate::{
     clock::{Human, WallFormat, WallOffset, human, write_human},
     ending::Ending,
     errno,
-    event::{Event, ResetFacts, StateSource, TimeSource, Transition, What},
+    event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
     findings::Finding,
     losses::Losses,
     notice::{Gap, Notice},
@@ -119,9 +119,14 @@ impl Text {
         to.put_u8(b'\n');
     }
 
-    /// Writes a finding: in four lines where it opens, in fewer where it goes on or closes.
+    /// Writes a finding: in four lines where it opens, in fewer where it goes on, merges or closes.
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
         finding::write(to, found, self.options.color, context);
+    }
+
+    /// Writes which findings are open at the end of a run.
+    pub fn open_at_the_end(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
+        finding::write_open(to, open, self.options.color, context);
     }
 
     /// Writes a report.
@@ -203,7 +208,7 @@ fn time_in_old(to: &mut String, event: &Event) {
     let What::Transition(transition) = event.what else { return };
     let Some(time) = transition.time_in_old else { return to.push('-') };
     to.push_str(match time.source {
-        TimeSource::Observed | TimeSource::Handshake => "",
+        TimeSource::Observed | TimeSource::Handshake | TimeSource::Timer => "",
         TimeSource::HandshakeLowerBound | TimeSource::LowerBound => "≥",
         TimeSource::Polled => "~",
         TimeSource::HandshakeUnreliable => "?",
@@ -256,12 +261,25 @@ fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Arguments<'_>))
         What::ResetReceived(facts) => reset_note(facts, &mut part),
         What::OwnerChanged => {}
     }
+    if let Some(candidates) = &event.candidates {
+        part(format_args!("one of {}", processes(candidates)));
+    }
     if event.after_gap {
         part(format_args!("events before this were lost"));
     }
     if event.socket.sk.is_none() && is_empty {
         tell(format_args!("no socket"));
     }
+}
+
+/// Processes by command: `nginx[8154, 8156], sh[9]`.
+fn processes(processes: &[Process]) -> String {
+    let by_command = processes.chunk_by(|one, other| one.command == other.command);
+    let words = by_command.map(|of_one| {
+        let pids: Vec<_> = of_one.iter().map(|process| process.pid.to_string()).collect();
+        format!("{}[{}]", printable(&of_one[0].command.to_text()), pids.join(", "))
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// A peer's silence before a RST is told of from here on.
@@ -291,6 +309,9 @@ fn transition_note(transition: &Transition, part: &mut dyn FnMut(Arguments<'_>))
         }
     } else if transition.new == State::FinWait2 && transition.source == StateSource::Inferred {
         part(format_args!("orphan, the peer has not closed"));
+    }
+    if let Some(exit) = transition.exit.filter(|exit| exit.is_killed()) {
+        part(format_args!("process killed by {}", exit.name()));
     }
     if transition.source != StateSource::Observed {
         part(format_args!("{}", transition.source.name()));
@@ -336,7 +357,16 @@ mod tests {
             remote: end,
             flags: 0,
         };
-        Event { time_ns: 0, cpu: Some(0), socket, owner: None, after_gap: false, what }
+        Event {
+            time_ns: 0,
+            cpu: Some(0),
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            after_gap: false,
+            what,
+        }
     }
 
     fn transition(new: State, ending: Option<Ending>) -> Transition {

@@ -149,7 +149,7 @@ pub(super) const ALL: &[Scenario] = &[
         "server> listen L 127.0.0.1:7000 8",
         "client> connect C*8 127.0.0.1:7000
          near? ESTABLISHED == 16",
-        2500,
+        1500,
         "server> accept S*8 L
          client> close C*8
          server> eof S*8
@@ -157,16 +157,46 @@ pub(super) const ALL: &[Scenario] = &[
     ),
     lure(
         "slow-reader",
-        "a reader that does not read: its window is closed, and it answers all probes",
+        "a reader that is slow, and reads all the time: its window stays closed for long, and nobody waits in vain",
         "server> listen L 127.0.0.1:7000
          client> connect C 127.0.0.1:7000
          server> accept S L",
         "client> fill C
-         near? TcpExtTCPToZeroWindowAdv >= 1",
-        6000,
+         near? TcpExtTCPToZeroWindowAdv >= 1
+         server> sip S 20 250ms",
+        0,
         "server> drain S
          client> close C
          server> eof S
          server> close S",
+    ),
+    lure(
+        "half-closed-stream",
+        "a client has sent all that it will (shutdown), and the server answers for long",
+        "server> listen L 127.0.0.1:7000
+         client> connect C 127.0.0.1:7000
+         server> accept S L
+         client> shutdown C
+         server> eof S",
+        "server> trickle S 25 200ms",
+        0,
+        "server> close S
+         client> drain C
+         client> close C",
+    ),
+    lure(
+        "long-poll",
+        "a server has read what its client asks, and answers when there is something to say",
+        "server> listen L 127.0.0.1:7000
+         client> connect C*3 127.0.0.1:7000
+         server> accept S*3 L",
+        "client> send C*3 hello
+         server> read S*3 5",
+        6500,
+        "server> send S*3 hello
+         client> read C*3 5
+         client> close C*3
+         server> eof S*3
+         server> close S*3",
     ),
 ];

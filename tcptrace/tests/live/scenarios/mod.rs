@@ -16,6 +16,7 @@ pub(crate) mod puppet;
 mod resets;
 mod silence;
 mod stage;
+mod waiting;
 
 use std::process::Command;
 
@@ -38,7 +39,7 @@ const FLAGS: [&str; 8] = [
     "SYN_SENT=2s,CLOSE_WAIT=2s,FIN_WAIT1=1s,FIN_WAIT2=2s,CLOSING=1s,LAST_ACK=1s,ESTABLISHED=4s",
     "--threshold",
     "idle-reset=2s,peer-dead-timeouts=4,storm-retransmits=12,half-open-requests=16,time-wait-share=0.5,\
-     update-every=1s,quiet-after=1s",
+     accept-stalled=3s,read-stalled=5s,zero-window=2s,update-every=1s,quiet-after=1s",
 ];
 
 /// The test of all scenarios together.
@@ -63,7 +64,9 @@ pub(crate) struct Scenario {
 }
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [lives::ALL, leaks::ALL, openings::ALL, silence::ALL, resets::ALL, pressure::ALL, lures::ALL].into_iter().flatten()
+    [lives::ALL, leaks::ALL, openings::ALL, silence::ALL, waiting::ALL, resets::ALL, pressure::ALL, lures::ALL]
+        .into_iter()
+        .flatten()
 }
 
 /// The names of the tests.

@@ -49,6 +49,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
 fn errno(error: &io::Error) -> String {
     let name = match error.raw_os_error() {
         Some(libc::EPIPE) => "EPIPE",
+        Some(libc::EMFILE) => "EMFILE",
         Some(libc::EAGAIN) => "EAGAIN",
         Some(libc::ENETUNREACH) => "ENETUNREACH",
         Some(libc::ECONNRESET) => "ECONNRESET",
@@ -134,6 +135,14 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
         }
         return Ok(());
     }
+    // The process may have so many descriptors.
+    if verb == "descriptors" {
+        let most = number(0) as u64;
+        let limit = libc::rlimit { rlim_cur: most, rlim_max: 1024 };
+        // SAFETY: reads a `rlimit` from where one is.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        return if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    }
     let mut socket = sockets.get(name).unwrap_or_else(|| panic!("no {name}"));
     match verb {
         "send" => socket.write_all(rest[0].as_bytes()),
@@ -144,6 +153,11 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
         }),
         "read" => socket.read_exact(&mut vec![0; number(0)]),
         "drain" => drain(socket),
+        // `sip S N TIME`: N times a little, after that time.
+        "sip" => (0..number(0)).try_for_each(|_| {
+            std::thread::sleep(time(1));
+            socket.read_exact(&mut [0; 256])
+        }),
         "eof" => match socket.read(&mut [0])? {
             0 => Ok(()),
             _ => Err(io::Error::other("data")),
@@ -191,6 +205,7 @@ fn drain(mut socket: &Socket) -> io::Result<()> {
     loop {
         match socket.read(&mut [0; 65536]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
+            Ok(0) => break Ok(()),
             other => drop(other?),
         }
     }

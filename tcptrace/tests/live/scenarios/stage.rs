@@ -7,7 +7,7 @@
 //! | `near? STATE == 3`, `near? COUNTER >= 1` | waits until ss(8) shows so many sockets, or nstat(8) such a count |
 //! | `NAME> COMMAND [= ERRNO]` | an actor's doing (`puppet.rs`), and what it must come to; a new name is a new process |
 //! | `NAME@far> COMMAND` | the same for an actor in the far namespace |
-//! | `NAME! SIGKILL` | ends an actor |
+//! | `NAME! SIGKILL` | ends an actor; `SIGSTOP` and `SIGCONT` stop it and let it go on |
 //! | `join far` | makes the far namespace: 10.77.0.2, where the near one is 10.77.0.1 |
 //! | `sleep TIME` | time passes |
 
@@ -100,12 +100,20 @@ impl Stage {
             }
             _ => match who.strip_suffix('>') {
                 Some(who) => self.actor(who, what),
-                None => {
-                    self.say(&format!("$ kill -9 # {who}"));
-                    self.actors.remove(who.trim_end_matches('!')).unwrap().kill();
-                }
+                None => self.signal(who.trim_end_matches('!'), what),
             },
         }
+    }
+
+    fn signal(&mut self, name: &str, signal: &str) {
+        self.say(&format!("$ kill -{signal} # {name}"));
+        if signal == "SIGKILL" {
+            return self.actors.remove(name).unwrap().kill();
+        }
+        let pid = self.actors[name].pid().cast_signed();
+        let number = if signal == "SIGSTOP" { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: takes numbers; the process is our child, and was not waited for.
+        assert_eq!(unsafe { libc::kill(pid, number) }, 0);
     }
 
     fn actor(&mut self, who: &str, what: &str) {

@@ -3,7 +3,7 @@
 use crate::{
     ending::Ending,
     findings::{
-        Kind, Severity, Subject, Thresholds, Value,
+        Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
     snapshot::{self, AgeSource, ConnectionInfo, Timer, TimerKind},
@@ -192,7 +192,7 @@ fn a_slow_server_is_given_twice_its_usual_time() {
     // Another process is not known to be slow.
     let other = host.add(State::CloseWait, LOCAL, "10.1.0.9:41000", 60 * S);
     host.owned_by(other, 701);
-    assert_eq!(host.sightings().len(), 2);
+    assert_eq!(host.only().count, 2, "the service is the same");
 }
 
 #[test]
@@ -221,6 +221,36 @@ fn sockets_are_grouped_by_command_and_service_or_destination() {
     for expected in [(PID, 2, listener, 3), (702, 1, listener, 1), (PID, 1, destination, 2)] {
         assert!(seen.contains(&expected), "{seen:?}");
     }
+}
+
+#[test]
+fn the_subject_of_a_service_stays_when_its_listener_is_gone() {
+    let mut host = Host::new();
+    let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 0);
+    host.add(State::CloseWait, LOCAL, "10.1.0.9:40000", 70 * S);
+    let service = Subject::Local(end("0.0.0.0:80"));
+    assert_eq!(host.only().subject, service);
+    host.enters(listener, State::Close, None);
+    host.sockets.remove(listener);
+    assert_eq!(host.only().subject, service, "it was there");
+}
+
+#[test]
+fn what_came_to_a_listener_that_nobody_saw_has_its_local_end_in_common() {
+    let mut host = Host::new();
+    host.add(State::CloseWait, LOCAL, "10.1.0.9:40000", 70 * S);
+    assert_eq!(host.only().subject, Subject::Remote(end("10.1.0.9:40000")), "which end is the service is not known");
+    for port in 40_001..40_012 {
+        host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{port}"), 70 * S);
+    }
+    let seen = host.only();
+    assert_eq!((seen.subject, seen.count), (Subject::Local(end(LOCAL)), 12));
+    // Connections to one destination, which share no local end.
+    let mut host = Host::new();
+    for port in 50_000..50_012 {
+        host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S);
+    }
+    assert_eq!(host.only().subject, Subject::Remote(end("10.1.0.7:5432")));
 }
 
 #[test]
@@ -306,4 +336,41 @@ fn what_goes_out_slowly_is_not_stuck() {
             assert_eq!(host.sightings().len(), usize::from(is_stuck), "{timeouts} {probes} {backoff:?}");
         }
     }
+}
+
+#[test]
+fn half_of_a_connection_may_go_on() {
+    for (state, sent_ns, received_ns) in [
+        (State::CloseWait, 100 * MS, 300 * S),
+        (State::FinWait2, 300 * S, 100 * MS),
+        (State::CloseWait, 50 * S, 300 * S),
+    ] {
+        let mut host = Host::new();
+        let place = host.add(state, LOCAL, REMOTE, 300 * S);
+        let info = ConnectionInfo { last_sent_ns: sent_ns, last_received_ns: received_ns, ..ConnectionInfo::default() };
+        host.sockets[place].connection = Some(info);
+        let after_ns = if state == State::CloseWait { 60 * S } else { 45 * S };
+        let is_active = sent_ns.min(received_ns) < after_ns;
+        assert!(is_active && host.sightings().is_empty(), "{state}");
+        // A peer that only answers keepalives keeps nothing going.
+        let info = ConnectionInfo { last_sent_ns: 300 * S, last_received_ns: 300 * S, last_ack_ns: S, ..info };
+        host.sockets[place].connection = Some(info);
+        host.wait(after_ns);
+        assert_eq!(host.sightings().len(), 1, "{state}");
+    }
+}
+
+#[test]
+fn a_proxy_that_passed_the_fin_on_waits_for_its_other_side() {
+    let mut host = Host::new();
+    host.add(State::Listen, LOCAL, "0.0.0.0:0", 100 * S);
+    for port in [1, 2] {
+        host.add(State::CloseWait, LOCAL, &format!("10.1.0.9:{port}"), 90 * S);
+        let place = host.add(State::FinWait2, &format!("10.1.0.1:4000{port}"), "10.2.0.1:8080", 90 * S);
+        host.sockets[place].owner = host.sockets[0].owner;
+    }
+    let seen = host.sightings();
+    let found: Vec<_> = seen.iter().map(|seen| (seen.kind, seen.severity, seen.cause)).collect();
+    let waits = (Kind::CloseWaitLeak, Severity::Info, Cause::WaitsForOtherSide);
+    assert_eq!(found, [waits, (Kind::FinWait2Stuck, Severity::Warning, Cause::OnlyShutDown)], "{seen:#?}");
 }

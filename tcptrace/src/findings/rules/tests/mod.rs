@@ -1,8 +1,10 @@
 //! Each rule just below its threshold and at it, and what it gives then.
 
+mod accepting;
 mod closing;
 mod connecting;
 mod listening;
 mod pressure;
 mod resets;
 mod silence;
+mod window;

@@ -1,0 +1,172 @@
+//! Windows that stay closed.
+
+use crate::{
+    ending::Ending,
+    findings::{
+        Cause, Kind, Severity, Subject, Value,
+        testing::{Host, MS, PID, S, end, evidence},
+    },
+    snapshot::{ConnectionInfo, Timer, TimerKind},
+    state::State,
+};
+
+const NEAR: &str = "10.1.0.1:40000";
+const FAR: &str = "10.9.0.9:80";
+
+/// A sender whose data waits for so long for the window of its peer.
+fn sender(host: &mut Host, state: State, local: &str, remote: &str, waits_ns: u64) -> usize {
+    let place = host.add(state, local, remote, waits_ns + S);
+    let socket = &mut host.sockets[place];
+    socket.send_queue = 3000;
+    socket.timer = Some(Timer { kind: TimerKind::Probe, left_ns: S });
+    (socket.rto_ns, socket.backoff) = (Some(200 * MS), Some(5));
+    socket.connection = Some(ConnectionInfo {
+        last_sent_ns: waits_ns,
+        last_received_ns: waits_ns,
+        last_ack_ns: 2 * S,
+        is_accepted: Some(true),
+        send_window: Some(0),
+        unsent: Some(2000),
+        ..ConnectionInfo::default()
+    });
+    place
+}
+
+/// A receiver with unread data whose window has been closed for so long.
+fn reader(host: &mut Host, local: &str, remote: &str, unread_ns: u64) -> usize {
+    let place = host.add(State::Established, local, remote, unread_ns + S);
+    let socket = &mut host.sockets[place];
+    socket.receive_queue = 128_000;
+    socket.connection = Some(ConnectionInfo {
+        last_sent_ns: unread_ns,
+        last_received_ns: unread_ns,
+        last_ack_ns: 2 * S,
+        bytes_received: 500_000,
+        is_accepted: Some(true),
+        receive_window: Some(0),
+        ..ConnectionInfo::default()
+    });
+    place
+}
+
+#[test]
+fn a_sender_waits_for_a_peer_that_does_not_read() {
+    let mut host = Host::new();
+    sender(&mut host, State::Established, NEAR, FAR, 5 * S - 1);
+    assert_eq!(host.sightings(), []);
+    let mut host = Host::new();
+    sender(&mut host, State::Established, NEAR, FAR, 5 * S);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ZeroWindow, Severity::Warning, 1));
+    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Remote(end(FAR))));
+    assert_eq!(seen.cause, Cause::PeerDoesNotRead);
+    for (name, value) in [
+        ("window_closed_ns", Value::Number(5 * S)),
+        ("probes_answered", Value::Flag(true)),
+        ("unacked_bytes", Value::Number(3000)),
+        ("unsent_bytes", Value::Number(2000)),
+        ("waiting_pid", Value::Number(PID.into())),
+    ] {
+        assert_eq!(*evidence(&seen, name), value, "{name}");
+    }
+}
+
+#[test]
+fn a_silence_before_the_data_is_no_wait() {
+    let mut host = Host::new();
+    let place = sender(&mut host, State::Established, NEAR, FAR, 3600 * S);
+    // Two probes at 200 ms: the data came a moment ago.
+    host.sockets[place].backoff = Some(1);
+    assert_eq!(host.sightings(), []);
+}
+
+#[test]
+fn both_ends_on_one_host_are_one_finding_of_the_reader() {
+    let mut host = Host::new();
+    let place = sender(&mut host, State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
+    host.owned_by(place, 900);
+    let reader = reader(&mut host, "127.0.0.1:80", "127.0.0.1:40000", 10 * S);
+    host.add(State::Listen, "127.0.0.1:80", "0.0.0.0:0", 100 * S);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.cause), (Kind::ZeroWindow, Cause::DoesNotRead));
+    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("127.0.0.1:80"))));
+    for (name, value) in [
+        ("unread_bytes", Value::Number(128_000)),
+        ("unread_for_ns", Value::Number(10 * S)),
+        ("window_closed_ns", Value::Number(10 * S)),
+        ("waiting_pid", Value::Number(900)),
+        ("unsent_bytes", Value::Number(2000)),
+    ] {
+        assert_eq!(*evidence(&seen, name), value, "{name}");
+    }
+    // It reads, if slowly.
+    host.sockets[reader].receive_queue -= 1000;
+    assert_eq!(host.sightings(), []);
+}
+
+#[test]
+fn a_reader_of_a_far_sender_shows_itself() {
+    let mut host = Host::new();
+    reader(&mut host, NEAR, FAR, 5 * S);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.cause, seen.owner.unwrap().pid), (Kind::ZeroWindow, Cause::DoesNotRead, PID));
+    assert_eq!(*evidence(&seen, "window_closed_ns"), Value::Unknown);
+    assert_eq!(*evidence(&seen, "probes_answered"), Value::Unknown);
+    assert_eq!(*evidence(&seen, "waiting_pid"), Value::Unknown);
+    // With room left nobody waits.
+    host.sockets[0].connection.as_mut().unwrap().receive_window = Some(1);
+    assert_eq!(host.sightings(), []);
+}
+
+#[test]
+fn probes_without_an_answer_are_a_dead_peer() {
+    let mut host = Host::new();
+    let place = sender(&mut host, State::Established, NEAR, FAR, 20 * S);
+    host.sockets[place].probes = 5;
+    host.sockets[place].connection.as_mut().unwrap().last_ack_ns = 20 * S;
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.cause), (Kind::PeerDead, Cause::DataUnanswered));
+    assert_eq!(*evidence(&seen, "timeouts"), Value::Number(5));
+    // Each of them was answered.
+    host.sockets[place].probes = 0;
+    host.sockets[place].connection.as_mut().unwrap().last_ack_ns = S;
+    assert_eq!(host.only().kind, Kind::ZeroWindow);
+}
+
+#[test]
+fn who_waits_for_a_window_has_not_forgotten_to_close_and_its_fin_is_not_lost() {
+    for state in [State::CloseWait, State::FinWait1, State::LastAck, State::Closing] {
+        let mut host = Host::new();
+        sender(&mut host, state, NEAR, FAR, 100 * S);
+        assert_eq!(host.only().kind, Kind::ZeroWindow, "{state}");
+    }
+}
+
+#[test]
+fn a_user_timeout_ends_what_the_peer_answered() {
+    let ended = |change: fn(&mut crate::snapshot::ListedSocket)| {
+        let mut host = Host::new();
+        let place = sender(&mut host, State::Established, NEAR, FAR, 4 * S);
+        change(&mut host.sockets[place]);
+        host.list();
+        host.fails(place, Ending::TimedOut);
+        host.sockets.clear();
+        host.only()
+    };
+    let seen = ended(|_| {});
+    assert_eq!((seen.kind, seen.cause, seen.count), (Kind::ZeroWindow, Cause::EndedByUserTimeout, 1));
+    assert_eq!(*evidence(&seen, "window_closed_ns"), Value::Number(4 * S));
+    assert_eq!(*evidence(&seen, "probes_answered"), Value::Flag(true));
+    let dead = ended(|socket| {
+        (socket.probes, socket.timeouts) = (5, 5);
+        socket.connection.as_mut().unwrap().last_ack_ns = 100 * S;
+    });
+    assert_eq!(dead.kind, Kind::PeerDead);
+    // No poll saw the window: only the timer of the probes ends a connection without a retransmission.
+    let unseen = ended(|socket| {
+        socket.timer = None;
+        socket.connection.as_mut().unwrap().send_window = Some(1);
+    });
+    assert_eq!((unseen.kind, unseen.cause), (Kind::ZeroWindow, Cause::EndedByUserTimeout));
+    assert_eq!(*evidence(&unseen, "probes_answered"), Value::Unknown);
+}

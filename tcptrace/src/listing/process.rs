@@ -1,0 +1,127 @@
+//! What the processes do that connections wait for.
+
+use std::{fs, os::unix::fs::MetadataExt as _};
+
+use rustc_hash::FxHashSet;
+
+use super::proc::parse_start;
+use crate::{
+    event::{ProcessId, is_same_process},
+    now::{now_ns, tick_ns},
+    snapshot::{Holder, Holders, ListedSocket, ProcessState},
+    state::State,
+};
+
+/// Processes that are looked at in one listing at most.
+const MAX_PROCESSES: usize = 32;
+
+/// Those that are asked for, and the holders of sockets that wait for them.
+pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Option<&Holders>) -> Vec<ProcessState> {
+    let waits =
+        |socket: &&ListedSocket| socket.state == State::Listen && socket.receive_queue > 0 || socket.ailments().any();
+    let held = holders.into_iter().flat_map(|holders| {
+        let waiting = sockets.iter().filter(waits);
+        waiting.flat_map(|socket| holders.of(socket.handle)).map(Holder::id)
+    });
+    let mut seen = FxHashSet::default();
+    asked
+        .iter()
+        .copied()
+        .chain(held)
+        .filter(|process| seen.insert(*process))
+        .take(MAX_PROCESSES)
+        .filter_map(read)
+        .collect()
+}
+
+/// `None` where it is gone, may not be looked at, or is another one: PIDs are used again, and a PID namespace has its own.
+fn read(process: ProcessId) -> Option<ProcessState> {
+    let (pid, _) = process;
+    let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
+    let stat = text("stat")?;
+    if !is_same_process(process, (pid, Some(parse_start(&stat)?))) {
+        return None;
+    }
+    let stat = Stat::parse(&stat)?;
+    let limits = text("limits").map(|limits| String::from_utf8_lossy(&limits).into_owned());
+    let waits_in = text("wchan").and_then(|name| String::from_utf8(name).ok());
+    Some(ProcessState {
+        pid,
+        read_ns: now_ns(),
+        letter: stat.letter,
+        cpu_ns: stat.ticks.saturating_mul(tick_of_proc_ns()),
+        descriptors: descriptors(pid),
+        max_descriptors: limits.as_deref().and_then(max_descriptors),
+        waits_in: waits_in.filter(|name| !matches!(name.as_str(), "" | "0")),
+    })
+}
+
+/// How many descriptors are open: the size of the directory from 6.2 on, else its entries.
+fn descriptors(pid: u32) -> Option<u64> {
+    let path = format!("/proc/{pid}/fd");
+    let size = fs::metadata(&path).ok()?.size();
+    if size > 0 { Some(size) } else { fs::read_dir(path).ok().map(|entries| entries.count() as u64) }
+}
+
+/// The soft limit of `Max open files`.
+fn max_descriptors(limits: &str) -> Option<u64> {
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?.parse().ok()
+}
+
+struct Stat {
+    letter: u8,
+    ticks: u64,
+}
+
+impl Stat {
+    /// `/proc/PID/stat`: the name before the last parenthesis may hold any bytes.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let close = stat.iter().rposition(|byte| *byte == b')')?;
+        let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
+        let words: Vec<_> = rest.split_ascii_whitespace().collect();
+        // State is the third field of all, utime and stime are the 14th and 15th.
+        let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
+        Some(Self { letter: *words.first()?.as_bytes().first()?, ticks: ticks(11)?.saturating_add(ticks(12)?) })
+    }
+}
+
+/// The unit of the times in `/proc` (USER_HZ), in ns.
+fn tick_of_proc_ns() -> u64 {
+    // SAFETY: takes a number.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    u64::try_from(per_second).ok().filter(|per_second| *per_second > 0).map_or_else(tick_ns, |hz| 1_000_000_000 / hz)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_if_it_is_the_one_that_is_meant() {
+        let pid = std::process::id();
+        let start = parse_start(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
+        let state = read((pid, Some(start))).unwrap();
+        assert_eq!(state.pid, pid);
+        assert!(matches!(state.letter, b'R' | b'S'), "{}", state.letter);
+        assert!(state.descriptors.unwrap() >= 3 && state.max_descriptors.unwrap() >= 3, "{state:?}");
+        assert_eq!(read((pid, Some(start.saturating_add(1)))), None, "another one has the PID");
+        assert_eq!(read((u32::MAX, None)), None);
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = Stat::parse(b"7 (a) R (b) T 1 7 7 0 -1 4194560 1 0 0 0 30 12 0 0 20 0").unwrap();
+        assert_eq!((stat.letter, stat.ticks), (b'T', 42));
+        for broken in [&b""[..], b"7 (a", b"7 (a) ", b"7 (a) T 1 2", b"7 (a) T \xff"] {
+            assert!(Stat::parse(broken).is_none(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn the_soft_limit_counts() {
+        let limits =
+            "Limit   Soft Limit Hard Limit Units\nMax open files            64                   1024   files\n";
+        assert_eq!(max_descriptors(limits), Some(64));
+        assert_eq!(max_descriptors("Max open files unlimited unlimited files"), None);
+    }
+}
