@@ -118,7 +118,7 @@ impl Recent {
         let What::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
         self.successes.ingest(event, transition);
-        self.kills.ingest(event, transition, &self.services, is_shown);
+        self.kills.ingest(event, transition, left, &self.services, is_shown);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
