@@ -60,12 +60,12 @@ pub struct Incident {
     pub unacked: u32,
     /// What the kernel knew when a RST came.
     pub reset: Option<ResetFacts>,
+    /// Does SO_KEEPALIVE ask whether the peer is there?
+    pub keepalive: bool,
     /// What was known of the peer's window, where it was closed.
     pub window: Option<ClosedWindow>,
     /// Does the filter show it?
     pub is_shown: bool,
-    /// Does SO_KEEPALIVE ask whether the peer is there?
-    pub keepalive: bool,
     /// Is there another socket with the same ends?
     pub is_pair_used: bool,
     /// What happened lately at its own end.
@@ -162,9 +162,9 @@ impl Incident {
             unread: transition.receive_queue,
             unacked: transition.send_queue,
             reset: left.and_then(Connection::reset),
+            keepalive: event.socket.is(socket_flag::KEEPALIVE),
             window: left.and_then(|left| ClosedWindow::of(left, event.time_ns)),
             is_shown: true,
-            keepalive: event.socket.is(socket_flag::KEEPALIVE),
             is_pair_used: false,
             own: Lately::default(),
             peer: Peer::default(),

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     event::{Command, Event, Exit, Owner, Transition},
     state::State,
+    table::Connection,
 };
 
 /// Commands that are remembered at most; the one that was killed longest ago makes room.
@@ -43,6 +44,8 @@ pub(crate) struct Kill {
     subjects: FxHashMap<Subject, u64>,
     /// The last ones.
     pub(crate) examples: Vec<Example>,
+    /// Does the filter show any of them?
+    pub(crate) is_shown: bool,
 }
 
 /// Killed processes, by network namespace and command.
@@ -51,7 +54,14 @@ pub(super) struct Kills(FxHashMap<(Option<u32>, Command), Kill>);
 
 impl Kills {
     /// Takes in the event of a socket that an exiting process leaves.
-    pub(super) fn ingest(&mut self, event: &Event, transition: &Transition, services: &Services) {
+    pub(super) fn ingest(
+        &mut self,
+        event: &Event,
+        transition: &Transition,
+        left: Option<&Connection>,
+        services: &Services,
+        is_shown: bool,
+    ) {
         let Some((exit, owner)) = transition.exit.filter(|exit| exit.is_killed()).zip(event.owner) else { return };
         let socket = &event.socket;
         let has_data = transition.receive_queue > 1 || transition.send_queue > 1;
@@ -76,10 +86,13 @@ impl Kills {
             peers: FxHashSet::default(),
             subjects: FxHashMap::default(),
             examples: Vec::new(),
+            is_shown,
         });
+        kill.is_shown |= is_shown;
         (kill.owner, kill.exit, kill.last_ns) = (owner, exit, event.time_ns);
         kill.processes.add(Some(owner), 1);
-        let service = services.of(socket.netns, socket.local);
+        let came_in = || left.is_some_and(|left| left.is_active() == Some(false)).then_some(socket.local);
+        let service = services.of(socket.netns, socket.local).or_else(came_in);
         kill.cut += 1;
         kill.served += u64::from(service.is_some());
         kill.unread += u64::from(transition.receive_queue);

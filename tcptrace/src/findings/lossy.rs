@@ -23,6 +23,8 @@ pub(super) struct Loss {
     retransmits: [u32; SLOTS],
     /// The last process that sent again.
     pub(super) owner: Option<Owner>,
+    /// Does the filter show any of its connections?
+    pub(super) is_shown: bool,
 }
 
 /// Services and destinations with loss, by network namespace.
@@ -31,7 +33,7 @@ pub(super) struct Lossy(FxHashMap<(Option<u32>, Subject), Loss>);
 
 impl Lossy {
     /// Takes in an event.
-    pub(super) fn ingest(&mut self, event: &Event, services: &Services) {
+    pub(super) fn ingest(&mut self, event: &Event, services: &Services, is_shown: bool) {
         match &event.what {
             // Where nothing is lost nothing is counted.
             What::Transition(transition) if !self.0.is_empty() && transition.new == State::Established => {
@@ -41,14 +43,14 @@ impl Lossy {
                 }
             }
             What::Retransmit(retransmit) if retransmit.timeouts < SILENT && retransmit.failed.is_none() => {
-                self.add(event, services);
+                self.add(event, services, is_shown);
             }
-            What::SynAckRetransmit { .. } => self.add(event, services),
+            What::SynAckRetransmit { .. } => self.add(event, services, is_shown),
             _ => {}
         }
     }
 
-    fn add(&mut self, event: &Event, services: &Services) {
+    fn add(&mut self, event: &Event, services: &Services, is_shown: bool) {
         let key = subject(event, services);
         let slot = event.time_ns / Retransmits::SLOT_NS;
         if self.0.len() >= MAX_SUBJECTS && !self.0.contains_key(&key) {
@@ -57,10 +59,11 @@ impl Lossy {
                 return;
             }
         }
-        let empty = Loss { slot, connections: [0; SLOTS], retransmits: [0; SLOTS], owner: None };
+        let empty = Loss { slot, connections: [0; SLOTS], retransmits: [0; SLOTS], owner: None, is_shown };
         let loss = self.0.entry(key).or_insert(empty);
         loss.move_to(event.time_ns);
         loss.retransmits[0] += 1;
+        loss.is_shown |= is_shown;
         loss.owner = event.owner.or(loss.owner);
     }
 

@@ -114,11 +114,11 @@ impl Recent {
     /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
         self.paths.ingest(event);
-        self.lossy.ingest(event, &self.services);
+        self.lossy.ingest(event, &self.services, is_shown);
         let What::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
         self.successes.ingest(event, transition);
-        self.kills.ingest(event, transition, &self.services);
+        self.kills.ingest(event, transition, left, &self.services, is_shown);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
             self.count(event, transition);
         }
@@ -190,9 +190,8 @@ impl Recent {
             let (_, &mut latest_ns, _) = times.select_nth_unstable(MAX_GROUPS / 8 - 1);
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
         }
-        let first_ns = incident.time_ns;
-        let empty =
-            || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown: false };
+        let (first_ns, is_shown) = (incident.time_ns, incident.is_shown);
+        let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
         let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
         group.is_shown |= incident.is_shown;

@@ -92,7 +92,7 @@ families! {
     RESETS: Counter "tcptrace_resets" "tcptrace.resets" in "{segment}" ["direction", "reason"] + owner,
         "RSTs sent and received. Only those that are sent have a reason, from Linux 6.10.";
     FAILURES: Counter "tcptrace_connection_failures" "tcptrace.connection.failures" in "{connection}" ["errno"] + owner,
-        "Connections that ended with an error for the application.";
+        "Connections that ended with an error for the application. `given_up` stands for attempts that it gave up while nothing answered.";
     ENDINGS: Counter "tcptrace_connection_endings" "tcptrace.connection.endings" in "{connection}" ["ending"] + owner,
         "Connections and listeners that ended, by how they did.";
     FINDINGS_OPEN: Gauge "tcptrace_findings_open" "tcptrace.findings.open" in "{finding}"

@@ -19,9 +19,9 @@ use tcptrace::{
 use tcptrace_common::{
     record::{
         owner_source,
-        socket_flag::{ATTACHED, DEAD, DONE, KEEPALIVE, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
+        socket_flag::{ATTACHED, DEAD, DONE, EXITING, KEEPALIVE, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
     },
-    state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_SENT},
+    state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
 use crate::{
@@ -197,7 +197,27 @@ fn failures(run: &mut Run) {
         client.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
         run.stream.wait_us(180);
         client.facts.err = libc::ECONNREFUSED;
-        client.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+        client.flags(ATTACHED).gets_reset(&mut run.stream).enters(&mut run.stream, CLOSE);
+    }
+    let mut rejected = Life::in_state(CLOSE, "192.0.2.10:51303", "203.0.113.9:8443").owned_by(curl());
+    rejected.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+    run.stream.wait_us(180);
+    rejected.facts.err = libc::ECONNREFUSED; // by ICMP
+    rejected.flags(ATTACHED).enters(&mut run.stream, CLOSE);
+    let mut itself = Life::in_state(SYN_RECV, "127.0.0.1:40000", "127.0.0.1:40000").owned_by(curl());
+    itself.flags(ATTACHED).enters(&mut run.stream, ESTABLISHED);
+    let mut killed = accepted(&mut run.stream, "10.1.0.1:80", "10.1.0.2:51320");
+    (killed.facts.receive_queue, killed.facts.exit_signal) = (77, libc::SIGKILL as u8);
+    killed.flags(CLOSING | EXITING | LINGER_ZERO).enters(&mut run.stream, CLOSE);
+    let mut without_port = Life::in_state(CLOSE, "192.0.2.10:0", "203.0.113.12:443").owned_by(curl());
+    without_port.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+    run.stream.wait_us(9);
+    without_port.enters(&mut run.stream, CLOSE);
+    for port in [51_330, 51_331] {
+        let mut pool = Life::in_state(CLOSE, &format!("192.0.2.10:{port}"), "203.0.113.13:443").owned_by(curl());
+        pool.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
+        run.stream.wait(Duration::from_millis(1005));
+        pool.flags(CLOSING).enters(&mut run.stream, CLOSE);
     }
     let mut unreachable = Life::in_state(CLOSE, "192.0.2.10:51302", "203.0.113.10:443").owned_by(curl());
     unreachable.flags(OWNED | ATTACHED).enters(&mut run.stream, SYN_SENT);
@@ -242,6 +262,18 @@ fn failures(run: &mut Run) {
     run.wait(Duration::from_secs(60));
     run.wait(Duration::from_millis(2250));
     run.wait(Duration::from_millis(250));
+}
+
+/// Loss that is spread over many short connections.
+fn losses(run: &mut Run) {
+    for port in 40_000..40_021 {
+        let mut child = Life::in_state(SYN_SENT, &format!("192.0.2.10:{port}"), "203.0.113.14:443").owned_by(curl());
+        child.enters(&mut run.stream, ESTABLISHED);
+        child.retransmits(&mut run.stream, 0);
+        run.stream.wait_us(500);
+    }
+    run.wait(Duration::from_millis(250));
+    run.session.look(run.stream.now_ns);
 }
 
 /// What is stuck, and what presses, all from one listing.
@@ -385,7 +417,8 @@ fn waiting(run: &mut Run) {
 
 type Scene = fn(&mut Run);
 
-const ALL: &[(&str, Scene)] = &[("leak", leak), ("failures", failures), ("stuck", stuck), ("waiting", waiting)];
+const ALL: &[(&str, Scene)] =
+    &[("leak", leak), ("failures", failures), ("losses", losses), ("stuck", stuck), ("waiting", waiting)];
 
 /// All that is printed of a scene.
 fn played(scene: Scene, renderer: Renderer) -> String {

@@ -2,6 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
+use crate::event::Owner;
 use crate::findings::{
     Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
     view::MAX_SUBJECTS,
@@ -29,6 +30,11 @@ impl<'a> Failures<'a> {
 /// They are a warning, and have the same cause.
 pub(super) fn warning(cause: Cause) -> impl Fn(&[&Incident]) -> (Severity, Cause) {
     move |_| (Severity::Warning, cause)
+}
+
+/// The process at the other end of a connection that failed, where it is on this host.
+pub(super) fn other_owner(incident: &Incident) -> Option<Owner> {
+    incident.peer.owner
 }
 
 /// They have the cause that was found for each, and matter as much as the worst of the last.

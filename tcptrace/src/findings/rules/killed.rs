@@ -19,6 +19,7 @@ fn sighting(netns: Option<u32>, kill: &Kill) -> Sighting {
         processes: kill.processes.clone(),
         count: kill.cut,
         examples: kill.examples.clone(),
+        is_shown: kill.is_shown,
         ..Sighting::new(Kind::ProcessKilled, severity(kill), Cause::KilledBySignal, netns, kill.subject())
     };
     sighting.with(evidence)

@@ -61,6 +61,7 @@ fn short_connections(view: &View<'_>, netns: Option<u32>, subject: Subject, loss
         owner,
         processes,
         count: retransmits,
+        is_shown: loss.is_shown,
         ..Sighting::new(Kind::RetransmitStorm, Severity::Warning, Cause::PathLoses, netns, subject)
     };
     let (_, window_ns) = Retransmits::default().lately(view.now_ns);

@@ -2,7 +2,7 @@
 
 use super::{
     accepting::{holders_state, is_being_read, is_watched, process_evidence, unread_ns},
-    incidents::{sightings, warning},
+    incidents::{other_owner, sightings, warning},
 };
 use crate::{
     ending::Ending,
@@ -121,7 +121,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     };
     found.extend(view.group(alone.into_iter(), |known| view.subject_of(known)).into_iter().map(waiting));
     found.extend(sightings(view, Kind::ZeroWindow, warning(Cause::EndedByUserTimeout), |newest| {
-        let peer = newest.peer.owner;
+        let peer = other_owner(newest);
         vec![
             ("window_closed_ns", newest.window.map(|window| window.closed_ns).into()),
             ("probes_answered", newest.window.map_or(Value::Unknown, |window| Value::Flag(window.is_answered))),

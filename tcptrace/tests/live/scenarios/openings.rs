@@ -74,12 +74,9 @@ pub(super) const ALL: &[Scenario] = &[
         name: "given-up",
         about: "attempts that a pool gives up after a second each, as nobody answers",
         setup: "near! tcp dport 7000 tcp flags syn drop",
-        trouble: "client> begin C 127.0.0.1:7000
+        trouble: "client> begin C*2 127.0.0.1:7000
                   sleep 1100ms
-                  client> close C
-                  client> begin C 127.0.0.1:7000
-                  sleep 1100ms
-                  client> close C",
+                  client> close C*2",
         stays_ms: 0,
         cure: "",
         findings: &[Expected::new(

@@ -97,6 +97,7 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
             let socket = net::socket(to.ip());
             socket.set_tcp_nodelay(true)?;
             if let Some(from) = after("from") {
+                socket.set_reuse_address(true)?;
                 socket.bind(&from.parse::<SocketAddr>().unwrap().into())?;
             }
             if let Some(time) = after("within") {

@@ -207,6 +207,27 @@ pub(super) const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
+        name: "process-killed",
+        about: "a server is killed with connections, one of which it had not read from",
+        setup: "server> listen L 127.0.0.1:7000
+                client> connect C*3 127.0.0.1:7000
+                server> accept S*3 L
+                client> send C0 question",
+        trouble: "server! SIGKILL
+                  client> error C0 = ECONNRESET",
+        stays_ms: 0,
+        cure: "client> close C*3",
+        findings: &[
+            Expected::new(
+                "process-killed",
+                "server",
+                1000,
+                &["severity == warning", "count == 3", "signal == SIGKILL", "unread_bytes == 8", "local_port == 7000"],
+            ),
+            Expected::new("reset-by-peer", "client", 1000, &["severity == info", "cause == peer_killed"]),
+        ],
+    },
+    Scenario {
         name: "listener-closed",
         about: "a listener is closed while a connection waits to be accepted",
         setup: "server> listen L 127.0.0.1:7000
