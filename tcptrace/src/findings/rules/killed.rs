@@ -25,9 +25,10 @@ fn sighting(netns: Option<u32>, kill: &Kill) -> Sighting {
     sighting.with(evidence)
 }
 
-/// A client that its user ends harms nobody else.
+/// A client that its user ends, or that had nothing on its way, harms nobody else. A crash is one in any case.
 fn severity(kill: &Kill) -> Severity {
     const BY_USER: [u8; 4] = [libc::SIGHUP as u8, libc::SIGINT as u8, libc::SIGPIPE as u8, libc::SIGTERM as u8];
-    let is_by_user = kill.served == 0 && BY_USER.contains(&kill.exit.signal);
-    if is_by_user { Severity::Info } else { Severity::Warning }
+    let signal = kill.exit.signal;
+    let is_harmless = BY_USER.contains(&signal) || signal == libc::SIGKILL as u8 && kill.unread + kill.unsent == 0;
+    if kill.served == 0 && is_harmless { Severity::Info } else { Severity::Warning }
 }

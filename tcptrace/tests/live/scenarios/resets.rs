@@ -207,7 +207,7 @@ pub(super) const ALL: &[Scenario] = &[
         ],
     },
     Scenario {
-        name: "process-killed",
+        name: "server-killed",
         about: "a server is killed with connections, one of which it had not read from",
         setup: "server> listen L 127.0.0.1:7000
                 client> connect C*3 127.0.0.1:7000
