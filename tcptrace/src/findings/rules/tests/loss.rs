@@ -38,7 +38,7 @@ fn loss_over_short_connections_is_counted_by_destination() {
 
 #[test]
 fn few_segments_few_connections_and_silence_are_no_loss() {
-    for (connections, lossy, timeouts) in [(200, 19, 1), (19, 19, 1), (1001, 20, 1), (200, 200, 3)] {
+    for (connections, lossy, timeouts) in [(200, 19, 1), (19, 19, 1), (1001, 20, 1), (200, 200, 3), (200, 200, 0)] {
         assert_eq!(host(connections, lossy, timeouts).unlisted_sightings(), [], "{connections} {lossy} {timeouts}");
     }
 }
