@@ -108,15 +108,6 @@ impl Ending {
         }
     }
 
-    /// The same with what the time in SYN_SENT tells: where `connect` fails before it sends a SYN, it leaves that state within
-    /// the call that entered it (`tcp_v4_connect` in `net/ipv4/tcp_ipv4.c`), and no other call can follow so soon.
-    #[must_use]
-    pub fn with_time(self, old: State, in_old_ns: Option<u64>) -> Self {
-        const ONE_CALL_NS: u64 = 100_000;
-        let is_one_call = old == State::SynSent && in_old_ns.is_some_and(|ns| ns < ONE_CALL_NS);
-        if self == Self::Aborted(Abort::Disconnect) && is_one_call { Self::Aborted(Abort::NeverSent) } else { self }
-    }
-
     /// Name in machine-readable outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {

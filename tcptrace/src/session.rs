@@ -354,7 +354,10 @@ impl Session {
         self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
         if snapshot.states.is_empty() {
             // The number of one that is gone may be the next one's.
-            self.namespaces = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+            let visited = snapshot.namespaces.iter().map(|namespace| namespace.inode);
+            self.namespaces = visited.chain(snapshot.left_alone.iter().copied()).collect();
+            self.time_wait_overflows.retain(|inode, _| self.namespaces.contains(inode));
+            self.context.names.netns.retain(|inode, _| self.namespaces.contains(inode));
             self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
@@ -510,6 +513,25 @@ impl Session {
         let names = &mut context.names;
         let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, usage, names };
         Some(metrics.as_mut()?.snapshot(&mut moment))
+    }
+
+    /// How much is kept of each kind, by name, for tests of the bounds (docs/architecture.md).
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let mut sizes = self.table.sizes();
+        sizes.extend([
+            ("sockets", self.table.len()),
+            ("processes", self.interval.processes().max(self.total.processes())),
+            ("namespaces", self.namespaces.len()),
+            ("active_namespaces", self.active.len()),
+            ("namespace_counters", self.time_wait_overflows.len()),
+            ("namespace_names", self.context.names.netns.len()),
+            ("cgroup_paths", self.context.names.cgroups()),
+            ("rendered_bytes", self.rendered()),
+        ]);
+        sizes.extend(self.findings.iter().flat_map(Findings::sizes));
+        sizes.extend(self.metrics.as_ref().map(|metrics| ("series", metrics.series())));
+        sizes
     }
 
     /// What was rendered for each output, and not taken yet.

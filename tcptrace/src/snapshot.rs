@@ -32,6 +32,9 @@ pub struct Snapshot {
     pub processes: Vec<ProcessState>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
+    /// Inode numbers of those that were not, as there was no socket in them, or none that a poll is for, some seconds ago,
+    /// and nothing happened since.
+    pub left_alone: Vec<u32>,
     /// What could not be looked at.
     pub skipped: Skipped,
     /// CPU time of the thread that looked, in ns.
@@ -479,6 +482,8 @@ pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 pub struct Ailments {
     /// Nobody accepted it yet.
     pub not_accepted: bool,
+    /// The same may be so: it is a subflow of MPTCP without a file.
+    pub may_be_not_accepted: bool,
     /// It has data to send, and the peer's window is closed.
     pub window_closed: bool,
     /// So many bytes lie unread for [`UNREAD_NS`] at least.
@@ -492,7 +497,7 @@ impl Ailments {
     /// Is there one?
     #[must_use]
     pub const fn any(&self) -> bool {
-        self.not_accepted || self.window_closed || self.unread > 0
+        self.not_accepted || self.may_be_not_accepted || self.window_closed || self.unread > 0
     }
 }
 
@@ -514,6 +519,7 @@ impl ListedSocket {
         let is_old = info.last_received_ns >= UNREAD_NS;
         Ailments {
             not_accepted: is_open && info.is_accepted == Some(false),
+            may_be_not_accepted: is_open && info.is_accepted.is_none() && self.handle == 0,
             window_closed: probes || info.send_window == Some(0) && self.send_queue > 0,
             unread: if is_old { self.receive_queue.saturating_sub(fin) } else { 0 },
         }

@@ -142,6 +142,12 @@ impl Summary {
         self.activity.merge(&other.activity);
     }
 
+    /// How many processes are counted apart.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
     /// Events of processes that there was no room to count apart.
     #[must_use]
     pub const fn other_processes(&self) -> u64 {

@@ -32,6 +32,8 @@ const LISTED_WITHIN: Duration = Duration::from_secs(5);
 const POLL_REST: u32 = 100;
 /// The same for listings of all sockets, after which healing and reports wait.
 const LISTING_REST: u32 = 20;
+/// The same between two reports, which come also where nothing happens: the next one has the holders of this one.
+const REPORT_REST: u32 = 200;
 
 impl Run {
     /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
@@ -39,7 +41,8 @@ impl Run {
         let must_rest = match purpose {
             Purpose::Start | Purpose::Listeners => false,
             Purpose::Poll => Instant::now() < self.next_poll,
-            Purpose::Heal | Purpose::Report | Purpose::Evidence | Purpose::Services => Instant::now() < self.rest,
+            Purpose::Heal | Purpose::Evidence | Purpose::Services => Instant::now() < self.rest,
+            Purpose::Report => Instant::now() < self.rest.max(self.next_report),
         };
         if self.listing.is_some() || must_rest {
             return;
@@ -49,7 +52,7 @@ impl Run {
                 let states = self.session.polled_states().unwrap_or_default();
                 let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
                 let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
-                Wanted { states, ailing, processes, finds, active, ..Wanted::default() }
+                Wanted { states, ailing, processes, finds, active: Some(active), ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Services => {
@@ -65,7 +68,10 @@ impl Run {
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
                 let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
-                Wanted { holders: true, settings: true, seeds, ..Wanted::default() }
+                let is_report = purpose == Purpose::Report;
+                let finds = is_report && self.session.take_new_namespace();
+                let active = is_report.then(|| self.session.take_active());
+                Wanted { holders: true, settings: true, seeds, finds, active, ..Wanted::default() }
             }
         };
         self.listing = Some(purpose);
@@ -120,6 +126,7 @@ impl Run {
             }
             Some(Purpose::Report) => {
                 self.rest = Instant::now() + LISTING_REST * used;
+                self.next_report = Instant::now() + REPORT_REST * used;
                 self.session.end_interval(now_ns());
             }
             Some(Purpose::Listeners) | None => {}

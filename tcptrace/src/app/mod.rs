@@ -133,6 +133,7 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
         poll: settings.poll,
         next_poll: Instant::now(),
         rest: Instant::now(),
+        next_report: Instant::now(),
         next_look: Instant::now(),
         last_look: Instant::now(),
         once: settings.once,
@@ -188,6 +189,8 @@ struct Run {
     next_poll: Instant,
     /// No listing of all sockets is made before this: healing and reports wait, but not for polls to have rested.
     rest: Instant,
+    /// No listing for a report is made before this.
+    next_report: Instant,
     /// No look for trouble is taken before this.
     next_look: Instant,
     /// When the last one was taken.

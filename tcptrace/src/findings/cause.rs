@@ -194,7 +194,7 @@ causes! {
     }
     AccepterBusy = "accepter_busy" {
         proof: "The same, and the process used a CPU from one look to the next.",
-        words: "clients are connected and wait to be accepted: the process uses a whole CPU and does not call accept()",
+        words: "clients are connected and wait to be accepted: the process computes all the time and does not call accept()",
         remedy: "see what it computes (perf top -p PID); move that out of the accept loop, or run more workers",
     }
     AccepterRuns = "accepter_runs" {

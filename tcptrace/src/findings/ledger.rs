@@ -65,14 +65,13 @@ pub struct Key {
 }
 
 /// A trouble of a command, wherever it is: what moves or merges stays within it. Processes come and go, so a command stands
-/// for them.
+/// for them. Failures with different causes are different troubles.
 type Trouble = (Kind, Option<u32>, Option<Command>, Option<Cause>);
 
 impl Sighting {
     /// Its key.
     #[must_use]
     pub fn key(&self) -> Key {
-        // Failures with different causes are different troubles.
         let cause = self.kind.is_of_failures().then_some(self.cause.of_key());
         let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.command), cause);
         Key { trouble, subject: self.subject }
@@ -268,7 +267,10 @@ impl Open {
 
     fn as_told(&self) -> Told {
         let Sighting { count, severity, subject, ref evidence, .. } = self.sighting;
-        let changes = evidence.iter().filter(|(name, _)| !name.ends_with("_ns") && *name != "growth_per_minute");
+        let changes_always = |name: &str| {
+            name.ends_with("_ns") || matches!(name, "growth_per_minute" | "waits_in" | "descriptors" | "unread_bytes")
+        };
+        let changes = evidence.iter().filter(|(name, _)| !changes_always(name));
         Told { count, count_now: self.count_now, severity, subject, evidence: changes.cloned().collect() }
     }
 

@@ -118,6 +118,13 @@ impl Findings {
         judged.into_iter().for_each(|incident| self.recent.add(incident));
     }
 
+    /// How much is kept of each kind, by name.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let (failures, flows) = self.recent.len();
+        vec![("failures", failures), ("flows", flows), ("finding_namespaces", self.namespaces.len())]
+    }
+
     /// Should all sockets be listed, with their holders, since some are suspected of trouble and little is known of them?
     #[must_use]
     pub const fn wants_listing(&self) -> bool {

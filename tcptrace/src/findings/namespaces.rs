@@ -48,6 +48,11 @@ impl Namespaces {
         }
     }
 
+    /// How many are known.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// One of them.
     #[must_use]
     pub fn of(&self, inode: Option<u32>) -> Option<&NamespaceState> {

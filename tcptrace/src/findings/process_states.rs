@@ -10,8 +10,9 @@ pub struct ProcessStates(FxHashMap<u32, Read>);
 
 #[derive(Debug)]
 struct Read {
-    /// An earlier one, to see how much CPU time is used.
+    /// An earlier one, to see how much CPU time is used; and one that takes its place when it is old enough.
     before: ProcessState,
+    next: ProcessState,
     now: ProcessState,
 }
 
@@ -21,6 +22,8 @@ const FRESH_NS: u64 = 10_000_000_000;
 const APART_NS: u64 = 900_000_000;
 /// Share of a CPU from which on a process is busy.
 const BUSY: f64 = 0.8;
+/// The same for one that was found running both times: others may want the CPU too.
+const BUSY_AMONG_OTHERS: f64 = 0.2;
 
 /// What keeps a process from serving, the surest reason first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,13 +69,12 @@ impl ProcessStates {
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.0.retain(|_, read| snapshot.ended_ns.saturating_sub(read.now.read_ns) < FRESH_NS);
         for state in &snapshot.processes {
-            let first = || Read { before: state.clone(), now: state.clone() };
+            let first = || Read { before: state.clone(), next: state.clone(), now: state.clone() };
             let read = self.0.entry(state.pid).or_insert_with(first);
-            if read.now.read_ns.saturating_sub(read.before.read_ns) >= APART_NS {
-                read.before = std::mem::replace(&mut read.now, state.clone());
-            } else {
-                read.now = state.clone();
+            if state.read_ns.saturating_sub(read.next.read_ns) >= APART_NS {
+                read.before = std::mem::replace(&mut read.next, state.clone());
             }
+            read.now = state.clone();
         }
     }
 
@@ -91,14 +93,15 @@ impl ProcessStates {
 
 impl Read {
     fn doing(&self) -> Option<Doing> {
-        let Self { before, now } = self;
+        let Self { before, now, .. } = self;
         let is_full = now.descriptors.zip(now.max_descriptors).is_some_and(|(open, most)| open >= most);
         let passed_ns = now.read_ns.saturating_sub(before.read_ns);
         let share = now.cpu_ns.saturating_sub(before.cpu_ns) as f64 / passed_ns.max(1) as f64;
+        let least = if before.letter == b'R' && now.letter == b'R' { BUSY_AMONG_OTHERS } else { BUSY };
         match now.letter {
             b'T' | b't' => Some(Doing::Stopped),
             _ if is_full => Some(Doing::OutOfDescriptors),
-            _ if passed_ns >= APART_NS && share >= BUSY => Some(Doing::Busy),
+            _ if passed_ns >= APART_NS && share >= least => Some(Doing::Busy),
             b'R' => Some(Doing::Running),
             b'S' | b'D' | b'I' => Some(Doing::Waiting),
             _ => None,
@@ -156,5 +159,9 @@ mod tests {
         assert_eq!(doing(&[&reading(1, 0), &reading(2, S)], &[1]), Some((Doing::Busy, 1, 1)));
         assert_eq!(doing(&[&reading(1, 0), &reading(2, S / 10)], &[1]), Some((Doing::Running, 1, 1)));
         assert_eq!(doing(&[&reading(1, 0), &reading(2, S), &reading(3, S)], &[1]), Some((Doing::Running, 1, 1)));
+        // Read in between, too.
+        let often: Vec<_> = (4..=12).map(|quarter| [state(1, quarter * S / 4, b'R', quarter * S / 4)]).collect();
+        let often: Vec<_> = often.iter().map(|reading| &reading[..]).collect();
+        assert_eq!(doing(&often, &[1]), Some((Doing::Busy, 1, 1)));
     }
 }

@@ -194,7 +194,7 @@ impl Recent {
         let empty = || Incidents { count: 0, first_ns, processes: Processes::default(), last: Vec::new(), is_shown };
         let group = self.incidents.entry(key).or_insert_with(empty);
         group.count += 1;
-        group.is_shown |= is_shown;
+        group.is_shown |= incident.is_shown;
         group.processes.add(incident.owner, 1);
         if group.last.len() == MAX_EXAMPLES {
             group.last.remove(0);
@@ -207,6 +207,12 @@ impl Recent {
         self.incidents.retain(|_, group| now_ns.saturating_sub(group.last_ns()) < quiet_ns);
         self.kills.forget(now_ns, quiet_ns);
         self.lossy.forget(now_ns);
+    }
+
+    /// How many groups of failures, and how many processes are remembered.
+    #[must_use]
+    pub fn len(&self) -> (usize, usize) {
+        (self.incidents.len(), self.flows.len())
     }
 
     /// The failures, by what they have in common.

@@ -58,6 +58,11 @@ struct Still {
 }
 
 impl Still {
+    /// Does it tell what such a listing would find?
+    fn is_of(&self, is_poll: bool, wanted: &Wanted) -> bool {
+        self.segments.is_none() || is_poll && (self.states, self.ailing) == (wanted.states, wanted.ailing)
+    }
+
     /// Need it not be entered yet? Events tell of what begins there, but not of SYNs, nor of what a filter keeps back.
     const fn is_left_alone(&self, now_ns: u64) -> bool {
         let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
@@ -88,9 +93,9 @@ pub struct Wanted {
     pub states: StateSet,
     /// Sockets of these namespaces, by inode number; empty for all.
     pub namespaces: FxHashSet<u32>,
-    /// Namespaces in which something happened since the last poll. A poll leaves others alone for some seconds in which it
-    /// found no more than listeners that wait.
-    pub active: FxHashSet<u32>,
+    /// Namespaces in which something happened since this was given last. Others are left alone for some seconds: by any
+    /// listing where there was no socket, by a poll where there were only listeners that wait. `None`: all are looked at.
+    pub active: Option<FxHashSet<u32>>,
     /// Are there namespaces that the last listing may not have found?
     pub finds: bool,
     /// Holders too?
@@ -176,9 +181,9 @@ impl Lister {
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
-        let mut was_still = if is_poll { std::mem::take(&mut self.still) } else { FxHashMap::default() };
-        let is_alike = |still: &Still| (still.states, still.ailing) == (wanted.states, wanted.ailing);
-        was_still.retain(|inode, still| is_alike(still) && !wanted.active.contains(inode));
+        let mut was_still = std::mem::take(&mut self.still);
+        was_still.retain(|inode, _| wanted.active.as_ref().is_some_and(|active| !active.contains(inode)));
+        let mut left_alone = Vec::new();
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
@@ -187,8 +192,10 @@ impl Lister {
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
                 let before = was_still.remove(&namespace.inode);
+                let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
                     still.insert(namespace.inode, before);
+                    left_alone.push(namespace.inode);
                     continue;
                 }
                 match namespace.enter_from(&mut here) {
@@ -210,7 +217,7 @@ impl Lister {
                 let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
                 let is_empty = count == Some(0);
                 // In 300 namespaces this takes seconds: the kernel keeps the settings of a name in one list for all.
-                let reads_settings = !is_empty
+                let reads_settings = (!is_empty || choice.is_some())
                     && unchanged.is_none()
                     && (wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode));
                 if reads_settings {
@@ -228,10 +235,8 @@ impl Lister {
                 let (states, ailing) = (wanted.states, wanted.ailing);
                 let now = Still { states, ailing, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
                 if is_empty || unchanged.is_some() {
-                    if is_poll {
-                        let segments = if is_empty { None } else { segments };
-                        still.insert(namespace.inode, Still { segments, ..now });
-                    }
+                    let segments = if is_empty { None } else { segments };
+                    still.insert(namespace.inode, Still { segments, ..now });
                     continue;
                 }
                 let found = match &mut by_iterator {
@@ -310,6 +315,7 @@ impl Lister {
             holders,
             processes,
             namespaces: visited,
+            left_alone,
             skipped,
             cpu_ns: now::thread_cpu_ns() + beside_ns,
         })
@@ -317,7 +323,8 @@ impl Lister {
 
     fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
         let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
-        if !wanted.states.is_empty() && !self.namespaces.is_empty() && is_recent && !wanted.finds {
+        let may_be_old = !wanted.states.is_empty() || wanted.active.is_some();
+        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
             return Ok(Skipped::default());
         }
         let (found, skipped) = netns::find(self.choice.as_ref())?;

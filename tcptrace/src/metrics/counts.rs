@@ -133,6 +133,11 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         self.counts.iter().map(|(&(whose, what), count)| (whose, what, count.start_unix_ns, count.count))
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.counts.len()
+    }
+
     /// How much is counted of those that made room.
     pub(super) const fn overflow(&self) -> u64 {
         self.overflow

@@ -193,6 +193,13 @@ impl Metrics {
         }
     }
 
+    /// Series by owner of the metric that has the most.
+    #[must_use]
+    pub fn series(&self) -> usize {
+        let owners = [self.retransmits.len(), self.synack_retransmits.len(), self.resets.len(), self.failures.len()];
+        owners.into_iter().chain([self.transitions.len(), self.endings.len(), self.seen.len()]).max().unwrap_or(0)
+    }
+
     /// Takes in a finding that is told.
     pub fn finding(&mut self, finding: &Finding) {
         if finding.phase == Phase::Opened {

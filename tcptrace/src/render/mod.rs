@@ -68,6 +68,12 @@ impl Names {
         self.find_executable.as_mut()?(process)
     }
 
+    /// How many paths of cgroups are remembered.
+    #[must_use]
+    pub fn cgroups(&self) -> usize {
+        self.cgroups.len()
+    }
+
     /// The path of a cgroup, looked up until it is found.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
         if self.cgroups.len() >= MAX_CGROUPS {

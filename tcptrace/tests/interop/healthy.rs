@@ -2,6 +2,7 @@
 
 use std::{
     process::Stdio,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -153,12 +154,15 @@ const ROLES: &[(&str, u16, &str, u64)] = &[
     ("pool", HAPROXY, "25", 0),
 ];
 
-/// Runs a program again and again.
-fn again(pause: u64, until: Instant, mut start: impl FnMut() -> Program) {
+/// Runs a program again and again. The one that runs at the end is killed when all is `over`: a kill is no healthy traffic.
+fn again(pause: u64, until: Instant, over: &AtomicBool, mut start: impl FnMut() -> Program) {
     while Instant::now() < until {
         let mut program = start();
         while !program.has_ended() {
             if !sleep_until(Duration::from_millis(50), until) {
+                while !over.load(Ordering::Relaxed) && Instant::now() < until + Duration::from_secs(60) {
+                    thread::sleep(Duration::from_millis(20));
+                }
                 return;
             }
         }
@@ -172,25 +176,28 @@ fn all() {
     let site = Site::new();
     let servers = Servers::start(&site);
     let watch = Watch::start();
-    let until = Instant::now() + span(SHORT);
-    thread::scope(|scope| {
+    let (until, over) = (Instant::now() + span(SHORT), AtomicBool::new(false));
+    let stopped = thread::scope(|scope| {
         for (line, pause) in COMMANDS {
-            let site = &site;
+            let (site, over) = (&site, &over);
             scope.spawn(move || {
                 let mut shell = command("sh");
                 shell.args(["-c", line]).env("PGBENCH", crate::site::find("pgbench").unwrap());
                 shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir(&site.folder);
-                again(*pause, until, || Program::start(&mut shell));
+                again(*pause, until, over, || Program::start(&mut shell));
             });
         }
         for (role, port, argument, pause) in ROLES {
-            let site = &site;
-            scope.spawn(move || again(*pause, until, || site.client(role, *port, argument)));
+            let (site, over) = (&site, &over);
+            scope.spawn(move || again(*pause, until, over, || site.client(role, *port, argument)));
         }
         servers.reload(Duration::from_secs(7), until);
+        servers.check(&watch);
+        let stopped = watch.stop();
+        over.store(true, Ordering::Relaxed);
+        stopped
     });
-    servers.check(&watch);
-    watch.end(&site, 1, &[]);
+    stopped.judge(&site, 1, &[]);
 }
 
 /// Health checks and reloads alone: of these no finding of warning or above is wanted, and none at all is invented.

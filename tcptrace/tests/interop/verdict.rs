@@ -11,7 +11,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{net::now_ns, site::Site, tracer::Tracer};
+use crate::{
+    net::now_ns,
+    site::Site,
+    tracer::{Run, Tracer},
+};
 
 /// Names the file that a case adds its totals to, for the sum at the end.
 pub(crate) const TOTALS: &str = "TCPTRACE_INTEROP_TOTALS";
@@ -192,10 +196,32 @@ impl Watch {
         }
     }
 
+    /// Ends the tracer: what happens from now on is not seen.
+    pub(crate) fn stop(self) -> Stopped {
+        let Self { tracer, wanted, expected, found, wrong, .. } = self;
+        Stopped { run: tracer.stop(), wanted, expected, found, wrong: wrong.into_inner() }
+    }
+
+    /// [`Self::stop`] and [`Stopped::judge`].
+    pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) -> Vec<Finding> {
+        self.stop().judge(site, most, right)
+    }
+}
+
+/// What a tracer that has ended has said.
+pub(crate) struct Stopped {
+    run: Run,
+    wanted: BTreeSet<u64>,
+    expected: usize,
+    found: usize,
+    wrong: Vec<String>,
+}
+
+impl Stopped {
     /// The end of a case: at most so many findings of warning or above that nobody expects, but for these kinds, which
-    /// are right as well.
-    pub(crate) fn end(self, site: &Site, most: usize, right: &[&str]) {
-        let run = self.tracer.stop();
+    /// are right as well. Gives all findings as they are at the end.
+    pub(crate) fn judge(self, site: &Site, most: usize, right: &[&str]) -> Vec<Finding> {
+        let run = self.run;
         let findings = collect(run.lines.clone());
         let events = &run.summary()["events"];
         println!(
@@ -216,7 +242,7 @@ impl Watch {
         };
         println!("  {total}");
         total.add();
-        let mut wrong = self.wrong.into_inner();
+        let mut wrong = self.wrong;
         if invented.len() > most {
             wrong.extend(invented.iter().map(|finding| format!("invented: {}", finding.line())));
         }
@@ -231,6 +257,7 @@ impl Watch {
             wrong.push(site.logs());
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        findings
     }
 }
 

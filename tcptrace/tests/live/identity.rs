@@ -118,12 +118,12 @@ fn inherited() {
 }
 
 fn exits() {
-    let netns = enter_new_netns();
-    let tracer = Tracer::here(&[]);
-    let mut lives = Vec::new();
     for (port, is_killed) in [(6705, false), (6706, true)] {
+        let netns = enter_new_netns();
+        let tracer = Tracer::here(&[]);
         let mut server = Actor::start("t-quitter", &[&port.to_string()]);
         let client = connect(port);
+        let client_port = net::port(&client);
         (&client).write_all(b"unread").unwrap();
         assert_eq!(server.says(), "accepted");
         if is_killed {
@@ -132,11 +132,9 @@ fn exits() {
             server.go();
             server.wait();
         }
-        lives.push((port, net::port(&client), if is_killed { "SIGKILL" } else { "exit" }));
-    }
-    settle();
-    let events = tracer.stop().events(netns);
-    for (port, client_port, exit) in lives {
+        settle();
+        let events = tracer.stop().events(netns);
+        let exit = if is_killed { "SIGKILL" } else { "exit" };
         let life = events.life(port, client_port);
         let aborted = life.leaving("ESTABLISHED");
         assert_eq!((&aborted["new_state"], &aborted["process_exit"]), (&"CLOSE".into(), &exit.into()), "{aborted:#}");

@@ -79,7 +79,7 @@ fn of_transition(transition: &Transition) -> Value {
         "total_retrans": transition.total_retrans, "bytes_acked": transition.bytes_acked,
         "bytes_received": transition.bytes_received, "receive_queue": transition.receive_queue,
         "send_queue": transition.send_queue, "ending": transition.ending.map(|ending| ending.name()),
-        "expires_in_ns": transition.expires_in_ns,
+        "process_exit": transition.exit.map(|exit| exit.name()), "expires_in_ns": transition.expires_in_ns,
         "errno": transition.ending.and_then(|ending| ending.errno()).and_then(errno::name),
     })
 }
@@ -98,7 +98,7 @@ fn of_owner(owner: Option<&Owner>) -> Value {
         "pid": owner.map(|owner| owner.pid), "command": owner.map(|owner| owner.command.to_text()),
         "uid": owner.map(|owner| owner.uid), "cgroup_id": owner.map(|owner| owner.cgroup),
         "cgroup": owner.filter(|owner| owner.cgroup == 4711).map(|_| "/system.slice/web.service"),
-        "owner_source": owner.map_or("unknown", |owner| owner.source.name()),
+        "owner_source": owner.map_or("unknown", |owner| owner.source.name()), "owner_candidates": Value::Null,
     })
 }
 

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod any_record;
+mod bounds;
 mod decoding;
 mod findings;
 mod machine_readable;

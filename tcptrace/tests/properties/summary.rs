@@ -68,7 +68,10 @@ proptest! {
         let report = report(&summary_of(&events, true));
         let count = |wanted: fn(&What) -> bool| events.iter().filter(|event| wanted(&event.what)).count() as u64;
         let transitions = count(|what| matches!(what, What::Transition(_)));
-        let retransmits = count(|what| matches!(what, What::Retransmit(_) | What::SynAckRetransmit { .. }));
+        let retransmits = count(|what| match what {
+            What::Retransmit(retransmit) => retransmit.failed.is_none(), // else nothing was sent
+            _ => matches!(what, What::SynAckRetransmit { .. }),
+        });
         let sent = count(|what| matches!(what, What::ResetSent { .. }));
         let received = count(|what| matches!(what, What::ResetReceived(_)));
         let activity = report.activity;

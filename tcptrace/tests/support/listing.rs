@@ -189,6 +189,7 @@ pub(crate) fn snapshot() -> Snapshot {
             Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },
             Namespace { inode: BLUE, name: Some("blue".to_owned()), ..Namespace::default() },
         ],
+        left_alone: Vec::new(),
         skipped: Skipped { namespaces_gone: 1, processes_denied: 2, ..Skipped::default() },
         cpu_ns: 0,
     }

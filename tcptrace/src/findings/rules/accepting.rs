@@ -24,7 +24,8 @@ pub(super) fn is_not_accepted(known: &Connection) -> bool {
     known.ailments().not_accepted
 }
 
-/// The connections that wait in the accept queue of any of these listeners, which are of one address, oldest first.
+/// The connections that wait in the accept queue of any of these listeners, which are of one address, oldest first. Those of
+/// which that is not sure do where the queue has room for all of them.
 pub(super) fn waiting<'a>(view: &View<'a>, listeners: &[&Connection]) -> Vec<&'a Connection> {
     let is_theirs = |known: &&Connection| {
         let first = view.listener_of(known.netns(), known.local());
@@ -32,7 +33,13 @@ pub(super) fn waiting<'a>(view: &View<'a>, listeners: &[&Connection]) -> Vec<&'a
         first.is_some_and(|first| listeners.iter().any(|listener| place(listener) == place(first)))
     };
     let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state));
-    let mut waiting: Vec<_> = open.copied().filter(|known| is_not_accepted(known)).filter(is_theirs).collect();
+    let may_wait = |known: &&Connection| is_not_accepted(known) || known.ailments().may_be_not_accepted;
+    let mut waiting: Vec<_> = open.copied().filter(may_wait).filter(is_theirs).collect();
+    let queue: u64 =
+        listeners.iter().filter_map(|known| known.facts()).map(|facts| u64::from(facts.socket.receive_queue)).sum();
+    if waiting.len() as u64 > queue {
+        waiting.retain(|known| is_not_accepted(known));
+    }
     waiting.sort_by_key(|known| waits_since_ns(known));
     waiting
 }

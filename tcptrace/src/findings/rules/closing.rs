@@ -40,7 +40,7 @@ fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
 /// What is not known to be inactive yet counts only where nothing is known, and the group waits for its evidence.
 fn drop_unknown(view: &View<'_>, group: &mut Group<'_>) {
     let is_known = |known: &&Connection| is_inactive(view, known).is_some();
-    if group.members.iter().any(|known| is_known(&known)) {
+    if group.members.iter().any(&is_known) {
         group.members.retain(is_known);
     }
 }

@@ -31,8 +31,8 @@ fn stopped_workers() {
     let nginx = nginx(&site, 8080, "worker_processes 2;", &nginx_files(&site, 8080));
     let mut watch = Watch::start();
     nginx.signal_workers(libc::SIGSTOP);
+    let _clients = site.ready_client("wait", 8080, "30");
     watch.trouble();
-    let _clients = site.client("wait", 8080, "30");
     watch.expect(&Expected {
         ids: &["accept-stalled"],
         owner: nginx.family(),
@@ -52,8 +52,8 @@ fn stopped_postmaster() {
     let postgres = postgres(&site, 5432);
     let mut watch = Watch::start();
     postgres.signal(libc::SIGSTOP);
+    let _clients = site.ready_client("wait", 5432, "10");
     watch.trouble();
-    let _clients = site.client("wait", 5432, "10");
     watch.expect(&Expected {
         ids: &["accept-stalled"],
         owner: postgres.family(),
@@ -71,8 +71,8 @@ fn out_of_descriptors() {
     let main = "worker_processes 1; worker_rlimit_nofile 14;";
     let nginx = nginx(&site, 8080, main, &nginx_files(&site, 8080));
     let mut watch = Watch::start();
+    let _clients = site.ready_client("silent", 8080, "30");
     watch.trouble();
-    let _clients = site.client("silent", 8080, "30");
     watch.expect(&Expected {
         ids: &["accept-stalled"],
         owner: nginx.family(),
@@ -91,8 +91,8 @@ fn busy_worker() {
     let mut watch = Watch::start();
     let _busy = site.start("curl", command("curl").args(["-s", "http://127.0.0.1:8082/slow/300"]));
     sleep(0.5);
+    let _clients = site.ready_client("wait", 8082, "20");
     watch.trouble();
-    let _clients = site.client("wait", 8082, "20");
     watch.expect(&Expected {
         ids: &["accept-stalled"],
         owner: gunicorn.family(),
@@ -142,8 +142,8 @@ fn full_queue_is_served_again() {
     let nginx = nginx(&site, 8080, "worker_processes 2;", &http);
     let mut watch = Watch::start();
     nginx.signal_workers(libc::SIGSTOP);
+    let _clients = site.ready_client("wait", 8080, "30");
     watch.trouble();
-    let _clients = site.client("wait", 8080, "30");
     watch.expect(&Expected {
         ids: &["accept-queue-full", "accept-stalled"],
         owner: nginx.family(),

@@ -106,6 +106,7 @@ def wait():
     for connection in connections:
         connection.setblocking(False)
         connection.connect_ex((HOST, PORT))
+    print("ready", flush=True)
     time.sleep(0.5)
     for connection in connections:
         try:
@@ -121,6 +122,7 @@ def silent():
     for connection in connections:
         connection.setblocking(False)
         connection.connect_ex((HOST, PORT))
+    print("ready", flush=True)
     time.sleep(1000)
 
 

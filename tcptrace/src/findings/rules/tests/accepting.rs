@@ -33,7 +33,7 @@ fn child(host: &mut Host, state: State, port: u16, age_ns: u64, is_accepted: Opt
         ..ConnectionInfo::default()
     };
     host.sockets[place].connection = Some(ConnectionInfo { is_accepted, receive_window: Some(65_535), ..times });
-    if is_accepted == Some(false) {
+    if is_accepted != Some(true) {
         host.sockets[place].handle = 0;
     }
     place
@@ -125,6 +125,9 @@ fn a_queue_that_moves_is_healthy_and_a_subflow_without_a_file_no_client_that_wai
     child(&mut host, State::Established, 1, 90 * S, None);
     child(&mut host, State::Established, 2, MS, Some(false));
     assert_eq!(host.sightings(), []);
+    // The queue has room for both: nobody accepted it.
+    host.sockets[0].receive_queue = 2;
+    assert_eq!(host.only().kind, Kind::AcceptStalled);
     // An empty queue: it is being accepted just now.
     host.sockets[0].receive_queue = 0;
     host.wait(10 * S);

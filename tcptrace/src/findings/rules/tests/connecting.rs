@@ -64,6 +64,22 @@ fn who_waits_for_a_full_listener_of_this_host_is_not_told_of_twice() {
 }
 
 #[test]
+fn after_a_full_queue_the_next_syn_takes_its_time() {
+    let mut host = Host::new();
+    let place = connecting(&mut host, 50_000, "10.1.0.1:80", 20 * S);
+    host.sockets[place].timeouts = 4;
+    let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 100 * S);
+    (host.sockets[listener].receive_queue, host.sockets[listener].send_queue) = (3, 2);
+    assert_eq!(host.only().kind, Kind::AcceptQueueFull);
+    // 16 s from the fourth repetition to the fifth.
+    host.sockets[listener].receive_queue = 0;
+    host.wait(16 * S);
+    assert_eq!(host.sightings(), []);
+    host.wait(S);
+    assert_eq!(host.only().kind, Kind::SynSentUnanswered, "that was not the cause");
+}
+
+#[test]
 fn refused_connections_are_counted_by_destination() {
     let mut host = Host::new();
     for port in 50_000..50_007 {
