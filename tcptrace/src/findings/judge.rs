@@ -42,6 +42,9 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
     if incident.cause.1 == Cause::KeepaliveRace && incident.kind != Kind::AbortedClose {
         incident.kind = Kind::WriteAfterClose; // whether the FIN or the request came first
     }
+    if incident.cause.1 == Cause::PeerKilled {
+        incident.kind = Kind::ResetByPeer; // whatever this side did
+    }
     Some(incident)
 }
 
