@@ -92,29 +92,35 @@ fn find(key: u64) -> u64 {
     NOWHERE
 }
 
-/// The free ways of a set, one bit each, and how many these are.
+/// The free ways of a set, one bit each, how many these are, and the way where the socket with this key has ended.
 #[inline(always)]
-fn free_ways(set: *const Set) -> (u32, u32) {
-    let (mut ways, mut count) = (0, 0);
+fn free_ways(set: *const Set, key: u64) -> (u32, u32, u32) {
+    let (mut ways, mut count, mut ended) = (0, 0, 0);
     for way in 0..WAYS {
         // SAFETY: as above.
         let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
         let is_free = (words::is_zero(there) | there & ENDED) as u32;
         ways |= is_free << way;
         count += is_free;
+        ended |= (words::is_zero(there ^ (key | ENDED)) as u32) << way;
     }
-    (ways, count)
+    (ways, count, ended)
 }
 
-/// A place for a key that has none. Two CPUs may want the same: each adds what makes its key of the word that it found,
-/// and who does not find its key there then takes that back. CPUs begin at different ways, so that this is rare.
+/// A place for a key that has none. The one of an earlier socket at the same address goes first: there are never two that
+/// ended with one key, of which [`ended`] might find the wrong one. Two CPUs may race for a free place: each adds the
+/// difference between its key and the value it read, reads again, and undoes the addition if the place does not hold its
+/// key. CPUs begin at different ways, so that this is rare.
 #[inline(always)]
 fn take(key: u64) -> u64 {
     let sets = Key(key).sets();
     let (Some(first), Some(second)) = (set_of(sets[0]), set_of(sets[1])) else {
         return NOWHERE;
     };
-    let ((ways, count), (other_ways, other_count)) = (free_ways(first), free_ways(second));
+    let ((ways, count, ended), (other_ways, other_count, other_ended)) =
+        (free_ways(first, key), free_ways(second, key));
+    let (ways, count) = if ended == 0 { (ways, count) } else { (ended, WAYS + 1) };
+    let (other_ways, other_count) = if other_ended == 0 { (other_ways, other_count) } else { (other_ended, WAYS + 1) };
     let (number, set, ways) = if count >= other_count { (sets[0], first, ways) } else { (sets[1], second, other_ways) };
     if ways == 0 {
         return NOWHERE;
