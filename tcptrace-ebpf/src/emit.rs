@@ -87,8 +87,9 @@ impl<T: 'static> Reserved<T> {
 enum Place<T: 'static> {
     /// In this CPU's ring, with the number that the record gets.
     Own(*mut Slot, u64),
-    /// In the ring buffer that all CPUs share, where they have none.
-    Shared(RingBufEntry<T>),
+    /// In the ring buffer that all CPUs share, where they have none. The number says nothing, but the verifier wants each
+    /// register that may be stored to have a value.
+    Shared(RingBufEntry<T>, u64),
 }
 
 impl<T: 'static> Place<T> {
@@ -99,7 +100,7 @@ impl<T: 'static> Place<T> {
         // SAFETY: this CPU's own, but for what user space has read; volatile, since others interrupt this.
         unsafe {
             if config!(slots) == 0 {
-                let place = EVENTS.reserve(0).map(Self::Shared);
+                let place = EVENTS.reserve(0).map(|record| Self::Shared(record, 0));
                 if place.is_none() {
                     count(|counters| &raw mut (*counters).ring_full);
                 }
@@ -132,7 +133,7 @@ impl<T: 'static> Place<T> {
     fn as_mut_ptr(&mut self) -> *mut T {
         match self {
             Self::Own(slot, _) => slot.cast(),
-            Self::Shared(record) => record.as_mut_ptr(),
+            Self::Shared(record, _) => record.as_mut_ptr(),
         }
     }
 
@@ -149,7 +150,7 @@ impl<T: 'static> Place<T> {
                         let _ = EVENTS.output::<Bell>(0, BPF_RB_FORCE_WAKEUP.into()); // fails only where many wait to be heard
                     }
                 }
-                Self::Shared(record) => {
+                Self::Shared(record, _) => {
                     (*cpu).taken += 1;
                     let is_full = (*cpu).taken & u64::from(config!(wake_mask)) == 0
                         && EVENTS.query(BPF_RB_AVAIL_DATA.into()) >= u64::from(config!(wake_bytes));

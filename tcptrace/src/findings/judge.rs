@@ -29,7 +29,11 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
     }
     incident.cause = match incident.kind {
         Kind::ResetByPeer | Kind::IdleReset | Kind::WriteAfterClose => cause::of_reset(&incident),
-        Kind::AbortedClose => cause::of_abort(&incident),
+        Kind::AbortedClose => match cause::of_abort(&incident) {
+            // The other end, which is on this host, tells of it.
+            (Severity::Info, _) if incident.peer.ended().is_some() => return None,
+            cause => cause,
+        },
         Kind::ConnectRefused | Kind::ConnectFailed => cause::of_connect(&incident),
         Kind::SynSentUnanswered if rules::is_listener_full(view, &incident) => return None,
         Kind::SynSentUnanswered => (Severity::Warning, cause::of_given_up(&incident)),
@@ -37,6 +41,9 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
     };
     if incident.cause.1 == Cause::KeepaliveRace && incident.kind != Kind::AbortedClose {
         incident.kind = Kind::WriteAfterClose; // whether the FIN or the request came first
+    }
+    if incident.cause.1 == Cause::PeerKilled {
+        incident.kind = Kind::ResetByPeer; // whatever this side did
     }
     Some(incident)
 }

@@ -66,7 +66,8 @@ impl Kills {
         let socket = &event.socket;
         let has_data = transition.receive_queue > 1 || transition.send_queue > 1;
         let is_open = transition.old == State::Established;
-        if !is_open && !(has_data && transition.old == State::CloseWait) {
+        let is_cut = is_open || has_data && transition.old == State::CloseWait;
+        if !is_cut {
             return;
         }
         let key = (socket.netns, owner.command);

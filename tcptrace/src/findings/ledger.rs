@@ -170,16 +170,29 @@ impl Ledger {
     fn link(&mut self, sightings: &[(Key, Sighting)], now_ns: u64) -> Vec<Finding> {
         let mut told = Vec::new();
         let is_seen = |key: &Key| sightings.binary_search_by_key(key, |(key, _)| *key).is_ok();
+        let mut unseen_of: FxHashMap<Trouble, Vec<Key>> = FxHashMap::default();
+        let mut unseen_with: FxHashMap<u64, Vec<Key>> = FxHashMap::default();
+        for (key, open) in self.open.iter().filter(|(key, _)| !is_seen(key)) {
+            unseen_of.entry(key.trouble).or_default().push(*key);
+            for cookie in open.sighting.examples.iter().filter_map(|example| example.cookie) {
+                unseen_with.entry(cookie).or_default().push(*key);
+            }
+        }
+        if unseen_of.is_empty() {
+            return told;
+        }
         for (key, new) in sightings {
             if self.open.contains_key(key) {
                 continue;
             }
-            let has_moved = |(old, open): &(&Key, &Open)| {
-                let is_part = new.subject == Subject::Several && old.trouble == key.trouble;
-                !is_seen(old) && (is_part || open.sighting.shares_socket(new))
-            };
-            let mut moved: Vec<_> = self.open.iter().filter(has_moved).map(|(old, open)| (open.number, *old)).collect();
+            let parts = unseen_of.get(&key.trouble).filter(|_| new.subject == Subject::Several).into_iter().flatten();
+            let cookies = new.examples.iter().filter_map(|example| example.cookie);
+            let shared = cookies.filter_map(|cookie| unseen_with.get(&cookie)).flatten();
+            let shared = shared.filter(|old| self.open.get(old).is_some_and(|open| open.sighting.shares_socket(new)));
+            let numbered = |old: &Key| Some((self.open.get(old)?.number, *old));
+            let mut moved: Vec<_> = parts.chain(shared).filter_map(numbered).collect();
             moved.sort_unstable();
+            moved.dedup();
             let mut moved =
                 moved.into_iter().filter_map(|(_, old)| self.open.remove(&old)).collect::<Vec<_>>().into_iter();
             let Some(mut first) = moved.next() else { continue };

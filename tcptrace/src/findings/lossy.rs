@@ -11,6 +11,7 @@ use crate::{
 
 /// Services and destinations that are counted at most; others find room when these have had no loss for a while.
 const MAX_SUBJECTS: usize = 1024;
+/// Without a timeout a probe was sent (RFC 8985 section 7), often in vain where the peer is only slow to acknowledge.
 /// Timeouts in a row after which nothing answers any more: that is no loss.
 const SILENT: u8 = 3;
 const SLOTS: usize = 3;
@@ -42,7 +43,9 @@ impl Lossy {
                     loss.connections[0] += 1;
                 }
             }
-            What::Retransmit(retransmit) if retransmit.timeouts < SILENT && retransmit.failed.is_none() => {
+            What::Retransmit(retransmit)
+                if (1..SILENT).contains(&retransmit.timeouts) && retransmit.failed.is_none() =>
+            {
                 self.add(event, services, is_shown);
             }
             What::SynAckRetransmit { .. } => self.add(event, services, is_shown),

@@ -8,7 +8,7 @@ use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
 use crate::{
     ending::Ending,
     event::{
-        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
         Transition, What,
     },
     snapshot::{
@@ -178,6 +178,11 @@ impl Host {
     /// A socket leaves its state; its queues are those that it has.
     pub(super) fn enters(&mut self, place: usize, new: State, ending: Option<Ending>) {
         self.leaves(place, new, |transition| Transition { ending, ..transition });
+    }
+
+    /// The same, since its process exits.
+    pub(super) fn exits(&mut self, place: usize, new: State, ending: Option<Ending>, exit: Option<Exit>) {
+        self.leaves(place, new, |transition| Transition { ending, exit, ..transition });
     }
 
     fn leaves(&mut self, place: usize, new: State, change: impl FnOnce(Transition) -> Transition) {

@@ -269,6 +269,7 @@ fn losses(run: &mut Run) {
     for port in 40_000..40_021 {
         let mut child = Life::in_state(SYN_SENT, &format!("192.0.2.10:{port}"), "203.0.113.14:443").owned_by(curl());
         child.enters(&mut run.stream, ESTABLISHED);
+        child.timeouts = 1;
         child.retransmits(&mut run.stream, 0);
         run.stream.wait_us(500);
     }

@@ -116,7 +116,7 @@ fn is_race(incident: &Incident) -> bool {
         // The FIN was lost, or had no time to come: the peer's end is closed all the same.
         _ => {
             let closed = match incident.peer.ended().and_then(|ended| ended.ending) {
-                Some(Ending::Aborted(Abort::UnreadData)) => true,
+                Some(Ending::Aborted(Abort::UnreadData) | Ending::ResetAfterClose) => true,
                 None => incident.peer.end == PeerEnd::Closed || sent_by_closed(incident),
                 _ => false,
             };

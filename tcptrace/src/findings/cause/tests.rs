@@ -114,6 +114,10 @@ fn a_reset_has_the_cause_that_its_facts_prove() {
         (Incident { peer: aborted(Abort::UnreadData, 31), ..reset() }, (Info, Cause::LastWords)),
         (Incident { peer: unread, ..with_facts(reset(), after_idle) }, (Warning, Cause::KeepaliveRace)),
         (
+            Incident { peer: ended(Ending::ResetAfterClose, None, 0), ..with_facts(reset(), after_idle) },
+            (Warning, Cause::KeepaliveRace),
+        ),
+        (
             Incident { peer: ended(Ending::Aborted(Abort::UnreadData), killed, 300), ..reset() },
             (Info, Cause::PeerKilled),
         ),

@@ -2,9 +2,30 @@
 
 use crate::findings::{Cause, Kind, Severity, Sighting, Value, View, kills::Kill};
 
-/// All troubles of this family.
+/// All troubles of this family. A client that its user or its supervisor ends is none.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    view.recent.kills.iter().map(|(netns, kill)| sighting(netns, kill)).collect()
+    let is_trouble = |kill: &Kill| kill.served > 0 || is_crash(kill) || is_by_force(kill);
+    let killed = view.recent.kills.iter().filter(|(_, kill)| is_trouble(kill));
+    killed.map(|(netns, kill)| sighting(netns, kill)).collect()
+}
+
+fn is_crash(kill: &Kill) -> bool {
+    const CRASHES: [i32; 9] = [
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGXCPU,
+        libc::SIGXFSZ,
+        libc::SIGSYS,
+    ];
+    CRASHES.contains(&kill.exit.signal.into())
+}
+
+fn is_by_force(kill: &Kill) -> bool {
+    kill.exit.signal == libc::SIGKILL as u8
 }
 
 fn sighting(netns: Option<u32>, kill: &Kill) -> Sighting {
@@ -25,9 +46,8 @@ fn sighting(netns: Option<u32>, kill: &Kill) -> Sighting {
     sighting.with(evidence)
 }
 
-/// A client that its user ends harms nobody else.
+/// A client that is killed harms nobody else, unless it had sent what then was lost. A crash is one in any case.
 fn severity(kill: &Kill) -> Severity {
-    const BY_USER: [u8; 4] = [libc::SIGHUP as u8, libc::SIGINT as u8, libc::SIGPIPE as u8, libc::SIGTERM as u8];
-    let is_by_user = kill.served == 0 && BY_USER.contains(&kill.exit.signal);
-    if is_by_user { Severity::Info } else { Severity::Warning }
+    let is_harmless = kill.served == 0 && kill.unsent == 0 && !is_crash(kill);
+    if is_harmless { Severity::Info } else { Severity::Warning }
 }

@@ -80,5 +80,5 @@ fn is_overflowing(view: &View<'_>, netns: Option<u32>, subject: Subject) -> bool
         listener.local().port() == end.port() && super::listening::is_full(listener, view.now_ns)
     };
     let grew = view.namespaces.of(netns).and_then(|state| state.grew(|counters| counters.listen_overflows));
-    view.in_state(State::Listen).iter().any(|listener| is_full(&listener)) || grew.is_some_and(|grew| grew > 0)
+    view.in_state(State::Listen).iter().any(is_full) || grew.is_some_and(|grew| grew > 0)
 }

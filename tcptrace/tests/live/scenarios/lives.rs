@@ -1,6 +1,6 @@
 //! Normal lives: there is nothing to find.
 
-use super::Scenario;
+use super::{Scenario, judge::Expected};
 
 /// A life that gives no findings.
 const fn life(name: &'static str, about: &'static str, setup: &'static str, trouble: &'static str) -> Scenario {
@@ -84,25 +84,31 @@ pub(super) const ALL: &[Scenario] = &[
          server> close S
          near? TIME_WAIT >= 1",
     ),
-    life(
-        "simultaneous-open",
-        "both sides connect, which one socket can do alone",
-        "",
-        "client> connect C 127.0.0.1:7100 from 127.0.0.1:7100
-         client> send C hello
-         client> read C 5
-         client> close C",
-    ),
+    Scenario {
+        findings: &[Expected::new("self-connect", "client", 1000, &["port == 7100"])],
+        ..life(
+            "simultaneous-open",
+            "both sides connect, which one socket can do alone",
+            "",
+            "client> connect C 127.0.0.1:7100 from 127.0.0.1:7100
+             client> send C hello
+             client> read C 5
+             client> close C",
+        )
+    },
     life("listener-life", "bind, listen, close", "", "server> listen L 127.0.0.1:7000\nserver> close L"),
-    life(
-        "process-killed",
-        "the kernel closes for a process that is killed",
-        "server> listen L 127.0.0.1:7000",
-        "client> connect C*3 127.0.0.1:7000
-         server> accept S*3 L
-         client! SIGKILL
-         server> eof S*3
-         server> close S*3
-         near? TIME_WAIT == 3",
-    ),
+    Scenario {
+        findings: &[Expected::new("process-killed", "client", 1000, &["severity == info", "count == 3"])],
+        ..life(
+            "process-killed",
+            "the kernel closes for a process that is killed",
+            "server> listen L 127.0.0.1:7000",
+            "client> connect C*3 127.0.0.1:7000
+             server> accept S*3 L
+             client! SIGKILL
+             server> eof S*3
+             server> close S*3
+             near? TIME_WAIT == 3",
+        )
+    },
 ];

@@ -54,6 +54,7 @@ fn errno(error: &io::Error) -> String {
         Some(libc::ENETUNREACH) => "ENETUNREACH",
         Some(libc::ECONNRESET) => "ECONNRESET",
         Some(libc::ETIMEDOUT) => "ETIMEDOUT",
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
         Some(libc::ECONNREFUSED) => "ECONNREFUSED",
         Some(libc::EHOSTUNREACH) => "EHOSTUNREACH",
         _ => return error.to_string(),

@@ -32,6 +32,8 @@ pub(crate) struct Stage {
     pub netns: Vec<u64>,
     far: Option<File>,
     actors: BTreeMap<String, Actor>,
+    /// PIDs of those that were killed.
+    killed: BTreeMap<String, u64>,
     narrates: bool,
 }
 
@@ -45,7 +47,13 @@ const CABLE: [&str; 3] = [
 impl Stage {
     /// Moves this thread into a new network namespace: the near one.
     pub(crate) fn new(narrates: bool) -> Self {
-        let stage = Self { netns: vec![enter_small_netns()], far: None, actors: BTreeMap::new(), narrates };
+        let stage = Self {
+            netns: vec![enter_small_netns()],
+            far: None,
+            actors: BTreeMap::new(),
+            killed: BTreeMap::new(),
+            narrates,
+        };
         stage.say("near$ unshare --net; ip link set lo up");
         stage
     }
@@ -53,6 +61,9 @@ impl Stage {
     /// The PID of an actor, or the number of its descriptor: `server`, `server.S0`.
     pub(crate) fn number_of(&mut self, name: &str) -> u64 {
         let (name, socket) = name.split_once('.').unwrap_or((name, ""));
+        if let Some(pid) = self.killed.get(name) {
+            return *pid;
+        }
         let actor = self.actors.get_mut(name).unwrap_or_else(|| panic!("no actor {name}"));
         if socket.is_empty() {
             return actor.pid().into();
@@ -108,7 +119,9 @@ impl Stage {
     fn signal(&mut self, name: &str, signal: &str) {
         self.say(&format!("$ kill -{signal} # {name}"));
         if signal == "SIGKILL" {
-            return self.actors.remove(name).unwrap().kill();
+            let actor = self.actors.remove(name).unwrap();
+            self.killed.insert(name.to_owned(), actor.pid().into());
+            return actor.kill();
         }
         let pid = self.actors[name].pid().cast_signed();
         let number = if signal == "SIGSTOP" { libc::SIGSTOP } else { libc::SIGCONT };

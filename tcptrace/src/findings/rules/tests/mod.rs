@@ -3,7 +3,9 @@
 mod accepting;
 mod closing;
 mod connecting;
+mod killed;
 mod listening;
+mod loss;
 mod pressure;
 mod resets;
 mod silence;

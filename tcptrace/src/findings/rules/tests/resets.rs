@@ -129,7 +129,12 @@ fn an_abort_is_told_of_at_both_ends_with_its_cause() {
         host.wait(MS);
         host.is_reset(server, libc::ECONNRESET, S, MS);
         let seen = host.sightings();
-        assert_eq!(seen.iter().map(|seen| seen.kind).collect::<Vec<_>>(), [Kind::ResetByPeer, Kind::AbortedClose]);
+        let kinds: Vec<_> = seen.iter().map(|seen| seen.kind).collect();
+        if abort == Abort::UnreadData {
+            assert_eq!(kinds, [Kind::ResetByPeer], "the client did not want the rest: the server's end tells of it");
+            continue;
+        }
+        assert_eq!(kinds, [Kind::ResetByPeer, Kind::AbortedClose]);
         let (peer, aborted) = (&seen[0], &seen[1]);
         assert_eq!((peer.owner.unwrap().pid, peer.subject), (PID, Subject::Local(end(LOCAL))));
         assert_eq!(*evidence(peer, "peer_pid"), Value::Number(900));
