@@ -83,8 +83,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let after_ns = view.thresholds.zero_window_ns;
     let in_states = |states: &'static [State]| states.iter().flat_map(|state| view.in_state(*state)).copied();
     let closed = |known: &Connection| known.facts().map_or(0, |facts| closed_ns(facts, view.now_ns));
+    // A reader that is slow, and reads again after some time each, is given twice that.
+    let is_long = |known: &Connection| closed(known) >= after_ns.max(known.longest_pause_ns().saturating_mul(2));
     let senders = in_states(&[Established, CloseWait, FinWait1, Closing, LastAck])
-        .filter(|known| is_held_up(known) && closed(known) >= after_ns);
+        .filter(|known| is_held_up(known) && is_long(known));
     // One that reads, if slowly, keeps nobody waiting in vain.
     let does_not_read = |known: &Connection| known.ailments().unread > 0 && !is_being_read(view, known, after_ns);
     let (mut readers, mut alone) = (Vec::new(), Vec::new());
