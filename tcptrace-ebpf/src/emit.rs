@@ -87,9 +87,11 @@ impl<T: 'static> Reserved<T> {
 enum Place<T: 'static> {
     /// In this CPU's ring, with the number that the record gets.
     Own(*mut Slot, u64),
-    /// In the ring buffer that all CPUs share, where they have none. The number says nothing, but the verifier wants each
-    /// register that may be stored to have a value.
-    Shared(RingBufEntry<T>, u64),
+    /// In the ring buffer that all CPUs share, where they have none.
+    Shared(
+        RingBufEntry<T>,
+        #[allow(dead_code, reason = "the verifier wants each register that may be stored to have a value")] u64,
+    ),
 }
 
 impl<T: 'static> Place<T> {

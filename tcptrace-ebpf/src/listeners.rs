@@ -29,6 +29,7 @@ fn key(tuple: &Tuple, address: [u64; 2]) -> ListenerKey {
 /// The listener for these ends: the one on the very address, else the one on the unspecified address. A child has its
 /// listener's family.
 #[inline(always)]
+#[allow(clippy::needless_borrows_for_generic_args, reason = "a copy of the key takes stack")]
 fn of(tuple: &Tuple) -> Option<&'static mut Listener> {
     let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
     // One key, as the stack is small.

@@ -22,7 +22,7 @@ use crate::{
 pub struct Incident {
     /// Which trouble it is.
     pub kind: Kind,
-    /// Why, and how much that matters: once the other end is known, see [`super::cause`].
+    /// Why, and how much that matters: once the other end is known, see [`Cause`].
     pub cause: (Severity, Cause),
     /// CLOCK_MONOTONIC at which it failed, in ns.
     pub time_ns: u64,
