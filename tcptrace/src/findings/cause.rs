@@ -8,7 +8,7 @@ mod reset;
 #[cfg(test)]
 mod tests;
 
-pub(super) use connect::of_connect;
+pub(super) use connect::{of_connect, of_given_up};
 pub(super) use reset::{of_abort, of_reset};
 
 macro_rules! causes {
@@ -110,6 +110,11 @@ causes! {
         proof: "SYN_SENT beyond the threshold, and no listener of this host with a full queue is the destination.",
         words: "the SYNs get no answer at all: the host is down, or a firewall drops them",
         remedy: "check the address, the route and the firewalls on the way (a closed port would answer with RST)",
+    }
+    GivenUpEarly = "given_up_early" {
+        proof: "The process closed the socket in SYN_SENT after 0.2 s or more, before the first SYN was sent again (1 s).",
+        words: "the process gives each attempt up before its SYN is sent again, and nothing had answered by then",
+        remedy: "allow connect() 3 s at least, so that one lost SYN does no harm; check the address, the route and the firewalls on the way",
     }
     ScanLike = "scan_like" {
         proof: "One command sent SYNs to 10 destinations or more that did not answer.",

@@ -73,6 +73,9 @@ pub struct Flow {
     /// Times in CLOSE_WAIT of those that left it by `close`, in ns, the last ones in a ring.
     times: [u64; 9],
     timed: usize,
+    /// CLOCK_MONOTONIC, in ns: what came to CLOSE_WAIT by then had been there for longer than the process needed, by all
+    /// that was known of that.
+    leaked_ns: u64,
 }
 
 const SLOT_NS: u64 = 10_000_000_000;
@@ -102,6 +105,13 @@ impl Flow {
         known.sort_unstable();
         known.get(known.len() / 2).copied()
     }
+
+    /// Was a socket that came to CLOSE_WAIT at `since_ns` leaked before the usual time rose? It stays that: the process
+    /// closes some late, which says nothing for those that it has forgotten.
+    #[must_use]
+    pub const fn was_leaked(&self, since_ns: u64) -> bool {
+        since_ns <= self.leaked_ns
+    }
 }
 
 impl Recent {
@@ -120,7 +130,7 @@ impl Recent {
         self.successes.ingest(event, transition);
         self.kills.ingest(event, transition, left, &self.services, is_shown);
         if transition.new == State::CloseWait || transition.old == State::CloseWait {
-            self.count(event, transition);
+            self.count(event, transition, thresholds);
         }
         let has_won =
             || self.successes.of(event).is_some_and(|ns| event.time_ns.saturating_sub(ns) < Successes::NEAR_NS);
@@ -152,7 +162,7 @@ impl Recent {
         !self.pending.is_empty()
     }
 
-    fn count(&mut self, event: &Event, transition: &Transition) {
+    fn count(&mut self, event: &Event, transition: &Transition, thresholds: &Thresholds) {
         let Some(owner) = event.owner else { return };
         let key = (event.socket.netns, owner.pid);
         if self.flows.len() >= MAX_FLOWS && !self.flows.contains_key(&key) {
@@ -172,6 +182,9 @@ impl Recent {
         flow.add(event.time_ns, if transition.new == State::CloseWait { 1 } else { -1 });
         let time = transition.time_in_old.filter(|time| time.source == TimeSource::Observed);
         if let Some(time) = time.filter(|_| transition.new == State::LastAck) {
+            let slow_ns = flow.usual_ns().map_or(0, |usual_ns| usual_ns.saturating_mul(2));
+            let after_ns = thresholds.stuck_after(State::CloseWait).map_or(u64::MAX, |ns| ns.max(slow_ns));
+            flow.leaked_ns = flow.leaked_ns.max(event.time_ns.saturating_sub(after_ns));
             let place = flow.timed % flow.times.len();
             flow.times[place] = time.ns;
             flow.timed += 1;

@@ -12,13 +12,31 @@ use crate::{
 };
 
 /// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
-/// the process has ended and another one has its PID now.
+/// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
 #[must_use]
-pub fn executable((pid, start): ProcessId) -> Option<String> {
+pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // Looked at afterwards: a process that took the PID over later than this would have started later.
-    let now = parse_start(&fs::read(format!("/proc/{pid}/stat")).ok()?)?;
-    (start == Some(now)).then(|| path.to_string_lossy().into_owned())
+    // Looked at afterwards: a process that took the PID over later than this would have started later, or within the same
+    // tick, which the name tells.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let is_it = start.is_some() && start == parse_start(&stat) && command_of(&stat) == Some(command);
+    is_it.then(|| path.to_string_lossy().into_owned())
+}
+
+/// The command of this `/proc/PID/stat`.
+fn command_of(stat: &[u8]) -> Option<Command> {
+    let from = stat.iter().position(|byte| *byte == b'(')? + 1;
+    let to = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(command(stat.get(from..to)?))
+}
+
+/// A command by its name; the kernel keeps 15 bytes of it.
+fn command(name: &[u8]) -> Command {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.iter().take(15)) {
+        *to = *from;
+    }
+    Command::new(bytes)
 }
 
 /// When the process of this `/proc/PID/stat` started: field 22, where the second, the command in brackets, may have any
@@ -94,13 +112,10 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
     let status = descriptors.read(c"../status")?;
     let (uid, ns_pid) = parse_status(&String::from_utf8_lossy(&status));
     let uid = uid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    let mut command = [0; 16];
     // A line; the name may have any bytes.
     let line = descriptors.read(c"../comm")?;
     let name = line.strip_suffix(b"\n").unwrap_or(&line);
-    for (to, from) in command.iter_mut().zip(name.iter().take(15)) {
-        *to = *from;
-    }
+    let command = command(name);
     let text = descriptors.read(c"../cgroup").ok().and_then(|text| String::from_utf8(text).ok());
     let cgroup = text.as_deref().and_then(v2_path).and_then(|path| match cgroups.get(path) {
         Some(&known) => known,
@@ -110,7 +125,6 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
             id
         }
     });
-    let command = Command::new(command);
     let start = descriptors.read(c"../stat").ok().and_then(|stat| parse_start(&stat));
     Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, start, command })
 }
@@ -212,11 +226,13 @@ mod tests {
         let pid = process::id();
         let start = parse_start(&fs::read("/proc/self/stat").unwrap());
         let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
-        assert_eq!(executable((pid, start)), Some(own));
+        let name = command(fs::read_to_string("/proc/self/comm").unwrap().trim_end().as_bytes());
+        assert_eq!(executable((pid, start), name), Some(own));
         let later = start.and_then(|ticks| ticks.checked_add(1));
-        assert_eq!(executable((pid, later)), None, "the PID was another process's");
-        assert_eq!(executable((pid, None)), None, "not known which process it was");
-        assert_eq!(executable((0, start)), None);
+        assert_eq!(executable((pid, later), name), None, "the PID was another process's");
+        assert_eq!(executable((pid, start), command(b"implant")), None, "the same, within one tick");
+        assert_eq!(executable((pid, None), name), None, "not known which process it was");
+        assert_eq!(executable((0, start), name), None);
         let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4294967301 9";
         assert_eq!(parse_start(stat), StartTicks::new(5), "modulo 2^32, whatever the command is");
         for broken in [&b""[..], b"7 (a", b"7 (a) S 1", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 9"] {

@@ -242,7 +242,7 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
             json!({
                 "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
                 "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
-                "source": owner.source.name(), "executable": names.executable(owner.id()),
+                "source": owner.source.name(), "executable": names.executable(&owner),
             })
         }),
         "process_count": Some(sighting.processes.len()).filter(|count| *count > 0),

@@ -13,7 +13,10 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use rustc_hash::FxHashMap;
 
-use crate::{clock::WallOffset, event::ProcessId};
+use crate::{
+    clock::WallOffset,
+    event::{Command, Owner, ProcessId},
+};
 
 pub use fields::{Field, FieldValue};
 pub use sockets::SocketField;
@@ -25,7 +28,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
 /// Finds the path of the executable of a process.
-pub type ExecutableLookup = Box<dyn FnMut(ProcessId) -> Option<String>>;
+pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
 
 /// Names of things that events hold as numbers.
 pub struct Names {
@@ -64,8 +67,8 @@ impl Names {
     }
 
     /// The path of the executable of a process, if it can be found.
-    pub fn executable(&mut self, process: ProcessId) -> Option<String> {
-        self.find_executable.as_mut()?(process)
+    pub fn executable(&mut self, owner: &Owner) -> Option<String> {
+        self.find_executable.as_mut()?(owner.id(), owner.command)
     }
 
     /// How many paths of cgroups are remembered.

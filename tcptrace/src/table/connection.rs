@@ -65,6 +65,7 @@ struct Rare {
     reset: Option<ResetFacts>,
     facts: Option<Box<Facts>>,
     read: Option<Reading>,
+    pauses: Option<Pauses>,
     /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
     full_ns: Option<u64>,
 }
@@ -91,6 +92,32 @@ pub struct Facts {
     pub listed_ns: u64,
     /// The socket then.
     pub socket: ListedSocket,
+}
+
+/// How a closed window lets data pass now and then, as listings show it. Times are CLOCK_MONOTONIC in ns.
+#[derive(Clone, Copy, Debug)]
+struct Pauses {
+    /// When data was sent last.
+    sent_ns: u64,
+    /// When a listing last showed that nothing had been sent since.
+    last_ns: u64,
+    /// The longest time after which more was sent, in ns.
+    longest_ns: u64,
+}
+
+impl Pauses {
+    /// What was sent within this time may be the same: the kernel counts in jiffies.
+    const SAME_NS: u64 = 100_000_000;
+
+    /// Takes in what a listing of `last_ns` shows.
+    fn next(before: Option<Self>, sent_ns: u64, last_ns: u64) -> Self {
+        let Some(before) = before else { return Self { sent_ns, last_ns, longest_ns: 0 } };
+        if sent_ns <= before.sent_ns.saturating_add(Self::SAME_NS) {
+            return Self { last_ns, ..before };
+        }
+        let pause_ns = before.last_ns.saturating_sub(before.sent_ns);
+        Self { sent_ns, last_ns, longest_ns: before.longest_ns.max(pause_ns) }
+    }
 }
 
 impl Connection {
@@ -237,6 +264,12 @@ impl Connection {
     pub fn watched_ns(&self) -> Option<u64> {
         let read = self.rare.as_ref()?.read?;
         Some(read.last_ns.saturating_sub(read.first_ns))
+    }
+
+    /// The longest time that the peer's window was closed until the peer read again, as far as listings showed it, in ns.
+    #[must_use]
+    pub fn longest_pause_ns(&self) -> u64 {
+        self.rare.as_ref().and_then(|rare| rare.pauses).map_or(0, |pauses| pauses.longest_ns)
     }
 
     /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
@@ -482,6 +515,11 @@ impl Connection {
             self.rare().read = Some(Reading { bytes: now, last_ns, read_ns, ..before });
         } else if let Some(rare) = &mut self.rare {
             rare.read = None;
+        }
+        if let Some(info) = socket.connection.filter(|_| ailments.window_closed) {
+            let sent_ns = snapshot.ended_ns.saturating_sub(info.last_sent_ns);
+            let rare = self.rare();
+            rare.pauses = Some(Pauses::next(rare.pauses, sent_ns, snapshot.ended_ns));
         }
         if socket.is_full_listener() {
             self.rare().full_ns = Some(snapshot.ended_ns);

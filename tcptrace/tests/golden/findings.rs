@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tcptrace::{
     decode::split,
-    event::ProcessId,
+    event::{Command, ProcessId},
     findings::Thresholds,
     render::text::{StuckText, TextOptions},
     route::Renderer,
@@ -59,7 +59,7 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |(pid, _): ProcessId| match pid {
+        let executable = |(pid, _): ProcessId, _: Command| match pid {
             800 => Some("/usr/sbin/web".to_owned()),
             6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
             _ => None,

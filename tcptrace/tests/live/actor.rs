@@ -101,6 +101,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-activator" => activator(number(0) as u16),
         "t-quitter" => quitter(number(0) as u16),
         "t-aborter" => aborter(number(0) as u16),
+        "t-resetter" => resetter(number(0) as u16, number(1)),
         "t-hasty" => hasty(number(0) as u16),
         "t-sharer" => sharer(number(0) as u16, number(1)),
         "t-crowd" => crate::sockets::crowd(number(0) as usize),
@@ -260,6 +261,21 @@ fn aborter(port: u16) {
     ready();
     wait_for_word();
     socket.set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Opens four connections at a time and ends them by a RST, now on one CPU and now on the other: the kernel gives the
+/// addresses of their sockets to other processes' sockets then.
+fn resetter(port: u16, rounds: u32) {
+    ready();
+    for round in 0..rounds {
+        pin(round % 2);
+        let open: Vec<_> = (0..4).map(|_| crate::net::socket(LOCALHOST)).collect();
+        for socket in &open {
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+            socket.connect(&any_port(port).into()).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Accepts, and closes without reading what came.

@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a child accepts what its parent listens for", prefork),
     ("a descriptor passed to another process", passed_descriptor),
     ("two processes listen on one port", shared_port),
+    ("a RST has the owner of its own socket, not of an earlier one at its address", resets),
 ];
 
 fn many_connections() {
@@ -147,4 +148,31 @@ fn shared_port() {
             assert_eq!((&event["owner_source"], &event["owner_candidates"]), (&"listener".into(), &Value::Null));
         }
     }
+}
+
+fn resets() {
+    const PROCESSES: usize = 8;
+    const ROUNDS: usize = 40;
+    let netns = enter_new_netns();
+    let (listener, to) = listen(LOCALHOST);
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    let tracer = Tracer::json(&["--port", &to.port().to_string()]);
+    let arguments = [to.port().to_string(), ROUNDS.to_string()];
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let actors: Vec<_> = (0..PROCESSES).map(|_| Actor::start("t-resetter", &arguments)).collect();
+    actors.into_iter().for_each(Actor::wait);
+    settle();
+    let events = tracer.stop().events(netns);
+    let mut owners = BTreeMap::new();
+    let mut sent = 0;
+    for event in events.0.iter().filter(|event| event["remote_port"] == to.port()) {
+        let cookie = event["cookie"].as_u64();
+        if event["new_state"] == "CLOSE" {
+            owners.insert(cookie, event["pid"].clone());
+        } else if event["event"] == "reset_sent" {
+            assert_eq!(owners.get(&cookie), Some(&event["pid"]), "{event:#}");
+            sent += 1;
+        }
+    }
+    assert!(sent >= PROCESSES * ROUNDS, "a case that tells nothing: {sent}");
 }

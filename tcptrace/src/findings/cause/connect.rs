@@ -6,6 +6,14 @@ use crate::{
     findings::{Incident, Severity},
 };
 
+/// An attempt that its process gave up while nothing had answered.
+pub(crate) fn of_given_up(incident: &Incident) -> Cause {
+    /// `TCP_TIMEOUT_INIT` of `include/net/tcp.h`, 1 s, less what a timer may be early by.
+    const SENT_AGAIN_NS: u64 = 900_000_000;
+    let is_early = incident.total_retrans == 0 && incident.in_state_ns.is_some_and(|ns| ns < SENT_AGAIN_NS);
+    if is_early { Cause::GivenUpEarly } else { Cause::SynUnanswered }
+}
+
 /// A connect that failed, or was given up.
 pub(crate) fn of_connect(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Critical, Info, Warning};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Cause, of_abort, of_connect, of_reset};
+use super::{Cause, of_abort, of_connect, of_given_up, of_reset};
 use crate::{
     ending::{Abort, Ending},
     event::{Exit, ResetFacts},
@@ -212,4 +212,20 @@ fn a_failed_connect_has_the_cause_that_its_facts_prove() {
     ] {
         assert_eq!(of_connect(&incident), expected, "{incident:#?}");
     }
+}
+
+#[test]
+fn an_attempt_that_is_given_up_before_its_syn_is_sent_again_is_told_of_as_that() {
+    let attempt = Incident { state: State::SynSent, ending: Ending::Aborted(Abort::BeforeEstablished), ..reset() };
+    for (ms, total_retrans, cause) in [
+        (300, 0, Cause::GivenUpEarly),
+        (899, 0, Cause::GivenUpEarly),
+        (1000, 0, Cause::SynUnanswered),
+        (1500, 1, Cause::SynUnanswered),
+    ] {
+        let attempt = Incident { in_state_ns: Some(ms * MS), total_retrans, ..attempt.clone() };
+        assert_eq!(of_given_up(&attempt), cause, "{ms} ms");
+    }
+    let unknown = Incident { in_state_ns: None, total_retrans: 1, ..attempt };
+    assert_eq!(of_given_up(&unknown), Cause::SynUnanswered);
 }

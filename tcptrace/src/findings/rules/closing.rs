@@ -1,5 +1,7 @@
 //! Connections that are being closed, and do not come to an end.
 
+use rustc_hash::FxHashSet;
+
 use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
     event::Owner,
@@ -48,9 +50,12 @@ fn drop_unknown(view: &View<'_>, group: &mut Group<'_>) {
 /// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked. Data may
 /// flow on to the peer; and nobody can close what nobody accepted.
 fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
-    let usual_ns = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid)?.usual_ns();
-    let is_leaked =
-        |known: &&Connection| usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2));
+    let flow = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid);
+    let usual_ns = |known: &Connection| flow(known)?.usual_ns();
+    let is_leaked = |known: &&Connection| {
+        usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2))
+            || flow(known).is_some_and(|flow| flow.was_leaked(known.since_ns))
+    };
     let is_leaked = |known: &&Connection| {
         is_leaked(known)
             && !is_not_accepted(known)
@@ -68,8 +73,10 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     };
     let sighting = |mut group: Group<'_>| {
         drop_unknown(view, &mut group);
-        let of = |(owner, _): &(Owner, u64)| view.recent.growth_per_minute(group.netns, owner.pid, view.now_ns);
-        let each: Option<Vec<_>> = group.processes.most().iter().map(of).collect();
+        let each: Option<Vec<_>> = pids_of(view, &group)
+            .into_iter()
+            .map(|pid| view.recent.growth_per_minute(group.netns, pid, view.now_ns))
+            .collect();
         let growth =
             each.and_then(|each| each.into_iter().reduce(|(sum, span_ns), (growth, _)| (sum + growth, span_ns)));
         let is_growing = growth.is_some_and(|(growth, span_ns)| growth >= FAST_GROWTH && span_ns >= SURE_NS);
@@ -91,6 +98,18 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         group.sighting(view, Kind::CloseWaitLeak, severity, cause).with(evidence)
     };
     groups.into_iter().map(sighting).collect()
+}
+
+/// The processes of a group, and those that hold its listener: a connection counts for that until its own process is known.
+fn pids_of(view: &View<'_>, group: &Group<'_>) -> FxHashSet<u32> {
+    let mut pids: FxHashSet<_> = group.processes.most().iter().map(|(owner, _)| owner.pid).collect();
+    if let Subject::Local(local) = group.subject
+        && let Some(listener) = view.listener_of(group.netns, local)
+    {
+        pids.extend(listener.owner().map(|owner| owner.pid));
+        pids.extend(view.table.holders_of(listener).into_iter().flatten().map(|holder| holder.pid));
+    }
+    pids
 }
 
 /// So many connections of a client to one destination lie idle in a pool at most.
@@ -153,7 +172,8 @@ fn is_on_its_way(known: &Connection) -> bool {
             && facts.socket.backoff == Some(0)
             && facts.socket.connection.is_some_and(is_acknowledged)
     };
-    known.retransmits().timeouts == 0 && known.facts().is_some_and(is_answered)
+    // A FIN that is not answered is sent again: without that, and without a listing, nothing shows that it is not.
+    known.retransmits().timeouts == 0 && known.facts().is_none_or(is_answered)
 }
 
 fn fin_unanswered<'a>(

@@ -34,9 +34,8 @@ fn was_waited_for(incident: &Incident) -> bool {
         && (incident.total_retrans > 0 || incident.in_state_ns.is_some_and(|ns| ns >= WAITED_NS))
 }
 
-/// Attempts that were given up after this time at least were waited for, in ns: one SYN was sent again, or would have been
-/// (`TCP_TIMEOUT_INIT`, 1 s).
-const WAITED_NS: u64 = 900_000_000;
+/// Attempts that were given up after this time at least were waited for, in ns: what an ICMP error rejects ends sooner.
+const WAITED_NS: u64 = 200_000_000;
 
 /// Did the process give the connection up while nothing had answered?
 pub(in crate::findings) fn is_given_up(incident: &Incident) -> bool {

@@ -92,8 +92,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let after_ns = view.thresholds.zero_window_ns;
     let in_states = |states: &'static [State]| states.iter().flat_map(|state| view.in_state(*state)).copied();
     let closed = |known: &Connection| known.facts().map_or(0, |facts| closed_ns(facts, view.now_ns));
+    // A reader that is slow, and reads again after some time each, is given twice that.
+    let is_long = |known: &Connection| closed(known) >= after_ns.max(known.longest_pause_ns().saturating_mul(2));
     let senders = in_states(&[Established, CloseWait, FinWait1, Closing, LastAck])
-        .filter(|known| is_held_up(known) && closed(known) >= after_ns);
+        .filter(|known| is_held_up(known) && is_long(known));
     // What lies at the other end may not count as unread yet, where the listing is older than the wait is long.
     let waited_when_listed =
         |known: &Connection| known.facts().is_some_and(|facts| closed_ns(facts, facts.listed_ns) >= UNREAD_NS);

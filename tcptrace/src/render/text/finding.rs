@@ -120,7 +120,7 @@ fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(owner.id())) {
+    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(&owner)) {
         parts.push(printable(&path));
     }
     parts.join(", ")

@@ -73,7 +73,7 @@ fn what_is_ignored_is_not_told() {
 #[test]
 fn what_is_not_listed_yet_is_not_settled() {
     let mut host = Host::new();
-    host.add(State::LastAck, LOCAL, REMOTE, 20 * S);
+    host.add(State::CloseWait, LOCAL, REMOTE, 70 * S);
     host.list(); // nothing was suspected then
     assert!(!host.unlisted_sightings()[0].is_settled);
     assert!(host.only().is_settled);
@@ -373,4 +373,49 @@ fn a_proxy_that_passed_the_fin_on_waits_for_its_other_side() {
     let found: Vec<_> = seen.iter().map(|seen| (seen.kind, seen.severity, seen.cause)).collect();
     let waits = (Kind::CloseWaitLeak, Severity::Info, Cause::WaitsForOtherSide);
     assert_eq!(found, [waits, (Kind::FinWait2Stuck, Severity::Warning, Cause::OnlyShutDown)], "{seen:#?}");
+}
+
+#[test]
+fn what_was_leaked_stays_so_when_the_process_closes_others_late() {
+    let mut thresholds = Thresholds::default();
+    thresholds.set_stuck(State::CloseWait, 2 * S).unwrap();
+    let mut host = Host::with(thresholds);
+    host.add(State::Listen, LOCAL, "0.0.0.0:0", 0);
+    for port in 0..9 {
+        host.add(State::Established, LOCAL, &format!("10.1.0.9:{}", 40_000 + port), 0);
+    }
+    host.list();
+    for place in 1..=9 {
+        host.enters(place, State::CloseWait, None);
+    }
+    host.wait(5 * S);
+    assert_eq!(host.only().count, 9);
+    for place in 1..=3 {
+        host.enters(place, State::LastAck, None); // after 5 s: the others are not yet twice as old
+        host.enters(place, State::Close, Some(Ending::Normal));
+    }
+    host.wait(S);
+    let seen = host.only();
+    assert_eq!((seen.count, evidence(&seen, "closes_after_ns")), (6, &Value::Number(5 * S)));
+    // What comes now is given that time.
+    host.add(State::Established, LOCAL, "10.1.0.9:41000", 0);
+    host.list();
+    host.enters(10, State::CloseWait, None);
+    host.wait(9 * S);
+    assert_eq!(host.only().count, 6);
+    host.wait(2 * S);
+    assert_eq!(host.only().count, 7);
+}
+
+#[test]
+fn a_fin_that_nothing_was_seen_of_since_is_not_said_to_be_lost() {
+    // Without a listing: its namespace may be gone. The FIN waits behind data that a closed window holds up.
+    let mut host = Host::new();
+    let place = host.add(State::Established, LOCAL, REMOTE, 0);
+    host.list();
+    host.enters(place, State::FinWait1, None);
+    host.wait(60 * S);
+    assert_eq!(host.unlisted_sightings(), []);
+    host.retransmits(place, 6);
+    assert_eq!(host.unlisted_sightings()[0].kind, Kind::FinWait1Stuck);
 }

@@ -195,3 +195,22 @@ fn a_user_timeout_ends_what_the_peer_answered() {
     assert_eq!((unseen.kind, unseen.cause), (Kind::ZeroWindow, Cause::EndedByUserTimeout));
     assert_eq!(*evidence(&unseen, "probes_answered"), Value::Unknown);
 }
+
+#[test]
+fn a_reader_that_reads_again_after_each_pause_is_slow_and_not_stuck() {
+    let mut host = Host::new();
+    let place = sender(&mut host, State::Established, NEAR, FAR, 7 * S);
+    host.sockets[place].backoff = Some(7);
+    assert_eq!(host.only().kind, Kind::ZeroWindow, "nothing is known of it yet");
+    let pause = |host: &mut Host, s: u64| {
+        host.wait(s * S);
+        host.sockets[place].connection.as_mut().unwrap().last_sent_ns = s * S;
+        host.sightings().len()
+    };
+    assert_eq!(pause(&mut host, 1), 0, "it reads");
+    assert_eq!(pause(&mut host, 7), 0);
+    assert_eq!(pause(&mut host, 13), 0, "less than twice what it needed");
+    host.wait(14 * S);
+    host.sockets[place].connection.as_mut().unwrap().last_sent_ns = 27 * S;
+    assert_eq!(host.only().kind, Kind::ZeroWindow, "now it has stopped");
+}
