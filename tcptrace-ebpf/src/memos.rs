@@ -92,36 +92,29 @@ fn find(key: u64) -> u64 {
     NOWHERE
 }
 
-/// The free ways of a set, one bit each, how many these are, and the way where the socket with this key has ended.
+/// The free ways of a set, one bit each, and how many these are.
 #[inline(always)]
-fn free_ways(set: *const Set, key: u64) -> (u32, u32, u32) {
-    let (mut ways, mut count, mut ended) = (0, 0, 0);
+fn free_ways(set: *const Set) -> (u32, u32) {
+    let (mut ways, mut count) = (0, 0);
     for way in 0..WAYS {
         // SAFETY: as above.
         let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
         let is_free = (words::is_zero(there) | there & ENDED) as u32;
         ways |= is_free << way;
         count += is_free;
-        ended |= (words::is_zero(there ^ (key | ENDED)) as u32) << way;
     }
-    (ways, count, ended)
+    (ways, count)
 }
 
-/// A place for a key that has none. The one of an earlier socket at the same address goes first: there are never two that
-/// ended with one key, of which [`ended`] might find the wrong one. Two CPUs may race for a free place: each adds the
-/// difference between its key and the value it read, reads again, and undoes the addition if the place does not hold its
-/// key. CPUs begin at different ways, so that this is rare.
+/// A place for a key that has none.
 #[inline(always)]
 fn take(key: u64) -> u64 {
     let sets = Key(key).sets();
     let (Some(first), Some(second)) = (set_of(sets[0]), set_of(sets[1])) else {
         return NOWHERE;
     };
-    let ((ways, count, ended), (other_ways, other_count, other_ended)) =
-        (free_ways(first, key), free_ways(second, key));
-    let (ways, count) = if ended == 0 { (ways, count) } else { (ended, WAYS + 1) };
-    let (other_ways, other_count) = if other_ended == 0 { (other_ways, other_count) } else { (other_ended, WAYS + 1) };
-    let (number, set, ways) = if count >= other_count { (sets[0], first, ways) } else { (sets[1], second, other_ways) };
+    let ((ways, count), (other_ways, other_count)) = (free_ways(first), free_ways(second));
+    let (number, ways) = if count >= other_count { (sets[0], ways) } else { (sets[1], other_ways) };
     if ways == 0 {
         return NOWHERE;
     }
@@ -131,9 +124,20 @@ fn take(key: u64) -> u64 {
     let lowest = turned & turned.wrapping_neg();
     let bit = |mask: u32| 1 ^ words::is_zero((lowest & mask).into()) as u32;
     let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS; // the number of the lowest bit, turned back
-    // SAFETY: as above; `way` is within the set.
+    u64::from(number * WAYS + way)
+}
+
+/// Writes a key to a free place. Two CPUs may race for it: each adds the difference between its key and the value it read,
+/// reads again, and undoes the addition if the place does not hold its key. CPUs begin at different ways, so that this is
+/// rare. Gives the place, or that it is another's.
+#[inline(always)]
+fn claim(place: u64, key: u64) -> u64 {
+    let Some(set) = set_of(place as u32 / WAYS) else {
+        return NOWHERE;
+    };
+    // SAFETY: a value's memory stays the map's while a program runs; the place is within the set.
     unsafe {
-        let word = set.cast::<u64>().add(way as usize);
+        let word = set.cast::<u64>().add((place as u32 % WAYS) as usize);
         let change = key.wrapping_sub(word.read_volatile());
         words::add(word, change);
         if word.read_volatile() != key {
@@ -141,7 +145,7 @@ fn take(key: u64) -> u64 {
             return NOWHERE;
         }
     }
-    u64::from(number * WAYS + way)
+    place
 }
 
 /// A place for what finds none in the table: one for each CPU, behind all sets.
@@ -171,7 +175,15 @@ extern "C" fn find_or_make_memo(key: u64, begins: u64) -> u64 {
         return place;
     }
     if place == NOWHERE {
-        place = take(key);
+        // That of an earlier socket at the same address goes first: there are never two that ended with one key, of which
+        // [`ended`] might find the wrong one.
+        place = find(key | ENDED);
+        if place == NOWHERE {
+            place = take(key);
+        }
+        if place != NOWHERE {
+            place = claim(place, key);
+        }
     }
     if place == NOWHERE {
         place = spare();
