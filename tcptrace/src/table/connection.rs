@@ -438,11 +438,16 @@ impl Connection {
         self.timer_or_active_ns = Maybe::new(expires_ns);
     }
 
-    /// Takes in what a listing tells of any socket. Its local port was chosen after the event that told of it.
-    pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+    /// Takes in its local end, where its port was chosen after the event that told of it.
+    fn is_bound(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
-            self.local = End::new(socket.local);
+            self.local = End::new(local);
         }
+    }
+
+    /// Takes in what a listing tells of any socket.
+    pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
+        self.is_bound(socket.local);
         self.handle = Maybe(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
@@ -562,6 +567,8 @@ impl Connection {
 
     /// Takes in what happened without a change of state.
     pub(super) fn happened(&mut self, event: &Event, all: &mut AllRoles) {
+        self.is_bound(event.socket.local);
+        self.is_named(event.socket.cookie);
         match &event.what {
             What::Retransmit(retransmit) => {
                 self.rare().retransmits.add(event.time_ns, retransmit);

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::{
     ending::Ending,
-    event::{Command, OwnerSource, Socket, Transition},
+    event::{Command, OwnerSource, Retransmit, Socket, Transition},
     snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
 };
 
@@ -758,4 +758,32 @@ fn an_event_gets_what_the_table_knows() {
     let mut nameless = here(owned(event(1, 0, 5 * S, enters(Established))));
     table.ingest(&mut nameless);
     assert_eq!(told(&mut table, 7 * S, State::Close, State::SynSent), (None, false, None));
+}
+
+#[test]
+fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
+    let mut table = table(10);
+    let end = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let mut began = here(event(0xffff_8881_0000_0001, 0, 5 * S, enters(State::SynSent)));
+    (began.socket.local, began.socket.remote) = (end("127.0.0.1:0"), end("127.0.0.1:80"));
+    table.ingest(&mut began.clone());
+    // Before 5.12 it has no cookie by which it could be found in a listing that knows no addresses of the kernel.
+    let listed = ListedSocket {
+        sk: None,
+        remote: began.socket.remote,
+        ..listed(7, Kind::Full, State::SynSent, "127.0.0.1:4000")
+    };
+    let holders = Some(Holders::new(vec![holder(7, 10)]));
+    let show = |table: &mut Table, ended_ns| {
+        let snapshot = snapshot(ended_ns, vec![listed]);
+        table.show_listed(&Snapshot { holders: holders.clone(), ..snapshot });
+        let known = table.connections().next().unwrap();
+        (table.len(), known.cookie(), known.local(), table.holders_of(known).map(<[Holder]>::len))
+    };
+    assert_eq!(show(&mut table, 6 * S), (1, None, end("127.0.0.1:0"), None));
+    let what = Retransmit { state: State::SynSent, total_retrans: 1, timeouts: 1, srtt_us: None, failed: None };
+    let mut again = Event { time_ns: 6 * S, what: What::Retransmit(what), ..began };
+    again.socket.local = listed.local;
+    table.ingest(&mut again);
+    assert_eq!(show(&mut table, 7 * S), (1, None, listed.local, Some(1)));
 }

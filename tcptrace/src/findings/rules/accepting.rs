@@ -1,6 +1,6 @@
 //! Connections that a process does not accept, or does not read.
 
-use super::listening;
+use super::{listening, window::is_closed_by};
 use crate::{
     findings::{
         Cause, Group, Kind, Severity, Sighting, Subject, Value, View,
@@ -118,12 +118,11 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
     let after_ns = view.thresholds.read_stalled_ns;
     let is_stalled = |known: &&Connection| {
         let ailments = known.ailments();
-        let is_closed = known.facts().and_then(|facts| facts.socket.connection?.receive_window) == Some(0);
         ailments.unread > 0
             && !ailments.not_accepted
-            && !is_closed
             && unread_ns(view, known) >= after_ns
             && !is_being_read(view, known, after_ns)
+            && !is_closed_by(view, known)
             && view.listener_of(known.netns(), known.local()).is_some()
     };
     let stalled = view.in_state(State::Established).iter().copied().filter(is_stalled);

@@ -9,7 +9,7 @@ use crate::{
     errno,
     event::Owner,
     findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
-    snapshot::{ListedSocket, TimerKind},
+    snapshot::{ListedSocket, TimerKind, UNREAD_NS},
     state::State,
     table::{Connection, Facts},
 };
@@ -39,6 +39,15 @@ impl ClosedWindow {
     pub fn of(left: &Connection, now_ns: u64) -> Option<Self> {
         let facts = left.facts().filter(|_| left.ailments().window_closed)?;
         Some(Self { closed_ns: closed_ns(facts, now_ns), is_answered: is_answered(facts) })
+    }
+}
+
+/// Has the reader closed its window? Where no listing tells (before 6.2 by sock_diag), by a sender of this host that waits.
+pub(super) fn is_closed_by(view: &View<'_>, reader: &Connection) -> bool {
+    let Some(info) = reader.facts().and_then(|facts| facts.socket.connection) else { return false };
+    match info.receive_window {
+        Some(bytes) => bytes == 0,
+        None => matches!(view.other_end(reader), OtherEnd::Here(sender) if is_held_up(sender)),
     }
 }
 
@@ -87,6 +96,9 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let is_long = |known: &Connection| closed(known) >= after_ns.max(known.longest_pause_ns().saturating_mul(2));
     let senders = in_states(&[Established, CloseWait, FinWait1, Closing, LastAck])
         .filter(|known| is_held_up(known) && is_long(known));
+    // What lies at the other end may not count as unread yet, where the listing is older than the wait is long.
+    let waited_when_listed =
+        |known: &Connection| known.facts().is_some_and(|facts| closed_ns(facts, facts.listed_ns) >= UNREAD_NS);
     // One that reads, if slowly, keeps nobody waiting in vain.
     let does_not_read = |known: &Connection| known.ailments().unread > 0 && !is_being_read(view, known, after_ns);
     let (mut readers, mut alone) = (Vec::new(), Vec::new());
@@ -97,6 +109,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
                     readers.push((reader, Some(sender)));
                 }
             }
+            OtherEnd::Here(_) if !waited_when_listed(sender) => {}
             _ => alone.push(sender),
         }
     }

@@ -4,7 +4,7 @@ use crate::{
     ending::Ending,
     event::{Owner, OwnerSource},
     findings::{
-        Cause, Kind, Severity, Subject, Value,
+        Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, PID, S, end, evidence, process},
     },
     snapshot::{ConnectionInfo, Holder, Timer, TimerKind},
@@ -103,6 +103,31 @@ fn both_ends_on_one_host_are_one_finding_of_the_reader() {
     // It reads, if slowly.
     host.sockets[reader].receive_queue -= 1000;
     assert_eq!(host.sightings(), []);
+}
+
+#[test]
+fn what_a_late_listing_showed_too_early_is_not_told_of_the_sender() {
+    let mut thresholds = Thresholds::default();
+    thresholds.zero_window_ns = 2 * S;
+    let mut host = Host::with(thresholds);
+    // A listing shows both before what lies at the reader counts as unread.
+    let at = "127.0.0.1:80";
+    sender(&mut host, State::Established, "127.0.0.1:40000", at, 990 * MS);
+    reader(&mut host, at, "127.0.0.1:40000", 990 * MS);
+    host.list();
+    host.wait(1200 * MS);
+    assert_eq!(host.unlisted_sightings(), []);
+}
+
+#[test]
+fn a_reader_whose_window_is_not_listed_has_closed_it_where_a_sender_here_waits() {
+    let mut host = Host::new();
+    sender(&mut host, State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
+    let reader = reader(&mut host, "127.0.0.1:80", "127.0.0.1:40000", 10 * S);
+    host.sockets[reader].connection.as_mut().unwrap().receive_window = None; // before 6.2 by sock_diag
+    host.add(State::Listen, "127.0.0.1:80", "0.0.0.0:0", 100 * S);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.cause), (Kind::ZeroWindow, Cause::DoesNotRead));
 }
 
 #[test]
