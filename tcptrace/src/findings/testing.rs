@@ -138,6 +138,13 @@ impl Host {
         self.findings.listed(&snapshot);
     }
 
+    /// A listing of listeners shows who holds all sockets.
+    pub(super) fn list_holders(&mut self, holders: Vec<Holder>) {
+        let (started_ns, ended_ns) = (self.now_ns, self.now_ns);
+        let holders = Some(Holders::new(holders));
+        self.table.show_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
+    }
+
     /// Nothing comes or goes on a connection that is half closed, unless a test says so.
     fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
         let (is_half_closed, unset) =

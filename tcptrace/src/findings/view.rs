@@ -392,9 +392,17 @@ impl<'a> Group<'a> {
             oldest: self.members.first().map(|known| Age { ns: view.age_ns(known), source: known.since }),
             evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
-            is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some()),
+            is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some() && is_owned(view, known)),
             is_shown: view.is_any_shown(self.members.iter().copied()),
             ..Sighting::new(kind, severity, cause, self.netns, self.subject)
         }
     }
+}
+
+/// Is a socket's owner one that holds it? That of its listener may have handed it on, which a listing of holders tells.
+fn is_owned(view: &View<'_>, known: &Connection) -> bool {
+    let is_through = |owner: &Owner| matches!(owner.source, OwnerSource::Listener | OwnerSource::Shared);
+    let Some(owner) = known.owner().filter(is_through) else { return true };
+    let holders = view.table.holders_of(known);
+    holders.is_some_and(|holders| holders.is_empty() || holders.iter().any(|holder| holder.pid == owner.pid))
 }

@@ -143,7 +143,7 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
             _ => (Severity::Info, Cause::RequestsUnread),
         };
         let sighting = group.sighting(view, Kind::ReadStalled, severity, cause).with(evidence);
-        Sighting { is_settled: group.members.iter().all(|known| is_watched(known)), ..sighting }
+        Sighting { is_settled: sighting.is_settled && group.members.iter().all(|known| is_watched(known)), ..sighting }
     };
     view.group(stalled, |known| view.subject_of(known)).into_iter().map(sighting).collect()
 }

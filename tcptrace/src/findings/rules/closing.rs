@@ -84,7 +84,7 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         let (severity, cause) = match growth {
             _ if passed_on(&group) => (Severity::Info, Cause::WaitsForOtherSide),
             _ if is_many => (Severity::Critical, Cause::NeverClosed),
-            _ if is_idle_pool(&group, growth) => (Severity::Info, Cause::IdlePooled),
+            _ if is_idle_pool(view, &group, growth) => (Severity::Info, Cause::IdlePooled),
             _ => (Severity::Warning, Cause::NeverClosed),
         };
         // The FIN counts as a byte that was not read.
@@ -116,12 +116,16 @@ fn pids_of(view: &View<'_>, group: &Group<'_>) -> FxHashSet<u32> {
 const POOLED: usize = 8;
 
 /// Are these a client's, few, and no more than came within the last minute?
-fn is_idle_pool(group: &Group<'_>, growth: Option<(f64, u64)>) -> bool {
+fn is_idle_pool(view: &View<'_>, group: &Group<'_>, growth: Option<(f64, u64)>) -> bool {
+    let is_active = |known: &Connection| {
+        known.is_active().or_else(|| view.is_active(known.netns(), (known.local(), known.remote())))
+    };
     group.members.len() <= POOLED
         && group.subject != Subject::Several
-        && group.members.iter().all(|known| known.is_active() == Some(true))
-        && growth.is_some_and(|(growth, span_ns)| {
-            growth * (span_ns as f64 / MINUTE_NS) <= group.members.len() as f64 // what waits is among these
+        && group.members.iter().all(|known| is_active(known) == Some(true))
+        && growth.is_none_or(|(growth, span_ns)| {
+            let came = (growth * (span_ns as f64 / MINUTE_NS)).round(); // a number of sockets
+            came <= group.members.len() as f64 // what waits is among these
         })
 }
 

@@ -124,8 +124,7 @@ fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
     let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
     let sighting = |group: Group<'_>| {
         let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local().to_string()));
-        let sighting = group.sighting(view, Kind::ForeignListener, Severity::Warning, Cause::NotExpected);
-        Sighting { is_settled: true, ..sighting }.with([("address", address)])
+        group.sighting(view, Kind::ForeignListener, Severity::Warning, Cause::NotExpected).with([("address", address)])
     };
     view.group(foreign, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
 }

@@ -161,7 +161,7 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
     let sighting = group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence);
-    Sighting { is_settled: group.members.iter().all(|known| is_watched(known)), ..sighting }
+    Sighting { is_settled: sighting.is_settled && group.members.iter().all(|known| is_watched(known)), ..sighting }
 }
 
 /// What is known of those that wait; unknown where they are on another host.

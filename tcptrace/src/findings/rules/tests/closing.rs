@@ -419,3 +419,26 @@ fn a_fin_that_nothing_was_seen_of_since_is_not_said_to_be_lost() {
     host.retransmits(place, 6);
     assert_eq!(host.unlisted_sightings()[0].kind, Kind::FinWait1Stuck);
 }
+
+#[test]
+fn a_pool_that_does_not_grow_stays_harmless_whatever_the_time() {
+    let mut thresholds = Thresholds::default();
+    thresholds.set_stuck(State::CloseWait, 2 * S).unwrap();
+    let mut host = Host::with(thresholds);
+    host.settings.local_ports = Some((32_768, 60_999));
+    for port in 0..3 {
+        host.add(State::SynSent, &format!("10.1.0.1:{}", 40_000 + port), "10.1.0.9:80", 0);
+    }
+    host.list();
+    host.wait(S);
+    for place in 0..3 {
+        host.enters(place, State::Established, None);
+        host.enters(place, State::CloseWait, None);
+    }
+    host.wait(2 * S);
+    for _ in 0..100 {
+        host.wait(777 * MS + 1); // the growth of three sockets per minute is no even number
+        let seen = host.only();
+        assert_eq!((seen.severity, seen.cause, seen.count), (Severity::Info, Cause::IdlePooled, 3));
+    }
+}

@@ -2,11 +2,12 @@
 
 use crate::{
     ending::Ending,
+    event::{Owner, OwnerSource},
     findings::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
-        testing::{Host, MS, PID, S, end, evidence},
+        testing::{Host, MS, PID, S, end, evidence, process},
     },
-    snapshot::{ConnectionInfo, Timer, TimerKind},
+    snapshot::{ConnectionInfo, Holder, Timer, TimerKind},
     state::State,
 };
 
@@ -213,4 +214,28 @@ fn a_reader_that_reads_again_after_each_pause_is_slow_and_not_stuck() {
     host.wait(14 * S);
     host.sockets[place].connection.as_mut().unwrap().last_sent_ns = 27 * S;
     assert_eq!(host.only().kind, Kind::ZeroWindow, "now it has stopped");
+}
+
+#[test]
+fn a_listener_that_has_handed_its_connection_on_is_not_named_before_a_listing() {
+    let mut host = Host::new();
+    let place = sender(&mut host, State::Established, NEAR, FAR, 6 * S);
+    host.sockets[place].owner = Some(Owner { source: OwnerSource::Listener, ..process(PID) });
+    let held_by = |pid| Holder {
+        handle: 1,
+        pid,
+        ns_pid: pid,
+        fd: 5,
+        uid: 0,
+        cgroup: None,
+        command: process(PID).command,
+        start: None,
+    };
+    host.holders = vec![held_by(PID)];
+    assert!(host.only().is_settled);
+    host.list_holders(vec![held_by(701)]); // the child that it forked
+    assert!(!host.unlisted_sightings()[0].is_settled);
+    host.holders = vec![held_by(701)];
+    let seen = host.only();
+    assert_eq!((seen.owner.unwrap().pid, seen.is_settled), (701, true));
 }
