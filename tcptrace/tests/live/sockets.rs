@@ -263,14 +263,15 @@ fn same_as_ss() {
     drop(crowd);
 }
 
-/// A row without what is different by nature: `sk`, which sock_diag does not tell, and times that go on.
+/// A row without what is different by nature: `sk`, which sock_diag does not tell, times that go on, and what each timeout
+/// changes.
 pub(crate) fn comparable(row: &Value) -> Value {
     let mut row = row.clone();
     let fields = row.as_object_mut().unwrap();
     let is_resent = fields["timer"] == "retransmit";
     for (name, value) in fields.iter_mut() {
         let is_time = name == "time" || name.ends_with("_ns");
-        let goes_on = is_resent && ["timeouts", "total_retrans"].contains(&name.as_str());
+        let goes_on = is_resent && ["timeouts", "total_retrans", "age_ns", "age_source"].contains(&name.as_str());
         if name == "sk" || goes_on {
             *value = Value::Null;
         } else if is_time && !value.is_null() {
