@@ -1,6 +1,6 @@
 //! The start: sockets from before it are known, and none is lost, immortal or there twice.
 
-use std::{net::Shutdown, time::Duration};
+use std::{collections::BTreeMap, net::Shutdown, time::Duration};
 
 use serde_json::Value;
 
@@ -21,7 +21,28 @@ pub(crate) const TESTS: &[Test] = &[
     ("sockets from before are in the summary (--no-iter)", before_no_iter),
     ("starts while connections come and go", busy),
     ("starts while connections come and go (--no-iter)", busy_no_iter),
+    ("the verifier is soon done", verified),
 ];
+
+/// The verifier takes most of the start. Each branch in a row of branches doubles its paths: where the compiler makes
+/// branches of an unrolled loop, a start may take seconds.
+fn verified() {
+    /// Some 20,000 on 6.18.
+    const LIMIT: u64 = 50_000;
+    let tracer = Tracer::start(&["--netns", "self"]);
+    let fdinfo = std::fs::read_dir(format!("/proc/{}/fdinfo", tracer.pid())).unwrap();
+    let field = |text: &str, name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().parse::<u64>().ok()
+    };
+    // Of each program, whose links have descriptors too; since 5.16.
+    let count = |text: String| Some((field(&text, "prog_id:")?, field(&text, "verified_insns:")?));
+    let texts = fdinfo.filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+    let by_program: BTreeMap<_, _> = texts.filter_map(count).collect();
+    let total: u64 = by_program.values().sum();
+    tracer.stop();
+    assert!(total <= LIMIT, "{total} instructions were gone through");
+}
 
 fn before() {
     sockets_from_before(&[]);
