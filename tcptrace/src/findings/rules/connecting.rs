@@ -42,14 +42,29 @@ pub(in crate::findings) fn is_given_up(incident: &Incident) -> bool {
     incident.ending == Ending::Aborted(Abort::BeforeEstablished)
 }
 
-/// Is the destination a listener of this host whose queue is full? That is told of there.
+/// Is the destination a listener of this host whose queue is full, or was? That is told of there.
 pub(in crate::findings) fn is_listener_full(view: &View<'_>, incident: &Incident) -> bool {
-    full_listeners(view).any(|listener| is_at(listener, incident.netns, incident.remote))
+    let since_ns = incident.time_ns.saturating_sub(incident.in_state_ns.unwrap_or(0));
+    waits_for_full_listener(view, incident.netns, incident.remote, Attempt { since_ns, timeouts: incident.timeouts })
 }
 
-fn full_listeners<'a>(view: &View<'a>) -> impl Iterator<Item = &'a Connection> {
-    let now_ns = view.now_ns;
-    view.in_state(State::Listen).to_vec().into_iter().filter(move |listener| listening::is_full(listener, now_ns))
+/// An attempt to connect: when it began (CLOCK_MONOTONIC, in ns), and how often its SYN was sent again.
+struct Attempt {
+    since_ns: u64,
+    timeouts: u8,
+}
+
+/// Is the destination a listener of this host whose queue is full, or was when the last SYN came?
+fn waits_for_full_listener(view: &View<'_>, netns: Option<u32>, remote: SocketAddr, attempt: Attempt) -> bool {
+    // The longest time from one SYN to the next, and a second for its answer: it doubles from 1 s on, up to 64 s with the
+    // default of tcp_syn_retries (`net/ipv4/tcp_timer.c`, `tcp_retransmit_timer`).
+    let next_syn_ns = ((1 << attempt.timeouts.min(6)) + 1) * 1_000_000_000;
+    let was_full = |listener: &Connection| {
+        let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= attempt.since_ns);
+        listening::is_full(listener, view.now_ns)
+            || full_ns.is_some_and(|full_ns| view.now_ns.saturating_sub(full_ns) < next_syn_ns)
+    };
+    view.in_state(State::Listen).iter().any(|listener| is_at(listener, netns, remote) && was_full(listener))
 }
 
 /// Does a listener get the connections to `remote`?
@@ -144,17 +159,9 @@ const MANY_DESTINATIONS: usize = 10;
 
 fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     // Told of where they wait: the listener of this host does not take them, or did not when the last SYN came.
-    let listeners = view.in_state(State::Listen).iter();
-    let full: Vec<_> = listeners.filter(|listener| listener.full_ns().is_some()).collect();
     let is_waiting = |known: &Connection| {
-        let is_there = |netns| place(netns, known.remote()) == place(known.netns(), known.remote());
-        let was_full = |listener: &Connection| {
-            let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= known.since_ns);
-            listening::is_full(listener, view.now_ns)
-                || full_ns.is_some_and(|full_ns| view.now_ns.saturating_sub(full_ns) < until_next_syn_ns(known))
-        };
-        let mut places = listeners_of(known.remote());
-        places.any(|local| full.iter().any(|full| full.local() == local && is_there(full.netns()) && was_full(full)))
+        let attempt = Attempt { since_ns: known.since_ns, timeouts: known.retransmits().timeouts };
+        waits_for_full_listener(view, known.netns(), known.remote(), attempt)
     };
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {
@@ -169,10 +176,4 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
         group.sighting(view, Kind::SynSentUnanswered, Severity::Warning, cause).with(evidence)
     };
     view.group(stuck, |known| Subject::Remote(known.remote())).into_iter().map(sighting).collect()
-}
-
-/// The longest time from one SYN to the next, and a second for its answer, in ns: it doubles from 1 s on, up to 64 s with
-/// the default of tcp_syn_retries (`net/ipv4/tcp_timer.c`, `tcp_retransmit_timer`).
-fn until_next_syn_ns(known: &Connection) -> u64 {
-    ((1 << known.retransmits().timeouts.min(6)) + 1) * 1_000_000_000
 }
