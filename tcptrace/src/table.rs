@@ -2,11 +2,11 @@
 
 mod connection;
 mod listed;
+mod listener_holders;
 mod minis;
 mod packed;
 mod retransmits;
 mod roles;
-mod services;
 mod sockets;
 
 use std::{
@@ -23,8 +23,8 @@ use crate::{
     snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
+use listener_holders::{ListenerHolders, is_through_listener, processes};
 use roles::AllRoles;
-use services::{Services, is_through_listener, processes};
 use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts};
@@ -69,7 +69,7 @@ pub struct Table {
     full: Sockets,
     minis: Sockets,
     roles: AllRoles,
-    services: Services,
+    listener_holders: ListenerHolders,
     /// Was a socket found by its cookie, since the listing told no address?
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
@@ -114,7 +114,7 @@ impl Table {
             full: Sockets::new(),
             minis: Sockets::new(),
             roles: AllRoles::default(),
-            services: Services::default(),
+            listener_holders: ListenerHolders::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
             ailing: FxHashSet::default(),
@@ -153,7 +153,7 @@ impl Table {
         if let Some(known) = known {
             add_to(event, known, self.listed_until_ns);
         }
-        self.services.ingest(event, known);
+        self.listener_holders.ingest(event, known);
         self.name_owner(event, known);
         let creator = known.and_then(Connection::creator);
         event.listener =
@@ -401,7 +401,7 @@ impl Table {
             }
             return;
         }
-        if let Some((owner, candidates)) = self.services.name(event.socket.netns, event.socket.local, owner) {
+        if let Some((owner, candidates)) = self.listener_holders.name(event.socket.netns, event.socket.local, owner) {
             (event.owner, event.candidates) = (Some(owner), candidates);
         }
     }
@@ -412,14 +412,14 @@ impl Table {
         let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
         match self.holders_of(connection) {
             Some(holders) if !holders.is_empty() => Some(processes(holders).into()),
-            _ => self.services.name(connection.netns(), connection.local(), Some(&owner))?.1,
+            _ => self.listener_holders.name(connection.netns(), connection.local(), Some(&owner))?.1,
         }
     }
 
     /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
     #[must_use]
     pub fn wants_listeners(&self, now_ns: u64) -> bool {
-        self.services.wants_listing(now_ns)
+        self.listener_holders.wants_listing(now_ns)
     }
 
     /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.

@@ -245,7 +245,7 @@ causes! {
     }
     PeerDoesNotRead = "peer_does_not_read" {
         proof: "The sender waits for the window beyond the threshold, and the peer answers its probes.",
-        words: "the peer answers but does not read: its window is closed, and the process cannot send what it has",
+        words: "the peer answers but keeps its window closed: it does not read, or only slowly, and the process cannot send",
         remedy: "look at the peer's process (stopped, blocked, slow); here, a send timeout or TCP_USER_TIMEOUT bounds the wait",
     }
     EndedByUserTimeout = "ended_by_user_timeout" {

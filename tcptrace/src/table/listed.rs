@@ -8,9 +8,9 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
     connection::expires_ns,
+    listener_holders::{ListenerHolders, is_through_listener, owner_among},
     mini_key,
     minis::{began_time_wait, is_gone},
-    services::{Services, is_through_listener, owner_among},
 };
 use crate::{
     event::{Event, Owner},
@@ -46,7 +46,7 @@ impl Table {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
-        self.services.listed(snapshot);
+        self.listener_holders.listed(snapshot);
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
@@ -112,7 +112,7 @@ impl Table {
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
-            let owner = named(&self.services, socket, owner_among(socket.owner, holders));
+            let owner = named(&self.listener_holders, socket, owner_among(socket.owner, holders));
             let listed = Connection::of_listed(socket, owner, snapshot.ended_ns, &mut self.roles);
             self.add(key, listed.in_listing(listing));
             return;
@@ -120,7 +120,7 @@ impl Table {
         known.listing = listing;
         known.is_listed(socket);
         known.is_named(socket.cookie);
-        let owner = named(&self.services, socket, owner_among(known.recorded(socket.owner), holders));
+        let owner = named(&self.listener_holders, socket, owner_among(known.recorded(socket.owner), holders));
         known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // The event of it was lost. It came after the last one that was not.
@@ -183,7 +183,7 @@ impl Table {
 
     /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
     pub fn show_listeners(&mut self, snapshot: &Snapshot) {
-        self.services.listed(snapshot);
+        self.listener_holders.listed(snapshot);
         self.holders = snapshot.holders.clone().or(self.holders.take());
         self.show_full(snapshot);
     }
@@ -202,7 +202,7 @@ impl Table {
                 known.is_listed(socket);
                 if let Some(holders) = &snapshot.holders {
                     let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
-                    known.is_held(named(&self.services, socket, owner), &mut self.roles);
+                    known.is_held(named(&self.listener_holders, socket, owner), &mut self.roles);
                 }
                 known.show(socket, snapshot);
                 if known.is_ailing() {
@@ -328,7 +328,7 @@ fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
 }
 
 /// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
-fn named(services: &Services, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
+fn named(services: &ListenerHolders, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
     let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
     let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));
     by_listener.map(|(owner, _)| owner).or(owner)

@@ -23,7 +23,7 @@ const LISTED_FOR_NS: u64 = 5_000_000_000;
 
 /// Listeners by network namespace and address.
 #[derive(Default)]
-pub(super) struct Services {
+pub(super) struct ListenerHolders {
     by_place: FxHashMap<(u32, SocketAddr), Vec<Service>>,
     /// CLOCK_MONOTONIC at which the last listing of their holders began, in ns.
     listed_ns: u64,
@@ -40,7 +40,7 @@ struct Service {
     is_listed: bool,
 }
 
-impl Services {
+impl ListenerHolders {
     /// Takes in the listeners of a listing that shows all of them, and of holders.
     pub(super) fn listed(&mut self, snapshot: &Snapshot) {
         let Some(holders) = &snapshot.holders else { return };
@@ -261,8 +261,8 @@ mod tests {
     }
 
     /// Listeners, each with the PIDs that hold it.
-    fn services(listeners: &[&[u32]]) -> Services {
-        let mut services = Services::default();
+    fn services(listeners: &[&[u32]]) -> ListenerHolders {
+        let mut services = ListenerHolders::default();
         services.listed(&of_listeners(10 * S, listeners));
         services
     }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     /// Source, PID and candidates of a connection whose owner the programs took for this.
-    fn named(services: &Services, owner: Option<Owner>) -> Option<(OwnerSource, u32, Vec<u32>)> {
+    fn named(services: &ListenerHolders, owner: Option<Owner>) -> Option<(OwnerSource, u32, Vec<u32>)> {
         let (owner, candidates) = services.name(Some(NETNS), place(), owner.as_ref())?;
         let pids = candidates.iter().flat_map(|all| all.iter()).map(|process| process.pid).collect();
         Some((owner.source, owner.pid, pids))
@@ -304,7 +304,7 @@ mod tests {
         }
         let many: Vec<u32> = (1..100).collect();
         assert_eq!(named(&services(&[&many]), by(3)).unwrap().2.len(), MAX_CANDIDATES);
-        assert_eq!(named(&Services::default(), by(5)), None);
+        assert_eq!(named(&ListenerHolders::default(), by(5)), None);
         assert_eq!(services(&[&[5, 6]]).name(Some(NETNS + 1), place(), None), None, "another namespace");
     }
 
