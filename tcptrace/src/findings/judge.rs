@@ -3,16 +3,16 @@
 use std::net::SocketAddr;
 
 use super::{
-    Cause, Incident, Kind, Severity, View, cause,
+    Cause, Incident, Kind, Namespaces, Recent, Severity, Thresholds, View, cause,
     incident::{Peer, PeerEnd},
     rules,
     view::OtherEnd,
 };
 use crate::{
-    event::{Owner, OwnerSource},
+    event::{Event, Owner, OwnerSource},
     snapshot::listeners_of,
-    state::State,
-    table::Connection,
+    state::{State, StateSet},
+    table::{Connection, Table},
 };
 
 /// The incident with its cause, and with what is known of its ends; `None` where it is told of elsewhere.
@@ -46,6 +46,32 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
         incident.kind = Kind::ResetByPeer; // whatever this side did
     }
     Some(incident)
+}
+
+/// Why a connection failed, by its events alone, in the order of time: the causes that findings would name of its ends, each
+/// once.
+#[must_use]
+pub fn causes_of<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Cause> {
+    const SOCKETS: usize = 16;
+    let (thresholds, namespaces) = (Thresholds::default(), Namespaces::default());
+    let mut table = Table::new(SOCKETS, StateSet::default(), false);
+    let mut recent = Recent::default();
+    let mut until_ns = 0;
+    for mut event in events.cloned() {
+        until_ns = event.time_ns;
+        let left = table.ingest(&mut event);
+        recent.ingest(&event, left.as_ref(), &thresholds, true);
+    }
+    let due = recent.due(u64::MAX, |_| true);
+    let mut view = View::new(&table, &recent, &namespaces, &thresholds, until_ns);
+    view.ask(&due);
+    let mut causes = Vec::new();
+    for cause in due.into_iter().filter_map(|incident| judge(&view, incident)).map(|incident| incident.cause.1) {
+        if !causes.contains(&cause) {
+            causes.push(cause);
+        }
+    }
+    causes
 }
 
 fn peer(view: &View<'_>, incident: &Incident) -> Peer {

@@ -29,6 +29,7 @@ mod view;
 
 pub use cause::Cause;
 pub use incident::{Incident, Peer, PeerEnd};
+pub use judge::causes_of;
 pub use kind::{Kind, Severity};
 pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};

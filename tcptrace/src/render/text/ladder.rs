@@ -16,6 +16,7 @@ use crate::{
     clock::{WallFormat, human},
     ending::{Abort, Ending},
     event::{Event, Owner, What},
+    findings::causes_of,
     losses::Losses,
     snapshot::Age,
     state::State,
@@ -169,6 +170,9 @@ impl Ladder {
         }
         for reset in &resets {
             tell("RST", &reset_words(story, reset, start_ns, names), Style::Trouble);
+        }
+        for cause in causes_of(story.events().into_iter().map(|(_, event)| event)) {
+            tell("why", &[cause.words().to_owned()], Style::Trouble);
         }
     }
 
