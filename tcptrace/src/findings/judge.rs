@@ -37,6 +37,9 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
         Kind::ConnectRefused | Kind::ConnectFailed => cause::of_connect(&incident),
         Kind::SynSentUnanswered if rules::is_listener_full(view, &incident) => return None,
         Kind::SynSentUnanswered => (Severity::Warning, cause::of_given_up(&incident)),
+        Kind::PeerDead => (Severity::Warning, Cause::DataUnanswered),
+        Kind::KeepaliveTimeout => (Severity::Warning, Cause::ProbesUnanswered),
+        Kind::ZeroWindow => (Severity::Warning, Cause::EndedByUserTimeout),
         _ => incident.cause,
     };
     if incident.cause.1 == Cause::KeepaliveRace && incident.kind != Kind::AbortedClose {

@@ -27,11 +27,6 @@ impl<'a> Failures<'a> {
     }
 }
 
-/// They are a warning, and have the same cause.
-pub(super) fn warning(cause: Cause) -> impl Fn(&[&Incident]) -> (Severity, Cause) {
-    move |_| (Severity::Warning, cause)
-}
-
 /// The process at the other end of a connection that failed, where it is on this host.
 pub(super) fn other_owner(incident: &Incident) -> Option<Owner> {
     incident.peer.owner

@@ -1,7 +1,7 @@
 //! Established connections whose peer does not answer.
 
 use super::{
-    incidents::{sightings, warning},
+    incidents::{judged, sightings},
     window::is_held_up,
 };
 use crate::{
@@ -18,14 +18,18 @@ use crate::{
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
     let is_timeout = incident.ending == Ending::TimedOut && is_open;
-    is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
+    is_timeout.then_some(if incident.unacked > 0 || incident.timeouts > 0 {
+        Kind::PeerDead
+    } else {
+        Kind::KeepaliveTimeout
+    })
 }
 
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut found = half_open(view);
     found.extend(peer_dead(view));
-    found.extend(sightings(view, Kind::KeepaliveTimeout, warning(Cause::ProbesUnanswered), |newest| {
+    found.extend(sightings(view, Kind::KeepaliveTimeout, judged, |newest| {
         // The kernel sends a RST before it ends the connection, and shows these then.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
@@ -116,7 +120,7 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     };
     let mut found: Vec<_> =
         view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
-    found.extend(sightings(view, Kind::PeerDead, warning(Cause::DataUnanswered), |newest| {
+    found.extend(sightings(view, Kind::PeerDead, judged, |newest| {
         vec![
             ("timeouts", Value::Number(newest.timeouts.into())),
             ("total_retrans", Value::Number(newest.total_retrans.into())),

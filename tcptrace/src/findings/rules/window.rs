@@ -2,7 +2,7 @@
 
 use super::{
     accepting::{holders_state, is_being_read, is_watched, process_evidence, unread_ns},
-    incidents::{other_owner, sightings, warning},
+    incidents::{judged, other_owner, sightings},
 };
 use crate::{
     ending::Ending,
@@ -135,7 +135,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::PeerDoesNotRead).with(evidence)
     };
     found.extend(view.group(alone.into_iter(), |known| view.subject_of(known)).into_iter().map(waiting));
-    found.extend(sightings(view, Kind::ZeroWindow, warning(Cause::EndedByUserTimeout), |newest| {
+    found.extend(sightings(view, Kind::ZeroWindow, judged, |newest| {
         let peer = other_owner(newest);
         vec![
             ("window_closed_ns", newest.window.map(|window| window.closed_ns).into()),
