@@ -153,7 +153,7 @@ fn timed_out(stream: &mut Stream) {
     client.timeouts = 4;
     client.retransmits(stream, -libc::EHOSTUNREACH);
     stream.wait(Duration::from_secs(6));
-    client.facts.err = libc::ETIMEDOUT;
+    (client.facts.err, client.facts.send_queue) = (libc::ETIMEDOUT, 1448);
     client.enters(stream, CLOSE);
 }
 

@@ -18,11 +18,7 @@ use crate::{
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
     let is_timeout = incident.ending == Ending::TimedOut && is_open;
-    is_timeout.then_some(if incident.unacked > 0 || incident.timeouts > 0 {
-        Kind::PeerDead
-    } else {
-        Kind::KeepaliveTimeout
-    })
+    is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
 }
 
 /// All troubles of this family.
