@@ -111,18 +111,22 @@ impl Stories {
 
     /// Takes in what a listing shows of those that are not over.
     pub fn listed(&mut self, snapshot: &Snapshot) {
-        // By sock_diag sockets are known by their cookies.
+        // By sock_diag sockets are known by their cookies, or by their ends where they had none yet (before 5.12).
         let mut by_cookie = HashMap::new();
         if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
             by_cookie.extend(self.sides.iter().filter_map(|(id, side)| Some((side.cookie?, *id))));
         }
         for socket in &snapshot.sockets {
+            let by_ends = || {
+                let is_nameless = |_, side: &Side| side.cookie.is_none() && side.ended_ns.is_none();
+                self.latest((socket.local, socket.remote), Some(socket.netns), is_nameless)
+            };
             let id = match (socket.sk, socket.cookie) {
-                (Some(sk), _) => self.by_sk.get(&sk),
-                (None, Some(cookie)) => by_cookie.get(&cookie),
+                (Some(sk), _) => self.by_sk.get(&sk).copied(),
+                (None, Some(cookie)) => by_cookie.get(&cookie).copied().or_else(by_ends),
                 (None, None) => None,
             };
-            let side = id.and_then(|id| self.sides.get_mut(id));
+            let side = id.and_then(|id| self.sides.get_mut(&id));
             if let Some(side) = side.filter(|side| are_same_or_unknown(side.cookie, socket.cookie)) {
                 let (state, connection) = (socket.state, socket.connection);
                 side.listed = Some(Listed { at_ns: snapshot.ended_ns, state, connection });

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     ending::Abort,
     event::{Command, OwnerSource, StateSource},
+    snapshot::{Keepalive, Kind, ListedSocket, Snapshot},
     state::State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
 };
 
@@ -471,4 +472,45 @@ fn what_came_first_makes_room_and_the_one_asked_for_stays() {
     let mut stories = Stories::new(StoryFilter::Port(80), Limits { all_events: 2, ..limits });
     opens(100, 1, 2).iter().for_each(|event| stories.ingest(event));
     assert!(stories.evicted() > 0);
+}
+
+#[test]
+fn what_had_no_cookie_is_found_by_its_ends_in_a_listing_without_addresses() {
+    let connection = Some(ConnectionInfo { bytes_acked: 11, bytes_received: 20, ..Default::default() });
+    let listed = |netns| ListedSocket {
+        sk: None,
+        cookie: Some(77),
+        handle: 1,
+        netns,
+        ipv6: false,
+        state: Established,
+        kind: Kind::Full,
+        local: end(CLIENT),
+        remote: end(SERVER),
+        receive_queue: 0,
+        send_queue: 0,
+        timer: None,
+        timeouts: 0,
+        probes: 0,
+        rto_ns: None,
+        backoff: None,
+        keepalive: Keepalive::Off,
+        user_timeout_ms: None,
+        uid: Some(0),
+        entered_ns: None,
+        owner: None,
+        connection,
+    };
+    let found = |netns| {
+        let mut stories = stories();
+        for mut event in opens(100, 1, 2) {
+            event.socket.cookie = None; // before 5.12
+            stories.ingest(&event);
+        }
+        stories.listed(&Snapshot { ended_ns: 200 * MS, sockets: vec![listed(netns)], ..Snapshot::default() });
+        let sides = stories.take_rest(5000 * MS).unwrap().sides;
+        sides.map(|side| side.unwrap().listed.is_some())
+    };
+    assert_eq!(found(1), [true, false]);
+    assert_eq!(found(2), [false, false], "of another namespace");
 }

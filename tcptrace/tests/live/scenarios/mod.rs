@@ -89,6 +89,11 @@ pub(crate) fn test(name: &str) {
     }
 }
 
+/// How much later than it is to be told something may come, in ms: a machine that is emulated is slow.
+fn patience_ms() -> u64 {
+    std::env::var("TCPTRACE_TEST_PATIENCE_MS").map_or(0, |ms| ms.parse().unwrap())
+}
+
 /// Plays a scenario with a tracer of its own; gives what was wrong.
 fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
     let mut stage = Stage::new(narrates);
@@ -102,7 +107,7 @@ fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
         Tracer::start(&flags)
     });
     let tracer = Tracer::start(&[&["--format", "json"], &flags[..]].concat());
-    let (watch, mut stage, mut verdict) = Watch::new(&tracer, &stage).play(scenario, stage, 0);
+    let (watch, mut stage, mut verdict) = Watch::new(&tracer, &stage).play(scenario, stage, patience_ms());
     watch.end(scenario.findings, Some(&mut stage), &mut verdict);
     if let Some(shown) = shown {
         println!("\ntcptrace says:");
