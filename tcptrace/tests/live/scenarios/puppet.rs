@@ -189,14 +189,15 @@ fn act(sockets: &mut Sockets, verb: &str, name: &str, rest: &[&str], index: u32)
 
 /// Sends as much as there is room for.
 fn fill(mut socket: &Socket) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
+    // On a slow path the buffer may be full for a moment before the peer's window is.
+    socket.set_write_timeout(Some(Duration::from_millis(200)))?;
     let full = loop {
         match socket.write(&[0; 4096]) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
             other => drop(other?),
         }
     };
-    socket.set_nonblocking(false)?;
+    socket.set_write_timeout(None)?;
     full
 }
 
