@@ -64,6 +64,11 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
             _ => (Warning, Cause::WroteAfterClose),
         };
     }
+    // Who has closed waits for nothing more; its FIN counts as one.
+    let has_closed = matches!(incident.state, State::FinWait1 | State::Closing | State::LastAck);
+    if has_closed && is_last_words(incident, incident.unacked().saturating_sub(1)) {
+        return (Info, Cause::LastWords);
+    }
     match (incident.kind, incident.active) {
         (Kind::IdleReset, _) => (Warning, Cause::ForgottenOnPath),
         (_, Some(false)) if incident.unread() == 0 && incident.unacked() == 0 => (Info, Cause::ClientLeft),
@@ -86,7 +91,7 @@ pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
         (true, Some(true)) if incident.unacked == 0 && unread_there == 0 => (Info, Cause::StoppedReading),
         (true, _) => (Warning, Cause::ClosedWithLinger),
         (false, Some(true)) => (Info, Cause::StoppedReading),
-        (false, _) if is_last_words(incident, incident.unread) && incident.unacked == 0 => (Info, Cause::LastWords),
+        (false, _) if is_last_words(incident, incident.unread.max(incident.unacked)) => (Info, Cause::LastWords),
         // Told of at the client, if that is on this host.
         (false, _) if had_been_idle(incident) && incident.peer.ended().is_some() => (Info, Cause::KeepaliveRace),
         (false, _) if had_been_idle(incident) => (Warning, Cause::KeepaliveRace),

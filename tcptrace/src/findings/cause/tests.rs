@@ -64,6 +64,11 @@ fn with_facts(incident: Incident, change: impl FnOnce(&mut ResetFacts)) -> Incid
     Incident { reset: Some(facts), ..incident }
 }
 
+/// This side has closed too, and so much was not acknowledged, its FIN among it.
+fn closed(unacked: u32) -> Incident {
+    Incident { state: State::LastAck, ..with_facts(reset(), |facts| facts.send_queue = unacked) }
+}
+
 /// The peer is on this host, and its socket ended.
 fn ended(ending: Ending, exit: Option<Exit>, unread: u32) -> Peer {
     let ended = Some(Ended { ending: Some(ending), owner: None, exit, unread });
@@ -142,6 +147,8 @@ fn a_reset_has_the_cause_that_its_facts_prove() {
         (after_fin(5 * S, 2 * S, 300), (Warning, Cause::WroteAfterClose)),
         (Incident { received: 1, acked: 1, ..after_fin(MS, 300 * MS, 4) }, (Warning, Cause::WroteAfterClose)),
         (Incident { active: Some(false), ..after_fin(5 * S, 2 * MS, 300) }, (Info, Cause::ReaderCancelled)),
+        (closed(32), (Info, Cause::LastWords)),
+        (closed(300), (Warning, Cause::PeerSentReset)),
     ]
     .into_iter()
     .enumerate()
@@ -181,6 +188,7 @@ fn an_abort_has_the_cause_that_its_facts_prove() {
         (abort(unread, false, 31, 0), (Info, Cause::LastWords)),
         (Incident { acked: 0, ..abort(unread, false, 9, 0) }, (Warning, Cause::ClosedUnread)),
         (Incident { own: after_idle, ..abort(unread, false, 18, 0) }, (Warning, Cause::KeepaliveRace)),
+        (abort(unread, false, 31, 31), (Info, Cause::LastWords)),
         (abort(unread, false, 31, 100), (Warning, Cause::ClosedUnread)),
     ]
     .into_iter()
