@@ -109,7 +109,7 @@ fn queries_of_files() {
 }
 
 fn queries_of_a_topic() {
-    // The broker of librdkafka keeps no more than some megabytes.
+    // The broker of librdkafka keeps no more than some megabytes in each partition.
     let (truth, answer) = ask("kafka", 8_000, false);
     check(&truth, &answer);
 }
