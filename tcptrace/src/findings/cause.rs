@@ -265,8 +265,8 @@ causes! {
         remedy: "check the peer and the path; to learn of it sooner, set TCP_USER_TIMEOUT or lower tcp_retries2",
     }
     ForgottenSilently = "forgotten_silently" {
-        proof: "The same, and nothing had come for longer than the threshold of idle-reset when the data was sent.",
-        words: "the first data after a long silence gets no answer: a firewall or NAT has forgotten the connection and drops what comes, or the peer is gone",
+        proof: "As data_unanswered, and the connection had been silent beyond the threshold of idle-reset when the data was sent.",
+        words: "the first data after a long silence gets no answer: a firewall or NAT has forgotten the connection and drops its segments, or the peer is gone",
         remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the idle limit of what is on the path, and TCP_USER_TIMEOUT to learn of it sooner",
     }
     ProbesUnanswered = "probes_unanswered" {

@@ -220,7 +220,13 @@ fn parents() -> Vec<(u32, u32)> {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        // A worker may have been started since the family was looked at, and may outlive the first process. The number of a
+        // group is nobody else's while it has members.
+        let group = self.0.id() as i32;
+        // SAFETY: takes numbers only.
+        let end_group = || unsafe { libc::kill(-group, libc::SIGKILL) };
         if !matches!(self.0.try_wait(), Ok(None)) {
+            end_group();
             return;
         }
         let family = self.family();
@@ -235,6 +241,7 @@ impl Drop for Program {
         family
             .intersection(&parents().into_iter().map(|(pid, _)| pid).collect())
             .for_each(|pid| kill(*pid, libc::SIGKILL));
+        end_group();
         let _ = self.0.wait();
     }
 }
