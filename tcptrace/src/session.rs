@@ -2,7 +2,7 @@
 
 mod shown;
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
@@ -322,6 +322,12 @@ impl Session {
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
         let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
         processes.into_iter().collect()
+    }
+
+    /// Where connections just failed as the destination could not be reached: it may be a neighbour that is silent.
+    #[must_use]
+    pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
+        self.findings.as_ref().map_or_else(Vec::new, Findings::unreachable)
     }
 
     /// Takes in a listing of these.

@@ -52,7 +52,8 @@ impl Run {
                 let states = self.session.polled_states().unwrap_or_default();
                 let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
                 let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
-                Wanted { states, ailing, processes, finds, active: Some(active), ..Wanted::default() }
+                let unreachable = self.session.unreachable();
+                Wanted { states, ailing, processes, unreachable, finds, active: Some(active), ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Services => {

@@ -5,12 +5,13 @@ pub mod entry;
 mod inet_diag;
 mod net;
 pub mod netns;
+mod next_hop;
 pub mod proc;
 mod process;
 mod procfs;
 pub mod sock_diag;
 
-use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
+use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
@@ -106,6 +107,8 @@ pub struct Wanted {
     pub ailing: bool,
     /// What these processes do, too.
     pub processes: Vec<ProcessId>,
+    /// The next hops toward these addresses, each in a namespace, too.
+    pub unreachable: Vec<(u32, IpAddr)>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -167,7 +170,7 @@ impl Lister {
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
-        let (mut sockets, mut visited) = (Vec::new(), Vec::new());
+        let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
@@ -210,6 +213,7 @@ impl Lister {
                         continue;
                     }
                 }
+                next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
                 let segments = is_poll.then(net::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(Still::is_settled);
@@ -314,6 +318,7 @@ impl Lister {
             sockets,
             holders,
             processes,
+            next_hops,
             namespaces: visited,
             left_alone,
             skipped,
