@@ -190,6 +190,16 @@ impl Route {
         }
     }
 
+    /// Writes what was looked at, where findings alone are written.
+    pub fn looked(&mut self, open: usize, seen: &Seen, context: &Context) {
+        let Self { renderer, wants, records } = self;
+        if let Renderer::Json(json) = renderer
+            && wants.kind(RecordKind::Findings)
+        {
+            records.add(|to| json.looked(to, open, seen, context.wall));
+        }
+    }
+
     /// Writes a notice.
     pub fn notice(&mut self, notice: &Notice, context: &Context) {
         let Self { renderer, wants, records } = self;

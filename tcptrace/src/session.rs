@@ -252,7 +252,12 @@ impl Session {
         let mut open = findings.open(now_ns);
         open.retain(|finding| self.has_room_for(finding));
         let seen = Seen { unlisted: self.losses.unlisted, ..findings.seen(&self.table, now_ns) };
-        self.routes.iter_mut().for_each(|route| route.open(&open, &seen, is_final, &mut self.context));
+        for route in &mut self.routes {
+            route.open(&open, &seen, is_final, &mut self.context);
+            if is_final && !self.settings.events {
+                route.looked(open.len(), &seen, &self.context);
+            }
+        }
     }
 
     /// A listing begins; what comes of it goes to [`Session::reconcile`].
