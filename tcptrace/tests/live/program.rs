@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("--bpf-log shows the programs' log", bpf_log),
     ("the leaking process is named in the summary", leak),
     ("summaries come at their interval", interval),
+    ("the demo plays its acts, and its leak is found", demo),
 ];
 
 fn connections(count: usize) {
@@ -246,4 +247,24 @@ fn interval() {
     assert_eq!(last.len(), 1);
     let sum: u64 = intervals.iter().map(|summary| summary["events"]["transitions"].as_u64().unwrap()).sum();
     assert!(last[0]["events"]["transitions"].as_u64().unwrap() >= sum);
+}
+
+fn demo() {
+    let tests = std::env::current_exe().unwrap();
+    let xtask = tests.parent().unwrap().with_file_name("xtask");
+    assert!(xtask.exists(), "{} is missing: `cargo build --package xtask` builds it", xtask.display());
+    let mut command = Command::new(xtask);
+    command.args(["demo", "--tracer"]).arg(binary()).args(["--", "--format", "json"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (told, acts) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {acts}", output.status);
+    for act in 1..=5 {
+        assert!(acts.contains(&format!("Act {act} of 5: ")), "{acts}");
+    }
+    let records = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let leaks: Vec<_> = records
+        .filter(|record| record["finding"] == "close-wait-leak" && record["owner"]["command"] == "leaky-server")
+        .collect();
+    assert!(leaks.iter().any(|leak| leak["phase"] == "opened" && leak["cause"] == "never_closed"), "{told}");
+    assert_eq!(leaks.last().unwrap()["count"], 3, "{told}");
 }
