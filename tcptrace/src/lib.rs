@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod notice;
 pub mod now;
 pub mod outputs;
+pub mod printable;
 pub mod rates;
 pub mod render;
 pub mod report;
