@@ -81,6 +81,13 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(to)
 }
 
+/// A message of tcptrace's own that may quote foreign text. Lines stay apart where the later ones are indented by two
+/// spaces, as those of our own messages are: a line break in a quoted name begins no line that looks like another message.
+#[must_use]
+pub fn message(text: &str) -> String {
+    text.split("\n  ").map(printable).collect::<Vec<_>>().join("\n  ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +122,12 @@ mod tests {
         for c in (char::MIN..=char::MAX).filter(|c| c.is_control() || c.is_whitespace() && *c != ' ') {
             assert!(!is_printable(c), "{:?}", c.escape_unicode());
         }
+    }
+
+    #[test]
+    fn a_quoted_line_break_begins_no_message() {
+        let text = "cannot open /tmp/a\n\u{1b}[31mtcptrace: all is well\nonce:\n  sudo it";
+        assert_eq!(message(text), "cannot open /tmp/a??[31mtcptrace: all is well?once:\n  sudo it");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
 };
 
 use bytes::BytesMut;
@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use crate::{
     cli::{
-        args::{Color, DoctorArgs, Format},
+        args::{DoctorArgs, Format},
         parse::NetnsChoice,
+        terminal::is_colored,
     },
     doctor::{
         Area,
@@ -46,7 +47,9 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
         _ if args.json => DoctorRenderer::Json(Json::default()),
         Format::Json => DoctorRenderer::Json(Json::default()),
         Format::Csv => DoctorRenderer::Csv(Csv::default()),
-        Format::Text => DoctorRenderer::Text { color: color(args), verbose: args.verbose },
+        Format::Text => {
+            DoctorRenderer::Text { color: is_colored(args.color, args.output.is_none()), verbose: args.verbose }
+        }
     };
     let mut text = BytesMut::new();
     renderer.check_up(&mut text, &check_up, wall_offset());
@@ -57,13 +60,5 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(check_up.checks.iter().any(|check| check.status.is_finding())),
-    }
-}
-
-fn color(args: &DoctorArgs) -> bool {
-    match args.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => args.output.is_none() && io::stdout().is_terminal(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
 };
 
 use bytes::BytesMut;
@@ -10,7 +10,10 @@ use thiserror::Error;
 
 use crate::{
     cgroup,
-    cli::args::{Color, Format, SocketsArgs},
+    cli::{
+        args::{Format, SocketsArgs},
+        terminal::is_colored,
+    },
     now::wall_offset,
     render::sockets::{
         Form, Listing,
@@ -81,11 +84,7 @@ fn write(args: &SocketsArgs, selection: &Selection, snapshot: &Snapshot, mut out
 
 fn text_options(args: &SocketsArgs, snapshot: &Snapshot, rows: &[Row<'_>]) -> TextOptions {
     TextOptions {
-        color: match args.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => args.output.is_none() && io::stdout().is_terminal(),
-        },
+        color: is_colored(args.color, args.output.is_none()),
         more: args.filter.pid.is_some(),
         netns: snapshot.namespaces.len() > 1 || args.filter.netns.is_some(),
         owner_source: rows.iter().any(|row| row.socket.owner.is_some()),

@@ -21,7 +21,6 @@ use super::{
     Records, Sink, Trouble, flat,
     words::{line, priority},
 };
-use crate::printable::escaped;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -107,11 +106,16 @@ fn name_of(name: &str) -> String {
     "TCPTRACE_".chars().chain(valid).take(NAME_MAX).collect()
 }
 
-/// No value has a line break, which the protocol would want written in another way ([`escaped`]).
+/// A value with line breaks has its length before it, in 64 bits, little-endian.
 fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend_from_slice(name.as_bytes());
-    entry.push(b'=');
-    entry.extend_from_slice(escaped(value).as_bytes());
+    if value.contains('\n') {
+        entry.push(b'\n');
+        entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        entry.push(b'=');
+    }
+    entry.extend_from_slice(value.as_bytes());
     entry.push(b'\n');
 }
 
