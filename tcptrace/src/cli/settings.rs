@@ -23,7 +23,7 @@ use super::{
     outputs::OutputSpec,
     parse::{NetnsChoice, PortList, Prefix, StoryFilter},
     target::Target,
-    terminal::{can_clear, is_colored},
+    terminal::{is_colored, understands_codes},
 };
 use crate::{
     aggregate::By,
@@ -177,7 +177,7 @@ impl Settings {
         let routes = match args.format {
             StuckFormat::Json => settings.routes,
             StuckFormat::Text => {
-                let redraws = !args.once && args.output.is_none() && can_clear();
+                let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());
                 let text = StuckText::new(color, redraws, TimeZone::system());
                 vec![Route::new(Renderer::Stuck(text), Wants::default())]

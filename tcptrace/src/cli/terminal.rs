@@ -2,11 +2,11 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
     process,
 };
 
-use anstream::{AutoStream, ColorChoice};
 use clap::{CommandFactory as _, Error};
 
 use super::args::{Args, Color};
@@ -19,19 +19,26 @@ pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
     match choice {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto => to_stdout && AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+        Color::Auto if !to_stdout || set("NO_COLOR").is_some() => false,
+        Color::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+        Color::Auto => set("CLICOLOR").is_none_or(|value| value != "0") && understands_codes(),
     }
 }
 
-/// Is stdout a terminal that can be cleared?
+/// Is stdout a terminal that understands codes for colour and for clearing it?
 #[must_use]
-pub fn can_clear() -> bool {
-    io::stdout().is_terminal() && env::var_os("TERM").is_some_and(|name| name != "dumb")
+pub fn understands_codes() -> bool {
+    io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
+}
+
+/// A variable that is set, and not empty.
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// Says what was typed wrong, and ends the process. What the message quotes is not printed as it is.
 pub fn exit(error: Error) -> ! {
-    let words = words(&error);
+    let words = words(&error, env::args_os().skip(1));
     // The same without colour: nothing in it is foreign, or clap knows how to show it (help).
     if words == error.render().to_string() {
         error.exit()
@@ -41,7 +48,7 @@ pub fn exit(error: Error) -> ! {
 }
 
 /// A message without colours, and with no character that may not be printed.
-fn words(error: &Error) -> String {
+fn words(error: &Error, typed: impl Iterator<Item = OsString>) -> String {
     let command = Args::command();
     let styles = command.get_styles();
     let mut codes: Vec<_> = [
@@ -62,7 +69,13 @@ fn words(error: &Error) -> String {
     // A short one may be the beginning of another.
     codes.sort_by_key(|code| std::cmp::Reverse(code.len()));
     let colored = error.render().ansi().to_string();
-    let plain = codes.iter().fold(colored, |text, code| text.replace(code.as_str(), ""));
+    let mut plain = codes.iter().fold(colored, |text, code| text.replace(code.as_str(), ""));
+    // A message has lines of its own; what was typed begins none.
+    for word in typed {
+        let word = word.to_string_lossy();
+        let begun = word.split(['=', ',']).flat_map(|part| part.split('\n').skip(1)).filter(|line| !line.is_empty());
+        plain = begun.fold(plain, |text, line| text.replace(&format!("\n{line}"), &format!("?{line}")));
+    }
     plain.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
@@ -71,7 +84,8 @@ mod tests {
     use super::*;
 
     fn told(flag: &str) -> String {
-        words(&Args::command().try_get_matches_from(["tcptrace", flag]).unwrap_err())
+        let error = Args::command().try_get_matches_from(["tcptrace", flag]).unwrap_err();
+        words(&error, std::iter::once(flag.into()))
     }
 
     #[test]
@@ -81,6 +95,7 @@ mod tests {
             ("--port=\u{9b}2J\u{202e}", "'?2J?'"),
             ("--no-such\u{200b}", "'--no-such?'"),
             ("--port=a\u{1b}[8mb", "'a?[8mb'"),
+            ("--port=a\n\nerror: b\n", "'a??error: b\n'"),
         ] {
             let text = told(flag);
             assert!(text.starts_with("error: ") && text.contains(shown), "{text:?}");
@@ -92,7 +107,7 @@ mod tests {
     fn messages_and_help_are_as_clap_has_them_else() {
         for flag in ["--port=x", "--no-such", "--help", "--version"] {
             let error = Args::command().try_get_matches_from(["tcptrace", flag]).unwrap_err();
-            assert_eq!(words(&error), error.render().to_string(), "{flag}");
+            assert_eq!(words(&error, std::iter::empty()), error.render().to_string(), "{flag}");
         }
     }
 }
