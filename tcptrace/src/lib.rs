@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod ending;
 pub mod errno;
 pub mod event;
+pub mod files;
 pub mod findings;
 pub mod heap;
 pub mod http;

@@ -1,9 +1,6 @@
 //! `tcptrace doctor`: looks once, writes, and tells whether something is wrong.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use bytes::BytesMut;
 use clap::ValueEnum as _;
@@ -19,6 +16,7 @@ use crate::{
         Area,
         read::{self, check_up},
     },
+    files,
     now::wall_offset,
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
 };
@@ -54,7 +52,7 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
     let mut text = BytesMut::new();
     renderer.check_up(&mut text, &check_up, wall_offset());
     let written = match &args.output {
-        Some(path) => File::create(path).and_then(|mut file| file.write_all(&text)),
+        Some(path) => files::replace(path).and_then(|mut file| file.write_all(&text)),
         None => io::stdout().write_all(&text).and_then(|()| io::stdout().flush()),
     };
     match written {

@@ -1,9 +1,6 @@
 //! `tcptrace sockets`: lists once, writes, and ends.
 
-use std::{
-    fs::File,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -14,6 +11,7 @@ use crate::{
         args::{Format, SocketsArgs},
         terminal::is_colored,
     },
+    files,
     now::wall_offset,
     render::sockets::{
         Form, Listing,
@@ -51,7 +49,7 @@ pub fn run<E>(
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).map_err(failed)?),
+        Some(path) => Box::new(files::replace(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
     let skipped: Vec<_> = snapshot.skipped.fields().into_iter().filter(|(_, count)| *count > 0).collect();
