@@ -10,6 +10,7 @@ use tcptrace::{
         args::{Command, ConfigCommand, LogLevel},
         config,
         settings::{self, Settings},
+        terminal::exit,
     },
     commands, heap,
     listing::{Lister, Wanted},
@@ -43,27 +44,27 @@ const fn level(level: LogLevel) -> LevelFilter {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
     let result: anyhow::Result<ExitCode> = match args.command {
-        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit())).await,
+        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error))).await,
         Some(Command::Daemon(args)) => {
-            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service.is_one = true;
             service::start_log(level(args.log_level));
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            Ok(commands::config::check(&config).unwrap_or_else(|error| error.exit()))
+            Ok(commands::config::check(&config).unwrap_or_else(|error| exit(error)))
         }
         Some(Command::Stuck(args)) => {
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
             app::run(settings).await.map(exit).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
@@ -77,7 +78,7 @@ async fn main() -> ExitCode {
             commands::doctor::run(&args).map(exit).map_err(Into::into)
         }
         Some(Command::Story(story)) => {
-            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
             app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
         }
     };

@@ -11,6 +11,7 @@ use super::{
     args::Args,
     nearest,
     outputs::{OutputSpec, escaped},
+    terminal::exit,
 };
 
 /// More than any config file has, in bytes.
@@ -28,8 +29,8 @@ const OF_STUCK: [&str; 4] = ADDING;
 /// # Errors
 /// What the file has wrong. What was typed wrong ends the process, as clap does it.
 pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
-    let typed = Args::command().get_matches_from(&words);
-    let args = Args::from_arg_matches(&typed).unwrap_or_else(|error| error.exit());
+    let typed = Args::command().try_get_matches_from(&words).unwrap_or_else(|error| exit(error));
+    let args = Args::from_arg_matches(&typed).unwrap_or_else(|error| exit(error));
     let (matches, within) = match typed.subcommand() {
         None => (&typed, 1),
         Some((_, matches)) => (matches, 2), // a subcommand is the first word

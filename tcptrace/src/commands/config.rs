@@ -9,10 +9,13 @@ use std::{
 
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
-use crate::cli::{
-    args::{Args, Command},
-    config,
-    settings::Settings,
+use crate::{
+    cli::{
+        args::{Args, Command},
+        config,
+        settings::Settings,
+    },
+    printable::printable,
 };
 
 /// Says what the file comes to.
@@ -27,8 +30,8 @@ pub fn check(path: &Path) -> Result<ExitCode, Error> {
     let settings = Settings::from_args(&daemon.trace)?;
     let names = settings.outputs.iter().map(|output| output.name.clone());
     let servers = settings.server.iter().map(|address| format!("prometheus:{address}"));
-    let list: String = names.chain(servers).map(|name| format!("  {name}\n")).collect();
+    let list: String = names.chain(servers).map(|name| format!("  {}\n", printable(&name))).collect();
     // Where nobody reads it (`| head -1`), nothing is wrong either.
-    let _ = write!(io::stdout(), "{} is fine. It writes to:\n{list}", path.display());
+    let _ = write!(io::stdout(), "{} is fine. It writes to:\n{list}", printable(&path.to_string_lossy()));
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,9 @@ mod compare;
 mod doctor;
 mod endings;
 mod facts;
+mod files;
 mod filters;
+mod foreign;
 mod healing;
 mod holders;
 mod identity;
@@ -44,7 +46,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 21] = [
+const SUITES: [(&str, &[Test]); 23] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -53,6 +55,8 @@ const SUITES: [(&str, &[Test]); 21] = [
     ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
+    ("files", files::TESTS),
+    ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),
