@@ -34,6 +34,7 @@ pub mod losses;
 pub mod metrics;
 pub mod notice;
 pub mod now;
+pub mod number;
 pub mod outputs;
 pub mod rates;
 pub mod render;

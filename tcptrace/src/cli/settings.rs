@@ -18,12 +18,12 @@ use tcptrace_common::{
 
 use super::{
     args::{
-        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time,
-        TraceArgs,
+        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, MetricsBy, NOT_AGGREGATE, StoryArgs, StuckArgs,
+        StuckFormat, Time, TraceArgs,
     },
     findings::{FindingArgs, FindingsMode},
     outputs::OutputSpec,
-    parse::{NetnsChoice, PortList, Prefix, StoryFilter},
+    parse::{MAX_RING, MIN_RING, NetnsChoice, PortList, Prefix, StoryFilter},
     target::Target,
 };
 use crate::{
@@ -78,11 +78,7 @@ pub struct Settings {
     pub service: Service,
 }
 
-/// Smallest: a page.
-const MIN_RING: u64 = 4096;
-/// Largest: the kernel's own limit is 4 GiB.
-const MAX_RING: u64 = 1 << 30;
-/// Where none is given: so much, and so much for each CPU at least.
+/// The size of all rings, where none is given: so much, and so much for each CPU at least.
 const DEFAULT_RING: u64 = 8 << 20;
 const DEFAULT_RING_OF_CPU: u64 = 256 << 10;
 
@@ -92,17 +88,30 @@ impl Settings {
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
+        let name = |id| args.given.name(id);
+        check_together(args)?;
         if args.aggregate.is_some() {
             check_aggregate(args)?;
         } else if args.output.iter().any(|spec| form(spec, args) == Format::Csv)
-            && (args.summary || args.interval.is_some())
+            && let Some(other) = [
+                ("summary", args.summary),
+                ("interval", args.interval.is_some()),
+                ("findings_mode", args.findings_mode == FindingsMode::Only),
+            ]
+            .iter()
+            .find_map(|(id, is_given)| is_given.then_some(*id))
         {
-            let message = "--format csv has rows for events only: take --summary and --interval with text or json";
-            return Err(usage(ErrorKind::ArgumentConflict, message));
+            let message =
+                format!("csv has rows for events only: take {} with {} text or json", name(other), name("format"));
+            return Err(conflict(&message));
         }
         if args.summary && args.count.is_some() {
-            let message = "--count counts printed events, and --summary prints none: take --duration";
-            return Err(usage(ErrorKind::ArgumentConflict, message));
+            let (count, summary) = (name("count"), name("summary"));
+            let message = format!("{count} counts printed events, and {summary} prints none: take --duration");
+            return Err(conflict(&message));
+        }
+        if args.metrics_by.len() > 1 && args.metrics_by.contains(&MetricsBy::None) {
+            return Err(conflict(&format!("{}: `none` does not go with other labels", name("metrics_by"))));
         }
         let states: StateSet = args.filter.state.iter().copied().collect();
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
@@ -113,7 +122,7 @@ impl Settings {
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.
-                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size })?,
+                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
                 filter,
@@ -216,19 +225,37 @@ impl Settings {
     }
 }
 
+/// The flags that exclude each other. Where all were typed, this has been checked.
+fn check_together(args: &TraceArgs) -> Result<(), Error> {
+    for (id, others) in [("aggregate", &NOT_AGGREGATE[..]), ("ipv4", &["ipv6"])] {
+        let other = others.iter().find_map(|other| args.given.get(other));
+        if let (Some(one), Some(other)) = (args.given.get(id), other) {
+            return Err(conflict(&format!("{other} cannot be used with {one}")));
+        }
+    }
+    match args.given.get("aggregate_keys") {
+        Some(keys) if args.aggregate.is_none() => Err(conflict(&format!("{keys} is of use with --aggregate only"))),
+        _ => Ok(()),
+    }
+}
+
 fn check_aggregate(args: &TraceArgs) -> Result<(), Error> {
+    let name = |id| args.given.name(id);
+    let refuse = |what: &str, way_out: &str| {
+        let aggregate = name("aggregate");
+        conflict(&format!("{aggregate} counts in the kernel and sends no events, which {what}: {way_out}"))
+    };
     if args.findings_mode != FindingsMode::Off {
-        return Err(refuse_events("--findings is made of", "leave one of them out"));
+        return Err(refuse(&format!("{} is made of", name("findings_mode")), "leave one of them out"));
     }
     if args.filter.pid == Some(None) {
-        return Err(refuse_events("--pid shows", "take --aggregate cgroup, or --pid with PIDS"));
+        return Err(refuse(&format!("{} shows", name("pid")), "take --aggregate cgroup, or --pid with PIDS"));
     }
     Ok(())
 }
 
-fn refuse_events(what: &str, way_out: &str) -> Error {
-    let message = format!("--aggregate counts in the kernel and sends no events, which {what}: {way_out}");
-    usage(ErrorKind::ArgumentConflict, &message)
+fn conflict(message: &str) -> Error {
+    usage(ErrorKind::ArgumentConflict, message)
 }
 
 /// Where metrics are served, and the outputs of records.
@@ -237,8 +264,7 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     for spec in &args.output {
         match spec.target {
             Target::Prometheus(_) if server.is_some() => {
-                let message = "--output prometheus:ADDRESS is there twice: one is enough for many scrapers";
-                return Err(usage(ErrorKind::ArgumentConflict, message));
+                return Err(conflict("the output prometheus:ADDRESS is there twice: one is enough for many scrapers"));
             }
             Target::Prometheus(address) => server = Some(address),
             _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
@@ -246,8 +272,8 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     }
     let mut names = HashSet::new();
     if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
-        let message = format!("--output {} is there twice: give all that is wanted there to one of them", spec.name);
-        return Err(usage(ErrorKind::ArgumentConflict, &message));
+        let message = format!("the output {} is there twice: give all that is wanted there to one of them", spec.name);
+        return Err(conflict(&message));
     }
     Ok((server, outputs))
 }
@@ -301,16 +327,10 @@ fn usage(kind: ErrorKind, message: &str) -> Error {
 }
 
 /// The size of all rings together.
-fn ring_bytes(size: Option<u64>) -> Result<u32, Error> {
+fn ring_bytes(size: Option<u64>) -> u32 {
     let of_all = || aya::util::nr_cpus().map_or(DEFAULT_RING, |cpus| DEFAULT_RING_OF_CPU.saturating_mul(cpus as u64));
     let size = size.unwrap_or_else(|| of_all().clamp(DEFAULT_RING, MAX_RING));
-    let wrong = || {
-        let message = format!("--ring-size {size} is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
-        usage(ErrorKind::ValueValidation, &message)
-    };
-    let fits = (MIN_RING..=MAX_RING).contains(&size);
-    let rounded = if fits { size.checked_next_power_of_two() } else { None };
-    rounded.and_then(|size| u32::try_from(size).ok()).ok_or_else(wrong)
+    u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
 }
 
 /// The output of a command that has one.
@@ -405,7 +425,7 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
 
 fn find_cgroup(path: &Path) -> Result<Cgroup, Error> {
     cgroup::find(path)
-        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("--cgroup {}: {error}", path.display())))
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("cgroup {}: {error}", path.display())))
 }
 
 /// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
