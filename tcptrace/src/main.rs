@@ -54,7 +54,8 @@ async fn main() -> ExitCode {
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            Ok(commands::config::check(&config).unwrap_or_else(|error| error.exit()))
+            let words = commands::config::check(&config).unwrap_or_else(|error| error.exit());
+            commands::config::print(&words).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());

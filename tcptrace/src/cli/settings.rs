@@ -116,7 +116,7 @@ impl Settings {
         let states: StateSet = args.filter.state.iter().copied().collect();
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
-        let filter = Some(filter(&args.filter, states)?).filter(|_| !looks).unwrap_or_default();
+        let filter = Some(filter(&args.filter, &name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
         Ok(Self {
@@ -264,7 +264,9 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     for spec in &args.output {
         match spec.target {
             Target::Prometheus(_) if server.is_some() => {
-                return Err(conflict("the output prometheus:ADDRESS is there twice: one is enough for many scrapers"));
+                let output = args.given.name("output");
+                let message = format!("{output}: prometheus:ADDRESS is there twice: one is enough for many scrapers");
+                return Err(conflict(&message));
             }
             Target::Prometheus(address) => server = Some(address),
             _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
@@ -272,7 +274,8 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     }
     let mut names = HashSet::new();
     if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
-        let message = format!("the output {} is there twice: give all that is wanted there to one of them", spec.name);
+        let (output, to) = (args.given.name("output"), &spec.name);
+        let message = format!("{output}: {to} is there twice: give all that is wanted there to one of them");
         return Err(conflict(&message));
     }
     Ok((server, outputs))
@@ -364,7 +367,7 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
     }
 }
 
-fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
+fn filter(args: &FilterArgs, cgroup: &str, states: StateSet) -> Result<KernelFilter, Error> {
     let mut filter = KernelFilter {
         constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
         ..KernelFilter::default()
@@ -399,7 +402,7 @@ fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
     }
     at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
     for (index, path) in args.cgroup.iter().enumerate() {
-        let Cgroup { id, level, .. } = find_cgroup(path)?;
+        let Cgroup { id, level, .. } = find_cgroup(cgroup, path)?;
         filter.constants.parts |= part::CGROUP;
         filter.constants.cgroups[index] = id;
         filter.constants.cgroup_levels[index] = level;
@@ -423,9 +426,10 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
     Err(usage(ErrorKind::TooManyValues, &message))
 }
 
-fn find_cgroup(path: &Path) -> Result<Cgroup, Error> {
+/// The cgroup at this path, which was asked for by the setting of this name.
+fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
     cgroup::find(path)
-        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("cgroup {}: {error}", path.display())))
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
 }
 
 /// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
@@ -448,7 +452,11 @@ pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<Selection, Err
         },
         netns,
         pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
-        cgroups: args.cgroup.iter().map(|path| Ok(find_cgroup(path)?.path)).collect::<Result<_, Error>>()?,
+        cgroups: args
+            .cgroup
+            .iter()
+            .map(|path| Ok(find_cgroup("--cgroup", path)?.path))
+            .collect::<Result<_, Error>>()?,
     })
 }
 

@@ -11,8 +11,10 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, state::State};
 
 mod config;
+mod terminal;
 #[path = "../support/tracer.rs"]
 mod tracer;
+use config::ConfigFile;
 use tracer::tracer;
 
 /// What the program printed and how it ended.
@@ -167,7 +169,7 @@ fn bad_values_are_refused_with_the_way_out() {
 #[test]
 fn a_cgroup_that_is_not_there_is_named() {
     for path in ["/no/such", "no-such", "/sys/fs/cgroup/no-such"] {
-        assert_refused(&["--cgroup", path], &["cgroup", path]);
+        assert_refused(&["--cgroup", path], &["--cgroup: ", path]);
         let told = run(&["--cgroup", path]).stderr;
         assert!(told.contains("/proc/PID/cgroup") || told.contains("no cgroup v2 hierarchy is mounted"), "{told}");
     }
@@ -177,7 +179,7 @@ fn a_cgroup_that_is_not_there_is_named() {
 
 #[test]
 fn a_listing_refuses_what_tracing_refuses() {
-    assert_refused(&["sockets", "--cgroup", "/no/such"], &["cgroup", "/no/such"]);
+    assert_refused(&["sockets", "--cgroup", "/no/such"], &["--cgroup: /no/such"]);
     assert_refused(&["sockets", "--port", "http"], &["--port", "as in 80,443 or 8000-8099"]);
     assert_refused(&["sockets", "--by", "user"], &["--by", "state, pid, port, remote, cgroup"]);
     assert_refused(&["sockets", "--summary"], &["--summary"]);
@@ -257,7 +259,7 @@ fn lists_are_bounded() {
 
 #[test]
 fn flags_that_do_not_go_together_are_named() {
-    assert_refused(&["-o", "stdout", "-o", "stdout,port=1"], &["output stdout", "twice"]);
+    assert_refused(&["-o", "stdout", "-o", "stdout,port=1"], &["--output: stdout is there twice"]);
     assert_refused(&["-4", "-6"], &["--ipv4", "--ipv6", "cannot be used with"]);
     assert_refused(&["--format", "csv", "--summary"], &["csv", "--summary", "text or json"]);
     assert_refused(&["--format", "csv", "--interval", "1s"], &["csv", "--interval", "text or json"]);

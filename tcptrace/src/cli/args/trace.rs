@@ -6,8 +6,8 @@ use clap::{ValueEnum, builder::ArgPredicate};
 
 use super::{Color, FilterArgs, Format, ListingArgs, LogLevel};
 use crate::cli::{
-    config::Given,
     findings::{FindingArgs, FindingsMode},
+    given::Given,
     outputs::OutputSpec,
     parse::{PollTime, count, duration, number, ring_size},
 };

@@ -22,11 +22,11 @@ use toml::{
     de::{DeTable, DeValue, Deserializer, ValueDeserializer},
 };
 
-pub use self::keys::Given;
-use self::keys::{Keys, long};
+use self::keys::Keys;
 use super::{
     args::{Args, Command, TraceArgs},
     findings::FindingsMode,
+    given::{Given, long},
     nearest,
     outputs::OutputSpec,
 };
