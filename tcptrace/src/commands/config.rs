@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
 use crate::cli::{
@@ -37,7 +37,7 @@ pub fn check(path: &Path) -> Result<String, Error> {
 /// Where they cannot be written.
 pub fn print(words: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot write to stdout"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow!("cannot write to stdout: {error}")),
         _ => Ok(()),
     }
 }

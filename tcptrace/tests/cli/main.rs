@@ -305,6 +305,9 @@ fn what_is_no_flag_is_refused() {
     for flag in ["--state", "--port", "--address", "--cgroup", "--format", "--interval", "--count", "--output"] {
         assert_refused(&[flag], &[flag, "value"]);
     }
+    for command in [&[][..], &["rates"], &["story", "1"]] {
+        assert_refused(&[command, &["-c", "-1"]].concat(), &["'-1'", "--count", "a whole number, 1 or more"]);
+    }
     assert_refused(&["--count", "1", "--count", "2"], &["--count", "multiple"]);
 }
 

@@ -107,7 +107,7 @@ pub struct TraceArgs {
     pub duration: Option<Duration>,
 
     /// End after this many events and findings were printed
-    #[arg(short, long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Time from an event to its output at most; shorter costs more wake-ups

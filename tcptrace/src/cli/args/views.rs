@@ -60,7 +60,7 @@ pub struct RatesArgs {
     pub duration: Option<Duration>,
 
     /// End after this many lines
-    #[arg(short, long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Form of the output
@@ -92,7 +92,7 @@ pub struct StoryArgs {
     pub duration: Option<Duration>,
 
     /// End after this many connections were told of
-    #[arg(short, long, value_name = "N", value_parser = count, help_heading = "Limits")]
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Write to this file instead of stdout; an existing file is replaced
