@@ -11,6 +11,7 @@ use tcptrace::{
         args::{Command, ConfigCommand, LogLevel},
         config,
         settings::{self, Settings},
+        terminal::exit,
     },
     commands, heap,
     listing::{Lister, Wanted},
@@ -44,28 +45,28 @@ const fn level(level: LogLevel) -> LevelFilter {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
     let result: anyhow::Result<ExitCode> = match args.command {
-        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit())).await,
+        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error))).await,
         Some(Command::Daemon(args)) => {
-            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service.is_one = true;
             service::start_log(level(args.log_level));
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            let words = commands::config::check(&config).unwrap_or_else(|error| error.exit());
+            let words = commands::config::check(&config).unwrap_or_else(|error| exit(error));
             commands::config::print(&words).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
             app::run(settings).await.map(|ended| exit(ended.worst)).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
@@ -79,7 +80,7 @@ async fn main() -> ExitCode {
             commands::doctor::run(&args).map(exit).map_err(Into::into)
         }
         Some(Command::Story(story)) => {
-            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
             match app::run(settings).await {
                 Ok(Ended { written: 0, .. }) => Err(anyhow!("no connection matched {}", story.which)),
                 ended => ended.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from),

@@ -5,20 +5,22 @@ use std::{
     io::{self, Write as _},
 };
 
+use crate::printable::message;
+
 /// Says something: to the log where there is one ([`tracing`]), else on stderr. Where nobody listens any more
 /// (`2>&1 | head`) that is no reason to fail.
 pub fn tell(words: impl Display) {
     if tracing::dispatcher::has_been_set() {
-        tracing::info!("{words}");
+        tracing::info!("{}", message(&words.to_string()));
     } else {
-        let _ = writeln!(io::stderr(), "tcptrace: {words}");
+        let _ = writeln!(io::stderr(), "tcptrace: {}", message(&words.to_string()));
     }
 }
 
 /// Says that something is wrong.
 pub fn warn(words: impl Display) {
     if tracing::dispatcher::has_been_set() {
-        tracing::warn!("{words}");
+        tracing::warn!("{}", message(&words.to_string()));
     } else {
         tell(words);
     }
@@ -27,7 +29,7 @@ pub fn warn(words: impl Display) {
 /// Says why a run failed.
 pub fn fail(words: impl Display) {
     if tracing::dispatcher::has_been_set() {
-        tracing::error!("{words}");
+        tracing::error!("{}", message(&words.to_string()));
     } else {
         tell(words);
     }

@@ -2,7 +2,13 @@
 
 mod listing;
 
-use std::{collections::HashSet, io, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
 
 use aya::maps::MapError;
 use aya_log::EbpfLogger;
@@ -24,6 +30,7 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
+    files,
     findings::Severity,
     heap,
     http::{Health, Question},
@@ -73,6 +80,9 @@ pub enum Error {
 /// # Errors
 /// Where tracing cannot start.
 pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
+    if let Some(path) = &settings.ready_file {
+        files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    }
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -423,12 +433,17 @@ pub(crate) async fn due(interval: &mut Option<Interval>) {
 }
 
 /// A file that is there while all is attached.
-pub(crate) struct ReadyFile(PathBuf);
+pub(crate) struct ReadyFile {
+    path: PathBuf,
+    /// Locked: so it is known that the run goes on.
+    file: File,
+}
 
 impl ReadyFile {
     pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
-        match std::fs::File::create(&path) {
-            Ok(_) => Ok(Self(path)),
+        let locked = |file: File| files::lock(&file).map(|()| file);
+        match files::create(&path, None).and_then(locked) {
+            Ok(file) => Ok(Self { path, file }),
             Err(source) => Err(Error::ReadyFile { path, source }),
         }
     }
@@ -436,7 +451,10 @@ impl ReadyFile {
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // somebody else may have removed it
+        // Somebody else may have removed it, or have another one there.
+        if files::is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod outputs;
 pub mod parse;
 pub mod settings;
 pub mod target;
+pub mod terminal;
 
 /// The known name that is most like this one, as the end of a message; nothing where none is like it.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    io::IsTerminal as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,13 +17,14 @@ use tcptrace_common::{
 
 use super::{
     args::{
-        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, MetricsBy, NOT_AGGREGATE, StoryArgs, StuckArgs,
-        StuckFormat, Time, TraceArgs,
+        AggregateBy, Args, FilterArgs, Format, LogLevel, MetricsBy, NOT_AGGREGATE, StoryArgs, StuckArgs, StuckFormat,
+        Time, TraceArgs,
     },
     findings::{FindingArgs, FindingsMode},
     outputs::OutputSpec,
     parse::{MAX_RING, MIN_RING, NetnsChoice, PortList, Prefix, StoryFilter},
     target::Target,
+    terminal::{is_colored, understands_codes},
 };
 use crate::{
     aggregate::By,
@@ -187,7 +187,7 @@ impl Settings {
         let routes = match args.format {
             StuckFormat::Json => settings.routes,
             StuckFormat::Text => {
-                let redraws = !args.once && args.output.is_none() && std::io::stdout().is_terminal();
+                let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());
                 let text = StuckText::new(color, redraws, TimeZone::system());
                 vec![Route::new(Renderer::Stuck(text), Wants::default())]
@@ -314,15 +314,6 @@ const fn by(by: AggregateBy) -> By {
 
 fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
     args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
-}
-
-/// Is output in colour?
-fn is_colored(choice: Color, to_stdout: bool) -> bool {
-    match choice {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => to_stdout && std::io::stdout().is_terminal(),
-    }
 }
 
 fn usage(kind: ErrorKind, message: &str) -> Error {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::{printable::escaped, render::json};
+
 /// Reads a JSON line as tcptrace writes it.
 ///
 /// # Errors
@@ -11,7 +13,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// Calls `with` for each field and its value in text. The fields of an object have its name and `_` before their own, an
-/// array is JSON; what is null is left out, as these logs have no sign for it.
+/// array is JSON; what is null is left out, as these logs have no sign for it. No character is in a value that may not be
+/// printed.
 pub(super) fn each(record: &Map<String, Value>, with: &mut impl FnMut(&str, &str)) {
     under("", record, with);
 }
@@ -22,8 +25,9 @@ fn under(prefix: &str, record: &Map<String, Value>, with: &mut impl FnMut(&str, 
         match value {
             Value::Null => {}
             Value::Object(fields) => under(&format!("{name}_"), fields, with),
-            Value::String(text) => with(&name, text),
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) => with(&name, &value.to_string()),
+            Value::String(text) => with(&name, &escaped(text)),
+            Value::Array(_) => with(&name, &json::text(value)),
+            Value::Bool(_) | Value::Number(_) => with(&name, &value.to_string()),
         }
     }
 }

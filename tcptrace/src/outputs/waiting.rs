@@ -9,6 +9,8 @@ use std::{
 
 use tokio::{runtime, time};
 
+use crate::printable::printable;
+
 /// An event queue of its own, driven by who waits.
 #[derive(Debug)]
 pub(super) struct Waiting(Option<runtime::Runtime>);
@@ -61,5 +63,5 @@ pub fn host_name() -> Option<String> {
 
 /// The only line of a small file.
 pub(super) fn first_line(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(printable)
 }

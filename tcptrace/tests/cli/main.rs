@@ -11,7 +11,7 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, state::State};
 
 mod config;
-mod terminal;
+mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
 use config::ConfigFile;

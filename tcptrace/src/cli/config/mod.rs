@@ -29,6 +29,7 @@ use super::{
     given::{Given, long},
     nearest,
     outputs::OutputSpec,
+    terminal::exit,
 };
 
 /// More than any config file has, in bytes.
@@ -41,8 +42,8 @@ const PREFIX: &str = "TCPTRACE_";
 /// # Errors
 /// What these have wrong. What was typed wrong ends the process, as clap does it.
 pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
-    let matches = Args::command().get_matches_from(words);
-    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let matches = Args::command().try_get_matches_from(words).unwrap_or_else(|error| exit(error));
+    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| exit(error));
     let typed = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     let is_typed = |id: &str| typed.value_source(id) == Some(ValueSource::CommandLine);
     let layers = |config: &mut Option<PathBuf>| layers(config, is_typed("config")).map_err(usage);

@@ -1,4 +1,4 @@
-//! Where the output goes: a terminal of any width, one that wants no colour, nowhere, or a disk that is full.
+//! Where the output goes: a terminal of any width, nowhere, or a disk that is full.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
 use super::{ConfigFile, tracer};
 
 /// Runs the program on a terminal with so many columns, which sees what it writes to stdout and stderr.
-fn on_terminal(columns: u16, arguments: &[&str], variables: &[(&str, &str)]) -> (ExitStatus, String) {
+fn on_terminal(columns: u16, arguments: &[&str]) -> (ExitStatus, String) {
     let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut ours, mut theirs) = (-1, -1);
     // SAFETY: the two places and the size outlive the call, and no name and no settings are asked for.
@@ -20,7 +20,7 @@ fn on_terminal(columns: u16, arguments: &[&str], variables: &[(&str, &str)]) -> 
     // SAFETY: both were opened just now, and nobody else has them.
     let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
     let mut command = tracer();
-    command.args(arguments).env("TERM", "xterm-256color").envs(variables.iter().copied());
+    command.args(arguments).env("TERM", "xterm-256color");
     command.stdin(Stdio::null()).stdout(theirs.try_clone().unwrap()).stderr(theirs);
     let mut program = command.spawn().unwrap();
     drop(command); // and with it the last end of the terminal that is not the program's
@@ -44,47 +44,19 @@ fn leak() -> ((TcpListener, TcpStream), Vec<String>) {
     ((listener, leaked), arguments.into_iter().chain([to.port().to_string()]).collect())
 }
 
-fn is_coloured(text: &str) -> bool {
-    text.contains("\x1b[")
-}
-
-#[test]
-fn colour_is_for_terminals_that_want_it() {
-    let (_leak, listing) = leak();
-    let run = |more: &[&str], variables: &[(&str, &str)]| {
-        let arguments: Vec<_> = listing.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        let (status, printed) = on_terminal(120, &arguments, variables);
-        assert!(status.success() && printed.contains("CLOSE_WAIT"), "{status}: {printed}");
-        is_coloured(&printed)
-    };
-    assert!(run(&[], &[]));
-    assert!(run(&[], &[("NO_COLOR", "")]), "no-color.org: when present and not an empty string");
-    for variable in [("NO_COLOR", "1"), ("TERM", "dumb"), ("CLICOLOR", "0")] {
-        assert!(!run(&[], &[variable]), "{variable:?}");
-        assert!(run(&["--color", "always"], &[variable]), "{variable:?}: what is typed counts more");
-    }
-    assert!(!run(&["--color", "never"], &[]));
-    for variable in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        for arguments in [&["--help"][..], &["--no-such-flag"], &["doctor", "files"]] {
-            let (_, printed) = on_terminal(80, arguments, &[variable]);
-            assert!(!is_coloured(&printed), "{arguments:?} {variable:?}: {printed}");
-        }
-    }
-}
-
 #[test]
 fn a_narrow_terminal_is_no_trouble() {
     let (_leak, listing) = leak();
     let listing: Vec<_> = listing.iter().map(String::as_str).collect();
     for columns in [0, 1, 20, 40, 60, 65_535] {
         for arguments in [&listing[..], &["--help"], &["-h"], &["story", "--help"], &["doctor", "files"]] {
-            let (status, printed) = on_terminal(columns, arguments, &[]);
+            let (status, printed) = on_terminal(columns, arguments);
             // What `doctor` finds is 3.
             assert!(matches!(status.code(), Some(0 | 3)), "{columns} {arguments:?}: {status}: {printed}");
             assert!(!printed.is_empty() && !printed.contains("panicked"), "{columns} {arguments:?}: {printed}");
         }
     }
-    let (status, printed) = on_terminal(40, &["--no-such-flag"], &[]);
+    let (status, printed) = on_terminal(40, &["--no-such-flag"]);
     assert_eq!(status.code(), Some(2), "{printed}");
 }
 
