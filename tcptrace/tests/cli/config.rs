@@ -258,6 +258,7 @@ fn variables_are_checked() {
         ("TCPTRACE_STUCK_AFTER", "LISTEN=1s", &["variable TCPTRACE_STUCK_AFTER: ", "give SYN_SENT"]),
         ("TCPTRACE_OUTPUT", "stdout\nfile:/x,keeep=1", &["variable TCPTRACE_OUTPUT: ", "did you mean `keep`?"]),
         ("TCPTRACE_LATENCYY", "1s", &["variable TCPTRACE_LATENCYY: is unknown: did you mean TCPTRACE_LATENCY?"]),
+        ("TCPTRACE_POrT", "80", &["variable TCPTRACE_POrT: is unknown: did you mean TCPTRACE_PORT?"]),
         ("TCPTRACE_CONFIG", "/no/such", &["config file /no/such: cannot read it"]),
         ("TCPTRACE_SUMMARY", "1x", &["variable TCPTRACE_SUMMARY: takes true or false"]),
     ] {
@@ -301,6 +302,8 @@ fn what_does_not_go_together_is_named_as_it_was_given() {
     }
     let aggregate = file("aggregate = true\nno-iter = false\n");
     assert_refused(&["--config", aggregate.path(), "--count", "5"], &["--count", &name(&aggregate, "aggregate", 1)]);
+    let leaks = ["--config", aggregate.path(), "--stuck-after", "CLOSE_WAIT=1s"];
+    assert_refused(&leaks, &["--stuck-after cannot be used with", &name(&aggregate, "aggregate", 1)]);
     let told = run_with(&["--aggregate"], &[("TCPTRACE_POLL", "off")]).stderr;
     assert!(told.contains("TCPTRACE_POLL cannot be used with --aggregate"), "{told}");
     let fine = run(&["config", "check", aggregate.path()]);

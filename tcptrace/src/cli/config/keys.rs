@@ -44,7 +44,7 @@ macro_rules! keys {
             /// All of them, as the fields are called.
             pub(super) const NAMES: &[&str] =
                 &["stuck_after", "threshold", "ignore", "expect_listener", "log_level", $(stringify!($key)),*];
-            /// Paths to the fields of [`TraceArgs`] whose place a layer above takes.
+            /// The places of those whose values do not add up.
             const PLACES: &[&str] = &[$(stringify!($($place).+)),*];
 
             /// Sets what no layer above has set; `name` says what a flag is called in this layer.
@@ -101,9 +101,10 @@ keys! {
 }
 
 impl Keys {
-    /// The ids of all flags but those that add up.
+    /// The ids of the flags of tracing.
     pub(super) fn ids() -> impl Iterator<Item = &'static str> {
-        Self::PLACES.iter().map(|place| last(place)).chain(["output"])
+        let adding = ["stuck_after", "threshold", "ignore", "expect_listener"];
+        Self::PLACES.iter().map(|place| last(place)).chain(adding).chain(["output"])
     }
 
     /// Adds what is said of findings, so that what layers above say of the same comes later, and counts.

@@ -8,15 +8,11 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs, io,
-    ops::Range,
     path::{Path, PathBuf},
 };
 
 use clap::{CommandFactory as _, Error, FromArgMatches as _, error::ErrorKind, parser::ValueSource};
-use serde::{
-    Deserialize as _,
-    de::{IntoDeserializer as _, value::MapDeserializer},
-};
+use serde::{Deserialize as _, de::value::MapDeserializer};
 use toml::{
     Spanned,
     de::{DeTable, DeValue, Deserializer, ValueDeserializer},
@@ -48,7 +44,7 @@ pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
     let is_typed = |id: &str| typed.value_source(id) == Some(ValueSource::CommandLine);
     let layers = |config: &mut Option<PathBuf>| layers(config, is_typed("config")).map_err(usage);
     match &mut args.command {
-        None => _ = apply(layers(&mut args.trace.findings.config)?, &mut args.trace, is_typed),
+        None => apply(layers(&mut args.trace.findings.config)?, &mut args.trace, is_typed),
         Some(Command::Daemon(daemon)) => {
             let layers = layers(&mut daemon.trace.findings.config)?;
             let level = layers.iter().find_map(|layer| layer.keys.log_level).filter(|_| !is_typed("log_level"));
@@ -129,14 +125,12 @@ impl Place {
 fn layers(config: &mut Option<PathBuf>, is_typed: bool) -> Result<Vec<Layer>, String> {
     let mut layers = Vec::new();
     for (name, value) in env::vars_os() {
-        let Some(key) = key_of(&name) else { continue };
-        if key == "config" {
-            if !is_typed {
-                *config = Some(value.into());
-            }
-            continue;
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+        if name != "TCPTRACE_CONFIG" {
+            layers.extend(variable(name, &value).map_err(|reason| format!("variable {name}: {reason}"))?);
+        } else if !is_typed {
+            *config = Some(value.into());
         }
-        layers.extend(variable(&name.to_string_lossy(), &key, &value)?);
     }
     if let Some(path) = config {
         layers.push(file(path).map_err(|reason| format!("config file {}{reason}", path.display()))?);
@@ -144,47 +138,37 @@ fn layers(config: &mut Option<PathBuf>, is_typed: bool) -> Result<Vec<Layer>, St
     Ok(layers)
 }
 
-/// The key that a variable of this name stands for.
-fn key_of(name: &OsStr) -> Option<String> {
-    let key = name.to_str()?.strip_prefix(PREFIX)?;
-    Some(key.to_ascii_lowercase().replace('_', "-"))
+/// The fields of all keys of a file.
+fn fields() -> impl Iterator<Item = &'static str> {
+    Keys::NAMES.iter().copied().chain(["output"])
 }
 
-/// The names of all keys.
-fn names() -> impl Iterator<Item = String> {
-    Keys::NAMES.iter().chain(&["output", "config"]).map(|name| name.replace('_', "-"))
-}
-
-/// The key that one of this name, which there is not, was to be: with so few wrong letters it is no other program's.
-fn mistyped(key: &str) -> Option<String> {
-    let wrong = |known: &String| strsim::osa_distance(key, known);
-    names().min_by_key(wrong).filter(|known| wrong(known) <= (key.len() / 3).min(2))
+/// The variable that one of this name, which there is not, was to be: with so few wrong letters it is no other program's.
+fn mistyped(name: &str) -> Option<String> {
+    let letters = name.len() - PREFIX.len();
+    let wrong = |known: &String| strsim::osa_distance(&name.to_ascii_uppercase(), known);
+    let known = fields().chain(["config"]).map(|field| PREFIX.to_owned() + &field.to_ascii_uppercase());
+    known.min_by_key(wrong).filter(|known| wrong(known) <= (letters / 3).min(2))
 }
 
 /// What a variable says; `None` where it is none of ours.
-fn variable(name: &str, key: &str, value: &OsStr) -> Result<Option<Layer>, String> {
-    let wrong = |reason: &dyn std::fmt::Display| format!("variable {name}: {reason}");
-    if !names().any(|known| known == key) {
-        let name_of = |known: String| format!("{PREFIX}{}", known.to_ascii_uppercase().replace('-', "_"));
-        let mistyped = mistyped(key).map(|known| wrong(&format!("is unknown: did you mean {}?", name_of(known))));
-        return mistyped.map_or(Ok(None), Err);
-    }
-    let value = value.to_str().ok_or_else(|| wrong(&"is not valid UTF-8"))?;
+fn variable(name: &str, value: &OsStr) -> Result<Option<Layer>, String> {
+    let is_it = |field: &&str| name.strip_prefix(PREFIX) == Some(&field.to_ascii_uppercase());
+    let Some(field) = fields().find(is_it) else {
+        return mistyped(name).map_or(Ok(None), |known| Err(format!("is unknown: did you mean {known}?")));
+    };
+    let value = value.to_str().ok_or("is not valid UTF-8")?;
     // Kubernetes sets this one in each pod beside a service named `tcptrace`.
-    if key == "port" && value.starts_with("tcp://") {
+    if field == "port" && value.starts_with("tcp://") {
         return Ok(None);
     }
     let place = Place::Variable(name.to_owned());
-    if key == "output" {
-        let outputs = value.lines().filter(|line| !line.trim().is_empty()).map(str::parse).collect::<Result<_, _>>();
-        return Ok(Some(Layer {
-            keys: Keys::default(),
-            outputs: outputs.map_err(|error: String| wrong(&error))?,
-            place,
-        }));
+    if field == "output" {
+        let outputs = value.lines().filter(|line| !line.trim().is_empty()).map(str::parse).collect::<Result<_, _>>()?;
+        return Ok(Some(Layer { keys: Keys::default(), outputs, place }));
     }
-    let pair = MapDeserializer::<_, serde::de::value::Error>::new([(key, value)].into_iter());
-    let keys = Keys::deserialize(pair.into_deserializer()).map_err(|error| wrong(&error))?;
+    let pair = MapDeserializer::<_, serde::de::value::Error>::new([(field.replace('_', "-"), value)].into_iter());
+    let keys = Keys::deserialize(pair).map_err(|error| error.to_string())?;
     Ok(Some(Layer { keys, outputs: Vec::new(), place }))
 }
 
@@ -210,7 +194,7 @@ fn file(path: &Path) -> Result<Layer, String> {
         format!(", line {line}: {}", unknown_key(reason).unwrap_or_else(|| format!("{key}: {reason}")))
     };
     let outputs = table.get_mut().remove("output").map(outputs).transpose();
-    let outputs = outputs.map_err(|(span, reason)| wrong(span.start, &reason))?.unwrap_or_default();
+    let outputs = outputs.map_err(|(at, reason)| wrong(at, &reason))?.unwrap_or_default();
     let read = Keys::deserialize(Deserializer::from(table));
     let read = read.map_err(|error| wrong(error.span().map_or(0, |span| span.start), error.message()))?;
     Ok(Layer { keys: read, outputs, place: Place::File(path.to_owned(), keys) })
@@ -228,32 +212,32 @@ fn read(path: &Path) -> io::Result<String> {
 /// Serde's message for a key that there is not, in our words.
 fn unknown_key(message: &str) -> Option<String> {
     let (name, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
-    let known: Vec<_> = names().filter(|name| name != "config").collect();
+    let known: Vec<_> = fields().map(|field| field.replace('_', "-")).collect();
     Some(format!("there is no key `{name}`{}", nearest(name, known.iter().map(String::as_str))))
 }
 
 /// The tables `[[output]]`.
-fn outputs(value: Spanned<DeValue<'_>>) -> Result<Vec<OutputSpec>, (Range<usize>, String)> {
-    let span = value.span();
+fn outputs(value: Spanned<DeValue<'_>>) -> Result<Vec<OutputSpec>, (usize, String)> {
+    let at = value.span().start;
     let DeValue::Array(tables) = value.into_inner() else {
-        return Err((span, "is a table for each output: [[output]]".into()));
+        return Err((at, "is a table for each output: [[output]]".into()));
     };
     tables.into_iter().map(output).collect()
 }
 
-fn output(table: Spanned<DeValue<'_>>) -> Result<OutputSpec, (Range<usize>, String)> {
-    let span = table.span();
+fn output(table: Spanned<DeValue<'_>>) -> Result<OutputSpec, (usize, String)> {
+    let at = table.span().start;
     let DeValue::Table(table) = table.into_inner() else {
-        return Err((span, "is a table for each output: [[output]]".into()));
+        return Err((at, "is a table for each output: [[output]]".into()));
     };
     let mut keys = Vec::new();
     for (key, value) in table {
-        let of_key = key.span();
+        let of_key = key.span().start;
         let words = value::words(ValueDeserializer::from(value));
-        let words = words.map_err(|error| (of_key.clone(), format!("{}: {}", key.get_ref(), error.message())))?;
+        let words = words.map_err(|error| (of_key, format!("{}: {}", key.get_ref(), error.message())))?;
         keys.push((of_key, key.into_inner().into_owned(), words));
     }
-    let to = keys.iter().position(|(_, key, _)| key == "to").ok_or((span, "lacks `to`: where it goes".to_owned()))?;
+    let to = keys.iter().position(|(_, key, _)| key == "to").ok_or((at, "lacks `to`: where it goes".to_owned()))?;
     let (at, _, to) = keys.swap_remove(to);
     let mut spec = match to.as_slice() {
         [to] => OutputSpec::new(to).map_err(|reason| (at, format!("to: {reason}")))?,
