@@ -5,7 +5,7 @@ use std::{iter, path::PathBuf, str::FromStr};
 use super::{
     args::Format,
     nearest,
-    parse::{PortList, Prefix, size},
+    parse::{PortList, Prefix, choice, size},
     target::Target,
 };
 use crate::{
@@ -174,7 +174,7 @@ impl OutputSpec {
                     (least..=most).contains(&bytes).then_some(bytes).and_then(|bytes| usize::try_from(bytes).ok());
                 self.queue_bytes = fits.ok_or("takes 64KiB to 1GiB")?;
             }
-            "format" => self.format = Some(<Format as clap::ValueEnum>::from_str(one()?, false)?),
+            "format" => self.format = Some(choice(one()?)?),
             _ => self.target.set(key, one()?)?,
         }
         Ok(())
@@ -301,6 +301,7 @@ mod tests {
             ("file:/x,records=metrics", &["metrics", "otlp:URL"]),
             ("file:/x,rotat-size=1", &["rotat-size", "did you mean `rotate-size`"]),
             ("file:/x,records=event", &["records", "event", "transitions"]),
+            ("file:/x,format=xml", &["format", "xml", "text, json, csv"]),
             ("file:/x,severity=bad", &["bad", "critical"]),
             ("file:/x,queue=1", &["queue", "64KiB"]),
             ("file:/x,keep=1+2", &["keep", "one value"]),

@@ -6,10 +6,21 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use jiff::SignedDuration;
 
 use crate::number::digits;
 pub use crate::story::StoryFilter;
+
+/// One of the values that there are.
+///
+/// # Errors
+/// For other text.
+pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
+    let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names = || names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+    T::from_str(text, false).map_err(|_| format!("`{text}` is unknown: there are {}", names()))
+}
 
 /// A whole number from 1 to `MOST`.
 ///

@@ -288,7 +288,7 @@ fn what_takes_events_does_not_go_with_counting_in_the_kernel() {
         assert_refused(&["--aggregate", "--findings", mode], &["--aggregate", "sends no events", "--findings"]);
     }
     assert_refused(&["--aggregate", "port", "--pid"], &["--aggregate cgroup", "--pid with PIDS"]);
-    assert_refused(&["--aggregate-keys", "7"], &["--aggregate"]);
+    assert_refused(&["--aggregate-keys", "7"], &["--aggregate-keys is of use with --aggregate only"]);
     assert_refused(&["--aggregate", "--aggregate-keys", "0"], &["--aggregate-keys", "a whole number from 1 to 65536"]);
     assert_refused(&["--aggregate=state"], &["--aggregate", "possible values: transition, port, cgroup"]);
     let help = run(&["--help"]).stdout;
@@ -307,6 +307,7 @@ fn what_is_no_flag_is_refused() {
     }
     for command in [&[][..], &["rates"], &["story", "1"]] {
         assert_refused(&[command, &["-c", "-1"]].concat(), &["'-1'", "--count", "a whole number, 1 or more"]);
+        assert_refused(&[command, &["-d", "-1"]].concat(), &["'-1'", "--duration", "give 1ms to a year"]);
     }
     assert_refused(&["--count", "1", "--count", "2"], &["--count", "multiple"]);
 }

@@ -76,7 +76,7 @@ pub struct TraceArgs {
 
     /// Ports or cgroups that --aggregate counts apart at most, each in 17 KiB of kernel memory for each CPU; further ones
     /// are counted together
-    #[arg(long, value_name = "N", value_parser = number::<65_536>, default_value = "64", requires = "aggregate", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<65_536>, default_value = "64", help_heading = "Limits")]
     pub aggregate_keys: u32,
 
     /// What metrics tell apart
@@ -95,15 +95,15 @@ pub struct TraceArgs {
     pub metrics_series: u32,
 
     /// Time between two sendings of metrics by otlp
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s", help_heading = "Metrics")]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "15s", help_heading = "Metrics")]
     pub metrics_every: Duration,
 
     /// Print a summary of each interval as well, e.g. 10s
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Output")]
     pub interval: Option<Duration>,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// End after this many events and findings were printed
@@ -111,7 +111,7 @@ pub struct TraceArgs {
     pub count: Option<u64>,
 
     /// Time from an event to its output at most; shorter costs more wake-ups
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "100ms", help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "100ms", help_heading = "Limits")]
     pub latency: Duration,
 
     /// Time between two looks at what makes no events (TIME_WAIT, half-open connections), or off; longer on hosts

@@ -52,11 +52,11 @@ pub struct RatesArgs {
     pub netns: Option<NetnsChoice>,
 
     /// Time between two lines
-    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "1s", help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "1s", help_heading = "Limits")]
     pub interval: Duration,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// End after this many lines
@@ -88,7 +88,7 @@ pub struct StoryArgs {
     pub listing: ListingArgs,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// End after this many connections were told of
@@ -133,11 +133,11 @@ pub struct StuckArgs {
     pub fail_on: Severity,
 
     /// Time between two looks
-    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "2s", help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "2s", help_heading = "Limits")]
     pub interval: Duration,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// Form of the output: a list, or records of what opens, changes and closes

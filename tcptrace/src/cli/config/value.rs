@@ -76,12 +76,6 @@ fn several<'de, D: Deserializer<'de>, T, E: Display>(
     values.map(Some).map_err(D::Error::custom)
 }
 
-fn variant<T: ValueEnum>(text: &str) -> Result<T, String> {
-    let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    let names = || names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
-    T::from_str(text, false).map_err(|_| format!("`{text}` is unknown: there are {}", names()))
-}
-
 pub(super) fn one<'de, D, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -110,11 +104,11 @@ pub(super) fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<Pat
 }
 
 pub(super) fn choice<'de, D: Deserializer<'de>, T: ValueEnum>(from: D) -> Result<Option<T>, D::Error> {
-    parsed(from, variant)
+    parsed(from, parse::choice)
 }
 
 pub(super) fn choices<'de, D: Deserializer<'de>, T: ValueEnum>(from: D) -> Result<Option<Vec<T>>, D::Error> {
-    several(from, variant)
+    several(from, parse::choice)
 }
 
 pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
@@ -145,7 +139,7 @@ pub(super) fn pid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Op
 
 /// What is counted apart, or whether anything is.
 pub(super) fn aggregate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<AggregateBy>>, D::Error> {
-    let by = |text: String| variant(&text).map(Some).map_err(D::Error::custom);
+    let by = |text: String| parse::choice(&text).map(Some).map_err(D::Error::custom);
     switch(Word::deserialize(from)?.to_string(), Some(AggregateBy::Transition), by)
 }
 
