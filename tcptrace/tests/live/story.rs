@@ -128,9 +128,9 @@ fn nothing_matches() {
         assert!(run.stderr.contains(words), "{}", run.stderr);
     }
     // One that is there and silent is a match.
-    let listener = listen(6706);
-    let _pair = pair(&listener, (LOCALHOST, 6706).into());
-    let run = Tracer::spawn(&["story", "6706", "--duration", "1s"]).wait();
+    let listener = listen(6716);
+    let _pair = pair(&listener, (LOCALHOST, 6716).into());
+    let run = Tracer::spawn(&["story", "6716", "--duration", "1s"]).wait();
     assert_eq!(run.status.code(), Some(0), "{:?} {:?}", run.lines, run.stderr);
 }
 
