@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod config;
+mod conflicts;
 pub mod findings;
 pub mod given;
 pub mod outputs;

@@ -17,9 +17,9 @@ use tcptrace_common::{
 
 use super::{
     args::{
-        AggregateBy, Args, FilterArgs, Format, LogLevel, MetricsBy, NOT_AGGREGATE, StoryArgs, StuckArgs, StuckFormat,
-        Time, TraceArgs,
+        AggregateBy, Args, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
     },
+    conflicts::{self, conflict, form},
     findings::{FindingArgs, FindingsMode},
     outputs::OutputSpec,
     parse::{MAX_RING, MIN_RING, NetnsChoice, PortList, Prefix, StoryFilter},
@@ -88,35 +88,12 @@ impl Settings {
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
-        let name = |id| args.given.name(id);
-        check_together(args)?;
-        if args.aggregate.is_some() {
-            check_aggregate(args)?;
-        } else if args.output.iter().any(|spec| form(spec, args) == Format::Csv)
-            && let Some(other) = [
-                ("summary", args.summary),
-                ("interval", args.interval.is_some()),
-                ("findings_mode", args.findings_mode == FindingsMode::Only),
-            ]
-            .iter()
-            .find_map(|(id, is_given)| is_given.then_some(*id))
-        {
-            let message =
-                format!("csv has rows for events only: take {} with {} text or json", name(other), name("format"));
-            return Err(conflict(&message));
-        }
-        if args.summary && args.count.is_some() {
-            let (count, summary) = (name("count"), name("summary"));
-            let message = format!("{count} counts printed events, and {summary} prints none: take --duration");
-            return Err(conflict(&message));
-        }
-        if args.metrics_by.len() > 1 && args.metrics_by.contains(&MetricsBy::None) {
-            return Err(conflict(&format!("{}: `none` does not go with other labels", name("metrics_by"))));
-        }
+        conflicts::check(args)?;
         let states: StateSet = args.filter.state.iter().copied().collect();
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
-        let filter = Some(filter(&args.filter, &name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
+        let filter =
+            Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
         Ok(Self {
@@ -225,39 +202,6 @@ impl Settings {
     }
 }
 
-/// The flags that exclude each other. Where all were typed, this has been checked.
-fn check_together(args: &TraceArgs) -> Result<(), Error> {
-    for (id, others) in [("aggregate", &NOT_AGGREGATE[..]), ("ipv4", &["ipv6"])] {
-        let other = others.iter().find_map(|other| args.given.get(other));
-        if let (Some(one), Some(other)) = (args.given.get(id), other) {
-            return Err(conflict(&format!("{other} cannot be used with {one}")));
-        }
-    }
-    match args.given.get("aggregate_keys") {
-        Some(keys) if args.aggregate.is_none() => Err(conflict(&format!("{keys} is of use with --aggregate only"))),
-        _ => Ok(()),
-    }
-}
-
-fn check_aggregate(args: &TraceArgs) -> Result<(), Error> {
-    let name = |id| args.given.name(id);
-    let refuse = |what: &str, way_out: &str| {
-        let aggregate = name("aggregate");
-        conflict(&format!("{aggregate} counts in the kernel and sends no events, which {what}: {way_out}"))
-    };
-    if args.findings_mode != FindingsMode::Off {
-        return Err(refuse(&format!("{} is made of", name("findings_mode")), "leave one of them out"));
-    }
-    if args.filter.pid == Some(None) {
-        return Err(refuse(&format!("{} shows", name("pid")), "take --aggregate cgroup, or --pid with PIDS"));
-    }
-    Ok(())
-}
-
-fn conflict(message: &str) -> Error {
-    usage(ErrorKind::ArgumentConflict, message)
-}
-
 /// Where metrics are served, and the outputs of records.
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
@@ -330,14 +274,6 @@ fn ring_bytes(size: Option<u64>) -> u32 {
 /// The output of a command that has one.
 fn one_output(path: Option<&PathBuf>) -> OutputSpec {
     path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
-}
-
-/// The form of an output.
-fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
-    match spec.target {
-        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
-        _ => Format::Json, // they take its fields
-    }
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {

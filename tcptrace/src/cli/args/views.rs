@@ -74,6 +74,7 @@ pub struct RatesArgs {
 
 /// One connection's story.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 wrong usage.")]
 pub struct StoryArgs {
     /// The connection: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) at either end, or cookie:N
     #[arg(value_name = "FILTER")]
