@@ -31,7 +31,7 @@ pub struct FindingArgs {
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub threshold: Vec<NamedValue>,
 
-    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); what is typed goes before it
+    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); flags and variables TCPTRACE_* go before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }

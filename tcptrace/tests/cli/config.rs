@@ -258,6 +258,7 @@ fn variables_are_checked() {
         ("TCPTRACE_STUCK_AFTER", "LISTEN=1s", &["variable TCPTRACE_STUCK_AFTER: ", "give SYN_SENT"]),
         ("TCPTRACE_OUTPUT", "stdout\nfile:/x,keeep=1", &["variable TCPTRACE_OUTPUT: ", "did you mean `keep`?"]),
         ("TCPTRACE_LATENCYY", "1s", &["variable TCPTRACE_LATENCYY: is unknown: did you mean TCPTRACE_LATENCY?"]),
+        ("TCPTRACE_OTLP_HEADER", "a=b", &["TCPTRACE_OTLP_HEADER: is unknown: did you mean TCPTRACE_OTLP_HEADERS?"]),
         ("TCPTRACE_POrT", "80", &["variable TCPTRACE_POrT: is unknown: did you mean TCPTRACE_PORT?"]),
         ("TCPTRACE_CONFIG", "/no/such", &["config file /no/such: cannot read it"]),
         ("TCPTRACE_SUMMARY", "1x", &["variable TCPTRACE_SUMMARY: takes true or false"]),
@@ -273,6 +274,7 @@ fn variables_are_checked() {
         ("TCPTRACE_SERVICE_PORT", "9437"),
         ("TCPTRACE_PORT_9437_TCP_ADDR", "10.96.0.7"),
         ("TCPTRACE_OTLP_HEADERS", "a=b"),
+        ("TCPTRACE_KAFKA_PASSWORD", "secret"),
     ] {
         let told = run_with(&["--format", "csv", "--summary"], &[(name, value)]);
         assert!(told.stderr.starts_with("error: csv has rows for events only"), "{name}: {}", told.stderr);

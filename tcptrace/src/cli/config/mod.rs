@@ -147,8 +147,10 @@ fn fields() -> impl Iterator<Item = &'static str> {
 fn mistyped(name: &str) -> Option<String> {
     let letters = name.len() - PREFIX.len();
     let wrong = |known: &String| strsim::osa_distance(&name.to_ascii_uppercase(), known);
-    let known = fields().chain(["config"]).map(|field| PREFIX.to_owned() + &field.to_ascii_uppercase());
-    known.min_by_key(wrong).filter(|known| wrong(known) <= (letters / 3).min(2))
+    let known = fields()
+        .chain(["config", "otlp_headers", "kafka_password"])
+        .map(|field| PREFIX.to_owned() + &field.to_ascii_uppercase());
+    known.min_by_key(wrong).filter(|known| known != name && wrong(known) <= (letters / 3).min(2))
 }
 
 /// What a variable says; `None` where it is none of ours.
