@@ -52,6 +52,10 @@ impl Access {
 /// is locked by another writer.
 pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
     if is_descriptor(path) {
+        let known = fs::metadata(path)?;
+        if known.file_type().is_socket() {
+            return Err(io::Error::other("it is a socket, which cannot be opened by its name"));
+        }
         return OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     }
     for _ in 0..TRIES {

@@ -33,6 +33,7 @@ pub mod listeners;
 pub mod listing;
 pub mod losses;
 pub mod metrics;
+pub mod mountinfo;
 pub mod notice;
 pub mod now;
 pub mod number;

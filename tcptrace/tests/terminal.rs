@@ -23,7 +23,7 @@ fn tcptrace(args: &[&OsStr], variables: &[(&str, &str)]) -> Command {
     command
 }
 
-fn words<'a>(line: &'a str) -> Vec<&'a OsStr> {
+fn words(line: &str) -> Vec<&OsStr> {
     line.split(' ').map(OsStr::new).collect()
 }
 

@@ -73,8 +73,10 @@ fn words(error: &Error, typed: impl Iterator<Item = OsString>) -> String {
     // A message has lines of its own; what was typed begins none.
     for word in typed {
         let word = word.to_string_lossy();
-        let begun = word.split(['=', ',']).flat_map(|part| part.split('\n').skip(1)).filter(|line| !line.is_empty());
-        plain = begun.fold(plain, |text, line| text.replace(&format!("\n{line}"), &format!("?{line}")));
+        let begun = word.split(['=', ',']).filter_map(|part| part.trim_end_matches('\n').split_once('\n'));
+        for (_, lines) in begun {
+            plain = plain.replace(&format!("\n{lines}"), &printable(&format!("\n{lines}")));
+        }
     }
     plain.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }

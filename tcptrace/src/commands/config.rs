@@ -9,10 +9,13 @@ use std::{
 use anyhow::anyhow;
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
-use crate::cli::{
-    args::{Args, Command},
-    config,
-    settings::Settings,
+use crate::{
+    cli::{
+        args::{Args, Command},
+        config,
+        settings::Settings,
+    },
+    printable::printable,
 };
 
 /// What the file comes to, in words.
@@ -27,8 +30,8 @@ pub fn check(path: &Path) -> Result<String, Error> {
     let settings = Settings::from_args(&daemon.trace)?;
     let names = settings.outputs.iter().map(|output| output.name.clone());
     let servers = settings.server.iter().map(|address| format!("prometheus:{address}"));
-    let list: String = names.chain(servers).map(|name| format!("  {name}\n")).collect();
-    Ok(format!("{} is fine. It writes to:\n{list}", path.display()))
+    let list: String = names.chain(servers).map(|name| format!("  {}\n", printable(&name))).collect();
+    Ok(format!("{} is fine. It writes to:\n{list}", printable(&path.to_string_lossy())))
 }
 
 /// Prints these words. Where nobody reads them (`| head -1`), nothing is wrong either.

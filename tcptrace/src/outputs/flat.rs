@@ -43,6 +43,10 @@ mod tests {
         let mut fields = Vec::new();
         each(&parse(line).unwrap(), &mut |name, value| fields.push(format!("{name}={value}")));
         assert_eq!(fields, ["event=x", "owner_pid=8", "owner_in_a=true", r#"list=[1,{"b":"c"}]"#, "share=2.5"]);
+        let names = r#"{"a":"\u001b]","b":["\u202e"]}"#;
+        fields.clear();
+        each(&parse(names.as_bytes()).unwrap(), &mut |name, value| fields.push(format!("{name}={value}")));
+        assert_eq!(fields, [r"a=\u{1b}]", r#"b=["\u202e"]"#]);
         assert!(["", "7", "[]", "{\"a\":", "\u{0}"].iter().all(|line| parse(line.as_bytes()).is_err()));
     }
 }

@@ -107,8 +107,7 @@ fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
     if compression != Compression::None {
         let compress = |name: &PathBuf| compress(name, compression);
         // One that cannot be compressed keeps none of the others from it.
-        let failed = old.iter().filter(|name| is_plain(name)).map(compress).filter_map(Result::err).last();
-        return failed.map_or(Ok(()), Err);
+        return old.iter().filter(|name| is_plain(name)).map(compress).fold(Ok(()), io::Result::and);
     }
     Ok(())
 }
@@ -219,8 +218,11 @@ mod tests {
         let old = folder.join("out.20260101T000000Z.0000");
         fs::write(&old, "some\n").unwrap();
         fs::create_dir(with_suffix(&old, ".gz")).unwrap();
+        let later = folder.join("out.20260101T000000Z.0001");
+        fs::write(&later, "some\n").unwrap();
         assert!(tidy(&folder.join("out"), 0, Compression::Gzip).is_err());
         let is_there = (old.exists(), with_suffix(&old, UNFINISHED).exists());
+        assert!(!later.exists() && with_suffix(&later, ".gz").exists(), "the next one is compressed all the same");
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(is_there, (true, false));
     }

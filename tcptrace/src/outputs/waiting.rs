@@ -63,5 +63,10 @@ pub fn host_name() -> Option<String> {
 
 /// The only line of a small file.
 pub(super) fn first_line(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(printable)
+    String::from_utf8_lossy(&fs::read(path).ok()?)
+        .lines()
+        .next()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(printable)
 }

@@ -12,6 +12,7 @@ mod endings;
 mod facts;
 mod files;
 mod filters;
+mod foreign;
 mod healing;
 mod holders;
 mod identity;
@@ -45,7 +46,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 22] = [
+const SUITES: [(&str, &[Test]); 23] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -55,6 +56,7 @@ const SUITES: [(&str, &[Test]); 22] = [
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
     ("files", files::TESTS),
+    ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),

@@ -256,6 +256,19 @@ mod tests {
     }
 
     #[test]
+    fn no_text_has_a_character_that_may_not_be_printed() {
+        let record = log_record(
+            br#"{"event":"finding","finding":"x","phase":"opened","owner":{"pid":8,"command":"a\u001b\u202eb"},
+            "cgroup":"/\u200b=","processes":[{"command":"\u009b"}]}"#,
+        );
+        assert_eq!(get(&record, "process.executable.name"), Some(&text(r"a\u{1b}\u{202e}b")));
+        assert_eq!(get(&record, "process.linux.cgroup"), Some(&text(r"/\u{200b}=")));
+        let all = format!("{record:?}");
+        assert!(all.contains(r"\\u{9b}") && all.contains("a??b[8]"), "{all}");
+        assert!(log_record(b"half \x1b a line").body.unwrap().value == Some(text("half ? a line")));
+    }
+
+    #[test]
     fn what_is_no_json_is_the_body() {
         for line in ["", "half a li", "[1]", "{\"event\":", "\u{fffd}"] {
             let record = log_record(format!("{line}\n").as_bytes());
