@@ -36,6 +36,7 @@ pub mod metrics;
 pub mod mountinfo;
 pub mod notice;
 pub mod now;
+pub mod number;
 pub mod outputs;
 pub mod printable;
 pub mod rates;

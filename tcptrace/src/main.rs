@@ -1,10 +1,11 @@
-//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 something is
-//! wrong with the sockets or the machine).
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed or, of `story`, nothing matched, 2 wrong
+//! usage, 3 something is wrong with the sockets or the machine).
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use tcptrace::{
-    app,
+    app::{self, Ended},
     bpf::aggregate::Aggregate,
     cli::{
         args::{Command, ConfigCommand, LogLevel},
@@ -54,13 +55,14 @@ async fn main() -> ExitCode {
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            Ok(commands::config::check(&config).unwrap_or_else(|error| exit(error)))
+            let words = commands::config::check(&config).unwrap_or_else(|error| exit(error));
+            commands::config::print(&words).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
-            app::run(settings).await.map(exit).map_err(anyhow::Error::from)
+            app::run(settings).await.map(|ended| exit(ended.worst)).map_err(anyhow::Error::from)
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
@@ -79,7 +81,10 @@ async fn main() -> ExitCode {
         }
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+            match app::run(settings).await {
+                Ok(Ended { written: 0, .. }) => Err(anyhow!("no connection matched {}", story.which)),
+                ended => ended.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from),
+            }
         }
     };
     match result {

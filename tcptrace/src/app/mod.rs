@@ -105,11 +105,19 @@ fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives the severity of the worst finding that was open then.
+/// How a run ended.
+pub struct Ended {
+    /// The severity of the worst finding that was open then.
+    pub worst: Option<Severity>,
+    /// Events, findings and stories that were written.
+    pub written: u64,
+}
+
+/// Traces until it is told to end, its time is over, or nobody reads any more.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
@@ -157,9 +165,9 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
     run.ask(Purpose::Start);
     let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
     drop(probes); // detached: what is in the rings now is all there will be
-    let worst = run.finish(reason).await;
+    let ended = run.finish(reason).await;
     drop(server);
-    worst
+    ended
 }
 
 /// Time between two looks at the kernel's counters.
@@ -370,9 +378,8 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written; gives the severity of the worst
-    /// finding that is open.
-    async fn finish(mut self, reason: &str) -> Result<Option<Severity>, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written.
+    async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(ENDS_WITHIN);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
@@ -390,11 +397,11 @@ impl Run {
         self.outputs.drain();
         self.session.end(now_ns, reason, &self.outputs.states());
         self.outputs.push(self.session.take());
-        let worst = self.session.worst(now_ns);
+        let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
         let written = self.outputs.end();
         tell(losses_line(&self.session.losses));
         written.map_err(Error::Outputs)?;
-        Ok(worst)
+        Ok(ended)
     }
 }
 
