@@ -27,7 +27,7 @@ pub(super) const HANGS: &str = "its other end does not answer";
 #[derive(Debug)]
 pub struct Output {
     name: String,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     counters: Arc<Counters>,
     worker: Arc<Worker>,
 }

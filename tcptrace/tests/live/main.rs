@@ -10,6 +10,7 @@ mod compare;
 mod doctor;
 mod endings;
 mod facts;
+mod faults;
 mod filters;
 mod healing;
 mod holders;
@@ -44,7 +45,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 21] = [
+const SUITES: [(&str, &[Test]); 22] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -53,6 +54,7 @@ const SUITES: [(&str, &[Test]); 21] = [
     ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
+    ("faults", faults::TESTS),
     ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),

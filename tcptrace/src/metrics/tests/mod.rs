@@ -98,6 +98,7 @@ fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
     let workers = [("listing", None), ("http", Some(WorkerTrouble::Hangs))];
     let workers = workers.map(|(name, trouble)| WorkerState { name: name.to_owned(), trouble });
     let outputs = [OutputState {
+        has_no_reader: false,
         name: "file".to_owned(),
         delivered: 9,
         dropped: 8,
