@@ -40,6 +40,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a device that is full ends a run", full_device),
     ("a thread that hangs is told of, and another one takes its place", frozen_threads),
     ("an end with a thread that hangs", frozen_end),
+    ("a main loop that hangs", frozen_main),
+    ("a file that may not grow is as a full disk", limited_file),
     ("an end is one short line", short_end),
 ];
 
@@ -422,10 +424,10 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         let null = std::ptr::null_mut::<libc::c_void>();
-        // SAFETY: takes no pointers. One that has ended is waited for instead.
+        // SAFETY: takes no pointers. One that is ending is waited for instead.
         unsafe {
             if libc::ptrace(libc::PTRACE_DETACH, self.0, null, null) != 0 {
-                libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG);
+                libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL);
             }
         }
     }
@@ -510,6 +512,55 @@ fn frozen_end() {
     assert_eq!(run.wait().code(), Some(1));
     let stderr = run.stderr();
     assert!(stderr.contains("; lost: outputs ") && stderr.contains("its other end does not answer"), "{stderr}");
+}
+
+/// The main thread hangs: that is seen, and SIGTERM ends the process within its time all the same.
+fn frozen_main() {
+    enter_new_netns();
+    let mut run =
+        Run::start("frozen-main", |command| _ = command.args(["-o", "prometheus:7396"]).stderr(Stdio::piped()));
+    let pid = run.child.id();
+    let frozen = Frozen::new(pid, "tcptrace");
+    run.signal(libc::SIGTERM);
+    let mut stream = TcpStream::connect("127.0.0.1:7396").unwrap();
+    write!(stream, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.ends_with("the main loop does not answer\n"), "{told}");
+    // The first thread to end is another one.
+    let ends = || fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() == 1;
+    wait_until("the end", ends);
+    drop(frozen);
+    assert_eq!(run.wait().code(), Some(1));
+    assert!(run.stderr().contains("it did not end in time"));
+    assert!(!run.ready());
+}
+
+/// `ulimit -f`: the kernel sends SIGXFSZ, which would end the process.
+fn limited_file() {
+    enter_new_netns();
+    let mut run = Run::start("limited", |command| {
+        command.args(["-o", "stdout,format=json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
+        // SAFETY: setrlimit(2) may be called there.
+        unsafe {
+            command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            })
+        };
+    });
+    let stdout = run.child.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || io::read_to_string(stdout).unwrap());
+    connections(100); // some hundred KB
+    wait_until("a file that is full", || run.lines() > 50);
+    run.signal(libc::SIGTERM);
+    assert_eq!(run.wait().code(), Some(1));
+    let all: Vec<Value> = reading.join().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let state = state_of(&all, &format!("file:{}", run.folder.file("out")));
+    assert_eq!(number(&state, "delivered"), run.records().len(), "{state}");
+    assert_eq!(number(&state, "delivered") + number(&state, "dropped"), all.len() - 1, "{state}");
+    assert!(run.stderr().contains("File too large"));
 }
 
 /// Has the main thread ended?
