@@ -8,7 +8,7 @@
 //! [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
-//! [`outputs`], [`http`], [`delivery`], [`service`], [`tell`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! [`outputs`], [`http`], [`delivery`], [`service`], [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;
@@ -56,3 +56,4 @@ pub mod table;
 pub mod tell;
 pub mod usage;
 pub mod watch;
+pub mod workers;

@@ -3,23 +3,22 @@
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::bail;
 use tcptrace::{
-    app::{self, Ended},
+    app,
     bpf::aggregate::Aggregate,
     cli::{
-        args::{Command, ConfigCommand, LogLevel},
+        args::{Args, Command, ConfigCommand, LogLevel},
         config,
         settings::{self, Settings},
         terminal::exit,
     },
     commands, heap,
     listing::{Lister, Wanted},
-    service,
+    service::{self, Service},
     state::State,
-    tell::fail,
+    tell::{self, Form, Level, fail},
 };
-use tracing_subscriber::filter::LevelFilter;
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
@@ -33,25 +32,42 @@ async fn trace(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const fn level(level: LogLevel) -> LevelFilter {
+const fn level(level: LogLevel) -> Level {
     match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
     }
+}
+
+/// The least that is said on stderr.
+const fn least(quiet: bool) -> Level {
+    if quiet { Level::Warn } else { Level::Info }
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
-    let result: anyhow::Result<ExitCode> = match args.command {
-        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error))).await,
+    let result = run(args).await;
+    let exit = result.unwrap_or_else(|error| {
+        fail(error);
+        ExitCode::FAILURE
+    });
+    tell::finish();
+    exit
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => {
+            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            tell::start(Form::Plain, least(args.trace.quiet))?;
+            trace(settings).await
+        }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
-            settings.service.is_one = true;
-            service::start_log(level(args.log_level));
+            settings.service = Service::new();
+            service::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
@@ -60,9 +76,10 @@ async fn main() -> ExitCode {
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
-            let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
-            let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
-            app::run(settings).await.map(|ended| exit(ended.worst)).map_err(anyhow::Error::from)
+            tell::start(Form::Plain, least(args.quiet))?;
+            let worst = app::run(settings).await?.worst;
+            let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
+            Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
@@ -72,26 +89,25 @@ async fn main() -> ExitCode {
             let states = selection.states.iter().chain(requests).collect();
             let wanted = Wanted { states, holders: true, ..Wanted::default() };
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+            commands::sockets::run(&args, &selection, list)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Rates(args)) => commands::rates::run(args).await.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Some(Command::Rates(args)) => {
+            tell::start(Form::Plain, Level::Info)?;
+            commands::rates::run(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Doctor(args)) => {
-            let exit = |found| if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
-            commands::doctor::run(&args).map(exit).map_err(Into::into)
+            let found = commands::doctor::run(&args)?;
+            Ok(if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            match app::run(settings).await {
-                Ok(Ended { written: 0, .. }) => Err(anyhow!("no connection matched {}", story.which)),
-                ended => ended.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from),
+            tell::start(Form::Plain, least(story.quiet))?;
+            if app::run(settings).await?.written == 0 {
+                bail!("no connection matched {}", story.which);
             }
-        }
-    };
-    match result {
-        Ok(exit) => exit,
-        Err(error) => {
-            fail(error);
-            ExitCode::FAILURE
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

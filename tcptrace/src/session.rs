@@ -29,6 +29,7 @@ use crate::{
     story::{Stories, Story},
     summary::Summary,
     table::{Connection, Table},
+    workers::WorkerState,
 };
 
 /// Namespaces that are remembered at most.
@@ -495,7 +496,7 @@ impl Session {
 
     /// Writes the last record, with what became of the records of each output until then.
     pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
-        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        self.losses.outputs = OutputState::lost_records(outputs);
         for route in &mut self.routes {
             route.end(now_ns, reason, &self.losses, outputs, &self.context);
         }
@@ -514,15 +515,21 @@ impl Session {
     }
 
     /// The metrics of this moment, if any are made.
-    pub fn metrics(&mut self, now_ns: u64, usage: Usage, outputs: &[OutputState]) -> Option<metrics::Snapshot> {
+    pub fn metrics(
+        &mut self,
+        now_ns: u64,
+        usage: Usage,
+        outputs: &[OutputState],
+        workers: &[WorkerState],
+    ) -> Option<metrics::Snapshot> {
         self.update_losses();
-        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        self.losses.outputs = OutputState::lost_records(outputs);
         self.choose_sockets();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;
         let names = &mut context.names;
-        let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, usage, names };
+        let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, workers, usage, names };
         Some(metrics.as_mut()?.snapshot(&mut moment))
     }
 

@@ -9,6 +9,7 @@ use std::{
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
+    errno,
     event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks},
     state::{State, StateSet},
 };
@@ -128,6 +129,8 @@ pub struct Skipped {
     pub processes_gone: u64,
     /// Processes whose files may not be read (CAP_SYS_PTRACE is missing); all that hidepid does not even show are one.
     pub processes_denied: u64,
+    /// The first of them, by PID, and the error; `None` where none is shown.
+    pub denied: Option<(u32, i32)>,
 }
 
 impl Skipped {
@@ -150,12 +153,39 @@ impl Skipped {
     }
 
     /// Adds what another part of the listing could not look at.
-    pub const fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.namespaces_gone += other.namespaces_gone;
         self.namespaces_denied += other.namespaces_denied;
         self.cut_short += other.cut_short;
         self.processes_gone += other.processes_gone;
         self.processes_denied += other.processes_denied;
+        self.denied = self.denied.or(other.denied);
+    }
+
+    /// What may have had sockets, and why it was not looked at; `None` where all was. What is gone has none.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        let count = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        match (self.processes_denied, self.denied) {
+            (0, _) => {}
+            (denied, Some((pid, errno))) => {
+                let why = errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned);
+                let others = count(denied - 1, "other process", "other processes");
+                let others = if denied == 1 { String::new() } else { format!(" and {others}") };
+                parts.push(format!("PID {pid}{others} ({why})"));
+            }
+            (_, None) => parts.push("processes that /proc hides (hidepid)".to_owned()),
+        }
+        if self.namespaces_denied > 0 {
+            let words = count(self.namespaces_denied, "network namespace", "network namespaces");
+            parts.push(format!("{words} (CAP_SYS_ADMIN is needed)"));
+        }
+        if self.cut_short > 0 {
+            let words = count(self.cut_short, "answer", "answers");
+            parts.push(format!("{words} of the kernel that could not be read to the end"));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::{Error, Run};
-use crate::{listeners, listing::Wanted, now::now_ns, snapshot::Skipped, state::State, tell::tell, watch::Answer};
+use crate::{listeners, listing::Wanted, now::now_ns, state::State, tell::warn, watch::Answer};
 
 /// What sockets are being listed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl Run {
         // The same trouble comes again with each poll.
         let failed = answer.as_ref().err().map(ToString::to_string);
         if let Some(error) = failed.as_ref().filter(|error| self.failed.as_ref() != Some(*error)) {
-            tell(error);
+            warn(error);
         }
         self.failed = failed;
         // Not known where nothing came of it.
@@ -101,7 +101,9 @@ impl Run {
             }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
-                    tell_skipped(&snapshot.skipped);
+                    if let Some(words) = snapshot.skipped.words() {
+                        warn(format_args!("not looked at for sockets from before the start: {words}"));
+                    }
                     for (key, listener) in self.session.listener_seeds(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);
@@ -157,19 +159,10 @@ impl Run {
         };
         match timeout(LISTED_WITHIN, under_way).await {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
-            Ok(Err(error)) => tell(error),
+            Ok(Err(error)) => warn(error),
             Err(_) => {
-                tell("the sockets that are there at the end were not listed in time: their holders may be others")
+                warn("the sockets that are there at the end were not listed in time: their holders may be others")
             }
         }
-    }
-}
-
-fn tell_skipped(skipped: &Skipped) {
-    let fields = skipped.fields();
-    let some: Vec<_> = fields.iter().filter(|(_, count)| *count > 0).collect();
-    if !some.is_empty() {
-        let words: Vec<_> = some.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at for sockets from before the start: {}", words.join(", ")));
     }
 }

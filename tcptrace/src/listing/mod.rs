@@ -24,6 +24,7 @@ use crate::{
     now,
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
+    workers,
 };
 
 /// Lists sockets.
@@ -119,6 +120,8 @@ pub struct Wanted {
 pub enum Error {
     #[error("cannot list sockets: {0}")]
     Thread(io::Error),
+    #[error("sockets were not listed: the thread that does so did not come to an end")]
+    Hangs,
     #[error(transparent)]
     Netns(#[from] netns::Error),
     #[error("cannot enter the network namespace: {0}")]
@@ -160,9 +163,12 @@ impl Lister {
     /// # Errors
     /// Where nothing can be listed at all.
     pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+        let worker = workers::mine();
         thread::scope(|scope| {
-            let listing =
-                thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || self.list_here(wanted));
+            let listing = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || {
+                workers::work_for(worker);
+                self.list_here(wanted)
+            });
             listing.map_err(Error::Thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
@@ -194,6 +200,7 @@ impl Lister {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
+                workers::alive();
                 let before = was_still.remove(&namespace.inode);
                 let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
@@ -275,7 +282,9 @@ impl Lister {
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
             Some(mut read) => thread::scope(|scope| {
+                let worker = workers::mine();
                 let reading = beside(scope, || {
+                    workers::work_for(worker);
                     let held = read();
                     beside_ns = now::thread_cpu_ns();
                     held
@@ -299,10 +308,15 @@ impl Lister {
         if wanted.holders && holders.is_none() {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
-            let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
+            let is_wanted = |inode| {
+                workers::alive();
+                inodes.contains(&inode)
+            };
+            let (found, gone) = proc::holders(is_wanted).map_err(Error::Proc)?;
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
+            skipped.denied = skipped.denied.or(gone.denied);
             holders = Some(Holders::new(found));
         }
         let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
@@ -363,6 +377,7 @@ fn by_iteration(
     let mut broken = 0;
     let read = iterator.read(|bytes| {
         let before = found.len();
+        workers::alive();
         broken += entry::sockets(bytes, tick_ns, &mut found);
         as_of(started_ns, &mut found[before..]);
     });
@@ -394,7 +409,10 @@ struct Held {
 
 fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     let mut held = entry::Held::default();
-    iterator.read(|bytes| held.add(bytes))?;
+    iterator.read(|bytes| {
+        workers::alive();
+        held.add(bytes);
+    })?;
     Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
 }
 

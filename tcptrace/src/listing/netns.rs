@@ -248,7 +248,7 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
             })
         });
         if let Some(error) = walked.err().or(failed) {
-            procfs::count(skipped, &error);
+            procfs::count(skipped, pid, &error);
         }
     })?;
     skipped.processes_denied += u64::from(proc::hides_processes());

@@ -41,6 +41,10 @@ pub struct TraceArgs {
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub time: Time,
 
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+
     /// Colour in text: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,

@@ -100,6 +100,10 @@ pub struct StoryArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
+
     /// Colour: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
@@ -148,6 +152,10 @@ pub struct StuckArgs {
     /// Write to this file instead of stdout; an existing file is replaced
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
+
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
 
     /// Colour: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]

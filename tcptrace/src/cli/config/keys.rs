@@ -79,6 +79,7 @@ keys! {
     no_iter: bool, "flag" => listing.no_iter;
     format: Format, "choice" => format;
     time: Time, "choice" => time;
+    quiet: bool, "flag" => quiet;
     color: Color, "choice" => color;
     findings: FindingsMode, "choice" => findings_mode;
     summary: bool, "flag" => summary;
