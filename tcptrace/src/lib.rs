@@ -27,6 +27,7 @@ pub mod event;
 pub mod findings;
 pub mod heap;
 pub mod http;
+pub mod keyed;
 pub mod latency;
 pub mod listeners;
 pub mod listing;

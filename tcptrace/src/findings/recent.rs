@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::FxHashMap;
-
 use super::{
     Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
     sighting::MAX_EXAMPLES, successes::Successes,
 };
 use crate::{
     event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
+    keyed::KeyedMap,
     snapshot::Snapshot,
     state::State,
     table::Connection,
@@ -47,7 +46,7 @@ const MAX_FLOWS: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Recent {
     start_ns: u64,
-    incidents: FxHashMap<IncidentKey, Incidents>,
+    incidents: KeyedMap<IncidentKey, Incidents>,
     /// Those that no cause was found for yet.
     pending: Vec<Incident>,
     /// What happened at the ends of connections.
@@ -57,7 +56,7 @@ pub struct Recent {
     successes: Successes,
     pub(super) lossy: Lossy,
     services: Services,
-    flows: FxHashMap<(Option<u32>, u32), Flow>,
+    flows: KeyedMap<(Option<u32>, u32), Flow>,
     /// The slot in which flows made room last.
     cleared_slot: u64,
 }

@@ -2,12 +2,11 @@
 
 use std::{ffi::CStr, fs, io, path::Path};
 
-use rustc_hash::FxHashMap;
-
 use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
     cgroup,
     event::{Command, ProcessId, StartTicks},
+    keyed::KeyedMap,
     snapshot::{Holder, Skipped},
 };
 
@@ -75,7 +74,7 @@ pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped
 }
 
 /// Ids of cgroups by path.
-type Cgroups = FxHashMap<String, Option<u64>>;
+type Cgroups = KeyedMap<String, Option<u64>>;
 
 fn of_process(
     proc: &Directory,

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event::{Event, Owner},
+    keyed::{Keyed, KeyedMap},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -239,9 +240,9 @@ impl Table {
         if !self.keeps(State::SynRecv) || requests.peek().is_none() {
             return (Vec::new(), Vec::new());
         }
-        let listeners: FxHashMap<_, _> = self.listeners().collect();
-        let [mut kept, mut shown] = [const { FxHashMap::with_hasher(FxBuildHasher) }; 2];
-        let add = |rows: &mut FxHashMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
+        let listeners: KeyedMap<_, _> = self.listeners().collect();
+        let [mut kept, mut shown] = [const { KeyedMap::with_hasher(Keyed) }; 2];
+        let add = |rows: &mut KeyedMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
             let (netns, local) = (request.netns, request.local);
             let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
             let row = rows.entry((netns, local)).or_insert(empty);
@@ -311,7 +312,7 @@ impl Table {
 struct Names {
     by_cookie: FxHashMap<u64, u64>,
     /// Of those that have no cookie yet (before 5.12).
-    by_ends: FxHashMap<(u32, SocketAddr, SocketAddr), u64>,
+    by_ends: KeyedMap<(u32, SocketAddr, SocketAddr), u64>,
 }
 
 impl Names {
