@@ -158,7 +158,6 @@ impl Summary {
             self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
         in_order_of_life(&mut transitions);
         let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
-        let pid = |process: Process| process.map(|(pid, _)| pid);
         // The foremost by each kind of event, so that many transitions hide no retransmits.
         let ranks: [fn(&Activity) -> u64; 3] = [
             Activity::total,
@@ -167,12 +166,12 @@ impl Summary {
         ];
         let mut foremost: HashSet<Process> = HashSet::new();
         for rank in ranks {
-            processes.sort_by_key(|(process, activity)| (Reverse(rank(activity)), pid(*process)));
+            processes.sort_by_key(|(process, activity)| (Reverse(rank(activity)), *process));
             let first = processes.iter().take(REPORTED_PROCESSES).filter(|(_, activity)| rank(activity) > 0);
             foremost.extend(first.map(|(process, _)| *process));
         }
         processes.retain(|(process, _)| foremost.contains(process));
-        processes.sort_by_key(|(process, activity)| (Reverse(activity.total()), pid(*process)));
+        processes.sort_by_key(|(process, activity)| (Reverse(activity.total()), *process));
         let processes = processes.into_iter().map(|(process, activity)| ProcessRow {
             process,
             activity,

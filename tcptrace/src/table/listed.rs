@@ -1,7 +1,7 @@
 //! What a listing says of the table: sockets that events did not tell of, or that are no more, and the changes of
 //! mini-sockets and half-open requests, of which there are no events.
 
-use std::net::SocketAddr;
+use std::{cmp::Reverse, net::SocketAddr};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -262,7 +262,12 @@ impl Table {
                 add(&mut shown, request);
             }
         }
-        (kept.into_values().collect(), shown.into_values().collect())
+        let in_order = |rows: KeyedMap<_, HalfOpen>| {
+            let mut rows: Vec<_> = rows.into_values().collect();
+            rows.sort_by_key(|row| (Reverse(row.count), row.netns, row.local));
+            rows
+        };
+        (in_order(kept), in_order(shown))
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
