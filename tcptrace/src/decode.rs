@@ -166,6 +166,10 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
+    // Those of a listener whose owner is not known. No process has this PID: it is the idle task's.
+    if owner.pid == 0 {
+        return Ok(None);
+    }
     Ok(Some(Owner {
         pid: owner.pid,
         uid: owner.uid,

@@ -7,7 +7,7 @@
 //! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
 //! [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`pids`], [`descriptors`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
 //! [`outputs`], [`http`], [`delivery`], [`service`], [`tell`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod commands;
 pub mod decode;
 pub mod delivery;
+pub mod descriptors;
 pub mod doctor;
 pub mod ending;
 pub mod errno;
@@ -36,6 +37,7 @@ pub mod metrics;
 pub mod notice;
 pub mod now;
 pub mod outputs;
+pub mod pids;
 pub mod rates;
 pub mod render;
 pub mod report;

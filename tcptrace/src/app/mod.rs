@@ -31,6 +31,7 @@ use crate::{
     metrics,
     now::{now_ns, wall_offset},
     outputs::Outputs,
+    pids::{self, View},
     render::{Context, Names, text::losses_line},
     runtime::{Hangup, Stop, every, release_memory},
     service::Service,
@@ -76,6 +77,10 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
+    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(tell);
+    pids::warning().into_iter().for_each(tell);
+    // Iterators show the processes of this PID namespace alone.
+    settings.probes.no_iterators |= pids::view() == View::HostProc;
     if let Some(choice) = &settings.netns {
         let inode = netns::find(Some(choice))?.0.first().map(|found| found.inode);
         settings.session.selection.netns = inode;

@@ -29,10 +29,11 @@ use super::{
     btf::{self, KernelBtf},
     constants, elf,
     kernel::Kernel,
+    preflight::cause,
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::{beside::beside, heap::drop_beside, now};
+use crate::{beside::beside, heap::drop_beside, now, pids};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -48,15 +49,15 @@ pub enum Error {
     NoListing(String),
     #[error("--no-iter forbids BPF iterators")]
     Forbidden,
-    #[error("cannot load the BPF object: {}", with_causes(.0))]
+    #[error("cannot load the BPF object: {}{}", with_causes(.0), cause(.0))]
     Load(#[from] aya::EbpfError),
     #[error("cannot use the BPF object: {0}")]
     Constants(#[from] constants::Error),
-    #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
+    #[error("cannot attach to {hook}: {}{}{}", in_short(source), cause(source), last_words(source))]
     Attach { hook: &'static str, source: ProgramError },
     #[error("the BPF object has no `{0}`")]
     NotInObject(&'static str),
-    #[error("cannot set up the map {name}: {}", with_causes(source))]
+    #[error("cannot set up the map {name}: {}{}", with_causes(source), cause(source))]
     Map { name: &'static str, source: MapError },
     #[error("cannot read {path}: {source}")]
     Cpus { path: &'static str, source: std::io::Error },
@@ -178,6 +179,8 @@ impl Object {
             wake_mask: rings.wake_mask(),
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
+            own_pidns: pids::namespace().inode,
+            own_pidns_device: pids::namespace().device,
             memo_sets_mask: memo_sets - 1,
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
             told: states.into(),
@@ -267,11 +270,15 @@ pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name:
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
-/// The end of the verifier's log, where there is one.
+/// The end of the verifier's log, where it is what refused (`kernel/bpf/verifier.c`).
 pub(super) fn last_words(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, .. } = error else {
+    let ProgramError::LoadError { verifier_log, io_error } = error else {
         return String::new();
     };
+    if !matches!(io_error.raw_os_error(), Some(libc::EACCES | libc::EINVAL | libc::E2BIG | libc::ENOSPC | libc::EFAULT))
+    {
+        return String::new();
+    }
     let log = verifier_log.to_string();
     let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];

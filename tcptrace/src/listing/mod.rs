@@ -21,6 +21,7 @@ use crate::{
     cli::parse::NetnsChoice,
     event::ProcessId,
     now,
+    pids::{self, View},
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
 };
@@ -38,6 +39,8 @@ pub struct Lister {
     still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
+    /// May PIDs be those that `/proc` shows, where there are no iterators?
+    walks_proc: bool,
 }
 
 /// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
@@ -140,6 +143,8 @@ impl Lister {
             found_ns: 0,
             still: FxHashMap::default(),
             settings_ns: FxHashMap::default(),
+            // Events have other PIDs than the `/proc` of another PID namespace: which is whose is not known.
+            walks_proc: pids::are_those_of_proc(),
         }
     }
 
@@ -147,8 +152,11 @@ impl Lister {
     /// not forbid it.
     #[must_use]
     pub fn alone(no_iter: bool, choice: Option<NetnsChoice>) -> Self {
-        // Without rights for them, or on an older kernel, the other way is as good, only slower.
-        Self::new(if no_iter { None } else { Iterators::alone().ok() }, choice)
+        // Iterators show the processes of this PID namespace alone. Without rights for them, or on an older kernel, the
+        // other way is as good, only slower.
+        let does_without = no_iter || pids::view() == View::HostProc;
+        let iterators = if does_without { None } else { Iterators::alone().ok() };
+        Self { walks_proc: true, ..Self::new(iterators, choice) }
     }
 
     /// Lists what is wanted, in a thread that moves between network namespaces, and ends in the last of them: coming back
@@ -292,7 +300,7 @@ impl Lister {
             holders = Some(held.holders);
         }
         each_once(&mut sockets);
-        if wanted.holders && holders.is_none() {
+        if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
             let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;

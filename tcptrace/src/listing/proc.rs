@@ -7,6 +7,7 @@ use crate::{
     cgroup,
     event::{Command, ProcessId, StartTicks},
     keyed::KeyedMap,
+    pids,
     snapshot::{Holder, Skipped},
 };
 
@@ -14,6 +15,9 @@ use crate::{
 /// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
 #[must_use]
 pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
+    if !pids::are_those_of_proc() {
+        return None;
+    }
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     // Looked at afterwards: a process that took the PID over later than this would have started later, or within the same
     // tick, which the name tells.
