@@ -27,6 +27,7 @@ use crate::{
     findings::Severity,
     heap,
     http::{Health, Question},
+    keyed::Addresses,
     listing::{Lister, netns, proc},
     metrics,
     now::{now_ns, wall_offset},
@@ -115,6 +116,7 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
     }
     let lister = Lister::new(iterators.ok(), settings.netns);
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(proc::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };

@@ -70,6 +70,8 @@ pub struct Settings {
     pub poll: Option<Duration>,
     /// The only network namespace that is wanted.
     pub netns: Option<NetnsChoice>,
+    /// Are addresses of the kernel shown as they are?
+    pub kernel_addresses: bool,
     /// End when all trouble was told of that can be seen at the start.
     pub once: bool,
     /// File that says that all is attached.
@@ -143,6 +145,7 @@ impl Settings {
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
             netns: args.filter.netns.clone(),
+            kernel_addresses: args.kernel_addresses,
             once: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
