@@ -22,6 +22,16 @@ use crate::{
     state::State,
 };
 
+/// What the programs call the network namespace that is chosen, and its inode number. They tell it by its cookie, which
+/// is no other's ever, where inode numbers are used again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetnsAlias {
+    /// The lower half of its cookie.
+    pub name: u32,
+    /// Its inode number.
+    pub inode: u32,
+}
+
 /// Why a record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]

@@ -49,6 +49,7 @@ impl Iterators {
             max_sockets: 1,
             max_listeners: 1,
             filter: Filter::default(),
+            netns_cookie: None,
             log_level: None,
             no_iterators: false,
             iterators_alone: true,

@@ -15,7 +15,7 @@ use aya::{
 use aya_log::Level;
 use tcptrace_common::{
     aggregate::by,
-    config::{Config, kernel::MEMOS},
+    config::{Config, Layout, kernel::MEMOS},
     filter::Filter,
     memo::{self, WAYS},
     state,
@@ -33,7 +33,7 @@ use super::{
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::{beside::beside, heap::drop_beside, now, pids};
+use crate::{beside::beside, decode::NetnsAlias, heap::drop_beside, now, pids};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -97,6 +97,8 @@ pub(super) struct ObjectSettings {
     pub(super) max_sockets: u32,
     pub(super) max_listeners: u32,
     pub(super) filter: Filter,
+    /// Cookie of the network namespace of the filter, where it is known.
+    pub(super) netns_cookie: Option<u64>,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
     /// Are there no other programs than the iterators?
@@ -112,6 +114,7 @@ pub(super) struct Object {
     pub(super) kernel: Kernel,
     pub(super) btf: Btf,
     pub(super) owner_unchecked: bool,
+    pub(super) netns_alias: Option<NetnsAlias>,
 }
 
 /// A loader without the kernel's BTF. `EbpfLoader::new` reads and parses all of it (some 20 ms and 40 MB) before one can
@@ -147,17 +150,19 @@ impl Object {
             let loaded = Self::load_for(settings, &parsed, loader);
             (loaded, btf.map_or_else(|_| ids(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
         });
-        let ((ebpf, kernel, owner_unchecked), btf) = (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
+        let ((ebpf, kernel, owner_unchecked, netns_alias), btf) =
+            (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
         drop_beside(vmlinux);
-        Ok(Self { ebpf, kernel, btf, owner_unchecked })
+        Ok(Self { ebpf, kernel, btf, owner_unchecked, netns_alias })
     }
 
-    /// The object, set for a kernel with these types; the kernel; and whether owners are not checked.
+    /// The object, set for a kernel with these types; the kernel; whether owners are not checked; and how the programs name
+    /// the namespace of the filter.
     fn load_for(
         settings: &ObjectSettings,
         types: &KernelBtf<'_>,
         loader: EbpfLoader<'_>,
-    ) -> Result<(Ebpf, Kernel, bool), Error> {
+    ) -> Result<(Ebpf, Kernel, bool, Option<NetnsAlias>), Error> {
         let kernel = Kernel::from_btf(types)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
@@ -168,9 +173,11 @@ impl Object {
         let states = settings.filter.states;
         let becomes = states & (state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2)) != 0;
         let closes = if becomes { state::bit(state::CLOSE) } else { 0 };
+        let (netns_alias, layout) = known_by_cookie(settings, &kernel);
+        let netns = netns_alias.map_or(settings.filter.netns, |alias| alias.name);
         let config = Plain(Config {
-            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
-            layout: kernel.layout,
+            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), netns, ..settings.filter },
+            layout,
             kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
             // A quarter full: user space has the rest to come in time.
             slots: rings.slots,
@@ -206,7 +213,20 @@ impl Object {
             .map_max_entries("TIMES", counts)
             .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
-        Ok((loader.load(object.as_bytes())?, kernel, owner_unchecked))
+        Ok((loader.load(object.as_bytes())?, kernel, owner_unchecked, netns_alias))
+    }
+}
+
+/// Where one network namespace is wanted, the programs take the lower half of its cookie for the number that they compare
+/// and tell: of the others they tell nothing.
+fn known_by_cookie(settings: &ObjectSettings, kernel: &Kernel) -> (Option<NetnsAlias>, Layout) {
+    let inode = settings.filter.netns;
+    let name = settings.netns_cookie.map_or(0, |cookie| cookie as u32);
+    match kernel.net_cookie {
+        Some(net_cookie) if inode != 0 && name != 0 => {
+            (Some(NetnsAlias { name, inode }), Layout { net_ns_inum: net_cookie, ..kernel.layout })
+        }
+        _ => (None, kernel.layout),
     }
 }
 
