@@ -3,22 +3,24 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use tcptrace::{
     app,
     bpf::aggregate::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, LogLevel},
+        args::{Args, Command, ConfigCommand, DoctorArgs, LogLevel},
         config,
         settings::{self, Settings},
         terminal::exit,
     },
-    commands, heap,
+    commands, descriptors, heap,
     listing::{Lister, Wanted},
+    pids,
     service::{self, Service},
     state::State,
-    tell::{self, Form, Level, fail},
+    tell::{self, Form, Level, fail, tell},
 };
+use tokio::runtime::{Builder, Runtime};
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
@@ -45,16 +47,37 @@ const fn least(quiet: bool) -> Level {
     if quiet { Level::Warn } else { Level::Info }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    descriptors::raise();
     let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
-    let result = run(args).await;
+    let result = match &args.command {
+        // It judges also a machine on which nothing else runs.
+        Some(Command::Doctor(args)) => check_up(args),
+        _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
+    };
     let exit = result.unwrap_or_else(|error| {
         fail(error);
         ExitCode::FAILURE
     });
     tell::finish();
     exit
+}
+
+fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let exit = |found| if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+    commands::doctor::run(args).map(exit).map_err(Into::into)
+}
+
+/// It takes some descriptors, and panics where it cannot have them all.
+fn runtime() -> anyhow::Result<Runtime> {
+    match descriptors::allowed() {
+        Some(allowed @ ..descriptors::NEEDED) => bail!(
+            "this process may have {allowed} descriptors (RLIMIT_NOFILE), and needs {}: raise that with `ulimit -n 1024`, \
+             or LimitNOFILE=1024 in the unit",
+            descriptors::NEEDED
+        ),
+        _ => Builder::new_current_thread().enable_all().build().context("cannot begin"),
+    }
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -88,6 +111,8 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
             let wanted = Wanted { states, holders: true, ..Wanted::default() };
+            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(tell);
+            pids::warning().into_iter().for_each(tell);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             commands::sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)
@@ -97,10 +122,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             commands::rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Doctor(args)) => {
-            let found = commands::doctor::run(&args)?;
-            Ok(if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
-        }
+        Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
             tell::start(Form::Plain, least(story.quiet))?;

@@ -12,7 +12,7 @@ use tcptrace_common::{
 
 use self::shown::Shown;
 use crate::{
-    decode::decode,
+    decode::{NetnsAlias, decode},
     event::{Event, ProcessId},
     findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
     listeners,
@@ -68,6 +68,8 @@ pub struct Session {
     routes: Vec<Route>,
     /// What renderers need.
     pub context: Context,
+    /// How records name the network namespace that is chosen, where that is not by its inode number.
+    pub netns_alias: Option<NetnsAlias>,
     table: Table,
     interval: Summary,
     interval_start_ns: u64,
@@ -115,6 +117,7 @@ impl Session {
             shown,
             routes,
             context,
+            netns_alias: None,
             interval: Summary::new(settings.by_process),
             interval_start_ns: start_ns,
             total: Summary::new(settings.by_process),
@@ -144,6 +147,9 @@ impl Session {
             self.losses.undecodable += 1;
             return;
         };
+        if let Some(alias) = self.netns_alias.filter(|alias| event.socket.netns == Some(alias.name)) {
+            event.socket.netns = Some(alias.inode);
+        }
         if let Some(netns) = event.socket.netns.filter(|netns| self.last_netns != Some(*netns)) {
             self.has_new_namespace |= self.namespaces.insert(netns);
             if self.active.len() < MAX_NAMESPACES {

@@ -35,11 +35,17 @@ use crate::{
     findings::Severity,
     heap,
     http::{Health, Question, Server},
-    listing::{Lister, netns, proc},
+    keyed::Addresses,
+    listing::{
+        Lister,
+        netns::{self, Chosen, NameWatch},
+        proc,
+    },
     losses::Losses,
     metrics,
     now::{now_ns, wall_offset},
     outputs::{LOG, OutputState, Outputs},
+    pids::{self, View},
     render::{Context, Names, text::losses_line},
     runtime::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory, removes_at_once},
     service::Service,
@@ -95,10 +101,15 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
-    if let Some(choice) = &settings.netns {
-        let inode = netns::find(Some(choice))?.0.first().map(|found| found.inode);
-        settings.session.selection.netns = inode;
-        settings.probes.filter.constants.netns = inode.unwrap_or(0);
+    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(tell);
+    pids::warning().into_iter().for_each(tell);
+    // Iterators show the processes of this PID namespace alone.
+    settings.probes.no_iterators |= pids::view() == View::HostProc;
+    settings.chosen = settings.netns.as_ref().map(Chosen::find).transpose()?.flatten();
+    if let Some(Chosen { inode, cookie, .. }) = settings.chosen {
+        settings.session.selection.netns = Some(inode);
+        settings.probes.filter.constants.netns = inode;
+        settings.probes.filter.netns_cookie = cookie;
     }
     let outputs = delivery::open(&settings.outputs)?;
     let reopens = settings.takes_hangup();
@@ -130,15 +141,19 @@ pub struct Ended {
 pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
-    let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
+    let Attached { mut probes, rings, counters, listeners, iterators, netns_alias, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
         tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
     }
     let netns = settings.netns.clone();
-    let lister = Lister::new(iterators.ok(), settings.netns);
+    let lister = match &settings.chosen {
+        Some(chosen) => Lister::of(iterators.ok(), chosen),
+        None => Lister::new(iterators.ok(), None),
+    };
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(proc::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
@@ -175,7 +190,11 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         ready_file: settings.ready_file,
         service: settings.service,
         hangup,
+        chosen: settings.chosen,
+        is_gone: false,
+        netns_names: NameWatch::default(),
     };
+    run.session.netns_alias = netns_alias;
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
@@ -244,6 +263,11 @@ struct Run {
     last_look: Instant,
     /// Is the run over when all trouble was told of that can be seen at the start?
     once: bool,
+    /// The network namespace that is chosen.
+    chosen: Option<Chosen>,
+    /// Is it no more?
+    is_gone: bool,
+    netns_names: NameWatch,
     /// When the sockets from before the start were known.
     started: Option<Instant>,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
@@ -277,7 +301,7 @@ impl Run {
                 reason = stop.reached() => return Ok(reason),
                 () = self.hangup.came() => Happened::HungUp,
                 () = due(&mut summaries) => Happened::SummaryDue,
-                answer = self.watch.answer() => Happened::Listed(answer),
+                answer = self.watch.answer() => Happened::Listed(Box::new(answer)),
                 () = std::future::ready(()), if more => Happened::Events,
                 _ = read.tick() => Happened::Events,
                 _ = checks.tick() => Happened::CheckDue,
@@ -316,6 +340,9 @@ impl Run {
                     if self.session.wants_listeners(now_ns()) {
                         self.ask(Purpose::Services);
                     }
+                    if self.chosen.as_ref().is_some_and(|chosen| !chosen.has_its_name()) {
+                        self.ask(Purpose::Namespace);
+                    }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
                 Happened::PushDue => self.push_metrics(),
@@ -334,7 +361,7 @@ impl Run {
                 Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
                 Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
                 Happened::Listed(answer) => {
-                    let purpose = self.take_in(answer)?;
+                    let purpose = self.take_in(*answer)?;
                     if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
@@ -353,6 +380,11 @@ impl Run {
             self.outputs.push(self.session.take());
             if self.outputs.are_over() && self.questions.is_none() {
                 return Ok("closed");
+            }
+            if self.is_gone {
+                let epitaph = self.chosen.as_ref().map(Chosen::epitaph).unwrap_or_default();
+                tell(format_args!("{epitaph}: the trace ends"));
+                return Ok("netns_gone");
             }
             if self.session.is_complete() {
                 drop(ready);
@@ -413,6 +445,9 @@ impl Run {
 
     /// Takes in events up to this time until a piece of output is full or none is left; tells whether more may be waiting.
     fn read(&mut self, until_ns: u64) -> bool {
+        if let Some(names) = self.netns_names.changed() {
+            self.session.context.names.netns = names.into_iter().collect();
+        }
         if let Some(log) = &mut self.log {
             log.flush();
         }
@@ -463,7 +498,7 @@ enum Happened {
     CheckDue,
     PollDue,
     LookDue,
-    Listed(Answer),
+    Listed(Box<Answer>),
 }
 
 fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {

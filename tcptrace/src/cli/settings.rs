@@ -32,6 +32,7 @@ use crate::{
     bpf::probes::{KernelFilter, ProbeSettings},
     cgroup::{self, Cgroup},
     findings::Thresholds,
+    listing::netns::Chosen,
     metrics,
     render::{
         csv::Csv,
@@ -70,6 +71,10 @@ pub struct Settings {
     pub poll: Option<Duration>,
     /// The only network namespace that is wanted.
     pub netns: Option<NetnsChoice>,
+    /// The same, once it is found.
+    pub chosen: Option<Chosen>,
+    /// Are addresses of the kernel shown as they are?
+    pub kernel_addresses: bool,
     /// End when all trouble was told of that can be seen at the start.
     pub once: bool,
     /// File that says that all is attached.
@@ -129,6 +134,8 @@ impl Settings {
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
             netns: args.filter.netns.clone(),
+            chosen: None,
+            kernel_addresses: args.kernel_addresses,
             once: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),

@@ -12,6 +12,7 @@ use crate::{
         terminal::is_colored,
     },
     files,
+    keyed::Addresses,
     now::wall_offset,
     render::sockets::{
         Form, Listing,
@@ -45,7 +46,9 @@ pub fn run<E>(
     selection: &Selection,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
-    let snapshot = list().map_err(Error::List)?;
+    let mut snapshot = list().map_err(Error::List)?;
+    let addresses = Addresses::new(args.kernel_addresses);
+    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.shown(sk)));
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 use super::{
     Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
@@ -11,6 +11,7 @@ use super::{
 use crate::{
     ending::Ending,
     event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
+    keyed::KeyedMap,
     snapshot::{NextHop, Snapshot},
     state::State,
     table::Connection,
@@ -57,7 +58,7 @@ const MAX_FLOWS: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Recent {
     start_ns: u64,
-    incidents: FxHashMap<IncidentKey, Incidents>,
+    incidents: KeyedMap<IncidentKey, Incidents>,
     /// Those that no cause was found for yet.
     pending: Vec<Incident>,
     /// What happened at the ends of connections.
@@ -67,7 +68,7 @@ pub struct Recent {
     successes: Successes,
     pub(super) lossy: Lossy,
     services: Services,
-    flows: FxHashMap<(Option<u32>, u32), Flow>,
+    flows: KeyedMap<(Option<u32>, u32), Flow>,
     /// The slot in which flows made room last.
     cleared_slot: u64,
 }

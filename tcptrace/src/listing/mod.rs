@@ -20,8 +20,10 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
+    doctor::Capabilities,
     event::ProcessId,
     now,
+    pids::{self, View},
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
     workers,
@@ -32,6 +34,8 @@ pub struct Lister {
     /// `None`: by sock_diag and `/proc`.
     iterators: Option<Iterators>,
     choice: Option<NetnsChoice>,
+    /// The cookie of the namespace that is chosen.
+    cookie: Option<u64>,
     tick_ns: u64,
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
@@ -40,6 +44,8 @@ pub struct Lister {
     still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
+    /// May PIDs be those that `/proc` shows, where there are no iterators?
+    walks_proc: bool,
 }
 
 /// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
@@ -134,6 +140,19 @@ pub enum Error {
     Iterator { which: &'static str, source: io::Error },
 }
 
+impl Error {
+    /// Is the namespace that is chosen no more? Without CAP_SYS_PTRACE a process that may not be looked at may be in it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
+        match self {
+            Self::Enter(netns::EnterError::Gone(_)) => true,
+            Self::Netns(netns::Error::NoInode { denied, .. }) => *denied == 0 || sees_all(),
+            _ => false,
+        }
+    }
+}
+
 impl Lister {
     /// Lists the namespaces of `choice` (all where it is `None`), by these iterators if there are some.
     #[must_use]
@@ -141,20 +160,33 @@ impl Lister {
         Self {
             iterators,
             choice,
+            cookie: None,
             tick_ns: now::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
             settings_ns: FxHashMap::default(),
+            // Events have other PIDs than the `/proc` of another PID namespace: which is whose is not known.
+            walks_proc: pids::are_those_of_proc(),
         }
+    }
+
+    /// Lists this namespace alone, by these iterators if there are some. Another one that gets its name or its number is
+    /// not it.
+    #[must_use]
+    pub fn of(iterators: Option<Iterators>, chosen: &netns::Chosen) -> Self {
+        Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
     /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
     /// not forbid it.
     #[must_use]
     pub fn alone(no_iter: bool, choice: Option<NetnsChoice>) -> Self {
-        // Without rights for them, or on an older kernel, the other way is as good, only slower.
-        Self::new(if no_iter { None } else { Iterators::alone().ok() }, choice)
+        // Iterators show the processes of this PID namespace alone. Without rights for them, or on an older kernel, the
+        // other way is as good, only slower.
+        let does_without = no_iter || pids::view() == View::HostProc;
+        let iterators = if does_without { None } else { Iterators::alone().ok() };
+        Self { walks_proc: true, ..Self::new(iterators, choice) }
     }
 
     /// Lists what is wanted, in a thread that moves between network namespaces, and ends in the last of them: coming back
@@ -237,7 +269,8 @@ impl Lister {
                 let counters = unchanged.map_or_else(net::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
-                    name: namespace.name.clone(),
+                    // It may have lost the name since it was found, and another one may have its number.
+                    name: namespace.name.clone().filter(|name| netns::is_called(name, namespace.inode)),
                     counters,
                     settings: reads_settings.then(net::settings),
                 });
@@ -251,7 +284,12 @@ impl Lister {
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?,
+                    Some(iterator) => {
+                        let mut found = by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?;
+                        // The programs name it otherwise where they know it by its cookie.
+                        found.iter_mut().for_each(|socket| socket.netns = namespace.inode);
+                        found
+                    }
                     None => {
                         let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
                         let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
@@ -305,7 +343,7 @@ impl Lister {
             holders = Some(held.holders);
         }
         each_once(&mut sockets);
-        if wanted.holders && holders.is_none() {
+        if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
             let is_wanted = |inode| {
@@ -346,7 +384,8 @@ impl Lister {
         if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
             return Ok(Skipped::default());
         }
-        let (found, skipped) = netns::find(self.choice.as_ref())?;
+        let (mut found, skipped) = netns::find(self.choice.as_ref())?;
+        found.iter_mut().for_each(|found| found.cookie = self.cookie);
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }

@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
-use rustc_hash::FxHashMap;
-
 use super::{
     Metrics, Moment, Reset, Settings, Trouble, Usage,
     counts::{Counts, Whose},
@@ -15,6 +13,7 @@ use crate::{
     ending::Ending,
     errno,
     findings::{Finding, Kind},
+    keyed::KeyedMap,
     losses::Losses,
     outputs::OutputState,
     render::Names,
@@ -73,7 +72,7 @@ impl Metrics {
 
     /// Sockets by state and owner, those that are most first; each state is there also where no socket is in it.
     fn connections(&mut self, moment: &mut Moment<'_>) -> Vec<(Labels, u64, u64)> {
-        let mut groups: FxHashMap<(State, Whose), u64> = FxHashMap::default();
+        let mut groups: KeyedMap<(State, Whose), u64> = KeyedMap::default();
         for known in moment.table.connections() {
             let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
@@ -100,7 +99,7 @@ impl Metrics {
     /// Open findings, with 0 for what was open within the hour before.
     fn open(&mut self, open: &[Finding], now_ns: u64) -> Vec<(Labels, u64, u64)> {
         self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < SHOWN_FOR_NS);
-        let mut counts: FxHashMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
+        let mut counts: KeyedMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
         for finding in open {
             let mut trouble = Trouble::of(finding, &self.settings);
             if counts.len() >= self.settings.max_series && !counts.contains_key(&trouble) {

@@ -65,7 +65,7 @@ fn wait_until_attached(lines: &mut impl Iterator<Item = std::io::Result<String>>
 fn tcpstates() {
     let netns = enter_new_netns();
     let (listener, to) = listen_on(std::net::SocketAddr::new(LOCALHOST, 6301));
-    let tracer = Tracer::json(&["--port", "6301"]);
+    let tracer = Tracer::json(&["--port", "6301", "--kernel-addresses"]);
     let mut peer = start_peer();
     let mut lines = BufReader::new(peer.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().starts_with("SKADDR"));

@@ -141,6 +141,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 
+    /// Print `sk` as the address in the kernel that it is, and not as a hash of this run
+    #[arg(long, help_heading = "Debugging")]
+    pub kernel_addresses: bool,
+
     /// Create this file once all is attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,

@@ -39,6 +39,10 @@ pub struct SocketsArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
+    /// Print `sk` as the address in the kernel that it is, and not as a hash of this run
+    #[arg(long, help_heading = "Debugging")]
+    pub kernel_addresses: bool,
+
     /// Colour in text: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,

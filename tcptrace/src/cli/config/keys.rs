@@ -98,6 +98,7 @@ keys! {
     max_sockets: u32, "number::<_, 16_777_216>" => max_sockets;
     kernel_sockets: u32, "number::<_, 16_777_216>" => kernel_sockets;
     ready_file: PathBuf, "one" => ready_file;
+    kernel_addresses: bool, "flag" => kernel_addresses;
     bpf_log: LogLevel, "choice" => bpf_log;
 }
 
