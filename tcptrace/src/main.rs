@@ -1,15 +1,17 @@
-//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 something is
-//! wrong with the sockets or the machine).
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed or, of `story`, nothing matched, 2 wrong
+//! usage, 3 something is wrong with the sockets or the machine).
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use tcptrace::{
-    app,
+    app::{self, Ended},
     bpf::aggregate::Aggregate,
     cli::{
         args::{Args, Command, ConfigCommand, LogLevel},
         config,
         settings::{self, Settings},
+        terminal::exit,
     },
     commands, heap,
     listing::{Lister, Wanted},
@@ -45,7 +47,7 @@ const fn least(quiet: bool) -> Level {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
     let result = run(args).await;
     let exit = result.unwrap_or_else(|error| {
         fail(error);
@@ -58,29 +60,30 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
-            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             tell::start(Form::Plain, least(args.trace.quiet))?;
             trace(settings).await
         }
         Some(Command::Daemon(args)) => {
-            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
             service::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            Ok(commands::config::check(&config).unwrap_or_else(|error| error.exit()))
+            let words = commands::config::check(&config).unwrap_or_else(|error| exit(error));
+            commands::config::print(&words).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             tell::start(Form::Plain, least(args.quiet))?;
-            let worst = app::run(settings).await?;
+            let worst = app::run(settings).await?.worst;
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
@@ -99,10 +102,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Story(story)) => {
-            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
             tell::start(Form::Plain, least(story.quiet))?;
-            app::run(settings).await?;
-            Ok(ExitCode::SUCCESS)
+            match app::run(settings).await? {
+                Ended { written: 0, .. } => Err(anyhow!("no connection matched {}", story.which)),
+                _ => Ok(ExitCode::SUCCESS),
+            }
         }
     }
 }

@@ -241,15 +241,19 @@ impl Route {
         }
     }
 
-    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
-    pub fn silent(&mut self, table: &Table, now_ns: u64) {
+    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened; gives
+    /// how many.
+    pub fn silent(&mut self, table: &Table, now_ns: u64) -> u64 {
+        let mut count = 0;
         if let Renderer::Story(stories, ladder) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
                 self.records.add(|to| ladder.silent(to, known, now_ns));
+                count += 1;
             }
         }
+        count
     }
 
     /// Sides that were forgotten; `None` where no stories are told.

@@ -14,7 +14,7 @@ use self::shown::Shown;
 use crate::{
     decode::decode,
     event::{Event, ProcessId},
-    findings::{Finding, Findings, Phase, Seen, Severity, SocketFilter, Thresholds},
+    findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
     metrics::{self, Metrics, Moment, Usage},
@@ -54,7 +54,7 @@ pub struct SessionSettings {
     pub by_process: bool,
     /// Are events written, or summaries alone?
     pub events: bool,
-    /// Events to be written at most.
+    /// Events and findings, or stories, to be written at most. With the last one all counting ends.
     pub count: Option<u64>,
     /// What is called trouble; `None` where it is not looked for.
     pub findings: Option<Thresholds>,
@@ -73,9 +73,8 @@ pub struct Session {
     interval_start_ns: u64,
     total: Summary,
     start_ns: u64,
+    /// Events, findings and stories that were written.
     written: u64,
-    /// Numbers of the findings among them, where findings alone are counted.
-    counted: FxHashSet<u64>,
     /// What was lost; the edge sets what the kernel counted.
     pub losses: Losses,
     /// When the kernel's counters were looked at last.
@@ -121,7 +120,6 @@ impl Session {
             total: Summary::new(settings.by_process),
             start_ns,
             written: 0,
-            counted: FxHashSet::default(),
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
@@ -136,8 +134,11 @@ impl Session {
         }
     }
 
-    /// Takes in a record, as a ring or a recording holds it.
+    /// Takes in a record, as a ring or a recording holds it; none once the run is complete.
     pub fn ingest(&mut self, record: &[u8]) {
+        if self.is_complete() {
+            return;
+        }
         self.losses.received += 1;
         let Ok(mut event) = decode(record) else {
             self.losses.undecodable += 1;
@@ -172,6 +173,9 @@ impl Session {
 
     /// Counts and writes an event if the filter lets it pass; tells whether it does.
     fn show_event(&mut self, event: &Event) -> bool {
+        if self.is_complete() {
+            return false;
+        }
         let is_shown = self.shown.event(event, &mut self.context.names);
         if is_shown {
             self.interval.ingest(event);
@@ -199,8 +203,8 @@ impl Session {
 
     fn write_findings(&mut self, told: Vec<Finding>) {
         for finding in told {
-            if !self.has_room_for(&finding) {
-                continue;
+            if self.is_complete() {
+                return;
             }
             if let Some(metrics) = &mut self.metrics {
                 metrics.finding(&finding);
@@ -209,17 +213,8 @@ impl Session {
             for route in &mut self.routes {
                 is_written |= route.finding(&finding, &mut self.context);
             }
-            if is_written && !self.settings.events && finding.phase == Phase::Opened {
-                self.written += 1;
-                self.counted.insert(finding.number);
-            }
+            self.written += u64::from(is_written);
         }
-    }
-
-    /// Where findings alone are counted, further ones are not written, but what becomes of those that were.
-    fn has_room_for(&self, finding: &Finding) -> bool {
-        let counts = self.settings.count.is_some() && !self.settings.events;
-        !counts || !self.is_complete() || self.counted.contains(&finding.number)
     }
 
     /// CLOCK_MONOTONIC of the last event, in ns.
@@ -244,14 +239,13 @@ impl Session {
     #[must_use]
     pub fn worst(&self, now_ns: u64) -> Option<Severity> {
         let open = self.findings.as_ref()?.open(now_ns);
-        open.iter().filter(|finding| self.has_room_for(finding)).map(|finding| finding.sighting.severity).max()
+        open.iter().map(|finding| finding.sighting.severity).max()
     }
 
     /// Writes a list of the findings that are open; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
         let Some(findings) = &self.findings else { return };
-        let mut open = findings.open(now_ns);
-        open.retain(|finding| self.has_room_for(finding));
+        let open = findings.open(now_ns);
         let seen = Seen { unlisted: self.losses.unlisted, ..findings.seen(&self.table, now_ns) };
         self.routes.iter_mut().for_each(|route| route.open(&open, &seen, is_final, &mut self.context));
     }
@@ -420,7 +414,7 @@ impl Session {
     }
 
     fn write(&mut self, event: &Event) {
-        if !self.settings.events || self.is_complete() {
+        if !self.settings.events {
             return;
         }
         let mut is_written = false;
@@ -430,7 +424,13 @@ impl Session {
         self.written += u64::from(is_written);
     }
 
-    /// Were as many events written as were asked for?
+    /// Events and findings that were written, or stories and connections without one.
+    #[must_use]
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Was as much written as was asked for?
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.settings.count.is_some_and(|count| self.written >= count)
@@ -479,7 +479,7 @@ impl Session {
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
+            self.written += self.routes.iter_mut().map(|route| route.silent(&self.table, now_ns)).sum::<u64>();
         }
     }
 

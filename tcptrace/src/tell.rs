@@ -13,7 +13,10 @@ use std::{
 use bytes::BufMut as _;
 use jiff::Timestamp;
 
-use crate::outputs::{Collecting, Journald, LOG, Output, OutputState, Sink, Standard, log_entry};
+use crate::{
+    outputs::{Collecting, Journald, LOG, Output, OutputState, Sink, Standard, log_entry},
+    printable::message,
+};
 
 /// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.
 const QUEUE_BYTES: usize = 256 << 10;
@@ -119,7 +122,7 @@ pub fn state() -> Option<OutputState> {
 }
 
 fn say(level: Level, words: &dyn Display) {
-    let words = words.to_string();
+    let words = message(&words.to_string());
     match RUNNING.get() {
         Some(log) if level <= log.level => {
             let mut line = Collecting::default();

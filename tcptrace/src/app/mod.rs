@@ -3,7 +3,13 @@
 mod listing;
 pub(crate) mod threads;
 
-use std::{collections::HashSet, io, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
 
 use aya::maps::MapError;
 use aya_log::EbpfLogger;
@@ -25,6 +31,7 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
+    files,
     findings::Severity,
     heap,
     http::{Health, Question, Server},
@@ -82,6 +89,9 @@ pub enum Error {
 /// # Errors
 /// Where tracing cannot start.
 pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
+    if let Some(path) = &settings.ready_file {
+        files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    }
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -105,11 +115,19 @@ fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives the severity of the worst finding that was open then.
+/// How a run ended.
+pub struct Ended {
+    /// The severity of the worst finding that was open then.
+    pub worst: Option<Severity>,
+    /// Events, findings and stories that were written.
+    pub written: u64,
+}
+
+/// Traces until it is told to end, its time is over, or nobody reads any more.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
@@ -406,9 +424,8 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written; gives the severity of the worst
-    /// finding that is open.
-    async fn finish(mut self, reason: &str) -> Result<Option<Severity>, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written.
+    async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(ENDS_WITHIN);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
@@ -427,12 +444,12 @@ impl Run {
         let outputs = threads::states(&self.outputs);
         self.session.end(now_ns, reason, &outputs);
         self.outputs.push(self.session.take());
-        let worst = self.session.worst(now_ns);
+        let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
         let written = self.outputs.end();
         tell_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
         counted?;
-        Ok(worst)
+        Ok(ended)
     }
 }
 
@@ -480,14 +497,19 @@ pub(crate) async fn due(interval: &mut Option<Interval>) {
 }
 
 /// A file that is there while all is attached.
-pub(crate) struct ReadyFile(PathBuf);
+pub(crate) struct ReadyFile {
+    path: PathBuf,
+    /// Locked: so it is known that the run goes on.
+    file: File,
+}
 
 impl ReadyFile {
     pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
-        match std::fs::File::create(&path) {
-            Ok(_) => {
+        let locked = |file: File| files::lock(&file).map(|()| file);
+        match files::create(&path, None).and_then(locked) {
+            Ok(file) => {
                 removes_at_once(Some(&path));
-                Ok(Self(path))
+                Ok(Self { path, file })
             }
             Err(source) => Err(Error::ReadyFile { path, source }),
         }
@@ -497,7 +519,10 @@ impl ReadyFile {
 impl Drop for ReadyFile {
     fn drop(&mut self) {
         removes_at_once(None);
-        let _ = std::fs::remove_file(&self.0); // somebody else may have removed it
+        // Somebody else may have removed it, or have another one there.
+        if files::is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

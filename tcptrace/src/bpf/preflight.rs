@@ -8,7 +8,9 @@ use crate::doctor::{Capabilities, OLDEST_KERNEL, version};
 /// What keeps tracing from working here, with the way out; `None` if nothing is known to.
 #[must_use]
 pub fn obstacle() -> Option<String> {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    // The name in `status` is that of the program's file, in any bytes.
+    let read =
+        |path: &str| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
     let host = Host {
         release: read("/proc/sys/kernel/osrelease"),
         has_btf: Path::new(VMLINUX).exists(),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -89,7 +90,7 @@ pub enum EnterError {
 pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error> {
     let mut skipped = Skipped::default();
     if let Some(NetnsChoice::Name(name)) = choice {
-        return Ok((vec![named(name)?], skipped));
+        return Ok((vec![named(OsStr::new(name))?], skipped));
     }
     let mut own = own().map_err(Error::Own)?;
     let names = names();
@@ -210,19 +211,20 @@ fn own() -> io::Result<Found> {
     Ok(Found { inode: inode(&file)?, name: None, entrance: Entrance::Open(file) })
 }
 
-fn named(name: &str) -> Result<Found, Error> {
+fn named(name: &OsStr) -> Result<Found, Error> {
     let path = Path::new(NAMES).join(name);
+    let name = name.to_string_lossy().into_owned();
     match open(&path).and_then(|file| inode(&file)) {
-        Ok(inode) => Ok(Found { inode, name: Some(name.to_owned()), entrance: Entrance::Path(path) }),
-        Err(error) if is_gone(&error) => Err(Error::NoName(name.to_owned())),
-        Err(source) => Err(Error::Name { name: name.to_owned(), source }),
+        Ok(inode) => Ok(Found { inode, name: Some(name), entrance: Entrance::Path(path) }),
+        Err(error) if is_gone(&error) => Err(Error::NoName(name)),
+        Err(source) => Err(Error::Name { name, source }),
     }
 }
 
 /// Those with names. A name that is left over when its namespace is gone (a plain file) is passed over.
 fn names() -> Vec<Found> {
     let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name().to_string_lossy()).ok()).collect();
+    let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name()).ok()).collect();
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     found
 }

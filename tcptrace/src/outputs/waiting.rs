@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{runtime, time};
 
-use crate::workers;
+use crate::{printable::printable, workers};
 
 /// An event queue of its own, driven by who waits.
 #[derive(Debug)]
@@ -65,5 +65,10 @@ pub fn host_name() -> Option<String> {
 
 /// The only line of a small file.
 pub(super) fn first_line(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+    String::from_utf8_lossy(&fs::read(path).ok()?)
+        .lines()
+        .next()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(printable)
 }

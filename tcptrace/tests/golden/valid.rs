@@ -182,7 +182,7 @@ fn check_ups_follow_the_schema_and_csv_has_their_values() {
 fn cell(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => rfc4180::cell(text),
         Some(other) => other.to_string(),
     }
 }

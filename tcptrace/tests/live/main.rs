@@ -11,7 +11,9 @@ mod doctor;
 mod endings;
 mod facts;
 mod faults;
+mod files;
 mod filters;
+mod foreign;
 mod healing;
 mod holders;
 mod identity;
@@ -45,7 +47,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 22] = [
+const SUITES: [(&str, &[Test]); 24] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -55,6 +57,8 @@ const SUITES: [(&str, &[Test]); 22] = [
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
     ("faults", faults::TESTS),
+    ("files", files::TESTS),
+    ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),

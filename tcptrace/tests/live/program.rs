@@ -56,7 +56,16 @@ fn count() {
     assert!(run.status.success());
     let is_event = |record: &&serde_json::Value| record["event"] != "summary" && record["event"] != "end";
     assert_eq!(run.records().iter().filter(is_event).count(), 3);
-    assert_eq!(run.records().last().unwrap()["reason"], "count");
+    let end = run.records().pop().unwrap();
+    assert_eq!((&end["reason"], &end["received"]), (&"count".into(), &3.into()));
+    // As text says it, with what comes meanwhile.
+    let tracer = Tracer::start(&["-c", "1", "--netns", "self", "--findings", "off", "--color", "never"]);
+    connections(5);
+    let run = tracer.wait();
+    let printed = run.lines.join("\n");
+    let (events, _) = printed.split_once("\nSummary of").unwrap();
+    assert_eq!(events.lines().filter(|line| line.contains(" -> ")).count(), 1, "{printed}");
+    assert!(printed.contains(": 1 transitions"), "{printed}");
 }
 
 fn duration() {

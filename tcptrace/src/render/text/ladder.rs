@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use super::{
     super::{Context, Names},
     age_words,
-    columns::{Address, Style, printable, styled},
+    columns::{Address, Style, styled},
     errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     event::{Event, Owner, What},
     findings::causes_of,
     losses::Losses,
+    printable::printable,
     snapshot::Age,
     state::State,
     story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},

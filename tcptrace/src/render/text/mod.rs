@@ -19,12 +19,13 @@ use crate::{
     findings::Finding,
     losses::Losses,
     notice::{Gap, Notice},
+    printable::{Printable, printable},
     report::Report,
     snapshot::Age,
     state::State,
     table::Reconciled,
 };
-use columns::{Columns, Printable, Style, printable, styled};
+use columns::{Columns, Style, styled};
 
 pub use finding::StuckText;
 pub use ladder::Ladder;
