@@ -532,7 +532,7 @@ fn frozen_main() {
     // The first thread to end is another one.
     let ends = || fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() == 1;
     wait_until("the end", ends);
-    drop(frozen);
+    std::mem::forget(frozen); // it has ended, and is waited for as a child
     assert_eq!(run.wait().code(), Some(1));
     assert!(run.stderr().contains("it did not end in time"));
     assert!(!run.ready());
