@@ -122,7 +122,7 @@ pub fn state() -> Option<OutputState> {
 }
 
 fn say(level: Level, words: &dyn Display) {
-    let words = message(&words.to_string()).to_string();
+    let words = message(&words.to_string());
     match RUNNING.get() {
         Some(log) if level <= log.level => {
             let mut line = Collecting::default();

@@ -25,6 +25,13 @@ pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
     }
 }
 
+/// Does the environment want colour on a terminal?
+fn is_wanted() -> bool {
+    set("NO_COLOR").is_none()
+        && set("CLICOLOR").is_none_or(|value| value != "0")
+        && set("TERM").is_some_and(|name| name != "dumb")
+}
+
 /// Is stdout a terminal that understands codes for colour and for clearing it?
 #[must_use]
 pub fn understands_codes() -> bool {
@@ -38,12 +45,16 @@ fn set(name: &str) -> Option<OsString> {
 
 /// Says what was typed wrong, and ends the process. What the message quotes is not printed as it is.
 pub fn exit(error: Error) -> ! {
-    let words = words(&error, env::args_os().skip(1));
-    // The same without colour: nothing in it is foreign, or clap knows how to show it (help).
-    if words == error.render().to_string() {
-        error.exit()
+    if !error.use_stderr() {
+        error.exit() // help, which clap knows how to show
     }
-    let _ = io::stderr().write_all(words.as_bytes()); // whether somebody reads it or not
+    let mut words = words(&error, env::args_os().skip(1));
+    // The same without colour: nothing in it is foreign.
+    if words == error.render().to_string() && io::stderr().is_terminal() && is_wanted() {
+        words = error.render().ansi().to_string();
+    }
+    // In one write, so that it stays whole beside what others write there; whether somebody reads it or not.
+    let _ = io::stderr().write_all(words.as_bytes());
     process::exit(error.exit_code())
 }
 

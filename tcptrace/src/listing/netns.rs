@@ -93,7 +93,8 @@ impl Chosen {
 pub fn is_called(name: &str, inode: u32) -> bool {
     let is_it = |found: Found| found.inode == inode && found.name.as_deref() == Some(name);
     // One that is no UTF-8 is not opened by what is shown of it.
-    named(OsStr::new(name)).is_ok_and(is_it) || name.contains(char::REPLACEMENT_CHARACTER) && names().into_iter().any(is_it)
+    named(OsStr::new(name)).is_ok_and(is_it)
+        || name.contains(char::REPLACEMENT_CHARACTER) && names().into_iter().any(is_it)
 }
 
 /// The cookie of the calling thread's namespace, which no other one has until the host boots; `None` before Linux 5.14

@@ -272,15 +272,17 @@ fn whole_lines() {
     });
     run.assert_goes_on();
     run.assert_ends_well();
-    // What is said without a log, too.
-    let stderr = Stdio::from(OwnedFd::from(other.try_clone().unwrap()));
-    let flags = ["sockets", "--output", "/no/such/file"];
-    assert!(!Command::new(binary()).args(flags).stderr(stderr).status().unwrap().success());
+    // What is said without a log, too, and of what was typed wrong.
+    for flags in [&["sockets", "--output", "/no/such/file"][..], &["--no-such-flag"], &["--port", "http"]] {
+        let stderr = Stdio::from(OwnedFd::from(other.try_clone().unwrap()));
+        assert!(!Command::new(binary()).args(flags).stderr(stderr).status().unwrap().success());
+    }
     other.send(&[]).unwrap(); // the end
     let messages = reading.join().unwrap();
     assert!(messages.len() > 10, "{messages:?}");
     for message in messages {
-        assert!(message.starts_with("tcptrace: ") && message.ends_with('\n'), "{message:?}");
+        let begins = message.starts_with("tcptrace: ") || message.starts_with("error: ");
+        assert!(begins && message.ends_with('\n'), "{message:?}");
     }
 }
 
@@ -530,7 +532,7 @@ fn frozen_main() {
     // The first thread to end is another one.
     let ends = || fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() == 1;
     wait_until("the end", ends);
-    drop(frozen);
+    std::mem::forget(frozen); // it has ended, and is waited for as a child
     assert_eq!(run.wait().code(), Some(1));
     assert!(run.stderr().contains("it did not end in time"));
     assert!(!run.ready());
