@@ -181,8 +181,13 @@ pub struct Config {
     pub wake_mask: u32,
     /// Ticks of jiffies in a second (CONFIG_HZ).
     pub hz: u32,
-    /// PID of tcptrace itself: it holds files for a moment while it lists them, and may so come to close them.
+    /// PID of tcptrace itself in its own PID namespace: it holds files for a moment while it lists them, and may so come to
+    /// close them.
     pub own_pid: u32,
+    /// Inode number of that namespace; 0: it is the initial one.
+    pub own_pidns: u32,
+    /// Device of that namespace's file (`dev_t` of the kernel).
+    pub own_pidns_device: u32,
     /// Sets of memos ([`crate::memo::sets`]) less one.
     pub memo_sets_mask: u32,
     /// One of [`crate::aggregate::by`].

@@ -3,9 +3,14 @@
 //! The current task of an event is mostly a bystander (softirqs run on whatever was there), so callers come here only
 //! where the kernel's code path says that the task itself acts, and holds the socket's lock (`sk_lock.owned`).
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-    generated::{bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf},
+use aya_ebpf::{
+    bindings::bpf_pidns_info,
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        generated::{
+            bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf, bpf_get_ns_current_pid_tgid,
+        },
+    },
 };
 use tcptrace_common::{
     config::kernel,
@@ -97,7 +102,7 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
         return SAME;
     };
     let exit = if source == owner_source::CLOSE { exit_of(flags) << LEARNED_BITS } else { 0 };
-    if pid == 0 || pid == config!(own_pid) || flags & PF_KTHREAD != 0 && !opens {
+    if pid == 0 || (flags & PF_KTHREAD != 0 || is_own(pid)) && !opens {
         return SAME | exit;
     }
     // Who closes what it has used is not asked, as nearly always: to find when it started costs more.
@@ -132,6 +137,22 @@ extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     let tells_listener =
         source_before == owner_source::LISTENER || source_before == owner_source::SHARED && is_filtered;
     exit | if tells_listener { CHANGED_FROM_LISTENER } else { CHANGED }
+}
+
+/// Is the current task tcptrace's? `pid` is that of the initial PID namespace. In another one tcptrace does not know its
+/// PID there, and is told by that in its own.
+#[inline(always)]
+fn is_own(pid: u32) -> bool {
+    let inode = config!(own_pidns);
+    if inode == 0 {
+        return pid == config!(own_pid);
+    }
+    let mut own = bpf_pidns_info { pid: 0, tgid: 0 };
+    let len = size_of::<bpf_pidns_info>() as u32;
+    // SAFETY: writes so many bytes to `own`.
+    let result =
+        unsafe { bpf_get_ns_current_pid_tgid(config!(own_pidns_device).into(), inode.into(), &raw mut own, len) };
+    result == 0 && own.tgid == config!(own_pid)
 }
 
 #[inline(always)]

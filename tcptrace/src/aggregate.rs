@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use rustc_hash::FxHashMap;
 use tcptrace_common::{
     aggregate::{self, KIND_ENDING, OCTAVES, Times, UNKNOWN, ending_flag},
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
@@ -10,6 +9,7 @@ use tcptrace_common::{
 
 use crate::{
     ending::Ending,
+    keyed::KeyedMap,
     latency::Latencies,
     losses::Losses,
     report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
@@ -51,8 +51,8 @@ impl By {
 /// All that was counted until a moment, or between two.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    times: FxHashMap<aggregate::Key, Times>,
-    counts: FxHashMap<aggregate::Key, u64>,
+    times: KeyedMap<aggregate::Key, Times>,
+    counts: KeyedMap<aggregate::Key, u64>,
 }
 
 impl Counts {

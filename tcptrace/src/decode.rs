@@ -22,6 +22,16 @@ use crate::{
     state::State,
 };
 
+/// What the programs call the network namespace that is chosen, and its inode number. They tell it by its cookie, which
+/// is no other's ever, where inode numbers are used again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetnsAlias {
+    /// The lower half of its cookie.
+    pub name: u32,
+    /// Its inode number.
+    pub inode: u32,
+}
+
 /// Why a record could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -166,6 +176,10 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
+    // Those of a listener whose owner is not known. No process has this PID: it is the idle task's.
+    if owner.pid == 0 {
+        return Ok(None);
+    }
     Ok(Some(Owner {
         pid: owner.pid,
         uid: owner.uid,

@@ -7,8 +7,9 @@
 //! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
 //! [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
-//! [`outputs`], [`http`], [`delivery`], [`service`], [`tell`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`pids`], [`descriptors`], [`now`], [`heap`], [`runtime`],
+//! [`watch`], [`usage`], [`outputs`], [`http`], [`delivery`], [`service`], [`tell`], [`workers`] and [`cli`]; [`app`] and
+//! [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod commands;
 pub mod decode;
 pub mod delivery;
+pub mod descriptors;
 pub mod doctor;
 pub mod ending;
 pub mod errno;
@@ -28,6 +30,7 @@ pub mod files;
 pub mod findings;
 pub mod heap;
 pub mod http;
+pub mod keyed;
 pub mod latency;
 pub mod listeners;
 pub mod listing;
@@ -36,7 +39,9 @@ pub mod metrics;
 pub mod mountinfo;
 pub mod notice;
 pub mod now;
+pub mod number;
 pub mod outputs;
+pub mod pids;
 pub mod printable;
 pub mod rates;
 pub mod render;
@@ -55,3 +60,4 @@ pub mod table;
 pub mod tell;
 pub mod usage;
 pub mod watch;
+pub mod workers;

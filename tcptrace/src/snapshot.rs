@@ -2,13 +2,14 @@
 //! iterators; sock_diag and `/proc`), it looks the same.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
+    errno,
     event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks},
     state::{State, StateSet},
 };
@@ -30,6 +31,8 @@ pub struct Snapshot {
     pub holders: Option<Holders>,
     /// What processes do that connections wait for.
     pub processes: Vec<ProcessState>,
+    /// Where packets go first toward addresses that were asked about.
+    pub next_hops: Vec<NextHop>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
     /// Inode numbers of those that were not, as there was no socket in them, or none that a poll is for, some seconds ago,
@@ -126,6 +129,8 @@ pub struct Skipped {
     pub processes_gone: u64,
     /// Processes whose files may not be read (CAP_SYS_PTRACE is missing); all that hidepid does not even show are one.
     pub processes_denied: u64,
+    /// The first of them, by PID, and the error; `None` where none is shown.
+    pub denied: Option<(u32, i32)>,
 }
 
 impl Skipped {
@@ -148,12 +153,39 @@ impl Skipped {
     }
 
     /// Adds what another part of the listing could not look at.
-    pub const fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.namespaces_gone += other.namespaces_gone;
         self.namespaces_denied += other.namespaces_denied;
         self.cut_short += other.cut_short;
         self.processes_gone += other.processes_gone;
         self.processes_denied += other.processes_denied;
+        self.denied = self.denied.or(other.denied);
+    }
+
+    /// What may have had sockets, and why it was not looked at; `None` where all was. What is gone has none.
+    #[must_use]
+    pub fn words(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        let count = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+        match (self.processes_denied, self.denied) {
+            (0, _) => {}
+            (denied, Some((pid, errno))) => {
+                let why = errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned);
+                let others = count(denied - 1, "other process", "other processes");
+                let others = if denied == 1 { String::new() } else { format!(" and {others}") };
+                parts.push(format!("PID {pid}{others} ({why})"));
+            }
+            (_, None) => parts.push("processes that /proc hides (hidepid)".to_owned()),
+        }
+        if self.namespaces_denied > 0 {
+            let words = count(self.namespaces_denied, "network namespace", "network namespaces");
+            parts.push(format!("{words} (CAP_SYS_ADMIN is needed)"));
+        }
+        if self.cut_short > 0 {
+            let words = count(self.cut_short, "answer", "answers");
+            parts.push(format!("{words} of the kernel that could not be read to the end"));
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
     }
 }
 
@@ -352,6 +384,21 @@ pub struct Holder {
     pub start: Option<StartTicks>,
     /// Command name.
     pub command: Command,
+}
+
+/// Where packets to an address go first, by the routes of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// The address.
+    pub remote: IpAddr,
+    /// The neighbour: the address itself, or a gateway.
+    pub hop: IpAddr,
+    /// Does the neighbour answer ARP or neighbour discovery? `None` where nobody has asked lately.
+    pub answers: Option<bool>,
+    /// CLOCK_MONOTONIC at which that was read, in ns.
+    pub read_ns: u64,
 }
 
 /// What a process does, as `/proc` shows it (proc(5)).

@@ -6,23 +6,22 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use clap::ValueEnum;
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use crate::{
     beside::in_two,
     cgroup::names::CgroupNames,
     event::Command,
     heap::{will_read, with_foresight},
+    keyed::{KeyedMap, KeyedSet},
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
 };
+use clap::ValueEnum;
 
 /// Cgroups of processes, each looked up once, and only when it is asked for.
 pub struct Cgroups {
     find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
-    by_pid: Mutex<FxHashMap<u32, Option<Arc<CgroupNames>>>>,
+    by_pid: Mutex<KeyedMap<u32, Option<Arc<CgroupNames>>>>,
 }
 
 impl Cgroups {
@@ -110,7 +109,7 @@ impl<'a> Row<'a> {
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
-    let names: FxHashMap<_, _> = named.collect();
+    let names: KeyedMap<_, _> = named.collect();
     let holders_of =
         |socket: &ListedSocket| snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
     let is_wanted = |socket: &&ListedSocket| {
@@ -181,7 +180,7 @@ fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
 }
 
 /// Half-open requests by the namespace and address of the listeners that get them.
-struct HalfOpen(FxHashMap<(u32, SocketAddr), u64>);
+struct HalfOpen(KeyedMap<(u32, SocketAddr), u64>);
 
 impl HalfOpen {
     /// `None` where the listing has no requests, since nobody asked for them.
@@ -189,7 +188,7 @@ impl HalfOpen {
         if !snapshot.states.is_empty() && !snapshot.states.contains(State::SynRecv) {
             return None;
         }
-        let (mut listeners, mut requests) = (FxHashSet::default(), Vec::new());
+        let (mut listeners, mut requests) = (KeyedSet::default(), Vec::new());
         for socket in &snapshot.sockets {
             match (socket.state, socket.kind) {
                 (State::Listen, _) => _ = listeners.insert((socket.netns, socket.local)),
@@ -197,7 +196,7 @@ impl HalfOpen {
                 _ => {}
             }
         }
-        let mut counts = FxHashMap::default();
+        let mut counts = KeyedMap::default();
         for request in requests {
             let mut places = listeners_of(request.local).map(|local| (request.netns, local));
             if let Some(place) = places.find(|place| listeners.contains(place)) {
@@ -289,7 +288,7 @@ pub struct Group {
 /// Counts rows, the largest group first. Where several processes hold a socket, it counts once for each of them, or
 /// once for each of their cgroups.
 pub fn count(rows: &[Row<'_>], by: By, cgroups: &Cgroups) -> Vec<Group> {
-    let mut groups: FxHashMap<Common, Group> = FxHashMap::default();
+    let mut groups: KeyedMap<Common, Group> = KeyedMap::default();
     let mut of_row = Vec::new();
     for row in rows {
         let socket = row.socket;

@@ -11,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 use crate::{
     ending::Ending,
     event::{Command, Event, Transition, What},
+    keyed::KeyedMap,
     latency::Latencies,
     losses::Losses,
     report::{Activity, ProcessRow, Report, TransitionRow, ending_rows, in_order_of_life, socket_rows},
@@ -32,8 +33,8 @@ type Process = Option<(u32, Command)>;
 pub struct Summary {
     by_process: bool,
     transitions: HashMap<(State, State), TransitionCount, FxBuildHasher>,
-    processes: HashMap<Process, Activity, FxBuildHasher>,
-    process_transitions: HashMap<(Process, State, State), TransitionCount, FxBuildHasher>,
+    processes: KeyedMap<Process, Activity>,
+    process_transitions: KeyedMap<(Process, State, State), TransitionCount>,
     endings: HashMap<Ending, u64, FxBuildHasher>,
     other_processes: u64,
     activity: Activity,
@@ -64,11 +65,7 @@ impl TransitionCount {
 }
 
 /// The value of `key`, made now if there is room for it.
-fn entry_within<K: Hash + Eq, V: Default>(
-    map: &mut HashMap<K, V, FxBuildHasher>,
-    max: usize,
-    key: K,
-) -> Option<&mut V> {
+fn entry_within<K: Hash + Eq, V: Default>(map: &mut KeyedMap<K, V>, max: usize, key: K) -> Option<&mut V> {
     if map.len() >= max && !map.contains_key(&key) {
         return None;
     }
@@ -161,7 +158,6 @@ impl Summary {
             self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
         in_order_of_life(&mut transitions);
         let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
-        let pid = |process: Process| process.map(|(pid, _)| pid);
         // The foremost by each kind of event, so that many transitions hide no retransmits.
         let ranks: [fn(&Activity) -> u64; 3] = [
             Activity::total,
@@ -170,12 +166,12 @@ impl Summary {
         ];
         let mut foremost: HashSet<Process> = HashSet::new();
         for rank in ranks {
-            processes.sort_by_key(|(process, activity)| (Reverse(rank(activity)), pid(*process)));
+            processes.sort_by_key(|(process, activity)| (Reverse(rank(activity)), *process));
             let first = processes.iter().take(REPORTED_PROCESSES).filter(|(_, activity)| rank(activity) > 0);
             foremost.extend(first.map(|(process, _)| *process));
         }
         processes.retain(|(process, _)| foremost.contains(process));
-        processes.sort_by_key(|(process, activity)| (Reverse(activity.total()), pid(*process)));
+        processes.sort_by_key(|(process, activity)| (Reverse(activity.total()), *process));
         let processes = processes.into_iter().map(|(process, activity)| ProcessRow {
             process,
             activity,

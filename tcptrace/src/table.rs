@@ -15,11 +15,12 @@ use std::{
     sync::Arc,
 };
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 use tcptrace_common::record::socket_flag;
 
 use crate::{
     event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
+    keyed::{Keyed, KeyedMap, KeyedSet},
     snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
     state::{State, StateSet},
 };
@@ -77,9 +78,9 @@ pub struct Table {
     ailing: FxHashSet<u64>,
     half_open_shown: Vec<HalfOpen>,
     /// Local and remote ends of half-open connections, as the last poll showed them.
-    requested: FxHashSet<(Option<u32>, SocketAddr, SocketAddr)>,
+    requested: KeyedSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host had.
-    addresses: FxHashSet<IpAddr>,
+    addresses: KeyedSet<IpAddr>,
     /// CLOCK_MONOTONIC at which the last poll began.
     polled_from_ns: u64,
     holders: Option<Holders>,
@@ -119,8 +120,8 @@ impl Table {
             half_open: Vec::new(),
             ailing: FxHashSet::default(),
             half_open_shown: Vec::new(),
-            requested: FxHashSet::default(),
-            addresses: FxHashSet::default(),
+            requested: KeyedSet::default(),
+            addresses: KeyedSet::default(),
             polled_from_ns: 0,
             holders: None,
             departed: None,
@@ -361,7 +362,7 @@ impl Table {
             return Vec::new();
         }
         // Where several listen on one address they may be of one process, or of several.
-        let mut owners: FxHashMap<(u32, SocketAddr), Option<Owner>> = FxHashMap::default();
+        let mut owners: KeyedMap<(u32, SocketAddr), Option<Owner>> = KeyedMap::default();
         for (place, known) in self.listeners() {
             let owner = owners.entry(place).or_insert(known.owner());
             *owner = owner.filter(|first| known.owner().is_some_and(|owner| owner.pid == first.pid));
@@ -491,7 +492,7 @@ const fn begins_by_peer(event: &Event) -> bool {
 
 /// The key of a mini-socket: a number made of its ends, which no two have at a time.
 fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
-    FxBuildHasher.hash_one((netns, local, remote))
+    Keyed.hash_one((netns, local, remote))
 }
 
 #[cfg(test)]

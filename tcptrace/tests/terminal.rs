@@ -10,10 +10,14 @@ use std::{
     ptr,
 };
 
+#[path = "support/tracer.rs"]
+mod tracer;
+use tracer::tracer;
+
 const VARIABLES: [&str; 6] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM", "COLORTERM", "CI"];
 
 fn tcptrace(args: &[&OsStr], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+    let mut command = tracer();
     VARIABLES.iter().for_each(|name| _ = command.env_remove(name));
     command.args(args).envs(variables.iter().copied()).stdin(Stdio::null());
     command
@@ -112,7 +116,7 @@ fn a_config_file_is_not_quoted_as_it_is() {
     for text in [
         "\"\\u001b[31m\\u202e all is well\" = 1\n",
         "state = \"\\u001b]0;x\\u0007\\u2066 all is well\"\n",
-        "state = all is well \u{9b}2J\u{202e}\n",
+        "state = 'all is well \u{9b}2J\u{202e}'\n",
     ] {
         std::fs::write(&path, text).unwrap();
         let args = [OsStr::new("config"), OsStr::new("check"), path.as_os_str()];

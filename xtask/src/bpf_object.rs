@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     bpf_toolchain::Toolchain,
     programs,
-    workspace::{EBPF_PACKAGE, TRACER},
+    workspace::{COMMON_PACKAGE, EBPF_PACKAGE, TRACER},
 };
 
 /// The target of the object: little-endian BPF, as every supported machine is little-endian.
@@ -43,6 +43,15 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     let mut fetch = cargo(toolchain)?;
     fetch.current_dir(root).args(["fetch", "--locked", "--quiet"]).stdin(Stdio::null());
     programs::succeed(&mut fetch)?;
+    // Cargo goes by the times of files, and may take a changed source for one that it has compiled.
+    let mut clean = cargo(toolchain)?;
+    clean
+        .current_dir(root)
+        .args(["clean", "--locked", "--quiet", "--release", "--package", EBPF_PACKAGE, "--package", COMMON_PACKAGE])
+        .args(["--target", TARGET, "--target-dir"])
+        .arg(&target)
+        .stdin(Stdio::null());
+    programs::succeed(&mut clean)?;
     let mut command = cargo(toolchain)?;
     command
         .current_dir(root)
@@ -51,8 +60,9 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
         .arg(&target)
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain)?)
         .stdin(Stdio::null());
-    programs::succeed(&mut command)
-        .with_context(|| format!("{EBPF_PACKAGE}: not compiled by {} with {}", toolchain.rustc, toolchain.linker))?;
+    programs::succeed(&mut command).with_context(|| {
+        format!("{EBPF_PACKAGE}: not compiled by {} with {}", toolchain.versions.rustc, toolchain.versions.bpf_linker)
+    })?;
     let linked = target.join(TARGET).join("release").join(TRACER);
     let stripped = target.join("tcptrace.bpf.o");
     let names = target.join("symbols");

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-use crate::programs;
+use crate::{bpf_pin::Compilers, programs};
 
 /// The release of bpf-linker that `cargo xtask setup --bpf` installs.
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
@@ -50,20 +50,16 @@ pub(crate) struct Toolchain {
     pub(crate) linker_path: PathBuf,
     /// The path of llvm-objcopy.
     pub(crate) objcopy_path: PathBuf,
-    /// The version of the compiler, for the record.
-    pub(crate) rustc: String,
-    /// The version of bpf-linker and its LLVM, for the record.
-    pub(crate) linker: String,
-    /// The version of llvm-objcopy, for the record.
-    pub(crate) objcopy: String,
+    /// The versions of all three.
+    pub(crate) versions: Compilers,
 }
 
 impl Toolchain {
-    /// A complete set, or an error that names what each compiler found is short of. The set that has the compiler
-    /// `recorded` comes first: it can prove the object of the repository byte for byte.
-    pub(crate) fn find(recorded: Option<&str>) -> Result<Self> {
+    /// A complete set, or an error that names what each compiler found is short of. The set that has the pinned
+    /// compiler comes first: it can prove the object of the repository byte for byte.
+    pub(crate) fn find(pinned: Option<&Compilers>) -> Result<Self> {
         let mut compilers = compilers();
-        compilers.sort_by_key(|compiler| Some(compiler.rustc.as_str()) != recorded);
+        compilers.sort_by_key(|compiler| Some(&compiler.rustc) != pinned.map(|pinned| &pinned.rustc));
         let mut missing = String::new();
         for compiler in compilers {
             match Self::complete(compiler) {
@@ -88,14 +84,15 @@ impl Toolchain {
             };
             return Err(anyhow!("{}: lacks the sources of core: {mend}", compiler.name));
         }
-        let (linker_path, linker) = linker(&compiler)?;
-        let (objcopy_path, objcopy) = objcopy(&compiler).ok_or_else(|| {
+        let (linker_path, bpf_linker) = linker(&compiler)?;
+        let (objcopy_path, llvm_objcopy) = objcopy(&compiler).ok_or_else(|| {
             anyhow!(
                 "{0}: llvm-objcopy is missing: apt-get install --no-install-recommends llvm-{1}, or rustup component add llvm-tools --toolchain nightly",
                 compiler.name, compiler.llvm
             )
         })?;
-        Ok(Self { rustc: compiler.rustc.clone(), compiler, linker_path, linker, objcopy_path, objcopy })
+        let versions = Compilers { rustc: compiler.rustc.clone(), bpf_linker, llvm_objcopy };
+        Ok(Self { compiler, linker_path, objcopy_path, versions })
     }
 }
 

@@ -1,7 +1,8 @@
-//! `cargo xtask build-ebpf`: makes the BPF object that the repository carries, or proves that it is current.
+//! `cargo xtask build-ebpf`: makes the BPF object that the repository carries, or proves that it is what the sources give.
 //!
-//! The object is committed so that building tcptrace needs no BPF compiler. What is committed must then be what the
-//! sources give, and `--check` is how CI holds that.
+//! The object is committed so that building tcptrace needs no BPF compiler. Nobody can read it in a review, so CI
+//! compiles the sources and compares the bytes (`--check`). Where that cannot be done the check fails: a change must
+//! not decide by what it commits whether it is checked.
 
 use std::{
     fs,
@@ -11,29 +12,27 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{bpf_object, bpf_record::Record, bpf_sources, bpf_toolchain::Toolchain, workspace};
-
-const STALE: &str = "`cargo xtask build-ebpf` makes a new one, to be committed with the sources";
+use crate::{
+    bpf_object,
+    bpf_pin::{self, Compilers},
+    bpf_toolchain::Toolchain,
+    workspace,
+};
 
 /// Options of `cargo xtask build-ebpf`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Write nothing; fail where the object is not what the sources give
+    /// Write nothing; fail unless the pinned compilers make the committed object, byte for byte
     #[arg(long)]
     check: bool,
+    /// Pin the compilers of this machine, and make the object with them
+    #[arg(long, conflicts_with = "check")]
+    pin: bool,
 }
 
-/// The object of the repository and its record.
-struct Committed {
-    object: PathBuf,
-    record: PathBuf,
-}
-
-impl Committed {
-    fn new(root: &Path) -> Self {
-        let folder = root.join("tcptrace/bpf");
-        Self { object: folder.join("tcptrace.bpf.o"), record: folder.join("BUILD.toml") }
-    }
+/// The object of the repository.
+fn committed(root: &Path) -> PathBuf {
+    root.join("tcptrace/bpf/tcptrace.bpf.o")
 }
 
 /// Builds or checks the object.
@@ -42,68 +41,68 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.check {
         check(&root)?;
     } else {
-        build(&root)?;
+        build(&root, args.pin)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(root: &Path) -> Result<()> {
-    let committed = Committed::new(root);
-    // Where there is no readable record yet, any compiler will do.
-    let recorded = Record::read(&committed.record).ok();
-    let toolchain = Toolchain::find(recorded.as_ref().map(|record| record.rustc.as_str()))?;
-    let sources = bpf_sources::hash(root)?;
-    let fresh = bpf_object::compile(root, &toolchain)?;
-    let record = Record::new(&toolchain, sources, bpf_sources::hash_file(&fresh)?);
-    let content = fs::read(&fresh).with_context(|| format!("{}: cannot read it", fresh.display()))?;
-    write(&committed.object, &content)?;
-    write(&committed.record, record.render().as_bytes())?;
-    let size = content.len();
-    println!("{}: {size} bytes, made by {} and {}", committed.object.display(), record.rustc, record.bpf_linker);
+fn build(root: &Path, pin: bool) -> Result<()> {
+    let toolchain = if pin { Toolchain::find(None)? } else { pinned(root)? };
+    let content = compiled(root, &toolchain)?;
+    write(&committed(root), &content)?;
+    if pin {
+        write(&bpf_pin::path(root), toolchain.versions.render().as_bytes())?;
+    }
+    let Compilers { rustc, bpf_linker, .. } = &toolchain.versions;
+    println!("{}: {} bytes, made by {rustc} and {bpf_linker}", committed(root).display(), content.len());
     Ok(())
 }
 
-/// Fails where the object is not what the sources give: by the record alone first, which takes no compiler for BPF,
-/// then by compiling where that can be done.
+/// Fails unless the pinned compilers are here and make the object of the repository from its sources, byte for byte.
 pub(crate) fn check(root: &Path) -> Result<()> {
-    let committed = Committed::new(root);
-    let record = Record::read(&committed.record)?;
-    if bpf_sources::hash(root)? != record.sources_sha256 {
-        bail!("{}: the sources have changed since it was made; {STALE}", committed.object.display());
-    }
-    if bpf_sources::hash_file(&committed.object)? != record.object_sha256 {
-        bail!(
-            "{}: is not the object of its record {}; {STALE}",
-            committed.object.display(),
-            committed.record.display()
-        );
-    }
-    println!("the BPF object and its sources are those of the record");
-    let toolchain = match Toolchain::find(Some(&record.rustc)) {
-        Ok(toolchain) => toolchain,
-        Err(error) => {
-            println!("not compiled again: {error:#}");
-            return Ok(());
-        }
-    };
-    let fresh = bpf_object::compile(root, &toolchain)?;
-    let differences = record.differences(&toolchain);
+    let toolchain = pinned(root).with_context(|| format!("{}: not checked", committed(root).display()))?;
+    compare(&committed(root), &compiled(root, &toolchain)?)?;
+    println!("the BPF object is what {} makes from the sources, byte for byte", toolchain.versions.rustc);
+    Ok(())
+}
+
+/// The pinned compilers, as this machine has them.
+fn pinned(root: &Path) -> Result<Toolchain> {
+    let pinned = Compilers::pinned(root)?;
+    let toolchain = Toolchain::find(Some(&pinned))?;
+    require(&pinned, &toolchain.versions)?;
+    Ok(toolchain)
+}
+
+fn require(pinned: &Compilers, here: &Compilers) -> Result<()> {
+    let differences = pinned.differences(here);
     if !differences.is_empty() {
-        println!(
-            "compiled again without error; bytes were not compared, as the compilers differ: {}",
+        bail!(
+            "other compilers than tcptrace-ebpf/toolchain.toml pins make other bytes: {}; `cargo xtask setup --bpf` \
+             installs what Debian has, `cargo xtask build-ebpf --pin` pins what is here and makes the object anew",
             differences.join("; ")
         );
+    }
+    Ok(())
+}
+
+fn compiled(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
+    let fresh = bpf_object::compile(root, toolchain)?;
+    fs::read(&fresh).with_context(|| format!("{}: cannot read it", fresh.display()))
+}
+
+/// Fails where the file is not these bytes.
+fn compare(committed: &Path, fresh: &[u8]) -> Result<()> {
+    let content = fs::read(committed).with_context(|| format!("{}: cannot read it", committed.display()))?;
+    if content == fresh {
         return Ok(());
     }
-    if bpf_sources::hash_file(&fresh)? != record.object_sha256 {
-        bail!(
-            "{}: the recorded compilers made other bytes, kept in {}; {STALE}",
-            committed.object.display(),
-            fresh.display()
-        );
-    }
-    println!("compiled again by {}: the same bytes", record.rustc);
-    Ok(())
+    let same = content.iter().zip(fresh).take_while(|(committed, fresh)| committed == fresh).count();
+    bail!(
+        "{}: is not what the sources give, from byte {same} on; `cargo xtask build-ebpf` makes a new one, to be \
+         committed with the sources",
+        committed.display()
+    )
 }
 
 /// Replaces `path` in one step, so that a build that runs at the same time never embeds half an object. A file that
@@ -118,4 +117,78 @@ fn write(path: &Path, content: &[u8]) -> Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, content).with_context(|| format!("{}: cannot write it", new.display()))?;
     fs::rename(&new, path).with_context(|| format!("{}: cannot replace it", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process};
+
+    use super::*;
+
+    /// A folder that is removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = env::temp_dir().join(format!("xtask-{name}-{}", process::id()));
+            fs::create_dir_all(folder.join("tcptrace-ebpf")).unwrap();
+            fs::create_dir_all(folder.join("tcptrace/bpf")).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0); // what is left over harms nobody
+        }
+    }
+
+    fn repository() -> PathBuf {
+        workspace::root().unwrap()
+    }
+
+    /// Each byte of the real object counts, those of its ELF header, its code and its end alike.
+    #[test]
+    fn a_planted_byte_fails() {
+        let fresh = fs::read(committed(&repository())).unwrap();
+        let folder = Folder::new("planted");
+        let object = committed(&folder.0);
+        fs::write(&object, &fresh).unwrap();
+        compare(&object, &fresh).unwrap();
+        for at in [0, fresh.len() / 2, fresh.len() - 1] {
+            let mut planted = fresh.clone();
+            planted[at] ^= 1;
+            fs::write(&object, &planted).unwrap();
+            let error = compare(&object, &fresh).unwrap_err().to_string();
+            assert!(error.contains(&format!("from byte {at} on;")), "{error}");
+        }
+        for other in [&fresh[..fresh.len() - 1], &[&fresh[..], b"\0"].concat(), b""] {
+            fs::write(&object, other).unwrap();
+            assert!(compare(&object, &fresh).is_err(), "{} bytes", other.len());
+        }
+        fs::remove_file(&object).unwrap();
+        assert!(compare(&object, &fresh).is_err(), "no object");
+    }
+
+    /// Whatever is written in the file of pinned compilers, nothing passes unless it is what is here.
+    #[test]
+    fn a_check_that_cannot_be_made_fails() {
+        let folder = Folder::new("pins");
+        let error = format!("{:#}", check(&folder.0).unwrap_err());
+        assert!(error.contains("toolchain.toml: cannot read it"), "{error}");
+        let real = Compilers::pinned(&repository()).unwrap();
+        let nowhere = Compilers { rustc: "rustc 0.0.0, LLVM 0".to_owned(), ..real.clone() };
+        let others = [
+            String::new(),
+            nowhere.render(),
+            Compilers { bpf_linker: "bpf-linker 0".to_owned(), ..real.clone() }.render(),
+            Compilers { llvm_objcopy: String::new(), ..real }.render(),
+        ];
+        for text in others {
+            fs::write(bpf_pin::path(&folder.0), &text).unwrap();
+            // Without any compiler it fails as well, only with other words.
+            let error = format!("{:#}", check(&folder.0).unwrap_err());
+            assert!(error.contains("not checked"), "{error}");
+        }
+    }
 }

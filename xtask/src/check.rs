@@ -19,13 +19,8 @@ use crate::{
 #[derive(clap::Args)]
 pub(crate) struct Args {}
 
-/// What became of a step that did not fail.
-enum Outcome {
-    Passed,
-    Skipped(&'static str),
-}
-
-type Step = fn(&Path) -> Result<Outcome>;
+/// It passes or fails: what cannot be checked here has not passed.
+type Step = fn(&Path) -> Result<()>;
 
 const STEPS: [(&str, Step); 7] = [
     ("formatting", formatting),
@@ -34,7 +29,7 @@ const STEPS: [(&str, Step); 7] = [
     ("documentation, user space", documentation_user_space),
     ("documentation, BPF side", documentation_bpf),
     ("licences, bans and sources", deny),
-    ("BPF object", object),
+    ("BPF object", build_ebpf::check),
 ];
 
 /// Runs all steps and fails naming those that failed.
@@ -48,8 +43,7 @@ pub(crate) fn run(_: &Args) -> Result<ExitCode> {
         let outcome = step(&root);
         let seconds = start.elapsed().as_secs_f32();
         lines.push(match outcome {
-            Ok(Outcome::Passed) => format!("ok       {name} ({seconds:.1} s)"),
-            Ok(Outcome::Skipped(why)) => format!("skipped  {name}: {why}"),
+            Ok(()) => format!("ok       {name} ({seconds:.1} s)"),
             Err(error) => {
                 failed.push(name);
                 format!("FAILED   {name} ({seconds:.1} s): {error:#}")
@@ -65,11 +59,11 @@ pub(crate) fn run(_: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn formatting(root: &Path) -> Result<Outcome> {
+fn formatting(root: &Path) -> Result<()> {
     pass(cargo::command(root).args(["fmt", "--all", "--check"]))
 }
 
-fn clippy_user_space(root: &Path) -> Result<Outcome> {
+fn clippy_user_space(root: &Path) -> Result<()> {
     let mut command = cargo::command(root);
     command.args(["clippy", "--all-targets", "--workspace", "--exclude"]).args([
         EBPF_PACKAGE,
@@ -82,19 +76,19 @@ fn clippy_user_space(root: &Path) -> Result<Outcome> {
 
 /// Clippy has no sources of `core` to check the BPF target with, on most machines. The crate type-checks for the
 /// host, so every machine lints the same code there.
-fn clippy_bpf(root: &Path) -> Result<Outcome> {
+fn clippy_bpf(root: &Path) -> Result<()> {
     let mut command = for_the_host(root, "clippy")?;
     command.args(["--", "--deny", "warnings"]);
     pass(&mut command)
 }
 
-fn documentation_user_space(root: &Path) -> Result<Outcome> {
+fn documentation_user_space(root: &Path) -> Result<()> {
     let mut command = cargo::command(root);
     command.args(["doc", "--no-deps", "--workspace", "--exclude", EBPF_PACKAGE]).env("RUSTDOCFLAGS", "--deny warnings");
     pass(&mut command)
 }
 
-fn documentation_bpf(root: &Path) -> Result<Outcome> {
+fn documentation_bpf(root: &Path) -> Result<()> {
     let mut command = for_the_host(root, "doc")?;
     command.arg("--no-deps").env("RUSTDOCFLAGS", format!("--deny warnings {}", host_cfg()));
     pass(&mut command)
@@ -102,16 +96,11 @@ fn documentation_bpf(root: &Path) -> Result<Outcome> {
 
 /// Advisories are left out: their database is not in the registry, and a check of the sources should not turn red
 /// by a change elsewhere.
-fn deny(root: &Path) -> Result<Outcome> {
+fn deny(root: &Path) -> Result<()> {
     if !setup::has_deny() {
-        return Ok(Outcome::Skipped("cargo-deny is not installed; `cargo xtask setup --deny` does it"));
+        bail!("cargo-deny is not installed; `cargo xtask setup --deny` does it");
     }
     pass(cargo::command(root).args(["deny", "check", "licenses", "bans", "sources"]))
-}
-
-fn object(root: &Path) -> Result<Outcome> {
-    build_ebpf::check(root)?;
-    Ok(Outcome::Passed)
 }
 
 /// A cargo command over the BPF package for the host. `--target` keeps the flags from build scripts; aborting on a
@@ -135,7 +124,6 @@ fn host_cfg() -> &'static str {
     bpf_object::FLAGS.into_iter().find(|flag| flag.starts_with("--cfg")).unwrap_or_default()
 }
 
-fn pass(command: &mut Command) -> Result<Outcome> {
-    programs::succeed(command.stdin(Stdio::null()))?;
-    Ok(Outcome::Passed)
+fn pass(command: &mut Command) -> Result<()> {
+    programs::succeed(command.stdin(Stdio::null()))
 }

@@ -5,8 +5,7 @@
 
 mod bench;
 mod bpf_object;
-mod bpf_record;
-mod bpf_sources;
+mod bpf_pin;
 mod bpf_toolchain;
 mod build_ebpf;
 mod cargo;

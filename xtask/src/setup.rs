@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    bpf_pin::Compilers,
     bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
     cargo, interop, peers,
     privilege::{self, Root},
@@ -149,8 +150,15 @@ fn install_tools(whose: &str, tools: &[(&str, &str)]) -> Result<()> {
 /// Installs a compiler and a linker for the BPF side, unless a set of them is complete.
 fn bpf() -> Result<()> {
     let root = workspace::root()?;
-    if let Ok(toolchain) = Toolchain::find(None) {
-        println!("setup: a compiler for BPF is installed: {}", toolchain.rustc);
+    let pinned = Compilers::pinned(&root)?;
+    let report = |Toolchain { versions, .. }: &Toolchain| {
+        println!("setup: a compiler for BPF is installed: {}", versions.rustc);
+        for difference in pinned.differences(versions) {
+            println!("setup: warning: {difference}: `cargo xtask build-ebpf --check` will fail");
+        }
+    };
+    if let Ok(toolchain) = Toolchain::find(Some(&pinned)) {
+        report(&toolchain);
         return Ok(());
     }
     let have_compiler = bpf_toolchain::compilers().iter().any(|c| c.has_sources);
@@ -183,8 +191,7 @@ fn bpf() -> Result<()> {
             .stdin(Stdio::null());
         programs::succeed(&mut command)?;
     }
-    let toolchain = Toolchain::find(None)?;
-    println!("setup: a compiler for BPF is installed: {}", toolchain.rustc);
+    report(&Toolchain::find(Some(&pinned))?);
     Ok(())
 }
 

@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result};
 /// leaves it out.
 pub(crate) const EBPF_PACKAGE: &str = "tcptrace-ebpf";
 
+/// The package that the programs in the kernel share with user space.
+pub(crate) const COMMON_PACKAGE: &str = "tcptrace-common";
+
 /// The package of the tracer, and the name of its executable.
 pub(crate) const TRACER: &str = "tcptrace";
 

@@ -5,7 +5,14 @@ use std::{collections::HashSet, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::{Error, Run};
-use crate::{listeners, listing::Wanted, now::now_ns, snapshot::Skipped, state::State, tell::tell, watch::Answer};
+use crate::{
+    listeners,
+    listing::{self, Wanted},
+    now::now_ns,
+    state::State,
+    tell::warn,
+    watch::Answer,
+};
 
 /// What sockets are being listed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub(super) enum Purpose {
     Evidence,
     /// To know who holds listeners.
     Services,
+    /// To see whether the namespace that is chosen is still there.
+    Namespace,
 }
 
 /// The listing at the end is waited for so long at most.
@@ -41,7 +50,7 @@ impl Run {
         let must_rest = match purpose {
             Purpose::Start | Purpose::Listeners => false,
             Purpose::Poll => Instant::now() < self.next_poll,
-            Purpose::Heal | Purpose::Evidence | Purpose::Services => Instant::now() < self.rest,
+            Purpose::Heal | Purpose::Evidence | Purpose::Services | Purpose::Namespace => Instant::now() < self.rest,
             Purpose::Report => Instant::now() < self.rest.max(self.next_report),
         };
         if self.listing.is_some() || must_rest {
@@ -52,9 +61,13 @@ impl Run {
                 let states = self.session.polled_states().unwrap_or_default();
                 let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
                 let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
-                Wanted { states, ailing, processes, finds, active: Some(active), ..Wanted::default() }
+                let unreachable = self.session.unreachable();
+                Wanted { states, ailing, processes, unreachable, finds, active: Some(active), ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
+            Purpose::Namespace => {
+                Wanted { states: [State::Listen].into_iter().collect(), finds: true, ..Wanted::default() }
+            }
             Purpose::Services => {
                 let finds = self.session.take_new_namespace();
                 Wanted { states: [State::Listen].into_iter().collect(), finds, holders: true, ..Wanted::default() }
@@ -84,13 +97,18 @@ impl Run {
         let start = Instant::now();
         // The same trouble comes again with each poll.
         let failed = answer.as_ref().err().map(ToString::to_string);
-        if let Some(error) = failed.as_ref().filter(|error| self.failed.as_ref() != Some(*error)) {
-            tell(error);
+        let is_gone = self.chosen.is_some() && answer.as_ref().is_err_and(listing::Error::is_gone);
+        self.is_gone |= is_gone;
+        // What was listed may be older than what names say now.
+        self.netns_names.forget();
+        if let Some(error) = failed.as_ref().filter(|error| !is_gone && self.failed.as_ref() != Some(*error)) {
+            warn(error);
         }
         self.failed = failed;
         // Not known where nothing came of it.
         let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
         match (answer, purpose) {
+            (Ok(_), Some(Purpose::Namespace)) => {}
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
             (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
             (Ok(snapshot), Some(Purpose::Services)) => self.session.show_listeners(&snapshot),
@@ -100,7 +118,9 @@ impl Run {
             }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
-                    tell_skipped(&snapshot.skipped);
+                    if let Some(words) = snapshot.skipped.words() {
+                        warn(format_args!("not looked at for sockets from before the start: {words}"));
+                    }
                     for (key, listener) in self.session.listener_seeds(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);
@@ -109,7 +129,10 @@ impl Run {
                 }
                 self.session.reconcile(&snapshot);
             }
-            (Err(_), Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence | Purpose::Services)) => {}
+            (
+                Err(_),
+                Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence | Purpose::Services | Purpose::Namespace),
+            ) => {}
             (Err(_), _) => {
                 self.session.abandon_listing();
                 if purpose == Some(Purpose::Start) {
@@ -121,7 +144,7 @@ impl Run {
         match purpose {
             Some(Purpose::Start) => self.ask(Purpose::Listeners),
             Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
-            Some(Purpose::Heal | Purpose::Evidence | Purpose::Services) => {
+            Some(Purpose::Heal | Purpose::Evidence | Purpose::Services | Purpose::Namespace) => {
                 self.rest = Instant::now() + LISTING_REST * used
             }
             Some(Purpose::Report) => {
@@ -156,19 +179,11 @@ impl Run {
         };
         match timeout(LISTED_WITHIN, under_way).await {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
-            Ok(Err(error)) => tell(error),
+            Ok(Err(error)) if !self.is_gone => warn(error),
+            Ok(Err(_)) => {}
             Err(_) => {
-                tell("the sockets that are there at the end were not listed in time: their holders may be others")
+                warn("the sockets that are there at the end were not listed in time: their holders may be others")
             }
         }
-    }
-}
-
-fn tell_skipped(skipped: &Skipped) {
-    let fields = skipped.fields();
-    let some: Vec<_> = fields.iter().filter(|(_, count)| *count > 0).collect();
-    if !some.is_empty() {
-        let words: Vec<_> = some.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at for sockets from before the start: {}", words.join(", ")));
     }
 }

@@ -1,6 +1,7 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
 mod listing;
+pub(crate) mod threads;
 
 use std::{
     collections::HashSet,
@@ -20,7 +21,7 @@ use tokio::{
     time::{Instant, Interval},
 };
 
-use self::listing::Purpose;
+use self::{listing::Purpose, threads::Threads};
 use crate::{
     bpf::{
         object, preflight,
@@ -33,18 +34,26 @@ use crate::{
     files,
     findings::Severity,
     heap,
-    http::{Health, Question},
-    listing::{Lister, netns, proc},
+    http::{Health, Question, Server},
+    keyed::Addresses,
+    listing::{
+        Lister,
+        netns::{self, Chosen, NameWatch},
+        proc,
+    },
+    losses::Losses,
     metrics,
     now::{now_ns, wall_offset},
-    outputs::Outputs,
+    outputs::{LOG, OutputState, Outputs},
+    pids::{self, View},
     render::{Context, Names, text::losses_line},
-    runtime::{Hangup, Stop, every, release_memory},
+    runtime::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory, removes_at_once},
     service::Service,
     session::Session,
-    tell::tell,
+    tell::{tell, warn},
     usage::usage,
     watch::{Answer, Watch},
+    workers::WorkerState,
 };
 
 /// Output is handed over in pieces of about this size.
@@ -72,6 +81,12 @@ pub enum Error {
     Netns(#[from] netns::Error),
     #[error("cannot set up {what}: {source}")]
     Setup { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Thread(WorkerState),
+    #[error("the thread `{0}` hangs or fails again and again")]
+    HangsAgain(String),
+    #[error("no output takes anything any more")]
+    AllHang,
 }
 
 /// What all traces begin with: the namespace that is wanted is found, the way of the output opened, signals handled, and
@@ -86,17 +101,23 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
-    if let Some(choice) = &settings.netns {
-        let inode = netns::find(Some(choice))?.0.first().map(|found| found.inode);
-        settings.session.selection.netns = inode;
-        settings.probes.filter.constants.netns = inode.unwrap_or(0);
+    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(tell);
+    pids::warning().into_iter().for_each(tell);
+    // Iterators show the processes of this PID namespace alone.
+    settings.probes.no_iterators |= pids::view() == View::HostProc;
+    settings.chosen = settings.netns.as_ref().map(Chosen::find).transpose()?.flatten();
+    if let Some(Chosen { inode, cookie, .. }) = settings.chosen {
+        settings.session.selection.netns = Some(inode);
+        settings.probes.filter.constants.netns = inode;
+        settings.probes.filter.netns_cookie = cookie;
     }
     let outputs = delivery::open(&settings.outputs)?;
-    let stop = Stop::new().map_err(signals)?;
-    let hangup = Hangup::new(settings.takes_hangup()).map_err(signals)?;
+    let reopens = settings.takes_hangup();
+    let stop = Stop::new(reopens).map_err(signals)?;
+    let hangup = Hangup::new(reopens).map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
     for missing in &attached.probes.missing {
-        tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
+        warn(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
     Ok((outputs, stop, hangup, attached))
 }
@@ -105,21 +126,34 @@ fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives the severity of the worst finding that was open then.
+/// How a run ended.
+pub struct Ended {
+    /// The severity of the worst finding that was open then.
+    pub worst: Option<Severity>,
+    /// Events, findings and stories that were written.
+    pub written: u64,
+}
+
+/// Traces until it is told to end, its time is over, or nobody reads any more.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
-    let Attached { mut probes, rings, counters, listeners, iterators, .. } = attached;
+    let Attached { mut probes, rings, counters, listeners, iterators, netns_alias, .. } = attached;
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
         tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
     }
-    let lister = Lister::new(iterators.ok(), settings.netns);
+    let netns = settings.netns.clone();
+    let lister = match &settings.chosen {
+        Some(chosen) => Lister::of(iterators.ok(), chosen),
+        None => Lister::new(iterators.ok(), None),
+    };
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(proc::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
@@ -137,7 +171,11 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
-        watch: Watch::start(lister).map_err(|source| Error::Setup { what: "the listing of sockets", source })?,
+        watch: Watch::start(move || lister).map_err(no_thread)?,
+        threads: Threads::default(),
+        server,
+        netns,
+        no_iterators: settings.probes.no_iterators,
         listing: None,
         failed: None,
         poll: settings.poll,
@@ -152,14 +190,28 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
         ready_file: settings.ready_file,
         service: settings.service,
         hangup,
+        chosen: settings.chosen,
+        is_gone: false,
+        netns_names: NameWatch::default(),
     };
+    run.session.netns_alias = netns_alias;
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
-    let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
+    let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
+    ends();
     drop(probes); // detached: what is in the rings now is all there will be
-    let worst = run.finish(reason).await;
-    drop(server);
-    worst
+    let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
+    match (stopped, finished) {
+        (Err(error), finished) => {
+            let _ = finished.map_err(warn);
+            Err(error)
+        }
+        (Ok(_), finished) => finished,
+    }
+}
+
+fn no_thread(source: io::Error) -> Error {
+    Error::Setup { what: "the listing of sockets", source }
 }
 
 /// Time between two looks at the kernel's counters.
@@ -171,8 +223,6 @@ const LOOK_REST: u32 = 20;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
-/// All of the end takes so long at most: the listing, and the outputs twice.
-pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a run works with once all is attached.
 struct Run {
@@ -189,6 +239,12 @@ struct Run {
     session: Session,
     outputs: Outputs,
     watch: Watch,
+    threads: Threads,
+    /// Serves metrics and health.
+    server: Option<Server>,
+    /// How another thread lists sockets where one hangs.
+    netns: Option<NetnsChoice>,
+    no_iterators: bool,
     /// What the listing that is under way is for.
     listing: Option<Purpose>,
     /// Why the last listing failed, where it did: told once.
@@ -207,6 +263,11 @@ struct Run {
     last_look: Instant,
     /// Is the run over when all trouble was told of that can be seen at the start?
     once: bool,
+    /// The network namespace that is chosen.
+    chosen: Option<Chosen>,
+    /// Is it no more?
+    is_gone: bool,
+    netns_names: NameWatch,
     /// When the sockets from before the start were known.
     started: Option<Instant>,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
@@ -240,7 +301,7 @@ impl Run {
                 reason = stop.reached() => return Ok(reason),
                 () = self.hangup.came() => Happened::HungUp,
                 () = due(&mut summaries) => Happened::SummaryDue,
-                answer = self.watch.answer() => Happened::Listed(answer),
+                answer = self.watch.answer() => Happened::Listed(Box::new(answer)),
                 () = std::future::ready(()), if more => Happened::Events,
                 _ = read.tick() => Happened::Events,
                 _ = checks.tick() => Happened::CheckDue,
@@ -269,12 +330,18 @@ impl Run {
                     self.service.reloaded();
                 }
                 Happened::CheckDue => {
-                    self.service.alive(&losses_line(&self.session.losses));
+                    self.check_threads()?;
+                    let broken = self.threads.broken();
+                    let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
+                    self.service.alive(&status, broken.is_none());
                     if self.check_losses()? {
                         self.ask(Purpose::Heal);
                     }
                     if self.session.wants_listeners(now_ns()) {
                         self.ask(Purpose::Services);
+                    }
+                    if self.chosen.as_ref().is_some_and(|chosen| !chosen.has_its_name()) {
+                        self.ask(Purpose::Namespace);
                     }
                 }
                 Happened::PollDue => self.ask(Purpose::Poll),
@@ -288,14 +355,14 @@ impl Run {
                         .started
                         .is_none()
                         .then(|| "the sockets from before the start are not known yet".to_owned());
-                    let _ = to.send(Health { not_ready });
+                    let _ = to.send(Health { not_ready, broken: self.threads.broken() });
                 }
                 // What has happened is not all known yet; on a busy host it may never be.
                 Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
                 Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
                 Happened::Listed(answer) => {
-                    let purpose = self.take_in(answer)?;
-                    if purpose == Some(Purpose::Start) {
+                    let purpose = self.take_in(*answer)?;
+                    if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
@@ -314,6 +381,11 @@ impl Run {
             if self.outputs.are_over() && self.questions.is_none() {
                 return Ok("closed");
             }
+            if self.is_gone {
+                let epitaph = self.chosen.as_ref().map(Chosen::epitaph).unwrap_or_default();
+                tell(format_args!("{epitaph}: the trace ends"));
+                return Ok("netns_gone");
+            }
             if self.session.is_complete() {
                 drop(ready);
                 return Ok("count");
@@ -322,7 +394,7 @@ impl Run {
     }
 
     fn metrics(&mut self) -> Option<metrics::Snapshot> {
-        self.session.metrics(now_ns(), usage(), &self.outputs.states())
+        self.session.metrics(now_ns(), usage(), &threads::states(&self.outputs), self.threads.states())
     }
 
     /// Hands the metrics of this moment over to the outputs that want them.
@@ -330,6 +402,20 @@ impl Run {
         if let Some(snapshot) = self.metrics() {
             push(&self.outputs, &snapshot);
         }
+    }
+
+    /// Looks at the threads, and replaces those that hang or are dead where that can be done.
+    fn check_threads(&mut self) -> Result<(), Error> {
+        self.threads.look(&self.outputs, &["listing", "http"])?;
+        if self.watch.is_broken() {
+            self.threads.replace("listing")?;
+            let (netns, no_iterators) = (self.netns.clone(), self.no_iterators);
+            self.watch.replace(move || Lister::alone(no_iterators, netns)).map_err(no_thread)?;
+            if self.listing.is_some() {
+                self.take_in(Err(crate::listing::Error::Hangs))?;
+            }
+        }
+        self.threads.replace_server(self.server.as_mut())
     }
 
     fn check_losses(&mut self) -> Result<bool, Error> {
@@ -359,6 +445,9 @@ impl Run {
 
     /// Takes in events up to this time until a piece of output is full or none is left; tells whether more may be waiting.
     fn read(&mut self, until_ns: u64) -> bool {
+        if let Some(names) = self.netns_names.changed() {
+            self.session.context.names.netns = names.into_iter().collect();
+        }
         if let Some(log) = &mut self.log {
             log.flush();
         }
@@ -370,14 +459,13 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written; gives the severity of the worst
-    /// finding that is open.
-    async fn finish(mut self, reason: &str) -> Result<Option<Severity>, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written.
+    async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(ENDS_WITHIN);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
         }
-        self.check_losses()?;
+        let counted = self.check_losses();
         self.list_at_the_end().await;
         let now_ns = now_ns();
         self.session.look(now_ns);
@@ -388,13 +476,15 @@ impl Run {
         }
         // The last record tells what became of all others.
         self.outputs.drain();
-        self.session.end(now_ns, reason, &self.outputs.states());
+        let outputs = threads::states(&self.outputs);
+        self.session.end(now_ns, reason, &outputs);
         self.outputs.push(self.session.take());
-        let worst = self.session.worst(now_ns);
+        let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
         let written = self.outputs.end();
-        tell(losses_line(&self.session.losses));
+        tell_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
-        Ok(worst)
+        counted?;
+        Ok(ended)
     }
 }
 
@@ -408,13 +498,29 @@ enum Happened {
     CheckDue,
     PollDue,
     LookDue,
-    Listed(Answer),
+    Listed(Box<Answer>),
 }
 
 fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
     // SAFETY: the rings own their maps, and these their descriptors, which stay the same as long as they live.
     unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
+}
+
+/// Tells how a run ended: a few words where nothing was lost, else how much, where, and by which outputs.
+pub(crate) fn tell_end(losses: &Losses, outputs: &[OutputState]) {
+    let has_seen_enough = |output: &&OutputState| output.has_no_reader && output.name != LOG;
+    let unwanted: u64 = outputs.iter().filter(has_seen_enough).map(OutputState::lost).sum();
+    let losses = Losses { outputs: losses.outputs.saturating_sub(unwanted), ..losses.clone() };
+    if losses.any() {
+        warn(losses_line(&losses))
+    } else {
+        tell(losses_line(&losses))
+    }
+    // Of those that are in trouble the error tells.
+    for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {
+        warn(format_args!("output {}: {} of {} records are lost", output.name, output.lost(), output.made()));
+    }
 }
 
 /// The next tick, or never.
@@ -436,7 +542,10 @@ impl ReadyFile {
     pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
         let locked = |file: File| files::lock(&file).map(|()| file);
         match files::create(&path, None).and_then(locked) {
-            Ok(file) => Ok(Self { path, file }),
+            Ok(file) => {
+                removes_at_once(Some(&path));
+                Ok(Self { path, file })
+            }
             Err(source) => Err(Error::ReadyFile { path, source }),
         }
     }
@@ -444,6 +553,7 @@ impl ReadyFile {
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
+        removes_at_once(None);
         // Somebody else may have removed it, or have another one there.
         if files::is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);

@@ -17,6 +17,11 @@ const TYPE_LEN: usize = 12;
 const MEAN_LEN: usize = 24;
 /// Members of anonymous structs lie this deep at most; a bound against cycles in broken data.
 const MAX_DEPTH: usize = 16;
+/// Members that one search looks at, at most, those of anonymous structs included: broken data can have structs that
+/// contain each other many times. The largest struct of a kernel has some hundreds.
+const MAX_MEMBERS: usize = 1 << 16;
+/// Bytes of a name at most (`include/linux/kallsyms.h`, `KSYM_NAME_LEN`; `kernel/bpf/btf.c`, `__btf_name_valid`).
+const MAX_NAME: usize = 512;
 
 mod kind {
     pub(super) const INT: u32 = 1;
@@ -183,6 +188,7 @@ impl<'a> KernelBtf<'a> {
 
     fn name(&self, offset: u32) -> &'a str {
         let rest = self.strings.get(offset as usize..).unwrap_or_default();
+        let rest = &rest[..rest.len().min(MAX_NAME)];
         let end = rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len());
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
@@ -205,7 +211,7 @@ impl<'a> KernelBtf<'a> {
         let mut here = self.structure(name)?;
         let mut bytes = 0;
         for member in path.split('.') {
-            let found = self.member(here, member, 0)?.filter(|member| member.width == 0 && member.bits % 8 == 0);
+            let found = self.member(here, member)?.filter(|member| member.width == 0 && member.bits % 8 == 0);
             let Member { bits, id, .. } = found.ok_or_else(|| Error::NoMember(name.to_owned(), path.to_owned()))?;
             bytes += bits / 8; // far below 2^32: each is below 2^29, and a path has few members
             here = self.resolved(id)?;
@@ -218,7 +224,7 @@ impl<'a> KernelBtf<'a> {
     /// # Errors
     /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where it is no single bit.
     pub fn bit_of(&self, name: &str, member: &str) -> Result<u32, Error> {
-        let found = self.member(self.structure(name)?, member, 0)?.filter(|member| member.width == 1);
+        let found = self.member(self.structure(name)?, member)?.filter(|member| member.width == 1);
         Ok(found.ok_or_else(|| Error::NoMember(name.to_owned(), member.to_owned()))?.bits)
     }
 
@@ -227,11 +233,17 @@ impl<'a> KernelBtf<'a> {
     }
 
     /// A member, also of an anonymous struct or union within.
-    fn member(&self, of: Type, name: &str, depth: usize) -> Result<Option<Member>, Error> {
+    fn member(&self, of: Type, name: &str) -> Result<Option<Member>, Error> {
+        self.member_within(of, name, 0, &mut { MAX_MEMBERS })
+    }
+
+    /// The same at this depth, where so many members may be looked at still.
+    fn member_within(&self, of: Type, name: &str, depth: usize, left: &mut usize) -> Result<Option<Member>, Error> {
         if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
             return Ok(None);
         }
         for index in 0..of.vlen {
+            *left = left.checked_sub(1).ok_or(Error::Broken(of.body))?;
             let at = of.body + index * 12;
             let (member_name, id, raw) =
                 (u32_at(self.types, at)?, u32_at(self.types, at + 4)?, u32_at(self.types, at + 8)?);
@@ -240,7 +252,7 @@ impl<'a> KernelBtf<'a> {
                 return Ok(Some(Member { bits, width, id }));
             }
             if self.is_named(member_name, "")
-                && let Some(inner) = self.member(self.resolved(id)?, name, depth + 1)?
+                && let Some(inner) = self.member_within(self.resolved(id)?, name, depth + 1, left)?
             {
                 return Ok(Some(Member { bits: bits.saturating_add(inner.bits), ..inner }));
             }
@@ -329,6 +341,59 @@ mod tests {
         assert!(matches!(btf.offset_of("no_such", "a"), Err(Error::NoType(_))));
         assert_eq!(btf.tracepoint_arguments("inet_sock_set_state"), Some(3));
         assert_eq!(btf.tracepoint_arguments("no_such"), None);
+    }
+
+    /// Types and strings with their header.
+    fn btf(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let types_len = 4 * types.len() as u32;
+        let header = [24, 0, types_len, types_len, strings.len() as u32];
+        let mut bytes = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+        bytes.extend(header.iter().chain(types).flat_map(|word| word.to_ne_bytes()));
+        bytes.extend(strings);
+        bytes
+    }
+
+    /// The members that one search looked at, until it ended.
+    fn looked_at(bytes: &[u8]) -> usize {
+        let btf = KernelBtf::parse(bytes).unwrap();
+        let mut left = MAX_MEMBERS;
+        let found = btf.member_within(btf.structure("s").unwrap(), "none", 0, &mut left);
+        assert!(!matches!(found, Ok(Some(_))));
+        MAX_MEMBERS - left
+    }
+
+    #[test]
+    fn a_struct_that_contains_itself_is_searched_no_longer_than_others() {
+        // `struct s` with 19 nameless members, each of them `struct s` again: 19 to the 16th members.
+        let members = |count: u32, id: u32| (0..count).flat_map(move |_| [0, id, 0]);
+        let itself: Vec<_> = [1, 4 << 24 | 19, 0].into_iter().chain(members(19, 1)).collect();
+        let bytes = btf(&itself, b"\0s\0");
+        assert_eq!(looked_at(&bytes), MAX_MEMBERS);
+        let parsed = KernelBtf::parse(&bytes).unwrap();
+        assert!(matches!(parsed.offset_of("s", "none"), Err(Error::Broken(_))));
+        assert!(matches!(parsed.bit_of("s", "none"), Err(Error::Broken(_))));
+        // Two that contain each other, by way of a typedef of one.
+        let each_other: Vec<_> = [1, 4 << 24 | 9, 0]
+            .into_iter()
+            .chain(members(9, 2))
+            .chain([0, 8 << 24, 3, 0, 5 << 24 | 9, 0])
+            .chain(members(9, 1))
+            .collect();
+        assert_eq!(looked_at(&btf(&each_other, b"\0s\0")), MAX_MEMBERS);
+        // A chain without branches ends by its depth, and a typedef of itself by its own bound.
+        let chain: Vec<_> = [1, 4 << 24 | 1, 0].into_iter().chain(members(1, 1)).collect();
+        assert_eq!(looked_at(&btf(&chain, b"\0s\0")), MAX_DEPTH + 1);
+        let typedef: Vec<_> = [1, 4 << 24 | 1, 0].into_iter().chain(members(1, 2)).chain([0, 8 << 24, 2]).collect();
+        assert_eq!(looked_at(&btf(&typedef, b"\0s\0")), 1);
+    }
+
+    #[test]
+    fn a_name_without_an_end_is_cut() {
+        let name = vec![b'x'; 4 * MAX_NAME];
+        let bytes = btf(&[0, 6 << 24 | 2, 4, 2, 7, 2, 8], &[b"e\0", &name[..]].concat());
+        let values = KernelBtf::parse(&bytes).unwrap().enum_values("e");
+        assert_eq!(values.len(), 2);
+        assert!(values.iter().all(|(name, _)| name.len() == MAX_NAME));
     }
 
     #[test]

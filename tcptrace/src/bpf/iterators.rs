@@ -1,11 +1,15 @@
 //! The iterator programs: they list sockets and their holders when their files are read.
 
-use std::io::{self, Read as _};
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
 
 use aya::{
     Ebpf,
     maps::{Array, MapData},
-    programs::{Iter, ProgramError},
+    programs::{Program, ProgramError},
 };
 use tcptrace_common::{filter::Filter, listing::Request};
 
@@ -45,6 +49,7 @@ impl Iterators {
             max_sockets: 1,
             max_listeners: 1,
             filter: Filter::default(),
+            netns_cookie: None,
             log_level: None,
             no_iterators: false,
             iterators_alone: true,
@@ -91,15 +96,40 @@ fn iterator(
     (name, hook): (&'static str, &'static str),
 ) -> Result<KernelIterator, Error> {
     let program = ebpf.program(name).ok_or(Error::NotInObject(name))?;
-    let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
-    let own = result.and_then(|()| Iter::from_program_info(program.info()?, name.into()));
-    own.map(KernelIterator).map_err(|source| Error::Attach { hook, source })
+    let loaded = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
+    let program = loaded.and_then(|()| match program {
+        // Its descriptor by its number in the kernel would be had with CAP_SYS_ADMIN alone (`bpf_prog_get_fd_by_id`).
+        Program::Iter(program) => Ok(program.fd()?.as_fd().try_clone_to_owned()?),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    });
+    program.map(KernelIterator).map_err(|source| Error::Attach { hook, source })
 }
 
 /// A program that goes through something.
-pub struct KernelIterator(Iter);
+pub struct KernelIterator(OwnedFd);
+
+/// bpf(2) with the first words of its attributes, for commands that make a descriptor.
+fn bpf(command: libc::c_long, attributes: [u32; 4]) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads so many bytes of the attributes, and writes nothing.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of_val(&attributes)) };
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel has just made it for this process, and nothing else knows it.
+        Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
 
 impl KernelIterator {
+    /// A file whose reading runs the program, once through all.
+    fn open(&self) -> io::Result<File> {
+        /// Of `enum bpf_cmd` and `enum bpf_attach_type` (`include/uapi/linux/bpf.h`).
+        const BPF_LINK_CREATE: libc::c_long = 28;
+        const BPF_ITER_CREATE: libc::c_long = 33;
+        const BPF_TRACE_ITER: u32 = 28;
+        let link = bpf(BPF_LINK_CREATE, [self.0.as_raw_fd() as u32, 0, BPF_TRACE_ITER, 0])?;
+        bpf(BPF_ITER_CREATE, [link.as_raw_fd() as u32, 0, 0, 0]).map(File::from)
+    }
+
     /// Goes through all, and hands over what the program writes, in pieces of whole entries.
     ///
     /// # Errors
@@ -107,9 +137,7 @@ impl KernelIterator {
     pub fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
         /// The kernel gives no more at once (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
         const PIECE_PAGES: usize = 8;
-        let Self(program) = self;
-        let link = program.attach().and_then(|id| program.take_link(id)).map_err(io::Error::other)?;
-        let mut file = link.into_file().map_err(io::Error::other)?;
+        let mut file = self.open()?;
         let mut piece = vec![0; PIECE_PAGES * page_len()];
         loop {
             match file.read(&mut piece) {

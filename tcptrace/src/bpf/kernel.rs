@@ -28,6 +28,8 @@ pub struct Kernel {
     pub reset_reasons: HashMap<u32, String>,
     /// Why the iterators cannot work, `None` where they can.
     pub no_listing: Option<String>,
+    /// Where `struct net` has its cookie (`SO_NETNS_COOKIE` from 5.14 on).
+    pub net_cookie: Option<u32>,
     /// The tracepoints, of those that tcptrace uses, that this kernel has.
     tracepoints: Vec<&'static str>,
 }
@@ -82,6 +84,7 @@ impl Kernel {
             accept,
             reset_reasons: reset_reasons.collect(),
             no_listing,
+            net_cookie: btf.offset_of("net", "net_cookie").ok(),
             tracepoints: TRACEPOINTS.map(|(name, _)| name).into_iter().filter(here).collect(),
         })
     }

@@ -15,7 +15,7 @@ use aya::{
 use aya_log::Level;
 use tcptrace_common::{
     aggregate::by,
-    config::{Config, kernel::MEMOS},
+    config::{Config, Layout, kernel::MEMOS},
     filter::Filter,
     memo::{self, WAYS},
     state,
@@ -29,10 +29,11 @@ use super::{
     btf::{self, KernelBtf},
     constants, elf,
     kernel::Kernel,
+    preflight::cause,
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::{beside::beside, heap::drop_beside, now};
+use crate::{beside::beside, decode::NetnsAlias, heap::drop_beside, now, pids};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -48,15 +49,15 @@ pub enum Error {
     NoListing(String),
     #[error("--no-iter forbids BPF iterators")]
     Forbidden,
-    #[error("cannot load the BPF object: {}", with_causes(.0))]
+    #[error("cannot load the BPF object: {}{}", with_causes(.0), cause(.0))]
     Load(#[from] aya::EbpfError),
     #[error("cannot use the BPF object: {0}")]
     Constants(#[from] constants::Error),
-    #[error("cannot attach to {hook}: {}{}", in_short(source), last_words(source))]
+    #[error("cannot attach to {hook}: {}{}{}", in_short(source), cause(source), last_words(source))]
     Attach { hook: &'static str, source: ProgramError },
     #[error("the BPF object has no `{0}`")]
     NotInObject(&'static str),
-    #[error("cannot set up the map {name}: {}", with_causes(source))]
+    #[error("cannot set up the map {name}: {}{}", with_causes(source), cause(source))]
     Map { name: &'static str, source: MapError },
     #[error("cannot read {path}: {source}")]
     Cpus { path: &'static str, source: std::io::Error },
@@ -96,6 +97,8 @@ pub(super) struct ObjectSettings {
     pub(super) max_sockets: u32,
     pub(super) max_listeners: u32,
     pub(super) filter: Filter,
+    /// Cookie of the network namespace of the filter, where it is known.
+    pub(super) netns_cookie: Option<u64>,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
     /// Are there no other programs than the iterators?
@@ -111,6 +114,7 @@ pub(super) struct Object {
     pub(super) kernel: Kernel,
     pub(super) btf: Btf,
     pub(super) owner_unchecked: bool,
+    pub(super) netns_alias: Option<NetnsAlias>,
 }
 
 /// A loader without the kernel's BTF. `EbpfLoader::new` reads and parses all of it (some 20 ms and 40 MB) before one can
@@ -146,17 +150,19 @@ impl Object {
             let loaded = Self::load_for(settings, &parsed, loader);
             (loaded, btf.map_or_else(|_| ids(), |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic))))
         });
-        let ((ebpf, kernel, owner_unchecked), btf) = (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
+        let ((ebpf, kernel, owner_unchecked, netns_alias), btf) =
+            (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
         drop_beside(vmlinux);
-        Ok(Self { ebpf, kernel, btf, owner_unchecked })
+        Ok(Self { ebpf, kernel, btf, owner_unchecked, netns_alias })
     }
 
-    /// The object, set for a kernel with these types; the kernel; and whether owners are not checked.
+    /// The object, set for a kernel with these types; the kernel; whether owners are not checked; and how the programs name
+    /// the namespace of the filter.
     fn load_for(
         settings: &ObjectSettings,
         types: &KernelBtf<'_>,
         loader: EbpfLoader<'_>,
-    ) -> Result<(Ebpf, Kernel, bool), Error> {
+    ) -> Result<(Ebpf, Kernel, bool, Option<NetnsAlias>), Error> {
         let kernel = Kernel::from_btf(types)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
         let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
@@ -167,9 +173,11 @@ impl Object {
         let states = settings.filter.states;
         let becomes = states & (state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2)) != 0;
         let closes = if becomes { state::bit(state::CLOSE) } else { 0 };
+        let (netns_alias, layout) = known_by_cookie(settings, &kernel);
+        let netns = netns_alias.map_or(settings.filter.netns, |alias| alias.name);
         let config = Plain(Config {
-            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), ..settings.filter },
-            layout: kernel.layout,
+            filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), netns, ..settings.filter },
+            layout,
             kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
             // A quarter full: user space has the rest to come in time.
             slots: rings.slots,
@@ -178,6 +186,8 @@ impl Object {
             wake_mask: rings.wake_mask(),
             hz: (1_000_000_000 / now::tick_ns()) as u32,
             own_pid: std::process::id(),
+            own_pidns: pids::namespace().inode,
+            own_pidns_device: pids::namespace().device,
             memo_sets_mask: memo_sets - 1,
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
             told: states.into(),
@@ -203,7 +213,20 @@ impl Object {
             .map_max_entries("TIMES", counts)
             .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });
-        Ok((loader.load(object.as_bytes())?, kernel, owner_unchecked))
+        Ok((loader.load(object.as_bytes())?, kernel, owner_unchecked, netns_alias))
+    }
+}
+
+/// Where one network namespace is wanted, the programs take the lower half of its cookie for the number that they compare
+/// and tell: of the others they tell nothing.
+fn known_by_cookie(settings: &ObjectSettings, kernel: &Kernel) -> (Option<NetnsAlias>, Layout) {
+    let inode = settings.filter.netns;
+    let name = settings.netns_cookie.map_or(0, |cookie| cookie as u32);
+    match kernel.net_cookie {
+        Some(net_cookie) if inode != 0 && name != 0 => {
+            (Some(NetnsAlias { name, inode }), Layout { net_ns_inum: net_cookie, ..kernel.layout })
+        }
+        _ => (None, kernel.layout),
     }
 }
 
@@ -267,11 +290,15 @@ pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name:
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
-/// The end of the verifier's log, where there is one.
+/// The end of the verifier's log, where it is what refused (`kernel/bpf/verifier.c`).
 pub(super) fn last_words(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, .. } = error else {
+    let ProgramError::LoadError { verifier_log, io_error } = error else {
         return String::new();
     };
+    if !matches!(io_error.raw_os_error(), Some(libc::EACCES | libc::EINVAL | libc::E2BIG | libc::ENOSPC | libc::EFAULT))
+    {
+        return String::new();
+    }
     let log = verifier_log.to_string();
     let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];

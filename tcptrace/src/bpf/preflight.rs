@@ -1,65 +1,52 @@
 //! Looks for the usual reasons why tracing cannot work, before and after the kernel says no, and says what to do.
 
-use std::{fs, path::Path};
+use std::io;
 
-use super::btf::VMLINUX;
-use crate::doctor::{Capabilities, OLDEST_KERNEL, version};
+use crate::{
+    descriptors,
+    doctor::{Capabilities, read, version},
+};
 
 /// What keeps tracing from working here, with the way out; `None` if nothing is known to.
 #[must_use]
 pub fn obstacle() -> Option<String> {
-    // The name in `status` is that of the program's file, in any bytes.
-    let read =
-        |path: &str| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let host = Host {
-        release: read("/proc/sys/kernel/osrelease"),
-        has_btf: Path::new(VMLINUX).exists(),
-        lockdown: read("/sys/kernel/security/lockdown"),
-        status: read("/proc/self/status"),
-        program: std::env::current_exe().map_or_else(|_| "tcptrace".to_owned(), |path| path.display().to_string()),
-    };
-    host.obstacle()
+    read::obstacle()
 }
 
-/// What was found on this machine.
-struct Host {
-    release: String,
-    has_btf: bool,
-    lockdown: String,
-    status: String,
-    program: String,
+/// What an error of the kernel means that says it in one word, with the way out; empty where it is not known.
+pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
+            return meaning(errno, &read::release(), read::memlock_bytes(), Capabilities::own()).unwrap_or_default();
+        }
+        next = error.source();
+    }
+    String::new()
 }
 
-impl Host {
-    fn obstacle(&self) -> Option<String> {
-        let release = self.release.trim();
-        if version(release).is_some_and(|version| version < OLDEST_KERNEL) {
-            return Some(format!(
-                "kernel {release} is too old: tcptrace needs {}.{} or later",
-                OLDEST_KERNEL.0, OLDEST_KERNEL.1
-            ));
+/// Up to this kernel BPF's memory is counted against RLIMIT_MEMLOCK (`kernel/bpf/syscall.c`, `bpf_charge_memlock`).
+const MEMLOCK_UNTIL: (u32, u32) = (5, 10);
+
+fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabilities>) -> Option<String> {
+    match errno {
+        libc::EPERM
+            if version(release).is_some_and(|version| version <= MEMLOCK_UNTIL)
+                && has.is_some_and(|has| has.can_trace()) =>
+        {
+            let limit = memlock.map_or_else(|| "too little".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
+            Some(format!(
+                "; before Linux 5.11 BPF maps count as locked memory, of which this process may have {limit} \
+                 (RLIMIT_MEMLOCK): run it with sudo, raise the hard limit (LimitMEMLOCK=infinity), or take less with \
+                 --ring-size and --kernel-sockets"
+            ))
         }
-        if !self.has_btf {
-            return Some(format!(
-                "this kernel shows no type information ({VMLINUX} is missing): tcptrace needs a kernel built with \
-                 CONFIG_DEBUG_INFO_BTF=y, as those of Debian 11, Ubuntu 22.04, Fedora 34, RHEL 9 and later are"
-            ));
-        }
-        if self.lockdown.contains("[confidentiality]") {
-            return Some(
-                "kernel lockdown is set to confidentiality, which forbids BPF to read kernel memory: boot with \
-                 lockdown=integrity or without lockdown"
-                    .to_owned(),
-            );
-        }
-        if Capabilities::from_status(&self.status)?.can_trace() {
-            return None;
-        }
-        Some(format!(
-            "tracing needs the capabilities CAP_BPF and CAP_PERFMON: run it with sudo, or give them to the program \
-             once:\n  sudo setcap cap_bpf,cap_perfmon+ep {}",
-            self.program
-        ))
+        libc::EMFILE => Some(format!(
+            "; this process may have {} descriptors (RLIMIT_NOFILE): raise that with `ulimit -n 1024`, or \
+             LimitNOFILE=1024 in the unit",
+            descriptors::allowed().unwrap_or(0)
+        )),
+        _ => None,
     }
 }
 
@@ -67,43 +54,16 @@ impl Host {
 mod tests {
     use super::*;
 
-    fn fit() -> Host {
-        Host {
-            release: "6.18.44-cloud\n".into(),
-            has_btf: true,
-            lockdown: "[none] integrity confidentiality\n".into(),
-            status: "Name:\tx\nCapEff:\t000001ffffffffff\n".into(),
-            program: "/usr/bin/tcptrace".into(),
-        }
-    }
-
     #[test]
-    fn each_obstacle_is_named_with_the_way_out() {
-        assert_eq!(fit().obstacle(), None);
-        let says = |host: Host, words: &[&str]| {
-            let message = host.obstacle().unwrap();
-            assert!(words.iter().all(|word| message.contains(word)), "{message}");
-        };
-        says(Host { release: "5.4.0-150-generic".into(), ..fit() }, &["5.4.0-150-generic", "5.10"]);
-        says(Host { has_btf: false, ..fit() }, &["/sys/kernel/btf/vmlinux", "CONFIG_DEBUG_INFO_BTF"]);
-        says(Host { lockdown: "none integrity [confidentiality]".into(), ..fit() }, &["lockdown=integrity"]);
-        says(
-            Host { status: "CapEff:\t0000000000000000\n".into(), ..fit() },
-            &["CAP_BPF", "CAP_PERFMON", "sudo setcap cap_bpf,cap_perfmon+ep /usr/bin/tcptrace"],
-        );
-    }
-
-    #[test]
-    fn two_capabilities_are_enough() {
-        let only = |bits: u64| Host { status: format!("CapEff:\t{bits:016x}\n"), ..fit() };
-        assert_eq!(only(1 << Capabilities::BPF | 1 << Capabilities::PERFMON).obstacle(), None);
-        assert_eq!(only(1 << Capabilities::SYS_ADMIN).obstacle(), None);
-        assert!(only(1 << Capabilities::BPF).obstacle().is_some());
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_no_obstacle() {
-        let host = Host { release: "x".into(), status: String::new(), lockdown: String::new(), ..fit() };
-        assert_eq!(host.obstacle(), None);
+    fn a_refusal_is_explained_where_its_cause_is_known() {
+        let two = Some(Capabilities::of(&[Capabilities::BPF, Capabilities::PERFMON]));
+        let old = meaning(libc::EPERM, "5.10.223", Some(65536), two).unwrap();
+        assert!(old.contains("64 KiB (RLIMIT_MEMLOCK)") && old.contains("LimitMEMLOCK=infinity"), "{old}");
+        assert_eq!(meaning(libc::EPERM, "5.11.0", Some(65536), two), None, "it is no longer counted");
+        assert_eq!(meaning(libc::EPERM, "5.10.223", Some(65536), Some(Capabilities::of(&[]))), None);
+        assert!(meaning(libc::EMFILE, "6.18", None, two).unwrap().contains("RLIMIT_NOFILE"));
+        assert_eq!(meaning(libc::ENOMEM, "6.18", None, two), None);
+        let nested = aya::EbpfError::FileError { path: "x".into(), error: io::Error::from_raw_os_error(libc::EMFILE) };
+        assert!(cause(&nested).contains("ulimit -n"), "through all causes");
     }
 }

@@ -25,7 +25,7 @@ use super::{
         sizes::Sizes,
     },
 };
-use crate::aggregate::By;
+use crate::{aggregate::By, decode::NetnsAlias};
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
 const MAX_LISTENERS: u32 = 1 << 16;
@@ -78,6 +78,8 @@ pub struct KernelFilter {
     pub prefixes: Vec<(u8, [u8; 16], u32)>,
     /// PIDs of owners.
     pub pids: Vec<u32>,
+    /// Cookie of the network namespace, where it is known.
+    pub netns_cookie: Option<u64>,
 }
 
 /// A hook that is not attached, and what is missing for it.
@@ -139,6 +141,8 @@ pub struct Attached {
     pub counts: CountTables,
     /// The iterators, or why there are none.
     pub iterators: Result<Iterators, Error>,
+    /// How the programs name the network namespace that is chosen, where that is not by its inode number.
+    pub netns_alias: Option<NetnsAlias>,
 }
 
 /// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
@@ -151,18 +155,28 @@ pub struct KernelCounters {
 }
 
 /// The listeners that the programs know.
-pub struct ListenerTable(HashMap<MapData, Plain<ListenerKey>, Plain<Listener>>);
+pub struct ListenerTable {
+    map: HashMap<MapData, Plain<ListenerKey>, Plain<Listener>>,
+    alias: Option<NetnsAlias>,
+}
 
 impl ListenerTable {
     /// Adds a listener, if the programs do not know one there. Gives whether it was added.
     pub fn seed(&mut self, key: ListenerKey, listener: Listener) -> bool {
         const BPF_NOEXIST: u64 = 1;
-        self.0.insert(Plain(key), Plain(listener), BPF_NOEXIST).is_ok()
+        self.map.insert(Plain(self.theirs(key)), Plain(listener), BPF_NOEXIST).is_ok()
     }
 
     /// Takes one away that is not there any more.
     pub fn remove(&mut self, key: ListenerKey) {
-        let _ = self.0.remove(&Plain(key)); // the programs may have done so
+        let _ = self.map.remove(&Plain(self.theirs(key))); // the programs may have done so
+    }
+
+    fn theirs(&self, key: ListenerKey) -> ListenerKey {
+        match self.alias {
+            Some(alias) if alias.inode == key.netns => ListenerKey { netns: alias.name, ..key },
+            _ => key,
+        }
     }
 }
 
@@ -208,11 +222,12 @@ impl Probes {
     /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
     pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
         let rings = Sizes::of(settings.ring_bytes, settings.shared_ring)?;
-        let Object { mut ebpf, kernel, btf, owner_unchecked } = Object::load(&ObjectSettings {
+        let Object { mut ebpf, kernel, btf, owner_unchecked, netns_alias } = Object::load(&ObjectSettings {
             rings,
             max_sockets: settings.max_sockets,
             max_listeners: MAX_LISTENERS,
             filter: settings.filter.constants,
+            netns_cookie: settings.filter.netns_cookie,
             no_iterators: settings.no_iterators,
             iterators_alone: false,
             aggregate: settings.aggregate,
@@ -245,9 +260,9 @@ impl Probes {
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, cpus, numbers: possible_cpus()?, programs: programs.collect() };
-        let listeners = ListenerTable(take_map(&mut probes.ebpf, "LISTENERS")?);
+        let listeners = ListenerTable { map: take_map(&mut probes.ebpf, "LISTENERS")?, alias: netns_alias };
         let counts = CountTables::take(&mut probes.ebpf)?;
-        Ok(Attached { probes, rings, counters, listeners, counts, iterators })
+        Ok(Attached { probes, rings, counters, listeners, counts, iterators, netns_alias })
     }
 
     /// What the programs log, to be flushed from time to time; `logger` gets it.

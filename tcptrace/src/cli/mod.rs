@@ -1,8 +1,10 @@
-//! The command line and the config file, in two layers: [`args`] is what was typed, [`settings`] is what it means.
+//! The command line, variables and the config file, in two layers: [`args`] is what was typed, [`settings`] is what it means.
 
 pub mod args;
 pub mod config;
+mod conflicts;
 pub mod findings;
+pub mod given;
 pub mod outputs;
 pub mod parse;
 pub mod settings;

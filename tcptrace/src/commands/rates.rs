@@ -21,9 +21,8 @@ use crate::{
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    runtime::{Stop, every},
-    snapshot::Skipped,
-    tell::tell,
+    runtime::{Stop, ends, every},
+    tell::warn,
 };
 
 /// Why a run failed.
@@ -46,11 +45,12 @@ pub enum Error {
 /// # Errors
 /// Where the namespace that is chosen is not there or goes, or the output cannot be written.
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
-    let mut stop = Stop::new().map_err(Error::Signals)?;
+    let mut stop = Stop::new(false).map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
     let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
     let outputs = delivery::open(&[output])?;
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
+    ends();
     outputs.end().map_err(Error::Outputs)?;
     Ok(measured?)
 }
@@ -65,12 +65,8 @@ async fn measure(
 ) -> Result<(), sample::Error> {
     let mut renderer = renderer(args);
     let first = sampler.round()?;
-    let Skipped { namespaces_denied, processes_denied, .. } = first.skipped;
-    if namespaces_denied + processes_denied > 0 {
-        tell(format_args!(
-            "not counted: {namespaces_denied} network namespaces that may not be entered; {processes_denied} \
-             processes may not be looked at, and may have others; CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed"
-        ));
+    if let Some(words) = first.skipped.words() {
+        warn(format_args!("network namespaces may be left out: not looked at: {words}"));
     }
     let mut meter = Meter::new(first);
     let mut ticks = every(args.interval);

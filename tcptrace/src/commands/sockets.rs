@@ -12,6 +12,7 @@ use crate::{
         terminal::is_colored,
     },
     files,
+    keyed::Addresses,
     now::wall_offset,
     render::sockets::{
         Form, Listing,
@@ -45,21 +46,21 @@ pub fn run<E>(
     selection: &Selection,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
-    let snapshot = list().map_err(Error::List)?;
+    let mut snapshot = list().map_err(Error::List)?;
+    let addresses = Addresses::new(args.kernel_addresses);
+    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.shown(sk)));
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {
         Some(path) => Box::new(files::replace(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
-    let skipped: Vec<_> = snapshot.skipped.fields().into_iter().filter(|(_, count)| *count > 0).collect();
     match write(args, selection, &snapshot, output) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
-    if !skipped.is_empty() {
-        let words: Vec<_> = skipped.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at: {}", words.join(", ")));
+    if let Some(words) = snapshot.skipped.words() {
+        tell(format_args!("not looked at: {words}"));
     }
     Ok(())
 }

@@ -6,9 +6,13 @@ use super::{
     Area, Check, Subject, Sysctls, Verdict,
     privileges::{self, Capabilities},
 };
+use crate::{
+    descriptors::NEEDED,
+    pids::{self, View},
+};
 
 /// The oldest kernel that is meant to work.
-pub const OLDEST_KERNEL: (u32, u32) = (5, 10);
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
 /// `bpf_map_charge_init`).
 const NO_MEMLOCK: (u32, u32) = (5, 11);
@@ -22,8 +26,14 @@ pub struct Machine {
     pub release: String,
     /// The kernel's types.
     pub types: Types,
-    /// `/proc/self/status`.
-    pub status: String,
+    /// What this process may do; `None` where that is not known.
+    pub capabilities: Option<Capabilities>,
+    /// Is `/proc` mounted?
+    pub has_proc: bool,
+    /// Which processes are seen.
+    pub view: View,
+    /// RLIMIT_NOFILE, as far as it is known.
+    pub descriptors: Option<u64>,
     /// `/sys/kernel/security/lockdown`, if it is there.
     pub lockdown: Option<String>,
     /// Does `/proc` hide processes of others?
@@ -62,12 +72,14 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 
 /// Judges the machine.
 pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
-    let mut checks = vec![release(&machine.release), types(&machine.types)];
-    let capabilities = Capabilities::from_status(&machine.status);
+    let mut checks = vec![release(&machine.release), proc(machine.has_proc), types(&machine.types)];
+    let capabilities = machine.capabilities;
     checks.extend(privileges::checks(capabilities, &machine.program));
     checks.push(lockdown(machine.lockdown.as_deref()));
     checks.extend(SWITCHES.iter().filter_map(|switch| switch.check(sysctls)));
     checks.extend(memlock(machine, capabilities));
+    checks.push(descriptors(machine.descriptors));
+    checks.push(pid_namespace(machine.view));
     checks.push(processes(machine.hides_processes));
     checks.push(cgroup2(machine.has_cgroup2));
     checks
@@ -213,6 +225,54 @@ fn memlock(machine: &Machine, capabilities: Option<Capabilities>) -> Option<Chec
     Some(subject("memlock", meaning, "setrlimit(2), RLIMIT_MEMLOCK").check("RLIMIT_MEMLOCK", value, verdict))
 }
 
+fn proc(mounted: bool) -> Check {
+    let (value, verdict) = if mounted {
+        ("mounted", Verdict::ok("processes, namespaces and settings are looked up there"))
+    } else {
+        (
+            "not mounted",
+            Verdict::failed(
+                "nothing can be traced: processes, namespaces and settings are looked up there",
+                "mount it: `mount -t proc proc /proc`",
+            ),
+        )
+    };
+    subject("proc", "the files in which the kernel shows processes and settings", "proc(5)").check(
+        "/proc",
+        Some(value.to_owned()),
+        verdict,
+    )
+}
+
+fn descriptors(limit: Option<u64>) -> Check {
+    let verdict = match limit {
+        None => Verdict::unknown("cannot be read"),
+        Some(limit) if limit < NEEDED => Verdict::failed(
+            format!("too few: a trace needs {NEEDED} at least"),
+            "raise the limit: `ulimit -n 1024` in the shell, LimitNOFILE=1024 in the unit",
+        ),
+        Some(_) => Verdict::ok("enough for the programs, their maps and the outputs"),
+    };
+    let meaning = "files, maps, programs and sockets that tcptrace may have open";
+    let subject = subject("descriptors", meaning, "setrlimit(2), RLIMIT_NOFILE");
+    subject.check("RLIMIT_NOFILE", limit.map(|limit| limit.to_string()), verdict)
+}
+
+fn pid_namespace(view: View) -> Check {
+    let (value, verdict) = match view {
+        View::Host => ("of the host", Verdict::ok("processes of all PID namespaces are seen")),
+        View::HostProc => (
+            "another, with the host's /proc",
+            Verdict::ok(
+                "sockets and their holders are listed by sock_diag and /proc, which is slower than by BPF iterators",
+            ),
+        ),
+        View::Own => ("another", Verdict::warning(pids::OWN.0, pids::OWN.1)),
+    };
+    let subject = subject("pid_namespace", "whose processes tcptrace sees", "kernel/bpf/task_iter.c, init_seq_pidns");
+    subject.check("PID namespace", Some(value.to_owned()), verdict)
+}
+
 fn processes(hidden: bool) -> Check {
     let (value, verdict) = if hidden {
         (
@@ -250,11 +310,19 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
+    const ALL: [u32; 6] = {
+        use Capabilities as C;
+        [C::BPF, C::PERFMON, C::SYS_ADMIN, C::SYS_PTRACE, C::NET_ADMIN, C::SYS_RESOURCE]
+    };
+
     fn fit() -> Machine {
         Machine {
             release: "6.18.44-cloud\n".into(),
             types: Types::Known { abilities: u32::MAX, no_listing: None },
-            status: "Name:\tx\nCapEff:\t000001ffffffffff\n".into(),
+            capabilities: Some(Capabilities::of(&ALL)),
+            has_proc: true,
+            view: View::Host,
+            descriptors: Some(NEEDED),
             lockdown: Some("[none] integrity confidentiality\n".into()),
             hides_processes: false,
             has_cgroup2: true,
@@ -272,8 +340,7 @@ mod tests {
     }
 
     fn with_capabilities(bits: &[u32]) -> Machine {
-        let bits = bits.iter().fold(0_u64, |bits, bit| bits | 1 << bit);
-        Machine { status: format!("CapEff:\t{bits:016x}\n"), ..fit() }
+        Machine { capabilities: Some(Capabilities::of(bits)), ..fit() }
     }
 
     #[test]
@@ -293,6 +360,11 @@ mod tests {
         assert_eq!(found(&Machine { lockdown: None, ..fit() }), [("lockdown", Unknown)]);
         assert_eq!(found(&Machine { hides_processes: true, ..fit() }), [("hidepid", Warning)]);
         assert_eq!(found(&Machine { has_cgroup2: false, ..fit() }), [("cgroup2", Warning)]);
+        assert_eq!(found(&Machine { has_proc: false, ..fit() }), [("proc", Failed)]);
+        assert_eq!(found(&Machine { descriptors: Some(NEEDED - 1), ..fit() }), [("descriptors", Failed)]);
+        assert_eq!(found(&Machine { descriptors: None, ..fit() }), [("descriptors", Unknown)]);
+        assert_eq!(found(&Machine { view: View::Own, ..fit() }), [("pid_namespace", Warning)]);
+        assert_eq!(found(&Machine { view: View::HostProc, ..fit() }), []);
     }
 
     #[test]

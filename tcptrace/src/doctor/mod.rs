@@ -16,7 +16,7 @@ use clap::ValueEnum;
 
 pub use files::ConfigFile;
 pub use hooks::{Hook, Hooks};
-pub use machine::{Machine, OLDEST_KERNEL, Types, version};
+pub use machine::{Machine, Types, version};
 pub use privileges::Capabilities;
 pub use sysctl::Sysctls;
 
@@ -185,6 +185,16 @@ impl CheckUp {
     pub fn count(&self, status: Status) -> usize {
         self.checks.iter().filter(|check| check.status == status).count()
     }
+}
+
+/// What keeps this machine from being traced, with the way out, as its check says it; `None` if nothing is known to.
+#[must_use]
+pub fn obstacle(machine: &Machine) -> Option<String> {
+    let checks = machine::checks(machine, &Sysctls::default());
+    let failed = checks.into_iter().find(|check| check.status == Status::Failed)?;
+    let Check { title, value, consequence, remedy, .. } = failed;
+    let (value, remedy) = (value.unwrap_or_default(), remedy.unwrap_or_default());
+    Some(format!("{title} {value}: {consequence}\n  {remedy}"))
 }
 
 /// The checks of these areas, in order.

@@ -15,11 +15,23 @@ impl Capabilities {
     pub const PERFMON: u32 = 38;
     pub const BPF: u32 = 39;
 
-    /// From `/proc/PID/status`.
+    /// Those with these numbers.
     #[must_use]
-    pub fn from_status(status: &str) -> Option<Self> {
-        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-        u64::from_str_radix(line.trim(), 16).ok().map(Self)
+    pub fn of(numbers: &[u32]) -> Self {
+        Self(numbers.iter().fold(0, |bits, number| bits | 1 << number))
+    }
+
+    /// Those of the calling thread.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        /// `_LINUX_CAPABILITY_VERSION_3` of `include/uapi/linux/capability.h`.
+        const VERSION_3: u32 = 0x2008_0522;
+        let header = [VERSION_3, 0];
+        // Effective, permitted, inheritable: for the low 32 capabilities, then for the high ones.
+        let mut sets = [0_u32; 6];
+        // SAFETY: version 3 of capget(2) reads two words and writes six.
+        let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets) };
+        (result == 0).then(|| Self(u64::from(sets[3]) << 32 | u64::from(sets[0])))
     }
 
     #[must_use]
@@ -101,7 +113,7 @@ pub(super) fn checks(capabilities: Option<Capabilities>, program: &str) -> impl 
 impl Privilege {
     fn check(&self, capabilities: Option<Capabilities>, program: &str) -> Check {
         let (value, verdict) = match capabilities {
-            None => (None, Verdict::unknown("/proc/self/status does not tell")),
+            None => (None, Verdict::unknown("the kernel does not tell")),
             Some(has) if self.all_of.iter().all(|one| has.has(*one)) || self.needed && has.can_trace() => {
                 (Some("in effect"), Verdict::ok(self.meaning))
             }
@@ -120,29 +132,32 @@ mod tests {
     use super::*;
     use crate::doctor::Status;
 
-    fn found(status: &str) -> Vec<(&'static str, Status)> {
-        let checks = checks(Capabilities::from_status(status), "/usr/bin/tcptrace");
+    fn found(capabilities: Option<Capabilities>) -> Vec<(&'static str, Status)> {
+        let checks = checks(capabilities, "/usr/bin/tcptrace");
         checks.filter(|check| check.status != Status::Ok).map(|check| (check.id, check.status)).collect()
     }
 
-    fn status(bits: &[u32]) -> String {
-        format!("Name:\tx\nCapEff:\t{:016x}\n", bits.iter().fold(0_u64, |bits, bit| bits | 1 << bit))
+    #[test]
+    fn the_kernel_tells_those_in_effect() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        assert_eq!(Capabilities::own().unwrap().0, u64::from_str_radix(line.trim(), 16).unwrap());
     }
 
     #[test]
     fn capabilities_are_judged_by_what_they_are_for() {
         use Capabilities as C;
         let (bpf, admin, ptrace, net) = ("cap_bpf", "cap_sys_admin", "cap_sys_ptrace", "cap_net_admin");
-        let ids = |bits: &[u32]| found(&status(bits)).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = |bits: &[u32]| found(Some(C::of(bits))).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(ids(&[]), [bpf, admin, ptrace, net]);
         assert_eq!(ids(&[C::BPF]), [bpf, admin, ptrace, net]);
         assert_eq!(ids(&[C::BPF, C::PERFMON]), [admin, ptrace, net]);
         assert_eq!(ids(&[C::SYS_ADMIN]), [ptrace, net]);
         assert_eq!(ids(&[C::SYS_ADMIN, C::SYS_PTRACE, C::NET_ADMIN]), [""; 0]);
-        assert_eq!(found(&status(&[]))[0].1, Status::Failed);
-        let unknown = found("CapEff:\tx\n");
+        assert_eq!(found(Some(C::of(&[])))[0].1, Status::Failed);
+        let unknown = found(None);
         assert!(unknown.len() == 4 && unknown.iter().all(|(_, status)| *status == Status::Unknown));
-        let first = checks(Capabilities::from_status(&status(&[])), "/usr/bin/tcptrace").next().unwrap();
+        let first = checks(Some(C::of(&[])), "/usr/bin/tcptrace").next().unwrap();
         let remedy = first.remedy.unwrap();
         assert!(remedy.ends_with("sudo setcap cap_bpf,cap_perfmon+ep /usr/bin/tcptrace"), "{remedy}");
     }

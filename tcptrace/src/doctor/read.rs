@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::CStr,
     fs::{self, File},
     io::{self, Read as _},
     panic::resume_unwind,
@@ -11,7 +12,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Area, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
+use super::{Area, Capabilities, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
 use crate::{
     bpf::{
         btf::{KernelBtf, VMLINUX},
@@ -22,11 +23,13 @@ use crate::{
     },
     cgroup,
     cli::parse::NetnsChoice,
+    descriptors, doctor,
     listing::{
         netns::{self, EnterError},
         proc,
     },
     now::now_ns,
+    pids,
     state::{State, StateSet},
 };
 
@@ -59,13 +62,18 @@ pub enum Error {
 /// Where that namespace is not there, or may not be entered.
 pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> {
     let is_wanted = |area| areas.contains(&area);
-    let found = netns::find(Some(choice))?.0.into_iter().next();
+    let found = match netns::find(Some(choice)) {
+        Ok((found, _)) => found.into_iter().next(),
+        // Without `/proc` all else can still be judged.
+        Err(netns::Error::Own(_)) if *choice == NetnsChoice::Own => None,
+        Err(error) => return Err(error.into()),
+    };
     let mut facts = Facts::default();
     facts.sysctls.page_bytes = page_bytes();
     facts.sysctls.memory_bytes = memory_bytes();
     facts.hooks = is_wanted(Area::Hooks).then(|| attach(facts.sysctls.page_bytes));
     if is_wanted(Area::Machine) {
-        facts.machine = machine();
+        facts.machine = machine_with(types());
     }
     if is_wanted(Area::Files) {
         facts.files = files();
@@ -84,7 +92,7 @@ pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> 
     entered??;
     Ok(CheckUp {
         mono_ns: now_ns(),
-        release: read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        release: release(),
         netns: found.map(|found| (found.inode, found.name)),
         checks: checks(&facts, areas),
     })
@@ -124,11 +132,31 @@ fn names_of_tcp() -> Vec<String> {
     of_tcp.map(|name| format!("net.ipv4.{name}")).chain(["net.core.somaxconn".to_owned()]).collect()
 }
 
-fn machine() -> Machine {
+/// What keeps this machine from being traced ([`doctor::obstacle`]). Of the kernel's types only whether they are there
+/// is looked at: what is missing in them shows when the programs are loaded.
+#[must_use]
+pub fn obstacle() -> Option<String> {
+    let known = Types::Known { abilities: u32::MAX, no_listing: None };
+    doctor::obstacle(&machine_with(if Path::new(VMLINUX).exists() { known } else { Types::Missing }))
+}
+
+/// The kernel's release by uname(2), which needs no file.
+pub(crate) fn release() -> String {
+    // SAFETY: arrays of bytes may be zero.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills it with strings that end with a NUL.
+    let release = unsafe { (libc::uname(&raw mut names) == 0).then(|| CStr::from_ptr(names.release.as_ptr())) };
+    release.map_or_else(String::new, |release| release.to_string_lossy().into_owned())
+}
+
+fn machine_with(types: Types) -> Machine {
     Machine {
-        release: read("/proc/sys/kernel/osrelease").unwrap_or_default(),
-        types: types(),
-        status: read("/proc/thread-self/status").unwrap_or_default(),
+        release: release(),
+        types,
+        capabilities: Capabilities::own(),
+        has_proc: Path::new("/proc/self").exists(),
+        view: pids::view(),
+        descriptors: descriptors::allowed(),
         lockdown: read("/sys/kernel/security/lockdown").ok(),
         hides_processes: proc::hides_processes(),
         has_cgroup2: cgroup::find(Path::new("/")).is_ok(),
@@ -149,7 +177,7 @@ fn types() -> Types {
     }
 }
 
-fn memlock_bytes() -> Option<u64> {
+pub(crate) fn memlock_bytes() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place to write to.
     (unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } == 0).then_some(limit.rlim_max)

@@ -132,9 +132,14 @@ causes! {
         remedy: "check the address, the route and the firewalls on the way; a lower tcp_syn_retries fails sooner",
     }
     Unreachable = "unreachable" {
-        proof: "SYN_SENT ended with EHOSTUNREACH, ENETUNREACH or another error that no RST explains.",
+        proof: "SYN_SENT ended with EHOSTUNREACH, ENETUNREACH or another error that no RST explains, and the next hop is not known to be silent.",
         words: "connect() failed: this host or a router on the way reported that the destination cannot be reached",
         remedy: "check the route and the neighbour (ip route get, ip neigh) and the firewalls that answer with ICMP",
+    }
+    NeighbourSilent = "neighbour_silent" {
+        proof: "SYN_SENT ended with EHOSTUNREACH, and the next hop of the route (the destination, or a gateway) does not answer ARP or neighbour discovery.",
+        words: "connect() failed with EHOSTUNREACH: the next hop (see next_hop) is on this host's own link, and does not answer ARP or neighbour discovery",
+        remedy: "check that the next hop is up, and in the same VLAN or bridge (ip neigh, ip route get); a wrong prefix length makes a far address look near",
     }
     NoLocalPort = "no_local_port" {
         proof: "connect() ended before a SYN was sent, and the socket had no local port.",

@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use super::{
     Processes, Services,
     sighting::{Example, MAX_EXAMPLES, Subject},
 };
 use crate::{
     event::{Command, Event, Exit, Owner, Transition},
+    keyed::{KeyedMap, KeyedSet},
     state::State,
     table::Connection,
 };
@@ -39,9 +38,9 @@ pub(crate) struct Kill {
     /// Bytes that were not acknowledged.
     pub(crate) unsent: u64,
     /// Addresses of the peers.
-    pub(crate) peers: FxHashSet<IpAddr>,
+    pub(crate) peers: KeyedSet<IpAddr>,
     /// Connections by the service that they came to, or by their destination.
-    subjects: FxHashMap<Subject, u64>,
+    subjects: KeyedMap<Subject, u64>,
     /// The last ones.
     pub(crate) examples: Vec<Example>,
     /// Does the filter show any of them?
@@ -50,7 +49,7 @@ pub(crate) struct Kill {
 
 /// Killed processes, by network namespace and command.
 #[derive(Debug, Default)]
-pub(super) struct Kills(FxHashMap<(Option<u32>, Command), Kill>);
+pub(super) struct Kills(KeyedMap<(Option<u32>, Command), Kill>);
 
 impl Kills {
     /// Takes in the event of a socket that an exiting process leaves.
@@ -84,8 +83,8 @@ impl Kills {
             served: 0,
             unread: 0,
             unsent: 0,
-            peers: FxHashSet::default(),
-            subjects: FxHashMap::default(),
+            peers: KeyedSet::default(),
+            subjects: KeyedMap::default(),
             examples: Vec::new(),
             is_shown,
         });

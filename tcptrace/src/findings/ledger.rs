@@ -1,9 +1,8 @@
 //! Findings over time: each opens, is updated at a bounded rate, and closes, or becomes part of another one.
 
-use rustc_hash::FxHashMap;
-
 use super::{Cause, Kind, Severity, Sighting, Subject, Thresholds, Value};
 use crate::event::Command;
+use crate::keyed::KeyedMap;
 
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,9 +80,9 @@ impl Sighting {
 /// The findings that are open.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    open: FxHashMap<Key, Open>,
+    open: KeyedMap<Key, Open>,
     /// Since when sightings wait for their evidence, in ns.
-    waiting: FxHashMap<Key, u64>,
+    waiting: KeyedMap<Key, u64>,
     next: u64,
     update_every_ns: u64,
 }
@@ -170,8 +169,8 @@ impl Ledger {
     fn link(&mut self, sightings: &[(Key, Sighting)], now_ns: u64) -> Vec<Finding> {
         let mut told = Vec::new();
         let is_seen = |key: &Key| sightings.binary_search_by_key(key, |(key, _)| *key).is_ok();
-        let mut unseen_of: FxHashMap<Trouble, Vec<Key>> = FxHashMap::default();
-        let mut unseen_with: FxHashMap<u64, Vec<Key>> = FxHashMap::default();
+        let mut unseen_of: KeyedMap<Trouble, Vec<Key>> = KeyedMap::default();
+        let mut unseen_with: KeyedMap<u64, Vec<Key>> = KeyedMap::default();
         for (key, open) in self.open.iter().filter(|(key, _)| !is_seen(key)) {
             unseen_of.entry(key.trouble).or_default().push(*key);
             for cookie in open.sighting.examples.iter().filter_map(|example| example.cookie) {
@@ -301,7 +300,7 @@ impl Open {
 
 /// One sighting for each key, in the order of keys: what waits and what has failed already may be of one.
 fn by_key(sightings: impl Iterator<Item = Sighting>) -> Vec<(Key, Sighting)> {
-    let mut places: FxHashMap<Key, usize> = FxHashMap::default();
+    let mut places: KeyedMap<Key, usize> = KeyedMap::default();
     let mut found: Vec<(Key, Sighting)> = Vec::new();
     for sighting in sightings {
         let key = sighting.key();

@@ -1,10 +1,9 @@
 //! Segments that were sent again, by what their connections have in common: loss that is spread over many short ones.
 
-use rustc_hash::FxHashMap;
-
 use super::{Services, Subject};
 use crate::{
     event::{Event, Owner, What},
+    keyed::KeyedMap,
     state::State,
     table::Retransmits,
 };
@@ -30,7 +29,7 @@ pub(super) struct Loss {
 
 /// Services and destinations with loss, by network namespace.
 #[derive(Debug, Default)]
-pub(super) struct Lossy(FxHashMap<(Option<u32>, Subject), Loss>);
+pub(super) struct Lossy(KeyedMap<(Option<u32>, Subject), Loss>);
 
 impl Lossy {
     /// Takes in an event.

@@ -3,11 +3,10 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use rustc_hash::FxHashMap;
-
 use crate::{
     ending::Ending,
     event::{Event, Exit, Owner, ResetFacts, Transition, What},
+    keyed::KeyedMap,
     snapshot::place,
     state::State,
 };
@@ -65,7 +64,7 @@ pub struct ResetSent {
 /// The ends that something happened at.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    ends: FxHashMap<Path, (u64, Lately)>,
+    ends: KeyedMap<Path, (u64, Lately)>,
     /// In the order in which they came.
     order: VecDeque<(u64, Path)>,
 }

@@ -3,10 +3,9 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::FxHashMap;
-
 use crate::{
     event::{Event, What},
+    keyed::KeyedMap,
     snapshot::{Snapshot, listeners_of},
     state::State,
 };
@@ -16,7 +15,7 @@ const MAX_SERVICES: usize = 16_384;
 
 /// Listening addresses by network namespace, with the CLOCK_MONOTONIC of their last sight in ns.
 #[derive(Debug, Default)]
-pub struct Services(FxHashMap<(u32, SocketAddr), u64>);
+pub struct Services(KeyedMap<(u32, SocketAddr), u64>);
 
 impl Services {
     /// Learns from an event.

@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::FxHashMap;
-
 use super::{Cause, Kind, Severity};
 use crate::{
     event::{Owner, ProcessId},
+    keyed::KeyedMap,
     snapshot::{Age, Holder},
     state::State,
     table::{Connection, Facts},
@@ -161,7 +160,7 @@ impl Sighting {
 /// Processes, with the number of sockets or failures of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
-    counts: FxHashMap<ProcessId, (Owner, u64)>,
+    counts: KeyedMap<ProcessId, (Owner, u64)>,
     /// Were there more than are kept apart?
     pub is_more: bool,
 }

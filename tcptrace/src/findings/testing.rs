@@ -12,7 +12,7 @@ use crate::{
         Transition, What,
     },
     snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, NextHop,
         ProcessState, Snapshot,
     },
     state::{State, StateSet},
@@ -51,6 +51,7 @@ pub(super) struct Host {
     pub(super) sockets: Vec<ListedSocket>,
     pub(super) holders: Vec<Holder>,
     pub(super) processes: Vec<ProcessState>,
+    pub(super) next_hops: Vec<NextHop>,
     pub(super) counters: NetCounters,
     pub(super) settings: NetSettings,
     pub(super) now_ns: u64,
@@ -68,6 +69,7 @@ impl Host {
             sockets: Vec::new(),
             holders: Vec::new(),
             processes: Vec::new(),
+            next_hops: Vec::new(),
             counters: NetCounters::default(),
             settings: NetSettings::default(),
             now_ns: START_NS,
@@ -130,6 +132,7 @@ impl Host {
             sockets: self.sockets.iter().map(|socket| self.as_listed(socket)).collect(),
             ailing: true,
             processes: self.processes.clone(),
+            next_hops: self.next_hops.clone(),
             holders: Some(Holders::new(self.holders.clone())),
             namespaces: vec![namespace],
             ..Snapshot::default()

@@ -2,8 +2,6 @@
 
 use std::{cell::OnceCell, net::SocketAddr};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use super::{
     Cause, Incident, Kind, Namespaces, ProcessStates, Processes, Recent, Severity, Sighting, Subject, Thresholds,
     Value,
@@ -12,6 +10,7 @@ use super::{
 };
 use crate::{
     event::{Owner, OwnerSource},
+    keyed::{KeyedMap, KeyedSet},
     snapshot::{Age, Holder, listeners_of},
     state::State,
     table::{Connection, Facts, Table},
@@ -40,7 +39,7 @@ pub struct View<'a> {
     /// What processes do that connections wait for.
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
-    listeners: FxHashMap<(u32, SocketAddr), &'a Connection>,
+    listeners: KeyedMap<(u32, SocketAddr), &'a Connection>,
     /// Ends of failures that are asked for.
     asked: Vec<Path>,
     ends: OnceCell<Ends<'a>>,
@@ -51,8 +50,8 @@ pub struct View<'a> {
 /// How many sockets have this local end, or this remote one, of those in a namespace.
 #[derive(Default)]
 struct SharedEnds {
-    local: FxHashMap<(Option<u32>, SocketAddr), u32>,
-    remote: FxHashMap<(Option<u32>, SocketAddr), u32>,
+    local: KeyedMap<(Option<u32>, SocketAddr), u32>,
+    remote: KeyedMap<(Option<u32>, SocketAddr), u32>,
 }
 
 /// Is a socket shown that these processes hold?
@@ -61,9 +60,9 @@ pub type SocketFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 /// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
 /// all sockets. Made only where a rule does ask.
 struct Ends<'a> {
-    sockets: FxHashMap<Path, Option<&'a Connection>>,
+    sockets: KeyedMap<Path, Option<&'a Connection>>,
     /// Local ends of sockets.
-    locals: FxHashSet<SocketAddr>,
+    locals: KeyedSet<SocketAddr>,
 }
 
 /// What is known of the other end of a connection.
@@ -116,7 +115,7 @@ impl<'a> View<'a> {
         now_ns: u64,
     ) -> Self {
         let mut by_state = [const { Vec::<&Connection>::new() }; STATES];
-        let mut listeners = FxHashMap::default();
+        let mut listeners = KeyedMap::default();
         for known in table.restless(now_ns) {
             by_state[known.state as usize % STATES].push(known);
             if let (State::Listen, Some(netns)) = (known.state, known.netns()) {
@@ -226,10 +225,10 @@ impl<'a> View<'a> {
             let asked = self.asked.iter().copied();
             let asked = asked.chain(silent.map(|known| path(known.netns(), known.remote(), known.local())));
             let here = asked.filter(|(_, local, _)| self.table.has_address(local.ip()));
-            let mut sockets: FxHashMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
+            let mut sockets: KeyedMap<Path, Option<&Connection>> = here.map(|path| (path, None)).collect();
             let mut ports = vec![false; 1 << 16];
             sockets.keys().for_each(|(_, local, _)| ports[usize::from(local.port())] = true);
-            let mut locals = FxHashSet::default();
+            let mut locals = KeyedSet::default();
             let all = self.table.all().filter(|known| known.state != State::Listen);
             for known in all.filter(|known| ports[usize::from(known.local().port())]) {
                 locals.insert(known.local());
@@ -261,7 +260,7 @@ impl<'a> View<'a> {
             }
             shared
         });
-        let others = |ends: &FxHashMap<_, u32>, end| ends.get(&(known.netns(), end)).copied().unwrap_or(0) > 1;
+        let others = |ends: &KeyedMap<_, u32>, end| ends.get(&(known.netns(), end)).copied().unwrap_or(0) > 1;
         others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
@@ -300,7 +299,7 @@ impl<'a> View<'a> {
         members: impl Iterator<Item = &'a Connection>,
         subject: impl Fn(&Connection) -> Subject,
     ) -> Vec<Group<'a>> {
-        let mut by_command: FxHashMap<_, FxHashMap<Subject, Vec<&Connection>>> = FxHashMap::default();
+        let mut by_command: KeyedMap<_, KeyedMap<Subject, Vec<&Connection>>> = KeyedMap::default();
         for known in members {
             let command = (known.netns(), known.owner().map(|owner| owner.command));
             by_command.entry(command).or_default().entry(subject(known)).or_default().push(known);

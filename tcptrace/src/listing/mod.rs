@@ -5,12 +5,13 @@ pub mod entry;
 mod inet_diag;
 mod net;
 pub mod netns;
+mod next_hop;
 pub mod proc;
 mod process;
 mod procfs;
 pub mod sock_diag;
 
-use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
+use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
@@ -19,10 +20,13 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
+    doctor::Capabilities,
     event::ProcessId,
     now,
+    pids::{self, View},
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
+    workers,
 };
 
 /// Lists sockets.
@@ -30,6 +34,8 @@ pub struct Lister {
     /// `None`: by sock_diag and `/proc`.
     iterators: Option<Iterators>,
     choice: Option<NetnsChoice>,
+    /// The cookie of the namespace that is chosen.
+    cookie: Option<u64>,
     tick_ns: u64,
     /// The namespaces, as they were found last, and when that was.
     namespaces: Vec<netns::Found>,
@@ -38,6 +44,8 @@ pub struct Lister {
     still: FxHashMap<u32, Still>,
     /// When the settings of namespaces were read last, in ns.
     settings_ns: FxHashMap<u32, u64>,
+    /// May PIDs be those that `/proc` shows, where there are no iterators?
+    walks_proc: bool,
 }
 
 /// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
@@ -106,6 +114,8 @@ pub struct Wanted {
     pub ailing: bool,
     /// What these processes do, too.
     pub processes: Vec<ProcessId>,
+    /// The next hops toward these addresses, each in a namespace, too.
+    pub unreachable: Vec<(u32, IpAddr)>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -116,6 +126,8 @@ pub struct Wanted {
 pub enum Error {
     #[error("cannot list sockets: {0}")]
     Thread(io::Error),
+    #[error("sockets were not listed: the thread that does so did not come to an end")]
+    Hangs,
     #[error(transparent)]
     Netns(#[from] netns::Error),
     #[error("cannot enter the network namespace: {0}")]
@@ -128,6 +140,19 @@ pub enum Error {
     Iterator { which: &'static str, source: io::Error },
 }
 
+impl Error {
+    /// Is the namespace that is chosen no more? Without CAP_SYS_PTRACE a process that may not be looked at may be in it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
+        match self {
+            Self::Enter(netns::EnterError::Gone(_)) => true,
+            Self::Netns(netns::Error::NoInode { denied, .. }) => *denied == 0 || sees_all(),
+            _ => false,
+        }
+    }
+}
+
 impl Lister {
     /// Lists the namespaces of `choice` (all where it is `None`), by these iterators if there are some.
     #[must_use]
@@ -135,20 +160,33 @@ impl Lister {
         Self {
             iterators,
             choice,
+            cookie: None,
             tick_ns: now::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
             settings_ns: FxHashMap::default(),
+            // Events have other PIDs than the `/proc` of another PID namespace: which is whose is not known.
+            walks_proc: pids::are_those_of_proc(),
         }
+    }
+
+    /// Lists this namespace alone, by these iterators if there are some. Another one that gets its name or its number is
+    /// not it.
+    #[must_use]
+    pub fn of(iterators: Option<Iterators>, chosen: &netns::Chosen) -> Self {
+        Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
     /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
     /// not forbid it.
     #[must_use]
     pub fn alone(no_iter: bool, choice: Option<NetnsChoice>) -> Self {
-        // Without rights for them, or on an older kernel, the other way is as good, only slower.
-        Self::new(if no_iter { None } else { Iterators::alone().ok() }, choice)
+        // Iterators show the processes of this PID namespace alone. Without rights for them, or on an older kernel, the
+        // other way is as good, only slower.
+        let does_without = no_iter || pids::view() == View::HostProc;
+        let iterators = if does_without { None } else { Iterators::alone().ok() };
+        Self { walks_proc: true, ..Self::new(iterators, choice) }
     }
 
     /// Lists what is wanted, in a thread that moves between network namespaces, and ends in the last of them: coming back
@@ -157,9 +195,12 @@ impl Lister {
     /// # Errors
     /// Where nothing can be listed at all.
     pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+        let worker = workers::mine();
         thread::scope(|scope| {
-            let listing =
-                thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || self.list_here(wanted));
+            let listing = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || {
+                workers::work_for(worker);
+                self.list_here(wanted)
+            });
             listing.map_err(Error::Thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
@@ -167,7 +208,7 @@ impl Lister {
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
-        let (mut sockets, mut visited) = (Vec::new(), Vec::new());
+        let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
@@ -191,6 +232,7 @@ impl Lister {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
+                workers::alive();
                 let before = was_still.remove(&namespace.inode);
                 let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
@@ -210,6 +252,7 @@ impl Lister {
                         continue;
                     }
                 }
+                next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
                 let segments = is_poll.then(net::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(Still::is_settled);
@@ -226,7 +269,8 @@ impl Lister {
                 let counters = unchanged.map_or_else(net::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
-                    name: namespace.name.clone(),
+                    // It may have lost the name since it was found, and another one may have its number.
+                    name: namespace.name.clone().filter(|name| netns::is_called(name, namespace.inode)),
                     counters,
                     settings: reads_settings.then(net::settings),
                 });
@@ -240,7 +284,12 @@ impl Lister {
                     continue;
                 }
                 let found = match &mut by_iterator {
-                    Some(iterator) => by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?,
+                    Some(iterator) => {
+                        let mut found = by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?;
+                        // The programs name it otherwise where they know it by its cookie.
+                        found.iter_mut().for_each(|socket| socket.netns = namespace.inode);
+                        found
+                    }
                     None => {
                         let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
                         let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
@@ -271,7 +320,9 @@ impl Lister {
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
             Some(mut read) => thread::scope(|scope| {
+                let worker = workers::mine();
                 let reading = beside(scope, || {
+                    workers::work_for(worker);
                     let held = read();
                     beside_ns = now::thread_cpu_ns();
                     held
@@ -292,13 +343,18 @@ impl Lister {
             holders = Some(held.holders);
         }
         each_once(&mut sockets);
-        if wanted.holders && holders.is_none() {
+        if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
-            let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
+            let is_wanted = |inode| {
+                workers::alive();
+                inodes.contains(&inode)
+            };
+            let (found, gone) = proc::holders(is_wanted).map_err(Error::Proc)?;
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
+            skipped.denied = skipped.denied.or(gone.denied);
             holders = Some(Holders::new(found));
         }
         let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
@@ -314,6 +370,7 @@ impl Lister {
             sockets,
             holders,
             processes,
+            next_hops,
             namespaces: visited,
             left_alone,
             skipped,
@@ -327,7 +384,8 @@ impl Lister {
         if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
             return Ok(Skipped::default());
         }
-        let (found, skipped) = netns::find(self.choice.as_ref())?;
+        let (mut found, skipped) = netns::find(self.choice.as_ref())?;
+        found.iter_mut().for_each(|found| found.cookie = self.cookie);
         (self.namespaces, self.found_ns) = (found, now_ns);
         Ok(skipped)
     }
@@ -358,6 +416,7 @@ fn by_iteration(
     let mut broken = 0;
     let read = iterator.read(|bytes| {
         let before = found.len();
+        workers::alive();
         broken += entry::sockets(bytes, tick_ns, &mut found);
         as_of(started_ns, &mut found[before..]);
     });
@@ -389,7 +448,10 @@ struct Held {
 
 fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     let mut held = entry::Held::default();
-    iterator.read(|bytes| held.add(bytes))?;
+    iterator.read(|bytes| {
+        workers::alive();
+        held.add(bytes);
+    })?;
     Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
 }
 

@@ -5,11 +5,14 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
+    net::UdpSocket,
     os::{
         fd::AsRawFd as _,
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use rustc_hash::FxHashSet;
@@ -33,7 +36,110 @@ pub struct Found {
     pub inode: u32,
     /// Its name in `/run/netns`; the first where there are several.
     pub name: Option<String>,
+    /// Its cookie ([`cookie`]), where it must be this very one: names and inode numbers are used again.
+    pub cookie: Option<u64>,
     entrance: Entrance,
+}
+
+/// The namespace that a user has chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// Its inode number.
+    pub inode: u32,
+    /// Its name when it was found.
+    pub name: Option<String>,
+    /// Its cookie, as far as that is known.
+    pub cookie: Option<u64>,
+}
+
+impl Chosen {
+    /// Finds it, and enters it for its cookie, where that is allowed.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn find(choice: &NetnsChoice) -> Result<Option<Self>, Error> {
+        let found = find(Some(choice))?.0.into_iter().next();
+        Ok(found.map(|found| {
+            let entered = || found.enter().ok().and_then(|()| cookie());
+            // In a thread of its own, which leaves the namespace by ending.
+            let cookie = thread::scope(|scope| scope.spawn(entered).join().unwrap_or_default());
+            Self { inode: found.inode, name: found.name, cookie }
+        }))
+    }
+
+    /// Is it there for sure, since it has its name, or is one's own?
+    #[must_use]
+    pub fn has_its_name(&self) -> bool {
+        self.name.as_deref().is_some_and(|name| is_called(name, self.inode))
+            || own().is_ok_and(|own| own.inode == self.inode)
+    }
+
+    /// What became of it, for people, once it is not found any more.
+    #[must_use]
+    pub fn epitaph(&self) -> String {
+        let Self { inode, name, .. } = self;
+        match name {
+            Some(name) if named(OsStr::new(name)).is_ok() => {
+                format!("the network namespace {name} ({inode}) is gone, and another one is called {name} now")
+            }
+            Some(name) => format!("the network namespace {name} ({inode}) is gone"),
+            None => format!("the network namespace {inode} is gone"),
+        }
+    }
+}
+
+/// Has this namespace this name now? While it has, nobody else has its number: the name keeps it alive.
+#[must_use]
+pub fn is_called(name: &str, inode: u32) -> bool {
+    named(OsStr::new(name)).is_ok_and(|found| found.inode == inode)
+}
+
+/// The cookie of the calling thread's namespace, which no other one has until the host boots; `None` before Linux 5.14
+/// (`net/core/sock.c`, `SO_NETNS_COOKIE`).
+#[must_use]
+pub fn cookie() -> Option<u64> {
+    const SO_NETNS_COOKIE: i32 = 71;
+    let socket = UdpSocket::from(
+        descriptor(
+            // SAFETY: takes numbers only.
+            unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) },
+        )
+        .ok()?,
+    );
+    let (mut cookie, mut len) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let place = (&raw mut cookie).cast();
+    // SAFETY: the kernel writes at most `len` bytes to `cookie`.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, place, &raw mut len) };
+    (result == 0 && len as usize == size_of::<u64>()).then_some(cookie)
+}
+
+/// The names of namespaces by inode number, read again whenever there may be others.
+#[derive(Debug, Default)]
+pub struct NameWatch {
+    /// When names came or went last, as far as nothing can have changed since without a later time.
+    changed: Option<SystemTime>,
+}
+
+/// Times of files have this precision at worst (a jiffy).
+const FILE_TIME: Duration = Duration::from_millis(20);
+
+impl NameWatch {
+    /// The names, where some may have come or gone since this was asked last.
+    pub fn changed(&mut self) -> Option<Vec<(u32, String)>> {
+        let changed = fs::metadata(NAMES).and_then(|folder| folder.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        if self.changed == Some(changed) {
+            return None;
+        }
+        let is_settled = changed.elapsed().is_ok_and(|since| since > FILE_TIME);
+        self.changed = is_settled.then_some(changed);
+        Some(names().into_iter().filter_map(|found| Some((found.inode, found.name?))).collect())
+    }
+
+    /// Makes [`NameWatch::changed`] give all names next time.
+    pub const fn forget(&mut self) {
+        self.changed = None;
+    }
 }
 
 /// How to come in. An open file keeps its namespace alive, so most are opened only to be entered.
@@ -101,7 +207,7 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error
     }
     found.extend(names);
     let threads = threads(&mut skipped).map_err(Error::Proc)?;
-    let of_thread = |(inode, path)| Found { inode, name: None, entrance: Entrance::Path(path) };
+    let of_thread = |(inode, path)| Found { inode, name: None, cookie: None, entrance: Entrance::Path(path) };
     found.extend(threads.into_iter().map(of_thread));
     let mut seen = FxHashSet::default();
     found.retain(|found| seen.insert(found.inode));
@@ -129,7 +235,7 @@ pub fn by_socket(pid: u32, fd: u32) -> io::Result<Found> {
     let socket = call(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd)?;
     // SAFETY: the request takes no argument, and makes a descriptor.
     let file = File::from(descriptor(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) })?);
-    Ok(Found { inode: inode(&file)?, name: None, entrance: Entrance::Open(file) })
+    Ok(Found { inode: inode(&file)?, name: None, cookie: None, entrance: Entrance::Open(file) })
 }
 
 impl Found {
@@ -159,6 +265,10 @@ impl Found {
             },
             entered => entered,
         };
+        let entered = entered.and_then(|()| match self.cookie {
+            Some(wanted) if cookie() != Some(wanted) => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+            _ => Ok(()),
+        });
         if entered.is_ok() {
             *here = Some(self.inode);
         }
@@ -208,14 +318,14 @@ fn inode(file: &File) -> io::Result<u32> {
 /// That of the calling thread. It stays open, to come back to.
 fn own() -> io::Result<Found> {
     let file = open(Path::new(OWN))?;
-    Ok(Found { inode: inode(&file)?, name: None, entrance: Entrance::Open(file) })
+    Ok(Found { inode: inode(&file)?, name: None, cookie: None, entrance: Entrance::Open(file) })
 }
 
 fn named(name: &OsStr) -> Result<Found, Error> {
     let path = Path::new(NAMES).join(name);
     let name = name.to_string_lossy().into_owned();
     match open(&path).and_then(|file| inode(&file)) {
-        Ok(inode) => Ok(Found { inode, name: Some(name), entrance: Entrance::Path(path) }),
+        Ok(inode) => Ok(Found { inode, name: Some(name), cookie: None, entrance: Entrance::Path(path) }),
         Err(error) if is_gone(&error) => Err(Error::NoName(name)),
         Err(source) => Err(Error::Name { name, source }),
     }
@@ -248,7 +358,7 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
             })
         });
         if let Some(error) = walked.err().or(failed) {
-            procfs::count(skipped, &error);
+            procfs::count(skipped, pid, &error);
         }
     })?;
     skipped.processes_denied += u64::from(proc::hides_processes());
@@ -345,7 +455,7 @@ mod tests {
     fn another_thread_of_the_namespace_is_an_entrance_too() {
         in_fresh_netns(|| {
             let entrance = Entrance::Path(PathBuf::from("/proc/0/ns/net"));
-            let found = Found { inode: own_inode(), name: None, entrance };
+            let found = Found { inode: own_inode(), name: None, cookie: None, entrance };
             in_fresh_netns(|| {
                 found.enter().unwrap();
                 assert_eq!(own_inode(), found.inode);
@@ -410,6 +520,26 @@ mod tests {
                 assert!(skipped.processes_denied > 0, "PID 1 is root's");
                 let error = find(Some(&NetnsChoice::Inode(1))).unwrap_err().to_string();
                 assert!(error.contains("processes may not be read"), "{error}");
+            });
+        });
+    }
+
+    /// The kernel gives the number of a namespace that is gone to the next one at once (`fs/nsfs.c`, `ns_alloc_inum`).
+    #[test]
+    fn a_number_that_is_used_again_is_not_entered() {
+        in_fresh_netns(|| {
+            let Some(cookie) = cookie() else { return eprintln!("skipped: no cookies before Linux 5.14") };
+            let entrance = Entrance::Open(open(Path::new(OWN)).unwrap());
+            let it = Found { inode: own_inode(), name: None, cookie: Some(cookie), entrance };
+            let entrance = Entrance::Open(open(Path::new(OWN)).unwrap());
+            let earlier = Found { cookie: Some(cookie + 1), entrance, inode: it.inode, name: None };
+            in_fresh_netns(|| {
+                it.enter().unwrap();
+                assert_eq!(super::cookie(), Some(cookie));
+            });
+            in_fresh_netns(|| {
+                assert_ne!(super::cookie(), Some(cookie));
+                assert!(matches!(earlier.enter(), Err(EnterError::Gone(inode)) if inode == earlier.inode));
             });
         });
     }

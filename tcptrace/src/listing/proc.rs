@@ -7,13 +7,12 @@ use std::{
     path::Path,
 };
 
-use rustc_hash::FxHashMap;
-
 use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
     cgroup,
     event::{Command, ProcessId, StartTicks},
-    mountinfo,
+    keyed::KeyedMap,
+    mountinfo, pids,
     snapshot::{Holder, Skipped},
 };
 
@@ -21,6 +20,9 @@ use crate::{
 /// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
 #[must_use]
 pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
+    if !pids::are_those_of_proc() {
+        return None;
+    }
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     // Looked at afterwards: a process that took the PID over later than this would have started later, or within the same
     // tick, which the name tells.
@@ -73,7 +75,7 @@ pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped
         let path = joined(&mut path, name, c"/fd");
         if let Err(error) = of_process(&proc, path, pid, &wanted, &mut cgroups, &mut holders) {
             holders.truncate(start);
-            procfs::count(&mut skipped, &error);
+            procfs::count(&mut skipped, pid, &error);
         }
     })?;
     skipped.processes_denied += u64::from(hides_processes());
@@ -81,7 +83,7 @@ pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped
 }
 
 /// Ids of cgroups by path.
-type Cgroups = FxHashMap<Vec<u8>, Option<u64>>;
+type Cgroups = KeyedMap<Vec<u8>, Option<u64>>;
 
 fn of_process(
     proc: &Directory,
@@ -297,7 +299,7 @@ mod tests {
         for error in errors {
             let error = error.unwrap();
             let mut skipped = Skipped::default();
-            procfs::count(&mut skipped, &error);
+            procfs::count(&mut skipped, 7, &error);
             assert_eq!(skipped, Skipped { processes_gone: 1, ..Skipped::default() }, "{error}");
         }
     }

@@ -8,6 +8,7 @@ use super::proc::parse_start;
 use crate::{
     event::{ProcessId, is_same_process},
     now::{now_ns, tick_ns},
+    pids,
     snapshot::{Holder, Holders, ListedSocket, ProcessState},
     state::State,
 };
@@ -37,6 +38,9 @@ pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Opt
 /// `None` where it is gone, may not be looked at, or is another one: PIDs are used again, and a PID namespace has its own.
 fn read(process: ProcessId) -> Option<ProcessState> {
     let (pid, _) = process;
+    if !pids::are_those_of_proc() {
+        return None;
+    }
     let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
     let stat = text("stat")?;
     if !is_same_process(process, (pid, Some(parse_start(&stat)?))) {

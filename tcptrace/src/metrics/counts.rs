@@ -2,12 +2,12 @@
 
 use std::hash::Hash;
 
-use rustc_hash::FxHashMap;
 use tcptrace_common::state::came_in;
 
 use super::{Settings, snapshot::Labels};
 use crate::{
     event::{Command, Event, Owner, OwnerSource, What},
+    keyed::KeyedMap,
     render::Names,
     state::State,
     table::{Connection, Table},
@@ -64,7 +64,7 @@ struct Count {
 /// for others: what was counted of them goes to [`Whose::Other`], so that no sum falls.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
-    counts: FxHashMap<(Whose, K), Count>,
+    counts: KeyedMap<(Whose, K), Count>,
     /// Those of owners at most.
     max: usize,
     /// How many of them are of [`Whose::Other`].
@@ -77,7 +77,7 @@ pub(super) struct Counts<K> {
 
 impl<K: Copy + Eq + Hash> Counts<K> {
     pub(super) fn new(max: usize, start_unix_ns: u64) -> Self {
-        Self { counts: FxHashMap::default(), max, others: 0, overflow: 0, start_unix_ns, has_made_room: false }
+        Self { counts: KeyedMap::default(), max, others: 0, overflow: 0, start_unix_ns, has_made_room: false }
     }
 
     /// Counts one more.
@@ -100,7 +100,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
 
     /// The owners that were idle for the longest time leave, with all that was counted of them, but not this one.
     fn make_room(&mut self, newest: Whose) {
-        let mut used: FxHashMap<Whose, u64> = FxHashMap::default();
+        let mut used: KeyedMap<Whose, u64> = KeyedMap::default();
         for ((whose, _), count) in &self.counts {
             let used_ns = used.entry(*whose).or_default();
             *used_ns = count.changed_ns.max(*used_ns);

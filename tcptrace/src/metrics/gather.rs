@@ -2,8 +2,6 @@
 
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
-use rustc_hash::FxHashMap;
-
 use super::{
     Metrics, Moment, Reset, Settings, Trouble, Usage,
     counts::{Counts, Whose},
@@ -15,10 +13,12 @@ use crate::{
     ending::Ending,
     errno,
     findings::{Finding, Kind},
+    keyed::KeyedMap,
     losses::Losses,
     outputs::OutputState,
     render::Names,
     state::State,
+    workers::WorkerState,
 };
 
 impl Metrics {
@@ -61,6 +61,7 @@ impl Metrics {
         all.add(&families::FINDINGS_OPENED, Kind::ALL.iter().map(of_kind));
         all.add_losses(moment.losses, start);
         all.add_outputs(moment.outputs, start);
+        all.add_workers(moment.workers, start);
         all.add(
             &families::OVERFLOW,
             self.overflows().map(|(name, count)| (vec![("metric", name.into())], start, count)),
@@ -71,7 +72,7 @@ impl Metrics {
 
     /// Sockets by state and owner, those that are most first; each state is there also where no socket is in it.
     fn connections(&mut self, moment: &mut Moment<'_>) -> Vec<(Labels, u64, u64)> {
-        let mut groups: FxHashMap<(State, Whose), u64> = FxHashMap::default();
+        let mut groups: KeyedMap<(State, Whose), u64> = KeyedMap::default();
         for known in moment.table.connections() {
             let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
@@ -98,7 +99,7 @@ impl Metrics {
     /// Open findings, with 0 for what was open within the hour before.
     fn open(&mut self, open: &[Finding], now_ns: u64) -> Vec<(Labels, u64, u64)> {
         self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < SHOWN_FOR_NS);
-        let mut counts: FxHashMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
+        let mut counts: KeyedMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
         for finding in open {
             let mut trouble = Trouble::of(finding, &self.settings);
             if counts.len() >= self.settings.max_series && !counts.contains_key(&trouble) {
@@ -166,6 +167,14 @@ impl Snapshot {
         self.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
         self.add_one(&families::RECEIVED, start, Value::Integer(losses.received));
         self.add_one(&families::FILTERED, start, Value::Integer(losses.all_filtered()));
+    }
+
+    /// One for each thread, whether it is alive.
+    pub(super) fn add_workers(&mut self, workers: &[WorkerState], start: u64) {
+        let row = |worker: &WorkerState| {
+            (vec![("worker", worker.name.clone().into())], start, u64::from(worker.trouble.is_none()))
+        };
+        self.add(&families::WORKER_UP, workers.iter().map(row));
     }
 
     /// What this process is, and uses.

@@ -27,11 +27,13 @@ use crate::{
     ending::{Abort, Ending},
     event::{Event, TimeSource, Transition, What},
     findings::{Finding, Kind, Phase, Severity},
+    keyed::KeyedMap,
     losses::Losses,
     outputs::OutputState,
     render::Names,
     state::State,
     table::Table,
+    workers::WorkerState,
 };
 use counts::{Counts, Services, Whose};
 use times::Times;
@@ -81,6 +83,8 @@ pub struct Moment<'a> {
     pub open: &'a [Finding],
     /// The outputs.
     pub outputs: &'a [OutputState],
+    /// The threads.
+    pub workers: &'a [WorkerState],
     /// What tcptrace uses.
     pub usage: Usage,
     /// Names of cgroups, and of reasons of RSTs.
@@ -122,7 +126,7 @@ pub struct Metrics {
     endings: Counts<Ending>,
     opened: FxHashMap<Kind, u64>,
     /// Findings that were open at a snapshot, with CLOCK_MONOTONIC of the last one, in ns.
-    seen: FxHashMap<Trouble, u64>,
+    seen: KeyedMap<Trouble, u64>,
     /// Findings that the gauge of open ones had no room for, in all snapshots.
     findings_overflow: u64,
     /// Sockets that the gauge by owner had no room for, in all snapshots.
@@ -147,7 +151,7 @@ impl Metrics {
             failures: Counts::new(max, start_unix_ns),
             endings: Counts::new(max, start_unix_ns),
             opened: FxHashMap::default(),
-            seen: FxHashMap::default(),
+            seen: KeyedMap::default(),
             findings_overflow: 0,
             connections_overflow: 0,
         }

@@ -169,7 +169,13 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        self.write(records).map_err(|error| Trouble::Later(error.to_string()))?;
+        self.write(records).map_err(|error| match &self.open {
+            // A device such as `/dev/full` never gets room.
+            Some(open) if !open.is_regular && error.raw_os_error() == Some(libc::ENOSPC) => {
+                Trouble::Failed(error.to_string())
+            }
+            _ => Trouble::Later(error.to_string()),
+        })?;
         self.rotated()
     }
 

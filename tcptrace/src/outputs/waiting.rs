@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{runtime, time};
 
-use crate::printable::printable;
+use crate::{printable::printable, workers};
 
 /// An event queue of its own, driven by who waits.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ impl Waiting {
 
     /// What `future` comes to, if it does within `limit`.
     pub(super) fn wait<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        workers::silent_for(limit);
         self.0.as_ref()?.block_on(async { time::timeout(limit, future).await.ok() })
     }
 }
@@ -43,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where that takes too long.
 pub(super) fn writable(pipe: &File) -> io::Result<()> {
+    workers::silent_for(PATIENCE);
     let mut ready = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry.
     match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {

@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::{Reading, Round};
 use crate::{
     cli::parse::NetnsChoice,
-    listing::netns::{self, EnterError, Found},
+    listing::netns::{self, Chosen, EnterError, Found},
     now::now_ns,
     snapshot::Skipped,
 };
@@ -54,6 +54,9 @@ impl Sampler {
     fn search(&mut self) -> Result<(), netns::Error> {
         let start = Instant::now();
         (self.found, self.skipped) = netns::find(self.choice.as_ref())?;
+        if let Some(chosen) = self.choice.as_ref().map(Chosen::find).transpose()?.flatten() {
+            self.found.iter_mut().for_each(|found| found.cookie = chosen.cookie);
+        }
         self.next_search = Instant::now() + start.elapsed() * (SEARCH_SHARE - 1);
         Ok(())
     }

@@ -76,7 +76,7 @@ fields! {
         Time = "time": "Wall-clock time.",
         MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
         Cpu = "cpu": "CPU on which it happened.",
-        Sk = "sk": "Address of the `struct sock`.",
+        Sk = "sk": "Names the socket in this run while it lives.",
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
         NetnsName = "netns_name": "Name of the network namespace.",
@@ -134,7 +134,7 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::MonoNs, Number(event.time_ns));
     show(Field::Cpu, number(event.cpu));
     let socket = &event.socket;
-    show(Field::Sk, socket.sk.map_or(Null, Pointer));
+    show(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.shown(sk))));
     show(Field::Cookie, number(socket.cookie));
     show(Field::Netns, number(socket.netns));
     show(

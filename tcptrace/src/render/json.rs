@@ -12,7 +12,7 @@ use crate::{
     ending::Ending,
     errno,
     event::{Command, Event, Owner},
-    findings::{Example, Finding, Value as Evidence},
+    findings::{Example, Finding, Seen, Value as Evidence},
     latency::RELATIVE_ERROR,
     losses::Losses,
     notice::Notice,
@@ -95,6 +95,26 @@ impl Json {
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
         let time = text_time(&mut self.time, context.wall, found.time_ns);
         line(to, &finding_value(found, &time, &mut context.names));
+    }
+
+    /// Writes what was looked at for trouble, and what lies below the thresholds.
+    pub fn looked(&mut self, to: &mut BytesMut, open: usize, seen: &Seen, wall: WallOffset) {
+        let time = text_time(&mut self.time, wall, seen.now_ns);
+        let waiting = seen.waiting.iter().map(|row| {
+            json!({
+                "state": row.state.name(), "stuck_after_ns": row.stuck_after_ns,
+                "below": row.below, "oldest_ns": row.oldest.map(|age| age.ns),
+                "oldest_source": row.oldest.map(|age| age.source.name()), "beyond": row.beyond,
+            })
+        });
+        line(
+            to,
+            &json!({
+                "schema": SCHEMA_VERSION, "event": "looked", "time": time, "mono_ns": seen.now_ns,
+                "span_ns": seen.span_ns, "findings": open, "sockets": seen.sockets, "shown": seen.shown,
+                "unlisted": seen.unlisted, "waiting": waiting.collect::<Value>(),
+            }),
+        );
     }
 
     /// Writes the last record of a run.

@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::{
     clock::WallOffset,
     event::{Command, Owner, ProcessId},
+    keyed::Addresses,
 };
 
 pub use fields::{Field, FieldValue};
@@ -41,6 +42,8 @@ pub struct Names {
     pub own_netns: Option<u32>,
     /// Finds the executable of a process.
     pub find_executable: Option<ExecutableLookup>,
+    /// What stands for addresses of the kernel.
+    pub addresses: Addresses,
 }
 
 /// Cgroups whose paths are remembered.
@@ -57,6 +60,7 @@ impl Names {
             netns: FxHashMap::default(),
             own_netns: None,
             find_executable: None,
+            addresses: Addresses::new(false),
         }
     }
 

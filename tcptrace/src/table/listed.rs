@@ -1,9 +1,9 @@
 //! What a listing says of the table: sockets that events did not tell of, or that are no more, and the changes of
 //! mini-sockets and half-open requests, of which there are no events.
 
-use std::net::SocketAddr;
+use std::{cmp::Reverse, net::SocketAddr};
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event::{Event, Owner},
+    keyed::{Keyed, KeyedMap},
     snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
     state::State,
 };
@@ -239,9 +240,9 @@ impl Table {
         if !self.keeps(State::SynRecv) || requests.peek().is_none() {
             return (Vec::new(), Vec::new());
         }
-        let listeners: FxHashMap<_, _> = self.listeners().collect();
-        let [mut kept, mut shown] = [const { FxHashMap::with_hasher(FxBuildHasher) }; 2];
-        let add = |rows: &mut FxHashMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
+        let listeners: KeyedMap<_, _> = self.listeners().collect();
+        let [mut kept, mut shown] = [const { KeyedMap::with_hasher(Keyed) }; 2];
+        let add = |rows: &mut KeyedMap<(u32, SocketAddr), HalfOpen>, request: &ListedSocket| {
             let (netns, local) = (request.netns, request.local);
             let empty = HalfOpen { netns, local, count: 0, retransmitted: 0, owner: None };
             let row = rows.entry((netns, local)).or_insert(empty);
@@ -261,7 +262,12 @@ impl Table {
                 add(&mut shown, request);
             }
         }
-        (kept.into_values().collect(), shown.into_values().collect())
+        let in_order = |rows: KeyedMap<_, HalfOpen>| {
+            let mut rows: Vec<_> = rows.into_values().collect();
+            rows.sort_by_key(|row| (Reverse(row.count), row.netns, row.local));
+            rows
+        };
+        (in_order(kept), in_order(shown))
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
@@ -311,7 +317,7 @@ impl Table {
 struct Names {
     by_cookie: FxHashMap<u64, u64>,
     /// Of those that have no cookie yet (before 5.12).
-    by_ends: FxHashMap<(u32, SocketAddr, SocketAddr), u64>,
+    by_ends: KeyedMap<(u32, SocketAddr, SocketAddr), u64>,
 }
 
 impl Names {

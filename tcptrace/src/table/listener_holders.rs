@@ -3,11 +3,10 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use super::{Connection, connection::is_seen};
 use crate::{
     event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
+    keyed::{KeyedMap, KeyedSet},
     snapshot::{Holder, Snapshot, listeners_of},
     state::State,
 };
@@ -24,7 +23,7 @@ const LISTED_FOR_NS: u64 = 5_000_000_000;
 /// Listeners by network namespace and address.
 #[derive(Default)]
 pub(super) struct ListenerHolders {
-    by_place: FxHashMap<(u32, SocketAddr), Vec<Service>>,
+    by_place: KeyedMap<(u32, SocketAddr), Vec<Service>>,
     /// CLOCK_MONOTONIC at which the last listing of their holders began, in ns.
     listed_ns: u64,
     /// CLOCK_MONOTONIC from which another one is wanted, in ns.
@@ -44,7 +43,7 @@ impl ListenerHolders {
     /// Takes in the listeners of a listing that shows all of them, and of holders.
     pub(super) fn listed(&mut self, snapshot: &Snapshot) {
         let Some(holders) = &snapshot.holders else { return };
-        let visited: FxHashSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
+        let visited: KeyedSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
         self.by_place.retain(|(netns, _), _| !visited.contains(netns));
         for socket in snapshot.sockets.iter().filter(|socket| socket.state == State::Listen) {
             let processes = processes(holders.of(socket.handle));

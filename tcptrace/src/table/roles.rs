@@ -5,9 +5,8 @@ use std::{
     rc::Rc,
 };
 
-use rustc_hash::FxHashSet;
-
 use crate::event::Owner;
+use crate::keyed::KeyedSet;
 
 /// Processes by what they did with a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +31,7 @@ impl Hash for Roles {
 /// All roles that sockets have; `None` stands for those of which nothing is known.
 #[derive(Default)]
 pub(super) struct AllRoles {
-    shared: FxHashSet<Rc<Roles>>,
+    shared: KeyedSet<Rc<Roles>>,
     /// How many were in use when those that are not were dropped last.
     in_use: usize,
 }

@@ -3,7 +3,8 @@
 use bytes::BytesMut;
 use clap::ValueEnum as _;
 use tcptrace::{
-    doctor::{Area, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
+    doctor::{Area, Capabilities, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
+    pids::View,
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
 };
 
@@ -68,7 +69,10 @@ fn fit() -> Facts {
         machine: Machine {
             release: "6.18.44\n".to_owned(),
             types: Types::Known { abilities: u32::MAX, no_listing: None },
-            status: "CapEff:\t000001ffffffffff\n".to_owned(),
+            capabilities: Some(Capabilities::of(&[12, 19, 21, 38, 39])),
+            has_proc: true,
+            view: View::Host,
+            descriptors: Some(1024),
             lockdown: Some("[none] integrity confidentiality\n".to_owned()),
             hides_processes: false,
             has_cgroup2: true,
@@ -88,7 +92,10 @@ fn in_trouble() -> Facts {
         machine: Machine {
             release: "5.10.223\n".to_owned(),
             types: Types::Known { abilities: 0, no_listing: Some("no `bpf_sock_from_file`".to_owned()) },
-            status: "CapEff:\t0000000000000000\n".to_owned(),
+            capabilities: Some(Capabilities::of(&[])),
+            has_proc: true,
+            view: View::Own,
+            descriptors: Some(8),
             lockdown: None,
             hides_processes: true,
             has_cgroup2: false,

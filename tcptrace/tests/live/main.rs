@@ -10,6 +10,7 @@ mod compare;
 mod doctor;
 mod endings;
 mod facts;
+mod faults;
 mod files;
 mod filters;
 mod foreign;
@@ -46,7 +47,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 23] = [
+const SUITES: [(&str, &[Test]); 24] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -55,6 +56,7 @@ const SUITES: [(&str, &[Test]); 23] = [
     ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
+    ("faults", faults::TESTS),
     ("files", files::TESTS),
     ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    os::fd::AsRawFd as _,
+    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     process::Command,
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -25,6 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("names are told, and choose", names),
     ("what is not there is named", unknown),
     ("one that vanishes is no trouble", vanishing),
+    ("one that gets the number of the chosen one is not shown for it", number_again),
+    ("one that gets name and number of the chosen one is not shown for it", name_again),
+    ("the chosen one is traced as long as somebody is in it", outlives_its_name),
+    ("a name goes with its namespace, not with its number", name_goes),
 ];
 
 /// Runs something in a thread of its own, with a new network namespace; gives what it gives and the inode number.
@@ -107,9 +111,36 @@ struct Named(String);
 
 impl Named {
     fn add() -> Self {
-        let named = Self(format!("tcptrace-live-{}", std::process::id()));
-        assert!(Command::new("ip").args(["netns", "add", &named.0]).status().unwrap().success());
-        named
+        Self::called(format!("tcptrace-live-{}", std::process::id()))
+    }
+
+    fn called(name: String) -> Self {
+        assert!(Command::new("ip").args(["netns", "add", &name]).status().unwrap().success());
+        Self(name)
+    }
+
+    fn inode(&self) -> u64 {
+        std::fs::metadata(format!("/run/netns/{}", self.0)).unwrap().ino()
+    }
+
+    /// Another one that has the number of one that is gone: the kernel gives it to the next one, if to nobody else.
+    fn with_number(name: &str, inode: u64) -> Self {
+        loop {
+            let named = Self::called(name.to_owned());
+            if named.inode() == inode {
+                return named;
+            }
+            drop(named);
+            std::thread::yield_now();
+        }
+    }
+
+    /// A connection in it, opened and closed, with this server's port.
+    fn connect(&self, port: u16) {
+        self.run(|| {
+            assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+            drop(pair(&listener(port), (LOCALHOST, port).into()));
+        });
     }
 
     /// Runs something in it.
@@ -136,8 +167,7 @@ fn names() {
     let named = Named::add();
     let (there, inode) = named.run(|| {
         assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        let metadata = std::fs::metadata("/proc/thread-self/ns/net").unwrap();
-        (listener(6554), std::os::unix::fs::MetadataExt::ino(&metadata))
+        (listener(6554), std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino())
     });
     let name = named.0.as_str();
     let (inode_text, own_text) = (inode.to_string(), own.to_string());
@@ -217,4 +247,82 @@ fn vanishing() {
     assert!(run.status.success(), "{}", run.stderr);
     assert_eq!(socket_counts(&run.summary()), [("LISTEN".to_owned(), 1)].into(), "of {made} namespaces none is left");
     drop(here);
+}
+
+/// Traces a namespace that is deleted while another one gets its number, and maybe its name.
+fn used_again(other: &str, port: u16) -> String {
+    let chosen = Named::called(format!("tcptrace-again-{port}"));
+    let (name, inode) = (chosen.0.clone(), chosen.inode());
+    let tracer = Tracer::json(&["--netns", &name]);
+    chosen.connect(port);
+    tracer.wait_for_record("end of the connection", |record| record["new_state"] == "CLOSE");
+    drop(chosen);
+    let other = Named::with_number(other, inode);
+    other.connect(port + 1);
+    let run = tracer.wait();
+    assert!(run.status.success(), "{}", run.stderr);
+    let end = run.records().pop().unwrap();
+    assert_eq!((&end["event"], &end["reason"]), (&"end".into(), &"netns_gone".into()));
+    assert!(run.stderr.contains(&format!("the network namespace {name} ({inode}) is gone")), "{}", run.stderr);
+    assert!(run.records().iter().any(|record| record["local_port"] == port), "{:#?}", run.lines);
+    for record in run.records() {
+        assert!(record["local_port"] != port + 1 && record["remote_port"] != port + 1, "of another one: {record:#}");
+    }
+    run.stderr
+}
+
+fn number_again() {
+    let stderr = used_again("tcptrace-other-6560", 6560);
+    assert!(!stderr.contains("another one is called"), "{stderr}");
+}
+
+fn name_again() {
+    let stderr = used_again("tcptrace-again-6562", 6562);
+    assert!(stderr.contains("another one is called tcptrace-again-6562 now: the trace ends"), "{stderr}");
+}
+
+fn outlives_its_name() {
+    let named = Named::called("tcptrace-outlives".to_owned());
+    named.connect(6564);
+    let inode = named.inode();
+    let tracer = Tracer::json(&["--netns", &named.0, "--poll", "50ms"]);
+    let (to_test, inside) = mpsc::channel();
+    let (go_on, steps) = mpsc::channel::<u16>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            named.run(move || {
+                to_test.send(()).unwrap();
+                while let Ok(port) = steps.recv() {
+                    drop(pair(&listener(port), (LOCALHOST, port).into()));
+                }
+            });
+        });
+        inside.recv().unwrap();
+        assert!(Command::new("ip").args(["netns", "delete", &named.0]).status().unwrap().success());
+        go_on.send(6565).unwrap();
+        tracer.wait_for_record("connection after the name is gone", |record| {
+            record["local_port"] == 6565 && record["netns"] == inode && record["new_state"] == "LISTEN"
+        });
+        drop(go_on);
+    });
+    let run = tracer.wait();
+    assert_eq!(run.records().pop().unwrap()["reason"], "netns_gone", "{}", run.stderr);
+}
+
+fn name_goes() {
+    let named = Named::called("tcptrace-goes".to_owned());
+    let (name, inode) = (named.0.clone(), named.inode());
+    let tracer = Tracer::json(&["--port", "6566-6567"]);
+    named.connect(6566);
+    tracer.wait_for_record("event under its name", |record| record["netns_name"] == *name && record["netns"] == inode);
+    drop(named);
+    let other = Named::with_number("tcptrace-goes-not", inode);
+    other.connect(6567);
+    tracer.wait_for_record("event of the other one", |record| record["local_port"] == 6567);
+    settle();
+    let run = tracer.stop();
+    for record in run.records().iter().filter(|record| record["local_port"] == 6567 || record["remote_port"] == 6567) {
+        assert_ne!(record["netns_name"], *name, "the name of another one: {record:#}");
+    }
+    assert!(run.status.success(), "{}", run.stderr);
 }

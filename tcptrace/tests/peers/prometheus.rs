@@ -135,6 +135,7 @@ pub(crate) fn snapshot(metrics: &mut Metrics) -> Snapshot {
         losses: &Losses::default(),
         open: &[],
         outputs: &[output],
+        workers: &[],
         usage: usage(),
         names: &mut Names::new([].into(), Box::new(|_| None)),
     })

@@ -6,6 +6,7 @@ use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
     clock::WallOffset,
     decode::split,
+    keyed::Addresses,
     render::{
         Context, Names,
         csv::Csv,
@@ -26,7 +27,9 @@ use super::records::{START_NS, Stream};
 pub(crate) fn context() -> Context {
     let reasons = HashMap::from([(3, "no_socket".to_owned()), (7, "tcp_abort_on_close".to_owned())]);
     let cgroup = |id| (id == 4711).then(|| "/system.slice/web.service".to_owned());
-    Context { wall: WallOffset(1_772_597_167_250_000_000), names: Names::new(reasons, Box::new(cgroup)) }
+    let mut names = Names::new(reasons, Box::new(cgroup));
+    names.addresses = Addresses::Raw;
+    Context { wall: WallOffset(1_772_597_167_250_000_000), names }
 }
 
 /// Settings that keep and print all; nothing is listed.

@@ -7,6 +7,7 @@ use crate::{
     ending::{Abort, Ending},
     event::{Exit, ResetFacts},
     findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
+    snapshot::NextHop,
     state::State,
 };
 
@@ -49,6 +50,7 @@ fn reset() -> Incident {
         window: None,
         is_shown: true,
         is_pair_used: false,
+        next_hop: None,
         own: Lately { reset_received_ns: Some(0), ..Lately::default() },
         peer: Peer::default(),
     }
@@ -202,6 +204,11 @@ fn an_abort_has_the_cause_that_its_facts_prove() {
 fn a_failed_connect_has_the_cause_that_its_facts_prove() {
     use Severity::{Critical, Info, Warning};
     let failed = |ending| Incident { kind: Kind::ConnectFailed, state: State::SynSent, reset: None, ending, ..reset() };
+    let at_hop = |answers| {
+        let (remote, hop) = ([10, 1, 0, 2].into(), [10, 1, 0, 9].into());
+        let next_hop = Some(NextHop { netns: 1, remote, hop, answers, read_ns: 0 });
+        Incident { next_hop, ..failed(Ending::Failed(libc::EHOSTUNREACH)) }
+    };
     let never_sent = failed(Ending::Aborted(Abort::NeverSent));
     let without_port = SocketAddr::from(([10, 1, 0, 1], 0));
     let elsewhere = Peer { listens_at: Some((SocketAddr::from(([127, 0, 0, 1], 80)), None)), ..Peer::default() };
@@ -212,6 +219,9 @@ fn a_failed_connect_has_the_cause_that_its_facts_prove() {
         (Incident { peer: elsewhere, ..failed(Ending::Refused) }, (Warning, Cause::ListensElsewhere)),
         (failed(Ending::TimedOut), (Warning, Cause::ConnectTimedOut)),
         (failed(Ending::Failed(libc::EHOSTUNREACH)), (Warning, Cause::Unreachable)),
+        (at_hop(Some(false)), (Warning, Cause::NeighbourSilent)),
+        (at_hop(Some(true)), (Warning, Cause::Unreachable)),
+        (at_hop(None), (Warning, Cause::Unreachable)),
         (Incident { local: without_port, ..never_sent.clone() }, (Critical, Cause::NoLocalPort)),
         (Incident { is_pair_used: true, ..never_sent.clone() }, (Warning, Cause::PairInUse)),
         (never_sent, (Warning, Cause::NotSent)),

@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 
-use rustc_hash::{FxHashMap, FxHashSet};
-
 use super::{
     incidents::{judged, sightings},
     pressure,
@@ -12,6 +10,7 @@ use crate::{
     ending::{Abort, Ending},
     errno,
     findings::{Cause, Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    keyed::{KeyedMap, KeyedSet},
     snapshot::{listeners_of, place},
     state::State,
     table::Connection,
@@ -102,6 +101,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("errno", errno.map_or(Value::Unknown, name)),
             ("latency_ns", newest.in_state_ns.into()),
             ("syn_retransmits", Value::Number(newest.total_retrans.into())),
+            ("next_hop", newest.next_hop.map_or(Value::Unknown, |next| Value::Text(next.hop.to_string()))),
+            ("next_hop_answers", newest.next_hop.and_then(|next| next.answers).map_or(Value::Unknown, Value::Flag)),
         ]
     });
     for sighting in &mut failed {
@@ -131,7 +132,7 @@ fn given_up(view: &View<'_>) -> Vec<Sighting> {
         ]
     });
     let group_of = |sighting: &Sighting| (sighting.netns, sighting.owner.map(|owner| owner.command));
-    let mut destinations: FxHashMap<_, FxHashSet<SocketAddr>> = FxHashMap::default();
+    let mut destinations: KeyedMap<_, KeyedSet<SocketAddr>> = KeyedMap::default();
     for ((_, netns, command, remote, _), _) in
         view.recent.incidents().filter(|((kind, ..), _)| *kind == Kind::SynSentUnanswered)
     {
@@ -143,7 +144,7 @@ fn given_up(view: &View<'_>) -> Vec<Sighting> {
     };
     found.retain(|sighting| sighting.count > 1 || latency(sighting) >= LONG_NS);
     for sighting in &mut found {
-        let all = destinations.get(&group_of(sighting)).map_or(1, FxHashSet::len);
+        let all = destinations.get(&group_of(sighting)).map_or(1, KeyedSet::len);
         let count = if sighting.subject == Subject::Several { all } else { 1 };
         let is_scan = count >= MANY_DESTINATIONS;
         if is_scan {
@@ -165,7 +166,7 @@ fn syn_sent_unanswered(view: &View<'_>) -> Vec<Sighting> {
     };
     let stuck = view.stuck_in(State::SynSent).filter(|known| !is_waiting(known));
     let sighting = |group: Group<'_>| {
-        let destinations: FxHashSet<_> = group.members.iter().map(|known| known.remote()).collect();
+        let destinations: KeyedSet<_> = group.members.iter().map(|known| known.remote()).collect();
         let is_scan = destinations.len() >= MANY_DESTINATIONS;
         let evidence = [
             ("syn_retransmits", Value::Number(group.timeouts().into())),

@@ -1,12 +1,11 @@
 //! Failures as sightings.
 
-use rustc_hash::FxHashMap;
-
 use crate::event::Owner;
 use crate::findings::{
     Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
     view::MAX_SUBJECTS,
 };
+use crate::keyed::KeyedMap;
 
 /// Failures of one command with one subject.
 #[derive(Default)]
@@ -45,7 +44,7 @@ pub(super) fn sightings<'a>(
     meaning: impl Fn(&[&'a Incident]) -> (Severity, Cause),
     evidence: impl Fn(&'a Incident) -> Vec<(&'static str, Value)>,
 ) -> Vec<Sighting> {
-    let mut by_command: FxHashMap<_, FxHashMap<Subject, Failures<'_>>> = FxHashMap::default();
+    let mut by_command: KeyedMap<_, KeyedMap<Subject, Failures<'_>>> = KeyedMap::default();
     for ((_, netns, command, _, cause), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
         let Some(newest) = incidents.last.last() else { continue };
         let failures = Failures {

@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use rustc_hash::FxHashMap;
-
 use crate::{
     findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
+    keyed::KeyedMap,
     snapshot::NetSettings,
     state::State,
     table::Connection,
@@ -13,7 +12,7 @@ use crate::{
 
 /// All troubles of this family.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut by_path: FxHashMap<(Option<u32>, SocketAddr, SocketAddr), Vec<&Connection>> = FxHashMap::default();
+    let mut by_path: KeyedMap<(Option<u32>, SocketAddr, SocketAddr), Vec<&Connection>> = KeyedMap::default();
     let settings_of = |netns| view.namespaces.of(netns)?.settings.as_ref();
     for known in view.in_state(State::TimeWait) {
         let ports = settings_of(known.netns()).and_then(|settings| settings.local_ports);

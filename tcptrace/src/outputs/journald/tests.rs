@@ -79,7 +79,7 @@ fn a_socket_that_is_full_is_no_loss() {
     let listener = at.bind();
     let socket = connect(&at.0).unwrap();
     socket.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
-    let mut sink = Journald { path: at.0.clone(), socket: Some(socket) };
+    let mut sink = Journald { socket: Some(socket), ..Journald::new(Some(at.0.clone())) };
     let lines: Vec<_> = (0..2000).map(|i| format!(r#"{{"event":"{i}"}}"#)).collect();
     let mut some = records(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));

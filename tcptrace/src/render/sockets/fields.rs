@@ -21,7 +21,7 @@ fields! {
         Event = "event": "Kind of the record.",
         Time = "time": "Wall-clock time of the listing.",
         MonoNs = "mono_ns": "CLOCK_MONOTONIC of the listing's end in ns.",
-        Sk = "sk": "Address of the `struct sock`.",
+        Sk = "sk": "Names the socket in this run.",
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
         NetnsName = "netns_name": "Its name.",

@@ -10,7 +10,7 @@ use super::{
     super::{Context, Names},
     age_words,
     columns::{Address, Style, styled},
-    errno_words, headline, note_parts, reset_reason, time_in_old,
+    errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
 };
 use crate::{
     clock::{WallFormat, human},
@@ -112,9 +112,7 @@ impl Ladder {
     /// Writes what was lost, at the end of the run.
     pub fn end(&self, to: &mut BytesMut, losses: &Losses) {
         if losses.any() {
-            let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
-            let lost: Vec<_> = lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
-            let text = format!("\nLost: {}. What a story lacks may have happened.", lost.join(", "));
+            let text = format!("\nLost: {}. What a story lacks may have happened.", lost_words(losses));
             styled(to, &text, Style::Trouble, self.color);
             to.put_u8(b'\n');
         }

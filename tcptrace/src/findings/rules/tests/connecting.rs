@@ -3,9 +3,10 @@
 use crate::{
     ending::{Abort, Ending},
     findings::{
-        Kind, Severity, Subject, Value,
-        testing::{Host, MS, PID, S, end, evidence},
+        Cause, Kind, Severity, Subject, Value,
+        testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
+    snapshot::NextHop,
     state::State,
 };
 
@@ -111,6 +112,10 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
         let place = connecting(&mut host, port, "10.9.0.1:443", 2 * S);
         host.sockets[place].timeouts = 1;
         host.fails(place, ending);
+        if errno == "EHOSTUNREACH" {
+            assert_eq!(host.sightings(), [], "no poll has looked the next hop up");
+            host.wait(2500 * MS);
+        }
         let seen = host.only();
         assert_eq!((seen.kind, seen.count), (Kind::ConnectFailed, 1));
         assert_eq!(*evidence(&seen, "errno"), Value::Name(errno));
@@ -123,6 +128,22 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
         let place = connecting(&mut host, 50_000, "10.9.0.1:443", 2 * S);
         host.fails(place, Ending::Aborted(abort));
         assert_eq!(host.sightings(), []);
+    }
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_told_from_what_a_router_reports() {
+    for (answers, cause) in [(Some(false), Cause::NeighbourSilent), (Some(true), Cause::Unreachable)] {
+        let mut host = Host::new();
+        let place = connecting(&mut host, 50_000, "10.9.0.1:443", 3 * S);
+        host.fails(place, Ending::Failed(libc::EHOSTUNREACH));
+        let (remote, hop) = ([10, 9, 0, 1].into(), [10, 1, 0, 9].into());
+        let other = NextHop { netns: NETNS, remote: hop, hop, answers: Some(true), read_ns: host.now_ns };
+        host.next_hops = vec![other, NextHop { remote, answers, ..other }];
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.cause), (Kind::ConnectFailed, cause));
+        assert_eq!(*evidence(&seen, "next_hop"), Value::Text("10.1.0.9".to_owned()));
+        assert_eq!(*evidence(&seen, "next_hop_answers"), Value::Flag(answers == Some(true)));
     }
 }
 

@@ -58,7 +58,7 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
     let mut host = Host::new();
     sender(&mut host, State::Established, NEAR, FAR, 5 * S);
     let seen = host.only();
-    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ZeroWindow, Severity::Warning, 1));
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ZeroWindow, Severity::Info, 1));
     assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Remote(end(FAR))));
     assert_eq!(seen.cause, Cause::PeerDoesNotRead);
     for (name, value) in [
@@ -70,6 +70,9 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
     ] {
         assert_eq!(*evidence(&seen, name), value, "{name}");
     }
+    let mut host = Host::new();
+    sender(&mut host, State::Established, NEAR, FAR, 10 * S);
+    assert_eq!(host.only().severity, Severity::Warning);
 }
 
 #[test]
@@ -89,7 +92,7 @@ fn both_ends_on_one_host_are_one_finding_of_the_reader() {
     let reader = reader(&mut host, "127.0.0.1:80", "127.0.0.1:40000", 10 * S);
     host.add(State::Listen, "127.0.0.1:80", "0.0.0.0:0", 100 * S);
     let seen = host.only();
-    assert_eq!((seen.kind, seen.cause), (Kind::ZeroWindow, Cause::DoesNotRead));
+    assert_eq!((seen.kind, seen.severity, seen.cause), (Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead));
     assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("127.0.0.1:80"))));
     for (name, value) in [
         ("unread_bytes", Value::Number(128_000)),
