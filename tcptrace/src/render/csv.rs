@@ -98,6 +98,13 @@ pub(super) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
 /// Writes text. A spreadsheet takes a cell for a formula that begins with certain characters: these get a `'` before them,
 /// but for numbers.
 fn text(to: &mut impl BufMut, text: &str) {
+    // Most text: a name, a path.
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b',');
+    let first = text.as_bytes().first();
+    if first.is_none_or(|first| first.is_ascii_alphanumeric() || *first == b'/') && text.bytes().all(is_plain) {
+        to.put_slice(text.as_bytes());
+        return;
+    }
     let text = escaped(text);
     // Most begin with neither.
     let begins_plain = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric() || byte == b'/');
