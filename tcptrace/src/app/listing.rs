@@ -9,7 +9,7 @@ use crate::{
     listeners,
     listing::{self, Wanted},
     now::now_ns,
-    snapshot::Skipped,
+    skipped,
     state::State,
     tell::tell,
     watch::Answer,
@@ -118,7 +118,7 @@ impl Run {
             }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
-                    tell_skipped(&snapshot.skipped);
+                    skipped::tell_of(&snapshot.skipped);
                     for (key, listener) in self.session.listener_seeds(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);
@@ -183,14 +183,5 @@ impl Run {
                 tell("the sockets that are there at the end were not listed in time: their holders may be others")
             }
         }
-    }
-}
-
-fn tell_skipped(skipped: &Skipped) {
-    let fields = skipped.fields();
-    let some: Vec<_> = fields.iter().filter(|(_, count)| *count > 0).collect();
-    if !some.is_empty() {
-        let words: Vec<_> = some.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at for sockets from before the start: {}", words.join(", ")));
     }
 }

@@ -22,8 +22,7 @@ use crate::{
         rates::{RatesRenderer, RatesText},
     },
     runtime::{Stop, every},
-    snapshot::Skipped,
-    tell::tell,
+    skipped,
 };
 
 /// Why a run failed.
@@ -65,13 +64,7 @@ async fn measure(
 ) -> Result<(), sample::Error> {
     let mut renderer = renderer(args);
     let first = sampler.round()?;
-    let Skipped { namespaces_denied, processes_denied, .. } = first.skipped;
-    if namespaces_denied + processes_denied > 0 {
-        tell(format_args!(
-            "not counted: {namespaces_denied} network namespaces that may not be entered; {processes_denied} \
-             processes may not be looked at, and may have others; CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed"
-        ));
-    }
+    skipped::tell_of(&first.skipped);
     let mut meter = Meter::new(first);
     let mut ticks = every(args.interval);
     stop.deadline = args.duration.map(|duration| Instant::now() + duration);

@@ -20,9 +20,9 @@ use crate::{
         text::{Text, TextOptions},
     },
     select::Selection,
+    skipped,
     snapshot::Snapshot,
     sockets::{Cgroups, Row, count, rows, totals},
-    tell::tell,
 };
 
 /// Why it failed.
@@ -54,15 +54,11 @@ pub fn run<E>(
         Some(path) => Box::new(File::create(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
-    let skipped: Vec<_> = snapshot.skipped.fields().into_iter().filter(|(_, count)| *count > 0).collect();
     match write(args, selection, &snapshot, output) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
-    if !skipped.is_empty() {
-        let words: Vec<_> = skipped.iter().map(|(what, count)| format!("{} {count}", what.replace('_', " "))).collect();
-        tell(format_args!("not looked at: {}", words.join(", ")));
-    }
+    skipped::tell_of(&snapshot.skipped);
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped
         let path = joined(&mut path, name, c"/fd");
         if let Err(error) = of_process(&proc, path, pid, &wanted, &mut cgroups, &mut holders) {
             holders.truncate(start);
-            procfs::count(&mut skipped, &error);
+            procfs::count(&mut skipped, pid, &error);
         }
     })?;
     skipped.processes_denied += u64::from(hides_processes());
@@ -294,7 +294,7 @@ mod tests {
         for error in errors {
             let error = error.unwrap();
             let mut skipped = Skipped::default();
-            procfs::count(&mut skipped, &error);
+            procfs::count(&mut skipped, child.id(), &error);
             assert_eq!(skipped, Skipped { processes_gone: 1, ..Skipped::default() }, "{error}");
         }
     }

@@ -110,11 +110,12 @@ pub(super) fn is_denied(error: &io::Error) -> bool {
 }
 
 /// Counts a process that could not be read.
-pub(super) fn count(skipped: &mut Skipped, error: &io::Error) {
+pub(super) fn count(skipped: &mut Skipped, pid: u32, error: &io::Error) {
     if is_gone(error) {
         skipped.processes_gone += 1;
     } else {
         skipped.processes_denied += 1;
+        skipped.denied.add(pid, error.raw_os_error().unwrap_or(0));
     }
 }
 

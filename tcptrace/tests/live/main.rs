@@ -21,6 +21,7 @@ mod outputs;
 mod overload;
 mod owners;
 mod polls;
+mod privileges;
 mod program;
 mod rates;
 mod scenarios;
@@ -44,7 +45,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 21] = [
+const SUITES: [(&str, &[Test]); 22] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -54,6 +55,7 @@ const SUITES: [(&str, &[Test]); 21] = [
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
     ("aggregate", aggregate::TESTS),
+    ("privileges", privileges::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),
     ("sockets", sockets::TESTS),
