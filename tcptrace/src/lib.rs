@@ -8,8 +8,8 @@
 //! [`report`].
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
 //! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`pids`], [`descriptors`], [`now`], [`heap`], [`runtime`],
-//! [`watch`], [`usage`], [`outputs`], [`http`], [`delivery`], [`service`], [`tell`], [`workers`] and [`cli`]; [`app`] and
-//! [`commands`] alone know both sides.
+//! [`watch`], [`usage`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`], [`tell`], [`workers`] and [`cli`];
+//! [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;
@@ -51,6 +51,7 @@ pub mod runtime;
 pub mod select;
 pub mod service;
 pub mod session;
+pub mod skipped;
 pub mod snapshot;
 pub mod sockets;
 pub mod state;

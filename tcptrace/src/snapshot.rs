@@ -9,7 +9,6 @@ use std::{
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::{
-    errno,
     event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks},
     state::{State, StateSet},
 };
@@ -127,10 +126,30 @@ pub struct Skipped {
     pub cut_short: u64,
     /// Processes that ended while their files were being read.
     pub processes_gone: u64,
-    /// Processes whose files may not be read (CAP_SYS_PTRACE is missing); all that hidepid does not even show are one.
+    /// Processes whose files may not be read (CAP_SYS_PTRACE is missing, mostly); all that hidepid does not even show are
+    /// one.
     pub processes_denied: u64,
-    /// The first of them, by PID, and the error; `None` where none is shown.
-    pub denied: Option<(u32, i32)>,
+    /// Some of these.
+    pub denied: Denied,
+}
+
+/// The first processes that could not be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Denied {
+    /// Their PIDs; 0 where there are no more.
+    pub pids: [u32; 3],
+    /// Why the first of them was not read; 0 where there is none.
+    pub errno: i32,
+}
+
+impl Denied {
+    /// Adds one, if there is room.
+    pub fn add(&mut self, pid: u32, errno: i32) {
+        if let Some(place) = self.pids.iter_mut().find(|place| [0, pid].contains(*place)) {
+            *place = pid;
+            self.errno = if self.errno == 0 { errno } else { self.errno };
+        }
+    }
 }
 
 impl Skipped {
@@ -159,33 +178,12 @@ impl Skipped {
         self.cut_short += other.cut_short;
         self.processes_gone += other.processes_gone;
         self.processes_denied += other.processes_denied;
-        self.denied = self.denied.or(other.denied);
+        self.add_denied(&other.denied);
     }
 
-    /// What may have had sockets, and why it was not looked at; `None` where all was. What is gone has none.
-    #[must_use]
-    pub fn words(&self) -> Option<String> {
-        let mut parts = Vec::new();
-        let count = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-        match (self.processes_denied, self.denied) {
-            (0, _) => {}
-            (denied, Some((pid, errno))) => {
-                let why = errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned);
-                let others = count(denied - 1, "other process", "other processes");
-                let others = if denied == 1 { String::new() } else { format!(" and {others}") };
-                parts.push(format!("PID {pid}{others} ({why})"));
-            }
-            (_, None) => parts.push("processes that /proc hides (hidepid)".to_owned()),
-        }
-        if self.namespaces_denied > 0 {
-            let words = count(self.namespaces_denied, "network namespace", "network namespaces");
-            parts.push(format!("{words} (CAP_SYS_ADMIN is needed)"));
-        }
-        if self.cut_short > 0 {
-            let words = count(self.cut_short, "answer", "answers");
-            parts.push(format!("{words} of the kernel that could not be read to the end"));
-        }
-        (!parts.is_empty()).then(|| parts.join(", "))
+    /// Adds processes that could not be read, which may be known already.
+    pub fn add_denied(&mut self, denied: &Denied) {
+        denied.pids.iter().filter(|pid| **pid != 0).for_each(|pid| self.denied.add(*pid, denied.errno));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     listeners,
     listing::{self, Wanted},
     now::now_ns,
+    skipped,
     state::State,
     tell::warn,
     watch::Answer,
@@ -118,9 +119,7 @@ impl Run {
             }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
-                    if let Some(words) = snapshot.skipped.words() {
-                        warn(format_args!("not looked at for sockets from before the start: {words}"));
-                    }
+                    skipped::tell_of(&snapshot.skipped);
                     for (key, listener) in self.session.listener_seeds(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);

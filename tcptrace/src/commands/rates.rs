@@ -22,7 +22,7 @@ use crate::{
         rates::{RatesRenderer, RatesText},
     },
     runtime::{Stop, ends, every},
-    tell::warn,
+    skipped,
 };
 
 /// Why a run failed.
@@ -65,9 +65,7 @@ async fn measure(
 ) -> Result<(), sample::Error> {
     let mut renderer = renderer(args);
     let first = sampler.round()?;
-    if let Some(words) = first.skipped.words() {
-        warn(format_args!("network namespaces may be left out: not looked at: {words}"));
-    }
+    skipped::tell_of(&first.skipped);
     let mut meter = Meter::new(first);
     let mut ticks = every(args.interval);
     stop.deadline = args.duration.map(|duration| Instant::now() + duration);

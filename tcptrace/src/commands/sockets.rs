@@ -21,9 +21,9 @@ use crate::{
         text::{Text, TextOptions},
     },
     select::Selection,
+    skipped,
     snapshot::Snapshot,
     sockets::{Cgroups, Row, count, rows, totals},
-    tell::tell,
 };
 
 /// Why it failed.
@@ -59,9 +59,7 @@ pub fn run<E>(
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
-    if let Some(words) = snapshot.skipped.words() {
-        tell(format_args!("not looked at: {words}"));
-    }
+    skipped::tell_of(&snapshot.skipped);
     Ok(())
 }
 

@@ -354,7 +354,7 @@ impl Lister {
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
-            skipped.denied = skipped.denied.or(gone.denied);
+            skipped.add_denied(&gone.denied);
             holders = Some(Holders::new(found));
         }
         let processes = process::states(&wanted.processes, &sockets, holders.as_ref());

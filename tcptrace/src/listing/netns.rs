@@ -22,7 +22,7 @@ use super::{
     proc,
     procfs::{self, Directory, descriptor, is_denied, is_gone, joined},
 };
-use crate::{cli::parse::NetnsChoice, snapshot::Skipped};
+use crate::{cli::parse::NetnsChoice, doctor::Capabilities, snapshot::Skipped};
 
 /// Where ip-netns(8) keeps the names.
 const NAMES: &str = "/run/netns";
@@ -181,8 +181,8 @@ fn unread(denied: u64) -> String {
 pub enum EnterError {
     #[error("the network namespace {0} is gone")]
     Gone(u32),
-    #[error("the network namespace {0} may not be entered: CAP_SYS_ADMIN and CAP_SYS_PTRACE are needed, root has them")]
-    Denied(u32),
+    #[error("the network namespace {0} may not be entered: {1}")]
+    Denied(u32, &'static str),
     #[error("the network namespace {0} was not entered: {1}")]
     Failed(u32, io::Error),
 }
@@ -277,7 +277,7 @@ impl Found {
         }
         entered.map_err(|error| match error {
             error if is_gone(&error) => EnterError::Gone(self.inode),
-            error if is_denied(&error) => EnterError::Denied(self.inode),
+            error if is_denied(&error) => EnterError::Denied(self.inode, why_denied(Capabilities::own())),
             error => EnterError::Failed(self.inode, error),
         })
     }
@@ -300,6 +300,18 @@ impl Found {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
+    }
+}
+
+/// What it takes to enter a namespace (`net/core/net_namespace.c`, `netns_install`; `fs/proc/namespaces.c`).
+fn why_denied(has: Option<Capabilities>) -> &'static str {
+    let lacks = |capability| has.is_some_and(|has| !has.has(capability));
+    if lacks(Capabilities::SYS_ADMIN) {
+        "CAP_SYS_ADMIN is missing: run it with sudo"
+    } else if lacks(Capabilities::SYS_PTRACE) {
+        "CAP_SYS_PTRACE is missing: run it with sudo"
+    } else {
+        "CAP_SYS_ADMIN and CAP_SYS_PTRACE are in effect: a security module, a sandbox or another user namespace refuses"
     }
 }
 
@@ -517,7 +529,7 @@ mod tests {
             in_fresh_netns(|| {
                 // SAFETY: the system call takes numbers only, and changes this thread alone.
                 assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
-                assert!(matches!(there.enter(), Err(EnterError::Denied(_))));
+                assert!(matches!(there.enter(), Err(EnterError::Denied(..))));
                 let (found, skipped) = find(None).unwrap();
                 found[0].enter().unwrap();
                 assert!(skipped.processes_denied > 0, "PID 1 is root's");
@@ -545,6 +557,15 @@ mod tests {
                 assert!(matches!(earlier.enter(), Err(EnterError::Gone(inode)) if inode == earlier.inode));
             });
         });
+    }
+
+    #[test]
+    fn the_capability_that_is_missing_is_named() {
+        use Capabilities as C;
+        let why = |has: &[u32]| why_denied(Some(C::of(has)));
+        assert!(why(&[C::SYS_PTRACE]).starts_with("CAP_SYS_ADMIN is missing"));
+        assert!(why(&[C::SYS_ADMIN]).starts_with("CAP_SYS_PTRACE is missing"));
+        assert!(!why(&[C::SYS_ADMIN, C::SYS_PTRACE]).contains("missing"), "root is not told to be root");
     }
 
     #[test]

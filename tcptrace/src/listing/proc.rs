@@ -299,7 +299,7 @@ mod tests {
         for error in errors {
             let error = error.unwrap();
             let mut skipped = Skipped::default();
-            procfs::count(&mut skipped, 7, &error);
+            procfs::count(&mut skipped, child.id(), &error);
             assert_eq!(skipped, Skipped { processes_gone: 1, ..Skipped::default() }, "{error}");
         }
     }

@@ -115,7 +115,7 @@ pub(super) fn count(skipped: &mut Skipped, pid: u32, error: &io::Error) {
         skipped.processes_gone += 1;
     } else {
         skipped.processes_denied += 1;
-        skipped.denied = skipped.denied.or(error.raw_os_error().map(|errno| (pid, errno)));
+        skipped.denied.add(pid, error.raw_os_error().unwrap_or(0));
     }
 }
 

@@ -85,7 +85,7 @@ impl Sampler {
             match found.enter() {
                 Ok(()) => _ = round.readings.insert(found.inode, read()),
                 Err(error) if self.choice.is_some() => return Err(error),
-                Err(EnterError::Denied(_)) => round.skipped.namespaces_denied += 1,
+                Err(EnterError::Denied(..)) => round.skipped.namespaces_denied += 1,
                 Err(_) => round.skipped.namespaces_gone += 1,
             }
         }

@@ -106,9 +106,7 @@ fn text(to: &mut impl BufMut, text: &str) {
         return;
     }
     let text = escaped(text);
-    // Most begin with neither.
-    let begins_plain = text.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric() || byte == b'/');
-    let is_formula = !begins_plain && text.trim_start_matches(' ').starts_with(FORMULA) && !is_number(&text);
+    let is_formula = text.trim_start_matches(' ').starts_with(FORMULA) && !is_number(&text);
     if is_formula {
         quoted(to, format!("'{text}").as_bytes());
     } else {

@@ -24,6 +24,7 @@ mod outputs;
 mod overload;
 mod owners;
 mod polls;
+mod privileges;
 mod program;
 mod rates;
 mod scenarios;
@@ -47,7 +48,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 24] = [
+const SUITES: [(&str, &[Test]); 25] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -60,6 +61,7 @@ const SUITES: [(&str, &[Test]); 24] = [
     ("files", files::TESTS),
     ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
+    ("privileges", privileges::TESTS),
     ("program", program::TESTS),
     ("starts", starts::TESTS),
     ("sockets", sockets::TESTS),
