@@ -1,7 +1,10 @@
 //! A host made by hand, for the tests of rules.
 
+mod sockets;
+
 use std::net::SocketAddr;
 
+pub(super) use sockets::{LISTENER, ON, SERVER, in_state};
 use tcptrace_common::record::socket_flag;
 
 use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
@@ -148,15 +151,16 @@ impl Host {
         self.table.show_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
     }
 
-    /// Nothing comes or goes on a connection that is half closed, unless a test says so.
+    /// Nothing comes or goes on a connection that a side has closed, unless a test says so.
     fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
-        let (is_half_closed, unset) =
-            (matches!(socket.state, State::CloseWait | State::FinWait2), Some(ConnectionInfo::default()));
-        if !is_half_closed || socket.connection != unset {
+        use State::{CloseWait, Closing, FinWait1, FinWait2, LastAck};
+        let is_closing = matches!(socket.state, CloseWait | FinWait1 | FinWait2 | Closing | LastAck);
+        if !is_closing || socket.connection != Some(ConnectionInfo::default()) {
             return *socket;
         }
         let ns = self.now_ns - socket.entered_ns.unwrap_or(self.now_ns);
-        let silent = ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..ConnectionInfo::default() };
+        let (last_sent_ns, last_received_ns, last_ack_ns) = (ns, ns, ns);
+        let silent = ConnectionInfo { last_sent_ns, last_received_ns, last_ack_ns, ..ConnectionInfo::default() };
         ListedSocket { connection: Some(silent), ..*socket }
     }
 
