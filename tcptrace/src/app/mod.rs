@@ -24,6 +24,7 @@ use tokio::{
 use self::{listing::Purpose, threads::Threads};
 use crate::{
     bpf::{
+        iterators::Iterators,
         object, preflight,
         probes::{Attached, KernelCounters, ListenerTable, Probes},
         rings::Rings,
@@ -147,7 +148,6 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     {
         tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
     }
-    let netns = settings.netns.clone();
     let lister = match &settings.chosen {
         Some(chosen) => Lister::of(iterators.ok(), chosen),
         None => Lister::new(iterators.ok(), None),
@@ -174,7 +174,6 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         watch: Watch::start(move || lister).map_err(no_thread)?,
         threads: Threads::default(),
         server,
-        netns,
         no_iterators: settings.probes.no_iterators,
         listing: None,
         failed: None,
@@ -242,8 +241,7 @@ struct Run {
     threads: Threads,
     /// Serves metrics and health.
     server: Option<Server>,
-    /// How another thread lists sockets where one hangs.
-    netns: Option<NetnsChoice>,
+    /// Does another thread that lists sockets do without iterators, too?
     no_iterators: bool,
     /// What the listing that is under way is for.
     listing: Option<Purpose>,
@@ -409,8 +407,15 @@ impl Run {
         self.threads.look(&self.outputs, &["listing", "http"])?;
         if self.watch.is_broken() {
             self.threads.replace("listing")?;
-            let (netns, no_iterators) = (self.netns.clone(), self.no_iterators);
-            self.watch.replace(move || Lister::alone(no_iterators, netns)).map_err(no_thread)?;
+            let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
+            let make = move || {
+                let iterators = if no_iterators { None } else { Iterators::alone().ok() };
+                match &chosen {
+                    Some(chosen) => Lister::of(iterators, chosen),
+                    None => Lister::new(iterators, None),
+                }
+            };
+            self.watch.replace(make).map_err(no_thread)?;
             if self.listing.is_some() {
                 self.take_in(Err(crate::listing::Error::Hangs))?;
             }
