@@ -54,7 +54,8 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
     let mut intervals = settings.interval.map(every);
     let service = settings.service;
-    let mut checks = service.is_one.then(|| every(CHECK_EVERY));
+    let chosen = settings.chosen;
+    let mut checks = (service.is_one || chosen.is_some()).then(|| every(CHECK_EVERY));
     service.ready();
     release_memory();
     let reason = loop {
@@ -65,7 +66,13 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
                 run.outputs.reopen();
                 service.reloaded();
             }
-            () = due(&mut checks) => service.alive(&losses_line(&run.losses(&run.counted)?)),
+            () = due(&mut checks) => {
+                service.alive(&losses_line(&run.losses(&run.counted)?));
+                if let Some(gone) = chosen.as_ref().filter(|chosen| chosen.is_gone()) {
+                    tell(format_args!("{}: the trace ends", gone.epitaph()));
+                    break "netns_gone";
+                }
+            }
             () = due(&mut intervals) => run.end_interval()?,
             () = due(&mut pushes) => run.push_metrics()?,
             question = asked(&mut questions) => match question {
