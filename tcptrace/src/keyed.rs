@@ -91,6 +91,35 @@ mod tests {
         assert!(own.len() > colliding.len() * 3 / 4, "{} of {}", own.len(), colliding.len());
     }
 
+    /// Addresses, ports, names: none of them is a key of a map whose hash is known beforehand.
+    #[test]
+    fn no_key_that_others_choose_is_hashed_without_the_key() {
+        const CHOSEN: [&str; 7] = ["SocketAddr", "IpAddr", "Command", "String", "Subject", "Whose", "Path"];
+        let mut folders = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut files = 0;
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if entry.is_dir() {
+                    folders.push(entry);
+                    continue;
+                }
+                files += 1;
+                let text = std::fs::read_to_string(&entry).unwrap();
+                for map in ["FxHashMap<", "FxHashSet<"] {
+                    for (at, _) in text.match_indices(map) {
+                        let line = text[at..].lines().next().unwrap_or_default();
+                        // The value of a map may be anything.
+                        let key = line.split(", ").next().unwrap_or_default();
+                        let key = if line.contains("<(") { line.split(')').next().unwrap_or_default() } else { key };
+                        let chosen = CHOSEN.iter().find(|name| key.contains(**name));
+                        assert!(chosen.is_none() || entry.ends_with("keyed.rs"), "{}: {line}", entry.display());
+                    }
+                }
+            }
+        }
+        assert!(files > 100, "{files}");
+    }
+
     struct FoldHasherOf(u64);
 
     impl BuildHasher for FoldHasherOf {

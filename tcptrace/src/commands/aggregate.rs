@@ -21,6 +21,7 @@ use crate::{
     cli::settings::Settings,
     delivery::{asked, push, pushes, serve},
     http::{Health, Question, Server},
+    listing::netns::Chosen,
     losses::Losses,
     metrics::{Snapshot, counted},
     now::{now_ns, wall_offset},
@@ -58,6 +59,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         server: None,
         questions: None,
         pushes: None,
+        chosen: settings.chosen,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     let (server, questions) = serve(settings.server)?;
@@ -104,6 +106,8 @@ struct Run {
     questions: Option<mpsc::Receiver<Question>>,
     /// When metrics are sent.
     pushes: Option<Interval>,
+    /// The network namespace that is chosen.
+    chosen: Option<Chosen>,
 }
 
 impl Run {
@@ -131,6 +135,10 @@ impl Run {
                     if service.is_one {
                         let status = broken.map_or_else(|| Ok(losses_line(&self.losses(&self.counted)?)), Ok::<_, Error>);
                         service.alive(&status?, is_well);
+                    }
+                    if let Some(gone) = self.chosen.as_ref().filter(|chosen| chosen.is_gone()) {
+                        warn(format_args!("{}: the trace ends", gone.epitaph()));
+                        return Ok("netns_gone");
                     }
                 }
                 () = due(&mut intervals) => self.end_interval()?,

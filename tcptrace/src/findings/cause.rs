@@ -223,7 +223,7 @@ causes! {
         remedy: "find out what the process does instead of accepting: is it stopped, blocked, or out of descriptors?",
     }
     HandshakesUnfinished = "handshakes_unfinished" {
-        proof: "Many half-open connections, at least half of which had their SYN-ACK sent again; or SYN cookies were sent.",
+        proof: "At least half of the half-open connections had their SYN-ACK sent again, and they are many; or they fill half of the backlog, and many SYN cookies were sent.",
         words: "many handshakes with this listener were begun and not finished: forged SYNs, or a path that loses one direction",
         remedy: "have tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
     }

@@ -257,6 +257,13 @@ impl Host {
         self.enters(place, State::Close, Some(Ending::ResetByPeer(errno)));
     }
 
+    /// A RST answers the SYN.
+    pub(super) fn is_refused(&mut self, place: usize) {
+        self.list();
+        self.tell(place, 0, What::ResetReceived(None));
+        self.enters(place, State::Close, Some(Ending::Refused));
+    }
+
     /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.
     pub(super) fn is_given_up(&mut self, place: usize, probes: u32, silence_ns: u64) {
         self.list();

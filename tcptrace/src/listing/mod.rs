@@ -20,7 +20,6 @@ use crate::{
     beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
-    doctor::Capabilities,
     event::ProcessId,
     now,
     pids::{self, View},
@@ -141,13 +140,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Is the namespace that is chosen no more? Without CAP_SYS_PTRACE a process that may not be looked at may be in it.
+    /// Is the namespace that is chosen no more?
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
         match self {
             Self::Enter(netns::EnterError::Gone(_)) => true,
-            Self::Netns(netns::Error::NoInode { denied, .. }) => *denied == 0 || sees_all(),
+            Self::Netns(error) => error.is_gone(),
             _ => false,
         }
     }

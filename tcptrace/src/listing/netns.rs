@@ -74,6 +74,20 @@ impl Chosen {
             || own().is_ok_and(|own| own.inode == self.inode)
     }
 
+    /// Is it no more? Looked for among all threads where it has lost its name.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        !self.has_its_name()
+            && match find(Some(&NetnsChoice::Inode(self.inode))) {
+                Err(error) => error.is_gone(),
+                Ok((found, _)) => {
+                    let mut found = found.into_iter().map(|found| Found { cookie: self.cookie, ..found });
+                    let enters = || found.all(|found| matches!(found.enter(), Err(EnterError::Gone(_))));
+                    thread::scope(|scope| scope.spawn(enters).join().unwrap_or(false))
+                }
+            }
+    }
+
     /// What became of it, for people, once it is not found any more.
     #[must_use]
     pub fn epitaph(&self) -> String {
@@ -169,6 +183,15 @@ pub enum Error {
     Name { name: String, source: io::Error },
     #[error("no network namespace has the inode number {inode}: `lsns -t net` shows those there are{}", unread(*denied))]
     NoInode { inode: u32, denied: u64 },
+}
+
+impl Error {
+    /// Is the namespace no more? Without CAP_SYS_PTRACE a process that may not be looked at may be in it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
+        matches!(self, Self::NoInode { denied, .. } if *denied == 0 || sees_all())
+    }
 }
 
 fn unread(denied: u64) -> String {
@@ -557,6 +580,15 @@ mod tests {
                 assert!(matches!(earlier.enter(), Err(EnterError::Gone(inode)) if inode == earlier.inode));
             });
         });
+    }
+
+    #[test]
+    fn what_became_of_the_chosen_one_is_said() {
+        let gone = |name: Option<&str>| Chosen { inode: 7, name: name.map(str::to_owned), cookie: None }.epitaph();
+        assert_eq!(gone(None), "the network namespace 7 is gone");
+        assert_eq!(gone(Some("tcptrace-none")), "the network namespace tcptrace-none (7) is gone");
+        let own = Chosen::find(&NetnsChoice::Own).unwrap().unwrap();
+        assert!(own.has_its_name() && !own.is_gone(), "one's own is there");
     }
 
     #[test]

@@ -104,8 +104,10 @@ impl Run {
             let is_default = |info: &ConnectionInfo| *info == ConnectionInfo::default();
             let Some(info) = socket.connection.filter(is_default) else { return socket };
             let ns = now_ns - entered_ns;
+            // Nothing was acknowledged since it came to its state.
+            let last_ack_ns = now_ns - socket.entered_ns.unwrap_or(now_ns);
             ListedSocket {
-                connection: Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..info }),
+                connection: Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, last_ack_ns, ..info }),
                 ..socket
             }
         };

@@ -585,7 +585,7 @@ fn short_end() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{stderr}");
         // Where the kernel does not let it attach to something, or look at a process, that is told.
-        let is_refusal = |line: &&str| ["not attached: ", "not looked at "].iter().any(|part| line.contains(part));
+        let is_refusal = |line: &&str| ["not attached: ", "not looked at: "].iter().any(|part| line.contains(part));
         let told: Vec<_> = stderr.lines().filter(|line| !is_refusal(line)).collect();
         if is_quiet {
             assert_eq!(told, [""; 0], "{flags:?}");

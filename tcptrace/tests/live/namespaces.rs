@@ -16,7 +16,7 @@ use socket2::Socket;
 use crate::{
     Test,
     net::{self, LOCALHOST, enter_new_netns, listen_on, pair, settle},
-    tracer::{Tracer, binary, socket_counts, sockets},
+    tracer::{Run, Tracer, binary, socket_counts, sockets},
 };
 
 /// The tests of this file.
@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("one that vanishes is no trouble", vanishing),
     ("one that gets the number of the chosen one is not shown for it", number_again),
     ("one that gets name and number of the chosen one is not shown for it", name_again),
+    ("counts are of the chosen one alone, whoever gets its number", counted_again),
     ("the chosen one is traced as long as somebody is in it", outlives_its_name),
     ("a name goes with its namespace, not with its number", name_goes),
 ];
@@ -106,6 +107,11 @@ fn all() {
     drop(there);
 }
 
+/// A name that no other run of the tests takes.
+fn unique(name: &str) -> String {
+    format!("tcptrace-{}-{name}", std::process::id())
+}
+
 /// A named namespace (ip-netns(8)), gone when this is dropped.
 struct Named(String);
 
@@ -123,16 +129,26 @@ impl Named {
         std::fs::metadata(format!("/run/netns/{}", self.0)).unwrap().ino()
     }
 
-    /// Another one that has the number of one that is gone: the kernel gives it to the next one, if to nobody else.
-    fn with_number(name: &str, inode: u64) -> Self {
-        loop {
-            let named = Self::called(name.to_owned());
-            if named.inode() == inode {
-                return named;
+    /// Another one that has the number of one that is gone, under this name; `None` where somebody else got it. The kernel
+    /// takes some time to free the number, and gives the lowest one that is free, so those with lower ones are kept for
+    /// a while.
+    fn with_number(name: &str, inode: u64) -> Option<Self> {
+        let mut others = Vec::new();
+        for number in 0..300 {
+            if others.len() == 10 {
+                others.clear();
             }
-            drop(named);
-            std::thread::yield_now();
+            let other = Self::called(unique(&format!("{inode}-{number}")));
+            if other.inode() == inode {
+                let path = format!("/run/netns/{name}");
+                File::create(&path).unwrap();
+                let mount = Command::new("mount").args(["--bind", &format!("/run/netns/{}", other.0), &path]).status();
+                assert!(mount.unwrap().success());
+                return Some(Self(name.to_owned()));
+            }
+            others.push(other);
         }
+        None
     }
 
     /// A connection in it, opened and closed, with this server's port.
@@ -217,6 +233,15 @@ fn unknown() {
     }
 }
 
+/// Says to a thread that it is over, once it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn vanishing() {
     let own = enter_new_netns();
     let here = listener(6555);
@@ -231,6 +256,8 @@ fn vanishing() {
             }
             made
         });
+        // Also where a check fails.
+        let end = Over(&over);
         for _ in 0..10 {
             for way in [&[][..], &["--no-iter"]] {
                 let listed = sockets(&[way, &["--port", "6555"]].concat());
@@ -239,7 +266,7 @@ fn vanishing() {
                 assert_eq!((&cut["namespaces_denied"], &cut["cut_short"]), (&0.into(), &0.into()), "{cut}");
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         maker.join().unwrap()
     });
     settle();
@@ -249,40 +276,53 @@ fn vanishing() {
     drop(here);
 }
 
-/// Traces a namespace that is deleted while another one gets its number, and maybe its name.
-fn used_again(other: &str, port: u16) -> String {
-    let chosen = Named::called(format!("tcptrace-again-{port}"));
-    let (name, inode) = (chosen.0.clone(), chosen.inode());
-    let tracer = Tracer::json(&["--netns", &name]);
-    chosen.connect(port);
-    tracer.wait_for_record("end of the connection", |record| record["new_state"] == "CLOSE");
-    drop(chosen);
-    let other = Named::with_number(other, inode);
-    other.connect(port + 1);
-    let run = tracer.wait();
-    assert!(run.status.success(), "{}", run.stderr);
-    let end = run.records().pop().unwrap();
-    assert_eq!((&end["event"], &end["reason"]), (&"end".into(), &"netns_gone".into()));
-    assert!(run.stderr.contains(&format!("the network namespace {name} ({inode}) is gone")), "{}", run.stderr);
-    assert!(run.records().iter().any(|record| record["local_port"] == port), "{:#?}", run.lines);
-    for record in run.records() {
-        assert!(record["local_port"] != port + 1 && record["remote_port"] != port + 1, "of another one: {record:#}");
+/// Traces a namespace with these flags until it is deleted and another one, called `other`, has its number. Somebody else
+/// may get that: then all begins anew.
+fn until_used_again(flags: &[&str], chosen: &str, other: &str, port: u16) -> Run {
+    for _ in 0..10 {
+        let chosen = Named::called(unique(chosen));
+        let (name, inode) = (chosen.0.clone(), chosen.inode());
+        let tracer = Tracer::start(&[&["--format", "json", "--netns", &name], flags].concat());
+        chosen.connect(port);
+        tracer.wait_for("the connection", |line| line.contains(&port.to_string()));
+        drop(chosen);
+        let other = Named::with_number(&unique(other), inode);
+        if let Some(other) = &other {
+            other.connect(port + 1);
+        }
+        let run = tracer.wait();
+        assert!(run.status.success(), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("the network namespace {name} ({inode}) is gone")), "{}", run.stderr);
+        assert_eq!(run.records().pop().unwrap()["reason"], "netns_gone");
+        if other.is_some() {
+            return run;
+        }
     }
-    run.stderr
+    panic!("others took the numbers");
 }
 
 fn number_again() {
-    let stderr = used_again("tcptrace-other-6560", 6560);
-    assert!(!stderr.contains("another one is called"), "{stderr}");
+    let run = until_used_again(&["--findings", "off"], "number", "number-not", 6560);
+    for record in run.records() {
+        assert!(record["local_port"] != 6561 && record["remote_port"] != 6561, "of another one: {record:#}");
+    }
 }
 
 fn name_again() {
-    let stderr = used_again("tcptrace-again-6562", 6562);
-    assert!(stderr.contains("another one is called tcptrace-again-6562 now: the trace ends"), "{stderr}");
+    let run = until_used_again(&["--findings", "off"], "name", "name", 6562);
+    for record in run.records() {
+        assert!(record["local_port"] != 6563 && record["remote_port"] != 6563, "of another one: {record:#}");
+    }
+}
+
+/// What is counted in the kernel is of the chosen one alone, too.
+fn counted_again() {
+    let run = until_used_again(&["--aggregate", "port", "--interval", "100ms"], "counted", "counted-not", 6570);
+    assert!(!run.lines.iter().any(|line| line.contains("6571")), "{:#?}", run.lines);
 }
 
 fn outlives_its_name() {
-    let named = Named::called("tcptrace-outlives".to_owned());
+    let named = Named::called(unique("outlives"));
     named.connect(6564);
     let inode = named.inode();
     let tracer = Tracer::json(&["--netns", &named.0, "--poll", "50ms"]);
@@ -310,13 +350,15 @@ fn outlives_its_name() {
 }
 
 fn name_goes() {
-    let named = Named::called("tcptrace-goes".to_owned());
+    let named = Named::called(unique("goes"));
     let (name, inode) = (named.0.clone(), named.inode());
     let tracer = Tracer::json(&["--port", "6566-6567"]);
     named.connect(6566);
     tracer.wait_for_record("event under its name", |record| record["netns_name"] == *name && record["netns"] == inode);
     drop(named);
-    let other = Named::with_number("tcptrace-goes-not", inode);
+    let Some(other) = Named::with_number(&unique("goes-not"), inode) else {
+        return name_goes(); // somebody else got it
+    };
     other.connect(6567);
     tracer.wait_for_record("event of the other one", |record| record["local_port"] == 6567);
     settle();

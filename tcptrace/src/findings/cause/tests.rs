@@ -13,7 +13,6 @@ use crate::{
     ending::{Abort, Ending},
     event::{Exit, ResetFacts},
     findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
-    snapshot::NextHop,
     state::State,
 };
 
@@ -120,18 +119,6 @@ fn failed(ending: Ending) -> Incident {
 
 fn never_sent() -> Incident {
     failed(Ending::Aborted(Abort::NeverSent))
-}
-
-/// It failed with EHOSTUNREACH, and the next hop answers or not.
-fn at_hop(answers: Option<bool>) -> Incident {
-    let (remote, hop) = ([10, 1, 0, 2].into(), [10, 1, 0, 9].into());
-    let next_hop = Some(NextHop { netns: 1, remote, hop, answers, read_ns: 0 });
-    Incident { next_hop, ..failed(Ending::Failed(libc::EHOSTUNREACH)) }
-}
-
-/// A process listens at another address.
-fn elsewhere() -> Peer {
-    Peer { listens_at: Some((SocketAddr::from(([127, 0, 0, 1], 80)), None)), ..Peer::default() }
 }
 
 /// A client or a server closes by a RST, with so much not read and not acknowledged.

@@ -2,7 +2,8 @@
 
 use crate::{
     ending::{Abort, Ending},
-    findings::testing::{Host, LISTENER, MS, S, SERVER},
+    findings::testing::{Host, LISTENER, MS, NETNS, S, SERVER, end},
+    snapshot::NextHop,
     state::State,
 };
 
@@ -78,5 +79,31 @@ pub(super) fn connected_to_itself(host: &mut Host, is_proven: bool) {
     let place = host.add(State::SynSent, local, remote, 0);
     host.list();
     host.enters(place, State::Established, None);
+    host.wait(300 * MS);
+}
+
+/// connect() failed with EHOSTUNREACH, and a poll asked whether the next hop answers.
+fn at_hop(host: &mut Host, answers: Option<bool>) {
+    let place = host.connecting(50_000, FAR, 3 * S);
+    host.fails(place, Ending::Failed(libc::EHOSTUNREACH));
+    let (remote, hop) = (end(FAR).ip(), [10, 1, 0, 9].into());
+    host.next_hops = vec![NextHop { netns: NETNS, remote, hop, answers, read_ns: host.now_ns }];
+}
+
+/// Else the next hop does not answer.
+pub(super) fn unreachable(host: &mut Host, is_proven: bool) {
+    at_hop(host, Some(is_proven));
+}
+
+/// Else it does.
+pub(super) fn neighbour_silent(host: &mut Host, is_proven: bool) {
+    at_hop(host, Some(!is_proven));
+}
+
+/// Else another port is open there.
+pub(super) fn listens_elsewhere(host: &mut Host, is_proven: bool) {
+    host.listening(if is_proven { "10.1.0.1:443" } else { "10.1.0.1:80" }, 0, 128);
+    let place = host.add(State::SynSent, "127.0.0.1:50000", "127.0.0.1:443", 0);
+    host.is_refused(place);
     host.wait(300 * MS);
 }

@@ -1,7 +1,12 @@
 //! Each cause, told where the facts prove it, and not where one of them is missing.
 
+use std::collections::BTreeSet;
+
 use super::*;
-use crate::findings::testing::Host;
+use crate::{
+    findings::{Sighting, Value, testing::Host},
+    snapshot::Keepalive,
+};
 
 /// A situation, once with the fact that proves a cause and once without.
 enum Situation {
@@ -11,22 +16,56 @@ enum Situation {
     Failure(fn(&Incident) -> (Severity, Cause), Box<[Incident; 2]>),
 }
 
+/// What a remedy or the words say that is true only of some hosts.
+const CONDITIONS: &[(&str, fn(&Host, &[Sighting]) -> bool)] = &[
+    ("see fin-wait2-stuck", |_, seen| seen.iter().any(|seen| seen.kind == Kind::FinWait2Stuck)),
+    ("see next_hop_answers", |_, seen| has_evidence(seen, "next_hop_answers")),
+    ("see next_hop)", |_, seen| has_evidence(seen, "next_hop")),
+    ("see listens_at", |_, seen| has_evidence(seen, "listens_at")),
+    ("nothing leaks", |_, seen| seen.iter().all(|seen| seen.cause != Cause::NeverClosed)),
+    ("set tcp_tw_reuse=1", |host, _| host.settings.tw_reuse == Some(0)),
+    ("set tcp_timestamps=1", |host, _| host.settings.timestamps == Some(0)),
+    ("tcp_tw_reuse lets", |host, _| host.settings.tw_reuse == Some(1) && host.settings.timestamps != Some(0)),
+    ("reserve fewer ports", |host, _| host.settings.reserved_ports.is_some_and(|ports| ports > 0)),
+    ("keepalive is off", |host, _| host.sockets.iter().all(|socket| socket.keepalive == Keepalive::Off)),
+    ("kill -CONT", |host, _| host.processes.iter().all(|process| process.letter == b'T')),
+    ("LimitNOFILE=", |host, _| host.processes.iter().all(|process| process.descriptors == process.max_descriptors)),
+    ("perf top", |host, _| host.processes.iter().all(|process| process.letter == b'R')),
+    ("what it waits for (a lock", |host, _| host.processes.iter().all(|process| process.letter == b'S')),
+    ("is it stopped, blocked, or out of", |host, _| host.processes.is_empty()),
+    ("at another address", |host, _| host.sockets.iter().any(|socket| socket.state == State::Listen)),
+];
+
+fn has_evidence(seen: &[Sighting], name: &str) -> bool {
+    seen.iter().flat_map(|seen| &seen.evidence).any(|(known, value)| *known == name && *value != Value::Unknown)
+}
+
 impl Situation {
-    fn told(&self, is_proven: bool) -> Vec<Cause> {
-        match self {
-            Self::Host(build) => {
-                let mut host = Host::new();
-                build(&mut host, is_proven);
-                host.sightings().iter().map(|seen| seen.cause).collect()
+    /// The causes that are told, and what is said under a condition, which then must be true.
+    fn told(&self, is_proven: bool) -> (Vec<Cause>, Vec<&'static str>) {
+        let build = match self {
+            Self::Host(build) => build,
+            Self::Failure(judge, incidents) => {
+                return (vec![judge(&incidents[usize::from(!is_proven)]).1], Vec::new());
             }
-            Self::Failure(judge, incidents) => vec![judge(&incidents[usize::from(!is_proven)]).1],
+        };
+        let mut host = Host::new();
+        build(&mut host, is_proven);
+        let seen = host.sightings();
+        let causes: Vec<_> = seen.iter().map(|seen| seen.cause).collect();
+        let says =
+            |phrase: &str| causes.iter().any(|cause| cause.words().contains(phrase) || cause.remedy().contains(phrase));
+        let said: Vec<_> = CONDITIONS.iter().filter(|(phrase, _)| says(phrase)).collect();
+        for (phrase, is_true) in &said {
+            assert!(is_true(&host, &seen), "{phrase:?} is said of {seen:#?}");
         }
+        (causes, said.into_iter().map(|(phrase, _)| *phrase).collect())
     }
 }
 
 #[test]
 fn each_cause_is_told_where_it_is_proven_and_only_there() {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut all_said) = (Vec::new(), BTreeSet::new());
     for cause in Cause::ALL.iter().copied() {
         let (situation, otherwise) = row(cause);
         assert!(!otherwise.contains(&cause));
@@ -34,13 +73,17 @@ fn each_cause_is_told_where_it_is_proven_and_only_there() {
         let beside = (cause == Cause::WaitsForOtherSide).then_some(Cause::OnlyShutDown);
         for (is_proven, expected) in [(true, vec![cause]), (false, otherwise)] {
             let expected: Vec<_> = expected.into_iter().chain(beside).collect();
-            let told = situation.told(is_proven);
+            let (told, said) = situation.told(is_proven);
+            all_said.extend(said);
             if told != expected {
                 wrong.push((cause, is_proven, told));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let unsaid: Vec<_> =
+        CONDITIONS.iter().map(|(phrase, _)| phrase).filter(|phrase| !all_said.contains(*phrase)).collect();
+    assert!(unsaid.is_empty(), "nothing says {unsaid:?}");
 }
 
 /// A situation for each cause, and what is told without the fact that proves it.
@@ -63,8 +106,10 @@ fn row(cause: Cause) -> (Situation, Vec<Cause>) {
         PortsReserved => (Host(connecting::ports_reserved), vec![NoLocalPort]),
         NoLocalPort => (Host(connecting::no_local_port), vec![NotSent]),
         ConnectedToItself => (Host(connecting::connected_to_itself), vec![]),
-        PortClosed | Unreachable | NeighbourSilent | RejectedByIcmp | ListensElsewhere | PairInUse | NotSent
-        | EndedAtOnce => failed_connect(cause),
+        Unreachable => (Host(connecting::unreachable), vec![NeighbourSilent]),
+        NeighbourSilent => (Host(connecting::neighbour_silent), vec![Unreachable]),
+        ListensElsewhere => (Host(connecting::listens_elsewhere), vec![PortClosed]),
+        PortClosed | RejectedByIcmp | PairInUse | NotSent | EndedAtOnce => failed_connect(cause),
         QueueFull => (Host(serving::queue_full), vec![]),
         AccepterStopped => (Host(serving::accepter_stopped), vec![AccepterWaits]),
         AccepterOutOfDescriptors => (Host(serving::accepter_out_of_descriptors), vec![AccepterWaits]),
@@ -103,9 +148,6 @@ fn failed_connect(cause: Cause) -> (Situation, Vec<Cause>) {
     let (proven, otherwise, told) = match cause {
         PortClosed => (refused.clone(), Incident { own: silent, ..refused }, RejectedByIcmp),
         RejectedByIcmp => (Incident { own: silent, ..refused.clone() }, refused, PortClosed),
-        ListensElsewhere => (Incident { peer: elsewhere(), ..refused.clone() }, refused, PortClosed),
-        Unreachable => (at_hop(Some(true)), at_hop(Some(false)), NeighbourSilent),
-        NeighbourSilent => (at_hop(Some(false)), at_hop(None), Unreachable),
         PairInUse => (Incident { is_pair_used: true, ..never_sent() }, never_sent(), NotSent),
         NotSent => (never_sent(), Incident { is_pair_used: true, ..never_sent() }, PairInUse),
         EndedAtOnce => (given_up.clone(), Incident { total_retrans: 1, ..given_up }, SynUnanswered),
