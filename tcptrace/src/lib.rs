@@ -6,10 +6,11 @@
 //! [`outputs::Records`], for the outputs. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] →
 //! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
 //! [`report`].
+//! What others choose the characters of goes through [`printable`] in all of them.
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`pids`], [`descriptors`], [`now`], [`heap`], [`runtime`],
-//! [`watch`], [`usage`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`], [`tell`], [`workers`] and [`cli`];
-//! [`app`] and [`commands`] alone know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`mountinfo`], [`pids`], [`descriptors`], [`now`],
+//! [`heap`], [`runtime`], [`watch`], [`usage`], [`files`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`],
+//! [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;

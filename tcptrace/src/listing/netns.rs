@@ -105,10 +105,10 @@ impl Chosen {
 /// Has this namespace this name now? While it has, nobody else has its number: the name keeps it alive.
 #[must_use]
 pub fn is_called(name: &str, inode: u32) -> bool {
-    let is_it = |found: Found| found.inode == inode && found.name.as_deref() == Some(name);
-    // One that is no UTF-8 is not opened by what is shown of it.
-    named(OsStr::new(name)).is_ok_and(is_it)
-        || name.contains(char::REPLACEMENT_CHARACTER) && names().into_iter().any(is_it)
+    let is_it = |found: &Found| found.inode == inode && found.name.as_deref() == Some(name);
+    // A name that is no UTF-8 is not the one of its file.
+    let is_inexact = name.contains(char::REPLACEMENT_CHARACTER);
+    named(OsStr::new(name)).is_ok_and(|found| is_it(&found)) || is_inexact && names().iter().any(is_it)
 }
 
 /// The cookie of the calling thread's namespace, which no other one has until the host boots; `None` before Linux 5.14
