@@ -80,7 +80,7 @@ fn after(line: &str, arguments: &[&str]) -> Output {
 
 fn descriptors() {
     for arguments in [&["--duration", "1s"][..], &["sockets"], &["stuck", "--once"], &["rates", "--count", "1"]] {
-        for few in ["ulimit -n 8", "ulimit -n 5", "ulimit -n 63"] {
+        for few in ["ulimit -n 8", "ulimit -n 5", "ulimit -n 127"] {
             let output = after(few, arguments);
             let stderr = stderr(&output);
             assert_eq!(output.status.code(), Some(1), "{few} {arguments:?}: {stderr}");
