@@ -1,7 +1,7 @@
 //! How many descriptors this process may have open (RLIMIT_NOFILE).
 
 /// So many a trace has open while it begins: maps, programs, files, sockets of outputs.
-pub const NEEDED: u64 = 64;
+pub const NEEDED: u64 = 128;
 /// So many it takes where it may: clients of the HTTP server have one each.
 const WANTED: u64 = 1024;
 

@@ -1,4 +1,4 @@
-//! The PID namespace that tcptrace is in: events name processes by their PIDs in the initial one, while `/proc` and BPF
+//! The namespaces of processes that tcptrace is in: events name processes by their PIDs in the initial one, while `/proc` and BPF
 //! iterators show those of another one only its own processes.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::LazyLock};
@@ -99,6 +99,14 @@ fn is_kernel_thread(stat: &str) -> bool {
     let after = stat.rsplit_once(')').map(|(_, after)| after);
     let flags = after.and_then(|after| after.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
     flags.is_some_and(|flags| flags & 0x0020_0000 != 0)
+}
+
+/// Is this process in a user namespace of its own, in which alone its capabilities count (`kernel/capability.c`, `capable`)?
+#[must_use]
+pub fn has_own_users() -> bool {
+    /// `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`.
+    const INITIAL_USERS: u64 = 0xefff_fffd;
+    fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() != INITIAL_USERS)
 }
 
 /// What there is by a PID.

@@ -10,21 +10,20 @@ pub fn tell_of(skipped: &Skipped) {
     sentences(skipped, Capabilities::own(), name).into_iter().for_each(warn);
 }
 
-const ROOT: &str = "run it with sudo";
-const REFUSED: &str = "a security module, a sandbox or another user namespace refuses";
-
 /// A sentence for each kind; `name` gives the name of a process.
 fn sentences(skipped: &Skipped, has: Option<Capabilities>, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
     let cause = |capability: u32, text: &str| match has {
-        Some(has) if has.has(capability) => format!("{text} is in effect: {REFUSED}"),
-        Some(_) => format!("{text} is missing: {ROOT}"),
+        Some(has) if has.has(capability) => {
+            format!("refused although {text} is in effect (a security module or a sandbox)")
+        }
+        Some(_) => format!("{text} is missing (sudo has it)"),
         None => format!("it takes {text}"),
     };
     let mut sentences = Vec::new();
     if skipped.namespaces_denied > 0 {
         let count = counted(skipped.namespaces_denied, "network namespace", "network namespaces");
         let cause = cause(Capabilities::SYS_ADMIN, "CAP_SYS_ADMIN");
-        sentences.push(format!("not looked at: {count}, which may not be entered ({cause})"));
+        sentences.push(format!("not looked at: {count}: {cause}"));
     }
     if skipped.processes_denied > 0 {
         let error = io::Error::from_raw_os_error(skipped.denied.errno);
@@ -35,13 +34,14 @@ fn sentences(skipped: &Skipped, has: Option<Capabilities>, name: impl Fn(u32) ->
         };
         let count = counted(skipped.processes_denied, "process", "processes");
         let who = skipped.denied.pids.into_iter().filter(|pid| *pid != 0);
-        let who: Vec<_> =
+        let mut who: Vec<_> =
             who.map(|pid| name(pid).map_or_else(|| pid.to_string(), |name| format!("{pid} {name}"))).collect();
-        let more = if skipped.processes_denied > who.len() as u64 && !who.is_empty() { ", …" } else { "" };
-        let who = if who.is_empty() { String::new() } else { format!(" (PID {}{more})", who.join(", ")) };
+        if skipped.processes_denied > who.len() as u64 && !who.is_empty() {
+            who.push("…".to_owned());
+        }
+        let who = if who.is_empty() { String::new() } else { format!(" ({})", who.join(", ")) };
         sentences.push(format!(
-            "not looked at: {count}{who}: {why}; network namespaces with nobody else in them are not seen, and without BPF \
-             iterators their sockets have no known holder"
+            "not looked at: {count}{who}: {why}; sockets and namespaces that nobody else has are not seen"
         ));
     }
     if skipped.cut_short > 0 {
@@ -68,14 +68,14 @@ mod tests {
         let denied = Denied { pids: [1, 0, 0], errno: libc::EACCES };
         let one = Skipped { processes_denied: 1, denied, ..Skipped::default() };
         let text = said(one, &[]);
-        assert!(text.contains("1 process (PID 1 init): CAP_SYS_PTRACE is missing: run it with sudo"), "{text}");
+        assert!(text.contains("1 process (1 init): CAP_SYS_PTRACE is missing (sudo has it);"), "{text}");
         let text = said(one, &[Capabilities::SYS_PTRACE]);
-        assert!(text.contains("CAP_SYS_PTRACE is in effect: a security module") && !text.contains("sudo"), "{text}");
+        assert!(text.contains("refused although CAP_SYS_PTRACE is in effect") && !text.contains("sudo"), "{text}");
         let denied = Denied { pids: [1, 7, 9], errno: libc::EMFILE };
         let text = said(Skipped { processes_denied: 5, denied, ..Skipped::default() }, &[]);
-        assert!(text.contains("5 processes (PID 1 init, 7, 9, …): Too many open files"), "{text}");
+        assert!(text.contains("5 processes (1 init, 7, 9, …): Too many open files"), "{text}");
         let text = said(Skipped { namespaces_denied: 2, ..Skipped::default() }, &[Capabilities::SYS_PTRACE]);
-        assert!(text.contains("2 network namespaces, which may not be entered (CAP_SYS_ADMIN is missing"), "{text}");
+        assert!(text.contains("2 network namespaces: CAP_SYS_ADMIN is missing"), "{text}");
         let text = said(Skipped { processes_denied: 1, ..Skipped::default() }, &[]);
         assert!(text.contains("1 process: hidden by the mount option hidepid"), "{text}");
     }

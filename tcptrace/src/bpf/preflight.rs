@@ -29,11 +29,10 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
 const MEMLOCK_UNTIL: (u32, u32) = (5, 10);
 
 fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabilities>) -> Option<String> {
+    let counts_memlock = version(release).is_some_and(|version| version <= MEMLOCK_UNTIL);
     match errno {
-        libc::EPERM
-            if version(release).is_some_and(|version| version <= MEMLOCK_UNTIL)
-                && has.is_some_and(|has| has.can_trace()) =>
-        {
+        libc::EPERM if !has?.can_trace() => None,
+        libc::EPERM if counts_memlock => {
             let limit = memlock.map_or_else(|| "too little".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
             Some(format!(
                 "; before Linux 5.11 BPF maps count as locked memory, of which this process may have {limit} \
@@ -41,6 +40,10 @@ fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabili
                  --ring-size and --kernel-sockets"
             ))
         }
+        libc::EPERM => Some(
+            "; the capabilities for it are in effect: a seccomp filter (as containers have one) or a security module refuses"
+                .to_owned(),
+        ),
         libc::EMFILE => Some(format!(
             "; this process may have {} descriptors (RLIMIT_NOFILE): raise that with `ulimit -n 1024`, or \
              LimitNOFILE=1024 in the unit",
@@ -59,7 +62,8 @@ mod tests {
         let two = Some(Capabilities::of(&[Capabilities::BPF, Capabilities::PERFMON]));
         let old = meaning(libc::EPERM, "5.10.223", Some(65536), two).unwrap();
         assert!(old.contains("64 KiB (RLIMIT_MEMLOCK)") && old.contains("LimitMEMLOCK=infinity"), "{old}");
-        assert_eq!(meaning(libc::EPERM, "5.11.0", Some(65536), two), None, "it is no longer counted");
+        let new = meaning(libc::EPERM, "5.11.0", Some(65536), two).unwrap();
+        assert!(new.contains("seccomp") && !new.contains("MEMLOCK"), "it is no longer counted: {new}");
         assert_eq!(meaning(libc::EPERM, "5.10.223", Some(65536), Some(Capabilities::of(&[]))), None);
         assert!(meaning(libc::EMFILE, "6.18", None, two).unwrap().contains("RLIMIT_NOFILE"));
         assert_eq!(meaning(libc::ENOMEM, "6.18", None, two), None);

@@ -30,6 +30,8 @@ pub struct Machine {
     pub capabilities: Option<Capabilities>,
     /// Is `/proc` mounted?
     pub has_proc: bool,
+    /// Is this process in a user namespace of its own?
+    pub has_own_users: bool,
     /// Which processes are seen.
     pub view: View,
     /// RLIMIT_NOFILE, as far as it is known.
@@ -74,6 +76,7 @@ pub fn version(release: &str) -> Option<(u32, u32)> {
 pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     let mut checks = vec![release(&machine.release), proc(machine.has_proc), types(&machine.types)];
     let capabilities = machine.capabilities;
+    checks.push(user_namespace(machine.has_own_users));
     checks.extend(privileges::checks(capabilities, &machine.program));
     checks.push(lockdown(machine.lockdown.as_deref()));
     checks.extend(SWITCHES.iter().filter_map(|switch| switch.check(sysctls)));
@@ -258,6 +261,22 @@ fn descriptors(limit: Option<u64>) -> Check {
     subject.check("RLIMIT_NOFILE", limit.map(|limit| limit.to_string()), verdict)
 }
 
+fn user_namespace(is_own: bool) -> Check {
+    let (value, verdict) = if is_own {
+        (
+            "another",
+            Verdict::failed(
+                "nothing can be traced: the capabilities of a user namespace count in it alone",
+                "run it in the host's user namespace: with sudo outside of the rootless container, `docker run --userns=host`",
+            ),
+        )
+    } else {
+        ("of the host", Verdict::ok("capabilities count on the whole host"))
+    };
+    let subject = subject("user_namespace", "where capabilities count", "kernel/capability.c, capable");
+    subject.check("user namespace", Some(value.to_owned()), verdict)
+}
+
 fn pid_namespace(view: View) -> Check {
     let (value, verdict) = match view {
         View::Host => ("of the host", Verdict::ok("processes of all PID namespaces are seen")),
@@ -321,6 +340,7 @@ mod tests {
             types: Types::Known { abilities: u32::MAX, no_listing: None },
             capabilities: Some(Capabilities::of(&ALL)),
             has_proc: true,
+            has_own_users: false,
             view: View::Host,
             descriptors: Some(NEEDED),
             lockdown: Some("[none] integrity confidentiality\n".into()),
@@ -361,6 +381,7 @@ mod tests {
         assert_eq!(found(&Machine { hides_processes: true, ..fit() }), [("hidepid", Warning)]);
         assert_eq!(found(&Machine { has_cgroup2: false, ..fit() }), [("cgroup2", Warning)]);
         assert_eq!(found(&Machine { has_proc: false, ..fit() }), [("proc", Failed)]);
+        assert_eq!(found(&Machine { has_own_users: true, ..fit() }), [("user_namespace", Failed)]);
         assert_eq!(found(&Machine { descriptors: Some(NEEDED - 1), ..fit() }), [("descriptors", Failed)]);
         assert_eq!(found(&Machine { descriptors: None, ..fit() }), [("descriptors", Unknown)]);
         assert_eq!(found(&Machine { view: View::Own, ..fit() }), [("pid_namespace", Warning)]);

@@ -111,15 +111,26 @@ pub(super) fn checks(capabilities: Option<Capabilities>, program: &str) -> impl 
 }
 
 impl Privilege {
+    /// The one that is missing, where another one is there.
+    fn missing(&self, has: Capabilities) -> Option<&'static str> {
+        let mut names = self.title.split(", ").zip(self.all_of);
+        let missing = names.find(|(_, number)| !has.has(**number))?.0;
+        self.all_of.iter().any(|number| has.has(*number)).then_some(missing)
+    }
+
     fn check(&self, capabilities: Option<Capabilities>, program: &str) -> Check {
         let (value, verdict) = match capabilities {
             None => (None, Verdict::unknown("the kernel does not tell")),
             Some(has) if self.all_of.iter().all(|one| has.has(*one)) || self.needed && has.can_trace() => {
                 (Some("in effect"), Verdict::ok(self.meaning))
             }
-            Some(_) => {
+            Some(has) => {
                 let remedy = format!("run it with sudo, or once: sudo setcap {}+ep {program}", self.grant);
-                let verdict = if self.needed { Verdict::failed } else { Verdict::warning }(self.lost, remedy);
+                let lost = match self.missing(has) {
+                    Some(name) => format!("{name} alone is missing: {}", self.lost),
+                    None => self.lost.to_owned(),
+                };
+                let verdict = if self.needed { Verdict::failed } else { Verdict::warning }(lost, remedy);
                 (Some("missing"), verdict)
             }
         };
@@ -158,6 +169,9 @@ mod tests {
         let unknown = found(None);
         assert!(unknown.len() == 4 && unknown.iter().all(|(_, status)| *status == Status::Unknown));
         let first = checks(Some(C::of(&[])), "/usr/bin/tcptrace").next().unwrap();
+        assert!(first.consequence.starts_with("nothing can be traced"), "{}", first.consequence);
+        let half = checks(Some(C::of(&[C::BPF])), "/usr/bin/tcptrace").next().unwrap();
+        assert!(half.consequence.starts_with("CAP_PERFMON alone is missing: "), "{}", half.consequence);
         let remedy = first.remedy.unwrap();
         assert!(remedy.ends_with("sudo setcap cap_bpf,cap_perfmon+ep /usr/bin/tcptrace"), "{remedy}");
     }

@@ -155,6 +155,7 @@ fn machine_with(types: Types) -> Machine {
         types,
         capabilities: Capabilities::own(),
         has_proc: Path::new("/proc/self").exists(),
+        has_own_users: pids::has_own_users(),
         view: pids::view(),
         descriptors: descriptors::allowed(),
         lockdown: read("/sys/kernel/security/lockdown").ok(),

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("CAP_BPF and CAP_PERFMON are enough for iterators", iterators),
     ("few descriptors are a message, and no panic", descriptors),
     ("without /proc all else is judged", no_proc),
+    ("root of a user namespace is told that it is not root", own_users),
     ("in a PID namespace of its own it says so, and takes nobody for itself", own_pids),
     ("in a PID namespace with the host's /proc holders are found", host_proc),
     ("a PID that no process has is named", no_such_pid),
@@ -80,7 +81,7 @@ fn after(line: &str, arguments: &[&str]) -> Output {
 
 fn descriptors() {
     for arguments in [&["--duration", "1s"][..], &["sockets"], &["stuck", "--once"], &["rates", "--count", "1"]] {
-        for few in ["ulimit -n 8", "ulimit -n 5", "ulimit -n 63"] {
+        for few in ["ulimit -n 8", "ulimit -n 5", "ulimit -n 127"] {
             let output = after(few, arguments);
             let stderr = stderr(&output);
             assert_eq!(output.status.code(), Some(1), "{few} {arguments:?}: {stderr}");
@@ -95,6 +96,15 @@ fn descriptors() {
     // A soft limit alone is raised.
     let output = after("ulimit -S -n 8", &["--duration", "100ms", "--netns", "self"]);
     assert!(output.status.success(), "{}", stderr(&output));
+}
+
+fn own_users() {
+    let traced = Command::new("unshare").args(["-U", "-r"]).arg(binary()).args(["--duration", "1s"]).output().unwrap();
+    assert_eq!(traced.status.code(), Some(1));
+    assert!(stderr(&traced).contains("capabilities of a user namespace count in it alone"), "{}", stderr(&traced));
+    let doctor =
+        Command::new("unshare").args(["-U", "-r"]).arg(binary()).args(["doctor", "machine", "--json"]).output();
+    assert_eq!(check(&doctor.unwrap(), "user_namespace")["status"], "failed");
 }
 
 fn no_proc() {
