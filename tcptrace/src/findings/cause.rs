@@ -96,12 +96,12 @@ causes! {
         remedy: "call close() after a time limit instead of waiting for the peer's FIN; look for close-wait-leak at the peer",
     }
     FinUnanswered = "fin_unanswered" {
-        proof: "FIN_WAIT1 or CLOSING beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again, and nothing was acknowledged for 5 s.",
+        proof: "FIN_WAIT1 or CLOSING beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again twice in a row without an answer, or once and nothing was acknowledged for 5 s.",
         words: "this side closed, but its last data or its FIN is not acknowledged: the peer or the path is gone",
         remedy: "check the path and the peer; a lower tcp_orphan_retries frees the memory of orphans sooner",
     }
     LastAckMissing = "last_ack_missing" {
-        proof: "LAST_ACK beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again, and nothing was acknowledged for 5 s.",
+        proof: "LAST_ACK beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again twice in a row without an answer, or once and nothing was acknowledged for 5 s.",
         words: "both sides closed, but the last FIN is not acknowledged: the peer went away without a word",
         remedy: "harmless in small numbers (mobile clients do this); in large numbers, lower tcp_orphan_retries",
     }
