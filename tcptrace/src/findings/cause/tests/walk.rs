@@ -16,8 +16,11 @@ enum Situation {
     Failure(fn(&Incident) -> (Severity, Cause), Box<[Incident; 2]>),
 }
 
+/// Is it true where this is seen?
+type Holds = fn(&Host, &[Sighting]) -> bool;
+
 /// What a remedy or the words say that is true only of some hosts.
-const CONDITIONS: &[(&str, fn(&Host, &[Sighting]) -> bool)] = &[
+const CONDITIONS: &[(&str, Holds)] = &[
     ("see fin-wait2-stuck", |_, seen| seen.iter().any(|seen| seen.kind == Kind::FinWait2Stuck)),
     ("see next_hop_answers", |_, seen| has_evidence(seen, "next_hop_answers")),
     ("see next_hop)", |_, seen| has_evidence(seen, "next_hop")),
