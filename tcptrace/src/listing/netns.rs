@@ -232,6 +232,11 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error
         return Ok((found, skipped));
     }
     found.extend(names);
+    if let Some(&NetnsChoice::Inode(inode)) = choice
+        && let Some(place) = found.iter().position(|found| found.inode == inode)
+    {
+        return Ok((vec![found.swap_remove(place)], skipped)); // processes need not be looked at for it
+    }
     let threads = threads(&mut skipped).map_err(Error::Proc)?;
     let of_thread = |(inode, path)| Found { inode, name: None, cookie: None, entrance: Entrance::Path(path) };
     found.extend(threads.into_iter().map(of_thread));
@@ -242,6 +247,7 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error
         if found.is_empty() {
             return Err(Error::NoInode { inode, denied: skipped.processes_denied });
         }
+        skipped = Skipped::default(); // what was not looked at does not matter, as it is found
     }
     Ok((found, skipped))
 }
