@@ -12,7 +12,7 @@ use crate::{
     http::{Question, Server},
     metrics,
     outputs::{
-        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Stdout, Syslog, host_name,
+        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
     },
     tell::{tell, warn},
 };
@@ -29,7 +29,7 @@ pub struct Error {
 pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     let open = |spec: &OutputSpec| {
         let sink: Box<dyn Sink> = match &spec.target {
-            Target::Stdout => Box::new(Stdout::new()?),
+            Target::Stdout => Box::new(Standard::output()?),
             Target::File(file) => Box::new(FileSink::open(file.clone())?),
             Target::Journald(path) => Box::new(Journald::new(path.clone())),
             Target::Syslog(target) => Box::new(Syslog::new(target.clone(), host_name().unwrap_or_default())),

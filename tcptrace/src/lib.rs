@@ -6,9 +6,11 @@
 //! [`outputs::Records`], for the outputs. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] →
 //! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
 //! [`report`].
+//! What others choose the characters of goes through [`printable`] in all of them.
 //! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`pids`], [`descriptors`], [`now`], [`heap`], [`runtime`], [`watch`], [`usage`],
-//! [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`], [`tell`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`mountinfo`], [`pids`], [`descriptors`], [`now`],
+//! [`heap`], [`runtime`], [`watch`], [`usage`], [`files`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`],
+//! [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod aggregate;
 pub mod app;
@@ -25,6 +27,7 @@ pub mod doctor;
 pub mod ending;
 pub mod errno;
 pub mod event;
+pub mod files;
 pub mod findings;
 pub mod heap;
 pub mod http;
@@ -34,10 +37,13 @@ pub mod listeners;
 pub mod listing;
 pub mod losses;
 pub mod metrics;
+pub mod mountinfo;
 pub mod notice;
 pub mod now;
+pub mod number;
 pub mod outputs;
 pub mod pids;
+pub mod printable;
 pub mod rates;
 pub mod render;
 pub mod report;
@@ -56,3 +62,4 @@ pub mod table;
 pub mod tell;
 pub mod usage;
 pub mod watch;
+pub mod workers;

@@ -1,9 +1,9 @@
-//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed, 2 wrong usage, 3 something is
-//! wrong with the sockets or the machine).
+//! The program: parses, runs, and says with its exit code how it went (0 fine, 1 failed or, of `story`, nothing matched, 2 wrong
+//! usage, 3 something is wrong with the sockets or the machine).
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tcptrace::{
     app,
     bpf::aggregate::Aggregate,
@@ -11,15 +11,16 @@ use tcptrace::{
         args::{Args, Command, ConfigCommand, DoctorArgs, LogLevel},
         config,
         settings::{self, Settings},
+        terminal::exit,
     },
     commands, descriptors, heap,
     listing::{Lister, Wanted},
-    pids, service,
+    pids,
+    service::{self, Service},
     state::State,
-    tell::{fail, tell},
+    tell::{self, Form, Level, fail, tell},
 };
 use tokio::runtime::{Builder, Runtime};
-use tracing_subscriber::filter::LevelFilter;
 
 /// Exit code where something was found.
 const FOUND: u8 = 3;
@@ -33,31 +34,33 @@ async fn trace(settings: Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-const fn level(level: LogLevel) -> LevelFilter {
+const fn level(level: LogLevel) -> Level {
     match level {
-        LogLevel::Error => LevelFilter::ERROR,
-        LogLevel::Warn => LevelFilter::WARN,
-        LogLevel::Info => LevelFilter::INFO,
-        LogLevel::Debug => LevelFilter::DEBUG,
-        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
     }
+}
+
+/// The least that is said on stderr.
+const fn least(quiet: bool) -> Level {
+    if quiet { Level::Warn } else { Level::Info }
 }
 
 fn main() -> ExitCode {
     descriptors::raise();
-    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| error.exit());
+    let args = config::parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
     let result = match &args.command {
         // It judges also a machine on which nothing else runs.
         Some(Command::Doctor(args)) => check_up(args),
         _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
     };
-    match result {
-        Ok(exit) => exit,
-        Err(error) => {
-            fail(error);
-            ExitCode::FAILURE
-        }
-    }
+    let exit = result.unwrap_or_else(|error| {
+        fail(error);
+        ExitCode::FAILURE
+    });
+    tell::finish();
+    exit
 }
 
 fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -68,7 +71,7 @@ fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
 /// It takes some descriptors, and panics where it cannot have them all.
 fn runtime() -> anyhow::Result<Runtime> {
     match descriptors::allowed() {
-        Some(allowed @ ..descriptors::NEEDED) => anyhow::bail!(
+        Some(allowed @ ..descriptors::NEEDED) => bail!(
             "this process may have {allowed} descriptors (RLIMIT_NOFILE), and needs {}: raise that with `ulimit -n 1024`, \
              or LimitNOFILE=1024 in the unit",
             descriptors::NEEDED
@@ -79,25 +82,31 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
-        None => trace(Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit())).await,
+        None => {
+            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            tell::start(Form::Plain, least(args.trace.quiet))?;
+            trace(settings).await
+        }
         Some(Command::Daemon(args)) => {
-            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| error.exit());
-            settings.service.is_one = true;
-            service::start_log(level(args.log_level));
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            settings.service = Service::new();
+            service::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
-            Ok(commands::config::check(&config).unwrap_or_else(|error| error.exit()))
+            let words = commands::config::check(&config).unwrap_or_else(|error| exit(error));
+            commands::config::print(&words).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| error.exit());
-            let fails = |worst: Option<_>| args.once && worst.is_some_and(|worst| worst >= args.fail_on);
-            let exit = |worst| if fails(worst) { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
-            app::run(settings).await.map(exit).map_err(anyhow::Error::from)
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
+            tell::start(Form::Plain, least(args.quiet))?;
+            let worst = app::run(settings).await?.worst;
+            let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
+            Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| error.exit());
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
@@ -105,13 +114,22 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(tell);
             pids::warning().into_iter().for_each(tell);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            commands::sockets::run(&args, &selection, list).map(|()| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+            commands::sockets::run(&args, &selection, list)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Some(Command::Rates(args)) => commands::rates::run(args).await.map(|()| ExitCode::SUCCESS).map_err(Into::into),
+        Some(Command::Rates(args)) => {
+            tell::start(Form::Plain, Level::Info)?;
+            commands::rates::run(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
-            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| error.exit());
-            app::run(settings).await.map(|_| ExitCode::SUCCESS).map_err(anyhow::Error::from)
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
+            tell::start(Form::Plain, least(story.quiet))?;
+            if app::run(settings).await?.written == 0 {
+                bail!("no connection matched {}", story.which);
+            }
+            Ok(ExitCode::SUCCESS)
         }
     }
 }

@@ -190,6 +190,16 @@ impl Route {
         }
     }
 
+    /// Writes what was looked at, where findings alone are written.
+    pub fn looked(&mut self, open: usize, seen: &Seen, context: &Context) {
+        let Self { renderer, wants, records } = self;
+        if let Renderer::Json(json) = renderer
+            && wants.kind(RecordKind::Findings)
+        {
+            records.add(|to| json.looked(to, open, seen, context.wall));
+        }
+    }
+
     /// Writes a notice.
     pub fn notice(&mut self, notice: &Notice, context: &Context) {
         let Self { renderer, wants, records } = self;
@@ -241,15 +251,19 @@ impl Route {
         }
     }
 
-    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened.
-    pub fn silent(&mut self, table: &Table, now_ns: u64) {
+    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened; gives
+    /// how many.
+    pub fn silent(&mut self, table: &Table, now_ns: u64) -> u64 {
+        let mut count = 0;
         if let Renderer::Story(stories, ladder) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
                 self.records.add(|to| ladder.silent(to, known, now_ns));
+                count += 1;
             }
         }
+        count
     }
 
     /// Sides that were forgotten; `None` where no stories are told.

@@ -1,65 +1,113 @@
 //! What a service manager is told, and the log of a service.
 
-use std::time::Duration;
-
-use sd_notify::NotifyState;
-use tracing_subscriber::{
-    Layer as _,
-    filter::{LevelFilter, Targets},
-    fmt,
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    env, io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
 };
 
-/// Tells systemd (sd_notify(3)) how a run is; without one, nobody.
+use crate::{
+    now::now_ns,
+    outputs::Journald,
+    tell::{self, Form, Level},
+};
+
+/// Messages that wait at most where the service manager does not read.
+const MAX_WAITING: usize = 16;
+
+/// Tells systemd (sd_notify(3)) how a run is; without one, nobody. Never waits: what it has no room for is sent later.
 #[derive(Debug, Default)]
 pub struct Service {
     /// Is this run a service at all?
     pub is_one: bool,
+    waiting: RefCell<VecDeque<String>>,
 }
 
 impl Service {
-    /// All is attached, and what was there at the start is known.
-    pub fn ready(&self) {
-        self.notify(&[NotifyState::Ready]);
+    /// A run that is a service.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { is_one: true, ..Self::default() }
     }
 
-    /// The run goes on, and is so.
-    pub fn alive(&self, status: &str) {
-        self.notify(&[NotifyState::Watchdog, NotifyState::Status(status)]);
+    /// All is attached, and what was there at the start is known.
+    pub fn ready(&self) {
+        self.notify("READY=1".to_owned());
+    }
+
+    /// The run goes on, and is so. `is_well`: all its threads are alive, and the watchdog may know.
+    pub fn alive(&self, status: &str, is_well: bool) {
+        if !self.is_one {
+            return;
+        }
+        let status = status.replace('\n', " ");
+        let watchdog = if is_well { "WATCHDOG=1\n" } else { "" };
+        if self.send_waiting() {
+            let _ = send(&format!("{watchdog}STATUS={status}")); // the next one comes in a second
+        }
     }
 
     /// Files are opened again, which takes no time to speak of.
     pub fn reloaded(&self) {
-        if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.notify(&[NotifyState::Reloading, now]);
-        }
-        self.notify(&[NotifyState::Ready]);
+        self.notify(format!("RELOADING=1\nMONOTONIC_USEC={}", now_ns() / 1000));
+        self.notify("READY=1".to_owned());
     }
 
     /// It ends, which may take this long.
     pub fn stopping(&self, within: Duration) {
-        let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
-        self.notify(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(within)]);
+        self.notify(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     }
 
-    fn notify(&self, states: &[NotifyState<'_>]) {
+    fn notify(&self, message: String) {
         if self.is_one {
-            let _ = sd_notify::notify(states); // nobody listens, or no more
+            let mut waiting = self.waiting.borrow_mut();
+            if waiting.len() < MAX_WAITING {
+                waiting.push_back(message);
+            }
+            drop(waiting);
+            self.send_waiting();
         }
+    }
+
+    /// Sends what waits, in order; tells whether nothing waits any more.
+    fn send_waiting(&self) -> bool {
+        let mut waiting = self.waiting.borrow_mut();
+        while let Some(message) = waiting.front() {
+            match send(message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                _ => _ = waiting.pop_front(), // where nobody listens nobody ever will
+            }
+        }
+        true
     }
 }
 
-/// Makes [`crate::tell`] write to a log from now on: to journald where that is what reads stderr, else to stderr. `level` is
-/// the least that is written.
-pub fn start_log(level: LevelFilter) {
-    // What it is made of may tell more than may be told.
-    let filter = || Targets::new().with_target("tcptrace", level);
-    let to_journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
-    let log = tracing_subscriber::registry();
-    // A second log of one process is none: the first stays.
-    let _ = match to_journal {
-        Some(journal) => log.with(journal.with_syslog_identifier("tcptrace".into()).with_filter(filter())).try_init(),
-        None => log.with(fmt::layer().with_writer(std::io::stderr).with_target(false).with_filter(filter())).try_init(),
+/// Sends a message to the socket that the service manager named, without blocking.
+fn send(message: &str) -> io::Result<()> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(abstract_name) => SocketAddr::from_abstract_name(abstract_name)?,
+        None => SocketAddr::from_pathname(&name)?,
     };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message.as_bytes(), &address).map(drop)
+}
+
+/// Starts the log of a service: to journald where that is what reads stderr, else to stderr. `level` is the least that is
+/// written.
+///
+/// # Errors
+/// As [`tell::start`].
+pub fn start_log(level: Level) -> io::Result<()> {
+    let is_journal = env::var_os("JOURNAL_STREAM").is_some() && Journald::log().is_there();
+    tell::start(if is_journal { Form::Journal } else { Form::Stamped }, level)
 }

@@ -2,7 +2,7 @@
 
 mod shown;
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
@@ -14,7 +14,7 @@ use self::shown::Shown;
 use crate::{
     decode::{NetnsAlias, decode},
     event::{Event, ProcessId},
-    findings::{Finding, Findings, Phase, Seen, Severity, SocketFilter, Thresholds},
+    findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
     metrics::{self, Metrics, Moment, Usage},
@@ -29,6 +29,7 @@ use crate::{
     story::{Stories, Story},
     summary::Summary,
     table::{Connection, Table},
+    workers::WorkerState,
 };
 
 /// Namespaces that are remembered at most.
@@ -53,7 +54,7 @@ pub struct SessionSettings {
     pub by_process: bool,
     /// Are events written, or summaries alone?
     pub events: bool,
-    /// Events to be written at most.
+    /// Events and findings, or stories, to be written at most. With the last one all counting ends.
     pub count: Option<u64>,
     /// What is called trouble; `None` where it is not looked for.
     pub findings: Option<Thresholds>,
@@ -74,9 +75,8 @@ pub struct Session {
     interval_start_ns: u64,
     total: Summary,
     start_ns: u64,
+    /// Events, findings and stories that were written.
     written: u64,
-    /// Numbers of the findings among them, where findings alone are counted.
-    counted: FxHashSet<u64>,
     /// What was lost; the edge sets what the kernel counted.
     pub losses: Losses,
     /// When the kernel's counters were looked at last.
@@ -123,7 +123,6 @@ impl Session {
             total: Summary::new(settings.by_process),
             start_ns,
             written: 0,
-            counted: FxHashSet::default(),
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
@@ -138,8 +137,11 @@ impl Session {
         }
     }
 
-    /// Takes in a record, as a ring or a recording holds it.
+    /// Takes in a record, as a ring or a recording holds it; none once the run is complete.
     pub fn ingest(&mut self, record: &[u8]) {
+        if self.is_complete() {
+            return;
+        }
         self.losses.received += 1;
         let Ok(mut event) = decode(record) else {
             self.losses.undecodable += 1;
@@ -177,6 +179,9 @@ impl Session {
 
     /// Counts and writes an event if the filter lets it pass; tells whether it does.
     fn show_event(&mut self, event: &Event) -> bool {
+        if self.is_complete() {
+            return false;
+        }
         let is_shown = self.shown.event(event, &mut self.context.names);
         if is_shown {
             self.interval.ingest(event);
@@ -204,8 +209,8 @@ impl Session {
 
     fn write_findings(&mut self, told: Vec<Finding>) {
         for finding in told {
-            if !self.has_room_for(&finding) {
-                continue;
+            if self.is_complete() {
+                return;
             }
             if let Some(metrics) = &mut self.metrics {
                 metrics.finding(&finding);
@@ -214,17 +219,8 @@ impl Session {
             for route in &mut self.routes {
                 is_written |= route.finding(&finding, &mut self.context);
             }
-            if is_written && !self.settings.events && finding.phase == Phase::Opened {
-                self.written += 1;
-                self.counted.insert(finding.number);
-            }
+            self.written += u64::from(is_written);
         }
-    }
-
-    /// Where findings alone are counted, further ones are not written, but what becomes of those that were.
-    fn has_room_for(&self, finding: &Finding) -> bool {
-        let counts = self.settings.count.is_some() && !self.settings.events;
-        !counts || !self.is_complete() || self.counted.contains(&finding.number)
     }
 
     /// CLOCK_MONOTONIC of the last event, in ns.
@@ -249,16 +245,20 @@ impl Session {
     #[must_use]
     pub fn worst(&self, now_ns: u64) -> Option<Severity> {
         let open = self.findings.as_ref()?.open(now_ns);
-        open.iter().filter(|finding| self.has_room_for(finding)).map(|finding| finding.sighting.severity).max()
+        open.iter().map(|finding| finding.sighting.severity).max()
     }
 
     /// Writes a list of the findings that are open; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
         let Some(findings) = &self.findings else { return };
-        let mut open = findings.open(now_ns);
-        open.retain(|finding| self.has_room_for(finding));
+        let open = findings.open(now_ns);
         let seen = Seen { unlisted: self.losses.unlisted, ..findings.seen(&self.table, now_ns) };
-        self.routes.iter_mut().for_each(|route| route.open(&open, &seen, is_final, &mut self.context));
+        for route in &mut self.routes {
+            route.open(&open, &seen, is_final, &mut self.context);
+            if is_final && !self.settings.events {
+                route.looked(open.len(), &seen, &self.context);
+            }
+        }
     }
 
     /// A listing begins; what comes of it goes to [`Session::reconcile`].
@@ -328,6 +328,12 @@ impl Session {
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
         let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
         processes.into_iter().collect()
+    }
+
+    /// Where connections just failed as the destination could not be reached: it may be a neighbour that is silent.
+    #[must_use]
+    pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
+        self.findings.as_ref().map_or_else(Vec::new, Findings::unreachable)
     }
 
     /// Takes in a listing of these.
@@ -425,7 +431,7 @@ impl Session {
     }
 
     fn write(&mut self, event: &Event) {
-        if !self.settings.events || self.is_complete() {
+        if !self.settings.events {
             return;
         }
         let mut is_written = false;
@@ -435,7 +441,13 @@ impl Session {
         self.written += u64::from(is_written);
     }
 
-    /// Were as many events written as were asked for?
+    /// Events and findings that were written, or stories and connections without one.
+    #[must_use]
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Was as much written as was asked for?
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.settings.count.is_some_and(|count| self.written >= count)
@@ -484,13 +496,13 @@ impl Session {
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.routes.iter_mut().for_each(|route| route.silent(&self.table, now_ns));
+            self.written += self.routes.iter_mut().map(|route| route.silent(&self.table, now_ns)).sum::<u64>();
         }
     }
 
     /// Writes the last record, with what became of the records of each output until then.
     pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
-        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        self.losses.outputs = OutputState::lost_records(outputs);
         for route in &mut self.routes {
             route.end(now_ns, reason, &self.losses, outputs, &self.context);
         }
@@ -509,15 +521,21 @@ impl Session {
     }
 
     /// The metrics of this moment, if any are made.
-    pub fn metrics(&mut self, now_ns: u64, usage: Usage, outputs: &[OutputState]) -> Option<metrics::Snapshot> {
+    pub fn metrics(
+        &mut self,
+        now_ns: u64,
+        usage: Usage,
+        outputs: &[OutputState],
+        workers: &[WorkerState],
+    ) -> Option<metrics::Snapshot> {
         self.update_losses();
-        self.losses.outputs = outputs.iter().map(OutputState::lost).sum();
+        self.losses.outputs = OutputState::lost_records(outputs);
         self.choose_sockets();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;
         let names = &mut context.names;
-        let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, usage, names };
+        let mut moment = Moment { now_ns, now_unix_ns, table, losses, open: &open, outputs, workers, usage, names };
         Some(metrics.as_mut()?.snapshot(&mut moment))
     }
 

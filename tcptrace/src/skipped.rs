@@ -2,12 +2,12 @@
 
 use std::{fs, io};
 
-use crate::{doctor::Capabilities, snapshot::Skipped, tell::tell};
+use crate::{doctor::Capabilities, snapshot::Skipped, tell::warn};
 
 /// Says it, if there is something of which more would be known. What went meanwhile has no sockets.
 pub fn tell_of(skipped: &Skipped) {
     let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
-    sentences(skipped, Capabilities::own(), name).into_iter().for_each(tell);
+    sentences(skipped, Capabilities::own(), name).into_iter().for_each(warn);
 }
 
 /// A sentence for each kind; `name` gives the name of a process.

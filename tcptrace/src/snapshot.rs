@@ -2,7 +2,7 @@
 //! iterators; sock_diag and `/proc`), it looks the same.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub holders: Option<Holders>,
     /// What processes do that connections wait for.
     pub processes: Vec<ProcessState>,
+    /// Where packets go first toward addresses that were asked about.
+    pub next_hops: Vec<NextHop>,
     /// The namespaces that were visited.
     pub namespaces: Vec<Namespace>,
     /// Inode numbers of those that were not, as there was no socket in them, or none that a poll is for, some seconds ago,
@@ -380,6 +382,21 @@ pub struct Holder {
     pub start: Option<StartTicks>,
     /// Command name.
     pub command: Command,
+}
+
+/// Where packets to an address go first, by the routes of a network namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHop {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// The address.
+    pub remote: IpAddr,
+    /// The neighbour: the address itself, or a gateway.
+    pub hop: IpAddr,
+    /// Does the neighbour answer ARP or neighbour discovery? `None` where nobody has asked lately.
+    pub answers: Option<bool>,
+    /// CLOCK_MONOTONIC at which that was read, in ns.
+    pub read_ns: u64,
 }
 
 /// What a process does, as `/proc` shows it (proc(5)).

@@ -81,33 +81,62 @@ impl fmt::Display for State {
 
 /// A word that names no state.
 #[derive(Debug, Error)]
-#[error("`{word}` is no TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
-pub struct UnknownState {
-    word: String,
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum UnknownState {
+    #[error("`{word}` is no TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
+    Unknown { word: String },
+    /// All but one: `!LISTEN`.
+    #[error("`{word}`: a state cannot be negated; name those that you want: {}", others(*state))]
+    Negated { word: String, state: State },
+}
+
+fn others(state: State) -> String {
+    let others: Vec<_> = State::ALL.into_iter().filter(|other| *other != state).map(State::name).collect();
+    others.join(",")
+}
+
+/// The spellings of the kernel, `ss`, `netstat` and RFC 9293, in capitals and with `_` between the parts.
+const SPELLINGS: [(&str, State); 19] = [
+    ("ESTABLISHED", State::Established),
+    ("ESTAB", State::Established),
+    ("SYN_SENT", State::SynSent),
+    ("SYN_RECV", State::SynRecv),
+    ("SYN_RECEIVED", State::SynRecv),
+    ("SYN_RCVD", State::SynRecv),
+    ("FIN_WAIT1", State::FinWait1),
+    ("FIN_WAIT_1", State::FinWait1),
+    ("FIN_WAIT2", State::FinWait2),
+    ("FIN_WAIT_2", State::FinWait2),
+    ("TIME_WAIT", State::TimeWait),
+    ("CLOSE", State::Close),
+    ("CLOSED", State::Close),
+    ("UNCONN", State::Close),
+    ("CLOSE_WAIT", State::CloseWait),
+    ("LAST_ACK", State::LastAck),
+    ("LISTEN", State::Listen),
+    ("LISTENING", State::Listen),
+    ("CLOSING", State::Closing),
+];
+
+/// The state that is spelled like this, in any case, with `_`, `-`, a space or nothing between the parts.
+fn spelled(word: &str) -> Option<State> {
+    let word = word.trim().to_ascii_uppercase().replace(['-', ' '], "_");
+    let word = word.strip_prefix("TCP_").unwrap_or(&word);
+    let is_it = |(spelling, _): &&(&str, State)| *spelling == word || spelling.replace('_', "") == word;
+    SPELLINGS.iter().find(is_it).map(|(_, state)| *state)
 }
 
 impl FromStr for State {
     type Err = UnknownState;
 
-    /// Takes the kernel's, `ss`'s, `netstat`'s and the RFC's spellings, in any case, with `_`, `-`, a space or nothing
-    /// between the parts.
+    /// Takes the spellings of the kernel, `ss`, `netstat` and RFC 9293, in any case, with `_`, `-`, a space or nothing
+    /// between the parts, and nothing else.
     fn from_str(word: &str) -> Result<Self, UnknownState> {
-        let letters: String =
-            word.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_uppercase()).collect();
-        match letters.strip_prefix("TCP").unwrap_or(&letters) {
-            "ESTABLISHED" | "ESTAB" => Ok(Self::Established),
-            "SYNSENT" => Ok(Self::SynSent),
-            "SYNRECV" | "SYNRECEIVED" | "SYNRCVD" => Ok(Self::SynRecv),
-            "FINWAIT1" => Ok(Self::FinWait1),
-            "FINWAIT2" => Ok(Self::FinWait2),
-            "TIMEWAIT" => Ok(Self::TimeWait),
-            "CLOSE" | "CLOSED" | "UNCONN" => Ok(Self::Close),
-            "CLOSEWAIT" => Ok(Self::CloseWait),
-            "LASTACK" => Ok(Self::LastAck),
-            "LISTEN" | "LISTENING" => Ok(Self::Listen),
-            "CLOSING" => Ok(Self::Closing),
-            _ => Err(UnknownState { word: word.to_owned() }),
-        }
+        let negated = || spelled(word.trim().strip_prefix(['!', '~', '^'])?);
+        spelled(word).ok_or_else(|| match negated() {
+            Some(state) => UnknownState::Negated { word: word.to_owned(), state },
+            None => UnknownState::Unknown { word: word.to_owned() },
+        })
     }
 }
 
@@ -197,9 +226,21 @@ mod tests {
 
     #[test]
     fn other_words_are_refused_with_the_list() {
-        for word in ["", "CLOSEWAITT", "8", "tcp"] {
+        let odd =
+            ["LISTEN!", "LISTEN?", "C-L-O-S-E", "CLOSE__WAIT", "_LISTEN", "LISTEN-", "CLOSE.WAIT", "LI\u{200b}STEN"];
+        for word in ["", "CLOSEWAITT", "8", "tcp", "!", "!8", "!!LISTEN"].into_iter().chain(odd) {
             let message = word.parse::<State>().unwrap_err().to_string();
             assert!(message.contains(&format!("`{word}`")) && message.contains("CLOSE_WAIT"), "{message}");
+        }
+        for word in ["!close-wait", "~CLOSE_WAIT", "^closewait"] {
+            let message = word.parse::<State>().unwrap_err().to_string();
+            assert!(
+                message.contains(word)
+                    && message.ends_with(
+                        "LISTEN,SYN_SENT,SYN_RECV,ESTABLISHED,FIN_WAIT1,FIN_WAIT2,CLOSING,TIME_WAIT,LAST_ACK,CLOSE"
+                    ),
+                "{message}"
+            );
         }
         assert_eq!(State::from_raw(0), None);
         assert_eq!(State::from_raw(13), None);

@@ -1,38 +1,70 @@
-//! Lists sockets in a thread of its own, so that reading the rings never waits for it.
+//! Lists sockets in a thread of its own, so that reading the rings never waits for it. One that hangs is replaced.
 
-use std::{io, sync::mpsc, thread};
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use tokio::sync::mpsc as answers;
 
 use crate::{
     listing::{Error, Lister, Wanted},
     snapshot::Snapshot,
+    workers::{self, Worker},
 };
 
 /// The way to the thread. It ends with this.
 pub struct Watch {
     questions: mpsc::Sender<Wanted>,
     answers: answers::UnboundedReceiver<Answer>,
+    worker: Arc<Worker>,
 }
+
+/// A thread that has nothing to do gives a sign of life this often.
+const IDLE_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a listing.
 pub type Answer = Result<Snapshot, Error>;
 
 impl Watch {
-    /// Starts the thread.
+    /// Starts the thread, which makes its lister first.
     ///
     /// # Errors
     /// Where there can be no more threads.
-    pub fn start(mut lister: Lister) -> io::Result<Self> {
+    pub fn start(make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<Self> {
         let (questions, to_do) = mpsc::channel::<Wanted>();
         let (done, answers) = answers::unbounded_channel();
-        thread::Builder::new().name("listing".to_owned()).spawn(move || {
-            for wanted in to_do {
-                // Nobody waits for it any more where the run has ended.
-                let _ = done.send(lister.list(&wanted));
+        let work = move || {
+            let mut lister = make();
+            loop {
+                workers::alive();
+                match to_do.recv_timeout(IDLE_EVERY) {
+                    // Nobody waits for it any more where the run has ended.
+                    Ok(wanted) => _ = done.send(lister.list(&wanted)),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
-        })?;
-        Ok(Self { questions, answers })
+        };
+        let (worker, _) = workers::spawn("listing", "listing".to_owned(), work)?;
+        Ok(Self { questions, answers, worker })
+    }
+
+    /// Does the thread hang, or did it panic?
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.worker.trouble().is_some()
+    }
+
+    /// Puts another thread in its place, which knows nothing of what was asked for. Where this one goes on, it ends.
+    ///
+    /// # Errors
+    /// As [`Watch::start`].
+    pub fn replace(&mut self, make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<()> {
+        workers::forget(&self.worker);
+        *self = Self::start(make)?;
+        Ok(())
     }
 
     /// Asks for a listing.

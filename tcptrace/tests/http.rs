@@ -32,7 +32,7 @@ impl Served {
             while let Some(question) = questions.blocking_recv() {
                 match question {
                     Question::Metrics(to) => _ = to.send(Snapshot::default()),
-                    Question::Health(to) => _ = to.send(Health { not_ready: not_ready.clone() }),
+                    Question::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
                 }
             }
         });

@@ -11,7 +11,7 @@ use crate::{
     now::now_ns,
     skipped,
     state::State,
-    tell::tell,
+    tell::warn,
     watch::Answer,
 };
 
@@ -62,7 +62,8 @@ impl Run {
                 let states = self.session.polled_states().unwrap_or_default();
                 let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
                 let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
-                Wanted { states, ailing, processes, finds, active: Some(active), ..Wanted::default() }
+                let unreachable = self.session.unreachable();
+                Wanted { states, ailing, processes, unreachable, finds, active: Some(active), ..Wanted::default() }
             }
             Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
             Purpose::Namespace => {
@@ -102,7 +103,7 @@ impl Run {
         // What was listed may be older than what names say now.
         self.netns_names.forget();
         if let Some(error) = failed.as_ref().filter(|error| !is_gone && self.failed.as_ref() != Some(*error)) {
-            tell(error);
+            warn(error);
         }
         self.failed = failed;
         // Not known where nothing came of it.
@@ -177,10 +178,10 @@ impl Run {
         };
         match timeout(LISTED_WITHIN, under_way).await {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
-            Ok(Err(error)) if !self.is_gone => tell(error),
+            Ok(Err(error)) if !self.is_gone => warn(error),
             Ok(Err(_)) => {}
             Err(_) => {
-                tell("the sockets that are there at the end were not listed in time: their holders may be others")
+                warn("the sockets that are there at the end were not listed in time: their holders may be others")
             }
         }
     }

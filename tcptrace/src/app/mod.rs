@@ -1,8 +1,15 @@
 //! Joins the edges with the pure middle: the only loop, and the only place that knows both.
 
 mod listing;
+pub(crate) mod threads;
 
-use std::{collections::HashSet, io, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::PathBuf,
+    time::Duration,
+};
 
 use aya::maps::MapError;
 use aya_log::EbpfLogger;
@@ -14,9 +21,10 @@ use tokio::{
     time::{Instant, Interval},
 };
 
-use self::listing::Purpose;
+use self::{listing::Purpose, threads::Threads};
 use crate::{
     bpf::{
+        iterators::Iterators,
         object, preflight,
         probes::{Attached, KernelCounters, ListenerTable, Probes},
         rings::Rings,
@@ -24,26 +32,29 @@ use crate::{
     cgroup,
     cli::{parse::NetnsChoice, settings::Settings},
     delivery::{self, asked, push, pushes, serve},
+    files,
     findings::Severity,
     heap,
-    http::{Health, Question},
+    http::{Health, Question, Server},
     keyed::Addresses,
     listing::{
         Lister,
         netns::{self, Chosen, NameWatch},
         proc,
     },
+    losses::Losses,
     metrics,
     now::{now_ns, wall_offset},
-    outputs::Outputs,
+    outputs::{LOG, OutputState, Outputs},
     pids::{self, View},
     render::{Context, Names, text::losses_line},
-    runtime::{Hangup, Stop, every, release_memory},
+    runtime::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory, removes_at_once},
     service::Service,
     session::Session,
-    tell::tell,
+    tell::{tell, warn},
     usage::usage,
     watch::{Answer, Watch},
+    workers::WorkerState,
 };
 
 /// Output is handed over in pieces of about this size.
@@ -71,6 +82,12 @@ pub enum Error {
     Netns(#[from] netns::Error),
     #[error("cannot set up {what}: {source}")]
     Setup { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Thread(WorkerState),
+    #[error("the thread `{0}` hangs or fails again and again")]
+    HangsAgain(String),
+    #[error("no output takes anything any more")]
+    AllHang,
 }
 
 /// What all traces begin with: the namespace that is wanted is found, the way of the output opened, signals handled, and
@@ -79,6 +96,9 @@ pub enum Error {
 /// # Errors
 /// Where tracing cannot start.
 pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
+    if let Some(path) = &settings.ready_file {
+        files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    }
     if let Some(obstacle) = preflight::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
@@ -93,11 +113,12 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         settings.probes.filter.netns_cookie = cookie;
     }
     let outputs = delivery::open(&settings.outputs)?;
-    let stop = Stop::new().map_err(signals)?;
-    let hangup = Hangup::new(settings.takes_hangup()).map_err(signals)?;
+    let reopens = settings.takes_hangup();
+    let stop = Stop::new(reopens).map_err(signals)?;
+    let hangup = Hangup::new(reopens).map_err(signals)?;
     let attached = Probes::attach(&settings.probes)?;
     for missing in &attached.probes.missing {
-        tell(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
+        warn(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
     }
     Ok((outputs, stop, hangup, attached))
 }
@@ -106,11 +127,19 @@ fn signals(source: io::Error) -> Error {
     Error::Setup { what: "the handling of signals", source }
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more; gives the severity of the worst finding that was open then.
+/// How a run ended.
+pub struct Ended {
+    /// The severity of the worst finding that was open then.
+    pub worst: Option<Severity>,
+    /// Events, findings and stories that were written.
+    pub written: u64,
+}
+
+/// Traces until it is told to end, its time is over, or nobody reads any more.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.
-pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
+pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
     let Attached { mut probes, rings, counters, listeners, iterators, netns_alias, .. } = attached;
@@ -142,7 +171,10 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
-        watch: Watch::start(lister).map_err(|source| Error::Setup { what: "the listing of sockets", source })?,
+        watch: Watch::start(move || lister).map_err(no_thread)?,
+        threads: Threads::default(),
+        server,
+        no_iterators: settings.probes.no_iterators,
         listing: None,
         failed: None,
         poll: settings.poll,
@@ -164,11 +196,21 @@ pub async fn run(mut settings: Settings) -> Result<Option<Severity>, Error> {
     run.session.netns_alias = netns_alias;
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
-    let reason = run.until_stopped(&mut stop, settings.read_every, settings.interval).await?;
+    let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
+    ends();
     drop(probes); // detached: what is in the rings now is all there will be
-    let worst = run.finish(reason).await;
-    drop(server);
-    worst
+    let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
+    match (stopped, finished) {
+        (Err(error), finished) => {
+            let _ = finished.map_err(warn);
+            Err(error)
+        }
+        (Ok(_), finished) => finished,
+    }
+}
+
+fn no_thread(source: io::Error) -> Error {
+    Error::Setup { what: "the listing of sockets", source }
 }
 
 /// Time between two looks at the kernel's counters.
@@ -180,8 +222,6 @@ const LOOK_REST: u32 = 20;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 /// The evidence of one look is waited for so long at most.
 const ONE_LOOK: Duration = Duration::from_secs(2);
-/// All of the end takes so long at most: the listing, and the outputs twice.
-pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a run works with once all is attached.
 struct Run {
@@ -198,6 +238,11 @@ struct Run {
     session: Session,
     outputs: Outputs,
     watch: Watch,
+    threads: Threads,
+    /// Serves metrics and health.
+    server: Option<Server>,
+    /// Does another thread that lists sockets do without iterators, too?
+    no_iterators: bool,
     /// What the listing that is under way is for.
     listing: Option<Purpose>,
     /// Why the last listing failed, where it did: told once.
@@ -254,7 +299,7 @@ impl Run {
                 reason = stop.reached() => return Ok(reason),
                 () = self.hangup.came() => Happened::HungUp,
                 () = due(&mut summaries) => Happened::SummaryDue,
-                answer = self.watch.answer() => Happened::Listed(answer),
+                answer = self.watch.answer() => Happened::Listed(Box::new(answer)),
                 () = std::future::ready(()), if more => Happened::Events,
                 _ = read.tick() => Happened::Events,
                 _ = checks.tick() => Happened::CheckDue,
@@ -283,7 +328,10 @@ impl Run {
                     self.service.reloaded();
                 }
                 Happened::CheckDue => {
-                    self.service.alive(&losses_line(&self.session.losses));
+                    self.check_threads()?;
+                    let broken = self.threads.broken();
+                    let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
+                    self.service.alive(&status, broken.is_none());
                     if self.check_losses()? {
                         self.ask(Purpose::Heal);
                     }
@@ -305,14 +353,14 @@ impl Run {
                         .started
                         .is_none()
                         .then(|| "the sockets from before the start are not known yet".to_owned());
-                    let _ = to.send(Health { not_ready });
+                    let _ = to.send(Health { not_ready, broken: self.threads.broken() });
                 }
                 // What has happened is not all known yet; on a busy host it may never be.
                 Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
                 Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
                 Happened::Listed(answer) => {
-                    let purpose = self.take_in(answer)?;
-                    if purpose == Some(Purpose::Start) {
+                    let purpose = self.take_in(*answer)?;
+                    if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
@@ -344,7 +392,7 @@ impl Run {
     }
 
     fn metrics(&mut self) -> Option<metrics::Snapshot> {
-        self.session.metrics(now_ns(), usage(), &self.outputs.states())
+        self.session.metrics(now_ns(), usage(), &threads::states(&self.outputs), self.threads.states())
     }
 
     /// Hands the metrics of this moment over to the outputs that want them.
@@ -352,6 +400,27 @@ impl Run {
         if let Some(snapshot) = self.metrics() {
             push(&self.outputs, &snapshot);
         }
+    }
+
+    /// Looks at the threads, and replaces those that hang or are dead where that can be done.
+    fn check_threads(&mut self) -> Result<(), Error> {
+        self.threads.look(&self.outputs, &["listing", "http"])?;
+        if self.watch.is_broken() {
+            self.threads.replace("listing")?;
+            let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
+            let make = move || {
+                let iterators = if no_iterators { None } else { Iterators::alone().ok() };
+                match &chosen {
+                    Some(chosen) => Lister::of(iterators, chosen),
+                    None => Lister::new(iterators, None),
+                }
+            };
+            self.watch.replace(make).map_err(no_thread)?;
+            if self.listing.is_some() {
+                self.take_in(Err(crate::listing::Error::Hangs))?;
+            }
+        }
+        self.threads.replace_server(self.server.as_mut())
     }
 
     fn check_losses(&mut self) -> Result<bool, Error> {
@@ -395,14 +464,13 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written; gives the severity of the worst
-    /// finding that is open.
-    async fn finish(mut self, reason: &str) -> Result<Option<Severity>, Error> {
+    /// Takes in what is left, writes the last words, and waits until all is written.
+    async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(ENDS_WITHIN);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
         }
-        self.check_losses()?;
+        let counted = self.check_losses();
         self.list_at_the_end().await;
         let now_ns = now_ns();
         self.session.look(now_ns);
@@ -413,13 +481,15 @@ impl Run {
         }
         // The last record tells what became of all others.
         self.outputs.drain();
-        self.session.end(now_ns, reason, &self.outputs.states());
+        let outputs = threads::states(&self.outputs);
+        self.session.end(now_ns, reason, &outputs);
         self.outputs.push(self.session.take());
-        let worst = self.session.worst(now_ns);
+        let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
         let written = self.outputs.end();
-        tell(losses_line(&self.session.losses));
+        tell_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
-        Ok(worst)
+        counted?;
+        Ok(ended)
     }
 }
 
@@ -433,13 +503,29 @@ enum Happened {
     CheckDue,
     PollDue,
     LookDue,
-    Listed(Answer),
+    Listed(Box<Answer>),
 }
 
 fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
     // SAFETY: the rings own their maps, and these their descriptors, which stay the same as long as they live.
     unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
+}
+
+/// Tells how a run ended: a few words where nothing was lost, else how much, where, and by which outputs.
+pub(crate) fn tell_end(losses: &Losses, outputs: &[OutputState]) {
+    let has_seen_enough = |output: &&OutputState| output.has_no_reader && output.name != LOG;
+    let unwanted: u64 = outputs.iter().filter(has_seen_enough).map(OutputState::lost).sum();
+    let losses = Losses { outputs: losses.outputs.saturating_sub(unwanted), ..losses.clone() };
+    if losses.any() {
+        warn(losses_line(&losses))
+    } else {
+        tell(losses_line(&losses))
+    }
+    // Of those that are in trouble the error tells.
+    for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {
+        warn(format_args!("output {}: {} of {} records are lost", output.name, output.lost(), output.made()));
+    }
 }
 
 /// The next tick, or never.
@@ -451,12 +537,20 @@ pub(crate) async fn due(interval: &mut Option<Interval>) {
 }
 
 /// A file that is there while all is attached.
-pub(crate) struct ReadyFile(PathBuf);
+pub(crate) struct ReadyFile {
+    path: PathBuf,
+    /// Locked: so it is known that the run goes on.
+    file: File,
+}
 
 impl ReadyFile {
     pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
-        match std::fs::File::create(&path) {
-            Ok(_) => Ok(Self(path)),
+        let locked = |file: File| files::lock(&file).map(|()| file);
+        match files::create(&path, None).and_then(locked) {
+            Ok(file) => {
+                removes_at_once(Some(&path));
+                Ok(Self { path, file })
+            }
             Err(source) => Err(Error::ReadyFile { path, source }),
         }
     }
@@ -464,7 +558,11 @@ impl ReadyFile {
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // somebody else may have removed it
+        removes_at_once(None);
+        // Somebody else may have removed it, or have another one there.
+        if files::is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -5,10 +5,13 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use thiserror::Error;
+
+use crate::mountinfo;
 
 pub mod names;
 
@@ -35,14 +38,15 @@ pub enum CgroupError {
     NotBelow(PathBuf),
 }
 
-/// Where the v2 hierarchy is mounted (`/proc/self/mountinfo`, proc_pid_mountinfo(5)).
-fn mount_point() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let is_v2 = after.split(' ').next() == Some("cgroup2");
-        is_v2.then(|| before.split(' ').nth(4).map(PathBuf::from))?
-    })
+/// Where the v2 hierarchy is mounted. It is looked for until it is found: others may mount so much that looking takes time.
+fn mount_point() -> Option<&'static Path> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if FOUND.get().is_none() {
+        let mountinfo = mountinfo::read().ok()?;
+        let found = mountinfo::mounts(&mountinfo).find(|mount| mount.kind == b"cgroup2")?.point;
+        let _ = FOUND.set(found); // another thread has found the same
+    }
+    FOUND.get().map(PathBuf::as_path)
 }
 
 /// Finds a cgroup by its path in the hierarchy, as `/proc/PID/cgroup` shows it, or by its directory.
@@ -52,19 +56,19 @@ fn mount_point() -> Option<PathBuf> {
 pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
     let mount = mount_point().ok_or(CgroupError::NoHierarchy)?;
     let directory =
-        if path.starts_with(&mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
+        if path.starts_with(mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
     let canonical = directory
         .canonicalize()
         .and_then(|directory| Ok((directory.metadata()?, directory)))
-        .map_err(|source| CgroupError::NotFound { mount: mount.clone(), source });
+        .map_err(|source| CgroupError::NotFound { mount: mount.to_owned(), source });
     let (metadata, directory) = canonical?;
-    match directory.strip_prefix(&mount) {
+    match directory.strip_prefix(mount) {
         Ok(below) if metadata.is_dir() => Ok(Cgroup {
             id: metadata.ino(),
             level: below.components().count() as u32,
             path: format!("/{}", below.display()),
         }),
-        _ => Err(CgroupError::NotBelow(mount)),
+        _ => Err(CgroupError::NotBelow(mount.to_owned())),
     }
 }
 
@@ -101,7 +105,7 @@ fn walk() -> HashMap<u64, String> {
     let Some(mount) = mount_point() else {
         return paths;
     };
-    let mut waiting = vec![mount.clone()];
+    let mut waiting = vec![mount.to_owned()];
     while let Some(directory) = waiting.pop() {
         if paths.len() >= MAX_WALK {
             break;
@@ -110,13 +114,14 @@ fn walk() -> HashMap<u64, String> {
         let Ok(metadata) = directory.metadata() else {
             continue;
         };
-        let below = directory.strip_prefix(&mount).unwrap_or(&directory);
+        let below = directory.strip_prefix(mount).unwrap_or(&directory);
         paths.insert(metadata.ino(), format!("/{}", below.display()));
         let Ok(entries) = fs::read_dir(&directory) else {
             continue;
         };
         let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        waiting.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()));
+        let room = MAX_WALK.saturating_sub(paths.len() + waiting.len());
+        waiting.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()).take(room));
     }
     paths
 }

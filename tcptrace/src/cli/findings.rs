@@ -3,7 +3,6 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
-use thiserror::Error;
 
 use super::parse::duration;
 use crate::{
@@ -32,7 +31,7 @@ pub struct FindingArgs {
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub threshold: Vec<NamedValue>,
 
-    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); what is typed goes before it
+    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); flags and variables TCPTRACE_* go before it
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -64,7 +63,9 @@ impl FromStr for StuckAfter {
         let (state, time) =
             text.split_once('=').ok_or_else(|| format!("`{text}` is no STATE=TIME, as in CLOSE_WAIT=30s"))?;
         let state = state.parse::<State>().map_err(|error| error.to_string())?;
-        Ok(Self { state, ns: time_or_never(time)? })
+        let ns = time_or_never(time)?;
+        Thresholds::default().set_stuck(state, ns).map_err(|error| error.to_string())?;
+        Ok(Self { state, ns })
     }
 }
 
@@ -85,32 +86,23 @@ impl FromStr for NamedValue {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is no NAME=VALUE, as in idle-reset=30s");
         let (name, value) = text.split_once('=').ok_or_else(wrong)?;
+        Thresholds::default().set(name, value, time_ns).map_err(|error| error.to_string())?;
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
     }
 }
 
-/// Why there are no thresholds.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum Error {
-    #[error("--stuck-after: {0}")]
-    StuckAfter(ThresholdError),
-    #[error("--threshold: {0}")]
-    Threshold(ThresholdError),
-}
-
 impl FindingArgs {
-    /// The thresholds: the defaults, then the flags.
+    /// The thresholds: the defaults, then what was given, of one name the last.
     ///
     /// # Errors
-    /// That name the flag.
-    pub fn thresholds(&self) -> Result<Thresholds, Error> {
+    /// None: each value was checked when it was read.
+    pub fn thresholds(&self) -> Result<Thresholds, ThresholdError> {
         let mut thresholds = Thresholds::default();
         for &StuckAfter { state, ns } in &self.stuck_after {
-            thresholds.set_stuck(state, ns).map_err(Error::StuckAfter)?;
+            thresholds.set_stuck(state, ns)?;
         }
         for NamedValue { name, value } in &self.threshold {
-            thresholds.set(name, value, time_ns).map_err(Error::Threshold)?;
+            thresholds.set(name, value, time_ns)?;
         }
         thresholds.ignored.extend(&self.ignore);
         if !self.expect_listener.is_empty() {
@@ -131,7 +123,7 @@ mod tests {
     #[test]
     fn flags_are_read() {
         assert_eq!("CLOSE_WAIT=30s".parse(), Ok(StuckAfter { state: State::CloseWait, ns: 30_000_000_000 }));
-        for bad in ["CLOSE_WAIT", "CLOSE_WAIT=", "NO=1s", "CLOSE_WAIT=-1s"] {
+        for bad in ["CLOSE_WAIT", "CLOSE_WAIT=", "NO=1s", "CLOSE_WAIT=-1s", "LISTEN=1s", "!CLOSE_WAIT=1s"] {
             assert!(bad.parse::<StuckAfter>().is_err(), "{bad}");
         }
         for bad in ["", "0", "x", "1:2:3", "[::1]", "10.0.0.1:", "300.0.0.1:1", "5-4"] {

@@ -1,12 +1,15 @@
-//! The command line and the config file, in two layers: [`args`] is what was typed, [`settings`] is what it means.
+//! The command line, variables and the config file, in two layers: [`args`] is what was typed, [`settings`] is what it means.
 
 pub mod args;
 pub mod config;
+mod conflicts;
 pub mod findings;
+pub mod given;
 pub mod outputs;
 pub mod parse;
 pub mod settings;
 pub mod target;
+pub mod terminal;
 
 /// The known name that is most like this one, as the end of a message; nothing where none is like it.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

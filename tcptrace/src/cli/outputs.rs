@@ -5,7 +5,7 @@ use std::{iter, path::PathBuf, str::FromStr};
 use super::{
     args::Format,
     nearest,
-    parse::{PortList, Prefix, size},
+    parse::{PortList, Prefix, choice, size},
     target::Target,
 };
 use crate::{
@@ -69,7 +69,14 @@ impl FromStr for OutputSpec {
                 None => return Err(format!("`{part}` is no KEY=VALUE")),
             }
         }
-        Self::new(&to, &pairs)
+        let mut spec = Self::new(&to)?;
+        for (index, (key, values)) in pairs.iter().enumerate() {
+            if pairs.iter().take(index).any(|(earlier, _)| earlier == key) {
+                return Err(format!("{key} is there twice: join values with +"));
+            }
+            spec.set(key, values)?;
+        }
+        Ok(spec)
     }
 }
 
@@ -88,30 +95,31 @@ impl OutputSpec {
         Self { name: "stdout".into(), target: Target::Stdout, ..Self::file(PathBuf::new()) }
     }
 
-    /// The output `to` with these values of its keys.
+    /// The output `to` without any key.
     ///
     /// # Errors
-    /// That name the key and what it takes.
-    pub fn new(to: &str, pairs: &[(String, Vec<String>)]) -> Result<Self, String> {
-        let mut spec = Self {
+    /// Where there is none of that kind.
+    pub fn new(to: &str) -> Result<Self, String> {
+        Ok(Self {
             name: to.to_owned(),
             target: Target::new(to)?,
             format: None,
             wants: Wants::default(),
             queue_bytes: QUEUE_BYTES,
-        };
-        let common = if matches!(spec.target, Target::Prometheus(_)) { &[] } else { COMMON };
-        for (key, values) in pairs {
-            let known = || common.iter().chain(spec.target.keys()).copied();
-            if !known().any(|name| name == key) {
-                return Err(format!("the output {to} has no key `{key}`{}", nearest(key, known())));
-            }
-            spec.set(key, values).map_err(|reason| format!("{key}: {reason}"))?;
+        })
+    }
+
+    /// Sets one of its keys.
+    ///
+    /// # Errors
+    /// That name the key and what it takes.
+    pub fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
+        let common = if matches!(self.target, Target::Prometheus(_)) { &[] } else { COMMON };
+        let known = || common.iter().chain(self.target.keys()).copied();
+        if !known().any(|name| name == key) {
+            return Err(format!("the output {} has no key `{key}`{}", self.name, nearest(key, known())));
         }
-        if spec.wants.records.contains(&RecordKind::Metrics) && !matches!(spec.target, Target::Otlp(_)) {
-            return Err("records: metrics go to otlp:URL and prometheus:ADDRESS only".into());
-        }
-        Ok(spec)
+        self.set_known(key, values).map_err(|reason| format!("{key}: {reason}"))
     }
 
     /// The outputs that it comes to: logs and metrics go to a collector apart from each other.
@@ -137,14 +145,19 @@ impl OutputSpec {
         parts
     }
 
-    fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
+    fn set_known(&mut self, key: &str, values: &[String]) -> Result<(), String> {
         let one = || match values {
             [one] => Ok(one.as_str()),
             _ => Err(format!("takes one value, not {}", values.len())),
         };
         let wants = &mut self.wants;
         match key {
-            "records" => wants.records = kinds(values)?,
+            "records" => {
+                wants.records = kinds(values)?;
+                if wants.records.contains(&RecordKind::Metrics) && !matches!(self.target, Target::Otlp(_)) {
+                    return Err("metrics go to otlp:URL and prometheus:ADDRESS only".into());
+                }
+            }
             "state" => wants.states = all::<State>(values)?.into_iter().collect(),
             "port" => wants.ports.any = ports(values)?,
             "local-port" => wants.ports.local = ports(values)?,
@@ -161,7 +174,7 @@ impl OutputSpec {
                     (least..=most).contains(&bytes).then_some(bytes).and_then(|bytes| usize::try_from(bytes).ok());
                 self.queue_bytes = fits.ok_or("takes 64KiB to 1GiB")?;
             }
-            "format" => self.format = Some(<Format as clap::ValueEnum>::from_str(one()?, false)?),
+            "format" => self.format = Some(choice(one()?)?),
             _ => self.target.set(key, one()?)?,
         }
         Ok(())
@@ -182,11 +195,6 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
 fn unescaped(part: &str) -> String {
     let mut chars = part.chars();
     iter::from_fn(|| chars.next().and_then(|c| if c == '\\' { chars.next() } else { Some(c) })).collect()
-}
-
-/// A text as one part.
-pub(super) fn escaped(text: &str) -> String {
-    text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| ",+\\".contains(c)).chain([c])).collect()
 }
 
 fn all<T: FromStr>(values: &[String]) -> Result<Vec<T>, String>
@@ -277,7 +285,6 @@ mod tests {
         let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
         assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
         assert!(matches!(&spec.target, Target::Otlp(otlp) if otlp.ca == Some(r"/x+y,z\".into())), "{spec:?}");
-        assert_eq!(escaped(r"a,b+c\"), r"a\,b\+c\\");
     }
 
     #[test]
@@ -294,6 +301,7 @@ mod tests {
             ("file:/x,records=metrics", &["metrics", "otlp:URL"]),
             ("file:/x,rotat-size=1", &["rotat-size", "did you mean `rotate-size`"]),
             ("file:/x,records=event", &["records", "event", "transitions"]),
+            ("file:/x,format=xml", &["format", "xml", "text, json, csv"]),
             ("file:/x,severity=bad", &["bad", "critical"]),
             ("file:/x,queue=1", &["queue", "64KiB"]),
             ("file:/x,keep=1+2", &["keep", "one value"]),
@@ -302,6 +310,9 @@ mod tests {
             ("file:/x,finding=leak", &["leak", "close-wait-leak"]),
             ("file:/x,port=0-x", &["port"]),
             ("file:/x,keep=1,oops", &["oops", "KEY=VALUE"]),
+            ("file:/x,keep=1,keep=2", &["keep", "twice"]),
+            ("file:/x,keep=-1", &["keep", "number of files"]),
+            ("file:/x,state=!LISTEN", &["state", "!LISTEN", "SYN_SENT,SYN_RECV"]),
         ] {
             let error = text.parse::<OutputSpec>().unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");

@@ -6,9 +6,39 @@ use std::{
     time::Duration,
 };
 
+use clap::ValueEnum;
 use jiff::SignedDuration;
 
+use crate::number::digits;
 pub use crate::story::StoryFilter;
+
+/// One of the values that there are.
+///
+/// # Errors
+/// For other text.
+pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
+    let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+    let names = || names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
+    T::from_str(text, false).map_err(|_| format!("`{text}` is unknown: there are {}", names()))
+}
+
+/// A whole number from 1 to `MOST`.
+///
+/// # Errors
+/// For other text.
+pub fn number<const MOST: u32>(text: &str) -> Result<u32, String> {
+    let number = digits(text).filter(|number| (1..=MOST).contains(number));
+    number.ok_or_else(|| format!("`{text}` does not fit: give a whole number from 1 to {MOST}"))
+}
+
+/// A whole number above 0.
+///
+/// # Errors
+/// For other text.
+pub fn count(text: &str) -> Result<u64, String> {
+    let count = digits(text).filter(|count| *count > 0);
+    count.ok_or_else(|| format!("`{text}` does not fit: give a whole number, 1 or more"))
+}
 
 /// Ranges of ports, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +54,7 @@ impl FromStr for PortList {
 
 fn port_range(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| {
-        text.trim()
-            .parse::<u16>()
-            .ok()
+        digits::<u16>(text.trim())
             .filter(|port| *port != 0)
             .ok_or_else(|| format!("`{text}` is no port: give numbers from 1 to 65535, as in 80,443 or 8000-8099"))
     };
@@ -49,7 +77,7 @@ impl FromStr for PidList {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let pid = |word: &str| {
-            let number = word.trim().parse::<u32>().ok();
+            let number = digits::<u32>(word.trim());
             // PID_MAX_LIMIT of `include/linux/threads.h` is 4,194,304.
             number
                 .filter(|pid| (1..=4_194_304).contains(pid))
@@ -95,9 +123,7 @@ impl FromStr for Prefix {
         };
         let bits = match bits {
             None => width,
-            Some(bits) => bits
-                .parse::<u32>()
-                .ok()
+            Some(bits) => digits::<u32>(bits)
                 .filter(|bits| *bits <= width)
                 .ok_or_else(|| format!("`/{bits}` in `{text}` is no prefix length: give 0 to {width}"))?,
         };
@@ -126,7 +152,7 @@ impl FromStr for NetnsChoice {
             _ if !is_name => {
                 Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
             }
-            _ => Ok(text.parse().map_or_else(|_| Self::Name(text.to_owned()), Self::Inode)),
+            _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
         }
     }
 }
@@ -153,9 +179,9 @@ impl FromStr for StoryFilter {
         let wrong = || {
             format!("`{text}` names no connection: give an address, ADDRESS:PORT, [ADDRESS]:PORT, a port, or cookie:N")
         };
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port != 0).map(Self::Port);
+        let port = |text: &str| digits(text).filter(|port| *port != 0).map(Self::Port);
         if let Some(number) = text.strip_prefix("cookie:") {
-            return number.parse().ok().filter(|cookie| *cookie != 0).map(Self::Cookie).ok_or_else(wrong);
+            return digits(number).filter(|cookie| *cookie != 0).map(Self::Cookie).ok_or_else(wrong);
         }
         let end = text.parse().ok().filter(|end: &SocketAddr| end.port() != 0).map(Self::End);
         let address = || text.parse().ok().map(Self::Address);
@@ -169,7 +195,7 @@ impl FromStr for StoryFilter {
 /// For other text, for nothing, and for less than a millisecond.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
-    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok());
+    let days = text.strip_suffix('d').and_then(digits::<u32>);
     let parsed = match seconds.or(days.map(|days| f64::from(days) * 86_400.0)) {
         Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
         None => text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok()),
@@ -186,19 +212,33 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// For other text, and where it does not fit.
 pub fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: Option<u64> = match text[digits.len()..].to_ascii_lowercase().as_str() {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text[number.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
         "k" | "kb" | "kib" => Some(1 << 10),
         "m" | "mb" | "mib" => Some(1 << 20),
         "g" | "gb" | "gib" => Some(1 << 30),
         _ => None,
     };
-    let number = digits.trim().parse::<u64>().ok();
-    number
+    digits::<u64>(number.trim())
         .zip(unit)
         .and_then(|(number, unit)| number.checked_mul(unit))
         .ok_or_else(|| format!("`{text}` is no size: give bytes, as in 65536, 512KiB or 8MiB"))
+}
+
+/// The least that a ring can be, in bytes: a page.
+pub const MIN_RING: u64 = 4096;
+/// The most; the kernel's own limit is 4 GiB.
+pub const MAX_RING: u64 = 1 << 30;
+
+/// The size of all rings together, in bytes.
+///
+/// # Errors
+/// For other text, and for what no ring can be.
+pub fn ring_size(text: &str) -> Result<u64, String> {
+    let fits = |size: &u64| (MIN_RING..=MAX_RING).contains(size);
+    let wrong = || format!("`{text}` is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
+    Some(size(text)?).filter(fits).ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -210,7 +250,7 @@ mod tests {
         let parsed = |text: &str| text.parse::<PortList>().map(|list| list.0);
         assert_eq!(parsed("80"), Ok(vec![(80, 80)]));
         assert_eq!(parsed("80,8000-8099, 65535"), Ok(vec![(80, 80), (8000, 8099), (65535, 65535)]));
-        for bad in ["", "0", "65536", "80,", "90-80", "a", "-80", "80-", "1-2-3"] {
+        for bad in ["", "0", "65536", "80,", "90-80", "a", "-80", "80-", "1-2-3", "+80", "80-+90", "8 0", "!80"] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }
@@ -224,7 +264,8 @@ mod tests {
         assert_eq!(parsed("::1"), Ok((1, 128)));
         assert_eq!(parsed("fe80::/10"), Ok((0, 10)));
         assert_eq!(parsed("::/0"), Ok((0, 0)));
-        for bad in ["", "10.0.0/8", "10.0.0.0/33", "::/129", "host", "1.2.3.4/", "1.2.3.4/-1"] {
+        for bad in ["", "10.0.0/8", "10.0.0.0/33", "::/129", "host", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/+8", "!1.2.3.4"]
+        {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }
@@ -239,7 +280,20 @@ mod tests {
         assert_eq!(parsed("[::1]:80"), Ok(StoryFilter::End(SocketAddr::new(v6, 80))));
         assert_eq!((parsed("80"), parsed(":80")), (Ok(StoryFilter::Port(80)), Ok(StoryFilter::Port(80))));
         assert_eq!(parsed("cookie:4711"), Ok(StoryFilter::Cookie(4711)));
-        for bad in ["", "0", "65536", "10.0.0.1:0", "host", "host:80", "cookie:", "cookie:0", "cookie:x", "[::1]"] {
+        for bad in [
+            "",
+            "0",
+            "65536",
+            "10.0.0.1:0",
+            "host",
+            "host:80",
+            "cookie:",
+            "cookie:0",
+            "cookie:x",
+            "[::1]",
+            "+80",
+            "cookie:+5",
+        ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
     }
@@ -255,7 +309,7 @@ mod tests {
         assert_eq!(size("4096"), Ok(4096));
         assert_eq!(size("8MiB"), Ok(8 << 20));
         assert_eq!(size("1g"), Ok(1 << 30));
-        for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é"] {
+        for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é", "+8M"] {
             assert!(size(bad).is_err(), "{bad}");
         }
     }
@@ -263,7 +317,7 @@ mod tests {
     #[test]
     fn pids() {
         assert_eq!("1,22".parse::<PidList>().map(|list| list.0), Ok(vec![1, 22]));
-        for bad in ["", "0", "x", "1,", "4294967296", "-1"] {
+        for bad in ["", "0", "x", "1,", "4294967296", "-1", "+5"] {
             assert!(bad.parse::<PidList>().is_err(), "{bad}");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashSet,
-    io::IsTerminal as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -18,13 +17,14 @@ use tcptrace_common::{
 
 use super::{
     args::{
-        AggregateBy, Args, Color, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time,
-        TraceArgs,
+        AggregateBy, Args, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
     },
+    conflicts::{self, conflict, form},
     findings::{FindingArgs, FindingsMode},
     outputs::OutputSpec,
-    parse::{NetnsChoice, PortList, Prefix, StoryFilter},
+    parse::{MAX_RING, MIN_RING, NetnsChoice, PortList, Prefix, StoryFilter},
     target::Target,
+    terminal::{is_colored, understands_codes},
 };
 use crate::{
     aggregate::By,
@@ -83,11 +83,7 @@ pub struct Settings {
     pub service: Service,
 }
 
-/// Smallest: a page.
-const MIN_RING: u64 = 4096;
-/// Largest: the kernel's own limit is 4 GiB.
-const MAX_RING: u64 = 1 << 30;
-/// Where none is given: so much, and so much for each CPU at least.
+/// The size of all rings, where none is given: so much, and so much for each CPU at least.
 const DEFAULT_RING: u64 = 8 << 20;
 const DEFAULT_RING_OF_CPU: u64 = 256 << 10;
 
@@ -97,28 +93,18 @@ impl Settings {
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
-        if args.aggregate.is_some() {
-            check_aggregate(args)?;
-        } else if args.output.iter().any(|spec| form(spec, args) == Format::Csv)
-            && (args.summary || args.interval.is_some())
-        {
-            let message = "--format csv has rows for events only: take --summary and --interval with text or json";
-            return Err(usage(ErrorKind::ArgumentConflict, message));
-        }
-        if args.summary && args.count.is_some() {
-            let message = "--count counts printed events, and --summary prints none: take --duration";
-            return Err(usage(ErrorKind::ArgumentConflict, message));
-        }
+        conflicts::check(args)?;
         let states: StateSet = args.filter.state.iter().copied().collect();
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
-        let filter = Some(filter(&args.filter, states)?).filter(|_| !looks).unwrap_or_default();
+        let filter =
+            Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.
-                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size })?,
+                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
                 filter,
@@ -185,7 +171,7 @@ impl Settings {
         let routes = match args.format {
             StuckFormat::Json => settings.routes,
             StuckFormat::Text => {
-                let redraws = !args.once && args.output.is_none() && std::io::stdout().is_terminal();
+                let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());
                 let text = StuckText::new(color, redraws, TimeZone::system());
                 vec![Route::new(Renderer::Stuck(text), Wants::default())]
@@ -223,29 +209,15 @@ impl Settings {
     }
 }
 
-fn check_aggregate(args: &TraceArgs) -> Result<(), Error> {
-    if args.findings_mode != FindingsMode::Off {
-        return Err(refuse_events("--findings is made of", "leave one of them out"));
-    }
-    if args.filter.pid == Some(None) {
-        return Err(refuse_events("--pid shows", "take --aggregate cgroup, or --pid with PIDS"));
-    }
-    Ok(())
-}
-
-fn refuse_events(what: &str, way_out: &str) -> Error {
-    let message = format!("--aggregate counts in the kernel and sends no events, which {what}: {way_out}");
-    usage(ErrorKind::ArgumentConflict, &message)
-}
-
 /// Where metrics are served, and the outputs of records.
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
     for spec in &args.output {
         match spec.target {
             Target::Prometheus(_) if server.is_some() => {
-                let message = "--output prometheus:ADDRESS is there twice: one is enough for many scrapers";
-                return Err(usage(ErrorKind::ArgumentConflict, message));
+                let output = args.given.name("output");
+                let message = format!("{output}: prometheus:ADDRESS is there twice: one is enough for many scrapers");
+                return Err(conflict(&message));
             }
             Target::Prometheus(address) => server = Some(address),
             _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
@@ -253,8 +225,9 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     }
     let mut names = HashSet::new();
     if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
-        let message = format!("--output {} is there twice: give all that is wanted there to one of them", spec.name);
-        return Err(usage(ErrorKind::ArgumentConflict, &message));
+        let (output, to) = (args.given.name("output"), &spec.name);
+        let message = format!("{output}: {to} is there twice: give all that is wanted there to one of them");
+        return Err(conflict(&message));
     }
     Ok((server, outputs))
 }
@@ -294,43 +267,20 @@ fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
     args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
 }
 
-/// Is output in colour?
-fn is_colored(choice: Color, to_stdout: bool) -> bool {
-    match choice {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => to_stdout && std::io::stdout().is_terminal(),
-    }
-}
-
 fn usage(kind: ErrorKind, message: &str) -> Error {
     Args::command().error(kind, message)
 }
 
 /// The size of all rings together.
-fn ring_bytes(size: Option<u64>) -> Result<u32, Error> {
+fn ring_bytes(size: Option<u64>) -> u32 {
     let of_all = || aya::util::nr_cpus().map_or(DEFAULT_RING, |cpus| DEFAULT_RING_OF_CPU.saturating_mul(cpus as u64));
     let size = size.unwrap_or_else(|| of_all().clamp(DEFAULT_RING, MAX_RING));
-    let wrong = || {
-        let message = format!("--ring-size {size} is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
-        usage(ErrorKind::ValueValidation, &message)
-    };
-    let fits = (MIN_RING..=MAX_RING).contains(&size);
-    let rounded = if fits { size.checked_next_power_of_two() } else { None };
-    rounded.and_then(|size| u32::try_from(size).ok()).ok_or_else(wrong)
+    u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
 }
 
 /// The output of a command that has one.
 fn one_output(path: Option<&PathBuf>) -> OutputSpec {
     path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
-}
-
-/// The form of an output.
-fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
-    match spec.target {
-        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
-        _ => Format::Json, // they take its fields
-    }
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
@@ -351,7 +301,7 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
     }
 }
 
-fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
+fn filter(args: &FilterArgs, cgroup: &str, states: StateSet) -> Result<KernelFilter, Error> {
     let mut filter = KernelFilter {
         constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
         ..KernelFilter::default()
@@ -386,7 +336,7 @@ fn filter(args: &FilterArgs, states: StateSet) -> Result<KernelFilter, Error> {
     }
     at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
     for (index, path) in args.cgroup.iter().enumerate() {
-        let Cgroup { id, level, .. } = find_cgroup(path)?;
+        let Cgroup { id, level, .. } = find_cgroup(cgroup, path)?;
         filter.constants.parts |= part::CGROUP;
         filter.constants.cgroups[index] = id;
         filter.constants.cgroup_levels[index] = level;
@@ -410,9 +360,10 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
     Err(usage(ErrorKind::TooManyValues, &message))
 }
 
-fn find_cgroup(path: &Path) -> Result<Cgroup, Error> {
+/// The cgroup at this path, which was asked for by the setting of this name.
+fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
     cgroup::find(path)
-        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("--cgroup {}: {error}", path.display())))
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
 }
 
 /// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
@@ -435,7 +386,11 @@ pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<Selection, Err
         },
         netns,
         pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
-        cgroups: args.cgroup.iter().map(|path| Ok(find_cgroup(path)?.path)).collect::<Result<_, Error>>()?,
+        cgroups: args
+            .cgroup
+            .iter()
+            .map(|path| Ok(find_cgroup("--cgroup", path)?.path))
+            .collect::<Result<_, Error>>()?,
     })
 }
 

@@ -7,6 +7,7 @@ use super::parse::{duration, size};
 use crate::outputs::{KafkaSettings, Sasl, SaslMechanism};
 use crate::{
     http,
+    number::digits,
     outputs::{Compression, FileSettings, OtlpHeaders, OtlpSettings, SyslogTarget},
 };
 
@@ -118,7 +119,7 @@ fn set_file(file: &mut FileSettings, key: &str, value: &str) -> Result<(), Strin
             let time = Some(duration(value)?).filter(|time| *time >= Duration::from_secs(1));
             file.rotate_every = time.ok_or("takes a second or more")?;
         }
-        "keep" => file.keep = value.parse().map_err(|_| "takes a number of files")?,
+        "keep" => file.keep = digits(value).ok_or("takes a number of files")?,
         _ => {
             file.compression = match value {
                 "none" => Compression::None,

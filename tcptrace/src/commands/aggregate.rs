@@ -1,12 +1,18 @@
 //! `tcptrace --aggregate`: the programs count, and their maps are read for each summary.
 
-use std::mem;
+use std::{mem, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Interval},
+};
 
 use crate::{
     aggregate::{By, Counts},
-    app::{CHECK_EVERY, ENDS_WITHIN, Error, ReadyFile, due, start},
+    app::{
+        CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
+        threads::{self, Threads},
+    },
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
@@ -14,7 +20,8 @@ use crate::{
     cgroup,
     cli::settings::Settings,
     delivery::{asked, push, pushes, serve},
-    http::{Health, Question},
+    http::{Health, Question, Server},
+    listing::netns::Chosen,
     losses::Losses,
     metrics::{Snapshot, counted},
     now::{now_ns, wall_offset},
@@ -22,9 +29,10 @@ use crate::{
     render::{Context, Names, text::losses_line},
     report::Report,
     route::Route,
-    runtime::{every, release_memory},
+    runtime::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory},
+    service::Service,
     state::StateSet,
-    tell::tell,
+    tell::warn,
     usage::usage,
 };
 
@@ -47,51 +55,33 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         routes: settings.routes,
         outputs,
         states: settings.session.states,
+        threads: Threads::default(),
+        server: None,
+        questions: None,
+        pushes: None,
+        chosen: settings.chosen,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
-    let (_server, mut questions) = serve(settings.server)?;
-    let mut pushes = pushes(&settings.outputs).then(|| every(settings.metrics_every));
+    let (server, questions) = serve(settings.server)?;
+    (run.server, run.questions) = (server, questions);
+    run.pushes = pushes(&settings.outputs).then(|| every(settings.metrics_every));
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
-    let mut intervals = settings.interval.map(every);
     let service = settings.service;
-    let chosen = settings.chosen;
-    let mut checks = (service.is_one || chosen.is_some()).then(|| every(CHECK_EVERY));
     service.ready();
     release_memory();
-    let reason = loop {
-        tokio::select! {
-            biased;
-            reason = stop.reached() => break reason,
-            () = hangup.came() => {
-                run.outputs.reopen();
-                service.reloaded();
-            }
-            () = due(&mut checks) => {
-                service.alive(&losses_line(&run.losses(&run.counted)?));
-                if let Some(gone) = chosen.as_ref().filter(|chosen| chosen.is_gone()) {
-                    tell(format_args!("{}: the trace ends", gone.epitaph()));
-                    break "netns_gone";
-                }
-            }
-            () = due(&mut intervals) => run.end_interval()?,
-            () = due(&mut pushes) => run.push_metrics()?,
-            question = asked(&mut questions) => match question {
-                // Nobody waits any more where sending fails.
-                Question::Metrics(to) => _ = to.send(run.metrics()?),
-                Question::Health(to) => _ = to.send(Health { not_ready: None }),
-            },
-        }
-        if run.outputs.are_over() && questions.is_none() {
-            break "closed";
-        }
-    };
+    let stopped = run.until_stopped(&mut stop, &mut hangup, settings.interval, &service).await;
+    ends();
     service.stopping(ENDS_WITHIN);
     drop(ready);
     drop(probes); // detached: what is counted now is all there will be
-    if pushes.is_some() {
-        run.push_metrics()?;
+    let finished = run.finish(start_ns, stopped.as_ref().map_or("failed", |reason| reason));
+    match stopped {
+        Ok(_) => finished,
+        Err(error) => {
+            let _ = finished.map_err(warn);
+            Err(error)
+        }
     }
-    run.finish(start_ns, reason)
 }
 
 /// What a run works with once all is attached.
@@ -110,9 +100,66 @@ struct Run {
     outputs: Outputs,
     /// States of the filter.
     states: StateSet,
+    threads: Threads,
+    /// Serves metrics and health.
+    server: Option<Server>,
+    questions: Option<mpsc::Receiver<Question>>,
+    /// When metrics are sent.
+    pushes: Option<Interval>,
+    /// The network namespace that is chosen.
+    chosen: Option<Chosen>,
 }
 
 impl Run {
+    /// Writes summaries and metrics; returns why it ended.
+    async fn until_stopped(
+        &mut self,
+        stop: &mut Stop,
+        hangup: &mut Hangup,
+        interval: Option<Duration>,
+        service: &Service,
+    ) -> Result<&'static str, Error> {
+        let (mut intervals, mut checks) = (interval.map(every), every(CHECK_EVERY));
+        loop {
+            tokio::select! {
+                biased;
+                reason = stop.reached() => return Ok(reason),
+                () = hangup.came() => {
+                    self.outputs.reopen();
+                    service.reloaded();
+                }
+                _ = checks.tick() => {
+                    self.check_threads()?;
+                    let broken = self.threads.broken();
+                    let is_well = broken.is_none();
+                    if service.is_one {
+                        let status = broken.map_or_else(|| Ok(losses_line(&self.losses(&self.counted)?)), Ok::<_, Error>);
+                        service.alive(&status?, is_well);
+                    }
+                    if let Some(gone) = self.chosen.as_ref().filter(|chosen| chosen.is_gone()) {
+                        warn(format_args!("{}: the trace ends", gone.epitaph()));
+                        return Ok("netns_gone");
+                    }
+                }
+                () = due(&mut intervals) => self.end_interval()?,
+                () = due(&mut self.pushes) => self.push_metrics()?,
+                question = asked(&mut self.questions) => match question {
+                    // Nobody waits any more where sending fails.
+                    Question::Metrics(to) => _ = to.send(self.metrics()?),
+                    Question::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
+                },
+            }
+            if self.outputs.are_over() && self.questions.is_none() {
+                return Ok("closed");
+            }
+        }
+    }
+
+    fn check_threads(&mut self) -> Result<(), Error> {
+        self.threads.look(&self.outputs, &["http"])?;
+        self.threads.replace_server(self.server.as_mut())
+    }
+
     /// Writes the summary since the last one.
     fn end_interval(&mut self) -> Result<(), Error> {
         let before_ns = self.counted_ns;
@@ -124,16 +171,19 @@ impl Run {
 
     /// Writes the summary of the whole run, and the last record.
     fn finish(mut self, start_ns: u64, reason: &str) -> Result<(), Error> {
+        if self.pushes.is_some() {
+            self.push_metrics()?;
+        }
         let mut losses = self.read()?;
         let counted = mem::take(&mut self.counted);
         self.write(&counted, start_ns, true, losses.clone());
         self.outputs.drain();
-        let outputs = self.outputs.states();
+        let outputs = threads::states(&self.outputs);
         losses.outputs = self.outputs.lost();
         let context = &self.context;
         self.routes.iter_mut().for_each(|route| route.end(self.counted_ns, reason, &losses, &outputs, context));
         self.hand_over();
-        tell(losses_line(&losses));
+        tell_end(&losses, &outputs);
         self.outputs.end().map_err(Error::Outputs)
     }
 
@@ -150,7 +200,8 @@ impl Run {
             start_unix_ns: self.start_unix_ns,
             now_unix_ns: wall_offset().unix_ns(now_ns()),
             losses: &losses,
-            outputs: &self.outputs.states(),
+            outputs: &threads::states(&self.outputs),
+            workers: self.threads.states(),
             usage: usage(),
         };
         Ok(counted::snapshot(&counts, self.by, |id| names.cgroup(id).map(str::to_owned), run))

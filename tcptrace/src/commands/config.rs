@@ -4,22 +4,25 @@ use std::{
     ffi::OsString,
     io::{self, Write as _},
     path::Path,
-    process::ExitCode,
 };
 
+use anyhow::anyhow;
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
-use crate::cli::{
-    args::{Args, Command},
-    config,
-    settings::Settings,
+use crate::{
+    cli::{
+        args::{Args, Command},
+        config,
+        settings::Settings,
+    },
+    printable::printable,
 };
 
-/// Says what the file comes to.
+/// What the file comes to, in words.
 ///
 /// # Errors
 /// What it has wrong, as a usage error.
-pub fn check(path: &Path) -> Result<ExitCode, Error> {
+pub fn check(path: &Path) -> Result<String, Error> {
     let words = ["tcptrace", "daemon", "--config"].map(OsString::from).into_iter().chain([path.into()]);
     let Args { command: Some(Command::Daemon(daemon)), .. } = config::parse(words.collect())? else {
         return Err(Args::command().error(ErrorKind::InvalidSubcommand, "no service"));
@@ -27,8 +30,17 @@ pub fn check(path: &Path) -> Result<ExitCode, Error> {
     let settings = Settings::from_args(&daemon.trace)?;
     let names = settings.outputs.iter().map(|output| output.name.clone());
     let servers = settings.server.iter().map(|address| format!("prometheus:{address}"));
-    let list: String = names.chain(servers).map(|name| format!("  {name}\n")).collect();
-    // Where nobody reads it (`| head -1`), nothing is wrong either.
-    let _ = write!(io::stdout(), "{} is fine. It writes to:\n{list}", path.display());
-    Ok(ExitCode::SUCCESS)
+    let list: String = names.chain(servers).map(|name| format!("  {}\n", printable(&name))).collect();
+    Ok(format!("{} is fine. It writes to:\n{list}", printable(&path.to_string_lossy())))
+}
+
+/// Prints these words. Where nobody reads them (`| head -1`), nothing is wrong either.
+///
+/// # Errors
+/// Where they cannot be written.
+pub fn print(words: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow!("cannot write to stdout: {error}")),
+        _ => Ok(()),
+    }
 }

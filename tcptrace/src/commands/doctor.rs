@@ -1,9 +1,6 @@
 //! `tcptrace doctor`: looks once, writes, and tells whether something is wrong.
 
-use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write},
-};
+use std::io::{self, Write};
 
 use bytes::BytesMut;
 use clap::ValueEnum as _;
@@ -11,13 +8,15 @@ use thiserror::Error;
 
 use crate::{
     cli::{
-        args::{Color, DoctorArgs, Format},
+        args::{DoctorArgs, Format},
         parse::NetnsChoice,
+        terminal::is_colored,
     },
     doctor::{
         Area,
         read::{self, check_up},
     },
+    files,
     now::wall_offset,
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
 };
@@ -46,24 +45,18 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
         _ if args.json => DoctorRenderer::Json(Json::default()),
         Format::Json => DoctorRenderer::Json(Json::default()),
         Format::Csv => DoctorRenderer::Csv(Csv::default()),
-        Format::Text => DoctorRenderer::Text { color: color(args), verbose: args.verbose },
+        Format::Text => {
+            DoctorRenderer::Text { color: is_colored(args.color, args.output.is_none()), verbose: args.verbose }
+        }
     };
     let mut text = BytesMut::new();
     renderer.check_up(&mut text, &check_up, wall_offset());
     let written = match &args.output {
-        Some(path) => File::create(path).and_then(|mut file| file.write_all(&text)),
+        Some(path) => files::replace(path).and_then(|mut file| file.write_all(&text)),
         None => io::stdout().write_all(&text).and_then(|()| io::stdout().flush()),
     };
     match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(error)),
         _ => Ok(check_up.checks.iter().any(|check| check.status.is_finding())),
-    }
-}
-
-fn color(args: &DoctorArgs) -> bool {
-    match args.color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => args.output.is_none() && io::stdout().is_terminal(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    runtime::{Stop, every},
+    runtime::{Stop, ends, every},
     skipped,
 };
 
@@ -45,11 +45,12 @@ pub enum Error {
 /// # Errors
 /// Where the namespace that is chosen is not there or goes, or the output cannot be written.
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
-    let mut stop = Stop::new().map_err(Error::Signals)?;
+    let mut stop = Stop::new(false).map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
     let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
     let outputs = delivery::open(&[output])?;
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
+    ends();
     outputs.end().map_err(Error::Outputs)?;
     Ok(measured?)
 }

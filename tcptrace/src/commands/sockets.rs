@@ -1,16 +1,17 @@
 //! `tcptrace sockets`: lists once, writes, and ends.
 
-use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write},
-};
+use std::io::{self, Write};
 
 use bytes::BytesMut;
 use thiserror::Error;
 
 use crate::{
     cgroup,
-    cli::args::{Color, Format, SocketsArgs},
+    cli::{
+        args::{Format, SocketsArgs},
+        terminal::is_colored,
+    },
+    files,
     keyed::Addresses,
     now::wall_offset,
     render::sockets::{
@@ -51,7 +52,7 @@ pub fn run<E>(
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(File::create(path).map_err(failed)?),
+        Some(path) => Box::new(files::replace(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
     match write(args, selection, &snapshot, output) {
@@ -80,11 +81,7 @@ fn write(args: &SocketsArgs, selection: &Selection, snapshot: &Snapshot, mut out
 
 fn text_options(args: &SocketsArgs, snapshot: &Snapshot, rows: &[Row<'_>]) -> TextOptions {
     TextOptions {
-        color: match args.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => args.output.is_none() && io::stdout().is_terminal(),
-        },
+        color: is_colored(args.color, args.output.is_none()),
         more: args.filter.pid.is_some(),
         netns: snapshot.namespaces.len() > 1 || args.filter.netns.is_some(),
         owner_source: rows.iter().any(|row| row.socket.owner.is_some()),

@@ -87,7 +87,7 @@ causes! {
     }
     IdlePooled = "idle_pooled" {
         proof: "At most 8 connections of a client to one destination are in CLOSE_WAIT, and they do not become more.",
-        words: "the server closed an idle pooled connection, and the client has not looked at it since",
+        words: "the server closed connections that the client keeps: few, idle, and not more and more, as in a pool",
         remedy: "nothing leaks; the pool may drop connections that have become readable, or keep them for less time than the server does",
     }
     OnlyShutDown = "only_shut_down" {
@@ -96,19 +96,19 @@ causes! {
         remedy: "call close() after a time limit instead of waiting for the peer's FIN; look for close-wait-leak at the peer",
     }
     FinUnanswered = "fin_unanswered" {
-        proof: "FIN_WAIT1 or CLOSING beyond the threshold, and the FIN or the data before it was sent again without an answer.",
+        proof: "FIN_WAIT1 or CLOSING beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again, and nothing was acknowledged for 5 s.",
         words: "this side closed, but its last data or its FIN is not acknowledged: the peer or the path is gone",
         remedy: "check the path and the peer; a lower tcp_orphan_retries frees the memory of orphans sooner",
     }
     LastAckMissing = "last_ack_missing" {
-        proof: "LAST_ACK beyond the threshold, and the FIN was sent again without an answer.",
+        proof: "LAST_ACK beyond the threshold, and nothing was acknowledged since the close; or a segment was sent again, and nothing was acknowledged for 5 s.",
         words: "both sides closed, but the last FIN is not acknowledged: the peer went away without a word",
         remedy: "harmless in small numbers (mobile clients do this); in large numbers, lower tcp_orphan_retries",
     }
     // Connecting.
     SynUnanswered = "syn_unanswered" {
         proof: "SYN_SENT beyond the threshold, and no listener of this host with a full queue is the destination.",
-        words: "the SYNs get no answer at all: the host is down, or a firewall drops them",
+        words: "the SYNs get no answer at all: the host is down, a firewall drops them, or the service there has a full queue",
         remedy: "check the address, the route and the firewalls on the way (a closed port would answer with RST)",
     }
     GivenUpEarly = "given_up_early" {
@@ -118,8 +118,8 @@ causes! {
     }
     ScanLike = "scan_like" {
         proof: "One command sent SYNs to 10 destinations or more that did not answer.",
-        words: "SYNs to many destinations get no answer: a scan, or an outdated list of peers",
-        remedy: "find out what the process is meant to do; if it looks for peers, update its list",
+        words: "SYNs to many destinations get no answer: a scan, an outdated list of peers, or a path that is down",
+        remedy: "check whether other hosts are reached (ip route get, ping); if so, find out what the process is meant to do, and update its list of peers",
     }
     PortClosed = "port_closed" {
         proof: "A RST answered the SYN.",
@@ -132,18 +132,23 @@ causes! {
         remedy: "check the address, the route and the firewalls on the way; a lower tcp_syn_retries fails sooner",
     }
     Unreachable = "unreachable" {
-        proof: "SYN_SENT ended with EHOSTUNREACH, ENETUNREACH or another error that no RST explains.",
+        proof: "SYN_SENT ended with EHOSTUNREACH, ENETUNREACH or another error that no RST explains, and the next hop is not known to be silent.",
         words: "connect() failed: this host or a router on the way reported that the destination cannot be reached",
-        remedy: "check the route and the neighbour (ip route get, ip neigh) and the firewalls that answer with ICMP",
+        remedy: "check the route and the next hop (ip route get; see next_hop_answers), and the routers and firewalls that answer with ICMP",
+    }
+    NeighbourSilent = "neighbour_silent" {
+        proof: "SYN_SENT ended with EHOSTUNREACH, and the next hop of the route (the destination, or a gateway) does not answer ARP or neighbour discovery.",
+        words: "connect() failed with EHOSTUNREACH: the next hop (see next_hop) is on this host's own link, and does not answer ARP or neighbour discovery",
+        remedy: "check that the next hop is up, and in the same VLAN or bridge (ip neigh, ip route get); a wrong prefix length makes a far address look near",
     }
     NoLocalPort = "no_local_port" {
         proof: "connect() ended before a SYN was sent, and the socket had no local port.",
         words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: no local port was free toward this destination",
-        remedy: "reuse connections, or widen ip_local_port_range; see time-wait-pressure for what holds the ports",
+        remedy: "find what holds the ports (ss -tan: TIME_WAIT, open connections; ports that are bound count for all destinations); reuse connections, or widen ip_local_port_range",
     }
     RejectedByIcmp = "rejected_by_icmp" {
         proof: "connect() ended with ECONNREFUSED, and no RST came.",
-        words: "connect() failed with ECONNREFUSED, and no RST came: an ICMP error rejected it (a firewall's reject rule, or a host that has no such service)",
+        words: "connect() failed with ECONNREFUSED, and no RST came: an ICMP error rejected it (a firewall's reject rule)",
         remedy: "look for a reject rule on the way (nft list ruleset, iptables-save; kube-proxy makes them for services without endpoints)",
     }
     ListensElsewhere = "listens_elsewhere" {
@@ -162,17 +167,17 @@ causes! {
         remedy: "look at the errno that connect() gave; a fixed local port or a security policy may forbid it",
     }
     EndedAtOnce = "ended_at_once" {
-        proof: "The process closed the socket in SYN_SENT within 0.9 s, no SYN was sent again, no RST came, and it opened no other connection within the second before.",
+        proof: "The process closed the socket in SYN_SENT within 0.2 s, no SYN was sent again, no RST came, and it opened no other connection within the second before.",
         words: "the process closed the socket while connecting, at once, and no RST came: an ICMP error told it, or it gave up; which is unknown",
         remedy: "look at the errno that the program reports, and for reject rules on the way (nft list ruleset)",
     }
     PortsHeldOpen = "ports_held_open" {
-        proof: "connect() ended before a SYN was sent, the socket had no local port, and most ports toward the destination belong to open connections.",
+        proof: "connect() ended before a SYN was sent, the socket had no local port, and open connections to the destination hold more than half of the ports that may be chosen.",
         words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: open connections to this destination hold the local ports",
         remedy: "close connections that are not needed or use fewer (a pool with a limit), widen ip_local_port_range, or use more addresses",
     }
     PortsReserved = "ports_reserved" {
-        proof: "connect() ended before a SYN was sent, the socket had no local port, and ip_local_reserved_ports keeps most of the range.",
+        proof: "connect() ended before a SYN was sent, the socket had no local port, and ip_local_reserved_ports keeps more than half of the range.",
         words: "connect() failed with EADDRNOTAVAIL before a SYN was sent: most of ip_local_port_range is in ip_local_reserved_ports",
         remedy: "reserve fewer ports (net.ipv4.ip_local_reserved_ports), or widen ip_local_port_range",
     }
@@ -184,7 +189,7 @@ causes! {
     // Listening.
     QueueFull = "queue_full" {
         proof: "The accept queue is longer than its limit.",
-        words: "connections wait to be accepted and the queue is full: clients believe they are connected, but nobody serves them",
+        words: "connections wait to be accepted and the queue is full: their clients believe they are connected, and the SYNs of others are dropped",
         remedy: "find out what keeps the process from calling accept(); then raise listen()'s backlog and net.core.somaxconn together",
     }
     AccepterStopped = "accepter_stopped" {
@@ -218,9 +223,9 @@ causes! {
         remedy: "find out what the process does instead of accepting: is it stopped, blocked, or out of descriptors?",
     }
     HandshakesUnfinished = "handshakes_unfinished" {
-        proof: "Many half-open connections, at least half of which had their SYN-ACK sent again; or SYN cookies were sent.",
+        proof: "At least half of the half-open connections had their SYN-ACK sent again, and they are many; or they fill half of the backlog, and many SYN cookies were sent.",
         words: "many handshakes with this listener were begun and not finished: forged SYNs, or a path that loses one direction",
-        remedy: "keep tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
+        remedy: "have tcp_syncookies at 1, raise tcp_max_syn_backlog and listen()'s backlog, and filter the sources upstream",
     }
     NotExpected = "not_expected" {
         proof: "The listener's address is not on the list of expected listeners.",
@@ -255,7 +260,7 @@ causes! {
     }
     // Silence.
     NobodyAsks = "nobody_asks" {
-        proof: "No segment for longer than the threshold, SO_KEEPALIVE is off, and the other end is not a socket of this host.",
+        proof: "No segment for longer than the threshold, SO_KEEPALIVE is known to be off, and the other end is not a socket of this host.",
         words: "nothing was heard of the peer for long and keepalive is off: if the peer has vanished, this socket stays for ever",
         remedy: "set SO_KEEPALIVE with TCP_KEEPIDLE below the path's idle limits, or send heartbeats; then close what is dead",
     }
@@ -277,7 +282,7 @@ causes! {
     // Resets.
     PeerSentReset = "peer_sent_reset" {
         proof: "A RST came, and nothing else is known of who sent it.",
-        words: "a RST ended the connection; what was on its way is lost, and the application gets ECONNRESET",
+        words: "a RST ended the connection, and what was on its way is lost; who sent it is not known",
         remedy: "look at the peer: it closed with unread data or SO_LINGER 0, it was killed, or a device on the path sent the RST",
     }
     ClientLeft = "client_left" {
@@ -286,8 +291,8 @@ causes! {
         remedy: "nothing to do if health checks or port scans do this; else look at the client",
     }
     ReaderCancelled = "reader_cancelled" {
-        proof: "A client that had connected ended the connection by a RST before it had read all.",
-        words: "a client ended the connection before it had read all that was sent: it did not want the rest",
+        proof: "A client that had connected ended the connection by a RST, and something was unread or unacknowledged.",
+        words: "a client ended the connection by a RST while data was on its way: it did not wait for the end",
         remedy: "nothing to do if clients cancel (head, browsers, timeouts of their own); else look at the client",
     }
     NothingLost = "nothing_lost" {
@@ -308,7 +313,7 @@ causes! {
     PeerKilled = "peer_killed" {
         proof: "The other end's process, on this host, was killed by a signal, which closed its connections.",
         words: "the peer's process was killed, and the kernel closed its connections",
-        remedy: "see process-killed, and the kernel's log if memory ran out",
+        remedy: "see who sent the signal, and the kernel's log if memory ran out",
     }
     PeerListenerClosed = "peer_listener_closed" {
         proof: "The other end, on this host, waited to be accepted when its listener was closed.",
@@ -342,7 +347,7 @@ causes! {
     }
     NoSocketThere = "no_socket_there" {
         proof: "This host's kernel answered with a RST since it had no socket for these ends, while no end of it there had been closed.",
-        words: "the kernel at the other end, on this host, had no socket for these two ends, and answered with a RST: NAT translated one direction and not the other",
+        words: "the kernel at the other end, on this host, had no socket for these two ends, and answered with a RST: NAT translated one direction only, or that end was gone long before",
         remedy: "look at NAT and conntrack: drop INVALID packets, or set net.netfilter.nf_conntrack_tcp_be_liberal=1",
     }
     SentOnPath = "sent_on_path" {
@@ -389,7 +394,7 @@ causes! {
     PortsInTimeWait = "ports_in_time_wait" {
         proof: "TIME_WAIT holds more than the threshold's share of ip_local_port_range toward one destination.",
         words: "each closed connection keeps its local port for 60 s toward this destination; connect() fails with EADDRNOTAVAIL when none is left",
-        remedy: "reuse connections (keep-alive, pools), set tcp_tw_reuse=1, or widen ip_local_port_range",
+        remedy: "reuse connections (keep-alive, pools), set tcp_tw_reuse=1 (it needs tcp_timestamps=1), or widen ip_local_port_range",
     }
     PortsReused = "ports_reused" {
         proof: "The same, but tcp_tw_reuse lets new connections take the ports over.",
@@ -403,7 +408,7 @@ causes! {
     }
     PathLoses = "path_loses" {
         proof: "Retransmissions above the threshold, while acknowledgements come.",
-        words: "many segments are sent again: the path loses packets",
-        remedy: "look at the path (duplex, full queues, MTU, a firewall that drops) with ss -ti and the counters of interfaces and qdiscs",
+        words: "many segments are sent again: the path loses packets, or the peer's host drops them",
+        remedy: "look at the path (duplex, full queues, MTU, a firewall that drops) with ss -ti, and at the counters of interfaces, qdiscs and the peer's listener",
     }
 }

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     ending::Ending,
     event::{Event, Exit, Owner, ResetFacts, Transition},
+    snapshot::NextHop,
     state::State,
     table::Connection,
 };
@@ -68,6 +69,8 @@ pub struct Incident {
     pub is_shown: bool,
     /// Is there another socket with the same ends?
     pub is_pair_used: bool,
+    /// Where its packets went first, where that was looked up.
+    pub next_hop: Option<NextHop>,
     /// What happened lately at its own end.
     pub own: Lately,
     /// The other end.
@@ -166,6 +169,7 @@ impl Incident {
             window: left.and_then(|left| ClosedWindow::of(left, event.time_ns)),
             is_shown: true,
             is_pair_used: false,
+            next_hop: None,
             own: Lately::default(),
             peer: Peer::default(),
         }

@@ -9,6 +9,7 @@ use super::{
     view::OtherEnd,
 };
 use crate::{
+    ending::Ending,
     event::{Event, Owner, OwnerSource},
     snapshot::listeners_of,
     state::{State, StateSet},
@@ -34,8 +35,12 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
             (Severity::Info, _) if incident.peer.ended().is_some() => return None,
             cause => cause,
         },
+        Kind::SynSentUnanswered | Kind::ConnectFailed
+            if is_silent(&incident) && rules::is_listener_full(view, &incident) =>
+        {
+            return None;
+        }
         Kind::ConnectRefused | Kind::ConnectFailed => cause::of_connect(&incident),
-        Kind::SynSentUnanswered if rules::is_listener_full(view, &incident) => return None,
         Kind::SynSentUnanswered => (Severity::Warning, cause::of_given_up(&incident)),
         Kind::PeerDead => (Severity::Warning, Cause::DataUnanswered),
         Kind::KeepaliveTimeout => (Severity::Warning, Cause::ProbesUnanswered),
@@ -49,6 +54,11 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
         incident.kind = Kind::ResetByPeer; // whatever this side did
     }
     Some(incident)
+}
+
+/// Did an attempt to connect end without an answer?
+fn is_silent(incident: &Incident) -> bool {
+    rules::is_given_up(incident) || incident.ending == Ending::TimedOut
 }
 
 /// Why a connection failed, by its events alone, in the order of time: the causes that findings would name of its ends, each

@@ -42,6 +42,8 @@ pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 pub use view::{Group, SocketFilter, View};
 
+use std::net::IpAddr;
+
 use crate::{
     event::Event,
     snapshot::Snapshot,
@@ -130,6 +132,12 @@ impl Findings {
     #[must_use]
     pub const fn wants_listing(&self) -> bool {
         self.wants_listing
+    }
+
+    /// Destinations that the next hop is to be looked up for, each in a namespace.
+    #[must_use]
+    pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
+        self.recent.unreachable()
     }
 
     /// Does a trouble wait for its evidence?

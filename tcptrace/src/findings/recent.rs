@@ -1,15 +1,18 @@
 //! What happened lately that the table does not keep: connections that failed, and how sockets of a process move on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+
+use rustc_hash::FxHashSet;
 
 use super::{
     Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
     sighting::MAX_EXAMPLES, successes::Successes,
 };
 use crate::{
+    ending::Ending,
     event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
     keyed::KeyedMap,
-    snapshot::Snapshot,
+    snapshot::{NextHop, Snapshot},
     state::State,
     table::Connection,
 };
@@ -36,6 +39,15 @@ pub(super) type IncidentKey = (Kind, Option<u32>, Option<Command>, SocketAddr, C
 const MAX_PENDING: usize = 4096;
 /// The other end may be told of this much later, in ns.
 const OTHER_END_NS: u64 = 300_000_000;
+
+/// What a poll tells of the next hop is waited for so long, in ns.
+const NEXT_HOP_NS: u64 = 2_500_000_000;
+
+/// Is the next hop to be looked up? A neighbour that is silent ends a connect as an ICMP error does (`net/ipv4/arp.c`,
+/// `arp_error_report`).
+fn asks_next_hop(incident: &Incident) -> bool {
+    incident.ending == Ending::Failed(libc::EHOSTUNREACH) && incident.next_hop.is_none()
+}
 
 /// Groups of incidents that are remembered at most.
 const MAX_GROUPS: usize = 4096;
@@ -147,6 +159,9 @@ impl Recent {
     pub(super) fn due(&mut self, now_ns: u64, is_here: impl Fn(SocketAddr) -> bool) -> Vec<Incident> {
         let paths = &self.paths;
         let waits = |incident: &Incident| {
+            if asks_next_hop(incident) {
+                return now_ns.saturating_sub(incident.time_ns) < NEXT_HOP_NS;
+            }
             let other = paths.at(incident.netns, incident.remote, incident.local);
             let is_told = other.ended.is_some() || other.reset_sent.is_some();
             !is_told && is_here(incident.remote) && now_ns.saturating_sub(incident.time_ns) < OTHER_END_NS
@@ -156,7 +171,15 @@ impl Recent {
         due
     }
 
-    /// Does an incident wait for its other end?
+    /// Destinations that the next hop is to be looked up for, each in a namespace.
+    pub(super) fn unreachable(&self) -> Vec<(u32, IpAddr)> {
+        let asking = self.pending.iter().filter(|incident| asks_next_hop(incident));
+        let destinations: FxHashSet<_> =
+            asking.filter_map(|incident| Some((incident.netns?, incident.remote.ip()))).collect();
+        destinations.into_iter().collect()
+    }
+
+    /// Does an incident wait for its other end, or for what a listing tells?
     pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -235,6 +258,10 @@ impl Recent {
     /// Takes in a listing.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.services.listed(snapshot);
+        for incident in self.pending.iter_mut().filter(|incident| asks_next_hop(incident)) {
+            let is_its = |hop: &&NextHop| (Some(hop.netns), hop.remote) == (incident.netns, incident.remote.ip());
+            incident.next_hop = snapshot.next_hops.iter().find(is_its).copied();
+        }
     }
 
     /// The services of this host.

@@ -1,7 +1,10 @@
 //! A host made by hand, for the tests of rules.
 
+mod sockets;
+
 use std::net::SocketAddr;
 
+pub(super) use sockets::{LISTENER, ON, SERVER, in_state};
 use tcptrace_common::record::socket_flag;
 
 use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
@@ -12,7 +15,7 @@ use crate::{
         Transition, What,
     },
     snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
+        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, NextHop,
         ProcessState, Snapshot,
     },
     state::{State, StateSet},
@@ -51,6 +54,7 @@ pub(super) struct Host {
     pub(super) sockets: Vec<ListedSocket>,
     pub(super) holders: Vec<Holder>,
     pub(super) processes: Vec<ProcessState>,
+    pub(super) next_hops: Vec<NextHop>,
     pub(super) counters: NetCounters,
     pub(super) settings: NetSettings,
     pub(super) now_ns: u64,
@@ -68,6 +72,7 @@ impl Host {
             sockets: Vec::new(),
             holders: Vec::new(),
             processes: Vec::new(),
+            next_hops: Vec::new(),
             counters: NetCounters::default(),
             settings: NetSettings::default(),
             now_ns: START_NS,
@@ -130,6 +135,7 @@ impl Host {
             sockets: self.sockets.iter().map(|socket| self.as_listed(socket)).collect(),
             ailing: true,
             processes: self.processes.clone(),
+            next_hops: self.next_hops.clone(),
             holders: Some(Holders::new(self.holders.clone())),
             namespaces: vec![namespace],
             ..Snapshot::default()
@@ -145,15 +151,16 @@ impl Host {
         self.table.show_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
     }
 
-    /// Nothing comes or goes on a connection that is half closed, unless a test says so.
+    /// Nothing comes or goes on a connection that a side has closed, unless a test says so.
     fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
-        let (is_half_closed, unset) =
-            (matches!(socket.state, State::CloseWait | State::FinWait2), Some(ConnectionInfo::default()));
-        if !is_half_closed || socket.connection != unset {
+        use State::{CloseWait, Closing, FinWait1, FinWait2, LastAck};
+        let is_closing = matches!(socket.state, CloseWait | FinWait1 | FinWait2 | Closing | LastAck);
+        if !is_closing || socket.connection != Some(ConnectionInfo::default()) {
             return *socket;
         }
         let ns = self.now_ns - socket.entered_ns.unwrap_or(self.now_ns);
-        let silent = ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..ConnectionInfo::default() };
+        let (last_sent_ns, last_received_ns, last_ack_ns) = (ns, ns, ns);
+        let silent = ConnectionInfo { last_sent_ns, last_received_ns, last_ack_ns, ..ConnectionInfo::default() };
         ListedSocket { connection: Some(silent), ..*socket }
     }
 
@@ -248,6 +255,13 @@ impl Host {
         };
         self.tell(place, 0, What::ResetReceived(Some(facts)));
         self.enters(place, State::Close, Some(Ending::ResetByPeer(errno)));
+    }
+
+    /// A RST answers the SYN.
+    pub(super) fn is_refused(&mut self, place: usize) {
+        self.list();
+        self.tell(place, 0, What::ResetReceived(None));
+        self.enters(place, State::Close, Some(Ending::Refused));
     }
 
     /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.

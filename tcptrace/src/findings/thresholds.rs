@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use super::Kind;
-use crate::state::State;
+use crate::{number::digits, state::State};
 
 const S: u64 = 1_000_000_000;
 
@@ -138,7 +138,7 @@ impl Thresholds {
         let wrong = |wanted| ThresholdError::Value { name, value: value.to_owned(), wanted };
         let count = |most: u64| {
             let wanted = "a count, at least 1";
-            value.parse::<u64>().ok().filter(|count| (1..=most).contains(count)).ok_or_else(|| wrong(wanted))
+            digits::<u64>(value).filter(|count| (1..=most).contains(count)).ok_or_else(|| wrong(wanted))
         };
         let time = || time(value).filter(|ns| *ns > 0).ok_or_else(|| wrong("a time, e.g. 500ms, 30s or 5m"));
         match name {
@@ -197,7 +197,7 @@ impl FromStr for Expected {
                 (Some(bare.parse::<IpAddr>().map_err(|_| wrong("no address"))?), ports)
             }
         };
-        let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| wrong("no port"));
+        let port = |text: &str| digits::<u16>(text).filter(|port| *port > 0).ok_or_else(|| wrong("no port"));
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let ports = (port(first)?, port(last)?);
         if ports.0 > ports.1 {

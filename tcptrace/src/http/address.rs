@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use thiserror::Error;
 
+use crate::number::digits;
+
 /// Why a text is no address to listen at.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -30,7 +32,7 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, AddressError> {
         None if text.bytes().all(|byte| byte.is_ascii_digit()) => ("", text),
         _ => return Err(AddressError::NoPort(text.to_owned())),
     };
-    let port = port.parse().map_err(|_| AddressError::Port(port.to_owned()))?;
+    let port = digits(port).ok_or_else(|| AddressError::Port(port.to_owned()))?;
     match host {
         "" | "localhost" => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
         _ => Err(AddressError::Host(host.to_owned())),
@@ -66,6 +68,7 @@ mod tests {
             (":", port("")),
             ("65536", port("65536")),
             (":-1", port("-1")),
+            (":+1", port("+1")),
             ("0.0.0.0:http", port("http")),
             ("0.0.0.0", no_port("0.0.0.0")),
             ("::1", no_port("::1")),

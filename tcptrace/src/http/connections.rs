@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::Asker;
+use crate::workers;
 
 /// Connections at once. One more closes that which did nothing for longest.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -39,7 +40,10 @@ pub(super) async fn serve(listener: TcpListener, asker: Arc<Asker>, mut stopped:
     loop {
         tokio::select! {
             _ = &mut stopped => return,
-            _ = looks.tick() => connections.close_idle(),
+            _ = looks.tick() => {
+                workers::alive();
+                connections.close_idle();
+            }
             accepted = listener.accept() => connections.accepted(accepted).await,
         }
     }

@@ -10,7 +10,7 @@
 //! # fn answer(question: Question, snapshot: impl FnOnce() -> Snapshot) {
 //! match question {
 //!     Question::Metrics(to) => _ = to.send(snapshot()),
-//!     Question::Health(to) => _ = to.send(Health { not_ready: None }),
+//!     Question::Health(to) => _ = to.send(Health::default()),
 //! }
 //! # }
 //! ```
@@ -21,7 +21,14 @@
 mod address;
 mod connections;
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -35,7 +42,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::metrics::{Snapshot, prometheus};
+use crate::{
+    metrics::{Snapshot, prometheus},
+    workers::{self, Worker},
+};
 
 pub use address::{AddressError, parse_address};
 pub use connections::{IDLE, MAX_CONNECTIONS, MAX_HEADER_BYTES};
@@ -57,14 +67,18 @@ pub enum Question {
 pub struct Health {
     /// Why it is not ready: programs that are not attached yet, sockets from before the start that are not known yet.
     pub not_ready: Option<String>,
+    /// Threads that hang, or are dead.
+    pub broken: Option<String>,
 }
 
 /// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    listener: std::net::TcpListener,
+    asks: mpsc::Sender<Question>,
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Option<(Arc<Worker>, thread::JoinHandle<()>)>,
 }
 
 impl Server {
@@ -76,17 +90,42 @@ impl Server {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let (asks, questions) = mpsc::channel(1);
+        let mut server = Self { address, listener, asks, stop: None, thread: None };
+        server.serve()?;
+        Ok((server, questions))
+    }
+
+    /// Serves in a new thread.
+    fn serve(&mut self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _guard = runtime.enter();
-            TcpListener::from_std(listener)?
+            TcpListener::from_std(self.listener.try_clone()?)?
         };
-        let (asks, questions) = mpsc::channel(1);
         let (stop, stopped) = oneshot::channel();
-        let asker = Arc::new(Asker(Mutex::new(asks)));
+        let asker = Arc::new(Asker(Mutex::new(self.asks.clone())));
         let serve = move || runtime.block_on(connections::serve(listener, asker, stopped));
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(serve)?;
-        Ok((Self { address, stop: Some(stop), thread: Some(thread) }, questions))
+        self.thread = Some(workers::spawn("http", "http".to_owned(), serve)?);
+        self.stop = Some(stop);
+        Ok(())
+    }
+
+    /// Does the thread hang, or did it panic?
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.thread.as_ref().is_some_and(|(worker, _)| worker.trouble().is_some())
+    }
+
+    /// Puts another thread in its place. Where this one goes on, it ends.
+    ///
+    /// # Errors
+    /// Where there can be no more threads or descriptors.
+    pub fn replace(&mut self) -> io::Result<()> {
+        if let Some((worker, _)) = &self.thread {
+            workers::forget(worker);
+        }
+        self.serve()
     }
 
     /// Where it listens.
@@ -99,9 +138,16 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
-        let _ = self.thread.take().map(thread::JoinHandle::join); // it has nothing to say
+        let Some((_, thread)) = self.thread.take() else { return };
+        let until = Instant::now() + ENDS_WITHIN;
+        while !thread.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
+
+/// The end of the server is waited for so long at most.
+const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Asks the main loop, one question at a time.
 #[derive(Debug)]
@@ -136,12 +182,15 @@ impl Asker {
                 }
             }
             "/healthz" => match self.ask(Question::Health).await {
-                Some(_) => plain(StatusCode::OK, "ok\n"),
+                Some(Health { broken: None, .. }) => plain(StatusCode::OK, "ok\n"),
+                Some(Health { broken: Some(why), .. }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 None => silent(),
             },
             "/readyz" => match self.ask(Question::Health).await {
-                Some(Health { not_ready: None }) => plain(StatusCode::OK, "ready\n"),
-                Some(Health { not_ready: Some(why) }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+                Some(Health { not_ready, broken }) => match not_ready.or(broken) {
+                    None => plain(StatusCode::OK, "ready\n"),
+                    Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+                },
                 None => silent(),
             },
             _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),

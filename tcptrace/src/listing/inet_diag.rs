@@ -184,16 +184,13 @@ struct Attributes {
 
 impl Attributes {
     /// `None` where they cannot be understood.
-    fn read(mut attributes: &[u8]) -> Option<Self> {
-        /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
-        const TYPE: u16 = 0x3fff;
+    fn read(bytes: &[u8]) -> Option<Self> {
         /// `INET_DIAG_ULP_INFO` of `include/uapi/linux/inet_diag.h`.
         const ULP_INFO: u16 = 19;
         let mut read = Self::default();
-        while !attributes.is_empty() {
-            let ([length, kind], _) = <[u16; 2]>::read_from_prefix(attributes).ok()?;
-            let value = attributes.get(4..length.into())?;
-            match kind & TYPE {
+        for attribute in attributes(bytes) {
+            let (kind, value) = attribute?;
+            match kind {
                 INET_DIAG_INFO => {
                     let mut bytes = [0; size_of::<Info>()];
                     let given = value.len().min(bytes.len());
@@ -204,10 +201,30 @@ impl Attributes {
                 ULP_INFO => read.has_ulp = true,
                 _ => {}
             }
-            attributes = aligned_rest(attributes, length.into());
         }
         Some(read)
     }
+}
+
+/// The attributes of a message (`struct nlattr`) with their kinds; `None` in place of one that is broken, and the end.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8])>> {
+    /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
+    const TYPE: u16 = 0x3fff;
+    std::iter::from_fn(move || {
+        if bytes.is_empty() {
+            return None;
+        }
+        let read = || {
+            let ([length, kind], _) = <[u16; 2]>::read_from_prefix(bytes).ok()?;
+            Some((length, kind & TYPE, bytes.get(4..length.into())?))
+        };
+        let Some((length, kind, value)) = read() else {
+            bytes = &[];
+            return Some(None);
+        };
+        bytes = aligned_rest(bytes, length.into());
+        Some(Some((kind, value)))
+    })
 }
 
 /// What comes after `length` bytes and their padding to four (`NLMSG_ALIGN`, `NLA_ALIGN`).

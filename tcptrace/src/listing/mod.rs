@@ -5,12 +5,13 @@ pub mod entry;
 mod inet_diag;
 mod net;
 pub mod netns;
+mod next_hop;
 pub mod proc;
 mod process;
 mod procfs;
 pub mod sock_diag;
 
-use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
+use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
@@ -24,6 +25,7 @@ use crate::{
     pids::{self, View},
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
+    workers,
 };
 
 /// Lists sockets.
@@ -111,6 +113,8 @@ pub struct Wanted {
     pub ailing: bool,
     /// What these processes do, too.
     pub processes: Vec<ProcessId>,
+    /// The next hops toward these addresses, each in a namespace, too.
+    pub unreachable: Vec<(u32, IpAddr)>,
     /// For how many sockets that the programs do not know they are to remember holders as owners.
     pub seeds: u32,
 }
@@ -121,6 +125,8 @@ pub struct Wanted {
 pub enum Error {
     #[error("cannot list sockets: {0}")]
     Thread(io::Error),
+    #[error("sockets were not listed: the thread that does so did not come to an end")]
+    Hangs,
     #[error(transparent)]
     Netns(#[from] netns::Error),
     #[error("cannot enter the network namespace: {0}")]
@@ -187,9 +193,12 @@ impl Lister {
     /// # Errors
     /// Where nothing can be listed at all.
     pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+        let worker = workers::mine();
         thread::scope(|scope| {
-            let listing =
-                thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || self.list_here(wanted));
+            let listing = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || {
+                workers::work_for(worker);
+                self.list_here(wanted)
+            });
             listing.map_err(Error::Thread)?.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
@@ -197,7 +206,7 @@ impl Lister {
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
         let started_ns = now::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
-        let (mut sockets, mut visited) = (Vec::new(), Vec::new());
+        let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
             // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
@@ -221,6 +230,7 @@ impl Lister {
             let is_wanted =
                 |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
+                workers::alive();
                 let before = was_still.remove(&namespace.inode);
                 let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
@@ -240,6 +250,7 @@ impl Lister {
                         continue;
                     }
                 }
+                next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
                 let segments = is_poll.then(net::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(Still::is_settled);
@@ -307,7 +318,9 @@ impl Lister {
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
             Some(mut read) => thread::scope(|scope| {
+                let worker = workers::mine();
                 let reading = beside(scope, || {
+                    workers::work_for(worker);
                     let held = read();
                     beside_ns = now::thread_cpu_ns();
                     held
@@ -331,7 +344,11 @@ impl Lister {
         if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
-            let (found, gone) = proc::holders(|inode| inodes.contains(&inode)).map_err(Error::Proc)?;
+            let is_wanted = |inode| {
+                workers::alive();
+                inodes.contains(&inode)
+            };
+            let (found, gone) = proc::holders(is_wanted).map_err(Error::Proc)?;
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
@@ -351,6 +368,7 @@ impl Lister {
             sockets,
             holders,
             processes,
+            next_hops,
             namespaces: visited,
             left_alone,
             skipped,
@@ -396,6 +414,7 @@ fn by_iteration(
     let mut broken = 0;
     let read = iterator.read(|bytes| {
         let before = found.len();
+        workers::alive();
         broken += entry::sockets(bytes, tick_ns, &mut found);
         as_of(started_ns, &mut found[before..]);
     });
@@ -427,7 +446,10 @@ struct Held {
 
 fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     let mut held = entry::Held::default();
-    iterator.read(|bytes| held.add(bytes))?;
+    iterator.read(|bytes| {
+        workers::alive();
+        held.add(bytes);
+    })?;
     Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs::{self, File, OpenOptions},
     io,
     net::UdpSocket,
@@ -92,7 +93,7 @@ impl Chosen {
     pub fn epitaph(&self) -> String {
         let Self { inode, name, .. } = self;
         match name {
-            Some(name) if named(name).is_ok() => {
+            Some(name) if named(OsStr::new(name)).is_ok() => {
                 format!("the network namespace {name} ({inode}) is gone, and another one is called {name} now")
             }
             Some(name) => format!("the network namespace {name} ({inode}) is gone"),
@@ -104,7 +105,10 @@ impl Chosen {
 /// Has this namespace this name now? While it has, nobody else has its number: the name keeps it alive.
 #[must_use]
 pub fn is_called(name: &str, inode: u32) -> bool {
-    named(name).is_ok_and(|found| found.inode == inode)
+    let is_it = |found: &Found| found.inode == inode && found.name.as_deref() == Some(name);
+    // A name that is no UTF-8 is not the one of its file.
+    let is_inexact = name.contains(char::REPLACEMENT_CHARACTER);
+    named(OsStr::new(name)).is_ok_and(|found| is_it(&found)) || is_inexact && names().iter().any(is_it)
 }
 
 /// The cookie of the calling thread's namespace, which no other one has until the host boots; `None` before Linux 5.14
@@ -218,7 +222,7 @@ pub enum EnterError {
 pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error> {
     let mut skipped = Skipped::default();
     if let Some(NetnsChoice::Name(name)) = choice {
-        return Ok((vec![named(name)?], skipped));
+        return Ok((vec![named(OsStr::new(name))?], skipped));
     }
     let mut own = own().map_err(Error::Own)?;
     let names = names();
@@ -355,19 +359,20 @@ fn own() -> io::Result<Found> {
     Ok(Found { inode: inode(&file)?, name: None, cookie: None, entrance: Entrance::Open(file) })
 }
 
-fn named(name: &str) -> Result<Found, Error> {
+fn named(name: &OsStr) -> Result<Found, Error> {
     let path = Path::new(NAMES).join(name);
+    let name = name.to_string_lossy().into_owned();
     match open(&path).and_then(|file| inode(&file)) {
-        Ok(inode) => Ok(Found { inode, name: Some(name.to_owned()), cookie: None, entrance: Entrance::Path(path) }),
-        Err(error) if is_gone(&error) => Err(Error::NoName(name.to_owned())),
-        Err(source) => Err(Error::Name { name: name.to_owned(), source }),
+        Ok(inode) => Ok(Found { inode, name: Some(name), cookie: None, entrance: Entrance::Path(path) }),
+        Err(error) if is_gone(&error) => Err(Error::NoName(name)),
+        Err(source) => Err(Error::Name { name, source }),
     }
 }
 
 /// Those with names. A name that is left over when its namespace is gone (a plain file) is passed over.
 fn names() -> Vec<Found> {
     let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
-    let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name().to_string_lossy()).ok()).collect();
+    let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name()).ok()).collect();
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     found
 }

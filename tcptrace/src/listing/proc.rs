@@ -1,13 +1,18 @@
 //! The processes that hold sockets, from `/proc` (proc(5)).
 
-use std::{ffi::CStr, fs, io, path::Path};
+use std::{
+    ffi::{CStr, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
 
 use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
     cgroup,
     event::{Command, ProcessId, StartTicks},
     keyed::KeyedMap,
-    pids,
+    mountinfo, pids,
     snapshot::{Holder, Skipped},
 };
 
@@ -78,7 +83,7 @@ pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped
 }
 
 /// Ids of cgroups by path.
-type Cgroups = KeyedMap<String, Option<u64>>;
+type Cgroups = KeyedMap<Vec<u8>, Option<u64>>;
 
 fn of_process(
     proc: &Directory,
@@ -119,11 +124,11 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
     let line = descriptors.read(c"../comm")?;
     let name = line.strip_suffix(b"\n").unwrap_or(&line);
     let command = command(name);
-    let text = descriptors.read(c"../cgroup").ok().and_then(|text| String::from_utf8(text).ok());
+    let text = descriptors.read(c"../cgroup").ok();
     let cgroup = text.as_deref().and_then(v2_path).and_then(|path| match cgroups.get(path) {
         Some(&known) => known,
         None => {
-            let id = cgroup::find(Path::new(path)).ok().map(|cgroup| cgroup.id);
+            let id = cgroup::find(Path::new(OsStr::from_bytes(path))).ok().map(|cgroup| cgroup.id);
             cgroups.insert(path.to_owned(), id);
             id
         }
@@ -141,8 +146,8 @@ fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
 }
 
 /// The path in the v2 hierarchy of `/proc/PID/cgroup` (cgroups(7)).
-fn v2_path(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
+fn v2_path(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
 
 /// Path of the cgroup that a process is in; `None` where it is not known.
@@ -151,14 +156,15 @@ fn v2_path(text: &str) -> Option<&str> {
 /// systemd's, else the longest there is.
 #[must_use]
 pub fn cgroup_path(pid: u32) -> Option<String> {
-    best_path(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?).map(str::to_owned)
+    best_path(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)).map(str::to_owned)
 }
 
 fn best_path(text: &str) -> Option<&str> {
     let is_below_root = |path: &&str| *path != "/";
     let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let systemd = || text.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path);
-    v2_path(text)
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
         .filter(is_below_root)
         .or_else(|| systemd().filter(is_below_root))
         .or_else(|| paths().max_by_key(|path| path.len()))
@@ -168,21 +174,19 @@ fn best_path(text: &str) -> Option<&str> {
 /// [`Skipped::processes_denied`] counts them.
 #[must_use]
 pub fn hides_processes() -> bool {
-    let hides = fs::read_to_string("/proc/thread-self/mountinfo").is_ok_and(|mounts| has_hidepid(&mounts));
+    let hides = mountinfo::read().is_ok_and(|mounts| has_hidepid(&mounts));
     // There always is a process 1. Those with CAP_SYS_PTRACE, and the group of `gid=`, see it.
     hides && !Path::new("/proc/1").exists()
 }
 
 /// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
-fn has_hidepid(mountinfo: &str) -> bool {
-    let mut mounts = mountinfo.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        (mount.split(' ').nth(4)? == "/proc").then(|| filesystem.split(' ').nth(2))?
-    });
+fn has_hidepid(mountinfo: &[u8]) -> bool {
     // The last covers the others.
-    mounts.next_back().is_some_and(|options| {
-        let mut values = options.split(',').filter_map(|option| option.strip_prefix("hidepid="));
-        values.any(|value| matches!(value, "2" | "invisible" | "4" | "ptraceable"))
+    let last = mountinfo::mounts(mountinfo).rfind(|mount| mount.point == Path::new("/proc"));
+    last.is_some_and(|mount| {
+        let options = mount.options.split(|byte| *byte == b',');
+        let mut values = options.filter_map(|option| option.strip_prefix(b"hidepid="));
+        values.any(|value| matches!(value, b"2" | b"invisible" | b"4" | b"ptraceable"))
     })
 }
 
@@ -250,7 +254,8 @@ mod tests {
         let (holders, _) = holders(|inode| inode == wanted).unwrap();
         let own = holders.iter().find(|holder| holder.pid == process::id()).unwrap();
         let text = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let expected = v2_path(&text).and_then(|path| cgroup::find(Path::new(path)).ok());
+        let path = v2_path(text.as_bytes()).map(OsStr::from_bytes);
+        let expected = path.and_then(|path| cgroup::find(Path::new(path)).ok());
         assert_eq!(own.cgroup, expected.map(|cgroup| cgroup.id));
         assert!(cgroup_path(process::id()).unwrap().starts_with('/'));
         assert_eq!(cgroup_path(0), None);
@@ -378,16 +383,16 @@ mod tests {
         let mount =
             |path: &str, options: &str| format!("22 1 0:21 / {path} rw,nosuid shared:5 - proc proc {options}\n");
         for hiding in ["rw,hidepid=2", "rw,gid=4,hidepid=invisible", "rw,hidepid=ptraceable,subset=pid", "hidepid=4"] {
-            assert!(has_hidepid(&mount("/proc", hiding)), "{hiding}");
+            assert!(has_hidepid(mount("/proc", hiding).as_bytes()), "{hiding}");
         }
         for open in ["rw", "rw,hidepid=0", "rw,hidepid=off", "rw,hidepid=1", "rw,hidepid=noaccess", "rw,gid=2", ""] {
-            assert!(!has_hidepid(&mount("/proc", open)), "{open}");
+            assert!(!has_hidepid(mount("/proc", open).as_bytes()), "{open}");
         }
-        assert!(!has_hidepid(&mount("/jail/proc", "rw,hidepid=2")));
-        assert!(!has_hidepid(&(mount("/proc", "rw,hidepid=2") + &mount("/proc", "rw"))));
-        assert!(has_hidepid(&(mount("/proc", "rw") + &mount("/proc", "rw,hidepid=2"))));
+        assert!(!has_hidepid(mount("/jail/proc", "rw,hidepid=2").as_bytes()));
+        assert!(!has_hidepid((mount("/proc", "rw,hidepid=2") + &mount("/proc", "rw")).as_bytes()));
+        assert!(has_hidepid((mount("/proc", "rw") + &mount("/proc", "rw,hidepid=2")).as_bytes()));
         for bad in ["", "x", " - ", "1 2 3 4 /proc - proc"] {
-            assert!(!has_hidepid(bad), "{bad}");
+            assert!(!has_hidepid(bad.as_bytes()), "{bad}");
         }
     }
 }

@@ -57,12 +57,12 @@ pub fn list(netns: u32, states: StateSet) -> io::Result<(Vec<ListedSocket>, Skip
 /// `struct nlmsghdr`.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Header {
-    length: u32,
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    port: u32,
+pub(super) struct Header {
+    pub(super) length: u32,
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) sequence: u32,
+    pub(super) port: u32,
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.

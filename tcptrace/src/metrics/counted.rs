@@ -18,6 +18,7 @@ use crate::{
     outputs::OutputState,
     report::Key,
     state::State,
+    workers::WorkerState,
 };
 
 /// Of when and what a snapshot of counts is.
@@ -31,6 +32,8 @@ pub struct Run<'a> {
     pub losses: &'a Losses,
     /// The outputs.
     pub outputs: &'a [OutputState],
+    /// The threads.
+    pub workers: &'a [WorkerState],
     /// What tcptrace uses.
     pub usage: Usage,
 }
@@ -82,6 +85,7 @@ pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>
     all.add(&families::ENDINGS, endings);
     all.add_losses(run.losses, start);
     all.add_outputs(run.outputs, start);
+    all.add_workers(run.workers, start);
     all.add_process(run.usage, start);
     all
 }
@@ -127,7 +131,14 @@ mod tests {
         let reset = aggregate::Key { key: 80, kind: KIND_RESET_SENT, ..aggregate::Key::default() };
         counts.add_count(reset, [2, 3].into_iter());
         let losses = Losses { received: 8, ..Losses::default() };
-        let run = Run { start_unix_ns: 1, now_unix_ns: 2, losses: &losses, outputs: &[], usage: Usage::default() };
+        let run = Run {
+            start_unix_ns: 1,
+            now_unix_ns: 2,
+            losses: &losses,
+            outputs: &[],
+            workers: &[],
+            usage: Usage::default(),
+        };
         let of = |by| snapshot(&counts, by, |_| None, run);
 
         let by_port = of(By::Port);

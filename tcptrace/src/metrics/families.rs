@@ -114,6 +114,8 @@ families! {
         "0 while an output's deliveries fail, else 1.";
     OUTPUT_QUEUE: Gauge "tcptrace_output_queue_bytes" "tcptrace.output.queue" in "By" ["output"],
         "Records that wait in an output's queue.";
+    WORKER_UP: Fact "tcptrace_worker_up" "tcptrace.worker.up" in "1" ["worker"],
+        "0 while a thread of tcptrace hangs or is dead, else 1.";
     OVERFLOW: Counter "tcptrace_metrics_overflow" "tcptrace.metrics.overflow" in "{value}" ["metric"],
         "What is counted under `other`, as the metric had its most series.";
     BUILD: Fact "tcptrace_build_info" "tcptrace.build.info" in "1" ["version"],

@@ -18,6 +18,7 @@ use crate::{
     outputs::OutputState,
     render::Names,
     state::State,
+    workers::WorkerState,
 };
 
 impl Metrics {
@@ -60,6 +61,7 @@ impl Metrics {
         all.add(&families::FINDINGS_OPENED, Kind::ALL.iter().map(of_kind));
         all.add_losses(moment.losses, start);
         all.add_outputs(moment.outputs, start);
+        all.add_workers(moment.workers, start);
         all.add(
             &families::OVERFLOW,
             self.overflows().map(|(name, count)| (vec![("metric", name.into())], start, count)),
@@ -165,6 +167,14 @@ impl Snapshot {
         self.add(&families::LOSSES, places.map(|(place, count)| (vec![("place", place.into())], start, count)));
         self.add_one(&families::RECEIVED, start, Value::Integer(losses.received));
         self.add_one(&families::FILTERED, start, Value::Integer(losses.all_filtered()));
+    }
+
+    /// One for each thread, whether it is alive.
+    pub(super) fn add_workers(&mut self, workers: &[WorkerState], start: u64) {
+        let row = |worker: &WorkerState| {
+            (vec![("worker", worker.name.clone().into())], start, u64::from(worker.trouble.is_none()))
+        };
+        self.add(&families::WORKER_UP, workers.iter().map(row));
     }
 
     /// What this process is, and uses.

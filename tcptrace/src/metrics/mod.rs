@@ -33,6 +33,7 @@ use crate::{
     render::Names,
     state::State,
     table::Table,
+    workers::WorkerState,
 };
 use counts::{Counts, Services, Whose};
 use times::Times;
@@ -82,6 +83,8 @@ pub struct Moment<'a> {
     pub open: &'a [Finding],
     /// The outputs.
     pub outputs: &'a [OutputState],
+    /// The threads.
+    pub workers: &'a [WorkerState],
     /// What tcptrace uses.
     pub usage: Usage,
     /// Names of cgroups, and of reasons of RSTs.

@@ -132,6 +132,7 @@ pub(super) fn key(label: &'static str) -> &'static str {
         "output" => "tcptrace.output",
         "result" => "tcptrace.output.result",
         "metric" => "tcptrace.metric",
+        "worker" => "tcptrace.worker",
         "version" => "service.version",
         other => other,
     }

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::families::Descriptor;
+use crate::printable::escaped;
 
 /// The metrics of a moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,14 +73,20 @@ impl Snapshot {
         self.families.iter().find(|family| family.descriptor.name == name)
     }
 
-    /// Adds a metric. What has the same labels, such as two cgroups of one path, is added up.
+    /// Adds a metric. What has the same labels, such as two cgroups of one path, is added up. No character is in a label that
+    /// may not be printed.
     pub(super) fn add(
         &mut self,
         descriptor: &'static Descriptor,
         counts: impl IntoIterator<Item = (Labels, u64, u64)>,
     ) {
         let mut sums: BTreeMap<Labels, (u64, u64)> = BTreeMap::new();
-        for (labels, start_unix_ns, count) in counts {
+        for (mut labels, start_unix_ns, count) in counts {
+            for (_, value) in &mut labels {
+                if let Cow::Owned(escaped) = escaped(value) {
+                    *value = escaped.into();
+                }
+            }
             let (start, sum) = sums.entry(labels).or_insert((start_unix_ns, 0));
             *start = start_unix_ns.min(*start);
             *sum += count;

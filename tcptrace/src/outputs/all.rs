@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Output, OutputState, Records};
+use super::{Output, OutputState, Records, output::HANGS};
 
 /// How long the end waits for what the outputs have not delivered.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +43,13 @@ impl Outputs {
         !self.all.is_empty() && self.all.iter().all(Output::is_over)
     }
 
+    /// Are there some, and do all of them hang that are not over?
+    #[must_use]
+    pub fn all_hang(&self) -> bool {
+        let hang = self.all.iter().any(Output::hangs);
+        hang && self.all.iter().all(|output| output.hangs() || output.is_over())
+    }
+
     /// Opens files again that may have been moved away.
     pub fn reopen(&self) {
         self.all.iter().for_each(Output::reopen);
@@ -61,13 +68,13 @@ impl Outputs {
     }
 
     /// Waits until all is delivered, for some seconds at most. Those that have not delivered all by then end, so that what
-    /// they give up is counted.
+    /// they give up is counted, also where they hang.
     pub fn drain(&self) {
         let until = Instant::now() + PATIENCE;
         let late: Vec<_> = self.all.iter().filter(|output| !output.drained(until)).collect();
         let now = Instant::now();
         late.iter().for_each(|output| output.end_at(now));
-        late.iter().for_each(|output| _ = output.has_ended(now));
+        late.iter().for_each(|output| output.end(now));
     }
 
     /// Ends them all when the rest is delivered, and in some seconds at the latest.
@@ -80,12 +87,12 @@ impl Outputs {
         let failed = self.all.iter().filter_map(|output| {
             let has_ended = output.has_ended(until);
             let state = output.state();
-            match state.trouble {
+            match &state.trouble {
                 _ if output.has_no_reader() => None, // `| head` has seen enough
-                Some(trouble) => Some(format!("cannot write to {}: {trouble}", state.name)),
+                Some(trouble) => Some(format!("cannot write to {}: {trouble}{}", state.name, lost_words(&state))),
                 // One that only tidies up is fine.
                 None if !has_ended && !output.drained(until) => {
-                    Some(format!("cannot write to {}: its other end is stuck", state.name))
+                    Some(format!("cannot write to {}: {HANGS}{}", state.name, lost_words(&state)))
                 }
                 None => None,
             }
@@ -93,4 +100,8 @@ impl Outputs {
         let failed: Vec<_> = failed.collect();
         if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
+}
+
+fn lost_words(state: &OutputState) -> String {
+    if state.lost() == 0 { String::new() } else { format!("; {} of {} records are lost", state.lost(), state.made()) }
 }

@@ -5,6 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+/// Name of tcptrace's own log among the outputs.
+pub const LOG: &str = "log";
+
 /// A number that several threads may change.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -32,7 +35,7 @@ pub struct Counters {
     pub(super) made: Count,
     /// Records that the other end took.
     pub delivered: Count,
-    /// Records that waited when there was no room for a newer one, or when the output ended.
+    /// Records that waited when there was no room for a newer one, or that were on their way when the output ended.
     pub dropped: Count,
     /// Records that the other end never takes.
     pub refused: Count,
@@ -63,6 +66,12 @@ impl Counters {
     pub fn lost(&self) -> u64 {
         self.dropped.get() + self.refused.get()
     }
+
+    /// Records that are still on their way.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.made.get().saturating_sub(self.delivered.get() + self.lost())
+    }
 }
 
 /// What became of an output's records up to now.
@@ -84,6 +93,8 @@ pub struct OutputState {
     pub queued_bytes: u64,
     /// Why nothing is delivered now, if it is so.
     pub trouble: Option<String>,
+    /// Did its reader go, as one that has seen enough (`| head`)?
+    pub has_no_reader: bool,
 }
 
 impl OutputState {
@@ -91,5 +102,17 @@ impl OutputState {
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.dropped + self.refused
+    }
+
+    /// Records that were made for it.
+    #[must_use]
+    pub const fn made(&self) -> u64 {
+        self.delivered + self.lost() + self.waiting
+    }
+
+    /// Records that these lost; lines of the log are none.
+    #[must_use]
+    pub fn lost_records(outputs: &[Self]) -> u64 {
+        outputs.iter().filter(|output| output.name != LOG).map(Self::lost).sum()
     }
 }

@@ -2,14 +2,15 @@
 //! and time.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    os::unix::fs::{FileExt as _, FileTypeExt as _, OpenOptionsExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{Records, Sink, Trouble, rotated, waiting::writable};
+use crate::files::{self, Access};
 
 /// How a file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub enum Compression {
 pub struct FileSink {
     settings: FileSettings,
     open: Option<Open>,
+    /// That of the file before, for the next one.
+    access: Option<Access>,
     old: rotated::Keeper,
     /// Why the present file goes on though another one should have begun.
     not_rotated: Option<String>,
@@ -70,24 +73,34 @@ impl FileSink {
     /// # Errors
     /// Where that cannot be done now. A named pipe may get its reader later.
     pub fn open(settings: FileSettings) -> io::Result<Self> {
-        let open = match open(&settings.path, settings.replace) {
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => None,
-            file => Some(file.and_then(|mut file| file.head(&settings.head).map(|()| file))?),
-        };
         let old = rotated::Keeper::new(&settings.path, settings.keep, settings.compression);
-        Ok(Self { open, old, settings, not_rotated: None })
+        let mut sink = Self { open: None, access: None, old, settings, not_rotated: None };
+        match sink.opened(sink.settings.replace) {
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
+            open => sink.open = Some(open?),
+        }
+        Ok(sink)
     }
 
     /// The file, opened where it is not.
     fn file(&mut self) -> io::Result<&mut Open> {
-        match &mut self.open {
-            Some(open) => Ok(open),
-            none => {
-                let mut file = open(&self.settings.path, false)?;
-                file.head(&self.settings.head)?;
-                Ok(none.insert(file))
-            }
-        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.opened(false)?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    fn opened(&self, replace: bool) -> io::Result<Open> {
+        let mut open = open(&self.settings.path, self.access, replace)?;
+        open.head(&self.settings.head)?;
+        Ok(open)
+    }
+
+    /// Closes it. The next file is one for the same readers.
+    fn close(&mut self) {
+        let known = self.open.take().and_then(|open| open.file.metadata().ok());
+        self.access = known.as_ref().map(Access::of).or(self.access);
     }
 
     fn period(&self) -> u64 {
@@ -110,7 +123,10 @@ impl FileSink {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 self.not_rotated = Some(format!("cannot begin another file: {error}"))
             }
-            _ => (self.open, self.not_rotated) = (None, None),
+            _ => {
+                self.close();
+                self.not_rotated = None;
+            }
         }
     }
 
@@ -153,7 +169,13 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        self.write(records).map_err(|error| Trouble::Later(error.to_string()))?;
+        self.write(records).map_err(|error| match &self.open {
+            // A device such as `/dev/full` never gets room.
+            Some(open) if !open.is_regular && error.raw_os_error() == Some(libc::ENOSPC) => {
+                Trouble::Failed(error.to_string())
+            }
+            _ => Trouble::Later(error.to_string()),
+        })?;
         self.rotated()
     }
 
@@ -163,7 +185,9 @@ impl Sink for FileSink {
     }
 
     fn reopen(&mut self) {
-        self.open.take_if(|open| open.is_regular);
+        if self.open.as_ref().is_some_and(|open| open.is_regular) {
+            self.close();
+        }
     }
 
     fn finish(&mut self) -> Result<(), Trouble> {
@@ -221,13 +245,10 @@ impl Open {
 }
 
 /// Opens a file to append to; a line that was left half written is ended first.
-fn open(path: &Path, replace: bool) -> io::Result<Open> {
-    // A pipe is not waited for.
-    let to_append =
-        |read| OpenOptions::new().append(true).create(true).read(read).custom_flags(libc::O_NONBLOCK).open(path);
-    // Read, too, to see how it ends; but who reads a pipe, too, never learns that nobody else does.
-    let is_pipe = fs::metadata(path).is_ok_and(|known| known.file_type().is_fifo());
-    let mut file = if is_pipe { to_append(false) } else { to_append(true).or_else(|_| to_append(false)) }?;
+fn open(path: &Path, access: Option<Access>, replace: bool) -> io::Result<Open> {
+    let mut file = files::append(path, access)?;
+    // What is behind a descriptor is not ours to move away.
+    let is_regular = file.metadata()?.is_file() && !files::is_descriptor(path);
     if replace && file.metadata()?.is_file() {
         file.set_len(0)?;
     }
@@ -238,7 +259,7 @@ fn open(path: &Path, replace: bool) -> io::Result<Open> {
         file.write_all(b"\n")?;
         len += 1;
     }
-    Ok(Open { file, len, is_regular: metadata.is_file(), begun: 0, period: None })
+    Ok(Open { file, len, is_regular, begun: 0, period: None })
 }
 
 #[cfg(test)]
@@ -249,8 +270,8 @@ mod tests {
     #[test]
     fn only_what_is_at_the_end_is_cut_off() {
         let path = std::env::temp_dir().join(format!("tcptrace-cut-{}", std::process::id()));
-        let mut file = open(&path, true).unwrap();
-        fs::remove_file(&path).unwrap();
+        let mut file = open(&path, None, true).unwrap();
+        std::fs::remove_file(&path).unwrap();
         file.append(b"abc\nde").1.unwrap();
         assert!(file.cut(2));
         assert_eq!(file.file.metadata().unwrap().len(), 4);

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::{printable::escaped, render::json};
+
 /// Reads a JSON line as tcptrace writes it.
 ///
 /// # Errors
@@ -11,7 +13,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
 }
 
 /// Calls `with` for each field and its value in text. The fields of an object have its name and `_` before their own, an
-/// array is JSON; what is null is left out, as these logs have no sign for it.
+/// array is JSON; what is null is left out, as these logs have no sign for it. No character is in a value that may not be
+/// printed.
 pub(super) fn each(record: &Map<String, Value>, with: &mut impl FnMut(&str, &str)) {
     under("", record, with);
 }
@@ -22,8 +25,9 @@ fn under(prefix: &str, record: &Map<String, Value>, with: &mut impl FnMut(&str, 
         match value {
             Value::Null => {}
             Value::Object(fields) => under(&format!("{name}_"), fields, with),
-            Value::String(text) => with(&name, text),
-            Value::Bool(_) | Value::Number(_) | Value::Array(_) => with(&name, &value.to_string()),
+            Value::String(text) => with(&name, &escaped(text)),
+            Value::Array(_) => with(&name, &json::text(value)),
+            Value::Bool(_) | Value::Number(_) => with(&name, &value.to_string()),
         }
     }
 }
@@ -39,6 +43,10 @@ mod tests {
         let mut fields = Vec::new();
         each(&parse(line).unwrap(), &mut |name, value| fields.push(format!("{name}={value}")));
         assert_eq!(fields, ["event=x", "owner_pid=8", "owner_in_a=true", r#"list=[1,{"b":"c"}]"#, "share=2.5"]);
+        let names = r#"{"a":"\u001b]","b":["\u202e"]}"#;
+        fields.clear();
+        each(&parse(names.as_bytes()).unwrap(), &mut |name, value| fields.push(format!("{name}={value}")));
+        assert_eq!(fields, [r"a=\u{1b}]", r#"b=["\u202e"]"#]);
         assert!(["", "7", "[]", "{\"a\":", "\u{0}"].iter().all(|line| parse(line.as_bytes()).is_err()));
     }
 }

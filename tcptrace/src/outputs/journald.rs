@@ -21,6 +21,7 @@ use super::{
     Records, Sink, Trouble, flat,
     words::{line, priority},
 };
+use crate::workers;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -36,16 +37,32 @@ const NAME_MAX: usize = 64;
 pub struct Journald {
     path: PathBuf,
     socket: Option<UnixDatagram>,
+    /// Makes a record an entry.
+    entry: fn(&[u8]) -> Result<Vec<u8>, String>,
 }
 
 impl Journald {
     /// An output to the journald that listens at `path`, or where it does usually.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
-        Self { path: path.unwrap_or_else(|| SOCKET.into()), socket: None }
+        let entry = |record: &[u8]| flat::parse(record).map(|record| entry(&record));
+        Self { path: path.unwrap_or_else(|| SOCKET.into()), socket: None, entry }
+    }
+
+    /// The same for lines of a log, which [`log_entry`] made.
+    #[must_use]
+    pub fn log() -> Self {
+        Self { entry: |entry| Ok(entry.to_vec()), ..Self::new(None) }
+    }
+
+    /// Does journald listen?
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        connect(&self.path).is_ok()
     }
 
     fn send(&mut self, entry: &[u8]) -> io::Result<()> {
+        workers::silent_for(PATIENCE);
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => connect(&self.path)?,
@@ -68,8 +85,8 @@ impl Sink for Journald {
     fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
         loop {
             let Some(record) = records.iter().next() else { return Ok(()) };
-            let record = flat::parse(record).map_err(|reason| Trouble::Refused { records: 1, reason })?;
-            self.send(&entry(&record))
+            let entry = (self.entry)(record).map_err(|reason| Trouble::Refused { records: 1, reason })?;
+            self.send(&entry)
                 .map_err(|error| Trouble::Later(format!("journald at {}: {error}", self.path.display())))?;
             records.take(1);
         }
@@ -81,6 +98,16 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     socket.set_write_timeout(Some(PATIENCE))?;
     socket.connect(path)?;
     Ok(socket)
+}
+
+/// A line of a log as journald takes it. `priority` is one of syslog's (RFC 5424).
+#[must_use]
+pub fn log_entry(priority: u8, line: &str) -> Vec<u8> {
+    let mut entry = Vec::new();
+    field(&mut entry, "MESSAGE", line);
+    field(&mut entry, "PRIORITY", &priority.to_string());
+    field(&mut entry, "SYSLOG_IDENTIFIER", "tcptrace");
+    entry
 }
 
 /// A record as journald takes it. The fields of a record begin with TCPTRACE_, so that none of them is taken for one of

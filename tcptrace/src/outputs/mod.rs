@@ -14,7 +14,7 @@ mod queue;
 mod records;
 mod rotated;
 mod sink;
-mod stdout;
+mod standard;
 mod syslog;
 #[cfg(test)]
 mod tests;
@@ -23,16 +23,16 @@ mod waiting;
 mod words;
 
 pub use all::Outputs;
-pub use counters::{Count, Counters, OutputState};
+pub use counters::{Count, Counters, LOG, OutputState};
 pub use file::{Compression, FileSettings, FileSink};
-pub use journald::Journald;
+pub use journald::{Journald, log_entry};
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};
 pub use otlp::{OtlpError, OtlpHeaders, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
 pub use output::Output;
 pub use records::{Collecting, Records};
 pub use sink::{Sink, Trouble};
-pub use stdout::Stdout;
+pub use standard::Standard;
 pub use syslog::{Syslog, SyslogTarget};
 pub use tls::TlsError;
 pub use waiting::host_name;

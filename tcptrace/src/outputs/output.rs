@@ -11,6 +11,7 @@ use super::{
     Count, Counters, OutputState, Records, Sink, Trouble,
     queue::{Next, Queue},
 };
+use crate::workers::{self, Worker};
 
 /// Time between the first failure and the next try; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -19,12 +20,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A sink that has nothing to deliver is called so often.
 const IDLE_EVERY: Duration = Duration::from_millis(500);
 
+/// Why the rest is not delivered where an output does not come to its end.
+pub(super) const HANGS: &str = "its other end does not answer";
+
 /// The way of rendered records to where they go.
 #[derive(Debug)]
 pub struct Output {
     name: String,
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     counters: Arc<Counters>,
+    worker: Arc<Worker>,
 }
 
 impl Output {
@@ -35,6 +40,18 @@ impl Output {
     /// Where no thread can be started.
     pub fn start(
         name: String,
+        sink: Box<dyn Sink>,
+        queue_bytes: usize,
+        tell: impl Fn(&str) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, tell)
+    }
+
+    /// The same, in a thread that is called so by the system, and so by messages.
+    pub(crate) fn start_in(
+        thread: &str,
+        worker: String,
+        name: String,
         mut sink: Box<dyn Sink>,
         queue_bytes: usize,
         tell: impl Fn(&str) + Send + 'static,
@@ -42,16 +59,19 @@ impl Output {
         let queue = Arc::new(Queue::new(queue_bytes));
         let counters = Arc::new(Counters::default());
         let work = Work { name: name.clone(), queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
-        thread::Builder::new().name("output".to_owned()).spawn(move || {
-            work.run(sink.as_mut(), &tell);
-            work.queue.over(&work.counters);
-        })?;
-        Ok(Self { name, queue, counters })
+        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &tell))?;
+        Ok(Self { name, queue, counters, worker })
     }
 
     /// Hands over records. Never waits: where there is no room, the oldest that wait are dropped, and counted.
     pub fn push(&self, records: Records) {
         self.queue.push(records, &self.counters);
+    }
+
+    /// Does its thread hang?
+    #[must_use]
+    pub fn hangs(&self) -> bool {
+        self.worker.trouble().is_some()
     }
 
     /// Will nothing be delivered any more?
@@ -83,11 +103,13 @@ impl Output {
         self.queue.ended(until + FIRST_PAUSE)
     }
 
-    /// Ends it; tells whether it has ended by `until`.
-    #[must_use]
-    pub fn end(&self, until: Instant) -> bool {
+    /// Ends it when all is delivered, and at `until` at the latest. Where it hangs it is given up, and what is on its way
+    /// counts as dropped.
+    pub fn end(&self, until: Instant) {
         self.end_at(until);
-        self.has_ended(until)
+        if !self.has_ended(until) && self.queue.abandon(&self.counters) {
+            self.counters.set_trouble(self.counters.trouble().or_else(|| Some(HANGS.to_owned())));
+        }
     }
 
     /// Did its reader go?
@@ -99,17 +121,18 @@ impl Output {
     /// What became of its records up to now.
     #[must_use]
     pub fn state(&self) -> OutputState {
-        let Counters { made, delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
+        let Counters { delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
         let [delivered, dropped, refused] = [delivered, dropped, refused].map(Count::get);
         OutputState {
             name: self.name.clone(),
             delivered,
             dropped,
             refused,
-            waiting: made.get().saturating_sub(delivered + dropped + refused),
+            waiting: self.counters.waiting(),
             retries: retries.get(),
             queued_bytes: queued_bytes.get(),
             trouble: self.counters.trouble(),
+            has_no_reader: self.has_no_reader(),
         }
     }
 }
@@ -128,9 +151,19 @@ struct Work {
     counters: Arc<Counters>,
 }
 
+impl Drop for Work {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.counters.set_trouble(Some("a fault of tcptrace".to_owned()));
+        }
+        self.queue.over(&self.counters);
+    }
+}
+
 impl Work {
     fn run(&self, sink: &mut dyn Sink, tell: &dyn Fn(&str)) {
         loop {
+            workers::alive();
             let done = match self.queue.next(&self.counters, IDLE_EVERY) {
                 Next::Deliver(records) => self.deliver(sink, records, tell),
                 Next::Reopen => {
@@ -157,19 +190,20 @@ impl Work {
                 sink.reopen();
             }
             let before = records.len();
+            workers::alive();
             let result = sink.deliver(&mut records);
             let delivered = before - records.len();
-            self.counters.delivered.add(delivered);
+            self.queue.count(|| self.counters.delivered.add(delivered));
             if delivered > 0 {
                 pause = FIRST_PAUSE;
             }
             match result {
                 Err(Trouble::Refused { records: count, .. }) => {
                     let count = count.clamp(1, records.len());
-                    self.counters.refused.add(count);
+                    self.queue.count(|| self.counters.refused.add(count));
                     records.take(count);
                 }
-                Err(Trouble::Closed(_)) => self.counters.dropped.add(records.len()),
+                Err(Trouble::Closed(_) | Trouble::Failed(_)) => self.give_up(&records),
                 Ok(()) | Err(Trouble::Later(_)) => {}
             }
             let is_later = matches!(result, Err(Trouble::Later(_)));
@@ -179,14 +213,19 @@ impl Work {
             }
             if is_later || delivered == 0 && records.len() == before {
                 self.counters.retries.add(1);
+                workers::silent_for(pause);
                 if !self.queue.pause(pause) {
-                    self.counters.dropped.add(records.len());
+                    self.give_up(&records);
                     return Err(Over);
                 }
                 pause = (2 * pause).min(LONGEST_PAUSE);
             }
         }
         Ok(())
+    }
+
+    fn give_up(&self, records: &Records) {
+        self.queue.count(|| self.counters.dropped.add(records.len()));
     }
 
     /// Tells of trouble that is new, and of its end.
@@ -213,6 +252,11 @@ impl Work {
             }
             Err(Trouble::Closed(reason)) => {
                 self.counters.has_no_reader.set(1);
+                self.counters.set_trouble(Some(reason));
+                Err(Over)
+            }
+            Err(Trouble::Failed(reason)) => {
+                tell(&format!("output {name}: {reason}; nothing more is written to it"));
                 self.counters.set_trouble(Some(reason));
                 Err(Over)
             }

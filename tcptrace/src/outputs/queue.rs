@@ -27,8 +27,10 @@ struct State {
     ends_at: Option<Instant>,
     /// Are files to be opened again?
     reopen: bool,
-    /// Has the other side ended?
+    /// Has the other side ended, or is it given up?
     is_over: bool,
+    /// Was it given up while it was stuck? All is counted then.
+    is_abandoned: bool,
 }
 
 /// What the delivering side is to do.
@@ -54,8 +56,8 @@ impl Queue {
         if records.is_empty() {
             return;
         }
-        counters.made.add(records.len());
         let mut state = self.lock();
+        counters.made.add(records.len());
         let mut dropped = 0;
         if state.is_over {
             dropped = records.len();
@@ -83,6 +85,9 @@ impl Queue {
         self.changed.notify_all();
         let until = Instant::now() + patience;
         loop {
+            if state.is_over {
+                return Next::End;
+            }
             if mem::take(&mut state.reopen) {
                 return Next::Reopen;
             }
@@ -113,7 +118,7 @@ impl Queue {
         let mut state = self.lock();
         loop {
             let now = Instant::now();
-            if state.ends_at.is_some_and(|end| now >= end) {
+            if state.is_over || state.ends_at.is_some_and(|end| now >= end) {
                 return false;
             }
             let until = start + if state.ends_at.is_some() { patience.min(AT_THE_END) } else { patience };
@@ -124,16 +129,36 @@ impl Queue {
         }
     }
 
-    /// The delivering side ends: what waits is dropped, and so is what comes.
+    /// The delivering side ends: what is still on its way is dropped, and so is what comes.
     pub(super) fn over(&self, counters: &Counters) {
+        let _ = self.close(counters, false);
+    }
+
+    /// Counts what became of records that the delivering side took, unless it was given up meanwhile.
+    pub(super) fn count(&self, count: impl FnOnce()) {
+        let state = self.lock();
+        if !state.is_abandoned {
+            count();
+        }
+    }
+
+    /// Gives the delivering side up, which may be stuck, unless it has ended: all that is on its way counts as dropped from
+    /// now on, whatever becomes of it. Tells whether it did.
+    pub(super) fn abandon(&self, counters: &Counters) -> bool {
+        self.close(counters, true)
+    }
+
+    fn close(&self, counters: &Counters, is_abandoned: bool) -> bool {
         let mut state = self.lock();
-        state.is_over = true;
-        state.is_busy = false;
-        counters.dropped.add(state.waiting.drain(..).map(|records| records.len()).sum());
-        state.bytes = 0;
+        if state.is_over {
+            return false;
+        }
+        *state = State { is_over: true, is_abandoned, ..State::default() };
+        counters.dropped.add(usize::try_from(counters.waiting()).unwrap_or(usize::MAX));
         counters.queued_bytes.set(0);
         drop(state);
         self.changed.notify_all();
+        true
     }
 
     /// Has the delivering side ended?

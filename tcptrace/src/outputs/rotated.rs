@@ -1,8 +1,7 @@
 //! Files that are written to no more: compressed, and the oldest removed, in a thread of its own.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -14,6 +13,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::file::Compression;
+use crate::files::{self, Access};
 
 /// Keeps the files that stood at one path.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Keeper {
         let is_free = |name: &PathBuf| {
             [Compression::None, Compression::Gzip, Compression::Zstd]
                 .iter()
-                .all(|compression| !with_suffix(name, compression.suffix()).exists())
+                .all(|compression| fs::symlink_metadata(with_suffix(name, compression.suffix())).is_err())
         };
         let name = names.into_iter().find(is_free).ok_or(io::ErrorKind::AlreadyExists)?;
         fs::rename(&self.path, name)?;
@@ -105,9 +105,9 @@ fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
         fs::remove_file(name)?;
     }
     if compression != Compression::None {
-        for name in old.iter().filter(|name| is_plain(name)) {
-            compress(name, compression).inspect_err(|_| _ = fs::remove_file(with_suffix(name, UNFINISHED)))?;
-        }
+        let compress = |name: &PathBuf| compress(name, compression);
+        // One that cannot be compressed keeps none of the others from it.
+        return old.iter().filter(|name| is_plain(name)).map(compress).fold(Ok(()), io::Result::and);
     }
     Ok(())
 }
@@ -124,7 +124,12 @@ fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     let prefix = [name.as_encoded_bytes(), b"."].concat();
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
-        let file = entry?.file_name();
+        let entry = entry?;
+        // A link or a pipe of this name is none of ours.
+        if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let file = entry.file_name();
         let Some(rest) = file.as_encoded_bytes().strip_prefix(&prefix[..]) else { continue };
         if is_ours(rest) {
             found.push(folder.join(file));
@@ -145,9 +150,21 @@ fn is_ours(rest: &[u8]) -> bool {
 
 /// Compresses a file. It is removed when that is done and on the disk, so that nothing is lost whenever this ends.
 fn compress(name: &Path, compression: Compression) -> io::Result<()> {
+    if compression == Compression::None {
+        return Ok(());
+    }
     let unfinished = with_suffix(name, UNFINISHED);
-    let mut from = File::open(name)?;
-    let to = File::create(&unfinished)?;
+    let _ = fs::remove_file(&unfinished); // left over by a run that was killed, or planted: a link goes, not its target
+    let written = write_compressed(name, &unfinished, compression);
+    let renamed = written.and_then(|()| fs::rename(&unfinished, with_suffix(name, compression.suffix())));
+    renamed.inspect_err(|_| _ = fs::remove_file(&unfinished))?;
+    fs::remove_file(name)
+}
+
+/// Writes the content of a file to a new one, for the same readers.
+fn write_compressed(name: &Path, to: &Path, compression: Compression) -> io::Result<()> {
+    let mut from = files::read(name)?;
+    let to = files::create(to, Some(Access::of(&from.metadata()?)))?;
     let to = match compression {
         Compression::None => return Ok(()),
         Compression::Gzip => {
@@ -161,9 +178,7 @@ fn compress(name: &Path, compression: Compression) -> io::Result<()> {
             encoder.finish()?
         }
     };
-    to.sync_all()?;
-    fs::rename(unfinished, with_suffix(name, compression.suffix()))?;
-    fs::remove_file(name)
+    to.sync_all()
 }
 
 #[cfg(test)]
@@ -203,8 +218,11 @@ mod tests {
         let old = folder.join("out.20260101T000000Z.0000");
         fs::write(&old, "some\n").unwrap();
         fs::create_dir(with_suffix(&old, ".gz")).unwrap();
+        let later = folder.join("out.20260101T000000Z.0001");
+        fs::write(&later, "some\n").unwrap();
         assert!(tidy(&folder.join("out"), 0, Compression::Gzip).is_err());
         let is_there = (old.exists(), with_suffix(&old, UNFINISHED).exists());
+        assert!(!later.exists() && with_suffix(&later, ".gz").exists(), "the next one is compressed all the same");
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(is_there, (true, false));
     }

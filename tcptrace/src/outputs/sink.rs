@@ -47,14 +47,18 @@ pub enum Trouble {
         /// Why.
         reason: String,
     },
-    /// There will never be a reader again, as with a pipe that was closed.
+    /// There will never be a reader again, as with a pipe that was closed: a normal end.
     Closed(String),
+    /// Nothing can ever be written there, as with `/dev/full`.
+    Failed(String),
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(reason) | Self::Refused { reason, .. } | Self::Closed(reason) => to.write_str(reason),
+            Self::Later(reason) | Self::Refused { reason, .. } | Self::Closed(reason) | Self::Failed(reason) => {
+                to.write_str(reason)
+            }
         }
     }
 }

@@ -197,7 +197,7 @@ fn before_the_last_record_all_others_are_delivered_or_counted() {
     let counts: Vec<_> = outputs.states().iter().map(|state| (state.delivered, state.dropped)).collect();
     assert_eq!((counts, outputs.lost()), (vec![(10, 0), (0, 10)], 10));
     outputs.push([records(0..1), records(0..1)].into_iter());
-    assert_eq!(outputs.end(), Err("cannot write to some: down".into()));
+    assert_eq!(outputs.end(), Err("cannot write to some: down; 11 of 11 records are lost".into()));
     assert_eq!(*fine.took.lock().unwrap(), [records(0..10).bytes(), records(0..1).bytes()].concat());
 }
 
@@ -232,6 +232,63 @@ fn an_output_without_a_reader_is_over() {
     until(|| rig.output.is_over());
     assert!(rig.output.has_no_reader());
     assert_eq!(rig.output.state().dropped, 10);
+}
+
+/// Hangs for ever with what it was given.
+struct Hangs(mpsc::Receiver<()>);
+
+impl Sink for Hangs {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        let _ = self.0.recv();
+        records.take(records.len());
+        Ok(())
+    }
+}
+
+#[test]
+fn what_an_output_that_hangs_was_given_is_counted_once_and_for_all() {
+    let (let_go, receiver) = mpsc::channel();
+    let output = Output::start("some".into(), Box::new(Hangs(receiver)), 1 << 20, |_| ()).unwrap();
+    output.push(records(0..10));
+    until(|| output.state().queued_bytes == 0); // it has them
+    output.push(records(10..20));
+    output.end(Instant::now());
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.waiting), (0, 20, 0));
+    assert_eq!(state.trouble.as_deref(), Some("its other end does not answer"));
+    drop(let_go); // too late: what it delivers now is counted already
+    output.push(records(20..25));
+    until(|| !output.hangs() && Arc::strong_count(&output.queue) == 1);
+    let state = output.state();
+    assert_eq!((state.delivered, state.dropped, state.waiting), (0, 25, 0));
+}
+
+/// Fails for ever, or by a fault of its own.
+struct Broken(bool);
+
+impl Sink for Broken {
+    fn deliver(&mut self, _: &mut Records) -> Result<(), Trouble> {
+        assert!(self.0, "as it should");
+        Err(Trouble::Failed("full".into()))
+    }
+}
+
+#[test]
+fn an_output_that_fails_for_ever_is_over_and_an_error() {
+    for (is_fault, why) in [(false, "full"), (true, "a fault of tcptrace")] {
+        let told = Arc::new(Mutex::<Vec<String>>::default());
+        let to = Arc::clone(&told);
+        let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
+        let output = Output::start("some".into(), Box::new(Broken(!is_fault)), 1 << 20, tell).unwrap();
+        output.push(records(0..10));
+        until(|| output.is_over());
+        assert_eq!((output.state().dropped, output.state().waiting), (10, 0));
+        assert_eq!(told.lock().unwrap().len(), usize::from(!is_fault));
+        let words = format!("cannot write to some: {why}; 10 of 10 records are lost");
+        let outputs = Outputs::new(vec![(output, false)]);
+        assert!(outputs.are_over());
+        assert_eq!(outputs.end(), Err(words));
+    }
 }
 
 fn file(settings: FileSettings) -> FileSink {

@@ -9,6 +9,8 @@ use std::{
 
 use tokio::{runtime, time};
 
+use crate::{printable::printable, workers};
+
 /// An event queue of its own, driven by who waits.
 #[derive(Debug)]
 pub(super) struct Waiting(Option<runtime::Runtime>);
@@ -20,6 +22,7 @@ impl Waiting {
 
     /// What `future` comes to, if it does within `limit`.
     pub(super) fn wait<T>(&self, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+        workers::silent_for(limit);
         self.0.as_ref()?.block_on(async { time::timeout(limit, future).await.ok() })
     }
 }
@@ -41,6 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// # Errors
 /// Where that takes too long.
 pub(super) fn writable(pipe: &File) -> io::Result<()> {
+    workers::silent_for(PATIENCE);
     let mut ready = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry.
     match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {
@@ -61,5 +65,10 @@ pub fn host_name() -> Option<String> {
 
 /// The only line of a small file.
 pub(super) fn first_line(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok()?.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+    String::from_utf8_lossy(&fs::read(path).ok()?)
+        .lines()
+        .next()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(printable)
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::flat;
-use crate::clock::human;
+use crate::{clock::human, printable::printable};
 
 /// How bad it is, as syslog and journald number it (RFC 5424, section 6.2.1, table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) fn subject(record: &Map<String, Value>) -> &str {
     }
 }
 
-/// A record in one line without control characters.
+/// A record in one line that may be printed.
 #[must_use]
 pub(super) fn line(record: &Map<String, Value>) -> String {
     let fields = Fields(record);
@@ -99,7 +99,7 @@ pub(super) fn line(record: &Map<String, Value>) -> String {
         "checks_end" => ["ok", "warnings", "failed", "unknown"].map(|name| fields.counted(name)).join(", "),
         event => other(event, record),
     };
-    if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text }
+    printable(&text)
 }
 
 fn transition(fields: Fields<'_>) -> String {

@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Context, Field, FieldValue, fields};
-use crate::{clock::WallFormat, event::Event};
+use crate::{clock::WallFormat, event::Event, printable::escaped};
 
 /// Writes CSV.
 pub struct Csv {
@@ -83,7 +83,7 @@ pub(super) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
     match value {
         FieldValue::Null => {}
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
-        FieldValue::Text(text) => quoted(to, text.as_bytes()),
+        FieldValue::Text(text) => self::text(to, text),
         FieldValue::Pointer(address) => fields::pointer(to, address),
         FieldValue::Address(address) => fields::ip(to, address),
         FieldValue::Time(wall_ns) => {
@@ -93,6 +93,33 @@ pub(super) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
         FieldValue::Json(json) => quoted(to, json),
     }
+}
+
+/// Writes text. A spreadsheet takes a cell for a formula that begins with certain characters: these get a `'` before them,
+/// but for numbers.
+fn text(to: &mut impl BufMut, text: &str) {
+    // Most text: a name, a path.
+    let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b',');
+    let first = text.as_bytes().first();
+    if first.is_none_or(|first| first.is_ascii_alphanumeric() || *first == b'/') && text.bytes().all(is_plain) {
+        to.put_slice(text.as_bytes());
+        return;
+    }
+    let text = escaped(text);
+    let is_formula = text.trim_start_matches(' ').starts_with(FORMULA) && !is_number(&text);
+    if is_formula {
+        quoted(to, format!("'{text}").as_bytes());
+    } else {
+        quoted(to, text.as_bytes());
+    }
+}
+
+/// What formulas begin with, in full width too (OWASP, "CSV Injection"); a tab or a line break is escaped anyway.
+const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
 }
 
 /// Writes text, in quotes where RFC 4180 asks for them.

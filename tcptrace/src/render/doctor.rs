@@ -10,11 +10,12 @@ use super::{
     SCHEMA_VERSION,
     csv::Csv,
     json::{Json, line, text_time},
-    text::columns::{Printable, Style, styled},
+    text::columns::{Style, styled},
 };
 use crate::{
     clock::{WallFormat, WallOffset},
     doctor::{Area, Check, CheckUp, Status},
+    printable::Printable,
 };
 
 /// Values and titles are not wider than this in text.

@@ -1,9 +1,10 @@
 //! One JSON object a line. Events are written by hand, since they are many; reports with `serde_json`.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{io, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
-use serde_json::{Value, json};
+use serde::Serialize as _;
+use serde_json::{Serializer, Value, json, ser::Formatter};
 
 use super::{Context, FieldValue, Names, SCHEMA_VERSION, fields};
 use crate::{
@@ -11,11 +12,12 @@ use crate::{
     ending::Ending,
     errno,
     event::{Command, Event, Owner},
-    findings::{Example, Finding, Value as Evidence},
+    findings::{Example, Finding, Seen, Value as Evidence},
     latency::RELATIVE_ERROR,
     losses::Losses,
     notice::Notice,
     outputs::OutputState,
+    printable::pieces,
     report::{Activity, Key, KeyRow, Report, TransitionRow},
 };
 
@@ -95,6 +97,26 @@ impl Json {
         line(to, &finding_value(found, &time, &mut context.names));
     }
 
+    /// Writes what was looked at for trouble, and what lies below the thresholds.
+    pub fn looked(&mut self, to: &mut BytesMut, open: usize, seen: &Seen, wall: WallOffset) {
+        let time = text_time(&mut self.time, wall, seen.now_ns);
+        let waiting = seen.waiting.iter().map(|row| {
+            json!({
+                "state": row.state.name(), "stuck_after_ns": row.stuck_after_ns,
+                "below": row.below, "oldest_ns": row.oldest.map(|age| age.ns),
+                "oldest_source": row.oldest.map(|age| age.source.name()), "beyond": row.beyond,
+            })
+        });
+        line(
+            to,
+            &json!({
+                "schema": SCHEMA_VERSION, "event": "looked", "time": time, "mono_ns": seen.now_ns,
+                "span_ns": seen.span_ns, "findings": open, "sockets": seen.sockets, "shown": seen.shown,
+                "unlisted": seen.unlisted, "waiting": waiting.collect::<Value>(),
+            }),
+        );
+    }
+
     /// Writes the last record of a run.
     pub fn end(
         &mut self,
@@ -163,23 +185,61 @@ fn begin(to: &mut impl BufMut) {
 }
 
 pub(super) fn line(to: &mut BytesMut, value: &Value) {
-    let _ = writeln!(to, "{value}"); // to memory
+    write(to, value);
+    to.put_u8(b'\n');
+}
+
+fn write(to: &mut impl BufMut, value: &Value) {
+    let _ = value.serialize(&mut Serializer::with_formatter(to.writer(), Escaping)); // to memory
+}
+
+/// JSON as `serde_json` writes it, but that no character stands in it that may not be printed.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, to: &mut W, fragment: &str) -> io::Result<()> {
+        pieces(fragment).try_for_each(|(plain, other)| {
+            to.write_all(plain.as_bytes())?;
+            other.map_or(Ok(()), |other| to.write_all(escape(other).as_bytes()))
+        })
+    }
+}
+
+/// A value as such JSON.
+pub(crate) fn text(value: &Value) -> String {
+    let mut to = Vec::new();
+    write(&mut to, value);
+    String::from_utf8_lossy(&to).into_owned()
+}
+
+/// A character as JSON escapes it, in UTF-16 (RFC 8259 section 7).
+fn escape(c: char) -> String {
+    c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+/// Must it have a backslash before it in a string?
+const fn is_quoted(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\')
 }
 
 /// Writes a JSON string (RFC 8259 section 7).
 pub(super) fn string(to: &mut impl BufMut, text: &str) {
     to.put_u8(b'"');
-    let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
-        to.put_slice(&rest[..at]);
-        match rest[at] {
-            b'"' => to.put_slice(b"\\\""),
-            b'\\' => to.put_slice(b"\\\\"),
-            control => to.put_slice(format!("\\u{control:04x}").as_bytes()),
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !is_quoted(byte)) {
+        to.put_slice(text.as_bytes());
+    } else {
+        for (plain, other) in pieces(text) {
+            for byte in plain.bytes() {
+                if is_quoted(byte) {
+                    to.put_u8(b'\\');
+                }
+                to.put_u8(byte);
+            }
+            if let Some(other) = other {
+                to.put_slice(escape(other).as_bytes());
+            }
         }
-        rest = &rest[at + 1..];
     }
-    to.put_slice(rest);
     to.put_u8(b'"');
 }
 

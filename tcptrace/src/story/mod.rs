@@ -4,7 +4,10 @@
 mod grouping;
 mod verdict;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use tcptrace_common::record::socket_flag;
 
@@ -32,6 +35,17 @@ pub enum StoryFilter {
     Port(u16),
     /// The one with this cookie, and its other end if that is on this host.
     Cookie(u64),
+}
+
+impl fmt::Display for StoryFilter {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(to, "address {address}"),
+            Self::End(end) => end.fmt(to),
+            Self::Port(port) => write!(to, "port {port}"),
+            Self::Cookie(cookie) => write!(to, "cookie:{cookie}"),
+        }
+    }
 }
 
 impl StoryFilter {

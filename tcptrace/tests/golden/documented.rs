@@ -62,8 +62,8 @@ fn tables_have_the_fields_and_types_of_the_schema() {
     let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap());
     for event in kinds.map(|reference| reference.rsplit('/').next().unwrap()) {
         let parts: &[&str] = match event {
-            "gap" | "time_wait_overflow" | "finding" | "summary" | "end" | "rates" | "socket" | "socket_count"
-            | "sockets_end" | "check" | "checks_end" => &["All records", event],
+            "gap" | "time_wait_overflow" | "finding" | "looked" | "summary" | "end" | "rates" | "socket"
+            | "socket_count" | "sockets_end" | "check" | "checks_end" => &["All records", event],
             _ => &["All records", "All events", event, "Owner"],
         };
         let described: Vec<_> = parts.iter().flat_map(|part| tables.get(*part).into_iter().flatten()).collect();
@@ -96,7 +96,7 @@ fn tables_of_the_parts_of_records_have_the_fields_of_the_schema() {
         "socket_owner",
         "process",
     ];
-    let of_findings = ["finding_owner", "evidence", "finding_example", "finding_holder"];
+    let of_findings = ["finding_owner", "evidence", "finding_example", "finding_holder", "waiting"];
     let of_listings = ["half_open_row", "holder", "state_counts", "skipped", "namespace"];
     for part in of_reports.into_iter().chain(of_findings).chain(of_listings) {
         let rows = tables.get(part).unwrap_or_else(|| panic!("no table of {part}"));

@@ -56,7 +56,11 @@ fn thresholds() -> Thresholds {
 
 impl Run {
     fn new(renderer: Renderer) -> Self {
-        let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings() };
+        Self::with(settings(), renderer)
+    }
+
+    fn with(settings: SessionSettings, renderer: Renderer) -> Self {
+        let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
         let executable = |(pid, _): ProcessId, _: Command| match pid {
@@ -100,8 +104,10 @@ impl Run {
             let is_default = |info: &ConnectionInfo| *info == ConnectionInfo::default();
             let Some(info) = socket.connection.filter(is_default) else { return socket };
             let ns = now_ns - entered_ns;
+            // Nothing was acknowledged since it came to its state.
+            let last_ack_ns = now_ns - socket.entered_ns.unwrap_or(now_ns);
             ListedSocket {
-                connection: Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, ..info }),
+                connection: Some(ConnectionInfo { last_sent_ns: ns, last_received_ns: ns, last_ack_ns, ..info }),
                 ..socket
             }
         };
@@ -429,9 +435,17 @@ fn played(scene: Scene, renderer: Renderer) -> String {
     output(&mut run.session)
 }
 
+/// What a run writes that tells of findings alone: what was looked at comes before the end.
+fn alone(scene: Scene) -> String {
+    let mut run = Run::with(SessionSettings { events: false, ..settings() }, json());
+    scene(&mut run);
+    run.session.finish(run.stream.now_ns);
+    output(&mut run.session)
+}
+
 /// All scenes.
 pub(crate) fn all_json() -> String {
-    ALL.iter().map(|(_, scene)| played(*scene, json())).collect()
+    ALL.iter().map(|(_, scene)| played(*scene, json())).collect::<String>() + &alone(stuck)
 }
 
 fn list(color: bool, redraws: bool) -> Renderer {
@@ -449,6 +463,7 @@ fn findings_among_events_and_alone() {
     for (name, renderer) in lists {
         files.push((format!("{FOUND}{name}.txt"), played(stuck, renderer)));
     }
+    files.push((format!("{FOUND}alone.json"), alone(stuck)));
     let options = TextOptions { color: true, ..plain() };
     files.push((format!("{FOUND}leak_color.txt"), played(leak, text(options))));
     compare(&files, |name| name.starts_with(FOUND));

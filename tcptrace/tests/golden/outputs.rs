@@ -156,5 +156,15 @@ fn count_ends_the_output_after_so_many_events() {
         kinds.filter(|record| record["event"] != "summary" && record["event"] != "end").count()
     };
     assert_eq!(events(&first(3, json())), 3);
+    // What is counted is what was printed.
+    for count in [1, 3] {
+        let json = first(count, json());
+        let records: Vec<serde_json::Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let transitions = records.iter().filter(|record| record["event"] == "transition").count();
+        let summary = records.iter().find(|record| record["event"] == "summary").unwrap();
+        assert_eq!(summary["events"]["transitions"], transitions, "{summary}");
+        assert_eq!(records.last().unwrap()["received"], count);
+        assert!(first(count, text(plain())).contains(&format!("{transitions} transitions")));
+    }
     assert!(events(&first(1000, json())) > 50);
 }

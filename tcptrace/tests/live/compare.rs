@@ -113,21 +113,25 @@ fn tcpstates() {
     // What polls find no tracepoint shows.
     let ours: Vec<_> = events.of_kind("transition").filter(|event| event["new_state_source"] != "polled").collect();
     assert_eq!(ours.len(), 20 * 10 + 1);
-    assert_eq!(ours.len(), theirs.len(), "the same number of transitions");
+    // Where the machine is loaded the other tool loses events, and does not say so in its rows.
+    assert!(theirs.len() >= ours.len() / 4, "tcpstates shows {} of {} transitions", theirs.len(), ours.len());
     // Each CPU has a buffer of its own there: the order between sockets may differ, but not within one.
-    let mut unmatched = theirs;
+    let mut unmatched = ours;
     let (mut compared, mut apart) = (0, 0);
-    for event in ours {
-        let sk = event["sk"].as_str().unwrap().trim_start_matches("0x");
-        let old = event["old_state"].as_str().unwrap();
-        let new = match event["new_state_source"].as_str().unwrap() {
-            "inferred" => "CLOSE",
-            _ => event["new_state"].as_str().unwrap(),
+    for row in &theirs {
+        let is_it = |event: &&serde_json::Value| {
+            let new = match event["new_state_source"].as_str().unwrap() {
+                "inferred" => "CLOSE",
+                _ => event["new_state"].as_str().unwrap(),
+            };
+            let sk = event["sk"].as_str().unwrap().trim_start_matches("0x");
+            sk == row.sk && event["old_state"] == row.old.as_str() && new == row.new
         };
-        let found = unmatched.iter().position(|row| row.sk == sk && row.old == old && row.new == new);
-        let row = unmatched.remove(found.unwrap_or_else(|| panic!("tcpstates did not show {event:#}")));
+        let found = unmatched.iter().position(is_it);
+        let event = unmatched.remove(found.unwrap_or_else(|| panic!("only tcpstates shows {row:?}")));
         // It has no truth to compare with for the first state, and none for SYN_RECV.
-        if let Some(ns) = event["time_in_old_state_ns"].as_u64().filter(|_| old != "SYN_RECV" && row.ms > 0.0) {
+        let ns = event["time_in_old_state_ns"].as_u64().filter(|_| row.old != "SYN_RECV" && row.ms > 0.0);
+        if let Some(ns) = ns {
             let ms = ns as f64 / 1e6;
             let difference = (ms - row.ms).abs();
             compared += 1;
@@ -137,14 +141,18 @@ fn tcpstates() {
             }
         }
     }
-    assert!(unmatched.is_empty());
-    assert!(compared >= 20 * 6, "{compared} durations compared");
+    assert!(compared * 2 >= theirs.len(), "{compared} durations compared of {}", theirs.len());
     // Each takes the time in a program of its own: where a virtual CPU is stopped between the two, they are apart.
     assert!(apart * 20 <= compared, "{apart} of {compared} durations apart");
-    println!("201 transitions alike, {} of {compared} durations within 1 ms or 5 %", compared - apart);
+    println!(
+        "{} of 201 transitions alike, {} of {compared} durations within 1 ms or 5 %",
+        theirs.len(),
+        compared - apart
+    );
 }
 
 /// A line of tcpstates.
+#[derive(Debug)]
 struct Row {
     sk: String,
     ports: [u16; 2],

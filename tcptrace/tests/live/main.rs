@@ -10,7 +10,10 @@ mod compare;
 mod doctor;
 mod endings;
 mod facts;
+mod faults;
+mod files;
 mod filters;
+mod foreign;
 mod healing;
 mod holders;
 mod identity;
@@ -45,7 +48,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 22] = [
+const SUITES: [(&str, &[Test]); 25] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -54,6 +57,9 @@ const SUITES: [(&str, &[Test]); 22] = [
     ("shown", shown::TESTS),
     ("overload", overload::TESTS),
     ("outputs", outputs::TESTS),
+    ("faults", faults::TESTS),
+    ("files", files::TESTS),
+    ("foreign", foreign::TESTS),
     ("aggregate", aggregate::TESTS),
     ("privileges", privileges::TESTS),
     ("program", program::TESTS),

@@ -233,6 +233,15 @@ fn unknown() {
     }
 }
 
+/// Says to a thread that it is over, once it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn vanishing() {
     let own = enter_new_netns();
     let here = listener(6555);
@@ -247,6 +256,8 @@ fn vanishing() {
             }
             made
         });
+        // Also where a check fails.
+        let end = Over(&over);
         for _ in 0..10 {
             for way in [&[][..], &["--no-iter"]] {
                 let listed = sockets(&[way, &["--port", "6555"]].concat());
@@ -255,7 +266,7 @@ fn vanishing() {
                 assert_eq!((&cut["namespaces_denied"], &cut["cut_short"]), (&0.into(), &0.into()), "{cut}");
             }
         }
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         maker.join().unwrap()
     });
     settle();

@@ -192,11 +192,13 @@ fn off() {
     let client_port = port(&client);
     drop(client);
     settle();
-    let before = sleeps_of_lister(&off);
+    let [before, polled] = [&off, &on].map(sleeps_of_lister);
     drop(server);
     let change = on.wait_for_record("change", |record| is_polled(record, "TIME_WAIT", client_port));
     std::thread::sleep(Duration::from_millis(1500));
-    assert_eq!(sleeps_of_lister(&off), before, "it has not listed");
+    // It shows that it is alive now and then.
+    let (signs, polls) = (sleeps_of_lister(&off) - before, sleeps_of_lister(&on) - polled);
+    assert!(signs * 4 < polls, "{signs} against {polls}");
     let stop_ns = now_ns();
     let run = off.stop();
     on.stop();

@@ -30,6 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("--bpf-log shows the programs' log", bpf_log),
     ("the leaking process is named in the summary", leak),
     ("summaries come at their interval", interval),
+    ("the demo plays its acts, and its leak is found", demo),
 ];
 
 fn connections(count: usize) {
@@ -56,7 +57,16 @@ fn count() {
     assert!(run.status.success());
     let is_event = |record: &&serde_json::Value| record["event"] != "summary" && record["event"] != "end";
     assert_eq!(run.records().iter().filter(is_event).count(), 3);
-    assert_eq!(run.records().last().unwrap()["reason"], "count");
+    let end = run.records().pop().unwrap();
+    assert_eq!((&end["reason"], &end["received"]), (&"count".into(), &3.into()));
+    // As text says it, with what comes meanwhile.
+    let tracer = Tracer::start(&["-c", "1", "--netns", "self", "--findings", "off", "--color", "never"]);
+    connections(5);
+    let run = tracer.wait();
+    let printed = run.lines.join("\n");
+    let (events, _) = printed.split_once("\nSummary of").unwrap();
+    assert_eq!(events.lines().filter(|line| line.contains(" -> ")).count(), 1, "{printed}");
+    assert!(printed.contains(": 1 transitions"), "{printed}");
 }
 
 fn duration() {
@@ -77,7 +87,7 @@ fn sigterm() {
     let told = run.lines.iter().filter(|line| line.contains("-> ESTABLISHED")).count();
     assert!(told >= 40, "what happened before the signal is told: {:#?}", run.lines);
     assert!(run.lines.iter().any(|line| line.starts_with("Summary of")), "{:#?}", run.lines);
-    assert!(run.stderr.contains("events received; lost: ring buffer 0"), "{}", run.stderr);
+    assert!(run.stderr.ends_with(" events, none lost\n"), "{}", run.stderr);
 }
 
 fn closed_pipe() {
@@ -104,7 +114,7 @@ fn closed_pipe() {
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} {stderr}", output.status);
-    assert!(stderr.contains("events received; lost:") && !stderr.contains("Broken pipe"), "{stderr}");
+    assert!(stderr.ends_with(" events, none lost\n") && !stderr.contains("Broken pipe"), "{stderr}");
 }
 
 fn closed_stderr() {
@@ -137,7 +147,7 @@ fn stuck_reader() {
     let output = wait_without_reading(child);
     assert_eq!(output.0, Some(1), "{}", output.1);
     assert!(output.1.contains("does not take what is left"), "{}", output.1);
-    assert!(output.1.contains("events received; lost:"), "{}", output.1);
+    assert!(output.1.contains(" events; lost: outputs "), "{}", output.1);
 }
 
 /// Exit code and stderr of a child whose stdout stays open and unread.
@@ -246,4 +256,24 @@ fn interval() {
     assert_eq!(last.len(), 1);
     let sum: u64 = intervals.iter().map(|summary| summary["events"]["transitions"].as_u64().unwrap()).sum();
     assert!(last[0]["events"]["transitions"].as_u64().unwrap() >= sum);
+}
+
+fn demo() {
+    let tests = std::env::current_exe().unwrap();
+    let xtask = tests.parent().unwrap().with_file_name("xtask");
+    assert!(xtask.exists(), "{} is missing: `cargo build --package xtask` builds it", xtask.display());
+    let mut command = Command::new(xtask);
+    command.args(["demo", "--tracer"]).arg(binary()).args(["--", "--format", "json"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let (told, acts) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {acts}", output.status);
+    for act in 1..=5 {
+        assert!(acts.contains(&format!("Act {act} of 5: ")), "{acts}");
+    }
+    let records = told.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let leaks: Vec<_> = records
+        .filter(|record| record["finding"] == "close-wait-leak" && record["owner"]["command"] == "leaky-server")
+        .collect();
+    assert!(leaks.iter().any(|leak| leak["phase"] == "opened" && leak["cause"] == "never_closed"), "{told}");
+    assert_eq!(leaks.last().unwrap()["count"], 3, "{told}");
 }

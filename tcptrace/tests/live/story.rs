@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the process that aborts sent the RST", linger_abort),
     ("a refused connection is answered by the kernel", refused),
     ("a server that closes with unread data sent the RST", unread_data),
+    ("nothing matches", nothing_matches),
     ("a normal close, in order, and who closed first", normal_close),
     ("the connection of a cookie, with its other end", cookie),
     ("connections that are open at the end", open_at_the_end),
@@ -113,6 +114,24 @@ fn unread_data() {
     told.assert_has(&format!("closed first by right ({pid} t-hasty)"));
     told.assert_has("10 B out, 0 B in");
     told.assert_has("0 B out, 10 B in");
+}
+
+fn nothing_matches() {
+    enter_new_netns();
+    for (filter, words) in [
+        ("10.255.255.1:9", "no connection matched 10.255.255.1:9"),
+        ("9", "no connection matched port 9"),
+        ("cookie:999999999999", "no connection matched cookie:999999999999"),
+    ] {
+        let run = Tracer::spawn(&["story", filter, "--duration", "200ms"]).wait();
+        assert_eq!((run.status.code(), run.lines.len()), (Some(1), 0), "{:?}", run.lines);
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
+    // One that is there and silent is a match.
+    let listener = listen(6716);
+    let _pair = pair(&listener, (LOCALHOST, 6716).into());
+    let run = Tracer::spawn(&["story", "6716", "--duration", "1s"]).wait();
+    assert_eq!(run.status.code(), Some(0), "{:?} {:?}", run.lines, run.stderr);
 }
 
 fn normal_close() {

@@ -135,6 +135,7 @@ pub(crate) fn snapshot(metrics: &mut Metrics) -> Snapshot {
         losses: &Losses::default(),
         open: &[],
         outputs: &[output],
+        workers: &[],
         usage: usage(),
         names: &mut Names::new([].into(), Box::new(|_| None)),
     })
@@ -247,7 +248,7 @@ impl Prometheus {
     /// What has no histogram is the same in all forms.
     fn has_counters(&self) {
         self.is("tcptrace_retransmits_total{process=\"web\"}", 123.0);
-        self.is("tcptrace_retransmits_total{process=\"a \\\"b\\\\\\n\"}", 45.0);
+        self.is("tcptrace_retransmits_total{process=\"a \\\"b\\\\\\\\u{a}\"}", 45.0);
         self.is("tcptrace_resets_total{direction=\"received\", local_port=\"80\"}", 7.0);
         self.is("tcptrace_connection_failures_total{errno=\"ECONNREFUSED\", process=\"curl\"}", 11.0);
         self.is("sum(tcptrace_transitions_total)", (TIMES + HANDSHAKES + 11) as f64);

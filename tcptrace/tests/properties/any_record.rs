@@ -34,6 +34,50 @@ pub(crate) fn any_record() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// What names of processes may be made of to harm those who read them.
+pub(crate) const LETTERS: [&str; 31] = [
+    "\"",
+    "\\",
+    ",",
+    ";",
+    "\n",
+    "\r",
+    "\t",
+    "\x01",
+    "\x1b",
+    "\x7f",
+    " ",
+    "a",
+    "b",
+    "=",
+    "+",
+    "-",
+    "@",
+    "]",
+    "1",
+    "é",
+    "\u{9b}",
+    "\u{ad}",
+    "\u{61c}",
+    "\u{200b}",
+    "\u{200f}",
+    "\u{2028}",
+    "\u{202e}",
+    "\u{2066}",
+    "\u{feff}",
+    "\u{e000}",
+    "\u{e0041}",
+];
+
+/// A name of these letters, as long as the kernel keeps one.
+pub(crate) fn foreign_name(choice: [u8; 16]) -> [u8; 16] {
+    let mut name = [0; 16];
+    let letters = choice.iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()]);
+    let bytes = letters.flat_map(str::bytes);
+    name[..15].iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+    name
+}
+
 struct Parts {
     kind: u8,
     states: (u8, u8, u8),
@@ -65,8 +109,7 @@ impl Parts {
         };
         if is_text {
             // Mostly what quoting is about, instead of what is no UTF-8.
-            const LETTERS: &[u8] = b"\"\\,;\n\r\t\x01\x1b\x7f ab";
-            owner.comm = owner.comm.map(|byte| LETTERS[usize::from(byte) % LETTERS.len()]);
+            owner.comm = foreign_name(owner.comm);
         }
         (T::read_from_bytes(anything(0, size_of::<T>())).unwrap(), header, socket, owner)
     }

@@ -9,6 +9,7 @@ use tcptrace::{
     decode::decode,
     errno,
     event::{Event, Owner, ResetFacts, Transition, What},
+    printable::is_printable,
     render::Field,
     state::State,
 };
@@ -102,7 +103,7 @@ fn of_owner(owner: Option<&Owner>) -> Value {
     })
 }
 
-/// Replaces the five escapes that JSON has a short form for.
+/// Replaces the five escapes that JSON has a short form for, and all characters that may not be printed.
 fn with_long_escapes(json: &str) -> String {
     // An escaped backslash is no part of another escape; NUL is in no JSON.
     let mut json = json.replace(r"\\", "\0");
@@ -111,7 +112,9 @@ fn with_long_escapes(json: &str) -> String {
     {
         json = json.replace(short, long);
     }
-    json.replace('\0', r"\\")
+    let escape = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
+    let json = json.replace('\0', r"\\");
+    json.chars().map(|c| if is_printable(c) { c.to_string() } else { escape(c) }).collect()
 }
 
 fn printed(record: &[u8], renderer: tcptrace::route::Renderer) -> String {
@@ -143,7 +146,7 @@ proptest! {
         let expected = expected(&event);
         let cells = Field::ALL.iter().map(|field| match expected.get(field.name()) {
             None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) => rfc4180::cell(text),
             Some(other) => other.to_string(),
         });
         prop_assert_eq!(&rows[1], &cells.collect::<Vec<_>>());

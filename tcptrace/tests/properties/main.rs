@@ -6,6 +6,7 @@ mod any_record;
 mod bounds;
 mod decoding;
 mod findings;
+mod foreign_names;
 mod machine_readable;
 mod session;
 mod sockets;

@@ -115,22 +115,33 @@ proptest! {
     }
 
     #[test]
-    fn count_and_states_leave_out_events_but_no_counts(
+    fn with_the_last_event_that_is_asked_for_all_counting_ends(
         input in vec(any_record(), 0..60), count in 1u64..20, bits in any::<u16>(),
     ) {
         use tcptrace::{event::What, state::State};
         let states: StateSet = State::ALL.into_iter().filter(|state| bits & (1 << *state as u8) != 0).collect();
-        let concerned = input.iter().map(|record| decode(record).unwrap()).filter(|event| match event.what {
-            What::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
-            _ => states.is_empty() || states.contains(event.socket.state),
+        let is_concerned = |record: &Vec<u8>| {
+            let event = decode(record).unwrap();
+            match event.what {
+                What::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
+                _ => states.is_empty() || states.contains(event.socket.state),
+            }
+        };
+        let mut concerned = 0;
+        let taken = input.iter().take_while(|record| {
+            let goes_on = concerned < count;
+            concerned += u64::from(goes_on && is_concerned(record));
+            goes_on
         });
-        let concerned = concerned.count() as u64;
+        let taken = taken.count() as u64;
         let mut session = session(SessionSettings { states, count: Some(count), ..settings() }, json());
         for record in &input {
             session.ingest(record);
         }
-        prop_assert_eq!(session.losses.received, input.len() as u64);
-        prop_assert_eq!(output(&mut session).lines().count() as u64, concerned.min(count));
-        prop_assert_eq!(session.is_complete(), concerned >= count);
+        prop_assert_eq!(session.losses.received, taken);
+        prop_assert_eq!(session.losses.not_shown, taken - concerned);
+        prop_assert_eq!(output(&mut session).lines().count() as u64, concerned);
+        prop_assert_eq!(session.written(), concerned);
+        prop_assert_eq!(session.is_complete(), concerned == count);
     }
 }

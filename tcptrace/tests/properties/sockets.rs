@@ -84,7 +84,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_snapshot()(
+    pub(crate) fn any_snapshot()(
         sockets in vec(any_socket(), 0..8),
         holders in option::of(vec(any_holder(), 0..8)),
         name in option::of(any::<String>()),

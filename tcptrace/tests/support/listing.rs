@@ -184,6 +184,7 @@ pub(crate) fn snapshot() -> Snapshot {
         sockets,
         ailing: true,
         processes: Vec::new(),
+        next_hops: Vec::new(),
         holders: Some(Holders::new(holders)),
         namespaces: vec![
             Namespace { inode: NETNS, name: None, counters: overflows(3), settings: None },

@@ -1,6 +1,8 @@
 //! Reads CSV as RFC 4180 says, so that the writer is not judged by its own rules. Lines end in LF alone, as the writer
 //! promises.
 
+use tcptrace::printable::is_printable;
+
 /// The rows of `text`.
 ///
 /// # Errors
@@ -32,4 +34,15 @@ pub(crate) fn rows(text: &str) -> Result<Vec<Vec<String>>, String> {
         }
     }
     if row.is_empty() && cell.is_empty() { Ok(rows) } else { Err("the last line has no end".to_owned()) }
+}
+
+/// What `text` becomes before it is quoted: characters that may not be printed are escaped, and what is a formula to a
+/// spreadsheet, but no number, has a `'` before it.
+pub(crate) fn cell(text: &str) -> String {
+    let escape = |c: char| if is_printable(c) { c.to_string() } else { c.escape_unicode().to_string() };
+    let text: String = text.chars().map(escape).collect();
+    let is_formula = ["=", "+", "-", "@"].iter().any(|sign| text.trim_start().starts_with(sign));
+    let digits = text.strip_prefix('-').unwrap_or(&text);
+    let is_number = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+    if is_formula && !is_number { format!("'{text}") } else { text }
 }

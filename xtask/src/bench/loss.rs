@@ -113,12 +113,19 @@ fn run(tools: &Tools, who: Who, worker: &mut Worker, rate: u64) -> Result<Run> {
 
 /// Adds what tcptrace says at its end: events that it received, and those that were lost on their way to it.
 fn last_words(words: &str, run: Run) -> Option<Run> {
-    let (received, losses) = words.lines().rev().find_map(|line| line.split_once(" events received; lost: "))?;
-    let lost = |name: &str| -> Option<u64> {
-        losses.split(", ").find_map(|loss| loss.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    let last = |line: &'_ str| {
+        let (received, rest) = line.split_once(" events")?;
+        let losses = if rest == ", none lost" { "" } else { rest.strip_prefix("; lost: ")? };
+        Some((received.to_owned(), losses.to_owned()))
     };
-    let busy = lost("program busy")?;
-    let lost = lost("ring buffer")? + busy + lost("undecodable")?;
+    let (received, losses) = words.lines().rev().find_map(last)?;
+    // Places where nothing was lost are not named.
+    let lost = |name: &str| -> u64 {
+        let count = losses.split(", ").find_map(|loss| loss.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        count.unwrap_or(0)
+    };
+    let busy = lost("program busy");
+    let lost = lost("ring buffer") + busy + lost("undecodable");
     Some(Run { told: Some(received.rsplit(' ').next()?.parse().ok()?), lost, busy, ..run })
 }
 
@@ -134,11 +141,13 @@ mod tests {
 
     #[test]
     fn what_was_lost_is_read_from_last_words() {
-        let words = "tcptrace: not attached: x\ntcptrace: 309102 events received; lost: ring buffer 248826, program \
-            busy 2, kernel table 9, undecodable 1, evicted 0\n";
+        let words = "tcptrace: not attached: x\ntcptrace: 309102 events; lost: ring buffer 248826, program \
+            busy 2, kernel table 9, undecodable 1\n";
         let run = Run { made: 1, ..Run::default() };
         assert_eq!(last_words(words, run), Some(Run { told: Some(309_102), lost: 248_829, busy: 2, ..run }));
-        for words in ["", "tcptrace: 7 events received", "tcptrace: x events received; lost: ring buffer 0"] {
+        let fine = Run { told: Some(7), lost: 0, busy: 0, ..run };
+        assert_eq!(last_words("tcptrace: 7 events, none lost\n", run), Some(fine));
+        for words in ["", "tcptrace: 7 events", "tcptrace: x events; lost: ring buffer 1"] {
             assert_eq!(last_words(words, run), None, "{words}");
         }
         assert_eq!(lost_by_tcpstates("lost 12 events on CPU #0!\nelse\nlost 30 events on CPU #1!\n"), 42);

@@ -16,15 +16,15 @@ pub struct FilterArgs {
     pub state: Vec<State>,
 
     /// Only sockets with one of these ports at either end: lists and ranges, e.g. 80,8000-8099
-    #[arg(short, long, value_name = "PORTS")]
+    #[arg(short, long, value_name = "PORTS", allow_negative_numbers = true)]
     pub port: Option<PortList>,
 
     /// Only sockets with one of these local ports
-    #[arg(short = 'L', long, value_name = "PORTS")]
+    #[arg(short = 'L', long, value_name = "PORTS", allow_negative_numbers = true)]
     pub local_port: Option<PortList>,
 
     /// Only sockets with one of these remote ports
-    #[arg(short = 'R', long, value_name = "PORTS")]
+    #[arg(short = 'R', long, value_name = "PORTS", allow_negative_numbers = true)]
     pub remote_port: Option<PortList>,
 
     /// Only sockets with one of these addresses at either end: addresses or CIDR, IPv4 or IPv6, e.g. 10.0.0.0/8,::1

@@ -4,13 +4,13 @@ mod filters;
 mod trace;
 mod views;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
-    trace::{AggregateBy, MetricsBy, Time, TraceArgs},
+    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
     views::{DoctorArgs, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
 
@@ -73,19 +73,6 @@ pub enum ConfigCommand {
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
-}
-
-impl Args {
-    /// The config file that is to be read.
-    #[must_use]
-    pub fn config(&self) -> Option<&Path> {
-        match &self.command {
-            None => self.trace.findings.config.as_deref(),
-            Some(Command::Stuck(args)) => args.findings.config.as_deref(),
-            Some(Command::Daemon(args)) => args.trace.findings.config.as_deref(),
-            Some(_) => None,
-        }
-    }
 }
 
 /// Forms of output.

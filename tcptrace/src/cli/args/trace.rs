@@ -7,8 +7,9 @@ use clap::{ValueEnum, builder::ArgPredicate};
 use super::{Color, FilterArgs, Format, ListingArgs, LogLevel};
 use crate::cli::{
     findings::{FindingArgs, FindingsMode},
+    given::Given,
     outputs::OutputSpec,
-    parse::{PollTime, duration, size},
+    parse::{PollTime, count, duration, number, ring_size},
 };
 
 /// Tracing.
@@ -39,6 +40,10 @@ pub struct TraceArgs {
     /// Times in text: local or UTC time of day, the kernel's monotonic clock, or since the line before
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub time: Time,
+
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
 
     /// Colour in text: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -75,7 +80,7 @@ pub struct TraceArgs {
 
     /// Ports or cgroups that --aggregate counts apart at most, each in 17 KiB of kernel memory for each CPU; further ones
     /// are counted together
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536), default_value = "64", requires = "aggregate", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<65_536>, default_value = "64", help_heading = "Limits")]
     pub aggregate_keys: u32,
 
     /// What metrics tell apart
@@ -90,27 +95,27 @@ pub struct TraceArgs {
     pub metrics_by: Vec<MetricsBy>,
 
     /// Series of one metric by these labels at most; the rest is counted under `other`
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000), default_value = "1000", help_heading = "Metrics")]
+    #[arg(long, value_name = "N", value_parser = number::<100_000>, default_value = "1000", help_heading = "Metrics")]
     pub metrics_series: u32,
 
     /// Time between two sendings of metrics by otlp
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "15s", help_heading = "Metrics")]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "15s", help_heading = "Metrics")]
     pub metrics_every: Duration,
 
     /// Print a summary of each interval as well, e.g. 10s
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Output")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Output")]
     pub interval: Option<Duration>,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
-    /// End after this many events were printed
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    /// End after this many events and findings were printed
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Time from an event to its output at most; shorter costs more wake-ups
-    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "100ms", help_heading = "Limits")]
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "100ms", help_heading = "Limits")]
     pub latency: Duration,
 
     /// Time between two looks at what makes no events (TIME_WAIT, half-open connections), or off; longer on hosts
@@ -120,7 +125,7 @@ pub struct TraceArgs {
 
     /// Size of the ring buffers between kernel and tcptrace, of all CPUs together, rounded up to a power of two [default:
     /// 8MiB, or 256KiB for each CPU where that is more]
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Limits")]
+    #[arg(long, value_name = "SIZE", value_parser = ring_size, help_heading = "Limits")]
     pub ring_size: Option<u64>,
 
     /// Send all events by one ring buffer of the kernel that all CPUs share, as is done where CPUs cannot have their own (not
@@ -129,11 +134,11 @@ pub struct TraceArgs {
     pub shared_ring: bool,
 
     /// Live sockets to keep in tcptrace's table at most; when it is full, the one that came first makes room
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "1048576", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "1048576", help_heading = "Limits")]
     pub max_sockets: u32,
 
     /// Live sockets whose clock and owner the kernel side remembers at most, in 144 to 288 bytes each, taken at the start
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), default_value = "131072", help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 
     /// Print `sk` as the address in the kernel that it is, and not as a hash of this run
@@ -147,10 +152,14 @@ pub struct TraceArgs {
     /// Print messages of the BPF programs up to this level to stderr; off costs nothing
     #[arg(long, value_enum, value_name = "LEVEL", help_heading = "Debugging")]
     pub bpf_log: Option<LogLevel>,
+
+    /// Which of these were given, and where.
+    #[arg(skip)]
+    pub given: Given,
 }
 
 /// Flags that mean nothing where the kernel side counts: they are about single events, or about sockets.
-const NOT_AGGREGATE: [&str; 12] = [
+pub const NOT_AGGREGATE: [&str; 12] = [
     "count",
     "latency",
     "poll",

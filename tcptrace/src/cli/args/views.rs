@@ -9,7 +9,7 @@ use crate::{
     cli::{
         findings::FindingArgs,
         outputs::severity,
-        parse::{NetnsChoice, StoryFilter, duration},
+        parse::{NetnsChoice, StoryFilter, count, duration},
     },
     doctor::Area,
     findings::Severity,
@@ -56,15 +56,15 @@ pub struct RatesArgs {
     pub netns: Option<NetnsChoice>,
 
     /// Time between two lines
-    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "1s", help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "1s", help_heading = "Limits")]
     pub interval: Duration,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// End after this many lines
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Form of the output
@@ -78,6 +78,7 @@ pub struct RatesArgs {
 
 /// One connection's story.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 wrong usage.")]
 pub struct StoryArgs {
     /// The connection: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) at either end, or cookie:N
     #[arg(value_name = "FILTER")]
@@ -92,16 +93,20 @@ pub struct StoryArgs {
     pub listing: ListingArgs,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// End after this many connections were told of
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Limits")]
+    #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
     /// Write to this file instead of stdout; an existing file is replaced
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
+
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
 
     /// Colour: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
@@ -137,11 +142,11 @@ pub struct StuckArgs {
     pub fail_on: Severity,
 
     /// Time between two looks
-    #[arg(short, long, value_name = "TIME", value_parser = duration, default_value = "2s", help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "2s", help_heading = "Limits")]
     pub interval: Duration,
 
     /// End after this time, e.g. 30s or 5m
-    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
     /// Form of the output: a list, or records of what opens, changes and closes
@@ -151,6 +156,10 @@ pub struct StuckArgs {
     /// Write to this file instead of stdout; an existing file is replaced
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
+
+    /// Say on stderr only what is wrong
+    #[arg(short, long, help_heading = "Output")]
+    pub quiet: bool,
 
     /// Colour: on a terminal only, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]

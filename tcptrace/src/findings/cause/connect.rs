@@ -27,6 +27,7 @@ pub(crate) fn of_connect(incident: &Incident) -> (Severity, Cause) {
         Ending::Aborted(Abort::NeverSent) => (Warning, Cause::NotSent),
         Ending::Aborted(_) if incident.total_retrans == 0 => (Info, Cause::EndedAtOnce),
         Ending::Aborted(_) => (Warning, Cause::SynUnanswered),
+        _ if incident.next_hop.and_then(|hop| hop.answers) == Some(false) => (Warning, Cause::NeighbourSilent),
         _ => (Warning, Cause::Unreachable),
     }
 }

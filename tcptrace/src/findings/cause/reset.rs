@@ -37,11 +37,7 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
         Some(Ending::Aborted(Abort::UnreadData)) if is_last_words(incident, ended.map_or(0, |ended| ended.unread)) => {
             return (Info, Cause::LastWords);
         }
-        Some(Ending::Aborted(how)) if incident.active == Some(false) => {
-            let is_nothing = incident.unacked() == 0 && incident.unread() == 0;
-            let cause = if is_nothing { Cause::ClientLeft } else { Cause::ReaderCancelled };
-            return (Info, if how == Abort::Disconnect { Cause::ClientLeft } else { cause });
-        }
+        Some(Ending::Aborted(_)) if incident.active == Some(false) => return (Info, of_client(incident)),
         Some(Ending::Aborted(Abort::LingerZero)) => return (lost, Cause::PeerClosedWithLinger),
         Some(Ending::Aborted(Abort::UnreadData)) => return (lost, Cause::PeerClosedUnread),
         _ => {}
@@ -71,11 +67,16 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
     }
     match (incident.kind, incident.active) {
         (Kind::IdleReset, _) => (Warning, Cause::ForgottenOnPath),
-        (_, Some(false)) if incident.unread() == 0 && incident.unacked() == 0 => (Info, Cause::ClientLeft),
-        (_, Some(false)) => (Info, Cause::ReaderCancelled),
+        (_, Some(false)) => (Info, of_client(incident)),
         _ if lost == Info => (Info, Cause::NothingLost),
         _ => (Warning, Cause::PeerSentReset),
     }
+}
+
+/// A client that ended its connection by a RST.
+fn of_client(incident: &Incident) -> Cause {
+    let is_nothing = incident.unread() == 0 && incident.unacked() == 0;
+    if is_nothing { Cause::ClientLeft } else { Cause::ReaderCancelled }
 }
 
 /// A close of this end by a RST.

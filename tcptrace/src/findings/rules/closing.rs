@@ -168,16 +168,21 @@ fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
 
 /// What was written before the close may take long to go out, to a client that is slow: then acknowledgements come, and
 /// nothing waits for one in vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`,
-/// `tcp_send_probe0`).
+/// `tcp_send_probe0`). On a path that loses segments, some are just being sent again.
 fn is_on_its_way(known: &Connection) -> bool {
+    /// In ns.
+    const ANSWERS_NS: u64 = 5_000_000_000;
+    let timeouts = known.retransmits().timeouts;
     let is_answered = |facts: &Facts| {
-        let is_acknowledged = |info: ConnectionInfo| facts.listed_ns.saturating_sub(info.last_ack_ns) > known.since_ns;
-        facts.socket.probes == 0
-            && facts.socket.backoff == Some(0)
-            && facts.socket.connection.is_some_and(is_acknowledged)
+        let is_acknowledged = |info: ConnectionInfo| {
+            let is_since_close = facts.listed_ns.saturating_sub(info.last_ack_ns) > known.since_ns;
+            let is_quiet = timeouts == 0 && facts.socket.probes == 0 && facts.socket.backoff == Some(0);
+            is_since_close && (is_quiet || info.last_ack_ns < ANSWERS_NS)
+        };
+        timeouts == facts.socket.timeouts && facts.socket.connection.is_some_and(is_acknowledged)
     };
     // A FIN that is not answered is sent again: without that, and without a listing, nothing shows that it is not.
-    known.retransmits().timeouts == 0 && known.facts().is_none_or(is_answered)
+    known.facts().map_or(timeouts == 0, is_answered)
 }
 
 fn fin_unanswered<'a>(

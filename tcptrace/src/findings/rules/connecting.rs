@@ -101,6 +101,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("errno", errno.map_or(Value::Unknown, name)),
             ("latency_ns", newest.in_state_ns.into()),
             ("syn_retransmits", Value::Number(newest.total_retrans.into())),
+            ("next_hop", newest.next_hop.map_or(Value::Unknown, |next| Value::Text(next.hop.to_string()))),
+            ("next_hop_answers", newest.next_hop.and_then(|next| next.answers).map_or(Value::Unknown, Value::Flag)),
         ]
     });
     for sighting in &mut failed {

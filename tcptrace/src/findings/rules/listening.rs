@@ -80,10 +80,10 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
         let state = view.namespaces.of(Some(row.netns));
         let settings = state.and_then(|state| state.settings.as_ref());
         let cookies = state.and_then(|state| state.grew(|counters| counters.syncookies_sent));
-        let is_flood = row.count >= view.thresholds.half_open_requests && 2 * row.retransmitted >= row.count;
-        // With the queue of requests full, the kernel answers by cookies, and keeps no more requests.
-        let is_hidden = cookies.is_some_and(|sent| sent >= view.thresholds.half_open_requests);
-        if !is_flood && !is_hidden {
+        // With the queue of requests full, the kernel answers by cookies, and keeps no more requests. A burst of clients
+        // gets cookies too, but finishes its handshakes.
+        let sent = row.count.max(cookies.unwrap_or(0));
+        if sent < view.thresholds.half_open_requests || 2 * row.retransmitted < row.count {
             continue;
         }
         let alike: Vec<_> =

@@ -75,12 +75,14 @@ pub(super) fn add_port_holders(view: &View<'_>, sighting: &mut Sighting) {
     let settings = view.namespaces.of(sighting.netns).and_then(|state| state.settings.as_ref());
     let reserved = settings.and_then(|settings| settings.reserved_ports);
     let range = settings.and_then(|settings| settings.local_ports);
-    let ports = range.map(|(first, last)| (first..=last).len() as u64);
-    sighting.cause = match ports.zip(reserved) {
-        Some((ports, reserved)) if reserved > ports / 2 => Cause::PortsReserved,
-        _ if open > time_wait => Cause::PortsHeldOpen,
-        _ => sighting.cause,
-    };
+    if let Some((first, last)) = range {
+        let (ports, reserved) = ((first..=last).len() as u64, reserved.unwrap_or(0));
+        sighting.cause = match sighting.cause {
+            _ if reserved > ports / 2 => Cause::PortsReserved,
+            _ if open > ports.saturating_sub(reserved) / 2 => Cause::PortsHeldOpen,
+            cause => cause, // sockets that are bound, and not connected, hold ports too
+        };
+    }
     let range = range.map_or(Value::Unknown, |(first, last)| Value::Text(format!("{first}-{last}")));
     sighting.evidence.extend([
         ("port_range", range),

@@ -46,7 +46,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         let Some(facts) = &known.facts() else { return false };
         let after_ns = view.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
         quiet_ns(view, known) >= after_ns
-            && !matches!(facts.socket.keepalive, Keepalive::On { .. })
+            && facts.socket.keepalive == Keepalive::Off
             && facts.socket.timeouts == 0
             && !known.ailments().window_closed
             && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
@@ -57,10 +57,9 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         let ns = |s: u32| u64::from(s) * 1_000_000_000;
         let first = group.members.first();
         let idle_ns = first.map(|known| quiet_ns(view, known));
-        let keepalive = group.facts().next().map_or(Value::Unknown, |facts| keepalive(&facts.socket.keepalive));
         let evidence = [
             ("idle_ns", idle_ns.into()),
-            ("keepalive", keepalive),
+            ("keepalive", Value::Flag(false)),
             ("keepalive_time_ns", settings.and_then(|settings| settings.keepalive_time).map(ns).into()),
             ("keepalive_interval_ns", settings.and_then(|settings| settings.keepalive_interval).map(ns).into()),
             ("keepalive_probes", settings.and_then(|settings| settings.keepalive_probes).into()),
@@ -74,15 +73,6 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
 /// How long there was no segment, as far as is known, in ns.
 fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
     view.now_ns.saturating_sub(known.active_ns().max(known.since_ns))
-}
-
-/// Whether SO_KEEPALIVE is on.
-fn keepalive(keepalive: &Keepalive) -> Value {
-    match keepalive {
-        Keepalive::Unknown => Value::Unknown,
-        Keepalive::Off => Value::Flag(false),
-        Keepalive::On { .. } => Value::Flag(true),
-    }
 }
 
 /// Both those that still wait, and those that the kernel gave up.

@@ -132,7 +132,8 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         .collect();
     let waiting = |group: Group<'_>| {
         let evidence = waiting_evidence(view, &group.members, group.members.first().and_then(|known| known.owner()));
-        group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::PeerDoesNotRead).with(evidence)
+        let severity = severity(view, group.members.iter().map(|known| closed(known)));
+        group.sighting(view, Kind::ZeroWindow, severity, Cause::PeerDoesNotRead).with(evidence)
     };
     found.extend(view.group(alone.into_iter(), |known| view.subject_of(known)).into_iter().map(waiting));
     found.extend(sightings(view, Kind::ZeroWindow, judged, |newest| {
@@ -149,6 +150,13 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     found
 }
 
+/// A reader that limits its own rate (`curl --limit-rate`) pauses for some seconds too: up to twice the threshold, none of
+/// these waits in vain.
+fn severity(view: &View<'_>, waits_ns: impl Iterator<Item = u64>) -> Severity {
+    let longest_ns = waits_ns.max().unwrap_or(0);
+    if longest_ns < view.thresholds.zero_window_ns.saturating_mul(2) { Severity::Info } else { Severity::Warning }
+}
+
 /// Those that do not read are of this host; who waits is evidence.
 fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option<&Connection>)]) -> Sighting {
     let is_here = |reader: &Connection| group.members.iter().any(|member| std::ptr::eq(*member, reader));
@@ -156,11 +164,13 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
         readers.iter().filter(|(reader, _)| is_here(reader)).filter_map(|(_, sender)| *sender).collect();
     let holders = holders_state(view, &group.members);
     let unread = group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add);
-    let unread_ns = group.members.iter().map(|known| unread_ns(view, known)).max();
+    let waits_ns = || group.members.iter().map(|known| unread_ns(view, known));
+    let unread_ns = waits_ns().max();
+    let severity = severity(view, waits_ns());
     let mut evidence = vec![("unread_bytes", unread.into()), ("unread_for_ns", unread_ns.into())];
     evidence.extend(waiting_evidence(view, &senders, senders.first().and_then(|sender| sender.owner())));
     evidence.extend(process_evidence(holders.as_ref()));
-    let sighting = group.sighting(view, Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead).with(evidence);
+    let sighting = group.sighting(view, Kind::ZeroWindow, severity, Cause::DoesNotRead).with(evidence);
     Sighting { is_settled: sighting.is_settled && group.members.iter().all(|known| is_watched(known)), ..sighting }
 }
 

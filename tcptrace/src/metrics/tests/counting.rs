@@ -40,6 +40,8 @@ fn everything_is_counted_once() {
     assert_eq!(records, [9, 8, 7]);
     assert_eq!((count("tcptrace_output_retries", &[]), count("tcptrace_output_queue_bytes", &[])), (6, 5));
     assert_eq!(count("tcptrace_output_up", &[("output", "file")]), 0, "it is in trouble");
+    assert_eq!(count("tcptrace_worker_up", &[("worker", "listing")]), 1);
+    assert_eq!(count("tcptrace_worker_up", &[("worker", "http")]), 0, "it hangs");
     assert_eq!(count("tcptrace_metrics_overflow", &[]), 0);
     assert_eq!(told.family("process_cpu_seconds").unwrap().series[0].value, Value::Float(1.5));
 }
@@ -279,6 +281,7 @@ fn findings_are_counted_and_stay_when_they_close() {
             losses: &Losses::default(),
             open: &open,
             outputs: &[],
+            workers: &[],
             usage: Usage::default(),
             names: &mut names(),
         });

@@ -21,7 +21,7 @@ fn texts_are_as_the_formats_want_them() {
     let text = String::from_utf8(encode(&told, Format::Text)).unwrap();
     let open = String::from_utf8(encode(&told, Format::OpenMetrics)).unwrap();
     for line in [
-        r#"tcptrace_retransmits_total{process="a\"b\\c\nd"} 1"#,
+        r#"tcptrace_retransmits_total{process="a\"b\\c\\u{a}d"} 1"#,
         r#"tcptrace_transitions_total{from="CLOSE_WAIT",to="LAST_ACK"} 1"#,
         r#"tcptrace_transition_latency_seconds_bucket{from="CLOSE_WAIT",to="LAST_ACK",le="1.0"} 0"#,
         r#"tcptrace_transition_latency_seconds_bucket{from="CLOSE_WAIT",to="LAST_ACK",le="2.5"} 1"#,

@@ -11,6 +11,7 @@ use crate::{
     event::{Command, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState},
     outputs::OutputState,
     state::StateSet,
+    workers::{WorkerState, WorkerTrouble},
 };
 
 const S: u64 = 1_000_000_000;
@@ -94,7 +95,10 @@ fn table() -> Table {
 /// The snapshot of `metrics` at this time after the start, with this table.
 fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
     let losses = Losses { received: 12, filtered: 3, ring_by_cpu: vec![1, 4], evicted: 2, ..Losses::default() };
+    let workers = [("listing", None), ("http", Some(WorkerTrouble::Hangs))];
+    let workers = workers.map(|(name, trouble)| WorkerState { name: name.to_owned(), trouble });
     let outputs = [OutputState {
+        has_no_reader: false,
         name: "file".to_owned(),
         delivered: 9,
         dropped: 8,
@@ -111,6 +115,7 @@ fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
         losses: &losses,
         open: &[],
         outputs: &outputs,
+        workers: &workers,
         usage: Usage { cpu_ns: 1_500_000_000, resident_bytes: 4096 },
         names: &mut names(),
     })

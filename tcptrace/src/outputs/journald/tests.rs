@@ -24,7 +24,7 @@ fn fields_have_journald_s_form() {
         "MESSAGE=close-wait-leak opened: a?b[800] 3 sockets: -\nPRIORITY=4\nSYSLOG_IDENTIFIER=tcptrace\n\
          TCPTRACE_EVENT=finding\nTCPTRACE_FINDING=close-wait-leak\nTCPTRACE_PHASE=opened\nTCPTRACE_SEVERITY=warning\n\
          TCPTRACE_OWNER_PID=800\nOBJECT_PID=800\n\
-         TCPTRACE_OWNER_COMMAND\n\u{3}\0\0\0\0\0\0\0a\nb\nTCPTRACE_LIST=[1,2]\nTCPTRACE_COUNT=3\nTCPTRACE__ODD_N_ME=1\n"
+         TCPTRACE_OWNER_COMMAND=a\\u{a}b\nTCPTRACE_LIST=[1,2]\nTCPTRACE_COUNT=3\nTCPTRACE__ODD_N_ME=1\n"
     );
     assert_eq!(name_of(&"x".repeat(99)), format!("TCPTRACE_{}", "X".repeat(55)));
 }
@@ -79,7 +79,7 @@ fn a_socket_that_is_full_is_no_loss() {
     let listener = at.bind();
     let socket = connect(&at.0).unwrap();
     socket.set_write_timeout(Some(Duration::from_millis(10))).unwrap();
-    let mut sink = Journald { path: at.0.clone(), socket: Some(socket) };
+    let mut sink = Journald { socket: Some(socket), ..Journald::new(Some(at.0.clone())) };
     let lines: Vec<_> = (0..2000).map(|i| format!(r#"{{"event":"{i}"}}"#)).collect();
     let mut some = records(&lines.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));

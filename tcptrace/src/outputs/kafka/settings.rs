@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
 use super::super::TlsError;
+use crate::number::digits;
 
 /// What is wrong with the settings of a Kafka output.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,7 @@ impl KafkaSettings {
     pub fn new(target: &str) -> Result<Self, KafkaError> {
         let (brokers, topic) = target.split_once('/').ok_or(KafkaError::Target("the topic is missing"))?;
         let is_address = |broker: &&str| {
-            broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && digits::<u16>(port).is_some())
         };
         if !brokers.split(',').all(|broker| is_address(&broker)) {
             return Err(KafkaError::Target("a broker's host or port is missing or wrong"));

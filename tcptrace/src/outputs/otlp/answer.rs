@@ -6,6 +6,8 @@ use hyper::StatusCode;
 use jiff::{Timestamp, fmt::rfc2822};
 use prost::Message;
 
+use crate::printable::is_printable;
+
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -55,7 +57,7 @@ impl Answer<'_> {
             reason += ", and redirects are not followed";
         }
         let message = Status::decode(body).ok().map(|status| status.message).filter(|message| !message.is_empty());
-        let message = printable(&message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()), secrets);
+        let message = one_line(&message.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned()), secrets);
         if !message.is_empty() {
             reason = format!("{reason}: {message}");
         }
@@ -78,10 +80,9 @@ fn wait(text: &str, now: Timestamp) -> Option<Duration> {
 }
 
 /// The beginning of a server's words, on one line and without secrets.
-pub(super) fn printable(text: &str, secrets: &[&str]) -> String {
+pub(super) fn one_line(text: &str, secrets: &[&str]) -> String {
     let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
-    let words: Vec<_> =
-        text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
+    let words: Vec<_> = text.split(|c| c == ' ' || !is_printable(c)).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().take(LONGEST_MESSAGE).collect()
 }
 

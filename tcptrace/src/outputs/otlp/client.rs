@@ -24,7 +24,7 @@ use prost::Message;
 
 use super::{
     super::{Trouble, tls, waiting::Waiting},
-    answer::{Answer, Failure, printable},
+    answer::{Answer, Failure, one_line},
     settings::{OtlpError, OtlpSettings},
 };
 
@@ -122,7 +122,7 @@ impl Client {
         if records == 0 {
             return Ok(());
         }
-        let message = printable(message, &self.secrets());
+        let message = one_line(message, &self.secrets());
         Err(Trouble::Refused { records, reason: format!("{} took a part only: {message}", self.endpoint) })
     }
 

@@ -20,6 +20,7 @@ use super::{
     },
     settings::attribute,
 };
+use crate::printable::{escaped, printable};
 
 /// Log records of these lines, with the resource and the scope once.
 pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [u8]>) -> ExportLogsServiceRequest {
@@ -37,7 +38,7 @@ pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [
 /// A log record of a line. One that is no object of JSON becomes the body as it is.
 fn log_record(line: &[u8]) -> LogRecord {
     let Ok(record) = flat::parse(line) else {
-        let body = Value::StringValue(String::from_utf8_lossy(line).trim_end().to_owned());
+        let body = Value::StringValue(printable(String::from_utf8_lossy(line).trim_end()));
         return LogRecord { body: Some(AnyValue { value: Some(body) }), ..LogRecord::default() };
     };
     let text = |key| record.get(key).and_then(Json::as_str).unwrap_or_default();
@@ -136,7 +137,7 @@ fn any_value(json: &Json) -> Option<Value> {
             (None, None, Some(number)) => Value::DoubleValue(number),
             _ => Value::StringValue(number.to_string()),
         },
-        Json::String(text) => Value::StringValue(text.clone()),
+        Json::String(text) => Value::StringValue(escaped(text).into_owned()),
         Json::Array(values) => {
             let values = values.iter().map(|value| AnyValue { value: any_value(value) }).collect();
             Value::ArrayValue(ArrayValue { values })
@@ -252,6 +253,19 @@ mod tests {
             Json::Object(object) => object.values().map(leaves).sum(),
             _ => 1,
         }
+    }
+
+    #[test]
+    fn no_text_has_a_character_that_may_not_be_printed() {
+        let record = log_record(
+            br#"{"event":"finding","finding":"x","phase":"opened","owner":{"pid":8,"command":"a\u001b\u202eb"},
+            "cgroup":"/\u200b=","processes":[{"command":"\u009b"}]}"#,
+        );
+        assert_eq!(get(&record, "process.executable.name"), Some(&text(r"a\u{1b}\u{202e}b")));
+        assert_eq!(get(&record, "process.linux.cgroup"), Some(&text(r"/\u{200b}=")));
+        let all = format!("{record:?}");
+        assert!(all.contains(r"\\u{9b}") && all.contains("a??b[8]"), "{all}");
+        assert!(log_record(b"half \x1b a line").body.unwrap().value == Some(text("half ? a line")));
     }
 
     #[test]

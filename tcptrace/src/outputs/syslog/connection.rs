@@ -1,14 +1,12 @@
 //! The ways to a syslog server.
 
-use std::{
-    io,
-    net::{ToSocketAddrs as _, UdpSocket},
-    os::unix::net::UnixDatagram,
-    time::Duration,
-};
+use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
 use super::{SyslogTarget, stream::Stream};
-use crate::outputs::Records;
+use crate::{
+    outputs::{Records, waiting::Waiting},
+    workers,
+};
 
 /// How long connecting, or a server that takes nothing, may keep the thread.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -68,6 +66,7 @@ impl Connection {
 fn send_each(messages: &mut Records, send: impl Fn(&[u8]) -> io::Result<usize>) -> io::Result<()> {
     loop {
         let Some(message) = messages.iter().next() else { return Ok(()) };
+        workers::silent_for(PATIENCE);
         match send(message) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
@@ -79,7 +78,12 @@ fn send_each(messages: &mut Records, send: impl Fn(&[u8]) -> io::Result<usize>) 
 /// The first connection to a host that can be made.
 fn first_of<T>(host: &str, port: u16, connect: impl Fn(std::net::SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut failed = io::Error::other("the name has no address");
-    for address in (host, port).to_socket_addrs()? {
+    // The resolver of the C library may take minutes.
+    let found = Waiting::new()?.wait(PATIENCE, tokio::net::lookup_host((host, port)));
+    for address in
+        found.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the name is not found in time")))?
+    {
+        workers::silent_for(PATIENCE);
         match connect(address) {
             Ok(connection) => return Ok(connection),
             Err(error) => failed = error,

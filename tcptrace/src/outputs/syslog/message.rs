@@ -26,7 +26,7 @@ pub(super) struct Header {
 
 impl Header {
     pub(super) fn new(hostname: &str, sd_id: &'static str, process: u32) -> Self {
-        Self { hostname: printable(hostname, HOSTNAME_MAX), sd_id, process }
+        Self { hostname: ascii(hostname, HOSTNAME_MAX), sd_id, process }
     }
 
     /// A record as a message: all its fields as structured data, then the same in words.
@@ -39,7 +39,7 @@ impl Header {
             timestamp(record),
             self.hostname,
             self.process,
-            printable(subject(record), MSGID_MAX),
+            ascii(subject(record), MSGID_MAX),
             self.sd_id,
         ); // to memory
         flat::each(record, &mut |name, value| {
@@ -68,13 +68,13 @@ impl Header {
 fn timestamp(record: &Map<String, Value>) -> String {
     let time = record.get("time").and_then(Value::as_str).unwrap_or_default();
     match time.strip_suffix('Z').and_then(|time| time.split_once('.')) {
-        Some((seconds, decimals)) => printable(&format!("{seconds}.{decimals:.6}Z"), 27),
-        None => printable(time, 27),
+        Some((seconds, decimals)) => ascii(&format!("{seconds}.{decimals:.6}Z"), 27),
+        None => ascii(time, 27),
     }
 }
 
 /// A name that may stand in a header: what may not becomes `_`, and nothing `-`.
-fn printable(text: &str, max: usize) -> String {
+fn ascii(text: &str, max: usize) -> String {
     match text {
         "" => "-".to_owned(),
         text => text.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(max).collect(),
@@ -110,10 +110,10 @@ mod tests {
         let odd = r#"{"event":"a b\u00e9","time":"2026","a=b]\"é":"ü\n","n23456789012345678901234567890123456":1}"#;
         assert_eq!(
             message(odd),
-            "<30>1 2026 web_1.example tcptrace 7 a_b_ [tcptrace@32473 event=\"a bé\" time=\"2026\" a_b___=\"ü\n\" \
-             n2345678901234567890123456789012=\"1\"] \u{feff}a bé: a=b]\"é ü?, n23456789012345678901234567890123456 1"
+            "<30>1 2026 web_1.example tcptrace 7 a_b_ [tcptrace@32473 event=\"a bé\" time=\"2026\" a_b___=\"ü\\\\u{a}\" \
+             n2345678901234567890123456789012=\"1\"] \u{feff}a bé: a=b]\"é ü\\u{a}, n23456789012345678901234567890123456 1"
         );
         assert_eq!(message("{}"), "<30>1 - web_1.example tcptrace 7 - [tcptrace@32473] -: ");
-        assert_eq!(printable("", 9), "-");
+        assert_eq!(ascii("", 9), "-");
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::outputs::Records;
+use crate::{outputs::Records, workers};
 
 /// How long one look for an end or for acknowledgements takes.
 const LOOK: Duration = Duration::from_millis(1);
@@ -63,6 +63,7 @@ impl Stream {
             let unacknowledged = self.acknowledged(frames, written)?;
             if unacknowledged != waiting {
                 (moved, waiting) = (Instant::now(), unacknowledged);
+                workers::silent_for(self.patience);
             } else if moved.elapsed() > self.patience {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "the server acknowledges nothing"));
             }

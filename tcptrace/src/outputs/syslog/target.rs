@@ -4,6 +4,8 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use bytes::{BufMut as _, BytesMut};
 
+use crate::number::digits;
+
 /// Where the syslog daemon of a machine listens.
 const LOCAL: &str = "/dev/log";
 
@@ -71,9 +73,9 @@ fn host_port(text: &str) -> Result<(String, u16), &'static str> {
             None => (text, None),
         },
     };
-    let port = match port.map(str::parse) {
+    let port = match port.map(digits) {
         None => PORT,
-        Some(Ok(port)) if port > 0 => port,
+        Some(Some(port)) if port > 0 => port,
         Some(_) => return Err("the port must be a number from 1 to 65535"),
     };
     if host.is_empty() { Err("the host is missing") } else { Ok((host.to_owned(), port)) }

@@ -4,7 +4,12 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
-use crate::{event::Owner, render::fields, state::State};
+use crate::{
+    event::Owner,
+    printable::{Printable, is_plain},
+    render::fields,
+    state::State,
+};
 
 /// How a line stands out on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,34 +200,11 @@ fn put_printable(to: &mut BytesMut, text: &str) {
     }
 }
 
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
 /// Writes `text`, in colour where it is wanted.
 pub(in crate::render) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
     if color && style != Style::Plain {
         let _ = write!(to, "{}{text}{RESET}", style.code());
     } else {
         to.put_slice(text.as_bytes());
-    }
-}
-
-/// A process names itself: what could steer a terminal is not printed.
-pub(super) fn printable(text: &str) -> String {
-    Printable(text).to_string()
-}
-
-/// The same, to be written in place.
-pub(in crate::render) struct Printable<'a>(pub(in crate::render) &'a str);
-
-impl std::fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if is_plain(self.0) {
-            return f.write_str(self.0);
-        }
-        let mut parts = self.0.split(char::is_control);
-        f.write_str(parts.next().unwrap_or_default())?;
-        parts.try_for_each(|part| write!(f, "?{part}"))
     }
 }

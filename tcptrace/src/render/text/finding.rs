@@ -7,12 +7,13 @@ use jiff::tz::TimeZone;
 
 use super::{
     age_words,
-    columns::{Address, Style, printable, styled},
+    columns::{Address, Style, styled},
     netns_name,
 };
 use crate::{
     clock::{WallFormat, human},
     findings::{Finding, Phase, Seen, Severity, Sighting, Subject, Value},
+    printable::printable,
     render::Context,
 };
 

@@ -9,8 +9,8 @@ use jiff::tz::TimeZone;
 use super::{
     super::{Context, Names},
     age_words,
-    columns::{Address, Style, printable, styled},
-    errno_words, headline, note_parts, reset_reason, time_in_old,
+    columns::{Address, Style, styled},
+    errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
 };
 use crate::{
     clock::{WallFormat, human},
@@ -18,6 +18,7 @@ use crate::{
     event::{Event, Owner, What},
     findings::causes_of,
     losses::Losses,
+    printable::printable,
     snapshot::Age,
     state::State,
     story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
@@ -111,9 +112,7 @@ impl Ladder {
     /// Writes what was lost, at the end of the run.
     pub fn end(&self, to: &mut BytesMut, losses: &Losses) {
         if losses.any() {
-            let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
-            let lost: Vec<_> = lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
-            let text = format!("\nLost: {}. What a story lacks may have happened.", lost.join(", "));
+            let text = format!("\nLost: {}. What a story lacks may have happened.", lost_words(losses));
             styled(to, &text, Style::Trouble, self.color);
             to.put_u8(b'\n');
         }

@@ -19,12 +19,13 @@ use crate::{
     findings::Finding,
     losses::Losses,
     notice::{Gap, Notice},
+    printable::{Printable, printable},
     report::Report,
     snapshot::Age,
     state::State,
     table::Reconciled,
 };
-use columns::{Columns, Printable, Style, printable, styled};
+use columns::{Columns, Style, styled};
 
 pub use finding::StuckText;
 pub use ladder::Ladder;
@@ -155,12 +156,21 @@ fn write_time(
     };
 }
 
-/// The line that ends every run on stderr.
+/// The line that ends every run on stderr: how many events came, and what was lost where, if anything was.
 #[must_use]
 pub fn losses_line(losses: &Losses) -> String {
-    let lost: Vec<_> =
-        losses.fields().into_iter().map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect();
-    format!("{} events received; lost: {}", losses.received, lost.join(", "))
+    let events = if losses.received == 1 { "event" } else { "events" };
+    let lost = lost_words(losses);
+    if lost.is_empty() {
+        return format!("{} {events}, none lost", losses.received);
+    }
+    format!("{} {events}; lost: {lost}", losses.received)
+}
+
+/// What was lost, by place.
+pub(super) fn lost_words(losses: &Losses) -> String {
+    let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
+    lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect::<Vec<_>>().join(", ")
 }
 
 /// With `≥` where it is a lower bound, and `~` where it comes from a timer.
@@ -473,10 +483,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_names_every_place_of_loss_also_when_nothing_was_lost() {
-        let line = losses_line(&Losses { received: 12, evicted: 3, ..Losses::default() });
-        assert!(line.starts_with("12 events received; lost: ring buffer 0, "), "{line}");
-        assert!(line.contains(", evicted 3,") && line.ends_with("outputs 0"), "{line}");
-        assert_eq!(line.matches(',').count(), Losses::default().fields().len() - 1);
+    fn the_last_line_names_the_places_where_something_was_lost_and_no_others() {
+        let line = |losses: Losses| losses_line(&losses);
+        let lossy = Losses { received: 12, evicted: 3, outputs: 1, ..Losses::default() };
+        assert_eq!(line(lossy), "12 events; lost: evicted 3, outputs 1");
+        assert_eq!(line(Losses { received: 1, ..Losses::default() }), "1 event, none lost");
+        assert_eq!(line(Losses::default()), "0 events, none lost");
     }
 }

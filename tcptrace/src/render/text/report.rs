@@ -6,13 +6,14 @@ use bytes::BytesMut;
 
 use super::{
     TextOptions, age_words,
-    columns::{Style, printable, styled},
+    columns::{Style, styled},
     errno_words, losses_line,
 };
 use crate::{
     clock::human,
     event::{Command, OwnerSource},
     latency::RELATIVE_ERROR,
+    printable::printable,
     report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
     state::{State, StateSet},
 };

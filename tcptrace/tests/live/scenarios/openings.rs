@@ -160,8 +160,29 @@ pub(super) const ALL: &[Scenario] = &[
         findings: &[Expected::new(
             "connect-failed",
             "client",
-            1000,
-            &["errno == EHOSTUNREACH", "remote_address == 127.0.1.1"],
+            2500,
+            &["errno == EHOSTUNREACH", "remote_address == 127.0.1.1", "cause == unreachable"],
+        )],
+    },
+    Scenario {
+        name: "neighbour-silent",
+        about: "a connection to an address on the host's own link that nobody has",
+        setup: "join far
+                near$ sysctl -qw net.ipv4.neigh.near.retrans_time_ms=100",
+        trouble: "client> connect C 10.77.0.9:7000 = EHOSTUNREACH",
+        stays_ms: 0,
+        cure: "",
+        findings: &[Expected::new(
+            "connect-failed",
+            "client",
+            2500,
+            &[
+                "errno == EHOSTUNREACH",
+                "remote_address == 10.77.0.9",
+                "cause == neighbour_silent",
+                "next_hop == 10.77.0.9",
+                "next_hop_answers == false",
+            ],
         )],
     },
 ];

@@ -92,10 +92,11 @@ pub(super) const ALL: &[Scenario] = &[
             "server",
             4000,
             &[
+                "severity == warning",
                 "cause == does_not_read",
                 "local_port == 7000",
                 "unread_bytes >= 10000",
-                "window_closed_ns >= 2s",
+                "window_closed_ns >= 4s",
                 "unsent_bytes >= 10000",
                 "waiting_pid == @client",
                 "probes_answered == true",

@@ -3,21 +3,18 @@
 use crate::{
     ending::{Abort, Ending},
     findings::{
-        Kind, Severity, Subject, Value,
-        testing::{Host, MS, PID, S, end, evidence},
+        Cause, Kind, Severity, Subject, Value,
+        testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
+    snapshot::NextHop,
     state::State,
 };
-
-fn connecting(host: &mut Host, local_port: u16, remote: &str, age_ns: u64) -> usize {
-    host.add(State::SynSent, &format!("10.1.0.1:{local_port}"), remote, age_ns)
-}
 
 #[test]
 fn syns_without_an_answer_are_grouped_by_destination() {
     let mut host = Host::new();
     for port in [50_000, 50_001] {
-        connecting(&mut host, port, "10.9.0.1:443", 5 * S);
+        host.connecting(port, "10.9.0.1:443", 5 * S);
     }
     let seen = host.only();
     assert_eq!((seen.kind, seen.count), (Kind::SynSentUnanswered, 2));
@@ -36,7 +33,7 @@ fn many_destinations_are_told_of_together_and_more_are_a_scan() {
     for (count, groups, is_scan) in [(8, 8, false), (9, 1, false), (10, 1, true)] {
         let mut host = Host::new();
         for number in 0..count {
-            connecting(&mut host, 50_000 + number, &format!("10.9.0.{number}:443"), 6 * S);
+            host.connecting(50_000 + number, &format!("10.9.0.{number}:443"), 6 * S);
         }
         let seen = host.sightings();
         assert_eq!(seen.len(), groups, "{count}");
@@ -52,13 +49,13 @@ fn many_destinations_are_told_of_together_and_more_are_a_scan() {
 #[test]
 fn who_waits_for_a_full_listener_of_this_host_is_not_told_of_twice() {
     let mut host = Host::new();
-    connecting(&mut host, 50_000, "10.1.0.1:80", 6 * S);
+    host.connecting(50_000, "10.1.0.1:80", 6 * S);
     let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 100 * S);
     (host.sockets[listener].receive_queue, host.sockets[listener].send_queue) = (2, 2);
     assert_eq!(host.only().kind, Kind::SynSentUnanswered, "there is room for one more");
     host.sockets[listener].receive_queue = 3;
     assert_eq!(host.only().kind, Kind::AcceptQueueFull);
-    connecting(&mut host, 50_001, "10.1.0.1:81", 6 * S);
+    host.connecting(50_001, "10.1.0.1:81", 6 * S);
     let kinds: Vec<_> = host.sightings().iter().map(|seen| seen.kind).collect();
     assert_eq!(kinds, [Kind::SynSentUnanswered, Kind::AcceptQueueFull], "another port");
 }
@@ -66,7 +63,7 @@ fn who_waits_for_a_full_listener_of_this_host_is_not_told_of_twice() {
 #[test]
 fn after_a_full_queue_the_next_syn_takes_its_time() {
     let mut host = Host::new();
-    let place = connecting(&mut host, 50_000, "10.1.0.1:80", 20 * S);
+    let place = host.connecting(50_000, "10.1.0.1:80", 20 * S);
     host.sockets[place].timeouts = 4;
     let listener = host.add(State::Listen, "0.0.0.0:80", "0.0.0.0:0", 100 * S);
     (host.sockets[listener].receive_queue, host.sockets[listener].send_queue) = (3, 2);
@@ -83,7 +80,7 @@ fn after_a_full_queue_the_next_syn_takes_its_time() {
 fn refused_connections_are_counted_by_destination() {
     let mut host = Host::new();
     for port in 50_000..50_007 {
-        let place = connecting(&mut host, port, "10.9.0.1:443", 3 * MS);
+        let place = host.connecting(port, "10.9.0.1:443", 3 * MS);
         host.fails(place, Ending::Refused);
         host.wait(MS);
     }
@@ -108,9 +105,13 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
     for (ending, errno) in cases {
         let mut host = Host::new();
         let port = if ending == Ending::Aborted(Abort::NeverSent) { 0 } else { 50_000 };
-        let place = connecting(&mut host, port, "10.9.0.1:443", 2 * S);
+        let place = host.connecting(port, "10.9.0.1:443", 2 * S);
         host.sockets[place].timeouts = 1;
         host.fails(place, ending);
+        if errno == "EHOSTUNREACH" {
+            assert_eq!(host.sightings(), [], "no poll has looked the next hop up");
+            host.wait(2500 * MS);
+        }
         let seen = host.only();
         assert_eq!((seen.kind, seen.count), (Kind::ConnectFailed, 1));
         assert_eq!(*evidence(&seen, "errno"), Value::Name(errno));
@@ -120,9 +121,25 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
     // The process changed its mind.
     for abort in [Abort::BeforeEstablished, Abort::Disconnect] {
         let mut host = Host::new();
-        let place = connecting(&mut host, 50_000, "10.9.0.1:443", 2 * S);
+        let place = host.connecting(50_000, "10.9.0.1:443", 2 * S);
         host.fails(place, Ending::Aborted(abort));
         assert_eq!(host.sightings(), []);
+    }
+}
+
+#[test]
+fn a_neighbour_that_does_not_answer_is_told_from_what_a_router_reports() {
+    for (answers, cause) in [(Some(false), Cause::NeighbourSilent), (Some(true), Cause::Unreachable)] {
+        let mut host = Host::new();
+        let place = host.connecting(50_000, "10.9.0.1:443", 3 * S);
+        host.fails(place, Ending::Failed(libc::EHOSTUNREACH));
+        let (remote, hop) = ([10, 9, 0, 1].into(), [10, 1, 0, 9].into());
+        let other = NextHop { netns: NETNS, remote: hop, hop, answers: Some(true), read_ns: host.now_ns };
+        host.next_hops = vec![other, NextHop { remote, answers, ..other }];
+        let seen = host.only();
+        assert_eq!((seen.kind, seen.cause), (Kind::ConnectFailed, cause));
+        assert_eq!(*evidence(&seen, "next_hop"), Value::Text("10.1.0.9".to_owned()));
+        assert_eq!(*evidence(&seen, "next_hop_answers"), Value::Flag(answers == Some(true)));
     }
 }
 
@@ -131,7 +148,7 @@ fn failures_toward_many_destinations_are_told_of_together() {
     for (count, groups) in [(8, 8), (9, 1)] {
         let mut host = Host::new();
         for number in 0..count {
-            let place = connecting(&mut host, 50_000 + number, &format!("10.9.0.{number}:443"), MS);
+            let place = host.connecting(50_000 + number, &format!("10.9.0.{number}:443"), MS);
             host.fails(place, Ending::Refused);
             host.wait(MS);
         }
@@ -147,7 +164,7 @@ fn failures_toward_many_destinations_are_told_of_together() {
 #[test]
 fn failures_are_forgotten_after_the_quiet_time() {
     let mut host = Host::new();
-    let place = connecting(&mut host, 50_000, "10.9.0.1:443", MS);
+    let place = host.connecting(50_000, "10.9.0.1:443", MS);
     host.fails(place, Ending::Refused);
     host.look();
     host.wait(60 * S - 1);

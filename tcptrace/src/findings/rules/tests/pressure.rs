@@ -5,26 +5,13 @@ use crate::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, NETNS, PID, S, end, evidence},
     },
-    snapshot::{self, Timer, TimerKind},
     state::State,
 };
 
-/// `count` connections to one destination that are over, from the first of ten ports on.
 fn over(count: u16) -> Host {
     let mut host = Host::new();
-    host.settings.local_ports = Some((50_000, 50_009));
-    for port in 50_000..50_000 + count {
-        wait(&mut host, &format!("10.1.0.1:{port}"), "10.9.0.9:80");
-    }
+    host.over(count);
     host
-}
-
-fn wait(host: &mut Host, local: &str, remote: &str) {
-    let place = host.add(State::TimeWait, local, remote, 10 * S);
-    let socket = &mut host.sockets[place];
-    socket.kind = snapshot::Kind::Mini;
-    socket.timer = Some(Timer { kind: TimerKind::TimeWait, left_ns: 50 * S });
-    (socket.connection, socket.uid) = (None, None);
 }
 
 #[test]
@@ -64,7 +51,7 @@ fn ports_that_are_reused_are_only_told_of() {
         (2, "[::1]", "[::1]", Severity::Info),
     ] {
         let mut host = over(0);
-        (50_000..50_010).for_each(|port| wait(&mut host, &format!("{local}:{port}"), &format!("{remote}:80")));
+        (50_000..50_010).for_each(|port| host.time_wait(&format!("{local}:{port}"), &format!("{remote}:80")));
         host.settings.tw_reuse = Some(reuse);
         let seen = host.only();
         assert_eq!((seen.severity, seen.count), (severity, 10), "{reuse} from {local} to {remote}");
@@ -75,10 +62,10 @@ fn ports_that_are_reused_are_only_told_of() {
 #[test]
 fn ports_count_by_destination_and_within_the_range() {
     let mut host = over(4);
-    wait(&mut host, "10.1.0.1:50004", "10.9.0.8:80");
-    wait(&mut host, "10.1.0.2:50004", "10.9.0.9:80");
-    wait(&mut host, "10.1.0.1:50010", "10.9.0.9:80");
-    wait(&mut host, "10.1.0.1:80", "10.9.0.9:80");
+    host.time_wait("10.1.0.1:50004", "10.9.0.8:80");
+    host.time_wait("10.1.0.2:50004", "10.9.0.9:80");
+    host.time_wait("10.1.0.1:50010", "10.9.0.9:80");
+    host.time_wait("10.1.0.1:80", "10.9.0.9:80");
     assert_eq!(host.sightings(), []);
     host.settings.local_ports = None;
     assert_eq!(over(4).sightings(), [], "without the range nothing is known");
@@ -133,16 +120,4 @@ fn twenty_retransmissions_within_some_seconds_are_a_storm() {
         host.wait(6 * S);
         assert_eq!(host.sightings(), [], "it is over: not enough within the last time");
     }
-}
-
-#[test]
-fn a_peer_that_answers_nothing_is_no_storm() {
-    let mut host = Host::new();
-    let place = host.add(State::Established, "10.1.0.1:50000", "10.9.0.9:80", 100 * S);
-    host.list();
-    for timeouts in 1..=25 {
-        host.wait(1);
-        host.retransmits(place, timeouts);
-    }
-    assert_eq!(host.only().kind, Kind::PeerDead);
 }

@@ -5,7 +5,7 @@ use crate::{
     event::{Owner, OwnerSource},
     findings::{
         Cause, Kind, Severity, Subject, Value,
-        testing::{Host, MS, PID, S, end, evidence},
+        testing::{Host, MS, ON, PID, S, end, evidence},
     },
     snapshot::Keepalive,
     state::State,
@@ -13,7 +13,6 @@ use crate::{
 
 const LOCAL: &str = "10.1.0.1:80";
 const REMOTE: &str = "10.9.0.9:40000";
-const ON: Keepalive = Keepalive::On { time_ns: None, interval_ns: None, probes: None };
 
 /// A RST that came so long after the last data to the peer, and the last segment from it.
 fn reset(state: State, in_state_ns: u64, last_sent_ns: u64, silence_ns: u64, keepalive: Keepalive) -> Host {

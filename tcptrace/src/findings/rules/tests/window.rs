@@ -7,58 +7,22 @@ use crate::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, PID, S, end, evidence, process},
     },
-    snapshot::{ConnectionInfo, Holder, Timer, TimerKind},
+    snapshot::Holder,
     state::State,
 };
 
 const NEAR: &str = "10.1.0.1:40000";
 const FAR: &str = "10.9.0.9:80";
 
-/// A sender whose data waits for so long for the window of its peer.
-fn sender(host: &mut Host, state: State, local: &str, remote: &str, waits_ns: u64) -> usize {
-    let place = host.add(state, local, remote, waits_ns + S);
-    let socket = &mut host.sockets[place];
-    socket.send_queue = 3000;
-    socket.timer = Some(Timer { kind: TimerKind::Probe, left_ns: S });
-    (socket.rto_ns, socket.backoff) = (Some(200 * MS), Some(5));
-    socket.connection = Some(ConnectionInfo {
-        last_sent_ns: waits_ns,
-        last_received_ns: waits_ns,
-        last_ack_ns: 2 * S,
-        is_accepted: Some(true),
-        send_window: Some(0),
-        unsent: Some(2000),
-        ..ConnectionInfo::default()
-    });
-    place
-}
-
-/// A receiver with unread data whose window has been closed for so long.
-fn reader(host: &mut Host, local: &str, remote: &str, unread_ns: u64) -> usize {
-    let place = host.add(State::Established, local, remote, unread_ns + S);
-    let socket = &mut host.sockets[place];
-    socket.receive_queue = 128_000;
-    socket.connection = Some(ConnectionInfo {
-        last_sent_ns: unread_ns,
-        last_received_ns: unread_ns,
-        last_ack_ns: 2 * S,
-        bytes_received: 500_000,
-        is_accepted: Some(true),
-        receive_window: Some(0),
-        ..ConnectionInfo::default()
-    });
-    place
-}
-
 #[test]
 fn a_sender_waits_for_a_peer_that_does_not_read() {
     let mut host = Host::new();
-    sender(&mut host, State::Established, NEAR, FAR, 5 * S - 1);
+    host.sender(State::Established, NEAR, FAR, 5 * S - 1);
     assert_eq!(host.sightings(), []);
     let mut host = Host::new();
-    sender(&mut host, State::Established, NEAR, FAR, 5 * S);
+    host.sender(State::Established, NEAR, FAR, 5 * S);
     let seen = host.only();
-    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ZeroWindow, Severity::Warning, 1));
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::ZeroWindow, Severity::Info, 1));
     assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Remote(end(FAR))));
     assert_eq!(seen.cause, Cause::PeerDoesNotRead);
     for (name, value) in [
@@ -70,12 +34,15 @@ fn a_sender_waits_for_a_peer_that_does_not_read() {
     ] {
         assert_eq!(*evidence(&seen, name), value, "{name}");
     }
+    let mut host = Host::new();
+    host.sender(State::Established, NEAR, FAR, 10 * S);
+    assert_eq!(host.only().severity, Severity::Warning);
 }
 
 #[test]
 fn a_silence_before_the_data_is_no_wait() {
     let mut host = Host::new();
-    let place = sender(&mut host, State::Established, NEAR, FAR, 3600 * S);
+    let place = host.sender(State::Established, NEAR, FAR, 3600 * S);
     // Two probes at 200 ms: the data came a moment ago.
     host.sockets[place].backoff = Some(1);
     assert_eq!(host.sightings(), []);
@@ -84,12 +51,12 @@ fn a_silence_before_the_data_is_no_wait() {
 #[test]
 fn both_ends_on_one_host_are_one_finding_of_the_reader() {
     let mut host = Host::new();
-    let place = sender(&mut host, State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
+    let place = host.sender(State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
     host.owned_by(place, 900);
-    let reader = reader(&mut host, "127.0.0.1:80", "127.0.0.1:40000", 10 * S);
+    let reader = host.reader("127.0.0.1:80", "127.0.0.1:40000", 10 * S);
     host.add(State::Listen, "127.0.0.1:80", "0.0.0.0:0", 100 * S);
     let seen = host.only();
-    assert_eq!((seen.kind, seen.cause), (Kind::ZeroWindow, Cause::DoesNotRead));
+    assert_eq!((seen.kind, seen.severity, seen.cause), (Kind::ZeroWindow, Severity::Warning, Cause::DoesNotRead));
     assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("127.0.0.1:80"))));
     for (name, value) in [
         ("unread_bytes", Value::Number(128_000)),
@@ -112,8 +79,8 @@ fn what_a_late_listing_showed_too_early_is_not_told_of_the_sender() {
     let mut host = Host::with(thresholds);
     // A listing shows both before what lies at the reader counts as unread.
     let at = "127.0.0.1:80";
-    sender(&mut host, State::Established, "127.0.0.1:40000", at, 990 * MS);
-    reader(&mut host, at, "127.0.0.1:40000", 990 * MS);
+    host.sender(State::Established, "127.0.0.1:40000", at, 990 * MS);
+    host.reader(at, "127.0.0.1:40000", 990 * MS);
     host.list();
     host.wait(1200 * MS);
     assert_eq!(host.unlisted_sightings(), []);
@@ -122,8 +89,8 @@ fn what_a_late_listing_showed_too_early_is_not_told_of_the_sender() {
 #[test]
 fn a_reader_whose_window_is_not_listed_has_closed_it_where_a_sender_here_waits() {
     let mut host = Host::new();
-    sender(&mut host, State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
-    let reader = reader(&mut host, "127.0.0.1:80", "127.0.0.1:40000", 10 * S);
+    host.sender(State::Established, "127.0.0.1:40000", "127.0.0.1:80", 10 * S);
+    let reader = host.reader("127.0.0.1:80", "127.0.0.1:40000", 10 * S);
     host.sockets[reader].connection.as_mut().unwrap().receive_window = None; // before 6.2 by sock_diag
     host.add(State::Listen, "127.0.0.1:80", "0.0.0.0:0", 100 * S);
     let seen = host.only();
@@ -133,7 +100,7 @@ fn a_reader_whose_window_is_not_listed_has_closed_it_where_a_sender_here_waits()
 #[test]
 fn a_reader_of_a_far_sender_shows_itself() {
     let mut host = Host::new();
-    reader(&mut host, NEAR, FAR, 5 * S);
+    host.reader(NEAR, FAR, 5 * S);
     let seen = host.only();
     assert_eq!((seen.kind, seen.cause, seen.owner.unwrap().pid), (Kind::ZeroWindow, Cause::DoesNotRead, PID));
     assert_eq!(*evidence(&seen, "window_closed_ns"), Value::Unknown);
@@ -147,7 +114,7 @@ fn a_reader_of_a_far_sender_shows_itself() {
 #[test]
 fn probes_without_an_answer_are_a_dead_peer() {
     let mut host = Host::new();
-    let place = sender(&mut host, State::Established, NEAR, FAR, 20 * S);
+    let place = host.sender(State::Established, NEAR, FAR, 20 * S);
     host.sockets[place].probes = 5;
     host.sockets[place].connection.as_mut().unwrap().last_ack_ns = 20 * S;
     let seen = host.only();
@@ -163,7 +130,7 @@ fn probes_without_an_answer_are_a_dead_peer() {
 fn who_waits_for_a_window_has_not_forgotten_to_close_and_its_fin_is_not_lost() {
     for state in [State::CloseWait, State::FinWait1, State::LastAck, State::Closing] {
         let mut host = Host::new();
-        sender(&mut host, state, NEAR, FAR, 100 * S);
+        host.sender(state, NEAR, FAR, 100 * S);
         assert_eq!(host.only().kind, Kind::ZeroWindow, "{state}");
     }
 }
@@ -172,7 +139,7 @@ fn who_waits_for_a_window_has_not_forgotten_to_close_and_its_fin_is_not_lost() {
 fn a_user_timeout_ends_what_the_peer_answered() {
     let ended = |change: fn(&mut crate::snapshot::ListedSocket)| {
         let mut host = Host::new();
-        let place = sender(&mut host, State::Established, NEAR, FAR, 4 * S);
+        let place = host.sender(State::Established, NEAR, FAR, 4 * S);
         change(&mut host.sockets[place]);
         host.list();
         host.fails(place, Ending::TimedOut);
@@ -200,7 +167,7 @@ fn a_user_timeout_ends_what_the_peer_answered() {
 #[test]
 fn a_reader_that_reads_again_after_each_pause_is_slow_and_not_stuck() {
     let mut host = Host::new();
-    let place = sender(&mut host, State::Established, NEAR, FAR, 7 * S);
+    let place = host.sender(State::Established, NEAR, FAR, 7 * S);
     host.sockets[place].backoff = Some(7);
     assert_eq!(host.only().kind, Kind::ZeroWindow, "nothing is known of it yet");
     let pause = |host: &mut Host, s: u64| {
@@ -219,7 +186,7 @@ fn a_reader_that_reads_again_after_each_pause_is_slow_and_not_stuck() {
 #[test]
 fn a_listener_that_has_handed_its_connection_on_is_not_named_before_a_listing() {
     let mut host = Host::new();
-    let place = sender(&mut host, State::Established, NEAR, FAR, 6 * S);
+    let place = host.sender(State::Established, NEAR, FAR, 6 * S);
     host.sockets[place].owner = Some(Owner { source: OwnerSource::Listener, ..process(PID) });
     let held_by = |pid| Holder {
         handle: 1,

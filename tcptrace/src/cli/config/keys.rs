@@ -1,0 +1,131 @@
+//! The keys of the config file, and so the names of variables, with their types.
+
+use std::{mem, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use super::value::{
+    aggregate, choice, choices, count, flag, joined, list, number, one, pairs, paths, pid, ring_size, time,
+};
+use crate::{
+    cli::{
+        args::{AggregateBy, Color, Format, LogLevel, MetricsBy, Time, TraceArgs},
+        findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
+        given::Given,
+        parse::{NetnsChoice, PidList, PollTime, PortList, Prefix},
+    },
+    findings::{Expected, Kind},
+    state::State,
+};
+
+/// The last name of a path of fields, which is the id of the flag.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path).trim()
+}
+
+/// Declares each key once: its name, its type, how it is read, and its place in [`TraceArgs`].
+macro_rules! keys {
+    ($($key:ident: $value:ty, $read:literal => $($place:ident).+;)*) => {
+        /// What one layer says.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        pub(super) struct Keys {
+            $(#[serde(deserialize_with = $read)] $key: Option<$value>,)*
+            // These are added to what other layers say.
+            #[serde(deserialize_with = "pairs")] stuck_after: Option<Vec<StuckAfter>>,
+            #[serde(deserialize_with = "pairs")] threshold: Option<Vec<NamedValue>>,
+            #[serde(deserialize_with = "list")] ignore: Option<Vec<Kind>>,
+            #[serde(deserialize_with = "list")] expect_listener: Option<Vec<Expected>>,
+            /// Of the service alone.
+            #[serde(deserialize_with = "choice")] pub(super) log_level: Option<LogLevel>,
+        }
+
+        impl Keys {
+            /// All of them, as the fields are called.
+            pub(super) const NAMES: &[&str] =
+                &["stuck_after", "threshold", "ignore", "expect_listener", "log_level", $(stringify!($key)),*];
+            /// The places of those whose values do not add up.
+            const PLACES: &[&str] = &[$(stringify!($($place).+)),*];
+
+            /// Sets what no layer above has set; `name` says what a flag is called in this layer.
+            pub(super) fn apply(mut self, args: &mut TraceArgs, name: impl Fn(&str) -> String) {
+                if args.given.get("ipv4").or(args.given.get("ipv6")).is_some() {
+                    (self.ipv4, self.ipv6) = (None, None); // one choice
+                }
+                $(if let Some(value) = self.$key.take()
+                    && args.given.add(last(stringify!($($place).+)), || name(stringify!($key)))
+                {
+                    args.$($place).+ = value.into();
+                })*
+                self.add_findings(&mut args.findings, &mut args.given, name);
+            }
+        }
+    };
+}
+
+keys! {
+    state: Vec<State>, "list" => filter.state;
+    port: PortList, "joined" => filter.port;
+    local_port: PortList, "joined" => filter.local_port;
+    remote_port: PortList, "joined" => filter.remote_port;
+    address: Vec<Prefix>, "list" => filter.address;
+    local_address: Vec<Prefix>, "list" => filter.local_address;
+    remote_address: Vec<Prefix>, "list" => filter.remote_address;
+    ipv4: bool, "flag" => filter.ipv4;
+    ipv6: bool, "flag" => filter.ipv6;
+    pid: Option<Option<PidList>>, "pid" => filter.pid;
+    cgroup: Vec<PathBuf>, "paths" => filter.cgroup;
+    netns: NetnsChoice, "one" => filter.netns;
+    no_iter: bool, "flag" => listing.no_iter;
+    format: Format, "choice" => format;
+    time: Time, "choice" => time;
+    quiet: bool, "flag" => quiet;
+    color: Color, "choice" => color;
+    findings: FindingsMode, "choice" => findings_mode;
+    summary: bool, "flag" => summary;
+    aggregate: Option<AggregateBy>, "aggregate" => aggregate;
+    aggregate_keys: u32, "number::<_, 65_536>" => aggregate_keys;
+    metrics_by: Vec<MetricsBy>, "choices" => metrics_by;
+    metrics_series: u32, "number::<_, 100_000>" => metrics_series;
+    metrics_every: Duration, "time" => metrics_every;
+    interval: Duration, "time" => interval;
+    duration: Duration, "time" => duration;
+    count: u64, "count" => count;
+    latency: Duration, "time" => latency;
+    poll: PollTime, "one" => poll;
+    ring_size: u64, "ring_size" => ring_size;
+    shared_ring: bool, "flag" => shared_ring;
+    max_sockets: u32, "number::<_, 16_777_216>" => max_sockets;
+    kernel_sockets: u32, "number::<_, 16_777_216>" => kernel_sockets;
+    ready_file: PathBuf, "one" => ready_file;
+    kernel_addresses: bool, "flag" => kernel_addresses;
+    bpf_log: LogLevel, "choice" => bpf_log;
+}
+
+impl Keys {
+    /// The ids of the flags of tracing.
+    pub(super) fn ids() -> impl Iterator<Item = &'static str> {
+        let adding = ["stuck_after", "threshold", "ignore", "expect_listener"];
+        Self::PLACES.iter().map(|place| last(place)).chain(adding).chain(["output"])
+    }
+
+    /// Adds what is said of findings, so that what layers above say of the same comes later, and counts.
+    pub(super) fn add_findings(self, args: &mut FindingArgs, given: &mut Given, name: impl Fn(&str) -> String) {
+        fn add<T>(to: &mut Vec<T>, of_layer: Option<Vec<T>>) -> bool {
+            let is_given = of_layer.is_some();
+            let above = mem::replace(to, of_layer.unwrap_or_default());
+            to.extend(above);
+            is_given
+        }
+        for (id, is_given) in [
+            ("stuck_after", add(&mut args.stuck_after, self.stuck_after)),
+            ("threshold", add(&mut args.threshold, self.threshold)),
+            ("ignore", add(&mut args.ignore, self.ignore)),
+            ("expect_listener", add(&mut args.expect_listener, self.expect_listener)),
+        ] {
+            if is_given {
+                given.add(id, || name(id));
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Settings that do not go together. Each is named as it was given: by a flag, a variable, or a line of the config file.
+
+use clap::{CommandFactory as _, Error, error::ErrorKind};
+
+use super::{
+    args::{Args, Format, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    findings::FindingsMode,
+    outputs::OutputSpec,
+    target::Target,
+};
+use crate::route::RecordKind;
+
+/// The usage error with this message.
+pub(super) fn conflict(message: &str) -> Error {
+    Args::command().error(ErrorKind::ArgumentConflict, message)
+}
+
+/// Checks what was given. Of flags alone clap has checked part of it.
+///
+/// # Errors
+/// A usage error that names both settings, and mostly the way out.
+pub(super) fn check(args: &TraceArgs) -> Result<(), Error> {
+    let check = if args.aggregate.is_some() { aggregate(args) } else { csv(args) };
+    exclusive(args).and(check).and(count(args)).and(labels(args)).map_err(|message| conflict(&message))
+}
+
+fn exclusive(args: &TraceArgs) -> Result<(), String> {
+    for (id, others) in [("aggregate", &NOT_AGGREGATE[..]), ("ipv4", &["ipv6"])] {
+        let other = others.iter().find_map(|other| args.given.get(other));
+        if let (Some(one), Some(other)) = (args.given.get(id), other) {
+            return Err(format!("{other} cannot be used with {one}"));
+        }
+    }
+    match args.given.get("aggregate_keys") {
+        Some(keys) if args.aggregate.is_none() => Err(format!("{keys} is of use with --aggregate only")),
+        _ => Ok(()),
+    }
+}
+
+fn aggregate(args: &TraceArgs) -> Result<(), String> {
+    let name = |id| args.given.name(id);
+    let no_events = || format!("{} counts in the kernel and sends no events, which", name("aggregate"));
+    if args.findings_mode != FindingsMode::Off {
+        return Err(format!("{} {} is made of: leave one of them out", no_events(), name("findings_mode")));
+    }
+    if args.filter.pid == Some(None) {
+        let way_out = "take --aggregate cgroup, or --pid with PIDS";
+        return Err(format!("{} {} shows: {way_out}", no_events(), name("pid")));
+    }
+    Ok(())
+}
+
+fn csv(args: &TraceArgs) -> Result<(), String> {
+    let name = |id| args.given.name(id);
+    let others = [
+        ("summary", args.summary),
+        ("interval", args.interval.is_some()),
+        ("findings_mode", args.findings_mode == FindingsMode::Only),
+    ];
+    let other = others.iter().find(|(_, is_given)| *is_given);
+    match other.filter(|_| args.output.iter().any(|spec| form(spec, args) == Format::Csv)) {
+        Some((other, _)) => {
+            Err(format!("csv has rows for events only: take {} with {} text or json", name(other), name("format")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn count(args: &TraceArgs) -> Result<(), String> {
+    if args.count.is_none() {
+        return Ok(());
+    }
+    let count = args.given.name("count");
+    if args.summary {
+        let summary = args.given.name("summary");
+        return Err(format!("{count} counts printed events, and {summary} prints none: take --duration"));
+    }
+    if !args.output.iter().any(|spec| is_counted(spec, args)) {
+        return Err(format!("{count} counts printed events and findings, and no output prints any: take --duration"));
+    }
+    Ok(())
+}
+
+/// Does anything go there that `--count` counts?
+fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
+    let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
+    let has_findings = args.findings_mode != FindingsMode::Off && form(spec, args) != Format::Csv;
+    let has_events = args.findings_mode != FindingsMode::Only;
+    !matches!(spec.target, Target::Prometheus(_))
+        && (has_findings && wants(&RecordKind::Findings) || has_events && RecordKind::EVENTS.iter().any(wants))
+}
+
+fn labels(args: &TraceArgs) -> Result<(), String> {
+    if args.metrics_by.len() > 1 && args.metrics_by.contains(&MetricsBy::None) {
+        return Err(format!("{}: `none` does not go with other labels", args.given.name("metrics_by")));
+    }
+    Ok(())
+}
+
+/// The form of an output.
+pub(super) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
+    match spec.target {
+        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
+        _ => Format::Json, // they take its fields
+    }
+}

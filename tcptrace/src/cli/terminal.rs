@@ -1,0 +1,126 @@
+//! What a terminal is sent: colour where it and the environment want it, and no foreign text as it is.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, IsTerminal as _, Write as _},
+    process,
+};
+
+use clap::{CommandFactory as _, Error};
+
+use super::args::{Args, Color};
+use crate::printable::printable;
+
+/// Is output in colour? `auto` is for a terminal, but heeds `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
+/// (bixense.com/clicolors) and `TERM=dumb`.
+#[must_use]
+pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
+    match choice {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto if !to_stdout || set("NO_COLOR").is_some() => false,
+        Color::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
+        Color::Auto => set("CLICOLOR").is_none_or(|value| value != "0") && understands_codes(),
+    }
+}
+
+/// Does the environment want colour on a terminal?
+fn is_wanted() -> bool {
+    set("NO_COLOR").is_none()
+        && set("CLICOLOR").is_none_or(|value| value != "0")
+        && set("TERM").is_some_and(|name| name != "dumb")
+}
+
+/// Is stdout a terminal that understands codes for colour and for clearing it?
+#[must_use]
+pub fn understands_codes() -> bool {
+    io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
+}
+
+/// A variable that is set, and not empty.
+fn set(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// Says what was typed wrong, and ends the process. What the message quotes is not printed as it is.
+pub fn exit(error: Error) -> ! {
+    if !error.use_stderr() {
+        error.exit() // help, which clap knows how to show
+    }
+    let mut words = words(&error, env::args_os().skip(1));
+    // The same without colour: nothing in it is foreign.
+    if words == error.render().to_string() && io::stderr().is_terminal() && is_wanted() {
+        words = error.render().ansi().to_string();
+    }
+    // In one write, so that it stays whole beside what others write there; whether somebody reads it or not.
+    let _ = io::stderr().write_all(words.as_bytes());
+    process::exit(error.exit_code())
+}
+
+/// A message without colours, and with no character that may not be printed.
+fn words(error: &Error, typed: impl Iterator<Item = OsString>) -> String {
+    let command = Args::command();
+    let styles = command.get_styles();
+    let mut codes: Vec<_> = [
+        styles.get_header(),
+        styles.get_error(),
+        styles.get_usage(),
+        styles.get_literal(),
+        styles.get_placeholder(),
+        styles.get_valid(),
+        styles.get_invalid(),
+        styles.get_context(),
+        styles.get_context_value(),
+    ]
+    .into_iter()
+    .flat_map(|style| [style.render().to_string(), style.render_reset().to_string()])
+    .filter(|code| !code.is_empty())
+    .collect();
+    // A short one may be the beginning of another.
+    codes.sort_by_key(|code| std::cmp::Reverse(code.len()));
+    let colored = error.render().ansi().to_string();
+    let mut plain = codes.iter().fold(colored, |text, code| text.replace(code.as_str(), ""));
+    // A message has lines of its own; what was typed begins none.
+    for word in typed {
+        let word = word.to_string_lossy();
+        let begun = word.split(['=', ',']).filter_map(|part| part.trim_end_matches('\n').split_once('\n'));
+        for (_, lines) in begun {
+            plain = plain.replace(&format!("\n{lines}"), &printable(&format!("\n{lines}")));
+        }
+    }
+    plain.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(flag: &str) -> String {
+        let error = Args::command().try_get_matches_from(["tcptrace", flag]).unwrap_err();
+        words(&error, std::iter::once(flag.into()))
+    }
+
+    #[test]
+    fn messages_quote_flags_without_what_steers_a_terminal() {
+        for (flag, shown) in [
+            ("--port=\u{1b}]0;title\u{7}x", "'?]0;title?x'"),
+            ("--port=\u{9b}2J\u{202e}", "'?2J?'"),
+            ("--no-such\u{200b}", "'--no-such?'"),
+            ("--port=a\u{1b}[8mb", "'a?[8mb'"),
+            ("--port=a\n\nerror: b\n", "'a??error: b\n'"),
+        ] {
+            let text = told(flag);
+            assert!(text.starts_with("error: ") && text.contains(shown), "{text:?}");
+            assert!(text.lines().all(|line| printable(line) == line), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn messages_and_help_are_as_clap_has_them_else() {
+        for flag in ["--port=x", "--no-such", "--help", "--version"] {
+            let error = Args::command().try_get_matches_from(["tcptrace", flag]).unwrap_err();
+            assert_eq!(words(&error, std::iter::empty()), error.render().to_string(), "{flag}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Standard output and standard error.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, IsTerminal as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _},
+        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    },
+};
+
+use super::{Records, Sink, Trouble, waiting::writable};
+
+/// Writes to a standard stream, and never blocks where that is a pipe, a terminal or a socket.
+///
+/// Pipes and terminals are opened once more, without blocking: so it is known to the byte what a reader that stops
+/// reading has got, and nobody else who writes there is disturbed.
+#[derive(Debug)]
+pub struct Standard {
+    file: File,
+    kind: Kind,
+    /// Bytes of the first record that were written already.
+    written: usize,
+}
+
+/// How it is written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A regular file. Where the disk is full there may be room later.
+    Regular,
+    /// A socket: it cannot be opened again, but written to without blocking.
+    Socket,
+    /// A pipe or a terminal that was opened again, or a device.
+    Other,
+    /// A pipe or a terminal that could not be opened again, as it is another user's.
+    MayBlock,
+}
+
+/// A pipe that poll(2) calls writable has room for so many bytes (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
+
+impl Standard {
+    /// The standard output of this process.
+    ///
+    /// # Errors
+    /// Where it is closed.
+    pub fn output() -> io::Result<Self> {
+        Self::new(libc::STDOUT_FILENO)
+    }
+
+    /// The standard error of this process.
+    ///
+    /// # Errors
+    /// Where it is closed.
+    pub fn error() -> io::Result<Self> {
+        Self::new(libc::STDERR_FILENO)
+    }
+
+    fn new(number: i32) -> io::Result<Self> {
+        // SAFETY: dup(2) takes a number.
+        let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
+        if copy < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: it is open, and nobody else's.
+        let file = unsafe { File::from_raw_fd(copy) };
+        let file_type = file.metadata()?.file_type();
+        let again = || {
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            OpenOptions::new().write(true).custom_flags(flags).open(format!("/proc/self/fd/{number}"))
+        };
+        let (file, kind) = if file_type.is_file() {
+            (file, Kind::Regular)
+        } else if file_type.is_socket() {
+            (file, Kind::Socket)
+        } else if file_type.is_fifo() || file.is_terminal() {
+            again().map_or((file, Kind::MayBlock), |again| (again, Kind::Other))
+        } else {
+            (file, Kind::Other)
+        };
+        Ok(Self { file, kind, written: 0 })
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self.kind {
+            Kind::Socket => {
+                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+                // SAFETY: the bytes are valid for their length.
+                let sent = unsafe { libc::send(self.file.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+                usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+            }
+            Kind::MayBlock => {
+                writable(&self.file)?;
+                (&self.file).write(bytes.get(..PIPE_BUF).unwrap_or(bytes))
+            }
+            Kind::Regular | Kind::Other => (&self.file).write(bytes),
+        }
+    }
+}
+
+impl Sink for Standard {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+        while !records.is_empty() {
+            let rest = records.bytes().get(self.written..).unwrap_or_default();
+            match self.write(rest) {
+                Ok(count) => {
+                    self.written += count;
+                    let whole = records.within(self.written);
+                    let before = records.bytes().len();
+                    records.take(whole);
+                    self.written -= before - records.bytes().len();
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => {
+                        writable(&self.file).map_err(|error| Trouble::Later(error.to_string()))?;
+                    }
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                        return Err(Trouble::Closed(error.to_string()));
+                    }
+                    io::ErrorKind::TimedOut => return Err(Trouble::Later(error.to_string())),
+                    _ if self.kind == Kind::Regular => return Err(Trouble::Later(error.to_string())),
+                    _ => return Err(Trouble::Failed(error.to_string())),
+                },
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,100 @@
+//! Where the output goes: a terminal of any width, nowhere, or a disk that is full.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _},
+    net::{TcpListener, TcpStream},
+    os::fd::{FromRawFd as _, OwnedFd},
+    process::{ExitStatus, Stdio},
+};
+
+use super::{ConfigFile, tracer};
+
+/// Runs the program on a terminal with so many columns, which sees what it writes to stdout and stderr.
+fn on_terminal(columns: u16, arguments: &[&str]) -> (ExitStatus, String) {
+    let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let (mut ours, mut theirs) = (-1, -1);
+    // SAFETY: the two places and the size outlive the call, and no name and no settings are asked for.
+    let failed = unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size) };
+    assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+    // SAFETY: both were opened just now, and nobody else has them.
+    let (mut ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+    let mut command = tracer();
+    command.args(arguments).env("TERM", "xterm-256color");
+    command.stdin(Stdio::null()).stdout(theirs.try_clone().unwrap()).stderr(theirs);
+    let mut program = command.spawn().unwrap();
+    drop(command); // and with it the last end of the terminal that is not the program's
+    let mut printed = Vec::new();
+    let mut piece = [0; 4096];
+    // With no program at its other end a terminal gives EIO.
+    while let Ok(len @ 1..) = ours.read(&mut piece) {
+        printed.extend_from_slice(&piece[..len]);
+    }
+    (program.wait().unwrap(), String::from_utf8(printed).unwrap())
+}
+
+/// A socket in CLOSE_WAIT and its listener, and a listing of them.
+fn leak() -> ((TcpListener, TcpStream), Vec<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    drop(TcpStream::connect(to).unwrap());
+    let leaked = listener.accept().unwrap().0;
+    assert_eq!((&leaked).read(&mut [0]).unwrap(), 0, "it is in CLOSE_WAIT");
+    let arguments = ["sockets", "--netns", "self", "--no-iter", "--port"].map(str::to_owned);
+    ((listener, leaked), arguments.into_iter().chain([to.port().to_string()]).collect())
+}
+
+#[test]
+fn a_narrow_terminal_is_no_trouble() {
+    let (_leak, listing) = leak();
+    let listing: Vec<_> = listing.iter().map(String::as_str).collect();
+    for columns in [0, 1, 20, 40, 60, 65_535] {
+        for arguments in [&listing[..], &["--help"], &["-h"], &["story", "--help"], &["doctor", "files"]] {
+            let (status, printed) = on_terminal(columns, arguments);
+            // What `doctor` finds is 3.
+            assert!(matches!(status.code(), Some(0 | 3)), "{columns} {arguments:?}: {status}: {printed}");
+            assert!(!printed.is_empty() && !printed.contains("panicked"), "{columns} {arguments:?}: {printed}");
+        }
+    }
+    let (status, printed) = on_terminal(40, &["--no-such-flag"]);
+    assert_eq!(status.code(), Some(2), "{printed}");
+}
+
+/// Runs the program with this stdout; gives its exit code and its stderr.
+fn run_into(stdout: impl Into<Stdio>, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = tracer().args(arguments).stdin(Stdio::null()).stdout(stdout).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// What prints something, and is over, without any rights.
+const PRINTING: [&[&str]; 5] = [
+    &["sockets", "--no-iter", "--netns", "self"],
+    &["sockets", "--no-iter", "--netns", "self", "--format", "json", "--by", "state"],
+    &["rates", "--netns", "self", "--interval", "10ms", "--count", "2"],
+    &["doctor", "files", "--format", "json"],
+    &["doctor", "files"],
+];
+
+#[test]
+fn a_full_disk_fails_a_run_at_once() {
+    let file = ConfigFile::new("full", b"");
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    for arguments in PRINTING.into_iter().chain([&["config", "check", file.path()][..]]) {
+        let (code, told) = run_into(full(), arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {told}");
+        let last = told.lines().last().unwrap_or_default();
+        assert!(last.contains("stdout: No space left on device"), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn where_nobody_reads_nothing_is_wrong() {
+    let file = ConfigFile::new("closed", b"");
+    let closed = || io::pipe().unwrap().1; // its other end is dropped
+    let more = [&["config", "check", file.path()][..], &["--help"], &["--version"]];
+    for arguments in PRINTING.into_iter().chain(more) {
+        let (code, told) = run_into(closed(), arguments);
+        assert!(matches!(code, Some(0 | 3)), "{arguments:?}: {code:?} {told}");
+        assert!(!["panicked", "write", "pipe"].iter().any(|word| told.contains(word)), "{arguments:?}: {told}");
+    }
+}
