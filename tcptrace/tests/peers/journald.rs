@@ -132,7 +132,7 @@ fn all_fields_arrive() {
     assert_eq!(leak.map(|name| text(&leaks[0], name)), ["4", "tcptrace", "800", "17", "800"]);
     assert!(text(&leaks[0], "MESSAGE").starts_with("close-wait-leak opened: web[800] 3 sockets on 10.1.0.1:80, "));
     let odd = &machine.entries("TCPTRACE_FINDING=odd")[0];
-    assert_eq!(text(odd, "TCPTRACE_OWNER_COMMAND"), "two\nlines");
+    assert_eq!(text(odd, "TCPTRACE_OWNER_COMMAND"), "two\\u{a}lines");
     assert_eq!(text(odd, "OBJECT_UID"), "0", "journald knows the process that the finding is about");
 }
 

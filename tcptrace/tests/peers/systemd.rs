@@ -25,7 +25,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// docs/pipelines/systemd.md has the same, but for the times and ports.
 const CONFIG: &str = r#"
 port = "7400-7499"
-stuck-after = ["CLOSE_WAIT=1s"]
+stuck-after = { CLOSE_WAIT = "1s" }
 
 [[output]]
 to = "journald"
