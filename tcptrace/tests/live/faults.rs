@@ -290,7 +290,17 @@ fn ending_signals() {
     enter_new_netns();
     for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGALRM, libc::SIGXCPU, libc::SIGPWR] {
         // With stdout among the outputs SIGHUP does not open files again.
-        let mut run = Run::start("signal", |command| _ = command.args(["-o", "stdout"]).stderr(Stdio::piped()));
+        let mut run = Run::start("signal", |command| {
+            command.args(["-o", "stdout"]).stderr(Stdio::piped());
+            // The tests may run under nohup.
+            // SAFETY: signal(2) may be called there.
+            unsafe {
+                command.pre_exec(move || {
+                    libc::signal(signal, libc::SIG_DFL);
+                    Ok(())
+                })
+            };
+        });
         connections(20);
         run.signal(signal);
         let status = run.wait();

@@ -147,7 +147,9 @@ fn stuck_reader() {
     let output = wait_without_reading(child);
     assert_eq!(output.0, Some(1), "{}", output.1);
     assert!(output.1.contains("does not take what is left"), "{}", output.1);
-    assert!(output.1.contains(" events; lost: outputs "), "{}", output.1);
+    // The kernel may have had to drop some, too, where the machine is slow.
+    let is_loss = |line: &str| line.contains(" events; lost: ") && line.contains("outputs ");
+    assert!(output.1.lines().any(is_loss), "{}", output.1);
 }
 
 /// Exit code and stderr of a child whose stdout stays open and unread.
