@@ -289,7 +289,13 @@ impl Found {
             return Ok(());
         }
         *here = None;
-        let entered = match self.set() {
+        let mut entered = self.set();
+        if entered.as_ref().is_err_and(is_denied) && matches!(self.entrance, Entrance::Path(_)) {
+            // A thread that ends may not be looked at for a moment, and is gone after that.
+            thread::sleep(Duration::from_millis(1));
+            entered = self.set();
+        }
+        let entered = match entered {
             // The thread or the name is gone. The namespace may have others.
             Err(error) if is_gone(&error) => match find(Some(&NetnsChoice::Inode(self.inode))) {
                 Ok((others, _)) => others.iter().try_for_each(Self::set),

@@ -37,7 +37,9 @@ pub(crate) fn binary() -> PathBuf {
 pub(crate) fn temporary(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    std::env::temp_dir().join(format!("tcptrace-live-{}-{number}-{name}", std::process::id()))
+    let path = std::env::temp_dir().join(format!("tcptrace-live-{}-{number}-{name}", std::process::id()));
+    let _ = std::fs::remove_file(&path); // of a process that was killed and had this PID
+    path
 }
 
 /// A running tcptrace.
