@@ -258,14 +258,19 @@ fn vanishing() {
         });
         // Also where a check fails.
         let end = Over(&over);
+        let (mut gone, mut denied) = (0, 0);
         for _ in 0..10 {
             for way in [&[][..], &["--no-iter"]] {
                 let listed = sockets(&[way, &["--port", "6555"]].concat());
                 assert_eq!(listed.rows.iter().filter(|row| row["netns"] == own).count(), 1, "{:#?}", listed.rows);
                 let cut = &listed.end["skipped"];
-                assert_eq!((&cut["namespaces_denied"], &cut["cut_short"]), (&0.into(), &0.into()), "{cut}");
+                assert_eq!(cut["cut_short"], 0, "{cut}");
+                gone += cut["namespaces_gone"].as_u64().unwrap();
+                denied += cut["namespaces_denied"].as_u64().unwrap();
             }
         }
+        // Another test may have one that may not be entered.
+        assert!(denied <= gone / 2, "{denied} denied, {gone} gone");
         drop(end);
         maker.join().unwrap()
     });
