@@ -135,7 +135,7 @@ pub struct Ended {
     pub written: u64,
 }
 
-/// Traces until it is told to end, its time is over, or nobody reads any more.
+/// Traces until a signal or a limit ends the run, or nobody reads any more.
 ///
 /// # Errors
 /// Where tracing cannot start, or the output cannot be written.

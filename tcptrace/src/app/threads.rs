@@ -1,4 +1,4 @@
-//! What is known of the threads of a run: what hangs or is dead is told, and the run ends where nothing takes its place.
+//! Watches the threads of a run: reports one that hangs or has died, replaces it, or ends the run where that cannot be done.
 
 use std::time::Duration;
 
