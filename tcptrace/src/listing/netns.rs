@@ -289,13 +289,7 @@ impl Found {
             return Ok(());
         }
         *here = None;
-        let mut entered = self.set();
-        if entered.as_ref().is_err_and(is_denied) && matches!(self.entrance, Entrance::Path(_)) {
-            // A thread that ends may not be looked at for a moment, and is gone after that.
-            thread::sleep(Duration::from_millis(1));
-            entered = self.set();
-        }
-        let entered = match entered {
+        let entered = match self.set() {
             // The thread or the name is gone. The namespace may have others.
             Err(error) if is_gone(&error) => match find(Some(&NetnsChoice::Inode(self.inode))) {
                 Ok((others, _)) => others.iter().try_for_each(Self::set),
@@ -351,7 +345,9 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
+        procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop))
+    })
 }
 
 /// The inode number of a network namespace, from its file.

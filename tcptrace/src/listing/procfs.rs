@@ -4,6 +4,7 @@ use std::{
     ffi::CStr,
     fs::File,
     io::{self, Read as _},
+    mem::MaybeUninit,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
@@ -35,8 +36,22 @@ impl Directory {
         // SAFETY: `path` ends with a NUL, and the kernel writes at most `target.len()` bytes to `target`.
         let length =
             unsafe { libc::readlinkat(self.0.as_raw_fd(), path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
-        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-        Ok(inode(&target[..length], kind))
+        match usize::try_from(length) {
+            Ok(length) => Ok(inode(&target[..length], kind)),
+            Err(_) => Err(gone_or_denied(io::Error::last_os_error(), || self.exists(path))),
+        }
+    }
+
+    /// Is there something at `path` below this directory? Links are not followed.
+    fn exists(&self, path: &CStr) -> io::Result<()> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: `path` ends with a NUL, and the kernel writes to `status`, which nobody reads.
+        match unsafe {
+            libc::fstatat(self.0.as_raw_fd(), path.as_ptr(), status.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)
+        } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Calls `visit` for all entries whose names are numbers.
@@ -104,6 +119,14 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
+/// Why a link of `/proc` was not followed. The kernel also returns EACCES if the task ended while the path was resolved
+/// (`fs/proc/namespaces.c`, `proc_ns_get_link`; `fs/proc/base.c`, `proc_pid_get_link`). A second lookup, `exists`, then
+/// returns ENOENT or ESRCH, and that error is the right one.
+pub(super) fn gone_or_denied(error: io::Error, exists: impl FnOnce() -> io::Result<()>) -> io::Error {
+    let gone = || exists().err().filter(is_gone);
+    if is_denied(&error) { gone().unwrap_or(error) } else { error }
+}
+
 /// May it not be read?
 pub(super) fn is_denied(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
@@ -139,6 +162,19 @@ mod tests {
         for other in others {
             assert_eq!(inode(other, "socket"), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_task_that_ended_is_gone_and_not_denied() {
+        let error = |number| io::Error::from_raw_os_error(number);
+        let judged = |first, second: Option<i32>| {
+            gone_or_denied(error(first), || second.map_or(Ok(()), |second| Err(error(second)))).raw_os_error().unwrap()
+        };
+        assert_eq!(judged(libc::EACCES, Some(libc::ENOENT)), libc::ENOENT);
+        assert_eq!(judged(libc::EACCES, Some(libc::ESRCH)), libc::ESRCH);
+        assert_eq!(judged(libc::EACCES, Some(libc::EACCES)), libc::EACCES, "it may not even be looked up");
+        assert_eq!(judged(libc::EACCES, None), libc::EACCES);
+        assert_eq!(judged(libc::EMFILE, Some(libc::ENOENT)), libc::EMFILE);
     }
 
     #[test]
