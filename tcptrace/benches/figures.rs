@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tcptrace::{
     decode::decode,
     findings::{Findings, Thresholds},
-    now::thread_cpu_ns,
     state::StateSet,
+    sys::clock::thread_cpu_ns,
     table::Table,
 };
 use tcptrace_common::state::{CLOSE_WAIT, ESTABLISHED};

@@ -13,11 +13,11 @@ use tcptrace::{
         settings::{self, Settings},
         terminal::exit,
     },
-    commands, descriptors, heap,
+    commands,
     listing::{Lister, Wanted},
-    pids,
     service::{self, Service},
     state::State,
+    sys::{descriptors, heap, pids},
     tell::{self, Form, Level, fail, tell},
 };
 use tokio::runtime::{Builder, Runtime};

@@ -15,8 +15,8 @@ use std::{
 };
 
 use crate::{
-    now::now_ns,
     outputs::Journald,
+    sys::clock::now_ns,
     tell::{self, Form, Level},
 };
 

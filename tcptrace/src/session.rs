@@ -17,7 +17,7 @@ use crate::{
     findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
     listeners,
     losses::Losses,
-    metrics::{self, Metrics, Moment, Usage},
+    metrics::{self, Metrics, Moment},
     notice::{Gap, Notice},
     outputs::{OutputState, Records},
     render::{Context, Names},
@@ -28,8 +28,8 @@ use crate::{
     state::{State, StateSet},
     story::{Stories, Story},
     summary::Summary,
+    sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
-    workers::WorkerState,
 };
 
 /// Namespaces that are remembered at most.

@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use crate::{doctor::Capabilities, snapshot::Skipped, tell::warn};
+use crate::{snapshot::Skipped, sys::capabilities::Capabilities, tell::warn};
 
 /// Says it, if there is something of which more would be known. What went meanwhile has no sockets.
 pub fn tell_of(skipped: &Skipped) {

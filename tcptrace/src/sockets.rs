@@ -7,14 +7,16 @@ use std::{
 };
 
 use crate::{
-    beside::in_two,
-    cgroup::names::CgroupNames,
     event::Command,
-    heap::{will_read, with_foresight},
     keyed::{KeyedMap, KeyedSet},
     select::Selection,
     snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
     state::State,
+    sys::{
+        cgroup::names::CgroupNames,
+        heap::{will_read, with_foresight},
+        threads::in_two,
+    },
 };
 use clap::ValueEnum;
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc as answers;
 use crate::{
     listing::{Error, Lister, Wanted},
     snapshot::Snapshot,
-    workers::{self, Worker},
+    sys::workers::{self, Worker},
 };
 
 /// The way to the thread. It ends with this.

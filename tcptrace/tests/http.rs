@@ -12,7 +12,7 @@ use std::{
 use tcptrace::{
     http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
     metrics::Snapshot,
-    usage::usage,
+    sys::process::usage,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -8,9 +8,9 @@ use super::{Error, Run};
 use crate::{
     listeners,
     listing::{self, Wanted},
-    now::now_ns,
     skipped,
     state::State,
+    sys::clock::now_ns,
     tell::warn,
     watch::Answer,
 };

@@ -8,8 +8,8 @@ use super::Error;
 use crate::{
     http::Server,
     outputs::Outputs,
+    sys::workers::{self, WorkerState, WorkerTrouble},
     tell::{self, tell, warn},
-    workers::{self, WorkerState, WorkerTrouble},
 };
 
 /// A run none of whose outputs takes anything goes on for so long.

@@ -15,11 +15,13 @@ use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
     kernel::{self, Kernel},
-    mapping::page_len,
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
     rings::sizes::Sizes,
 };
-use crate::{heap::drop_beside, state::StateSet};
+use crate::{
+    state::StateSet,
+    sys::{heap::drop_beside, mmap::page_len},
+};
 
 /// A program, and what it goes through.
 const SOCKETS: (&str, &str) = ("list_sockets", "tcp");

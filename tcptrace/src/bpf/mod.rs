@@ -6,7 +6,6 @@ mod constants;
 mod elf;
 pub mod iterators;
 pub mod kernel;
-mod mapping;
 pub mod object;
 pub mod preflight;
 pub mod probes;

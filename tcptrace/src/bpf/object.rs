@@ -33,7 +33,10 @@ use super::{
     rings::sizes::Sizes,
     vmlinux::Vmlinux,
 };
-use crate::{beside::beside, decode::NetnsAlias, heap::drop_beside, now, pids};
+use crate::{
+    decode::NetnsAlias,
+    sys::{clock, heap::drop_beside, pids, threads::beside},
+};
 
 /// Why the programs do not run.
 #[derive(Debug, Error)]
@@ -184,7 +187,7 @@ impl Object {
             wake_slots: rings.slots / 4,
             wake_bytes: rings.shared / 4,
             wake_mask: rings.wake_mask(),
-            hz: (1_000_000_000 / now::tick_ns()) as u32,
+            hz: (1_000_000_000 / clock::tick_ns()) as u32,
             own_pid: std::process::id(),
             own_pidns: pids::namespace().inode,
             own_pidns_device: pids::namespace().device,

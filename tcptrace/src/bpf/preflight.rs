@@ -1,11 +1,14 @@
 //! Looks for the usual reasons why tracing cannot work, before and after the kernel says no, and says what to do.
 
-use std::io;
-
 use crate::{
-    descriptors,
-    doctor::{Capabilities, read, version},
+    doctor::read,
+    sys::{
+        capabilities::Capabilities,
+        descriptors,
+        kernel::{self, version},
+    },
 };
+use std::io;
 
 /// What keeps tracing from working here, with the way out; `None` if nothing is known to.
 #[must_use]
@@ -18,7 +21,8 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return meaning(errno, &read::release(), read::memlock_bytes(), Capabilities::own()).unwrap_or_default();
+            return meaning(errno, &kernel::release(), kernel::memlock_bytes(), Capabilities::own())
+                .unwrap_or_default();
         }
         next = error.source();
     }

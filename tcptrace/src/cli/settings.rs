@@ -28,9 +28,10 @@ use super::{
 };
 use crate::{
     aggregate::By,
-    bpf::aggregate::Aggregate,
-    bpf::probes::{KernelFilter, ProbeSettings},
-    cgroup::{self, Cgroup},
+    bpf::{
+        aggregate::Aggregate,
+        probes::{KernelFilter, ProbeSettings},
+    },
     findings::Thresholds,
     listing::netns::Chosen,
     metrics,
@@ -45,6 +46,7 @@ use crate::{
     session::SessionSettings,
     state::StateSet,
     story::{Limits, Stories},
+    sys::cgroup::{self, Cgroup},
 };
 
 /// All that a run needs to know.

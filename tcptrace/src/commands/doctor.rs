@@ -16,9 +16,8 @@ use crate::{
         Area,
         read::{self, check_up},
     },
-    files,
-    now::wall_offset,
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
+    sys::{clock::wall_offset, files},
 };
 
 /// Why there is no check-up.

@@ -7,10 +7,11 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    cli::args::{Format, RatesArgs},
-    cli::outputs::OutputSpec,
+    cli::{
+        args::{Format, RatesArgs},
+        outputs::OutputSpec,
+    },
     delivery,
-    now::wall_offset,
     outputs::{Collecting, Outputs},
     rates::{
         Meter,
@@ -21,8 +22,11 @@ use crate::{
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    runtime::{Stop, ends, every},
     skipped,
+    sys::{
+        clock::wall_offset,
+        signals::{Stop, ends, every},
+    },
 };
 
 /// Why a run failed.

@@ -6,14 +6,11 @@ use bytes::BytesMut;
 use thiserror::Error;
 
 use crate::{
-    cgroup,
     cli::{
         args::{Format, SocketsArgs},
         terminal::is_colored,
     },
-    files,
     keyed::Addresses,
-    now::wall_offset,
     render::sockets::{
         Form, Listing,
         csv::Csv,
@@ -24,6 +21,7 @@ use crate::{
     skipped,
     snapshot::Snapshot,
     sockets::{Cgroups, Row, count, rows, totals},
+    sys::{cgroup, clock::wall_offset, files},
 };
 
 /// Why it failed.

@@ -1,14 +1,16 @@
 //! What tcptrace needs of the machine, and what it cannot tell where that is missing.
 
+use crate::sys::{
+    capabilities::Capabilities,
+    descriptors::NEEDED,
+    kernel::version,
+    pids::{self, View},
+};
 use tcptrace_common::config::kernel;
 
 use super::{
     Area, Check, Subject, Sysctls, Verdict,
-    privileges::{self, Capabilities},
-};
-use crate::{
-    descriptors::NEEDED,
-    pids::{self, View},
+    privileges::{self},
 };
 
 /// The oldest kernel that is meant to work.
@@ -63,13 +65,6 @@ pub enum Types {
         /// Why the iterators cannot work.
         no_listing: Option<String>,
     },
-}
-
-/// The first two numbers of a kernel's release.
-#[must_use]
-pub fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.trim().split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Judges the machine.

@@ -14,10 +14,11 @@ mod timers;
 
 use clap::ValueEnum;
 
+pub use crate::sys::capabilities::Capabilities;
+pub use crate::sys::kernel::version;
 pub use files::ConfigFile;
 pub use hooks::{Hook, Hooks};
-pub use machine::{Machine, Types, version};
-pub use privileges::Capabilities;
+pub use machine::{Machine, Types};
 pub use sysctl::Sysctls;
 
 /// A part of the check-up.

@@ -1,8 +1,28 @@
 //! The edge that reads what a check-up judges. What cannot be read is left out, and comes out as unknown.
 
+use crate::{
+    bpf::{
+        btf::{KernelBtf, VMLINUX},
+        iterators::Iterators,
+        kernel::Kernel,
+        probes::{Attached, KernelFilter, ProbeSettings, Probes},
+        vmlinux::Vmlinux,
+    },
+    cli::parse::NetnsChoice,
+    doctor,
+    listing::netns::{self, EnterError},
+    state::{State, StateSet},
+    sys::{
+        capabilities::Capabilities,
+        cgroup,
+        clock::now_ns,
+        descriptors,
+        kernel::{memlock_bytes, release},
+        pids,
+    },
+};
 use std::{
     collections::BTreeMap,
-    ffi::CStr,
     fs::{self, File},
     io::{self, Read as _},
     panic::resume_unwind,
@@ -12,26 +32,7 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Area, Capabilities, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
-use crate::{
-    bpf::{
-        btf::{KernelBtf, VMLINUX},
-        iterators::Iterators,
-        kernel::Kernel,
-        probes::{Attached, KernelFilter, ProbeSettings, Probes},
-        vmlinux::Vmlinux,
-    },
-    cgroup,
-    cli::parse::NetnsChoice,
-    descriptors, doctor,
-    listing::{
-        netns::{self, EnterError},
-        proc,
-    },
-    now::now_ns,
-    pids,
-    state::{State, StateSet},
-};
+use super::{Area, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
 
 /// So much of a file is read at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -140,15 +141,6 @@ pub fn obstacle() -> Option<String> {
     doctor::obstacle(&machine_with(if Path::new(VMLINUX).exists() { known } else { Types::Missing }))
 }
 
-/// The kernel's release by uname(2), which needs no file.
-pub(crate) fn release() -> String {
-    // SAFETY: arrays of bytes may be zero.
-    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel fills it with strings that end with a NUL.
-    let release = unsafe { (libc::uname(&raw mut names) == 0).then(|| CStr::from_ptr(names.release.as_ptr())) };
-    release.map_or_else(String::new, |release| release.to_string_lossy().into_owned())
-}
-
 fn machine_with(types: Types) -> Machine {
     Machine {
         release: release(),
@@ -159,7 +151,7 @@ fn machine_with(types: Types) -> Machine {
         view: pids::view(),
         descriptors: descriptors::allowed(),
         lockdown: read("/sys/kernel/security/lockdown").ok(),
-        hides_processes: proc::hides_processes(),
+        hides_processes: pids::hides_processes(),
         has_cgroup2: cgroup::find(Path::new("/")).is_ok(),
         memlock_bytes: memlock_bytes(),
         program: std::env::current_exe().map_or_else(|_| "tcptrace".to_owned(), |path| path.display().to_string()),
@@ -176,12 +168,6 @@ fn types() -> Types {
         Err(error) => Types::Unusable(error.to_string()),
         Ok(kernel) => Types::Known { abilities: kernel.abilities, no_listing: kernel.no_listing },
     }
-}
-
-pub(crate) fn memlock_bytes() -> Option<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place to write to.
-    (unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } == 0).then_some(limit.rlim_max)
 }
 
 /// Attaches all programs, reads both iterators, and detaches all again.

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::Asker;
-use crate::workers;
+use crate::sys::workers;
 
 /// Connections at once. One more closes that which did nothing for longest.
 pub const MAX_CONNECTIONS: usize = 64;

@@ -44,7 +44,7 @@ use tokio::{
 
 use crate::{
     metrics::{Snapshot, prometheus},
-    workers::{self, Worker},
+    sys::workers::{self, Worker},
 };
 
 pub use address::{AddressError, parse_address};

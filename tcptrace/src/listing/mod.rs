@@ -17,15 +17,17 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
-    beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
     cli::parse::NetnsChoice,
     event::ProcessId,
-    now,
-    pids::{self, View},
     snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
     state::{State, StateSet},
-    workers,
+    sys::{
+        clock,
+        pids::{self, View},
+        threads::beside,
+        workers,
+    },
 };
 
 /// Lists sockets.
@@ -159,7 +161,7 @@ impl Lister {
             iterators,
             choice,
             cookie: None,
-            tick_ns: now::tick_ns(),
+            tick_ns: clock::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
@@ -204,7 +206,7 @@ impl Lister {
     }
 
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
-        let started_ns = now::now_ns();
+        let started_ns = clock::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
@@ -322,7 +324,7 @@ impl Lister {
                 let reading = beside(scope, || {
                     workers::work_for(worker);
                     let held = read();
-                    beside_ns = now::thread_cpu_ns();
+                    beside_ns = clock::thread_cpu_ns();
                     held
                 });
                 let listed = visit(&self.namespaces, &mut skipped);
@@ -356,7 +358,7 @@ impl Lister {
             holders = Some(Holders::new(found));
         }
         let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
-        let ended_ns = now::now_ns();
+        let ended_ns = clock::now_ns();
         for timer in timers(&mut sockets) {
             timer.left_ns = timer.left_ns.saturating_sub(ended_ns - started_ns);
         }
@@ -372,7 +374,7 @@ impl Lister {
             namespaces: visited,
             left_alone,
             skipped,
-            cpu_ns: now::thread_cpu_ns() + beside_ns,
+            cpu_ns: clock::thread_cpu_ns() + beside_ns,
         })
     }
 
@@ -432,7 +434,7 @@ fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
 /// Makes what is left now on the timers of these what was left on them at `started_ns`: a long listing looks at its
 /// sockets at different times.
 fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
-    let since_ns = now::now_ns() - started_ns;
+    let since_ns = clock::now_ns() - started_ns;
     timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
 

@@ -1,5 +1,10 @@
 //! The network namespaces of this host: which there are, and how to enter them.
 
+use crate::{
+    cli::parse::NetnsChoice,
+    snapshot::Skipped,
+    sys::{capabilities::Capabilities, pids},
+};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -18,11 +23,7 @@ use std::{
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
-use super::{
-    proc,
-    procfs::{self, Directory, descriptor, is_denied, is_gone, joined},
-};
-use crate::{cli::parse::NetnsChoice, doctor::Capabilities, snapshot::Skipped};
+use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
 
 /// Where ip-netns(8) keeps the names.
 const NAMES: &str = "/run/netns";
@@ -345,9 +346,11 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
-        procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop))
-    })
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop)))
 }
 
 /// The inode number of a network namespace, from its file.
@@ -407,7 +410,7 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
             procfs::count(skipped, pid, &error);
         }
     })?;
-    skipped.processes_denied += u64::from(proc::hides_processes());
+    skipped.processes_denied += u64::from(pids::hides_processes());
     Ok(found)
 }
 

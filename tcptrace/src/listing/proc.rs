@@ -1,5 +1,14 @@
 //! The processes that hold sockets, from `/proc` (proc(5)).
 
+use crate::{
+    event::{Command, ProcessId, StartTicks},
+    keyed::KeyedMap,
+    snapshot::{Holder, Skipped},
+    sys::{
+        cgroup,
+        pids::{self, hides_processes},
+    },
+};
 use std::{
     ffi::{CStr, OsStr},
     fs, io,
@@ -8,13 +17,6 @@ use std::{
 };
 
 use super::procfs::{self, Directory, is_gone, joined};
-use crate::{
-    cgroup,
-    event::{Command, ProcessId, StartTicks},
-    keyed::KeyedMap,
-    mountinfo, pids,
-    snapshot::{Holder, Skipped},
-};
 
 /// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
 /// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
@@ -168,26 +170,6 @@ fn best_path(text: &str) -> Option<&str> {
         .filter(is_below_root)
         .or_else(|| systemd().filter(is_below_root))
         .or_else(|| paths().max_by_key(|path| path.len()))
-}
-
-/// Are the processes of others not even shown in `/proc` (hidepid, proc(5))? Where they are shown but not readable,
-/// [`Skipped::processes_denied`] counts them.
-#[must_use]
-pub fn hides_processes() -> bool {
-    let hides = mountinfo::read().is_ok_and(|mounts| has_hidepid(&mounts));
-    // There always is a process 1. Those with CAP_SYS_PTRACE, and the group of `gid=`, see it.
-    hides && !Path::new("/proc/1").exists()
-}
-
-/// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
-fn has_hidepid(mountinfo: &[u8]) -> bool {
-    // The last covers the others.
-    let last = mountinfo::mounts(mountinfo).rfind(|mount| mount.point == Path::new("/proc"));
-    last.is_some_and(|mount| {
-        let options = mount.options.split(|byte| *byte == b',');
-        let mut values = options.filter_map(|option| option.strip_prefix(b"hidepid="));
-        values.any(|value| matches!(value, b"2" | b"invisible" | b"4" | b"ptraceable"))
-    })
 }
 
 #[cfg(test)]
@@ -375,24 +357,6 @@ mod tests {
         ];
         for (text, path) in cases {
             assert_eq!(best_path(text), path, "{text}");
-        }
-    }
-
-    #[test]
-    fn hidepid_is_read_from_the_mount_on_top() {
-        let mount =
-            |path: &str, options: &str| format!("22 1 0:21 / {path} rw,nosuid shared:5 - proc proc {options}\n");
-        for hiding in ["rw,hidepid=2", "rw,gid=4,hidepid=invisible", "rw,hidepid=ptraceable,subset=pid", "hidepid=4"] {
-            assert!(has_hidepid(mount("/proc", hiding).as_bytes()), "{hiding}");
-        }
-        for open in ["rw", "rw,hidepid=0", "rw,hidepid=off", "rw,hidepid=1", "rw,hidepid=noaccess", "rw,gid=2", ""] {
-            assert!(!has_hidepid(mount("/proc", open).as_bytes()), "{open}");
-        }
-        assert!(!has_hidepid(mount("/jail/proc", "rw,hidepid=2").as_bytes()));
-        assert!(!has_hidepid((mount("/proc", "rw,hidepid=2") + &mount("/proc", "rw")).as_bytes()));
-        assert!(has_hidepid((mount("/proc", "rw") + &mount("/proc", "rw,hidepid=2")).as_bytes()));
-        for bad in ["", "x", " - ", "1 2 3 4 /proc - proc"] {
-            assert!(!has_hidepid(bad.as_bytes()), "{bad}");
         }
     }
 }

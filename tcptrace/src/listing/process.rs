@@ -7,10 +7,12 @@ use rustc_hash::FxHashSet;
 use super::proc::parse_start;
 use crate::{
     event::{ProcessId, is_same_process},
-    now::{now_ns, tick_ns},
-    pids,
     snapshot::{Holder, Holders, ListedSocket, ProcessState},
     state::State,
+    sys::{
+        clock::{now_ns, tick_ns},
+        pids,
+    },
 };
 
 /// Processes that are looked at in one listing at most.

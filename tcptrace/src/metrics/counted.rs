@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use tcptrace_common::aggregate::longest;
 
 use super::{
-    Usage, families,
+    families,
     gather::errno_label,
     snapshot::{Labels, Snapshot},
     times::Times,
@@ -18,7 +18,7 @@ use crate::{
     outputs::OutputState,
     report::Key,
     state::State,
-    workers::WorkerState,
+    sys::{process::Usage, workers::WorkerState},
 };
 
 /// Of when and what a snapshot of counts is.

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
 use super::{
-    Metrics, Moment, Reset, Settings, Trouble, Usage,
+    Metrics, Moment, Reset, Settings, Trouble,
     counts::{Counts, Whose},
     families::{self, Descriptor},
     snapshot::{Family, Labels, Series, Snapshot, Value},
@@ -18,7 +18,7 @@ use crate::{
     outputs::OutputState,
     render::Names,
     state::State,
-    workers::WorkerState,
+    sys::{process::Usage, workers::WorkerState},
 };
 
 impl Metrics {

@@ -21,8 +21,6 @@ mod snapshot;
 mod tests;
 mod times;
 
-use rustc_hash::FxHashMap;
-
 use crate::{
     ending::{Abort, Ending},
     event::{Event, TimeSource, Transition, What},
@@ -32,9 +30,11 @@ use crate::{
     outputs::OutputState,
     render::Names,
     state::State,
+    sys::{process::Usage, workers::WorkerState},
     table::Table,
-    workers::WorkerState,
 };
+use rustc_hash::FxHashMap;
+
 use counts::{Counts, Services, Whose};
 use times::Times;
 
@@ -58,15 +58,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self { by_process: true, by_cgroup: false, by_local_port: false, max_series: 1000 }
     }
-}
-
-/// What this process has used; see [`crate::usage`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time, in ns.
-    pub cpu_ns: u64,
-    /// Resident memory, in bytes.
-    pub resident_bytes: u64,
 }
 
 /// What a snapshot needs besides what was counted.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Records, Sink, Trouble, rotated, waiting::writable};
-use crate::files::{self, Access};
+use crate::sys::files::{self, Access};
 
 /// How a file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::{
     Records, Sink, Trouble, flat,
     words::{line, priority},
 };
-use crate::workers;
+use crate::sys::workers;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";

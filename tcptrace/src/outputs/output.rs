@@ -11,7 +11,7 @@ use super::{
     Count, Counters, OutputState, Records, Sink, Trouble,
     queue::{Next, Queue},
 };
-use crate::workers::{self, Worker};
+use crate::sys::workers::{self, Worker};
 
 /// Time between the first failure and the next try; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

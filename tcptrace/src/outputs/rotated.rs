@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::file::Compression;
-use crate::files::{self, Access};
+use crate::sys::files::{self, Access};
 
 /// Keeps the files that stood at one path.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use super::{Reading, Round};
 use crate::{
     cli::parse::NetnsChoice,
     listing::netns::{self, Chosen, EnterError, Found},
-    now::now_ns,
     snapshot::Skipped,
+    sys::clock::now_ns,
 };
 
 /// Files of a namespace. None is kept open from one look to the next: an open one keeps its namespace alive, and with

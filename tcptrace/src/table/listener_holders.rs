@@ -244,10 +244,9 @@ pub(super) fn owner_among(recorded: Option<Owner>, holders: &[Holder]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Kind;
     use crate::{
         event::{Command, StartTicks},
-        snapshot::{Holders, Namespace},
+        snapshot::{Holders, Kind, Namespace},
         table::tests::{NETNS, S, event, holder, listed, snapshot},
     };
 

@@ -5,8 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use crate::event::Owner;
-use crate::keyed::KeyedSet;
+use crate::{event::Owner, keyed::KeyedSet};
 
 /// Processes by what they did with a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

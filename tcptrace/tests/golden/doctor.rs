@@ -3,9 +3,9 @@
 use bytes::BytesMut;
 use clap::ValueEnum as _;
 use tcptrace::{
-    doctor::{Area, Capabilities, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
-    pids::View,
+    doctor::{Area, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
+    sys::{capabilities::Capabilities, pids::View},
 };
 
 use crate::{compare::compare, support::replay::context};

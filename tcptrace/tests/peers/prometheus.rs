@@ -22,8 +22,8 @@ use tcptrace::{
     outputs::OutputState,
     render::Names,
     state::{State, StateSet},
+    sys::process::usage,
     table::Table,
-    usage::usage,
 };
 
 use crate::program::{self, Folder, Program, until};

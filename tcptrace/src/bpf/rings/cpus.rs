@@ -9,11 +9,8 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use tcptrace_common::cpu::Cpu;
 
-use super::{
-    super::{mapping::Mapping, object::Error},
-    failed,
-    sizes::Sizes,
-};
+use super::{super::object::Error, failed, sizes::Sizes};
+use crate::sys::mmap::Mapping;
 
 /// Their numbers, in ascending order. There may be holes (not on x86).
 ///

@@ -31,10 +31,8 @@ use tcptrace_common::{
 use zerocopy::FromBytes as _;
 
 use self::{cpus::Cpus, shared::Ring, sizes::Sizes};
-use super::{
-    mapping::{Mapping, page_len},
-    object::Error,
-};
+use super::object::Error;
+use crate::sys::mmap::{Mapping, page_len};
 
 /// The rings, and how far they were read.
 pub struct Rings {
@@ -195,7 +193,8 @@ mod tests {
     use tcptrace_common::cpu::Cpu;
     use zerocopy::IntoBytes as _;
 
-    use super::{super::mapping::testing::file, *};
+    use super::*;
+    use crate::sys::mmap::testing::file;
 
     /// What the programs would write.
     struct Fake {

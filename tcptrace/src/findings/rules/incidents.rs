@@ -1,11 +1,13 @@
 //! Failures as sightings.
 
-use crate::event::Owner;
-use crate::findings::{
-    Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
-    view::MAX_SUBJECTS,
+use crate::{
+    event::Owner,
+    findings::{
+        Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
+        view::MAX_SUBJECTS,
+    },
+    keyed::KeyedMap,
 };
-use crate::keyed::KeyedMap;
 
 /// Failures of one command with one subject.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use crate::{
     event::{Command, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState},
     outputs::OutputState,
     state::StateSet,
-    workers::{WorkerState, WorkerTrouble},
+    sys::workers::{WorkerState, WorkerTrouble},
 };
 
 const S: u64 = 1_000_000_000;

@@ -5,7 +5,7 @@ use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 use super::{SyslogTarget, stream::Stream};
 use crate::{
     outputs::{Records, waiting::Waiting},
-    workers,
+    sys::workers,
 };
 
 /// How long connecting, or a server that takes nothing, may keep the thread.

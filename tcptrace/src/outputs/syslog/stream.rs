@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::{outputs::Records, workers};
+use crate::{outputs::Records, sys::workers};
 
 /// How long one look for an end or for acknowledgements takes.
 const LOOK: Duration = Duration::from_millis(1);

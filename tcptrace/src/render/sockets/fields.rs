@@ -4,7 +4,6 @@ use bytes::{BufMut, BytesMut};
 
 use super::Listing;
 use crate::{
-    cgroup::names::CgroupNames,
     clock::WallFormat,
     render::{
         FieldValue::{self, Address, Flag, Json, Null, Number, Pointer, Text, Time},
@@ -13,6 +12,7 @@ use crate::{
     },
     snapshot::{ConnectionInfo, Holder, Kind},
     sockets::{Cgroups, Common, Group, Row},
+    sys::cgroup::names::CgroupNames,
 };
 
 fields! {

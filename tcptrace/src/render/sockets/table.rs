@@ -7,9 +7,8 @@ use bytes::{BufMut, BytesMut};
 
 use super::PIECE_ROWS;
 use crate::{
-    beside::in_two,
-    heap::with_foresight,
     render::text::columns::{Style, styled},
+    sys::{heap::with_foresight, threads::in_two},
 };
 
 /// A side of its column to which text is moved.

@@ -14,7 +14,6 @@ use super::{
     },
 };
 use crate::{
-    cgroup::names::CgroupNames,
     clock::write_human,
     event::Command,
     printable::Printable,
@@ -22,6 +21,7 @@ use crate::{
     snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
     state::State,
+    sys::cgroup::names::CgroupNames,
 };
 
 /// What people chose for the text.

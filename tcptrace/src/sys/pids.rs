@@ -1,6 +1,7 @@
 //! The namespaces of processes that tcptrace is in: events name processes by their PIDs in the initial one, while `/proc` and BPF
 //! iterators show those of another one only its own processes.
 
+use crate::sys::mountinfo;
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::LazyLock};
 
 /// Which processes tcptrace sees.
@@ -132,15 +133,33 @@ pub fn find(pid: u32) -> Found {
             _ => Found::Process,
         },
         // What hidepid hides may be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !crate::listing::proc::hides_processes() => {
-            Found::Nothing
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !hides_processes() => Found::Nothing,
         Err(_) => Found::Process,
     }
 }
 
 fn thread_group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Are the processes of others not even shown in `/proc` (hidepid, proc(5))? Where they are shown but not readable,
+/// listings count them.
+#[must_use]
+pub fn hides_processes() -> bool {
+    let hides = mountinfo::read().is_ok_and(|mounts| has_hidepid(&mounts));
+    // There always is a process 1. Those with CAP_SYS_PTRACE, and the group of `gid=`, see it.
+    hides && !Path::new("/proc/1").exists()
+}
+
+/// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
+fn has_hidepid(mountinfo: &[u8]) -> bool {
+    // The last covers the others.
+    let last = mountinfo::mounts(mountinfo).rfind(|mount| mount.point == Path::new("/proc"));
+    last.is_some_and(|mount| {
+        let options = mount.options.split(|byte| *byte == b',');
+        let mut values = options.filter_map(|option| option.strip_prefix(b"hidepid="));
+        values.any(|value| matches!(value, b"2" | b"invisible" | b"4" | b"ptraceable"))
+    })
 }
 
 #[cfg(test)]
@@ -179,6 +198,24 @@ mod tests {
         assert!(!is_kernel_thread("2 (kthreadd) S 1 2 2 0 -1 4194560 0 0"), "a process of that name");
         for broken in ["", "2 (a", "2 (a) S", "2 (a) S 0 0 0 0 -1 x"] {
             assert!(!is_kernel_thread(broken), "{broken}");
+        }
+    }
+
+    #[test]
+    fn hidepid_is_read_from_the_mount_on_top() {
+        let mount =
+            |path: &str, options: &str| format!("22 1 0:21 / {path} rw,nosuid shared:5 - proc proc {options}\n");
+        for hiding in ["rw,hidepid=2", "rw,gid=4,hidepid=invisible", "rw,hidepid=ptraceable,subset=pid", "hidepid=4"] {
+            assert!(has_hidepid(mount("/proc", hiding).as_bytes()), "{hiding}");
+        }
+        for open in ["rw", "rw,hidepid=0", "rw,hidepid=off", "rw,hidepid=1", "rw,hidepid=noaccess", "rw,gid=2", ""] {
+            assert!(!has_hidepid(mount("/proc", open).as_bytes()), "{open}");
+        }
+        assert!(!has_hidepid(mount("/jail/proc", "rw,hidepid=2").as_bytes()));
+        assert!(!has_hidepid((mount("/proc", "rw,hidepid=2") + &mount("/proc", "rw")).as_bytes()));
+        assert!(has_hidepid((mount("/proc", "rw") + &mount("/proc", "rw,hidepid=2")).as_bytes()));
+        for bad in ["", "x", " - ", "1 2 3 4 /proc - proc"] {
+            assert!(!has_hidepid(bad.as_bytes()), "{bad}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Memory where time counts: the heap of a run that lists once and ends, and what is given back.
 
-use crate::beside::detached;
+use crate::sys::threads::detached;
 
 /// Makes memory cheap for whoever needs some megabytes for a moment: one heap for all threads, in huge pages where the
 /// kernel has them, and what is freed is used again. Each small page that is touched for the first time costs 1 to

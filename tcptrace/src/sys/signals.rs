@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use crate::now::now_ns;
+use crate::sys::clock::now_ns;
 
 /// Gives memory that is free back to the system. What starts a run, and a listing of many sockets, needs much for a
 /// moment, and glibc keeps it.

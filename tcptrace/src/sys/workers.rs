@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::now::now_ns;
+use crate::sys::clock::now_ns;
 
 /// A thread that waits for nothing slow is silent for so long at most.
 pub const SILENT: Duration = Duration::from_secs(10);

@@ -3,13 +3,13 @@
 use std::{io, os::fd::AsRawFd, ptr};
 
 /// Length of a page, in bytes.
-pub(super) fn page_len() -> usize {
+pub(crate) fn page_len() -> usize {
     // SAFETY: takes a number only.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// A part of a file, mapped as long as this lives.
-pub(super) struct Mapping {
+pub(crate) struct Mapping {
     address: *mut libc::c_void,
     len: usize,
 }
@@ -22,7 +22,7 @@ impl Mapping {
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub(super) fn new(file: &impl AsRawFd, offset: usize, len: usize, access: i32, kind: i32) -> io::Result<Self> {
+    pub(crate) fn new(file: &impl AsRawFd, offset: usize, len: usize, access: i32, kind: i32) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
         // SAFETY: a new mapping, which is no business of anything that there is.
         let address = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, file.as_raw_fd(), offset) };
@@ -30,7 +30,7 @@ impl Mapping {
     }
 
     /// Where it begins, and how many bytes it has.
-    pub(super) const fn parts(&self) -> (*const u8, usize) {
+    pub(crate) const fn parts(&self) -> (*const u8, usize) {
         (self.address.cast_const().cast(), self.len)
     }
 }
@@ -43,7 +43,7 @@ impl Drop for Mapping {
 }
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use std::{fs::File, os::fd::FromRawFd as _};
 
     use super::*;

@@ -11,7 +11,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::mountinfo;
+use crate::sys::mountinfo;
 
 pub mod names;
 

@@ -1,8 +1,17 @@
-//! The edge to what this process uses.
+//! The CPU time and memory that this process uses.
 
 use std::fs;
 
-use crate::{metrics::Usage, now::process_cpu_ns};
+use crate::sys::clock::process_cpu_ns;
+
+/// What this process has used since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time, in ns.
+    pub cpu_ns: u64,
+    /// Resident memory, in bytes.
+    pub resident_bytes: u64,
+}
 
 /// What this process has used until now; memory is 0 where `/proc` is not mounted.
 #[must_use]
