@@ -15,9 +15,8 @@ use std::{
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use tcptrace::{
-    decode::decode,
     findings::{Findings, Thresholds},
-    state::StateSet,
+    model::{decode::decode, state::StateSet},
     sys::clock::thread_cpu_ns,
     table::Table,
 };

@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use tcptrace::{
-    decode::decode,
     metrics::{Metrics, Settings},
+    model::decode::decode,
 };
 use workload::{Stream, Writer};
 

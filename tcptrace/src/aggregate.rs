@@ -1,5 +1,15 @@
 //! What the programs counted in aggregate mode, as reports. See [`tcptrace_common::aggregate`].
 
+use crate::{
+    latency::Latencies,
+    model::{
+        close_reason::Ending,
+        kernel_counts::{By, Counts},
+        losses::Losses,
+        state::State,
+    },
+    report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
+};
 use std::collections::HashMap;
 
 use tcptrace_common::{
@@ -7,37 +17,7 @@ use tcptrace_common::{
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
 };
 
-use crate::{
-    ending::Ending,
-    keyed::KeyedMap,
-    latency::Latencies,
-    losses::Losses,
-    report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
-    state::State,
-};
-
-/// What is counted apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// Transitions alone.
-    Transition,
-    /// Ports of services.
-    Port,
-    /// Cgroups of owners.
-    Cgroup,
-}
-
 impl By {
-    /// The programs' number for it, one of [`aggregate::by`].
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        match self {
-            Self::Transition => aggregate::by::TRANSITION,
-            Self::Port => aggregate::by::PORT,
-            Self::Cgroup => aggregate::by::CGROUP,
-        }
-    }
-
     fn key(self, key: u64, path: &mut impl FnMut(u64) -> Option<String>) -> Key {
         match (self, key) {
             (_, aggregate::OTHER) => Key::Other,
@@ -48,44 +28,7 @@ impl By {
     }
 }
 
-/// All that was counted until a moment, or between two.
-#[derive(Clone, Debug, Default)]
-pub struct Counts {
-    times: KeyedMap<aggregate::Key, Times>,
-    counts: KeyedMap<aggregate::Key, u64>,
-}
-
 impl Counts {
-    /// Takes in the times that each CPU counted under a key.
-    pub fn add_times(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = Times>) {
-        let sum = self.times.entry(key).or_insert(Times::NONE);
-        for times in by_cpu {
-            sum.max_ns = sum.max_ns.max(times.max_ns);
-            sum.counts.iter_mut().zip(times.counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
-        }
-    }
-
-    /// Takes in how often something without a time happened on each CPU.
-    pub fn add_count(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = u64>) {
-        let sum = self.counts.entry(key).or_default();
-        by_cpu.for_each(|count| *sum = sum.wrapping_add(count));
-    }
-
-    /// What came since `before`. The longest time of an octave stays that of all.
-    #[must_use]
-    pub fn since(&self, before: &Self) -> Self {
-        let mut since = self.clone();
-        for (key, earlier) in &before.times {
-            if let Some(times) = since.times.get_mut(key) {
-                times.counts.iter_mut().zip(earlier.counts).for_each(|(count, less)| *count = count.wrapping_sub(less));
-            }
-        }
-        for (key, earlier) in &before.counts {
-            since.counts.entry(*key).and_modify(|count| *count = count.wrapping_sub(*earlier));
-        }
-        since
-    }
-
     /// How many events there are, and how many under keys that do not exist.
     #[must_use]
     pub fn totals(&self) -> (u64, u64) {
@@ -140,13 +83,6 @@ impl Counts {
     pub fn each(&self, by: By, mut path: impl FnMut(u64) -> Option<String>) -> Vec<(Key, Counted<'_>)> {
         let counted = self.entries().filter_map(|(key, count, times)| Some((key.key, Counted::of(key, count, times)?)));
         counted.map(|(key, counted)| (by.key(key, &mut path), counted)).collect()
-    }
-
-    /// What is not 0.
-    fn entries(&self) -> impl Iterator<Item = (&aggregate::Key, u64, Option<&Times>)> {
-        let times = self.times.iter().map(|(key, times)| (key, times.total(), Some(times)));
-        let counts = self.counts.iter().map(|(key, count)| (key, *count, None));
-        times.chain(counts).filter(|(_, count, _)| *count > 0)
     }
 }
 

@@ -8,10 +8,8 @@ use tcptrace_common::{
     record::{self, AF_INET, AF_INET6, owner_source},
 };
 
-use crate::{
-    event::StartTicks,
-    select::Selection,
-    snapshot::{Holder, ListedSocket, Snapshot},
+use crate::model::{
+    event::StartTicks, holders::Holder, snapshot::Snapshot, socket::ListedSocket, socket_filter::Selection,
     state::State,
 };
 
@@ -75,9 +73,10 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::{
+    use crate::model::{
         event::Command,
-        snapshot::{Holders, Keepalive, Kind},
+        holders::Holders,
+        socket::{Keepalive, Kind},
     };
 
     fn listener(local: &str, handle: u64) -> ListedSocket {

@@ -15,8 +15,8 @@ use tcptrace::{
     },
     commands,
     listing::{Lister, Wanted},
+    model::state::State,
     service::{self, Service},
-    state::State,
     sys::{descriptors, heap, pids},
     tell::{self, Form, Level, fail, tell},
 };

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use crate::{
-    ending::Ending,
-    event::{Command, Owner, OwnerSource, What},
     latency::Percentiles,
-    losses::Losses,
-    snapshot::Age,
-    state::State,
+    model::{
+        age::Age,
+        close_reason::Ending,
+        event::{Command, Owner, OwnerSource, What},
+        losses::Losses,
+        state::State,
+    },
     table::{HalfOpen, Table},
 };
 
@@ -205,8 +207,10 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        snapshot::{Holder, Holders, Keepalive, Kind, ListedSocket, Snapshot},
+    use crate::model::{
+        holders::{Holder, Holders},
+        snapshot::Snapshot,
+        socket::{Keepalive, Kind, ListedSocket},
         state::StateSet,
     };
 

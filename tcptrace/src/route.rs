@@ -1,11 +1,17 @@
 //! A way to one output: what of a run it wants, in which form, and what was rendered for it.
 
 use crate::{
-    event::{Event, StateSource, What},
     findings::{Finding, Kind, Seen, Severity},
-    losses::Losses,
-    notice::Notice,
-    outputs::{Collecting, OutputState, Records},
+    model::{
+        event::{Event, StateSource, What},
+        losses::Losses,
+        notice::Notice,
+        output_state::OutputState,
+        snapshot::Snapshot,
+        socket_filter::{Ends, Prefix, concerns},
+        state::{State, StateSet},
+    },
+    outputs::{Collecting, Records},
     render::{
         Context,
         csv::Csv,
@@ -13,9 +19,6 @@ use crate::{
         text::{Ladder, StuckText, Text},
     },
     report::Report,
-    select::{Ends, Prefix, concerns},
-    snapshot::Snapshot,
-    state::{State, StateSet},
     story::{Stories, Story},
     table::{Connection, Table},
 };

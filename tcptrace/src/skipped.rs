@@ -2,7 +2,7 @@
 
 use std::{fs, io};
 
-use crate::{snapshot::Skipped, sys::capabilities::Capabilities, tell::warn};
+use crate::{model::skipped::Skipped, sys::capabilities::Capabilities, tell::warn};
 
 /// Says it, if there is something of which more would be known. What went meanwhile has no sockets.
 pub fn tell_of(skipped: &Skipped) {
@@ -57,7 +57,7 @@ fn counted(count: u64, one: &str, many: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Denied;
+    use crate::model::skipped::Denied;
 
     fn said(skipped: Skipped, has: &[u32]) -> String {
         sentences(&skipped, Some(Capabilities::of(has)), |pid| (pid == 1).then(|| "init".to_owned())).join("\n")

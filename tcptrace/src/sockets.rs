@@ -7,11 +7,16 @@ use std::{
 };
 
 use crate::{
-    event::Command,
-    keyed::{KeyedMap, KeyedSet},
-    select::Selection,
-    snapshot::{Age, Holder, Kind, ListedSocket, Snapshot, listeners_of},
-    state::State,
+    model::{
+        age::Age,
+        event::Command,
+        holders::Holder,
+        keyed::{KeyedMap, KeyedSet},
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, listeners_of},
+        socket_filter::Selection,
+        state::State,
+    },
     sys::{
         cgroup::names::CgroupNames,
         heap::{will_read, with_foresight},
@@ -329,7 +334,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::snapshot::{Holders, Keepalive};
+    use crate::model::{holders::Holders, socket::Keepalive};
 
     fn socket(handle: u64, state: State, local: &str, remote: &str) -> ListedSocket {
         ListedSocket {

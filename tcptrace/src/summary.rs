@@ -9,13 +9,15 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    ending::Ending,
-    event::{Command, Event, Transition, What},
-    keyed::KeyedMap,
     latency::Latencies,
-    losses::Losses,
+    model::{
+        close_reason::Ending,
+        event::{Command, Event, Transition, What},
+        keyed::KeyedMap,
+        losses::Losses,
+        state::State,
+    },
     report::{Activity, ProcessRow, Report, TransitionRow, ending_rows, in_order_of_life, socket_rows},
-    state::State,
     table::Table,
 };
 
@@ -205,7 +207,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::{
+    use crate::model::{
         event::{Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource},
         state::StateSet,
     };

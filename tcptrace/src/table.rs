@@ -8,6 +8,7 @@ mod packed;
 mod retransmits;
 mod roles;
 mod sockets;
+mod wanted;
 
 use std::{
     hash::BuildHasher as _,
@@ -18,10 +19,12 @@ use std::{
 use rustc_hash::FxHashSet;
 use tcptrace_common::record::socket_flag;
 
-use crate::{
+use crate::model::{
+    age::{AgeSource, TIME_WAIT_NS},
     event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
+    holders::{Holder, Holders},
     keyed::{Keyed, KeyedMap, KeyedSet},
-    snapshot::{AgeSource, Holder, Holders, TIME_WAIT_NS, listeners_of, place},
+    socket::{listeners_of, place},
     state::{State, StateSet},
 };
 use listener_holders::{ListenerHolders, is_through_listener, processes};
@@ -50,17 +53,6 @@ pub struct HalfOpen {
 const MAX_ADDRESSES: usize = 65_536;
 /// Half-open connections that are remembered one by one at most.
 const MAX_REQUESTED: usize = 65_536;
-
-/// What a listing changed in the table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reconciled {
-    /// Sockets that the table did not have.
-    pub added: u64,
-    /// Sockets that it had, and that are no more.
-    pub removed: u64,
-    /// Sockets that are in another state than it had.
-    pub changed: u64,
-}
 
 /// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
 /// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest

@@ -14,8 +14,11 @@ use bytes::BufMut as _;
 use jiff::Timestamp;
 
 use crate::{
-    outputs::{Collecting, Journald, LOG, Output, OutputState, Sink, Standard, log_entry},
-    printable::message,
+    model::{
+        output_state::{LOG, OutputState},
+        printable::message,
+    },
+    outputs::{Collecting, Journald, Output, Sink, Standard, log_entry},
 };
 
 /// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc as answers;
 
 use crate::{
     listing::{Error, Lister, Wanted},
-    snapshot::Snapshot,
+    model::snapshot::Snapshot,
     sys::workers::{self, Worker},
 };
 

@@ -6,16 +6,19 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
-    clock::WallOffset,
-    decode::{decode, split},
-    event::Event,
+    model::{
+        decode::{decode, split},
+        event::Event,
+        names::Names,
+        state::StateSet,
+        time::WallOffset,
+    },
     render::{
-        Context, Names,
+        Context,
         csv::Csv,
         json::Json,
         text::{Text, TextOptions, TimeStyle},
     },
-    state::StateSet,
     summary::Summary,
     table::Table,
 };

@@ -8,8 +8,8 @@ use super::{Error, Run};
 use crate::{
     listeners,
     listing::{self, Wanted},
+    model::state::State,
     skipped,
-    state::State,
     sys::clock::now_ns,
     tell::warn,
     watch::Answer,

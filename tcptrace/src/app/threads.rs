@@ -88,6 +88,6 @@ impl Threads {
 }
 
 /// What became of what all outputs had to deliver, the log among them.
-pub(crate) fn states(outputs: &Outputs) -> Vec<crate::outputs::OutputState> {
+pub(crate) fn states(outputs: &Outputs) -> Vec<crate::model::output_state::OutputState> {
     outputs.states().into_iter().chain(tell::state()).collect()
 }

@@ -7,7 +7,7 @@ use aya::{
 use tcptrace_common::aggregate::{Key, Times};
 
 use super::object::{Error, Plain, take_map};
-use crate::aggregate::{By, Counts};
+use crate::model::kernel_counts::{By, Counts};
 
 /// What is counted in the kernel.
 #[derive(Clone, Copy, Debug)]

@@ -19,7 +19,7 @@ use super::{
     rings::sizes::Sizes,
 };
 use crate::{
-    state::StateSet,
+    model::state::StateSet,
     sys::{heap::drop_beside, mmap::page_len},
 };
 

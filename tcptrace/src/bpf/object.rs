@@ -34,7 +34,7 @@ use super::{
     vmlinux::Vmlinux,
 };
 use crate::{
-    decode::NetnsAlias,
+    model::decode::NetnsAlias,
     sys::{clock, heap::drop_beside, pids, threads::beside},
 };
 

@@ -25,7 +25,7 @@ use super::{
         sizes::Sizes,
     },
 };
-use crate::{aggregate::By, decode::NetnsAlias};
+use crate::model::{decode::NetnsAlias, kernel_counts::By};
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
 const MAX_LISTENERS: u32 = 1 << 16;

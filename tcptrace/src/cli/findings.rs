@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::parse::duration;
 use crate::{
     findings::{Expected, Kind, ThresholdError, Thresholds},
-    state::State,
+    model::state::State,
 };
 
 /// Findings.

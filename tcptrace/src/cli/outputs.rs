@@ -10,10 +10,9 @@ use super::{
 };
 use crate::{
     findings::{Kind, Severity},
+    model::{socket_filter, state::State},
     outputs::FileSettings,
     route::{RecordKind, Wants},
-    select,
-    state::State,
 };
 
 /// An output.
@@ -208,8 +207,11 @@ fn ports(values: &[String]) -> Result<Vec<(u16, u16)>, String> {
     Ok(all::<PortList>(values)?.into_iter().flat_map(|list| list.0).collect())
 }
 
-fn prefixes(values: &[String]) -> Result<Vec<select::Prefix>, String> {
-    Ok(all::<Prefix>(values)?.into_iter().map(|prefix| select::Prefix::new(prefix.address, prefix.bits)).collect())
+fn prefixes(values: &[String]) -> Result<Vec<socket_filter::Prefix>, String> {
+    Ok(all::<Prefix>(values)?
+        .into_iter()
+        .map(|prefix| socket_filter::Prefix::new(prefix.address, prefix.bits))
+        .collect())
 }
 
 fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {

@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use jiff::SignedDuration;
 
-use crate::number::digits;
+use crate::model::number::digits;
 pub use crate::story::StoryFilter;
 
 /// One of the values that there are.
@@ -128,32 +128,6 @@ impl FromStr for Prefix {
                 .ok_or_else(|| format!("`/{bits}` in `{text}` is no prefix length: give 0 to {width}"))?,
         };
         Ok(Self { address: mapped.octets(), bits: 128 - width + bits })
-    }
-}
-
-/// A choice of network namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetnsChoice {
-    /// The one that tcptrace runs in.
-    Own,
-    /// The one of this name in `/run/netns`.
-    Name(String),
-    /// The one with this inode number.
-    Inode(u32),
-}
-
-impl FromStr for NetnsChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
-        match text {
-            "self" => Ok(Self::Own),
-            _ if !is_name => {
-                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
-            }
-            _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
-        }
     }
 }
 

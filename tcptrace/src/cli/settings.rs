@@ -22,12 +22,11 @@ use super::{
     conflicts::{self, conflict, form},
     findings::{FindingArgs, FindingsMode},
     outputs::OutputSpec,
-    parse::{MAX_RING, MIN_RING, NetnsChoice, PortList, Prefix, StoryFilter},
+    parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
     target::Target,
     terminal::{is_colored, understands_codes},
 };
 use crate::{
-    aggregate::By,
     bpf::{
         aggregate::Aggregate,
         probes::{KernelFilter, ProbeSettings},
@@ -35,16 +34,20 @@ use crate::{
     findings::Thresholds,
     listing::netns::Chosen,
     metrics,
+    model::{
+        kernel_counts::By,
+        netns_choice::NetnsChoice,
+        socket_filter::{self, Ends, Selection},
+        state::StateSet,
+    },
     render::{
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
     route::{Renderer, Route, Wants},
-    select::{self, Ends, Selection},
     service::Service,
     session::SessionSettings,
-    state::StateSet,
     story::{Limits, Stories},
     sys::cgroup::{self, Cgroup},
 };
@@ -375,7 +378,7 @@ fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
 pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<Selection, Error> {
     let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
     let prefixes = |list: &[Prefix]| {
-        list.iter().map(|&Prefix { address, bits }| select::Prefix::new(address, bits)).collect::<Vec<_>>()
+        list.iter().map(|&Prefix { address, bits }| socket_filter::Prefix::new(address, bits)).collect::<Vec<_>>()
     };
     Ok(Selection {
         states: args.state.iter().copied().collect(),

@@ -7,7 +7,7 @@ use super::parse::{duration, size};
 use crate::outputs::{KafkaSettings, Sasl, SaslMechanism};
 use crate::{
     http,
-    number::digits,
+    model::number::digits,
     outputs::{Compression, FileSettings, OtlpHeaders, OtlpSettings, SyslogTarget},
 };
 

@@ -8,7 +8,6 @@ use tokio::{
 };
 
 use crate::{
-    aggregate::{By, Counts},
     app::{
         CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
         threads::{self, Threads},
@@ -21,14 +20,18 @@ use crate::{
     delivery::{asked, push, pushes, serve},
     http::{Health, Question, Server},
     listing::netns::Chosen,
-    losses::Losses,
     metrics::{Snapshot, counted},
+    model::{
+        kernel_counts::{By, Counts},
+        losses::Losses,
+        names::Names,
+        state::StateSet,
+    },
     outputs::Outputs,
-    render::{Context, Names, text::losses_line},
+    render::{Context, text::losses_line},
     report::Report,
     route::Route,
     service::Service,
-    state::StateSet,
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},

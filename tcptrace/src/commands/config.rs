@@ -15,7 +15,7 @@ use crate::{
         config,
         settings::Settings,
     },
-    printable::printable,
+    model::printable::printable,
 };
 
 /// What the file comes to, in words.

@@ -9,13 +9,13 @@ use thiserror::Error;
 use crate::{
     cli::{
         args::{DoctorArgs, Format},
-        parse::NetnsChoice,
         terminal::is_colored,
     },
     doctor::{
         Area,
         read::{self, check_up},
     },
+    model::netns_choice::NetnsChoice,
     render::{csv::Csv, doctor::DoctorRenderer, json::Json},
     sys::{clock::wall_offset, files},
 };

@@ -10,16 +10,14 @@ use crate::{
         args::{Format, SocketsArgs},
         terminal::is_colored,
     },
-    keyed::Addresses,
+    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::Selection},
     render::sockets::{
         Form, Listing,
         csv::Csv,
         json::Json,
         text::{Text, TextOptions},
     },
-    select::Selection,
     skipped,
-    snapshot::Snapshot,
     sockets::{Cgroups, Row, count, rows, totals},
     sys::{cgroup, clock::wall_offset, files},
 };
@@ -96,8 +94,11 @@ mod tests {
             args::{Args, Command},
             settings,
         },
-        snapshot::{Keepalive, Kind, ListedSocket, Skipped},
-        state::State,
+        model::{
+            skipped::Skipped,
+            socket::{Keepalive, Kind, ListedSocket},
+            state::State,
+        },
     };
 
     fn sockets_args(line: &str) -> SocketsArgs {

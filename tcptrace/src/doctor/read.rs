@@ -8,10 +8,12 @@ use crate::{
         probes::{Attached, KernelFilter, ProbeSettings, Probes},
         vmlinux::Vmlinux,
     },
-    cli::parse::NetnsChoice,
     doctor,
     listing::netns::{self, EnterError},
-    state::{State, StateSet},
+    model::{
+        netns_choice::NetnsChoice,
+        state::{State, StateSet},
+    },
     sys::{
         capabilities::Capabilities,
         cgroup,

@@ -11,10 +11,12 @@ use super::{
     sighting::Example,
 };
 use crate::{
-    ending::Ending,
-    event::{Event, Exit, Owner, ResetFacts, Transition},
-    snapshot::NextHop,
-    state::State,
+    model::{
+        close_reason::Ending,
+        event::{Event, Exit, Owner, ResetFacts, Transition},
+        snapshot::NextHop,
+        state::State,
+    },
     table::Connection,
 };
 

@@ -9,10 +9,12 @@ use super::{
     view::OtherEnd,
 };
 use crate::{
-    ending::Ending,
-    event::{Event, Owner, OwnerSource},
-    snapshot::listeners_of,
-    state::{State, StateSet},
+    model::{
+        close_reason::Ending,
+        event::{Event, Owner, OwnerSource},
+        socket::listeners_of,
+        state::{State, StateSet},
+    },
     table::{Connection, Table},
 };
 

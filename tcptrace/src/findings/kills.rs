@@ -7,9 +7,11 @@ use super::{
     sighting::{Example, MAX_EXAMPLES, Subject},
 };
 use crate::{
-    event::{Command, Event, Exit, Owner, Transition},
-    keyed::{KeyedMap, KeyedSet},
-    state::State,
+    model::{
+        event::{Command, Event, Exit, Owner, Transition},
+        keyed::{KeyedMap, KeyedSet},
+        state::State,
+    },
     table::Connection,
 };
 

@@ -2,9 +2,11 @@
 
 use super::{Services, Subject};
 use crate::{
-    event::{Event, Owner, What},
-    keyed::KeyedMap,
-    state::State,
+    model::{
+        event::{Event, Owner, What},
+        keyed::KeyedMap,
+        state::State,
+    },
     table::Retransmits,
 };
 

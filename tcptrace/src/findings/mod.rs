@@ -45,8 +45,7 @@ pub use view::{Group, SocketFilter, View};
 use std::net::IpAddr;
 
 use crate::{
-    event::Event,
-    snapshot::Snapshot,
+    model::{event::Event, snapshot::Snapshot},
     table::{Connection, Table},
 };
 

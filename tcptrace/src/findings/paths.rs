@@ -3,11 +3,11 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use crate::{
-    ending::Ending,
+use crate::model::{
+    close_reason::Ending,
     event::{Event, Exit, Owner, ResetFacts, Transition, What},
     keyed::KeyedMap,
-    snapshot::place,
+    socket::place,
     state::State,
 };
 
@@ -127,7 +127,7 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Socket;
+    use crate::model::event::Socket;
 
     fn reset_at(time_ns: u64, port: u16) -> Event {
         let end = |port| SocketAddr::from(([127, 0, 0, 1], port));

@@ -9,11 +9,13 @@ use super::{
     sighting::MAX_EXAMPLES, successes::Successes,
 };
 use crate::{
-    ending::Ending,
-    event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
-    keyed::KeyedMap,
-    snapshot::{NextHop, Snapshot},
-    state::State,
+    model::{
+        close_reason::Ending,
+        event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
+        keyed::KeyedMap,
+        snapshot::{NextHop, Snapshot},
+        state::State,
+    },
     table::Connection,
 };
 

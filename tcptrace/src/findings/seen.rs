@@ -2,8 +2,7 @@
 
 use super::Thresholds;
 use crate::{
-    snapshot::Age,
-    state::State,
+    model::{age::Age, state::State},
     table::{Connection, Table},
 };
 

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use crate::{
+use crate::model::{
     event::{Event, What},
     keyed::KeyedMap,
-    snapshot::{Snapshot, listeners_of},
+    snapshot::Snapshot,
+    socket::listeners_of,
     state::State,
 };
 

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 
 use super::{Cause, Kind, Severity};
 use crate::{
-    event::{Owner, ProcessId},
-    keyed::KeyedMap,
-    snapshot::{Age, Holder},
-    state::State,
+    model::{
+        age::Age,
+        event::{Owner, ProcessId},
+        holders::Holder,
+        keyed::KeyedMap,
+        state::State,
+    },
     table::{Connection, Facts},
 };
 

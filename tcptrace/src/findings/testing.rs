@@ -9,16 +9,18 @@ use tcptrace_common::record::socket_flag;
 
 use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
 use crate::{
-    ending::Ending,
-    event::{
-        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What,
+    model::{
+        close_reason::Ending,
+        event::{
+            Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState,
+            TimeSource, Transition, What,
+        },
+        holders::{Holder, Holders},
+        namespace::{Namespace, NetCounters, NetSettings},
+        snapshot::{NextHop, ProcessState, Snapshot},
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket},
+        state::{State, StateSet},
     },
-    snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, NextHop,
-        ProcessState, Snapshot,
-    },
-    state::{State, StateSet},
     table::Table,
 };
 

@@ -9,10 +9,11 @@ use super::{
     Cause, Example, Kind, Ledger, Phase, Processes, Severity, Sighting, Subject, Thresholds, Value,
     testing::{Host, MS, NETNS, S, START_NS, end, process},
 };
-use crate::{
-    ending::Ending,
+use crate::model::{
+    age::{Age, AgeSource},
+    close_reason::Ending,
     event::OwnerSource,
-    snapshot::{Age, AgeSource, Holder},
+    holders::Holder,
     state::State,
 };
 
@@ -234,9 +235,9 @@ fn evidence_is_waited_for_only_so_long() {
 #[test]
 fn commands_places_and_namespaces_are_told_apart() {
     let first = sighting(Kind::CloseWaitLeak, 1);
-    let command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
+    let command = crate::model::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
     let all = [
-        Sighting { owner: Some(crate::event::Owner { command, ..process(1) }), ..first.clone() },
+        Sighting { owner: Some(crate::model::event::Owner { command, ..process(1) }), ..first.clone() },
         Sighting { owner: None, ..first.clone() },
         Sighting { netns: None, ..first.clone() },
         Sighting { subject: Subject::Local(end("10.9.0.9:80")), ..first.clone() },
@@ -246,7 +247,8 @@ fn commands_places_and_namespaces_are_told_apart() {
     assert_eq!(told(&[(0, &all)]).len(), 6);
     // A process that is known in another way is the same.
     let other = process(1);
-    let read = Sighting { owner: Some(crate::event::Owner { source: OwnerSource::Io, ..other }), ..first.clone() };
+    let read =
+        Sighting { owner: Some(crate::model::event::Owner { source: OwnerSource::Io, ..other }), ..first.clone() };
     assert_eq!(told(&[(0, &[first]), (1, &[read])]), [(0, Opened, 1, 1)]);
 }
 

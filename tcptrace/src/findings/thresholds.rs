@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use super::Kind;
-use crate::{number::digits, state::State};
+use crate::model::{number::digits, state::State};
 
 const S: u64 = 1_000_000_000;
 

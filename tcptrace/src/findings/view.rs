@@ -9,10 +9,14 @@ use super::{
     sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
-    event::{Owner, OwnerSource},
-    keyed::{KeyedMap, KeyedSet},
-    snapshot::{Age, Holder, listeners_of},
-    state::State,
+    model::{
+        age::Age,
+        event::{Owner, OwnerSource},
+        holders::Holder,
+        keyed::{KeyedMap, KeyedSet},
+        socket::listeners_of,
+        state::State,
+    },
     table::{Connection, Facts, Table},
 };
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use thiserror::Error;
 
-use crate::number::digits;
+use crate::model::number::digits;
 
 /// Why a text is no address to listen at.
 #[derive(Debug, Error, PartialEq, Eq)]

@@ -8,10 +8,11 @@ use tcptrace_common::{
 };
 use zerocopy::FromBytes;
 
-use crate::{
+use crate::model::{
     decode,
     event::{Command, StartTicks, address, is_ipv6},
-    snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+    holders::Holder,
+    socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
 /// Adds the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length of a

@@ -1,4 +1,4 @@
-//! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::snapshot::Snapshot`],
+//! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::model::snapshot::Snapshot`],
 //! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
 
 pub mod entry;
@@ -18,10 +18,16 @@ use thiserror::Error;
 
 use crate::{
     bpf::iterators::{Iterators, KernelIterator},
-    cli::parse::NetnsChoice,
-    event::ProcessId,
-    snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
-    state::{State, StateSet},
+    model::{
+        event::ProcessId,
+        holders::Holders,
+        namespace::{Namespace, NetCounters},
+        netns_choice::NetnsChoice,
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, UNREAD_NS},
+        state::{State, StateSet},
+    },
     sys::{
         clock,
         pids::{self, View},

@@ -2,7 +2,7 @@
 
 use std::{fs, str::FromStr};
 
-use crate::snapshot::{NetCounters, NetSettings, reserved_ports};
+use crate::model::namespace::{NetCounters, NetSettings, reserved_ports};
 
 /// The counters; `None` where they cannot be read.
 #[must_use]

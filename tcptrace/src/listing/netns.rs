@@ -1,8 +1,7 @@
 //! The network namespaces of this host: which there are, and how to enter them.
 
 use crate::{
-    cli::parse::NetnsChoice,
-    snapshot::Skipped,
+    model::{netns_choice::NetnsChoice, skipped::Skipped},
     sys::{capabilities::Capabilities, pids},
 };
 use std::{

@@ -1,9 +1,12 @@
 //! The processes that hold sockets, from `/proc` (proc(5)).
 
 use crate::{
-    event::{Command, ProcessId, StartTicks},
-    keyed::KeyedMap,
-    snapshot::{Holder, Skipped},
+    model::{
+        event::{Command, ProcessId, StartTicks},
+        holders::Holder,
+        keyed::KeyedMap,
+        skipped::Skipped,
+    },
     sys::{
         cgroup,
         pids::{self, hides_processes},

@@ -6,9 +6,13 @@ use rustc_hash::FxHashSet;
 
 use super::proc::parse_start;
 use crate::{
-    event::{ProcessId, is_same_process},
-    snapshot::{Holder, Holders, ListedSocket, ProcessState},
-    state::State,
+    model::{
+        event::{ProcessId, is_same_process},
+        holders::{Holder, Holders},
+        snapshot::ProcessState,
+        socket::ListedSocket,
+        state::State,
+    },
     sys::{
         clock::{now_ns, tick_ns},
         pids,

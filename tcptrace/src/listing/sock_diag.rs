@@ -15,8 +15,9 @@ use super::{
     inet_diag::{INET_DIAG_INFO, aligned_rest, socket},
     procfs::descriptor,
 };
-use crate::{
-    snapshot::{ListedSocket, Skipped},
+use crate::model::{
+    skipped::Skipped,
+    socket::ListedSocket,
     state::{State, StateSet},
 };
 
@@ -234,7 +235,7 @@ mod tests {
             netns::in_fresh_netns,
             proc,
         },
-        snapshot::{Kind, TimerKind},
+        model::socket::{Kind, TimerKind},
     };
 
     /// A message with its header.

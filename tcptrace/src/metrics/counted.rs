@@ -12,12 +12,15 @@ use super::{
     times::Times,
 };
 use crate::{
-    aggregate::{By, Counts, Happened},
-    ending::Ending,
-    losses::Losses,
-    outputs::OutputState,
+    aggregate::Happened,
+    model::{
+        close_reason::Ending,
+        kernel_counts::{By, Counts},
+        losses::Losses,
+        output_state::OutputState,
+        state::State,
+    },
     report::Key,
-    state::State,
     sys::{process::Usage, workers::WorkerState},
 };
 

@@ -6,10 +6,12 @@ use tcptrace_common::state::came_in;
 
 use super::{Settings, snapshot::Labels};
 use crate::{
-    event::{Command, Event, Owner, OwnerSource, What},
-    keyed::KeyedMap,
-    render::Names,
-    state::State,
+    model::{
+        event::{Command, Event, Owner, OwnerSource, What},
+        keyed::KeyedMap,
+        names::Names,
+        state::State,
+    },
     table::{Connection, Table},
 };
 

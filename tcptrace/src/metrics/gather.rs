@@ -10,14 +10,11 @@ use super::{
     times::Times,
 };
 use crate::{
-    ending::Ending,
-    errno,
     findings::{Finding, Kind},
-    keyed::KeyedMap,
-    losses::Losses,
-    outputs::OutputState,
-    render::Names,
-    state::State,
+    model::{
+        close_reason::Ending, errno, keyed::KeyedMap, losses::Losses, names::Names, output_state::OutputState,
+        state::State,
+    },
     sys::{process::Usage, workers::WorkerState},
 };
 

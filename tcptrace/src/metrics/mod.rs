@@ -22,14 +22,16 @@ mod tests;
 mod times;
 
 use crate::{
-    ending::{Abort, Ending},
-    event::{Event, TimeSource, Transition, What},
     findings::{Finding, Kind, Phase, Severity},
-    keyed::KeyedMap,
-    losses::Losses,
-    outputs::OutputState,
-    render::Names,
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        event::{Event, TimeSource, Transition, What},
+        keyed::KeyedMap,
+        losses::Losses,
+        names::Names,
+        output_state::OutputState,
+        state::State,
+    },
     sys::{process::Usage, workers::WorkerState},
     table::Table,
 };

@@ -19,7 +19,7 @@ use super::{
     snapshot::{Distribution, Family, Series, Snapshot, Value},
     times::SCALE,
 };
-use crate::state::State;
+use crate::model::state::State;
 
 /// The snapshot as an encoded `ExportMetricsServiceRequest` from this host.
 #[must_use]

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::families::Descriptor;
-use crate::printable::escaped;
+use crate::model::printable::escaped;
 
 /// The metrics of a moment.
 #[derive(Clone, Debug, Default, PartialEq)]

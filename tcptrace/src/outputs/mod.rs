@@ -22,8 +22,9 @@ mod tls;
 mod waiting;
 mod words;
 
+pub use crate::model::output_state::{LOG, OutputState};
 pub use all::Outputs;
-pub use counters::{Count, Counters, LOG, OutputState};
+pub use counters::{Count, Counters};
 pub use file::{Compression, FileSettings, FileSink};
 pub use journald::{Journald, log_entry};
 #[cfg(feature = "kafka")]

@@ -8,10 +8,13 @@ use std::{
 };
 
 use super::{
-    Count, Counters, OutputState, Records, Sink, Trouble,
+    Count, Counters, Records, Sink, Trouble,
     queue::{Next, Queue},
 };
-use crate::sys::workers::{self, Worker};
+use crate::{
+    model::output_state::OutputState,
+    sys::workers::{self, Worker},
+};
 
 /// Time between the first failure and the next try; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::flat;
-use crate::{clock::human, printable::printable};
+use crate::model::{printable::printable, time::human};
 
 /// How bad it is, as syslog and journald number it (RFC 5424, section 6.2.1, table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

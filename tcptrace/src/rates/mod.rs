@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 pub use reading::{Counter, Gauge, Reading};
 
-use crate::snapshot::Skipped;
+use crate::model::skipped::Skipped;
 
 /// One look at all namespaces.
 #[derive(Clone, Debug, Default)]

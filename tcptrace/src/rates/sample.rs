@@ -6,9 +6,8 @@ use thiserror::Error;
 
 use super::{Reading, Round};
 use crate::{
-    cli::parse::NetnsChoice,
     listing::netns::{self, Chosen, EnterError, Found},
-    snapshot::Skipped,
+    model::{netns_choice::NetnsChoice, skipped::Skipped},
     sys::clock::now_ns,
 };
 

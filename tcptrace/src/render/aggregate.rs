@@ -10,9 +10,7 @@ use super::{
     fields::number,
 };
 use crate::{
-    clock::WallOffset,
-    ending::Ending,
-    errno,
+    model::{close_reason::Ending, errno, time::WallOffset},
     report::{Activity, Key, Report, TransitionRow},
 };
 

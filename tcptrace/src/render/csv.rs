@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Context, Field, FieldValue, fields};
-use crate::{clock::WallFormat, event::Event, printable::escaped};
+use crate::model::{event::Event, printable::escaped, time::WallFormat};
 
 /// Writes CSV.
 pub struct Csv {

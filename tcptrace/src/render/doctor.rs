@@ -13,9 +13,11 @@ use super::{
     text::columns::{Style, styled},
 };
 use crate::{
-    clock::{WallFormat, WallOffset},
     doctor::{Area, Check, CheckUp, Status},
-    printable::Printable,
+    model::{
+        printable::Printable,
+        time::{WallFormat, WallOffset},
+    },
 };
 
 /// Values and titles are not wider than this in text.

@@ -8,7 +8,7 @@ use std::{
 use bytes::BufMut;
 
 use super::Context;
-use crate::{
+use crate::model::{
     errno,
     event::{Event, Process, ResetFacts, StateSource, What},
     state::State,

@@ -6,18 +6,21 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize as _;
 use serde_json::{Serializer, Value, json, ser::Formatter};
 
-use super::{Context, FieldValue, Names, SCHEMA_VERSION, fields};
+use super::{Context, FieldValue, SCHEMA_VERSION, fields};
 use crate::{
-    clock::{WallFormat, WallOffset},
-    ending::Ending,
-    errno,
-    event::{Command, Event, Owner},
     findings::{Example, Finding, Seen, Value as Evidence},
     latency::RELATIVE_ERROR,
-    losses::Losses,
-    notice::Notice,
-    outputs::OutputState,
-    printable::pieces,
+    model::{
+        close_reason::Ending,
+        errno,
+        event::{Command, Event, Owner},
+        losses::Losses,
+        names::Names,
+        notice::Notice,
+        output_state::OutputState,
+        printable::pieces,
+        time::{WallFormat, WallOffset},
+    },
     report::{Activity, Key, KeyRow, Report, TransitionRow},
 };
 

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{FieldValue, csv::Csv, json::Json};
 use crate::{
-    clock::{WallFormat, WallOffset},
+    model::time::{WallFormat, WallOffset},
     rates::{Counter, Gauge, Rates},
 };
 

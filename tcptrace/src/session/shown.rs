@@ -6,11 +6,13 @@ use tcptrace_common::record::socket_flag;
 
 use super::SessionSettings;
 use crate::{
-    event::{Event, OwnerSource, What},
-    render::Names,
-    select::Selection,
-    snapshot::Holder,
-    state::State,
+    model::{
+        event::{Event, OwnerSource, What},
+        holders::Holder,
+        names::Names,
+        socket_filter::Selection,
+        state::State,
+    },
     table::Connection,
 };
 

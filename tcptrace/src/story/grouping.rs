@@ -7,9 +7,11 @@ use std::{
 
 use super::{Listed, Role, Side, Story, StoryFilter, begins, own_sk};
 use crate::{
-    event::{Event, Socket, StateSource, Transition, What},
-    snapshot::Snapshot,
-    state::State,
+    model::{
+        event::{Event, Socket, StateSource, Transition, What},
+        snapshot::Snapshot,
+        state::State,
+    },
     table::Connection,
 };
 

@@ -11,10 +11,10 @@ use std::{
 
 use tcptrace_common::record::socket_flag;
 
-use crate::{
-    ending::Ending,
+use crate::model::{
+    close_reason::Ending,
     event::{Event, Owner, Retransmit, Socket, Transition, What},
-    snapshot::ConnectionInfo,
+    socket::ConnectionInfo,
     state::State,
 };
 

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use tcptrace_common::record::socket_flag::{DONE, FROM_PACKET, OWNED};
 
 use super::*;
-use crate::{
-    ending::Abort,
+use crate::model::{
+    close_reason::Abort,
     event::{Command, OwnerSource, StateSource},
-    snapshot::{Keepalive, Kind, ListedSocket, Snapshot},
+    snapshot::Snapshot,
+    socket::{Keepalive, Kind, ListedSocket},
     state::State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
 };
 

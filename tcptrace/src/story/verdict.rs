@@ -3,8 +3,8 @@
 use tcptrace_common::record::socket_flag;
 
 use super::{Side, Story};
-use crate::{
-    ending::{Abort, Ending},
+use crate::model::{
+    close_reason::{Abort, Ending},
     event::{Event, Owner, What},
     state::State,
 };

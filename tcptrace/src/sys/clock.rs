@@ -1,6 +1,6 @@
 //! The edge to this machine's clocks.
 
-use crate::clock::WallOffset;
+use crate::model::time::WallOffset;
 
 fn read(clock: libc::clockid_t, call: unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> i32) -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

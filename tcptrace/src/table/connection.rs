@@ -9,9 +9,11 @@ use super::{
     retransmits::Retransmits,
     roles::{AllRoles, Roles},
 };
-use crate::{
+use crate::model::{
+    age::AgeSource,
     event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
-    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
+    snapshot::Snapshot,
+    socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
     state::State,
 };
 

@@ -6,16 +6,20 @@ use std::{cmp::Reverse, net::SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Connection, HalfOpen, MAX_REQUESTED, Reconciled, Table,
+    Connection, HalfOpen, MAX_REQUESTED, Table,
     connection::expires_ns,
     listener_holders::{ListenerHolders, is_through_listener, owner_among},
     mini_key,
     minis::{began_time_wait, is_gone},
 };
-use crate::{
+use crate::model::{
+    age::{AgeSource, TIME_WAIT_NS},
     event::{Event, Owner},
+    holders::Holder,
     keyed::{Keyed, KeyedMap},
-    snapshot::{AgeSource, Holder, Kind, ListedSocket, Snapshot, TIME_WAIT_NS, listeners_of, place},
+    notice::Reconciled,
+    snapshot::Snapshot,
+    socket::{Kind, ListedSocket, listeners_of, place},
     state::State,
 };
 

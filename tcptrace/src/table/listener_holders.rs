@@ -4,10 +4,12 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use super::{Connection, connection::is_seen};
-use crate::{
+use crate::model::{
     event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
+    holders::Holder,
     keyed::{KeyedMap, KeyedSet},
-    snapshot::{Holder, Snapshot, listeners_of},
+    snapshot::Snapshot,
+    socket::listeners_of,
     state::State,
 };
 
@@ -245,8 +247,12 @@ pub(super) fn owner_among(recorded: Option<Owner>, holders: &[Holder]) -> Option
 mod tests {
     use super::*;
     use crate::{
-        event::{Command, StartTicks},
-        snapshot::{Holders, Kind, Namespace},
+        model::{
+            event::{Command, StartTicks},
+            holders::Holders,
+            namespace::Namespace,
+            socket::Kind,
+        },
         table::tests::{NETNS, S, event, holder, listed, snapshot},
     };
 

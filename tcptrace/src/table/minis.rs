@@ -1,10 +1,10 @@
 //! What becomes of mini-sockets, of which there are no events: as listings and new connections with the same ends tell.
 
 use super::{Connection, Table, mini_key};
-use crate::{
-    ending::Ending,
+use crate::model::{
+    age::{AgeSource, TIME_WAIT_NS},
+    close_reason::Ending,
     event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
-    snapshot::{AgeSource, TIME_WAIT_NS},
     state::State,
 };
 

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::event::address;
+use crate::model::event::address;
 
 /// A number that may be missing, in 8 bytes: then it is the greatest, which no time, cookie or address of the kernel is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -221,8 +221,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Event, Socket, What},
-        state::State,
+        model::{
+            event::{Event, Socket, What},
+            state::State,
+        },
         table::roles::AllRoles,
     };
 

@@ -1,11 +1,15 @@
+use crate::model::{
+    close_reason::Ending,
+    event::{Command, OwnerSource, Retransmit, Socket, Transition},
+    namespace::Namespace,
+    notice::Reconciled,
+    skipped::Skipped,
+    snapshot::Snapshot,
+    socket::{Keepalive, Kind, ListedSocket, Timer, TimerKind},
+};
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::{
-    ending::Ending,
-    event::{Command, OwnerSource, Retransmit, Socket, Transition},
-    snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
-};
 
 pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);

@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use tcptrace::{
-    decode::split,
-    event::address,
+    model::{
+        decode::split,
+        event::address,
+        holders::Holders,
+        namespace::Namespace,
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, TimerKind},
+        state::State,
+    },
     route::Renderer,
     session::{Session, SessionSettings},
-    snapshot::{Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
-    state::State,
 };
 use tcptrace_common::{
     cpu::Counters,

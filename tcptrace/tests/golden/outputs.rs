@@ -1,11 +1,10 @@
 //! What is printed: each story in each form, and all of them together in each style.
 
 use tcptrace::{
-    decode::split,
+    model::{decode::split, state::State},
     render::text::{TextOptions, TimeStyle},
     route::Renderer,
     session::SessionSettings,
-    state::State,
 };
 use tcptrace_common::cpu::Counters;
 

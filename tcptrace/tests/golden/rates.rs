@@ -3,13 +3,13 @@
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
+    model::skipped::Skipped,
     rates::{Meter, Reading, Round},
     render::{
         csv::Csv,
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    snapshot::Skipped,
 };
 
 use crate::{compare::compare, support::replay::context};

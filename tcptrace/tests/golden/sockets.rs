@@ -3,14 +3,15 @@
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
+    model::{snapshot::Snapshot, socket_filter::Selection, state::State},
     render::{
         SocketField,
-        sockets::{Form, text::Text, text::TextOptions},
+        sockets::{
+            Form,
+            text::{Text, TextOptions},
+        },
     },
-    select::Selection,
-    snapshot::Snapshot,
     sockets::By,
-    state::State,
 };
 
 use crate::{

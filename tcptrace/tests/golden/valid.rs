@@ -5,11 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
-    decode::split,
-    event::What,
     findings::Kind,
+    model::{decode::split, event::What, socket_filter::Selection},
     render::{Field, SocketField},
-    select::Selection,
     session::SessionSettings,
     sockets::By,
 };
@@ -207,7 +205,7 @@ fn endings() -> BTreeSet<String> {
             life.flags(flags).enters(&mut stream, CLOSE);
         }
         for record in split(&stream.bytes) {
-            let What::Transition(transition) = tcptrace::decode::decode(record.unwrap()).unwrap().what else {
+            let What::Transition(transition) = tcptrace::model::decode::decode(record.unwrap()).unwrap().what else {
                 panic!("only transitions are in the stream");
             };
             endings.extend(transition.ending.map(|ending| ending.name().to_owned()));

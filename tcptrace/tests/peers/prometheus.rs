@@ -11,17 +11,19 @@ use std::{
 
 use serde_json::Value;
 use tcptrace::{
-    ending::Ending,
-    event::{
-        Command as Name, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What,
-    },
     http::{Health, Question, Server},
-    losses::Losses,
     metrics::{Metrics, Moment, Settings, Snapshot},
-    outputs::OutputState,
-    render::Names,
-    state::{State, StateSet},
+    model::{
+        close_reason::Ending,
+        event::{
+            Command as Name, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource,
+            Transition, What,
+        },
+        losses::Losses,
+        names::Names,
+        output_state::OutputState,
+        state::{State, StateSet},
+    },
     sys::process::usage,
     table::Table,
 };

@@ -2,9 +2,11 @@
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    aggregate::{By, Counts},
     latency::RELATIVE_ERROR,
-    losses::Losses,
+    model::{
+        kernel_counts::{By, Counts},
+        losses::Losses,
+    },
     report::Report,
 };
 use tcptrace_common::{

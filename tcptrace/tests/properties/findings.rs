@@ -10,19 +10,22 @@ use bytes::BytesMut;
 use jsonschema::Validator;
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    decode::{decode, split},
-    event::{Event, Owner, OwnerSource},
     findings::{Finding, Findings, Phase, Sighting, Thresholds},
+    model::{
+        age::TIME_WAIT_NS,
+        decode::{decode, split},
+        event::{Event, Owner, OwnerSource},
+        holders::Holder,
+        namespace::{Namespace, NetCounters, NetSettings},
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
+        socket_filter::{Ends, Selection},
+        state::{State, StateSet},
+    },
     render::{
         json::Json,
         text::{Text, TextOptions},
     },
-    select::{Ends, Selection},
-    snapshot::{
-        ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
-        TIME_WAIT_NS, TimerKind,
-    },
-    state::{State, StateSet},
     table::{Connection, Table},
 };
 use tcptrace_common::{
@@ -174,7 +177,7 @@ impl Run {
             // A poll asks for some states.
             states: if is_whole { [].into_iter().collect() } else { State::ALL.into_iter().collect() },
             sockets,
-            holders: Some(tcptrace::snapshot::Holders::new(holders)),
+            holders: Some(tcptrace::model::holders::Holders::new(holders)),
             namespaces: vec![Namespace {
                 inode: NETNS,
                 counters: Some(counters),

@@ -5,19 +5,16 @@ use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    clock::WallOffset,
-    decode::decode,
-    event::Command,
     findings::Thresholds,
+    model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
     render::{
-        Context, Names,
+        Context,
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
     route::{Renderer, Route, Wants},
     session::{Session, SessionSettings},
-    snapshot::Namespace,
     sockets::By,
     story::{Limits, Stories, StoryFilter},
 };
@@ -33,7 +30,7 @@ use crate::{
     },
 };
 
-/// The characters as the issue of trusting names has them, written down once more: `tcptrace::printable` does not judge
+/// The characters as the issue of trusting names has them, written down once more: `tcptrace::model::printable` does not judge
 /// itself.
 fn is_raw(c: char) -> bool {
     c.is_control()

@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tcptrace::{
-    decode::decode,
-    errno,
-    event::{Event, Owner, ResetFacts, Transition, What},
-    printable::is_printable,
+    model::{
+        decode::decode,
+        errno,
+        event::{Event, Owner, ResetFacts, Transition, What},
+        printable::is_printable,
+        state::State,
+    },
     render::Field,
-    state::State,
 };
 
 use crate::{

@@ -6,12 +6,17 @@ use clap::ValueEnum as _;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::Value;
 use tcptrace::{
-    event::{Command, Owner, OwnerSource},
+    model::{
+        event::{Command, Owner, OwnerSource},
+        holders::{Holder, Holders},
+        namespace::Namespace,
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket_filter::Selection,
+        state::State,
+    },
     render::SocketField,
-    select::Selection,
-    snapshot::{ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
     sockets::By,
-    state::State,
 };
 
 use crate::support::{

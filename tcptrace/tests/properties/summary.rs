@@ -3,12 +3,14 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 use tcptrace::{
-    decode::decode,
-    event::{Event, What},
-    losses::Losses,
+    model::{
+        decode::decode,
+        event::{Event, What},
+        losses::Losses,
+        state::StateSet,
+    },
     report::{Activity, Report},
     session::SessionSettings,
-    state::StateSet,
     summary::Summary,
     table::Table,
 };
@@ -46,7 +48,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         let mut event = decode(&record).unwrap();
         if let Some(owner) = &mut event.owner {
             owner.pid = pid;
-            owner.command = tcptrace::event::Command::new([0; 16]);
+            owner.command = tcptrace::model::event::Command::new([0; 16]);
         }
         event
     });
@@ -117,7 +119,7 @@ fn events_of_too_many_processes_are_lost_to_none_but_the_list_of_processes() {
         life.enters(&mut stream, 2);
     }
     let mut session = session(SessionSettings { events: false, ..settings() }, json());
-    for record in tcptrace::decode::split(&stream.bytes) {
+    for record in tcptrace::model::decode::split(&stream.bytes) {
         session.ingest(record.unwrap());
     }
     session.end_interval(stream.now_ns);

@@ -7,10 +7,15 @@ use std::{
 
 use proptest::{bool, collection::vec, prelude::*, sample::Index};
 use tcptrace::{
-    event::{Event, Socket, StateSource, Transition, What},
-    snapshot::{Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
-    state::{State, StateSet},
-    table::{Reconciled, Table},
+    model::{
+        event::{Event, Socket, StateSource, Transition, What},
+        namespace::Namespace,
+        notice::Reconciled,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, TimerKind},
+        state::{State, StateSet},
+    },
+    table::Table,
 };
 
 use crate::support::listing;

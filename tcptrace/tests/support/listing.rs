@@ -4,21 +4,24 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::BytesMut;
 use tcptrace::{
-    clock::WallOffset,
-    event::{Command, Owner, OwnerSource},
+    model::{
+        event::{Command, Owner, OwnerSource},
+        holders::{Holder, Holders},
+        namespace::{Namespace, NetCounters},
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket_filter::Selection,
+        state::State,
+        time::WallOffset,
+    },
     render::sockets::{
         Form, Listing,
         csv::Csv,
         json::Json,
         text::{Text, TextOptions},
     },
-    select::Selection,
-    snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot,
-        Timer, TimerKind,
-    },
     sockets::{By, Cgroups, count, rows, totals},
-    state::State,
 };
 
 /// CLOCK_MONOTONIC of the listing's end.

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 
 use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
-    clock::WallOffset,
-    decode::split,
-    keyed::Addresses,
+    model::{
+        decode::split, keyed::Addresses, names::Names, socket_filter::Selection, state::StateSet, time::WallOffset,
+    },
     render::{
-        Context, Names,
+        Context,
         csv::Csv,
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
     route::{Renderer, Route, Wants},
-    select::Selection,
     session::{Session, SessionSettings},
-    state::StateSet,
     story::{Limits, Stories, StoryFilter},
 };
 

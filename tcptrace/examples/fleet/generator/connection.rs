@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use tcptrace::{
-    ending::{Abort, Ending},
+use tcptrace::model::{
+    close_reason::{Abort, Ending},
     event::{
         Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
         Transition, What,

@@ -9,10 +9,11 @@ use crate::{
     cli::{
         findings::FindingArgs,
         outputs::severity,
-        parse::{NetnsChoice, StoryFilter, count, duration},
+        parse::{StoryFilter, count, duration},
     },
     doctor::Area,
     findings::Severity,
+    model::netns_choice::NetnsChoice,
     sockets::By,
 };
 

@@ -12,10 +12,10 @@ use crate::{
         args::{AggregateBy, Color, Format, LogLevel, MetricsBy, Time, TraceArgs},
         findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
         given::Given,
-        parse::{NetnsChoice, PidList, PollTime, PortList, Prefix},
+        parse::{PidList, PollTime, PortList, Prefix},
     },
     findings::{Expected, Kind},
-    state::State,
+    model::{netns_choice::NetnsChoice, state::State},
 };
 
 /// The last name of a path of fields, which is the id of the flag.

@@ -158,8 +158,11 @@ fn port_range(sysctls: &Sysctls) -> Option<Verdict> {
     if !(first <= last && last <= u16::MAX.into()) {
         return None;
     }
-    let reserved =
-        crate::snapshot::reserved_ports(&sysctls.text("ip_local_reserved_ports").unwrap_or_default(), first, last);
+    let reserved = crate::model::namespace::reserved_ports(
+        &sysctls.text("ip_local_reserved_ports").unwrap_or_default(),
+        first,
+        last,
+    );
     let ports = (last - first + 1).saturating_sub(reserved);
     let reused = sysctls.number("tcp_tw_reuse") == Some(1) && sysctls.number("tcp_timestamps") != Some(0);
     let each = if reused {
@@ -278,7 +281,7 @@ mod tests {
             assert_eq!(judged("ip_local_port_range", &[("ip_local_port_range", odd)]).consequence, "not understood");
         }
         for odd in ["x", "5-", "-", ",,", "9-1"] {
-            assert_eq!(crate::snapshot::reserved_ports(odd, 1, 65535), 0, "{odd}");
+            assert_eq!(crate::model::namespace::reserved_ports(odd, 1, 65535), 0, "{odd}");
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::Cause;
 use crate::{
-    ending::{Abort, Ending},
     findings::{Incident, Severity},
+    model::close_reason::{Abort, Ending},
 };
 
 /// An attempt that its process gave up while nothing had answered.

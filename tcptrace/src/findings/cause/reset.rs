@@ -2,9 +2,11 @@
 
 use super::Cause;
 use crate::{
-    ending::{Abort, Ending},
     findings::{Incident, Kind, Severity, incident::PeerEnd},
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        state::State,
+    },
 };
 
 /// A request that is sent within this time of the peer's FIN crossed it, in ns: the sender had hardly a chance to see it.

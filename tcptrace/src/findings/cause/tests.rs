@@ -10,10 +10,12 @@ use std::net::SocketAddr;
 
 use super::{Cause, of_abort, of_connect, of_given_up, of_reset};
 use crate::{
-    ending::{Abort, Ending},
-    event::{Exit, ResetFacts},
     findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        event::{Exit, ResetFacts},
+        state::State,
+    },
 };
 
 const MS: u64 = 1_000_000;

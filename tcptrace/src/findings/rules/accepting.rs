@@ -7,8 +7,10 @@ use crate::{
         process_states::{Doing, HoldersState},
         sighting::{Example, MAX_EXAMPLES},
     },
-    snapshot::{Age, AgeSource},
-    state::State,
+    model::{
+        age::{Age, AgeSource},
+        state::State,
+    },
     table::Connection,
 };
 

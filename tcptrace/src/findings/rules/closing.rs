@@ -4,10 +4,12 @@ use rustc_hash::FxHashSet;
 
 use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
-    event::Owner,
     findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
-    snapshot::{ConnectionInfo, TimerKind},
-    state::State,
+    model::{
+        event::Owner,
+        socket::{ConnectionInfo, TimerKind},
+        state::State,
+    },
     table::{Connection, Facts},
 };
 

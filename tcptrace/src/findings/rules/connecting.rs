@@ -7,12 +7,14 @@ use super::{
     pressure,
 };
 use crate::{
-    ending::{Abort, Ending},
-    errno,
     findings::{Cause, Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
-    keyed::{KeyedMap, KeyedSet},
-    snapshot::{listeners_of, place},
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        errno,
+        keyed::{KeyedMap, KeyedSet},
+        socket::{listeners_of, place},
+        state::State,
+    },
     table::Connection,
 };
 

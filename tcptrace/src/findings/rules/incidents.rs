@@ -1,12 +1,11 @@
 //! Failures as sightings.
 
 use crate::{
-    event::Owner,
     findings::{
         Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
         view::MAX_SUBJECTS,
     },
-    keyed::KeyedMap,
+    model::{event::Owner, keyed::KeyedMap},
 };
 
 /// Failures of one command with one subject.

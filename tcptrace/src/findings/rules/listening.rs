@@ -3,7 +3,7 @@
 use super::accepting;
 use crate::{
     findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, process_states::Doing},
-    state::State,
+    model::state::State,
     table::{Connection, HalfOpen},
 };
 

@@ -2,7 +2,7 @@
 
 use crate::{
     findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, lossy::Loss},
-    state::State,
+    model::state::State,
     table::{Connection, Retransmits},
 };
 

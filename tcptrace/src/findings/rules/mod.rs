@@ -20,9 +20,11 @@ pub(super) use connecting::{is_given_up, is_listener_full};
 
 use super::{Cause, Incident, Kind, Severity, Sighting, Thresholds, View};
 use crate::{
-    ending::Ending,
-    event::{Event, Transition},
-    state::State,
+    model::{
+        close_reason::Ending,
+        event::{Event, Transition},
+        state::State,
+    },
     table::Connection,
 };
 

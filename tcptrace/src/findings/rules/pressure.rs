@@ -4,9 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
-    keyed::KeyedMap,
-    snapshot::NetSettings,
-    state::State,
+    model::{keyed::KeyedMap, namespace::NetSettings, state::State},
     table::Connection,
 };
 

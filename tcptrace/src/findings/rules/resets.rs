@@ -2,11 +2,13 @@
 
 use super::incidents::{judged, sightings};
 use crate::{
-    ending::{Abort, Ending},
-    errno,
-    event::Exit,
     findings::{Cause, Incident, Kind, Sighting, Thresholds, Value, View},
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        errno,
+        event::Exit,
+        state::State,
+    },
 };
 
 /// Which trouble a connection is that ended with a RST.

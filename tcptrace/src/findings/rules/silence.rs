@@ -5,11 +5,8 @@ use super::{
     window::is_held_up,
 };
 use crate::{
-    ending::Ending,
-    errno,
     findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
-    snapshot::{Keepalive, NetSettings},
-    state::State,
+    model::{close_reason::Ending, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},
 };
 

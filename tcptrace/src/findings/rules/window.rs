@@ -5,12 +5,14 @@ use super::{
     incidents::{judged, other_owner, sightings},
 };
 use crate::{
-    ending::Ending,
-    errno,
-    event::Owner,
     findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
-    snapshot::{ListedSocket, TimerKind, UNREAD_NS},
-    state::State,
+    model::{
+        close_reason::Ending,
+        errno,
+        event::Owner,
+        socket::{ListedSocket, TimerKind, UNREAD_NS},
+        state::State,
+    },
     table::{Connection, Facts},
 };
 

@@ -1,10 +1,12 @@
 //! Sockets in the situations that several tests begin with.
 
 use super::{Host, MS, PID, S, process};
-use crate::{
-    ending::{Abort, Ending},
+use crate::model::{
+    close_reason::{Abort, Ending},
     event::Exit,
-    snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ProcessState, Timer, TimerKind},
+    holders::Holder,
+    snapshot::ProcessState,
+    socket::{ConnectionInfo, Keepalive, Kind, Timer, TimerKind},
     state::State,
 };
 

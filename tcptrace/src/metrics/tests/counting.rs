@@ -7,7 +7,11 @@ use tcptrace_common::record::socket_flag;
 use super::*;
 use crate::{
     findings::Thresholds,
-    snapshot::{Keepalive, Kind as SocketKind, ListedSocket, Namespace, Snapshot as Listing},
+    model::{
+        namespace::Namespace,
+        snapshot::Snapshot as Listing,
+        socket::{Keepalive, Kind as SocketKind, ListedSocket},
+    },
 };
 
 #[test]

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::{
-    event::{Command, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState},
-    outputs::OutputState,
-    state::StateSet,
+    model::{
+        event::{Command, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState},
+        output_state::OutputState,
+        state::StateSet,
+    },
     sys::workers::{WorkerState, WorkerTrouble},
 };
 

@@ -7,10 +7,9 @@ use super::{
     fields::{holders, visit, visit_group},
 };
 use crate::{
-    clock::WallFormat,
+    model::{state::State, time::WallFormat},
     render::{FieldValue, csv::cell},
     sockets::{Cgroups, Group, Row},
-    state::State,
 };
 
 /// Writes CSV.

@@ -4,13 +4,16 @@ use bytes::{BufMut, BytesMut};
 
 use super::Listing;
 use crate::{
-    clock::WallFormat,
+    model::{
+        holders::Holder,
+        socket::{ConnectionInfo, Kind},
+        time::WallFormat,
+    },
     render::{
         FieldValue::{self, Address, Flag, Json, Null, Number, Pointer, Text, Time},
         fields::{family, fields, number, port},
         json::member,
     },
-    snapshot::{ConnectionInfo, Holder, Kind},
     sockets::{Cgroups, Common, Group, Row},
     sys::cgroup::names::CgroupNames,
 };

@@ -10,14 +10,12 @@ use super::{
     fields::{holders, visit, visit_group},
 };
 use crate::{
-    clock::WallFormat,
+    model::{snapshot::Snapshot, state::State, time::WallFormat},
     render::{
         SCHEMA_VERSION,
         json::{line, member, text_time},
     },
-    snapshot::Snapshot,
     sockets::{Cgroups, Group, Row, StateCounts},
-    state::State,
 };
 
 /// Writes JSON.

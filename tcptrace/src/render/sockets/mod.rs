@@ -9,8 +9,7 @@ pub mod text;
 use bytes::BytesMut;
 
 use crate::{
-    clock::WallOffset,
-    snapshot::Snapshot,
+    model::{snapshot::Snapshot, time::WallOffset},
     sockets::{By, Cgroups, Group, Row, StateCounts},
 };
 

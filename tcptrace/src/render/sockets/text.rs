@@ -14,13 +14,15 @@ use super::{
     },
 };
 use crate::{
-    clock::write_human,
-    event::Command,
-    printable::Printable,
+    model::{
+        event::Command,
+        printable::Printable,
+        socket::{Kind, Timer, TimerKind},
+        state::State,
+        time::write_human,
+    },
     render::text::columns::Style,
-    snapshot::{Kind, Timer, TimerKind},
     sockets::{By, Cgroups, Common, Group, HeldBy, Row, StateCounts},
-    state::State,
     sys::cgroup::names::CgroupNames,
 };
 

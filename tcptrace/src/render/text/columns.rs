@@ -5,10 +5,12 @@ use std::{fmt::Write as _, net::SocketAddr};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    event::Owner,
-    printable::{Printable, is_plain},
+    model::{
+        event::Owner,
+        printable::{Printable, is_plain},
+        state::State,
+    },
     render::fields,
-    state::State,
 };
 
 /// How a line stands out on a terminal.

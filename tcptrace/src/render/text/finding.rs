@@ -11,9 +11,11 @@ use super::{
     netns_name,
 };
 use crate::{
-    clock::{WallFormat, human},
     findings::{Finding, Phase, Seen, Severity, Sighting, Subject, Value},
-    printable::printable,
+    model::{
+        printable::printable,
+        time::{WallFormat, human},
+    },
     render::Context,
 };
 

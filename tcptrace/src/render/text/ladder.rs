@@ -7,20 +7,23 @@ use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::{
-    super::{Context, Names},
+    super::Context,
     age_words,
     columns::{Address, Style, styled},
     errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
 };
 use crate::{
-    clock::{WallFormat, human},
-    ending::{Abort, Ending},
-    event::{Event, Owner, What},
     findings::causes_of,
-    losses::Losses,
-    printable::printable,
-    snapshot::Age,
-    state::State,
+    model::{
+        age::Age,
+        close_reason::{Abort, Ending},
+        event::{Event, Owner, What},
+        losses::Losses,
+        names::Names,
+        printable::printable,
+        state::State,
+        time::{WallFormat, human},
+    },
     story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
     table::Connection,
 };

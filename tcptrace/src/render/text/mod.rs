@@ -10,20 +10,22 @@ use std::fmt::{Arguments, Write as _};
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::{Context, Names};
+use super::Context;
 use crate::{
-    clock::{Human, WallFormat, WallOffset, human, write_human},
-    ending::Ending,
-    errno,
-    event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
     findings::Finding,
-    losses::Losses,
-    notice::{Gap, Notice},
-    printable::{Printable, printable},
+    model::{
+        age::Age,
+        close_reason::Ending,
+        errno,
+        event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
+        losses::Losses,
+        names::Names,
+        notice::{Gap, Notice, Reconciled},
+        printable::{Printable, printable},
+        state::State,
+        time::{Human, WallFormat, WallOffset, human, write_human},
+    },
     report::Report,
-    snapshot::Age,
-    state::State,
-    table::Reconciled,
 };
 use columns::{Columns, Style, styled};
 
@@ -131,7 +133,7 @@ impl Text {
     }
 
     /// Writes a report.
-    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::state::StateSet) {
+    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::model::state::StateSet) {
         report::write(to, report, &self.options, states);
     }
 }
@@ -350,8 +352,8 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        ending::Abort,
+    use crate::model::{
+        close_reason::Abort,
         event::{Retransmit, Socket, TimeInState},
     };
 

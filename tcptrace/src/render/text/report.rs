@@ -10,12 +10,14 @@ use super::{
     errno_words, losses_line,
 };
 use crate::{
-    clock::human,
-    event::{Command, OwnerSource},
     latency::RELATIVE_ERROR,
-    printable::printable,
+    model::{
+        event::{Command, OwnerSource},
+        printable::printable,
+        state::{State, StateSet},
+        time::human,
+    },
     report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
-    state::{State, StateSet},
 };
 
 /// Rows of sockets that a terminal gets at most.

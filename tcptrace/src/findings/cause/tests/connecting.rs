@@ -1,10 +1,12 @@
 //! Connections that this host tries to open.
 
 use crate::{
-    ending::{Abort, Ending},
     findings::testing::{Host, LISTENER, MS, NETNS, S, SERVER, end},
-    snapshot::NextHop,
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        snapshot::NextHop,
+        state::State,
+    },
 };
 
 /// A destination on another host.

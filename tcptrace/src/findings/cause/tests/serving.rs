@@ -1,10 +1,8 @@
 //! Listeners, and connections that a process does not accept or read.
 
 use crate::{
-    ending::Ending,
     findings::testing::{Host, LISTENER, S, SERVER, in_state},
-    snapshot::ProcessState,
-    state::State,
+    model::{close_reason::Ending, snapshot::ProcessState, state::State},
 };
 
 const NEAR: &str = "10.1.0.1:40000";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     findings::{Sighting, Value, testing::Host},
-    snapshot::Keepalive,
+    model::socket::Keepalive,
 };
 
 /// A situation, once with the fact that proves a cause and once without.

@@ -1,13 +1,15 @@
 //! Connections that this host tries to open.
 
 use crate::{
-    ending::{Abort, Ending},
     findings::{
         Cause, Kind, Severity, Subject, Value,
         testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
-    snapshot::NextHop,
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        snapshot::NextHop,
+        state::State,
+    },
 };
 
 #[test]

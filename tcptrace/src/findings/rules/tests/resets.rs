@@ -1,14 +1,16 @@
 //! Connections that end with a RST.
 
 use crate::{
-    ending::{Abort, Ending},
-    event::{Owner, OwnerSource},
     findings::{
         Cause, Kind, Severity, Subject, Value,
         testing::{Host, MS, ON, PID, S, end, evidence},
     },
-    snapshot::Keepalive,
-    state::State,
+    model::{
+        close_reason::{Abort, Ending},
+        event::{Owner, OwnerSource},
+        socket::Keepalive,
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";

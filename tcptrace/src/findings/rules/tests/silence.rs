@@ -1,13 +1,15 @@
 //! Established connections whose peer does not answer.
 
 use crate::{
-    ending::Ending,
     findings::{
         Kind, Phase, Severity, Subject, Value,
         testing::{Host, MS, PID, S, end, evidence},
     },
-    snapshot::{self, ConnectionInfo, Keepalive, Timer, TimerKind},
-    state::State,
+    model::{
+        close_reason::Ending,
+        socket::{self, ConnectionInfo, Keepalive, Timer, TimerKind},
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";
@@ -66,7 +68,7 @@ fn a_connection_whose_other_end_is_here_is_never_half_open() {
     }
     let request = |host: &mut Host| {
         let place = other(host, State::SynRecv);
-        host.sockets[place].kind = snapshot::Kind::Request;
+        host.sockets[place].kind = socket::Kind::Request;
     };
     assert_eq!(half_open(request), None, "the handshake is not over there");
 }

@@ -12,13 +12,13 @@ use tcptrace_common::{
 use thiserror::Error;
 use zerocopy::FromBytes;
 
-use crate::{
-    ending::Ending,
+use crate::model::{
+    age::TIME_WAIT_NS,
+    close_reason::Ending,
     event::{
         Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StartTicks, StateSource, TimeInState,
         TimeSource, Transition, What, address, is_ipv6,
     },
-    snapshot::TIME_WAIT_NS,
     state::State,
 };
 

@@ -2,7 +2,7 @@
 
 use tcptrace_common::cpu::Counters;
 
-use crate::notice::Gap;
+use crate::model::notice::Gap;
 
 /// Counts of what did not reach the outputs, or reached them with less in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

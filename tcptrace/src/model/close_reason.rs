@@ -5,7 +5,7 @@ use tcptrace_common::{
     state::is_linger_abort,
 };
 
-use crate::state::State;
+use crate::model::state::State;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,7 +8,7 @@ use std::{
 
 use tcptrace_common::record::{AF_INET6, socket_flag};
 
-use crate::{ending::Ending, state::State};
+use crate::model::{close_reason::Ending, state::State};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]

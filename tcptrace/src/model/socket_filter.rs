@@ -5,11 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
-use crate::{
+use crate::model::{
     event::{Event, What},
-    snapshot::{Holder, ListedSocket},
+    holders::Holder,
+    socket::ListedSocket,
     state::{State, StateSet},
-    table::Connection,
 };
 
 /// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
@@ -128,23 +128,6 @@ impl Selection {
             && self.owner_matches(event, cgroup_of)
     }
 
-    /// Is a socket of the table wanted, which `holders` hold?
-    pub fn matches_known<Path: AsRef<str>>(
-        &self,
-        known: &Connection,
-        holders: &[Holder],
-        mut cgroup_of: impl FnMut(u64) -> Option<Path>,
-    ) -> bool {
-        let owner = || known.owner().into_iter().map(|owner| (owner.pid, Some(owner.cgroup)));
-        let processes = || holders.iter().map(|holder| (holder.pid, holder.cgroup)).chain(owner());
-        let mut is_below = |id: u64| cgroup_of(id).is_some_and(|path| self.has_cgroup(path.as_ref()));
-        (self.states.is_empty() || self.states.contains(known.state))
-            && self.netns.is_none_or(|netns| Some(netns) == known.netns())
-            && self.ends_match(known.local(), known.remote())
-            && (self.pids.is_empty() || processes().any(|(pid, _)| self.pids.contains(&pid)))
-            && (self.cgroups.is_empty() || processes().filter_map(|(_, cgroup)| cgroup).any(&mut is_below))
-    }
-
     /// Must the event wait until its local port is chosen? `connect` enters SYN_SENT, and `listen` LISTEN, before that
     /// (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). The twin of `waits_for_port` of the BPF programs.
     #[must_use]
@@ -155,7 +138,7 @@ impl Selection {
         begins && local == 0 && (!self.ports.local.is_empty() || !self.ports.any.is_empty() && !has_remote())
     }
 
-    fn ends_match(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+    pub(crate) fn ends_match(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         (self.family == 0 || self.family == shown_family(local, remote))
             && self.ports.match_ports(local, remote)
             && self.addresses.match_addresses(local, remote)
@@ -197,7 +180,7 @@ impl Selection {
         holders.iter().map(|holder| holder.pid).chain(owner).any(|pid| self.pids.contains(&pid))
     }
 
-    fn has_cgroup(&self, path: &str) -> bool {
+    pub(crate) fn has_cgroup(&self, path: &str) -> bool {
         self.cgroups.iter().any(|cgroup| {
             let below = path.strip_prefix(cgroup.trim_end_matches('/'));
             below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
@@ -222,9 +205,9 @@ pub fn concerns(event: &Event, states: StateSet) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::model::{
         event::{Command, Owner, OwnerSource},
-        snapshot::{Keepalive, Kind},
+        socket::{Keepalive, Kind},
         state::State,
     };
 

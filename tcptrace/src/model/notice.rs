@@ -1,7 +1,5 @@
 //! What a run says of itself and of the host between its events.
 
-use crate::table::Reconciled;
-
 /// Something that the reader of the events must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -33,6 +31,17 @@ pub struct Gap {
     /// CLOCK_MONOTONIC of the listing that made the table of sockets right again, and what it changed; `None` where the
     /// run ended before.
     pub healed: Option<(u64, Reconciled)>,
+}
+
+/// What a listing changed in the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Sockets that the table did not have.
+    pub added: u64,
+    /// Sockets that it had, and that are no more.
+    pub removed: u64,
+    /// Sockets that are in another state than it had.
+    pub changed: u64,
 }
 
 impl Gap {
