@@ -1,13 +1,13 @@
 //! The sockets that are alive now: those that events told of, and those that listings found.
 
+pub(crate) mod compact;
 mod connection;
-mod listed;
 mod listener_holders;
 mod minis;
-mod packed;
+pub(crate) mod reconcile;
 mod retransmits;
 mod roles;
-mod sockets;
+pub(crate) mod slab;
 mod wanted;
 
 use std::{
@@ -19,17 +19,19 @@ use std::{
 use rustc_hash::FxHashSet;
 use tcptrace_common::record::socket_flag;
 
-use crate::model::{
-    age::{AgeSource, TIME_WAIT_NS},
-    event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
-    holders::{Holder, Holders},
-    keyed::{Keyed, KeyedMap, KeyedSet},
-    socket::{listeners_of, place},
-    state::{State, StateSet},
+use crate::{
+    model::{
+        age::{AgeSource, TIME_WAIT_NS},
+        event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
+        holders::{Holder, Holders},
+        keyed::{Keyed, KeyedMap, KeyedSet},
+        socket::{listeners_of, place},
+        state::{State, StateSet},
+    },
+    table::slab::{Place, Sockets},
 };
 use listener_holders::{ListenerHolders, is_through_listener, processes};
 use roles::AllRoles;
-use sockets::{Place, Sockets};
 
 pub use connection::{Connection, Facts};
 pub use retransmits::Retransmits;

@@ -7,12 +7,10 @@ use tokio::time::{Instant, timeout};
 use super::{Error, Run};
 use crate::{
     listeners,
-    listing::{self, Wanted},
+    listing::{self, Wanted, skipped, worker::Answer},
     model::state::State,
-    skipped,
     sys::clock::now_ns,
     tell::warn,
-    watch::Answer,
 };
 
 /// What sockets are being listed for.
@@ -119,7 +117,7 @@ impl Run {
             }
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
-                    skipped::tell_of(&snapshot.skipped);
+                    skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
                     for (key, listener) in self.session.listener_seeds(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);

@@ -34,9 +34,9 @@ use crate::{
     findings::Severity,
     http::{Health, Question, Server},
     listing::{
-        Lister,
+        Lister, holders,
         netns::{self, Chosen, NameWatch},
-        proc,
+        worker::{Answer, Watch},
     },
     metrics,
     model::{
@@ -60,7 +60,6 @@ use crate::{
         workers::WorkerState,
     },
     tell::{tell, warn},
-    watch::{Answer, Watch},
 };
 
 /// Output is handed over in pieces of about this size.
@@ -160,7 +159,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     };
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     names.addresses = Addresses::new(settings.kernel_addresses);
-    names.find_executable = Some(Box::new(proc::executable));
+    names.find_executable = Some(Box::new(holders::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();

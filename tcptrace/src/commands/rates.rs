@@ -1,17 +1,12 @@
 //! `tcptrace rates`: what happens per second.
 
-use std::io::{self, IsTerminal as _};
-
-use jiff::tz::TimeZone;
-use thiserror::Error;
-use tokio::time::Instant;
-
 use crate::{
     cli::{
         args::{Format, RatesArgs},
         outputs::OutputSpec,
     },
     delivery,
+    listing::skipped,
     outputs::{Collecting, Outputs},
     rates::{
         Meter,
@@ -22,12 +17,17 @@ use crate::{
         json::Json,
         rates::{RatesRenderer, RatesText},
     },
-    skipped,
     sys::{
         clock::wall_offset,
         signals::{Stop, ends, every},
     },
+    tell::warn,
 };
+use std::io::{self, IsTerminal as _};
+
+use jiff::tz::TimeZone;
+use thiserror::Error;
+use tokio::time::Instant;
 
 /// Why a run failed.
 #[derive(Debug, Error)]
@@ -69,7 +69,7 @@ async fn measure(
 ) -> Result<(), sample::Error> {
     let mut renderer = renderer(args);
     let first = sampler.round()?;
-    skipped::tell_of(&first.skipped);
+    skipped::warnings(&first.skipped).into_iter().for_each(warn);
     let mut meter = Meter::new(first);
     let mut ticks = every(args.interval);
     stop.deadline = args.duration.map(|duration| Instant::now() + duration);

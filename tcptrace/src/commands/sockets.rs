@@ -1,15 +1,11 @@
 //! `tcptrace sockets`: lists once, writes, and ends.
 
-use std::io::{self, Write};
-
-use bytes::BytesMut;
-use thiserror::Error;
-
 use crate::{
     cli::{
         args::{Format, SocketsArgs},
         terminal::is_colored,
     },
+    listing::skipped,
     model::{keyed::Addresses, snapshot::Snapshot, socket_filter::Selection},
     render::sockets::{
         Form, Listing,
@@ -17,10 +13,14 @@ use crate::{
         json::Json,
         text::{Text, TextOptions},
     },
-    skipped,
     sockets::{Cgroups, Row, count, rows, totals},
     sys::{cgroup, clock::wall_offset, files},
+    tell::warn,
 };
+use std::io::{self, Write};
+
+use bytes::BytesMut;
+use thiserror::Error;
 
 /// Why it failed.
 #[derive(Debug, Error)]
@@ -55,7 +55,7 @@ pub fn run<E>(
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
-    skipped::tell_of(&snapshot.skipped);
+    skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
     Ok(())
 }
 

@@ -8,9 +8,9 @@ use super::{
     Cause, Kind, Severity,
     paths::{Ended, Lately},
     rules::ClosedWindow,
-    sighting::Example,
 };
 use crate::{
+    findings::detection::Example,
     model::{
         close_reason::Ending,
         event::{Event, Exit, Owner, ResetFacts, Transition},

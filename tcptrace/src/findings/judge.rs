@@ -6,9 +6,9 @@ use super::{
     Cause, Incident, Kind, Namespaces, Recent, Severity, Thresholds, View, cause,
     incident::{Peer, PeerEnd},
     rules,
-    view::OtherEnd,
 };
 use crate::{
+    findings::context::OtherEnd,
     model::{
         close_reason::Ending,
         event::{Event, Owner, OwnerSource},

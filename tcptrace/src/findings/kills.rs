@@ -2,11 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{
-    Processes, Services,
-    sighting::{Example, MAX_EXAMPLES, Subject},
-};
+use super::{Processes, Services};
 use crate::{
+    findings::detection::{Example, MAX_EXAMPLES, Subject},
     model::{
         event::{Command, Event, Exit, Owner, Transition},
         keyed::{KeyedMap, KeyedSet},

@@ -5,42 +5,42 @@
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
 mod cause;
+pub(crate) mod context;
+pub(crate) mod detection;
+pub(crate) mod history;
 mod incident;
 mod judge;
 mod kills;
 mod kind;
-mod ledger;
 mod lossy;
 mod namespaces;
 mod paths;
 mod process_states;
-mod recent;
 pub mod rules;
 mod seen;
 mod services;
-mod sighting;
 mod successes;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod thresholds;
-mod view;
+pub(crate) mod tracker;
 
+pub use crate::findings::context::{Group, SocketFilter, View};
+pub use crate::findings::detection::{Example, Processes, Sighting, Subject, Value};
+pub use crate::findings::history::{Incidents, Recent};
+pub use crate::findings::tracker::{Finding, Key, Ledger, Phase};
 pub use cause::Cause;
 pub use incident::{Incident, Peer, PeerEnd};
 pub use judge::causes_of;
 pub use kind::{Kind, Severity};
-pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
 pub use paths::{Ended, Lately, ResetSent};
 pub use process_states::ProcessStates;
-pub use recent::{Incidents, Recent};
 pub use seen::{Seen, Waiting};
 pub use services::Services;
-pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
-pub use view::{Group, SocketFilter, View};
 
 use std::net::IpAddr;
 

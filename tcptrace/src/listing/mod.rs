@@ -1,15 +1,17 @@
 //! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::model::snapshot::Snapshot`],
 //! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
 
-pub mod entry;
+pub mod holders;
 mod inet_diag;
-mod net;
+pub mod iter_entry;
+pub(crate) mod net_counters;
 pub mod netns;
 mod next_hop;
-pub mod proc;
 mod process;
 mod procfs;
+pub mod skipped;
 pub mod sock_diag;
+pub mod worker;
 
 use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
 
@@ -259,7 +261,7 @@ impl Lister {
                     }
                 }
                 next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
-                let segments = is_poll.then(net::segments).flatten();
+                let segments = is_poll.then(net_counters::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(Still::is_settled);
                 // The kernel looks through the sockets of all namespaces for those of one.
@@ -272,13 +274,13 @@ impl Lister {
                 if reads_settings {
                     settings_ns.insert(namespace.inode, started_ns);
                 }
-                let counters = unchanged.map_or_else(net::counters, |before| before.counters);
+                let counters = unchanged.map_or_else(net_counters::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
                     // It may have lost the name since it was found, and another one may have its number.
                     name: namespace.name.clone().filter(|name| netns::is_called(name, namespace.inode)),
                     counters,
-                    settings: reads_settings.then(net::settings),
+                    settings: reads_settings.then(net_counters::settings),
                 });
                 let listed_ns = unchanged.map_or(started_ns, |before| before.listed_ns);
                 let since_ns = same.map_or(started_ns, |before| before.since_ns);
@@ -356,7 +358,7 @@ impl Lister {
                 workers::alive();
                 inodes.contains(&inode)
             };
-            let (found, gone) = proc::holders(is_wanted).map_err(Error::Proc)?;
+            let (found, gone) = holders::holders(is_wanted).map_err(Error::Proc)?;
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
@@ -423,7 +425,7 @@ fn by_iteration(
     let read = iterator.read(|bytes| {
         let before = found.len();
         workers::alive();
-        broken += entry::sockets(bytes, tick_ns, &mut found);
+        broken += iter_entry::sockets(bytes, tick_ns, &mut found);
         as_of(started_ns, &mut found[before..]);
     });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
@@ -453,7 +455,7 @@ struct Held {
 }
 
 fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
-    let mut held = entry::Held::default();
+    let mut held = iter_entry::Held::default();
     iterator.read(|bytes| {
         workers::alive();
         held.add(bytes);

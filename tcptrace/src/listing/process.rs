@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::FxHashSet;
 
-use super::proc::parse_start;
 use crate::{
+    listing::holders::parse_start,
     model::{
         event::{ProcessId, is_same_process},
         holders::{Holder, Holders},

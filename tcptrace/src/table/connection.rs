@@ -5,16 +5,18 @@ use std::{net::SocketAddr, num::NonZeroU32, rc::Rc};
 use tcptrace_common::record::socket_flag;
 
 use super::{
-    packed::{End, Maybe},
     retransmits::Retransmits,
     roles::{AllRoles, Roles},
 };
-use crate::model::{
-    age::AgeSource,
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
-    snapshot::Snapshot,
-    socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
-    state::State,
+use crate::{
+    model::{
+        age::AgeSource,
+        event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
+        snapshot::Snapshot,
+        socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
+        state::State,
+    },
+    table::compact::{End, Maybe},
 };
 
 /// A socket that is alive. There may be a million, so each takes 112 bytes; what few have is kept apart.

@@ -4,8 +4,8 @@ use super::{listening, window::is_closed_by};
 use crate::{
     findings::{
         Cause, Group, Kind, Severity, Sighting, Subject, Value, View,
+        detection::{Example, MAX_EXAMPLES},
         process_states::{Doing, HoldersState},
-        sighting::{Example, MAX_EXAMPLES},
     },
     model::{
         age::{Age, AgeSource},

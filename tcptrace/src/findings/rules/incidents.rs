@@ -2,8 +2,8 @@
 
 use crate::{
     findings::{
-        Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
-        view::MAX_SUBJECTS,
+        Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, context::MAX_SUBJECTS,
+        detection::MAX_EXAMPLES,
     },
     model::{event::Owner, keyed::KeyedMap},
 };

@@ -5,7 +5,7 @@ use super::{
     window::is_held_up,
 };
 use crate::{
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
+    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, context::OtherEnd},
     model::{close_reason::Ending, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},
 };

@@ -5,7 +5,7 @@ use super::{
     incidents::{judged, other_owner, sightings},
 };
 use crate::{
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
+    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, context::OtherEnd},
     model::{
         close_reason::Ending,
         errno,

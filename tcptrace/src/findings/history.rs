@@ -6,9 +6,10 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
-    sighting::MAX_EXAMPLES, successes::Successes,
+    successes::Successes,
 };
 use crate::{
+    findings::detection::MAX_EXAMPLES,
     model::{
         close_reason::Ending,
         event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},

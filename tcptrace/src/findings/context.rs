@@ -6,9 +6,9 @@ use super::{
     Cause, Incident, Kind, Namespaces, ProcessStates, Processes, Recent, Severity, Sighting, Subject, Thresholds,
     Value,
     paths::{Path, path},
-    sighting::{Example, MAX_EXAMPLES},
 };
 use crate::{
+    findings::detection::{Example, MAX_EXAMPLES},
     model::{
         age::Age,
         event::{Owner, OwnerSource},

@@ -1,13 +1,15 @@
-//! Says what a listing could not look at, which process it was, and why.
+//! What a listing could not read, in words.
 
 use std::{fs, io};
 
-use crate::{model::skipped::Skipped, sys::capabilities::Capabilities, tell::warn};
+use crate::{model::skipped::Skipped, sys::capabilities::Capabilities};
 
-/// Says it, if there is something of which more would be known. What went meanwhile has no sockets.
-pub fn tell_of(skipped: &Skipped) {
+/// What a listing could not read, a sentence for each kind: which process it was, why, and what that costs. Namespaces and
+/// processes that ended meanwhile have no sockets, and are not named.
+#[must_use]
+pub fn warnings(skipped: &Skipped) -> Vec<String> {
     let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
-    sentences(skipped, Capabilities::own(), name).into_iter().for_each(warn);
+    sentences(skipped, Capabilities::own(), name)
 }
 
 /// A sentence for each kind; `name` gives the name of a process.

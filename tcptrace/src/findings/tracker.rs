@@ -343,7 +343,7 @@ impl Sighting {
                 None => self.evidence.push((name, value)),
             }
         }
-        let room = super::sighting::MAX_EXAMPLES.saturating_sub(self.examples.len());
+        let room = crate::findings::detection::MAX_EXAMPLES.saturating_sub(self.examples.len());
         self.examples.extend(other.examples.into_iter().take(room));
     }
 }
