@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use tcptrace::{
-    metrics::{Metrics, Settings},
+    analysis::metrics::{Metrics, Settings},
     model::decode::decode,
 };
 use workload::{Stream, Writer};

@@ -8,9 +8,9 @@ use tokio::sync::mpsc;
 #[cfg(feature = "kafka")]
 use crate::outputs::Kafka;
 use crate::{
+    analysis::metrics,
     cli::{outputs::OutputSpec, target::Target},
     http::{Question, Server},
-    metrics,
     outputs::{
         Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
     },

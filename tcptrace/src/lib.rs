@@ -12,7 +12,7 @@
 //! [`heap`], [`runtime`], [`watch`], [`usage`], [`files`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`],
 //! [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
-pub mod aggregate;
+pub mod analysis;
 pub mod app;
 pub mod bpf;
 pub mod cli;
@@ -21,21 +21,14 @@ pub mod delivery;
 pub mod doctor;
 pub mod findings;
 pub mod http;
-pub mod latency;
-pub mod listeners;
 pub mod listing;
-pub mod metrics;
 pub mod model;
 pub mod outputs;
+pub mod pipeline;
 pub mod rates;
 pub mod render;
-pub mod report;
-pub mod route;
 pub mod service;
-pub mod session;
 pub mod sockets;
-pub mod story;
-pub mod summary;
 pub mod sys;
 pub mod table;
 pub mod tell;

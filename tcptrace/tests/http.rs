@@ -10,8 +10,8 @@ use std::{
 };
 
 use tcptrace::{
+    analysis::metrics::Snapshot,
     http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
-    metrics::Snapshot,
     sys::process::usage,
 };
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
+    analysis::summary::Summary,
     model::{
         decode::{decode, split},
         event::Event,
@@ -19,7 +20,6 @@ use tcptrace::{
         json::Json,
         text::{Text, TextOptions, TimeStyle},
     },
-    summary::Summary,
     table::Table,
 };
 use tcptrace_common::{

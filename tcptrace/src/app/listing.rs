@@ -6,9 +6,9 @@ use tokio::time::{Instant, timeout};
 
 use super::{Error, Run};
 use crate::{
-    listeners,
     listing::{self, Wanted, skipped, worker::Answer},
     model::state::State,
+    pipeline::listeners,
     sys::clock::now_ns,
     tell::warn,
 };

@@ -23,6 +23,7 @@ use tokio::{
 
 use self::{listing::Purpose, threads::Threads};
 use crate::{
+    analysis::metrics,
     bpf::{
         iterators::Iterators,
         object, preflight,
@@ -38,7 +39,6 @@ use crate::{
         netns::{self, Chosen, NameWatch},
         worker::{Answer, Watch},
     },
-    metrics,
     model::{
         keyed::Addresses,
         losses::Losses,
@@ -47,9 +47,9 @@ use crate::{
         output_state::{LOG, OutputState},
     },
     outputs::Outputs,
+    pipeline::session::Session,
     render::{Context, text::losses_line},
     service::Service,
-    session::Session,
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},

@@ -8,7 +8,7 @@ use super::{
     outputs::OutputSpec,
     target::Target,
 };
-use crate::route::RecordKind;
+use crate::pipeline::route::RecordKind;
 
 /// The usage error with this message.
 pub(super) fn conflict(message: &str) -> Error {

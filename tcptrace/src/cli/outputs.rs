@@ -12,7 +12,7 @@ use crate::{
     findings::{Kind, Severity},
     model::{socket_filter, state::State},
     outputs::FileSettings,
-    route::{RecordKind, Wants},
+    pipeline::route::{RecordKind, Wants},
 };
 
 /// An output.

@@ -9,8 +9,8 @@ use std::{
 use clap::ValueEnum;
 use jiff::SignedDuration;
 
+pub use crate::analysis::story::StoryFilter;
 use crate::model::number::digits;
-pub use crate::story::StoryFilter;
 
 /// One of the values that there are.
 ///

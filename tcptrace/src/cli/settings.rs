@@ -27,28 +27,32 @@ use super::{
     terminal::{is_colored, understands_codes},
 };
 use crate::{
+    analysis::{
+        metrics,
+        story::{Limits, Stories},
+    },
     bpf::{
         aggregate::Aggregate,
         probes::{KernelFilter, ProbeSettings},
     },
     findings::Thresholds,
     listing::netns::Chosen,
-    metrics,
     model::{
         kernel_counts::By,
         netns_choice::NetnsChoice,
         socket_filter::{self, Ends, Selection},
         state::StateSet,
     },
+    pipeline::{
+        route::{Renderer, Route, Wants},
+        session::SessionSettings,
+    },
     render::{
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
-    route::{Renderer, Route, Wants},
     service::Service,
-    session::SessionSettings,
-    story::{Limits, Stories},
     sys::cgroup::{self, Cgroup},
 };
 

@@ -8,6 +8,10 @@ use tokio::{
 };
 
 use crate::{
+    analysis::{
+        metrics::{Snapshot, counted},
+        report::Report,
+    },
     app::{
         CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
         threads::{self, Threads},
@@ -20,7 +24,6 @@ use crate::{
     delivery::{asked, push, pushes, serve},
     http::{Health, Question, Server},
     listing::netns::Chosen,
-    metrics::{Snapshot, counted},
     model::{
         kernel_counts::{By, Counts},
         losses::Losses,
@@ -28,9 +31,8 @@ use crate::{
         state::StateSet,
     },
     outputs::Outputs,
+    pipeline::route::Route,
     render::{Context, text::losses_line},
-    report::Report,
-    route::Route,
     service::Service,
     sys::{
         cgroup,

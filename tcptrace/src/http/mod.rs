@@ -43,7 +43,7 @@ use tokio::{
 };
 
 use crate::{
-    metrics::{Snapshot, prometheus},
+    analysis::metrics::{Snapshot, prometheus},
     sys::workers::{self, Worker},
 };
 

@@ -10,8 +10,8 @@ use super::{
     fields::number,
 };
 use crate::{
+    analysis::report::{Activity, Key, Report, TransitionRow},
     model::{close_reason::Ending, errno, time::WallOffset},
-    report::{Activity, Key, Report, TransitionRow},
 };
 
 /// A row, as it is put together.

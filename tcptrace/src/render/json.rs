@@ -8,8 +8,11 @@ use serde_json::{Serializer, Value, json, ser::Formatter};
 
 use super::{Context, FieldValue, SCHEMA_VERSION, fields};
 use crate::{
+    analysis::{
+        histogram::RELATIVE_ERROR,
+        report::{Activity, Key, KeyRow, Report, TransitionRow},
+    },
     findings::{Example, Finding, Seen, Value as Evidence},
-    latency::RELATIVE_ERROR,
     model::{
         close_reason::Ending,
         errno,
@@ -21,7 +24,6 @@ use crate::{
         printable::pieces,
         time::{WallFormat, WallOffset},
     },
-    report::{Activity, Key, KeyRow, Report, TransitionRow},
 };
 
 /// Writes JSON.

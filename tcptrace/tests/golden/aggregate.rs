@@ -2,13 +2,13 @@
 
 use bytes::BytesMut;
 use tcptrace::{
+    analysis::report::Report,
     model::{
         kernel_counts::{By, Counts},
         losses::Losses,
         state::{State, StateSet},
     },
     render::{csv::Csv, json::Json, text::Text},
-    report::Report,
 };
 use tcptrace_common::{
     aggregate::{KIND_ENDING, Key, OTHER, Times, UNKNOWN, bucket},

@@ -14,9 +14,11 @@ use tcptrace::{
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
         state::State,
     },
+    pipeline::{
+        route::Renderer,
+        session::{Session, SessionSettings},
+    },
     render::text::{StuckText, TextOptions},
-    route::Renderer,
-    session::{Session, SessionSettings},
 };
 use tcptrace_common::{
     record::{

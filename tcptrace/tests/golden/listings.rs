@@ -13,8 +13,10 @@ use tcptrace::{
         socket::{Kind, ListedSocket, Timer, TimerKind},
         state::State,
     },
-    route::Renderer,
-    session::{Session, SessionSettings},
+    pipeline::{
+        route::Renderer,
+        session::{Session, SessionSettings},
+    },
 };
 use tcptrace_common::{
     cpu::Counters,

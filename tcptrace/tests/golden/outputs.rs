@@ -2,9 +2,8 @@
 
 use tcptrace::{
     model::{decode::split, state::State},
+    pipeline::{route::Renderer, session::SessionSettings},
     render::text::{TextOptions, TimeStyle},
-    route::Renderer,
-    session::SessionSettings,
 };
 use tcptrace_common::cpu::Counters;
 

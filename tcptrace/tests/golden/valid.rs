@@ -7,8 +7,8 @@ use serde_json::Value;
 use tcptrace::{
     findings::Kind,
     model::{decode::split, event::What, socket_filter::Selection},
+    pipeline::session::SessionSettings,
     render::{Field, SocketField},
-    session::SessionSettings,
     sockets::By,
 };
 use tcptrace_common::state::CLOSE;

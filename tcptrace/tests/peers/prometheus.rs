@@ -11,8 +11,8 @@ use std::{
 
 use serde_json::Value;
 use tcptrace::{
+    analysis::metrics::{Metrics, Moment, Settings, Snapshot},
     http::{Health, Question, Server},
-    metrics::{Metrics, Moment, Settings, Snapshot},
     model::{
         close_reason::Ending,
         event::{

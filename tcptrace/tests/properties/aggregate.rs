@@ -2,12 +2,11 @@
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    latency::RELATIVE_ERROR,
+    analysis::{histogram::RELATIVE_ERROR, report::Report},
     model::{
         kernel_counts::{By, Counts},
         losses::Losses,
     },
-    report::Report,
 };
 use tcptrace_common::{
     aggregate::{Key, SLOTS, Times, bucket, longest},

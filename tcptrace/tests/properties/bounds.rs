@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tcptrace::{
+    analysis::metrics,
     findings::Thresholds,
-    metrics,
     model::{namespace::Namespace, snapshot::Snapshot},
-    session::{Session, SessionSettings},
+    pipeline::session::{Session, SessionSettings},
 };
 use tcptrace_common::{
     record::{owner_source, socket_flag},

@@ -5,18 +5,20 @@ use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
+    analysis::story::{Limits, Stories, StoryFilter},
     findings::Thresholds,
     model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
+    pipeline::{
+        route::{Renderer, Route, Wants},
+        session::{Session, SessionSettings},
+    },
     render::{
         Context,
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
-    route::{Renderer, Route, Wants},
-    session::{Session, SessionSettings},
     sockets::By,
-    story::{Limits, Stories, StoryFilter},
 };
 
 use crate::{

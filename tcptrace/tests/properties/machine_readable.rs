@@ -119,7 +119,7 @@ fn with_long_escapes(json: &str) -> String {
     json.chars().map(|c| if is_printable(c) { c.to_string() } else { escape(c) }).collect()
 }
 
-fn printed(record: &[u8], renderer: tcptrace::route::Renderer) -> String {
+fn printed(record: &[u8], renderer: tcptrace::pipeline::route::Renderer) -> String {
     let mut session = session(settings(), renderer);
     session.ingest(record);
     output(&mut session)

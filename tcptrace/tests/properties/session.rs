@@ -3,14 +3,14 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 use tcptrace::{
+    analysis::summary::Summary,
     model::{
         decode::decode,
         event::What,
         losses::Losses,
         state::{State, StateSet},
     },
-    session::SessionSettings,
-    summary::Summary,
+    pipeline::session::SessionSettings,
     table::Table,
 };
 

@@ -3,15 +3,17 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 use tcptrace::{
+    analysis::{
+        report::{Activity, Report},
+        summary::Summary,
+    },
     model::{
         decode::decode,
         event::{Event, What},
         losses::Losses,
         state::StateSet,
     },
-    report::{Activity, Report},
-    session::SessionSettings,
-    summary::Summary,
+    pipeline::session::SessionSettings,
     table::Table,
 };
 

@@ -4,8 +4,13 @@ use std::collections::HashMap;
 
 use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
+    analysis::story::{Limits, Stories, StoryFilter},
     model::{
         decode::split, keyed::Addresses, names::Names, socket_filter::Selection, state::StateSet, time::WallOffset,
+    },
+    pipeline::{
+        route::{Renderer, Route, Wants},
+        session::{Session, SessionSettings},
     },
     render::{
         Context,
@@ -13,9 +18,6 @@ use tcptrace::{
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
-    route::{Renderer, Route, Wants},
-    session::{Session, SessionSettings},
-    story::{Limits, Stories, StoryFilter},
 };
 
 use super::records::{START_NS, Stream};

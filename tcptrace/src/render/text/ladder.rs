@@ -13,6 +13,7 @@ use super::{
     errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
 };
 use crate::{
+    analysis::story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
     findings::causes_of,
     model::{
         age::Age,
@@ -24,7 +25,6 @@ use crate::{
         state::State,
         time::{WallFormat, human},
     },
-    story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
     table::Connection,
 };
 

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::Context;
 use crate::{
+    analysis::report::Report,
     findings::Finding,
     model::{
         age::Age,
@@ -25,7 +26,6 @@ use crate::{
         state::State,
         time::{Human, WallFormat, WallOffset, human, write_human},
     },
-    report::Report,
 };
 use columns::{Columns, Style, styled};
 

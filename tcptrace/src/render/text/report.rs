@@ -10,14 +10,16 @@ use super::{
     errno_words, losses_line,
 };
 use crate::{
-    latency::RELATIVE_ERROR,
+    analysis::{
+        histogram::RELATIVE_ERROR,
+        report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
+    },
     model::{
         event::{Command, OwnerSource},
         printable::printable,
         state::{State, StateSet},
         time::human,
     },
-    report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
 };
 
 /// Rows of sockets that a terminal gets at most.

@@ -9,7 +9,10 @@ use std::{
 use rustc_hash::FxBuildHasher;
 
 use crate::{
-    latency::Latencies,
+    analysis::{
+        histogram::Latencies,
+        report::{Activity, ProcessRow, Report, TransitionRow, ending_rows, in_order_of_life, socket_rows},
+    },
     model::{
         close_reason::Ending,
         event::{Command, Event, Transition, What},
@@ -17,7 +20,6 @@ use crate::{
         losses::Losses,
         state::State,
     },
-    report::{Activity, ProcessRow, Report, TransitionRow, ending_rows, in_order_of_life, socket_rows},
     table::Table,
 };
 

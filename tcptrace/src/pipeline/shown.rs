@@ -4,7 +4,6 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
 
-use super::SessionSettings;
 use crate::{
     model::{
         event::{Event, OwnerSource, What},
@@ -13,6 +12,7 @@ use crate::{
         socket_filter::Selection,
         state::State,
     },
+    pipeline::session::SessionSettings,
     table::Connection,
 };
 

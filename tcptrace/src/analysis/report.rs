@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    latency::Percentiles,
+    analysis::histogram::Percentiles,
     model::{
         age::Age,
         close_reason::Ending,

@@ -1,7 +1,5 @@
 //! The pure middle as one value: takes records, keeps the table and the summaries, and gives output.
 
-mod shown;
-
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashSet;
@@ -10,11 +8,14 @@ use tcptrace_common::{
     listener::{Listener, ListenerKey},
 };
 
-use self::shown::Shown;
 use crate::{
+    analysis::{
+        metrics::{self, Metrics, Moment},
+        report::Report,
+        story::{Stories, Story},
+        summary::Summary,
+    },
     findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
-    listeners,
-    metrics::{self, Metrics, Moment},
     model::{
         decode::{NetnsAlias, decode},
         event::{Event, ProcessId},
@@ -29,11 +30,8 @@ use crate::{
         state::{State, StateSet},
     },
     outputs::Records,
+    pipeline::{listeners, route::Route, shown::Shown},
     render::Context,
-    report::Report,
-    route::Route,
-    story::{Stories, Story},
-    summary::Summary,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
 };

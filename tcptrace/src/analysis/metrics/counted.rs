@@ -12,7 +12,7 @@ use super::{
     times::Times,
 };
 use crate::{
-    aggregate::Happened,
+    analysis::{kernel_counts::Happened, report::Key},
     model::{
         close_reason::Ending,
         kernel_counts::{By, Counts},
@@ -20,7 +20,6 @@ use crate::{
         output_state::OutputState,
         state::State,
     },
-    report::Key,
     sys::{process::Usage, workers::WorkerState},
 };
 

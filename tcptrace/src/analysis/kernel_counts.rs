@@ -1,14 +1,16 @@
 //! What the programs counted in aggregate mode, as reports. See [`tcptrace_common::aggregate`].
 
 use crate::{
-    latency::Latencies,
+    analysis::{
+        histogram::Latencies,
+        report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
+    },
     model::{
         close_reason::Ending,
         kernel_counts::{By, Counts},
         losses::Losses,
         state::State,
     },
-    report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
 };
 use std::collections::HashMap;
 
@@ -222,7 +224,9 @@ mod tests {
             let last = longest(octave, slot);
             assert_eq!((bucket(next), bucket(last)), ((octave, slot), (octave, slot)), "{next} to {last}");
             // Within the bound that is stated, but for times that are not told apart any more.
-            assert!(last == u64::MAX || (last - next) as f64 <= next as f64 * crate::latency::RELATIVE_ERROR);
+            assert!(
+                last == u64::MAX || (last - next) as f64 <= next as f64 * crate::analysis::histogram::RELATIVE_ERROR
+            );
             next = last.wrapping_add(1);
         }
         assert_eq!(next, 0, "no time is without a bucket");

@@ -1,6 +1,10 @@
 //! A way to one output: what of a run it wants, in which form, and what was rendered for it.
 
 use crate::{
+    analysis::{
+        report::Report,
+        story::{Stories, Story},
+    },
     findings::{Finding, Kind, Seen, Severity},
     model::{
         event::{Event, StateSource, What},
@@ -18,8 +22,6 @@ use crate::{
         json::Json,
         text::{Ladder, StuckText, Text},
     },
-    report::Report,
-    story::{Stories, Story},
     table::{Connection, Table},
 };
 
