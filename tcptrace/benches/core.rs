@@ -13,6 +13,7 @@ use tcptrace::{
     model::decode::decode,
 };
 use tcptrace_common::state::{CLOSE_WAIT, ESTABLISHED};
+
 use workload::{START_NS, Stream, Writer};
 
 /// Sockets that end and come again in a measured piece; each makes five events, each connection of two sockets ten.

@@ -21,6 +21,7 @@ use tcptrace::{
     table::Table,
 };
 use tcptrace_common::state::{CLOSE_WAIT, ESTABLISHED};
+
 use workload::{START_NS, Stream, Writer};
 
 /// Counts what is allocated and not freed, and how often it was asked for.

@@ -12,6 +12,7 @@ use tcptrace::{
     analysis::metrics::{Metrics, Settings},
     model::decode::decode,
 };
+
 use workload::{Stream, Writer};
 
 /// Sockets that end and come again; each makes five events.

@@ -5,8 +5,6 @@ use std::{io, net::SocketAddr};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-#[cfg(feature = "kafka")]
-use crate::outputs::Kafka;
 use crate::{
     analysis::metrics,
     cli::{outputs::OutputSpec, target::Target},
@@ -14,8 +12,12 @@ use crate::{
     outputs::{
         Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
     },
+    render::metrics::otlp,
     tell::{tell, warn},
 };
+
+#[cfg(feature = "kafka")]
+use crate::outputs::Kafka;
 
 /// Why an output cannot be opened.
 #[derive(Debug, Error)]
@@ -66,7 +68,7 @@ pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
 /// Hands metrics over to the outputs that take them.
 pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
     let mut request = Collecting::default();
-    request.add(|to| to.extend_from_slice(&metrics::otlp::encode(snapshot, &host_name().unwrap_or_default())));
+    request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
     outputs.push_metrics(&request.take());
 }
 

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use clap::ValueEnum;
+
 use crate::{
     model::{
         age::Age,
@@ -23,7 +25,6 @@ use crate::{
         threads::in_two,
     },
 };
-use clap::ValueEnum;
 
 /// Cgroups of processes, each looked up once, and only when it is asked for.
 pub struct Cgroups {

@@ -1,5 +1,12 @@
 //! What the programs counted in aggregate mode, as reports. See [`tcptrace_common::aggregate`].
 
+use std::collections::HashMap;
+
+use tcptrace_common::{
+    aggregate::{self, KIND_ENDING, OCTAVES, Times, UNKNOWN, ending_flag},
+    record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
+};
+
 use crate::{
     analysis::{
         histogram::Latencies,
@@ -11,12 +18,6 @@ use crate::{
         losses::Losses,
         state::State,
     },
-};
-use std::collections::HashMap;
-
-use tcptrace_common::{
-    aggregate::{self, KIND_ENDING, OCTAVES, Times, UNKNOWN, ending_flag},
-    record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
 };
 
 impl By {

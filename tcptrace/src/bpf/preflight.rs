@@ -1,5 +1,7 @@
 //! Looks for the usual reasons why tracing cannot work, before and after the kernel says no, and says what to do.
 
+use std::io;
+
 use crate::{
     doctor::read,
     sys::{
@@ -8,7 +10,6 @@ use crate::{
         kernel::{self, version},
     },
 };
-use std::io;
 
 /// What keeps tracing from working here, with the way out; `None` if nothing is known to.
 #[must_use]

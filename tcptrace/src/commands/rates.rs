@@ -1,5 +1,11 @@
 //! `tcptrace rates`: what happens per second.
 
+use std::io::{self, IsTerminal as _};
+
+use jiff::tz::TimeZone;
+use thiserror::Error;
+use tokio::time::Instant;
+
 use crate::{
     cli::{
         args::{Format, RatesArgs},
@@ -23,11 +29,6 @@ use crate::{
     },
     tell::warn,
 };
-use std::io::{self, IsTerminal as _};
-
-use jiff::tz::TimeZone;
-use thiserror::Error;
-use tokio::time::Instant;
 
 /// Why a run failed.
 #[derive(Debug, Error)]

@@ -1,5 +1,10 @@
 //! `tcptrace sockets`: lists once, writes, and ends.
 
+use std::io::{self, Write};
+
+use bytes::BytesMut;
+use thiserror::Error;
+
 use crate::{
     cli::{
         args::{Format, SocketsArgs},
@@ -17,10 +22,6 @@ use crate::{
     sys::{cgroup, clock::wall_offset, files},
     tell::warn,
 };
-use std::io::{self, Write};
-
-use bytes::BytesMut;
-use thiserror::Error;
 
 /// Why it failed.
 #[derive(Debug, Error)]

@@ -1,16 +1,16 @@
 //! What tcptrace needs of the machine, and what it cannot tell where that is missing.
 
-use crate::sys::{
-    capabilities::Capabilities,
-    descriptors::NEEDED,
-    kernel::version,
-    pids::{self, View},
-};
 use tcptrace_common::config::kernel;
 
 use super::{
     Area, Check, Subject, Sysctls, Verdict,
     privileges::{self},
+};
+use crate::sys::{
+    capabilities::Capabilities,
+    descriptors::NEEDED,
+    kernel::version,
+    pids::{self, View},
 };
 
 /// The oldest kernel that is meant to work.

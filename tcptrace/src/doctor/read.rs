@@ -1,5 +1,17 @@
 //! The edge that reads what a check-up judges. What cannot be read is left out, and comes out as unknown.
 
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    panic::resume_unwind,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use thiserror::Error;
+
+use super::{Area, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
 use crate::{
     bpf::{
         btf::{KernelBtf, VMLINUX},
@@ -23,18 +35,6 @@ use crate::{
         pids,
     },
 };
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read as _},
-    panic::resume_unwind,
-    path::{Path, PathBuf},
-    thread,
-};
-
-use thiserror::Error;
-
-use super::{Area, CheckUp, ConfigFile, Facts, Hook, Hooks, Machine, Sysctls, Types, checks};
 
 /// So much of a file is read at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;

@@ -43,7 +43,8 @@ use tokio::{
 };
 
 use crate::{
-    analysis::metrics::{Snapshot, prometheus},
+    analysis::metrics::Snapshot,
+    render::metrics::prometheus,
     sys::workers::{self, Worker},
 };
 

@@ -1,5 +1,13 @@
 //! The processes that hold sockets, from `/proc` (proc(5)).
 
+use std::{
+    ffi::{CStr, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
     model::{
         event::{Command, ProcessId, StartTicks},
@@ -12,14 +20,6 @@ use crate::{
         pids::{self, hides_processes},
     },
 };
-use std::{
-    ffi::{CStr, OsStr},
-    fs, io,
-    os::unix::ffi::OsStrExt as _,
-    path::Path,
-};
-
-use super::procfs::{self, Directory, is_gone, joined};
 
 /// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
 /// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.

@@ -1,9 +1,5 @@
 //! The network namespaces of this host: which there are, and how to enter them.
 
-use crate::{
-    model::{netns_choice::NetnsChoice, skipped::Skipped},
-    sys::{capabilities::Capabilities, pids},
-};
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
@@ -23,6 +19,10 @@ use rustc_hash::FxHashSet;
 use thiserror::Error;
 
 use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
+use crate::{
+    model::{netns_choice::NetnsChoice, skipped::Skipped},
+    sys::{capabilities::Capabilities, pids},
+};
 
 /// Where ip-netns(8) keeps the names.
 const NAMES: &str = "/run/netns";

@@ -5,6 +5,7 @@ pub mod csv;
 pub mod doctor;
 mod fields;
 pub mod json;
+pub mod metrics;
 pub mod rates;
 pub mod sockets;
 pub mod text;

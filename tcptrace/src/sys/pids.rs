@@ -1,8 +1,9 @@
 //! The namespaces of processes that tcptrace is in: events name processes by their PIDs in the initial one, while `/proc` and BPF
 //! iterators show those of another one only its own processes.
 
-use crate::sys::mountinfo;
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::LazyLock};
+
+use crate::sys::mountinfo;
 
 /// Which processes tcptrace sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,3 +1,6 @@
+use std::net::Ipv4Addr;
+
+use super::*;
 use crate::model::{
     close_reason::Ending,
     event::{Command, OwnerSource, Retransmit, Socket, Transition},
@@ -7,9 +10,6 @@ use crate::model::{
     snapshot::Snapshot,
     socket::{Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
-use std::net::Ipv4Addr;
-
-use super::*;
 
 pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);

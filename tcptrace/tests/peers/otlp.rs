@@ -105,7 +105,7 @@ fn metrics_arrive() {
     let snapshot = snapshot(&mut fed());
     for _ in 0..2 {
         let mut records = Collecting::default();
-        records.add(|to| to.extend_from_slice(&metrics::otlp::encode(&snapshot, "here")));
+        records.add(|to| to.extend_from_slice(&tcptrace::render::metrics::otlp::encode(&snapshot, "here")));
         output.push(records.take());
     }
     end(&output);

@@ -14,12 +14,12 @@ pub mod counted;
 mod counts;
 pub mod families;
 mod gather;
-pub mod otlp;
-pub mod prometheus;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod times;
+
+use rustc_hash::FxHashMap;
 
 use crate::{
     findings::{Finding, Kind, Phase, Severity},
@@ -35,8 +35,6 @@ use crate::{
     sys::{process::Usage, workers::WorkerState},
     table::Table,
 };
-use rustc_hash::FxHashMap;
-
 use counts::{Counts, Services, Whose};
 use times::Times;
 

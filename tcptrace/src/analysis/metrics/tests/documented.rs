@@ -1,6 +1,7 @@
 //! The documentation, the alert rules and the dashboard name what there is.
 
 use super::*;
+use crate::render::metrics::otlp;
 
 #[test]
 fn names_follow_the_conventions() {

@@ -8,7 +8,10 @@ use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as w
 use prost::Message as _;
 
 use super::*;
-use crate::analysis::metrics::prometheus::{Format, encode};
+use crate::render::metrics::{
+    otlp,
+    prometheus::{Format, encode},
+};
 
 #[test]
 fn texts_are_as_the_formats_want_them() {

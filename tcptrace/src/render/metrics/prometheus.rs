@@ -9,10 +9,9 @@ use std::fmt::Write as _;
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as wire;
 use prost::Message as _;
 
-use super::{
+use crate::analysis::metrics::{
+    Distribution, SCALE, Series, Snapshot, Value,
     families::{Descriptor, Kind},
-    snapshot::{Distribution, Series, Snapshot, Value},
-    times::SCALE,
 };
 
 /// A form of the metrics.

@@ -14,12 +14,10 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
-use super::{
-    families::Kind,
-    snapshot::{Distribution, Family, Series, Snapshot, Value},
-    times::SCALE,
+use crate::{
+    analysis::metrics::{Distribution, Family, SCALE, Series, Snapshot, Value, families::Kind},
+    model::state::State,
 };
-use crate::model::state::State;
 
 /// The snapshot as an encoded `ExportMetricsServiceRequest` from this host.
 #[must_use]
