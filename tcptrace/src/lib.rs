@@ -13,22 +13,14 @@
 //! [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
 
 pub mod analysis;
-pub mod app;
 pub mod bpf;
 pub mod cli;
 pub mod commands;
-pub mod delivery;
-pub mod doctor;
 pub mod findings;
-pub mod http;
 pub mod listing;
 pub mod model;
 pub mod outputs;
 pub mod pipeline;
-pub mod rates;
 pub mod render;
-pub mod service;
-pub mod sockets;
 pub mod sys;
 pub mod table;
-pub mod tell;

@@ -11,7 +11,7 @@ use std::{
 
 use tcptrace::{
     analysis::metrics::Snapshot,
-    http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
+    outputs::http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
     sys::process::usage,
 };
 

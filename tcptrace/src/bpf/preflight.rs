@@ -1,21 +1,12 @@
-//! Looks for the usual reasons why tracing cannot work, before and after the kernel says no, and says what to do.
+//! What a refusal of the kernel means, and what to do about it.
 
 use std::io;
 
-use crate::{
-    doctor::read,
-    sys::{
-        capabilities::Capabilities,
-        descriptors,
-        kernel::{self, version},
-    },
+use crate::sys::{
+    capabilities::Capabilities,
+    descriptors,
+    kernel::{self, version},
 };
-
-/// What keeps tracing from working here, with the way out; `None` if nothing is known to.
-#[must_use]
-pub fn obstacle() -> Option<String> {
-    read::obstacle()
-}
 
 /// What an error of the kernel means that says it in one word, with the way out; empty where it is not known.
 pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {

@@ -11,7 +11,7 @@ use super::{
 use crate::pipeline::route::RecordKind;
 
 /// The usage error with this message.
-pub(super) fn conflict(message: &str) -> Error {
+pub(crate) fn conflict(message: &str) -> Error {
     Args::command().error(ErrorKind::ArgumentConflict, message)
 }
 
@@ -19,7 +19,7 @@ pub(super) fn conflict(message: &str) -> Error {
 ///
 /// # Errors
 /// A usage error that names both settings, and mostly the way out.
-pub(super) fn check(args: &TraceArgs) -> Result<(), Error> {
+pub(crate) fn check(args: &TraceArgs) -> Result<(), Error> {
     let check = if args.aggregate.is_some() { aggregate(args) } else { csv(args) };
     exclusive(args).and(check).and(count(args)).and(labels(args)).map_err(|message| conflict(&message))
 }
@@ -98,7 +98,7 @@ fn labels(args: &TraceArgs) -> Result<(), String> {
 }
 
 /// The form of an output.
-pub(super) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
+pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
     match spec.target {
         Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
         _ => Format::Json, // they take its fields

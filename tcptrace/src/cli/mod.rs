@@ -2,12 +2,11 @@
 
 pub mod args;
 pub mod config;
-mod conflicts;
+pub(crate) mod conflicts;
 pub mod findings;
 pub mod given;
 pub mod outputs;
 pub mod parse;
-pub mod settings;
 pub mod target;
 pub mod terminal;
 

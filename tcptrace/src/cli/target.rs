@@ -6,9 +6,8 @@ use super::parse::{duration, size};
 #[cfg(feature = "kafka")]
 use crate::outputs::{KafkaSettings, Sasl, SaslMechanism};
 use crate::{
-    http,
     model::number::digits,
-    outputs::{Compression, FileSettings, OtlpHeaders, OtlpSettings, SyslogTarget},
+    outputs::{Compression, FileSettings, OtlpHeaders, OtlpSettings, SyslogTarget, http},
 };
 
 /// Where an output goes.

@@ -12,17 +12,18 @@ use crate::{
         metrics::{Snapshot, counted},
         report::Report,
     },
-    app::{
-        CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
-        threads::{self, Threads},
-    },
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
     },
-    cli::settings::Settings,
-    delivery::{asked, push, pushes, serve},
-    http::{Health, Question, Server},
+    commands::{
+        delivery::{asked, push, pushes, serve},
+        settings::Settings,
+        trace::{
+            CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
+            threads::{self, Threads},
+        },
+    },
     listing::netns::Chosen,
     model::{
         kernel_counts::{By, Counts},
@@ -30,17 +31,20 @@ use crate::{
         names::Names,
         state::StateSet,
     },
-    outputs::Outputs,
+    outputs::{
+        Outputs,
+        http::{Health, Question, Server},
+        messages::warn,
+    },
     pipeline::route::Route,
     render::{Context, text::losses_line},
-    service::Service,
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},
         process::usage,
         signals::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory},
+        systemd::Service,
     },
-    tell::warn,
 };
 
 /// Counts until it is told to end, its time is over, or nobody reads any more.

@@ -13,8 +13,8 @@ use crate::{
     cli::{
         args::{Args, Command},
         config,
-        settings::Settings,
     },
+    commands::settings::Settings,
     model::printable::printable,
 };
 

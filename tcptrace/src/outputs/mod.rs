@@ -5,9 +5,11 @@ mod all;
 mod counters;
 mod file;
 mod flat;
+pub mod http;
 mod journald;
 #[cfg(feature = "kafka")]
 mod kafka;
+pub mod messages;
 mod otlp;
 mod output;
 mod queue;

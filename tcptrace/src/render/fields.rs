@@ -67,7 +67,7 @@ macro_rules! fields {
         }
     };
 }
-pub(super) use fields;
+pub(crate) use fields;
 
 fields! {
     /// A field of an event, in the order of CSV's columns.
@@ -119,7 +119,7 @@ fields! {
     }
 }
 
-pub(super) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
+pub(crate) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
     value.map_or(Null, |value| Number(value.into()))
 }
 
@@ -128,7 +128,7 @@ fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
 }
 
 /// Shows all fields that an event has, in order, to `show`.
-pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
+pub(crate) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
     show(Field::Event, Text(kind(&event.what)));
     show(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
     show(Field::MonoNs, Number(event.time_ns));
@@ -149,7 +149,7 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
 }
 
 /// Name of an event's kind.
-pub(super) const fn kind(what: &What) -> &'static str {
+pub(crate) const fn kind(what: &What) -> &'static str {
     match what {
         What::Transition(_) => "transition",
         What::Retransmit(_) => "retransmit",
@@ -166,7 +166,7 @@ fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field,
 }
 
 /// Writes an address of IP; IPv4, of which most lines have two, without the machinery of formatting.
-pub(super) fn ip(to: &mut impl BufMut, address: IpAddr) {
+pub(crate) fn ip(to: &mut impl BufMut, address: IpAddr) {
     let IpAddr::V4(address) = address else {
         let _ = write!(to.writer(), "{address}"); // to memory
         return;
@@ -180,7 +180,7 @@ pub(super) fn ip(to: &mut impl BufMut, address: IpAddr) {
 }
 
 /// Writes an address of kernel memory, as `{:#x}` does.
-pub(super) fn pointer(to: &mut impl BufMut, address: u64) {
+pub(crate) fn pointer(to: &mut impl BufMut, address: u64) {
     let digits = address.checked_ilog2().unwrap_or(0) / 4 + 1;
     to.put_slice(b"0x");
     for digit in (0..digits).rev() {
@@ -189,12 +189,12 @@ pub(super) fn pointer(to: &mut impl BufMut, address: u64) {
 }
 
 /// The family of a socket.
-pub(super) const fn family(ipv6: bool) -> &'static str {
+pub(crate) const fn family(ipv6: bool) -> &'static str {
     if ipv6 { "inet6" } else { "inet" }
 }
 
 /// A port, where there is one.
-pub(super) fn port(end: SocketAddr) -> FieldValue<'static> {
+pub(crate) fn port(end: SocketAddr) -> FieldValue<'static> {
     number((end.port() != 0).then_some(end.port()))
 }
 

@@ -53,7 +53,7 @@ impl Json {
     }
 
     /// Writes an object of these fields.
-    pub(super) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
+    pub(crate) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
         begin(to);
         fields.for_each(|(name, value)| member(to, name, value, &mut self.time));
         to.put_slice(b"}\n");
@@ -145,14 +145,14 @@ impl Json {
     }
 }
 
-pub(super) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) -> String {
+pub(crate) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) -> String {
     let mut text = BytesMut::new();
     time.write(&mut text, wall.wall_ns(now_ns), 9);
     format!("{}Z", String::from_utf8_lossy(&text))
 }
 
 /// Writes a member of an object that has one already.
-pub(super) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
+pub(crate) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
     to.put_slice(b",\"");
     to.put_slice(name.as_bytes());
     to.put_slice(b"\":");
@@ -189,7 +189,7 @@ fn begin(to: &mut impl BufMut) {
     to.put_slice(itoa::Buffer::new().format(SCHEMA_VERSION).as_bytes());
 }
 
-pub(super) fn line(to: &mut BytesMut, value: &Value) {
+pub(crate) fn line(to: &mut BytesMut, value: &Value) {
     write(to, value);
     to.put_u8(b'\n');
 }
@@ -228,7 +228,7 @@ const fn is_quoted(byte: u8) -> bool {
 }
 
 /// Writes a JSON string (RFC 8259 section 7).
-pub(super) fn string(to: &mut impl BufMut, text: &str) {
+pub(crate) fn string(to: &mut impl BufMut, text: &str) {
     to.put_u8(b'"');
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !is_quoted(byte)) {
         to.put_slice(text.as_bytes());

@@ -2,18 +2,15 @@
 
 mod aggregate;
 pub mod csv;
-pub mod doctor;
-mod fields;
+pub(crate) mod fields;
 pub mod json;
 pub mod metrics;
-pub mod rates;
-pub mod sockets;
 pub mod text;
 
 use crate::model::{names::Names, time::WallOffset};
 
+pub use crate::commands::sockets::listing::SocketField;
 pub use fields::{Field, FieldValue};
-pub use sockets::SocketField;
 
 /// Version of the JSON and CSV schema, in each JSON record.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -13,5 +13,6 @@ pub mod mountinfo;
 pub mod pids;
 pub mod process;
 pub mod signals;
+pub mod systemd;
 pub(crate) mod threads;
 pub mod workers;

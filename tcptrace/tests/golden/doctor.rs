@@ -3,8 +3,12 @@
 use bytes::BytesMut;
 use clap::ValueEnum as _;
 use tcptrace::{
-    doctor::{Area, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
-    render::{csv::Csv, doctor::DoctorRenderer, json::Json},
+    cli::args::Area,
+    commands::doctor::{
+        check::{CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
+        render::DoctorRenderer,
+    },
+    render::{csv::Csv, json::Json},
     sys::{capabilities::Capabilities, pids::View},
 };
 

@@ -3,15 +3,13 @@
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
-    model::{snapshot::Snapshot, socket_filter::Selection, state::State},
-    render::{
-        SocketField,
-        sockets::{
-            Form,
-            text::{Text, TextOptions},
-        },
+    cli::args::GroupBy,
+    commands::sockets::{
+        listing::Form,
+        text::{Text, TextOptions},
     },
-    sockets::By,
+    model::{snapshot::Snapshot, socket_filter::Selection, state::State},
+    render::SocketField,
 };
 
 use crate::{

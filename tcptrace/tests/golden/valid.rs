@@ -5,11 +5,11 @@ use std::collections::{BTreeSet, HashSet};
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
+    cli::args::GroupBy,
     findings::Kind,
     model::{decode::split, event::What, socket_filter::Selection},
     pipeline::session::SessionSettings,
     render::{Field, SocketField},
-    sockets::By,
 };
 use tcptrace_common::state::CLOSE;
 

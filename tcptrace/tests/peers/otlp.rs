@@ -1,7 +1,7 @@
 //! A real receiver of OTLP: what the outputs send is what it prints.
 
 use tcptrace::{
-    analysis::metrics::{self, Value},
+    analysis::metrics::Value,
     outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
 };
 

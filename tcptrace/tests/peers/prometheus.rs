@@ -12,7 +12,6 @@ use std::{
 use serde_json::Value;
 use tcptrace::{
     analysis::metrics::{Metrics, Moment, Settings, Snapshot},
-    http::{Health, Question, Server},
     model::{
         close_reason::Ending,
         event::{
@@ -24,6 +23,7 @@ use tcptrace::{
         output_state::OutputState,
         state::{State, StateSet},
     },
+    outputs::http::{Health, Question, Server},
     sys::process::usage,
     table::Table,
 };

@@ -6,6 +6,7 @@ use std::{collections::HashMap, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
     analysis::story::{Limits, Stories, StoryFilter},
+    cli::args::GroupBy,
     findings::Thresholds,
     model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
     pipeline::{
@@ -18,7 +19,6 @@ use tcptrace::{
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
-    sockets::By,
 };
 
 use crate::{

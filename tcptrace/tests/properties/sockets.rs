@@ -6,6 +6,7 @@ use clap::ValueEnum as _;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::Value;
 use tcptrace::{
+    cli::args::GroupBy,
     model::{
         event::{Command, Owner, OwnerSource},
         holders::{Holder, Holders},
@@ -16,7 +17,6 @@ use tcptrace::{
         state::State,
     },
     render::SocketField,
-    sockets::By,
 };
 
 use crate::support::{

@@ -4,6 +4,14 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::BytesMut;
 use tcptrace::{
+    cli::args::GroupBy,
+    commands::sockets::{
+        csv::Csv,
+        json::Json,
+        listing::{Form, Listing},
+        rows::{Cgroups, count, rows, totals},
+        text::{Text, TextOptions},
+    },
     model::{
         event::{Command, Owner, OwnerSource},
         holders::{Holder, Holders},
@@ -15,13 +23,6 @@ use tcptrace::{
         state::State,
         time::WallOffset,
     },
-    render::sockets::{
-        Form, Listing,
-        csv::Csv,
-        json::Json,
-        text::{Text, TextOptions},
-    },
-    sockets::{By, Cgroups, count, rows, totals},
 };
 
 /// CLOCK_MONOTONIC of the listing's end.

@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
-    views::{DoctorArgs, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.

@@ -110,7 +110,7 @@ fn attributes(series: &Series) -> Vec<KeyValue> {
 }
 
 /// The semantic conventions' name of a label, or one of tcptrace's own.
-pub(super) fn key(label: &'static str) -> &'static str {
+pub(crate) fn key(label: &'static str) -> &'static str {
     match label {
         "state" => "network.connection.state",
         "process" => "process.executable.name",

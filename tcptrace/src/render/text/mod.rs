@@ -1,6 +1,6 @@
 //! Events and reports for people.
 
-pub(super) mod columns;
+pub(crate) mod columns;
 mod finding;
 mod ladder;
 mod report;

@@ -1,0 +1,84 @@
+//! From what was asked for to outputs that run, and to the server of metrics: the one place that knows all sinks.
+
+use std::{io, net::SocketAddr};
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::{
+    analysis::metrics,
+    cli::{outputs::OutputSpec, target::Target},
+    outputs::{
+        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
+        http::{Question, Server},
+        messages::{tell, warn},
+    },
+    render::metrics::otlp,
+};
+
+#[cfg(feature = "kafka")]
+use crate::outputs::Kafka;
+
+/// Why an output cannot be opened.
+#[derive(Debug, Error)]
+#[error("cannot write to {target}: {source}")]
+pub struct Error {
+    target: String,
+    source: io::Error,
+}
+
+/// Opens the outputs.
+pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
+    let open = |spec: &OutputSpec| {
+        let sink: Box<dyn Sink> = match &spec.target {
+            Target::Stdout => Box::new(Standard::output()?),
+            Target::File(file) => Box::new(FileSink::open(file.clone())?),
+            Target::Journald(path) => Box::new(Journald::new(path.clone())),
+            Target::Syslog(target) => Box::new(Syslog::new(target.clone(), host_name().unwrap_or_default())),
+            Target::Otlp(settings) | Target::OtlpLogs(settings) => {
+                Box::new(OtlpLogs::new(settings).map_err(io::Error::other)?)
+            }
+            Target::OtlpMetrics(settings) => Box::new(OtlpMetrics::new(settings).map_err(io::Error::other)?),
+            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics, and takes no records")),
+            #[cfg(feature = "kafka")]
+            Target::Kafka(settings) => Box::new(Kafka::new(settings.clone()).map_err(io::Error::other)?),
+        };
+        let takes_metrics = matches!(spec.target, Target::OtlpMetrics(_));
+        let output = Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))?;
+        Ok((output, takes_metrics))
+    };
+    let named = |spec: &OutputSpec| open(spec).map_err(|source| Error { target: spec.name.clone(), source });
+    specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
+}
+
+/// Serves metrics where that is wanted, until the server is dropped.
+pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Question>>), Error> {
+    let Some(address) = address else { return Ok((None, None)) };
+    let target = || format!("prometheus:{address}");
+    let (server, questions) = Server::start(address).map_err(|source| Error { target: target(), source })?;
+    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
+    Ok((Some(server), Some(questions)))
+}
+
+/// Does an output take metrics?
+pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
+    outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)))
+}
+
+/// Hands metrics over to the outputs that take them.
+pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
+    let mut request = Collecting::default();
+    request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
+    outputs.push_metrics(&request.take());
+}
+
+/// The next question, or never one.
+pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+    if let Some(open) = questions
+        && let Some(question) = open.recv().await
+    {
+        return question;
+    }
+    *questions = None;
+    std::future::pending().await
+}
