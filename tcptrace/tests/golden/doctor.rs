@@ -5,8 +5,13 @@ use clap::ValueEnum as _;
 use tcptrace::{
     cli::args::Area,
     commands::doctor::{
-        check::{CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
+        check::{CheckUp, Status},
+        config_files::ConfigFile,
+        hooks::Hook,
+        judge::{Facts, checks},
+        machine::{Machine, Types},
         render::DoctorRenderer,
+        sysctl::Sysctls,
     },
     render::{csv::Csv, json::Json},
     sys::{capabilities::Capabilities, pids::View},

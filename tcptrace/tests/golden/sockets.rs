@@ -42,7 +42,7 @@ fn lists_and_counts_in_each_form() {
         files.push((format!("{LISTING}all.{extension}"), printed(&snapshot(), &all(), None, form)));
         files.push((format!("{LISTING}close_wait.{extension}"), printed(&snapshot(), &waiting, None, form)));
         files.push((format!("{LISTING}none.{extension}"), printed(&nothing, &all(), None, form)));
-        for by in By::value_variants() {
+        for by in GroupBy::value_variants() {
             let name = format!("{LISTING}by_{}.{extension}", by.name());
             files.push((name, printed(&snapshot(), &all(), Some(*by), form)));
         }
@@ -59,7 +59,7 @@ fn lists_and_counts_in_each_form() {
 #[test]
 fn no_name_steers_a_terminal() {
     let mut lines = in_style(TextOptions { more: true, ..plain() });
-    for by in By::value_variants() {
+    for by in GroupBy::value_variants() {
         lines += &printed(&snapshot(), &all(), Some(*by), text);
         lines += &printed(&snapshot(), &all(), Some(*by), json);
     }
@@ -92,7 +92,7 @@ fn csv_has_the_values_of_json() {
 
 #[test]
 fn counts_by_csv_are_those_of_json() {
-    for by in By::value_variants() {
+    for by in GroupBy::value_variants() {
         let records = printed(&snapshot(), &all(), Some(*by), json);
         let rows = rfc4180::rows(&printed(&snapshot(), &all(), Some(*by), csv)).unwrap();
         assert_eq!(rows.len(), records.lines().count(), "names of columns and groups; groups and the end");

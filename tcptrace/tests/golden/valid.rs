@@ -38,7 +38,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
     let print = |by| listing::printed(&listing::snapshot(), &Selection::default(), by, listing::json);
-    std::iter::once(None).chain(By::value_variants().iter().copied().map(Some)).map(print).collect()
+    std::iter::once(None).chain(GroupBy::value_variants().iter().copied().map(Some)).map(print).collect()
 }
 
 /// All that is no story.

@@ -97,7 +97,7 @@ proptest! {
             }
         }
         let forms: [MakeForm; 3] = [listing::text, listing::json, listing::csv];
-        for by in [None, Some(By::Pid), Some(By::Cgroup), Some(By::Remote)] {
+        for by in [None, Some(GroupBy::Pid), Some(GroupBy::Cgroup), Some(GroupBy::Remote)] {
             for form in forms {
                 let printed = listing::printed(&snapshot, &Default::default(), by, form);
                 prop_assert_eq!(first_raw(&printed), None);

@@ -132,7 +132,7 @@ fn lists_are_read_back() {
 fn counts_are_read_back_and_add_up() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
-        for by in By::value_variants() {
+        for by in GroupBy::value_variants() {
             let lines = printed(&snapshot, &Selection::default(), Some(*by), json);
             let rows = rfc4180::rows(&printed(&snapshot, &Selection::default(), Some(*by), csv)).unwrap();
             prop_assert_eq!(lines.lines().count(), rows.len());
@@ -141,7 +141,7 @@ fn counts_are_read_back_and_add_up() {
             let sum: u64 = groups.iter().map(|group| group["sockets"].as_u64().unwrap()).sum();
             let sockets = snapshot.sockets.len() as u64;
             prop_assert_eq!(end["sockets"].as_u64(), Some(sockets));
-            let may_repeat = matches!(by, By::Pid | By::Cgroup);
+            let may_repeat = matches!(by, GroupBy::Pid | GroupBy::Cgroup);
             prop_assert!(sum == sockets || may_repeat && sum > sockets, "{} of {}", sum, sockets);
         }
     });

@@ -248,7 +248,7 @@ pub(crate) fn csv(listing: Listing<'_>) -> Form<'_> {
 pub(crate) fn printed(
     snapshot: &Snapshot,
     selection: &Selection,
-    by: Option<By>,
+    by: Option<GroupBy>,
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {
     let cgroups = cgroups();

@@ -13,7 +13,7 @@ use crate::{
 
 /// A file with settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ConfigFile {
+pub struct ConfigFile {
     /// Its path.
     pub path: String,
     /// What it holds; `None` where it could not be read.

@@ -7,7 +7,7 @@ use crate::{
 
 /// A hook that a program was attached to, or could not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Hook {
+pub struct Hook {
     /// Name of the tracepoint, function or iterator.
     pub name: &'static str,
     /// Why it is not attached, and what is not known for lack of it.
@@ -15,7 +15,7 @@ pub(crate) struct Hook {
 }
 
 /// All hooks, or why none could be attached.
-pub(crate) type Hooks = Result<Vec<Hook>, String>;
+pub type Hooks = Result<Vec<Hook>, String>;
 
 const SUBJECT: Subject = Subject {
     id: "programs",

@@ -14,7 +14,7 @@ use crate::{
 
 /// All that was read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
+pub struct Facts {
     /// Of the machine and the process.
     pub machine: Machine,
     /// Of the attempt to attach; `None` where none was made.
@@ -29,7 +29,7 @@ pub(crate) struct Facts {
 
 /// What keeps this machine from being traced, with the way out, as its check says it; `None` if nothing is known to.
 #[must_use]
-pub(crate) fn obstacle(machine: &Machine) -> Option<String> {
+pub fn obstacle(machine: &Machine) -> Option<String> {
     let checks = machine::checks(machine, &Sysctls::default());
     let failed = checks.into_iter().find(|check| check.status == Status::Failed)?;
     let Check { title, value, consequence, remedy, .. } = failed;
@@ -39,7 +39,7 @@ pub(crate) fn obstacle(machine: &Machine) -> Option<String> {
 
 /// The checks of these areas, in order.
 #[must_use]
-pub(crate) fn checks(facts: &Facts, areas: &[Area]) -> Vec<Check> {
+pub fn checks(facts: &Facts, areas: &[Area]) -> Vec<Check> {
     let of = |area: &Area| match area {
         Area::Machine => machine::checks(&facts.machine, &facts.sysctls),
         Area::Hooks => hooks::checks(facts.hooks.as_ref()),

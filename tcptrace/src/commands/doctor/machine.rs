@@ -27,7 +27,7 @@ const MAPS_BYTES: u64 = 32 << 20;
 
 /// What was read of the machine and the process.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Machine {
+pub struct Machine {
     /// `/proc/sys/kernel/osrelease`.
     pub release: String,
     /// The kernel's types.
@@ -56,7 +56,7 @@ pub(crate) struct Machine {
 
 /// The kernel's types (BTF).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Types {
+pub enum Types {
     /// There are none.
     #[default]
     Missing,

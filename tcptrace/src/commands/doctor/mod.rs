@@ -1,16 +1,16 @@
 //! `tcptrace doctor`: looks once, writes, and tells whether something is wrong.
 
 pub mod check;
-pub(crate) mod config_files;
-pub(crate) mod hooks;
-pub(crate) mod judge;
-pub(crate) mod machine;
+pub mod config_files;
+pub mod hooks;
+pub mod judge;
+pub mod machine;
 pub(crate) mod pressure;
 pub(crate) mod privileges;
 pub mod read;
 pub mod render;
 pub(crate) mod settings;
-pub(crate) mod sysctl;
+pub mod sysctl;
 pub(crate) mod timers;
 
 use std::io::{self, Write};

@@ -8,7 +8,7 @@ pub(super) const HOST_WIDE: [&str; 4] = ["tcp_available_ulp", "tcp_low_latency",
 
 /// The settings in force, and what is needed to understand them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Sysctls {
+pub struct Sysctls {
     /// Text of each file below `/proc/sys` that could be read, by its name with dots.
     pub values: BTreeMap<String, String>,
     /// Size of a page in bytes.
@@ -25,20 +25,20 @@ fn whole(name: &str) -> String {
 impl Sysctls {
     /// What the file holds, in words with one space between them.
     #[must_use]
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
+    pub fn text(&self, name: &str) -> Option<String> {
         let text = self.values.get(&whole(name))?;
         Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
     /// A setting that is one number, which is not negative.
     #[must_use]
-    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+    pub fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
     /// A setting that is several numbers.
     #[must_use]
-    pub(crate) fn numbers<const N: usize>(&self, name: &str) -> Option<[u64; N]> {
+    pub fn numbers<const N: usize>(&self, name: &str) -> Option<[u64; N]> {
         let text = self.text(name)?;
         let numbers: Option<Vec<_>> = text.split(' ').map(|word| word.parse().ok()).collect();
         numbers?.try_into().ok()
@@ -46,13 +46,13 @@ impl Sysctls {
 
     /// Has the kernel this setting?
     #[must_use]
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.values.contains_key(&whole(name))
     }
 
     /// The same, but with this setting as `value`.
     #[must_use]
-    pub(crate) fn with(&self, name: &str, value: &str) -> Self {
+    pub fn with(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();
         other.values.insert(whole(name), value.to_owned());
         other
@@ -61,7 +61,7 @@ impl Sysctls {
     /// Buckets of the table of TCP sockets, from which the kernel's own limits follow (`net/ipv4/tcp_ipv4.c`,
     /// `tcp_set_hashinfo`; `net/ipv4/tcp.c`, `tcp_init`). It is shown from 6.1 on, negative where namespaces share it.
     #[must_use]
-    pub(crate) fn table_buckets(&self) -> Option<u64> {
+    pub fn table_buckets(&self) -> Option<u64> {
         self.text("tcp_ehash_entries")?.parse().ok().map(i64::unsigned_abs)
     }
 }
