@@ -2,13 +2,18 @@
 
 use std::{cell::OnceCell, net::SocketAddr};
 
-use super::{
-    Cause, Incident, Kind, Namespaces, ProcessStates, Processes, Recent, Severity, Sighting, Subject, Thresholds,
-    Value,
-    paths::{Path, path},
-};
+use super::paths::{Path, path};
 use crate::{
-    findings::detection::{Example, MAX_EXAMPLES},
+    findings::{
+        cause::Cause,
+        detection::{Example, MAX_EXAMPLES, Processes, Sighting, Subject, Value},
+        history::Recent,
+        incident::Incident,
+        kind::{Kind, Severity},
+        namespaces::Namespaces,
+        process_states::ProcessStates,
+        thresholds::Thresholds,
+    },
     model::{
         age::Age,
         event::{Owner, OwnerSource},

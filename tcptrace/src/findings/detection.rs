@@ -2,8 +2,11 @@
 
 use std::net::SocketAddr;
 
-use super::{Cause, Kind, Severity};
 use crate::{
+    findings::{
+        cause::Cause,
+        kind::{Kind, Severity},
+    },
     model::{
         age::Age,
         event::{Owner, ProcessId},

@@ -4,12 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashSet;
 
-use super::{
-    Cause, Incident, Kind, Processes, Services, Thresholds, kills::Kills, lossy::Lossy, paths::Paths, rules,
-    successes::Successes,
-};
+use super::{kills::Kills, lossy::Lossy, paths::Paths, rules, successes::Successes};
 use crate::{
-    findings::detection::MAX_EXAMPLES,
+    findings::{
+        cause::Cause,
+        detection::{MAX_EXAMPLES, Processes},
+        incident::Incident,
+        kind::Kind,
+        services::Services,
+        thresholds::Thresholds,
+    },
     model::{
         close_reason::Ending,
         event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use tcptrace_common::record::socket_flag;
 
 use super::{
-    Cause, Kind, Severity,
     paths::{Ended, Lately},
     rules::ClosedWindow,
 };
 use crate::{
-    findings::detection::Example,
+    findings::{
+        cause::Cause,
+        detection::Example,
+        kind::{Kind, Severity},
+    },
     model::{
         close_reason::Ending,
         event::{Event, Exit, Owner, ResetFacts, Transition},

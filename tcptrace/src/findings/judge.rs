@@ -3,12 +3,20 @@
 use std::net::SocketAddr;
 
 use super::{
-    Cause, Incident, Kind, Namespaces, Recent, Severity, Thresholds, View, cause,
+    cause,
     incident::{Peer, PeerEnd},
     rules,
 };
 use crate::{
-    findings::context::OtherEnd,
+    findings::{
+        cause::Cause,
+        context::{OtherEnd, View},
+        history::Recent,
+        incident::Incident,
+        kind::{Kind, Severity},
+        namespaces::Namespaces,
+        thresholds::Thresholds,
+    },
     model::{
         close_reason::Ending,
         event::{Event, Owner, OwnerSource},

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Processes, Services};
 use crate::{
-    findings::detection::{Example, MAX_EXAMPLES, Subject},
+    findings::{
+        detection::{Example, MAX_EXAMPLES, Processes, Subject},
+        services::Services,
+    },
     model::{
         event::{Command, Event, Exit, Owner, Transition},
         keyed::{KeyedMap, KeyedSet},

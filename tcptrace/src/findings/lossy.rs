@@ -1,7 +1,7 @@
 //! Segments that were sent again, by what their connections have in common: loss that is spread over many short ones.
 
-use super::{Services, Subject};
 use crate::{
+    findings::{detection::Subject, services::Services},
     model::{
         event::{Event, Owner, What},
         keyed::KeyedMap,

@@ -1,7 +1,7 @@
 //! What was looked at: that nothing is wrong says little without it.
 
-use super::Thresholds;
 use crate::{
+    findings::thresholds::Thresholds,
     model::{age::Age, state::State},
     table::{Connection, Table},
 };

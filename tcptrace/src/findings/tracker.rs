@@ -1,7 +1,14 @@
 //! Findings over time: each opens, is updated at a bounded rate, and closes, or becomes part of another one.
 
-use super::{Cause, Kind, Severity, Sighting, Subject, Thresholds, Value};
-use crate::model::{event::Command, keyed::KeyedMap};
+use crate::{
+    findings::{
+        cause::Cause,
+        detection::{Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        thresholds::Thresholds,
+    },
+    model::{event::Command, keyed::KeyedMap},
+};
 
 /// What happened to a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

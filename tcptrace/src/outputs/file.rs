@@ -9,8 +9,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Records, Sink, Trouble, rotated, waiting::writable};
-use crate::sys::files::{self, Access};
+use super::{Records, rotated, waiting::writable};
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    sys::files::{self, Access},
+};
 
 /// How a file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

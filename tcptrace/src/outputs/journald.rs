@@ -18,10 +18,13 @@ use serde_json::{Map, Value};
 use socket2::{MsgHdr, SockRef};
 
 use super::{
-    Records, Sink, Trouble, flat,
+    Records, flat,
     words::{line, priority},
 };
-use crate::sys::workers;
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    sys::workers,
+};
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";

@@ -19,7 +19,13 @@ use crate::{
         output_state::{LOG, OutputState},
         printable::message,
     },
-    outputs::{Collecting, Journald, Output, Sink, Standard, log_entry},
+    outputs::{
+        Collecting,
+        journald::{Journald, log_entry},
+        output::Output,
+        sink::Sink,
+        standard::Standard,
+    },
 };
 
 /// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.

@@ -8,11 +8,15 @@ use std::{
 };
 
 use super::{
-    Count, Counters, Records, Sink, Trouble,
+    Records,
     queue::{Next, Queue},
 };
 use crate::{
     model::output_state::OutputState,
+    outputs::{
+        counters::{Count, Counters},
+        sink::{Sink, Trouble},
+    },
     sys::workers::{self, Worker},
 };
 

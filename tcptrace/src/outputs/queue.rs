@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Counters, Records};
+use super::Records;
+use crate::outputs::counters::Counters;
 
 /// The queue between the one who makes records and the thread that delivers them.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-use super::{Records, Sink, Trouble, waiting::writable};
+use super::{Records, waiting::writable};
+use crate::outputs::sink::{Sink, Trouble};
 
 /// Writes to a standard stream, and never blocks where that is a pipe, a terminal or a socket.
 ///

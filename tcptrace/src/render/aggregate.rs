@@ -4,14 +4,11 @@ use std::iter;
 
 use bytes::BytesMut;
 
-use super::{
-    FieldValue::{self, Flag, Null, Number, Text, Time},
-    csv::Csv,
-    fields::number,
-};
+use super::{csv::Csv, fields::number};
 use crate::{
     analysis::report::{Activity, Key, Report, TransitionRow},
     model::{close_reason::Ending, errno, time::WallOffset},
+    render::fields::FieldValue::{self, Flag, Null, Number, Text, Time},
 };
 
 /// A row, as it is put together.

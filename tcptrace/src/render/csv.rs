@@ -2,8 +2,11 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Context, Field, FieldValue, fields};
-use crate::model::{event::Event, printable::escaped, time::WallFormat};
+use super::{Context, fields};
+use crate::{
+    model::{event::Event, printable::escaped, time::WallFormat},
+    render::fields::{Field, FieldValue},
+};
 
 /// Writes CSV.
 pub struct Csv {

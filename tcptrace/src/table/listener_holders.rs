@@ -3,14 +3,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{Connection, connection::is_seen};
-use crate::model::{
-    event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
-    holders::Holder,
-    keyed::{KeyedMap, KeyedSet},
-    snapshot::Snapshot,
-    socket::listeners_of,
-    state::State,
+use super::connection::is_seen;
+use crate::{
+    model::{
+        event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
+        holders::Holder,
+        keyed::{KeyedMap, KeyedSet},
+        snapshot::Snapshot,
+        socket::listeners_of,
+        state::State,
+    },
+    table::connection::Connection,
 };
 
 /// Addresses with listeners that are remembered at most.

@@ -1,11 +1,14 @@
 //! What becomes of mini-sockets, of which there are no events: as listings and new connections with the same ends tell.
 
-use super::{Connection, Table, mini_key};
-use crate::model::{
-    age::{AgeSource, TIME_WAIT_NS},
-    close_reason::Ending,
-    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
-    state::State,
+use super::{Table, mini_key};
+use crate::{
+    model::{
+        age::{AgeSource, TIME_WAIT_NS},
+        close_reason::Ending,
+        event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
+        state::State,
+    },
+    table::connection::Connection,
 };
 
 /// When a mini-socket left its state.

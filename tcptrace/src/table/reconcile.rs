@@ -6,21 +6,24 @@ use std::{cmp::Reverse, net::SocketAddr};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Connection, HalfOpen, MAX_REQUESTED, Table,
+    HalfOpen, MAX_REQUESTED, Table,
     connection::expires_ns,
     listener_holders::{ListenerHolders, is_through_listener, owner_among},
     mini_key,
     minis::{began_time_wait, is_gone},
 };
-use crate::model::{
-    age::{AgeSource, TIME_WAIT_NS},
-    event::{Event, Owner},
-    holders::Holder,
-    keyed::{Keyed, KeyedMap},
-    notice::Reconciled,
-    snapshot::Snapshot,
-    socket::{Kind, ListedSocket, listeners_of, place},
-    state::State,
+use crate::{
+    model::{
+        age::{AgeSource, TIME_WAIT_NS},
+        event::{Event, Owner},
+        holders::Holder,
+        keyed::{Keyed, KeyedMap},
+        notice::Reconciled,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, listeners_of, place},
+        state::State,
+    },
+    table::connection::Connection,
 };
 
 impl Table {

@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::Connection;
+use crate::table::connection::Connection;
 
 /// Connections in a block.
 const BLOCK: usize = 64;

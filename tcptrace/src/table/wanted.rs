@@ -2,7 +2,7 @@
 
 use crate::{
     model::{holders::Holder, socket_filter::Selection},
-    table::Connection,
+    table::connection::Connection,
 };
 
 impl Selection {

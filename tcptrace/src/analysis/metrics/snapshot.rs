@@ -58,7 +58,7 @@ pub struct Distribution {
     /// How many are 0.
     pub zero: u64,
     /// Index of the first of `buckets`. Bucket `i` has the times above `2^((i-1)/2^SCALE)` and up to `2^(i/2^SCALE)`
-    /// seconds, [`SCALE`](super::SCALE) being Prometheus's schema and OpenTelemetry's scale.
+    /// seconds, [`SCALE`](crate::analysis::metrics::times::SCALE) being Prometheus's schema and OpenTelemetry's scale.
     pub first: i32,
     /// Times in each of consecutive buckets; the first and the last one have some.
     pub buckets: Vec<u64>,

@@ -4,8 +4,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ValueEnum, builder::ArgPredicate};
 
-use super::{Color, FilterArgs, Format, ListingArgs, LogLevel};
+use super::{Color, Format, LogLevel};
 use crate::cli::{
+    args::filters::{FilterArgs, ListingArgs},
     findings::{FindingArgs, FindingsMode},
     given::Given,
     outputs::OutputSpec,

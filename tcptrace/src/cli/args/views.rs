@@ -4,9 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
-use super::{Color, FilterArgs, Format, ListingArgs};
+use super::{Color, Format};
 use crate::{
     cli::{
+        args::filters::{FilterArgs, ListingArgs},
         findings::FindingArgs,
         outputs::severity,
         parse::{StoryFilter, count, duration},

@@ -2,7 +2,7 @@
 
 use super::Cause;
 use crate::{
-    findings::{Incident, Severity},
+    findings::{incident::Incident, kind::Severity},
     model::close_reason::{Abort, Ending},
 };
 

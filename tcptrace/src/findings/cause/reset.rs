@@ -2,7 +2,10 @@
 
 use super::Cause;
 use crate::{
-    findings::{Incident, Kind, Severity, incident::PeerEnd},
+    findings::{
+        incident::{Incident, PeerEnd},
+        kind::{Kind, Severity},
+    },
     model::{
         close_reason::{Abort, Ending},
         state::State,

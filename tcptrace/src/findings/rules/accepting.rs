@@ -3,8 +3,10 @@
 use super::{listening, window::is_closed_by};
 use crate::{
     findings::{
-        Cause, Group, Kind, Severity, Sighting, Subject, Value, View,
-        detection::{Example, MAX_EXAMPLES},
+        cause::Cause,
+        context::{Group, View},
+        detection::{Example, MAX_EXAMPLES, Sighting, Subject, Value},
+        kind::{Kind, Severity},
         process_states::{Doing, HoldersState},
     },
     model::{

@@ -4,7 +4,12 @@ use rustc_hash::FxHashSet;
 
 use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
-    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Sighting, Subject, Value},
+        kind::{Kind, Severity},
+    },
     model::{
         event::Owner,
         socket::{ConnectionInfo, TimerKind},

@@ -7,7 +7,14 @@ use super::{
     pressure,
 };
 use crate::{
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Sighting, Subject, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+        rules::listening,
+    },
     model::{
         close_reason::{Abort, Ending},
         errno,

@@ -2,8 +2,11 @@
 
 use crate::{
     findings::{
-        Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, context::MAX_SUBJECTS,
-        detection::MAX_EXAMPLES,
+        cause::Cause,
+        context::{MAX_SUBJECTS, View},
+        detection::{MAX_EXAMPLES, Processes, Sighting, Subject, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
     },
     model::{event::Owner, keyed::KeyedMap},
 };

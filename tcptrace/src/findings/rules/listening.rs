@@ -2,7 +2,13 @@
 
 use super::accepting;
 use crate::{
-    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, process_states::Doing},
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Processes, Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        process_states::Doing,
+    },
     model::state::State,
     table::{Connection, HalfOpen},
 };

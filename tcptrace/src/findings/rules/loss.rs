@@ -1,7 +1,13 @@
 //! Loss on the path.
 
 use crate::{
-    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, lossy::Loss},
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Processes, Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        lossy::Loss,
+    },
     model::state::State,
     table::{Connection, Retransmits},
 };

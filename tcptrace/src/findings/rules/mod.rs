@@ -18,8 +18,15 @@ pub use window::ClosedWindow;
 
 pub(super) use connecting::{is_given_up, is_listener_full};
 
-use super::{Cause, Incident, Kind, Severity, Sighting, Thresholds, View};
 use crate::{
+    findings::{
+        cause::Cause,
+        context::View,
+        detection::Sighting,
+        incident::Incident,
+        kind::{Kind, Severity},
+        thresholds::Thresholds,
+    },
     model::{
         close_reason::Ending,
         event::{Event, Transition},

@@ -2,7 +2,14 @@
 
 use super::incidents::{judged, sightings};
 use crate::{
-    findings::{Cause, Incident, Kind, Sighting, Thresholds, Value, View},
+    findings::{
+        cause::Cause,
+        context::View,
+        detection::{Sighting, Value},
+        incident::Incident,
+        kind::Kind,
+        thresholds::Thresholds,
+    },
     model::{
         close_reason::{Abort, Ending},
         errno,

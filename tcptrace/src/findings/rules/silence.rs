@@ -5,7 +5,13 @@ use super::{
     window::is_held_up,
 };
 use crate::{
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, context::OtherEnd},
+    findings::{
+        cause::Cause,
+        context::{Group, OtherEnd, View},
+        detection::{Sighting, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+    },
     model::{close_reason::Ending, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},
 };

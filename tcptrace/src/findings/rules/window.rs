@@ -5,7 +5,13 @@ use super::{
     incidents::{judged, other_owner, sightings},
 };
 use crate::{
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, context::OtherEnd},
+    findings::{
+        cause::Cause,
+        context::{Group, OtherEnd, View},
+        detection::{Sighting, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+    },
     model::{
         close_reason::Ending,
         errno,

@@ -29,9 +29,10 @@ use serde::Deserialize;
 
 pub use self::settings::{KafkaError, KafkaSettings, Sasl, SaslMechanism};
 use super::{
-    Records, Sink, Trouble, tls,
+    Records, tls,
     waiting::{Waiting, host_name},
 };
+use crate::outputs::sink::{Sink, Trouble};
 
 /// How large an answer of a broker may be, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;

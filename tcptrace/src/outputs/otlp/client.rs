@@ -23,10 +23,11 @@ use jiff::Timestamp;
 use prost::Message;
 
 use super::{
-    super::{Trouble, tls, waiting::Waiting},
+    super::{tls, waiting::Waiting},
     answer::{Answer, Failure, one_line},
     settings::{OtlpError, OtlpSettings},
 };
+use crate::outputs::sink::Trouble;
 
 /// How much of an answer is read, in bytes. One that takes a request has two fields.
 const LONGEST_ANSWER: usize = 64 << 10;

@@ -17,7 +17,8 @@ use prost::Message as _;
 
 use self::client::Client;
 pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
-use super::{Records, Sink, Trouble};
+use super::Records;
+use crate::outputs::sink::{Sink, Trouble};
 
 /// Takes records in JSON, and sends log records.
 #[derive(Debug)]

@@ -2,9 +2,9 @@
 
 use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
-use super::{SyslogTarget, stream::Stream};
+use super::stream::Stream;
 use crate::{
-    outputs::{Records, waiting::Waiting},
+    outputs::{Records, syslog::target::SyslogTarget, waiting::Waiting},
     sys::workers,
 };
 

@@ -1,6 +1,7 @@
 //! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
-use super::{Collecting, Records, Sink, Trouble, flat};
+use super::{Collecting, Records, flat};
+use crate::outputs::sink::{Sink, Trouble};
 
 mod connection;
 mod message;
