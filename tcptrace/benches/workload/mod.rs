@@ -15,7 +15,7 @@ use tcptrace::{
         time::WallOffset,
     },
     render::{
-        Context,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Text, TextOptions, TimeStyle},

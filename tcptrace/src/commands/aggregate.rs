@@ -37,7 +37,7 @@ use crate::{
         messages::warn,
     },
     pipeline::route::Route,
-    render::{Context, text::losses_line},
+    render::{context::Context, text::losses_line},
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},

@@ -9,10 +9,11 @@ use crate::{
     analysis::metrics,
     cli::{outputs::OutputSpec, target::Target},
     outputs::{
-        Collecting, FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
+        FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
         http::{Question, Server},
         messages::{tell, warn},
     },
+    pipeline::records::Collecting,
     render::metrics::otlp,
 };
 

@@ -3,13 +3,10 @@
 //! A rule decides on a cause by the facts that [`Cause::proof`] names, and adds them as evidence. Findings and stories say
 //! what the cause means and what helps. `docs/findings.md` has the same table, and a test compares the two.
 
-mod connect;
-mod reset;
+pub(super) mod connect;
+pub(super) mod reset;
 #[cfg(test)]
 mod tests;
-
-pub(super) use connect::{of_connect, of_given_up};
-pub(super) use reset::{of_abort, of_reset};
 
 macro_rules! causes {
     ($($variant:ident = $name:literal { proof: $proof:literal, words: $words:literal, remedy: $remedy:literal $(,)? })*) => {

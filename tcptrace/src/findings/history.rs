@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use rustc_hash::FxHashSet;
 
-use super::{kills::Kills, lossy::Lossy, paths::Paths, rules, successes::Successes};
+use super::{kills::Kills, lossy::Lossy, paths::Paths, successes::Successes};
 use crate::{
     findings::{
         cause::Cause,
@@ -139,8 +139,16 @@ impl Recent {
         Self { start_ns, ..Self::default() }
     }
 
-    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
-    pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, thresholds: &Thresholds, is_shown: bool) {
+    /// Takes in an event, what was known of the socket that ended with it, the incident that it is, and whether the filter
+    /// shows it.
+    pub fn ingest(
+        &mut self,
+        event: &Event,
+        left: Option<&Connection>,
+        incident: Option<Incident>,
+        thresholds: &Thresholds,
+        is_shown: bool,
+    ) {
         self.paths.ingest(event);
         self.lossy.ingest(event, &self.services, is_shown);
         let What::Transition(transition) = &event.what else { return };
@@ -152,8 +160,8 @@ impl Recent {
         }
         let has_won =
             || self.successes.of(event).is_some_and(|ns| event.time_ns.saturating_sub(ns) < Successes::NEAR_NS);
-        if let Some(incident) = rules::incident(event, transition, left, thresholds)
-            && !(rules::is_given_up(&incident) && has_won())
+        if let Some(incident) = incident
+            && !(incident.is_given_up() && has_won())
         {
             if self.pending.len() >= MAX_PENDING {
                 self.pending.drain(..).collect::<Vec<_>>().into_iter().for_each(|incident| self.add(incident));

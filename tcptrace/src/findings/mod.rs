@@ -76,7 +76,8 @@ impl Findings {
 
     /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, is_shown: bool) {
-        self.recent.ingest(event, left, &self.thresholds, is_shown);
+        let incident = rules::incident(event, left, &self.thresholds);
+        self.recent.ingest(event, left, incident, &self.thresholds, is_shown);
     }
 
     /// Takes in what a listing tells of the namespaces.

@@ -9,9 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Records, rotated, waiting::writable};
+use super::{rotated, waiting::writable};
 use crate::{
     outputs::sink::{Sink, Trouble},
+    pipeline::records::Records,
     sys::files::{self, Access},
 };
 

@@ -18,11 +18,12 @@ use serde_json::{Map, Value};
 use socket2::{MsgHdr, SockRef};
 
 use super::{
-    Records, flat,
+    flat,
     words::{line, priority},
 };
 use crate::{
     outputs::sink::{Sink, Trouble},
+    pipeline::records::Records,
     sys::workers,
 };
 

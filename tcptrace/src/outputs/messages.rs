@@ -20,12 +20,12 @@ use crate::{
         printable::message,
     },
     outputs::{
-        Collecting,
         journald::{Journald, log_entry},
         output::Output,
         sink::Sink,
         standard::Standard,
     },
+    pipeline::records::Collecting,
 };
 
 /// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.

@@ -23,8 +23,6 @@ mod tls;
 mod waiting;
 mod words;
 
-pub use crate::model::output_state::{LOG, OutputState};
-pub use crate::pipeline::records::{Collecting, Records};
 pub use all::Outputs;
 pub use counters::{Count, Counters};
 pub use file::{Compression, FileSettings, FileSink};

@@ -7,16 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Records,
-    queue::{Next, Queue},
-};
+use super::queue::{Next, Queue};
 use crate::{
     model::output_state::OutputState,
     outputs::{
         counters::{Count, Counters},
         sink::{Sink, Trouble},
     },
+    pipeline::records::Records,
     sys::workers::{self, Worker},
 };
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Records;
+use crate::pipeline::records::Records;
 
 /// Where an output's records go: a file, a socket, a collector. It runs in its output's own thread, and may block there
 /// for some seconds, but not for ever: what blocks has a time limit. It never panics, whatever the other end does.

@@ -9,8 +9,11 @@ use std::{
     },
 };
 
-use super::{Records, waiting::writable};
-use crate::outputs::sink::{Sink, Trouble};
+use super::waiting::writable;
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    pipeline::records::Records,
+};
 
 /// Writes to a standard stream, and never blocks where that is a pipe, a terminal or a socket.
 ///

@@ -12,6 +12,7 @@ use std::{
 };
 
 use super::*;
+use crate::pipeline::records::{Collecting, Records};
 
 fn records(numbers: std::ops::Range<u32>) -> Records {
     let mut collecting = Collecting::default();

@@ -1,7 +1,7 @@
 //! The pure pipeline as one value: records go in, and what each output gets comes out.
 
 pub mod listeners;
-pub(crate) mod records;
+pub mod records;
 pub mod route;
 pub mod session;
 pub(crate) mod shown;

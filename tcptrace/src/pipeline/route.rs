@@ -15,9 +15,9 @@ use crate::{
         socket_filter::{Ends, Prefix, concerns},
         state::{State, StateSet},
     },
-    outputs::{Collecting, Records},
+    pipeline::records::{Collecting, Records},
     render::{
-        Context,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text},

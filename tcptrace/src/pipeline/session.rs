@@ -29,9 +29,8 @@ use crate::{
         socket_filter::Selection,
         state::{State, StateSet},
     },
-    outputs::Records,
-    pipeline::{listeners, route::Route, shown::Shown},
-    render::Context,
+    pipeline::{listeners, records::Records, route::Route, shown::Shown},
+    render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
 };

@@ -2,10 +2,13 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Context, fields};
+use super::fields;
 use crate::{
     model::{event::Event, printable::escaped, time::WallFormat},
-    render::fields::{Field, FieldValue},
+    render::{
+        context::Context,
+        fields::{Field, FieldValue},
+    },
 };
 
 /// Writes CSV.

@@ -7,11 +7,13 @@ use std::{
 
 use bytes::BufMut;
 
-use super::Context;
-use crate::model::{
-    errno,
-    event::{Event, Process, ResetFacts, StateSource, What},
-    state::State,
+use crate::{
+    model::{
+        errno,
+        event::{Event, Process, ResetFacts, StateSource, What},
+        state::State,
+    },
+    render::context::Context,
 };
 
 /// A field's value.

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize as _;
 use serde_json::{Serializer, Value, json, ser::Formatter};
 
-use super::{Context, SCHEMA_VERSION, fields};
+use super::{SCHEMA_VERSION, fields};
 use crate::{
     analysis::{
         histogram::RELATIVE_ERROR,
@@ -24,7 +24,7 @@ use crate::{
         printable::pieces,
         time::{WallFormat, WallOffset},
     },
-    render::fields::FieldValue,
+    render::{context::Context, fields::FieldValue},
 };
 
 /// Writes JSON.

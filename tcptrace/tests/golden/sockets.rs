@@ -4,12 +4,12 @@ use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
     cli::args::GroupBy,
+    commands::sockets::fields::SocketField,
     commands::sockets::{
         listing::Form,
         text::{Text, TextOptions},
     },
     model::{snapshot::Snapshot, socket_filter::Selection, state::State},
-    render::SocketField,
 };
 
 use crate::{

@@ -6,10 +6,11 @@ use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
     cli::args::GroupBy,
+    commands::sockets::fields::SocketField,
     findings::Kind,
     model::{decode::split, event::What, socket_filter::Selection},
     pipeline::session::SessionSettings,
-    render::{Field, SocketField},
+    render::Field,
 };
 use tcptrace_common::state::CLOSE;
 

@@ -2,7 +2,8 @@
 
 use tcptrace::{
     analysis::metrics::Value,
-    outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
+    outputs::{OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
+    pipeline::records::Collecting,
 };
 
 use crate::{

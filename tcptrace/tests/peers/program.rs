@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tcptrace::outputs::{Collecting, Output, Records};
+use tcptrace::{
+    outputs::Output,
+    pipeline::records::{Collecting, Records},
+};
 
 /// How long to wait for what should come at once: only a broken peer takes so long.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use tcptrace::{
         session::{Session, SessionSettings},
     },
     render::{
-        Context,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},

@@ -7,6 +7,7 @@ use proptest::{collection::vec, option, prelude::*};
 use serde_json::Value;
 use tcptrace::{
     cli::args::GroupBy,
+    commands::sockets::fields::SocketField,
     model::{
         event::{Command, Owner, OwnerSource},
         holders::{Holder, Holders},
@@ -16,7 +17,6 @@ use tcptrace::{
         socket_filter::Selection,
         state::State,
     },
-    render::SocketField,
 };
 
 use crate::support::{

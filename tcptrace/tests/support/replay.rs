@@ -13,7 +13,7 @@ use tcptrace::{
         session::{Session, SessionSettings},
     },
     render::{
-        Context,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},

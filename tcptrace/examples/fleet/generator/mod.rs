@@ -19,7 +19,7 @@ use tcptrace::{
         names::Names,
         time::WallOffset,
     },
-    render::{Context, json::Json},
+    render::{context::Context, json::Json},
 };
 
 use self::{

@@ -25,7 +25,8 @@ use crate::{
         },
     },
     listing::skipped,
-    outputs::{Collecting, Outputs, messages::warn},
+    outputs::{Outputs, messages::warn},
+    pipeline::records::Collecting,
     render::{csv::Csv, json::Json},
     sys::{
         clock::wall_offset,

@@ -1,7 +1,7 @@
 //! `tcptrace sockets`: lists once, writes, and ends.
 
 pub mod csv;
-pub(crate) mod fields;
+pub mod fields;
 pub mod json;
 pub mod listing;
 pub mod rows;

@@ -54,7 +54,7 @@ use crate::{
         messages::{tell, warn},
     },
     pipeline::session::Session,
-    render::{Context, text::losses_line},
+    render::{context::Context, text::losses_line},
     sys::{
         cgroup,
         clock::{now_ns, wall_offset},

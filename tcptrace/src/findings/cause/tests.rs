@@ -8,7 +8,11 @@ mod walk;
 
 use std::net::SocketAddr;
 
-use super::{Cause, of_abort, of_connect, of_given_up, of_reset};
+use super::{
+    Cause,
+    connect::{of_connect, of_given_up},
+    reset::{of_abort, of_reset},
+};
 use crate::{
     findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
     model::{

@@ -2,13 +2,13 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
     findings::{
         cause::Cause,
         context::{Group, View},
         detection::{Sighting, Subject, Value},
         kind::{Kind, Severity},
+        rules::readers::{is_held_up, is_not_accepted},
     },
     model::{
         event::Owner,

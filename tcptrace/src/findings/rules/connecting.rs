@@ -13,7 +13,7 @@ use crate::{
         detection::{Sighting, Subject, Value},
         incident::Incident,
         kind::{Kind, Severity},
-        rules::listening,
+        rules::queues,
     },
     model::{
         close_reason::{Abort, Ending},
@@ -45,11 +45,6 @@ fn was_waited_for(incident: &Incident) -> bool {
 /// Attempts that were given up after this time at least were waited for, in ns: what an ICMP error rejects ends sooner.
 const WAITED_NS: u64 = 200_000_000;
 
-/// Did the process give the connection up while nothing had answered?
-pub(in crate::findings) fn is_given_up(incident: &Incident) -> bool {
-    incident.ending == Ending::Aborted(Abort::BeforeEstablished)
-}
-
 /// Is the destination a listener of this host whose queue is full, or was? That is told of there.
 pub(in crate::findings) fn is_listener_full(view: &View<'_>, incident: &Incident) -> bool {
     let since_ns = incident.time_ns.saturating_sub(incident.in_state_ns.unwrap_or(0));
@@ -69,7 +64,7 @@ fn waits_for_full_listener(view: &View<'_>, netns: Option<u32>, remote: SocketAd
     let next_syn_ns = ((1 << attempt.timeouts.min(6)) + 1) * 1_000_000_000;
     let was_full = |listener: &Connection| {
         let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= attempt.since_ns);
-        listening::is_full(listener, view.now_ns)
+        queues::is_full(listener, view.now_ns)
             || full_ns.is_some_and(|full_ns| view.now_ns.saturating_sub(full_ns) < next_syn_ns)
     };
     view.in_state(State::Listen).iter().any(|listener| is_at(listener, netns, remote) && was_full(listener))

@@ -2,21 +2,19 @@
 
 mod accepting;
 mod closing;
-mod connecting;
+pub(super) mod connecting;
 mod incidents;
 mod killed;
 mod listening;
 mod loss;
 mod pressure;
+pub(crate) mod queues;
+pub(crate) mod readers;
 mod resets;
 mod silence;
 #[cfg(test)]
 mod tests;
 mod window;
-
-pub use window::ClosedWindow;
-
-pub(super) use connecting::{is_given_up, is_listener_full};
 
 use crate::{
     findings::{
@@ -29,7 +27,7 @@ use crate::{
     },
     model::{
         close_reason::Ending,
-        event::{Event, Transition},
+        event::{Event, What},
         state::State,
     },
     table::Connection,
@@ -56,14 +54,10 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
     sightings
 }
 
-/// What a change of state is an incident of.
+/// The incident that an event is.
 #[must_use]
-pub(super) fn incident(
-    event: &Event,
-    transition: &Transition,
-    left: Option<&Connection>,
-    thresholds: &Thresholds,
-) -> Option<Incident> {
+pub(super) fn incident(event: &Event, left: Option<&Connection>, thresholds: &Thresholds) -> Option<Incident> {
+    let What::Transition(transition) = &event.what else { return None };
     let is_with_itself = event.socket.local == event.socket.remote;
     if is_with_itself && transition.new == State::Established {
         let incident = Incident::new(event, transition, Ending::Unknown, left);

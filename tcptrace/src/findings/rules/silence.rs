@@ -1,9 +1,6 @@
 //! Established connections whose peer does not answer.
 
-use super::{
-    incidents::{judged, sightings},
-    window::is_held_up,
-};
+use super::incidents::{judged, sightings};
 use crate::{
     findings::{
         cause::Cause,
@@ -11,6 +8,7 @@ use crate::{
         detection::{Sighting, Value},
         incident::Incident,
         kind::{Kind, Severity},
+        rules::readers::is_held_up,
     },
     model::{close_reason::Ending, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},

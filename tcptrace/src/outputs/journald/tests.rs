@@ -1,7 +1,7 @@
 use std::{env, fs, process};
 
 use super::*;
-use crate::outputs::Collecting;
+use crate::pipeline::records::Collecting;
 
 fn records(lines: &[&str]) -> Records {
     let mut collecting = Collecting::default();

@@ -29,10 +29,13 @@ use serde::Deserialize;
 
 pub use self::settings::{KafkaError, KafkaSettings, Sasl, SaslMechanism};
 use super::{
-    Records, tls,
+    tls,
     waiting::{Waiting, host_name},
 };
-use crate::outputs::sink::{Sink, Trouble};
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    pipeline::records::Records,
+};
 
 /// How large an answer of a broker may be, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;

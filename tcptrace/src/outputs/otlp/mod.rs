@@ -17,8 +17,10 @@ use prost::Message as _;
 
 use self::client::Client;
 pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
-use super::Records;
-use crate::outputs::sink::{Sink, Trouble};
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    pipeline::records::Records,
+};
 
 /// Takes records in JSON, and sends log records.
 #[derive(Debug)]

@@ -16,7 +16,8 @@ use opentelemetry_proto::tonic::collector::{
 };
 use prost::Message as _;
 
-use super::{super::Collecting, *};
+use super::*;
+use crate::pipeline::records::Collecting;
 
 /// A request as it came: its head in lower case, and its body.
 type Arrived = (String, Vec<u8>);

@@ -4,7 +4,8 @@ use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
 use super::stream::Stream;
 use crate::{
-    outputs::{Records, syslog::target::SyslogTarget, waiting::Waiting},
+    outputs::{syslog::target::SyslogTarget, waiting::Waiting},
+    pipeline::records::Records,
     sys::workers,
 };
 

@@ -1,7 +1,10 @@
 //! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
-use super::{Collecting, Records, flat};
-use crate::outputs::sink::{Sink, Trouble};
+use super::flat;
+use crate::{
+    outputs::sink::{Sink, Trouble},
+    pipeline::records::{Collecting, Records},
+};
 
 mod connection;
 mod message;

@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::{outputs::Records, sys::workers};
+use crate::{pipeline::records::Records, sys::workers};
 
 /// How long one look for an end or for acknowledgements takes.
 const LOOK: Duration = Duration::from_millis(1);
@@ -105,7 +105,7 @@ mod tests {
     use std::{net::TcpListener, thread};
 
     use super::*;
-    use crate::outputs::Collecting;
+    use crate::pipeline::records::Collecting;
 
     const LEN: usize = 1000;
 

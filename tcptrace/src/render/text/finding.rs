@@ -16,7 +16,7 @@ use crate::{
         printable::printable,
         time::{WallFormat, human},
     },
-    render::Context,
+    render::context::Context,
 };
 
 /// Writes a finding: all of it where it opens, what has changed where it goes on, a line where it closes.

@@ -7,7 +7,6 @@ use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
 use super::{
-    super::Context,
     age_words,
     columns::{Address, Style, styled},
     errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
@@ -25,6 +24,7 @@ use crate::{
         state::State,
         time::{WallFormat, human},
     },
+    render::context::Context,
     table::Connection,
 };
 

@@ -10,7 +10,6 @@ use std::fmt::{Arguments, Write as _};
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::Context;
 use crate::{
     analysis::report::Report,
     findings::Finding,
@@ -26,6 +25,7 @@ use crate::{
         state::State,
         time::{Human, WallFormat, WallOffset, human, write_human},
     },
+    render::context::Context,
 };
 use columns::{Columns, Style, styled};
 
