@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use tcptrace::{
-    analysis::metrics::{Metrics, Settings},
+    analysis::metrics::{Metrics, settings::Settings},
     model::decode::decode,
 };
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tcptrace::{
-    bpf::aggregate::Aggregate,
+    bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, LogLevel},
+        args::{Args, Command, ConfigCommand, DoctorArgs, values::LogLevel},
         config,
         terminal::exit,
     },

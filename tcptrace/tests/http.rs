@@ -11,7 +11,10 @@ use std::{
 
 use tcptrace::{
     analysis::metrics::Snapshot,
-    outputs::http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
+    outputs::http::{
+        MAX_CONNECTIONS, MAX_HEADER_BYTES, Server,
+        answers::{Health, Question},
+    },
     sys::process::usage,
 };
 

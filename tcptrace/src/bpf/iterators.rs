@@ -15,10 +15,14 @@ use tcptrace_common::{filter::Filter, listing::Request};
 
 use super::{
     kernel::{self, Kernel},
-    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
+    object::{Loaded, Object, ObjectSettings, Target, load_programs},
     rings::sizes::Sizes,
 };
 use crate::{
+    bpf::{
+        error::Error,
+        maps::{Plain, take_map},
+    },
     model::state::StateSet,
     sys::{heap::drop_beside, mmap::page_len},
 };

@@ -15,17 +15,21 @@ use tcptrace_common::{
 };
 
 use super::{
-    aggregate::{Aggregate, CountTables},
+    aggregate::CountTables,
     iterators::{self, Iterators},
     kernel::{self, AcceptShape, Kernel},
-    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
-    rings::{
-        Rings,
-        cpus::{Cpus, possible_cpus},
-        sizes::Sizes,
-    },
+    object::{Loaded, Object, ObjectSettings, Target, load_programs},
+    rings::{Rings, cpus::Cpus, sizes::Sizes},
 };
-use crate::model::{decode::NetnsAlias, kernel_counts::By};
+use crate::{
+    bpf::{
+        error::{Error, in_short},
+        maps::{Plain, map_mut, take_map},
+        object::Aggregate,
+        rings::sizes::possible_cpus,
+    },
+    model::{decode::NetnsAlias, kernel_counts::By},
+};
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
 const MAX_LISTENERS: u32 = 1 << 16;

@@ -3,12 +3,12 @@
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
 use super::{
-    args::{Args, Format, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    args::{Args, MetricsBy, NOT_AGGREGATE, TraceArgs},
     findings::FindingsMode,
     outputs::OutputSpec,
     target::Target,
 };
-use crate::pipeline::route::RecordKind;
+use crate::{cli::args::values::Format, pipeline::route::RecordKind};
 
 /// The usage error with this message.
 pub(crate) fn conflict(message: &str) -> Error {

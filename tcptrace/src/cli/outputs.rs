@@ -3,13 +3,13 @@
 use std::{iter, path::PathBuf, str::FromStr};
 
 use super::{
-    args::Format,
     nearest,
     parse::{PortList, Prefix, choice, size},
     target::Target,
 };
 use crate::{
-    findings::{Kind, Severity},
+    cli::{args::values::Format, parse::severity},
+    findings::Kind,
     model::{socket_filter, state::State},
     outputs::FileSettings,
     pipeline::route::{RecordKind, Wants},
@@ -229,19 +229,12 @@ fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
     Ok(kinds)
 }
 
-pub(super) fn severity(text: &str) -> Result<Severity, String> {
-    let all = [Severity::Info, Severity::Warning, Severity::Critical];
-    all.into_iter()
-        .find(|severity| severity.name() == text)
-        .ok_or_else(|| format!("`{text}` is no severity: there are {}", all.map(Severity::name).join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::{findings::Severity, outputs::Compression};
     use std::{path::Path, time::Duration};
 
     use super::*;
-    use crate::outputs::Compression;
 
     #[test]
     fn outputs_are_read() {

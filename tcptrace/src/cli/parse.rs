@@ -9,8 +9,9 @@ use std::{
 use clap::ValueEnum;
 use jiff::SignedDuration;
 
-pub use crate::analysis::story::StoryFilter;
-use crate::model::number::digits;
+use crate::{findings::Severity, model::number::digits};
+
+pub use crate::analysis::story::connection::StoryFilter;
 
 /// One of the values that there are.
 ///
@@ -213,6 +214,13 @@ pub fn ring_size(text: &str) -> Result<u64, String> {
     let fits = |size: &u64| (MIN_RING..=MAX_RING).contains(size);
     let wrong = || format!("`{text}` is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
     Some(size(text)?).filter(fits).ok_or_else(wrong)
+}
+
+pub(crate) fn severity(text: &str) -> Result<Severity, String> {
+    let all = [Severity::Info, Severity::Warning, Severity::Critical];
+    all.into_iter()
+        .find(|severity| severity.name() == text)
+        .ok_or_else(|| format!("`{text}` is no severity: there are {}", all.map(Severity::name).join(", ")))
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ use crate::{
         delivery::{asked, push, pushes, serve},
         settings::Settings,
         trace::{
-            CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
+            error::Error,
+            ready_file::ReadyFile,
+            run::{CHECK_EVERY, due, tell_end},
+            start,
             threads::{self, Threads},
         },
     },
@@ -33,7 +36,10 @@ use crate::{
     },
     outputs::{
         Outputs,
-        http::{Health, Question, Server},
+        http::{
+            Server,
+            answers::{Health, Question},
+        },
         messages::warn,
     },
     pipeline::route::Route,
@@ -118,7 +124,7 @@ struct Run {
     /// When metrics are sent.
     pushes: Option<Interval>,
     /// The network namespace that is chosen.
-    chosen: Option<Chosen>,
+    pub(crate) chosen: Option<Chosen>,
 }
 
 impl Run {

@@ -10,7 +10,7 @@ use crate::{
     cli::{outputs::OutputSpec, target::Target},
     outputs::{
         FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
-        http::{Question, Server},
+        http::{Server, answers::Question},
         messages::{tell, warn},
     },
     pipeline::records::Collecting,

@@ -21,13 +21,13 @@ use crate::{
         story::{Limits, Stories},
     },
     bpf::{
-        aggregate::Aggregate,
+        object::Aggregate,
         probes::{KernelFilter, ProbeSettings},
     },
     cli::{
         args::{
-            AggregateBy, Args, FilterArgs, Format, LogLevel, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time,
-            TraceArgs,
+            AggregateBy, Args, FilterArgs, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+            values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
@@ -46,7 +46,7 @@ use crate::{
     },
     pipeline::{
         route::{Renderer, Route, Wants},
-        session::SessionSettings,
+        settings::SessionSettings,
     },
     render::{
         csv::Csv,

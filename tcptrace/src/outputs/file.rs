@@ -11,7 +11,10 @@ use std::{
 
 use super::{rotated, waiting::writable};
 use crate::{
-    outputs::sink::{Sink, Trouble},
+    outputs::{
+        rotated::Compression,
+        sink::{Sink, Trouble},
+    },
     pipeline::records::Records,
     sys::files::{self, Access},
 };
@@ -33,18 +36,6 @@ pub struct FileSettings {
     pub compression: Compression,
     /// Is a line of the form's own, which names the columns, at the head of each file?
     pub head: Vec<u8>,
-}
-
-/// How a file is compressed that is written to no more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// gzip (RFC 1952).
-    Gzip,
-    /// Zstandard (RFC 8878).
-    Zstd,
 }
 
 /// Writes to a file.

@@ -23,9 +23,10 @@ mod tls;
 mod waiting;
 mod words;
 
+pub use crate::outputs::rotated::Compression;
 pub use all::Outputs;
 pub use counters::{Count, Counters};
-pub use file::{Compression, FileSettings, FileSink};
+pub use file::{FileSettings, FileSink};
 pub use journald::{Journald, log_entry};
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};

@@ -12,7 +12,6 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::file::Compression;
 use crate::sys::files::{self, Access};
 
 /// Keeps the files that stood at one path.
@@ -226,4 +225,16 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(is_there, (true, false));
     }
+}
+
+/// How a file is compressed that is written to no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
 }

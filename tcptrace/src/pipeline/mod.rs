@@ -4,4 +4,5 @@ pub mod listeners;
 pub mod records;
 pub mod route;
 pub mod session;
+pub mod settings;
 pub(crate) mod shown;

@@ -3,7 +3,7 @@
 use crate::{
     analysis::{
         report::Report,
-        story::{Stories, Story},
+        story::{Stories, connection::Story},
     },
     findings::{Finding, Kind, Seen, Severity},
     model::{

@@ -12,10 +12,10 @@ use crate::{
     analysis::{
         metrics::{self, Metrics, Moment},
         report::Report,
-        story::{Stories, Story},
+        story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Finding, Findings, Seen, Severity, SocketFilter, Thresholds},
+    findings::{Finding, Findings, Seen, Severity, SocketFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::{Event, ProcessId},
@@ -29,7 +29,7 @@ use crate::{
         socket_filter::Selection,
         state::{State, StateSet},
     },
-    pipeline::{listeners, records::Records, route::Route, shown::Shown},
+    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, shown::Shown},
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -39,31 +39,6 @@ use crate::{
 const MAX_NAMESPACES: usize = 65_536;
 /// Descriptors whose processes are looked at in each poll at most.
 const MAX_AWAITED: usize = 64;
-
-/// What a session does with events.
-pub struct SessionSettings {
-    /// States that an event must concern to be shown; empty for all.
-    pub states: StateSet,
-    /// The same for sockets, with all other parts of the filter. With findings nothing but the network namespace keeps
-    /// anything out of the table: the rest says what is shown.
-    pub selection: Selection,
-    /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
-    pub owner_unchecked: bool,
-    /// Are there polls for what makes no events?
-    pub polls: bool,
-    /// Sockets in the table at most.
-    pub max_sockets: usize,
-    /// Are transitions counted by process?
-    pub by_process: bool,
-    /// Are events written, or summaries alone?
-    pub events: bool,
-    /// Events and findings, or stories, to be written at most. With the last one all counting ends.
-    pub count: Option<u64>,
-    /// What is called trouble; `None` where it is not looked for.
-    pub findings: Option<Thresholds>,
-    /// What metrics tell apart; `None` where none are made.
-    pub metrics: Option<metrics::Settings>,
-}
 
 /// A run from its first record to its end.
 pub struct Session {

@@ -12,7 +12,7 @@ use crate::{
         socket_filter::Selection,
         state::State,
     },
-    pipeline::session::SessionSettings,
+    pipeline::settings::SessionSettings,
     table::Connection,
 };
 

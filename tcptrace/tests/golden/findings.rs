@@ -14,10 +14,7 @@ use tcptrace::{
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
         state::State,
     },
-    pipeline::{
-        route::Renderer,
-        session::{Session, SessionSettings},
-    },
+    pipeline::{route::Renderer, session::Session, settings::SessionSettings},
     render::text::{StuckText, TextOptions},
 };
 use tcptrace_common::{

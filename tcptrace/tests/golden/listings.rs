@@ -13,10 +13,7 @@ use tcptrace::{
         socket::{Kind, ListedSocket, Timer, TimerKind},
         state::State,
     },
-    pipeline::{
-        route::Renderer,
-        session::{Session, SessionSettings},
-    },
+    pipeline::{route::Renderer, session::Session, settings::SessionSettings},
 };
 use tcptrace_common::{
     cpu::Counters,

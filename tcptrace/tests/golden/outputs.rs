@@ -2,7 +2,7 @@
 
 use tcptrace::{
     model::{decode::split, state::State},
-    pipeline::{route::Renderer, session::SessionSettings},
+    pipeline::{route::Renderer, settings::SessionSettings},
     render::text::{TextOptions, TimeStyle},
 };
 use tcptrace_common::cpu::Counters;

@@ -4,9 +4,9 @@ use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
     cli::args::GroupBy,
-    commands::sockets::fields::SocketField,
     commands::sockets::{
-        listing::Form,
+        fields::SocketField,
+        form::Form,
         text::{Text, TextOptions},
     },
     model::{snapshot::Snapshot, socket_filter::Selection, state::State},

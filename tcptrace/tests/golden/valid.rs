@@ -9,7 +9,7 @@ use tcptrace::{
     commands::sockets::fields::SocketField,
     findings::Kind,
     model::{decode::split, event::What, socket_filter::Selection},
-    pipeline::session::SessionSettings,
+    pipeline::settings::SessionSettings,
     render::Field,
 };
 use tcptrace_common::state::CLOSE;

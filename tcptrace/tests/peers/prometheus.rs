@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::Value;
 use tcptrace::{
-    analysis::metrics::{Metrics, Moment, Settings, Snapshot},
+    analysis::metrics::{Metrics, Moment, Snapshot, settings::Settings},
     model::{
         close_reason::Ending,
         event::{
@@ -23,7 +23,10 @@ use tcptrace::{
         output_state::OutputState,
         state::{State, StateSet},
     },
-    outputs::http::{Health, Question, Server},
+    outputs::http::{
+        Server,
+        answers::{Health, Question},
+    },
     sys::process::usage,
     table::Table,
 };

@@ -6,7 +6,7 @@ use tcptrace::{
     analysis::metrics,
     findings::Thresholds,
     model::{namespace::Namespace, snapshot::Snapshot},
-    pipeline::session::{Session, SessionSettings},
+    pipeline::{session::Session, settings::SessionSettings},
 };
 use tcptrace_common::{
     record::{owner_source, socket_flag},

@@ -5,13 +5,14 @@ use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    analysis::story::{Limits, Stories, StoryFilter},
+    analysis::story::{Limits, Stories, connection::StoryFilter},
     cli::args::GroupBy,
     findings::Thresholds,
     model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
     pipeline::{
         route::{Renderer, Route, Wants},
-        session::{Session, SessionSettings},
+        session::Session,
+        settings::SessionSettings,
     },
     render::{
         context::Context,

@@ -10,7 +10,7 @@ use tcptrace::{
         losses::Losses,
         state::{State, StateSet},
     },
-    pipeline::session::SessionSettings,
+    pipeline::settings::SessionSettings,
     table::Table,
 };
 

@@ -13,7 +13,7 @@ use tcptrace::{
         losses::Losses,
         state::StateSet,
     },
-    pipeline::session::SessionSettings,
+    pipeline::settings::SessionSettings,
     table::Table,
 };
 

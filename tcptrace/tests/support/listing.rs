@@ -7,8 +7,9 @@ use tcptrace::{
     cli::args::GroupBy,
     commands::sockets::{
         csv::Csv,
+        form::Form,
         json::Json,
-        listing::{Form, Listing},
+        listing::Listing,
         rows::{Cgroups, count, rows, totals},
         text::{Text, TextOptions},
     },

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 
 use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
-    analysis::story::{Limits, Stories, StoryFilter},
+    analysis::story::{Limits, Stories, connection::StoryFilter},
     model::{
         decode::split, keyed::Addresses, names::Names, socket_filter::Selection, state::StateSet, time::WallOffset,
     },
     pipeline::{
         route::{Renderer, Route, Wants},
-        session::{Session, SessionSettings},
+        session::Session,
+        settings::SessionSettings,
     },
     render::{
         context::Context,

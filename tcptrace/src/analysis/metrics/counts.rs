@@ -4,8 +4,9 @@ use std::hash::Hash;
 
 use tcptrace_common::state::came_in;
 
-use super::{Settings, snapshot::Labels};
+use super::snapshot::Labels;
 use crate::{
+    analysis::metrics::settings::Settings,
     model::{
         event::{Command, Event, Owner, OwnerSource, What},
         keyed::KeyedMap,

@@ -3,13 +3,14 @@
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
 use super::{
-    Metrics, Moment, Reset, Settings, Trouble,
+    Metrics, Moment, Reset, Trouble,
     counts::{Counts, Whose},
     families::{self, Descriptor},
     snapshot::{Family, Labels, Series, Snapshot, Value},
     times::Times,
 };
 use crate::{
+    analysis::metrics::settings::Settings,
     findings::{Finding, Kind},
     model::{
         close_reason::Ending, errno, keyed::KeyedMap, losses::Losses, names::Names, output_state::OutputState,

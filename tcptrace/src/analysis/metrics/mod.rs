@@ -14,11 +14,13 @@ pub mod counted;
 mod counts;
 pub mod families;
 mod gather;
+pub mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod times;
 
+pub use crate::analysis::metrics::settings::Settings;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -40,25 +42,6 @@ use times::Times;
 
 pub use snapshot::{Distribution, Family, Labels, Series, Snapshot, Value};
 pub use times::{BOUNDS, SCALE};
-
-/// How much is told apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Has each command name of an owner a series of its own (label `process`)?
-    pub by_process: bool,
-    /// Each cgroup (label `cgroup`)?
-    pub by_cgroup: bool,
-    /// Each local port of a service (label `local_port`)?
-    pub by_local_port: bool,
-    /// Series of one metric by these at most; what was idle for longest makes room, and is counted under `other`.
-    pub max_series: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { by_process: true, by_cgroup: false, by_local_port: false, max_series: 1000 }
-    }
-}
 
 /// What a snapshot needs besides what was counted.
 pub struct Moment<'a> {

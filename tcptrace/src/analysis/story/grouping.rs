@@ -5,8 +5,8 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{Listed, Role, Side, Story, StoryFilter, begins, own_sk};
 use crate::{
+    analysis::story::connection::{Listed, Role, Side, Story, StoryFilter, begins, own_sk},
     model::{
         event::{Event, Socket, StateSource, Transition, What},
         snapshot::Snapshot,

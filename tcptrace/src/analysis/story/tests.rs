@@ -5,12 +5,18 @@ use std::net::SocketAddr;
 use tcptrace_common::record::socket_flag::{DONE, FROM_PACKET, OWNED};
 
 use super::*;
-use crate::model::{
-    close_reason::Abort,
-    event::{Command, OwnerSource, StateSource},
-    snapshot::Snapshot,
-    socket::{Keepalive, Kind, ListedSocket},
-    state::State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait},
+use crate::{
+    analysis::story::connection::{Bytes, Listed, Role, Side, Story},
+    cli::parse::StoryFilter,
+    model::{
+        close_reason::{Abort, Ending},
+        event::{Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, Transition, What},
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket},
+        state::State::{
+            self, Close, CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
+        },
+    },
 };
 
 const CLIENT: &str = "10.0.0.1:4000";

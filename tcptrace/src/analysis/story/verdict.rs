@@ -2,11 +2,13 @@
 
 use tcptrace_common::record::socket_flag;
 
-use super::{Side, Story};
-use crate::model::{
-    close_reason::{Abort, Ending},
-    event::{Event, Owner, What},
-    state::State,
+use crate::{
+    analysis::story::connection::{Side, Story},
+    model::{
+        close_reason::{Abort, Ending},
+        event::{Event, Owner, What},
+        state::State,
+    },
 };
 
 /// Who ended a connection.

@@ -22,7 +22,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData},
 };
 use tcptrace_common::{
     cpu::{Bell, MAX_RECORD, Slot},
@@ -31,8 +31,10 @@ use tcptrace_common::{
 use zerocopy::FromBytes as _;
 
 use self::{cpus::Cpus, shared::Ring, sizes::Sizes};
-use super::object::Error;
-use crate::sys::mmap::{Mapping, page_len};
+use crate::{
+    bpf::{error::Error, error::failed},
+    sys::mmap::{Mapping, page_len},
+};
 
 /// The rings, and how far they were read.
 pub struct Rings {
@@ -180,10 +182,6 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, Error> {
         Map::RingBuf(data) | Map::Array(data) => Ok(data),
         _ => Err(failed(name, io::ErrorKind::InvalidInput.into())),
     }
-}
-
-fn failed(name: &'static str, source: io::Error) -> Error {
-    Error::Map { name, source: MapError::IoError(source) }
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 mod filters;
 mod trace;
+pub mod values;
 mod views;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use crate::cli::args::values::LogLevel;
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
@@ -73,39 +76,6 @@ pub enum ConfigCommand {
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
-}
-
-/// Forms of output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// An aligned table
-    #[default]
-    Text,
-    /// One object a line (docs/json.md)
-    Json,
-    /// Rows, the first names the columns
-    Csv,
-}
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the flag's help says it")]
-pub enum Color {
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-/// Levels of the programs' log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the usual levels")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 fn after_help() -> String {

@@ -4,9 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ValueEnum, builder::ArgPredicate};
 
-use super::{Color, Format, LogLevel};
 use crate::cli::{
-    args::filters::{FilterArgs, ListingArgs},
+    args::{
+        filters::{FilterArgs, ListingArgs},
+        values::{Color, Format, LogLevel},
+    },
     findings::{FindingArgs, FindingsMode},
     given::Given,
     outputs::OutputSpec,

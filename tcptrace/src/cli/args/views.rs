@@ -4,13 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
-use super::{Color, Format};
 use crate::{
     cli::{
-        args::filters::{FilterArgs, ListingArgs},
+        args::{
+            filters::{FilterArgs, ListingArgs},
+            values::{Color, Format},
+        },
         findings::FindingArgs,
-        outputs::severity,
-        parse::{StoryFilter, count, duration},
+        parse::{StoryFilter, count, duration, severity},
     },
     findings::Severity,
     model::netns_choice::NetnsChoice,

@@ -9,7 +9,10 @@ use super::value::{
 };
 use crate::{
     cli::{
-        args::{AggregateBy, Color, Format, LogLevel, MetricsBy, Time, TraceArgs},
+        args::{
+            AggregateBy, MetricsBy, Time, TraceArgs,
+            values::{Color, Format, LogLevel},
+        },
         findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
         given::Given,
         parse::{PidList, PollTime, PortList, Prefix},

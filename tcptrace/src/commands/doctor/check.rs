@@ -124,3 +124,7 @@ impl CheckUp {
         self.checks.iter().filter(|check| check.status == status).count()
     }
 }
+
+pub(crate) const fn subject(id: &'static str, meaning: &'static str, source: &'static str) -> Subject {
+    Subject { id, area: Area::Machine, meaning, source }
+}

@@ -4,9 +4,8 @@ use tcptrace_common::config::kernel;
 
 use super::privileges::{self};
 use crate::{
-    cli::args::Area,
     commands::doctor::{
-        check::{Check, Subject, Verdict},
+        check::{Check, Verdict, subject},
         sysctl::Sysctls,
     },
     sys::{
@@ -85,10 +84,6 @@ pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     checks.push(processes(machine.hides_processes));
     checks.push(cgroup2(machine.has_cgroup2));
     checks
-}
-
-pub(super) const fn subject(id: &'static str, meaning: &'static str, source: &'static str) -> Subject {
-    Subject { id, area: Area::Machine, meaning, source }
 }
 
 fn release(release: &str) -> Check {

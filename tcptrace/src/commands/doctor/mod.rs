@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::{
     cli::{
-        args::{Area, DoctorArgs, Format},
+        args::{Area, DoctorArgs, values::Format},
         terminal::is_colored,
     },
     model::netns_choice::NetnsChoice,

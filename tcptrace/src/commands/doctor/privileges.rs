@@ -1,8 +1,7 @@
 //! What each capability is for, and what is lost without it.
 
-use super::machine::subject;
 use crate::{
-    commands::doctor::check::{Check, Verdict},
+    commands::doctor::check::{Check, Verdict, subject},
     sys::capabilities::Capabilities,
 };
 

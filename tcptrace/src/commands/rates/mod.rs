@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     cli::{
-        args::{Format, RatesArgs},
+        args::{RatesArgs, values::Format},
         outputs::OutputSpec,
     },
     commands::{

@@ -5,7 +5,8 @@ use bytes::{BufMut, BytesMut};
 use super::fields::{holders, visit, visit_group};
 use crate::{
     commands::sockets::{
-        listing::{COUNT_COLUMNS, Listing, SocketField},
+        fields::{COUNT_COLUMNS, SocketField},
+        listing::Listing,
         rows::{Cgroups, Group, Row},
     },
     model::{state::State, time::WallFormat},

@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod fields;
+pub mod form;
 pub mod json;
 pub mod listing;
 pub mod rows;
@@ -15,13 +16,14 @@ use thiserror::Error;
 
 use crate::{
     cli::{
-        args::{Format, SocketsArgs},
+        args::{SocketsArgs, values::Format},
         terminal::is_colored,
     },
     commands::sockets::{
         csv::Csv,
+        form::Form,
         json::Json,
-        listing::{Form, Listing},
+        listing::Listing,
         rows::{Cgroups, Row, count, rows, totals},
         text::{Text, TextOptions},
     },

@@ -4,35 +4,14 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{Error, Run};
 use crate::{
+    commands::trace::{error::Error, purpose::Purpose, run::Run},
     listing::{self, Wanted, skipped, worker::Answer},
     model::state::State,
     outputs::messages::warn,
     pipeline::listeners,
     sys::clock::now_ns,
 };
-
-/// What sockets are being listed for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    /// To know what was there before the start.
-    Start,
-    /// To see which listeners went while they were told to the programs.
-    Listeners,
-    /// To make up for lost events.
-    Heal,
-    /// To see what makes no events.
-    Poll,
-    /// To tell who holds the sockets of a report.
-    Report,
-    /// To know more of sockets that are suspected of trouble.
-    Evidence,
-    /// To know who holds listeners.
-    Services,
-    /// To see whether the namespace that is chosen is still there.
-    Namespace,
-}
 
 /// The listing at the end is waited for so long at most.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);

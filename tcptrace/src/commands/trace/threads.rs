@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Error;
 use crate::{
+    commands::trace::error::Error,
     outputs::{
         Outputs,
         http::Server,

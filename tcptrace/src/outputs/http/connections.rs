@@ -18,8 +18,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use super::Asker;
-use crate::sys::workers;
+use crate::{outputs::http::answers::Asker, sys::workers};
 
 /// Connections at once. One more closes that which did nothing for longest.
 pub const MAX_CONNECTIONS: usize = 64;

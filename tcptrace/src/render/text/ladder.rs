@@ -6,13 +6,12 @@ use std::fmt::Write as _;
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::{
-    age_words,
-    columns::{Address, Style, styled},
-    errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
-};
+use super::columns::{Address, Style, styled};
 use crate::{
-    analysis::story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
+    analysis::story::{
+        Closed, Reset, ResetSender,
+        connection::{Bytes, Role, Side, Story},
+    },
     findings::causes_of,
     model::{
         age::Age,
@@ -24,7 +23,10 @@ use crate::{
         state::State,
         time::{WallFormat, human},
     },
-    render::context::Context,
+    render::{
+        context::Context,
+        text::words::{age_words, errno_words, headline, lost_words, note_parts, reset_reason, time_in_old},
+    },
     table::Connection,
 };
 

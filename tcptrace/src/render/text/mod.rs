@@ -4,8 +4,9 @@ pub(crate) mod columns;
 mod finding;
 mod ladder;
 mod report;
+pub(crate) mod words;
 
-use std::fmt::{Arguments, Write as _};
+use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
@@ -14,18 +15,16 @@ use crate::{
     analysis::report::Report,
     findings::Finding,
     model::{
-        age::Age,
-        close_reason::Ending,
-        errno,
-        event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
+        event::{Event, What},
         losses::Losses,
-        names::Names,
-        notice::{Gap, Notice, Reconciled},
-        printable::{Printable, printable},
-        state::State,
-        time::{Human, WallFormat, WallOffset, human, write_human},
+        notice::Notice,
+        printable::Printable,
+        time::{Human, WallFormat, WallOffset},
     },
-    render::context::Context,
+    render::{
+        context::Context,
+        text::words::{gap_words, headline, lost_words, netns_name, note, time_in_old},
+    },
 };
 use columns::{Columns, Style, styled};
 
@@ -169,193 +168,20 @@ pub fn losses_line(losses: &Losses) -> String {
     format!("{} {events}; lost: {lost}", losses.received)
 }
 
-/// What was lost, by place.
-pub(super) fn lost_words(losses: &Losses) -> String {
-    let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
-    lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect::<Vec<_>>().join(", ")
-}
-
-/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
-fn age_words(age: Age) -> String {
-    format!("{}{}", age.source.mark(), human(age.ns))
-}
-
-fn gap_words(gap: &Gap) -> String {
-    let by_cpu = gap.ring_by_cpu.iter().enumerate().filter(|(_, lost)| **lost > 0);
-    let mut places: Vec<_> = by_cpu.map(|(cpu, lost)| format!("CPU {cpu}: {lost}")).collect();
-    if gap.program_busy > 0 {
-        places.push(format!("program busy: {}", gap.program_busy));
-    }
-    let healed = gap.healed.map_or_else(
-        || "the sockets were not listed again".to_owned(),
-        |(healed_ns, Reconciled { added, removed, changed })| {
-            let after = human(healed_ns.saturating_sub(gap.noticed_ns));
-            format!("healed {after} later by a listing: {added} sockets added, {removed} removed, {changed} changed")
-        },
-    );
-    let span = human(gap.noticed_ns.saturating_sub(gap.after_ns));
-    format!("-- gap: {} events lost within {span} ({}); {healed}", gap.lost(), places.join(", "))
-}
-
-/// What stands beside the socket's state: `-> ` and the new one, or what happened.
-fn headline(event: &Event) -> ([&'static str; 2], Style) {
-    match event.what {
-        What::Transition(transition) => {
-            let style = match transition.ending {
-                Some(Ending::Normal) | None if transition.new == State::CloseWait => Style::Attention,
-                Some(Ending::Normal) | None => Style::Plain,
-                Some(_) => Style::Trouble,
-            };
-            (["-> ", transition.new.name()], style)
-        }
-        What::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
-        What::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
-        What::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
-        What::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
-        What::OwnerChanged => (["   ", "owner"], Style::Plain),
-    }
-}
-
-fn time_in_old(to: &mut String, event: &Event) {
-    let What::Transition(transition) = event.what else { return };
-    let Some(time) = transition.time_in_old else { return to.push('-') };
-    to.push_str(match time.source {
-        TimeSource::Observed | TimeSource::Handshake | TimeSource::Timer => "",
-        TimeSource::HandshakeLowerBound | TimeSource::LowerBound => "≥",
-        TimeSource::Polled => "~",
-        TimeSource::HandshakeUnreliable => "?",
-    });
-    write_human(to, time.ns);
-}
-
-/// Tells `part` what is to be noted of an event, each thing by itself.
-fn note(event: &Event, names: &Names, mut part: impl FnMut(Arguments<'_>)) {
-    note_parts(event, names, &mut part);
-    let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
-    if let Some(netns) = elsewhere {
-        part(format_args!("netns {}", netns_name(netns, names)));
-    }
-}
-
-/// A network namespace's name, else its inode number.
-fn netns_name(inode: u32, names: &Names) -> String {
-    names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
-}
-
-/// The same without what tells where it was.
-fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Arguments<'_>)) {
-    let mut is_empty = true;
-    let mut part = |words: Arguments<'_>| {
-        is_empty = false;
-        tell(words);
-    };
-    match event.what {
-        What::Transition(transition) => transition_note(&transition, &mut part),
-        What::Retransmit(retransmit) => {
-            part(format_args!("{} so far", retransmit.total_retrans));
-            if retransmit.timeouts > 0 {
-                part(format_args!("timeouts in a row: {}", retransmit.timeouts));
-            }
-            if let Some(srtt_us) = retransmit.srtt_us {
-                part(format_args!("srtt {}", Human(u64::from(srtt_us) * 1000)));
-            }
-            if let Some(errno) = retransmit.failed {
-                part(format_args!("not sent: {}", errno_words(errno)));
-            }
-        }
-        What::SynAckRetransmit { count } => part(format_args!("{count} so far")),
-        What::ResetSent { reason, facts } => {
-            if let Some(code) = reason {
-                part(format_args!("reason: {}", reset_reason(code, names)));
-            }
-            reset_note(facts, &mut part);
-        }
-        What::ResetReceived(facts) => reset_note(facts, &mut part),
-        What::OwnerChanged => {}
-    }
-    if let Some(candidates) = &event.candidates {
-        part(format_args!("one of {}", processes(candidates)));
-    }
-    if event.after_gap {
-        part(format_args!("events before this were lost"));
-    }
-    if event.socket.sk.is_none() && is_empty {
-        tell(format_args!("no socket"));
-    }
-}
-
-/// Processes by command: `nginx[8154, 8156], sh[9]`.
-fn processes(processes: &[Process]) -> String {
-    let by_command = processes.chunk_by(|one, other| one.command == other.command);
-    let words = by_command.map(|of_one| {
-        let pids: Vec<_> = of_one.iter().map(|process| process.pid.to_string()).collect();
-        format!("{}[{}]", printable(&of_one[0].command.to_text()), pids.join(", "))
-    });
-    words.collect::<Vec<_>>().join(", ")
-}
-
-/// A peer's silence before a RST is told of from here on.
-const SILENCE_NS: u64 = 1_000_000_000;
-
-fn reset_note(facts: Option<ResetFacts>, part: &mut dyn FnMut(Arguments<'_>)) {
-    let facts = facts.unwrap_or_default();
-    if facts.silence_ns() >= SILENCE_NS {
-        part(format_args!("peer silent for {}", Human(facts.silence_ns())));
-    }
-    for (count, words) in [(facts.receive_queue, "not read"), (facts.send_queue, "not acknowledged")] {
-        if count > 0 {
-            part(format_args!("{count} bytes {words}"));
-        }
-    }
-}
-
-fn reset_reason(code: u32, names: &Names) -> String {
-    names.reset_reason(code).map_or_else(|| code.to_string(), str::to_owned)
-}
-
-fn transition_note(transition: &Transition, part: &mut dyn FnMut(Arguments<'_>)) {
-    if let Some(ending) = transition.ending {
-        part(format_args!("{}", ending.words()));
-        if let Some(errno) = ending.errno() {
-            part(format_args!("{}", errno_words(errno)));
-        }
-    } else if transition.new == State::FinWait2 && transition.source == StateSource::Inferred {
-        part(format_args!("orphan, the peer has not closed"));
-    }
-    if let Some(exit) = transition.exit.filter(|exit| exit.is_killed()) {
-        part(format_args!("process killed by {}", exit.name()));
-    }
-    if transition.source != StateSource::Observed {
-        part(format_args!("{}", transition.source.name()));
-    }
-    // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
-    if let Some(ns) = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled) {
-        part(format_args!("ends in {}", Human(ns)));
-    }
-    if let Some(ns) = transition.handshake_rtt_ns {
-        part(format_args!("handshake rtt {}", Human(ns)));
-    }
-    if transition.ending.is_some() && transition.total_retrans > 0 {
-        part(format_args!("retransmits: {}", transition.total_retrans));
-    }
-}
-
-fn errno_words(errno: i32) -> String {
-    errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::model::{
+        close_reason::{Abort, Ending},
+        event::{ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition},
+        names::Names,
+        state::State,
+    };
     use std::{
         collections::HashMap,
         net::{Ipv4Addr, SocketAddr},
     };
 
     use super::*;
-    use crate::model::{
-        close_reason::Abort,
-        event::{Retransmit, Socket, TimeInState},
-    };
 
     fn event(what: What) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);

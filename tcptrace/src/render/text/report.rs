@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 
 use super::{
-    TextOptions, age_words,
+    TextOptions,
     columns::{Style, styled},
-    errno_words, losses_line,
+    losses_line,
 };
 use crate::{
     analysis::{
@@ -20,6 +20,7 @@ use crate::{
         state::{State, StateSet},
         time::human,
     },
+    render::text::words::{age_words, errno_words},
 };
 
 /// Rows of sockets that a terminal gets at most.
