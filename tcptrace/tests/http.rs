@@ -13,7 +13,7 @@ use tcptrace::{
     analysis::metrics::Snapshot,
     outputs::http::{
         MAX_CONNECTIONS, MAX_HEADER_BYTES, Server,
-        answers::{Health, Question},
+        answers::{Health, Query},
     },
     sys::process::usage,
 };
@@ -34,8 +34,8 @@ impl Served {
         let answers = thread::spawn(move || {
             while let Some(question) = questions.blocking_recv() {
                 match question {
-                    Question::Metrics(to) => _ = to.send(Snapshot::default()),
-                    Question::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
+                    Query::Metrics(to) => _ = to.send(Snapshot::default()),
+                    Query::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
                 }
             }
         });

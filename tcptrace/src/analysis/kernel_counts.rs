@@ -13,7 +13,7 @@ use crate::{
         report::{Activity, Key, KeyRow, Report, TransitionRow, ending_rows, in_order_of_life},
     },
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         kernel_counts::{By, Counts},
         losses::Losses,
         state::State,
@@ -93,7 +93,7 @@ impl Counts {
 #[derive(Clone, Copy, Debug)]
 pub struct Counted<'a> {
     /// What happened.
-    pub what: Happened,
+    pub what: CountedEvent,
     /// How often.
     pub count: u64,
     /// The octave of the times that it took, and these.
@@ -102,7 +102,7 @@ pub struct Counted<'a> {
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum CountedEvent {
     /// A transition.
     Transition(State, State),
     /// A segment was sent again.
@@ -114,7 +114,7 @@ pub enum Happened {
     /// A RST was received.
     ResetReceived,
     /// A connection ended otherwise than with TIME_WAIT.
-    Ending(Ending),
+    CloseReason(CloseReason),
 }
 
 impl<'a> Counted<'a> {
@@ -122,16 +122,22 @@ impl<'a> Counted<'a> {
     fn of(key: &aggregate::Key, count: u64, times: Option<&'a Times>) -> Option<Self> {
         let what = match key.kind {
             KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
-                Happened::Transition(State::from_raw(key.old)?, State::from_raw(key.new)?)
+                CountedEvent::Transition(State::from_raw(key.old)?, State::from_raw(key.new)?)
             }
-            KIND_RETRANSMIT => Happened::Retransmit,
-            KIND_SYNACK_RETRANSMIT => Happened::SynAckRetransmit,
-            KIND_RESET_SENT => Happened::ResetSent,
-            KIND_RESET_RECEIVED => Happened::ResetReceived,
+            KIND_RETRANSMIT => CountedEvent::Retransmit,
+            KIND_SYNACK_RETRANSMIT => CountedEvent::SynAckRetransmit,
+            KIND_RESET_SENT => CountedEvent::ResetSent,
+            KIND_RESET_RECEIVED => CountedEvent::ResetReceived,
             KIND_ENDING => {
                 let is = |flag: u16| key.flags & flag != 0;
                 let (syn, unread) = (is(ending_flag::SENT_SYN), is(ending_flag::UNREAD).into());
-                Happened::Ending(Ending::of_close(State::from_raw(key.old)?, key.err.into(), key.flags, syn, unread))
+                CountedEvent::CloseReason(CloseReason::of_close(
+                    State::from_raw(key.old)?,
+                    key.err.into(),
+                    key.flags,
+                    syn,
+                    unread,
+                ))
             }
             _ => return None,
         };
@@ -144,7 +150,7 @@ impl<'a> Counted<'a> {
 struct Tally {
     activity: Activity,
     transitions: HashMap<(State, State), (u64, Latencies)>,
-    endings: HashMap<Ending, u64>,
+    endings: HashMap<CloseReason, u64>,
 }
 
 impl Tally {
@@ -153,7 +159,7 @@ impl Tally {
         let add = |to: &mut u64| *to = to.wrapping_add(count);
         let counted = Counted::of(key, count, times)?;
         match counted.what {
-            Happened::Transition(old, new) => {
+            CountedEvent::Transition(old, new) => {
                 let (all, known) = self.transitions.entry((old, new)).or_default();
                 add(all);
                 add(&mut self.activity.transitions);
@@ -161,18 +167,18 @@ impl Tally {
                     known.add_octave(octave, times);
                 }
                 if new == State::TimeWait {
-                    add(self.endings.entry(Ending::Normal).or_default());
+                    add(self.endings.entry(CloseReason::Normal).or_default());
                 }
             }
-            Happened::Retransmit | Happened::SynAckRetransmit => add(&mut self.activity.retransmits),
-            Happened::ResetSent => add(&mut self.activity.resets_sent),
-            Happened::ResetReceived => add(&mut self.activity.resets_received),
-            Happened::Ending(ending) => add(self.endings.entry(ending).or_default()),
+            CountedEvent::Retransmit | CountedEvent::SynAckRetransmit => add(&mut self.activity.retransmits),
+            CountedEvent::ResetSent => add(&mut self.activity.resets_sent),
+            CountedEvent::ResetReceived => add(&mut self.activity.resets_received),
+            CountedEvent::CloseReason(ending) => add(self.endings.entry(ending).or_default()),
         }
         Some(())
     }
 
-    fn rows(self) -> (Activity, Vec<TransitionRow>, Vec<(Ending, u64)>) {
+    fn rows(self) -> (Activity, Vec<TransitionRow>, Vec<(CloseReason, u64)>) {
         let row = |(&(old, new), (count, times)): (&_, &(u64, Latencies))| TransitionRow {
             old,
             new,
@@ -309,7 +315,7 @@ mod tests {
         for (old, err) in states.flat_map(|old| errors.map(|err| (old, err))) {
             for flags in 0..1 << 13 {
                 for (syn, unread) in [(false, 9), (true, 0)] {
-                    let want = Ending::of_close(old, err, flags, syn, unread);
+                    let want = CloseReason::of_close(old, err, flags, syn, unread);
                     let facts = flags & ENDING_FLAGS
                         | if syn { ending_flag::SENT_SYN } else { 0 }
                         | if unread > 0 { ending_flag::UNREAD } else { 0 };
@@ -328,7 +334,7 @@ mod tests {
         let mut counts = Counts::default();
         counts.add_count(key(0, KIND_TRANSITION, State::FinWait2, State::TimeWait), [4].into_iter());
         counts.add_count(key(0, KIND_ENDING, State::LastAck, State::Close), [2].into_iter());
-        assert_eq!(report(&counts, By::Transition).endings, [(Ending::Normal, 6)]);
+        assert_eq!(report(&counts, By::Transition).endings, [(CloseReason::Normal, 6)]);
         assert_eq!(counts.totals().0, 4, "an ending is no event of its own");
     }
 

@@ -6,8 +6,8 @@ use crate::{
     analysis::histogram::Percentiles,
     model::{
         age::Age,
-        close_reason::Ending,
-        event::{Command, Owner, OwnerSource, What},
+        close_reason::CloseReason,
+        event::{Command, EventKind, Owner, OwnerSource},
         losses::Losses,
         state::State,
     },
@@ -28,7 +28,7 @@ pub struct Report {
     /// Transitions, in the order of a connection's life.
     pub transitions: Vec<TransitionRow>,
     /// How connections ended, most frequent first.
-    pub endings: Vec<(Ending, u64)>,
+    pub endings: Vec<(CloseReason, u64)>,
     /// Processes with the most events; `None` where they are not known, as for the next two.
     pub processes: Option<Vec<ProcessRow>>,
     /// Sockets alive now by state, owner and holders.
@@ -89,7 +89,7 @@ pub struct KeyRow {
     /// Transitions, in the order of a connection's life.
     pub transitions: Vec<TransitionRow>,
     /// How connections ended, most frequent first.
-    pub endings: Vec<(Ending, u64)>,
+    pub endings: Vec<(CloseReason, u64)>,
 }
 
 /// Sockets in one state that belong to one process, which is known in one way, and are held by the same processes.
@@ -125,14 +125,14 @@ pub struct Activity {
 }
 
 impl Activity {
-    pub(crate) fn add(&mut self, what: &What) {
+    pub(crate) fn add(&mut self, what: &EventKind) {
         *match what {
-            What::Retransmit(retransmit) if retransmit.failed.is_some() => return, // nothing was sent
-            What::Transition(_) => &mut self.transitions,
-            What::Retransmit(_) | What::SynAckRetransmit { .. } => &mut self.retransmits,
-            What::ResetSent { .. } => &mut self.resets_sent,
-            What::ResetReceived(_) => &mut self.resets_received,
-            What::OwnerChanged => return,
+            EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return, // nothing was sent
+            EventKind::Transition(_) => &mut self.transitions,
+            EventKind::Retransmit(_) | EventKind::SynAckRetransmit { .. } => &mut self.retransmits,
+            EventKind::ResetSent { .. } => &mut self.resets_sent,
+            EventKind::ResetReceived(_) => &mut self.resets_received,
+            EventKind::OwnerChanged => return,
         } += 1;
     }
 
@@ -149,7 +149,7 @@ impl Activity {
 }
 
 /// Endings, most frequent first.
-pub(crate) fn ending_rows<'a>(counts: impl IntoIterator<Item = (&'a Ending, &'a u64)>) -> Vec<(Ending, u64)> {
+pub(crate) fn ending_rows<'a>(counts: impl IntoIterator<Item = (&'a CloseReason, &'a u64)>) -> Vec<(CloseReason, u64)> {
     let mut rows: Vec<_> = counts.into_iter().map(|(&ending, &count)| (ending, count)).collect();
     rows.sort_by_key(|(ending, count)| (std::cmp::Reverse(*count), ending.name(), ending.errno()));
     rows

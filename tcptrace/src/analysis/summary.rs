@@ -14,8 +14,8 @@ use crate::{
         report::{Activity, ProcessRow, Report, TransitionRow, ending_rows, in_order_of_life, socket_rows},
     },
     model::{
-        close_reason::Ending,
-        event::{Command, Event, Transition, What},
+        close_reason::CloseReason,
+        event::{Command, Event, EventKind, Transition},
         keyed::KeyedMap,
         losses::Losses,
         state::State,
@@ -39,7 +39,7 @@ pub struct Summary {
     transitions: HashMap<(State, State), TransitionCount, FxBuildHasher>,
     processes: KeyedMap<Process, Activity>,
     process_transitions: KeyedMap<(Process, State, State), TransitionCount>,
-    endings: HashMap<Ending, u64, FxBuildHasher>,
+    endings: HashMap<CloseReason, u64, FxBuildHasher>,
     other_processes: u64,
     activity: Activity,
 }
@@ -93,7 +93,7 @@ impl Summary {
 
     /// Takes in an event.
     pub fn ingest(&mut self, event: &Event) {
-        if event.what == What::OwnerChanged {
+        if event.what == EventKind::OwnerChanged {
             return; // nothing is counted of it, and its process may have done nothing else
         }
         self.activity.add(&event.what);
@@ -102,7 +102,7 @@ impl Summary {
             Some(activity) => activity.add(&event.what),
             None => self.other_processes += 1,
         }
-        let What::Transition(transition) = event.what else {
+        let EventKind::Transition(transition) = event.what else {
             return;
         };
         self.transitions.entry((transition.old, transition.new)).or_default().add(&transition);
@@ -214,7 +214,7 @@ mod tests {
         state::StateSet,
     };
 
-    fn event(what: What, owner: Option<Owner>) -> Event {
+    fn event(what: EventKind, owner: Option<Owner>) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let socket = Socket {
             sk: Some(1),
@@ -234,8 +234,8 @@ mod tests {
         Some(Owner { pid, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Connect })
     }
 
-    fn transition(time: Option<(u64, TimeSource)>, ending: Option<Ending>) -> What {
-        What::Transition(Transition {
+    fn transition(time: Option<(u64, TimeSource)>, ending: Option<CloseReason>) -> EventKind {
+        EventKind::Transition(Transition {
             old: State::SynRecv,
             new: State::Established,
             source: StateSource::Observed,
@@ -278,13 +278,13 @@ mod tests {
         let mut summary = Summary::new(false);
         for pid in 1..=12 {
             for _ in 0..pid {
-                summary.ingest(&event(What::ResetReceived(None), process(pid)));
+                summary.ingest(&event(EventKind::ResetReceived(None), process(pid)));
             }
         }
         for _ in 0..5 {
-            summary.ingest(&event(What::ResetSent { reason: None, facts: None }, None));
+            summary.ingest(&event(EventKind::ResetSent { reason: None, facts: None }, None));
         }
-        summary.ingest(&event(What::OwnerChanged, process(99)));
+        summary.ingest(&event(EventKind::OwnerChanged, process(99)));
         let report = report(&summary, &empty_table());
         let pids: Vec<_> = report.processes.iter().flatten().map(|row| row.process.map(|(pid, _)| pid)).collect();
         let some = [12, 11, 10, 9, 8, 7, 6].map(Some);
@@ -324,13 +324,17 @@ mod tests {
     #[test]
     fn endings_are_counted_by_kind_and_error() {
         let mut summary = Summary::new(false);
-        let reset = |errno| Some(Ending::ResetByPeer(errno));
-        for ending in [reset(libc::EPIPE), Some(Ending::Normal), reset(libc::ECONNRESET), reset(libc::EPIPE), None] {
+        let reset = |errno| Some(CloseReason::ResetByPeer(errno));
+        for ending in [reset(libc::EPIPE), Some(CloseReason::Normal), reset(libc::ECONNRESET), reset(libc::EPIPE), None]
+        {
             summary.ingest(&event(transition(None, ending), None));
         }
         let endings = report(&summary, &empty_table()).endings;
-        let want =
-            [(Ending::ResetByPeer(libc::EPIPE), 2), (Ending::Normal, 1), (Ending::ResetByPeer(libc::ECONNRESET), 1)];
+        let want = [
+            (CloseReason::ResetByPeer(libc::EPIPE), 2),
+            (CloseReason::Normal, 1),
+            (CloseReason::ResetByPeer(libc::ECONNRESET), 1),
+        ];
         assert_eq!(endings, want);
     }
 

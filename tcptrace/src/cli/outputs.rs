@@ -12,7 +12,7 @@ use crate::{
     findings::Kind,
     model::{socket_filter, state::State},
     outputs::FileSettings,
-    pipeline::route::{RecordKind, Wants},
+    pipeline::route::{RecordFilter, RecordKind},
 };
 
 /// An output.
@@ -25,7 +25,7 @@ pub struct OutputSpec {
     /// Its form, where one was asked for.
     pub format: Option<Format>,
     /// What is wanted.
-    pub wants: Wants,
+    pub wants: RecordFilter,
     /// Bytes that wait for it at most.
     pub queue_bytes: usize,
 }
@@ -85,7 +85,7 @@ impl OutputSpec {
     pub fn file(path: PathBuf) -> Self {
         let name = path.display().to_string();
         let target = Target::File(FileSettings { path, replace: true, ..FileSettings::default() });
-        Self { name, target, format: None, wants: Wants::default(), queue_bytes: QUEUE_BYTES }
+        Self { name, target, format: None, wants: RecordFilter::default(), queue_bytes: QUEUE_BYTES }
     }
 
     /// Standard output.
@@ -103,7 +103,7 @@ impl OutputSpec {
             name: to.to_owned(),
             target: Target::new(to)?,
             format: None,
-            wants: Wants::default(),
+            wants: RecordFilter::default(),
             queue_bytes: QUEUE_BYTES,
         })
     }
@@ -125,7 +125,7 @@ impl OutputSpec {
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
         let Target::Otlp(settings) = &self.target else { return vec![self] };
-        let part = |signal: &str, target: Target, wants: Wants| Self {
+        let part = |signal: &str, target: Target, wants: RecordFilter| Self {
             name: format!("{} {signal}", self.name),
             target,
             wants,
@@ -133,7 +133,7 @@ impl OutputSpec {
         };
         let is_metrics = |kind: &RecordKind| *kind == RecordKind::Metrics;
         let records = &self.wants.records;
-        let metrics = Wants { records: vec![RecordKind::Metrics], ..Wants::default() };
+        let metrics = RecordFilter { records: vec![RecordKind::Metrics], ..RecordFilter::default() };
         let mut parts = Vec::new();
         if !records.iter().all(is_metrics) || records.is_empty() {
             parts.push(part("logs", Target::OtlpLogs(settings.clone()), self.wants.clone()));

@@ -27,7 +27,7 @@ use crate::{
             threads::{self, Threads},
         },
     },
-    listing::netns::Chosen,
+    listing::netns::ChosenNetns,
     model::{
         kernel_counts::{By, Counts},
         losses::Losses,
@@ -38,7 +38,7 @@ use crate::{
         Outputs,
         http::{
             Server,
-            answers::{Health, Question},
+            answers::{Health, Query},
         },
         messages::warn,
     },
@@ -120,11 +120,11 @@ struct Run {
     threads: Threads,
     /// Serves metrics and health.
     server: Option<Server>,
-    questions: Option<mpsc::Receiver<Question>>,
+    questions: Option<mpsc::Receiver<Query>>,
     /// When metrics are sent.
     pushes: Option<Interval>,
     /// The network namespace that is chosen.
-    pub(crate) chosen: Option<Chosen>,
+    pub(crate) chosen: Option<ChosenNetns>,
 }
 
 impl Run {
@@ -162,8 +162,8 @@ impl Run {
                 () = due(&mut self.pushes) => self.push_metrics()?,
                 question = asked(&mut self.questions) => match question {
                     // Nobody waits any more where sending fails.
-                    Question::Metrics(to) => _ = to.send(self.metrics()?),
-                    Question::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
+                    Query::Metrics(to) => _ = to.send(self.metrics()?),
+                    Query::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
                 },
             }
             if self.outputs.are_over() && self.questions.is_none() {

@@ -10,10 +10,10 @@ use crate::{
     cli::{outputs::OutputSpec, target::Target},
     outputs::{
         FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
-        http::{Server, answers::Question},
+        http::{Server, answers::Query},
         messages::{tell, warn},
     },
-    pipeline::records::Collecting,
+    pipeline::records::RecordsBuilder,
     render::metrics::otlp,
 };
 
@@ -53,7 +53,7 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
 }
 
 /// Serves metrics where that is wanted, until the server is dropped.
-pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Question>>), Error> {
+pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
     let Some(address) = address else { return Ok((None, None)) };
     let target = || format!("prometheus:{address}");
     let (server, questions) = Server::start(address).map_err(|source| Error { target: target(), source })?;
@@ -68,13 +68,13 @@ pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
 
 /// Hands metrics over to the outputs that take them.
 pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
-    let mut request = Collecting::default();
+    let mut request = RecordsBuilder::default();
     request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
     outputs.push_metrics(&request.take());
 }
 
 /// The next question, or never one.
-pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Question>>) -> Question {
+pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Query>>) -> Query {
     if let Some(open) = questions
         && let Some(question) = open.recv().await
     {

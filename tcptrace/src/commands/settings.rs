@@ -37,15 +37,15 @@ use crate::{
         terminal::{is_colored, understands_codes},
     },
     findings::Thresholds,
-    listing::netns::Chosen,
+    listing::netns::ChosenNetns,
     model::{
         kernel_counts::By,
         netns_choice::NetnsChoice,
-        socket_filter::{self, Ends, Selection},
+        socket_filter::{self, Ends, SocketFilter},
         state::StateSet,
     },
     pipeline::{
-        route::{Renderer, Route, Wants},
+        route::{RecordFilter, Renderer, Route},
         settings::SessionSettings,
     },
     render::{
@@ -84,7 +84,7 @@ pub struct Settings {
     /// The only network namespace that is wanted.
     pub netns: Option<NetnsChoice>,
     /// The same, once it is found.
-    pub chosen: Option<Chosen>,
+    pub chosen: Option<ChosenNetns>,
     /// Are addresses of the kernel shown as they are?
     pub kernel_addresses: bool,
     /// End when all trouble was told of that can be seen at the start.
@@ -186,7 +186,7 @@ impl Settings {
                 let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());
                 let text = StuckText::new(color, redraws, TimeZone::system());
-                vec![Route::new(Renderer::Stuck(text), Wants::default())]
+                vec![Route::new(Renderer::Stuck(text), RecordFilter::default())]
             }
         };
         Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
@@ -216,7 +216,7 @@ impl Settings {
         trace.ready_file.clone_from(&args.ready_file);
         let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
         let stories = Stories::new(args.which, Limits::default());
-        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), Wants::default())];
+        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), RecordFilter::default())];
         Ok(Self { routes, ..Self::from_args(&trace)? })
     }
 }
@@ -382,12 +382,12 @@ fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
 ///
 /// # Errors
 /// A usage error where a cgroup is not there.
-pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<Selection, Error> {
+pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<SocketFilter, Error> {
     let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
     let prefixes = |list: &[Prefix]| {
         list.iter().map(|&Prefix { address, bits }| socket_filter::Prefix::new(address, bits)).collect::<Vec<_>>()
     };
-    Ok(Selection {
+    Ok(SocketFilter {
         states: args.state.iter().copied().collect(),
         family: family(args),
         ports: Ends { local: ports(&args.local_port), remote: ports(&args.remote_port), any: ports(&args.port) },

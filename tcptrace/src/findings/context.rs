@@ -44,7 +44,7 @@ pub struct View<'a> {
     /// What is called trouble.
     pub thresholds: &'a Thresholds,
     /// Which sockets are shown; `None` for all. It changes nothing of what a finding says.
-    pub filter: Option<SocketFilter<'a>>,
+    pub filter: Option<ShownFilter<'a>>,
     /// What processes do that connections wait for.
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
@@ -64,7 +64,7 @@ struct SharedEnds {
 }
 
 /// Is a socket shown that these processes hold?
-pub type SocketFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
+pub type ShownFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 
 /// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
 /// all sockets. Made only where a rule does ask.

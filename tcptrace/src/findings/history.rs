@@ -15,8 +15,8 @@ use crate::{
         thresholds::Thresholds,
     },
     model::{
-        close_reason::Ending,
-        event::{Command, Event, StartTicks, TimeSource, Transition, What, is_same_process},
+        close_reason::CloseReason,
+        event::{Command, Event, EventKind, StartTicks, TimeSource, Transition, is_same_process},
         keyed::KeyedMap,
         snapshot::{NextHop, Snapshot},
         state::State,
@@ -53,7 +53,7 @@ const NEXT_HOP_NS: u64 = 2_500_000_000;
 /// Is the next hop to be looked up? A neighbour that is silent ends a connect as an ICMP error does (`net/ipv4/arp.c`,
 /// `arp_error_report`).
 fn asks_next_hop(incident: &Incident) -> bool {
-    incident.ending == Ending::Failed(libc::EHOSTUNREACH) && incident.next_hop.is_none()
+    incident.ending == CloseReason::Failed(libc::EHOSTUNREACH) && incident.next_hop.is_none()
 }
 
 /// Groups of incidents that are remembered at most.
@@ -151,7 +151,7 @@ impl Recent {
     ) {
         self.paths.ingest(event);
         self.lossy.ingest(event, &self.services, is_shown);
-        let What::Transition(transition) = &event.what else { return };
+        let EventKind::Transition(transition) = &event.what else { return };
         self.services.ingest(event);
         self.successes.ingest(event, transition);
         self.kills.ingest(event, transition, left, &self.services, is_shown);

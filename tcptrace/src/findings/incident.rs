@@ -12,7 +12,7 @@ use crate::{
         kind::{Kind, Severity},
     },
     model::{
-        close_reason::{Abort, Ending},
+        close_reason::{Abort, CloseReason},
         event::{Event, Exit, Owner, ResetFacts, Transition},
         snapshot::NextHop,
         socket::{ListedSocket, TimerKind},
@@ -43,7 +43,7 @@ pub struct Incident {
     /// State in which it failed.
     pub state: State,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: CloseReason,
     /// Why its process exits, if it was that which closed it.
     pub exit: Option<Exit>,
     /// Did this host open it? `None` where that was not seen.
@@ -129,7 +129,7 @@ impl Peer {
     /// Did it send the RST? `None` where that is not known.
     #[must_use]
     pub fn sent_reset(&self) -> Option<bool> {
-        let aborted = |ended: Ended| matches!(ended.ending, Some(Ending::Aborted(_) | Ending::TimedOut));
+        let aborted = |ended: Ended| matches!(ended.ending, Some(CloseReason::Aborted(_) | CloseReason::TimedOut));
         match self.end {
             _ if self.lately.ended.is_some_and(aborted) || self.lately.reset_sent.is_some() => Some(true),
             PeerEnd::Alive => Some(false),
@@ -147,11 +147,11 @@ impl Peer {
 impl Incident {
     /// Did the process give the connection up while nothing had answered?
     pub(super) fn is_given_up(&self) -> bool {
-        self.ending == Ending::Aborted(Abort::BeforeEstablished)
+        self.ending == CloseReason::Aborted(Abort::BeforeEstablished)
     }
 
     /// A connection that ended, as an incident of `kind`.
-    pub(super) fn new(event: &Event, transition: &Transition, ending: Ending, left: Option<&Connection>) -> Self {
+    pub(super) fn new(event: &Event, transition: &Transition, ending: CloseReason, left: Option<&Connection>) -> Self {
         Self {
             kind: Kind::ResetByPeer, // until a rule says which
             cause: (Severity::Warning, Cause::PeerSentReset),

@@ -18,7 +18,7 @@ use crate::{
         thresholds::Thresholds,
     },
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         event::{Event, Owner, OwnerSource},
         socket::listeners_of,
         state::{State, StateSet},
@@ -68,7 +68,7 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
 
 /// Did an attempt to connect end without an answer?
 fn is_silent(incident: &Incident) -> bool {
-    incident.is_given_up() || incident.ending == Ending::TimedOut
+    incident.is_given_up() || incident.ending == CloseReason::TimedOut
 }
 
 /// Why a connection failed, by its events alone, in the order of time: the causes that findings would name of its ends, each

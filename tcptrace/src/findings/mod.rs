@@ -27,7 +27,7 @@ mod tests;
 mod thresholds;
 pub(crate) mod tracker;
 
-pub use crate::findings::context::{Group, SocketFilter, View};
+pub use crate::findings::context::{Group, ShownFilter, View};
 pub use crate::findings::detection::{Example, Processes, Sighting, Subject, Value};
 pub use crate::findings::history::{Incidents, Recent};
 pub use crate::findings::tracker::{Finding, Key, Ledger, Phase};
@@ -89,7 +89,7 @@ impl Findings {
 
     /// Looks for trouble; gives what is to be told of it. All sockets are looked at, and a finding is told of where `filter`
     /// shows any of them (`None`: it shows all).
-    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<SocketFilter<'_>>) -> Vec<Finding> {
+    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<ShownFilter<'_>>) -> Vec<Finding> {
         let mut wants_listing = false;
         let shown_ns = table.shown_until_ns();
         table.suspect(now_ns, |known| {

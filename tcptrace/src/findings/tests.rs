@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     age::{Age, AgeSource},
-    close_reason::Ending,
+    close_reason::CloseReason,
     event::OwnerSource,
     holders::Holder,
     state::State,
@@ -338,7 +338,7 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     assert_eq!(host.findings.open(host.now_ns).len(), 1);
     host.wait(9 * S);
     host.enters(place, State::LastAck, None);
-    host.enters(place, State::Close, Some(Ending::Normal));
+    host.enters(place, State::Close, Some(CloseReason::Normal));
     let closed = host.look();
     assert_eq!((closed.len(), closed[0].phase, closed[0].open_for_ns), (1, Phase::Closed, 10 * S));
     assert_eq!(host.findings.open(host.now_ns), []);
@@ -351,7 +351,7 @@ fn what_is_remembered_is_bounded() {
         let remote = format!("10.9.{}.{}:443", number / 250, number % 250);
         let place = host.add(State::SynSent, "10.1.0.1:50000", &remote, 0);
         host.wait(1);
-        host.enters(place, State::Close, Some(Ending::Refused));
+        host.enters(place, State::Close, Some(CloseReason::Refused));
         let place = host.add(State::Established, "10.1.0.1:80", &remote, 0);
         host.owned_by(place, 10_000 + number);
         host.enters(place, State::CloseWait, None);

@@ -65,21 +65,21 @@ pub struct Finding {
 /// What tells sightings apart: those with the same one, one after the other, are of one finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    trouble: Trouble,
+    identity: Identity,
     subject: Subject,
 }
 
 /// A trouble of a command, wherever it is: what moves or merges stays within it. Processes come and go, so a command stands
 /// for them. Failures with different causes are different troubles.
-type Trouble = (Kind, Option<u32>, Option<Command>, Option<Cause>);
+type Identity = (Kind, Option<u32>, Option<Command>, Option<Cause>);
 
 impl Sighting {
     /// Its key.
     #[must_use]
     pub fn key(&self) -> Key {
         let cause = self.kind.is_of_failures().then_some(self.cause.of_key());
-        let trouble = (self.kind, self.netns, self.owner.map(|owner| owner.command), cause);
-        Key { trouble, subject: self.subject }
+        let identity = (self.kind, self.netns, self.owner.map(|owner| owner.command), cause);
+        Key { identity, subject: self.subject }
     }
 }
 
@@ -143,7 +143,7 @@ impl Ledger {
                 continue;
             }
             let since_ns = before.get(&key).copied().unwrap_or(now_ns);
-            if !sighting.is_settled && now_ns.saturating_sub(since_ns) < key.trouble.0.patience_ns() {
+            if !sighting.is_settled && now_ns.saturating_sub(since_ns) < key.identity.0.patience_ns() {
                 self.waiting.insert(key, since_ns);
                 continue;
             }
@@ -153,7 +153,7 @@ impl Ledger {
             self.open.insert(key, open);
         }
         self.open.retain(|key, open| {
-            let is_open = now_ns.saturating_sub(open.seen_ns) <= key.trouble.0.hold_ns();
+            let is_open = now_ns.saturating_sub(open.seen_ns) <= key.identity.0.hold_ns();
             if !is_open && open.is_told {
                 told.push(open.finding(Phase::Closed, now_ns));
             }
@@ -175,10 +175,10 @@ impl Ledger {
     fn link(&mut self, sightings: &[(Key, Sighting)], now_ns: u64) -> Vec<Finding> {
         let mut told = Vec::new();
         let is_seen = |key: &Key| sightings.binary_search_by_key(key, |(key, _)| *key).is_ok();
-        let mut unseen_of: KeyedMap<Trouble, Vec<Key>> = KeyedMap::default();
+        let mut unseen_of: KeyedMap<Identity, Vec<Key>> = KeyedMap::default();
         let mut unseen_with: KeyedMap<u64, Vec<Key>> = KeyedMap::default();
         for (key, open) in self.open.iter().filter(|(key, _)| !is_seen(key)) {
-            unseen_of.entry(key.trouble).or_default().push(*key);
+            unseen_of.entry(key.identity).or_default().push(*key);
             for cookie in open.sighting.examples.iter().filter_map(|example| example.cookie) {
                 unseen_with.entry(cookie).or_default().push(*key);
             }
@@ -190,7 +190,7 @@ impl Ledger {
             if self.open.contains_key(key) {
                 continue;
             }
-            let parts = unseen_of.get(&key.trouble).filter(|_| new.subject == Subject::Several).into_iter().flatten();
+            let parts = unseen_of.get(&key.identity).filter(|_| new.subject == Subject::Several).into_iter().flatten();
             let cookies = new.examples.iter().filter_map(|example| example.cookie);
             let shared = cookies.filter_map(|cookie| unseen_with.get(&cookie)).flatten();
             let shared = shared.filter(|old| self.open.get(old).is_some_and(|open| open.sighting.shares_socket(new)));

@@ -47,7 +47,7 @@ pub struct Lister {
     cookie: Option<u64>,
     tick_ns: u64,
     /// The namespaces, as they were found last, and when that was.
-    namespaces: Vec<netns::Found>,
+    namespaces: Vec<netns::Netns>,
     found_ns: u64,
     /// Namespaces in which the last poll found nothing that changes by itself.
     still: FxHashMap<u32, Still>,
@@ -182,7 +182,7 @@ impl Lister {
     /// Lists this namespace alone, by these iterators if there are some. Another one that gets its name or its number is
     /// not it.
     #[must_use]
-    pub fn of(iterators: Option<Iterators>, chosen: &netns::Chosen) -> Self {
+    pub fn of(iterators: Option<Iterators>, chosen: &netns::ChosenNetns) -> Self {
         Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
@@ -236,9 +236,9 @@ impl Lister {
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
-        let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
+        let mut visit = |namespaces: &[netns::Netns], skipped: &mut Skipped| {
             let is_wanted =
-                |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
+                |found: &&netns::Netns| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
                 workers::alive();
                 let before = was_still.remove(&namespace.inode);
@@ -469,7 +469,7 @@ fn is_still(socket: &ListedSocket) -> bool {
 }
 
 /// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.
-fn kept_by_sockets(known: &[netns::Found], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Found> {
+fn kept_by_sockets(known: &[netns::Netns], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Netns> {
     let others = held.iter().filter(|(inode, _)| known.iter().all(|found| found.inode != **inode));
     // What is gone meanwhile, or may not be looked at, was told of by its holder at least.
     let entered = |(inode, (pid, fd)): (&u32, &(u32, u32))| {

@@ -9,7 +9,7 @@ use crate::model::state::State;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ending {
+pub enum CloseReason {
     /// Both sides closed, or a listener was closed.
     Normal,
     /// The peer answered the SYN with a RST (ECONNREFUSED).
@@ -56,7 +56,7 @@ pub enum Abort {
     Repair,
 }
 
-impl Ending {
+impl CloseReason {
     /// The ending of a socket that went from `old` to CLOSE (and left no mini-socket) with this `sk_err` and these
     /// [`tcptrace_common::record::socket_flag`]s; `syn_sent` says whether one that connected sent a SYN, `unread` counts
     /// the bytes that were not read. The order of the tests is that of `__tcp_close` and of the facts' certainty.
@@ -189,35 +189,35 @@ mod tests {
     fn each_ending_is_told_by_its_facts() {
         use State::{CloseWait, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent};
         let cases = [
-            (LastAck, 0, DEAD, Ending::Normal),
-            (Listen, 0, CLOSED, Ending::Normal),
-            (SynSent, libc::ECONNREFUSED, ATTACHED, Ending::Refused),
-            (SynSent, libc::EHOSTUNREACH, ATTACHED, Ending::Failed(libc::EHOSTUNREACH)),
-            (SynSent, libc::ETIMEDOUT, ATTACHED, Ending::TimedOut),
-            (SynSent, 0, CLOSED, Ending::Aborted(Abort::BeforeEstablished)),
-            (SynSent, 0, OWNED | ATTACHED, Ending::Aborted(Abort::Disconnect)),
-            (FinWait2, 0, CLOSED | LINGER_ZERO, Ending::Aborted(Abort::UnreadData)),
-            (FinWait2, 0, OWNED | ATTACHED | SHUTDOWN_SEND, Ending::Aborted(Abort::Disconnect)),
-            (Established, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer(libc::ECONNRESET)),
-            (CloseWait, libc::EPIPE, ATTACHED, Ending::ResetByPeer(libc::EPIPE)),
-            (FinWait2, libc::ECONNRESET, SHUTDOWN_RECEIVE | DEAD, Ending::ResetAfterClose),
-            (FinWait2, libc::ECONNRESET, ATTACHED, Ending::ResetByPeer(libc::ECONNRESET)),
-            (Established, libc::ECONNABORTED, OWNED, Ending::Aborted(Abort::Destroyed)),
-            (Established, 0, CLOSED | LINGER | LINGER_ZERO, Ending::Aborted(Abort::LingerZero)),
-            (Established, 0, CLOSED | LINGER_ZERO, Ending::Aborted(Abort::UnreadData)),
-            (Established, 0, OWNED | ATTACHED, Ending::Aborted(Abort::Disconnect)),
-            (Established, 0, 0, Ending::Aborted(Abort::ListenerClosed)),
-            (SynRecv, 0, ATTACHED, Ending::Unknown),
-            (FinWait2, 0, DEAD | LINGER2_NEGATIVE, Ending::Aborted(Abort::Linger2)),
-            (FinWait1, 0, DEAD, Ending::Aborted(Abort::OrphanLimit)),
+            (LastAck, 0, DEAD, CloseReason::Normal),
+            (Listen, 0, CLOSED, CloseReason::Normal),
+            (SynSent, libc::ECONNREFUSED, ATTACHED, CloseReason::Refused),
+            (SynSent, libc::EHOSTUNREACH, ATTACHED, CloseReason::Failed(libc::EHOSTUNREACH)),
+            (SynSent, libc::ETIMEDOUT, ATTACHED, CloseReason::TimedOut),
+            (SynSent, 0, CLOSED, CloseReason::Aborted(Abort::BeforeEstablished)),
+            (SynSent, 0, OWNED | ATTACHED, CloseReason::Aborted(Abort::Disconnect)),
+            (FinWait2, 0, CLOSED | LINGER_ZERO, CloseReason::Aborted(Abort::UnreadData)),
+            (FinWait2, 0, OWNED | ATTACHED | SHUTDOWN_SEND, CloseReason::Aborted(Abort::Disconnect)),
+            (Established, libc::ECONNRESET, ATTACHED, CloseReason::ResetByPeer(libc::ECONNRESET)),
+            (CloseWait, libc::EPIPE, ATTACHED, CloseReason::ResetByPeer(libc::EPIPE)),
+            (FinWait2, libc::ECONNRESET, SHUTDOWN_RECEIVE | DEAD, CloseReason::ResetAfterClose),
+            (FinWait2, libc::ECONNRESET, ATTACHED, CloseReason::ResetByPeer(libc::ECONNRESET)),
+            (Established, libc::ECONNABORTED, OWNED, CloseReason::Aborted(Abort::Destroyed)),
+            (Established, 0, CLOSED | LINGER | LINGER_ZERO, CloseReason::Aborted(Abort::LingerZero)),
+            (Established, 0, CLOSED | LINGER_ZERO, CloseReason::Aborted(Abort::UnreadData)),
+            (Established, 0, OWNED | ATTACHED, CloseReason::Aborted(Abort::Disconnect)),
+            (Established, 0, 0, CloseReason::Aborted(Abort::ListenerClosed)),
+            (SynRecv, 0, ATTACHED, CloseReason::Unknown),
+            (FinWait2, 0, DEAD | LINGER2_NEGATIVE, CloseReason::Aborted(Abort::Linger2)),
+            (FinWait1, 0, DEAD, CloseReason::Aborted(Abort::OrphanLimit)),
         ];
         for (old, err, flags, ending) in cases {
-            assert_eq!(Ending::of_close(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
+            assert_eq!(CloseReason::of_close(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
         }
-        let never_sent = Ending::of_close(SynSent, 0, OWNED | ATTACHED, false, 0);
-        assert_eq!(never_sent, Ending::Aborted(Abort::NeverSent), "no port was to be had, or the ends are in use");
-        let all_read = Ending::of_close(Established, 0, CLOSED, true, 0);
-        assert_eq!(all_read, Ending::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
+        let never_sent = CloseReason::of_close(SynSent, 0, OWNED | ATTACHED, false, 0);
+        assert_eq!(never_sent, CloseReason::Aborted(Abort::NeverSent), "no port was to be had, or the ends are in use");
+        let all_read = CloseReason::of_close(Established, 0, CLOSED, true, 0);
+        assert_eq!(all_read, CloseReason::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
     }
 
     #[test]

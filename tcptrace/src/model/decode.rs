@@ -14,10 +14,10 @@ use zerocopy::FromBytes;
 
 use crate::model::{
     age::TIME_WAIT_NS,
-    close_reason::Ending,
+    close_reason::CloseReason,
     event::{
-        Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StartTicks, StateSource, TimeInState,
-        TimeSource, Transition, What, address, is_ipv6,
+        Command, Event, EventKind, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StartTicks, StateSource,
+        TimeInState, TimeSource, Transition, address, is_ipv6,
     },
     state::State,
 };
@@ -63,12 +63,12 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     match header.kind {
         KIND_TRANSITION => {
             let record: record::Transition = whole(bytes)?;
-            let what = What::Transition(transition(&record)?);
+            let what = EventKind::Transition(transition(&record)?);
             event(&header, &record.socket, &record.owner, what)
         }
         KIND_RETRANSMIT => {
             let record: record::Retransmit = whole(bytes)?;
-            let what = What::Retransmit(Retransmit {
+            let what = EventKind::Retransmit(Retransmit {
                 state: state(record.socket.state)?,
                 total_retrans: record.total_retrans,
                 timeouts: record.timeouts,
@@ -79,22 +79,22 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
         }
         KIND_SYNACK_RETRANSMIT => {
             let record: record::Retransmit = whole(bytes)?;
-            let what = What::SynAckRetransmit { count: record.total_retrans };
+            let what = EventKind::SynAckRetransmit { count: record.total_retrans };
             event(&header, &record.socket, &record.owner, what)
         }
         KIND_RESET_SENT => {
             let record: record::Reset = whole(bytes)?;
             let reason = (record.has_reason != 0).then_some(record.reason);
-            let what = What::ResetSent { reason, facts: reset_facts(&record) };
+            let what = EventKind::ResetSent { reason, facts: reset_facts(&record) };
             event(&header, &record.socket, &record.owner, what)
         }
         KIND_RESET_RECEIVED => {
             let record: record::Reset = whole(bytes)?;
-            event(&header, &record.socket, &record.owner, What::ResetReceived(reset_facts(&record)))
+            event(&header, &record.socket, &record.owner, EventKind::ResetReceived(reset_facts(&record)))
         }
         KIND_OWNER => {
             let record: record::OwnerChange = whole(bytes)?;
-            event(&header, &record.socket, &record.owner, What::OwnerChanged)
+            event(&header, &record.socket, &record.owner, EventKind::OwnerChanged)
         }
         kind => Err(DecodeError::Kind(kind)),
     }
@@ -140,7 +140,12 @@ pub(crate) fn srtt_us(srtt_us8: u32) -> Option<u32> {
     (srtt_us8 != 0).then_some(srtt_us8 >> 3)
 }
 
-fn event(header: &Header, socket: &record::Socket, owner: &record::Owner, what: What) -> Result<Event, DecodeError> {
+fn event(
+    header: &Header,
+    socket: &record::Socket,
+    owner: &record::Owner,
+    what: EventKind,
+) -> Result<Event, DecodeError> {
     let some = |number: u64| (number != 0).then_some(number);
     Ok(Event {
         time_ns: header.time_ns,
@@ -210,8 +215,8 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(Ending::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
-        State::TimeWait => Some(Ending::Normal),
+        State::Close => Some(CloseReason::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
+        State::TimeWait => Some(CloseReason::Normal),
         _ => None,
     };
     Ok(Transition {

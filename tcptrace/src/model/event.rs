@@ -8,7 +8,7 @@ use std::{
 
 use tcptrace_common::record::{AF_INET6, socket_flag};
 
-use crate::model::{close_reason::Ending, state::State};
+use crate::model::{close_reason::CloseReason, state::State};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +28,12 @@ pub struct Event {
     /// Events of this socket just before this one were lost.
     pub after_gap: bool,
     /// What happened.
-    pub what: What,
+    pub what: EventKind,
 }
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum EventKind {
     /// The socket's state changed.
     Transition(Transition),
     /// A segment was sent again.
@@ -83,7 +83,7 @@ pub struct Transition {
     /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
     pub send_queue: u32,
     /// Why the connection ended, for the transition that ends it.
-    pub ending: Option<Ending>,
+    pub ending: Option<CloseReason>,
     /// The process that closes the socket by this transition is exiting.
     pub exit: Option<Exit>,
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,

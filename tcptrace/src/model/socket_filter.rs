@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use crate::model::{
-    event::{Event, What},
+    event::{Event, EventKind},
     holders::Holder,
     socket::ListedSocket,
     state::{State, StateSet},
@@ -14,7 +14,7 @@ use crate::model::{
 
 /// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selection {
+pub struct SocketFilter {
     /// States.
     pub states: StateSet,
     /// [`AF_INET`] or [`AF_INET6`]: the family that the addresses show, so IPv4 on an IPv6 socket is IPv4.
@@ -101,7 +101,7 @@ impl Prefix {
     }
 }
 
-impl Selection {
+impl SocketFilter {
     /// Is `socket`, which `holders` hold, wanted? `cgroup_of` gives the path of a holder's cgroup in the v2 hierarchy, and
     /// is asked only where cgroups are a part of the choice.
     pub fn matches<Path: AsRef<str>>(
@@ -133,7 +133,7 @@ impl Selection {
     #[must_use]
     pub fn waits_for_port(&self, event: &Event) -> bool {
         let (local, remote) = (event.socket.local.port(), event.socket.remote.port());
-        let begins = matches!(event.what, What::Transition(t) if matches!(t.new, State::SynSent | State::Listen));
+        let begins = matches!(event.what, EventKind::Transition(t) if matches!(t.new, State::SynSent | State::Listen));
         let has_remote = || self.ports.any.iter().any(|&(first, last)| (first..=last).contains(&remote));
         begins && local == 0 && (!self.ports.local.is_empty() || !self.ports.any.is_empty() && !has_remote())
     }
@@ -197,7 +197,7 @@ const fn shown_family(local: SocketAddr, remote: SocketAddr) -> u16 {
 #[must_use]
 pub fn concerns(event: &Event, states: StateSet) -> bool {
     match event.what {
-        What::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
+        EventKind::Transition(transition) => states.contains(transition.old) || states.contains(transition.new),
         _ => states.contains(event.socket.state),
     }
 }
@@ -247,31 +247,32 @@ mod tests {
         panic!("nobody wants cgroups");
     }
 
-    fn selects(selection: &Selection, socket: &ListedSocket) -> bool {
+    fn selects(selection: &SocketFilter, socket: &ListedSocket) -> bool {
         selection.matches(socket, &[], without_cgroups)
     }
 
     #[test]
     fn nothing_chosen_lets_all_pass() {
         for (local, remote) in [("0.0.0.0:80", "0.0.0.0:0"), ("[::1]:80", "[::1]:9"), ("10.0.0.1:80", "10.0.0.2:9")] {
-            assert!(selects(&Selection::default(), &socket(local, remote)));
+            assert!(selects(&SocketFilter::default(), &socket(local, remote)));
         }
     }
 
     #[test]
     fn states_and_namespaces() {
         let here = socket("10.0.0.1:80", "10.0.0.2:9");
-        let states = |state| Selection { states: [state, State::Listen].into_iter().collect(), ..Selection::default() };
+        let states =
+            |state| SocketFilter { states: [state, State::Listen].into_iter().collect(), ..SocketFilter::default() };
         assert!(selects(&states(State::Established), &here));
         assert!(!selects(&states(State::CloseWait), &here));
-        let netns = |inode| Selection { netns: Some(inode), ..Selection::default() };
+        let netns = |inode| SocketFilter { netns: Some(inode), ..SocketFilter::default() };
         assert!(selects(&netns(7), &here));
         assert!(!selects(&netns(8), &here));
     }
 
     #[test]
     fn the_family_is_the_one_that_addresses_show() {
-        let family = |family| Selection { family, ..Selection::default() };
+        let family = |family| SocketFilter { family, ..SocketFilter::default() };
         for (ipv6, local, remote, want) in [
             (false, "10.0.0.1:1", "10.0.0.2:2", AF_INET),
             (true, "10.0.0.1:1", "10.0.0.2:2", AF_INET),
@@ -292,13 +293,13 @@ mod tests {
         for (first, last, local, remote) in
             [(8000, 8099, true, false), (8050, 8050, true, false), (8051, 9000, false, false), (1, 443, false, true)]
         {
-            let at = |ports| selects(&Selection { ports, ..Selection::default() }, &here);
+            let at = |ports| selects(&SocketFilter { ports, ..SocketFilter::default() }, &here);
             assert_eq!(at(Ends { local: ranges(first, last), ..Ends::default() }), local);
             assert_eq!(at(Ends { remote: ranges(first, last), ..Ends::default() }), remote);
             assert_eq!(at(Ends { any: ranges(first, last), ..Ends::default() }), local || remote);
         }
         let both = Ends { local: ranges(8050, 8050), remote: ranges(80, 80), any: Vec::new() };
-        assert!(!selects(&Selection { ports: both, ..Selection::default() }, &here), "all parts must match");
+        assert!(!selects(&SocketFilter { ports: both, ..SocketFilter::default() }, &here), "all parts must match");
     }
 
     #[test]
@@ -322,7 +323,7 @@ mod tests {
         ] {
             let list = vec![prefix("203.0.113.1", 32), prefix(address, bits)];
             for (socket, local, remote) in [(v4, local4, remote4), (v6, local6, remote6)] {
-                let at = |addresses| selects(&Selection { addresses, ..Selection::default() }, &socket);
+                let at = |addresses| selects(&SocketFilter { addresses, ..SocketFilter::default() }, &socket);
                 assert_eq!(at(Ends { local: list.clone(), ..Ends::default() }), local, "{address}/{bits}");
                 assert_eq!(at(Ends { remote: list.clone(), ..Ends::default() }), remote, "{address}/{bits}");
                 assert_eq!(at(Ends { any: list.clone(), ..Ends::default() }), local || remote, "{address}/{bits}");
@@ -332,7 +333,7 @@ mod tests {
 
     #[test]
     fn holders_and_owners_by_pid() {
-        let selection = Selection { pids: vec![5, 6], ..Selection::default() };
+        let selection = SocketFilter { pids: vec![5, 6], ..SocketFilter::default() };
         let mut socket = socket("10.0.0.1:1", "10.0.0.2:2");
         let matches = |socket: &ListedSocket, pids: &[u32]| {
             let holders: Vec<_> = pids.iter().map(|pid| holder(*pid)).collect();
@@ -350,8 +351,10 @@ mod tests {
     fn holders_by_cgroup() {
         let socket = socket("10.0.0.1:1", "10.0.0.2:2");
         let matches = |wanted: &[&str], path: Option<&str>| {
-            let selection =
-                Selection { cgroups: wanted.iter().map(|path| (*path).to_owned()).collect(), ..Selection::default() };
+            let selection = SocketFilter {
+                cgroups: wanted.iter().map(|path| (*path).to_owned()).collect(),
+                ..SocketFilter::default()
+            };
             selection.matches(&socket, &[holder(1)], |_| path)
         };
         assert!(matches(&["/a", "/system.slice"], Some("/system.slice")));

@@ -13,7 +13,7 @@ use super::{rotated, waiting::writable};
 use crate::{
     outputs::{
         rotated::Compression,
-        sink::{Sink, Trouble},
+        sink::{DeliveryError, Sink},
     },
     pipeline::records::Records,
     sys::files::{self, Access},
@@ -45,7 +45,7 @@ pub struct FileSink {
     open: Option<Open>,
     /// That of the file before, for the next one.
     access: Option<Access>,
-    old: rotated::Keeper,
+    old: rotated::Rotator,
     /// Why the present file goes on though another one should have begun.
     not_rotated: Option<String>,
 }
@@ -68,7 +68,7 @@ impl FileSink {
     /// # Errors
     /// Where that cannot be done now. A named pipe may get its reader later.
     pub fn open(settings: FileSettings) -> io::Result<Self> {
-        let old = rotated::Keeper::new(&settings.path, settings.keep, settings.compression);
+        let old = rotated::Rotator::new(&settings.path, settings.keep, settings.compression);
         let mut sink = Self { open: None, access: None, old, settings, not_rotated: None };
         match sink.opened(sink.settings.replace) {
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
@@ -125,8 +125,8 @@ impl FileSink {
         }
     }
 
-    fn rotated(&self) -> Result<(), Trouble> {
-        self.not_rotated.clone().map_or(Ok(()), |reason| Err(Trouble::Later(reason)))
+    fn rotated(&self) -> Result<(), DeliveryError> {
+        self.not_rotated.clone().map_or(Ok(()), |reason| Err(DeliveryError::Later(reason)))
     }
 
     fn write(&mut self, records: &mut Records) -> io::Result<()> {
@@ -163,18 +163,18 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         self.write(records).map_err(|error| match &self.open {
             // A device such as `/dev/full` never gets room.
             Some(open) if !open.is_regular && error.raw_os_error() == Some(libc::ENOSPC) => {
-                Trouble::Failed(error.to_string())
+                DeliveryError::Failed(error.to_string())
             }
-            _ => Trouble::Later(error.to_string()),
+            _ => DeliveryError::Later(error.to_string()),
         })?;
         self.rotated()
     }
 
-    fn idle(&mut self) -> Result<(), Trouble> {
+    fn idle(&mut self) -> Result<(), DeliveryError> {
         self.rotate_if_due(0);
         self.rotated()
     }
@@ -185,7 +185,7 @@ impl Sink for FileSink {
         }
     }
 
-    fn finish(&mut self) -> Result<(), Trouble> {
+    fn finish(&mut self) -> Result<(), DeliveryError> {
         self.old.finish();
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::{
         sink::Sink,
         standard::Standard,
     },
-    pipeline::records::Collecting,
+    pipeline::records::RecordsBuilder,
 };
 
 /// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.
@@ -145,7 +145,7 @@ fn say(level: Level, words: &dyn Display) {
     let words = message(&words.to_string());
     match RUNNING.get() {
         Some(log) if level <= log.level => {
-            let mut line = Collecting::default();
+            let mut line = RecordsBuilder::default();
             line.add(|to| to.put_slice(&log.form.line(level, &words)));
             log.output.push(line.take());
         }

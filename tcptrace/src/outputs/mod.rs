@@ -32,7 +32,7 @@ pub use journald::{Journald, log_entry};
 pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};
 pub use otlp::{OtlpError, OtlpHeaders, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
 pub use output::Output;
-pub use sink::{Sink, Trouble};
+pub use sink::{DeliveryError, Sink};
 pub use standard::Standard;
 pub use syslog::{Syslog, SyslogTarget};
 pub use tls::TlsError;

@@ -16,7 +16,7 @@ use crate::sys::files::{self, Access};
 
 /// Keeps the files that stood at one path.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Rotator {
     path: PathBuf,
     keep: usize,
     compression: Compression,
@@ -27,7 +27,7 @@ pub(super) struct Keeper {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl Rotator {
     /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
         let (tidying, waits) = (Arc::default(), Arc::default());
@@ -138,7 +138,7 @@ fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Is this what [`Keeper::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
+/// Is this what [`Rotator::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
 fn is_ours(rest: &[u8]) -> bool {
     let form = b"00000000T000000Z.0000";
     let same = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
@@ -195,7 +195,7 @@ mod tests {
     fn two_threads_at_most_tidy_up() {
         let folder = folder("threads");
         let path = folder.join("out");
-        let mut keeper = Keeper::new(&path, 0, Compression::Gzip);
+        let mut keeper = Rotator::new(&path, 0, Compression::Gzip);
         keeper.finish();
         let tidying = Arc::clone(&keeper.tidying);
         let busy = tidying.lock().unwrap();

@@ -11,7 +11,7 @@ use std::{
 
 use super::waiting::writable;
 use crate::{
-    outputs::sink::{Sink, Trouble},
+    outputs::sink::{DeliveryError, Sink},
     pipeline::records::Records,
 };
 
@@ -103,7 +103,7 @@ impl Standard {
 }
 
 impl Sink for Standard {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let rest = records.bytes().get(self.written..).unwrap_or_default();
             match self.write(rest) {
@@ -117,14 +117,14 @@ impl Sink for Standard {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => {
-                        writable(&self.file).map_err(|error| Trouble::Later(error.to_string()))?;
+                        writable(&self.file).map_err(|error| DeliveryError::Later(error.to_string()))?;
                     }
                     io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                        return Err(Trouble::Closed(error.to_string()));
+                        return Err(DeliveryError::Closed(error.to_string()));
                     }
-                    io::ErrorKind::TimedOut => return Err(Trouble::Later(error.to_string())),
-                    _ if self.kind == Kind::Regular => return Err(Trouble::Later(error.to_string())),
-                    _ => return Err(Trouble::Failed(error.to_string())),
+                    io::ErrorKind::TimedOut => return Err(DeliveryError::Later(error.to_string())),
+                    _ if self.kind == Kind::Regular => return Err(DeliveryError::Later(error.to_string())),
+                    _ => return Err(DeliveryError::Failed(error.to_string())),
                 },
             }
         }

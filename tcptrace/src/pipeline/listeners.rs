@@ -9,7 +9,7 @@ use tcptrace_common::{
 };
 
 use crate::model::{
-    event::StartTicks, holders::Holder, snapshot::Snapshot, socket::ListedSocket, socket_filter::Selection,
+    event::StartTicks, holders::Holder, snapshot::Snapshot, socket::ListedSocket, socket_filter::SocketFilter,
     state::State,
 };
 
@@ -28,7 +28,7 @@ pub fn key(socket: &ListedSocket) -> ListenerKey {
 /// `shared`: their connections are of one of several before one of these takes them. `selection` says whose are wanted.
 pub fn seeds<Path: AsRef<str>>(
     snapshot: &Snapshot,
-    selection: &Selection,
+    selection: &SocketFilter,
     mut cgroup_of: impl FnMut(u64) -> Option<Path>,
 ) -> HashMap<ListenerKey, Listener> {
     let mut seeds: HashMap<ListenerKey, Listener> = HashMap::new();
@@ -131,7 +131,7 @@ mod tests {
             ])),
             ..Snapshot::default()
         };
-        let selection = Selection { pids: vec![10], ..Selection::default() };
+        let selection = SocketFilter { pids: vec![10], ..SocketFilter::default() };
         let seeds = seeds(&snapshot, &selection, |_| None::<&str>);
         let seed = |index: usize| seeds[&key(&snapshot.sockets[index])];
         assert_eq!((seed(0).owner.pid, seed(0).owner.uid, seed(0).shared, seed(0).owner_matches), (10, 33, 0, 1));

@@ -61,12 +61,12 @@ impl Records {
 
 /// Records that are being collected.
 #[derive(Debug, Default)]
-pub struct Collecting {
+pub struct RecordsBuilder {
     bytes: BytesMut,
     ends: Vec<usize>,
 }
 
-impl Collecting {
+impl RecordsBuilder {
     /// Adds what `render` writes as one record; tells whether it wrote anything.
     pub fn add(&mut self, render: impl FnOnce(&mut BytesMut)) -> bool {
         let before = self.bytes.len();
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     fn records(texts: &[&str]) -> Records {
-        let mut collecting = Collecting::default();
+        let mut collecting = RecordsBuilder::default();
         for text in texts {
             assert!(collecting.add(|to| to.extend_from_slice(text.as_bytes())));
         }

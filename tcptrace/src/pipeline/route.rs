@@ -7,7 +7,7 @@ use crate::{
     },
     findings::{Finding, Kind, Seen, Severity},
     model::{
-        event::{Event, StateSource, What},
+        event::{Event, EventKind, StateSource},
         losses::Losses,
         notice::Notice,
         output_state::OutputState,
@@ -15,7 +15,7 @@ use crate::{
         socket_filter::{Ends, Prefix, concerns},
         state::{State, StateSet},
     },
-    pipeline::records::{Collecting, Records},
+    pipeline::records::{Records, RecordsBuilder},
     render::{
         context::Context,
         csv::Csv,
@@ -88,19 +88,19 @@ impl RecordKind {
         }
     }
 
-    const fn of(what: &What) -> Self {
+    const fn of(what: &EventKind) -> Self {
         match what {
-            What::Transition(_) => Self::Transitions,
-            What::Retransmit { .. } | What::SynAckRetransmit { .. } => Self::Retransmits,
-            What::ResetSent { .. } | What::ResetReceived(_) => Self::Resets,
-            What::OwnerChanged => Self::Owners,
+            EventKind::Transition(_) => Self::Transitions,
+            EventKind::Retransmit { .. } | EventKind::SynAckRetransmit { .. } => Self::Retransmits,
+            EventKind::ResetSent { .. } | EventKind::ResetReceived(_) => Self::Resets,
+            EventKind::OwnerChanged => Self::Owners,
         }
     }
 }
 
 /// What an output wants of a run. A part that is empty lets all pass; parts must all match, of the values of one any.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Wants {
+pub struct RecordFilter {
     /// Kinds of records.
     pub records: Vec<RecordKind>,
     /// States that an event concerns.
@@ -115,7 +115,7 @@ pub struct Wants {
     pub severity: Option<Severity>,
 }
 
-impl Wants {
+impl RecordFilter {
     fn kind(&self, kind: RecordKind) -> bool {
         self.records.is_empty() || self.records.contains(&kind)
     }
@@ -144,15 +144,15 @@ impl Wants {
 /// What is made for one output.
 pub struct Route {
     renderer: Renderer,
-    wants: Wants,
-    records: Collecting,
+    wants: RecordFilter,
+    records: RecordsBuilder,
 }
 
 impl Route {
     /// The records that are wanted, in this form.
     #[must_use]
-    pub fn new(renderer: Renderer, wants: Wants) -> Self {
-        Self { renderer, wants, records: Collecting::default() }
+    pub fn new(renderer: Renderer, wants: RecordFilter) -> Self {
+        Self { renderer, wants, records: RecordsBuilder::default() }
     }
 
     /// Writes an event; tells whether it did.
@@ -312,5 +312,5 @@ impl Route {
 }
 
 fn is_polled(event: &Event) -> bool {
-    matches!(event.what, What::Transition(transition) if transition.source == StateSource::Polled)
+    matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
 }

@@ -15,7 +15,7 @@ use crate::{
         story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Finding, Findings, Seen, Severity, SocketFilter},
+    findings::{Finding, Findings, Seen, Severity, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::{Event, ProcessId},
@@ -26,7 +26,7 @@ use crate::{
         output_state::OutputState,
         snapshot::Snapshot,
         socket::ListedSocket,
-        socket_filter::Selection,
+        socket_filter::SocketFilter,
         state::{State, StateSet},
     },
     pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, shown::Shown},
@@ -178,7 +178,7 @@ impl Session {
         let Some(findings) = &mut self.findings else { return false };
         let (shown, names) = (&self.shown, RefCell::new(&mut self.context.names));
         let is_shown = |known: &Connection, holders: &[Holder]| shown.socket(known, holders, &mut names.borrow_mut());
-        let filter: Option<SocketFilter<'_>> = shown.chooses().then_some(&is_shown);
+        let filter: Option<ShownFilter<'_>> = shown.chooses().then_some(&is_shown);
         let told = findings.look(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
         self.write_findings(told);
@@ -549,7 +549,7 @@ impl Session {
 }
 
 /// Which listed sockets are wanted.
-fn wanted<'a>(selection: &'a Selection, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
+fn wanted<'a>(selection: &'a SocketFilter, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
     move |socket, holders| selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
 }
 

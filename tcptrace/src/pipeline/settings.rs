@@ -3,7 +3,7 @@
 use crate::{
     analysis::metrics::{self},
     findings::Thresholds,
-    model::{socket_filter::Selection, state::StateSet},
+    model::{socket_filter::SocketFilter, state::StateSet},
 };
 
 /// What a session does with events.
@@ -12,7 +12,7 @@ pub struct SessionSettings {
     pub states: StateSet,
     /// The same for sockets, with all other parts of the filter. With findings nothing but the network namespace keeps
     /// anything out of the table: the rest says what is shown.
-    pub selection: Selection,
+    pub selection: SocketFilter,
     /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
     pub owner_unchecked: bool,
     /// Are there polls for what makes no events?

@@ -6,10 +6,10 @@ use tcptrace_common::record::socket_flag;
 
 use crate::{
     model::{
-        event::{Event, OwnerSource, What},
+        event::{Event, EventKind, OwnerSource},
         holders::Holder,
         names::Names,
-        socket_filter::Selection,
+        socket_filter::SocketFilter,
         state::State,
     },
     pipeline::settings::SessionSettings,
@@ -24,9 +24,9 @@ const MAX_SERVED: usize = 1 << 20;
 /// The filter, where it is applied in user space.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
-    filter: Selection,
+    filter: SocketFilter,
     /// The same whoever the owner is.
-    any_owner: Selection,
+    any_owner: SocketFilter,
     /// Connections, by cookie, that came to a listener of a process that is asked for by PID: all that its service does is
     /// shown, also where another process takes them (`owner_match::SERVED` of the BPF programs).
     served: FxHashSet<u64>,
@@ -39,21 +39,21 @@ impl Shown {
         let (states, selection) = (settings.states, &settings.selection);
         let filter = if settings.findings.is_some() {
             // The network namespace is what the BPF programs and the listings are limited to.
-            Selection { states, netns: None, ..selection.clone() }
+            SocketFilter { states, netns: None, ..selection.clone() }
         } else if settings.owner_unchecked {
             let (pids, cgroups) = (selection.pids.clone(), selection.cgroups.clone());
-            Selection { states, pids, cgroups, ..Selection::default() }
+            SocketFilter { states, pids, cgroups, ..SocketFilter::default() }
         } else {
             // The BPF programs let pass what only the decoder can tell.
-            Selection { states, ..Selection::default() }
+            SocketFilter { states, ..SocketFilter::default() }
         };
-        let any_owner = Selection { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
+        let any_owner = SocketFilter { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
         Self { filter, any_owner, ..Self::default() }
     }
 
     /// Is there a filter at all?
     pub(super) fn chooses(&self) -> bool {
-        self.filter != Selection::default()
+        self.filter != SocketFilter::default()
     }
 
     /// Takes in an event with the owner that the BPF programs know.
@@ -70,7 +70,7 @@ impl Shown {
         // The last event of a socket whose owner left the filter tells the table alone.
         let is_shown = !event.socket.is(socket_flag::OWNER_LEFT)
             && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned));
-        if let (What::Transition(transition), Some(cookie)) = (&event.what, event.socket.cookie)
+        if let (EventKind::Transition(transition), Some(cookie)) = (&event.what, event.socket.cookie)
             && transition.new == State::Close
         {
             self.served.remove(&cookie);
@@ -83,7 +83,7 @@ impl Shown {
         self.filter_of(known.cookie()).matches_known(known, holders, |id| names.cgroup(id).map(str::to_owned))
     }
 
-    fn filter_of(&self, cookie: Option<u64>) -> &Selection {
+    fn filter_of(&self, cookie: Option<u64>) -> &SocketFilter {
         if cookie.is_some_and(|cookie| self.served.contains(&cookie)) { &self.any_owner } else { &self.filter }
     }
 

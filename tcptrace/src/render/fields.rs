@@ -10,7 +10,7 @@ use bytes::BufMut;
 use crate::{
     model::{
         errno,
-        event::{Event, Process, ResetFacts, StateSource, What},
+        event::{Event, EventKind, Process, ResetFacts, StateSource},
         state::State,
     },
     render::context::Context,
@@ -105,7 +105,7 @@ fields! {
         LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
         LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
         LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
-        Ending = "ending": "Why the connection ended.",
+        CloseReason = "ending": "Why the connection ended.",
         ProcessExit = "process_exit": "How the process exits that closes the socket by exiting.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
     Errno = "errno": "Name of the error.",
@@ -151,14 +151,14 @@ pub(crate) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
 }
 
 /// Name of an event's kind.
-pub(crate) const fn kind(what: &What) -> &'static str {
+pub(crate) const fn kind(what: &EventKind) -> &'static str {
     match what {
-        What::Transition(_) => "transition",
-        What::Retransmit(_) => "retransmit",
-        What::SynAckRetransmit { .. } => "synack_retransmit",
-        What::ResetSent { .. } => "reset_sent",
-        What::ResetReceived(_) => "reset_received",
-        What::OwnerChanged => "owner",
+        EventKind::Transition(_) => "transition",
+        EventKind::Retransmit(_) => "retransmit",
+        EventKind::SynAckRetransmit { .. } => "synack_retransmit",
+        EventKind::ResetSent { .. } => "reset_sent",
+        EventKind::ResetReceived(_) => "reset_received",
+        EventKind::OwnerChanged => "owner",
     }
 }
 
@@ -203,7 +203,7 @@ pub(crate) fn port(end: SocketAddr) -> FieldValue<'static> {
 fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
     let state = |state: State| Text(state.name());
     match event.what {
-        What::Transition(transition) => {
+        EventKind::Transition(transition) => {
             show(Field::OldState, state(transition.old));
             show(Field::NewState, state(transition.new));
             show(Field::NewStateSource, Text(transition.source.name()));
@@ -219,34 +219,34 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::BytesReceived, count(transition.bytes_received));
             show(Field::ReceiveQueue, count(transition.receive_queue.into()));
             show(Field::SendQueue, count(transition.send_queue.into()));
-            show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::CloseReason, transition.ending.map_or(Null, |ending| Text(ending.name())));
             show(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
-        What::Retransmit(retransmit) => {
+        EventKind::Retransmit(retransmit) => {
             show(Field::State, state(retransmit.state));
             show(Field::SrttUs, number(retransmit.srtt_us));
             show(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
             show(Field::Timeouts, Number(retransmit.timeouts.into()));
             show(Field::Errno, errno_name(retransmit.failed));
         }
-        What::SynAckRetransmit { count } => {
+        EventKind::SynAckRetransmit { count } => {
             show(Field::State, state(event.socket.state));
             show(Field::TotalRetrans, Number(count.into()));
         }
-        What::ResetSent { reason, facts } => {
+        EventKind::ResetSent { reason, facts } => {
             show(Field::State, state(event.socket.state));
             reset(facts, show);
             let name = reason.and_then(|code| context.names.reset_reason(code));
             show(Field::Reason, name.map_or(Null, Text));
             show(Field::ReasonCode, number(reason));
         }
-        What::ResetReceived(facts) => {
+        EventKind::ResetReceived(facts) => {
             show(Field::State, state(event.socket.state));
             reset(facts, show);
         }
-        What::OwnerChanged => show(Field::State, state(event.socket.state)),
+        EventKind::OwnerChanged => show(Field::State, state(event.socket.state)),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     },
     findings::{Example, Finding, Seen, Value as Evidence},
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         errno,
         event::{Command, Event, Owner},
         losses::Losses,
@@ -363,8 +363,8 @@ fn example_value(example: &Example) -> Value {
     })
 }
 
-fn endings_value(rows: &[(Ending, u64)]) -> Value {
-    let row = |(ending, count): &(Ending, u64)| json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count });
+fn endings_value(rows: &[(CloseReason, u64)]) -> Value {
+    let row = |(ending, count): &(CloseReason, u64)| json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count });
     rows.iter().map(row).collect()
 }
 

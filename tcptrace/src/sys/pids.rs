@@ -53,13 +53,13 @@ pub fn check(pids: &[u32]) -> Result<Vec<String>, String> {
     if wrong.is_empty() || wrong.len() < pids.len() { Ok(wrong) } else { Err(wrong.join("; ")) }
 }
 
-fn objection(pid: u32, found: Found) -> Option<String> {
+fn objection(pid: u32, found: PidKind) -> Option<String> {
     match found {
-        Found::Process => None,
-        Found::ThreadOf(process) => {
+        PidKind::Process => None,
+        PidKind::ThreadOf(process) => {
             Some(format!("--pid {pid}: this is a thread of process {process}: take --pid {process}"))
         }
-        Found::Nothing => Some(format!("--pid {pid}: there is no such process")),
+        PidKind::Nothing => Some(format!("--pid {pid}: there is no such process")),
     }
 }
 
@@ -113,7 +113,7 @@ pub fn has_own_users() -> bool {
 
 /// What there is by a PID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum PidKind {
     /// A process, or it cannot be told.
     Process,
     /// A thread of this process.
@@ -124,18 +124,18 @@ pub enum Found {
 
 /// Looks a PID of the initial PID namespace up.
 #[must_use]
-pub fn find(pid: u32) -> Found {
+pub fn find(pid: u32) -> PidKind {
     if !are_those_of_proc() || !Path::new("/proc/self").exists() {
-        return Found::Process;
+        return PidKind::Process;
     }
     match fs::read_to_string(format!("/proc/{pid}/status")) {
         Ok(status) => match thread_group(&status) {
-            Some(process) if process != pid => Found::ThreadOf(process),
-            _ => Found::Process,
+            Some(process) if process != pid => PidKind::ThreadOf(process),
+            _ => PidKind::Process,
         },
         // What hidepid hides may be there.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !hides_processes() => Found::Nothing,
-        Err(_) => Found::Process,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !hides_processes() => PidKind::Nothing,
+        Err(_) => PidKind::Process,
     }
 }
 
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn threads_are_told_from_processes() {
-        assert_eq!(find(std::process::id()), Found::Process);
-        assert_eq!(find(u32::MAX), Found::Nothing);
+        assert_eq!(find(std::process::id()), PidKind::Process);
+        assert_eq!(find(u32::MAX), PidKind::Nothing);
         std::thread::spawn(|| {
             // SAFETY: takes nothing and cannot fail.
             let thread = unsafe { libc::gettid() } as u32;
-            assert_eq!(find(thread), Found::ThreadOf(std::process::id()));
+            assert_eq!(find(thread), PidKind::ThreadOf(std::process::id()));
         })
         .join()
         .unwrap();
@@ -190,7 +190,7 @@ mod tests {
         let none = format!("--pid {}: there is no such process", u32::MAX);
         assert_eq!(check(&[u32::MAX]), Err(none.clone()));
         assert_eq!(check(&[own, u32::MAX]), Ok(vec![none]), "the other one is there");
-        assert_eq!(objection(9, Found::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: take --pid 7");
+        assert_eq!(objection(9, PidKind::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: take --pid 7");
     }
 
     #[test]

@@ -9,9 +9,9 @@ use crate::model::event::address;
 
 /// A number that may be missing, in 8 bytes: then it is the greatest, which no time, cookie or address of the kernel is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Maybe(pub(super) u64);
+pub(super) struct NicheU64(pub(super) u64);
 
-impl Maybe {
+impl NicheU64 {
     pub(super) const NONE: Self = Self(u64::MAX);
 
     pub(super) fn new(number: Option<u64>) -> Self {
@@ -23,7 +23,7 @@ impl Maybe {
     }
 }
 
-impl fmt::Debug for Maybe {
+impl fmt::Debug for NicheU64 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
     }
@@ -31,12 +31,12 @@ impl fmt::Debug for Maybe {
 
 /// An end, in 18 bytes instead of 32; IPv4 in IPv6, as records have it.
 #[derive(Clone, Copy)]
-pub(super) struct End {
+pub(super) struct PackedAddr {
     address: [u8; 16],
     port: u16,
 }
 
-impl End {
+impl PackedAddr {
     pub(super) fn new(end: SocketAddr) -> Self {
         let address = match end.ip() {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -50,7 +50,7 @@ impl End {
     }
 }
 
-impl fmt::Debug for End {
+impl fmt::Debug for PackedAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.get().fmt(f)
     }

@@ -6,7 +6,9 @@ use std::{net::SocketAddr, sync::Arc};
 use super::connection::is_seen;
 use crate::{
     model::{
-        event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
+        event::{
+            Event, EventKind, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, is_same_process,
+        },
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
@@ -81,7 +83,7 @@ impl ListenerHolders {
 
     /// Takes in what an event tells of listeners; `known` is what was known of its socket.
     pub(super) fn ingest(&mut self, event: &Event, known: Option<&Connection>) {
-        if let What::Transition(Transition { old, new, .. }) = event.what
+        if let EventKind::Transition(Transition { old, new, .. }) = event.what
             && let Some(netns) = event.socket.netns
         {
             let place = (netns, event.socket.local);
@@ -331,7 +333,7 @@ mod tests {
     fn listeners_come_and_go_between_listings() {
         let listens = |cookie, old, new, pid, time_ns| {
             let mut event = event(cookie, cookie, time_ns, super::super::tests::enters(new));
-            if let What::Transition(transition) = &mut event.what {
+            if let EventKind::Transition(transition) = &mut event.what {
                 transition.old = old;
             }
             event.socket.netns = Some(NETNS);

@@ -22,13 +22,13 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     model::{
         age::{AgeSource, TIME_WAIT_NS},
-        event::{Event, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition, What},
+        event::{Event, EventKind, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition},
         holders::{Holder, Holders},
         keyed::{Keyed, KeyedMap, KeyedSet},
         socket::{listeners_of, place},
         state::{State, StateSet},
     },
-    table::slab::{Place, Sockets},
+    table::slab::{Place, Slab},
 };
 use listener_holders::{ListenerHolders, is_through_listener, processes};
 use roles::AllRoles;
@@ -61,8 +61,8 @@ const MAX_REQUESTED: usize = 65_536;
 /// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
 /// Bounded: when it is full the socket that came first makes room, and is counted.
 pub struct Table {
-    full: Sockets,
-    minis: Sockets,
+    full: Slab,
+    minis: Slab,
     roles: AllRoles,
     listener_holders: ListenerHolders,
     /// Was a socket found by its cookie, since the listing told no address?
@@ -106,8 +106,8 @@ impl Table {
     pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
         Self {
             polls,
-            full: Sockets::new(),
-            minis: Sockets::new(),
+            full: Slab::new(),
+            minis: Slab::new(),
             roles: AllRoles::default(),
             listener_holders: ListenerHolders::default(),
             has_cookies_for_keys: false,
@@ -157,7 +157,7 @@ impl Table {
             self.remove(key, cookie);
             return None;
         }
-        let What::Transition(transition) = event.what else {
+        let EventKind::Transition(transition) = event.what else {
             let known = place.and_then(|place| self.full.at_mut(place));
             if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
                 connection.happened(event, &mut self.roles);
@@ -250,7 +250,7 @@ impl Table {
 
     fn make_room(&mut self) {
         while self.len() > self.max {
-            let first = |sockets: &Sockets| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
+            let first = |sockets: &Slab| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
             let (full, mini) = (first(&self.full), first(&self.minis));
             let is_mini = full.is_none_or(|full| mini.is_some_and(|mini| mini.0 < full.0));
             let sockets = if is_mini { &mut self.minis } else { &mut self.full };
@@ -373,13 +373,13 @@ impl Table {
     /// several do.
     fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
         let is_new = match event.what {
-            What::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
-            What::SynAckRetransmit { .. } => true,
+            EventKind::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
+            EventKind::SynAckRetransmit { .. } => true,
             _ => false,
         };
-        let is_own = event.socket.state == State::Listen && !matches!(event.what, What::SynAckRetransmit { .. });
+        let is_own = event.socket.state == State::Listen && !matches!(event.what, EventKind::SynAckRetransmit { .. });
         let asks = match &event.owner {
-            Some(owner) => is_through_listener(owner) || matches!(event.what, What::SynAckRetransmit { .. }),
+            Some(owner) => is_through_listener(owner) || matches!(event.what, EventKind::SynAckRetransmit { .. }),
             None => is_new,
         };
         if !asks || is_own && !begins_by_peer(event) {
@@ -466,7 +466,7 @@ impl Table {
 /// the end of the last listing cannot be told, since that may have shown what came after it.
 fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     event.owner = known.owner_at(event);
-    let What::Transition(transition) = &mut event.what else {
+    let EventKind::Transition(transition) = &mut event.what else {
         return;
     };
     if event.time_ns < known.since_ns {
@@ -481,7 +481,7 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
 
 /// Does a connection begin that comes in?
 const fn begins_by_peer(event: &Event) -> bool {
-    matches!(event.what, What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
+    matches!(event.what, EventKind::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
 }
 
 /// The key of a mini-socket: a number made of its ends, which no two have at a time.

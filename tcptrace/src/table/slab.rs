@@ -31,7 +31,7 @@ struct Slot {
 const _: () = assert!(size_of::<Slot>() == 128);
 
 /// Connections by key.
-pub(super) struct Sockets {
+pub(super) struct Slab {
     places: FxHashMap<Key, u32>,
     blocks: Vec<Vec<Slot>>,
     /// For each block, the time until which there is nothing to look at in it; 0 where there is, or may be.
@@ -41,7 +41,7 @@ pub(super) struct Sockets {
     newest: u32,
 }
 
-impl Sockets {
+impl Slab {
     pub(super) fn new() -> Self {
         let (places, blocks, quiet_until_ns) = Default::default();
         Self { places, blocks, quiet_until_ns, free: NONE, oldest: NONE, newest: NONE }
@@ -78,7 +78,7 @@ impl Sockets {
         self.at(self.find(key)?)
     }
 
-    /// See [`Sockets::at_mut`].
+    /// See [`Slab::at_mut`].
     pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         self.at_mut(self.find(key)?)
     }
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-            event::{Event, Socket, What},
+            event::{Event, EventKind, Socket},
             state::State,
         },
         table::roles::AllRoles,
@@ -242,7 +242,7 @@ mod tests {
             candidates: None,
             listener: None,
             after_gap: false,
-            what: What::OwnerChanged,
+            what: EventKind::OwnerChanged,
         };
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
@@ -277,7 +277,7 @@ mod tests {
         /// Beside a list. Each connection is quiet until its `since_ns`.
         #[test]
         fn they_are_found_kept_in_order_and_looked_at(steps in prop::collection::vec(step(), 1..600)) {
-            let (mut sockets, mut model, mut now_ns) = (Sockets::new(), Vec::<(u64, u64)>::new(), 0);
+            let (mut sockets, mut model, mut now_ns) = (Slab::new(), Vec::<(u64, u64)>::new(), 0);
             for (nth, step) in steps.into_iter().enumerate() {
                 let time_ns = now_ns + nth as u64 * 7 % 300;
                 match step {

@@ -1,11 +1,11 @@
 //! The filter applied to sockets of the table.
 
 use crate::{
-    model::{holders::Holder, socket_filter::Selection},
+    model::{holders::Holder, socket_filter::SocketFilter},
     table::connection::Connection,
 };
 
-impl Selection {
+impl SocketFilter {
     /// Is a socket of the table wanted, which `holders` hold?
     pub fn matches_known<Path: AsRef<str>>(
         &self,

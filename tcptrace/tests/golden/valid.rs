@@ -8,7 +8,7 @@ use tcptrace::{
     cli::args::GroupBy,
     commands::sockets::fields::SocketField,
     findings::Kind,
-    model::{decode::split, event::What, socket_filter::Selection},
+    model::{decode::split, event::EventKind, socket_filter::SocketFilter},
     pipeline::settings::SessionSettings,
     render::Field,
 };
@@ -38,7 +38,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
-    let print = |by| listing::printed(&listing::snapshot(), &Selection::default(), by, listing::json);
+    let print = |by| listing::printed(&listing::snapshot(), &SocketFilter::default(), by, listing::json);
     std::iter::once(None).chain(GroupBy::value_variants().iter().copied().map(Some)).map(print).collect()
 }
 
@@ -206,7 +206,8 @@ fn endings() -> BTreeSet<String> {
             life.flags(flags).enters(&mut stream, CLOSE);
         }
         for record in split(&stream.bytes) {
-            let What::Transition(transition) = tcptrace::model::decode::decode(record.unwrap()).unwrap().what else {
+            let EventKind::Transition(transition) = tcptrace::model::decode::decode(record.unwrap()).unwrap().what
+            else {
                 panic!("only transitions are in the stream");
             };
             endings.extend(transition.ending.map(|ending| ending.name().to_owned()));

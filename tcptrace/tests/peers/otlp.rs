@@ -3,7 +3,7 @@
 use tcptrace::{
     analysis::metrics::Value,
     outputs::{OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
-    pipeline::records::Collecting,
+    pipeline::records::RecordsBuilder,
 };
 
 use crate::{
@@ -105,7 +105,7 @@ fn metrics_arrive() {
     let output = output(OtlpMetrics::new(&settings(&rotel)).unwrap());
     let snapshot = snapshot(&mut fed());
     for _ in 0..2 {
-        let mut records = Collecting::default();
+        let mut records = RecordsBuilder::default();
         records.add(|to| to.extend_from_slice(&tcptrace::render::metrics::otlp::encode(&snapshot, "here")));
         output.push(records.take());
     }

@@ -10,7 +10,7 @@ use tcptrace::{
     findings::Thresholds,
     model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
     pipeline::{
-        route::{Renderer, Route, Wants},
+        route::{RecordFilter, Renderer, Route},
         session::Session,
         settings::SessionSettings,
     },
@@ -76,7 +76,7 @@ proptest! {
     fn events_findings_and_reports_have_no_raw_character(input in vec(any_record(), 1..40), name in any_name()) {
         for renderer in renderers(decode(&input[0]).unwrap().socket.local.ip()) {
             let settings = SessionSettings { findings: Some(Thresholds::default()), by_process: true, ..settings() };
-            let routes = vec![Route::new(renderer, Wants::default())];
+            let routes = vec![Route::new(renderer, RecordFilter::default())];
             let mut session = Session::new(settings, routes, context(&name), START_NS);
             for record in &input {
                 session.ingest(record);

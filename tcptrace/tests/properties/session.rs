@@ -6,7 +6,7 @@ use tcptrace::{
     analysis::summary::Summary,
     model::{
         decode::decode,
-        event::What,
+        event::EventKind,
         losses::Losses,
         state::{State, StateSet},
     },
@@ -130,7 +130,7 @@ proptest! {
         let is_concerned = |record: &Vec<u8>| {
             let event = decode(record).unwrap();
             match event.what {
-                What::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
+                EventKind::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
                 _ => states.is_empty() || states.contains(event.socket.state),
             }
         };

@@ -14,7 +14,7 @@ use tcptrace::{
         namespace::Namespace,
         snapshot::Snapshot,
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
-        socket_filter::Selection,
+        socket_filter::SocketFilter,
         state::State,
     },
 };
@@ -110,7 +110,7 @@ prop_compose! {
 fn lists_are_read_back() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
-        let all = Selection::default();
+        let all = SocketFilter::default();
         let lines = printed(&snapshot, &all, None, json);
         prop_assert_eq!(lines.lines().count(), snapshot.sockets.len() + 1);
         let rows = rfc4180::rows(&printed(&snapshot, &all, None, csv)).unwrap();
@@ -133,8 +133,8 @@ fn counts_are_read_back_and_add_up() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
         for by in GroupBy::value_variants() {
-            let lines = printed(&snapshot, &Selection::default(), Some(*by), json);
-            let rows = rfc4180::rows(&printed(&snapshot, &Selection::default(), Some(*by), csv)).unwrap();
+            let lines = printed(&snapshot, &SocketFilter::default(), Some(*by), json);
+            let rows = rfc4180::rows(&printed(&snapshot, &SocketFilter::default(), Some(*by), csv)).unwrap();
             prop_assert_eq!(lines.lines().count(), rows.len());
             let records: Vec<_> = lines.lines().map(|line| schema::valid_record(&validator, line)).collect();
             let (end, groups) = records.split_last().unwrap();

@@ -9,7 +9,7 @@ use tcptrace::{
     },
     model::{
         decode::decode,
-        event::{Event, What},
+        event::{Event, EventKind},
         losses::Losses,
         state::StateSet,
     },
@@ -70,14 +70,14 @@ proptest! {
     #[test]
     fn all_events_are_counted_once(events in events()) {
         let report = report(&summary_of(&events, true));
-        let count = |wanted: fn(&What) -> bool| events.iter().filter(|event| wanted(&event.what)).count() as u64;
-        let transitions = count(|what| matches!(what, What::Transition(_)));
+        let count = |wanted: fn(&EventKind) -> bool| events.iter().filter(|event| wanted(&event.what)).count() as u64;
+        let transitions = count(|what| matches!(what, EventKind::Transition(_)));
         let retransmits = count(|what| match what {
-            What::Retransmit(retransmit) => retransmit.failed.is_none(), // else nothing was sent
-            _ => matches!(what, What::SynAckRetransmit { .. }),
+            EventKind::Retransmit(retransmit) => retransmit.failed.is_none(), // else nothing was sent
+            _ => matches!(what, EventKind::SynAckRetransmit { .. }),
         });
-        let sent = count(|what| matches!(what, What::ResetSent { .. }));
-        let received = count(|what| matches!(what, What::ResetReceived(_)));
+        let sent = count(|what| matches!(what, EventKind::ResetSent { .. }));
+        let received = count(|what| matches!(what, EventKind::ResetReceived(_)));
         let activity = report.activity;
         prop_assert_eq!(
             (activity.transitions, activity.retransmits, activity.resets_sent, activity.resets_received),
@@ -104,7 +104,7 @@ proptest! {
             prop_assert!(ordered, "{row:?}");
         }
         let endings = events.iter().filter(|event| match event.what {
-            What::Transition(transition) => transition.ending.is_some(),
+            EventKind::Transition(transition) => transition.ending.is_some(),
             _ => false,
         });
         prop_assert_eq!(report.endings.iter().map(|(_, count)| count).sum::<u64>(), endings.count() as u64);

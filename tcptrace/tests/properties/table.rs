@@ -8,7 +8,7 @@ use std::{
 use proptest::{bool, collection::vec, prelude::*, sample::Index};
 use tcptrace::{
     model::{
-        event::{Event, Socket, StateSource, Transition, What},
+        event::{Event, EventKind, Socket, StateSource, Transition},
         namespace::Namespace,
         notice::Reconciled,
         snapshot::Snapshot,
@@ -229,7 +229,7 @@ impl Run {
             candidates: None,
             listener: None,
             after_gap: false,
-            what: What::Transition(Transition {
+            what: EventKind::Transition(Transition {
                 old: change.old,
                 new,
                 source,
@@ -288,7 +288,7 @@ impl Run {
             &snapshot,
             |_, _| true,
             |event| {
-                let What::Transition(transition) = event.what else { panic!("{event:?}") };
+                let EventKind::Transition(transition) = event.what else { panic!("{event:?}") };
                 assert_eq!((event.cpu, transition.source), (None, StateSource::Polled));
                 told.push((event.socket.local.port(), transition.old, transition.new));
             },

@@ -20,7 +20,7 @@ use tcptrace::{
         skipped::Skipped,
         snapshot::Snapshot,
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
-        socket_filter::Selection,
+        socket_filter::SocketFilter,
         state::State,
         time::WallOffset,
     },
@@ -248,7 +248,7 @@ pub(crate) fn csv(listing: Listing<'_>) -> Form<'_> {
 /// All that the program prints.
 pub(crate) fn printed(
     snapshot: &Snapshot,
-    selection: &Selection,
+    selection: &SocketFilter,
     by: Option<GroupBy>,
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {

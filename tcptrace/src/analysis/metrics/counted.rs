@@ -12,9 +12,9 @@ use super::{
     times::Times,
 };
 use crate::{
-    analysis::{kernel_counts::Happened, report::Key},
+    analysis::{kernel_counts::CountedEvent, report::Key},
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         kernel_counts::{By, Counts},
         losses::Losses,
         output_state::OutputState,
@@ -52,13 +52,13 @@ pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>
             labels.extend(label(by, &key));
             (labels, start, counted.count)
         };
-        let ended = |ending: Ending| with(vec![("ending", ending.name().into())]);
+        let ended = |ending: CloseReason| with(vec![("ending", ending.name().into())]);
         let reset = |direction: &'static str| with(vec![("direction", direction.into())]);
         match counted.what {
-            Happened::Transition(old, new) => {
+            CountedEvent::Transition(old, new) => {
                 transitions.push(with(pair(old, new)));
                 if new == State::TimeWait {
-                    endings.push(ended(Ending::Normal));
+                    endings.push(ended(CloseReason::Normal));
                 }
                 let Some((octave, times)) = counted.times else { continue };
                 let all = latencies.entry((old, new)).or_default();
@@ -66,11 +66,11 @@ pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>
                     all.record_many(longest(octave, slot).min(times.max_ns), *count);
                 }
             }
-            Happened::Retransmit => retransmits.push(with(Labels::new())),
-            Happened::SynAckRetransmit => synacks.push(with(Labels::new())),
-            Happened::ResetSent => resets.push(reset("sent")),
-            Happened::ResetReceived => resets.push(reset("received")),
-            Happened::Ending(ending) => {
+            CountedEvent::Retransmit => retransmits.push(with(Labels::new())),
+            CountedEvent::SynAckRetransmit => synacks.push(with(Labels::new())),
+            CountedEvent::ResetSent => resets.push(reset("sent")),
+            CountedEvent::ResetReceived => resets.push(reset("received")),
+            CountedEvent::CloseReason(ending) => {
                 endings.push(ended(ending));
                 failures.extend(ending.errno().map(|errno| with(errno_label(errno))));
             }

@@ -8,7 +8,7 @@ use super::snapshot::Labels;
 use crate::{
     analysis::metrics::settings::Settings,
     model::{
-        event::{Command, Event, Owner, OwnerSource, What},
+        event::{Command, Event, EventKind, Owner, OwnerSource},
         keyed::KeyedMap,
         names::Names,
         state::State,
@@ -21,14 +21,14 @@ const MAKES_ROOM: usize = 16;
 
 /// Whose a count is, as far as that is wanted and known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Whose {
+pub(super) enum OwnerLabels {
     /// Of this owner and service.
     Of(Option<Command>, Option<u64>, Option<u16>),
     /// Of all for which there is no room.
     Other,
 }
 
-impl Whose {
+impl OwnerLabels {
     pub(super) fn new(settings: &Settings, owner: Option<&Owner>, port: Option<u16>) -> Self {
         Self::Of(
             // To Prometheus an empty label is none.
@@ -64,13 +64,13 @@ struct Count {
 }
 
 /// Counters by owner and `K`, which has few values. The owners of whom nothing was counted for the longest time make room
-/// for others: what was counted of them goes to [`Whose::Other`], so that no sum falls.
+/// for others: what was counted of them goes to [`OwnerLabels::Other`], so that no sum falls.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
-    counts: KeyedMap<(Whose, K), Count>,
+    counts: KeyedMap<(OwnerLabels, K), Count>,
     /// Those of owners at most.
     max: usize,
-    /// How many of them are of [`Whose::Other`].
+    /// How many of them are of [`OwnerLabels::Other`].
     others: usize,
     overflow: u64,
     /// From when on a new series counts.
@@ -84,7 +84,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
     }
 
     /// Counts one more.
-    pub(super) fn add(&mut self, whose: Whose, what: K, now_ns: u64) {
+    pub(super) fn add(&mut self, whose: OwnerLabels, what: K, now_ns: u64) {
         let key = (whose, what);
         if self.counts.len() - self.others >= self.max && !self.counts.contains_key(&key) {
             self.make_room(whose);
@@ -92,23 +92,24 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         self.count(key, 1, now_ns);
     }
 
-    fn count(&mut self, key: (Whose, K), more: u64, now_ns: u64) {
+    fn count(&mut self, key: (OwnerLabels, K), more: u64, now_ns: u64) {
         let new = Count { count: 0, start_unix_ns: self.start_unix_ns, changed_ns: now_ns };
         let before = self.counts.len();
         let count = self.counts.entry(key).or_insert(new);
         count.count += more;
         count.changed_ns = count.changed_ns.max(now_ns);
-        self.others += usize::from(key.0 == Whose::Other && self.counts.len() > before);
+        self.others += usize::from(key.0 == OwnerLabels::Other && self.counts.len() > before);
     }
 
     /// The owners that were idle for the longest time leave, with all that was counted of them, but not this one.
-    fn make_room(&mut self, newest: Whose) {
-        let mut used: KeyedMap<Whose, u64> = KeyedMap::default();
+    fn make_room(&mut self, newest: OwnerLabels) {
+        let mut used: KeyedMap<OwnerLabels, u64> = KeyedMap::default();
         for ((whose, _), count) in &self.counts {
             let used_ns = used.entry(*whose).or_default();
             *used_ns = count.changed_ns.max(*used_ns);
         }
-        let mut idle: Vec<_> = used.into_iter().filter(|(whose, _)| ![Whose::Other, newest].contains(whose)).collect();
+        let mut idle: Vec<_> =
+            used.into_iter().filter(|(whose, _)| ![OwnerLabels::Other, newest].contains(whose)).collect();
         idle.sort_unstable_by_key(|(_, used_ns)| *used_ns);
         let least = self.max - (self.max / MAKES_ROOM).max(1);
         for (whose, used_ns) in idle {
@@ -118,7 +119,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
             let left: Vec<_> = self.counts.extract_if(|(other, _), _| *other == whose).collect();
             for ((_, what), count) in left {
                 self.overflow += count.count;
-                self.count((Whose::Other, what), count.count, used_ns);
+                self.count((OwnerLabels::Other, what), count.count, used_ns);
             }
         }
         self.has_made_room = true;
@@ -132,7 +133,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
     }
 
     /// All of them with when they began.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Whose, K, u64, u64)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (OwnerLabels, K, u64, u64)> {
         self.counts.iter().map(|(&(whose, what), count)| (whose, what, count.start_unix_ns, count.count))
     }
 
@@ -177,13 +178,13 @@ impl Services {
     pub(super) fn port_of(&mut self, event: &Event) -> Option<u16> {
         let (port, source) = (event.socket.local.port(), event.owner.map(|owner| owner.source));
         let (is_service, is_client) = match event.what {
-            What::Transition(change) => (
+            EventKind::Transition(change) => (
                 change.old == State::Listen
                     || change.new == State::Listen
                     || came_in(change.old as u8, event.socket.flags),
                 change.old == State::SynSent || change.new == State::SynSent,
             ),
-            What::SynAckRetransmit { .. } => (true, false),
+            EventKind::SynAckRetransmit { .. } => (true, false),
             _ => (false, false),
         };
         if is_service || matches!(source, Some(OwnerSource::Listen | OwnerSource::Listener | OwnerSource::Accept)) {

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
 use super::{
-    Metrics, Moment, Reset, Trouble,
-    counts::{Counts, Whose},
+    Metrics, Moment, OpenFinding, Reset,
+    counts::{Counts, OwnerLabels},
     families::{self, Descriptor},
     snapshot::{Family, Labels, Series, Snapshot, Value},
     times::Times,
@@ -13,7 +13,7 @@ use crate::{
     analysis::metrics::settings::Settings,
     findings::{Finding, Kind},
     model::{
-        close_reason::Ending, errno, keyed::KeyedMap, losses::Losses, names::Names, output_state::OutputState,
+        close_reason::CloseReason, errno, keyed::KeyedMap, losses::Losses, names::Names, output_state::OutputState,
         state::State,
     },
     sys::{process::Usage, workers::WorkerState},
@@ -50,7 +50,7 @@ impl Metrics {
         all.add(&families::SYNACK_RETRANSMITS, by_owner(&self.synack_retransmits, settings, names, nothing));
         all.add(&families::RESETS, by_owner(&self.resets, settings, names, reset_labels));
         all.add(&families::FAILURES, by_owner(&self.failures, settings, names, |number, _| errno_label(number)));
-        let ending = |ending: Ending, _: &Names| vec![("ending", ending.name().into())];
+        let ending = |ending: CloseReason, _: &Names| vec![("ending", ending.name().into())];
         all.add(&families::ENDINGS, by_owner(&self.endings, settings, names, ending));
         let open = self.open(moment.open, moment.now_ns);
         all.add(&families::FINDINGS_OPEN, open);
@@ -70,19 +70,19 @@ impl Metrics {
 
     /// Sockets by state and owner, those that are most first; each state is there also where no socket is in it.
     fn connections(&mut self, moment: &mut Moment<'_>) -> Vec<(Labels, u64, u64)> {
-        let mut groups: KeyedMap<(State, Whose), u64> = KeyedMap::default();
+        let mut groups: KeyedMap<(State, OwnerLabels), u64> = KeyedMap::default();
         for known in moment.table.connections() {
-            let whose = Whose::new(&self.settings, known.owner().as_ref(), self.services.port(known));
+            let whose = OwnerLabels::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
         }
         for requests in moment.table.half_open_shown() {
-            let whose = Whose::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
+            let whose = OwnerLabels::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
             *groups.entry((State::SynRecv, whose)).or_default() += requests.count;
         }
         let mut groups: Vec<_> = groups.into_iter().collect();
         groups.sort_unstable_by_key(|((state, _), count)| (Reverse(*count), *state));
         for ((_, whose), count) in groups.iter_mut().skip(self.settings.max_series) {
-            *whose = Whose::Other;
+            *whose = OwnerLabels::Other;
             self.connections_overflow += *count;
         }
         let state = |state: State| vec![("state", Cow::from(state.name()))];
@@ -97,11 +97,11 @@ impl Metrics {
     /// Open findings, with 0 for what was open within the hour before.
     fn open(&mut self, open: &[Finding], now_ns: u64) -> Vec<(Labels, u64, u64)> {
         self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < SHOWN_FOR_NS);
-        let mut counts: KeyedMap<Trouble, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
+        let mut counts: KeyedMap<OpenFinding, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
         for finding in open {
-            let mut trouble = Trouble::of(finding, &self.settings);
+            let mut trouble = OpenFinding::of(finding, &self.settings);
             if counts.len() >= self.settings.max_series && !counts.contains_key(&trouble) {
-                (trouble.whose, trouble.ports) = (Whose::Other, [None; 2]);
+                (trouble.whose, trouble.ports) = (OwnerLabels::Other, [None; 2]);
                 self.findings_overflow += 1;
             }
             *counts.entry(trouble).or_default() += 1;
@@ -128,7 +128,7 @@ impl Metrics {
 /// Time for which a finding that was open is told of as 0.
 const SHOWN_FOR_NS: u64 = 3_600_000_000_000;
 
-impl Trouble {
+impl OpenFinding {
     fn of(finding: &Finding, settings: &Settings) -> Self {
         let sighting = &finding.sighting;
         let (local, remote) = sighting.subject.ends();
@@ -137,7 +137,7 @@ impl Trouble {
         Self {
             kind: sighting.kind,
             severity: sighting.severity,
-            whose: Whose::new(&by_process, sighting.owner.as_ref(), None),
+            whose: OwnerLabels::new(&by_process, sighting.owner.as_ref(), None),
             ports: [port(local), port(remote)],
         }
     }
@@ -146,8 +146,8 @@ impl Trouble {
     fn labels(self) -> Labels {
         let mut labels = vec![("finding", self.kind.id().into()), ("severity", self.severity.name().into())];
         let (process, ports) = match self.whose {
-            Whose::Other => (Some("other".into()), [None, None]),
-            Whose::Of(command, ..) => {
+            OwnerLabels::Other => (Some("other".into()), [None, None]),
+            OwnerLabels::Of(command, ..) => {
                 let process = command.map(|command| command.to_text().into_owned().into());
                 (process, self.ports.map(|port| port.map(|port| port.to_string().into())))
             }
@@ -220,7 +220,7 @@ fn by_owner<K: Copy + Eq + Hash>(
     names: &mut Names,
     labels: impl Fn(K, &Names) -> Labels,
 ) -> Vec<(Labels, u64, u64)> {
-    let row = |(whose, what, start, count): (Whose, K, u64, u64)| {
+    let row = |(whose, what, start, count): (OwnerLabels, K, u64, u64)| {
         let own = labels(what, names);
         (whose.labels(own, settings, names), start, count)
     };

@@ -26,8 +26,8 @@ use rustc_hash::FxHashMap;
 use crate::{
     findings::{Finding, Kind, Phase, Severity},
     model::{
-        close_reason::{Abort, Ending},
-        event::{Event, TimeSource, Transition, What},
+        close_reason::{Abort, CloseReason},
+        event::{Event, EventKind, TimeSource, Transition},
         keyed::KeyedMap,
         losses::Losses,
         names::Names,
@@ -37,7 +37,7 @@ use crate::{
     sys::{process::Usage, workers::WorkerState},
     table::Table,
 };
-use counts::{Counts, Services, Whose};
+use counts::{Counts, OwnerLabels, Services};
 use times::Times;
 
 pub use snapshot::{Distribution, Family, Labels, Series, Snapshot, Value};
@@ -74,11 +74,11 @@ enum Reset {
 
 /// An open finding, as far as an alert needs to tell it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Trouble {
+struct OpenFinding {
     kind: Kind,
     severity: Severity,
     /// The process responsible.
-    whose: Whose,
+    whose: OwnerLabels,
     /// The service's port at the local or the remote end, where the finding is about one.
     ports: [Option<u16>; 2],
 }
@@ -97,10 +97,10 @@ pub struct Metrics {
     synack_retransmits: Counts<()>,
     resets: Counts<Reset>,
     failures: Counts<i32>,
-    endings: Counts<Ending>,
+    endings: Counts<CloseReason>,
     opened: FxHashMap<Kind, u64>,
     /// Findings that were open at a snapshot, with CLOCK_MONOTONIC of the last one, in ns.
-    seen: KeyedMap<Trouble, u64>,
+    seen: KeyedMap<OpenFinding, u64>,
     /// Findings that the gauge of open ones had no room for, in all snapshots.
     findings_overflow: u64,
     /// Sockets that the gauge by owner had no room for, in all snapshots.
@@ -142,19 +142,19 @@ impl Metrics {
     pub fn ingest(&mut self, event: &Event) {
         let now_ns = event.time_ns;
         let port = if self.settings.by_local_port { self.services.port_of(event) } else { None };
-        let whose = Whose::new(&self.settings, event.owner.as_ref(), port);
+        let whose = OwnerLabels::new(&self.settings, event.owner.as_ref(), port);
         match &event.what {
-            What::Transition(change) => self.transition(change, whose, now_ns),
-            What::Retransmit(retransmit) if retransmit.failed.is_some() => {} // nothing was sent
-            What::Retransmit(_) => self.retransmits.add(whose, (), now_ns),
-            What::SynAckRetransmit { .. } => self.synack_retransmits.add(whose, (), now_ns),
-            What::ResetSent { reason, .. } => self.resets.add(whose, Reset::Sent(*reason), now_ns),
-            What::ResetReceived(_) => self.resets.add(whose, Reset::Received, now_ns),
-            What::OwnerChanged => {}
+            EventKind::Transition(change) => self.transition(change, whose, now_ns),
+            EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => {} // nothing was sent
+            EventKind::Retransmit(_) => self.retransmits.add(whose, (), now_ns),
+            EventKind::SynAckRetransmit { .. } => self.synack_retransmits.add(whose, (), now_ns),
+            EventKind::ResetSent { reason, .. } => self.resets.add(whose, Reset::Sent(*reason), now_ns),
+            EventKind::ResetReceived(_) => self.resets.add(whose, Reset::Received, now_ns),
+            EventKind::OwnerChanged => {}
         }
     }
 
-    fn transition(&mut self, change: &Transition, whose: Whose, now_ns: u64) {
+    fn transition(&mut self, change: &Transition, whose: OwnerLabels, now_ns: u64) {
         let pair = (change.old, change.new);
         self.transitions.add(whose, pair, now_ns);
         if let Some(time) = change.time_in_old.filter(|time| time.source.is_measured()) {
@@ -188,12 +188,12 @@ impl Metrics {
 
 /// The errno of a connection that failed: 0 where its process gave the attempt up, after one SYN had been sent again or
 /// should have been.
-fn failure(change: &Transition, ending: Ending) -> Option<i32> {
+fn failure(change: &Transition, ending: CloseReason) -> Option<i32> {
     const WAITED_NS: u64 = 900_000_000;
     let was_waited_for = || change.total_retrans > 0 || change.time_in_old.is_some_and(|time| time.ns >= WAITED_NS);
     match ending {
-        Ending::Aborted(Abort::BeforeEstablished) if was_waited_for() => Some(GIVEN_UP),
-        Ending::Aborted(Abort::NeverSent) if change.old == State::SynSent => Some(libc::EADDRNOTAVAIL),
+        CloseReason::Aborted(Abort::BeforeEstablished) if was_waited_for() => Some(GIVEN_UP),
+        CloseReason::Aborted(Abort::NeverSent) if change.old == State::SynSent => Some(libc::EADDRNOTAVAIL),
         ending => ending.errno(),
     }
 }

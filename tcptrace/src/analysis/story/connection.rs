@@ -8,8 +8,8 @@ use std::{
 use tcptrace_common::record::socket_flag;
 
 use crate::model::{
-    close_reason::Ending,
-    event::{Event, Owner, Retransmit, Socket, Transition, What},
+    close_reason::CloseReason,
+    event::{Event, EventKind, Owner, Retransmit, Socket, Transition},
     socket::ConnectionInfo,
     state::State,
 };
@@ -114,15 +114,15 @@ pub struct Bytes {
 /// Does a socket's life as a connection begin with this?
 pub(crate) fn begins(event: &Event) -> Option<Role> {
     match event.what {
-        What::Transition(Transition { old: State::Close, new: State::SynSent, .. }) => Some(Role::Active),
-        What::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }) => Some(Role::Passive),
+        EventKind::Transition(Transition { old: State::Close, new: State::SynSent, .. }) => Some(Role::Active),
+        EventKind::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }) => Some(Role::Passive),
         _ => None,
     }
 }
 
 /// The `sk` that is the connection's own: not the listener's, whose SYN-ACKs and RSTs these are.
 pub(crate) fn own_sk(event: &Event) -> Option<u64> {
-    let is_own = !event.socket.is_from_packet() && !matches!(event.what, What::SynAckRetransmit { .. });
+    let is_own = !event.socket.is_from_packet() && !matches!(event.what, EventKind::SynAckRetransmit { .. });
     event.socket.sk.filter(|_| is_own)
 }
 
@@ -160,7 +160,7 @@ impl Side {
 
     /// How its connection ended.
     #[must_use]
-    pub fn ending(&self) -> Option<Ending> {
+    pub fn ending(&self) -> Option<CloseReason> {
         self.transitions().filter_map(|(_, transition)| transition.ending).last()
     }
 
@@ -184,16 +184,16 @@ impl Side {
     #[must_use]
     pub fn retransmits(&self) -> u32 {
         let counts = self.events.iter().map(|event| match event.what {
-            What::Transition(transition) => transition.total_retrans,
-            What::Retransmit(retransmit) => retransmit.total_retrans,
-            What::SynAckRetransmit { count } => count, // in the child's `total_retrans` later
+            EventKind::Transition(transition) => transition.total_retrans,
+            EventKind::Retransmit(retransmit) => retransmit.total_retrans,
+            EventKind::SynAckRetransmit { count } => count, // in the child's `total_retrans` later
             _ => 0,
         });
         // The kernel counts what it tried to send, but for what its own queue still held (`net/ipv4/tcp_output.c`,
         // `__tcp_retransmit_skb`).
         let is_counted = |errno: i32| errno != libc::EBUSY;
         let failed = self.events.iter().filter(
-            |event| matches!(event.what, What::Retransmit(Retransmit { failed: Some(errno), .. }) if is_counted(errno)),
+            |event| matches!(event.what, EventKind::Retransmit(Retransmit { failed: Some(errno), .. }) if is_counted(errno)),
         );
         let listed = self.listed.and_then(|listed| listed.connection).map_or(0, |info| info.total_retrans);
         counts.max().unwrap_or(0).max(listed).saturating_sub(failed.count() as u32)
@@ -202,7 +202,7 @@ impl Side {
     /// Its transitions with their events.
     pub fn transitions(&self) -> impl Iterator<Item = (&Event, &Transition)> {
         self.events.iter().filter_map(|event| match &event.what {
-            What::Transition(transition) => Some((event, transition)),
+            EventKind::Transition(transition) => Some((event, transition)),
             _ => None,
         })
     }
@@ -219,7 +219,7 @@ impl Side {
         use State::{FinWait2, LastAck, TimeWait};
         let fin_acked = matches!(transition.new, FinWait2 | TimeWait)
             || transition.old == FinWait2
-            || (transition.old == LastAck && transition.ending == Some(Ending::Normal));
+            || (transition.old == LastAck && transition.ending == Some(CloseReason::Normal));
         let fin_came = socket.is(socket_flag::DONE);
         self.data((transition.bytes_acked, fin_acked), (transition.bytes_received, fin_came))
     }

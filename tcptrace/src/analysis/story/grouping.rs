@@ -8,7 +8,7 @@ use std::{
 use crate::{
     analysis::story::connection::{Listed, Role, Side, Story, StoryFilter, begins, own_sk},
     model::{
-        event::{Event, Socket, StateSource, Transition, What},
+        event::{Event, EventKind, Socket, StateSource, Transition},
         snapshot::Snapshot,
         state::State,
     },
@@ -176,7 +176,8 @@ impl Stories {
             // connection than the RST without a socket before it.
             None => self.latest((socket.local, socket.remote), socket.netns, |id, side| {
                 side.ended_ns.is_none()
-                    || matches!(event.what, What::ResetSent { .. }) && (side.sk.is_some() || self.partner_is_open(id))
+                    || matches!(event.what, EventKind::ResetSent { .. })
+                        && (side.sk.is_some() || self.partner_is_open(id))
             }),
         }
     }
@@ -314,7 +315,7 @@ impl Stories {
 /// Is it about a listener, and not about a connection?
 fn is_listeners(event: &Event) -> bool {
     match event.what {
-        What::Transition(Transition { old, new, .. }) => {
+        EventKind::Transition(Transition { old, new, .. }) => {
             new == State::Listen || old == State::Listen && new != State::SynRecv
         }
         _ => event.socket.state == State::Listen && own_sk(event).is_some(),
@@ -324,8 +325,8 @@ fn is_listeners(event: &Event) -> bool {
 /// Does it tell nothing where the connection is not known (any more)? The end of TIME_WAIT, and an owner at the end.
 fn tells_only_of_the_past(event: &Event) -> bool {
     match event.what {
-        What::Transition(transition) => transition.old == State::TimeWait,
-        What::OwnerChanged => event.socket.state == State::Close,
+        EventKind::Transition(transition) => transition.old == State::TimeWait,
+        EventKind::OwnerChanged => event.socket.state == State::Close,
         _ => false,
     }
 }
@@ -353,13 +354,13 @@ impl Side {
             (self.local, self.remote) = (socket.local, socket.remote);
         }
         // At LISTEN→SYN_RECV the child may still carry its listener's cookie (kernels before 6.18).
-        let is_own_cookie = !matches!(event.what, What::Transition(Transition { old: State::Listen, .. }));
+        let is_own_cookie = !matches!(event.what, EventKind::Transition(Transition { old: State::Listen, .. }));
         if is_own_cookie && self.cookie.is_none() {
             self.cookie = socket.cookie;
         }
         self.netns = self.netns.or(socket.netns);
         self.first_ns = self.first_ns.min(event.time_ns);
-        let is_transition = matches!(event.what, What::Transition(_));
+        let is_transition = matches!(event.what, EventKind::Transition(_));
         let has_room = self.events.len() < most + if is_transition { MORE_TRANSITIONS } else { 0 };
         if has_room {
             self.events.push(event.clone());
@@ -373,10 +374,10 @@ impl Side {
     fn ends_with(&self, event: &Event) -> bool {
         match event.what {
             // A mini-socket takes the place of the full one, and makes no events.
-            What::Transition(transition) => {
+            EventKind::Transition(transition) => {
                 matches!(transition.new, State::Close | State::TimeWait) || transition.source != StateSource::Observed
             }
-            What::ResetSent { .. } if self.sk.is_none() => true,
+            EventKind::ResetSent { .. } if self.sk.is_none() => true,
             _ => self.sk.is_some() && event.socket.state == State::Close,
         }
     }

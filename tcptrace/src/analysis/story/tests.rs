@@ -9,8 +9,8 @@ use crate::{
     analysis::story::connection::{Bytes, Listed, Role, Side, Story},
     cli::parse::StoryFilter,
     model::{
-        close_reason::{Abort, Ending},
-        event::{Command, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, Transition, What},
+        close_reason::{Abort, CloseReason},
+        event::{Command, Event, EventKind, Owner, OwnerSource, Retransmit, Socket, StateSource, Transition},
         snapshot::Snapshot,
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket},
         state::State::{
@@ -46,9 +46,9 @@ fn owner(pid: u32) -> Owner {
 }
 
 /// What happened to a socket at a time in ms; its owner's PID is its `sk`.
-fn event(ms: u64, socket: Socket, what: What) -> Event {
+fn event(ms: u64, socket: Socket, what: EventKind) -> Event {
     let state = match what {
-        What::Transition(transition) => transition.old,
+        EventKind::Transition(transition) => transition.old,
         _ => socket.state,
     };
     let owner = socket.sk.map(|sk| owner(sk as u32));
@@ -64,12 +64,12 @@ fn event(ms: u64, socket: Socket, what: What) -> Event {
     }
 }
 
-fn enters(old: State, new: State) -> What {
-    ends(old, new, if new == TimeWait { Some(Ending::Normal) } else { None })
+fn enters(old: State, new: State) -> EventKind {
+    ends(old, new, if new == TimeWait { Some(CloseReason::Normal) } else { None })
 }
 
-fn ends(old: State, new: State, ending: Option<Ending>) -> What {
-    What::Transition(Transition {
+fn ends(old: State, new: State, ending: Option<CloseReason>) -> EventKind {
+    EventKind::Transition(Transition {
         old,
         new,
         source: if new == TimeWait { StateSource::Inferred } else { StateSource::Observed },
@@ -92,7 +92,7 @@ fn packet(sk: u64, state: State, local: &str, remote: &str) -> Socket {
     Socket { cookie: None, netns: None, state, flags: FROM_PACKET, ..socket(sk, local, remote) }
 }
 
-const RST: What = What::ResetSent { reason: None, facts: None };
+const RST: EventKind = EventKind::ResetSent { reason: None, facts: None };
 
 /// Stories of all connections of the client and the server.
 fn stories() -> Stories {
@@ -139,7 +139,7 @@ fn closes(ms: u64, client: u64, server: u64) -> Vec<Event> {
         event(ms + 1, socket(server, SERVER, CLIENT), enters(CloseWait, LastAck)),
         event(ms + 2, socket(client, CLIENT, SERVER), enters(FinWait1, FinWait2)),
         event(ms + 2, socket(client, CLIENT, SERVER), enters(FinWait2, TimeWait)),
-        event(ms + 3, socket(server, SERVER, CLIENT), ends(LastAck, Close, Some(Ending::Normal))),
+        event(ms + 3, socket(server, SERVER, CLIENT), ends(LastAck, Close, Some(CloseReason::Normal))),
     ]
 }
 
@@ -166,9 +166,9 @@ fn a_story_waits_for_its_other_side() {
     for event in opens(100, 1, 2) {
         stories.ingest(&event);
     }
-    stories.ingest(&event(200, socket(1, CLIENT, SERVER), ends(Established, Close, Some(Ending::TimedOut))));
+    stories.ingest(&event(200, socket(1, CLIENT, SERVER), ends(Established, Close, Some(CloseReason::TimedOut))));
     assert!(over(&mut stories, 100_000).is_empty());
-    stories.ingest(&event(200_000, socket(2, SERVER, CLIENT), ends(Established, Close, Some(Ending::TimedOut))));
+    stories.ingest(&event(200_000, socket(2, SERVER, CLIENT), ends(Established, Close, Some(CloseReason::TimedOut))));
     let told = over(&mut stories, 200_200);
     assert_eq!(shape(&told), ["3 3"]);
     assert_eq!(told[0].closed_first(), None, "nobody closed it");
@@ -180,8 +180,8 @@ fn events_of_the_other_end_come_first_or_have_another_namespace() {
     let refused = told(&[
         event(101, packet(0, Close, SERVER, CLIENT), RST),
         event(100, socket(1, CLIENT, SERVER), enters(Close, SynSent)),
-        event(102, socket(1, CLIENT, SERVER), What::ResetReceived(None)),
-        event(103, socket(1, CLIENT, SERVER), ends(SynSent, Close, Some(Ending::Refused))),
+        event(102, socket(1, CLIENT, SERVER), EventKind::ResetReceived(None)),
+        event(103, socket(1, CLIENT, SERVER), ends(SynSent, Close, Some(CloseReason::Refused))),
     ]);
     assert_eq!(shape(&refused), ["3 1"]);
     let resets = refused[0].resets();
@@ -219,7 +219,7 @@ fn a_connection_that_comes_in_without_addresses_is_joined_by_its_socket() {
 
 #[test]
 fn syn_acks_sent_again_belong_to_the_child() {
-    let again = |ms, count| event(ms, packet(9, SynRecv, SERVER, CLIENT), What::SynAckRetransmit { count });
+    let again = |ms, count| event(ms, packet(9, SynRecv, SERVER, CLIENT), EventKind::SynAckRetransmit { count });
     let mut events = opens(100, 1, 2);
     events.splice(1..1, [again(100, 1), again(100, 2)]);
     let both = told(&events);
@@ -240,7 +240,7 @@ fn ends_that_are_used_again_are_another_connection() {
         event.socket.cookie = event.socket.cookie.map(|cookie| cookie + 10);
         event
     }));
-    events.push(event(121, packet(9, SynRecv, SERVER, CLIENT), What::SynAckRetransmit { count: 1 }));
+    events.push(event(121, packet(9, SynRecv, SERVER, CLIENT), EventKind::SynAckRetransmit { count: 1 }));
     let told = told(&events);
     assert_eq!(shape(&told), ["5 5", "2 3"]);
     assert!(told[0].is_over() && !told[1].is_over());
@@ -252,9 +252,9 @@ fn ends_that_are_used_again_are_another_connection() {
 fn a_side_from_before_the_start_was_there_when_the_other_ended() {
     let (client, server) = (socket(1, CLIENT, SERVER), socket(2, SERVER, CLIENT));
     let told = told(&[
-        event(100, client, ends(Established, Close, Some(Ending::Aborted(Abort::LingerZero)))),
-        event(101, server, What::ResetReceived(None)),
-        event(101, server, ends(Established, Close, Some(Ending::ResetByPeer(104)))),
+        event(100, client, ends(Established, Close, Some(CloseReason::Aborted(Abort::LingerZero)))),
+        event(101, server, EventKind::ResetReceived(None)),
+        event(101, server, ends(Established, Close, Some(CloseReason::ResetByPeer(104)))),
         event(102, Socket { state: Close, ..client }, RST),
     ]);
     assert_eq!(shape(&told), ["2 2"]);
@@ -266,8 +266,8 @@ fn each_refused_attempt_is_a_story() {
         [
             event(ms, socket(sk, CLIENT, SERVER), enters(Close, SynSent)),
             event(ms + 1, packet(0, Close, SERVER, CLIENT), RST),
-            event(ms + 2, socket(sk, CLIENT, SERVER), What::ResetReceived(None)),
-            event(ms + 2, socket(sk, CLIENT, SERVER), ends(SynSent, Close, Some(Ending::Refused))),
+            event(ms + 2, socket(sk, CLIENT, SERVER), EventKind::ResetReceived(None)),
+            event(ms + 2, socket(sk, CLIENT, SERVER), ends(SynSent, Close, Some(CloseReason::Refused))),
         ]
     };
     assert_eq!(shape(&told(&[attempt(100, 1), attempt(110, 2)].concat())), ["3 1", "3 1"]);
@@ -282,7 +282,7 @@ fn a_socket_whose_end_was_lost_is_over_when_another_has_its_memory() {
         stories.ingest(&event);
     }
     let other = socket(1, "10.0.0.1:4001", SERVER);
-    stories.ingest(&event(500, Socket { cookie: Some(5), ..other }, What::ResetReceived(None)));
+    stories.ingest(&event(500, Socket { cookie: Some(5), ..other }, EventKind::ResetReceived(None)));
     let told = over(&mut stories, 700);
     assert_eq!(shape(&told), ["2 -"]);
     assert_eq!(told[0].seen().next().unwrap().1.ending(), None);
@@ -296,7 +296,7 @@ fn a_connection_with_itself_has_one_side() {
         event(100, socket, enters(Close, SynSent)),
         event(101, socket, enters(SynSent, SynRecv)),
         event(102, socket, enters(SynRecv, Established)),
-        event(103, socket, What::ResetReceived(None)),
+        event(103, socket, EventKind::ResetReceived(None)),
     ]);
     assert_eq!(shape(&told), ["4 -"]);
     assert!(told[0].is_with_itself());
@@ -308,10 +308,10 @@ fn listeners_and_what_is_long_over_are_no_stories() {
     let listener = socket(9, "0.0.0.0:80", "0.0.0.0:0");
     let events = [
         event(100, listener, enters(Close, Listen)),
-        event(101, Socket { state: Listen, ..listener }, What::OwnerChanged),
-        event(102, listener, ends(Listen, Close, Some(Ending::Normal))),
+        event(101, Socket { state: Listen, ..listener }, EventKind::OwnerChanged),
+        event(102, listener, ends(Listen, Close, Some(CloseReason::Normal))),
         event(103, socket(1, CLIENT, SERVER), enters(TimeWait, Close)),
-        event(104, Socket { state: Close, ..socket(1, CLIENT, SERVER) }, What::OwnerChanged),
+        event(104, Socket { state: Close, ..socket(1, CLIENT, SERVER) }, EventKind::OwnerChanged),
     ];
     assert!(told(&events).is_empty());
 }
@@ -319,16 +319,16 @@ fn listeners_and_what_is_long_over_are_no_stories() {
 #[test]
 fn the_sender_of_a_rst_is_told_by_what_was_seen() {
     let server = |flags| Socket { flags, state: Close, ..socket(2, SERVER, CLIENT) };
-    let aborted = Some(Ending::Aborted(Abort::UnreadData));
+    let aborted = Some(CloseReason::Aborted(Abort::UnreadData));
     let mut events = opens(100, 1, 2);
     events.extend([
         event(110, socket(2, SERVER, CLIENT), ends(Established, Close, aborted)),
-        event(111, socket(1, CLIENT, SERVER), What::ResetReceived(None)),
-        event(111, socket(1, CLIENT, SERVER), ends(Established, Close, Some(Ending::ResetByPeer(104)))),
+        event(111, socket(1, CLIENT, SERVER), EventKind::ResetReceived(None)),
+        event(111, socket(1, CLIENT, SERVER), ends(Established, Close, Some(CloseReason::ResetByPeer(104)))),
     ]);
     let before = told(&events);
     assert_eq!(before[0].resets()[0].sender, ResetSender::NotSeen, "its end is here, its RST was lost");
-    events.push(event(112, server(OWNED), What::ResetSent { reason: Some(11), facts: None }));
+    events.push(event(112, server(OWNED), EventKind::ResetSent { reason: Some(11), facts: None }));
     let after = told(&events);
     let want = Reset {
         from: 1,
@@ -343,14 +343,14 @@ fn the_sender_of_a_rst_is_told_by_what_was_seen() {
     assert_eq!(after[0].closed_first(), Some(closed));
 
     events[4] =
-        event(113, socket(2, SERVER, CLIENT), ends(Established, Close, Some(Ending::Aborted(Abort::Destroyed))));
+        event(113, socket(2, SERVER, CLIENT), ends(Established, Close, Some(CloseReason::Aborted(Abort::Destroyed))));
     let destroyed = told(&events);
     assert_eq!(destroyed[0].resets()[0].sender, ResetSender::Destroyer(Some(owner(2))), "not its process");
 
     let alone = |what| told(&[event(100, socket(1, CLIENT, SERVER), what)])[0].resets()[0];
-    assert_eq!(alone(What::ResetReceived(None)).sender, ResetSender::Peer);
+    assert_eq!(alone(EventKind::ResetReceived(None)).sender, ResetSender::Peer);
     assert_eq!(alone(RST).sender, ResetSender::Socket(Some(owner(1))), "in answer to a segment");
-    let loopback = event(100, socket(1, "127.0.0.1:4000", "127.0.0.1:80"), What::ResetReceived(None));
+    let loopback = event(100, socket(1, "127.0.0.1:4000", "127.0.0.1:80"), EventKind::ResetReceived(None));
     assert_eq!(told(&[loopback])[0].resets()[0].sender, ResetSender::NotSeen, "it is this host's");
     let answered = |sk, state| told(&[event(100, packet(sk, state, SERVER, CLIENT), RST)])[0].resets()[0].sender;
     assert_eq!(answered(0, Close), ResetSender::NoSocket);
@@ -372,12 +372,12 @@ fn who_closed_first_is_told_from_what_was_seen_too_late_as_well() {
 
 #[test]
 fn what_is_no_data_is_not_counted_as_data() {
-    let bytes = |begins: Option<What>, flags, what: What| {
+    let bytes = |begins: Option<EventKind>, flags, what: EventKind| {
         let socket = socket(1, CLIENT, SERVER);
         let events = begins.map(|what| event(99, socket, what)).into_iter().chain([event(100, socket, what)]);
         let told = told(&events.collect::<Vec<_>>());
         let (_, side) = told[0].seen().next().unwrap();
-        let What::Transition(transition) = what else { unreachable!() };
+        let EventKind::Transition(transition) = what else { unreachable!() };
         let transition = Transition { bytes_acked: 11, bytes_received: 21, ..transition };
         let bytes = side.bytes(&Socket { flags, ..socket }, &transition);
         (bytes.sent, bytes.sent_is_exact, bytes.received)
@@ -387,8 +387,12 @@ fn what_is_no_data_is_not_counted_as_data() {
     assert_eq!(bytes(passive, 0, enters(Established, FinWait1)), (11, true, 21));
     assert_eq!(bytes(passive, DONE, enters(Established, CloseWait)), (11, true, 20), "the peer's FIN");
     assert_eq!(bytes(active, DONE, enters(FinWait2, TimeWait)), (9, true, 20), "SYN and both FINs");
-    assert_eq!(bytes(passive, DONE, ends(LastAck, Close, Some(Ending::Normal))), (10, true, 20));
-    assert_eq!(bytes(passive, DONE, ends(LastAck, Close, Some(Ending::TimedOut))), (11, true, 20), "no ACK of the FIN");
+    assert_eq!(bytes(passive, DONE, ends(LastAck, Close, Some(CloseReason::Normal))), (10, true, 20));
+    assert_eq!(
+        bytes(passive, DONE, ends(LastAck, Close, Some(CloseReason::TimedOut))),
+        (11, true, 20),
+        "no ACK of the FIN"
+    );
     assert_eq!(bytes(None, 0, enters(Established, FinWait1)), (11, false, 21), "a SYN may be among them");
 }
 
@@ -425,7 +429,7 @@ fn an_open_side_has_moved_what_a_listing_shows_and_lives_on() {
 fn what_was_not_sent_is_not_among_the_retransmits() {
     let again = |total_retrans, failed| {
         let what =
-            What::Retransmit(Retransmit { state: Established, total_retrans, timeouts: 0, srtt_us: None, failed });
+            EventKind::Retransmit(Retransmit { state: Established, total_retrans, timeouts: 0, srtt_us: None, failed });
         event(110, socket(1, CLIENT, SERVER), what)
     };
     let told =
@@ -469,7 +473,7 @@ fn what_came_first_makes_room_and_the_one_asked_for_stays() {
     }
     assert_eq!(stories.evicted(), 9);
     for _ in 0..10 {
-        stories.ingest(&event(5000, socket(1, CLIENT, SERVER), What::ResetReceived(None)));
+        stories.ingest(&event(5000, socket(1, CLIENT, SERVER), EventKind::ResetReceived(None)));
     }
     stories.ingest(&event(5001, socket(1, CLIENT, SERVER), enters(Established, FinWait1)));
     let told = rest(&mut stories);

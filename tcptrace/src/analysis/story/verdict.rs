@@ -5,8 +5,8 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     analysis::story::connection::{Side, Story},
     model::{
-        close_reason::{Abort, Ending},
-        event::{Event, Owner, What},
+        close_reason::{Abort, CloseReason},
+        event::{Event, EventKind, Owner},
         state::State,
     },
 };
@@ -66,7 +66,7 @@ impl Story {
     pub fn closed_first(&self) -> Option<Closed> {
         use State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent};
         let told = |(place, event): (usize, &Event)| {
-            let What::Transition(transition) = event.what else {
+            let EventKind::Transition(transition) = event.what else {
                 return None;
             };
             let here = |abort| Some(Closed { place, owner: event.owner, abort });
@@ -78,7 +78,9 @@ impl Story {
             match (transition.old, transition.new, transition.ending) {
                 (_, FinWait1, _) | (FinWait1 | FinWait2, _, _) => Some(here(None)),
                 (_, CloseWait, _) | (CloseWait | LastAck, _, _) => Some(there()),
-                (Established | SynRecv | SynSent, Close, Some(Ending::Aborted(how))) if how != Abort::NeverSent => {
+                (Established | SynRecv | SynSent, Close, Some(CloseReason::Aborted(how)))
+                    if how != Abort::NeverSent =>
+                {
                     Some(here(Some(how)))
                 }
                 (_, Close, _) => Some(None), // it failed, or the RST tells
@@ -99,8 +101,8 @@ impl Story {
         let mut resets: Vec<Reset> = Vec::new();
         for (place, event) in self.events() {
             let (from, sender, reason, (sent, received)) = match event.what {
-                What::ResetSent { reason, .. } => (place, self.sender(place, event), reason, (1, 0)),
-                What::ResetReceived(_) => {
+                EventKind::ResetSent { reason, .. } => (place, self.sender(place, event), reason, (1, 0)),
+                EventKind::ResetReceived(_) => {
                     let from = self.other(place);
                     (from, self.unseen_sender(from), None, (0, 1))
                 }
@@ -126,7 +128,7 @@ impl Story {
         let socket = &event.socket;
         let is_destroyed = || {
             let ending = self.sides[place].as_ref().and_then(Side::ending);
-            ending == Some(Ending::Aborted(Abort::Destroyed))
+            ending == Some(CloseReason::Aborted(Abort::Destroyed))
         };
         match (socket.is_from_packet(), socket.state) {
             (true, State::Listen) => ResetSender::Listener(event.owner),

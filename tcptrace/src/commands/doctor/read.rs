@@ -92,7 +92,7 @@ pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> 
     // On a thread of its own, which leaves the namespace by ending.
     let entered = thread::scope(|scope| {
         let reader = thread::Builder::new().spawn_scoped(scope, || {
-            found.as_ref().map_or(Ok(()), netns::Found::enter)?;
+            found.as_ref().map_or(Ok(()), netns::Netns::enter)?;
             add_sysctls(&mut facts.sysctls, names_of_tcp());
             facts.sockstat = read("/proc/thread-self/net/sockstat").unwrap_or_default();
             Ok::<_, EnterError>(())

@@ -26,7 +26,7 @@ use crate::{
     },
     listing::skipped,
     outputs::{Outputs, messages::warn},
-    pipeline::records::Collecting,
+    pipeline::records::RecordsBuilder,
     render::{csv::Csv, json::Json},
     sys::{
         clock::wall_offset,
@@ -85,7 +85,7 @@ async fn measure(
             _ = ticks.tick() => false,
         };
         let rates = meter.ingest(sampler.round()?);
-        let mut text = Collecting::default();
+        let mut text = RecordsBuilder::default();
         text.add(|to| renderer.rates(to, &rates, wall_offset()));
         outputs.push([text.take()].into_iter());
         if stopped || outputs.are_over() || args.count == Some(line) {

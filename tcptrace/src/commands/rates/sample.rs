@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     commands::rates::meter::{Reading, Round},
-    listing::netns::{self, Chosen, EnterError, Found},
+    listing::netns::{self, ChosenNetns, EnterError, Netns},
     model::{netns_choice::NetnsChoice, skipped::Skipped},
     sys::clock::now_ns,
 };
@@ -34,7 +34,7 @@ pub enum Error {
 /// Looks at the namespaces of this host, or at the one that is chosen.
 pub struct Sampler {
     choice: Option<NetnsChoice>,
-    found: Vec<Found>,
+    found: Vec<Netns>,
     skipped: Skipped,
     next_search: Instant,
 }
@@ -53,7 +53,7 @@ impl Sampler {
     fn search(&mut self) -> Result<(), netns::Error> {
         let start = Instant::now();
         (self.found, self.skipped) = netns::find(self.choice.as_ref())?;
-        if let Some(chosen) = self.choice.as_ref().map(Chosen::find).transpose()?.flatten() {
+        if let Some(chosen) = self.choice.as_ref().map(ChosenNetns::find).transpose()?.flatten() {
             self.found.iter_mut().for_each(|found| found.cookie = chosen.cookie);
         }
         self.next_search = Instant::now() + start.elapsed() * (SEARCH_SHARE - 1);

@@ -28,7 +28,7 @@ use crate::{
         text::{Text, TextOptions},
     },
     listing::skipped,
-    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::Selection},
+    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter},
     outputs::messages::warn,
     sys::{cgroup, clock::wall_offset, files},
 };
@@ -50,7 +50,7 @@ pub enum Error<E> {
 /// Where the listing fails, or the output cannot be written.
 pub fn run<E>(
     args: &SocketsArgs,
-    selection: &Selection,
+    selection: &SocketFilter,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
     let mut snapshot = list().map_err(Error::List)?;
@@ -70,7 +70,7 @@ pub fn run<E>(
     Ok(())
 }
 
-fn write(args: &SocketsArgs, selection: &Selection, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
+fn write(args: &SocketsArgs, selection: &SocketFilter, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
     let cgroups = Cgroups::new(Box::new(cgroup::of_process));
     let rows = rows(snapshot, selection, &cgroups);
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };
@@ -185,14 +185,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tcptrace-sockets-{}", std::process::id()));
         let to = |path: &str| sockets_args(&format!("--output {path}"));
         let list = || Ok::<_, &str>(snapshot());
-        run(&to(&path.display().to_string()), &Selection::default(), list).unwrap();
+        run(&to(&path.display().to_string()), &SocketFilter::default(), list).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(text.ends_with("\nTotal 3: 1 ESTABLISHED, 2 CLOSE_WAIT\n"), "{text}");
 
         let told = |result: Result<(), Error<&str>>| result.unwrap_err().to_string();
-        assert!(told(run(&to("/dev/full"), &Selection::default(), list)).starts_with("cannot write to /dev/full: "));
-        assert!(told(run(&to("/no/such"), &Selection::default(), list)).starts_with("cannot write to /no/such: "));
-        assert_eq!(told(run(&to("/dev/null"), &Selection::default(), || Err("not allowed"))), "not allowed");
+        assert!(told(run(&to("/dev/full"), &SocketFilter::default(), list)).starts_with("cannot write to /dev/full: "));
+        assert!(told(run(&to("/no/such"), &SocketFilter::default(), list)).starts_with("cannot write to /no/such: "));
+        assert_eq!(told(run(&to("/dev/null"), &SocketFilter::default(), || Err("not allowed"))), "not allowed");
     }
 }

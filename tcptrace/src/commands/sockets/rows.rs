@@ -15,7 +15,7 @@ use crate::{
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listeners_of},
-        socket_filter::Selection,
+        socket_filter::SocketFilter,
         state::State,
     },
     sys::{
@@ -113,7 +113,7 @@ impl<'a> Row<'a> {
 
 /// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end. Two
 /// threads put them in order.
-pub fn rows<'a>(snapshot: &'a Snapshot, selection: &Selection, cgroups: &Cgroups) -> Vec<Row<'a>> {
+pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: KeyedMap<_, _> = named.collect();
@@ -347,7 +347,7 @@ mod tests {
     }
 
     fn of<T>(snapshot: &Snapshot, tell: impl Fn(&[Row<'_>]) -> T) -> T {
-        tell(&rows(snapshot, &Selection::default(), &cgroups()))
+        tell(&rows(snapshot, &SocketFilter::default(), &cgroups()))
     }
 
     #[test]

@@ -31,7 +31,7 @@ use crate::{
     },
     listing::{
         Lister, holders,
-        netns::{self, Chosen, NameWatch},
+        netns::{self, ChosenNetns, NameWatch},
         worker::Watch,
     },
     model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
@@ -66,8 +66,8 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     pids::warning().into_iter().for_each(tell);
     // Iterators show the processes of this PID namespace alone.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
-    settings.chosen = settings.netns.as_ref().map(Chosen::find).transpose()?.flatten();
-    if let Some(Chosen { inode, cookie, .. }) = settings.chosen {
+    settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
+    if let Some(ChosenNetns { inode, cookie, .. }) = settings.chosen {
         settings.session.selection.netns = Some(inode);
         settings.probes.filter.constants.netns = inode;
         settings.probes.filter.netns_cookie = cookie;

@@ -31,7 +31,7 @@ use crate::{
     findings::Severity,
     listing::{
         Lister,
-        netns::{Chosen, NameWatch},
+        netns::{ChosenNetns, NameWatch},
         worker::{Answer, Watch},
     },
     model::{
@@ -42,7 +42,7 @@ use crate::{
         Outputs,
         http::{
             Server,
-            answers::{Health, Question},
+            answers::{Health, Query},
         },
         messages::{tell, warn},
     },
@@ -79,7 +79,7 @@ pub(crate) const ONE_LOOK: Duration = Duration::from_secs(2);
 /// What a run works with once all is attached.
 pub(crate) struct Run {
     /// What the server of metrics wants to know.
-    pub(super) questions: Option<mpsc::Receiver<Question>>,
+    pub(super) questions: Option<mpsc::Receiver<Query>>,
     /// Time between two sendings of metrics.
     pub(super) pushes: Option<Duration>,
     pub(super) rings: AsyncFd<Rings>,
@@ -115,7 +115,7 @@ pub(crate) struct Run {
     /// Is the run over when all trouble was told of that can be seen at the start?
     pub(super) once: bool,
     /// The network namespace that is chosen.
-    pub(super) chosen: Option<Chosen>,
+    pub(super) chosen: Option<ChosenNetns>,
     /// Is it no more?
     pub(super) is_gone: bool,
     pub(super) netns_names: NameWatch,
@@ -150,21 +150,21 @@ impl Run {
             let happened = tokio::select! {
                 biased;
                 reason = stop.reached() => return Ok(reason),
-                () = self.hangup.came() => Happened::HungUp,
-                () = due(&mut summaries) => Happened::SummaryDue,
-                answer = self.watch.answer() => Happened::Listed(Box::new(answer)),
-                () = std::future::ready(()), if more => Happened::Events,
-                _ = read.tick() => Happened::Events,
-                _ = checks.tick() => Happened::CheckDue,
-                () = due(&mut polls) => Happened::PollDue,
-                () = due(&mut looks) => Happened::LookDue,
-                () = due(&mut pushes) => Happened::PushDue,
-                question = asked(&mut self.questions) => Happened::Asked(question),
+                () = self.hangup.came() => LoopEvent::HungUp,
+                () = due(&mut summaries) => LoopEvent::SummaryDue,
+                answer = self.watch.answer() => LoopEvent::Listed(Box::new(answer)),
+                () = std::future::ready(()), if more => LoopEvent::Events,
+                _ = read.tick() => LoopEvent::Events,
+                _ = checks.tick() => LoopEvent::CheckDue,
+                () = due(&mut polls) => LoopEvent::PollDue,
+                () = due(&mut looks) => LoopEvent::LookDue,
+                () = due(&mut pushes) => LoopEvent::PushDue,
+                question = asked(&mut self.questions) => LoopEvent::Asked(question),
                 ready = self.rings.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
                     }
-                    Happened::Events
+                    LoopEvent::Events
                 }
             };
             self.session.context.wall = wall_offset();
@@ -174,13 +174,13 @@ impl Run {
                 self.session.tick(before_ns);
             }
             match happened {
-                Happened::Events => {}
-                Happened::SummaryDue => self.summarize()?,
-                Happened::HungUp => {
+                LoopEvent::Events => {}
+                LoopEvent::SummaryDue => self.summarize()?,
+                LoopEvent::HungUp => {
                     self.outputs.reopen();
                     self.service.reloaded();
                 }
-                Happened::CheckDue => {
+                LoopEvent::CheckDue => {
                     self.check_threads()?;
                     let broken = self.threads.broken();
                     let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
@@ -195,13 +195,13 @@ impl Run {
                         self.ask(Purpose::Namespace);
                     }
                 }
-                Happened::PollDue => self.ask(Purpose::Poll),
-                Happened::PushDue => self.push_metrics(),
-                Happened::Asked(Question::Metrics(to)) => {
+                LoopEvent::PollDue => self.ask(Purpose::Poll),
+                LoopEvent::PushDue => self.push_metrics(),
+                LoopEvent::Asked(Query::Metrics(to)) => {
                     // Nobody waits any more where sending fails.
                     let _ = self.metrics().map(|snapshot| to.send(snapshot));
                 }
-                Happened::Asked(Question::Health(to)) => {
+                LoopEvent::Asked(Query::Health(to)) => {
                     let not_ready = self
                         .started
                         .is_none()
@@ -209,9 +209,9 @@ impl Run {
                     let _ = to.send(Health { not_ready, broken: self.threads.broken() });
                 }
                 // What has happened is not all known yet; on a busy host it may never be.
-                Happened::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
-                Happened::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
-                Happened::Listed(answer) => {
+                LoopEvent::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
+                LoopEvent::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
+                LoopEvent::Listed(answer) => {
                     let purpose = self.take_in(*answer)?;
                     if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
@@ -233,7 +233,7 @@ impl Run {
                 return Ok("closed");
             }
             if self.is_gone {
-                let epitaph = self.chosen.as_ref().map(Chosen::epitaph).unwrap_or_default();
+                let epitaph = self.chosen.as_ref().map(ChosenNetns::epitaph).unwrap_or_default();
                 tell(format_args!("{epitaph}: the trace ends"));
                 return Ok("netns_gone");
             }
@@ -347,11 +347,11 @@ impl Run {
 }
 
 /// What the loop woke up for.
-pub(crate) enum Happened {
+pub(crate) enum LoopEvent {
     Events,
     HungUp,
     PushDue,
-    Asked(Question),
+    Asked(Query),
     SummaryDue,
     CheckDue,
     PollDue,

@@ -16,7 +16,7 @@ use crate::{
         rules::queues,
     },
     model::{
-        close_reason::{Abort, Ending},
+        close_reason::{Abort, CloseReason},
         errno,
         keyed::{KeyedMap, KeyedSet},
         socket::{listeners_of, place},
@@ -28,11 +28,11 @@ use crate::{
 /// Which trouble a failed `connect` is.
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     match incident.ending {
-        Ending::Refused => Some(Kind::ConnectRefused),
-        Ending::TimedOut | Ending::Failed(_) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
-        Ending::Aborted(Abort::NeverSent) => Some(Kind::ConnectFailed),
-        Ending::Aborted(Abort::BeforeEstablished) if was_waited_for(incident) => Some(Kind::SynSentUnanswered),
-        Ending::Aborted(Abort::BeforeEstablished) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
+        CloseReason::Refused => Some(Kind::ConnectRefused),
+        CloseReason::TimedOut | CloseReason::Failed(_) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
+        CloseReason::Aborted(Abort::NeverSent) => Some(Kind::ConnectFailed),
+        CloseReason::Aborted(Abort::BeforeEstablished) if was_waited_for(incident) => Some(Kind::SynSentUnanswered),
+        CloseReason::Aborted(Abort::BeforeEstablished) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
         _ => None,
     }
 }
@@ -97,7 +97,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut failed = sightings(view, Kind::ConnectFailed, judged, |newest| {
         let errno = match newest.ending {
             // `inet_hash_connect` (`net/ipv4/inet_hashtables.c`) found no port, or the pair of ends in use.
-            Ending::Aborted(Abort::NeverSent) if newest.cause.1 != Cause::NotSent => Some(libc::EADDRNOTAVAIL),
+            CloseReason::Aborted(Abort::NeverSent) if newest.cause.1 != Cause::NotSent => Some(libc::EADDRNOTAVAIL),
             ending => ending.errno(),
         };
         let name = |errno| errno::name(errno).map_or_else(|| Value::Text(format!("errno {errno}")), Value::Name);

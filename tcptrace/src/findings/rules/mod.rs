@@ -26,8 +26,8 @@ use crate::{
         thresholds::Thresholds,
     },
     model::{
-        close_reason::Ending,
-        event::{Event, What},
+        close_reason::CloseReason,
+        event::{Event, EventKind},
         state::State,
     },
     table::Connection,
@@ -57,10 +57,10 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
 /// The incident that an event is.
 #[must_use]
 pub(super) fn incident(event: &Event, left: Option<&Connection>, thresholds: &Thresholds) -> Option<Incident> {
-    let What::Transition(transition) = &event.what else { return None };
+    let EventKind::Transition(transition) = &event.what else { return None };
     let is_with_itself = event.socket.local == event.socket.remote;
     if is_with_itself && transition.new == State::Established {
-        let incident = Incident::new(event, transition, Ending::Unknown, left);
+        let incident = Incident::new(event, transition, CloseReason::Unknown, left);
         return Some(Incident {
             kind: Kind::SelfConnect,
             cause: (Severity::Warning, Cause::ConnectedToItself),

@@ -11,7 +11,7 @@ use crate::{
         thresholds::Thresholds,
     },
     model::{
-        close_reason::{Abort, Ending},
+        close_reason::{Abort, CloseReason},
         errno,
         event::Exit,
         state::State,
@@ -22,11 +22,11 @@ use crate::{
 pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind> {
     match incident.ending {
         // Told of with the process.
-        Ending::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
-        Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
-        Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
-        Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
-        Ending::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
+        CloseReason::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
+        CloseReason::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
+        CloseReason::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
+        CloseReason::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
+        CloseReason::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
         _ => None,
     }
 }
@@ -70,7 +70,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     }));
     found.extend(sightings(view, Kind::AbortedClose, judged, |newest| {
         let cause = match newest.ending {
-            Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
+            CloseReason::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
         };
         vec![

@@ -10,7 +10,7 @@ use crate::{
         kind::{Kind, Severity},
         rules::readers::is_held_up,
     },
-    model::{close_reason::Ending, errno, namespace::NetSettings, socket::Keepalive, state::State},
+    model::{close_reason::CloseReason, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// keepalive timer from probing (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`).
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
-    let is_timeout = incident.ending == Ending::TimedOut && is_open;
+    let is_timeout = incident.ending == CloseReason::TimedOut && is_open;
     is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
 }
 

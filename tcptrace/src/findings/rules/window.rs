@@ -10,7 +10,7 @@ use crate::{
         kind::{Kind, Severity},
         rules::readers::{holders_state, is_being_read, is_held_up, is_watched, process_evidence, unread_ns},
     },
-    model::{close_reason::Ending, errno, event::Owner, socket::UNREAD_NS, state::State},
+    model::{close_reason::CloseReason, errno, event::Owner, socket::UNREAD_NS, state::State},
     table::Connection,
 };
 
@@ -20,7 +20,8 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
     let is_closed = incident.window.is_some() || incident.total_retrans == 0 && incident.timeouts == 0;
     let was_answered = incident.window.is_none_or(|window| window.is_answered);
-    let is_it = incident.ending == Ending::TimedOut && is_open && incident.unacked > 0 && is_closed && was_answered;
+    let is_it =
+        incident.ending == CloseReason::TimedOut && is_open && incident.unacked > 0 && is_closed && was_answered;
     is_it.then_some(Kind::ZeroWindow)
 }
 

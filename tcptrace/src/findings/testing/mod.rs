@@ -10,10 +10,10 @@ use tcptrace_common::record::socket_flag;
 use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
 use crate::{
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         event::{
-            Command, Event, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState,
-            TimeSource, Transition, What,
+            Command, Event, EventKind, Exit, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource,
+            TimeInState, TimeSource, Transition,
         },
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters, NetSettings},
@@ -166,7 +166,7 @@ impl Host {
         ListedSocket { connection: Some(silent), ..*socket }
     }
 
-    fn tell(&mut self, place: usize, flags: u16, what: What) {
+    fn tell(&mut self, place: usize, flags: u16, what: EventKind) {
         let socket = &self.sockets[place];
         let mut event = Event {
             time_ns: self.now_ns,
@@ -192,12 +192,12 @@ impl Host {
     }
 
     /// A socket leaves its state; its queues are those that it has.
-    pub(super) fn enters(&mut self, place: usize, new: State, ending: Option<Ending>) {
+    pub(super) fn enters(&mut self, place: usize, new: State, ending: Option<CloseReason>) {
         self.leaves(place, new, |transition| Transition { ending, ..transition });
     }
 
     /// The same, since its process exits.
-    pub(super) fn exits(&mut self, place: usize, new: State, ending: Option<Ending>, exit: Option<Exit>) {
+    pub(super) fn exits(&mut self, place: usize, new: State, ending: Option<CloseReason>, exit: Option<Exit>) {
         self.leaves(place, new, |transition| Transition { ending, exit, ..transition });
     }
 
@@ -209,7 +209,7 @@ impl Host {
         self.tell(
             place,
             flags,
-            What::Transition(change(Transition {
+            EventKind::Transition(change(Transition {
                 old: socket.state,
                 new,
                 source: StateSource::Observed,
@@ -232,12 +232,12 @@ impl Host {
     /// A mini-socket takes the place of a socket.
     pub(super) fn enters_mini(&mut self, place: usize, new: State) {
         let source = StateSource::Inferred;
-        self.leaves(place, new, |transition| Transition { source, ending: Some(Ending::Normal), ..transition });
+        self.leaves(place, new, |transition| Transition { source, ending: Some(CloseReason::Normal), ..transition });
         self.sockets[place].kind = Kind::Mini;
     }
 
     /// A connection that was there before fails.
-    pub(super) fn fails(&mut self, place: usize, ending: Ending) {
+    pub(super) fn fails(&mut self, place: usize, ending: CloseReason) {
         self.list();
         self.enters(place, State::Close, Some(ending));
     }
@@ -255,15 +255,15 @@ impl Host {
             last_received_ns: silence_ns,
             last_ack_ns: silence_ns,
         };
-        self.tell(place, 0, What::ResetReceived(Some(facts)));
-        self.enters(place, State::Close, Some(Ending::ResetByPeer(errno)));
+        self.tell(place, 0, EventKind::ResetReceived(Some(facts)));
+        self.enters(place, State::Close, Some(CloseReason::ResetByPeer(errno)));
     }
 
     /// A RST answers the SYN.
     pub(super) fn is_refused(&mut self, place: usize) {
         self.list();
-        self.tell(place, 0, What::ResetReceived(None));
-        self.enters(place, State::Close, Some(Ending::Refused));
+        self.tell(place, 0, EventKind::ResetReceived(None));
+        self.enters(place, State::Close, Some(CloseReason::Refused));
     }
 
     /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.
@@ -271,8 +271,8 @@ impl Host {
         self.list();
         let times = ResetFacts { last_sent_ns: silence_ns, last_received_ns: silence_ns, ..ResetFacts::default() };
         let facts = ResetFacts { probes, last_ack_ns: silence_ns, ..times };
-        self.tell(place, 0, What::ResetSent { reason: None, facts: Some(facts) });
-        self.enters(place, State::Close, Some(Ending::TimedOut));
+        self.tell(place, 0, EventKind::ResetSent { reason: None, facts: Some(facts) });
+        self.enters(place, State::Close, Some(CloseReason::TimedOut));
     }
 
     /// Sends a segment again, with so many timeouts in a row.
@@ -281,7 +281,7 @@ impl Host {
         let state = self.sockets[place].state;
         let total_retrans = timeouts.into();
         let what = Retransmit { state, total_retrans, timeouts, srtt_us: Some(409), failed: None };
-        self.tell(place, 0, What::Retransmit(what));
+        self.tell(place, 0, EventKind::Retransmit(what));
     }
 
     /// What rules see, when a listing has shown all that is suspected of trouble.

@@ -2,7 +2,7 @@
 
 use super::{Host, MS, PID, S, process};
 use crate::model::{
-    close_reason::{Abort, Ending},
+    close_reason::{Abort, CloseReason},
     event::Exit,
     holders::Holder,
     snapshot::ProcessState,
@@ -160,8 +160,11 @@ impl Host {
         self.sockets[other].receive_queue = unread;
         self.list();
         self.exits(one, State::FinWait1, None, exit);
-        let (new, ending) =
-            if unread > 0 { (State::Close, Some(Ending::Aborted(Abort::UnreadData))) } else { (State::FinWait1, None) };
+        let (new, ending) = if unread > 0 {
+            (State::Close, Some(CloseReason::Aborted(Abort::UnreadData)))
+        } else {
+            (State::FinWait1, None)
+        };
         self.exits(other, new, ending, exit);
     }
 }

@@ -20,7 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the server wants to know.
 #[derive(Debug)]
-pub enum Question {
+pub enum Query {
     /// The metrics of this moment.
     Metrics(oneshot::Sender<Snapshot>),
     /// How tcptrace is.
@@ -38,11 +38,11 @@ pub struct Health {
 
 /// Asks the main loop, one question at a time.
 #[derive(Debug)]
-pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Question>>);
+pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Query>>);
 
 impl Asker {
     /// The answer; `None` where there is none in time.
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Option<T> {
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
         let answer = async {
             let questions = self.0.lock().await;
             let (to, answer) = oneshot::channel();
@@ -63,17 +63,17 @@ impl Asker {
             "/metrics" => {
                 let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
                 let format = prometheus::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
-                match self.ask(Question::Metrics).await {
+                match self.ask(Query::Metrics).await {
                     Some(snapshot) => with_type(format.content_type(), prometheus::encode(&snapshot, format)),
                     None => silent(),
                 }
             }
-            "/healthz" => match self.ask(Question::Health).await {
+            "/healthz" => match self.ask(Query::Health).await {
                 Some(Health { broken: None, .. }) => plain(StatusCode::OK, "ok\n"),
                 Some(Health { broken: Some(why), .. }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 None => silent(),
             },
-            "/readyz" => match self.ask(Question::Health).await {
+            "/readyz" => match self.ask(Query::Health).await {
                 Some(Health { not_ready, broken }) => match not_ready.or(broken) {
                     None => plain(StatusCode::OK, "ready\n"),
                     Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),

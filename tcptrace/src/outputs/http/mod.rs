@@ -1,6 +1,6 @@
 //! The edge to scrapers and probes: a small HTTP/1 server of `/metrics`, `/healthz` and `/readyz`.
 //!
-//! It runs in a thread of its own, and asks the main loop for what it needs ([`Question`]), so that an answer is of the
+//! It runs in a thread of its own, and asks the main loop for what it needs ([`Query`]), so that an answer is of the
 //! moment, and a main loop that hangs is noticed. [`Server::start`] gives the server, which serves until it is
 //! dropped, and the receiver of the questions; the main loop's `select!` has an arm `Some(question) = questions.recv()`,
 //! and sends the answer, as in
@@ -36,7 +36,7 @@ use tokio::{
 };
 
 use crate::{
-    outputs::http::answers::{Asker, Question},
+    outputs::http::answers::{Asker, Query},
     sys::workers::{self, Worker},
 };
 
@@ -48,7 +48,7 @@ pub use connections::{IDLE, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 pub struct Server {
     address: SocketAddr,
     listener: std::net::TcpListener,
-    asks: mpsc::Sender<Question>,
+    asks: mpsc::Sender<Query>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<(Arc<Worker>, thread::JoinHandle<()>)>,
 }
@@ -58,7 +58,7 @@ impl Server {
     ///
     /// # Errors
     /// Where the address cannot be listened at, or no thread be made.
-    pub fn start(address: SocketAddr) -> io::Result<(Self, mpsc::Receiver<Question>)> {
+    pub fn start(address: SocketAddr) -> io::Result<(Self, mpsc::Receiver<Query>)> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;

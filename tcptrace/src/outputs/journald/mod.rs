@@ -22,7 +22,7 @@ use super::{
     words::{line, priority},
 };
 use crate::{
-    outputs::sink::{Sink, Trouble},
+    outputs::sink::{DeliveryError, Sink},
     pipeline::records::Records,
     sys::workers,
 };
@@ -86,12 +86,12 @@ impl Journald {
 }
 
 impl Sink for Journald {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         loop {
             let Some(record) = records.iter().next() else { return Ok(()) };
-            let entry = (self.entry)(record).map_err(|reason| Trouble::Refused { records: 1, reason })?;
+            let entry = (self.entry)(record).map_err(|reason| DeliveryError::Refused { records: 1, reason })?;
             self.send(&entry)
-                .map_err(|error| Trouble::Later(format!("journald at {}: {error}", self.path.display())))?;
+                .map_err(|error| DeliveryError::Later(format!("journald at {}: {error}", self.path.display())))?;
             records.take(1);
         }
     }

@@ -33,7 +33,7 @@ use super::{
     waiting::{Waiting, host_name},
 };
 use crate::{
-    outputs::sink::{Sink, Trouble},
+    outputs::sink::{DeliveryError, Sink},
     pipeline::records::Records,
 };
 
@@ -110,7 +110,7 @@ impl Kafka {
 }
 
 impl Sink for Kafka {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let count = records.within(self.settings.bytes).min(self.settings.records).max(1);
             match self.produce(records, count) {
@@ -118,9 +118,9 @@ impl Sink for Kafka {
                 Ok((refused, reason)) => {
                     // Which ones were refused does not matter to who counts.
                     records.take(count - refused);
-                    return Err(Trouble::Refused { records: refused, reason: self.name(&reason) });
+                    return Err(DeliveryError::Refused { records: refused, reason: self.name(&reason) });
                 }
-                Err(reason) => return Err(Trouble::Later(self.name(&reason))),
+                Err(reason) => return Err(DeliveryError::Later(self.name(&reason))),
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use prost::Message as _;
 use self::client::Client;
 pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
 use crate::{
-    outputs::sink::{Sink, Trouble},
+    outputs::sink::{DeliveryError, Sink},
     pipeline::records::Records,
 };
 
@@ -43,7 +43,7 @@ impl OtlpLogs {
 }
 
 impl Sink for OtlpLogs {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let count = records.within(self.bytes).min(self.records).max(1);
             let request = || logs::request(&self.resource, records.iter().take(count)).encode_to_vec();
@@ -75,7 +75,7 @@ impl OtlpMetrics {
 }
 
 impl Sink for OtlpMetrics {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let request = || records.iter().next().map(<[u8]>::to_vec).unwrap_or_default();
             let answer: ExportMetricsServiceResponse = self.client.post(1, request)?;

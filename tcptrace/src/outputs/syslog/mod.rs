@@ -2,8 +2,8 @@
 
 use super::flat;
 use crate::{
-    outputs::sink::{Sink, Trouble},
-    pipeline::records::{Collecting, Records},
+    outputs::sink::{DeliveryError, Sink},
+    pipeline::records::{Records, RecordsBuilder},
 };
 
 mod connection;
@@ -36,8 +36,8 @@ impl Syslog {
     }
 
     /// Sends messages over the connection that there is, or a new one, and takes those off that were delivered.
-    fn send(&mut self, messages: &mut Records) -> Result<(), Trouble> {
-        let later = |target: &SyslogTarget, error| Trouble::Later(format!("syslog {target}: {error}"));
+    fn send(&mut self, messages: &mut Records) -> Result<(), DeliveryError> {
+        let later = |target: &SyslogTarget, error| DeliveryError::Later(format!("syslog {target}: {error}"));
         let mut connection = match self.connection.take() {
             Some(connection) if connection.is_open() => connection,
             _ => Connection::new(&self.target).map_err(|error| later(&self.target, error))?,
@@ -47,7 +47,7 @@ impl Syslog {
         match result {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 self.connection = Some(connection);
-                Err(Trouble::Refused { records: 1, reason: format!("syslog {}: {error}", self.target) })
+                Err(DeliveryError::Refused { records: 1, reason: format!("syslog {}: {error}", self.target) })
             }
             Err(error) => Err(later(&self.target, error)),
             Ok(()) => {
@@ -59,8 +59,8 @@ impl Syslog {
 }
 
 impl Sink for Syslog {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        let mut messages = Collecting::default();
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
+        let mut messages = RecordsBuilder::default();
         let mut refused = Ok(());
         for record in records.iter() {
             match flat::parse(record) {
@@ -69,7 +69,7 @@ impl Sink for Syslog {
                     messages.add(|to| self.target.frame(to, &message));
                 }
                 Err(reason) => {
-                    refused = Err(Trouble::Refused { records: 1, reason });
+                    refused = Err(DeliveryError::Refused { records: 1, reason });
                     break;
                 }
             }

@@ -105,13 +105,13 @@ mod tests {
     use std::{net::TcpListener, thread};
 
     use super::*;
-    use crate::pipeline::records::Collecting;
+    use crate::pipeline::records::RecordsBuilder;
 
     const LEN: usize = 1000;
 
     /// Frames of the same length, each with its number.
     fn frames(count: usize) -> Records {
-        let mut collecting = Collecting::default();
+        let mut collecting = RecordsBuilder::default();
         for number in 0..count {
             collecting.add(|to| to.extend_from_slice(format!("{number:0LEN$}").as_bytes()));
         }

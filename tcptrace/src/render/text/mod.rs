@@ -15,7 +15,7 @@ use crate::{
     analysis::report::Report,
     findings::Finding,
     model::{
-        event::{Event, What},
+        event::{Event, EventKind},
         losses::Losses,
         notice::Notice,
         printable::Printable,
@@ -74,7 +74,7 @@ impl Text {
 
     /// Writes an event as a line, and the heading before it where the columns are new.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
-        if event.what == What::OwnerChanged {
+        if event.what == EventKind::OwnerChanged {
             return; // the lines that follow show the owner
         }
         self.write_columns(to, event, context.wall);
@@ -171,7 +171,7 @@ pub fn losses_line(losses: &Losses) -> String {
 #[cfg(test)]
 mod tests {
     use crate::model::{
-        close_reason::{Abort, Ending},
+        close_reason::{Abort, CloseReason},
         event::{ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition},
         names::Names,
         state::State,
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    fn event(what: What) -> Event {
+    fn event(what: EventKind) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let socket = Socket {
             sk: Some(1),
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    fn transition(new: State, ending: Option<Ending>) -> Transition {
+    fn transition(new: State, ending: Option<CloseReason>) -> Transition {
         Transition {
             old: State::Established,
             new,
@@ -235,23 +235,26 @@ mod tests {
 
     #[test]
     fn notes_tell_why_a_connection_ended() {
-        let closed = |ending| told(&event(What::Transition(transition(State::Close, Some(ending)))));
-        assert_eq!(closed(Ending::Normal), "closed");
-        assert_eq!(closed(Ending::ResetByPeer(libc::EPIPE)), "reset by peer, EPIPE");
-        assert_eq!(closed(Ending::Failed(libc::ENETUNREACH)), "failed, ENETUNREACH");
-        assert_eq!(closed(Ending::Failed(4095)), "failed, errno 4095");
-        assert_eq!(closed(Ending::Aborted(Abort::Destroyed)), "aborted: socket destroyed from outside, ECONNABORTED");
-        let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(Ending::TimedOut)) };
-        assert_eq!(told(&event(What::Transition(retransmitted))), "timed out, ETIMEDOUT, retransmits: 3");
+        let closed = |ending| told(&event(EventKind::Transition(transition(State::Close, Some(ending)))));
+        assert_eq!(closed(CloseReason::Normal), "closed");
+        assert_eq!(closed(CloseReason::ResetByPeer(libc::EPIPE)), "reset by peer, EPIPE");
+        assert_eq!(closed(CloseReason::Failed(libc::ENETUNREACH)), "failed, ENETUNREACH");
+        assert_eq!(closed(CloseReason::Failed(4095)), "failed, errno 4095");
+        assert_eq!(
+            closed(CloseReason::Aborted(Abort::Destroyed)),
+            "aborted: socket destroyed from outside, ECONNABORTED"
+        );
+        let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(CloseReason::TimedOut)) };
+        assert_eq!(told(&event(EventKind::Transition(retransmitted))), "timed out, ETIMEDOUT, retransmits: 3");
         let under_way = Transition { ending: None, new: State::CloseWait, ..retransmitted };
-        assert_eq!(told(&event(What::Transition(under_way))), "");
+        assert_eq!(told(&event(EventKind::Transition(under_way))), "");
     }
 
     #[test]
     fn notes_tell_what_was_inferred_and_measured() {
         let inferred = |new, ending| Transition { source: StateSource::Inferred, ..transition(new, ending) };
-        let note = |transition| told(&event(What::Transition(transition)));
-        assert_eq!(note(inferred(State::TimeWait, Some(Ending::Normal))), "closed, inferred");
+        let note = |transition| told(&event(EventKind::Transition(transition)));
+        assert_eq!(note(inferred(State::TimeWait, Some(CloseReason::Normal))), "closed, inferred");
         assert_eq!(note(inferred(State::FinWait2, None)), "orphan, the peer has not closed, inferred");
         let measured = Transition { handshake_rtt_ns: Some(409_000), ..transition(State::Established, None) };
         assert_eq!(note(measured), "handshake rtt 409µs");
@@ -260,39 +263,39 @@ mod tests {
     #[test]
     fn notes_tell_of_retransmits_and_resets() {
         let once = Retransmit { state: State::Established, total_retrans: 1, timeouts: 0, srtt_us: None, failed: None };
-        assert_eq!(told(&event(What::Retransmit(once))), "1 so far");
+        assert_eq!(told(&event(EventKind::Retransmit(once))), "1 so far");
         let again = Retransmit { total_retrans: 4, timeouts: 2, srtt_us: Some(1500), failed: Some(113), ..once };
         let words = "4 so far, timeouts in a row: 2, srtt 1.50ms, not sent: EHOSTUNREACH";
-        assert_eq!(told(&event(What::Retransmit(again))), words);
-        let reset = |reason| event(What::ResetSent { reason, facts: None });
+        assert_eq!(told(&event(EventKind::Retransmit(again))), words);
+        let reset = |reason| event(EventKind::ResetSent { reason, facts: None });
         assert_eq!(told(&reset(Some(3))), "reason: no_socket");
         assert_eq!(told(&reset(Some(8))), "reason: 8");
         assert_eq!(told(&reset(None)), "");
         let mut stray = reset(None);
         stray.socket.sk = None;
         assert_eq!(told(&stray), "no socket");
-        assert_eq!(told(&event(What::ResetReceived(None))), "");
+        assert_eq!(told(&event(EventKind::ResetReceived(None))), "");
         let facts = ResetFacts { last_received_ns: 90_000_000_000, last_ack_ns: 61_000_000_000, ..Default::default() };
-        assert_eq!(told(&event(What::ResetReceived(Some(facts)))), "peer silent for 1m01s");
+        assert_eq!(told(&event(EventKind::ResetReceived(Some(facts)))), "peer silent for 1m01s");
         let facts = ResetFacts { receive_queue: 5, send_queue: 12, last_ack_ns: 999_999_999, ..facts };
-        let sent = What::ResetSent { reason: Some(3), facts: Some(facts) };
+        let sent = EventKind::ResetSent { reason: Some(3), facts: Some(facts) };
         assert_eq!(told(&event(sent)), "reason: no_socket, 5 bytes not read, 12 bytes not acknowledged");
     }
 
     #[test]
     fn times_in_the_old_state_tell_how_sure_they_are() {
         let shown = |time_in_old| {
-            time_in_old_of(What::Transition(Transition { time_in_old, ..transition(State::Close, None) }))
+            time_in_old_of(EventKind::Transition(Transition { time_in_old, ..transition(State::Close, None) }))
         };
         let time = |source| Some(TimeInState { ns: 20_000_000, source });
         assert_eq!(shown(None), "-", "never 0");
         assert_eq!(shown(time(TimeSource::Observed)), "20.0ms");
         assert_eq!(shown(time(TimeSource::Handshake)), "20.0ms");
         assert_eq!(shown(time(TimeSource::HandshakeLowerBound)), "≥20.0ms");
-        assert_eq!(time_in_old_of(What::ResetReceived(None)), "", "nothing was left");
+        assert_eq!(time_in_old_of(EventKind::ResetReceived(None)), "", "nothing was left");
     }
 
-    fn time_in_old_of(what: What) -> String {
+    fn time_in_old_of(what: EventKind) -> String {
         let mut text = String::new();
         time_in_old(&mut text, &event(what));
         text
@@ -301,13 +304,13 @@ mod tests {
     #[test]
     fn styles_tell_trouble() {
         let style = |what| headline(&event(what)).1;
-        let closed = |ending| What::Transition(transition(State::Close, ending));
-        assert_eq!(style(closed(Some(Ending::Normal))), Style::Plain);
-        assert_eq!(style(closed(Some(Ending::TimedOut))), Style::Trouble);
-        assert_eq!(style(What::Transition(transition(State::CloseWait, None))), Style::Attention);
-        assert_eq!(style(What::Transition(transition(State::Established, None))), Style::Plain);
-        assert_eq!(style(What::ResetReceived(None)), Style::Trouble);
-        assert_eq!(style(What::SynAckRetransmit { count: 1 }), Style::Attention);
+        let closed = |ending| EventKind::Transition(transition(State::Close, ending));
+        assert_eq!(style(closed(Some(CloseReason::Normal))), Style::Plain);
+        assert_eq!(style(closed(Some(CloseReason::TimedOut))), Style::Trouble);
+        assert_eq!(style(EventKind::Transition(transition(State::CloseWait, None))), Style::Attention);
+        assert_eq!(style(EventKind::Transition(transition(State::Established, None))), Style::Plain);
+        assert_eq!(style(EventKind::ResetReceived(None)), Style::Trouble);
+        assert_eq!(style(EventKind::SynAckRetransmit { count: 1 }), Style::Attention);
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::fmt::Arguments;
 use super::columns::Style;
 use crate::model::{
     age::Age,
-    close_reason::Ending,
+    close_reason::CloseReason,
     errno,
-    event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
+    event::{Event, EventKind, Process, ResetFacts, StateSource, TimeSource, Transition},
     losses::Losses,
     names::Names,
     notice::{Gap, Reconciled},
@@ -47,24 +47,24 @@ pub(crate) fn gap_words(gap: &Gap) -> String {
 /// What stands beside the socket's state: `-> ` and the new one, or what happened.
 pub(crate) fn headline(event: &Event) -> ([&'static str; 2], Style) {
     match event.what {
-        What::Transition(transition) => {
+        EventKind::Transition(transition) => {
             let style = match transition.ending {
-                Some(Ending::Normal) | None if transition.new == State::CloseWait => Style::Attention,
-                Some(Ending::Normal) | None => Style::Plain,
+                Some(CloseReason::Normal) | None if transition.new == State::CloseWait => Style::Attention,
+                Some(CloseReason::Normal) | None => Style::Plain,
                 Some(_) => Style::Trouble,
             };
             (["-> ", transition.new.name()], style)
         }
-        What::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
-        What::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
-        What::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
-        What::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
-        What::OwnerChanged => (["   ", "owner"], Style::Plain),
+        EventKind::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
+        EventKind::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
+        EventKind::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
+        EventKind::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
+        EventKind::OwnerChanged => (["   ", "owner"], Style::Plain),
     }
 }
 
 pub(crate) fn time_in_old(to: &mut String, event: &Event) {
-    let What::Transition(transition) = event.what else { return };
+    let EventKind::Transition(transition) = event.what else { return };
     let Some(time) = transition.time_in_old else { return to.push('-') };
     to.push_str(match time.source {
         TimeSource::Observed | TimeSource::Handshake | TimeSource::Timer => "",
@@ -97,8 +97,8 @@ pub(crate) fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Argu
         tell(words);
     };
     match event.what {
-        What::Transition(transition) => transition_note(&transition, &mut part),
-        What::Retransmit(retransmit) => {
+        EventKind::Transition(transition) => transition_note(&transition, &mut part),
+        EventKind::Retransmit(retransmit) => {
             part(format_args!("{} so far", retransmit.total_retrans));
             if retransmit.timeouts > 0 {
                 part(format_args!("timeouts in a row: {}", retransmit.timeouts));
@@ -110,15 +110,15 @@ pub(crate) fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Argu
                 part(format_args!("not sent: {}", errno_words(errno)));
             }
         }
-        What::SynAckRetransmit { count } => part(format_args!("{count} so far")),
-        What::ResetSent { reason, facts } => {
+        EventKind::SynAckRetransmit { count } => part(format_args!("{count} so far")),
+        EventKind::ResetSent { reason, facts } => {
             if let Some(code) = reason {
                 part(format_args!("reason: {}", reset_reason(code, names)));
             }
             reset_note(facts, &mut part);
         }
-        What::ResetReceived(facts) => reset_note(facts, &mut part),
-        What::OwnerChanged => {}
+        EventKind::ResetReceived(facts) => reset_note(facts, &mut part),
+        EventKind::OwnerChanged => {}
     }
     if let Some(candidates) = &event.candidates {
         part(format_args!("one of {}", processes(candidates)));

@@ -58,21 +58,21 @@ fn only_ports_of_services_have_series() {
         metrics.ingest(&event(local, source.map(|source| owner("a", 0, source)), what));
     };
     // A client that comes to an ephemeral port, and leaves it; known by its connect, by SYN_SENT, or not at all.
-    ingest("10.0.0.1:40001", Some(OwnerSource::Connect), What::Transition(change(Close, SynSent)));
-    ingest("10.0.0.1:40001", None, What::Transition(change(SynSent, Established)));
-    ingest("10.0.0.1:40001", Some(OwnerSource::Io), What::Transition(change(Established, FinWait1)));
+    ingest("10.0.0.1:40001", Some(OwnerSource::Connect), EventKind::Transition(change(Close, SynSent)));
+    ingest("10.0.0.1:40001", None, EventKind::Transition(change(SynSent, Established)));
+    ingest("10.0.0.1:40001", Some(OwnerSource::Io), EventKind::Transition(change(Established, FinWait1)));
     ingest("10.0.0.1:40001", Some(OwnerSource::Connect), retransmit());
     // A RST for a port at which nobody listens, as for scanned ones.
     ingest("10.0.0.1:23", None, sent(None));
     // Services: one listens, to another a request comes, of a third one a connection was accepted.
-    ingest("0.0.0.0:80", None, What::Transition(change(Close, Listen)));
-    ingest("10.0.0.1:80", None, What::ResetReceived(None));
-    ingest("10.0.0.1:81", None, What::Transition(change(Listen, SynRecv)));
+    ingest("0.0.0.0:80", None, EventKind::Transition(change(Close, Listen)));
+    ingest("10.0.0.1:80", None, EventKind::ResetReceived(None));
+    ingest("10.0.0.1:81", None, EventKind::Transition(change(Listen, SynRecv)));
     ingest("10.0.0.1:82", Some(OwnerSource::Accept), retransmit());
-    ingest("10.0.0.1:83", None, What::Transition(change(SynRecv, Established)));
+    ingest("10.0.0.1:83", None, EventKind::Transition(change(SynRecv, Established)));
     // Who connects from a port at which another process listens is still a client.
-    ingest("10.0.0.1:80", Some(OwnerSource::Connect), What::Transition(change(Established, FinWait1)));
-    let attached = What::Transition(change(SynRecv, Established));
+    ingest("10.0.0.1:80", Some(OwnerSource::Connect), EventKind::Transition(change(Established, FinWait1)));
+    let attached = EventKind::Transition(change(SynRecv, Established));
     let mut both_open = event("10.0.0.1:40002", None, attached);
     both_open.socket.flags = socket_flag::ATTACHED;
     metrics.ingest(&both_open);
@@ -137,8 +137,8 @@ fn a_thousand_names_that_are_gone_hide_no_service() {
 #[test]
 fn what_was_not_sent_is_no_retransmit() {
     let mut metrics = metrics(Settings::default());
-    let What::Retransmit(sent) = retransmit() else { unreachable!() };
-    metrics.ingest(&event("10.0.0.1:1", None, What::Retransmit(Retransmit { failed: Some(libc::EBUSY), ..sent })));
+    let EventKind::Retransmit(sent) = retransmit() else { unreachable!() };
+    metrics.ingest(&event("10.0.0.1:1", None, EventKind::Retransmit(Retransmit { failed: Some(libc::EBUSY), ..sent })));
     assert_eq!(sum(&snapshot(&mut metrics), "tcptrace_retransmits", &[]), 0);
 }
 
@@ -156,10 +156,10 @@ fn no_two_series_have_the_same_labels() {
     for (time_ns, owner) in (1..).zip(owners) {
         metrics.ingest(&Event { time_ns, ..event("10.0.0.1:1", owner, retransmit()) });
     }
-    metrics.ingest(&event("10.0.0.1:1", Some(owner("other", 99, OwnerSource::Io)), What::ResetReceived(None)));
+    metrics.ingest(&event("10.0.0.1:1", Some(owner("other", 99, OwnerSource::Io)), EventKind::ResetReceived(None)));
     // A process without a name is not known, as one that is not known.
-    metrics.ingest(&event("10.0.0.1:1", Some(owner("", 0, OwnerSource::Io)), What::SynAckRetransmit { count: 1 }));
-    metrics.ingest(&event("10.0.0.1:1", None, What::SynAckRetransmit { count: 1 }));
+    metrics.ingest(&event("10.0.0.1:1", Some(owner("", 0, OwnerSource::Io)), EventKind::SynAckRetransmit { count: 1 }));
+    metrics.ingest(&event("10.0.0.1:1", None, EventKind::SynAckRetransmit { count: 1 }));
     let told = snapshot(&mut metrics);
     let retransmits = told.family("tcptrace_retransmits").unwrap();
     assert_eq!(retransmits.sum(&[("cgroup", "/five")]), 2);

@@ -18,7 +18,7 @@ fn texts_are_as_the_formats_want_them() {
     let mut metrics = metrics(Settings::default());
     let hostile = Some(owner("a\"b\\c\nd", 0, OwnerSource::Io));
     metrics.ingest(&event("10.0.0.1:80", hostile, retransmit()));
-    let what = What::Transition(timed(State::CloseWait, State::LastAck, 1_500_000_000, TimeSource::Observed));
+    let what = EventKind::Transition(timed(State::CloseWait, State::LastAck, 1_500_000_000, TimeSource::Observed));
     metrics.ingest(&event("10.0.0.1:80", None, what));
     let told = snapshot(&mut metrics);
     let text = String::from_utf8(encode(&told, Format::Text)).unwrap();
@@ -50,7 +50,7 @@ fn protobuf_has_both_kinds_of_histograms() {
     // Runs of buckets with gaps between them, and a time of 0.
     let times_ns = [0, 1000, 1000, 1100, 5_000_000, 90 * S];
     for ns in times_ns {
-        let what = What::Transition(timed(State::CloseWait, State::LastAck, ns, TimeSource::Observed));
+        let what = EventKind::Transition(timed(State::CloseWait, State::LastAck, ns, TimeSource::Observed));
         metrics.ingest(&event("10.0.0.1:80", None, what));
     }
     let told = snapshot(&mut metrics);

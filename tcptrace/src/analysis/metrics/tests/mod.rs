@@ -25,9 +25,9 @@ fn owner(command: &str, cgroup: u64, source: OwnerSource) -> Owner {
     Owner { pid: 7, uid: 0, cgroup, start: None, command: Command::new(bytes), source }
 }
 
-fn event(local: &str, owner: Option<Owner>, what: What) -> Event {
+fn event(local: &str, owner: Option<Owner>, what: EventKind) -> Event {
     let state = match what {
-        What::Transition(change) => change.old,
+        EventKind::Transition(change) => change.old,
         _ => State::Established,
     };
     let socket = Socket {
@@ -66,8 +66,8 @@ fn timed(old: State, new: State, ns: u64, source: TimeSource) -> Transition {
     Transition { time_in_old: Some(TimeInState { ns, source }), ..change(old, new) }
 }
 
-fn retransmit() -> What {
-    What::Retransmit(Retransmit {
+fn retransmit() -> EventKind {
+    EventKind::Retransmit(Retransmit {
         state: State::Established,
         total_retrans: 1,
         timeouts: 1,
@@ -76,8 +76,8 @@ fn retransmit() -> What {
     })
 }
 
-fn sent(reason: Option<u32>) -> What {
-    What::ResetSent { reason, facts: None }
+fn sent(reason: Option<u32>) -> EventKind {
+    EventKind::ResetSent { reason, facts: None }
 }
 
 /// Names of a reason of RSTs, and of cgroups: 5 and 6 have one path, and 99 is gone.
@@ -153,29 +153,29 @@ fn some() -> Metrics {
     let web = Some(owner("web", 5, OwnerSource::Accept));
     let handshake = |old, rtt_ns, total_retrans, source| {
         let timed = timed(old, Established, rtt_ns, source);
-        What::Transition(Transition { handshake_rtt_ns: Some(rtt_ns), total_retrans, ..timed })
+        EventKind::Transition(Transition { handshake_rtt_ns: Some(rtt_ns), total_retrans, ..timed })
     };
-    let ended = |old, ending| What::Transition(Transition { ending: Some(ending), ..change(old, State::Close) });
+    let ended = |old, ending| EventKind::Transition(Transition { ending: Some(ending), ..change(old, State::Close) });
     for what in [
         handshake(SynRecv, 250_000, 0, TimeSource::Handshake),
         handshake(SynRecv, 1_000_000, 2, TimeSource::HandshakeLowerBound),
         handshake(SynRecv, 2_000_000, 0, TimeSource::HandshakeUnreliable),
         handshake(SynSent, 40_000_000, 0, TimeSource::Observed),
         handshake(SynSent, 50_000_000, 1, TimeSource::Observed),
-        What::Transition(timed(CloseWait, LastAck, 3 * S, TimeSource::Observed)),
-        What::Transition(timed(CloseWait, LastAck, 5 * S, TimeSource::LowerBound)),
-        ended(SynSent, Ending::Refused),
-        ended(SynSent, Ending::Failed(libc::EHOSTUNREACH)),
-        ended(SynSent, Ending::Failed(4095)),
-        ended(LastAck, Ending::Normal),
+        EventKind::Transition(timed(CloseWait, LastAck, 3 * S, TimeSource::Observed)),
+        EventKind::Transition(timed(CloseWait, LastAck, 5 * S, TimeSource::LowerBound)),
+        ended(SynSent, CloseReason::Refused),
+        ended(SynSent, CloseReason::Failed(libc::EHOSTUNREACH)),
+        ended(SynSent, CloseReason::Failed(4095)),
+        ended(LastAck, CloseReason::Normal),
         retransmit(),
         retransmit(),
-        What::SynAckRetransmit { count: 1 },
+        EventKind::SynAckRetransmit { count: 1 },
         sent(Some(6)),
         sent(Some(77)),
         sent(None),
-        What::ResetReceived(None),
-        What::OwnerChanged,
+        EventKind::ResetReceived(None),
+        EventKind::OwnerChanged,
     ] {
         metrics.ingest(&event("10.0.0.1:80", web, what));
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
     model::{
-        close_reason::{Abort, Ending},
+        close_reason::{Abort, CloseReason},
         event::{Exit, ResetFacts},
         state::State,
     },
@@ -46,7 +46,7 @@ fn reset() -> Incident {
         local: end(40_000),
         remote: end(80),
         state: State::Established,
-        ending: Ending::ResetByPeer(libc::ECONNRESET),
+        ending: CloseReason::ResetByPeer(libc::ECONNRESET),
         exit: None,
         active: Some(true),
         in_state_ns: Some(S),
@@ -83,13 +83,13 @@ fn closed(unacked: u32) -> Incident {
 }
 
 /// The peer is on this host, and its socket ended.
-fn ended(ending: Ending, exit: Option<Exit>, unread: u32) -> Peer {
+fn ended(ending: CloseReason, exit: Option<Exit>, unread: u32) -> Peer {
     let ended = Some(Ended { ending: Some(ending), owner: None, exit, unread });
     Peer { end: PeerEnd::Gone, lately: Lately { ended, ..Lately::default() }, ..Peer::default() }
 }
 
 fn aborted(how: Abort, unread: u32) -> Peer {
-    ended(Ending::Aborted(how), None, unread)
+    ended(CloseReason::Aborted(how), None, unread)
 }
 
 /// The kernel of this host sent the RST for the peer.
@@ -119,17 +119,17 @@ fn after_idle(facts: &mut ResetFacts) {
 }
 
 /// A connect that failed.
-fn failed(ending: Ending) -> Incident {
+fn failed(ending: CloseReason) -> Incident {
     Incident { kind: Kind::ConnectFailed, state: State::SynSent, reset: None, ending, ..reset() }
 }
 
 fn never_sent() -> Incident {
-    failed(Ending::Aborted(Abort::NeverSent))
+    failed(CloseReason::Aborted(Abort::NeverSent))
 }
 
 /// A client or a server closes by a RST, with so much not read and not acknowledged.
 fn abort(how: Abort, active: bool, unread: u32, unacked: u32) -> Incident {
-    let (kind, ending, active) = (Kind::AbortedClose, Ending::Aborted(how), Some(active));
+    let (kind, ending, active) = (Kind::AbortedClose, CloseReason::Aborted(how), Some(active));
     Incident { kind, ending, active, reset: None, unread, unacked, ..reset() }
 }
 
@@ -146,7 +146,7 @@ fn a_reset_has_the_cause_that_its_facts_prove() {
         (Incident { peer: disconnect, ..served() }, (Info, Cause::ReaderCancelled)),
         (Incident { peer: linger, ..with_facts(reset(), quiet) }, (Info, Cause::PeerClosedWithLinger)),
         (
-            Incident { peer: ended(Ending::ResetAfterClose, None, 0), ..with_facts(reset(), after_idle) },
+            Incident { peer: ended(CloseReason::ResetAfterClose, None, 0), ..with_facts(reset(), after_idle) },
             (Warning, Cause::KeepaliveRace),
         ),
         (Incident { peer: alive, ..idle }, (Warning, Cause::SentOnPath)),
@@ -192,7 +192,7 @@ fn an_abort_has_the_cause_that_its_facts_prove() {
 
 #[test]
 fn an_attempt_of_unknown_length_was_not_given_up_early() {
-    let attempt = failed(Ending::Aborted(Abort::BeforeEstablished));
+    let attempt = failed(CloseReason::Aborted(Abort::BeforeEstablished));
     for (in_state_ns, total_retrans) in [(None, 1), (Some(100 * MS), 1), (None, 0)] {
         assert_eq!(of_given_up(&Incident { in_state_ns, total_retrans, ..attempt.clone() }), Cause::SynUnanswered);
     }

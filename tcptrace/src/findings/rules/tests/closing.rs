@@ -7,7 +7,7 @@ use crate::{
     },
     model::{
         age::AgeSource,
-        close_reason::Ending,
+        close_reason::CloseReason,
         socket::{self, ConnectionInfo, Timer, TimerKind},
         state::State,
     },
@@ -127,7 +127,7 @@ fn growing(opened: u32, closed: u32) -> Host {
     host.wait(5 * S);
     for place in 1..=closed as usize {
         host.enters(place, State::LastAck, None);
-        host.enters(place, State::Close, Some(Ending::Normal));
+        host.enters(place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(40 * S);
     host
@@ -184,7 +184,7 @@ fn a_slow_server_is_given_twice_its_usual_time() {
     for (place, after_ns) in places.iter().zip([39 * S, S, 10 * S]) {
         host.wait(after_ns);
         host.enters(*place, State::LastAck, None);
-        host.enters(*place, State::Close, Some(Ending::Normal));
+        host.enters(*place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(30 * S);
     assert_eq!(host.sightings(), [], "80 s are twice the usual 40 s");
@@ -395,7 +395,7 @@ fn what_was_leaked_stays_so_when_the_process_closes_others_late() {
     assert_eq!(host.only().count, 9);
     for place in 1..=3 {
         host.enters(place, State::LastAck, None); // after 5 s: the others are not yet twice as old
-        host.enters(place, State::Close, Some(Ending::Normal));
+        host.enters(place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(S);
     let seen = host.only();

@@ -6,7 +6,7 @@ use crate::{
         testing::{Host, MS, PID, S, end, evidence},
     },
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         socket::{self, ConnectionInfo, Keepalive, Timer, TimerKind},
         state::State,
     },
@@ -193,12 +193,12 @@ fn a_dead_peer_is_one_finding_from_the_first_timeouts_to_the_end() {
     assert_eq!((opened.len(), opened[0].phase, opened[0].sighting.count), (1, Phase::Opened, 2));
     // One of them ends: the kernel gave up.
     host.wait(30 * S);
-    host.fails(places[0], Ending::TimedOut);
+    host.fails(places[0], CloseReason::TimedOut);
     let updated = host.look();
     assert_eq!((updated.len(), updated[0].phase, updated[0].sighting.count), (1, Phase::Updated, 2));
     assert_eq!(*evidence(&updated[0].sighting, "errno"), Value::Name("ETIMEDOUT"));
     assert_eq!(*evidence(&updated[0].sighting, "timeouts"), Value::Number(5));
-    host.fails(places[1], Ending::TimedOut);
+    host.fails(places[1], CloseReason::TimedOut);
     host.look();
     host.wait(60 * S);
     host.look();

@@ -6,7 +6,7 @@ use crate::{
         testing::{Host, MS, PID, S, end, evidence, process},
     },
     model::{
-        close_reason::Ending,
+        close_reason::CloseReason,
         event::{Owner, OwnerSource},
         holders::Holder,
         state::State,
@@ -144,7 +144,7 @@ fn a_user_timeout_ends_what_the_peer_answered() {
         let place = host.sender(State::Established, NEAR, FAR, 4 * S);
         change(&mut host.sockets[place]);
         host.list();
-        host.fails(place, Ending::TimedOut);
+        host.fails(place, CloseReason::TimedOut);
         host.sockets.clear();
         host.only()
     };
