@@ -6,9 +6,8 @@ use super::{
     args::{Args, MetricsBy, NOT_AGGREGATE, TraceArgs},
     findings::FindingsMode,
     outputs::OutputSpec,
-    target::Target,
 };
-use crate::{cli::args::values::Format, pipeline::route::RecordKind};
+use crate::{cli::args::values::Format, outputs::target::Content, pipeline::route::RecordKind};
 
 /// The usage error with this message.
 pub(crate) fn conflict(message: &str) -> Error {
@@ -86,7 +85,7 @@ fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
     let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
     let has_findings = args.findings_mode != FindingsMode::Off && form(spec, args) != Format::Csv;
     let has_events = args.findings_mode != FindingsMode::Only;
-    !matches!(spec.target, Target::Prometheus(_))
+    !matches!(spec.target.content(), Content::Scraped(_))
         && (has_findings && wants(&RecordKind::Findings) || has_events && RecordKind::EVENTS.iter().any(wants))
 }
 
@@ -99,8 +98,8 @@ fn labels(args: &TraceArgs) -> Result<(), String> {
 
 /// The form of an output.
 pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
-    match spec.target {
-        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
-        _ => Format::Json, // they take its fields
+    match spec.target.content() {
+        Content::Formatted => spec.format.unwrap_or(args.format),
+        _ => Format::Json,
     }
 }

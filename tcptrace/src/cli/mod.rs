@@ -7,7 +7,6 @@ pub mod findings;
 pub mod given;
 pub mod outputs;
 pub mod parse;
-pub mod target;
 pub mod terminal;
 
 /// The known name that is most like this one, as the end of a message; nothing where none is like it.

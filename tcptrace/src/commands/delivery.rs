@@ -1,4 +1,4 @@
-//! From what was asked for to outputs that run, and to the server of metrics: the one place that knows all sinks.
+//! Starts the outputs that the user asks for, and the server of metrics.
 
 use std::{io, net::SocketAddr};
 
@@ -7,18 +7,16 @@ use tokio::sync::mpsc;
 
 use crate::{
     analysis::metrics,
-    cli::{outputs::OutputSpec, target::Target},
+    cli::outputs::OutputSpec,
     outputs::{
-        FileSink, Journald, OtlpLogs, OtlpMetrics, Output, Outputs, Sink, Standard, Syslog, host_name,
+        Output, Outputs, host_name,
         http::{Server, answers::Query},
         messages::{tell, warn},
+        target::Content,
     },
     pipeline::records::RecordsBuilder,
     render::metrics::otlp,
 };
-
-#[cfg(feature = "kafka")]
-use crate::outputs::Kafka;
 
 /// Why an output cannot be opened.
 #[derive(Debug, Error)]
@@ -31,21 +29,8 @@ pub struct Error {
 /// Opens the outputs.
 pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     let open = |spec: &OutputSpec| {
-        let sink: Box<dyn Sink> = match &spec.target {
-            Target::Stdout => Box::new(Standard::output()?),
-            Target::File(file) => Box::new(FileSink::open(file.clone())?),
-            Target::Journald(path) => Box::new(Journald::new(path.clone())),
-            Target::Syslog(target) => Box::new(Syslog::new(target.clone(), host_name().unwrap_or_default())),
-            Target::Otlp(settings) | Target::OtlpLogs(settings) => {
-                Box::new(OtlpLogs::new(settings).map_err(io::Error::other)?)
-            }
-            Target::OtlpMetrics(settings) => Box::new(OtlpMetrics::new(settings).map_err(io::Error::other)?),
-            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics, and takes no records")),
-            #[cfg(feature = "kafka")]
-            Target::Kafka(settings) => Box::new(Kafka::new(settings.clone()).map_err(io::Error::other)?),
-        };
-        let takes_metrics = matches!(spec.target, Target::OtlpMetrics(_));
-        let output = Output::start(spec.name.clone(), sink, spec.queue_bytes, |words| warn(words))?;
+        let takes_metrics = spec.target.content() == Content::Metrics;
+        let output = Output::start(spec.name.clone(), spec.target.open()?, spec.queue_bytes, |words| warn(words))?;
         Ok((output, takes_metrics))
     };
     let named = |spec: &OutputSpec| open(spec).map_err(|source| Error { target: spec.name.clone(), source });
@@ -63,7 +48,7 @@ pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Opti
 
 /// Does an output take metrics?
 pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
-    outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)))
+    outputs.iter().any(|output| output.target.content() == Content::Metrics)
 }
 
 /// Hands metrics over to the outputs that take them.

@@ -33,7 +33,6 @@ use crate::{
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
         parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
-        target::Target,
         terminal::{is_colored, understands_codes},
     },
     findings::Thresholds,
@@ -44,6 +43,7 @@ use crate::{
         socket_filter::{self, Ends, SocketFilter},
         state::StateSet,
     },
+    outputs::target::Content,
     pipeline::{
         route::{RecordFilter, Renderer, Route},
         settings::SessionSettings,
@@ -112,7 +112,7 @@ impl Settings {
         let filter =
             Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
-        let has_metrics = server.is_some() || outputs.iter().any(|spec| matches!(spec.target, Target::OtlpMetrics(_)));
+        let has_metrics = server.is_some() || outputs.iter().any(|spec| spec.target.content() == Content::Metrics);
         Ok(Self {
             probes: ProbeSettings {
                 // Nothing is sent in aggregate mode.
@@ -157,7 +157,7 @@ impl Settings {
     /// Is SIGHUP waited for, to open files again? On a terminal it ends the run, as ever.
     #[must_use]
     pub fn takes_hangup(&self) -> bool {
-        self.service.is_one || self.outputs.iter().all(|output| !matches!(output.target, Target::Stdout))
+        self.service.is_one || self.outputs.iter().all(|output| !output.target.is_stdout())
     }
 
     /// What was typed for what is wrong: a trace that writes no events.
@@ -225,13 +225,13 @@ impl Settings {
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
     for spec in &args.output {
-        match spec.target {
-            Target::Prometheus(_) if server.is_some() => {
+        match spec.target.content() {
+            Content::Scraped(_) if server.is_some() => {
                 let output = args.given.name("output");
                 let message = format!("{output}: prometheus:ADDRESS is there twice: one is enough for many scrapers");
                 return Err(conflict(&message));
             }
-            Target::Prometheus(address) => server = Some(address),
+            Content::Scraped(address) => server = Some(address),
             _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
         }
     }
@@ -246,15 +246,14 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 
 /// Each file of events in rows begins with the names of the columns.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
-    let is_csv = has_head(&spec, args);
-    if let (true, Target::File(file)) = (is_csv, &mut spec.target) {
-        file.head = Csv::head();
+    if has_head(&spec, args) {
+        spec.target.set_head(&Csv::head());
     }
     spec
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
-    matches!(spec.target, Target::File(_)) && form(spec, args) == Format::Csv && args.aggregate.is_none()
+    !spec.target.is_stdout() && form(spec, args) == Format::Csv && args.aggregate.is_none()
 }
 
 fn metrics(args: &TraceArgs) -> metrics::Settings {
@@ -307,7 +306,7 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
                 Time::Mono => TimeStyle::Monotonic,
                 Time::Delta => TimeStyle::Delta,
             },
-            color: is_colored(args.color, matches!(spec.target, Target::Stdout)),
+            color: is_colored(args.color, spec.target.is_stdout()),
             owner_columns: args.filter.pid.is_some(),
         })),
     }

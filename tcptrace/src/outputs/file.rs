@@ -11,9 +11,11 @@ use std::{
 
 use super::{rotated, waiting::writable};
 use crate::{
+    model::number::{digits, duration, size},
     outputs::{
         rotated::Compression,
         sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target, flag},
     },
     pipeline::records::Records,
     sys::files::{self, Access},
@@ -255,6 +257,64 @@ fn open(path: &Path, access: Option<Access>, replace: bool) -> io::Result<Open> 
         len += 1;
     }
     Ok(Open { file, len, is_regular, begun: 0, period: None })
+}
+
+/// The kind `file`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "file",
+    form: "file:PATH",
+    parse: |path| match path {
+        "" => Err("`file:` lacks a path: file:PATH".into()),
+        path => Ok(Box::new(FileSettings { path: path.into(), ..FileSettings::default() })),
+    },
+};
+
+/// A file that is replaced, as other tools take a path.
+pub(super) fn replaced(path: &str) -> Box<dyn Target> {
+    Box::new(FileSettings { path: path.into(), replace: true, ..FileSettings::default() })
+}
+
+impl Target for FileSettings {
+    fn keys(&self) -> &'static [&'static str] {
+        &["format", "replace", "rotate-size", "rotate-every", "keep", "compress"]
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "replace" => self.replace = flag(value)?,
+            "rotate-size" => self.rotate_bytes = size(value)?,
+            "rotate-every" => {
+                let time = Some(duration(value)?).filter(|time| *time >= Duration::from_secs(1));
+                self.rotate_every = time.ok_or("takes a second or more")?;
+            }
+            "keep" => self.keep = digits(value).ok_or("takes a number of files")?,
+            _ => {
+                self.compression = match value {
+                    "none" => Compression::None,
+                    "gzip" => Compression::Gzip,
+                    "zstd" => Compression::Zstd,
+                    other => return Err(format!("`{other}` is no compression: there are none, gzip, zstd")),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self) -> Content {
+        Content::Formatted
+    }
+
+    fn set_head(&mut self, head: &[u8]) {
+        self.head = head.to_vec();
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(FileSink::open(self.clone())?))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub mod http;
 mod journald;
 #[cfg(feature = "kafka")]
 mod kafka;
+pub mod kinds;
 pub mod messages;
 mod otlp;
 mod output;
@@ -17,6 +18,7 @@ mod rotated;
 mod sink;
 mod standard;
 mod syslog;
+pub mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -33,7 +35,7 @@ pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};
 pub use otlp::{OtlpError, OtlpHeaders, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
 pub use output::Output;
 pub use sink::{DeliveryError, Sink};
-pub use standard::Standard;
+pub use standard::{Standard, Stdout};
 pub use syslog::{Syslog, SyslogTarget};
 pub use tls::TlsError;
 pub use waiting::host_name;

@@ -11,7 +11,10 @@ use std::{
 
 use super::waiting::writable;
 use crate::{
-    outputs::sink::{DeliveryError, Sink},
+    outputs::{
+        sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target},
+    },
     pipeline::records::Records,
 };
 
@@ -129,5 +132,40 @@ impl Sink for Standard {
             }
         }
         Ok(())
+    }
+}
+
+/// The kind `stdout`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "stdout",
+    form: "stdout",
+    parse: |rest| {
+        if rest.is_empty() { Ok(Box::new(Stdout)) } else { Err(format!("stdout takes no target, not `{rest}`")) }
+    },
+};
+
+/// Standard output as a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Stdout;
+
+impl Target for Stdout {
+    fn keys(&self) -> &'static [&'static str] {
+        &["format"]
+    }
+
+    fn content(&self) -> Content {
+        Content::Formatted
+    }
+
+    fn is_stdout(&self) -> bool {
+        true
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Standard::output()?))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(*self)
     }
 }

@@ -11,10 +11,10 @@ use crate::{
             values::{Color, Format},
         },
         findings::FindingArgs,
-        parse::{StoryFilter, count, duration, severity},
+        parse::{StoryFilter, count, severity},
     },
     findings::Severity,
-    model::netns_choice::NetnsChoice,
+    model::{netns_choice::NetnsChoice, number::duration},
 };
 
 /// Listing.

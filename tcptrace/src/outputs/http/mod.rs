@@ -36,7 +36,11 @@ use tokio::{
 };
 
 use crate::{
-    outputs::http::answers::{Asker, Query},
+    outputs::{
+        Sink,
+        http::answers::{Asker, Query},
+        target::{Content, OutputKind, Target},
+    },
     sys::workers::{self, Worker},
 };
 
@@ -120,3 +124,31 @@ impl Drop for Server {
 
 /// The end of the server is waited for so long at most.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
+
+/// The kind `prometheus`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "prometheus",
+    form: "prometheus:ADDRESS",
+    parse: |address| match parse_address(address) {
+        Ok(address) => Ok(Box::new(Scraped(address))),
+        Err(error) => Err(error.to_string()),
+    },
+};
+
+/// The address that scrapers fetch metrics from.
+#[derive(Clone, Copy, Debug)]
+struct Scraped(SocketAddr);
+
+impl Target for Scraped {
+    fn content(&self) -> Content {
+        Content::Scraped(self.0)
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Err(io::Error::other("it serves metrics, and takes no records"))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(*self)
+    }
+}

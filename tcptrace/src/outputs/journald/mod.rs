@@ -22,7 +22,10 @@ use super::{
     words::{line, priority},
 };
 use crate::{
-    outputs::sink::{DeliveryError, Sink},
+    outputs::{
+        sink::{DeliveryError, Sink},
+        target::{OutputKind, Target},
+    },
     pipeline::records::Records,
     sys::workers,
 };
@@ -183,3 +186,24 @@ fn rights(fd: i32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests;
+
+/// The kind `journald`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "journald",
+    form: "journald",
+    parse: |path| Ok(Box::new(JournalTarget(Some(path).filter(|path| !path.is_empty()).map(PathBuf::from)))),
+};
+
+/// The socket of journald; `None` for the usual one.
+#[derive(Clone, Debug)]
+struct JournalTarget(Option<PathBuf>);
+
+impl Target for JournalTarget {
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Journald::new(self.0.clone())))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
+}

@@ -6,6 +6,7 @@
 //! answer gets lost, what it was on is produced again.
 
 mod settings;
+pub(super) mod target;
 
 use std::{
     borrow::Cow,

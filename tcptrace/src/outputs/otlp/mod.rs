@@ -9,6 +9,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::{env, io};
+
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse},
     resource::v1::Resource,
@@ -18,7 +20,11 @@ use prost::Message as _;
 use self::client::Client;
 pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
 use crate::{
-    outputs::sink::{DeliveryError, Sink},
+    model::number::duration,
+    outputs::{
+        sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target, is_gzip},
+    },
     pipeline::records::Records,
 };
 
@@ -85,5 +91,72 @@ impl Sink for OtlpMetrics {
             records.take(1);
         }
         Ok(())
+    }
+}
+
+/// The kind `otlp`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "otlp",
+    form: "otlp:URL",
+    parse: |url| {
+        let mut settings = OtlpSettings::new(url).map_err(|error| format!("otlp: {error}"))?;
+        if let Some((name, headers)) = HEADERS.iter().find_map(|name| Some((name, env::var(name).ok()?))) {
+            settings.headers = OtlpHeaders::parse(&headers).map_err(|error| format!("${name}: {error}"))?;
+        }
+        Ok(Box::new(OtlpTarget { settings, signal: Signal::Logs }))
+    },
+};
+
+/// Variables with headers, which may hold secrets that belong neither on a command line nor in a file.
+const HEADERS: [&str; 2] = ["TCPTRACE_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+
+/// A collector, for one signal.
+#[derive(Clone, Debug)]
+struct OtlpTarget {
+    settings: OtlpSettings,
+    signal: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Logs,
+    Metrics,
+}
+
+impl Target for OtlpTarget {
+    fn keys(&self) -> &'static [&'static str] {
+        &["compress", "timeout", "ca"]
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "compress" => self.settings.gzip = is_gzip(value)?,
+            "timeout" => self.settings.timeout = duration(value)?,
+            _ => self.settings.ca = Some(value.into()),
+        }
+        Ok(())
+    }
+
+    fn content(&self) -> Content {
+        match self.signal {
+            Signal::Logs => Content::Json,
+            Signal::Metrics => Content::Metrics,
+        }
+    }
+
+    fn signals(&self) -> Option<[(&'static str, Box<dyn Target>); 2]> {
+        let of = |signal| -> Box<dyn Target> { Box::new(Self { signal, ..self.clone() }) };
+        Some([("logs", of(Signal::Logs)), ("metrics", of(Signal::Metrics))])
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(match self.signal {
+            Signal::Logs => Box::new(OtlpLogs::new(&self.settings).map_err(io::Error::other)?),
+            Signal::Metrics => Box::new(OtlpMetrics::new(&self.settings).map_err(io::Error::other)?),
+        })
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
     }
 }

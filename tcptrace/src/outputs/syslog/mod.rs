@@ -1,8 +1,14 @@
 //! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
+use std::io;
+
 use super::flat;
 use crate::{
-    outputs::sink::{DeliveryError, Sink},
+    outputs::{
+        host_name,
+        sink::{DeliveryError, Sink},
+        target::{OutputKind, Target},
+    },
     pipeline::records::{Records, RecordsBuilder},
 };
 
@@ -88,3 +94,23 @@ impl Sink for Syslog {
 
 #[cfg(test)]
 mod tests;
+
+/// The kind `syslog`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "syslog",
+    form: "syslog:unix|udp:HOST|tcp:HOST",
+    parse: |rest| match rest.parse::<SyslogTarget>() {
+        Ok(target) => Ok(Box::new(target)),
+        Err(error) => Err(error.to_string()),
+    },
+};
+
+impl Target for SyslogTarget {
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Syslog::new(self.clone(), host_name().unwrap_or_default())))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
+}
