@@ -18,7 +18,7 @@ pub(super) fn update(root: &Path, shots: &[Shot]) -> Result<Vec<String>> {
         if path.extension().is_none_or(|extension| extension != "md") {
             continue;
         }
-        let name = path.display().to_string();
+        let name = path.strip_prefix(root).unwrap_or(&path).display().to_string();
         let old = fs::read_to_string(&path).with_context(|| name.clone())?;
         if old.contains(MARK) {
             fs::write(&path, with_samples(&old, shots).with_context(|| name.clone())?).with_context(|| name.clone())?;
@@ -32,7 +32,7 @@ fn with_samples(page: &str, shots: &[Shot]) -> Result<String> {
     let mut parts = page.split(MARK);
     let mut new = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let (asked, behind) = part.split_once(" -->\n```console\n").context("a sample has no block ```console")?;
+        let (asked, behind) = part.split_once(" -->\n```console").context("a sample has no block ```console")?;
         let (_, behind) = behind.split_once("\n```").with_context(|| format!("the block of {asked} has no end"))?;
         let (name, which) = asked.split_once(' ').unwrap_or((asked, ""));
         let (first, last) = which.split_once('-').unwrap_or(("1", ""));
