@@ -12,6 +12,8 @@ mod cargo;
 mod check;
 mod demo;
 mod demo_actor;
+#[cfg(test)]
+mod documented;
 mod fleet;
 mod instructions;
 mod interop;
