@@ -9,16 +9,18 @@
 
 mod commands;
 mod pages;
+#[path = "../support/tracer.rs"]
+mod tracer;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use tcptrace::findings::Kind;
 
 use pages::{Block, Page};
+use tracer::tracer;
 
 /// Blocks that nothing runs or makes. Say why in the mark, and change this number.
 const NOT_RUN: usize = 11;
@@ -34,6 +36,11 @@ fn commands_are_taken() {
             commands::assert_taken(&place, &line);
             taken += 1;
         }
+    }
+    for picture in fs::read_dir(pages::root().join("docs/pictures")).unwrap().map(|entry| entry.unwrap().path()) {
+        let text = fs::read_to_string(&picture).unwrap();
+        let (_, line) = text.split_once("<title>").unwrap();
+        commands::assert_taken(picture.to_str().unwrap(), line.split_once("</title>").unwrap().0);
     }
     assert!(taken > 80, "only {taken} command lines were found: are they looked for where they stand?");
 }
@@ -100,6 +107,41 @@ fn assert_lines_of(block: &Block<'_>, file: &Path) {
     }
 }
 
+/// Samples are made by hand of a command, so they may be older than the program: their headings must be those of the golden
+/// files, and the words of their findings those of docs/findings.md, which tests compare with the program.
+#[test]
+fn samples_are_of_this_version() {
+    // Columns that the sample does not have may stand between.
+    let has_columns = |line: &str, of: &str| {
+        let mut words = line.split_whitespace();
+        of.split_whitespace().all(|column| words.any(|word| word == column))
+    };
+    let goldens = fs::read_dir(pages::root().join("tcptrace/tests/golden")).unwrap().map(|entry| entry.unwrap().path());
+    let goldens = goldens.filter(|path| path.extension().is_some_and(|end| end == "txt"));
+    let goldens: String = goldens.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let findings = Page::read("docs/findings.md").text;
+    let (mut headings, mut remedies) = (0, 0);
+    for page in pages::all() {
+        for block in page.blocks().iter().filter(|block| block.mark.is_some_and(|(kind, _)| kind == "sample")) {
+            for line in &block.lines[1..] {
+                let begins = line.split_whitespace().take(3);
+                if begins.clone().count() == 3
+                    && begins.flat_map(str::chars).all(|c| c.is_ascii_uppercase() || c == '-')
+                {
+                    let is_known = goldens.lines().any(|known| has_columns(known, line));
+                    assert!(is_known, "{}: no golden file has the heading {line:?}", block.place());
+                    headings += 1;
+                }
+                if let Some((remedy, _)) = line.strip_prefix("   -> ").and_then(|rest| rest.split_once(" (docs/")) {
+                    assert!(findings.contains(remedy), "{}: {remedy:?} is not in docs/findings.md", block.place());
+                    remedies += 1;
+                }
+            }
+        }
+    }
+    assert!(headings > 4 && remedies > 3, "{headings} headings and {remedies} remedies");
+}
+
 /// A folder that is there as long as this is.
 struct Folder(PathBuf);
 
@@ -113,8 +155,10 @@ impl Folder {
     /// Runs `config check` on a file `tcptrace.toml` with this text, and returns stdout and stderr.
     fn check(&self, config: &str, variable: Option<(&str, &str)>) -> (String, String) {
         fs::write(self.0.join("tcptrace.toml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
-        command.args(["config", "check", "tcptrace.toml"]).current_dir(&self.0).envs(variable);
+        let mut command = tracer();
+        // An example may ask for it.
+        command.env("TCPTRACE_KAFKA_PASSWORD", "secret").envs(variable);
+        command.args(["config", "check", "tcptrace.toml"]).current_dir(&self.0);
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (text(output.stdout), text(output.stderr))
