@@ -31,7 +31,7 @@ pub(super) fn draw(line: &str, lines: &[&str]) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" width=\"{width:.0}\" \
          height=\"{height:.0}\" role=\"img\">\n<title>tcptrace {}</title>\n<style>{STYLE}</style>\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#167b22\"/>\n",
+         <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"#161b22\"/>\n",
         escaped(line)
     );
     for (row, number) in rows.iter().zip(0..) {
