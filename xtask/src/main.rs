@@ -12,11 +12,14 @@ mod cargo;
 mod check;
 mod demo;
 mod demo_actor;
+#[cfg(test)]
+mod documented;
 mod fleet;
 mod instructions;
 mod interop;
 mod netns;
 mod peers;
+mod pictures;
 mod privilege;
 mod programs;
 mod run;
@@ -62,6 +65,8 @@ enum Command {
     Instructions(instructions::Args),
     /// Make the records of a fleet, and measure ClickHouse's queries of them
     Fleet(fleet::Args),
+    /// Make the pictures and sample outputs of the documentation from a real run
+    Pictures(pictures::Args),
     /// Install what tests (--tests) and the BPF build (--bpf) need
     Setup(setup::Args),
     /// One process of the demo
@@ -87,6 +92,7 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Pictures(args) => pictures::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
         Command::BenchHolder(args) => bench::holder::run(&args),
