@@ -188,7 +188,7 @@ pub struct Config {
     pub own_pidns: u32,
     /// Device of that namespace's file (`dev_t` of the kernel).
     pub own_pidns_device: u32,
-    /// Sets of memos ([`crate::memo::sets`]) less one.
+    /// Sets of memos ([`crate::tracked::sets`]) less one.
     pub memo_sets_mask: u32,
     /// One of [`crate::aggregate::by`].
     pub aggregate: u32,

@@ -7,10 +7,10 @@
 
 pub mod aggregate;
 pub mod config;
-pub mod cpu;
 pub mod filter;
 pub mod listener;
 pub mod listing;
-pub mod memo;
 pub mod record;
+pub mod ring;
 pub mod state;
+pub mod tracked;

@@ -4,17 +4,17 @@ use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
 use tcptrace_common::{
     aggregate::{ENDING_FLAGS, KIND_ENDING, Key, OTHER, Times, UNKNOWN, bucket, by, ending_flag},
     filter::part,
-    memo::Memo,
     record::KIND_TRANSITION,
     state::{self, CLOSE, ESTABLISHED, LISTEN, SYN_SENT, after_close, came_in},
+    tracked::Memo,
 };
 
 use crate::{
     config::config,
     emit,
+    kernel::sock::{TcpSock, Tuple},
     maps::{COUNTS, KEYS, TIMES},
     probes::transition::Change,
-    sock::{TcpSock, Tuple},
 };
 
 /// What the first event of its kind adds to, in read-only memory.

@@ -11,8 +11,8 @@ use aya_ebpf::{
     maps::ring_buf::RingBufEntry,
 };
 use tcptrace_common::{
-    cpu::{Bell, Counters, Cpu, MAX_RECORD, Slot},
     record::{Header, WIRE_VERSION},
+    ring::{Bell, Counters, Cpu, MAX_RECORD, Slot},
 };
 
 use crate::{

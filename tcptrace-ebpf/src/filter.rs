@@ -3,17 +3,17 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use tcptrace_common::{
     filter::{PORT_WORDS_PER_SET, PrefixData, SET_ANY, SET_LOCAL, SET_REMOTE, part},
-    memo::{Memo, owner_match},
     record::owner_source,
     state,
+    tracked::{Memo, owner_match},
 };
 
 use crate::{
     config::config,
     emit::count,
+    kernel::sock::Tuple,
     maps::{FILTER_PORTS, FILTER_PREFIXES},
-    sock::Tuple,
-    words,
+    mem,
 };
 
 /// Bits of a whole key of the prefix trie.
@@ -49,7 +49,7 @@ pub(crate) fn may_pass((old, new): (u8, u8)) -> bool {
 /// each of which the verifier would follow to the end of the program.
 #[inline(always)]
 pub(crate) fn is_timed((old, new): (u8, u8)) -> bool {
-    let all = words::is_zero(config!(filter.states).into());
+    let all = mem::is_zero(config!(filter.states).into());
     all | u64::from(config!(told) >> (old & 31) | config!(timed) >> (new & 31)) & 1 != 0
 }
 

@@ -4,16 +4,16 @@
 use core::ffi::c_void;
 use tcptrace_common::{
     listener::{Listener, ListenerKey},
-    memo::{Memo, owner_match},
     record::{AF_INET6, Owner, owner_source},
+    tracked::{Memo, owner_match},
 };
 
 use crate::{
     emit::count,
+    kernel::sock::{TcpSock, Tuple, mapped},
     maps::LISTENERS,
-    memos::{self, Key, Place},
-    sock::{TcpSock, Tuple, mapped},
-    words,
+    mem,
+    tracked::{self, Key, Place},
 };
 
 #[inline(always)]
@@ -140,17 +140,17 @@ fn is_same(one: &Owner, other: &Owner) -> bool {
 
 #[inline(always)]
 fn memo_of(there: &Listener) -> Option<&'static mut Memo> {
-    if there.memo == 0 { None } else { memos::known(Key::numbered(there.memo)) }
+    if there.memo == 0 { None } else { tracked::known(Key::numbered(there.memo)) }
 }
 
 /// Gives a new child, which has no owner yet, that of its listener: the very one, by its memo, else by its address. With
 /// SO_REUSEPORT there may be listeners on the same address that nothing is known of: then whose it is cannot be told.
 #[inline(always)]
 pub(crate) fn inherit_from(sock: TcpSock, memo: &mut Memo) {
-    match memos::known(sock.listener_key()) {
+    match tracked::known(sock.listener_key()) {
         Some(listener) if listener.owner.pid != 0 => {
             // SAFETY: the owners of two sockets.
-            unsafe { words::copy(&raw mut memo.owner, &raw const listener.owner) };
+            unsafe { mem::copy(&raw mut memo.owner, &raw const listener.owner) };
             if memo.owner.source != owner_source::SHARED {
                 memo.owner.source = owner_source::LISTENER;
             }
@@ -169,7 +169,7 @@ pub(crate) fn inherit(tuple: &Tuple, memo: &mut Memo) {
     }
     if let Some(there) = of(tuple) {
         // SAFETY: two owners, in two maps.
-        unsafe { words::copy(&raw mut memo.owner, &raw const there.owner) };
+        unsafe { mem::copy(&raw mut memo.owner, &raw const there.owner) };
         if there.shared != 0 && there.owner.pid != 0 {
             memo.owner.source = owner_source::SHARED;
         }

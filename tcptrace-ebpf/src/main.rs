@@ -13,13 +13,13 @@ mod aggregate;
 mod config;
 mod emit;
 mod filter;
+mod kernel;
 mod listeners;
 mod maps;
-mod memos;
+mod mem;
 mod owner;
 mod probes;
-mod sock;
-mod words;
+mod tracked;
 
 /// The helpers that these programs call are for programs under a licence compatible with the GPL.
 #[unsafe(link_section = "license")]

@@ -7,11 +7,11 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     aggregate::{Key, Times},
-    cpu::{Counters, Cpu, Slot},
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
     listing::{HolderEntry, Request, SocketEntry},
-    memo::{Memo, WAYS},
+    ring::{Counters, Cpu, Slot},
+    tracked::{Memo, WAYS},
 };
 
 /// The records for user space: the rings of all CPUs, one after another.
@@ -31,7 +31,7 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// Whose the places of [`MEMOS`] are, see `memos`.
+/// Whose the places of [`MEMOS`] are, see `tracked`.
 #[map]
 pub(crate) static MEMO_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

@@ -15,15 +15,15 @@ use aya_ebpf::{
 use tcptrace_common::{
     config::kernel,
     filter::{MAX_CGROUPS, part},
-    memo::{Memo, owner_match},
     record::{START_TICK_NS, owner_source},
+    tracked::{Memo, owner_match},
 };
 
 use crate::{
     config::{config, listed, member},
+    kernel::sock::{Kernel, read},
     maps::FILTER_PIDS,
-    memos,
-    sock::{Kernel, read},
+    tracked,
 };
 
 /// `PF_EXITING` and `PF_KTHREAD` of `include/linux/sched.h`.
@@ -63,7 +63,7 @@ fn current_pid() -> u32 {
 /// closed by a delayed work item, TLS or MPTCP workers).
 /// Also gives, where the task closes the socket, what [`exit_of_current`] does.
 #[inline(always)]
-pub(crate) fn learn(place: memos::Place, source: u8) -> (Learned, u64) {
+pub(crate) fn learn(place: tracked::Place, source: u8) -> (Learned, u64) {
     let answer = learn_owner(place.number(), source.into());
     let learned = match answer & LEARNED {
         SAME => Learned::Same,
@@ -87,7 +87,7 @@ const LEARNED: u64 = (1 << LEARNED_BITS) - 1;
 #[inline(never)]
 extern "C" fn learn_owner(place: u64, source: u64) -> u64 {
     let (pid, source) = (current_pid(), source as u8);
-    let Some(memo) = memos::Place::numbered(place).memo() else {
+    let Some(memo) = tracked::Place::numbered(place).memo() else {
         return SAME;
     };
     let same_pid = pid == memo.owner.pid;

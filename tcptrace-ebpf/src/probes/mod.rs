@@ -1,7 +1,7 @@
 //! The programs, a file for each group of hooks.
 
-mod aggregate;
-mod listing;
+mod count_transition;
+mod list_sockets;
 mod owner;
 mod reset;
 mod retransmit;

@@ -6,17 +6,17 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tcptrace_common::{
-    memo::Memo,
     record::{KIND_OWNER, OwnerChange, owner_source},
     state,
+    tracked::Memo,
 };
 
 use crate::{
     aggregate, emit, filter,
-    memos::{self, Place},
+    kernel::sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock},
     owner::{self, Learned},
     probes::transition::tell_listener,
-    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock},
+    tracked::{self, Place},
 };
 
 /// A process reads from the socket (`net/ipv4/tcp_input.c`, `tcp_rcv_space_adjust`): on all kernels, and cheap, but
@@ -27,7 +27,7 @@ pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
     if !SockCommon(Kernel::new(sk)).owned() {
         return 0;
     }
-    let known = Place::known(memos::Key::of(sk as u64));
+    let known = Place::known(tracked::Key::of(sk as u64));
     if let Some(memo) = known.and_then(Place::memo)
         && !owner::is_news(memo, owner_source::IO)
     {
@@ -67,7 +67,7 @@ fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
     if SockCommon(Kernel::new(sk)).state() == state::CLOSE {
         return; // what was received before the end is read after it
     }
-    let place = known.unwrap_or_else(|| Place::of(memos::Key::of(sk as u64)));
+    let place = known.unwrap_or_else(|| Place::of(tracked::Key::of(sk as u64)));
     let Some(memo) = place.memo() else {
         return;
     };
@@ -84,7 +84,7 @@ fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
     {
         send(sock, sk, memo);
     }
-    memos::let_go(memo);
+    tracked::let_go(memo);
 }
 
 #[inline(always)]
@@ -104,9 +104,9 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
                 sock.key,
                 sock.cookie(sk),
             );
-            let flags = sock.flags() | memos::flags(memo);
+            let flags = sock.flags() | tracked::flags(memo);
             tuple.write(&raw mut (*record).socket, current, flags);
-            memos::write_owner(Some(memo), &raw mut (*record).owner);
+            tracked::write_owner(Some(memo), &raw mut (*record).owner);
         }
     });
 }

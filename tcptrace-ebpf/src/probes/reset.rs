@@ -4,18 +4,19 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tcptrace_common::{
     config::kernel,
-    memo::Memo,
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, Reset, socket_flag},
     state,
+    tracked::Memo,
 };
 
 use crate::{
     aggregate,
     config::{config, member},
     emit::{self, count},
-    filter, memos,
+    filter,
+    kernel::sock::{Kernel, TcpSock, Tuple, jiffies, mini_state},
     probes::transition,
-    sock::{Kernel, TcpSock, Tuple, jiffies, mini_state},
+    tracked,
 };
 
 /// `tcp_receive_reset`: (sk).
@@ -62,7 +63,7 @@ pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn memo_of(sock: TcpSock) -> Option<&'static mut Memo> {
     let key = sock.memo_key();
-    if sock.common.state() == state::CLOSE { memos::ended(key) } else { memos::known(key) }
+    if sock.common.state() == state::CLOSE { tracked::ended(key) } else { tracked::known(key) }
 }
 
 /// What waited for the socket's addresses goes out ahead.
@@ -127,7 +128,7 @@ fn send(kind: u8, about: &About, reason: u32) {
         unsafe {
             emit::header::<Reset>(&raw mut (*record).header, kind, emit::now_ns(), about.key, about.cookie);
             about.tuple.write(&raw mut (*record).socket, about.state, about.flags);
-            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
+            tracked::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).reason = reason;
             (*record).has_reason = u32::from(kind == KIND_RESET_SENT && has_reason());
             write_facts(record, about);

@@ -11,9 +11,10 @@ use tcptrace_common::{
 use crate::{
     aggregate,
     config::{config, member},
-    emit, filter, memos,
+    emit, filter,
+    kernel::sock::{SockCommon, TcpSock, request},
     probes::transition,
-    sock::{SockCommon, TcpSock, request},
+    tracked,
 };
 
 /// `tcp_retransmit_skb`: (sk, skb) and, where the kernel passes it, what sending gave.
@@ -24,7 +25,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 { ctx.arg(2) } else { 0 };
-    let mut memo = memos::known(sock.memo_key());
+    let mut memo = tracked::known(sock.memo_key());
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {
@@ -52,7 +53,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
                 sock.cookie(sk),
             );
             tuple.write(&raw mut (*record).socket, current, sock.flags());
-            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
+            tracked::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = sock.total_retrans();
             (*record).err = err;
             (*record).srtt_us8 = sock.srtt_us8();
@@ -77,7 +78,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     };
     let common = SockCommon(request);
     let tuple = common.tuple();
-    let mut memo = memos::known(listener.memo_key());
+    let mut memo = tracked::known(listener.memo_key());
     if let Some(memo) = memo.as_deref_mut()
         && memo.deferred_from != 0
     {
@@ -105,7 +106,7 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
                 cookie,
             );
             tuple.write(&raw mut (*record).socket, state::NEW_SYN_RECV, socket_flag::FROM_PACKET);
-            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
+            tracked::write_owner(memo.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = u32::from(before) + 1;
             (*record).err = 0;
             (*record).srtt_us8 = 0;

@@ -4,18 +4,19 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use aya_log_ebpf::{debug, trace};
 use core::ffi::c_void;
 use tcptrace_common::{
-    memo::Memo,
     record::{KIND_TRANSITION, Transition, owner_source, socket_flag},
     state::{
         self, CLOSE, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT,
     },
+    tracked::Memo,
 };
 
 use crate::{
-    aggregate, emit, filter, listeners,
-    memos::{self, Place},
+    aggregate, emit, filter,
+    kernel::sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
+    listeners,
     owner::{self, Learned},
-    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
+    tracked::{self, Place},
 };
 
 /// `sock:inet_sock_set_state`: (sk, old state, new state).
@@ -38,7 +39,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     let now_ns = if is_timed { emit::now_ns() } else { 0 };
-    let key = memos::Key::of(sk as u64);
+    let key = tracked::Key::of(sk as u64);
     let begins = old == CLOSE || old == LISTEN && new == SYN_RECV;
     let place = if begins { Place::begun(key) } else { Place::of(key) };
     // The cookie, not the address: the verifier lets a pointer be stored, but not be formatted.
@@ -64,7 +65,7 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         let change = take_deferred(sock, memo);
         send(sock, sk, memo, &sock.tuple(), &change);
     }
-    let left_ns = memos::move_clock(memo, (old, new), now_ns);
+    let left_ns = tracked::move_clock(memo, (old, new), now_ns);
     if let Some(sock) = sock
         && passes
     {
@@ -80,11 +81,11 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         }
         let at_end = if new == CLOSE { sock.linger2_flag() } else { 0 };
         let exiting = if exit != 0 { socket_flag::EXITING } else { 0 };
-        let flags = sock.flags() | at_end | exiting | memos::flags(memo);
+        let flags = sock.flags() | at_end | exiting | tracked::flags(memo);
         let exit_signal = exit as u8;
         send(sock, sk, memo, &tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal });
     }
-    memos::let_go(memo);
+    tracked::let_go(memo);
     if new == CLOSE {
         place.end();
     }
@@ -217,7 +218,7 @@ fn send(sock: TcpSock, sk: *const c_void, memo: &Memo, tuple: &Tuple, change: &C
             sock.cookie(sk),
         );
         tuple.write(&raw mut (*record).socket, change.old, change.flags);
-        memos::write_owner(Some(memo), &raw mut (*record).owner);
+        tracked::write_owner(Some(memo), &raw mut (*record).owner);
         (*record).entered_ns = change.left_ns;
         (*record).bytes_acked = facts.bytes_acked;
         (*record).bytes_received = facts.bytes_received;

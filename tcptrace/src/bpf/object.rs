@@ -17,8 +17,8 @@ use tcptrace_common::{
     aggregate::by,
     config::{Config, Layout, kernel::MEMOS},
     filter::Filter,
-    memo::{self, WAYS},
     state,
+    tracked::{self, WAYS},
 };
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
@@ -165,7 +165,7 @@ impl Object {
     ) -> Result<(Ebpf, Kernel, bool, Option<NetnsAlias>), Error> {
         let kernel = Kernel::from_btf(types)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
-        let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
+        let (rings, memo_sets) = (settings.rings, tracked::sets(settings.max_sockets));
         let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
         // What is counted is not looked at once more.

@@ -9,9 +9,9 @@ use aya::{
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
-    cpu::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
+    ring::Counters,
 };
 
 use super::{

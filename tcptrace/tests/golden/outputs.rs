@@ -7,7 +7,7 @@ use tcptrace::{
     session::SessionSettings,
     state::State,
 };
-use tcptrace_common::cpu::Counters;
+use tcptrace_common::ring::Counters;
 
 use crate::{
     aggregate::COUNTED,

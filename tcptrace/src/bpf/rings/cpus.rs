@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{Ebpf, maps::Map};
-use tcptrace_common::cpu::Cpu;
+use tcptrace_common::ring::Cpu;
 
 use super::{
     super::{mapping::Mapping, object::Error},

@@ -1,4 +1,4 @@
-//! All that the programs send: the rings of the CPUs ([`tcptrace_common::cpu`]), and the ring buffer that they share.
+//! All that the programs send: the rings of the CPUs ([`tcptrace_common::ring`]), and the ring buffer that they share.
 //!
 //! They are read as one stream in the order of the records' times. What one socket does is in order then: the kernel
 //! changes a socket under its lock, so that a record is written before the next one of the same socket takes its time.
@@ -25,8 +25,8 @@ use aya::{
     maps::{Map, MapData, MapError},
 };
 use tcptrace_common::{
-    cpu::{Bell, MAX_RECORD, Slot},
     record::Header,
+    ring::{Bell, MAX_RECORD, Slot},
 };
 use zerocopy::FromBytes as _;
 
@@ -192,7 +192,7 @@ fn failed(name: &'static str, source: io::Error) -> Error {
 mod tests {
     use std::{fs::File, hint, os::unix::fs::FileExt as _, thread};
 
-    use tcptrace_common::cpu::Cpu;
+    use tcptrace_common::ring::Cpu;
     use zerocopy::IntoBytes as _;
 
     use super::{super::mapping::testing::file, *};

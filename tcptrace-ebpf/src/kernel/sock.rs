@@ -15,7 +15,7 @@ use tcptrace_common::{
 
 use crate::{
     config::{Member, Word, config, member},
-    memos, words,
+    mem, tracked,
 };
 
 /// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
@@ -249,8 +249,8 @@ impl TcpSock {
 
     /// Where its memo is.
     #[inline(always)]
-    pub(crate) fn memo_key(self) -> memos::Key {
-        memos::Key::of(self.key)
+    pub(crate) fn memo_key(self) -> tracked::Key {
+        tracked::Key::of(self.key)
     }
 
     /// The member of the `tcp_sock`.
@@ -357,9 +357,9 @@ impl TcpSock {
     /// `inet_csk_clone_lock`): the head of its list of sent segments, which is empty and so points to itself, is a copy
     /// until `tcp_create_openreq_child` makes it the child's own.
     #[inline(always)]
-    pub(crate) fn listener_key(self) -> memos::Key {
+    pub(crate) fn listener_key(self) -> tracked::Key {
         let queue: u64 = self.load(member!(tcp_sock_tsorted_sent_queue));
-        memos::Key::of(queue).before(config!(layout.tcp_sock_tsorted_sent_queue))
+        tracked::Key::of(queue).before(config!(layout.tcp_sock_tsorted_sent_queue))
     }
 
     /// Of a subflow of MPTCP, the inode number of its MPTCP socket (`net/mptcp/subflow.c`, `mptcp_subflow_create_socket`,
@@ -398,13 +398,13 @@ impl TcpSock {
         let (shutdown, lingertime) = (u64::from(shutdown), self.load_sock::<u32, _>(member!(sock_sk_lingertime)));
         // Without branches: the verifier would follow each combination.
         let flag = |word: u64, flag: u16| (word & 1) * u64::from(flag);
-        let all = flag(1 ^ words::is_zero(self.common.lock_owned().into()), socket_flag::OWNED)
+        let all = flag(1 ^ mem::is_zero(self.common.lock_owned().into()), socket_flag::OWNED)
             | flag(sk_flags >> SOCK_DEAD, socket_flag::DEAD)
             | flag(sk_flags >> SOCK_DONE, socket_flag::DONE)
             | flag(sk_flags >> SOCK_KEEPOPEN, socket_flag::KEEPALIVE)
             | flag(sk_flags >> SOCK_LINGER, socket_flag::LINGER)
-            | flag(words::is_zero(lingertime.into()), socket_flag::LINGER_ZERO)
-            | flag(1 ^ words::is_zero(self.load(member!(sock_sk_socket))), socket_flag::ATTACHED)
+            | flag(mem::is_zero(lingertime.into()), socket_flag::LINGER_ZERO)
+            | flag(1 ^ mem::is_zero(self.load(member!(sock_sk_socket))), socket_flag::ATTACHED)
             | flag(shutdown >> SEND_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_SEND)
             | flag(shutdown >> RCV_SHUTDOWN.trailing_zeros(), socket_flag::SHUTDOWN_RECEIVE);
         all as u16
@@ -463,7 +463,7 @@ impl Tuple {
             (*to).family = self.family;
             (*to).flags = flags;
             (*to).netns = self.netns;
-            // The state and its padding as one word, see `words`.
+            // The state and its padding as one word, see `mem`.
             (&raw mut (*to).state).cast::<u32>().write(u32::from(state).to_le());
         }
     }

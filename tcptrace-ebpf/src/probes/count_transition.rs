@@ -3,15 +3,15 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tcptrace_common::{
-    memo::Memo,
     state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT},
+    tracked::Memo,
 };
 
 use super::transition::{self, Change};
 use crate::{
     aggregate, emit, filter,
-    memos::{self, Place},
-    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
+    kernel::sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
+    tracked::{self, Place},
 };
 
 /// Stands where nothing depends on the addresses, in read-only memory.
@@ -30,7 +30,7 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     if common.protocol() != IPPROTO_TCP {
         return 0; // DCCP, MPTCP, SCTP
     }
-    let key = memos::Key::of(sk as u64);
+    let key = tracked::Key::of(sk as u64);
     let comes_in = old == LISTEN && new == SYN_RECV;
     let place = if comes_in || old == CLOSE { Place::begun(key) } else { Place::of(key) };
     let owner_matters = aggregate::owner_matters();
@@ -67,14 +67,14 @@ pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
         }
     }
     let now_ns = emit::now_ns();
-    let left_ns = memos::move_clock(memo, (old, new), now_ns);
+    let left_ns = tracked::move_clock(memo, (old, new), now_ns);
     let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::addresses_matter();
     if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(tuple) {
         memo.deferred_from = old;
         return 0;
     }
     count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal: 0 });
-    memos::let_go(memo);
+    tracked::let_go(memo);
     if new == CLOSE {
         place.end();
     }

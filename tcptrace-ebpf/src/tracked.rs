@@ -12,15 +12,15 @@
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use core::hint::black_box;
 use tcptrace_common::{
-    memo::{Memo, WAYS, owner_match},
     record::{Owner, socket_flag},
+    tracked::{Memo, WAYS, owner_match},
 };
 
 use crate::{
     config::{CONFIG, config},
     emit::count,
     maps::{MEMO_KEYS, MEMOS},
-    words,
+    mem,
 };
 
 /// Added to the key of a socket that went to CLOSE: its place may be taken.
@@ -99,7 +99,7 @@ fn free_ways(set: *const Set) -> (u32, u32) {
     for way in 0..WAYS {
         // SAFETY: as above.
         let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
-        let is_free = (words::is_zero(there) | there & ENDED) as u32;
+        let is_free = (mem::is_zero(there) | there & ENDED) as u32;
         ways |= is_free << way;
         count += is_free;
     }
@@ -122,7 +122,7 @@ fn take(key: u64) -> u64 {
     let start = unsafe { bpf_get_smp_processor_id() } % WAYS;
     let turned = (ways | ways << WAYS) >> start;
     let lowest = turned & turned.wrapping_neg();
-    let bit = |mask: u32| 1 ^ words::is_zero((lowest & mask).into()) as u32;
+    let bit = |mask: u32| 1 ^ mem::is_zero((lowest & mask).into()) as u32;
     let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS; // the number of the lowest bit, turned back
     u64::from(number * WAYS + way)
 }
@@ -139,9 +139,9 @@ fn claim(place: u64, key: u64) -> u64 {
     unsafe {
         let word = set.cast::<u64>().add((place as u32 % WAYS) as usize);
         let change = key.wrapping_sub(word.read_volatile());
-        words::add(word, change);
+        mem::add(word, change);
         if word.read_volatile() != key {
-            words::add(word, change.wrapping_neg());
+            mem::add(word, change.wrapping_neg());
             return NOWHERE;
         }
     }
@@ -190,7 +190,7 @@ extern "C" fn find_or_make_memo(key: u64, begins: u64) -> u64 {
     }
     if let Some(memo) = MEMOS.get_ptr_mut(place as u32) {
         // SAFETY: a memo is made of integers.
-        unsafe { words::blank(memo) };
+        unsafe { mem::blank(memo) };
     }
     place
 }
@@ -248,7 +248,7 @@ impl Place {
     pub(crate) fn end(self) {
         if let Some(set) = set_of(self.0 / WAYS) {
             // SAFETY: within the set.
-            unsafe { words::add(set.cast::<u64>().add((self.0 % WAYS) as usize), ENDED) };
+            unsafe { mem::add(set.cast::<u64>().add((self.0 % WAYS) as usize), ENDED) };
         }
     }
 }
@@ -269,7 +269,7 @@ pub(crate) fn ended(key: Key) -> Option<&'static mut Memo> {
 /// was entered meanwhile, and the kernel passed the program over or nobody asked for the time.
 #[inline(always)]
 pub(crate) fn move_clock(memo: &mut Memo, (old, new): (u8, u8), now_ns: u64) -> u64 {
-    let is_known = words::is_zero((memo.state ^ old).into()) | words::is_zero(memo.state.into());
+    let is_known = mem::is_zero((memo.state ^ old).into()) | mem::is_zero(memo.state.into());
     let left_ns = memo.entered_ns * is_known;
     memo.previous_ns = left_ns;
     memo.entered_ns = now_ns;
@@ -287,7 +287,7 @@ pub(crate) fn let_go(memo: &mut Memo) {
 /// its owner left the filter.
 #[inline(always)]
 pub(crate) fn flags(memo: &Memo) -> u16 {
-    let has_left = words::is_zero((memo.owner_matches ^ owner_match::LEFT).into()) as u16;
+    let has_left = mem::is_zero((memo.owner_matches ^ owner_match::LEFT).into()) as u16;
     (u16::from(memo.syn_cookies & 1) * socket_flag::SYN_COOKIES) | (has_left * socket_flag::OWNER_LEFT)
 }
 
@@ -300,8 +300,8 @@ pub(crate) unsafe fn write_owner(memo: Option<&Memo>, to: *mut Owner) {
     // SAFETY: records are aligned to 8 bytes, and so is the owner in each.
     unsafe {
         match memo {
-            Some(memo) => words::copy(to, &raw const memo.owner),
-            None => words::blank(to),
+            Some(memo) => mem::copy(to, &raw const memo.owner),
+            None => mem::blank(to),
         }
     }
 }

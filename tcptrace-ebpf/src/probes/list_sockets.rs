@@ -9,17 +9,16 @@ use core::ffi::c_void;
 use tcptrace_common::{
     config::kernel,
     listing::{HolderEntry, KIND_FULL, KIND_MINI, KIND_REQUEST, Request, SocketEntry, timer},
-    memo::{Memo, owner_match},
     record::{owner_source, socket_flag},
     state::{self, CLOSE_WAIT, CLOSING, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN},
+    tracked::{Memo, owner_match},
 };
 
 use crate::{
     config::{config, member},
+    kernel::sock::{IPPROTO_MPTCP, Kernel, SockCommon, TcpSock, inode_of, jiffies, mini, netns_of, read, request},
     maps::{HOLDER_ENTRY, REQUEST, SOCKET_ENTRY},
-    memos, owner,
-    sock::{IPPROTO_MPTCP, Kernel, SockCommon, TcpSock, inode_of, jiffies, mini, netns_of, read, request},
-    words,
+    mem, owner, tracked,
 };
 
 /// `struct bpf_iter_meta` as far as it is read.
@@ -78,7 +77,7 @@ extern "C" fn list_sockets(ctx: *mut TcpContext) -> i32 {
     };
     // SAFETY: this CPU's own value, which nobody else writes: one thread reads this iterator.
     unsafe {
-        words::blank(entry);
+        mem::blank(entry);
         fill(entry, sk, uid);
         bpf_seq_write((*meta).seq, entry.cast_const().cast(), size_of::<SocketEntry>() as u32);
     }
@@ -142,9 +141,9 @@ unsafe fn fill_full(entry: *mut SocketEntry, sock: TcpSock) {
     // SAFETY: `entry` is a value of a map.
     unsafe {
         if config!(kernel) & kernel::MEMOS != 0
-            && let Some(memo) = memos::known(sock.memo_key())
+            && let Some(memo) = tracked::known(sock.memo_key())
         {
-            words::copy(&raw mut (*entry).owner, &raw const memo.owner);
+            mem::copy(&raw mut (*entry).owner, &raw const memo.owner);
             if memo.state == sock.common.state() {
                 (*entry).entered_ns = memo.entered_ns;
             }
@@ -318,13 +317,13 @@ unsafe fn seed(sock: TcpSock, holder: &HolderEntry, task: u64, request: *mut Req
         return; // it has no memo before it connects or listens
     }
     let matches = owner::matches(holder.pid, || task);
-    let memo = match memos::known(sock.memo_key()) {
+    let memo = match tracked::known(sock.memo_key()) {
         Some(memo) => memo,
         None if !matches && state != LISTEN || seeds == 0 => return,
         None => {
             // SAFETY: as the caller says.
             unsafe { (*request).seeds = seeds - 1 };
-            let Some(memo) = memos::Place::of(sock.memo_key()).memo() else {
+            let Some(memo) = tracked::Place::of(sock.memo_key()).memo() else {
                 return;
             };
             memo

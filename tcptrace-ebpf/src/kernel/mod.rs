@@ -1,0 +1,3 @@
+//! Reads the kernel's structs.
+
+pub(crate) mod sock;
