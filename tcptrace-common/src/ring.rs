@@ -1,68 +1,43 @@
-//! The rings of records, one for each CPU, and what the programs count there.
+//! The rings of records, one per CPU.
 //!
-//! A ring has places of one size. What runs on a CPU takes them one after another, without a lock and without a helper,
-//! and user space reads them where they are: so records of several CPUs have no order but that of their times.
+//! A ring is an array of equal slots. A program reserves the next slot of its CPU without a lock or a helper call, and
+//! user space reads records in place. So only timestamps order records of different CPUs.
 
 use core::mem::size_of;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Longest record, in bytes.
+/// Size of the longest record, in bytes.
 pub const MAX_RECORD: usize = 184;
 
-/// What the shared ring buffer has besides records: it only wakes user space.
-pub type Bell = u64;
+/// An entry of the shared ring buffer that carries no record and only wakes user space.
+pub type Wakeup = u64;
 
-/// The place of a record: three lines of the cache. 192 bytes.
+/// Room for one record: three cache lines, 192 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Slot {
-    /// The record, and what is left of a longer one.
+    /// The record. Behind a short one are the last bytes of an older, longer record.
     pub record: [u8; MAX_RECORD],
-    /// Number of the record that was written last, the first one being 1. Comes after the record itself.
+    /// Sequence number of the record, from 1. Written after the record itself.
     pub number: u64,
 }
 
-/// How far the ring of a CPU is written and read. 128 bytes; what each end writes is in a line of the cache of its own.
+/// Positions of a CPU's ring. 128 bytes: programs and user space each write a cache line of their own.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Cpu {
-    /// Records sent: places that were taken in the ring, or in the ring buffer that all CPUs share.
-    pub taken: u64,
-    /// 1 while a place is being taken.
-    pub is_taking: u64,
-    /// Zero.
+pub struct CpuRing {
+    /// Slots reserved so far; without a ring, records sent through the shared ring buffer.
+    pub reserved: u64,
+    /// 1 while a program reserves a slot.
+    pub is_reserving: u64,
+    /// Explicit padding, always zero.
     pub pad: [u64; 6],
-    /// Of the records in the ring, those that user space has read: their places may be taken.
-    pub read: u64,
-    /// Zero.
-    pub read_pad: [u64; 7],
-}
-
-/// What the programs count on one CPU, so that nothing is lost without a trace. 72 bytes.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Counters {
-    /// Records sent. The programs leave it at zero: it is [`Cpu::taken`], from where user space puts it here.
-    pub sent: u64,
-    /// Records lost because what they interrupted was about to take a place.
-    pub interrupted: u64,
-    /// Records lost because a ring was full.
-    pub ring_full: u64,
-    /// Events that a filter kept back.
-    pub filtered: u64,
-    /// Sockets that could not be remembered because the kernel's table was full: their durations and owners are unknown.
-    pub table_full: u64,
-    /// Listeners that could not be remembered for the same reason.
-    pub listeners_full: u64,
-    /// Packets without a socket whose addresses could not be read.
-    pub unreadable: u64,
-    /// Events that were counted under [`crate::aggregate::OTHER`].
-    pub other_keys: u64,
-    /// Events that were not counted, or without their time, because the tables of counts were full.
-    pub counts_full: u64,
+    /// Records that user space has read, whose slots are free again.
+    pub consumed: u64,
+    /// Explicit padding, always zero.
+    pub consumed_pad: [u64; 7],
 }
 
 const _: () = assert!(size_of::<Slot>() == 192);
-const _: () = assert!(size_of::<Cpu>() == 128);
-const _: () = assert!(size_of::<Counters>() == 72);
+const _: () = assert!(size_of::<CpuRing>() == 128);

@@ -1,7 +1,7 @@
-//! What the kernel side remembers of a socket between two events, keyed by the address of its `struct sock`.
+//! What the programs remember about a socket between two events, by the address of its `struct sock`.
 //!
-//! The clock and the owner are kept in the kernel, not in user space, so that an event which a filter keeps back or
-//! a full ring drops still moves the clock and still teaches who owns the socket.
+//! The kernel side keeps the start time of the current state and the owner, so an event that the filter rejects or a
+//! full ring drops still advances the clock and still reveals the owner.
 
 use core::mem::size_of;
 
@@ -9,50 +9,52 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::record::Owner;
 
-/// Memory of one socket. 64 bytes.
+/// A tracked socket. 64 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-pub struct Memo {
-    /// CLOCK_MONOTONIC at which the present state was entered, in ns; 0 where that was not seen, or nobody asks.
+pub struct TrackedSock {
+    /// CLOCK_MONOTONIC when the socket entered its current state, in ns; 0 if not seen or not needed.
     pub entered_ns: u64,
-    /// The same of the state before it; kept for [`Memo::deferred_from`].
-    pub previous_ns: u64,
-    /// The owner.
+    /// The same for the previous state, needed while a transition is deferred. For a seeded listener, the session id of
+    /// the iterator run that last saw it.
+    pub previous_entered_ns: u64,
+    /// The process that uses the socket.
     pub owner: Owner,
-    /// Not 0: the transition from this state to the present one has not been sent, as its addresses were not
-    /// known yet; it goes out ahead of the socket's next event.
+    /// Not 0: the transition from this state to the current one is deferred because the addresses were not known yet. It
+    /// is sent before the socket's next event.
     pub deferred_from: u8,
     /// One of [`owner_match`].
-    pub owner_matches: u8,
-    /// The state that was entered last; 0 where none was seen. Where the socket is in another one, a transition was missed, or
-    /// nobody asked for its time.
+    pub owner_match: u8,
+    /// The state entered last; 0 before the first. If the socket is in another state, a transition was missed or its time
+    /// was not needed.
     pub state: u8,
-    /// 1 where the listener had sent SYN cookies within the time that they are valid for.
+    /// 1 if the listener had sent SYN cookies within their lifetime.
     pub syn_cookies: u8,
-    /// What does not change: the inode number of the network namespace, or where events are counted by port
-    /// ([`crate::aggregate::by::PORT`]) that of the service that the socket gives or uses; 0 where it is not known.
-    pub netns_or_service: u32,
+    /// Inode number of the network namespace, or with [`by::PORT`](crate::aggregate::by::PORT) the port of the service; 0
+    /// if unknown. Neither changes.
+    pub netns_or_service_port: u32,
 }
 
-/// Places in each set of the table of memos.
+/// Slots in each set of the table.
 pub const WAYS: u32 = 4;
 
-/// How many sets keep `sockets` memos: a power of two, so that no more than half of the places are taken.
+/// Number of sets for `sockets` sockets: a power of two, so that at most half of the slots are in use.
 #[must_use]
-pub const fn sets(sockets: u32) -> u32 {
+pub const fn set_count(sockets: u32) -> u32 {
     (sockets as u64 * 2).div_ceil(WAYS as u64).next_power_of_two() as u32
 }
 
-/// Does the owner pass the filter by PID and cgroup?
+/// Whether the owner passes the filter by PID and cgroup ([`TrackedSock::owner_match`]).
 pub mod owner_match {
-    /// No.
+    /// The owner does not pass.
     pub const NO: u8 = 0;
-    /// Yes.
+    /// The owner passes.
     pub const YES: u8 = 1;
-    /// Not any more, since the event that is at hand: it still passes, so that nobody waits for the socket's end.
+    /// The owner changed to one that does not pass. The current event still passes, as the last one, so that nobody waits
+    /// for the socket's end.
     pub const LEFT: u8 = 2;
-    /// No, but the process does that listens for it, and was asked for: then all is that its service does.
+    /// The owner does not pass, but the listening process does: the filter follows all connections of its service.
     pub const SERVED: u8 = YES | 4;
 }
 
-const _: () = assert!(size_of::<Memo>() == 64);
+const _: () = assert!(size_of::<TrackedSock>() == 64);

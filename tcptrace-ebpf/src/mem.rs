@@ -1,24 +1,24 @@
-//! Copies and blanks values of 8-byte words.
+//! Copies and zeroes values in 8-byte words.
 //!
-//! The compiler turns the assignment of a struct into a call of `memmove` or `memset` where nothing says how it is
-//! aligned or that the two places do not overlap. In BPF these are loops over single bytes: some 300 instructions for
-//! an owner, and as many for the verifier to follow on each path. Volatile loads and stores stay what they are.
+//! If the compiler does not know the alignment of a struct, or that source and target do not overlap, it turns an
+//! assignment into a call of `memmove` or `memset`. In BPF these are loops over single bytes: about 300 instructions for an
+//! owner, and as many for the verifier on each path. Volatile word accesses are left alone.
 
-/// 1 where `word` is 0, without a branch: the verifier would follow each way by itself.
+/// 1 if `word` is 0, else 0. Free of branches, because the verifier would follow both ways.
 #[inline(always)]
 pub(crate) const fn is_zero(word: u64) -> u64 {
     (word | word.wrapping_neg()) >> 63 ^ 1
 }
 
-/// Adds to a word, whoever else does so at the same time.
+/// Adds to a word atomically.
 ///
 /// # Safety
-/// The word is a map's.
+/// The word is in a map.
 #[inline(always)]
-pub(crate) unsafe fn add(word: *mut u64, value: u64) {
-    // By hand: for this target the compiler has no atomic operations but loads and stores.
+pub(crate) unsafe fn atomic_add(word: *mut u64, value: u64) {
+    // In assembly: for this target the compiler has no atomic operations other than loads and stores.
     #[cfg(target_arch = "bpf")]
-    // SAFETY: as the caller says.
+    // SAFETY: as the caller guarantees.
     unsafe {
         core::arch::asm!("lock *(u64 *)({word} + 0) += {value}", word = in(reg) word, value = in(reg) value);
     }
@@ -26,8 +26,8 @@ pub(crate) unsafe fn add(word: *mut u64, value: u64) {
     let _ = (word, value);
 }
 
-/// How many words a `T` has.
-const fn count<T>() -> usize {
+/// Size of a `T` in words.
+const fn words_of<T>() -> usize {
     assert!(align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8), "not made of words");
     size_of::<T>() / 8
 }
@@ -35,23 +35,23 @@ const fn count<T>() -> usize {
 /// Copies a `T`.
 ///
 /// # Safety
-/// Both places are valid and aligned, and a `T` is made of integers only.
+/// Both pointers are valid and aligned, and a `T` consists of integers only.
 #[inline(always)]
 pub(crate) unsafe fn copy<T>(to: *mut T, from: *const T) {
-    for word in 0..const { count::<T>() } {
-        // SAFETY: the word lies within both places.
+    for word in 0..const { words_of::<T>() } {
+        // SAFETY: the word lies within both values.
         unsafe { to.cast::<u64>().add(word).write_volatile(from.cast::<u64>().add(word).read_volatile()) };
     }
 }
 
-/// Makes all of a `T` zero.
+/// Sets all bytes of a `T` to zero.
 ///
 /// # Safety
-/// The place is valid and aligned, and a `T` is made of integers only.
+/// The pointer is valid and aligned, and a `T` consists of integers only.
 #[inline(always)]
-pub(crate) unsafe fn blank<T>(to: *mut T) {
-    for word in 0..const { count::<T>() } {
-        // SAFETY: the word lies within the place.
+pub(crate) unsafe fn zero<T>(to: *mut T) {
+    for word in 0..const { words_of::<T>() } {
+        // SAFETY: the word lies within the value.
         unsafe { to.cast::<u64>().add(word).write_volatile(0) };
     }
 }

@@ -1,307 +1,270 @@
-//! The memory of sockets, from the first event of their life to the last.
+//! The table of tracked sockets.
 //!
-//! A table of fixed size without locks, since the hash of the kernel costs more than all the rest of a program: a
-//! look-up 70 ns, an insertion with its deletion 300, where an array is a multiplication and a load. A socket's memo is
-//! in one of two sets of [`WAYS`] places that its key names, in the emptier one when it was made. With two sets to choose
-//! from hardly any overflows while half of all places are free (3 of 131,072, by a simulation).
+//! A set-associative hash table of fixed size in arrays, without locks. The kernel's hash maps cost more than the rest of a
+//! program: 70 ns for a lookup, 300 ns for an insertion and its deletion. An array costs a multiplication and a load. A key
+//! hashes to two sets of [`WAYS`] slots, and a new socket takes a slot of the set with more free ones. With this choice
+//! hardly any set overflows while half of all slots are free (3 of 131,072 in a simulation).
 //!
-//! A place is free again when its socket goes to CLOSE, without a look-up at the end of the socket's life: what begins a
-//! life begins a memo too, so that an address used again never joins two lives. Until the place is taken again, what
-//! follows CLOSE (a RST) still finds the owner there.
+//! A slot is free again when its socket goes to CLOSE, so no lookup is needed when the kernel frees the socket. The first
+//! event of a socket's life starts a new entry, so a reused address never joins two lives. Until the slot is reused, events
+//! after CLOSE (a RST) still find the owner in it.
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use core::hint::black_box;
 use tcptrace_common::{
     record::{Owner, socket_flag},
-    tracked::{Memo, WAYS, owner_match},
+    tracked::{TrackedSock, WAYS, owner_match},
 };
 
 use crate::{
-    config::{CONFIG, config},
-    emit::count,
-    maps::{MEMO_KEYS, MEMOS},
+    config::config,
+    counters::count,
+    kernel::sock::SockKey,
+    maps::{TRACKED, TRACKED_KEYS},
     mem,
 };
 
-/// Added to the key of a socket that went to CLOSE: its place may be taken.
+/// Added to the key of a socket that went to CLOSE: its slot is free.
 const ENDED: u64 = 1;
 
-/// Names a socket while it lives: where its `struct sock` is, counted from where the constants are. The verifier lets no
-/// one reckon with an address of the kernel, but with the distance of two.
-#[derive(Clone, Copy)]
-pub(crate) struct Key(u64);
-
-impl Key {
-    #[inline(always)]
-    pub(crate) fn of(sk: u64) -> Self {
-        Self(black_box(sk.wrapping_sub((&raw const CONFIG) as u64)))
-    }
-
-    /// That of the socket which is so many bytes before the one that this would name.
-    #[inline(always)]
-    pub(crate) fn before(self, bytes: u32) -> Self {
-        Self(self.0.wrapping_sub(bytes.into()))
-    }
-
-    /// As a number.
-    #[inline(always)]
-    pub(crate) fn number(self) -> u64 {
-        self.0
-    }
-
-    /// What [`Key::number`] gave.
-    #[inline(always)]
-    pub(crate) fn numbered(number: u64) -> Self {
-        Self(number)
-    }
-
-    /// The two sets.
-    #[inline(always)]
-    fn sets(self) -> [u32; 2] {
-        let mixed = self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let mask = config!(memo_sets_mask);
-        [(mixed >> 32) as u32 & mask, (mixed >> 12) as u32 & mask]
-    }
+/// Numbers of the two sets that a key hashes to.
+#[inline(always)]
+fn sets_of(key: u64) -> [u32; 2] {
+    let hash = key.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mask = config!(tracked_sets_mask);
+    [(hash >> 32) as u32 & mask, (hash >> 12) as u32 & mask]
 }
 
-/// Places in a set: their keys fill half a line of the cache.
+/// Keys of the slots of a set: half a cache line.
 type Set = [u64; WAYS as usize];
 
 #[inline(always)]
-fn set_of(number: u32) -> Option<*mut Set> {
-    MEMO_KEYS.get_ptr_mut(number)
+fn set(number: u32) -> Option<*mut Set> {
+    TRACKED_KEYS.get_ptr_mut(number)
 }
 
-/// No place.
-const NOWHERE: u64 = u64::MAX;
+/// Returned instead of a slot.
+const NO_SLOT: u64 = u64::MAX;
 
-/// The place of what has exactly this key.
+/// The slot with exactly this key.
 #[inline(always)]
 fn find(key: u64) -> u64 {
-    for number in Key(key & !ENDED).sets() {
-        let Some(set) = set_of(number) else {
-            return NOWHERE;
+    for number in sets_of(key & !ENDED) {
+        let Some(set) = set(number) else {
+            return NO_SLOT;
         };
         for way in 0..WAYS {
-            // SAFETY: a value's memory stays the map's while a program runs.
+            // SAFETY: map values stay valid while a program runs.
             if unsafe { (&raw const (*set)[way as usize]).read_volatile() } == key {
                 return u64::from(number * WAYS + way);
             }
         }
     }
-    NOWHERE
+    NO_SLOT
 }
 
-/// The free ways of a set, one bit each, and how many these are.
+/// The free ways of a set as a bit mask, and their number.
 #[inline(always)]
 fn free_ways(set: *const Set) -> (u32, u32) {
     let (mut ways, mut count) = (0, 0);
     for way in 0..WAYS {
         // SAFETY: as above.
-        let there = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
-        let is_free = (mem::is_zero(there) | there & ENDED) as u32;
+        let key = unsafe { (&raw const (*set)[way as usize]).read_volatile() };
+        let is_free = (mem::is_zero(key) | key & ENDED) as u32;
         ways |= is_free << way;
         count += is_free;
     }
     (ways, count)
 }
 
-/// A place for a key that has none.
+/// A free slot for a new key.
 #[inline(always)]
-fn take(key: u64) -> u64 {
-    let sets = Key(key).sets();
-    let (Some(first), Some(second)) = (set_of(sets[0]), set_of(sets[1])) else {
-        return NOWHERE;
+fn free_slot(key: u64) -> u64 {
+    let sets = sets_of(key);
+    let (Some(first), Some(second)) = (set(sets[0]), set(sets[1])) else {
+        return NO_SLOT;
     };
     let ((ways, count), (other_ways, other_count)) = (free_ways(first), free_ways(second));
     let (number, ways) = if count >= other_count { (sets[0], ways) } else { (sets[1], other_ways) };
     if ways == 0 {
-        return NOWHERE;
+        return NO_SLOT;
     }
-    // SAFETY: takes nothing.
+    // Each CPU starts at a way of its own: rotate the mask, take its lowest bit, and rotate the number of that bit back.
+    // SAFETY: takes no arguments.
     let start = unsafe { bpf_get_smp_processor_id() } % WAYS;
-    let turned = (ways | ways << WAYS) >> start;
-    let lowest = turned & turned.wrapping_neg();
+    let rotated = (ways | ways << WAYS) >> start;
+    let lowest = rotated & rotated.wrapping_neg();
     let bit = |mask: u32| 1 ^ mem::is_zero((lowest & mask).into()) as u32;
-    let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS; // the number of the lowest bit, turned back
+    let way = (start + (bit(0xaa) | bit(0xcc) << 1 | bit(0xf0) << 2)) % WAYS;
     u64::from(number * WAYS + way)
 }
 
-/// Writes a key to a free place. Two CPUs may race for it: each adds the difference between its key and the value it read,
-/// reads again, and undoes the addition if the place does not hold its key. CPUs begin at different ways, so that this is
-/// rare. Gives the place, or that it is another's.
+/// Writes a key to a free slot and returns the slot, or [`NO_SLOT`] if another CPU was faster.
+///
+/// Two CPUs may race for a free slot. Each atomically adds the difference between its key and the value it read, re-reads,
+/// and undoes the addition if the slot does not hold its key. This is rare, since CPUs start at different ways.
 #[inline(always)]
-fn claim(place: u64, key: u64) -> u64 {
-    let Some(set) = set_of(place as u32 / WAYS) else {
-        return NOWHERE;
+fn claim(slot: u64, key: u64) -> u64 {
+    let Some(set) = set(slot as u32 / WAYS) else {
+        return NO_SLOT;
     };
-    // SAFETY: a value's memory stays the map's while a program runs; the place is within the set.
+    // SAFETY: map values stay valid while a program runs; the way is within the set.
     unsafe {
-        let word = set.cast::<u64>().add((place as u32 % WAYS) as usize);
-        let change = key.wrapping_sub(word.read_volatile());
-        mem::add(word, change);
+        let word = set.cast::<u64>().add((slot as u32 % WAYS) as usize);
+        let difference = key.wrapping_sub(word.read_volatile());
+        mem::atomic_add(word, difference);
         if word.read_volatile() != key {
-            mem::add(word, change.wrapping_neg());
-            return NOWHERE;
+            mem::atomic_add(word, difference.wrapping_neg());
+            return NO_SLOT;
         }
     }
-    place
+    slot
 }
 
-/// A place for what finds none in the table: one for each CPU, behind all sets.
+/// This CPU's spare slot, behind all sets, for a socket that does not fit in the table.
 #[inline(always)]
-fn spare() -> u64 {
-    // SAFETY: a place within the counters.
-    count(|counters| unsafe { &raw mut (*counters).table_full });
-    // SAFETY: takes nothing.
+fn spare_slot() -> u64 {
+    count!(table_full);
+    // SAFETY: takes no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    u64::from((config!(memo_sets_mask) + 1) * WAYS + cpu)
+    u64::from((config!(tracked_sets_mask) + 1) * WAYS + cpu)
 }
 
-/// Where the memo with exactly this key is. As the next one it is a global function of the object: the verifier goes
-/// through it once and by itself, not on each path of each program that calls it.
+/// The slot with exactly this key. This and the next one are global functions of the object: the verifier checks them once
+/// and on their own, not on each path of each caller.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_memo(key: u64) -> u64 {
+extern "C" fn find_tracked(key: u64) -> u64 {
     find(key)
 }
 
-/// Where the memo with this key is; a blank one, made now, where there is none or the socket's life begins.
+/// The slot with this key. If there is none or the socket's life begins, a slot with a zeroed entry.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn find_or_make_memo(key: u64, begins: u64) -> u64 {
-    let mut place = find(key);
-    if place != NOWHERE && begins == 0 {
-        return place;
+extern "C" fn find_or_track(key: u64, begins: u64) -> u64 {
+    let mut slot = find(key);
+    if slot != NO_SLOT && begins == 0 {
+        return slot;
     }
-    if place == NOWHERE {
-        // That of an earlier socket at the same address goes first: there are never two that ended with one key, of which
-        // [`ended`] might find the wrong one.
-        place = find(key | ENDED);
-        if place == NOWHERE {
-            place = take(key);
+    if slot == NO_SLOT {
+        // First choice is the slot of an earlier socket at the same address. So there are never two ended ones with the
+        // same key, of which `Entry::find_ended` might return the wrong one.
+        slot = find(key | ENDED);
+        if slot == NO_SLOT {
+            slot = free_slot(key);
         }
-        if place != NOWHERE {
-            place = claim(place, key);
+        if slot != NO_SLOT {
+            slot = claim(slot, key);
         }
     }
-    if place == NOWHERE {
-        place = spare();
+    if slot == NO_SLOT {
+        slot = spare_slot();
     }
-    if let Some(memo) = MEMOS.get_ptr_mut(place as u32) {
-        // SAFETY: a memo is made of integers.
-        unsafe { mem::blank(memo) };
+    if let Some(tracked) = TRACKED.get_ptr_mut(slot as u32) {
+        // SAFETY: all fields are integers.
+        unsafe { mem::zero(tracked) };
     }
-    place
+    slot
 }
 
-/// Where a memo is.
+/// The slot of a tracked socket.
 #[derive(Clone, Copy)]
-pub(crate) struct Place(u32);
+pub(crate) struct Entry(pub(crate) u32);
 
-impl Place {
-    /// That of a socket, made now if there is none.
+impl Entry {
+    /// The entry of a socket, created if there is none.
     #[inline(always)]
-    pub(crate) fn of(key: Key) -> Self {
-        Self(find_or_make_memo(key.0, 0) as u32)
+    pub(crate) fn of(key: SockKey) -> Self {
+        Self(find_or_track(key.0, 0) as u32)
     }
 
-    /// That of a socket whose life begins: blank, also where another socket's is left under the same address. Where the
-    /// table is full it is forgotten again.
+    /// A zeroed entry for a socket whose life begins, even if an earlier socket at the same address left one. If the table
+    /// is full, the entry lasts only until the next such socket on this CPU.
     #[inline(always)]
-    pub(crate) fn begun(key: Key) -> Self {
-        Self(find_or_make_memo(key.0, 1) as u32)
+    pub(crate) fn start(key: SockKey) -> Self {
+        Self(find_or_track(key.0, 1) as u32)
     }
 
-    /// That of a socket if there is one.
+    /// The entry of a socket, if there is one.
     #[inline(always)]
-    pub(crate) fn known(key: Key) -> Option<Self> {
-        Self::found(find_memo(key.0))
+    pub(crate) fn find(key: SockKey) -> Option<Self> {
+        Self::at(find_tracked(key.0))
+    }
+
+    /// The entry of a socket that went to CLOSE, unless its slot was reused.
+    #[inline(always)]
+    fn find_ended(key: SockKey) -> Option<Self> {
+        Self::at(find_tracked(key.0 + ENDED))
     }
 
     #[inline(always)]
-    fn found(place: u64) -> Option<Self> {
-        if place == NOWHERE { None } else { Some(Self(place as u32)) }
+    fn at(slot: u64) -> Option<Self> {
+        if slot == NO_SLOT { None } else { Some(Self(slot as u32)) }
     }
 
-    /// By its number.
     #[inline(always)]
-    pub(crate) fn number(self) -> u64 {
-        self.0.into()
+    pub(crate) fn get(self) -> Option<&'static mut TrackedSock> {
+        // SAFETY: map values stay valid while a program runs.
+        TRACKED.get_ptr_mut(self.0).map(|tracked| unsafe { &mut *tracked })
     }
 
-    /// What [`Place::number`] gave.
-    #[inline(always)]
-    pub(crate) fn numbered(number: u64) -> Self {
-        Self(number as u32)
-    }
-
-    /// The memo.
-    #[inline(always)]
-    pub(crate) fn memo(self) -> Option<&'static mut Memo> {
-        // SAFETY: a value's memory stays the map's while a program runs.
-        MEMOS.get_ptr_mut(self.0).map(|memo| unsafe { &mut *memo })
-    }
-
-    /// The socket went to CLOSE.
+    /// Frees the slot of a socket that went to CLOSE.
     #[inline(always)]
     pub(crate) fn end(self) {
-        if let Some(set) = set_of(self.0 / WAYS) {
-            // SAFETY: within the set.
-            unsafe { mem::add(set.cast::<u64>().add((self.0 % WAYS) as usize), ENDED) };
+        if let Some(set) = set(self.0 / WAYS) {
+            // SAFETY: the way is within the set.
+            unsafe { mem::atomic_add(set.cast::<u64>().add((self.0 % WAYS) as usize), ENDED) };
         }
     }
 }
 
-/// The memo of a socket if there is one.
+/// The tracked socket with this key, if there is one.
 #[inline(always)]
-pub(crate) fn known(key: Key) -> Option<&'static mut Memo> {
-    Place::known(key)?.memo()
+pub(crate) fn get(key: SockKey) -> Option<&'static mut TrackedSock> {
+    Entry::find(key)?.get()
 }
 
-/// The memo of a socket that went to CLOSE, as long as no other has taken its place.
+/// The same for a socket that went to CLOSE, unless its slot was reused.
 #[inline(always)]
-pub(crate) fn ended(key: Key) -> Option<&'static mut Memo> {
-    Place::found(find_memo(key.0 + ENDED))?.memo()
+pub(crate) fn get_ended(key: SockKey) -> Option<&'static mut TrackedSock> {
+    Entry::find_ended(key)?.get()
 }
 
-/// The socket goes from one state to another now. Gives when it entered the old one, 0 where nobody knows: another one
-/// was entered meanwhile, and the kernel passed the program over or nobody asked for the time.
+/// Records that the socket goes from one state to another. Returns when it entered the old one, or 0 if that is unknown:
+/// the kernel skipped the program at a transition in between, or no time was needed then.
 #[inline(always)]
-pub(crate) fn move_clock(memo: &mut Memo, (old, new): (u8, u8), now_ns: u64) -> u64 {
-    let is_known = mem::is_zero((memo.state ^ old).into()) | mem::is_zero(memo.state.into());
-    let left_ns = memo.entered_ns * is_known;
-    memo.previous_ns = left_ns;
-    memo.entered_ns = now_ns;
-    memo.state = new;
-    left_ns
+pub(crate) fn enter_state(tracked: &mut TrackedSock, (old, new): (u8, u8), now_ns: u64) -> u64 {
+    let is_known = mem::is_zero((tracked.state ^ old).into()) | mem::is_zero(tracked.state.into());
+    let entered_ns = tracked.entered_ns * is_known;
+    tracked.previous_entered_ns = entered_ns;
+    tracked.entered_ns = now_ns;
+    tracked.state = new;
+    entered_ns
 }
 
-/// To be called when the event at hand was sent: a socket whose owner left the filter is heard of no more.
+/// Stops reporting a socket whose owner has left the filter. Call this after sending the current event.
 #[inline(always)]
-pub(crate) fn let_go(memo: &mut Memo) {
-    memo.owner_matches &= owner_match::SERVED;
+pub(crate) fn forget_if_owner_left(tracked: &mut TrackedSock) {
+    tracked.owner_match &= owner_match::SERVED;
 }
 
-/// Bits of [`socket_flag`]: whether SYN cookies were in use, and whether the event at hand is the socket's last one since
-/// its owner left the filter.
+/// [`socket_flag::SYN_COOKIES`], and [`socket_flag::OWNER_LEFT`] if the current event is the last one of the socket.
 #[inline(always)]
-pub(crate) fn flags(memo: &Memo) -> u16 {
-    let has_left = mem::is_zero((memo.owner_matches ^ owner_match::LEFT).into()) as u16;
-    (u16::from(memo.syn_cookies & 1) * socket_flag::SYN_COOKIES) | (has_left * socket_flag::OWNER_LEFT)
+pub(crate) fn flags(tracked: &TrackedSock) -> u16 {
+    let has_left = mem::is_zero((tracked.owner_match ^ owner_match::LEFT).into()) as u16;
+    (u16::from(tracked.syn_cookies & 1) * socket_flag::SYN_COOKIES) | (has_left * socket_flag::OWNER_LEFT)
 }
 
-/// Writes the owner that a memo tells, all zero where there is none.
+/// Writes the owner of a tracked socket; all zero if there is none.
 ///
 /// # Safety
 /// `to` points into a reserved record.
 #[inline(always)]
-pub(crate) unsafe fn write_owner(memo: Option<&Memo>, to: *mut Owner) {
-    // SAFETY: records are aligned to 8 bytes, and so is the owner in each.
+pub(crate) unsafe fn write_owner(tracked: Option<&TrackedSock>, to: *mut Owner) {
+    // SAFETY: records and their owners are aligned to 8 bytes.
     unsafe {
-        match memo {
-            Some(memo) => mem::copy(to, &raw const memo.owner),
-            None => mem::blank(to),
+        match tracked {
+            Some(tracked) => mem::copy(to, &raw const tracked.owner),
+            None => mem::zero(to),
         }
     }
 }

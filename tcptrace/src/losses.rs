@@ -1,6 +1,6 @@
 //! What was lost, by place. Shown at every end, also when all is zero.
 
-use tcptrace_common::ring::Counters;
+use tcptrace_common::counters::Counters;
 
 use crate::notice::Gap;
 

@@ -6,8 +6,8 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
+    counters::Counters,
     listener::{Listener, ListenerKey},
-    ring::Counters,
 };
 
 use self::shown::Shown;

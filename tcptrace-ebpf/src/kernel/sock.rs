@@ -1,24 +1,26 @@
-//! Reads facts from the kernel's sockets.
+//! Sockets: `struct sock_common` and the structs that begin with it.
 
 use aya_ebpf::helpers::{
     bpf_get_socket_cookie,
-    generated::{
-        bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock,
-        bpf_skc_to_tcp_timewait_sock,
-    },
+    generated::{bpf_skc_to_tcp_request_sock, bpf_skc_to_tcp_sock, bpf_skc_to_tcp_timewait_sock},
 };
-use core::{ffi::c_void, mem::MaybeUninit};
+use core::{ffi::c_void, hint::black_box};
 use tcptrace_common::{
-    config::kernel,
-    record::{AF_INET, AF_INET6, Socket, socket_flag},
+    config::feature,
+    record::{AF_INET6, socket_flag},
 };
 
+use super::{
+    clock::jiffies,
+    ptr::{KernelPtr, probe_read},
+    tuple::{Tuple, v4_mapped},
+};
 use crate::{
-    config::{Member, Word, config, member},
-    mem, tracked,
+    config::{CONFIG, Member, Scalar, config, member},
+    mem,
 };
 
-/// `enum sock_flags` of `include/net/sock.h`: numbers of bits in `sk_flags`.
+/// `enum sock_flags` of `include/net/sock.h`: bit numbers in `sk_flags`.
 const SOCK_DEAD: u64 = 0;
 const SOCK_DONE: u64 = 1;
 const SOCK_KEEPOPEN: u64 = 3;
@@ -27,93 +29,28 @@ const SOCK_LINGER: u64 = 4;
 const RCV_SHUTDOWN: u8 = 1;
 const SEND_SHUTDOWN: u8 = 2;
 
-/// As `sk_protocol` has it.
+/// Values of `sk_protocol`.
 pub(crate) const IPPROTO_TCP: u16 = 6;
-/// The same.
 pub(crate) const IPPROTO_MPTCP: u16 = 262;
 
 /// `TCP_SYNCOOKIE_VALID` of `include/net/tcp.h`, in s.
 const SYNCOOKIE_VALID_S: u32 = 120;
 
-/// The kernel's `jiffies`.
-#[inline(always)]
-pub(crate) fn jiffies() -> u64 {
-    // SAFETY: takes nothing.
-    unsafe { bpf_jiffies64() }
-}
-
-/// A pointer to a kernel struct that the verifier knows by its BTF type. A load through it that turns out to be
-/// wrong gives zero, by the kernel's exception table.
+/// Identifies a socket while it lives: the offset of its `struct sock` from the constants' address. The verifier rejects
+/// arithmetic on kernel pointers but allows subtracting two of them.
 #[derive(Clone, Copy)]
-pub(crate) struct Kernel(*const u8);
+pub(crate) struct SockKey(pub(crate) u64);
 
-impl Kernel {
-    /// The address, for [`read`].
+impl SockKey {
     #[inline(always)]
-    pub(crate) fn address(self) -> u64 {
-        self.0 as u64
+    pub(crate) fn of(sk: u64) -> Self {
+        Self(black_box(sk.wrapping_sub((&raw const CONFIG) as u64)))
     }
-
-    /// For helpers.
-    #[inline(always)]
-    pub(crate) fn pointer(self) -> *const c_void {
-        self.0.cast()
-    }
-
-    #[inline(always)]
-    pub(crate) fn new(pointer: *const c_void) -> Self {
-        Self(pointer.cast())
-    }
-
-    /// The member.
-    #[inline(always)]
-    pub(crate) fn load<T: Word, const NUMBER: u32>(self, _: Member<NUMBER>) -> T {
-        // SAFETY: the verifier checks the load against the BTF of the struct and refuses the program otherwise.
-        unsafe { T::load::<NUMBER, 0>(self.0) }
-    }
-
-    /// The 16 bytes of the member.
-    #[inline(always)]
-    pub(crate) fn load_pair<const NUMBER: u32>(self, _: Member<NUMBER>) -> [u64; 2] {
-        // SAFETY: as above.
-        unsafe { [u64::load::<NUMBER, 0>(self.0), u64::load::<NUMBER, 1>(self.0)] }
-    }
-
-    /// What is at an offset that is no member's.
-    #[inline(always)]
-    pub(crate) fn load_at<T: Copy>(self, offset: u32) -> T {
-        // SAFETY: as above.
-        unsafe { self.0.add(offset as usize).cast::<T>().read_volatile() }
-    }
-
-    /// What the member points to.
-    #[inline(always)]
-    pub(crate) fn follow<const NUMBER: u32>(self, member: Member<NUMBER>) -> Self {
-        Self(self.load::<u64, NUMBER>(member) as *const u8)
-    }
-}
-
-/// Addresses and ports of a connection, as [`Socket`] holds them, addresses as two native words each.
-#[derive(Clone, Copy)]
-pub(crate) struct Tuple {
-    pub(crate) family: u16,
-    pub(crate) local: [u64; 2],
-    pub(crate) remote: [u64; 2],
-    pub(crate) local_port: u16,
-    pub(crate) remote_port: u16,
-    /// Inode number of the network namespace.
-    pub(crate) netns: u32,
-}
-
-/// `::ffff:a.b.c.d` of an IPv4 address in network order, as two words of a little-endian machine.
-#[inline(always)]
-pub(crate) const fn mapped(address: u32) -> [u64; 2] {
-    [0, (address as u64) << 32 | 0xffff_0000]
 }
 
 /// The part that full sockets, mini-sockets and request sockets share (`struct sock_common`).
 #[derive(Clone, Copy)]
-pub(crate) struct SockCommon(pub(crate) Kernel);
+pub(crate) struct SockCommon(pub(crate) KernelPtr);
 
 impl SockCommon {
     #[inline(always)]
@@ -121,21 +58,21 @@ impl SockCommon {
         self.0.load(member!(sock_common_skc_state))
     }
 
-    /// Of a full socket: its protocol.
+    /// The protocol. For full sockets only.
     #[inline(always)]
     pub(crate) fn protocol(self) -> u16 {
         self.0.load(member!(sock_sk_protocol))
     }
 
-    /// Of a full socket: its error, a positive errno.
+    /// `sk_err`, a positive errno or 0. For full sockets only.
     #[inline(always)]
     pub(crate) fn err(self) -> i32 {
         self.0.load(member!(sock_sk_err))
     }
 
-    /// Of a full socket: does the current task hold its lock?
+    /// Whether the current task holds the socket's lock. For full sockets only.
     #[inline(always)]
-    pub(crate) fn owned(self) -> bool {
+    pub(crate) fn is_owned(self) -> bool {
         self.lock_owned() != 0
     }
 
@@ -144,28 +81,28 @@ impl SockCommon {
         self.0.load(member!(sock_sk_lock_owned))
     }
 
-    /// Of a full socket: are both directions shut down, as `__tcp_close` does first of all?
+    /// Whether both directions are shut down, as `__tcp_close` does first of all. For full sockets only.
     #[inline(always)]
     pub(crate) fn is_shut_down(self) -> bool {
         self.0.load::<u8, _>(member!(sock_sk_shutdown)) & (RCV_SHUTDOWN | SEND_SHUTDOWN) == RCV_SHUTDOWN | SEND_SHUTDOWN
     }
 
-    /// SO_REUSEPORT is set; a child has it from its listener.
+    /// Whether SO_REUSEPORT is set. A child inherits it from its listener.
     #[inline(always)]
-    pub(crate) fn shares_port(self) -> bool {
+    pub(crate) fn has_reuseport(self) -> bool {
         let bit = config!(layout.sock_common_skc_reuseport);
         self.0.load_at::<u8>(bit / 8) >> (bit % 8) & 1 != 0
     }
 
-    /// The cookie of `sk`, the same as `self`: generated where the kernel lets us, else 0 if there is none yet.
+    /// The socket cookie, generated if the kernel allows it, else 0 if there is none yet. `sk` is the same socket.
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
-        let there: u64 = self.0.load(member!(sock_common_skc_cookie));
-        if there == 0 && config!(kernel) & kernel::SOCKET_COOKIE != 0 {
-            // SAFETY: the helper takes any sock_common that the verifier knows as such.
+        let existing: u64 = self.0.load(member!(sock_common_skc_cookie));
+        if existing == 0 && config!(features) & feature::SOCKET_COOKIE != 0 {
+            // SAFETY: the helper takes any sock_common whose type the verifier knows.
             return unsafe { bpf_get_socket_cookie(sk.cast_mut()) };
         }
-        there
+        existing
     }
 
     #[inline(always)]
@@ -183,8 +120,8 @@ impl SockCommon {
             )
         } else {
             (
-                mapped(self.0.load(member!(sock_common_skc_rcv_saddr))),
-                mapped(self.0.load(member!(sock_common_skc_daddr))),
+                v4_mapped(self.0.load(member!(sock_common_skc_rcv_saddr))),
+                v4_mapped(self.0.load(member!(sock_common_skc_daddr))),
             )
         };
         Tuple {
@@ -198,86 +135,85 @@ impl SockCommon {
     }
 }
 
-/// Inode number of the network namespace of what begins with a `sock_common`. Not by a pointer that the verifier trusts:
-/// it would look for names among all types of the kernel, on each path that comes here.
+/// Inode number of the network namespace of a struct that begins with a `sock_common`. Do not pass a pointer that the
+/// verifier trusts: for each path it would search all kernel types by name.
 #[inline(always)]
-pub(crate) fn netns_of(sock_common: Kernel) -> u32 {
+pub(crate) fn netns_of(sock_common: KernelPtr) -> u32 {
     sock_common.follow(member!(sock_common_skc_net)).load(member!(net_ns_inum))
 }
 
 /// A full TCP socket.
 #[derive(Clone, Copy)]
 pub(crate) struct TcpSock {
-    /// As the kernel's `struct sock`. A tracepoint's own argument is a pointer that the verifier trusts from 6.2 on:
-    /// loads through it are one instruction each, where others are guarded by ten.
+    /// The socket as the kernel's `struct sock`. From 6.2 on, the verifier trusts a tracepoint's own argument, and a load
+    /// through it takes one instruction instead of eleven.
     pub(crate) common: SockCommon,
-    /// As its `struct tcp_sock`, for what only that has.
-    tcp: Kernel,
-    /// The address of the socket: its name while it lives.
-    pub(crate) key: u64,
+    /// The socket as `struct tcp_sock`, for members that only it has.
+    tcp: KernelPtr,
+    /// Address of the socket.
+    pub(crate) address: u64,
 }
 
 impl TcpSock {
-    /// `None` where `sk` is no full TCP socket: of another protocol, a mini-socket or a request socket.
+    /// `None` if `sk` is a mini-socket, a request socket, or a socket of another protocol.
     #[inline(always)]
     pub(crate) fn new(sk: *const c_void) -> Option<Self> {
-        // SAFETY: the helper takes any sock_common that the verifier knows as such.
+        // SAFETY: the helper takes any sock_common whose type the verifier knows.
         let tcp = unsafe { bpf_skc_to_tcp_sock(sk.cast_mut()) };
         if tcp.is_null() {
             return None;
         }
-        Some(Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp.cast_const().cast()), key: sk as u64 })
+        Some(Self::from_parts(sk, tcp.cast_const().cast()))
     }
 
-    /// The same by what [`TcpSock::tcp_pointer`] gave for it.
+    /// The same from the socket's two pointers, see [`TcpSock::tcp_ptr`].
     #[inline(always)]
-    pub(crate) fn of_both(sk: *const c_void, tcp: *const c_void) -> Self {
-        Self { common: SockCommon(Kernel::new(sk)), tcp: Kernel::new(tcp), key: sk as u64 }
+    pub(crate) fn from_parts(sk: *const c_void, tcp: *const c_void) -> Self {
+        Self { common: SockCommon(KernelPtr::new(sk)), tcp: KernelPtr::new(tcp), address: sk as u64 }
     }
 
-    /// It as the kernel's `struct tcp_sock`.
+    /// The same if the verifier knows `sk` as a `sock_common` only.
     #[inline(always)]
-    pub(crate) fn tcp_pointer(self) -> *const c_void {
-        self.tcp.pointer()
-    }
-
-    /// The same where `sk` is known as a `sock_common` only.
-    #[inline(always)]
-    pub(crate) fn of_common(sk: *const c_void) -> Option<Self> {
+    pub(crate) fn from_common(sk: *const c_void) -> Option<Self> {
         Self::new(sk).map(|sock| Self { common: SockCommon(sock.tcp), ..sock })
     }
 
-    /// Where its memo is.
+    /// The pointer to the `struct tcp_sock`.
     #[inline(always)]
-    pub(crate) fn memo_key(self) -> tracked::Key {
-        tracked::Key::of(self.key)
+    pub(crate) fn tcp_ptr(self) -> *const c_void {
+        self.tcp.as_ptr()
     }
 
-    /// The member of the `tcp_sock`.
     #[inline(always)]
-    pub(crate) fn load<T: Word, const NUMBER: u32>(self, member: Member<NUMBER>) -> T {
+    pub(crate) fn key(self) -> SockKey {
+        SockKey::of(self.address)
+    }
+
+    /// Loads a member of the `tcp_sock`.
+    #[inline(always)]
+    pub(crate) fn load<T: Scalar, const FIELD: u32>(self, member: Member<FIELD>) -> T {
         self.tcp.load(member)
     }
 
-    /// The 4 bytes at an offset of the `tcp_sock`.
+    /// Loads 4 bytes at an offset in the `tcp_sock`.
     #[inline(always)]
     pub(crate) fn load_at(self, offset: u32) -> u32 {
         self.tcp.load_at(offset)
     }
 
-    /// The member of the `sock`.
+    /// Loads a member of the `sock`.
     #[inline(always)]
-    pub(crate) fn load_sock<T: Word, const NUMBER: u32>(self, member: Member<NUMBER>) -> T {
+    fn load_sock<T: Scalar, const FIELD: u32>(self, member: Member<FIELD>) -> T {
         self.common.0.load(member)
     }
 
-    /// As of the socket; the local port also after the socket gave it back (`skc_num` is 0 at most →CLOSE).
+    /// Addresses and ports. The local port is known even if the socket has released it (`skc_num` may be 0 at →CLOSE).
     #[inline(always)]
     pub(crate) fn tuple(self) -> Tuple {
         self.tuple_in(self.netns())
     }
 
-    /// The same where the network namespace is known.
+    /// The same for a known network namespace.
     #[inline(always)]
     pub(crate) fn tuple_in(self, netns: u32) -> Tuple {
         let mut tuple = self.common.tuple_in(netns);
@@ -293,7 +229,7 @@ impl TcpSock {
         netns_of(self.tcp)
     }
 
-    /// The socket's cookie, generated where the kernel lets us.
+    /// See [`SockCommon::cookie`].
     #[inline(always)]
     pub(crate) fn cookie(self, sk: *const c_void) -> u64 {
         self.common.cookie(sk)
@@ -324,79 +260,78 @@ impl TcpSock {
         self.load(member!(tcp_sock_bytes_received))
     }
 
-    /// Bytes received and not read, as `tcp_inq` of `include/net/tcp.h` counts them (urgent data as any other), and bytes
-    /// written that the peer has not acknowledged, its own FIN counted as one. What is counted are sequence numbers, which
-    /// last when the queues are purged. They tell nothing before a connection is established.
+    /// Unread bytes, like `tcp_inq` of `include/net/tcp.h` but including urgent data, and unacknowledged bytes, counting a
+    /// FIN as one. Both are differences of sequence numbers, so they survive purged queues. Meaningless before the
+    /// connection is established.
     #[inline(always)]
     pub(crate) fn queues(self, flags: u16) -> (u32, u32) {
-        let unread = self.positive_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
+        let unread = self.seq_difference(member!(tcp_sock_rcv_nxt), member!(tcp_sock_copied_seq));
         let fin = u32::from(unread != 0 && flags & socket_flag::DONE != 0);
         (unread - fin, self.unacked())
     }
 
-    /// What was written and the peer has not acknowledged, a SYN and a FIN counted as one each.
+    /// Unacknowledged bytes, counting a SYN and a FIN as one each.
     #[inline(always)]
     pub(crate) fn unacked(self) -> u32 {
-        self.positive_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una))
+        self.seq_difference(member!(tcp_sock_write_seq), member!(tcp_sock_snd_una))
     }
 
-    /// The difference of two sequence numbers; 0 where the first is behind.
+    /// The difference of two sequence numbers; 0 if `ahead` is behind.
     #[inline(always)]
-    pub(crate) fn positive_difference<const A: u32, const B: u32>(self, ahead: Member<A>, behind: Member<B>) -> u32 {
+    pub(crate) fn seq_difference<const A: u32, const B: u32>(self, ahead: Member<A>, behind: Member<B>) -> u32 {
         let difference = self.load::<u32, A>(ahead).wrapping_sub(self.load(behind));
         difference & !((difference as i32 >> 31) as u32)
     }
 
-    /// Has some process got it?
+    /// Whether a process has the socket.
     #[inline(always)]
     pub(crate) fn is_attached(self) -> bool {
         self.load::<u64, _>(member!(sock_sk_socket)) != 0
     }
 
-    /// Where the memo of the listener is that this child was just cloned from (`net/ipv4/inet_connection_sock.c`,
-    /// `inet_csk_clone_lock`): the head of its list of sent segments, which is empty and so points to itself, is a copy
-    /// until `tcp_create_openreq_child` makes it the child's own.
+    /// The key of the listener that this child was just cloned from (`net/ipv4/inet_connection_sock.c`,
+    /// `inet_csk_clone_lock`). The head of the list of sent segments is empty and points to itself. Until
+    /// `tcp_create_openreq_child` initializes it, the child's head is a copy and still points into the listener.
     #[inline(always)]
-    pub(crate) fn listener_key(self) -> tracked::Key {
+    pub(crate) fn listener_key(self) -> SockKey {
         let queue: u64 = self.load(member!(tcp_sock_tsorted_sent_queue));
-        tracked::Key::of(queue).before(config!(layout.tcp_sock_tsorted_sent_queue))
+        SockKey(SockKey::of(queue).0.wrapping_sub(config!(layout.tcp_sock_tsorted_sent_queue).into()))
     }
 
-    /// Of a subflow of MPTCP, the inode number of its MPTCP socket (`net/mptcp/subflow.c`, `mptcp_subflow_create_socket`,
-    /// gives it to the subflow's own); else 0.
+    /// For a subflow of MPTCP, the inode number of the MPTCP socket, which `mptcp_subflow_create_socket`
+    /// (`net/mptcp/subflow.c`) gives to the subflow's socket too; else 0.
     #[inline(always)]
     pub(crate) fn mptcp_inode(self) -> u64 {
         let ulp: u64 = self.load(member!(inet_connection_sock_icsk_ulp_ops));
-        if ulp == 0 || read(ulp + u64::from(config!(layout.tcp_ulp_ops_name))) != Some(*b"mptc") {
+        if ulp == 0 || probe_read(ulp + u64::from(config!(layout.tcp_ulp_ops_name))) != Some(*b"mptc") {
             return 0;
         }
         inode_of(self.load(member!(sock_sk_socket))).unwrap_or(0)
     }
 
-    /// Did the listener that this child was just cloned from send SYN cookies within the time that they are valid for?
-    /// Until the child gets a value of its own it has its listener's `rx_opt.ts_recent_stamp`, where that keeps the
-    /// jiffies of the last overflow of its queue (`include/net/tcp.h`, `tcp_synq_overflow`; listeners with SO_REUSEPORT
-    /// keep it elsewhere).
+    /// Whether the listener that this child was just cloned from sent SYN cookies within their lifetime. The child still
+    /// has its listener's `rx_opt.ts_recent_stamp`, where `tcp_synq_overflow` (`include/net/tcp.h`) stores the jiffies of
+    /// the last queue overflow. Listeners with SO_REUSEPORT store it elsewhere.
     #[inline(always)]
-    pub(crate) fn comes_after_syn_cookies(self) -> bool {
+    pub(crate) fn follows_syn_cookies(self) -> bool {
         let overflow: u32 = self.load(member!(tcp_sock_rx_opt_ts_recent_stamp));
         overflow != 0 && (jiffies() as u32).wrapping_sub(overflow) < SYNCOOKIE_VALID_S * config!(hz)
     }
 
-    /// [`socket_flag::LINGER2_NEGATIVE`], which is of interest at the end alone.
+    /// [`socket_flag::LINGER2_NEGATIVE`], which matters at the end only.
     #[inline(always)]
     pub(crate) fn linger2_flag(self) -> u16 {
         let sign = self.load::<u32, _>(member!(tcp_sock_linger2)) >> 31;
         sign as u16 * socket_flag::LINGER2_NEGATIVE
     }
 
-    /// Bits of [`socket_flag`].
+    /// All other [`socket_flag`]s that describe the socket.
     #[inline(always)]
     pub(crate) fn flags(self) -> u16 {
         let sk_flags: u64 = self.load_sock(member!(sock_common_skc_flags));
         let shutdown: u8 = self.load_sock(member!(sock_sk_shutdown));
         let (shutdown, lingertime) = (u64::from(shutdown), self.load_sock::<u32, _>(member!(sock_sk_lingertime)));
-        // Without branches: the verifier would follow each combination.
+        // Free of branches: the verifier would follow each combination.
         let flag = |word: u64, flag: u16| (word & 1) * u64::from(flag);
         let all = flag(1 ^ mem::is_zero(self.common.lock_owned().into()), socket_flag::OWNED)
             | flag(sk_flags >> SOCK_DEAD, socket_flag::DEAD)
@@ -414,107 +349,27 @@ impl TcpSock {
 /// Inode number of a `struct socket` (`include/net/sock.h`, `SOCK_INODE`).
 #[inline(always)]
 pub(crate) fn inode_of(socket: u64) -> Option<u64> {
-    read(socket + u64::from(config!(layout.socket_alloc_vfs_inode)) + u64::from(config!(layout.inode_i_ino)))
+    probe_read(socket + u64::from(config!(layout.socket_alloc_vfs_inode)) + u64::from(config!(layout.inode_i_ino)))
 }
 
-/// A mini-socket (`struct tcp_timewait_sock`); `None` where `sk` is something else.
+/// `sk` as a mini-socket (`struct tcp_timewait_sock`), if it is one.
 #[inline(always)]
-pub(crate) fn mini(sk: *const c_void) -> Option<Kernel> {
-    // SAFETY: the helper takes any sock_common that the verifier knows as such.
+pub(crate) fn as_mini(sk: *const c_void) -> Option<KernelPtr> {
+    // SAFETY: the helper takes any sock_common whose type the verifier knows.
     let mini = unsafe { bpf_skc_to_tcp_timewait_sock(sk.cast_mut()) };
-    if mini.is_null() { None } else { Some(Kernel::new(mini.cast_const().cast())) }
+    if mini.is_null() { None } else { Some(KernelPtr::new(mini.cast_const().cast())) }
 }
 
-/// A request socket (`struct tcp_request_sock`); `None` where `sk` is something else.
+/// `sk` as a request socket (`struct tcp_request_sock`), if it is one.
 #[inline(always)]
-pub(crate) fn request(sk: *const c_void) -> Option<Kernel> {
-    // SAFETY: the helper takes any sock_common that the verifier knows as such.
+pub(crate) fn as_request(sk: *const c_void) -> Option<KernelPtr> {
+    // SAFETY: the helper takes any sock_common whose type the verifier knows.
     let request = unsafe { bpf_skc_to_tcp_request_sock(sk.cast_mut()) };
-    if request.is_null() { None } else { Some(Kernel::new(request.cast_const().cast())) }
+    if request.is_null() { None } else { Some(KernelPtr::new(request.cast_const().cast())) }
 }
 
-/// The state that a mini-socket stands for: TIME_WAIT or FIN_WAIT2.
+/// The state that a mini-socket represents: TIME_WAIT or FIN_WAIT2.
 #[inline(always)]
-pub(crate) fn mini_state(sk: *const c_void) -> Option<u8> {
-    mini(sk).map(|mini| mini.load(member!(inet_timewait_sock_tw_substate)))
-}
-
-impl Tuple {
-    /// The family that the addresses show: [`AF_INET`] for an IPv6 socket that talks IPv4.
-    #[inline(always)]
-    pub(crate) fn shown_family(&self) -> u16 {
-        let is_mapped = |[high, low]: [u64; 2]| high == 0 && low as u32 == 0xffff_0000;
-        if is_mapped(self.remote) || is_mapped(self.local) { AF_INET } else { self.family }
-    }
-
-    /// Writes all of `to`.
-    #[inline(always)]
-    pub(crate) fn write(&self, to: *mut Socket, state: u8, flags: u16) {
-        // SAFETY: `to` points into a reserved record, is aligned to 4 bytes, and the words cover the two addresses.
-        unsafe {
-            let local = (&raw mut (*to).local).cast::<u64>();
-            local.write_unaligned(self.local[0]);
-            local.add(1).write_unaligned(self.local[1]);
-            let remote = (&raw mut (*to).remote).cast::<u64>();
-            remote.write_unaligned(self.remote[0]);
-            remote.add(1).write_unaligned(self.remote[1]);
-            (*to).local_port = self.local_port;
-            (*to).remote_port = self.remote_port;
-            (*to).family = self.family;
-            (*to).flags = flags;
-            (*to).netns = self.netns;
-            // The state and its padding as one word, see `mem`.
-            (&raw mut (*to).state).cast::<u32>().write(u32::from(state).to_le());
-        }
-    }
-
-    /// The connection that a received packet belongs to, seen from this host: the packet's destination is local.
-    #[inline(always)]
-    pub(crate) fn of_received_packet(skb: Kernel) -> Option<Self> {
-        let head: u64 = skb.load(member!(sk_buff_head));
-        let network: u16 = skb.load(member!(sk_buff_network_header));
-        let transport: u16 = skb.load(member!(sk_buff_transport_header));
-        // Version, then the parts of the header that hold the addresses: read as words, IPv4's end before IPv6's.
-        let first: u8 = read(head + u64::from(network))?;
-        let (family, remote, local) = match first >> 4 {
-            4 => {
-                let [source, destination]: [u32; 2] = read(head + u64::from(network) + 12)?;
-                (AF_INET, mapped(source), mapped(destination))
-            }
-            6 => {
-                let [a, b, c, d]: [u64; 4] = read(head + u64::from(network) + 8)?;
-                (AF_INET6, [a, b], [c, d])
-            }
-            _ => return None,
-        };
-        let [remote_port, local_port]: [u16; 2] = read(head + u64::from(transport))?;
-        Some(Self {
-            family,
-            local,
-            remote,
-            local_port: u16::from_be(local_port),
-            remote_port: u16::from_be(remote_port),
-            // Given by the device that the packet came in by (`struct net_device`).
-            netns: netns_of_device(skb.address()).unwrap_or(0),
-        })
-    }
-}
-
-/// The network namespace of the device of a packet.
-#[inline(always)]
-fn netns_of_device(skb: u64) -> Option<u32> {
-    let device: u64 = read(skb + u64::from(config!(layout.sk_buff_dev)))?;
-    let net: u64 = read(device + u64::from(config!(layout.net_device_nd_net)))?;
-    read(net + u64::from(config!(layout.net_ns_inum)))
-}
-
-/// A `T` from kernel memory that the verifier does not know.
-#[inline(always)]
-pub(crate) fn read<T: Copy>(address: u64) -> Option<T> {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: writes within `value`, all of it; the helper refuses addresses that cannot be read. `T` is made of integers.
-    unsafe {
-        let failed = bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const c_void);
-        if failed == 0 { Some(value.assume_init()) } else { None }
-    }
+pub(crate) fn mini_state(mini: KernelPtr) -> u8 {
+    mini.load(member!(inet_timewait_sock_tw_substate))
 }

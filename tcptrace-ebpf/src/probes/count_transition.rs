@@ -1,89 +1,86 @@
-//! Every change of a socket's state, where it is only counted.
+//! Every state transition of a socket in aggregate mode.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
-use tcptrace_common::{
-    state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT},
-    tracked::Memo,
-};
+use tcptrace_common::state::{CLOSE, LISTEN, SYN_RECV, SYN_SENT};
 
-use super::transition::{self, Change};
 use crate::{
-    aggregate, emit, filter,
-    kernel::sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock, Tuple},
-    tracked::{self, Place},
+    aggregate, attribution,
+    change::Change,
+    deferred, filter,
+    kernel::{
+        clock::now_ns,
+        ptr::KernelPtr,
+        sock::{IPPROTO_TCP, SockCommon, SockKey, TcpSock},
+        tuple::Tuple,
+    },
+    tracked::{self, Entry},
 };
 
-/// Stands where nothing depends on the addresses, in read-only memory.
+/// Used if no addresses are needed, in read-only memory.
 static NO_TUPLE: Tuple = Tuple { family: 0, local: [0; 2], remote: [0; 2], local_port: 0, remote_port: 0, netns: 0 };
 
-/// `sock:inet_sock_set_state`: (sk, old state, new state). Takes the place of [`transition::transition`], and reads no
-/// more of the socket than counting takes.
+/// `sock:inet_sock_set_state`: (sk, old state, new state). Replaces the program `transition` and reads from the socket only
+/// what the counts need.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     if old == new {
-        return 0; // no transition, see there
+        return 0; // no transition, as in `transition`
     }
-    let common = SockCommon(Kernel::new(sk));
+    let common = SockCommon(KernelPtr::new(sk));
     if common.protocol() != IPPROTO_TCP {
-        return 0; // DCCP, MPTCP, SCTP
+        return 0; // DCCP, MPTCP or SCTP
     }
-    let key = tracked::Key::of(sk as u64);
-    let comes_in = old == LISTEN && new == SYN_RECV;
-    let place = if comes_in || old == CLOSE { Place::begun(key) } else { Place::of(key) };
-    let owner_matters = aggregate::owner_matters();
-    if owner_matters {
-        transition::learn(place, common, sk, (old, new));
+    let key = SockKey::of(sk as u64);
+    let is_new_child = old == LISTEN && new == SYN_RECV;
+    let entry = if is_new_child || old == CLOSE { Entry::start(key) } else { Entry::of(key) };
+    let needs_owner = aggregate::needs_owner();
+    if needs_owner {
+        attribution::infer_owner(entry, common, sk, (old, new));
     }
-    let Some(memo) = place.memo() else {
+    let Some(tracked) = entry.get() else {
         return 0;
     };
-    // Of most others the states and the time are all that counts.
-    let is_asked =
-        comes_in || old == SYN_RECV || new == CLOSE || aggregate::addresses_matter() || memo.deferred_from != 0;
-    let sock = if is_asked { TcpSock::new(sk) } else { None };
+    // Most other transitions are counted by their states and time alone.
+    let needs_sock =
+        is_new_child || old == SYN_RECV || new == CLOSE || aggregate::needs_addresses() || tracked.deferred_from != 0;
+    let sock = if needs_sock { TcpSock::new(sk) } else { None };
     let (mut flags, mut tuple) = (0, &NO_TUPLE);
     let known;
     if let Some(sock) = sock {
-        if comes_in {
-            memo.syn_cookies = sock.comes_after_syn_cookies().into();
+        if is_new_child {
+            tracked.syn_cookies = sock.follows_syn_cookies().into();
         }
         if new == CLOSE || old == SYN_RECV {
             flags = sock.flags() | sock.linger2_flag();
         }
-        if aggregate::addresses_matter() {
+        if aggregate::needs_addresses() {
             known = sock.tuple();
             tuple = &known;
         }
-        if owner_matters {
-            transition::keep_listeners(memo, sock, sk, (old, new));
+        if needs_owner {
+            attribution::update_listeners(tracked, sock, sk, (old, new));
         }
-        aggregate::learn_service(memo, tuple, old, new, flags);
-        if memo.deferred_from != 0 {
-            let change = transition::take_deferred(sock, memo);
-            count(Some(sock), memo, tuple, &change);
+        aggregate::infer_service_port(tracked, tuple, old, new, flags);
+        if tracked.deferred_from != 0 {
+            let change = deferred::take(sock, tracked);
+            aggregate::count_change(Some(sock), tracked, tuple, &change);
         }
     }
-    let now_ns = emit::now_ns();
-    let left_ns = tracked::move_clock(memo, (old, new), now_ns);
-    let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::addresses_matter();
-    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::waits_for_port(tuple) {
-        memo.deferred_from = old;
+    let now_ns = now_ns();
+    let entered_ns = tracked::enter_state(tracked, (old, new), now_ns);
+    let addresses_missing = new == SYN_RECV && tuple.remote_port == 0 && aggregate::needs_addresses();
+    if addresses_missing || matches!(new, SYN_SENT | LISTEN) && filter::needs_local_port(tuple) {
+        tracked.deferred_from = old;
         return 0;
     }
-    count(sock, memo, tuple, &Change { old, new, left_ns, now_ns, flags, err: common.err(), exit_signal: 0 });
-    tracked::let_go(memo);
+    let change = Change { old, new, entered_ns, now_ns, flags, err: common.err(), exit_signal: 0 };
+    aggregate::count_change(sock, tracked, tuple, &change);
+    tracked::forget_if_owner_left(tracked);
     if new == CLOSE {
-        place.end();
+        entry.end();
     }
     0
-}
-
-#[inline(always)]
-fn count(sock: Option<TcpSock>, memo: &Memo, tuple: &Tuple, change: &Change) {
-    if change.passes(tuple, memo) {
-        aggregate::transition(sock, memo, change);
-    }
 }

@@ -4,7 +4,7 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuHashMap},
 };
-use tcptrace_common::aggregate::{Key, Times};
+use tcptrace_common::aggregate::{CountKey, OctaveTimes};
 
 use super::object::{Error, Plain, take_map};
 use crate::aggregate::{By, Counts};
@@ -34,8 +34,8 @@ impl Aggregate {
 
 /// The maps; they can be read when the programs are detached.
 pub struct CountTables {
-    times: PerCpuHashMap<MapData, Plain<Key>, Plain<Times>>,
-    counts: PerCpuHashMap<MapData, Plain<Key>, u64>,
+    times: PerCpuHashMap<MapData, Plain<CountKey>, Plain<OctaveTimes>>,
+    counts: PerCpuHashMap<MapData, Plain<CountKey>, u64>,
 }
 
 impl CountTables {

@@ -11,7 +11,10 @@ use aya::{
     maps::{Array, MapData},
     programs::{Program, ProgramError},
 };
-use tcptrace_common::{filter::Filter, listing::Request};
+use tcptrace_common::{
+    filter::Filter,
+    listing::{ListingRequest, seeding},
+};
 
 use super::{
     kernel::{self, Kernel},
@@ -35,7 +38,7 @@ pub struct Iterators {
     pub sockets: KernelIterator,
     /// Gives the [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces.
     pub holders: KernelIterator,
-    request: Array<MapData, Plain<Request>>,
+    request: Array<MapData, Plain<ListingRequest>>,
 }
 
 impl Iterators {
@@ -84,8 +87,8 @@ impl Iterators {
     /// # Errors
     /// Where the kernel refuses.
     pub fn ask(&mut self, states: StateSet, seeds: u32, ailing: bool) -> io::Result<()> {
-        let seeding = if seeds > 0 { 1 } else { 2 };
-        let request = Request { states: states.bits(), seeding, ailing: ailing.into(), seeds };
+        let seeding = if seeds > 0 { seeding::ALL } else { seeding::LISTENERS };
+        let request = ListingRequest { states: states.bits(), seeding, stuck: ailing.into(), seeds_left: seeds };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tcptrace_common::config::{Layout, kernel};
+use tcptrace_common::config::{Layout, feature};
 
 use super::btf::{Error, KernelBtf};
 
@@ -20,8 +20,8 @@ pub enum AcceptShape {
 pub struct Kernel {
     /// Where the programs find what they read.
     pub layout: Layout,
-    /// Bits of [`kernel`].
-    pub abilities: u32,
+    /// Bits of [`feature`].
+    pub features: u32,
     /// How `inet_csk_accept` looks, `None` where it looks like neither form.
     pub accept: Option<AcceptShape>,
     /// Names of `enum sk_rst_reason` without their prefix, in lower case, by value: the numbering differs between kernels.
@@ -59,15 +59,15 @@ impl Kernel {
     /// # Errors
     /// Where a member that the programs cannot do without is missing.
     pub fn from_btf(btf: &KernelBtf<'_>) -> Result<Self, Error> {
-        let mut abilities = 0;
-        let mut has = |ability: u32, yes: bool| abilities |= if yes { ability } else { 0 };
-        has(kernel::SOCKET_COOKIE, btf.function_parameters("bpf_get_socket_ptr_cookie").is_some());
-        has(kernel::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
-        has(kernel::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
-        has(kernel::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
+        let mut features = 0;
+        let mut has = |feature: u32, yes: bool| features |= if yes { feature } else { 0 };
+        has(feature::SOCKET_COOKIE, btf.function_parameters("bpf_get_socket_ptr_cookie").is_some());
+        has(feature::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
+        has(feature::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
+        has(feature::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
         let mut layout = layout(btf)?;
         let no_listing = listing_layout(btf, &mut layout).err().map(|error| error.to_string());
-        has(kernel::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
+        has(feature::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
         let accept = match btf.function_parameters("inet_csk_accept") {
             Some(2) => Some(AcceptShape::Two),
             Some(4) => Some(AcceptShape::Four),
@@ -80,7 +80,7 @@ impl Kernel {
         let here = |name: &&str| btf.tracepoint_arguments(name).is_some();
         Ok(Self {
             layout,
-            abilities,
+            features,
             accept,
             reset_reasons: reset_reasons.collect(),
             no_listing,

@@ -9,9 +9,9 @@ use aya::{
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
+    counters::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
-    ring::Counters,
 };
 
 use super::{
@@ -188,7 +188,7 @@ impl KernelCounters {
     pub fn read(&self) -> Result<Vec<Counters>, MapError> {
         let counters = self.counters.get(&0, 0)?;
         let with_sent = |(number, counters): (&u32, &Plain<Counters>)| Counters {
-            sent: self.cpus.taken(*number as usize),
+            sent: self.cpus.reserved(*number as usize),
             ..counters.0
         };
         Ok(self.numbers.iter().zip(counters.iter()).map(with_sent).collect())

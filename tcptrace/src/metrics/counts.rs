@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use tcptrace_common::state::came_in;
+use tcptrace_common::state::is_passive_open;
 
 use super::{Settings, snapshot::Labels};
 use crate::{
@@ -177,7 +177,7 @@ impl Services {
             What::Transition(change) => (
                 change.old == State::Listen
                     || change.new == State::Listen
-                    || came_in(change.old as u8, event.socket.flags),
+                    || is_passive_open(change.old as u8, event.socket.flags),
                 change.old == State::SynSent || change.new == State::SynSent,
             ),
             What::SynAckRetransmit { .. } => (true, false),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tcptrace::{decode::split, session::SessionSettings};
 use tcptrace_common::{
+    counters::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, FROM_PACKET, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},
     },
-    ring::Counters,
     state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, NEW_SYN_RECV, SYN_SENT},
 };
 

@@ -11,11 +11,11 @@ use tcptrace::{
     state::State,
 };
 use tcptrace_common::{
+    counters::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, SHUTDOWN_RECEIVE, SYN_COOKIES},
     },
-    ring::Counters,
     state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 

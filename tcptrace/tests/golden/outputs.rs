@@ -7,7 +7,7 @@ use tcptrace::{
     session::SessionSettings,
     state::State,
 };
-use tcptrace_common::ring::Counters;
+use tcptrace_common::counters::Counters;
 
 use crate::{
     aggregate::COUNTED,
