@@ -32,7 +32,7 @@ pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entrie
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// Keys of the slots in [`TRACKED`], by set. See [`crate::tracked`].
+/// Keys of the slots in [`TRACKED`], by set, see `tracked`.
 #[map]
 pub(crate) static TRACKED_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

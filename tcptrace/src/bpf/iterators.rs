@@ -17,16 +17,13 @@ use tcptrace_common::{
 };
 
 use super::{
-    kernel::{self, Kernel},
+    hooks::{self, HOLDERS, SOCKETS},
+    kernel::Kernel,
     mapping::page_len,
     object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
     rings::sizes::Sizes,
 };
 use crate::{heap::drop_beside, state::StateSet};
-
-/// A program, and what it goes through.
-const SOCKETS: (&str, &str) = ("list_sockets", "tcp");
-const HOLDERS: (&str, &str) = ("list_holders", "task_file");
 
 /// The programs, to be loaded.
 pub(super) const PROGRAMS: [(&str, Target); 2] =
@@ -57,7 +54,7 @@ impl Iterators {
             no_iterators: false,
             iterators_alone: true,
             aggregate: None,
-            attach_points: kernel::ITERATORS.to_vec(),
+            attach_points: hooks::iterator_names(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };

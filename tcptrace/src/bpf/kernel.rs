@@ -4,7 +4,10 @@ use std::collections::HashMap;
 
 use tcptrace_common::config::{Layout, feature};
 
-use super::btf::{Error, KernelBtf};
+use super::{
+    btf::{Error, KernelBtf},
+    hooks,
+};
 
 /// Which of the two programs on `inet_csk_accept` fits: what the function returns stands behind its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,25 +37,6 @@ pub struct Kernel {
     tracepoints: Vec<&'static str>,
 }
 
-/// All tracepoints that have a program, and the types of their functions.
-const TRACEPOINTS: [(&str, &str); 6] = [
-    ("inet_sock_set_state", "btf_trace_inet_sock_set_state"),
-    ("tcp_rcv_space_adjust", "btf_trace_tcp_rcv_space_adjust"),
-    ("tcp_retransmit_skb", "btf_trace_tcp_retransmit_skb"),
-    ("tcp_retransmit_synack", "btf_trace_tcp_retransmit_synack"),
-    ("tcp_send_reset", "btf_trace_tcp_send_reset"),
-    ("tcp_receive_reset", "btf_trace_tcp_receive_reset"),
-];
-
-/// Names of the functions in the kernel's BTF that the iterators are attached to.
-pub(super) const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_task_file"];
-
-/// Names of the functions and types in the kernel's BTF that programs are attached to.
-pub(super) fn attach_points() -> Vec<&'static str> {
-    let typedefs = TRACEPOINTS.map(|(_, typedef)| typedef);
-    [&ITERATORS[..], &["inet_csk_accept"], &typedefs].concat()
-}
-
 impl Kernel {
     /// Takes what is needed from the kernel's BTF.
     ///
@@ -68,7 +52,7 @@ impl Kernel {
         let mut layout = layout(btf)?;
         let no_listing = listing_layout(btf, &mut layout).err().map(|error| error.to_string());
         has(feature::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
-        let accept = match btf.function_parameters("inet_csk_accept") {
+        let accept = match btf.function_parameters(hooks::ACCEPT) {
             Some(2) => Some(AcceptShape::Two),
             Some(4) => Some(AcceptShape::Four),
             _ => None,
@@ -77,7 +61,6 @@ impl Kernel {
             let short = name.strip_prefix("SK_RST_REASON_").unwrap_or(name);
             (value, short.to_ascii_lowercase())
         });
-        let here = |name: &&str| btf.tracepoint_arguments(name).is_some();
         Ok(Self {
             layout,
             features,
@@ -85,7 +68,7 @@ impl Kernel {
             reset_reasons: reset_reasons.collect(),
             no_listing,
             net_cookie: btf.offset_of("net", "net_cookie").ok(),
-            tracepoints: TRACEPOINTS.map(|(name, _)| name).into_iter().filter(here).collect(),
+            tracepoints: hooks::tracepoints().filter(|name| btf.tracepoint_arguments(name).is_some()).collect(),
         })
     }
 

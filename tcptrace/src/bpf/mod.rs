@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod btf;
 mod constants;
 mod elf;
+mod hooks;
 pub mod iterators;
 pub mod kernel;
 mod mapping;

@@ -105,7 +105,7 @@ pub(super) struct ObjectSettings {
     pub(super) iterators_alone: bool,
     pub(super) aggregate: Option<Aggregate>,
     /// Names of what the programs that are wanted are attached to.
-    pub(super) attach_points: Vec<&'static str>,
+    pub(super) attach_points: Vec<String>,
 }
 
 /// The loaded object, and what its programs are loaded with.
