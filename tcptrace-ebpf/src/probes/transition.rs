@@ -51,8 +51,11 @@ pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let passes = filter::transition_may_pass((old, new));
-    let needs_sock = passes || tracked.deferred_from != 0 || attribution::involves_listener(tracked, (old, new));
-    let sock = if needs_sock { TcpSock::new(sk) } else { None };
+    let sock = if passes || tracked.deferred_from != 0 || attribution::involves_listener(tracked, (old, new)) {
+        TcpSock::new(sk)
+    } else {
+        None
+    };
     if let Some(sock) = sock {
         attribution::update_listeners(tracked, sock, sk, (old, new));
     }

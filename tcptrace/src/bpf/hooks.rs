@@ -1,6 +1,7 @@
 //! The hooks, and the programs that are attached to them.
 //!
-//! To add a tracepoint, add its program in `tcptrace-ebpf/src/probes` and a row to [`OPTIONAL`].
+//! To add a tracepoint, add its program in `tcptrace-ebpf/src/probes`, a row to [`OPTIONAL`], and one to the table of hooks in
+//! `docs/architecture.md`.
 
 /// A tracepoint that tcptrace can do without.
 #[derive(Clone, Copy)]
@@ -61,4 +62,30 @@ pub(super) fn btf_names() -> Vec<String> {
     names.push(ACCEPT.to_owned());
     names.extend(tracepoints().map(|name| format!("btf_trace_{name}")));
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::OBJECT;
+
+    /// Whether the bytes of the object contain this name, as its sections and symbols do.
+    fn has_name(name: &str) -> bool {
+        let name = [b"\0", name.as_bytes(), b"\0"].concat();
+        OBJECT.windows(name.len()).any(|part| part == name)
+    }
+
+    #[test]
+    fn each_hook_is_documented_and_has_a_program() {
+        let page = include_str!("../../../docs/architecture.md");
+        for hook in tracepoints().chain([ACCEPT, SOCKETS.1, HOLDERS.1]) {
+            assert!(page.contains(&format!("\n| `{hook}` ")), "docs/architecture.md, Hooks: `{hook}` is missing");
+        }
+        for program in OPTIONAL.iter().map(|row| row.program).chain([TRANSITION, COUNT_TRANSITION]) {
+            assert!(has_name(program), "{program} is not in the object; `cargo xtask build-ebpf`");
+        }
+        for hook in tracepoints() {
+            assert!(has_name(&format!("tp_btf/{hook}")), "no program is attached to {hook}; `cargo xtask build-ebpf`");
+        }
+    }
 }
