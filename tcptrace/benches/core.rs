@@ -9,10 +9,11 @@ use std::{cell::RefCell, hint::black_box};
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use tcptrace::{
-    decode::decode,
     findings::{Findings, Thresholds},
+    model::decode::decode,
 };
 use tcptrace_common::state::{CLOSE_WAIT, ESTABLISHED};
+
 use workload::{START_NS, Stream, Writer};
 
 /// Sockets that end and come again in a measured piece; each makes five events, each connection of two sockets ten.

@@ -15,13 +15,13 @@ use std::{
 use bytes::BytesMut;
 use serde_json::{Value, json};
 use tcptrace::{
-    decode::decode,
     findings::{Findings, Thresholds},
-    now::thread_cpu_ns,
-    state::StateSet,
+    model::{decode::decode, state::StateSet},
+    sys::clock::thread_cpu_ns,
     table::Table,
 };
 use tcptrace_common::state::{CLOSE_WAIT, ESTABLISHED};
+
 use workload::{START_NS, Stream, Writer};
 
 /// Counts what is allocated and not freed, and how often it was asked for.

@@ -9,9 +9,10 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use tcptrace::{
-    decode::decode,
-    metrics::{Metrics, Settings},
+    analysis::metrics::{Metrics, settings::Settings},
+    model::decode::decode,
 };
+
 use workload::{Stream, Writer};
 
 /// Sockets that end and come again; each makes five events.

@@ -1,65 +1,36 @@
 //! tcptrace: every TCP state transition of a machine, how long it took, and the process responsible.
 //!
-//! Data flows one way, and a module uses only what stands before it:
-//! records ([`tcptrace_common::record`]) → [`event`] → [`decode`] → [`table`] → [`findings`], [`report`] → [`summary`], [`story`] →
-//! [`render`] → [`route`] → [`session`], with [`metrics`] beside the summary. What a session gives is
-//! [`outputs::Records`], for the outputs. A listing goes another way: [`snapshot`] → [`select`] → [`sockets`] →
-//! [`render`]; a check-up a third: [`doctor`] → [`render`]; what the programs counted a fourth: [`aggregate`] →
-//! [`report`].
-//! What others choose the characters of goes through [`printable`] in all of them.
-//! All of these are pure: they touch no clock, file or kernel, so recorded bytes run through them as live ones do.
-//! The edges are [`bpf`] (the kernel), [`listing`], [`cgroup`], [`mountinfo`], [`pids`], [`descriptors`], [`now`],
-//! [`heap`], [`runtime`], [`watch`], [`usage`], [`files`], [`outputs`], [`http`], [`delivery`], [`skipped`], [`service`],
-//! [`tell`], [`workers`] and [`cli`]; [`app`] and [`commands`] alone know both sides.
+//! This library is the program's own, split into rooms. Each uses only the rooms before it, and no two files use each
+//! other (kept by `tests/structure.rs`):
+//!
+//! | room | what is in it |
+//! | --- | --- |
+//! | [`model`] | the values that all rooms share: events and their decoding, states, sockets, losses, filters |
+//! | [`sys`] | the operating system apart from TCP and BPF: clocks, signals, threads, files, cgroups |
+//! | [`bpf`] | the kernel side: loads and attaches the programs, reads their rings and maps |
+//! | [`listing`] | what exists now: sockets, the processes that hold them, network namespaces |
+//! | [`table`] | the sockets that are alive, from events and listings |
+//! | [`findings`] | what is wrong, with its cause, evidence and remedy |
+//! | [`analysis`] | what a run amounts to: summaries, stories, metrics |
+//! | [`render`] | all of this as text, JSON, CSV and metrics |
+//! | [`pipeline`] | the rooms above as one value: records go in, rendered records come out for each output |
+//! | [`outputs`] | where records go: files, journald, syslog, OTLP, Kafka, HTTP |
+//! | [`cli`] | flags, variables and the config file, as data |
+//! | [`commands`] | each command; the only room that connects the others |
+//!
+//! Data flows one way, from the probes to the outputs. `model`, `table`, `findings`, `analysis`, `render` and `pipeline`
+//! are pure: they get the time as an argument and touch no clock, file or system call, so that recorded bytes run through
+//! them as live ones do.
 
-pub mod aggregate;
-pub mod app;
-mod beside;
+pub mod analysis;
 pub mod bpf;
-pub mod cgroup;
 pub mod cli;
-pub mod clock;
 pub mod commands;
-pub mod decode;
-pub mod delivery;
-pub mod descriptors;
-pub mod doctor;
-pub mod ending;
-pub mod errno;
-pub mod event;
-pub mod files;
 pub mod findings;
-pub mod heap;
-pub mod http;
-pub mod keyed;
-pub mod latency;
-pub mod listeners;
 pub mod listing;
-pub mod losses;
-pub mod metrics;
-pub mod mountinfo;
-pub mod notice;
-pub mod now;
-pub mod number;
+pub mod model;
 pub mod outputs;
-pub mod pids;
-pub mod printable;
-pub mod rates;
+pub mod pipeline;
 pub mod render;
-pub mod report;
-pub mod route;
-pub mod runtime;
-pub mod select;
-pub mod service;
-pub mod session;
-pub mod skipped;
-pub mod snapshot;
-pub mod sockets;
-pub mod state;
-pub mod story;
-pub mod summary;
+pub mod sys;
 pub mod table;
-pub mod tell;
-pub mod usage;
-pub mod watch;
-pub mod workers;

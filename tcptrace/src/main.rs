@@ -5,20 +5,21 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tcptrace::{
-    app,
-    bpf::aggregate::Aggregate,
+    bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, LogLevel},
+        args::{Args, Command, ConfigCommand, DoctorArgs, values::LogLevel},
         config,
-        settings::{self, Settings},
         terminal::exit,
     },
-    commands, descriptors, heap,
+    commands::{
+        self,
+        settings::{self, Settings},
+        trace,
+    },
     listing::{Lister, Wanted},
-    pids,
-    service::{self, Service},
-    state::State,
-    tell::{self, Form, Level, fail, tell},
+    model::state::State,
+    outputs::messages::{self, Form, Level, fail, tell},
+    sys::{descriptors, heap, pids, systemd::Service},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -29,7 +30,7 @@ const FOUND: u8 = 3;
 async fn trace(settings: Settings) -> anyhow::Result<ExitCode> {
     match settings.probes.aggregate {
         Some(Aggregate { by, .. }) => commands::aggregate::run(settings, by).await?,
-        None => _ = app::run(settings).await?,
+        None => _ = trace::run(settings).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
         fail(error);
         ExitCode::FAILURE
     });
-    tell::finish();
+    messages::finish();
     exit
 }
 
@@ -84,13 +85,13 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
-            tell::start(Form::Plain, least(args.trace.quiet))?;
+            messages::start(Form::Plain, least(args.trace.quiet))?;
             trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
-            service::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
             trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
@@ -99,8 +100,8 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
-            tell::start(Form::Plain, least(args.quiet))?;
-            let worst = app::run(settings).await?.worst;
+            messages::start(Form::Plain, least(args.quiet))?;
+            let worst = trace::run(settings).await?.worst;
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
@@ -118,15 +119,15 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Rates(args)) => {
-            tell::start(Form::Plain, Level::Info)?;
+            messages::start(Form::Plain, Level::Info)?;
             commands::rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            tell::start(Form::Plain, least(story.quiet))?;
-            if app::run(settings).await?.written == 0 {
+            messages::start(Form::Plain, least(story.quiet))?;
+            if trace::run(settings).await?.written == 0 {
                 bail!("no connection matched {}", story.which);
             }
             Ok(ExitCode::SUCCESS)

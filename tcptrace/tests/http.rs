@@ -10,9 +10,12 @@ use std::{
 };
 
 use tcptrace::{
-    http::{Health, MAX_CONNECTIONS, MAX_HEADER_BYTES, Question, Server},
-    metrics::Snapshot,
-    usage::usage,
+    analysis::metrics::Snapshot,
+    outputs::http::{
+        MAX_CONNECTIONS, MAX_HEADER_BYTES, Server,
+        answers::{Health, Query},
+    },
+    sys::process::usage,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,8 +34,8 @@ impl Served {
         let answers = thread::spawn(move || {
             while let Some(question) = questions.blocking_recv() {
                 match question {
-                    Question::Metrics(to) => _ = to.send(Snapshot::default()),
-                    Question::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
+                    Query::Metrics(to) => _ = to.send(Snapshot::default()),
+                    Query::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
                 }
             }
         });

@@ -6,17 +6,20 @@ use std::collections::HashMap;
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
-    clock::WallOffset,
-    decode::{decode, split},
-    event::Event,
+    analysis::summary::Summary,
+    model::{
+        decode::{decode, split},
+        event::Event,
+        names::Names,
+        state::StateSet,
+        time::WallOffset,
+    },
     render::{
-        Context, Names,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Text, TextOptions, TimeStyle},
     },
-    state::StateSet,
-    summary::Summary,
     table::Table,
 };
 use tcptrace_common::{

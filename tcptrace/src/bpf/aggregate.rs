@@ -6,31 +6,13 @@ use aya::{
 };
 use tcptrace_common::aggregate::{CountKey, OctaveTimes};
 
-use super::object::{Error, Plain, take_map};
-use crate::aggregate::{By, Counts};
-
-/// What is counted in the kernel.
-#[derive(Clone, Copy, Debug)]
-pub struct Aggregate {
-    /// What is counted apart.
-    pub by: By,
-    /// Ports or cgroups that are counted apart at most.
-    pub keys: u32,
-}
-
-/// Entries of a table of counts that each port or cgroup gets; what all together get, as there is one for all others.
-const ENTRIES_PER_KEY: u32 = 32;
-const ENTRIES: u32 = 512;
-
-impl Aggregate {
-    /// Entries of each table of counts.
-    pub(super) fn entries(self) -> u32 {
-        match self.by {
-            By::Transition => ENTRIES,
-            By::Port | By::Cgroup => ENTRIES.saturating_add(self.keys.saturating_mul(ENTRIES_PER_KEY)),
-        }
-    }
-}
+use crate::{
+    bpf::{
+        error::Error,
+        maps::{Plain, take_map},
+    },
+    model::kernel_counts::Counts,
+};
 
 /// The maps; they can be read when the programs are detached.
 pub struct CountTables {

@@ -19,11 +19,17 @@ use tcptrace_common::{
 use super::{
     hooks::{self, HOLDERS, SOCKETS},
     kernel::Kernel,
-    mapping::page_len,
-    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, load_programs, take_map},
+    object::{Loaded, Object, ObjectSettings, Target, load_programs},
     rings::sizes::Sizes,
 };
-use crate::{heap::drop_beside, state::StateSet};
+use crate::{
+    bpf::{
+        error::Error,
+        maps::{Plain, take_map},
+    },
+    model::state::StateSet,
+    sys::{heap::drop_beside, mmap::page_len},
+};
 
 /// The programs, to be loaded.
 pub(super) const PROGRAMS: [(&str, Target); 2] =

@@ -1,5 +1,12 @@
 //! The compiled object: loaded with its constants, its programs yet to be loaded one by one.
 
+use super::{OBJECT, btf::KernelBtf, constants, elf, kernel::Kernel, rings::sizes::Sizes, vmlinux::Vmlinux};
+use crate::model::kernel_counts::By;
+pub(crate) use crate::{
+    bpf::{error::Error, maps::Plain},
+    model::decode::NetnsAlias,
+    sys::{clock, heap::drop_beside, pids, threads::beside},
+};
 use std::{
     collections::HashMap,
     panic::resume_unwind,
@@ -9,7 +16,6 @@ use std::{
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, Pod,
-    maps::{Map, MapError},
     programs::{Program, ProgramError},
 };
 use aya_log::Level;
@@ -20,74 +26,10 @@ use tcptrace_common::{
     state,
     tracked::{self, WAYS},
 };
-use thiserror::Error;
 use zerocopy::IntoBytes as _;
-
-use super::{
-    OBJECT,
-    aggregate::Aggregate,
-    btf::{self, KernelBtf},
-    constants, elf,
-    kernel::Kernel,
-    preflight::cause,
-    rings::sizes::Sizes,
-    vmlinux::Vmlinux,
-};
-use crate::{beside::beside, decode::NetnsAlias, heap::drop_beside, now, pids};
-
-/// Why the programs do not run.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum Error {
-    #[error("cannot read {path}: {source}", path = btf::VMLINUX)]
-    ReadBtf { source: std::io::Error },
-    #[error(transparent)]
-    Btf(#[from] btf::Error),
-    #[error("cannot parse {path}: {source}", path = btf::VMLINUX)]
-    ParseBtf { source: aya::BtfError },
-    #[error("this kernel lacks what BPF iterators need: {0}")]
-    NoListing(String),
-    #[error("--no-iter forbids BPF iterators")]
-    Forbidden,
-    #[error("cannot load the BPF object: {}{}", with_causes(.0), cause(.0))]
-    Load(#[from] aya::EbpfError),
-    #[error("cannot use the BPF object: {0}")]
-    Constants(#[from] constants::Error),
-    #[error("cannot attach to {hook}: {}{}{}", in_short(source), cause(source), last_words(source))]
-    Attach { hook: &'static str, source: ProgramError },
-    #[error("the BPF object has no `{0}`")]
-    NotInObject(&'static str),
-    #[error("cannot set up the map {name}: {}{}", with_causes(source), cause(source))]
-    Map { name: &'static str, source: MapError },
-    #[error("cannot read {path}: {source}")]
-    Cpus { path: &'static str, source: std::io::Error },
-    #[error("cannot read the log of the BPF programs: {0}")]
-    Log(#[from] aya_log::Error),
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(this) = cause {
-        let words = this.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = this.source();
-    }
-    text
-}
-
-/// Lets aya copy a plain value to and from the kernel.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Plain<T>(pub(super) T);
 
 // SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
 unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
-
-/// Lines of the verifier's log in an error.
-const VERIFIER_LINES: usize = 8;
 /// Size of the ring buffer for the programs' log.
 const LOG_BYTES: u32 = 1 << 20;
 
@@ -184,7 +126,7 @@ impl Object {
             wake_slots: rings.slots / 4,
             wake_bytes: rings.shared / 4,
             wake_check_mask: rings.wake_mask(),
-            hz: (1_000_000_000 / now::tick_ns()) as u32,
+            hz: (1_000_000_000 / clock::tick_ns()) as u32,
             own_pid: std::process::id(),
             own_pidns: pids::namespace().inode,
             own_pidns_device: pids::namespace().device,
@@ -276,40 +218,26 @@ fn load(program: &mut Program, target: Target, btf: &Btf) -> Result<(), ProgramE
     }
 }
 
-/// A map that stays with the object: the programs still to be loaded refer to it.
-pub(super) fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<T, Error> {
-    let map = ebpf.map_mut(name).ok_or(Error::NotInObject(name))?;
-    T::try_from(map).map_err(|source| Error::Map { name, source })
+/// What is counted in the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Aggregate {
+    /// What is counted apart.
+    pub by: By,
+    /// Ports or cgroups that are counted apart at most.
+    pub keys: u32,
 }
 
-pub(super) fn take_map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, Error> {
-    let map = ebpf.take_map(name).ok_or(Error::NotInObject(name))?;
-    T::try_from(map).map_err(|source| Error::Map { name, source })
-}
+/// Entries of a table of counts that each port or cgroup gets; what all together get, as there is one for all others.
+pub(crate) const ENTRIES_PER_KEY: u32 = 32;
 
-/// The end of the verifier's log, where it is what refused (`kernel/bpf/verifier.c`).
-pub(super) fn last_words(error: &ProgramError) -> String {
-    let ProgramError::LoadError { verifier_log, io_error } = error else {
-        return String::new();
-    };
-    if !matches!(io_error.raw_os_error(), Some(libc::EACCES | libc::EINVAL | libc::E2BIG | libc::ENOSPC | libc::EFAULT))
-    {
-        return String::new();
-    }
-    let log = verifier_log.to_string();
-    let lines: Vec<_> = log.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(VERIFIER_LINES)..];
-    if last.is_empty() { String::new() } else { format!("; the kernel's verifier says:\n  {}", last.join("\n  ")) }
-}
+pub(crate) const ENTRIES: u32 = 512;
 
-/// The errno alone where there is one: the verifier's log is for developers.
-pub(super) fn in_short(error: &ProgramError) -> String {
-    match error {
-        ProgramError::LoadError { io_error, .. } => io_error.to_string(),
-        ProgramError::SyscallError(error) => error.io_error.to_string(),
-        other => other.to_string(),
+impl Aggregate {
+    /// Entries of each table of counts.
+    pub(crate) fn entries(self) -> u32 {
+        match self.by {
+            By::Transition => ENTRIES,
+            By::Port | By::Cgroup => ENTRIES.saturating_add(self.keys.saturating_mul(ENTRIES_PER_KEY)),
+        }
     }
 }

@@ -1,24 +1,20 @@
-//! Looks for the usual reasons why tracing cannot work, before and after the kernel says no, and says what to do.
+//! What a refusal of the kernel means, and what to do about it.
 
 use std::io;
 
-use crate::{
+use crate::sys::{
+    capabilities::Capabilities,
     descriptors,
-    doctor::{Capabilities, read, version},
+    kernel::{self, version},
 };
-
-/// What keeps tracing from working here, with the way out; `None` if nothing is known to.
-#[must_use]
-pub fn obstacle() -> Option<String> {
-    read::obstacle()
-}
 
 /// What an error of the kernel means that says it in one word, with the way out; empty where it is not known.
 pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(errno) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
-            return meaning(errno, &read::release(), read::memlock_bytes(), Capabilities::own()).unwrap_or_default();
+            return meaning(errno, &kernel::release(), kernel::memlock_bytes(), Capabilities::own())
+                .unwrap_or_default();
         }
         next = error.source();
     }

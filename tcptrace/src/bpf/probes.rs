@@ -15,18 +15,22 @@ use tcptrace_common::{
 };
 
 use super::{
-    aggregate::{Aggregate, CountTables},
+    aggregate::CountTables,
     hooks::{self, ACCEPT, ACCEPT_EFFECT, COUNT_TRANSITION, OPTIONAL, REQUIRED, TRANSITION, Tracepoint},
     iterators::{self, Iterators},
     kernel::{AcceptShape, Kernel},
-    object::{Error, Loaded, Object, ObjectSettings, Plain, Target, in_short, load_programs, map_mut, take_map},
-    rings::{
-        Rings,
-        cpus::{Cpus, possible_cpus},
-        sizes::Sizes,
-    },
+    object::{Loaded, Object, ObjectSettings, Target, load_programs},
+    rings::{Rings, cpus::Cpus, sizes::Sizes},
 };
-use crate::{aggregate::By, decode::NetnsAlias};
+use crate::{
+    bpf::{
+        error::{Error, in_short},
+        maps::{Plain, map_mut, take_map},
+        object::Aggregate,
+        rings::sizes::possible_cpus,
+    },
+    model::{decode::NetnsAlias, kernel_counts::By},
+};
 
 /// Listeners whose owners are remembered for the connections that come through them, at most.
 const MAX_LISTENERS: u32 = 1 << 16;

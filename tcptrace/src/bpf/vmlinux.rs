@@ -2,7 +2,8 @@
 
 use std::{fs::File, io, ops::Deref, slice};
 
-use super::{btf::VMLINUX, mapping::Mapping};
+use super::btf::VMLINUX;
+use crate::sys::mmap::Mapping;
 
 /// What is in it. From 6.16 on it can be mapped (`kernel/bpf/sysfs_btf.c`), which saves copying some megabytes in
 /// pieces of 4 KiB.

@@ -3,15 +3,14 @@
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
 use super::{
-    args::{Args, Format, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    args::{Args, MetricsBy, NOT_AGGREGATE, TraceArgs},
     findings::FindingsMode,
     outputs::OutputSpec,
-    target::Target,
 };
-use crate::route::RecordKind;
+use crate::{cli::args::values::Format, outputs::target::Content, pipeline::route::RecordKind};
 
 /// The usage error with this message.
-pub(super) fn conflict(message: &str) -> Error {
+pub(crate) fn conflict(message: &str) -> Error {
     Args::command().error(ErrorKind::ArgumentConflict, message)
 }
 
@@ -19,7 +18,7 @@ pub(super) fn conflict(message: &str) -> Error {
 ///
 /// # Errors
 /// A usage error that names both settings, and mostly the way out.
-pub(super) fn check(args: &TraceArgs) -> Result<(), Error> {
+pub(crate) fn check(args: &TraceArgs) -> Result<(), Error> {
     let check = if args.aggregate.is_some() { aggregate(args) } else { csv(args) };
     exclusive(args).and(check).and(count(args)).and(labels(args)).map_err(|message| conflict(&message))
 }
@@ -86,7 +85,7 @@ fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
     let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
     let has_findings = args.findings_mode != FindingsMode::Off && form(spec, args) != Format::Csv;
     let has_events = args.findings_mode != FindingsMode::Only;
-    !matches!(spec.target, Target::Prometheus(_))
+    !matches!(spec.target.content(), Content::Scraped(_))
         && (has_findings && wants(&RecordKind::Findings) || has_events && RecordKind::EVENTS.iter().any(wants))
 }
 
@@ -98,9 +97,9 @@ fn labels(args: &TraceArgs) -> Result<(), String> {
 }
 
 /// The form of an output.
-pub(super) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
-    match spec.target {
-        Target::Stdout | Target::File(_) => spec.format.unwrap_or(args.format),
-        _ => Format::Json, // they take its fields
+pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
+    match spec.target.content() {
+        Content::Formatted => spec.format.unwrap_or(args.format),
+        _ => Format::Json,
     }
 }

@@ -4,10 +4,9 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::ValueEnum;
 
-use super::parse::duration;
 use crate::{
     findings::{Expected, Kind, ThresholdError, Thresholds},
-    state::State,
+    model::{number::duration, state::State},
 };
 
 /// Findings.

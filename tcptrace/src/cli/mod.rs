@@ -2,13 +2,11 @@
 
 pub mod args;
 pub mod config;
-mod conflicts;
+pub(crate) mod conflicts;
 pub mod findings;
 pub mod given;
 pub mod outputs;
 pub mod parse;
-pub mod settings;
-pub mod target;
 pub mod terminal;
 
 /// The known name that is most like this one, as the end of a message; nothing where none is like it.

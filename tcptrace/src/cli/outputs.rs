@@ -3,17 +3,18 @@
 use std::{iter, path::PathBuf, str::FromStr};
 
 use super::{
-    args::Format,
     nearest,
-    parse::{PortList, Prefix, choice, size},
-    target::Target,
+    parse::{PortList, Prefix, choice},
 };
 use crate::{
-    findings::{Kind, Severity},
-    outputs::FileSettings,
-    route::{RecordKind, Wants},
-    select,
-    state::State,
+    cli::{args::values::Format, parse::severity},
+    findings::Kind,
+    model::{number::size, socket_filter, state::State},
+    outputs::{
+        FileSettings, Stdout, kinds,
+        target::{Content, Target},
+    },
+    pipeline::route::{RecordFilter, RecordKind},
 };
 
 /// An output.
@@ -22,11 +23,11 @@ pub struct OutputSpec {
     /// Its kind and target, as they were written.
     pub name: String,
     /// Where it goes.
-    pub target: Target,
+    pub target: Box<dyn Target>,
     /// Its form, where one was asked for.
     pub format: Option<Format>,
     /// What is wanted.
-    pub wants: Wants,
+    pub wants: RecordFilter,
     /// Bytes that wait for it at most.
     pub queue_bytes: usize,
 }
@@ -85,14 +86,14 @@ impl OutputSpec {
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
         let name = path.display().to_string();
-        let target = Target::File(FileSettings { path, replace: true, ..FileSettings::default() });
-        Self { name, target, format: None, wants: Wants::default(), queue_bytes: QUEUE_BYTES }
+        let target = Box::new(FileSettings { path, replace: true, ..FileSettings::default() });
+        Self { name, target, format: None, wants: RecordFilter::default(), queue_bytes: QUEUE_BYTES }
     }
 
     /// Standard output.
     #[must_use]
     pub fn stdout() -> Self {
-        Self { name: "stdout".into(), target: Target::Stdout, ..Self::file(PathBuf::new()) }
+        Self { name: "stdout".into(), target: Box::new(Stdout), ..Self::file(PathBuf::new()) }
     }
 
     /// The output `to` without any key.
@@ -102,9 +103,9 @@ impl OutputSpec {
     pub fn new(to: &str) -> Result<Self, String> {
         Ok(Self {
             name: to.to_owned(),
-            target: Target::new(to)?,
+            target: kinds::parse(to)?,
             format: None,
-            wants: Wants::default(),
+            wants: RecordFilter::default(),
             queue_bytes: QUEUE_BYTES,
         })
     }
@@ -114,7 +115,7 @@ impl OutputSpec {
     /// # Errors
     /// That name the key and what it takes.
     pub fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
-        let common = if matches!(self.target, Target::Prometheus(_)) { &[] } else { COMMON };
+        let common = if let Content::Scraped(_) = self.target.content() { &[] } else { COMMON };
         let known = || common.iter().chain(self.target.keys()).copied();
         if !known().any(|name| name == key) {
             return Err(format!("the output {} has no key `{key}`{}", self.name, nearest(key, known())));
@@ -125,8 +126,8 @@ impl OutputSpec {
     /// The outputs that it comes to: logs and metrics go to a collector apart from each other.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
-        let Target::Otlp(settings) = &self.target else { return vec![self] };
-        let part = |signal: &str, target: Target, wants: Wants| Self {
+        let Some([(logs, to_logs), (metrics, to_metrics)]) = self.target.signals() else { return vec![self] };
+        let part = |signal: &str, target, wants| Self {
             name: format!("{} {signal}", self.name),
             target,
             wants,
@@ -134,13 +135,13 @@ impl OutputSpec {
         };
         let is_metrics = |kind: &RecordKind| *kind == RecordKind::Metrics;
         let records = &self.wants.records;
-        let metrics = Wants { records: vec![RecordKind::Metrics], ..Wants::default() };
         let mut parts = Vec::new();
         if !records.iter().all(is_metrics) || records.is_empty() {
-            parts.push(part("logs", Target::OtlpLogs(settings.clone()), self.wants.clone()));
+            parts.push(part(logs, to_logs, self.wants.clone()));
         }
         if records.iter().any(is_metrics) || records.is_empty() {
-            parts.push(part("metrics", Target::OtlpMetrics(settings.clone()), metrics));
+            let wants = RecordFilter { records: vec![RecordKind::Metrics], ..RecordFilter::default() };
+            parts.push(part(metrics, to_metrics, wants));
         }
         parts
     }
@@ -154,7 +155,7 @@ impl OutputSpec {
         match key {
             "records" => {
                 wants.records = kinds(values)?;
-                if wants.records.contains(&RecordKind::Metrics) && !matches!(self.target, Target::Otlp(_)) {
+                if wants.records.contains(&RecordKind::Metrics) && self.target.signals().is_none() {
                     return Err("metrics go to otlp:URL and prometheus:ADDRESS only".into());
                 }
             }
@@ -208,8 +209,11 @@ fn ports(values: &[String]) -> Result<Vec<(u16, u16)>, String> {
     Ok(all::<PortList>(values)?.into_iter().flat_map(|list| list.0).collect())
 }
 
-fn prefixes(values: &[String]) -> Result<Vec<select::Prefix>, String> {
-    Ok(all::<Prefix>(values)?.into_iter().map(|prefix| select::Prefix::new(prefix.address, prefix.bits)).collect())
+fn prefixes(values: &[String]) -> Result<Vec<socket_filter::Prefix>, String> {
+    Ok(all::<Prefix>(values)?
+        .into_iter()
+        .map(|prefix| socket_filter::Prefix::new(prefix.address, prefix.bits))
+        .collect())
 }
 
 fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
@@ -227,19 +231,12 @@ fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
     Ok(kinds)
 }
 
-pub(super) fn severity(text: &str) -> Result<Severity, String> {
-    let all = [Severity::Info, Severity::Warning, Severity::Critical];
-    all.into_iter()
-        .find(|severity| severity.name() == text)
-        .ok_or_else(|| format!("`{text}` is no severity: there are {}", all.map(Severity::name).join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, time::Duration};
+    use crate::{findings::Severity, outputs::Compression};
+    use std::time::Duration;
 
     use super::*;
-    use crate::outputs::Compression;
 
     #[test]
     fn outputs_are_read() {
@@ -256,14 +253,14 @@ mod tests {
             compression: Compression::Zstd,
             ..FileSettings::default()
         };
-        assert!(matches!(&spec.target, Target::File(file) if *file == want), "{spec:?}");
+        assert_eq!(format!("{:?}", spec.target), format!("{want:?}"));
         assert_eq!((spec.format, spec.queue_bytes), (Some(Format::Json), 1 << 20));
         assert_eq!(spec.wants.records.len(), 5);
         assert_eq!(spec.wants.ports.any, [(80, 80), (90, 99)]);
         assert_eq!(spec.wants.severity, Some(Severity::Warning));
         for path in ["out.json", "./out", "/tmp/a,b", "/tmp/a:b"] {
-            let Target::File(file) = path.parse::<OutputSpec>().unwrap().target else { panic!("{path}") };
-            assert!(file.replace && file.path == Path::new(path), "{path}");
+            let want = FileSettings { path: path.into(), replace: true, ..FileSettings::default() };
+            assert_eq!(format!("{:?}", path.parse::<OutputSpec>().unwrap().target), format!("{want:?}"));
         }
         for (text, parts) in [
             ("stdout", &["stdout"][..]),
@@ -284,7 +281,7 @@ mod tests {
     fn a_backslash_takes_the_next_character_for_itself() {
         let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
         assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
-        assert!(matches!(&spec.target, Target::Otlp(otlp) if otlp.ca == Some(r"/x+y,z\".into())), "{spec:?}");
+        assert!(format!("{spec:?}").contains(r#"ca: Some("/x+y,z\\")"#), "{spec:?}");
     }
 
     #[test]

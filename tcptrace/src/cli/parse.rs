@@ -1,5 +1,6 @@
 //! Values of flags, from their text.
 
+pub(crate) use crate::model::number::{duration, size};
 use std::{
     net::{IpAddr, SocketAddr},
     str::FromStr,
@@ -7,10 +8,10 @@ use std::{
 };
 
 use clap::ValueEnum;
-use jiff::SignedDuration;
 
-use crate::number::digits;
-pub use crate::story::StoryFilter;
+use crate::{findings::Severity, model::number::digits};
+
+pub use crate::analysis::story::connection::StoryFilter;
 
 /// One of the values that there are.
 ///
@@ -131,32 +132,6 @@ impl FromStr for Prefix {
     }
 }
 
-/// A choice of network namespaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NetnsChoice {
-    /// The one that tcptrace runs in.
-    Own,
-    /// The one of this name in `/run/netns`.
-    Name(String),
-    /// The one with this inode number.
-    Inode(u32),
-}
-
-impl FromStr for NetnsChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
-        match text {
-            "self" => Ok(Self::Own),
-            _ if !is_name => {
-                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
-            }
-            _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
-        }
-    }
-}
-
 /// Time between two polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollTime(pub Option<Duration>);
@@ -189,43 +164,6 @@ impl FromStr for StoryFilter {
     }
 }
 
-/// A positive duration: `500ms`, `30s`, `1m30s`, `7d`, or a bare number of seconds.
-///
-/// # Errors
-/// For other text, for nothing, and for less than a millisecond.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
-    let days = text.strip_suffix('d').and_then(digits::<u32>);
-    let parsed = match seconds.or(days.map(|days| f64::from(days) * 86_400.0)) {
-        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
-        None => text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok()),
-    };
-    // A year: far beyond what a timer is needed for, far below what would overflow one.
-    const MOST: Duration = Duration::from_secs(366 * 86_400);
-    parsed
-        .filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration))
-        .ok_or_else(|| format!("`{text}` is no duration: give 1ms to a year, as in 500ms, 30s, 1m30s or 10 (seconds)"))
-}
-
-/// A number of bytes: `8MiB`, `512K`, or a bare number.
-///
-/// # Errors
-/// For other text, and where it does not fit.
-pub fn size(text: &str) -> Result<u64, String> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: Option<u64> = match text[number.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "k" | "kb" | "kib" => Some(1 << 10),
-        "m" | "mb" | "mib" => Some(1 << 20),
-        "g" | "gb" | "gib" => Some(1 << 30),
-        _ => None,
-    };
-    digits::<u64>(number.trim())
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| format!("`{text}` is no size: give bytes, as in 65536, 512KiB or 8MiB"))
-}
-
 /// The least that a ring can be, in bytes: a page.
 pub const MIN_RING: u64 = 4096;
 /// The most; the kernel's own limit is 4 GiB.
@@ -239,6 +177,13 @@ pub fn ring_size(text: &str) -> Result<u64, String> {
     let fits = |size: &u64| (MIN_RING..=MAX_RING).contains(size);
     let wrong = || format!("`{text}` is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
     Some(size(text)?).filter(fits).ok_or_else(wrong)
+}
+
+pub(crate) fn severity(text: &str) -> Result<Severity, String> {
+    let all = [Severity::Info, Severity::Warning, Severity::Critical];
+    all.into_iter()
+        .find(|severity| severity.name() == text)
+        .ok_or_else(|| format!("`{text}` is no severity: there are {}", all.map(Severity::name).join(", ")))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use std::{
 
 use clap::{CommandFactory as _, Error};
 
-use super::args::{Args, Color};
-use crate::printable::printable;
+use super::args::Args;
+use crate::{cli::args::values::Color, model::printable::printable};
 
 /// Is output in colour? `auto` is for a terminal, but heeds `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
 /// (bixense.com/clicolors) and `TERM=dumb`.

@@ -8,32 +8,49 @@ use tokio::{
 };
 
 use crate::{
-    aggregate::{By, Counts},
-    app::{
-        CHECK_EVERY, Error, ReadyFile, due, start, tell_end,
-        threads::{self, Threads},
+    analysis::{
+        metrics::{Snapshot, counted},
+        report::Report,
     },
     bpf::{
         aggregate::CountTables,
         probes::{Attached, KernelCounters},
     },
-    cgroup,
-    cli::settings::Settings,
-    delivery::{asked, push, pushes, serve},
-    http::{Health, Question, Server},
-    listing::netns::Chosen,
-    losses::Losses,
-    metrics::{Snapshot, counted},
-    now::{now_ns, wall_offset},
-    outputs::Outputs,
-    render::{Context, Names, text::losses_line},
-    report::Report,
-    route::Route,
-    runtime::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory},
-    service::Service,
-    state::StateSet,
-    tell::warn,
-    usage::usage,
+    commands::{
+        delivery::{asked, push, pushes, serve},
+        settings::Settings,
+        trace::{
+            error::Error,
+            ready_file::ReadyFile,
+            run::{CHECK_EVERY, due, tell_end},
+            start,
+            threads::{self, Threads},
+        },
+    },
+    listing::netns::ChosenNetns,
+    model::{
+        kernel_counts::{By, Counts},
+        losses::Losses,
+        names::Names,
+        state::StateSet,
+    },
+    outputs::{
+        Outputs,
+        http::{
+            Server,
+            answers::{Health, Query},
+        },
+        messages::warn,
+    },
+    pipeline::route::Route,
+    render::{context::Context, text::losses_line},
+    sys::{
+        cgroup,
+        clock::{now_ns, wall_offset},
+        process::usage,
+        signals::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory},
+        systemd::Service,
+    },
 };
 
 /// Counts until it is told to end, its time is over, or nobody reads any more.
@@ -103,11 +120,11 @@ struct Run {
     threads: Threads,
     /// Serves metrics and health.
     server: Option<Server>,
-    questions: Option<mpsc::Receiver<Question>>,
+    questions: Option<mpsc::Receiver<Query>>,
     /// When metrics are sent.
     pushes: Option<Interval>,
     /// The network namespace that is chosen.
-    chosen: Option<Chosen>,
+    pub(crate) chosen: Option<ChosenNetns>,
 }
 
 impl Run {
@@ -145,8 +162,8 @@ impl Run {
                 () = due(&mut self.pushes) => self.push_metrics()?,
                 question = asked(&mut self.questions) => match question {
                     // Nobody waits any more where sending fails.
-                    Question::Metrics(to) => _ = to.send(self.metrics()?),
-                    Question::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
+                    Query::Metrics(to) => _ = to.send(self.metrics()?),
+                    Query::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
                 },
             }
             if self.outputs.are_over() && self.questions.is_none() {

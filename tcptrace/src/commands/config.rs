@@ -13,9 +13,9 @@ use crate::{
     cli::{
         args::{Args, Command},
         config,
-        settings::Settings,
     },
-    printable::printable,
+    commands::settings::Settings,
+    model::printable::printable,
 };
 
 /// What the file comes to, in words.

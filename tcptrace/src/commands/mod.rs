@@ -2,6 +2,9 @@
 
 pub mod aggregate;
 pub mod config;
+pub mod delivery;
 pub mod doctor;
 pub mod rates;
+pub mod settings;
 pub mod sockets;
+pub mod trace;

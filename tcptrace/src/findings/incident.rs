@@ -4,18 +4,21 @@ use std::net::SocketAddr;
 
 use tcptrace_common::record::socket_flag;
 
-use super::{
-    Cause, Kind, Severity,
-    paths::{Ended, Lately},
-    rules::ClosedWindow,
-    sighting::Example,
-};
+use super::paths::{Ended, Lately};
 use crate::{
-    ending::Ending,
-    event::{Event, Exit, Owner, ResetFacts, Transition},
-    snapshot::NextHop,
-    state::State,
-    table::Connection,
+    findings::{
+        cause::Cause,
+        detection::Example,
+        kind::{Kind, Severity},
+    },
+    model::{
+        close_reason::{Abort, CloseReason},
+        event::{Event, Exit, Owner, ResetFacts, Transition},
+        snapshot::NextHop,
+        socket::{ListedSocket, TimerKind},
+        state::State,
+    },
+    table::{Connection, Facts},
 };
 
 /// A connection that failed.
@@ -40,7 +43,7 @@ pub struct Incident {
     /// State in which it failed.
     pub state: State,
     /// How it ended.
-    pub ending: Ending,
+    pub ending: CloseReason,
     /// Why its process exits, if it was that which closed it.
     pub exit: Option<Exit>,
     /// Did this host open it? `None` where that was not seen.
@@ -126,7 +129,7 @@ impl Peer {
     /// Did it send the RST? `None` where that is not known.
     #[must_use]
     pub fn sent_reset(&self) -> Option<bool> {
-        let aborted = |ended: Ended| matches!(ended.ending, Some(Ending::Aborted(_) | Ending::TimedOut));
+        let aborted = |ended: Ended| matches!(ended.ending, Some(CloseReason::Aborted(_) | CloseReason::TimedOut));
         match self.end {
             _ if self.lately.ended.is_some_and(aborted) || self.lately.reset_sent.is_some() => Some(true),
             PeerEnd::Alive => Some(false),
@@ -142,8 +145,13 @@ impl Peer {
 }
 
 impl Incident {
+    /// Did the process give the connection up while nothing had answered?
+    pub(super) fn is_given_up(&self) -> bool {
+        self.ending == CloseReason::Aborted(Abort::BeforeEstablished)
+    }
+
     /// A connection that ended, as an incident of `kind`.
-    pub(super) fn new(event: &Event, transition: &Transition, ending: Ending, left: Option<&Connection>) -> Self {
+    pub(super) fn new(event: &Event, transition: &Transition, ending: CloseReason, left: Option<&Connection>) -> Self {
         Self {
             kind: Kind::ResetByPeer, // until a rule says which
             cause: (Severity::Warning, Cause::PeerSentReset),
@@ -214,4 +222,52 @@ impl Incident {
             holders: Vec::new(),
         }
     }
+}
+
+/// What was known of a closed window when the connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClosedWindow {
+    /// Time since data was sent last, in ns.
+    pub closed_ns: u64,
+    /// Did the peer answer what was sent last?
+    pub is_answered: bool,
+}
+
+impl ClosedWindow {
+    /// Of a connection that ends at `now_ns`; `None` where the window was not closed, or that is not known.
+    #[must_use]
+    pub fn of(left: &Connection, now_ns: u64) -> Option<Self> {
+        let facts = left.facts().filter(|_| left.ailments().window_closed)?;
+        Some(Self { closed_ns: closed_ns(facts, now_ns), is_answered: is_answered(facts) })
+    }
+}
+
+/// Did an ACK come since the last probe, or the last retransmission, which may be on its way? An answer sets the count of
+/// probes to 0 (`net/ipv4/tcp_input.c`, `tcp_ack`).
+pub(crate) fn is_answered(facts: &Facts) -> bool {
+    /// In ns.
+    const ROUND_TRIP_NS: u64 = 1_000_000_000;
+    let socket = &facts.socket;
+    let Some(info) = socket.connection else { return false };
+    // Retransmissions double the timeout itself, probes only what is made of it.
+    let doublings = socket.timer.filter(|timer| timer.kind == TimerKind::Probe).and(socket.backoff).unwrap_or(0);
+    let interval_ns = socket.rto_ns.map(|rto_ns| rto_ns.saturating_mul(1 << doublings.min(16)).min(RTO_MAX_NS));
+    socket.probes <= 1 && interval_ns.is_none_or(|ns| info.last_ack_ns <= ns.saturating_add(ROUND_TRIP_NS))
+}
+
+/// `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.
+pub(crate) const RTO_MAX_NS: u64 = 120_000_000_000;
+
+/// How long a window has been closed at `now_ns`, in ns: since data was sent last. Not for longer than the probes took that
+/// were sent since, where more data came to be sent after a silence.
+pub(crate) fn closed_ns(facts: &Facts, now_ns: u64) -> u64 {
+    /// Above that the time between two probes may be limited otherwise.
+    const SURE_BACKOFF: u8 = 8;
+    let passed_ns = now_ns.saturating_sub(facts.listed_ns);
+    let Some(info) = facts.socket.connection else { return 0 };
+    let probed_ns = |socket: &ListedSocket| {
+        let backoff = socket.backoff.filter(|backoff| *backoff <= SURE_BACKOFF)?;
+        Some(socket.rto_ns?.saturating_mul(2 << backoff))
+    };
+    info.last_sent_ns.min(probed_ns(&facts.socket).unwrap_or(u64::MAX)).saturating_add(passed_ns)
 }

@@ -3,16 +3,26 @@
 use std::net::SocketAddr;
 
 use super::{
-    Cause, Incident, Kind, Namespaces, Recent, Severity, Thresholds, View, cause,
+    cause,
     incident::{Peer, PeerEnd},
     rules,
-    view::OtherEnd,
 };
 use crate::{
-    ending::Ending,
-    event::{Event, Owner, OwnerSource},
-    snapshot::listeners_of,
-    state::{State, StateSet},
+    findings::{
+        cause::Cause,
+        context::{OtherEnd, View},
+        history::Recent,
+        incident::Incident,
+        kind::{Kind, Severity},
+        namespaces::Namespaces,
+        thresholds::Thresholds,
+    },
+    model::{
+        close_reason::CloseReason,
+        event::{Event, Owner, OwnerSource},
+        socket::listeners_of,
+        state::{State, StateSet},
+    },
     table::{Connection, Table},
 };
 
@@ -29,19 +39,19 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
         incident.owner = listener.map(|owner| Owner { source: OwnerSource::Listener, ..owner });
     }
     incident.cause = match incident.kind {
-        Kind::ResetByPeer | Kind::IdleReset | Kind::WriteAfterClose => cause::of_reset(&incident),
-        Kind::AbortedClose => match cause::of_abort(&incident) {
+        Kind::ResetByPeer | Kind::IdleReset | Kind::WriteAfterClose => cause::reset::of_reset(&incident),
+        Kind::AbortedClose => match cause::reset::of_abort(&incident) {
             // The other end, which is on this host, tells of it.
             (Severity::Info, _) if incident.peer.ended().is_some() => return None,
             cause => cause,
         },
         Kind::SynSentUnanswered | Kind::ConnectFailed
-            if is_silent(&incident) && rules::is_listener_full(view, &incident) =>
+            if is_silent(&incident) && rules::connecting::is_listener_full(view, &incident) =>
         {
             return None;
         }
-        Kind::ConnectRefused | Kind::ConnectFailed => cause::of_connect(&incident),
-        Kind::SynSentUnanswered => (Severity::Warning, cause::of_given_up(&incident)),
+        Kind::ConnectRefused | Kind::ConnectFailed => cause::connect::of_connect(&incident),
+        Kind::SynSentUnanswered => (Severity::Warning, cause::connect::of_given_up(&incident)),
         Kind::PeerDead => (Severity::Warning, Cause::DataUnanswered),
         Kind::KeepaliveTimeout => (Severity::Warning, Cause::ProbesUnanswered),
         Kind::ZeroWindow => (Severity::Warning, Cause::EndedByUserTimeout),
@@ -58,7 +68,7 @@ pub(super) fn judge(view: &View<'_>, mut incident: Incident) -> Option<Incident>
 
 /// Did an attempt to connect end without an answer?
 fn is_silent(incident: &Incident) -> bool {
-    rules::is_given_up(incident) || incident.ending == Ending::TimedOut
+    incident.is_given_up() || incident.ending == CloseReason::TimedOut
 }
 
 /// Why a connection failed, by its events alone, in the order of time: the causes that findings would name of its ends, each
@@ -73,7 +83,8 @@ pub fn causes_of<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Cause> {
     for mut event in events.cloned() {
         until_ns = event.time_ns;
         let left = table.ingest(&mut event);
-        recent.ingest(&event, left.as_ref(), &thresholds, true);
+        let incident = rules::incident(&event, left.as_ref(), &thresholds);
+        recent.ingest(&event, left.as_ref(), incident, &thresholds, true);
     }
     let due = recent.due(u64::MAX, |_| true);
     let mut view = View::new(&table, &recent, &namespaces, &thresholds, until_ns);

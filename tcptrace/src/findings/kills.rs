@@ -2,14 +2,16 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{
-    Processes, Services,
-    sighting::{Example, MAX_EXAMPLES, Subject},
-};
 use crate::{
-    event::{Command, Event, Exit, Owner, Transition},
-    keyed::{KeyedMap, KeyedSet},
-    state::State,
+    findings::{
+        detection::{Example, MAX_EXAMPLES, Processes, Subject},
+        services::Services,
+    },
+    model::{
+        event::{Command, Event, Exit, Owner, Transition},
+        keyed::{KeyedMap, KeyedSet},
+        state::State,
+    },
     table::Connection,
 };
 

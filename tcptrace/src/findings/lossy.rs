@@ -1,10 +1,12 @@
 //! Segments that were sent again, by what their connections have in common: loss that is spread over many short ones.
 
-use super::{Services, Subject};
 use crate::{
-    event::{Event, Owner, What},
-    keyed::KeyedMap,
-    state::State,
+    findings::{detection::Subject, services::Services},
+    model::{
+        event::{Event, EventKind, Owner},
+        keyed::KeyedMap,
+        state::State,
+    },
     table::Retransmits,
 };
 
@@ -36,18 +38,18 @@ impl Lossy {
     pub(super) fn ingest(&mut self, event: &Event, services: &Services, is_shown: bool) {
         match &event.what {
             // Where nothing is lost nothing is counted.
-            What::Transition(transition) if !self.0.is_empty() && transition.new == State::Established => {
+            EventKind::Transition(transition) if !self.0.is_empty() && transition.new == State::Established => {
                 if let Some(loss) = self.0.get_mut(&subject(event, services)) {
                     loss.move_to(event.time_ns);
                     loss.connections[0] += 1;
                 }
             }
-            What::Retransmit(retransmit)
+            EventKind::Retransmit(retransmit)
                 if (1..SILENT).contains(&retransmit.timeouts) && retransmit.failed.is_none() =>
             {
                 self.add(event, services, is_shown);
             }
-            What::SynAckRetransmit { .. } => self.add(event, services, is_shown),
+            EventKind::SynAckRetransmit { .. } => self.add(event, services, is_shown),
             _ => {}
         }
     }

@@ -5,48 +5,47 @@
 //! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
 
 mod cause;
+pub(crate) mod context;
+pub(crate) mod detection;
+pub(crate) mod history;
 mod incident;
 mod judge;
 mod kills;
 mod kind;
-mod ledger;
 mod lossy;
 mod namespaces;
 mod paths;
 mod process_states;
-mod recent;
 pub mod rules;
 mod seen;
 mod services;
-mod sighting;
 mod successes;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 mod thresholds;
-mod view;
+pub(crate) mod tracker;
 
+pub use crate::findings::context::{Group, ShownFilter, View};
+pub use crate::findings::detection::{Example, Processes, Sighting, Subject, Value};
+pub use crate::findings::history::{Incidents, Recent};
+pub use crate::findings::tracker::{Finding, Key, Ledger, Phase};
 pub use cause::Cause;
 pub use incident::{Incident, Peer, PeerEnd};
 pub use judge::causes_of;
 pub use kind::{Kind, Severity};
-pub use ledger::{Finding, Key, Ledger, Phase};
 pub use namespaces::{NamespaceState, Namespaces};
 pub use paths::{Ended, Lately, ResetSent};
 pub use process_states::ProcessStates;
-pub use recent::{Incidents, Recent};
 pub use seen::{Seen, Waiting};
 pub use services::Services;
-pub use sighting::{Example, Processes, Sighting, Subject, Value};
 pub use thresholds::{Expected, ThresholdError, Thresholds};
-pub use view::{Group, SocketFilter, View};
 
 use std::net::IpAddr;
 
 use crate::{
-    event::Event,
-    snapshot::Snapshot,
+    model::{event::Event, snapshot::Snapshot},
     table::{Connection, Table},
 };
 
@@ -77,7 +76,8 @@ impl Findings {
 
     /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, is_shown: bool) {
-        self.recent.ingest(event, left, &self.thresholds, is_shown);
+        let incident = rules::incident(event, left, &self.thresholds);
+        self.recent.ingest(event, left, incident, &self.thresholds, is_shown);
     }
 
     /// Takes in what a listing tells of the namespaces.
@@ -89,7 +89,7 @@ impl Findings {
 
     /// Looks for trouble; gives what is to be told of it. All sockets are looked at, and a finding is told of where `filter`
     /// shows any of them (`None`: it shows all).
-    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<SocketFilter<'_>>) -> Vec<Finding> {
+    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<ShownFilter<'_>>) -> Vec<Finding> {
         let mut wants_listing = false;
         let shown_ns = table.shown_until_ns();
         table.suspect(now_ns, |known| {

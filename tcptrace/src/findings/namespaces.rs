@@ -2,7 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::snapshot::{NetCounters, NetSettings, Snapshot};
+use crate::model::{
+    namespace::{NetCounters, NetSettings},
+    snapshot::Snapshot,
+};
 
 /// The namespaces, by inode number.
 #[derive(Debug, Default)]

@@ -3,11 +3,11 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use crate::{
-    ending::Ending,
-    event::{Event, Exit, Owner, ResetFacts, Transition, What},
+use crate::model::{
+    close_reason::CloseReason,
+    event::{Event, EventKind, Exit, Owner, ResetFacts, Transition},
     keyed::KeyedMap,
-    snapshot::place,
+    socket::place,
     state::State,
 };
 
@@ -39,7 +39,7 @@ pub struct Lately {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ended {
     /// How; `None` where it was closed by FIN.
-    pub ending: Option<Ending>,
+    pub ending: Option<CloseReason>,
     /// The process that it belonged to.
     pub owner: Option<Owner>,
     /// Why that process exits, if it was that which closed the socket.
@@ -73,14 +73,14 @@ impl Paths {
     /// Takes in an event.
     pub(super) fn ingest(&mut self, event: &Event) {
         match &event.what {
-            What::ResetSent { facts, .. } => {
+            EventKind::ResetSent { facts, .. } => {
                 let by_socket = !event.socket.is_from_packet();
                 let sent = ResetSent { by_socket, state: event.socket.state, netns: event.socket.netns, facts: *facts };
                 let end = self.end(event);
                 end.reset_sent = end.reset_sent.or(Some(sent));
             }
-            What::ResetReceived(_) => self.end(event).reset_received_ns = Some(event.time_ns),
-            What::Transition(transition) => self.transition(event, transition),
+            EventKind::ResetReceived(_) => self.end(event).reset_received_ns = Some(event.time_ns),
+            EventKind::Transition(transition) => self.transition(event, transition),
             _ => {}
         }
     }
@@ -90,7 +90,7 @@ impl Paths {
         if begins && !self.ends.is_empty() {
             self.ends.remove(&path(event.socket.netns, event.socket.local, event.socket.remote));
         }
-        let ending = transition.ending.filter(|ending| *ending != Ending::Normal);
+        let ending = transition.ending.filter(|ending| *ending != CloseReason::Normal);
         let is_killed = transition.exit.is_some_and(Exit::is_killed) && transition.old != State::Listen;
         if ending.is_some() || is_killed {
             let (exit, unread) = (transition.exit, transition.receive_queue);
@@ -127,7 +127,7 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Socket;
+    use crate::model::event::Socket;
 
     fn reset_at(time_ns: u64, port: u16) -> Event {
         let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
@@ -141,7 +141,7 @@ mod tests {
             remote: end(80),
             flags: 0,
         };
-        let what = What::ResetReceived(None);
+        let what = EventKind::ResetReceived(None);
         Event { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
     }
 

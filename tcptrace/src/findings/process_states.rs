@@ -2,7 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::snapshot::{Holder, ProcessState, Snapshot};
+use crate::model::{
+    holders::Holder,
+    snapshot::{ProcessState, Snapshot},
+};
 
 /// The processes that were read lately, by PID.
 #[derive(Debug, Default)]
@@ -112,7 +115,7 @@ impl Read {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Command;
+    use crate::model::event::Command;
 
     const S: u64 = 1_000_000_000;
 

@@ -1,9 +1,8 @@
 //! What was looked at: that nothing is wrong says little without it.
 
-use super::Thresholds;
 use crate::{
-    snapshot::Age,
-    state::State,
+    findings::thresholds::Thresholds,
+    model::{age::Age, state::State},
     table::{Connection, Table},
 };
 

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use crate::{
-    event::{Event, What},
+use crate::model::{
+    event::{Event, EventKind},
     keyed::KeyedMap,
-    snapshot::{Snapshot, listeners_of},
+    snapshot::Snapshot,
+    socket::listeners_of,
     state::State,
 };
 
@@ -20,7 +21,7 @@ pub struct Services(KeyedMap<(u32, SocketAddr), u64>);
 impl Services {
     /// Learns from an event.
     pub fn ingest(&mut self, event: &Event) {
-        let What::Transition(transition) = &event.what else { return };
+        let EventKind::Transition(transition) = &event.what else { return };
         let is_listener =
             transition.new == State::Listen || transition.old == State::Listen && transition.new == State::Close;
         if let Some(netns) = event.socket.netns.filter(|_| is_listener) {

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::{
+use crate::model::{
     event::{Event, Transition},
     state::State,
 };

@@ -9,10 +9,11 @@ use super::{
     Cause, Example, Kind, Ledger, Phase, Processes, Severity, Sighting, Subject, Thresholds, Value,
     testing::{Host, MS, NETNS, S, START_NS, end, process},
 };
-use crate::{
-    ending::Ending,
+use crate::model::{
+    age::{Age, AgeSource},
+    close_reason::CloseReason,
     event::OwnerSource,
-    snapshot::{Age, AgeSource, Holder},
+    holders::Holder,
     state::State,
 };
 
@@ -234,9 +235,9 @@ fn evidence_is_waited_for_only_so_long() {
 #[test]
 fn commands_places_and_namespaces_are_told_apart() {
     let first = sighting(Kind::CloseWaitLeak, 1);
-    let command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
+    let command = crate::model::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
     let all = [
-        Sighting { owner: Some(crate::event::Owner { command, ..process(1) }), ..first.clone() },
+        Sighting { owner: Some(crate::model::event::Owner { command, ..process(1) }), ..first.clone() },
         Sighting { owner: None, ..first.clone() },
         Sighting { netns: None, ..first.clone() },
         Sighting { subject: Subject::Local(end("10.9.0.9:80")), ..first.clone() },
@@ -246,7 +247,8 @@ fn commands_places_and_namespaces_are_told_apart() {
     assert_eq!(told(&[(0, &all)]).len(), 6);
     // A process that is known in another way is the same.
     let other = process(1);
-    let read = Sighting { owner: Some(crate::event::Owner { source: OwnerSource::Io, ..other }), ..first.clone() };
+    let read =
+        Sighting { owner: Some(crate::model::event::Owner { source: OwnerSource::Io, ..other }), ..first.clone() };
     assert_eq!(told(&[(0, &[first]), (1, &[read])]), [(0, Opened, 1, 1)]);
 }
 
@@ -336,7 +338,7 @@ fn a_leak_is_listed_once_and_told_of_with_its_descriptors() {
     assert_eq!(host.findings.open(host.now_ns).len(), 1);
     host.wait(9 * S);
     host.enters(place, State::LastAck, None);
-    host.enters(place, State::Close, Some(Ending::Normal));
+    host.enters(place, State::Close, Some(CloseReason::Normal));
     let closed = host.look();
     assert_eq!((closed.len(), closed[0].phase, closed[0].open_for_ns), (1, Phase::Closed, 10 * S));
     assert_eq!(host.findings.open(host.now_ns), []);
@@ -349,7 +351,7 @@ fn what_is_remembered_is_bounded() {
         let remote = format!("10.9.{}.{}:443", number / 250, number % 250);
         let place = host.add(State::SynSent, "10.1.0.1:50000", &remote, 0);
         host.wait(1);
-        host.enters(place, State::Close, Some(Ending::Refused));
+        host.enters(place, State::Close, Some(CloseReason::Refused));
         let place = host.add(State::Established, "10.1.0.1:80", &remote, 0);
         host.owned_by(place, 10_000 + number);
         host.enters(place, State::CloseWait, None);

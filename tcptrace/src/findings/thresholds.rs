@@ -2,8 +2,10 @@
 
 use std::{net::IpAddr, str::FromStr};
 
-use super::Kind;
-use crate::{number::digits, state::State};
+use crate::{
+    findings::kind::Kind,
+    model::{number::digits, state::State},
+};
 
 const S: u64 = 1_000_000_000;
 

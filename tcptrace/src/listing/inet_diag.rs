@@ -8,9 +8,9 @@ use std::{
 use tcptrace_common::record::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::{
+use crate::model::{
     event,
-    snapshot::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+    socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
     state::State,
 };
 

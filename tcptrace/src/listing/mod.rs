@@ -1,15 +1,17 @@
-//! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::snapshot::Snapshot`],
+//! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::model::snapshot::Snapshot`],
 //! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
 
-pub mod entry;
+pub mod holders;
 mod inet_diag;
-mod net;
+pub mod iter_entry;
+pub(crate) mod net_counters;
 pub mod netns;
 mod next_hop;
-pub mod proc;
 mod process;
 mod procfs;
+pub mod skipped;
 pub mod sock_diag;
+pub mod worker;
 
 use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
 
@@ -17,15 +19,23 @@ use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
-    beside::beside,
     bpf::iterators::{Iterators, KernelIterator},
-    cli::parse::NetnsChoice,
-    event::ProcessId,
-    now,
-    pids::{self, View},
-    snapshot::{Holders, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot, Timer, UNREAD_NS},
-    state::{State, StateSet},
-    workers,
+    model::{
+        event::ProcessId,
+        holders::Holders,
+        namespace::{Namespace, NetCounters},
+        netns_choice::NetnsChoice,
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, UNREAD_NS},
+        state::{State, StateSet},
+    },
+    sys::{
+        clock,
+        pids::{self, View},
+        threads::beside,
+        workers,
+    },
 };
 
 /// Lists sockets.
@@ -37,7 +47,7 @@ pub struct Lister {
     cookie: Option<u64>,
     tick_ns: u64,
     /// The namespaces, as they were found last, and when that was.
-    namespaces: Vec<netns::Found>,
+    namespaces: Vec<netns::Netns>,
     found_ns: u64,
     /// Namespaces in which the last poll found nothing that changes by itself.
     still: FxHashMap<u32, Still>,
@@ -159,7 +169,7 @@ impl Lister {
             iterators,
             choice,
             cookie: None,
-            tick_ns: now::tick_ns(),
+            tick_ns: clock::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
             still: FxHashMap::default(),
@@ -172,7 +182,7 @@ impl Lister {
     /// Lists this namespace alone, by these iterators if there are some. Another one that gets its name or its number is
     /// not it.
     #[must_use]
-    pub fn of(iterators: Option<Iterators>, chosen: &netns::Chosen) -> Self {
+    pub fn of(iterators: Option<Iterators>, chosen: &netns::ChosenNetns) -> Self {
         Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
@@ -204,7 +214,7 @@ impl Lister {
     }
 
     fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
-        let started_ns = now::now_ns();
+        let started_ns = clock::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
@@ -226,9 +236,9 @@ impl Lister {
         let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
-        let mut visit = |namespaces: &[netns::Found], skipped: &mut Skipped| {
+        let mut visit = |namespaces: &[netns::Netns], skipped: &mut Skipped| {
             let is_wanted =
-                |found: &&netns::Found| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
+                |found: &&netns::Netns| wanted.namespaces.is_empty() || wanted.namespaces.contains(&found.inode);
             for namespace in namespaces.iter().filter(is_wanted) {
                 workers::alive();
                 let before = was_still.remove(&namespace.inode);
@@ -251,7 +261,7 @@ impl Lister {
                     }
                 }
                 next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
-                let segments = is_poll.then(net::segments).flatten();
+                let segments = is_poll.then(net_counters::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(Still::is_settled);
                 // The kernel looks through the sockets of all namespaces for those of one.
@@ -264,13 +274,13 @@ impl Lister {
                 if reads_settings {
                     settings_ns.insert(namespace.inode, started_ns);
                 }
-                let counters = unchanged.map_or_else(net::counters, |before| before.counters);
+                let counters = unchanged.map_or_else(net_counters::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
                     // It may have lost the name since it was found, and another one may have its number.
                     name: namespace.name.clone().filter(|name| netns::is_called(name, namespace.inode)),
                     counters,
-                    settings: reads_settings.then(net::settings),
+                    settings: reads_settings.then(net_counters::settings),
                 });
                 let listed_ns = unchanged.map_or(started_ns, |before| before.listed_ns);
                 let since_ns = same.map_or(started_ns, |before| before.since_ns);
@@ -322,7 +332,7 @@ impl Lister {
                 let reading = beside(scope, || {
                     workers::work_for(worker);
                     let held = read();
-                    beside_ns = now::thread_cpu_ns();
+                    beside_ns = clock::thread_cpu_ns();
                     held
                 });
                 let listed = visit(&self.namespaces, &mut skipped);
@@ -348,7 +358,7 @@ impl Lister {
                 workers::alive();
                 inodes.contains(&inode)
             };
-            let (found, gone) = proc::holders(is_wanted).map_err(Error::Proc)?;
+            let (found, gone) = holders::holders(is_wanted).map_err(Error::Proc)?;
             // Both walks met the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
@@ -356,7 +366,7 @@ impl Lister {
             holders = Some(Holders::new(found));
         }
         let processes = process::states(&wanted.processes, &sockets, holders.as_ref());
-        let ended_ns = now::now_ns();
+        let ended_ns = clock::now_ns();
         for timer in timers(&mut sockets) {
             timer.left_ns = timer.left_ns.saturating_sub(ended_ns - started_ns);
         }
@@ -372,7 +382,7 @@ impl Lister {
             namespaces: visited,
             left_alone,
             skipped,
-            cpu_ns: now::thread_cpu_ns() + beside_ns,
+            cpu_ns: clock::thread_cpu_ns() + beside_ns,
         })
     }
 
@@ -415,7 +425,7 @@ fn by_iteration(
     let read = iterator.read(|bytes| {
         let before = found.len();
         workers::alive();
-        broken += entry::sockets(bytes, tick_ns, &mut found);
+        broken += iter_entry::sockets(bytes, tick_ns, &mut found);
         as_of(started_ns, &mut found[before..]);
     });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
@@ -432,7 +442,7 @@ fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
 /// Makes what is left now on the timers of these what was left on them at `started_ns`: a long listing looks at its
 /// sockets at different times.
 fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
-    let since_ns = now::now_ns() - started_ns;
+    let since_ns = clock::now_ns() - started_ns;
     timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
 
@@ -445,7 +455,7 @@ struct Held {
 }
 
 fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
-    let mut held = entry::Held::default();
+    let mut held = iter_entry::Held::default();
     iterator.read(|bytes| {
         workers::alive();
         held.add(bytes);
@@ -459,7 +469,7 @@ fn is_still(socket: &ListedSocket) -> bool {
 }
 
 /// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.
-fn kept_by_sockets(known: &[netns::Found], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Found> {
+fn kept_by_sockets(known: &[netns::Netns], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Netns> {
     let others = held.iter().filter(|(inode, _)| known.iter().all(|found| found.inode != **inode));
     // What is gone meanwhile, or may not be looked at, was told of by its holder at least.
     let entered = |(inode, (pid, fd)): (&u32, &(u32, u32))| {

@@ -18,11 +18,11 @@ use std::{
 use rustc_hash::FxHashSet;
 use thiserror::Error;
 
-use super::{
-    proc,
-    procfs::{self, Directory, descriptor, is_denied, is_gone, joined},
+use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
+use crate::{
+    model::{netns_choice::NetnsChoice, skipped::Skipped},
+    sys::{capabilities::Capabilities, pids},
 };
-use crate::{cli::parse::NetnsChoice, doctor::Capabilities, snapshot::Skipped};
 
 /// Where ip-netns(8) keeps the names.
 const NAMES: &str = "/run/netns";
@@ -31,19 +31,19 @@ const OWN: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace that was found.
 #[derive(Debug)]
-pub struct Found {
+pub struct Netns {
     /// Its inode number.
     pub inode: u32,
     /// Its name in `/run/netns`; the first where there are several.
     pub name: Option<String>,
     /// Its cookie ([`cookie`]), where it must be this very one: names and inode numbers are used again.
     pub cookie: Option<u64>,
-    entrance: Entrance,
+    entrance: NetnsHandle,
 }
 
 /// The namespace that a user has chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
+pub struct ChosenNetns {
     /// Its inode number.
     pub inode: u32,
     /// Its name when it was found.
@@ -52,7 +52,7 @@ pub struct Chosen {
     pub cookie: Option<u64>,
 }
 
-impl Chosen {
+impl ChosenNetns {
     /// Finds it, and enters it for its cookie, where that is allowed.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Chosen {
             && match find(Some(&NetnsChoice::Inode(self.inode))) {
                 Err(error) => error.is_gone(),
                 Ok((found, _)) => {
-                    let mut found = found.into_iter().map(|found| Found { cookie: self.cookie, ..found });
+                    let mut found = found.into_iter().map(|found| Netns { cookie: self.cookie, ..found });
                     let enters = || found.all(|found| matches!(found.enter(), Err(EnterError::Gone(_))));
                     thread::scope(|scope| scope.spawn(enters).join().unwrap_or(false))
                 }
@@ -105,7 +105,7 @@ impl Chosen {
 /// Has this namespace this name now? While it has, nobody else has its number: the name keeps it alive.
 #[must_use]
 pub fn is_called(name: &str, inode: u32) -> bool {
-    let is_it = |found: &Found| found.inode == inode && found.name.as_deref() == Some(name);
+    let is_it = |found: &Netns| found.inode == inode && found.name.as_deref() == Some(name);
     // A name that is no UTF-8 is not the one of its file.
     let is_inexact = name.contains(char::REPLACEMENT_CHARACTER);
     named(OsStr::new(name)).is_ok_and(|found| is_it(&found)) || is_inexact && names().iter().any(is_it)
@@ -161,7 +161,7 @@ impl NameWatch {
 
 /// How to come in. An open file keeps its namespace alive, so most are opened only to be entered.
 #[derive(Debug)]
-enum Entrance {
+enum NetnsHandle {
     Open(File),
     Path(PathBuf),
 }
@@ -219,7 +219,7 @@ pub enum EnterError {
 ///
 /// # Errors
 /// Where `/proc` cannot be read, or there is nothing like what is chosen.
-pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error> {
+pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error> {
     let mut skipped = Skipped::default();
     if let Some(NetnsChoice::Name(name)) = choice {
         return Ok((vec![named(OsStr::new(name))?], skipped));
@@ -238,7 +238,7 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error
         return Ok((vec![found.swap_remove(place)], skipped)); // processes need not be looked at for it
     }
     let threads = threads(&mut skipped).map_err(Error::Proc)?;
-    let of_thread = |(inode, path)| Found { inode, name: None, cookie: None, entrance: Entrance::Path(path) };
+    let of_thread = |(inode, path)| Netns { inode, name: None, cookie: None, entrance: NetnsHandle::Path(path) };
     found.extend(threads.into_iter().map(of_thread));
     let mut seen = FxHashSet::default();
     found.retain(|found| seen.insert(found.inode));
@@ -258,7 +258,7 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Found>, Skipped), Error
 /// # Errors
 /// Where there is no such process or descriptor (ESRCH, EBADF), where the descriptor is no socket (ENOTTY), and where
 /// CAP_SYS_PTRACE or CAP_NET_ADMIN is missing (EPERM).
-pub fn by_socket(pid: u32, fd: u32) -> io::Result<Found> {
+pub fn by_socket(pid: u32, fd: u32) -> io::Result<Netns> {
     /// `SIOCGSKNS` of `include/uapi/linux/sockios.h`.
     const SIOCGSKNS: libc::Ioctl = 0x894c;
     // SAFETY: pidfd_open(2) and pidfd_getfd(2) take numbers only.
@@ -267,10 +267,10 @@ pub fn by_socket(pid: u32, fd: u32) -> io::Result<Found> {
     let socket = call(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd)?;
     // SAFETY: the request takes no argument, and makes a descriptor.
     let file = File::from(descriptor(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) })?);
-    Ok(Found { inode: inode(&file)?, name: None, cookie: None, entrance: Entrance::Open(file) })
+    Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
 }
 
-impl Found {
+impl Netns {
     /// Moves the calling thread into the namespace. Where it is there already nothing is done, and no privilege needed.
     ///
     /// # Errors
@@ -282,7 +282,7 @@ impl Found {
     /// The same for a thread that goes from one namespace to another: `here` is the one that it is in, where that is known.
     ///
     /// # Errors
-    /// As [`Found::enter`].
+    /// As [`Netns::enter`].
     pub fn enter_from(&self, here: &mut Option<u32>) -> Result<(), EnterError> {
         *here = here.or_else(|| own().ok().map(|own| own.inode));
         if *here == Some(self.inode) {
@@ -314,8 +314,8 @@ impl Found {
     fn set(&self) -> io::Result<()> {
         let opened;
         let file = match &self.entrance {
-            Entrance::Open(file) => file,
-            Entrance::Path(path) => {
+            NetnsHandle::Open(file) => file,
+            NetnsHandle::Path(path) => {
                 opened = open(path)?;
                 &opened
             }
@@ -345,9 +345,11 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
-        procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop))
-    })
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop)))
 }
 
 /// The inode number of a network namespace, from its file.
@@ -362,23 +364,23 @@ fn inode(file: &File) -> io::Result<u32> {
 }
 
 /// That of the calling thread. It stays open, to come back to.
-fn own() -> io::Result<Found> {
+fn own() -> io::Result<Netns> {
     let file = open(Path::new(OWN))?;
-    Ok(Found { inode: inode(&file)?, name: None, cookie: None, entrance: Entrance::Open(file) })
+    Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
 }
 
-fn named(name: &OsStr) -> Result<Found, Error> {
+fn named(name: &OsStr) -> Result<Netns, Error> {
     let path = Path::new(NAMES).join(name);
     let name = name.to_string_lossy().into_owned();
     match open(&path).and_then(|file| inode(&file)) {
-        Ok(inode) => Ok(Found { inode, name: Some(name), cookie: None, entrance: Entrance::Path(path) }),
+        Ok(inode) => Ok(Netns { inode, name: Some(name), cookie: None, entrance: NetnsHandle::Path(path) }),
         Err(error) if is_gone(&error) => Err(Error::NoName(name)),
         Err(source) => Err(Error::Name { name, source }),
     }
 }
 
 /// Those with names. A name that is left over when its namespace is gone (a plain file) is passed over.
-fn names() -> Vec<Found> {
+fn names() -> Vec<Netns> {
     let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name()).ok()).collect();
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -407,7 +409,7 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
             procfs::count(skipped, pid, &error);
         }
     })?;
-    skipped.processes_denied += u64::from(proc::hides_processes());
+    skipped.processes_denied += u64::from(pids::hides_processes());
     Ok(found)
 }
 
@@ -500,8 +502,8 @@ mod tests {
     #[test]
     fn another_thread_of_the_namespace_is_an_entrance_too() {
         in_fresh_netns(|| {
-            let entrance = Entrance::Path(PathBuf::from("/proc/0/ns/net"));
-            let found = Found { inode: own_inode(), name: None, cookie: None, entrance };
+            let entrance = NetnsHandle::Path(PathBuf::from("/proc/0/ns/net"));
+            let found = Netns { inode: own_inode(), name: None, cookie: None, entrance };
             in_fresh_netns(|| {
                 found.enter().unwrap();
                 assert_eq!(own_inode(), found.inode);
@@ -575,10 +577,10 @@ mod tests {
     fn a_number_that_is_used_again_is_not_entered() {
         in_fresh_netns(|| {
             let Some(cookie) = cookie() else { return eprintln!("skipped: no cookies before Linux 5.14") };
-            let entrance = Entrance::Open(open(Path::new(OWN)).unwrap());
-            let it = Found { inode: own_inode(), name: None, cookie: Some(cookie), entrance };
-            let entrance = Entrance::Open(open(Path::new(OWN)).unwrap());
-            let earlier = Found { cookie: Some(cookie + 1), entrance, inode: it.inode, name: None };
+            let entrance = NetnsHandle::Open(open(Path::new(OWN)).unwrap());
+            let it = Netns { inode: own_inode(), name: None, cookie: Some(cookie), entrance };
+            let entrance = NetnsHandle::Open(open(Path::new(OWN)).unwrap());
+            let earlier = Netns { cookie: Some(cookie + 1), entrance, inode: it.inode, name: None };
             in_fresh_netns(|| {
                 it.enter().unwrap();
                 assert_eq!(super::cookie(), Some(cookie));
@@ -592,10 +594,10 @@ mod tests {
 
     #[test]
     fn what_became_of_the_chosen_one_is_said() {
-        let gone = |name: Option<&str>| Chosen { inode: 7, name: name.map(str::to_owned), cookie: None }.epitaph();
+        let gone = |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.epitaph();
         assert_eq!(gone(None), "the network namespace 7 is gone");
         assert_eq!(gone(Some("tcptrace-none")), "the network namespace tcptrace-none (7) is gone");
-        let own = Chosen::find(&NetnsChoice::Own).unwrap().unwrap();
+        let own = ChosenNetns::find(&NetnsChoice::Own).unwrap().unwrap();
         assert!(own.has_its_name() && !own.is_gone(), "one's own is there");
     }
 

@@ -11,7 +11,7 @@ use tcptrace_common::record::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{inet_diag::attributes, procfs::descriptor, sock_diag::Header};
-use crate::{now::now_ns, snapshot::NextHop};
+use crate::{model::snapshot::NextHop, sys::clock::now_ns};
 
 /// Destinations that are asked about in one listing at most.
 const MAX_ASKED: usize = 64;

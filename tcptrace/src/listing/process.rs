@@ -4,13 +4,19 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::FxHashSet;
 
-use super::proc::parse_start;
 use crate::{
-    event::{ProcessId, is_same_process},
-    now::{now_ns, tick_ns},
-    pids,
-    snapshot::{Holder, Holders, ListedSocket, ProcessState},
-    state::State,
+    listing::holders::parse_start,
+    model::{
+        event::{ProcessId, is_same_process},
+        holders::{Holder, Holders},
+        snapshot::ProcessState,
+        socket::ListedSocket,
+        state::State,
+    },
+    sys::{
+        clock::{now_ns, tick_ns},
+        pids,
+    },
 };
 
 /// Processes that are looked at in one listing at most.

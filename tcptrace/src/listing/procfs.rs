@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
-use crate::snapshot::Skipped;
+use crate::model::skipped::Skipped;
 
 /// A directory.
 pub(super) struct Directory(OwnedFd);

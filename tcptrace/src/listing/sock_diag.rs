@@ -15,8 +15,9 @@ use super::{
     inet_diag::{INET_DIAG_INFO, aligned_rest, socket},
     procfs::descriptor,
 };
-use crate::{
-    snapshot::{ListedSocket, Skipped},
+use crate::model::{
+    skipped::Skipped,
+    socket::ListedSocket,
     state::{State, StateSet},
 };
 
@@ -229,12 +230,11 @@ mod tests {
     use super::*;
     use crate::{
         listing::{
-            each_once,
+            each_once, holders,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
-            proc,
         },
-        snapshot::{Kind, TimerKind},
+        model::socket::{Kind, TimerKind},
     };
 
     /// A message with its header.
@@ -485,7 +485,7 @@ mod tests {
             assert!(sockets.iter().all(|socket| socket.cookie.is_some() && socket.netns == 7));
 
             let waiting = with_local(&waits);
-            let (holders, _) = proc::holders(|inode| inode == waiting.handle).unwrap();
+            let (holders, _) = holders::holders(|inode| inode == waiting.handle).unwrap();
             assert!(holders.iter().any(|holder| holder.fd == waits.as_raw_fd() as u32));
 
             let narrowed = list(7, [State::SynRecv, State::FinWait2].into_iter().collect()).unwrap().0;

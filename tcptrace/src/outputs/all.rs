@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Output, OutputState, Records, output::HANGS};
+use super::output::HANGS;
+use crate::{model::output_state::OutputState, outputs::output::Output, pipeline::records::Records};
 
 /// How long the end waits for what the outputs have not delivered.
 const PATIENCE: Duration = Duration::from_secs(5);

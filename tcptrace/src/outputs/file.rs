@@ -9,8 +9,17 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Records, Sink, Trouble, rotated, waiting::writable};
-use crate::files::{self, Access};
+use super::{rotated, waiting::writable};
+use crate::{
+    model::number::{digits, duration, size},
+    outputs::{
+        rotated::Compression,
+        sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target, flag},
+    },
+    pipeline::records::Records,
+    sys::files::{self, Access},
+};
 
 /// How a file is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,18 +40,6 @@ pub struct FileSettings {
     pub head: Vec<u8>,
 }
 
-/// How a file is compressed that is written to no more.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// Not at all.
-    #[default]
-    None,
-    /// gzip (RFC 1952).
-    Gzip,
-    /// Zstandard (RFC 8878).
-    Zstd,
-}
-
 /// Writes to a file.
 #[derive(Debug)]
 pub struct FileSink {
@@ -50,7 +47,7 @@ pub struct FileSink {
     open: Option<Open>,
     /// That of the file before, for the next one.
     access: Option<Access>,
-    old: rotated::Keeper,
+    old: rotated::Rotator,
     /// Why the present file goes on though another one should have begun.
     not_rotated: Option<String>,
 }
@@ -73,7 +70,7 @@ impl FileSink {
     /// # Errors
     /// Where that cannot be done now. A named pipe may get its reader later.
     pub fn open(settings: FileSettings) -> io::Result<Self> {
-        let old = rotated::Keeper::new(&settings.path, settings.keep, settings.compression);
+        let old = rotated::Rotator::new(&settings.path, settings.keep, settings.compression);
         let mut sink = Self { open: None, access: None, old, settings, not_rotated: None };
         match sink.opened(sink.settings.replace) {
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
@@ -130,8 +127,8 @@ impl FileSink {
         }
     }
 
-    fn rotated(&self) -> Result<(), Trouble> {
-        self.not_rotated.clone().map_or(Ok(()), |reason| Err(Trouble::Later(reason)))
+    fn rotated(&self) -> Result<(), DeliveryError> {
+        self.not_rotated.clone().map_or(Ok(()), |reason| Err(DeliveryError::Later(reason)))
     }
 
     fn write(&mut self, records: &mut Records) -> io::Result<()> {
@@ -168,18 +165,18 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         self.write(records).map_err(|error| match &self.open {
             // A device such as `/dev/full` never gets room.
             Some(open) if !open.is_regular && error.raw_os_error() == Some(libc::ENOSPC) => {
-                Trouble::Failed(error.to_string())
+                DeliveryError::Failed(error.to_string())
             }
-            _ => Trouble::Later(error.to_string()),
+            _ => DeliveryError::Later(error.to_string()),
         })?;
         self.rotated()
     }
 
-    fn idle(&mut self) -> Result<(), Trouble> {
+    fn idle(&mut self) -> Result<(), DeliveryError> {
         self.rotate_if_due(0);
         self.rotated()
     }
@@ -190,7 +187,7 @@ impl Sink for FileSink {
         }
     }
 
-    fn finish(&mut self) -> Result<(), Trouble> {
+    fn finish(&mut self) -> Result<(), DeliveryError> {
         self.old.finish();
         Ok(())
     }
@@ -260,6 +257,64 @@ fn open(path: &Path, access: Option<Access>, replace: bool) -> io::Result<Open> 
         len += 1;
     }
     Ok(Open { file, len, is_regular, begun: 0, period: None })
+}
+
+/// The kind `file`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "file",
+    form: "file:PATH",
+    parse: |path| match path {
+        "" => Err("`file:` lacks a path: file:PATH".into()),
+        path => Ok(Box::new(FileSettings { path: path.into(), ..FileSettings::default() })),
+    },
+};
+
+/// A file that is replaced, as other tools take a path.
+pub(super) fn replaced(path: &str) -> Box<dyn Target> {
+    Box::new(FileSettings { path: path.into(), replace: true, ..FileSettings::default() })
+}
+
+impl Target for FileSettings {
+    fn keys(&self) -> &'static [&'static str] {
+        &["format", "replace", "rotate-size", "rotate-every", "keep", "compress"]
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "replace" => self.replace = flag(value)?,
+            "rotate-size" => self.rotate_bytes = size(value)?,
+            "rotate-every" => {
+                let time = Some(duration(value)?).filter(|time| *time >= Duration::from_secs(1));
+                self.rotate_every = time.ok_or("takes a second or more")?;
+            }
+            "keep" => self.keep = digits(value).ok_or("takes a number of files")?,
+            _ => {
+                self.compression = match value {
+                    "none" => Compression::None,
+                    "gzip" => Compression::Gzip,
+                    "zstd" => Compression::Zstd,
+                    other => return Err(format!("`{other}` is no compression: there are none, gzip, zstd")),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&self) -> Content {
+        Content::Formatted
+    }
+
+    fn set_head(&mut self, head: &[u8]) {
+        self.head = head.to_vec();
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(FileSink::open(self.clone())?))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{printable::escaped, render::json};
+use crate::{model::printable::escaped, render::json};
 
 /// Reads a JSON line as tcptrace writes it.
 ///

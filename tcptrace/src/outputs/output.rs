@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Count, Counters, OutputState, Records, Sink, Trouble,
-    queue::{Next, Queue},
+use super::queue::{Next, Queue};
+use crate::{
+    model::output_state::OutputState,
+    outputs::{
+        counters::{Count, Counters},
+        sink::{DeliveryError, Sink},
+    },
+    pipeline::records::Records,
+    sys::workers::{self, Worker},
 };
-use crate::workers::{self, Worker};
 
 /// Time between the first failure and the next try; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -198,15 +203,15 @@ impl Work {
                 pause = FIRST_PAUSE;
             }
             match result {
-                Err(Trouble::Refused { records: count, .. }) => {
+                Err(DeliveryError::Refused { records: count, .. }) => {
                     let count = count.clamp(1, records.len());
                     self.queue.count(|| self.counters.refused.add(count));
                     records.take(count);
                 }
-                Err(Trouble::Closed(_) | Trouble::Failed(_)) => self.give_up(&records),
-                Ok(()) | Err(Trouble::Later(_)) => {}
+                Err(DeliveryError::Closed(_) | DeliveryError::Failed(_)) => self.give_up(&records),
+                Ok(()) | Err(DeliveryError::Later(_)) => {}
             }
-            let is_later = matches!(result, Err(Trouble::Later(_)));
+            let is_later = matches!(result, Err(DeliveryError::Later(_)));
             self.told(result, tell)?;
             if records.is_empty() {
                 break; // trouble that does not keep records from being delivered
@@ -229,7 +234,7 @@ impl Work {
     }
 
     /// Tells of trouble that is new, and of its end.
-    fn told(&self, result: Result<(), Trouble>, tell: &dyn Fn(&str)) -> Result<(), Over> {
+    fn told(&self, result: Result<(), DeliveryError>, tell: &dyn Fn(&str)) -> Result<(), Over> {
         let name = &self.name;
         match result {
             Ok(()) => {
@@ -238,24 +243,24 @@ impl Work {
                 }
                 Ok(())
             }
-            Err(Trouble::Later(reason)) => {
+            Err(DeliveryError::Later(reason)) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
                     tell(&format!("output {name}: {reason}; tried again, and what finds no room meanwhile is counted"));
                 }
                 Ok(())
             }
-            Err(Trouble::Refused { records, reason }) => {
+            Err(DeliveryError::Refused { records, reason }) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
                     tell(&format!("output {name}: {records} records refused: {reason}"));
                 }
                 Ok(())
             }
-            Err(Trouble::Closed(reason)) => {
+            Err(DeliveryError::Closed(reason)) => {
                 self.counters.has_no_reader.set(1);
                 self.counters.set_trouble(Some(reason));
                 Err(Over)
             }
-            Err(Trouble::Failed(reason)) => {
+            Err(DeliveryError::Failed(reason)) => {
                 tell(&format!("output {name}: {reason}; nothing more is written to it"));
                 self.counters.set_trouble(Some(reason));
                 Err(Over)

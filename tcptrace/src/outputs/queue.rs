@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Counters, Records};
+use crate::{outputs::counters::Counters, pipeline::records::Records};
 
 /// The queue between the one who makes records and the thread that delivers them.
 #[derive(Debug)]

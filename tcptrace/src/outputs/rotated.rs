@@ -12,12 +12,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::file::Compression;
-use crate::files::{self, Access};
+use crate::sys::files::{self, Access};
 
 /// Keeps the files that stood at one path.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct Rotator {
     path: PathBuf,
     keep: usize,
     compression: Compression,
@@ -28,7 +27,7 @@ pub(super) struct Keeper {
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl Rotator {
     /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
         let (tidying, waits) = (Arc::default(), Arc::default());
@@ -139,7 +138,7 @@ fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Is this what [`Keeper::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
+/// Is this what [`Rotator::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
 fn is_ours(rest: &[u8]) -> bool {
     let form = b"00000000T000000Z.0000";
     let same = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
@@ -196,7 +195,7 @@ mod tests {
     fn two_threads_at_most_tidy_up() {
         let folder = folder("threads");
         let path = folder.join("out");
-        let mut keeper = Keeper::new(&path, 0, Compression::Gzip);
+        let mut keeper = Rotator::new(&path, 0, Compression::Gzip);
         keeper.finish();
         let tidying = Arc::clone(&keeper.tidying);
         let busy = tidying.lock().unwrap();
@@ -226,4 +225,16 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert_eq!(is_there, (true, false));
     }
+}
+
+/// How a file is compressed that is written to no more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip (RFC 1952).
+    Gzip,
+    /// Zstandard (RFC 8878).
+    Zstd,
 }

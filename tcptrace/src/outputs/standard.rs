@@ -9,7 +9,14 @@ use std::{
     },
 };
 
-use super::{Records, Sink, Trouble, waiting::writable};
+use super::waiting::writable;
+use crate::{
+    outputs::{
+        sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target},
+    },
+    pipeline::records::Records,
+};
 
 /// Writes to a standard stream, and never blocks where that is a pipe, a terminal or a socket.
 ///
@@ -99,7 +106,7 @@ impl Standard {
 }
 
 impl Sink for Standard {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let rest = records.bytes().get(self.written..).unwrap_or_default();
             match self.write(rest) {
@@ -113,17 +120,52 @@ impl Sink for Standard {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => {
-                        writable(&self.file).map_err(|error| Trouble::Later(error.to_string()))?;
+                        writable(&self.file).map_err(|error| DeliveryError::Later(error.to_string()))?;
                     }
                     io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
-                        return Err(Trouble::Closed(error.to_string()));
+                        return Err(DeliveryError::Closed(error.to_string()));
                     }
-                    io::ErrorKind::TimedOut => return Err(Trouble::Later(error.to_string())),
-                    _ if self.kind == Kind::Regular => return Err(Trouble::Later(error.to_string())),
-                    _ => return Err(Trouble::Failed(error.to_string())),
+                    io::ErrorKind::TimedOut => return Err(DeliveryError::Later(error.to_string())),
+                    _ if self.kind == Kind::Regular => return Err(DeliveryError::Later(error.to_string())),
+                    _ => return Err(DeliveryError::Failed(error.to_string())),
                 },
             }
         }
         Ok(())
+    }
+}
+
+/// The kind `stdout`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "stdout",
+    form: "stdout",
+    parse: |rest| {
+        if rest.is_empty() { Ok(Box::new(Stdout)) } else { Err(format!("stdout takes no target, not `{rest}`")) }
+    },
+};
+
+/// Standard output as a target.
+#[derive(Clone, Copy, Debug)]
+pub struct Stdout;
+
+impl Target for Stdout {
+    fn keys(&self) -> &'static [&'static str] {
+        &["format"]
+    }
+
+    fn content(&self) -> Content {
+        Content::Formatted
+    }
+
+    fn is_stdout(&self) -> bool {
+        true
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Standard::output()?))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(*self)
     }
 }

@@ -12,9 +12,10 @@ use std::{
 };
 
 use super::*;
+use crate::pipeline::records::{Records, RecordsBuilder};
 
 fn records(numbers: std::ops::Range<u32>) -> Records {
-    let mut collecting = Collecting::default();
+    let mut collecting = RecordsBuilder::default();
     for number in numbers {
         collecting.add(|to| to.extend_from_slice(format!("{number:07}\n").as_bytes()));
     }
@@ -61,13 +62,13 @@ fn read(path: &Path) -> String {
 
 /// A sink that does as it is told with each call, and keeps what it took.
 struct Told {
-    answers: mpsc::Receiver<Result<usize, Trouble>>,
+    answers: mpsc::Receiver<Result<usize, DeliveryError>>,
     took: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Sink for Told {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        let Ok(answer) = self.answers.recv() else { return Err(Trouble::Closed("over".into())) };
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
+        let Ok(answer) = self.answers.recv() else { return Err(DeliveryError::Closed("over".into())) };
         let count = *answer.as_ref().unwrap_or(&0);
         for record in records.iter().take(count) {
             self.took.lock().unwrap().extend_from_slice(record);
@@ -79,7 +80,7 @@ impl Sink for Told {
 
 struct Rig {
     output: Output,
-    answers: mpsc::Sender<Result<usize, Trouble>>,
+    answers: mpsc::Sender<Result<usize, DeliveryError>>,
     took: Arc<Mutex<Vec<u8>>>,
     told: Arc<Mutex<Vec<String>>>,
 }
@@ -109,11 +110,11 @@ fn until(is_so: impl Fn() -> bool) {
 fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
     let rig = rig(1 << 20);
     rig.output.push(records(0..10));
-    let down = || Err(Trouble::Later("down".into()));
+    let down = || Err(DeliveryError::Later("down".into()));
     rig.answers.send(Ok(3)).unwrap();
     rig.answers.send(down()).unwrap();
     rig.answers.send(down()).unwrap();
-    rig.answers.send(Err(Trouble::Refused { records: 2, reason: "wrong".into() })).unwrap();
+    rig.answers.send(Err(DeliveryError::Refused { records: 2, reason: "wrong".into() })).unwrap();
     rig.answers.send(Ok(99)).unwrap();
     assert!(rig.output.drained(soon()));
     let state = rig.output.state();
@@ -159,7 +160,7 @@ fn at_the_end_what_waits_is_delivered_or_counted() {
         rig.output.push(records(0..10));
         rig.output.push(records(10..20));
         for _ in 0..200 {
-            rig.answers.send(if is_down { Err(Trouble::Later("down".into())) } else { Ok(10) }).unwrap();
+            rig.answers.send(if is_down { Err(DeliveryError::Later("down".into())) } else { Ok(10) }).unwrap();
         }
         let patience = if is_down { Duration::from_millis(300) } else { Duration::from_secs(20) };
         let end = Instant::now() + patience;
@@ -189,7 +190,7 @@ fn before_the_last_record_all_others_are_delivered_or_counted() {
     let (fine, down) = (rig(1 << 20), rig(1 << 20));
     for _ in 0..200 {
         fine.answers.send(Ok(99)).unwrap();
-        down.answers.send(Err(Trouble::Later("down".into()))).unwrap();
+        down.answers.send(Err(DeliveryError::Later("down".into()))).unwrap();
     }
     let outputs = Outputs::new(vec![(fine.output, false), (down.output, false)]);
     outputs.push([records(0..10), records(0..10)].into_iter());
@@ -205,12 +206,12 @@ fn before_the_last_record_all_others_are_delivered_or_counted() {
 struct Tidy(mpsc::Receiver<()>);
 
 impl Sink for Tidy {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         records.take(records.len());
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), Trouble> {
+    fn finish(&mut self) -> Result<(), DeliveryError> {
         let _ = self.0.recv();
         Ok(())
     }
@@ -238,7 +239,7 @@ fn an_output_without_a_reader_is_over() {
 struct Hangs(mpsc::Receiver<()>);
 
 impl Sink for Hangs {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         let _ = self.0.recv();
         records.take(records.len());
         Ok(())
@@ -267,9 +268,9 @@ fn what_an_output_that_hangs_was_given_is_counted_once_and_for_all() {
 struct Broken(bool);
 
 impl Sink for Broken {
-    fn deliver(&mut self, _: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, _: &mut Records) -> Result<(), DeliveryError> {
         assert!(self.0, "as it should");
-        Err(Trouble::Failed("full".into()))
+        Err(DeliveryError::Failed("full".into()))
     }
 }
 
@@ -392,7 +393,7 @@ fn a_named_pipe_takes_what_its_reader_takes_and_is_never_waited_for_long() {
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let mut sink = file(FileSettings { path: path.clone(), ..FileSettings::default() });
     let mut some = records(0..30_000); // 240 KB
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))));
     assert_eq!(some.len(), 30_000, "without a reader nothing is delivered");
 
     let reader = || fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{runtime, time};
 
-use crate::{printable::printable, workers};
+use crate::{model::printable::printable, sys::workers};
 
 /// An event queue of its own, driven by who waits.
 #[derive(Debug)]

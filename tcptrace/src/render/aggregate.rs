@@ -4,16 +4,11 @@ use std::iter;
 
 use bytes::BytesMut;
 
-use super::{
-    FieldValue::{self, Flag, Null, Number, Text, Time},
-    csv::Csv,
-    fields::number,
-};
+use super::{csv::Csv, fields::number};
 use crate::{
-    clock::WallOffset,
-    ending::Ending,
-    errno,
-    report::{Activity, Key, Report, TransitionRow},
+    analysis::report::{Activity, Key, Report, TransitionRow},
+    model::{close_reason::CloseReason, errno, time::WallOffset},
+    render::fields::FieldValue::{self, Flag, Null, Number, Text, Time},
 };
 
 /// A row, as it is put together.
@@ -22,7 +17,7 @@ struct Row<'a> {
     what: &'static str,
     count: u64,
     transition: Option<&'a TransitionRow>,
-    ending: Option<Ending>,
+    ending: Option<CloseReason>,
 }
 
 impl Csv {
@@ -75,7 +70,7 @@ fn fields<'a>(
     };
     let path = cgroup.and_then(|(_, path)| path.as_deref());
     let times = row.transition.and_then(|row| row.times);
-    let errno = row.ending.and_then(Ending::errno).and_then(errno::name);
+    let errno = row.ending.and_then(CloseReason::errno).and_then(errno::name);
     [
         ("time", Time(wall.wall_ns(report.now_ns))),
         ("mono_ns", Number(report.now_ns)),

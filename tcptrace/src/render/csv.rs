@@ -2,8 +2,14 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{Context, Field, FieldValue, fields};
-use crate::{clock::WallFormat, event::Event, printable::escaped};
+use super::fields;
+use crate::{
+    model::{event::Event, printable::escaped, time::WallFormat},
+    render::{
+        context::Context,
+        fields::{Field, FieldValue},
+    },
+};
 
 /// Writes CSV.
 pub struct Csv {
@@ -62,7 +68,7 @@ impl Csv {
     }
 
     /// Writes a row of these fields, and above the first one a row of their names.
-    pub(super) fn row<'a>(
+    pub(crate) fn row<'a>(
         &mut self,
         to: &mut BytesMut,
         fields: impl Iterator<Item = (&'a str, FieldValue<'a>)> + Clone,
@@ -79,7 +85,7 @@ impl Csv {
 }
 
 /// Writes a cell, without what separates it from others.
-pub(super) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
+pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => {}
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),

@@ -7,11 +7,13 @@ use std::{
 
 use bytes::BufMut;
 
-use super::Context;
 use crate::{
-    errno,
-    event::{Event, Process, ResetFacts, StateSource, What},
-    state::State,
+    model::{
+        errno,
+        event::{Event, EventKind, Process, ResetFacts, StateSource},
+        state::State,
+    },
+    render::context::Context,
 };
 
 /// A field's value.
@@ -67,7 +69,7 @@ macro_rules! fields {
         }
     };
 }
-pub(super) use fields;
+pub(crate) use fields;
 
 fields! {
     /// A field of an event, in the order of CSV's columns.
@@ -103,7 +105,7 @@ fields! {
         LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
         LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
         LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
-        Ending = "ending": "Why the connection ended.",
+        CloseReason = "ending": "Why the connection ended.",
         ProcessExit = "process_exit": "How the process exits that closes the socket by exiting.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
     Errno = "errno": "Name of the error.",
@@ -119,7 +121,7 @@ fields! {
     }
 }
 
-pub(super) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
+pub(crate) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
     value.map_or(Null, |value| Number(value.into()))
 }
 
@@ -128,7 +130,7 @@ fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
 }
 
 /// Shows all fields that an event has, in order, to `show`.
-pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
+pub(crate) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
     show(Field::Event, Text(kind(&event.what)));
     show(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
     show(Field::MonoNs, Number(event.time_ns));
@@ -149,14 +151,14 @@ pub(super) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
 }
 
 /// Name of an event's kind.
-pub(super) const fn kind(what: &What) -> &'static str {
+pub(crate) const fn kind(what: &EventKind) -> &'static str {
     match what {
-        What::Transition(_) => "transition",
-        What::Retransmit(_) => "retransmit",
-        What::SynAckRetransmit { .. } => "synack_retransmit",
-        What::ResetSent { .. } => "reset_sent",
-        What::ResetReceived(_) => "reset_received",
-        What::OwnerChanged => "owner",
+        EventKind::Transition(_) => "transition",
+        EventKind::Retransmit(_) => "retransmit",
+        EventKind::SynAckRetransmit { .. } => "synack_retransmit",
+        EventKind::ResetSent { .. } => "reset_sent",
+        EventKind::ResetReceived(_) => "reset_received",
+        EventKind::OwnerChanged => "owner",
     }
 }
 
@@ -166,7 +168,7 @@ fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field,
 }
 
 /// Writes an address of IP; IPv4, of which most lines have two, without the machinery of formatting.
-pub(super) fn ip(to: &mut impl BufMut, address: IpAddr) {
+pub(crate) fn ip(to: &mut impl BufMut, address: IpAddr) {
     let IpAddr::V4(address) = address else {
         let _ = write!(to.writer(), "{address}"); // to memory
         return;
@@ -180,7 +182,7 @@ pub(super) fn ip(to: &mut impl BufMut, address: IpAddr) {
 }
 
 /// Writes an address of kernel memory, as `{:#x}` does.
-pub(super) fn pointer(to: &mut impl BufMut, address: u64) {
+pub(crate) fn pointer(to: &mut impl BufMut, address: u64) {
     let digits = address.checked_ilog2().unwrap_or(0) / 4 + 1;
     to.put_slice(b"0x");
     for digit in (0..digits).rev() {
@@ -189,19 +191,19 @@ pub(super) fn pointer(to: &mut impl BufMut, address: u64) {
 }
 
 /// The family of a socket.
-pub(super) const fn family(ipv6: bool) -> &'static str {
+pub(crate) const fn family(ipv6: bool) -> &'static str {
     if ipv6 { "inet6" } else { "inet" }
 }
 
 /// A port, where there is one.
-pub(super) fn port(end: SocketAddr) -> FieldValue<'static> {
+pub(crate) fn port(end: SocketAddr) -> FieldValue<'static> {
     number((end.port() != 0).then_some(end.port()))
 }
 
 fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
     let state = |state: State| Text(state.name());
     match event.what {
-        What::Transition(transition) => {
+        EventKind::Transition(transition) => {
             show(Field::OldState, state(transition.old));
             show(Field::NewState, state(transition.new));
             show(Field::NewStateSource, Text(transition.source.name()));
@@ -217,34 +219,34 @@ fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValu
             show(Field::BytesReceived, count(transition.bytes_received));
             show(Field::ReceiveQueue, count(transition.receive_queue.into()));
             show(Field::SendQueue, count(transition.send_queue.into()));
-            show(Field::Ending, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            show(Field::CloseReason, transition.ending.map_or(Null, |ending| Text(ending.name())));
             show(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
             show(Field::ExpiresInNs, number(transition.expires_in_ns));
             show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
-        What::Retransmit(retransmit) => {
+        EventKind::Retransmit(retransmit) => {
             show(Field::State, state(retransmit.state));
             show(Field::SrttUs, number(retransmit.srtt_us));
             show(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
             show(Field::Timeouts, Number(retransmit.timeouts.into()));
             show(Field::Errno, errno_name(retransmit.failed));
         }
-        What::SynAckRetransmit { count } => {
+        EventKind::SynAckRetransmit { count } => {
             show(Field::State, state(event.socket.state));
             show(Field::TotalRetrans, Number(count.into()));
         }
-        What::ResetSent { reason, facts } => {
+        EventKind::ResetSent { reason, facts } => {
             show(Field::State, state(event.socket.state));
             reset(facts, show);
             let name = reason.and_then(|code| context.names.reset_reason(code));
             show(Field::Reason, name.map_or(Null, Text));
             show(Field::ReasonCode, number(reason));
         }
-        What::ResetReceived(facts) => {
+        EventKind::ResetReceived(facts) => {
             show(Field::State, state(event.socket.state));
             reset(facts, show);
         }
-        What::OwnerChanged => show(Field::State, state(event.socket.state)),
+        EventKind::OwnerChanged => show(Field::State, state(event.socket.state)),
     }
 }
 

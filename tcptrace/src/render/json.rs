@@ -6,19 +6,25 @@ use bytes::{BufMut, BytesMut};
 use serde::Serialize as _;
 use serde_json::{Serializer, Value, json, ser::Formatter};
 
-use super::{Context, FieldValue, Names, SCHEMA_VERSION, fields};
+use super::{SCHEMA_VERSION, fields};
 use crate::{
-    clock::{WallFormat, WallOffset},
-    ending::Ending,
-    errno,
-    event::{Command, Event, Owner},
+    analysis::{
+        histogram::RELATIVE_ERROR,
+        report::{Activity, Key, KeyRow, Report, TransitionRow},
+    },
     findings::{Example, Finding, Seen, Value as Evidence},
-    latency::RELATIVE_ERROR,
-    losses::Losses,
-    notice::Notice,
-    outputs::OutputState,
-    printable::pieces,
-    report::{Activity, Key, KeyRow, Report, TransitionRow},
+    model::{
+        close_reason::CloseReason,
+        errno,
+        event::{Command, Event, Owner},
+        losses::Losses,
+        names::Names,
+        notice::Notice,
+        output_state::OutputState,
+        printable::pieces,
+        time::{WallFormat, WallOffset},
+    },
+    render::{context::Context, fields::FieldValue},
 };
 
 /// Writes JSON.
@@ -48,7 +54,7 @@ impl Json {
     }
 
     /// Writes an object of these fields.
-    pub(super) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
+    pub(crate) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
         begin(to);
         fields.for_each(|(name, value)| member(to, name, value, &mut self.time));
         to.put_slice(b"}\n");
@@ -140,14 +146,14 @@ impl Json {
     }
 }
 
-pub(super) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) -> String {
+pub(crate) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) -> String {
     let mut text = BytesMut::new();
     time.write(&mut text, wall.wall_ns(now_ns), 9);
     format!("{}Z", String::from_utf8_lossy(&text))
 }
 
 /// Writes a member of an object that has one already.
-pub(super) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
+pub(crate) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
     to.put_slice(b",\"");
     to.put_slice(name.as_bytes());
     to.put_slice(b"\":");
@@ -184,7 +190,7 @@ fn begin(to: &mut impl BufMut) {
     to.put_slice(itoa::Buffer::new().format(SCHEMA_VERSION).as_bytes());
 }
 
-pub(super) fn line(to: &mut BytesMut, value: &Value) {
+pub(crate) fn line(to: &mut BytesMut, value: &Value) {
     write(to, value);
     to.put_u8(b'\n');
 }
@@ -223,7 +229,7 @@ const fn is_quoted(byte: u8) -> bool {
 }
 
 /// Writes a JSON string (RFC 8259 section 7).
-pub(super) fn string(to: &mut impl BufMut, text: &str) {
+pub(crate) fn string(to: &mut impl BufMut, text: &str) {
     to.put_u8(b'"');
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !is_quoted(byte)) {
         to.put_slice(text.as_bytes());
@@ -357,8 +363,8 @@ fn example_value(example: &Example) -> Value {
     })
 }
 
-fn endings_value(rows: &[(Ending, u64)]) -> Value {
-    let row = |(ending, count): &(Ending, u64)| json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count });
+fn endings_value(rows: &[(CloseReason, u64)]) -> Value {
+    let row = |(ending, count): &(CloseReason, u64)| json!({ "ending": ending.name(), "errno": ending.errno().and_then(errno::name), "count": count });
     rows.iter().map(row).collect()
 }
 

@@ -5,14 +5,18 @@ use std::{net::SocketAddr, num::NonZeroU32, rc::Rc};
 use tcptrace_common::record::socket_flag;
 
 use super::{
-    packed::{End, Maybe},
     retransmits::Retransmits,
     roles::{AllRoles, Roles},
 };
 use crate::{
-    event::{Event, Owner, OwnerSource, ResetFacts, Transition, What, is_same_process},
-    snapshot::{AgeSource, Ailments, ConnectionInfo, Kind, ListedSocket, Snapshot},
-    state::State,
+    model::{
+        age::AgeSource,
+        event::{Event, EventKind, Owner, OwnerSource, ResetFacts, Transition, is_same_process},
+        snapshot::Snapshot,
+        socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
+        state::State,
+    },
+    table::compact::{NicheU64, PackedAddr},
 };
 
 /// A socket that is alive. There may be a million, so each takes 112 bytes; what few have is kept apart.
@@ -23,17 +27,17 @@ pub struct Connection {
     /// CLOCK_MONOTONIC at which it became known, in ns.
     pub first_seen_ns: u64,
     /// Of a mini-socket, when the kernel ends it; of another one, until when segments came or went.
-    timer_or_active_ns: Maybe,
-    suspected_ns: Maybe,
-    cookie: Maybe,
-    handle: Maybe,
+    timer_or_active_ns: NicheU64,
+    suspected_ns: NicheU64,
+    cookie: NicheU64,
+    handle: NicheU64,
     roles: Option<Rc<Roles>>,
     rare: Option<Box<Rare>>,
     netns: Option<NonZeroU32>,
     /// Number of the last listing that showed it.
     pub(super) listing: u32,
-    local: End,
-    remote: End,
+    local: PackedAddr,
+    remote: PackedAddr,
     /// Its state.
     pub state: State,
     /// How it is known since when.
@@ -323,16 +327,16 @@ impl Connection {
         let mut new = Self {
             since_ns: event.time_ns,
             first_seen_ns: event.time_ns,
-            timer_or_active_ns: Maybe::NONE,
-            suspected_ns: Maybe::NONE,
-            cookie: Maybe::NONE,
-            handle: Maybe::NONE,
+            timer_or_active_ns: NicheU64::NONE,
+            suspected_ns: NicheU64::NONE,
+            cookie: NicheU64::NONE,
+            handle: NicheU64::NONE,
             roles: None,
             rare: None,
             netns: None,
             listing: 0,
-            local: End::new(event.socket.local),
-            remote: End::new(event.socket.remote),
+            local: PackedAddr::new(event.socket.local),
+            remote: PackedAddr::new(event.socket.remote),
             state,
             since: AgeSource::Observed,
             orphan: None,
@@ -359,18 +363,18 @@ impl Connection {
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
         self.orphan = is_orphaned(event);
-        self.cookie = Maybe::new(event.socket.cookie);
-        (self.local, self.remote) = (End::new(event.socket.local), End::new(event.socket.remote));
+        self.cookie = NicheU64::new(event.socket.cookie);
+        (self.local, self.remote) = (PackedAddr::new(event.socket.local), PackedAddr::new(event.socket.remote));
         self.netns = event.socket.netns.and_then(NonZeroU32::new);
         self.set(flag::IPV6, event.socket.ipv6);
         self.set(flag::HAS_EVENTS, true);
         match &event.what {
-            What::Transition(Transition { new: State::SynSent, .. }) => self.set(flag::ACTIVE, true),
-            What::Transition(Transition { old: State::Listen, .. }) => self.set(flag::PASSIVE, true),
+            EventKind::Transition(Transition { new: State::SynSent, .. }) => self.set(flag::ACTIVE, true),
+            EventKind::Transition(Transition { old: State::Listen, .. }) => self.set(flag::PASSIVE, true),
             _ => {}
         }
-        self.timer_or_active_ns = Maybe(event.time_ns);
-        self.suspected_ns = Maybe::NONE;
+        self.timer_or_active_ns = NicheU64(event.time_ns);
+        self.suspected_ns = NicheU64::NONE;
         self.set(flag::AILING, false); // until it is shown in this state
         self.forget_facts();
         self.listing = 0;
@@ -378,7 +382,7 @@ impl Connection {
 
     /// A mini-socket takes the place of the socket. No file refers to it.
     pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
-        (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), Maybe(0));
+        (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), NicheU64(0));
         self.set(flag::MINI, true);
         self.expires(expires_ns);
     }
@@ -392,16 +396,16 @@ impl Connection {
         let mut new = Self {
             since_ns,
             first_seen_ns: now_ns,
-            timer_or_active_ns: Maybe::NONE,
-            suspected_ns: Maybe::NONE,
-            cookie: Maybe::new(socket.cookie),
-            handle: Maybe(socket.handle),
+            timer_or_active_ns: NicheU64::NONE,
+            suspected_ns: NicheU64::NONE,
+            cookie: NicheU64::new(socket.cookie),
+            handle: NicheU64(socket.handle),
             roles: all.share(Roles { owner, creator, acceptor, closed_by: None, former }),
             rare: None,
             netns: NonZeroU32::new(socket.netns),
             listing: 0,
-            local: End::new(socket.local),
-            remote: End::new(socket.remote),
+            local: PackedAddr::new(socket.local),
+            remote: PackedAddr::new(socket.remote),
             state: socket.state,
             since,
             orphan: Some(is_orphan(socket)),
@@ -435,20 +439,20 @@ impl Connection {
 
     /// Sets when the kernel ends a mini-socket.
     pub(super) fn expires(&mut self, expires_ns: Option<u64>) {
-        self.timer_or_active_ns = Maybe::new(expires_ns);
+        self.timer_or_active_ns = NicheU64::new(expires_ns);
     }
 
     /// Takes in its local end, where its port was chosen after the event that told of it.
     fn is_bound(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
-            self.local = End::new(local);
+            self.local = PackedAddr::new(local);
         }
     }
 
     /// Takes in what a listing tells of any socket.
     pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
         self.is_bound(socket.local);
-        self.handle = Maybe(socket.handle);
+        self.handle = NicheU64(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
 
@@ -460,7 +464,7 @@ impl Connection {
 
     /// Takes in a cookie, where none was known.
     pub(super) fn is_named(&mut self, cookie: Option<u64>) {
-        self.cookie = Maybe::new(self.cookie().or(cookie));
+        self.cookie = NicheU64::new(self.cookie().or(cookie));
     }
 
     /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
@@ -494,7 +498,7 @@ impl Connection {
             _ => info.quiet_ns(),
         };
         if let Some(since_ns) = socket.connection.map(quiet_ns) {
-            self.timer_or_active_ns = Maybe(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
+            self.timer_or_active_ns = NicheU64(self.active_ns().max(snapshot.ended_ns.saturating_sub(since_ns)));
         }
         let total = socket.connection.map_or(0, |info| info.total_retrans);
         if self.retransmits().last_ns < snapshot.started_ns
@@ -533,12 +537,12 @@ impl Connection {
 
     /// It is suspected of trouble, since `now_ns` where it was not before.
     pub(super) fn is_suspect(&mut self, now_ns: u64) {
-        self.suspected_ns = Maybe::new(self.suspected_ns().or(Some(now_ns)));
+        self.suspected_ns = NicheU64::new(self.suspected_ns().or(Some(now_ns)));
     }
 
     /// It is not suspected. A listener is shown all the same.
     pub(super) fn is_no_suspect(&mut self) {
-        self.suspected_ns = Maybe::NONE;
+        self.suspected_ns = NicheU64::NONE;
         if self.state != State::Listen && !self.is_ailing() {
             self.forget_facts();
         }
@@ -570,14 +574,14 @@ impl Connection {
         self.is_bound(event.socket.local);
         self.is_named(event.socket.cookie);
         match &event.what {
-            What::Retransmit(retransmit) => {
+            EventKind::Retransmit(retransmit) => {
                 self.rare().retransmits.add(event.time_ns, retransmit);
-                self.timer_or_active_ns = Maybe(event.time_ns);
+                self.timer_or_active_ns = NicheU64(event.time_ns);
             }
-            What::ResetReceived(facts) | What::ResetSent { facts, .. } if *facts != self.reset() => {
+            EventKind::ResetReceived(facts) | EventKind::ResetSent { facts, .. } if *facts != self.reset() => {
                 self.rare().reset = *facts;
             }
-            What::OwnerChanged => {
+            EventKind::OwnerChanged => {
                 let roles = self.roles();
                 let acceptor = roles.acceptor.or(event.owner.filter(is_acceptor));
                 self.set_roles(Roles { owner: event.owner, acceptor, ..roles }, all);
@@ -604,10 +608,10 @@ pub(super) fn is_orphan(socket: &ListedSocket) -> bool {
     socket.kind == Kind::Mini || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
 }
 
-pub(super) fn begins_life(what: &What) -> bool {
+pub(super) fn begins_life(what: &EventKind) -> bool {
     use State::{Close, Listen, SynRecv, SynSent};
     match what {
-        What::Transition(Transition { old, new, .. }) => {
+        EventKind::Transition(Transition { old, new, .. }) => {
             matches!((old, new), (Close, Listen | SynSent) | (Listen, SynRecv))
         }
         _ => false,
@@ -619,7 +623,7 @@ fn is_close(event: &Event) -> bool {
     use State::{CloseWait, Established, FinWait1, LastAck, SynRecv};
     let sends_fin = matches!(
         event.what,
-        What::Transition(Transition { old: Established | CloseWait | SynRecv, new: FinWait1 | LastAck, .. })
+        EventKind::Transition(Transition { old: Established | CloseWait | SynRecv, new: FinWait1 | LastAck, .. })
     );
     sends_fin && event.socket.is(socket_flag::OWNED)
 }

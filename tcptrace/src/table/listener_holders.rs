@@ -3,12 +3,19 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{Connection, connection::is_seen};
+use super::connection::is_seen;
 use crate::{
-    event::{Event, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, What, is_same_process},
-    keyed::{KeyedMap, KeyedSet},
-    snapshot::{Holder, Snapshot, listeners_of},
-    state::State,
+    model::{
+        event::{
+            Event, EventKind, MAX_CANDIDATES, Owner, OwnerSource, Process, ProcessId, Transition, is_same_process,
+        },
+        holders::Holder,
+        keyed::{KeyedMap, KeyedSet},
+        snapshot::Snapshot,
+        socket::listeners_of,
+        state::State,
+    },
+    table::connection::Connection,
 };
 
 /// Addresses with listeners that are remembered at most.
@@ -76,7 +83,7 @@ impl ListenerHolders {
 
     /// Takes in what an event tells of listeners; `known` is what was known of its socket.
     pub(super) fn ingest(&mut self, event: &Event, known: Option<&Connection>) {
-        if let What::Transition(Transition { old, new, .. }) = event.what
+        if let EventKind::Transition(Transition { old, new, .. }) = event.what
             && let Some(netns) = event.socket.netns
         {
             let place = (netns, event.socket.local);
@@ -244,10 +251,13 @@ pub(super) fn owner_among(recorded: Option<Owner>, holders: &[Holder]) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::Kind;
     use crate::{
-        event::{Command, StartTicks},
-        snapshot::{Holders, Namespace},
+        model::{
+            event::{Command, StartTicks},
+            holders::Holders,
+            namespace::Namespace,
+            socket::Kind,
+        },
         table::tests::{NETNS, S, event, holder, listed, snapshot},
     };
 
@@ -323,7 +333,7 @@ mod tests {
     fn listeners_come_and_go_between_listings() {
         let listens = |cookie, old, new, pid, time_ns| {
             let mut event = event(cookie, cookie, time_ns, super::super::tests::enters(new));
-            if let What::Transition(transition) = &mut event.what {
+            if let EventKind::Transition(transition) = &mut event.what {
                 transition.old = old;
             }
             event.socket.netns = Some(NETNS);

@@ -1,11 +1,14 @@
 //! What becomes of mini-sockets, of which there are no events: as listings and new connections with the same ends tell.
 
-use super::{Connection, Table, mini_key};
+use super::{Table, mini_key};
 use crate::{
-    ending::Ending,
-    event::{Event, Socket, StateSource, TimeInState, TimeSource, Transition, What},
-    snapshot::{AgeSource, TIME_WAIT_NS},
-    state::State,
+    model::{
+        age::{AgeSource, TIME_WAIT_NS},
+        close_reason::CloseReason,
+        event::{Event, EventKind, Socket, StateSource, TimeInState, TimeSource, Transition},
+        state::State,
+    },
+    table::connection::Connection,
 };
 
 /// When a mini-socket left its state.
@@ -23,7 +26,7 @@ impl Table {
     /// room for it. The kernel ends TIME_WAIT for a SYN that comes in (`net/ipv4/tcp_ipv4.c`, `tcp_v4_rcv`, TCP_TW_SYN),
     /// and for a `connect` that takes the port again (`net/ipv4/inet_hashtables.c`, `__inet_check_established`).
     pub fn take_over(&mut self, event: &Event) -> Vec<Event> {
-        let What::Transition(transition) = event.what else { return Vec::new() };
+        let EventKind::Transition(transition) = event.what else { return Vec::new() };
         let socket = &event.socket;
         let has_begun = matches!(transition.old, State::SynSent | State::SynRecv);
         if self.minis.len() == 0 || !has_begun && transition.source != StateSource::Inferred {
@@ -47,10 +50,10 @@ impl Table {
             State::FinWait2 => {
                 let mut over = of(mini, State::Close, StateSource::Inferred, None, &polled, None);
                 over.socket.state = State::TimeWait;
-                if let What::Transition(transition) = &mut over.what {
+                if let EventKind::Transition(transition) = &mut over.what {
                     (transition.old, transition.time_in_old) = (State::TimeWait, None);
                 }
-                let ending = Some(Ending::Normal);
+                let ending = Some(CloseReason::Normal);
                 vec![of(mini, State::TimeWait, StateSource::Inferred, ending, &polled, None), over]
             }
             _ => {
@@ -75,7 +78,7 @@ pub(super) fn began_time_wait(mini: &Connection, began_ns: Option<u64>, expires_
     let source = if began_ns.is_some() { TimeSource::Timer } else { TimeSource::Polled };
     let left = Left { time_ns, end_ns: time_ns, source };
     let left_ns = expires_ns.map(|end_ns| end_ns.saturating_sub(time_ns));
-    of(mini, State::TimeWait, StateSource::Polled, Some(Ending::Normal), &left, left_ns)
+    of(mini, State::TimeWait, StateSource::Polled, Some(CloseReason::Normal), &left, left_ns)
 }
 
 /// A mini-socket is gone, since the poll that began at `polled_from_ns`.
@@ -85,7 +88,7 @@ pub(super) fn is_gone(mini: &Connection, polled_from_ns: u64, now_ns: u64) -> Ev
     let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
     let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && *end_ns <= now_ns);
     let ending = match mini.state {
-        State::FinWait2 => Some(if ran_out_ns.is_some() { Ending::PeerNeverClosed } else { Ending::Unknown }),
+        State::FinWait2 => Some(if ran_out_ns.is_some() { CloseReason::PeerNeverClosed } else { CloseReason::Unknown }),
         _ => None, // told of when TIME_WAIT began
     };
     // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
@@ -101,7 +104,7 @@ fn of(
     mini: &Connection,
     new: State,
     source: StateSource,
-    ending: Option<Ending>,
+    ending: Option<CloseReason>,
     left: &Left,
     expires_in_ns: Option<u64>,
 ) -> Event {
@@ -124,7 +127,7 @@ fn of(
         candidates: None,
         listener: None,
         after_gap: false,
-        what: What::Transition(Transition {
+        what: EventKind::Transition(Transition {
             old: mini.state,
             new,
             source,

@@ -1,6 +1,6 @@
 //! How often a connection has sent again, lately and in its life.
 
-use crate::event::Retransmit;
+use crate::model::event::Retransmit;
 
 /// What the retransmissions of a connection told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

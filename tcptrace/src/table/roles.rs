@@ -5,8 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use crate::event::Owner;
-use crate::keyed::KeyedSet;
+use crate::model::{event::Owner, keyed::KeyedSet};
 
 /// Processes by what they did with a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +71,7 @@ impl AllRoles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Command, OwnerSource};
+    use crate::model::event::{Command, OwnerSource};
 
     #[test]
     fn roles_are_kept_once_and_as_long_as_a_socket_has_them() {

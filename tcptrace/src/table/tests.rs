@@ -1,13 +1,17 @@
 use std::net::Ipv4Addr;
 
 use super::*;
-use crate::{
-    ending::Ending,
+use crate::model::{
+    close_reason::CloseReason,
     event::{Command, OwnerSource, Retransmit, Socket, Transition},
-    snapshot::{Keepalive, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
+    namespace::Namespace,
+    notice::Reconciled,
+    skipped::Skipped,
+    snapshot::Snapshot,
+    socket::{Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
-pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
+pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: EventKind) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
     Event {
         time_ns,
@@ -30,8 +34,8 @@ pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: What) -> Event {
     }
 }
 
-pub(super) fn enters(new: State) -> What {
-    What::Transition(Transition {
+pub(super) fn enters(new: State) -> EventKind {
+    EventKind::Transition(Transition {
         old: State::Close,
         new,
         source: StateSource::Observed,
@@ -74,8 +78,8 @@ fn a_socket_is_there_from_its_first_event_to_its_end() {
     table.ingest(&mut event(1, 11, 130, enters(State::Established)));
     let connection = table.connections().next().unwrap();
     assert_eq!((connection.state, connection.first_seen_ns, connection.since_ns), (State::Established, 100, 130));
-    table.ingest(&mut event(1, 11, 140, What::ResetReceived(None)));
-    table.ingest(&mut event(2, 12, 140, What::ResetReceived(None)));
+    table.ingest(&mut event(1, 11, 140, EventKind::ResetReceived(None)));
+    table.ingest(&mut event(2, 12, 140, EventKind::ResetReceived(None)));
     assert_eq!(cookies(&table), [11], "only a state makes a socket known");
     table.ingest(&mut event(1, 11, 150, enters(State::Close)));
     assert!(table.is_empty());
@@ -87,8 +91,8 @@ fn a_socket_is_there_from_its_first_event_to_its_end() {
 fn what_becomes_a_mini_socket_lives_on_as_one() {
     let mut table = table(10);
     table.ingest(&mut event(1, 11, 100, enters(State::FinWait2)));
-    let What::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
-    table.ingest(&mut event(1, 11, 110, What::Transition(Transition { source: StateSource::Inferred, ..shown })));
+    let EventKind::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
+    table.ingest(&mut event(1, 11, 110, EventKind::Transition(Transition { source: StateSource::Inferred, ..shown })));
     let mini = table.connections().next().unwrap();
     assert_eq!((mini.state, mini.since_ns, mini.expires_ns()), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
     assert_eq!(table.len(), 1);
@@ -126,14 +130,14 @@ fn another_cookie_at_the_same_address_is_another_life() {
     // The event of the first one's end was lost.
     let mut table = table(10);
     table.ingest(&mut owned(event(1, 11, 100, enters(State::Established))));
-    table.ingest(&mut owned(event(1, 12, 200, What::OwnerChanged)));
+    table.ingest(&mut owned(event(1, 12, 200, EventKind::OwnerChanged)));
     assert_eq!(cookies(&table), [11]);
     table.ingest(&mut event(1, 12, 300, enters(State::Established)));
     let connection = table.connections().next().unwrap();
     assert_eq!((connection.cookie(), connection.first_seen_ns, connection.owner()), (Some(12), 300, None));
-    table.ingest(&mut owned(event(1, 11, 310, What::OwnerChanged)));
+    table.ingest(&mut owned(event(1, 11, 310, EventKind::OwnerChanged)));
     assert_eq!(table.connections().next().unwrap().owner(), None, "the owner of another life");
-    table.ingest(&mut owned(event(1, 12, 320, What::OwnerChanged)));
+    table.ingest(&mut owned(event(1, 12, 320, EventKind::OwnerChanged)));
     assert_eq!(table.connections().next().unwrap().owner().unwrap().pid, 7);
 }
 
@@ -224,13 +228,13 @@ fn here(event: Event) -> Event {
 
 /// The full socket is replaced by a mini-socket.
 fn becomes(cookie: u64, time_ns: u64, new: State) -> Event {
-    let What::Transition(shown) = enters(new) else { unreachable!() };
+    let EventKind::Transition(shown) = enters(new) else { unreachable!() };
     let inferred = Transition { old: State::FinWait2, source: StateSource::Inferred, ..shown };
-    here(owned(event(1, cookie, time_ns, What::Transition(inferred))))
+    here(owned(event(1, cookie, time_ns, EventKind::Transition(inferred))))
 }
 
 /// What a poll tells.
-type Told = (State, State, Option<Ending>, Option<TimeInState>);
+type Told = (State, State, Option<CloseReason>, Option<TimeInState>);
 
 fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
     let mut told = Vec::new();
@@ -238,7 +242,7 @@ fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
         snapshot,
         |_, _| true,
         |event| {
-            let What::Transition(transition) = event.what else { panic!("{event:?}") };
+            let EventKind::Transition(transition) = event.what else { panic!("{event:?}") };
             assert_eq!((event.cpu, event.socket.sk, transition.source), (None, None, StateSource::Polled));
             let is_timed = transition.time_in_old.is_some_and(|time| time.source == TimeSource::Timer);
             assert_eq!((event.time_ns < snapshot.ended_ns, event.socket.state), (is_timed, transition.old));
@@ -287,15 +291,19 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
         told
     };
     let told = |ending, ns| [(State::FinWait2, State::Close, Some(ending), polled_after(ns))];
-    assert_eq!(ended(Some(50 * S), 161 * S), told(Ending::PeerNeverClosed, 61 * S), "its timer ran out");
-    assert_eq!(ended(Some(50 * S), 120 * S), told(Ending::Unknown, 20 * S), "before its time");
-    assert_eq!(ended(None, 161 * S), told(Ending::Unknown, 61 * S), "nobody saw its timer");
-    assert_eq!(ended(Some(50 * S), 300 * S), told(Ending::Unknown, 67 * S + S / 2), "TIME_WAIT may have come and gone");
+    assert_eq!(ended(Some(50 * S), 161 * S), told(CloseReason::PeerNeverClosed, 61 * S), "its timer ran out");
+    assert_eq!(ended(Some(50 * S), 120 * S), told(CloseReason::Unknown, 20 * S), "before its time");
+    assert_eq!(ended(None, 161 * S), told(CloseReason::Unknown, 61 * S), "nobody saw its timer");
+    assert_eq!(
+        ended(Some(50 * S), 300 * S),
+        told(CloseReason::Unknown, 67 * S + S / 2),
+        "TIME_WAIT may have come and gone"
+    );
 
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
     let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 57 * S)]));
-    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(Ending::Normal), timed_after(7 * S))]);
+    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(CloseReason::Normal), timed_after(7 * S))]);
     let known = table.connections().next().unwrap();
     assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
     assert_eq!(known.owner().unwrap().pid, 7);
@@ -308,7 +316,7 @@ fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
         table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
         let mut events = Vec::new();
         table.poll(&snapshot(101 * S, vec![seen]), |_, _| true, |event| events.push(event));
-        let What::Transition(transition) = events[0].what else { panic!("{events:?}") };
+        let EventKind::Transition(transition) = events[0].what else { panic!("{events:?}") };
         (events[0].time_ns, transition.time_in_old, transition.expires_in_ns)
     };
     let ms = 1_000_000;
@@ -326,15 +334,15 @@ fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
 #[test]
 fn a_new_connection_with_its_ends_ends_time_wait() {
     let new = |cookie, old, time_in_old| {
-        let What::Transition(shown) = enters(State::Established) else { unreachable!() };
-        here(event(9, cookie, 105 * S, What::Transition(Transition { old, time_in_old, ..shown })))
+        let EventKind::Transition(shown) = enters(State::Established) else { unreachable!() };
+        here(event(9, cookie, 105 * S, EventKind::Transition(Transition { old, time_in_old, ..shown })))
     };
     let time = |source| Some(TimeInState { ns: S / 10, source });
     let told = |mini: Option<Event>, new: &Event| {
         let mut table = table(10);
         mini.clone().map(|mut mini| table.ingest(&mut mini));
         let told = table.take_over(new).into_iter().map(|event| {
-            let What::Transition(transition) = event.what else { panic!("{event:?}") };
+            let EventKind::Transition(transition) = event.what else { panic!("{event:?}") };
             assert_eq!((transition.source, event.socket.sk), (StateSource::Inferred, None));
             (transition.old, transition.new, event.time_ns, transition.time_in_old)
         });
@@ -380,7 +388,7 @@ fn a_mini_socket_from_before_the_start_is_adopted() {
     let told = poll(&mut table, &snapshot(241 * S, vec![]));
     let at_least = Some(TimeInState { ns: 30 * S, source: TimeSource::LowerBound });
     assert!(told.contains(&(State::TimeWait, State::Close, None, polled_after(61 * S))), "{told:?}");
-    assert!(told.contains(&(State::FinWait2, State::Close, Some(Ending::PeerNeverClosed), at_least)), "{told:?}");
+    assert!(told.contains(&(State::FinWait2, State::Close, Some(CloseReason::PeerNeverClosed), at_least)), "{told:?}");
 }
 
 #[test]
@@ -447,7 +455,8 @@ fn who_holds_a_socket_now_is_its_owner_whoever_used_it_before() {
         reconcile(&mut table, &Snapshot { holders, ..snapshot(ended_ns, vec![socket]) });
         table.connections().next().and_then(|known| known.owner()).map(|owner| owner.pid)
     };
-    let known = |source| owned(event(1, 1, 1, What::ResetReceived(None))).owner.map(|owner| Owner { source, ..owner });
+    let known =
+        |source| owned(event(1, 1, 1, EventKind::ResetReceived(None))).owner.map(|owner| Owner { source, ..owner });
     assert_eq!(held(socket, 10 * S, &[7]), Some(7));
     socket.owner = known(OwnerSource::Holder);
     assert_eq!(held(socket, 20 * S, &[8]), Some(8), "the programs still know the one of the start");
@@ -728,10 +737,10 @@ fn half_open_connections_are_their_listeners_owners() {
 
 /// A transition as it comes out of the table.
 fn told(table: &mut Table, time_ns: u64, old: State, new: State) -> (Option<u32>, bool, Option<TimeInState>) {
-    let What::Transition(shown) = enters(new) else { unreachable!() };
-    let mut event = here(event(1, 1, time_ns, What::Transition(Transition { old, ..shown })));
+    let EventKind::Transition(shown) = enters(new) else { unreachable!() };
+    let mut event = here(event(1, 1, time_ns, EventKind::Transition(Transition { old, ..shown })));
     table.ingest(&mut event);
-    let What::Transition(transition) = event.what else { unreachable!() };
+    let EventKind::Transition(transition) = event.what else { unreachable!() };
     (event.owner.map(|owner| owner.pid), event.after_gap, transition.time_in_old)
 }
 
@@ -782,7 +791,7 @@ fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
     };
     assert_eq!(show(&mut table, 6 * S), (1, None, end("127.0.0.1:0"), None));
     let what = Retransmit { state: State::SynSent, total_retrans: 1, timeouts: 1, srtt_us: None, failed: None };
-    let mut again = Event { time_ns: 6 * S, what: What::Retransmit(what), ..began };
+    let mut again = Event { time_ns: 6 * S, what: EventKind::Retransmit(what), ..began };
     again.socket.local = listed.local;
     table.ingest(&mut again);
     assert_eq!(show(&mut table, 7 * S), (1, None, listed.local, Some(1)));

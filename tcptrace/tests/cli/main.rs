@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
-use tcptrace::{cli::args::Args, state::State};
+use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
 mod streams;

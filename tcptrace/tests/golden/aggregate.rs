@@ -2,11 +2,13 @@
 
 use bytes::BytesMut;
 use tcptrace::{
-    aggregate::{By, Counts},
-    losses::Losses,
+    analysis::report::Report,
+    model::{
+        kernel_counts::{By, Counts},
+        losses::Losses,
+        state::{State, StateSet},
+    },
     render::{csv::Csv, json::Json, text::Text},
-    report::Report,
-    state::{State, StateSet},
 };
 use tcptrace_common::{
     aggregate::{CountKey, KIND_CLOSED, OTHER, OctaveTimes, UNKNOWN, bucket_of},

@@ -3,9 +3,18 @@
 use bytes::BytesMut;
 use clap::ValueEnum as _;
 use tcptrace::{
-    doctor::{Area, Capabilities, CheckUp, ConfigFile, Facts, Hook, Machine, Status, Sysctls, Types, checks},
-    pids::View,
-    render::{csv::Csv, doctor::DoctorRenderer, json::Json},
+    cli::args::Area,
+    commands::doctor::{
+        check::{CheckUp, Status},
+        config_files::ConfigFile,
+        hooks::Hook,
+        judge::{Facts, checks},
+        machine::{Machine, Types},
+        render::DoctorRenderer,
+        sysctl::Sysctls,
+    },
+    render::{csv::Csv, json::Json},
+    sys::{capabilities::Capabilities, pids::View},
 };
 
 use crate::{compare::compare, support::replay::context};

@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tcptrace::{
-    decode::split,
-    event::{Command, ProcessId},
     findings::Thresholds,
-    render::text::{StuckText, TextOptions},
-    route::Renderer,
-    session::{Session, SessionSettings},
-    snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings,
-        ProcessState, Snapshot, TimerKind,
+    model::{
+        decode::split,
+        event::{Command, ProcessId},
+        holders::{Holder, Holders},
+        namespace::{Namespace, NetCounters, NetSettings},
+        snapshot::{ProcessState, Snapshot},
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
+        state::State,
     },
-    state::State,
+    pipeline::{route::Renderer, session::Session, settings::SessionSettings},
+    render::text::{StuckText, TextOptions},
 };
 use tcptrace_common::{
     record::{
@@ -293,9 +294,9 @@ fn stuck(run: &mut Run) {
     let owner = |pid, command: &[u8]| {
         let mut bytes = [0; 16];
         bytes[..command.len()].copy_from_slice(command);
-        let command = tcptrace::event::Command::new(bytes);
-        let source = tcptrace::event::OwnerSource::Listen;
-        Some(tcptrace::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
+        let command = tcptrace::model::event::Command::new(bytes);
+        let source = tcptrace::model::event::OwnerSource::Listen;
+        Some(tcptrace::model::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tcptrace::{decode::split, session::SessionSettings};
+use tcptrace::{model::decode::split, pipeline::settings::SessionSettings};
 use tcptrace_common::{
     counters::Counters,
     record::{

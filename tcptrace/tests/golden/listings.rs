@@ -3,12 +3,17 @@
 use std::time::Duration;
 
 use tcptrace::{
-    decode::split,
-    event::address,
-    route::Renderer,
-    session::{Session, SessionSettings},
-    snapshot::{Holders, Kind, ListedSocket, Namespace, Skipped, Snapshot, Timer, TimerKind},
-    state::State,
+    model::{
+        decode::split,
+        event::address,
+        holders::Holders,
+        namespace::Namespace,
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, TimerKind},
+        state::State,
+    },
+    pipeline::{route::Renderer, session::Session, settings::SessionSettings},
 };
 use tcptrace_common::{
     counters::Counters,

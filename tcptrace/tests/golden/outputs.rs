@@ -1,11 +1,9 @@
 //! What is printed: each story in each form, and all of them together in each style.
 
 use tcptrace::{
-    decode::split,
+    model::{decode::split, state::State},
+    pipeline::{route::Renderer, settings::SessionSettings},
     render::text::{TextOptions, TimeStyle},
-    route::Renderer,
-    session::SessionSettings,
-    state::State,
 };
 use tcptrace_common::counters::Counters;
 

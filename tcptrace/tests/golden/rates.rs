@@ -3,13 +3,12 @@
 use bytes::BytesMut;
 use jiff::tz::TimeZone;
 use tcptrace::{
-    rates::{Meter, Reading, Round},
-    render::{
-        csv::Csv,
-        json::Json,
-        rates::{RatesRenderer, RatesText},
+    commands::rates::{
+        meter::{Meter, Reading, Round},
+        render::{RatesRenderer, RatesText},
     },
-    snapshot::Skipped,
+    model::skipped::Skipped,
+    render::{csv::Csv, json::Json},
 };
 
 use crate::{compare::compare, support::replay::context};

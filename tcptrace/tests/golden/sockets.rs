@@ -3,14 +3,13 @@
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
-    render::{
-        SocketField,
-        sockets::{Form, text::Text, text::TextOptions},
+    cli::args::GroupBy,
+    commands::sockets::{
+        fields::SocketField,
+        form::Form,
+        text::{Text, TextOptions},
     },
-    select::Selection,
-    snapshot::Snapshot,
-    sockets::By,
-    state::State,
+    model::{snapshot::Snapshot, socket_filter::SocketFilter, state::State},
 };
 
 use crate::{
@@ -26,8 +25,8 @@ pub(crate) const LISTING: &str = "sockets_";
 
 const FORMS: [(&str, MakeForm); 3] = [("txt", text), ("json", json), ("csv", csv)];
 
-fn all() -> Selection {
-    Selection::default()
+fn all() -> SocketFilter {
+    SocketFilter::default()
 }
 
 fn in_style(options: TextOptions) -> String {
@@ -38,12 +37,12 @@ fn in_style(options: TextOptions) -> String {
 fn lists_and_counts_in_each_form() {
     let mut files = Vec::new();
     let nothing = Snapshot { ended_ns: 1, ..Snapshot::default() };
-    let waiting = Selection { states: [State::CloseWait].into_iter().collect(), ..all() };
+    let waiting = SocketFilter { states: [State::CloseWait].into_iter().collect(), ..all() };
     for (extension, form) in FORMS {
         files.push((format!("{LISTING}all.{extension}"), printed(&snapshot(), &all(), None, form)));
         files.push((format!("{LISTING}close_wait.{extension}"), printed(&snapshot(), &waiting, None, form)));
         files.push((format!("{LISTING}none.{extension}"), printed(&nothing, &all(), None, form)));
-        for by in By::value_variants() {
+        for by in GroupBy::value_variants() {
             let name = format!("{LISTING}by_{}.{extension}", by.name());
             files.push((name, printed(&snapshot(), &all(), Some(*by), form)));
         }
@@ -60,7 +59,7 @@ fn lists_and_counts_in_each_form() {
 #[test]
 fn no_name_steers_a_terminal() {
     let mut lines = in_style(TextOptions { more: true, ..plain() });
-    for by in By::value_variants() {
+    for by in GroupBy::value_variants() {
         lines += &printed(&snapshot(), &all(), Some(*by), text);
         lines += &printed(&snapshot(), &all(), Some(*by), json);
     }
@@ -93,7 +92,7 @@ fn csv_has_the_values_of_json() {
 
 #[test]
 fn counts_by_csv_are_those_of_json() {
-    for by in By::value_variants() {
+    for by in GroupBy::value_variants() {
         let records = printed(&snapshot(), &all(), Some(*by), json);
         let rows = rfc4180::rows(&printed(&snapshot(), &all(), Some(*by), csv)).unwrap();
         assert_eq!(rows.len(), records.lines().count(), "names of columns and groups; groups and the end");

@@ -5,13 +5,12 @@ use std::collections::{BTreeSet, HashSet};
 use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
-    decode::split,
-    event::What,
+    cli::args::GroupBy,
+    commands::sockets::fields::SocketField,
     findings::Kind,
-    render::{Field, SocketField},
-    select::Selection,
-    session::SessionSettings,
-    sockets::By,
+    model::{decode::split, event::EventKind, socket_filter::SocketFilter},
+    pipeline::settings::SessionSettings,
+    render::Field,
 };
 use tcptrace_common::state::CLOSE;
 
@@ -39,8 +38,8 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
-    let print = |by| listing::printed(&listing::snapshot(), &Selection::default(), by, listing::json);
-    std::iter::once(None).chain(By::value_variants().iter().copied().map(Some)).map(print).collect()
+    let print = |by| listing::printed(&listing::snapshot(), &SocketFilter::default(), by, listing::json);
+    std::iter::once(None).chain(GroupBy::value_variants().iter().copied().map(Some)).map(print).collect()
 }
 
 /// All that is no story.
@@ -207,7 +206,8 @@ fn endings() -> BTreeSet<String> {
             life.flags(flags).enters(&mut stream, CLOSE);
         }
         for record in split(&stream.bytes) {
-            let What::Transition(transition) = tcptrace::decode::decode(record.unwrap()).unwrap().what else {
+            let EventKind::Transition(transition) = tcptrace::model::decode::decode(record.unwrap()).unwrap().what
+            else {
                 panic!("only transitions are in the stream");
             };
             endings.extend(transition.ending.map(|ending| ending.name().to_owned()));

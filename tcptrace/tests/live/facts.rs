@@ -5,10 +5,14 @@ use std::{fs, time::Duration};
 
 use socket2::{Socket, TcpKeepalive};
 use tcptrace::{
-    cli::parse::NetnsChoice,
     listing::{Lister, Wanted},
-    snapshot::{Keepalive, ListedSocket, Namespace, Snapshot},
-    state::State,
+    model::{
+        namespace::Namespace,
+        netns_choice::NetnsChoice,
+        snapshot::Snapshot,
+        socket::{Keepalive, ListedSocket},
+        state::State,
+    },
 };
 
 use crate::{

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 use socket2::Socket;
-use tcptrace::mountinfo;
+use tcptrace::sys::mountinfo;
 
 use crate::{
     Test,

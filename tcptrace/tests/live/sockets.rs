@@ -159,7 +159,7 @@ fn end(row: &Value, side: &str) -> SocketAddr {
 /// A listed socket as ss would tell of it.
 fn as_ss(row: &Value) -> ss::Socket {
     let queue = |field: &str| row[field].as_u64().unwrap_or_else(|| panic!("no {field} in {row:#}"));
-    let state = text(row, "state").parse::<tcptrace::state::State>().unwrap().name();
+    let state = text(row, "state").parse::<tcptrace::model::state::State>().unwrap().name();
     let queues = match state {
         "LISTEN" => (queue("accept_queue"), queue("accept_limit")),
         _ => (queue("receive_queue"), queue("send_queue")),

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use tcptrace::state::State;
+use tcptrace::model::state::State;
 
 /// A socket.
 #[derive(Clone, Debug, PartialEq)]

@@ -25,7 +25,7 @@ pub(crate) fn obstacle() -> Option<String> {
     if unsafe { libc::geteuid() } != 0 {
         return Some("not root".into());
     }
-    tcptrace::bpf::preflight::obstacle()
+    tcptrace::commands::doctor::read::obstacle()
 }
 
 /// The binary under test.

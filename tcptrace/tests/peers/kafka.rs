@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tcptrace::outputs::{Kafka, KafkaSettings, Output, Sink as _, Trouble};
+use tcptrace::outputs::{DeliveryError, Kafka, KafkaSettings, Output, Sink as _};
 
 use crate::{
     Test,
@@ -179,6 +179,6 @@ fn a_topic_that_is_not_there_is_told() {
     let mut records = lines(&numbered(0..10));
     let trouble = Kafka::new(broker.settings("other")).unwrap().deliver(&mut records);
     let reason = format!("{}/other: there is no such topic; create it", broker.address);
-    assert_eq!(trouble, Err(Trouble::Later(reason)));
+    assert_eq!(trouble, Err(DeliveryError::Later(reason)));
     assert_eq!(records.len(), 10);
 }

@@ -1,8 +1,9 @@
 //! A real receiver of OTLP: what the outputs send is what it prints.
 
 use tcptrace::{
-    metrics::{self, Value},
-    outputs::{Collecting, OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
+    analysis::metrics::Value,
+    outputs::{OtlpLogs, OtlpMetrics, OtlpSettings, Output, Sink},
+    pipeline::records::RecordsBuilder,
 };
 
 use crate::{
@@ -104,8 +105,8 @@ fn metrics_arrive() {
     let output = output(OtlpMetrics::new(&settings(&rotel)).unwrap());
     let snapshot = snapshot(&mut fed());
     for _ in 0..2 {
-        let mut records = Collecting::default();
-        records.add(|to| to.extend_from_slice(&metrics::otlp::encode(&snapshot, "here")));
+        let mut records = RecordsBuilder::default();
+        records.add(|to| to.extend_from_slice(&tcptrace::render::metrics::otlp::encode(&snapshot, "here")));
         output.push(records.take());
     }
     end(&output);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use serde_json::{Map, Value};
-use tcptrace::outputs::{Collecting, Output, Records};
+use tcptrace::{
+    outputs::Output,
+    pipeline::records::{Records, RecordsBuilder},
+};
 
 /// How long to wait for what should come at once: only a broken peer takes so long.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -116,7 +119,7 @@ pub(crate) fn numbered(numbers: std::ops::Range<u64>) -> Vec<Map<String, Value>>
 
 /// Records as the session renders them.
 pub(crate) fn lines(of: &[Map<String, Value>]) -> Records {
-    let mut collecting = Collecting::default();
+    let mut collecting = RecordsBuilder::default();
     for record in of {
         let line = serde_json::to_string(record).unwrap() + "\n";
         collecting.add(|to| to.extend_from_slice(line.as_bytes()));

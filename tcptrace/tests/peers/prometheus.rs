@@ -11,19 +11,24 @@ use std::{
 
 use serde_json::Value;
 use tcptrace::{
-    ending::Ending,
-    event::{
-        Command as Name, Event, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What,
+    analysis::metrics::{Metrics, Moment, Snapshot, settings::Settings},
+    model::{
+        close_reason::CloseReason,
+        event::{
+            Command as Name, Event, EventKind, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState,
+            TimeSource, Transition,
+        },
+        losses::Losses,
+        names::Names,
+        output_state::OutputState,
+        state::{State, StateSet},
     },
-    http::{Health, Question, Server},
-    losses::Losses,
-    metrics::{Metrics, Moment, Settings, Snapshot},
-    outputs::OutputState,
-    render::Names,
-    state::{State, StateSet},
+    outputs::http::{
+        Server,
+        answers::{Health, Query},
+    },
+    sys::process::usage,
     table::Table,
-    usage::usage,
 };
 
 use crate::program::{self, Folder, Program, until};
@@ -48,7 +53,7 @@ const TIMES: u64 = 10_000;
 /// Round-trip times of handshakes: each 100 µs up to 100 ms, once.
 const HANDSHAKES: u64 = 1000;
 
-fn event(command: &str, what: What) -> Event {
+fn event(command: &str, what: EventKind) -> Event {
     let mut bytes = [0; 16];
     bytes[..command.len()].copy_from_slice(command.as_bytes());
     let owner =
@@ -94,8 +99,8 @@ fn transition(old: State, new: State) -> Transition {
     }
 }
 
-fn retransmit() -> What {
-    What::Retransmit(Retransmit {
+fn retransmit() -> EventKind {
+    EventKind::Retransmit(Retransmit {
         state: State::Established,
         total_retrans: 1,
         timeouts: 0,
@@ -110,18 +115,18 @@ pub(crate) fn fed() -> Metrics {
     for ms in 1..=TIMES {
         let time_in_old = Some(TimeInState { ns: ms * 1_000_000, source: TimeSource::Observed });
         let closes = Transition { time_in_old, ..transition(State::CloseWait, State::LastAck) };
-        metrics.ingest(&event("web", What::Transition(closes)));
+        metrics.ingest(&event("web", EventKind::Transition(closes)));
     }
     for step in 1..=HANDSHAKES {
         let handshake_rtt_ns = Some(step * 100_000);
         let connects = Transition { handshake_rtt_ns, ..transition(State::SynSent, State::Established) };
-        metrics.ingest(&event("curl", What::Transition(connects)));
+        metrics.ingest(&event("curl", EventKind::Transition(connects)));
     }
     (0..123).for_each(|_| metrics.ingest(&event("web", retransmit())));
     (0..45).for_each(|_| metrics.ingest(&event("a \"b\\\n", retransmit())));
-    (0..7).for_each(|_| metrics.ingest(&event("web", What::ResetReceived(None))));
-    let refused = Transition { ending: Some(Ending::Refused), ..transition(State::SynSent, State::Close) };
-    (0..11).for_each(|_| metrics.ingest(&event("curl", What::Transition(refused))));
+    (0..7).for_each(|_| metrics.ingest(&event("web", EventKind::ResetReceived(None))));
+    let refused = Transition { ending: Some(CloseReason::Refused), ..transition(State::SynSent, State::Close) };
+    (0..11).for_each(|_| metrics.ingest(&event("curl", EventKind::Transition(refused))));
     metrics
 }
 
@@ -155,8 +160,8 @@ impl Served {
             let mut metrics = fed();
             while let Some(question) = questions.blocking_recv() {
                 match question {
-                    Question::Health(to) => _ = to.send(Health::default()),
-                    Question::Metrics(to) => {
+                    Query::Health(to) => _ = to.send(Health::default()),
+                    Query::Metrics(to) => {
                         _ = to.send(snapshot(&mut metrics));
                     }
                 }

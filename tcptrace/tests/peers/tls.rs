@@ -112,7 +112,7 @@ fn the_named_authority_is_trusted_and_no_other() {
 fn kafka_trusts_the_named_authority_alone() {
     use std::time::Duration;
 
-    use tcptrace::outputs::{Kafka, KafkaSettings, Trouble};
+    use tcptrace::outputs::{DeliveryError, Kafka, KafkaSettings};
 
     let folder = Folder::new("tls-kafka");
     let [ours, other] = ["ours", "other"].map(|name| authority(&folder.0, name));
@@ -121,7 +121,7 @@ fn kafka_trusts_the_named_authority_alone() {
         let mut settings = KafkaSettings::new(&format!("localhost:{port}/topic")).unwrap();
         (settings.tls, settings.ca, settings.timeout) = (true, Some(ca), Duration::from_secs(5));
         match Kafka::new(settings).unwrap().deliver(&mut lines(&numbered(0..3))) {
-            Err(Trouble::Later(reason)) => reason,
+            Err(DeliveryError::Later(reason)) => reason,
             other => panic!("{other:?}"),
         }
     };

@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test] = &[("all_outputs_get_the_same", all_outputs_get
 
 pub(crate) fn missing() -> Option<String> {
     let peers = [journald::missing, kafka::missing, rotel::missing, rsyslog::missing];
-    peers.iter().find_map(|missing| missing()).or_else(tcptrace::bpf::preflight::obstacle)
+    peers.iter().find_map(|missing| missing()).or_else(tcptrace::commands::doctor::read::obstacle)
 }
 
 /// Connections that are made and closed.

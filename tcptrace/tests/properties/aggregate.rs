@@ -2,10 +2,11 @@
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    aggregate::{By, Counts},
-    latency::RELATIVE_ERROR,
-    losses::Losses,
-    report::Report,
+    analysis::{histogram::RELATIVE_ERROR, report::Report},
+    model::{
+        kernel_counts::{By, Counts},
+        losses::Losses,
+    },
 };
 use tcptrace_common::{
     aggregate::{BUCKETS, CountKey, OctaveTimes, bucket_max_ns, bucket_of},

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tcptrace::{
+    analysis::metrics,
     findings::Thresholds,
-    metrics,
-    session::{Session, SessionSettings},
-    snapshot::{Namespace, Snapshot},
+    model::{namespace::Namespace, snapshot::Snapshot},
+    pipeline::{session::Session, settings::SessionSettings},
 };
 use tcptrace_common::{
     record::{owner_source, socket_flag},
@@ -53,7 +53,7 @@ fn churn(session: &mut Session, stream: &mut Stream, processes: std::ops::Range<
             }
         }
         stream.wait_us(100);
-        for record in tcptrace::decode::split(&std::mem::take(&mut stream.bytes)) {
+        for record in tcptrace::model::decode::split(&std::mem::take(&mut stream.bytes)) {
             session.ingest(record.unwrap());
         }
         if number % 100 == 0 {
@@ -66,7 +66,8 @@ fn empty(now_ns: u64, states: bool) -> Snapshot {
     let all = listing::snapshot();
     let inodes = (0..PROCESSES / IN_NAMESPACE).map(|number| 4_026_531_840 + number);
     let namespaces = inodes.map(|inode| Namespace { inode, ..Namespace::default() }).collect();
-    let states = if states { [tcptrace::state::State::TimeWait].into_iter().collect() } else { Default::default() };
+    let states =
+        if states { [tcptrace::model::state::State::TimeWait].into_iter().collect() } else { Default::default() };
     Snapshot { started_ns: now_ns, ended_ns: now_ns + 1, sockets: Vec::new(), holders: None, states, namespaces, ..all }
 }
 

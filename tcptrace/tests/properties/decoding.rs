@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
-use tcptrace::decode::{DecodeError, decode, split};
+use tcptrace::model::decode::{DecodeError, decode, split};
 use tcptrace_common::record::{
     Header, KIND_TRANSITION, Owner, OwnerChange, Reset, Retransmit, Socket, Transition, WIRE_VERSION, owner_source,
 };

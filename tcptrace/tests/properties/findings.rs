@@ -10,19 +10,22 @@ use bytes::BytesMut;
 use jsonschema::Validator;
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    decode::{decode, split},
-    event::{Event, Owner, OwnerSource},
     findings::{Finding, Findings, Phase, Sighting, Thresholds},
+    model::{
+        age::TIME_WAIT_NS,
+        decode::{decode, split},
+        event::{Event, Owner, OwnerSource},
+        holders::Holder,
+        namespace::{Namespace, NetCounters, NetSettings},
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
+        socket_filter::{Ends, SocketFilter},
+        state::{State, StateSet},
+    },
     render::{
         json::Json,
         text::{Text, TextOptions},
     },
-    select::{Ends, Selection},
-    snapshot::{
-        ConnectionInfo, Holder, Keepalive, Kind, ListedSocket, Namespace, NetCounters, NetSettings, Snapshot,
-        TIME_WAIT_NS, TimerKind,
-    },
-    state::{State, StateSet},
     table::{Connection, Table},
 };
 use tcptrace_common::{
@@ -109,7 +112,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 struct Run {
-    filter: Selection,
+    filter: SocketFilter,
     stream: Stream,
     lives: Vec<Life>,
     table: Table,
@@ -130,7 +133,7 @@ impl Run {
             life
         };
         Self {
-            filter: Selection::default(),
+            filter: SocketFilter::default(),
             stream: Stream::new(),
             lives: ENDS.iter().enumerate().map(life).collect(),
             table: Table::new(1000, StateSet::default(), true),
@@ -174,7 +177,7 @@ impl Run {
             // A poll asks for some states.
             states: if is_whole { [].into_iter().collect() } else { State::ALL.into_iter().collect() },
             sockets,
-            holders: Some(tcptrace::snapshot::Holders::new(holders)),
+            holders: Some(tcptrace::model::holders::Holders::new(holders)),
             namespaces: vec![Namespace {
                 inode: NETNS,
                 counters: Some(counters),
@@ -334,16 +337,16 @@ fn any_thresholds() -> impl Strategy<Value = Thresholds> {
     })
 }
 
-fn any_filter() -> impl Strategy<Value = Selection> {
+fn any_filter() -> impl Strategy<Value = SocketFilter> {
     let states = vec(prop::sample::select(State::ALL.to_vec()), 0..3);
     let port = prop::sample::select(vec![80u16, 443, 40_000, 40_001, 50_000, 5432]);
     let ports = || vec(port.clone().prop_map(|port| (port, port)), 0..2);
     let pids = vec(700u32..703, 0..2);
-    (states, ports(), ports(), pids).prop_map(|(states, local, any, pids)| Selection {
+    (states, ports(), ports(), pids).prop_map(|(states, local, any, pids)| SocketFilter {
         states: states.into_iter().collect(),
         ports: Ends { local, any, ..Ends::default() },
         pids,
-        ..Selection::default()
+        ..SocketFilter::default()
     })
 }
 
@@ -397,13 +400,13 @@ proptest! {
     fn a_filter_chooses_findings_and_changes_none(
         steps in vec(any_step(), 1..120), thresholds in any_thresholds(), seen: bool, filter in any_filter(),
     ) {
-        let run = |filter: Selection| {
+        let run = |filter: SocketFilter| {
             let mut run = Run { filter, ..Run::new(thresholds.clone()) };
             steps.iter().for_each(|step| run.take(step));
             run.ends(seen);
             run.told
         };
-        let (all, shown) = (run(Selection::default()), run(filter));
+        let (all, shown) = (run(SocketFilter::default()), run(filter));
         let as_shown = |finding: &Finding| {
             let sighting = Sighting { is_shown: true, ..finding.sighting.clone() };
             Finding { sighting, ..finding.clone() }

@@ -5,21 +5,21 @@ use std::{collections::HashMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    clock::WallOffset,
-    decode::decode,
-    event::Command,
+    analysis::story::{Limits, Stories, connection::StoryFilter},
+    cli::args::GroupBy,
     findings::Thresholds,
+    model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
+    pipeline::{
+        route::{RecordFilter, Renderer, Route},
+        session::Session,
+        settings::SessionSettings,
+    },
     render::{
-        Context, Names,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
-    route::{Renderer, Route, Wants},
-    session::{Session, SessionSettings},
-    snapshot::Namespace,
-    sockets::By,
-    story::{Limits, Stories, StoryFilter},
 };
 
 use crate::{
@@ -33,7 +33,7 @@ use crate::{
     },
 };
 
-/// The characters as the issue of trusting names has them, written down once more: `tcptrace::printable` does not judge
+/// The characters as the issue of trusting names has them, written down once more: `tcptrace::model::printable` does not judge
 /// itself.
 fn is_raw(c: char) -> bool {
     c.is_control()
@@ -76,7 +76,7 @@ proptest! {
     fn events_findings_and_reports_have_no_raw_character(input in vec(any_record(), 1..40), name in any_name()) {
         for renderer in renderers(decode(&input[0]).unwrap().socket.local.ip()) {
             let settings = SessionSettings { findings: Some(Thresholds::default()), by_process: true, ..settings() };
-            let routes = vec![Route::new(renderer, Wants::default())];
+            let routes = vec![Route::new(renderer, RecordFilter::default())];
             let mut session = Session::new(settings, routes, context(&name), START_NS);
             for record in &input {
                 session.ingest(record);
@@ -98,7 +98,7 @@ proptest! {
             }
         }
         let forms: [MakeForm; 3] = [listing::text, listing::json, listing::csv];
-        for by in [None, Some(By::Pid), Some(By::Cgroup), Some(By::Remote)] {
+        for by in [None, Some(GroupBy::Pid), Some(GroupBy::Cgroup), Some(GroupBy::Remote)] {
             for form in forms {
                 let printed = listing::printed(&snapshot, &Default::default(), by, form);
                 prop_assert_eq!(first_raw(&printed), None);

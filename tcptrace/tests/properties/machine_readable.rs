@@ -6,12 +6,14 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use tcptrace::{
-    decode::decode,
-    errno,
-    event::{Event, Owner, ResetFacts, Transition, What},
-    printable::is_printable,
+    model::{
+        decode::decode,
+        errno,
+        event::{Event, EventKind, Owner, ResetFacts, Transition},
+        printable::is_printable,
+        state::State,
+    },
     render::Field,
-    state::State,
 };
 
 use crate::{
@@ -36,21 +38,21 @@ fn expected(event: &Event) -> Map<String, Value> {
         "remote_address": socket.remote.ip(), "remote_port": port(socket.remote),
     });
     let own = match event.what {
-        What::Transition(transition) => of_transition(&transition),
-        What::Retransmit(retransmit) => json!({
+        EventKind::Transition(transition) => of_transition(&transition),
+        EventKind::Retransmit(retransmit) => json!({
             "state": retransmit.state.name(), "srtt_us": retransmit.srtt_us,
             "total_retrans": retransmit.total_retrans, "timeouts": retransmit.timeouts,
             "errno": retransmit.failed.and_then(errno::name),
         }),
-        What::SynAckRetransmit { count } => json!({ "state": socket.state.name(), "total_retrans": count }),
-        What::ResetSent { reason, facts } => {
+        EventKind::SynAckRetransmit { count } => json!({ "state": socket.state.name(), "total_retrans": count }),
+        EventKind::ResetSent { reason, facts } => {
             let mut reset = of_reset(socket.state, facts);
             reset["reason"] = json!(reason.and_then(|code| context().names.reset_reason(code).map(str::to_owned)));
             reset["reason_code"] = json!(reason);
             reset
         }
-        What::ResetReceived(facts) => of_reset(socket.state, facts),
-        What::OwnerChanged => json!({ "state": socket.state.name() }),
+        EventKind::ResetReceived(facts) => of_reset(socket.state, facts),
+        EventKind::OwnerChanged => json!({ "state": socket.state.name() }),
     };
     let all = all.as_object_mut().unwrap();
     for part in [own, of_owner(event.owner.as_ref())] {
@@ -59,14 +61,14 @@ fn expected(event: &Event) -> Map<String, Value> {
     all.clone()
 }
 
-fn kind(what: &What) -> &'static str {
+fn kind(what: &EventKind) -> &'static str {
     match what {
-        What::Transition(_) => "transition",
-        What::Retransmit(_) => "retransmit",
-        What::SynAckRetransmit { .. } => "synack_retransmit",
-        What::ResetSent { .. } => "reset_sent",
-        What::ResetReceived(_) => "reset_received",
-        What::OwnerChanged => "owner",
+        EventKind::Transition(_) => "transition",
+        EventKind::Retransmit(_) => "retransmit",
+        EventKind::SynAckRetransmit { .. } => "synack_retransmit",
+        EventKind::ResetSent { .. } => "reset_sent",
+        EventKind::ResetReceived(_) => "reset_received",
+        EventKind::OwnerChanged => "owner",
     }
 }
 
@@ -117,7 +119,7 @@ fn with_long_escapes(json: &str) -> String {
     json.chars().map(|c| if is_printable(c) { c.to_string() } else { escape(c) }).collect()
 }
 
-fn printed(record: &[u8], renderer: tcptrace::route::Renderer) -> String {
+fn printed(record: &[u8], renderer: tcptrace::pipeline::route::Renderer) -> String {
     let mut session = session(settings(), renderer);
     session.ingest(record);
     output(&mut session)

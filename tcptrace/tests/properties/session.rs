@@ -3,7 +3,15 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 use tcptrace::{
-    decode::decode, losses::Losses, session::SessionSettings, state::StateSet, summary::Summary, table::Table,
+    analysis::summary::Summary,
+    model::{
+        decode::decode,
+        event::EventKind,
+        losses::Losses,
+        state::{State, StateSet},
+    },
+    pipeline::settings::SessionSettings,
+    table::Table,
 };
 
 use crate::{
@@ -118,12 +126,11 @@ proptest! {
     fn with_the_last_event_that_is_asked_for_all_counting_ends(
         input in vec(any_record(), 0..60), count in 1u64..20, bits in any::<u16>(),
     ) {
-        use tcptrace::{event::What, state::State};
         let states: StateSet = State::ALL.into_iter().filter(|state| bits & (1 << *state as u8) != 0).collect();
         let is_concerned = |record: &Vec<u8>| {
             let event = decode(record).unwrap();
             match event.what {
-                What::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
+                EventKind::Transition(t) => states.is_empty() || states.contains(t.old) || states.contains(t.new),
                 _ => states.is_empty() || states.contains(event.socket.state),
             }
         };

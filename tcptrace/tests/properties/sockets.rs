@@ -6,12 +6,17 @@ use clap::ValueEnum as _;
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::Value;
 use tcptrace::{
-    event::{Command, Owner, OwnerSource},
-    render::SocketField,
-    select::Selection,
-    snapshot::{ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
-    sockets::By,
-    state::State,
+    cli::args::GroupBy,
+    commands::sockets::fields::SocketField,
+    model::{
+        event::{Command, Owner, OwnerSource},
+        holders::{Holder, Holders},
+        namespace::Namespace,
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket_filter::SocketFilter,
+        state::State,
+    },
 };
 
 use crate::support::{
@@ -105,7 +110,7 @@ prop_compose! {
 fn lists_are_read_back() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
-        let all = Selection::default();
+        let all = SocketFilter::default();
         let lines = printed(&snapshot, &all, None, json);
         prop_assert_eq!(lines.lines().count(), snapshot.sockets.len() + 1);
         let rows = rfc4180::rows(&printed(&snapshot, &all, None, csv)).unwrap();
@@ -127,16 +132,16 @@ fn lists_are_read_back() {
 fn counts_are_read_back_and_add_up() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
-        for by in By::value_variants() {
-            let lines = printed(&snapshot, &Selection::default(), Some(*by), json);
-            let rows = rfc4180::rows(&printed(&snapshot, &Selection::default(), Some(*by), csv)).unwrap();
+        for by in GroupBy::value_variants() {
+            let lines = printed(&snapshot, &SocketFilter::default(), Some(*by), json);
+            let rows = rfc4180::rows(&printed(&snapshot, &SocketFilter::default(), Some(*by), csv)).unwrap();
             prop_assert_eq!(lines.lines().count(), rows.len());
             let records: Vec<_> = lines.lines().map(|line| schema::valid_record(&validator, line)).collect();
             let (end, groups) = records.split_last().unwrap();
             let sum: u64 = groups.iter().map(|group| group["sockets"].as_u64().unwrap()).sum();
             let sockets = snapshot.sockets.len() as u64;
             prop_assert_eq!(end["sockets"].as_u64(), Some(sockets));
-            let may_repeat = matches!(by, By::Pid | By::Cgroup);
+            let may_repeat = matches!(by, GroupBy::Pid | GroupBy::Cgroup);
             prop_assert!(sum == sockets || may_repeat && sum > sockets, "{} of {}", sum, sockets);
         }
     });

@@ -3,13 +3,17 @@
 use proptest::{collection::vec, prelude::*};
 use serde_json::Value;
 use tcptrace::{
-    decode::decode,
-    event::{Event, What},
-    losses::Losses,
-    report::{Activity, Report},
-    session::SessionSettings,
-    state::StateSet,
-    summary::Summary,
+    analysis::{
+        report::{Activity, Report},
+        summary::Summary,
+    },
+    model::{
+        decode::decode,
+        event::{Event, EventKind},
+        losses::Losses,
+        state::StateSet,
+    },
+    pipeline::settings::SessionSettings,
     table::Table,
 };
 
@@ -46,7 +50,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         let mut event = decode(&record).unwrap();
         if let Some(owner) = &mut event.owner {
             owner.pid = pid;
-            owner.command = tcptrace::event::Command::new([0; 16]);
+            owner.command = tcptrace::model::event::Command::new([0; 16]);
         }
         event
     });
@@ -66,14 +70,14 @@ proptest! {
     #[test]
     fn all_events_are_counted_once(events in events()) {
         let report = report(&summary_of(&events, true));
-        let count = |wanted: fn(&What) -> bool| events.iter().filter(|event| wanted(&event.what)).count() as u64;
-        let transitions = count(|what| matches!(what, What::Transition(_)));
+        let count = |wanted: fn(&EventKind) -> bool| events.iter().filter(|event| wanted(&event.what)).count() as u64;
+        let transitions = count(|what| matches!(what, EventKind::Transition(_)));
         let retransmits = count(|what| match what {
-            What::Retransmit(retransmit) => retransmit.failed.is_none(), // else nothing was sent
-            _ => matches!(what, What::SynAckRetransmit { .. }),
+            EventKind::Retransmit(retransmit) => retransmit.failed.is_none(), // else nothing was sent
+            _ => matches!(what, EventKind::SynAckRetransmit { .. }),
         });
-        let sent = count(|what| matches!(what, What::ResetSent { .. }));
-        let received = count(|what| matches!(what, What::ResetReceived(_)));
+        let sent = count(|what| matches!(what, EventKind::ResetSent { .. }));
+        let received = count(|what| matches!(what, EventKind::ResetReceived(_)));
         let activity = report.activity;
         prop_assert_eq!(
             (activity.transitions, activity.retransmits, activity.resets_sent, activity.resets_received),
@@ -100,7 +104,7 @@ proptest! {
             prop_assert!(ordered, "{row:?}");
         }
         let endings = events.iter().filter(|event| match event.what {
-            What::Transition(transition) => transition.ending.is_some(),
+            EventKind::Transition(transition) => transition.ending.is_some(),
             _ => false,
         });
         prop_assert_eq!(report.endings.iter().map(|(_, count)| count).sum::<u64>(), endings.count() as u64);
@@ -117,7 +121,7 @@ fn events_of_too_many_processes_are_lost_to_none_but_the_list_of_processes() {
         life.enters(&mut stream, 2);
     }
     let mut session = session(SessionSettings { events: false, ..settings() }, json());
-    for record in tcptrace::decode::split(&stream.bytes) {
+    for record in tcptrace::model::decode::split(&stream.bytes) {
         session.ingest(record.unwrap());
     }
     session.end_interval(stream.now_ns);

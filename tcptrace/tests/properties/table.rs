@@ -7,10 +7,15 @@ use std::{
 
 use proptest::{bool, collection::vec, prelude::*, sample::Index};
 use tcptrace::{
-    event::{Event, Socket, StateSource, Transition, What},
-    snapshot::{Kind, ListedSocket, Namespace, Snapshot, Timer, TimerKind},
-    state::{State, StateSet},
-    table::{Reconciled, Table},
+    model::{
+        event::{Event, EventKind, Socket, StateSource, Transition},
+        namespace::Namespace,
+        notice::Reconciled,
+        snapshot::Snapshot,
+        socket::{Kind, ListedSocket, Timer, TimerKind},
+        state::{State, StateSet},
+    },
+    table::Table,
 };
 
 use crate::support::listing;
@@ -224,7 +229,7 @@ impl Run {
             candidates: None,
             listener: None,
             after_gap: false,
-            what: What::Transition(Transition {
+            what: EventKind::Transition(Transition {
                 old: change.old,
                 new,
                 source,
@@ -283,7 +288,7 @@ impl Run {
             &snapshot,
             |_, _| true,
             |event| {
-                let What::Transition(transition) = event.what else { panic!("{event:?}") };
+                let EventKind::Transition(transition) = event.what else { panic!("{event:?}") };
                 assert_eq!((event.cpu, transition.source), (None, StateSource::Polled));
                 told.push((event.socket.local.port(), transition.old, transition.new));
             },

@@ -4,21 +4,26 @@ use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::BytesMut;
 use tcptrace::{
-    clock::WallOffset,
-    event::{Command, Owner, OwnerSource},
-    render::sockets::{
-        Form, Listing,
+    cli::args::GroupBy,
+    commands::sockets::{
         csv::Csv,
+        form::Form,
         json::Json,
+        listing::Listing,
+        rows::{Cgroups, count, rows, totals},
         text::{Text, TextOptions},
     },
-    select::Selection,
-    snapshot::{
-        ConnectionInfo, Holder, Holders, Keepalive, Kind, ListedSocket, Namespace, NetCounters, Skipped, Snapshot,
-        Timer, TimerKind,
+    model::{
+        event::{Command, Owner, OwnerSource},
+        holders::{Holder, Holders},
+        namespace::{Namespace, NetCounters},
+        skipped::Skipped,
+        snapshot::Snapshot,
+        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket_filter::SocketFilter,
+        state::State,
+        time::WallOffset,
     },
-    sockets::{By, Cgroups, count, rows, totals},
-    state::State,
 };
 
 /// CLOCK_MONOTONIC of the listing's end.
@@ -243,8 +248,8 @@ pub(crate) fn csv(listing: Listing<'_>) -> Form<'_> {
 /// All that the program prints.
 pub(crate) fn printed(
     snapshot: &Snapshot,
-    selection: &Selection,
-    by: Option<By>,
+    selection: &SocketFilter,
+    by: Option<GroupBy>,
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {
     let cgroups = cgroups();

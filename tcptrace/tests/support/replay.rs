@@ -4,20 +4,21 @@ use std::collections::HashMap;
 
 use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
-    clock::WallOffset,
-    decode::split,
-    keyed::Addresses,
+    analysis::story::{Limits, Stories, connection::StoryFilter},
+    model::{
+        decode::split, keyed::Addresses, names::Names, socket_filter::SocketFilter, state::StateSet, time::WallOffset,
+    },
+    pipeline::{
+        route::{RecordFilter, Renderer, Route},
+        session::Session,
+        settings::SessionSettings,
+    },
     render::{
-        Context, Names,
+        context::Context,
         csv::Csv,
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
-    route::{Renderer, Route, Wants},
-    select::Selection,
-    session::{Session, SessionSettings},
-    state::StateSet,
-    story::{Limits, Stories, StoryFilter},
 };
 
 use super::records::{START_NS, Stream};
@@ -36,7 +37,7 @@ pub(crate) fn context() -> Context {
 pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         states: StateSet::default(),
-        selection: Selection::default(),
+        selection: SocketFilter::default(),
         owner_unchecked: false,
         polls: false,
         max_sockets: 1000,
@@ -81,7 +82,7 @@ pub(crate) fn ladder(port: u16, color: bool) -> Renderer {
 
 /// A session that began when streams begin.
 pub(crate) fn session(settings: SessionSettings, renderer: Renderer) -> Session {
-    Session::new(settings, vec![Route::new(renderer, Wants::default())], context(), START_NS)
+    Session::new(settings, vec![Route::new(renderer, RecordFilter::default())], context(), START_NS)
 }
 
 /// All that the program prints for a stream that is over a second after its last record.

@@ -1,7 +1,7 @@
 //! Reads CSV as RFC 4180 says, so that the writer is not judged by its own rules. Lines end in LF alone, as the writer
 //! promises.
 
-use tcptrace::printable::is_printable;
+use tcptrace::model::printable::is_printable;
 
 /// The rows of `text`.
 ///

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
-use tcptrace::{
-    ending::{Abort, Ending},
+use tcptrace::model::{
+    close_reason::{Abort, CloseReason},
     event::{
-        Command, Event, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource,
-        Transition, What,
+        Command, Event, EventKind, Owner, OwnerSource, ResetFacts, Retransmit, Socket, StateSource, TimeInState,
+        TimeSource, Transition,
     },
     state::State,
 };
@@ -83,7 +83,7 @@ impl Side {
         Self { host, cpu, socket, owner, since_ns, rtt_ns: 0, sent: 0, received: 0, total_retrans: 0 }
     }
 
-    fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: What) {
+    fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: EventKind) {
         if self.host != NO_HOST {
             let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
             to.push((
@@ -118,17 +118,17 @@ impl Side {
             }
         }
         change(&mut transition);
-        self.tell(to, time_ns, What::Transition(transition));
+        self.tell(to, time_ns, EventKind::Transition(transition));
         self.socket.state = new;
         self.since_ns = Some(time_ns);
     }
 
-    fn ends(&mut self, to: &mut Vec<Told>, time_ns: u64, ending: Ending) {
+    fn ends(&mut self, to: &mut Vec<Told>, time_ns: u64, ending: CloseReason) {
         self.goes(to, time_ns, State::Close, |transition| transition.ending = Some(ending));
     }
 
     /// The mini-socket is found gone by a poll, which knows no CPU and no address.
-    fn is_gone(&mut self, to: &mut Vec<Told>, time_ns: u64, ending: Option<Ending>) {
+    fn is_gone(&mut self, to: &mut Vec<Told>, time_ns: u64, ending: Option<CloseReason>) {
         let first = to.len();
         self.goes(to, time_ns, State::Close, |transition| {
             (transition.source, transition.ending, transition.srtt_us) = (StateSource::Polled, ending, None);
@@ -152,13 +152,13 @@ pub(crate) fn play(
     client: &mut Side,
     server: &mut Side,
     to: &mut Vec<Told>,
-) -> (Option<Ending>, Option<Ending>) {
+) -> (Option<CloseReason>, Option<CloseReason>) {
     let (rtt, way) = (plan.rtt_ns, plan.rtt_ns / 2);
     let mut now = plan.at_ns;
     client.goes(to, now, State::SynSent, |_| ());
     if plan.course == Course::Refused {
         let stray = Socket { sk: None, cookie: None, state: State::Close, ..server.socket };
-        let what = What::ResetSent { reason: Some(NO_SOCKET), facts: None };
+        let what = EventKind::ResetSent { reason: Some(NO_SOCKET), facts: None };
         let cpu = Some(server.cpu);
         let event = Event {
             time_ns: now + way,
@@ -171,9 +171,9 @@ pub(crate) fn play(
             what,
         };
         to.push((server.host, event));
-        client.tell(to, now + rtt, What::ResetReceived(None));
-        client.ends(to, now + rtt, Ending::Refused);
-        return (Some(Ending::Refused), None);
+        client.tell(to, now + rtt, EventKind::ResetReceived(None));
+        client.ends(to, now + rtt, CloseReason::Refused);
+        return (Some(CloseReason::Refused), None);
     }
     (client.rtt_ns, server.rtt_ns) = (rtt, rtt);
     (server.socket.state, server.owner.source) = (State::Listen, OwnerSource::Listener);
@@ -181,13 +181,13 @@ pub(crate) fn play(
     server.goes(to, now + rtt + way + 3_000, State::Established, |_| ());
     client.goes(to, now + rtt, State::Established, |_| ());
     server.owner.source = OwnerSource::Accept;
-    server.tell(to, now + rtt + way + 40_000, What::OwnerChanged);
+    server.tell(to, now + rtt + way + 40_000, EventKind::OwnerChanged);
     now += 2 * rtt;
     if plan.loses {
         client.total_retrans = 1;
         let srtt_us = Some((rtt / 1000) as u32);
         let what = Retransmit { state: State::Established, total_retrans: 1, timeouts: 0, srtt_us, failed: None };
-        client.tell(to, now, What::Retransmit(what));
+        client.tell(to, now, EventKind::Retransmit(what));
     }
     now += plan.open_ns;
     (client.sent, client.received) = (plan.request + 1, plan.response);
@@ -201,12 +201,12 @@ pub(crate) fn play(
                 (client, server, ABORT_ON_LINGER, Abort::LingerZero)
             };
             let facts = one.facts(plan.open_ns, if of_server { 512 } else { 0 });
-            one.tell(to, now, What::ResetSent { reason: Some(reason), facts });
-            one.ends(to, now, Ending::Aborted(abort));
-            other.tell(to, now + way, What::ResetReceived(other.facts(plan.open_ns, 0)));
-            let by_peer = Ending::ResetByPeer(libc::ECONNRESET);
+            one.tell(to, now, EventKind::ResetSent { reason: Some(reason), facts });
+            one.ends(to, now, CloseReason::Aborted(abort));
+            other.tell(to, now + way, EventKind::ResetReceived(other.facts(plan.open_ns, 0)));
+            let by_peer = CloseReason::ResetByPeer(libc::ECONNRESET);
             other.ends(to, now + way, by_peer);
-            let (one, other) = (Some(Ending::Aborted(abort)), Some(by_peer));
+            let (one, other) = (Some(CloseReason::Aborted(abort)), Some(by_peer));
             if of_server { (other, one) } else { (one, other) }
         }
         course => {
@@ -217,19 +217,19 @@ pub(crate) fn play(
             client.goes(to, now + rtt, State::FinWait2, |_| ());
             now += rtt;
             if course == Course::Leaked {
-                client.is_gone(to, now + LINGERING_NS, Some(Ending::PeerNeverClosed));
-                return (Some(Ending::PeerNeverClosed), None);
+                client.is_gone(to, now + LINGERING_NS, Some(CloseReason::PeerNeverClosed));
+                return (Some(CloseReason::PeerNeverClosed), None);
             }
             server.goes(to, now, State::LastAck, |_| ());
             client.received += 1;
             client.goes(to, now + way, State::TimeWait, |transition| {
                 transition.source = StateSource::Inferred;
-                (transition.ending, transition.expires_in_ns) = (Some(Ending::Normal), Some(LINGERING_NS));
+                (transition.ending, transition.expires_in_ns) = (Some(CloseReason::Normal), Some(LINGERING_NS));
             });
             server.sent += 1;
-            server.ends(to, now + rtt, Ending::Normal);
+            server.ends(to, now + rtt, CloseReason::Normal);
             client.is_gone(to, now + way + LINGERING_NS, None);
-            (Some(Ending::Normal), Some(Ending::Normal))
+            (Some(CloseReason::Normal), Some(CloseReason::Normal))
         }
     }
 }

@@ -11,12 +11,15 @@ use std::{
 
 use bytes::BytesMut;
 use tcptrace::{
-    clock::WallOffset,
-    event::{Owner, OwnerSource},
     findings::{Cause, Finding, Kind, Phase, Processes, Severity, Sighting, Subject, Value},
-    losses::Losses,
-    render::{Context, Names, json::Json},
-    snapshot::{Age, AgeSource},
+    model::{
+        age::{Age, AgeSource},
+        event::{Owner, OwnerSource},
+        losses::Losses,
+        names::Names,
+        time::WallOffset,
+    },
+    render::{context::Context, json::Json},
 };
 
 use self::{

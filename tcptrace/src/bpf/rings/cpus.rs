@@ -9,34 +9,11 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use tcptrace_common::ring::CpuRing;
 
-use super::{
-    super::{mapping::Mapping, object::Error},
-    failed,
-    sizes::Sizes,
+use super::sizes::Sizes;
+use crate::{
+    bpf::error::{Error, failed},
+    sys::mmap::Mapping,
 };
-
-/// Their numbers, in ascending order. There may be holes (not on x86).
-///
-/// # Errors
-/// Where the kernel does not tell them.
-pub(in super::super) fn possible_cpus() -> Result<Vec<u32>, Error> {
-    const PATH: &str = "/sys/devices/system/cpu/possible";
-    let text = std::fs::read_to_string(PATH).map_err(|source| Error::Cpus { path: PATH, source })?;
-    ranges(&text).ok_or_else(|| Error::Cpus { path: PATH, source: io::ErrorKind::InvalidData.into() })
-}
-
-/// The numbers of a list of ranges (`Documentation/core-api/printk-formats.rst`, `%*pbl`), `0-3,8`.
-fn ranges(text: &str) -> Option<Vec<u32>> {
-    /// NR_CPUS is no more (`arch/x86/Kconfig`).
-    const MOST_CPUS: u32 = 8192;
-    let mut numbers = Vec::new();
-    for range in text.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let last = last.parse().ok().filter(|last| *last < MOST_CPUS)?;
-        numbers.extend(first.parse::<u32>().ok()?..=last);
-    }
-    Some(numbers)
-}
 
 /// How far the ring of each CPU is written and read, in the order of their numbers.
 pub(in super::super) struct Cpus(Mapping);
@@ -79,20 +56,5 @@ impl Cpus {
     pub(super) fn consumed(&self, cpu: usize) -> &AtomicU64 {
         // SAFETY: mapped to be written, and read by programs as a whole.
         unsafe { &*(&raw const (*self.at(cpu)).consumed).cast() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cpus_are_numbered_as_the_kernel_says() {
-        assert_eq!(possible_cpus().unwrap().len(), aya::util::nr_cpus().unwrap());
-        assert_eq!(ranges("0\n").unwrap(), [0]);
-        assert_eq!(ranges("0-2,8,10-11\n").unwrap(), [0, 1, 2, 8, 10, 11]);
-        for wrong in ["", "x", "0-", "-1", "1,,2", "0-8192", "4294967295"] {
-            assert_eq!(ranges(wrong), None, "{wrong}");
-        }
     }
 }

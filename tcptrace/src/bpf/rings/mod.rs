@@ -22,7 +22,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData},
 };
 use tcptrace_common::{
     record::Header,
@@ -31,9 +31,9 @@ use tcptrace_common::{
 use zerocopy::FromBytes as _;
 
 use self::{cpus::Cpus, shared::Ring, sizes::Sizes};
-use super::{
-    mapping::{Mapping, page_len},
-    object::Error,
+use crate::{
+    bpf::{error::Error, error::failed},
+    sys::mmap::{Mapping, page_len},
 };
 
 /// The rings, and how far they were read.
@@ -184,10 +184,6 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, Error> {
     }
 }
 
-fn failed(name: &'static str, source: io::Error) -> Error {
-    Error::Map { name, source: MapError::IoError(source) }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs::File, hint, os::unix::fs::FileExt as _, thread};
@@ -195,7 +191,8 @@ mod tests {
     use tcptrace_common::ring::CpuRing;
     use zerocopy::IntoBytes as _;
 
-    use super::{super::mapping::testing::file, *};
+    use super::*;
+    use crate::sys::mmap::testing::file;
 
     /// What the programs would write.
     struct Fake {

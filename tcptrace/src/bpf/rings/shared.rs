@@ -11,7 +11,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
-use super::super::mapping::{Mapping, page_len};
+use crate::sys::mmap::{Mapping, page_len};
 
 /// Before each record stands its length with the bits below, and a number of the kernel's own (`struct bpf_ringbuf_hdr`).
 const HEADER_LEN: usize = 8;
@@ -126,7 +126,8 @@ impl Ring {
 mod tests {
     use std::{fs::File, os::unix::fs::FileExt as _};
 
-    use super::{super::super::mapping::testing::file, *};
+    use super::*;
+    use crate::sys::mmap::testing::file;
 
     /// What the kernel would show, in a file that may be written as a program writes.
     struct Fake {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tcptrace_common::ring::{MAX_RECORD, Slot};
 
-use super::{super::object::Error, cpus::possible_cpus};
+use crate::bpf::error::Error;
 
 /// How large the rings are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,29 @@ fn are_ordered() -> bool {
     cfg!(target_arch = "x86_64") && !Path::new("/sys/kernel/realtime").exists()
 }
 
+/// Their numbers, in ascending order. There may be holes (not on x86).
+///
+/// # Errors
+/// Where the kernel does not tell them.
+pub(in super::super) fn possible_cpus() -> Result<Vec<u32>, Error> {
+    const PATH: &str = "/sys/devices/system/cpu/possible";
+    let text = std::fs::read_to_string(PATH).map_err(|source| Error::Cpus { path: PATH, source })?;
+    ranges(&text).ok_or_else(|| Error::Cpus { path: PATH, source: std::io::ErrorKind::InvalidData.into() })
+}
+
+/// The numbers of a list of ranges (`Documentation/core-api/printk-formats.rst`, `%*pbl`), `0-3,8`.
+pub(crate) fn ranges(text: &str) -> Option<Vec<u32>> {
+    /// NR_CPUS is no more (`arch/x86/Kconfig`).
+    const MOST_CPUS: u32 = 8192;
+    let mut numbers = Vec::new();
+    for range in text.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let last = last.parse().ok().filter(|last| *last < MOST_CPUS)?;
+        numbers.extend(first.parse::<u32>().ok()?..=last);
+    }
+    Some(numbers)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +92,15 @@ mod tests {
         assert_eq!(of(4096, 512).slots, 8, "never too small to be used");
         assert_eq!(Sizes::for_cpus(8 << 20, 2, false), Sizes { cpus: 2, slots: 0, shared: 8 << 20 });
         assert_eq!((of(4096, 2).wake_mask(), of(8 << 20, 2).wake_mask()), (0, 3));
+    }
+
+    #[test]
+    fn cpus_are_numbered_as_the_kernel_says() {
+        assert_eq!(possible_cpus().unwrap().len(), aya::util::nr_cpus().unwrap());
+        assert_eq!(ranges("0\n").unwrap(), [0]);
+        assert_eq!(ranges("0-2,8,10-11\n").unwrap(), [0, 1, 2, 8, 10, 11]);
+        for wrong in ["", "x", "0-", "-1", "1,,2", "0-8192", "4294967295"] {
+            assert_eq!(ranges(wrong), None, "{wrong}");
+        }
     }
 }

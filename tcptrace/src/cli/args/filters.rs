@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    cli::parse::{NetnsChoice, PidList, PortList, Prefix},
-    state::State,
+    cli::parse::{PidList, PortList, Prefix},
+    model::{netns_choice::NetnsChoice, state::State},
 };
 
 /// Which sockets.

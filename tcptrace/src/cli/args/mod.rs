@@ -2,16 +2,19 @@
 
 mod filters;
 mod trace;
+pub mod values;
 mod views;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+
+use crate::cli::args::values::LogLevel;
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
-    views::{DoctorArgs, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
@@ -73,39 +76,6 @@ pub enum ConfigCommand {
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
-}
-
-/// Forms of output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// An aligned table
-    #[default]
-    Text,
-    /// One object a line (docs/json.md)
-    Json,
-    /// Rows, the first names the columns
-    Csv,
-}
-
-/// When to use colour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the flag's help says it")]
-pub enum Color {
-    #[default]
-    Auto,
-    Always,
-    Never,
-}
-
-/// Levels of the programs' log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the usual levels")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
 }
 
 fn after_help() -> String {

@@ -4,12 +4,18 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{ValueEnum, builder::ArgPredicate};
 
-use super::{Color, FilterArgs, Format, ListingArgs, LogLevel};
-use crate::cli::{
-    findings::{FindingArgs, FindingsMode},
-    given::Given,
-    outputs::OutputSpec,
-    parse::{PollTime, count, duration, number, ring_size},
+use crate::{
+    cli::{
+        args::{
+            filters::{FilterArgs, ListingArgs},
+            values::{Color, Format, LogLevel},
+        },
+        findings::{FindingArgs, FindingsMode},
+        given::Given,
+        outputs::OutputSpec,
+        parse::{PollTime, count, number, ring_size},
+    },
+    model::number::duration,
 };
 
 /// Tracing.

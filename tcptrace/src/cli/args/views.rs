@@ -4,16 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
-use super::{Color, FilterArgs, Format, ListingArgs};
 use crate::{
     cli::{
+        args::{
+            filters::{FilterArgs, ListingArgs},
+            values::{Color, Format},
+        },
         findings::FindingArgs,
-        outputs::severity,
-        parse::{NetnsChoice, StoryFilter, count, duration},
+        parse::{StoryFilter, count, severity},
     },
-    doctor::Area,
     findings::Severity,
-    sockets::By,
+    model::{netns_choice::NetnsChoice, number::duration},
 };
 
 /// Listing.
@@ -29,7 +30,7 @@ pub struct SocketsArgs {
 
     /// Count them by this instead of listing them
     #[arg(short, long, value_enum, value_name = "WHAT", help_heading = "Output")]
-    pub by: Option<By>,
+    pub by: Option<GroupBy>,
 
     /// Form of the output
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
@@ -214,4 +215,62 @@ pub enum StuckFormat {
     Text,
     /// One object a line (docs/json.md)
     Json,
+}
+
+/// What sockets are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupBy {
+    /// State
+    State,
+    /// Process that holds them
+    Pid,
+    /// Local port
+    Port,
+    /// Remote address
+    Remote,
+    /// Cgroup of a process that holds them
+    Cgroup,
+}
+
+impl GroupBy {
+    /// Name in all outputs, as the flag takes it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::State => "state",
+            Self::Pid => "pid",
+            Self::Port => "port",
+            Self::Remote => "remote",
+            Self::Cgroup => "cgroup",
+        }
+    }
+}
+
+/// A part of the check-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Area {
+    /// What tcptrace needs: kernel, BTF, capabilities
+    Machine,
+    /// The hooks in the kernel: all programs are attached, and detached again
+    Hooks,
+    /// The TCP settings in force, and what they come to
+    Settings,
+    /// How near the limits are now
+    Pressure,
+    /// The files that set TCP settings at boot
+    Files,
+}
+
+impl Area {
+    /// Its name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Machine => "machine",
+            Self::Hooks => "hooks",
+            Self::Settings => "settings",
+            Self::Pressure => "pressure",
+            Self::Files => "files",
+        }
+    }
 }

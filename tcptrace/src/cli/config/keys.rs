@@ -9,13 +9,16 @@ use super::value::{
 };
 use crate::{
     cli::{
-        args::{AggregateBy, Color, Format, LogLevel, MetricsBy, Time, TraceArgs},
+        args::{
+            AggregateBy, MetricsBy, Time, TraceArgs,
+            values::{Color, Format, LogLevel},
+        },
         findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
         given::Given,
-        parse::{NetnsChoice, PidList, PollTime, PortList, Prefix},
+        parse::{PidList, PollTime, PortList, Prefix},
     },
     findings::{Expected, Kind},
-    state::State,
+    model::{netns_choice::NetnsChoice, state::State},
 };
 
 /// The last name of a path of fields, which is the id of the flag.

@@ -2,8 +2,8 @@
 
 use super::Cause;
 use crate::{
-    ending::{Abort, Ending},
-    findings::{Incident, Severity},
+    findings::{incident::Incident, kind::Severity},
+    model::close_reason::{Abort, CloseReason},
 };
 
 /// An attempt that its process gave up while nothing had answered.
@@ -18,15 +18,15 @@ pub(crate) fn of_given_up(incident: &Incident) -> Cause {
 pub(crate) fn of_connect(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Critical, Info, Warning};
     match incident.ending {
-        Ending::Refused if incident.own.reset_received_ns.is_none() => (Warning, Cause::RejectedByIcmp),
-        Ending::Refused if incident.peer.listens_at.is_some() => (Warning, Cause::ListensElsewhere),
-        Ending::Refused => (Warning, Cause::PortClosed),
-        Ending::TimedOut => (Warning, Cause::ConnectTimedOut),
-        Ending::Aborted(Abort::NeverSent) if incident.local.port() == 0 => (Critical, Cause::NoLocalPort),
-        Ending::Aborted(Abort::NeverSent) if incident.is_pair_used => (Warning, Cause::PairInUse),
-        Ending::Aborted(Abort::NeverSent) => (Warning, Cause::NotSent),
-        Ending::Aborted(_) if incident.total_retrans == 0 => (Info, Cause::EndedAtOnce),
-        Ending::Aborted(_) => (Warning, Cause::SynUnanswered),
+        CloseReason::Refused if incident.own.reset_received_ns.is_none() => (Warning, Cause::RejectedByIcmp),
+        CloseReason::Refused if incident.peer.listens_at.is_some() => (Warning, Cause::ListensElsewhere),
+        CloseReason::Refused => (Warning, Cause::PortClosed),
+        CloseReason::TimedOut => (Warning, Cause::ConnectTimedOut),
+        CloseReason::Aborted(Abort::NeverSent) if incident.local.port() == 0 => (Critical, Cause::NoLocalPort),
+        CloseReason::Aborted(Abort::NeverSent) if incident.is_pair_used => (Warning, Cause::PairInUse),
+        CloseReason::Aborted(Abort::NeverSent) => (Warning, Cause::NotSent),
+        CloseReason::Aborted(_) if incident.total_retrans == 0 => (Info, Cause::EndedAtOnce),
+        CloseReason::Aborted(_) => (Warning, Cause::SynUnanswered),
         _ if incident.next_hop.and_then(|hop| hop.answers) == Some(false) => (Warning, Cause::NeighbourSilent),
         _ => (Warning, Cause::Unreachable),
     }

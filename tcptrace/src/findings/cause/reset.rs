@@ -2,9 +2,14 @@
 
 use super::Cause;
 use crate::{
-    ending::{Abort, Ending},
-    findings::{Incident, Kind, Severity, incident::PeerEnd},
-    state::State,
+    findings::{
+        incident::{Incident, PeerEnd},
+        kind::{Kind, Severity},
+    },
+    model::{
+        close_reason::{Abort, CloseReason},
+        state::State,
+    },
 };
 
 /// A request that is sent within this time of the peer's FIN crossed it, in ns: the sender had hardly a chance to see it.
@@ -28,18 +33,20 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
         return (Warning, Cause::KeepaliveRace);
     }
     match ending {
-        Some(Ending::Aborted(Abort::ListenerClosed)) => return (Warning, Cause::PeerListenerClosed),
-        Some(Ending::Aborted(Abort::Destroyed)) => return (Warning, Cause::PeerDestroyed),
-        Some(Ending::TimedOut) => return (Warning, Cause::PeerGaveUp),
-        Some(Ending::Aborted(Abort::LingerZero | Abort::UnreadData)) if incident.kind == Kind::IdleReset => {
+        Some(CloseReason::Aborted(Abort::ListenerClosed)) => return (Warning, Cause::PeerListenerClosed),
+        Some(CloseReason::Aborted(Abort::Destroyed)) => return (Warning, Cause::PeerDestroyed),
+        Some(CloseReason::TimedOut) => return (Warning, Cause::PeerGaveUp),
+        Some(CloseReason::Aborted(Abort::LingerZero | Abort::UnreadData)) if incident.kind == Kind::IdleReset => {
             return (Warning, Cause::PeerAbortedIdle);
         }
-        Some(Ending::Aborted(Abort::UnreadData)) if is_last_words(incident, ended.map_or(0, |ended| ended.unread)) => {
+        Some(CloseReason::Aborted(Abort::UnreadData))
+            if is_last_words(incident, ended.map_or(0, |ended| ended.unread)) =>
+        {
             return (Info, Cause::LastWords);
         }
-        Some(Ending::Aborted(_)) if incident.active == Some(false) => return (Info, of_client(incident)),
-        Some(Ending::Aborted(Abort::LingerZero)) => return (lost, Cause::PeerClosedWithLinger),
-        Some(Ending::Aborted(Abort::UnreadData)) => return (lost, Cause::PeerClosedUnread),
+        Some(CloseReason::Aborted(_)) if incident.active == Some(false) => return (Info, of_client(incident)),
+        Some(CloseReason::Aborted(Abort::LingerZero)) => return (lost, Cause::PeerClosedWithLinger),
+        Some(CloseReason::Aborted(Abort::UnreadData)) => return (lost, Cause::PeerClosedUnread),
         _ => {}
     }
     let sent = peer.lately.reset_sent;
@@ -82,7 +89,7 @@ fn of_client(incident: &Incident) -> Cause {
 /// A close of this end by a RST.
 pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Info, Warning};
-    let is_linger = incident.ending == Ending::Aborted(Abort::LingerZero);
+    let is_linger = incident.ending == CloseReason::Aborted(Abort::LingerZero);
     let unread_there = incident.peer.ended().map_or(0, |ended| ended.unread);
     match (is_linger, incident.active) {
         // The one who reads may stop reading.
@@ -122,7 +129,7 @@ fn is_race(incident: &Incident) -> bool {
         // The FIN was lost, or had no time to come: the peer's end is closed all the same.
         _ => {
             let closed = match incident.peer.ended().and_then(|ended| ended.ending) {
-                Some(Ending::Aborted(Abort::UnreadData) | Ending::ResetAfterClose) => true,
+                Some(CloseReason::Aborted(Abort::UnreadData) | CloseReason::ResetAfterClose) => true,
                 None => incident.peer.end == PeerEnd::Closed || sent_by_closed(incident),
                 _ => false,
             };

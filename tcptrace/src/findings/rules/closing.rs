@@ -2,12 +2,19 @@
 
 use rustc_hash::FxHashSet;
 
-use super::{accepting::is_not_accepted, window::is_held_up};
 use crate::{
-    event::Owner,
-    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
-    snapshot::{ConnectionInfo, TimerKind},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        rules::readers::{is_held_up, is_not_accepted},
+    },
+    model::{
+        event::Owner,
+        socket::{ConnectionInfo, TimerKind},
+        state::State,
+    },
     table::{Connection, Facts},
 };
 

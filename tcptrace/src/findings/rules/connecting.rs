@@ -7,23 +7,32 @@ use super::{
     pressure,
 };
 use crate::{
-    ending::{Abort, Ending},
-    errno,
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Subject, Value, View, rules::listening},
-    keyed::{KeyedMap, KeyedSet},
-    snapshot::{listeners_of, place},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Sighting, Subject, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+        rules::queues,
+    },
+    model::{
+        close_reason::{Abort, CloseReason},
+        errno,
+        keyed::{KeyedMap, KeyedSet},
+        socket::{listeners_of, place},
+        state::State,
+    },
     table::Connection,
 };
 
 /// Which trouble a failed `connect` is.
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     match incident.ending {
-        Ending::Refused => Some(Kind::ConnectRefused),
-        Ending::TimedOut | Ending::Failed(_) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
-        Ending::Aborted(Abort::NeverSent) => Some(Kind::ConnectFailed),
-        Ending::Aborted(Abort::BeforeEstablished) if was_waited_for(incident) => Some(Kind::SynSentUnanswered),
-        Ending::Aborted(Abort::BeforeEstablished) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
+        CloseReason::Refused => Some(Kind::ConnectRefused),
+        CloseReason::TimedOut | CloseReason::Failed(_) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
+        CloseReason::Aborted(Abort::NeverSent) => Some(Kind::ConnectFailed),
+        CloseReason::Aborted(Abort::BeforeEstablished) if was_waited_for(incident) => Some(Kind::SynSentUnanswered),
+        CloseReason::Aborted(Abort::BeforeEstablished) if incident.state == State::SynSent => Some(Kind::ConnectFailed),
         _ => None,
     }
 }
@@ -35,11 +44,6 @@ fn was_waited_for(incident: &Incident) -> bool {
 
 /// Attempts that were given up after this time at least were waited for, in ns: what an ICMP error rejects ends sooner.
 const WAITED_NS: u64 = 200_000_000;
-
-/// Did the process give the connection up while nothing had answered?
-pub(in crate::findings) fn is_given_up(incident: &Incident) -> bool {
-    incident.ending == Ending::Aborted(Abort::BeforeEstablished)
-}
 
 /// Is the destination a listener of this host whose queue is full, or was? That is told of there.
 pub(in crate::findings) fn is_listener_full(view: &View<'_>, incident: &Incident) -> bool {
@@ -60,7 +64,7 @@ fn waits_for_full_listener(view: &View<'_>, netns: Option<u32>, remote: SocketAd
     let next_syn_ns = ((1 << attempt.timeouts.min(6)) + 1) * 1_000_000_000;
     let was_full = |listener: &Connection| {
         let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= attempt.since_ns);
-        listening::is_full(listener, view.now_ns)
+        queues::is_full(listener, view.now_ns)
             || full_ns.is_some_and(|full_ns| view.now_ns.saturating_sub(full_ns) < next_syn_ns)
     };
     view.in_state(State::Listen).iter().any(|listener| is_at(listener, netns, remote) && was_full(listener))
@@ -93,7 +97,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let mut failed = sightings(view, Kind::ConnectFailed, judged, |newest| {
         let errno = match newest.ending {
             // `inet_hash_connect` (`net/ipv4/inet_hashtables.c`) found no port, or the pair of ends in use.
-            Ending::Aborted(Abort::NeverSent) if newest.cause.1 != Cause::NotSent => Some(libc::EADDRNOTAVAIL),
+            CloseReason::Aborted(Abort::NeverSent) if newest.cause.1 != Cause::NotSent => Some(libc::EADDRNOTAVAIL),
             ending => ending.errno(),
         };
         let name = |errno| errno::name(errno).map_or_else(|| Value::Text(format!("errno {errno}")), Value::Name);

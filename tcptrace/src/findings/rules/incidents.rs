@@ -1,11 +1,15 @@
 //! Failures as sightings.
 
-use crate::event::Owner;
-use crate::findings::{
-    Cause, Incident, Kind, Processes, Severity, Sighting, Subject, Value, View, sighting::MAX_EXAMPLES,
-    view::MAX_SUBJECTS,
+use crate::{
+    findings::{
+        cause::Cause,
+        context::{MAX_SUBJECTS, View},
+        detection::{MAX_EXAMPLES, Processes, Sighting, Subject, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+    },
+    model::{event::Owner, keyed::KeyedMap},
 };
-use crate::keyed::KeyedMap;
 
 /// Failures of one command with one subject.
 #[derive(Default)]

@@ -1,6 +1,12 @@
 //! Processes that a signal ended.
 
-use crate::findings::{Cause, Kind, Severity, Sighting, Value, View, kills::Kill};
+use crate::findings::{
+    cause::Cause,
+    context::View,
+    detection::{Sighting, Value},
+    kills::Kill,
+    kind::{Kind, Severity},
+};
 
 /// All troubles of this family. A client that its user or its supervisor ends is none.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {

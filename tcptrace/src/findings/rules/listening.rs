@@ -1,9 +1,15 @@
 //! Listeners.
 
-use super::accepting;
 use crate::{
-    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, process_states::Doing},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Processes, Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        process_states::Doing,
+        rules::{queues::is_full, readers},
+    },
+    model::state::State,
     table::{Connection, HalfOpen},
 };
 
@@ -13,15 +19,6 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     found.extend(syn_flood(view));
     found.extend(foreign_listener(view));
     found
-}
-
-/// What a poll showed of a listener counts for this long, in ns.
-const FRESH_NS: u64 = 15_000_000_000;
-
-/// Is its queue full?
-pub(super) fn is_full(listener: &Connection, now_ns: u64) -> bool {
-    let facts = listener.facts().filter(|facts| now_ns.saturating_sub(facts.listed_ns) < FRESH_NS);
-    facts.is_some_and(|facts| facts.socket.is_full_listener())
 }
 
 fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
@@ -43,17 +40,17 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
             ("listen_drops", state.and_then(|state| state.grew(|counters| counters.listen_drops)).into()),
             ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
         ];
-        let waited = accepting::waiting(view, &group.members);
+        let waited = readers::waiting(view, &group.members);
         let waited_ns = waited.first().map(|known| view.now_ns.saturating_sub(known.since_ns.min(known.first_seen_ns)));
-        let holders = accepting::holders_state(view, &group.members);
+        let holders = readers::holders_state(view, &group.members);
         let evidence = evidence
             .into_iter()
             .chain([("waited_ns", waited_ns.into())])
-            .chain(accepting::process_evidence(holders.as_ref()));
+            .chain(readers::process_evidence(holders.as_ref()));
         let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
         let cause = match holders.map(|holders| holders.doing) {
             // No backlog helps.
-            Some(doing @ (Doing::Stopped | Doing::OutOfDescriptors)) => accepting::cause(Some(doing)),
+            Some(doing @ (Doing::Stopped | Doing::OutOfDescriptors)) => readers::cause(Some(doing)),
             _ => Cause::QueueFull,
         };
         let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, cause);

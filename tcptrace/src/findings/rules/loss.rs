@@ -1,8 +1,14 @@
 //! Loss on the path.
 
 use crate::{
-    findings::{Cause, Group, Kind, Processes, Severity, Sighting, Subject, Value, View, lossy::Loss},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Processes, Sighting, Subject, Value},
+        kind::{Kind, Severity},
+        lossy::Loss,
+    },
+    model::state::State,
     table::{Connection, Retransmits},
 };
 
@@ -77,7 +83,7 @@ fn is_overflowing(view: &View<'_>, netns: Option<u32>, subject: Subject) -> bool
     let (local, remote) = subject.ends();
     let Some(end) = local.or(remote) else { return false };
     let is_full = |listener: &&Connection| {
-        listener.local().port() == end.port() && super::listening::is_full(listener, view.now_ns)
+        listener.local().port() == end.port() && crate::findings::rules::queues::is_full(listener, view.now_ns)
     };
     let grew = view.namespaces.of(netns).and_then(|state| state.grew(|counters| counters.listen_overflows));
     view.in_state(State::Listen).iter().any(is_full) || grew.is_some_and(|grew| grew > 0)

@@ -2,27 +2,34 @@
 
 mod accepting;
 mod closing;
-mod connecting;
+pub(super) mod connecting;
 mod incidents;
 mod killed;
 mod listening;
 mod loss;
 mod pressure;
+pub(crate) mod queues;
+pub(crate) mod readers;
 mod resets;
 mod silence;
 #[cfg(test)]
 mod tests;
 mod window;
 
-pub use window::ClosedWindow;
-
-pub(super) use connecting::{is_given_up, is_listener_full};
-
-use super::{Cause, Incident, Kind, Severity, Sighting, Thresholds, View};
 use crate::{
-    ending::Ending,
-    event::{Event, Transition},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::View,
+        detection::Sighting,
+        incident::Incident,
+        kind::{Kind, Severity},
+        thresholds::Thresholds,
+    },
+    model::{
+        close_reason::CloseReason,
+        event::{Event, EventKind},
+        state::State,
+    },
     table::Connection,
 };
 
@@ -47,17 +54,13 @@ pub fn look(view: &View<'_>) -> Vec<Sighting> {
     sightings
 }
 
-/// What a change of state is an incident of.
+/// The incident that an event is.
 #[must_use]
-pub(super) fn incident(
-    event: &Event,
-    transition: &Transition,
-    left: Option<&Connection>,
-    thresholds: &Thresholds,
-) -> Option<Incident> {
+pub(super) fn incident(event: &Event, left: Option<&Connection>, thresholds: &Thresholds) -> Option<Incident> {
+    let EventKind::Transition(transition) = &event.what else { return None };
     let is_with_itself = event.socket.local == event.socket.remote;
     if is_with_itself && transition.new == State::Established {
-        let incident = Incident::new(event, transition, Ending::Unknown, left);
+        let incident = Incident::new(event, transition, CloseReason::Unknown, left);
         return Some(Incident {
             kind: Kind::SelfConnect,
             cause: (Severity::Warning, Cause::ConnectedToItself),

@@ -3,10 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    findings::{Cause, Group, Kind, Severity, Sighting, Subject, Value, View},
-    keyed::KeyedMap,
-    snapshot::NetSettings,
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, View},
+        detection::{Sighting, Subject, Value},
+        kind::{Kind, Severity},
+    },
+    model::{keyed::KeyedMap, namespace::NetSettings, state::State},
     table::Connection,
 };
 

@@ -2,22 +2,31 @@
 
 use super::incidents::{judged, sightings};
 use crate::{
-    ending::{Abort, Ending},
-    errno,
-    event::Exit,
-    findings::{Cause, Incident, Kind, Sighting, Thresholds, Value, View},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::View,
+        detection::{Sighting, Value},
+        incident::Incident,
+        kind::Kind,
+        thresholds::Thresholds,
+    },
+    model::{
+        close_reason::{Abort, CloseReason},
+        errno,
+        event::Exit,
+        state::State,
+    },
 };
 
 /// Which trouble a connection is that ended with a RST.
 pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind> {
     match incident.ending {
         // Told of with the process.
-        Ending::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
-        Ending::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
-        Ending::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
-        Ending::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
-        Ending::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
+        CloseReason::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
+        CloseReason::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
+        CloseReason::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
+        CloseReason::ResetByPeer(_) if was_answer_after_silence(incident, thresholds) => Some(Kind::IdleReset),
+        CloseReason::ResetByPeer(_) if has_lost(incident) => Some(Kind::ResetByPeer),
         _ => None,
     }
 }
@@ -61,7 +70,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     }));
     found.extend(sightings(view, Kind::AbortedClose, judged, |newest| {
         let cause = match newest.ending {
-            Ending::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
+            CloseReason::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
         };
         vec![

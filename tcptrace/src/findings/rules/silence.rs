@@ -1,15 +1,16 @@
 //! Established connections whose peer does not answer.
 
-use super::{
-    incidents::{judged, sightings},
-    window::is_held_up,
-};
+use super::incidents::{judged, sightings};
 use crate::{
-    ending::Ending,
-    errno,
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
-    snapshot::{Keepalive, NetSettings},
-    state::State,
+    findings::{
+        cause::Cause,
+        context::{Group, OtherEnd, View},
+        detection::{Sighting, Value},
+        incident::Incident,
+        kind::{Kind, Severity},
+        rules::readers::is_held_up,
+    },
+    model::{close_reason::CloseReason, errno, namespace::NetSettings, socket::Keepalive, state::State},
     table::{Connection, Facts},
 };
 
@@ -17,7 +18,7 @@ use crate::{
 /// keepalive timer from probing (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`).
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
-    let is_timeout = incident.ending == Ending::TimedOut && is_open;
+    let is_timeout = incident.ending == CloseReason::TimedOut && is_open;
     is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
 }
 

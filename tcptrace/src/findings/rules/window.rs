@@ -1,17 +1,17 @@
 //! Windows that stay closed, since the receiver does not read.
 
-use super::{
-    accepting::{holders_state, is_being_read, is_watched, process_evidence, unread_ns},
-    incidents::{judged, other_owner, sightings},
-};
+use super::incidents::{judged, other_owner, sightings};
 use crate::{
-    ending::Ending,
-    errno,
-    event::Owner,
-    findings::{Cause, Group, Incident, Kind, Severity, Sighting, Value, View, view::OtherEnd},
-    snapshot::{ListedSocket, TimerKind, UNREAD_NS},
-    state::State,
-    table::{Connection, Facts},
+    findings::{
+        cause::Cause,
+        context::{Group, OtherEnd, View},
+        detection::{Sighting, Value},
+        incident::{Incident, closed_ns},
+        kind::{Kind, Severity},
+        rules::readers::{holders_state, is_being_read, is_held_up, is_watched, process_evidence, unread_ns},
+    },
+    model::{close_reason::CloseReason, errno, event::Owner, socket::UNREAD_NS, state::State},
+    table::Connection,
 };
 
 /// Which trouble it is that an open connection timed out whose peer's window was closed. Without a retransmission it was the
@@ -20,70 +20,9 @@ pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
     let is_closed = incident.window.is_some() || incident.total_retrans == 0 && incident.timeouts == 0;
     let was_answered = incident.window.is_none_or(|window| window.is_answered);
-    let is_it = incident.ending == Ending::TimedOut && is_open && incident.unacked > 0 && is_closed && was_answered;
+    let is_it =
+        incident.ending == CloseReason::TimedOut && is_open && incident.unacked > 0 && is_closed && was_answered;
     is_it.then_some(Kind::ZeroWindow)
-}
-
-/// What was known of a closed window when the connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClosedWindow {
-    /// Time since data was sent last, in ns.
-    pub closed_ns: u64,
-    /// Did the peer answer what was sent last?
-    pub is_answered: bool,
-}
-
-impl ClosedWindow {
-    /// Of a connection that ends at `now_ns`; `None` where the window was not closed, or that is not known.
-    #[must_use]
-    pub fn of(left: &Connection, now_ns: u64) -> Option<Self> {
-        let facts = left.facts().filter(|_| left.ailments().window_closed)?;
-        Some(Self { closed_ns: closed_ns(facts, now_ns), is_answered: is_answered(facts) })
-    }
-}
-
-/// Has the reader closed its window? Where no listing tells (before 6.2 by sock_diag), by a sender of this host that waits.
-pub(super) fn is_closed_by(view: &View<'_>, reader: &Connection) -> bool {
-    let Some(info) = reader.facts().and_then(|facts| facts.socket.connection) else { return false };
-    match info.receive_window {
-        Some(bytes) => bytes == 0,
-        None => matches!(view.other_end(reader), OtherEnd::Here(sender) if is_held_up(sender)),
-    }
-}
-
-/// Does the sender wait for the window of its peer, which answers?
-pub(super) fn is_held_up(known: &Connection) -> bool {
-    known.ailments().window_closed && known.facts().is_some_and(is_answered)
-}
-
-/// Did an ACK come since the last probe, or the last retransmission, which may be on its way? An answer sets the count of
-/// probes to 0 (`net/ipv4/tcp_input.c`, `tcp_ack`).
-fn is_answered(facts: &Facts) -> bool {
-    /// In ns.
-    const ROUND_TRIP_NS: u64 = 1_000_000_000;
-    let socket = &facts.socket;
-    let Some(info) = socket.connection else { return false };
-    // Retransmissions double the timeout itself, probes only what is made of it.
-    let doublings = socket.timer.filter(|timer| timer.kind == TimerKind::Probe).and(socket.backoff).unwrap_or(0);
-    let interval_ns = socket.rto_ns.map(|rto_ns| rto_ns.saturating_mul(1 << doublings.min(16)).min(RTO_MAX_NS));
-    socket.probes <= 1 && interval_ns.is_none_or(|ns| info.last_ack_ns <= ns.saturating_add(ROUND_TRIP_NS))
-}
-
-/// `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.
-const RTO_MAX_NS: u64 = 120_000_000_000;
-
-/// How long a window has been closed at `now_ns`, in ns: since data was sent last. Not for longer than the probes took that
-/// were sent since, where more data came to be sent after a silence.
-fn closed_ns(facts: &Facts, now_ns: u64) -> u64 {
-    /// Above that the time between two probes may be limited otherwise.
-    const SURE_BACKOFF: u8 = 8;
-    let passed_ns = now_ns.saturating_sub(facts.listed_ns);
-    let Some(info) = facts.socket.connection else { return 0 };
-    let probed_ns = |socket: &ListedSocket| {
-        let backoff = socket.backoff.filter(|backoff| *backoff <= SURE_BACKOFF)?;
-        Some(socket.rto_ns?.saturating_mul(2 << backoff))
-    };
-    info.last_sent_ns.min(probed_ns(&facts.socket).unwrap_or(u64::MAX)).saturating_add(passed_ns)
 }
 
 /// All troubles of this family.

@@ -1,10 +1,12 @@
 //! Sockets in the situations that several tests begin with.
 
 use super::{Host, MS, PID, S, process};
-use crate::{
-    ending::{Abort, Ending},
+use crate::model::{
+    close_reason::{Abort, CloseReason},
     event::Exit,
-    snapshot::{ConnectionInfo, Holder, Keepalive, Kind, ProcessState, Timer, TimerKind},
+    holders::Holder,
+    snapshot::ProcessState,
+    socket::{ConnectionInfo, Keepalive, Kind, Timer, TimerKind},
     state::State,
 };
 
@@ -158,8 +160,11 @@ impl Host {
         self.sockets[other].receive_queue = unread;
         self.list();
         self.exits(one, State::FinWait1, None, exit);
-        let (new, ending) =
-            if unread > 0 { (State::Close, Some(Ending::Aborted(Abort::UnreadData))) } else { (State::FinWait1, None) };
+        let (new, ending) = if unread > 0 {
+            (State::Close, Some(CloseReason::Aborted(Abort::UnreadData)))
+        } else {
+            (State::FinWait1, None)
+        };
         self.exits(other, new, ending, exit);
     }
 }

@@ -1,10 +1,10 @@
 use std::{env, fs, process};
 
 use super::*;
-use crate::outputs::Collecting;
+use crate::pipeline::records::RecordsBuilder;
 
 fn records(lines: &[&str]) -> Records {
-    let mut collecting = Collecting::default();
+    let mut collecting = RecordsBuilder::default();
     for line in lines {
         collecting.add(|to| to.extend_from_slice(line.as_bytes()));
     }
@@ -56,14 +56,14 @@ fn a_journald_that_was_away_gets_the_rest() {
     let at = Listener::new("journald-away");
     let mut sink = Journald::new(Some(at.0.clone()));
     let mut some = records(&[r#"{"event":"one"}"#, "no JSON", r#"{"event":"two"}"#, r#"{"event":"three"}"#]);
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))), "nobody was ever there");
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))), "nobody was ever there");
     assert_eq!(some.len(), 4);
     let first = at.bind();
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Refused { records: 1, .. })));
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Refused { records: 1, .. })));
     assert_eq!(some.len(), 3);
     some.take(1);
     drop(first);
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))), "it went away");
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))), "it went away");
     let second = at.bind();
     assert_eq!((sink.deliver(&mut some), some.len()), (Ok(()), 0));
     let mut buffer = [0; 4096];
@@ -82,7 +82,7 @@ fn a_socket_that_is_full_is_no_loss() {
     let mut sink = Journald { socket: Some(socket), ..Journald::new(Some(at.0.clone())) };
     let lines: Vec<_> = (0..2000).map(|i| format!(r#"{{"event":"{i}"}}"#)).collect();
     let mut some = records(&lines.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))));
     let in_the_socket = lines.len() - some.len();
     assert!(in_the_socket > 0 && !some.is_empty());
     listener.set_nonblocking(true).unwrap();

@@ -6,6 +6,7 @@
 //! answer gets lost, what it was on is produced again.
 
 mod settings;
+pub(super) mod target;
 
 use std::{
     borrow::Cow,
@@ -29,8 +30,12 @@ use serde::Deserialize;
 
 pub use self::settings::{KafkaError, KafkaSettings, Sasl, SaslMechanism};
 use super::{
-    Records, Sink, Trouble, tls,
+    tls,
     waiting::{Waiting, host_name},
+};
+use crate::{
+    outputs::sink::{DeliveryError, Sink},
+    pipeline::records::Records,
 };
 
 /// How large an answer of a broker may be, in bytes.
@@ -106,7 +111,7 @@ impl Kafka {
 }
 
 impl Sink for Kafka {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let count = records.within(self.settings.bytes).min(self.settings.records).max(1);
             match self.produce(records, count) {
@@ -114,9 +119,9 @@ impl Sink for Kafka {
                 Ok((refused, reason)) => {
                     // Which ones were refused does not matter to who counts.
                     records.take(count - refused);
-                    return Err(Trouble::Refused { records: refused, reason: self.name(&reason) });
+                    return Err(DeliveryError::Refused { records: refused, reason: self.name(&reason) });
                 }
-                Err(reason) => return Err(Trouble::Later(self.name(&reason))),
+                Err(reason) => return Err(DeliveryError::Later(self.name(&reason))),
             }
         }
         Ok(())

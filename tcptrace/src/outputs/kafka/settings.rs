@@ -2,8 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::super::TlsError;
-use crate::number::digits;
+use crate::{model::number::digits, outputs::tls::TlsError};
 
 /// What is wrong with the settings of a Kafka output.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use jiff::{Timestamp, fmt::rfc2822};
 use prost::Message;
 
-use crate::printable::is_printable;
+use crate::model::printable::is_printable;
 
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

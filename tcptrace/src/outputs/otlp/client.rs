@@ -23,10 +23,11 @@ use jiff::Timestamp;
 use prost::Message;
 
 use super::{
-    super::{Trouble, tls, waiting::Waiting},
+    super::{tls, waiting::Waiting},
     answer::{Answer, Failure, one_line},
     settings::{OtlpError, OtlpSettings},
 };
+use crate::outputs::sink::DeliveryError;
 
 /// How much of an answer is read, in bytes. One that takes a request has two fields.
 const LONGEST_ANSWER: usize = 64 << 10;
@@ -76,10 +77,10 @@ impl Client {
         &mut self,
         records: usize,
         message: impl FnOnce() -> Vec<u8>,
-    ) -> Result<M, Trouble> {
+    ) -> Result<M, DeliveryError> {
         if let Some((until, reason)) = &self.wait {
             if Instant::now() < *until {
-                return Err(Trouble::Later(reason.clone()));
+                return Err(DeliveryError::Later(reason.clone()));
             }
             self.wait = None;
         }
@@ -92,9 +93,9 @@ impl Client {
             Failure::Later { reason, after } => {
                 let reason = name(reason);
                 self.wait = after.map(|after| (Instant::now() + after, reason.clone()));
-                Trouble::Later(reason)
+                DeliveryError::Later(reason)
             }
-            Failure::Refused(reason) => Trouble::Refused { records, reason: name(reason) },
+            Failure::Refused(reason) => DeliveryError::Refused { records, reason: name(reason) },
         })
     }
 
@@ -118,12 +119,12 @@ impl Client {
     }
 
     /// What the receiver says of a request that it took in part: so many records are refused.
-    pub(super) fn rejected(&self, records: usize, message: &str) -> Result<(), Trouble> {
+    pub(super) fn rejected(&self, records: usize, message: &str) -> Result<(), DeliveryError> {
         if records == 0 {
             return Ok(());
         }
         let message = one_line(message, &self.secrets());
-        Err(Trouble::Refused { records, reason: format!("{} took a part only: {message}", self.endpoint) })
+        Err(DeliveryError::Refused { records, reason: format!("{} took a part only: {message}", self.endpoint) })
     }
 
     /// What no reason may repeat: the words of the headers' values.

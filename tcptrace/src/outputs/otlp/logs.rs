@@ -20,7 +20,7 @@ use super::{
     },
     settings::attribute,
 };
-use crate::printable::{escaped, printable};
+use crate::model::printable::{escaped, printable};
 
 /// Log records of these lines, with the resource and the scope once.
 pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [u8]>) -> ExportLogsServiceRequest {

@@ -9,6 +9,8 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::{env, io};
+
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse},
     resource::v1::Resource,
@@ -17,7 +19,14 @@ use prost::Message as _;
 
 use self::client::Client;
 pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
-use super::{Records, Sink, Trouble};
+use crate::{
+    model::number::duration,
+    outputs::{
+        sink::{DeliveryError, Sink},
+        target::{Content, OutputKind, Target, is_gzip},
+    },
+    pipeline::records::Records,
+};
 
 /// Takes records in JSON, and sends log records.
 #[derive(Debug)]
@@ -40,7 +49,7 @@ impl OtlpLogs {
 }
 
 impl Sink for OtlpLogs {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let count = records.within(self.bytes).min(self.records).max(1);
             let request = || logs::request(&self.resource, records.iter().take(count)).encode_to_vec();
@@ -72,7 +81,7 @@ impl OtlpMetrics {
 }
 
 impl Sink for OtlpMetrics {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let request = || records.iter().next().map(<[u8]>::to_vec).unwrap_or_default();
             let answer: ExportMetricsServiceResponse = self.client.post(1, request)?;
@@ -82,5 +91,72 @@ impl Sink for OtlpMetrics {
             records.take(1);
         }
         Ok(())
+    }
+}
+
+/// The kind `otlp`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "otlp",
+    form: "otlp:URL",
+    parse: |url| {
+        let mut settings = OtlpSettings::new(url).map_err(|error| format!("otlp: {error}"))?;
+        if let Some((name, headers)) = HEADERS.iter().find_map(|name| Some((name, env::var(name).ok()?))) {
+            settings.headers = OtlpHeaders::parse(&headers).map_err(|error| format!("${name}: {error}"))?;
+        }
+        Ok(Box::new(OtlpTarget { settings, signal: Signal::Logs }))
+    },
+};
+
+/// Variables with headers, which may hold secrets that belong neither on a command line nor in a file.
+const HEADERS: [&str; 2] = ["TCPTRACE_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+
+/// A collector, for one signal.
+#[derive(Clone, Debug)]
+struct OtlpTarget {
+    settings: OtlpSettings,
+    signal: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Logs,
+    Metrics,
+}
+
+impl Target for OtlpTarget {
+    fn keys(&self) -> &'static [&'static str] {
+        &["compress", "timeout", "ca"]
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        match key {
+            "compress" => self.settings.gzip = is_gzip(value)?,
+            "timeout" => self.settings.timeout = duration(value)?,
+            _ => self.settings.ca = Some(value.into()),
+        }
+        Ok(())
+    }
+
+    fn content(&self) -> Content {
+        match self.signal {
+            Signal::Logs => Content::Json,
+            Signal::Metrics => Content::Metrics,
+        }
+    }
+
+    fn signals(&self) -> Option<[(&'static str, Box<dyn Target>); 2]> {
+        let of = |signal| -> Box<dyn Target> { Box::new(Self { signal, ..self.clone() }) };
+        Some([("logs", of(Signal::Logs)), ("metrics", of(Signal::Metrics))])
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(match self.signal {
+            Signal::Logs => Box::new(OtlpLogs::new(&self.settings).map_err(io::Error::other)?),
+            Signal::Metrics => Box::new(OtlpMetrics::new(&self.settings).map_err(io::Error::other)?),
+        })
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
     }
 }

@@ -11,10 +11,8 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 
-use super::super::{
-    TlsError,
-    waiting::{first_line, host_name},
-};
+use super::super::waiting::{first_line, host_name};
+use crate::outputs::tls::TlsError;
 
 /// What is wrong with the settings of an OTLP output. Tells no secret.
 #[derive(Debug, thiserror::Error)]

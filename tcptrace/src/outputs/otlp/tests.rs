@@ -16,7 +16,8 @@ use opentelemetry_proto::tonic::collector::{
 };
 use prost::Message as _;
 
-use super::{super::Collecting, *};
+use super::*;
+use crate::pipeline::records::RecordsBuilder;
 
 /// A request as it came: its head in lower case, and its body.
 type Arrived = (String, Vec<u8>);
@@ -56,7 +57,7 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn lines(count: usize) -> Records {
-    let mut lines = Collecting::default();
+    let mut lines = RecordsBuilder::default();
     for number in 0..count {
         let line = format!("{{\"event\":\"transition\",\"cookie\":{number}}}\n");
         lines.add(|to| to.extend_from_slice(line.as_bytes()));
@@ -116,7 +117,7 @@ fn a_partial_success_refuses_as_many_as_it_says() {
         assert_eq!(records.len(), left);
         match result {
             Ok(()) => assert_eq!(refused, 0),
-            Err(Trouble::Refused { records, reason }) => {
+            Err(DeliveryError::Refused { records, reason }) => {
                 assert_eq!(records, refused);
                 assert!(reason.ends_with("/v1/logs took a part only: too old"), "{reason}");
             }
@@ -131,13 +132,13 @@ fn metrics_are_sent_one_by_one() {
     let partial = ExportMetricsServiceResponse { partial_success: Some(partial) }.encode_to_vec();
     let (mut settings, arrived) = server(vec![answer("200 OK", "", b""), answer("200 OK", "", &partial)]);
     settings.gzip = false;
-    let mut records = Collecting::default();
+    let mut records = RecordsBuilder::default();
     for body in ["first", "second", "third"] {
         records.add(|to| to.extend_from_slice(body.as_bytes()));
     }
     let mut records = records.take();
     let result = OtlpMetrics::new(&settings).unwrap().deliver(&mut records);
-    assert!(matches!(result, Err(Trouble::Refused { records: 1, .. })), "{result:?}");
+    assert!(matches!(result, Err(DeliveryError::Refused { records: 1, .. })), "{result:?}");
     assert_eq!(records.bytes(), b"secondthird");
     for body in ["first", "second"] {
         let (head, arrived) = arrived.recv().unwrap();
@@ -173,8 +174,8 @@ fn what_is_refused_is_counted_and_what_may_pass_is_kept() {
         let mut records = lines(7);
         let trouble = sink.deliver(&mut records).unwrap_err();
         assert_eq!(records.len(), 7);
-        assert_eq!(matches!(trouble, Trouble::Refused { records: 7, .. }), index < refused.len(), "{trouble:?}");
-        assert_eq!(matches!(trouble, Trouble::Later(_)), index >= refused.len(), "{trouble:?}");
+        assert_eq!(matches!(trouble, DeliveryError::Refused { records: 7, .. }), index < refused.len(), "{trouble:?}");
+        assert_eq!(matches!(trouble, DeliveryError::Later(_)), index >= refused.len(), "{trouble:?}");
         let reason = trouble.to_string();
         assert!(reason.starts_with("http://127.0.0.1:") && reason.len() < 400, "{reason}");
         assert!(!reason.contains("hunter2"), "{reason}");
@@ -190,7 +191,7 @@ fn a_server_is_left_alone_for_as_long_as_it_asks() {
     let mut records = lines(3);
     let begin = Instant::now();
     let first = sink.deliver(&mut records);
-    assert!(matches!(&first, Err(Trouble::Later(reason)) if reason.ends_with("429 Too Many Requests: slowly")));
+    assert!(matches!(&first, Err(DeliveryError::Later(reason)) if reason.ends_with("429 Too Many Requests: slowly")));
     while sink.deliver(&mut records).is_err_and(|trouble| Err(trouble) == first) {
         thread::sleep(Duration::from_millis(20));
     }
@@ -211,7 +212,7 @@ fn a_body_without_end_is_not_read_to_the_end() {
     });
     let mut records = lines(2);
     let trouble = logs(&settings).deliver(&mut records);
-    assert!(matches!(trouble, Err(Trouble::Refused { records: 2, .. })), "{trouble:?}");
+    assert!(matches!(trouble, Err(DeliveryError::Refused { records: 2, .. })), "{trouble:?}");
     server.join().unwrap();
 }
 
@@ -222,7 +223,7 @@ fn a_server_that_is_silent_or_not_there_is_tried_again_later() {
     let mut settings = OtlpSettings::new(&format!("http://{address}")).unwrap();
     settings.timeout = Duration::from_millis(100);
     let trouble = logs(&settings).deliver(&mut lines(1));
-    assert_eq!(trouble, Err(Trouble::Later(format!("http://{address}/v1/logs did not answer within 100ms"))));
+    assert_eq!(trouble, Err(DeliveryError::Later(format!("http://{address}/v1/logs did not answer within 100ms"))));
 
     // A head without a body.
     let silent = thread::spawn(move || {
@@ -232,16 +233,16 @@ fn a_server_that_is_silent_or_not_there_is_tried_again_later() {
         let _ = (&connection).read(&mut [0]);
     });
     let trouble = logs(&settings).deliver(&mut lines(1));
-    assert!(matches!(&trouble, Err(Trouble::Later(reason)) if reason.ends_with("within 100ms")), "{trouble:?}");
+    assert!(matches!(&trouble, Err(DeliveryError::Later(reason)) if reason.ends_with("within 100ms")), "{trouble:?}");
     silent.join().unwrap();
 
     settings.timeout = Duration::from_secs(10);
     let trouble = logs(&settings).deliver(&mut lines(1)).unwrap_err();
     let refused =
         format!("http://{address}/v1/logs cannot be reached: tcp connect error: Connection refused (os error 111)");
-    assert_eq!(trouble, Trouble::Later(refused));
+    assert_eq!(trouble, DeliveryError::Later(refused));
 
     let settings = OtlpSettings::new("http://no-such-host.invalid:4318").unwrap();
     let trouble = logs(&settings).deliver(&mut lines(1));
-    assert!(matches!(&trouble, Err(Trouble::Later(reason)) if reason.contains("dns error")), "{trouble:?}");
+    assert!(matches!(&trouble, Err(DeliveryError::Later(reason)) if reason.contains("dns error")), "{trouble:?}");
 }

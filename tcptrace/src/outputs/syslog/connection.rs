@@ -2,10 +2,11 @@
 
 use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
-use super::{SyslogTarget, stream::Stream};
+use super::stream::Stream;
 use crate::{
-    outputs::{Records, waiting::Waiting},
-    workers,
+    outputs::{syslog::target::SyslogTarget, waiting::Waiting},
+    pipeline::records::Records,
+    sys::workers,
 };
 
 /// How long connecting, or a server that takes nothing, may keep the thread.

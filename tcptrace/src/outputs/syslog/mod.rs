@@ -1,6 +1,16 @@
 //! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
-use super::{Collecting, Records, Sink, Trouble, flat};
+use std::io;
+
+use super::flat;
+use crate::{
+    outputs::{
+        host_name,
+        sink::{DeliveryError, Sink},
+        target::{OutputKind, Target},
+    },
+    pipeline::records::{Records, RecordsBuilder},
+};
 
 mod connection;
 mod message;
@@ -32,8 +42,8 @@ impl Syslog {
     }
 
     /// Sends messages over the connection that there is, or a new one, and takes those off that were delivered.
-    fn send(&mut self, messages: &mut Records) -> Result<(), Trouble> {
-        let later = |target: &SyslogTarget, error| Trouble::Later(format!("syslog {target}: {error}"));
+    fn send(&mut self, messages: &mut Records) -> Result<(), DeliveryError> {
+        let later = |target: &SyslogTarget, error| DeliveryError::Later(format!("syslog {target}: {error}"));
         let mut connection = match self.connection.take() {
             Some(connection) if connection.is_open() => connection,
             _ => Connection::new(&self.target).map_err(|error| later(&self.target, error))?,
@@ -43,7 +53,7 @@ impl Syslog {
         match result {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 self.connection = Some(connection);
-                Err(Trouble::Refused { records: 1, reason: format!("syslog {}: {error}", self.target) })
+                Err(DeliveryError::Refused { records: 1, reason: format!("syslog {}: {error}", self.target) })
             }
             Err(error) => Err(later(&self.target, error)),
             Ok(()) => {
@@ -55,8 +65,8 @@ impl Syslog {
 }
 
 impl Sink for Syslog {
-    fn deliver(&mut self, records: &mut Records) -> Result<(), Trouble> {
-        let mut messages = Collecting::default();
+    fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
+        let mut messages = RecordsBuilder::default();
         let mut refused = Ok(());
         for record in records.iter() {
             match flat::parse(record) {
@@ -65,7 +75,7 @@ impl Sink for Syslog {
                     messages.add(|to| self.target.frame(to, &message));
                 }
                 Err(reason) => {
-                    refused = Err(Trouble::Refused { records: 1, reason });
+                    refused = Err(DeliveryError::Refused { records: 1, reason });
                     break;
                 }
             }
@@ -84,3 +94,23 @@ impl Sink for Syslog {
 
 #[cfg(test)]
 mod tests;
+
+/// The kind `syslog`.
+pub(super) const KIND: OutputKind = OutputKind {
+    name: "syslog",
+    form: "syslog:unix|udp:HOST|tcp:HOST",
+    parse: |rest| match rest.parse::<SyslogTarget>() {
+        Ok(target) => Ok(Box::new(target)),
+        Err(error) => Err(error.to_string()),
+    },
+};
+
+impl Target for SyslogTarget {
+    fn open(&self) -> io::Result<Box<dyn Sink>> {
+        Ok(Box::new(Syslog::new(self.clone(), host_name().unwrap_or_default())))
+    }
+
+    fn boxed(&self) -> Box<dyn Target> {
+        Box::new(self.clone())
+    }
+}

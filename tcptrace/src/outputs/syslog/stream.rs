@@ -9,7 +9,7 @@ use std::{
 
 use socket2::SockRef;
 
-use crate::{outputs::Records, workers};
+use crate::{pipeline::records::Records, sys::workers};
 
 /// How long one look for an end or for acknowledgements takes.
 const LOOK: Duration = Duration::from_millis(1);
@@ -105,13 +105,13 @@ mod tests {
     use std::{net::TcpListener, thread};
 
     use super::*;
-    use crate::outputs::Collecting;
+    use crate::pipeline::records::RecordsBuilder;
 
     const LEN: usize = 1000;
 
     /// Frames of the same length, each with its number.
     fn frames(count: usize) -> Records {
-        let mut collecting = Collecting::default();
+        let mut collecting = RecordsBuilder::default();
         for number in 0..count {
             collecting.add(|to| to.extend_from_slice(format!("{number:0LEN$}").as_bytes()));
         }

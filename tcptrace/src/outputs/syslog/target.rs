@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, str::FromStr};
 
 use bytes::{BufMut as _, BytesMut};
 
-use crate::number::digits;
+use crate::model::number::digits;
 
 /// Where the syslog daemon of a machine listens.
 const LOCAL: &str = "/dev/log";

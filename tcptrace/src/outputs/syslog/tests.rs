@@ -10,7 +10,7 @@ use super::*;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn records(lines: &[&str]) -> Records {
-    let mut collecting = Collecting::default();
+    let mut collecting = RecordsBuilder::default();
     for line in lines {
         collecting.add(|to| to.extend_from_slice(line.as_bytes()));
     }
@@ -36,16 +36,16 @@ fn unix_datagrams_are_messages() {
     let mut sink = syslog(&format!("unix:{}", path.display()));
     let large = format!(r#"{{"event":"{}"}}"#, "x".repeat(1 << 20));
     let mut some = records(&[r#"{"event":"one"}"#, "no JSON", &large, r#"{"event":"two"}"#]);
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))));
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))));
     let server = UnixDatagram::bind(&path).unwrap();
     server.set_read_timeout(Some(LIMIT)).unwrap();
     std::fs::remove_file(&path).unwrap_or_default();
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Later(_))), "its name is gone");
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Later(_))), "its name is gone");
     drop(server);
     let server = UnixDatagram::bind(&path).unwrap();
     server.set_read_timeout(Some(LIMIT)).unwrap();
     for left in [3, 2] {
-        assert!(matches!(sink.deliver(&mut some), Err(Trouble::Refused { records: 1, .. })));
+        assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Refused { records: 1, .. })));
         assert_eq!(some.len(), left);
         some.take(1);
     }
@@ -66,12 +66,12 @@ fn udp_that_is_refused_is_sent_again() {
     let mut some = records(&[r#"{"event":"one"}"#, &large, r#"{"event":"two"}"#]);
     for _ in 0..2 {
         let said = sink.deliver(&mut some).unwrap_err();
-        assert!(matches!(&said, Trouble::Later(reason) if reason.contains("refused")), "{said:?}");
+        assert!(matches!(&said, DeliveryError::Later(reason) if reason.contains("refused")), "{said:?}");
         assert_eq!(some.len(), 3, "nobody got it");
     }
     let server = UdpSocket::bind(("127.0.0.1", port)).unwrap();
     server.set_read_timeout(Some(LIMIT)).unwrap();
-    assert!(matches!(sink.deliver(&mut some), Err(Trouble::Refused { records: 1, .. })));
+    assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Refused { records: 1, .. })));
     some.take(1);
     assert_eq!((sink.deliver(&mut some), some.len()), (Ok(()), 0));
     let mut buffer = [0; 4096];
@@ -88,7 +88,7 @@ fn tcp_counts_octets_and_connects_anew() {
     for events in [["é", "two"], ["three", "four"]] {
         let [one, two] = events.map(|event| format!(r#"{{"event":"x","e":"{event}"}}"#));
         let mut some = records(&[&one, "[]", &two]);
-        assert!(matches!(sink.deliver(&mut some), Err(Trouble::Refused { records: 1, .. })));
+        assert!(matches!(sink.deliver(&mut some), Err(DeliveryError::Refused { records: 1, .. })));
         some.take(1);
         assert_eq!((sink.deliver(&mut some), some.len()), (Ok(()), 0));
         let (mut server, _) = listener.accept().unwrap();
@@ -109,7 +109,7 @@ fn tcp_counts_octets_and_connects_anew() {
     }
     drop(listener);
     let mut more = records(&[r#"{"event":"x"}"#]);
-    assert!(matches!(sink.deliver(&mut more), Err(Trouble::Later(_))));
+    assert!(matches!(sink.deliver(&mut more), Err(DeliveryError::Later(_))));
     assert_eq!(more.len(), 1);
 }
 
@@ -118,7 +118,7 @@ fn a_name_without_an_address_is_trouble_for_a_while() {
     let mut some = records(&[r#"{"event":"x"}"#]);
     for target in ["tcp:a..b:514", "udp:a..b"] {
         let said = syslog(target).deliver(&mut some).unwrap_err();
-        assert!(matches!(&said, Trouble::Later(reason) if reason.starts_with("syslog ")), "{said:?}");
+        assert!(matches!(&said, DeliveryError::Later(reason) if reason.starts_with("syslog ")), "{said:?}");
     }
     assert_eq!(some.len(), 1);
 }

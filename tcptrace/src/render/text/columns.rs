@@ -5,15 +5,17 @@ use std::{fmt::Write as _, net::SocketAddr};
 use bytes::{BufMut, BytesMut};
 
 use crate::{
-    event::Owner,
-    printable::{Printable, is_plain},
+    model::{
+        event::Owner,
+        printable::{Printable, is_plain},
+        state::State,
+    },
     render::fields,
-    state::State,
 };
 
 /// How a line stands out on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::render) enum Style {
+pub(crate) enum Style {
     Plain,
     Heading,
     Attention,
@@ -34,7 +36,7 @@ impl Style {
 const RESET: &str = "\x1b[0m";
 
 /// An end of a connection; a port that is not chosen yet is `-`.
-pub(super) struct Address(pub(super) SocketAddr);
+pub(crate) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -62,7 +64,7 @@ const ADDRESS_WIDTH: usize = 21;
 const UID_WIDTH: usize = 6;
 
 /// The columns, as wide as the widest addresses and UIDs so far ask for.
-pub(super) struct Columns {
+pub(crate) struct Columns {
     color: bool,
     owner_columns: bool,
     /// Local and remote end of the line.
@@ -74,13 +76,13 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn new(color: bool, owner_columns: bool) -> Self {
+    pub(crate) fn new(color: bool, owner_columns: bool) -> Self {
         let (ends, widths, uid) = (Default::default(), [ADDRESS_WIDTH; 2], UID_WIDTH);
         Self { color, owner_columns, ends, widths, uid, duration: String::new(), heading_written: false }
     }
 
     /// Makes room for the addresses and the owner, and writes the heading where it is missing or does not fit any more.
-    pub(super) fn fit(&mut self, to: &mut BytesMut, ends: [SocketAddr; 2], owner: Option<&Owner>) {
+    pub(crate) fn fit(&mut self, to: &mut BytesMut, ends: [SocketAddr; 2], owner: Option<&Owner>) {
         let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.checked_ilog10().unwrap_or(0) + 1);
         let mut fits = self.heading_written && uid as usize <= self.uid;
         self.uid = self.uid.max(uid as usize);
@@ -116,13 +118,13 @@ impl Columns {
     // A line is most of the work where events are many, so nothing is allocated for one, and nothing formatted that need
     // not be.
 
-    pub(super) fn time(&self, to: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
+    pub(crate) fn time(&self, to: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         let from = to.len();
         write(to);
         fill(to, from, 16);
     }
 
-    pub(super) fn owner(&self, to: &mut BytesMut, owner: Option<&Owner>) {
+    pub(crate) fn owner(&self, to: &mut BytesMut, owner: Option<&Owner>) {
         let (mut pid, mut uid) = (itoa::Buffer::new(), itoa::Buffer::new());
         right(to, owner.map_or("-", |owner| pid.format(owner.pid)), 7);
         to.put_u8(b' ');
@@ -140,13 +142,13 @@ impl Columns {
         }
     }
 
-    pub(super) fn addresses(&self, to: &mut BytesMut) {
+    pub(crate) fn addresses(&self, to: &mut BytesMut) {
         for (text, width) in self.ends.iter().zip(self.widths) {
             left(to, text, width + 1);
         }
     }
 
-    pub(super) fn states(&self, to: &mut BytesMut, state: State, what: [&str; 2], style: Style) {
+    pub(crate) fn states(&self, to: &mut BytesMut, state: State, what: [&str; 2], style: Style) {
         left(to, state.name().as_bytes(), 12);
         let code = if self.color { style.code() } else { "" };
         to.put_slice(code.as_bytes());
@@ -156,7 +158,7 @@ impl Columns {
         to.put_slice(if code.is_empty() { b"" } else { RESET.as_bytes() });
     }
 
-    pub(super) fn duration(&mut self, to: &mut BytesMut, write: impl FnOnce(&mut String)) {
+    pub(crate) fn duration(&mut self, to: &mut BytesMut, write: impl FnOnce(&mut String)) {
         self.duration.clear();
         write(&mut self.duration);
         right(to, &self.duration, 10);
@@ -164,7 +166,7 @@ impl Columns {
 }
 
 /// Ends a line that nothing follows in.
-pub(super) fn trim_end(to: &mut BytesMut) {
+pub(crate) fn trim_end(to: &mut BytesMut) {
     let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     to.truncate(end);
 }
@@ -201,7 +203,7 @@ fn put_printable(to: &mut BytesMut, text: &str) {
 }
 
 /// Writes `text`, in colour where it is wanted.
-pub(in crate::render) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
+pub(crate) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
     if color && style != Style::Plain {
         let _ = write!(to, "{}{text}{RESET}", style.code());
     } else {

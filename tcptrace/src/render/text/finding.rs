@@ -5,16 +5,17 @@ use std::{collections::HashSet, fmt::Write as _};
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::{
-    age_words,
-    columns::{Address, Style, styled},
-    netns_name,
-};
+use super::columns::{Address, Style, styled};
 use crate::{
-    clock::{WallFormat, human},
     findings::{Finding, Phase, Seen, Severity, Sighting, Subject, Value},
-    printable::printable,
-    render::Context,
+    model::{
+        printable::printable,
+        time::{WallFormat, human},
+    },
+    render::{
+        context::Context,
+        text::words::{age_words, netns_name},
+    },
 };
 
 /// Writes a finding: all of it where it opens, what has changed where it goes on, a line where it closes.

@@ -6,22 +6,27 @@ use std::fmt::Write as _;
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::{
-    super::{Context, Names},
-    age_words,
-    columns::{Address, Style, styled},
-    errno_words, headline, lost_words, note_parts, reset_reason, time_in_old,
-};
+use super::columns::{Address, Style, styled};
 use crate::{
-    clock::{WallFormat, human},
-    ending::{Abort, Ending},
-    event::{Event, Owner, What},
+    analysis::story::{
+        Closed, Reset, ResetSender,
+        connection::{Bytes, Role, Side, Story},
+    },
     findings::causes_of,
-    losses::Losses,
-    printable::printable,
-    snapshot::Age,
-    state::State,
-    story::{Bytes, Closed, Reset, ResetSender, Role, Side, Story},
+    model::{
+        age::Age,
+        close_reason::{Abort, CloseReason},
+        event::{Event, EventKind, Owner},
+        losses::Losses,
+        names::Names,
+        printable::printable,
+        state::State,
+        time::{WallFormat, human},
+    },
+    render::{
+        context::Context,
+        text::words::{age_words, errno_words, headline, lost_words, note_parts, reset_reason, time_in_old},
+    },
     table::Connection,
 };
 
@@ -206,7 +211,7 @@ struct Shown {
 fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<String> {
     let what = headline(event).0;
     let mut parts = match event.what {
-        What::Transition(transition) => {
+        EventKind::Transition(transition) => {
             let old = if shown.state.replace(transition.new) == Some(transition.old) {
                 String::new()
             } else {
@@ -221,11 +226,11 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
             };
             vec![format!("{old}{}{time}", what.concat())]
         }
-        What::OwnerChanged => Vec::new(),
+        EventKind::OwnerChanged => Vec::new(),
         _ => vec![what[1].to_owned()],
     };
     note_parts(event, names, &mut |part| parts.push(part.to_string()));
-    if let What::Transition(transition) = &event.what {
+    if let EventKind::Transition(transition) = &event.what {
         let bytes = side.bytes(&event.socket, transition);
         if shown.bytes.replace(bytes).map_or((0, 0), |bytes| (bytes.sent, bytes.received))
             != (bytes.sent, bytes.received)
@@ -234,7 +239,7 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
         }
     }
     if let Some(owner) = &event.owner
-        && (shown.pid.replace(owner.pid) != Some(owner.pid) || event.what == What::OwnerChanged)
+        && (shown.pid.replace(owner.pid) != Some(owner.pid) || event.what == EventKind::OwnerChanged)
     {
         parts.push(format!("owner: {}", owner_and_source(owner)));
     }
@@ -245,25 +250,25 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
 fn segment(place: usize, event: &Event, side: &Side) -> String {
     use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
     let (is_sent, name, is_shown) = match event.what {
-        What::Transition(transition) => {
+        EventKind::Transition(transition) => {
             let (is_sent, name) = match (transition.old, transition.new) {
-                (Close, SynSent) if side.ending() != Some(Ending::Aborted(Abort::NeverSent)) => (true, "SYN"),
+                (Close, SynSent) if side.ending() != Some(CloseReason::Aborted(Abort::NeverSent)) => (true, "SYN"),
                 (SynSent, Established) => (false, "SYN-ACK"),
                 (SynSent, SynRecv) => (false, "SYN"),
                 (SynRecv, Established) | (FinWait1, FinWait2) | (Closing, TimeWait) => (false, "ACK"),
-                (LastAck, Close) if transition.ending == Some(Ending::Normal) => (false, "ACK"),
+                (LastAck, Close) if transition.ending == Some(CloseReason::Normal) => (false, "ACK"),
                 (_, FinWait1 | LastAck) => (true, "FIN"),
                 (_, CloseWait | Closing | TimeWait) => (false, "FIN"),
                 _ => return String::new(),
             };
             (is_sent, name, false)
         }
-        What::Retransmit(retransmit) if retransmit.failed.is_some() => return String::new(),
-        What::Retransmit(retransmit) => (true, if retransmit.state == SynSent { "SYN" } else { "segment" }, true),
-        What::SynAckRetransmit { .. } => (true, "SYN-ACK", true),
-        What::ResetSent { .. } => (true, "RST", true),
-        What::ResetReceived(_) => (false, "RST", true),
-        What::OwnerChanged => return String::new(),
+        EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return String::new(),
+        EventKind::Retransmit(retransmit) => (true, if retransmit.state == SynSent { "SYN" } else { "segment" }, true),
+        EventKind::SynAckRetransmit { .. } => (true, "SYN-ACK", true),
+        EventKind::ResetSent { .. } => (true, "RST", true),
+        EventKind::ResetReceived(_) => (false, "RST", true),
+        EventKind::OwnerChanged => return String::new(),
     };
     let name = format!(" {name} ");
     let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };
@@ -302,8 +307,9 @@ fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
 
 fn closed_first(story: &Story) -> Option<String> {
     let Some(Closed { place, owner, abort }) = story.closed_first() else {
-        let has_failed =
-            story.seen().any(|(_, side)| side.sk.is_none() || side.ending().is_some_and(|end| end != Ending::Normal));
+        let has_failed = story
+            .seen()
+            .any(|(_, side)| side.sk.is_none() || side.ending().is_some_and(|end| end != CloseReason::Normal));
         let text = if story.is_over() { "first by an unknown side" } else { "by nobody yet" };
         return (!has_failed).then(|| text.to_owned());
     };
@@ -314,8 +320,10 @@ fn closed_first(story: &Story) -> Option<String> {
     let how = match abort {
         None => String::new(),
         // Whoever did this is not the owner.
-        Some(Abort::Destroyed | Abort::OrphanLimit) => return abort.map(|how| Ending::Aborted(how).words().to_owned()),
-        Some(how) => format!(", {}", Ending::Aborted(how).words()),
+        Some(Abort::Destroyed | Abort::OrphanLimit) => {
+            return abort.map(|how| CloseReason::Aborted(how).words().to_owned());
+        }
+        Some(how) => format!(", {}", CloseReason::Aborted(how).words()),
     };
     Some(format!("first by {} ({who}){how}", PLACES[place]))
 }
@@ -340,7 +348,7 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Ve
     };
     let ending = story.sides[reset.from].as_ref().and_then(Side::ending);
     let is_sockets = matches!(reset.sender, ResetSender::Process(_) | ResetSender::Socket(_));
-    let why = ending.filter(|ending| is_sockets && matches!(ending, Ending::Aborted(_)));
+    let why = ending.filter(|ending| is_sockets && matches!(ending, CloseReason::Aborted(_)));
     let why = why.map(|ending| ending.words().to_owned());
     let reason = reset.reason.map(|code| format!("reason: {}", reset_reason(code, names)));
     let more = (reset.sent > 1 || reset.received > 1)

@@ -1,29 +1,30 @@
 //! Events and reports for people.
 
-pub(super) mod columns;
+pub(crate) mod columns;
 mod finding;
 mod ladder;
 mod report;
+pub(crate) mod words;
 
-use std::fmt::{Arguments, Write as _};
+use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::{Context, Names};
 use crate::{
-    clock::{Human, WallFormat, WallOffset, human, write_human},
-    ending::Ending,
-    errno,
-    event::{Event, Process, ResetFacts, StateSource, TimeSource, Transition, What},
+    analysis::report::Report,
     findings::Finding,
-    losses::Losses,
-    notice::{Gap, Notice},
-    printable::{Printable, printable},
-    report::Report,
-    snapshot::Age,
-    state::State,
-    table::Reconciled,
+    model::{
+        event::{Event, EventKind},
+        losses::Losses,
+        notice::Notice,
+        printable::Printable,
+        time::{Human, WallFormat, WallOffset},
+    },
+    render::{
+        context::Context,
+        text::words::{gap_words, headline, lost_words, netns_name, note, time_in_old},
+    },
 };
 use columns::{Columns, Style, styled};
 
@@ -73,7 +74,7 @@ impl Text {
 
     /// Writes an event as a line, and the heading before it where the columns are new.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
-        if event.what == What::OwnerChanged {
+        if event.what == EventKind::OwnerChanged {
             return; // the lines that follow show the owner
         }
         self.write_columns(to, event, context.wall);
@@ -131,7 +132,7 @@ impl Text {
     }
 
     /// Writes a report.
-    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::state::StateSet) {
+    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::model::state::StateSet) {
         report::write(to, report, &self.options, states);
     }
 }
@@ -167,195 +168,22 @@ pub fn losses_line(losses: &Losses) -> String {
     format!("{} {events}; lost: {lost}", losses.received)
 }
 
-/// What was lost, by place.
-pub(super) fn lost_words(losses: &Losses) -> String {
-    let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
-    lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect::<Vec<_>>().join(", ")
-}
-
-/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
-fn age_words(age: Age) -> String {
-    format!("{}{}", age.source.mark(), human(age.ns))
-}
-
-fn gap_words(gap: &Gap) -> String {
-    let by_cpu = gap.ring_by_cpu.iter().enumerate().filter(|(_, lost)| **lost > 0);
-    let mut places: Vec<_> = by_cpu.map(|(cpu, lost)| format!("CPU {cpu}: {lost}")).collect();
-    if gap.program_busy > 0 {
-        places.push(format!("program busy: {}", gap.program_busy));
-    }
-    let healed = gap.healed.map_or_else(
-        || "the sockets were not listed again".to_owned(),
-        |(healed_ns, Reconciled { added, removed, changed })| {
-            let after = human(healed_ns.saturating_sub(gap.noticed_ns));
-            format!("healed {after} later by a listing: {added} sockets added, {removed} removed, {changed} changed")
-        },
-    );
-    let span = human(gap.noticed_ns.saturating_sub(gap.after_ns));
-    format!("-- gap: {} events lost within {span} ({}); {healed}", gap.lost(), places.join(", "))
-}
-
-/// What stands beside the socket's state: `-> ` and the new one, or what happened.
-fn headline(event: &Event) -> ([&'static str; 2], Style) {
-    match event.what {
-        What::Transition(transition) => {
-            let style = match transition.ending {
-                Some(Ending::Normal) | None if transition.new == State::CloseWait => Style::Attention,
-                Some(Ending::Normal) | None => Style::Plain,
-                Some(_) => Style::Trouble,
-            };
-            (["-> ", transition.new.name()], style)
-        }
-        What::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
-        What::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
-        What::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
-        What::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
-        What::OwnerChanged => (["   ", "owner"], Style::Plain),
-    }
-}
-
-fn time_in_old(to: &mut String, event: &Event) {
-    let What::Transition(transition) = event.what else { return };
-    let Some(time) = transition.time_in_old else { return to.push('-') };
-    to.push_str(match time.source {
-        TimeSource::Observed | TimeSource::Handshake | TimeSource::Timer => "",
-        TimeSource::HandshakeLowerBound | TimeSource::LowerBound => "≥",
-        TimeSource::Polled => "~",
-        TimeSource::HandshakeUnreliable => "?",
-    });
-    write_human(to, time.ns);
-}
-
-/// Tells `part` what is to be noted of an event, each thing by itself.
-fn note(event: &Event, names: &Names, mut part: impl FnMut(Arguments<'_>)) {
-    note_parts(event, names, &mut part);
-    let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
-    if let Some(netns) = elsewhere {
-        part(format_args!("netns {}", netns_name(netns, names)));
-    }
-}
-
-/// A network namespace's name, else its inode number.
-fn netns_name(inode: u32, names: &Names) -> String {
-    names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
-}
-
-/// The same without what tells where it was.
-fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Arguments<'_>)) {
-    let mut is_empty = true;
-    let mut part = |words: Arguments<'_>| {
-        is_empty = false;
-        tell(words);
-    };
-    match event.what {
-        What::Transition(transition) => transition_note(&transition, &mut part),
-        What::Retransmit(retransmit) => {
-            part(format_args!("{} so far", retransmit.total_retrans));
-            if retransmit.timeouts > 0 {
-                part(format_args!("timeouts in a row: {}", retransmit.timeouts));
-            }
-            if let Some(srtt_us) = retransmit.srtt_us {
-                part(format_args!("srtt {}", Human(u64::from(srtt_us) * 1000)));
-            }
-            if let Some(errno) = retransmit.failed {
-                part(format_args!("not sent: {}", errno_words(errno)));
-            }
-        }
-        What::SynAckRetransmit { count } => part(format_args!("{count} so far")),
-        What::ResetSent { reason, facts } => {
-            if let Some(code) = reason {
-                part(format_args!("reason: {}", reset_reason(code, names)));
-            }
-            reset_note(facts, &mut part);
-        }
-        What::ResetReceived(facts) => reset_note(facts, &mut part),
-        What::OwnerChanged => {}
-    }
-    if let Some(candidates) = &event.candidates {
-        part(format_args!("one of {}", processes(candidates)));
-    }
-    if event.after_gap {
-        part(format_args!("events before this were lost"));
-    }
-    if event.socket.sk.is_none() && is_empty {
-        tell(format_args!("no socket"));
-    }
-}
-
-/// Processes by command: `nginx[8154, 8156], sh[9]`.
-fn processes(processes: &[Process]) -> String {
-    let by_command = processes.chunk_by(|one, other| one.command == other.command);
-    let words = by_command.map(|of_one| {
-        let pids: Vec<_> = of_one.iter().map(|process| process.pid.to_string()).collect();
-        format!("{}[{}]", printable(&of_one[0].command.to_text()), pids.join(", "))
-    });
-    words.collect::<Vec<_>>().join(", ")
-}
-
-/// A peer's silence before a RST is told of from here on.
-const SILENCE_NS: u64 = 1_000_000_000;
-
-fn reset_note(facts: Option<ResetFacts>, part: &mut dyn FnMut(Arguments<'_>)) {
-    let facts = facts.unwrap_or_default();
-    if facts.silence_ns() >= SILENCE_NS {
-        part(format_args!("peer silent for {}", Human(facts.silence_ns())));
-    }
-    for (count, words) in [(facts.receive_queue, "not read"), (facts.send_queue, "not acknowledged")] {
-        if count > 0 {
-            part(format_args!("{count} bytes {words}"));
-        }
-    }
-}
-
-fn reset_reason(code: u32, names: &Names) -> String {
-    names.reset_reason(code).map_or_else(|| code.to_string(), str::to_owned)
-}
-
-fn transition_note(transition: &Transition, part: &mut dyn FnMut(Arguments<'_>)) {
-    if let Some(ending) = transition.ending {
-        part(format_args!("{}", ending.words()));
-        if let Some(errno) = ending.errno() {
-            part(format_args!("{}", errno_words(errno)));
-        }
-    } else if transition.new == State::FinWait2 && transition.source == StateSource::Inferred {
-        part(format_args!("orphan, the peer has not closed"));
-    }
-    if let Some(exit) = transition.exit.filter(|exit| exit.is_killed()) {
-        part(format_args!("process killed by {}", exit.name()));
-    }
-    if transition.source != StateSource::Observed {
-        part(format_args!("{}", transition.source.name()));
-    }
-    // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
-    if let Some(ns) = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled) {
-        part(format_args!("ends in {}", Human(ns)));
-    }
-    if let Some(ns) = transition.handshake_rtt_ns {
-        part(format_args!("handshake rtt {}", Human(ns)));
-    }
-    if transition.ending.is_some() && transition.total_retrans > 0 {
-        part(format_args!("retransmits: {}", transition.total_retrans));
-    }
-}
-
-fn errno_words(errno: i32) -> String {
-    errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
+    use crate::model::{
+        close_reason::{Abort, CloseReason},
+        event::{ResetFacts, Retransmit, Socket, StateSource, TimeInState, TimeSource, Transition},
+        names::Names,
+        state::State,
+    };
     use std::{
         collections::HashMap,
         net::{Ipv4Addr, SocketAddr},
     };
 
     use super::*;
-    use crate::{
-        ending::Abort,
-        event::{Retransmit, Socket, TimeInState},
-    };
 
-    fn event(what: What) -> Event {
+    fn event(what: EventKind) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let socket = Socket {
             sk: Some(1),
@@ -379,7 +207,7 @@ mod tests {
         }
     }
 
-    fn transition(new: State, ending: Option<Ending>) -> Transition {
+    fn transition(new: State, ending: Option<CloseReason>) -> Transition {
         Transition {
             old: State::Established,
             new,
@@ -407,23 +235,26 @@ mod tests {
 
     #[test]
     fn notes_tell_why_a_connection_ended() {
-        let closed = |ending| told(&event(What::Transition(transition(State::Close, Some(ending)))));
-        assert_eq!(closed(Ending::Normal), "closed");
-        assert_eq!(closed(Ending::ResetByPeer(libc::EPIPE)), "reset by peer, EPIPE");
-        assert_eq!(closed(Ending::Failed(libc::ENETUNREACH)), "failed, ENETUNREACH");
-        assert_eq!(closed(Ending::Failed(4095)), "failed, errno 4095");
-        assert_eq!(closed(Ending::Aborted(Abort::Destroyed)), "aborted: socket destroyed from outside, ECONNABORTED");
-        let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(Ending::TimedOut)) };
-        assert_eq!(told(&event(What::Transition(retransmitted))), "timed out, ETIMEDOUT, retransmits: 3");
+        let closed = |ending| told(&event(EventKind::Transition(transition(State::Close, Some(ending)))));
+        assert_eq!(closed(CloseReason::Normal), "closed");
+        assert_eq!(closed(CloseReason::ResetByPeer(libc::EPIPE)), "reset by peer, EPIPE");
+        assert_eq!(closed(CloseReason::Failed(libc::ENETUNREACH)), "failed, ENETUNREACH");
+        assert_eq!(closed(CloseReason::Failed(4095)), "failed, errno 4095");
+        assert_eq!(
+            closed(CloseReason::Aborted(Abort::Destroyed)),
+            "aborted: socket destroyed from outside, ECONNABORTED"
+        );
+        let retransmitted = Transition { total_retrans: 3, ..transition(State::Close, Some(CloseReason::TimedOut)) };
+        assert_eq!(told(&event(EventKind::Transition(retransmitted))), "timed out, ETIMEDOUT, retransmits: 3");
         let under_way = Transition { ending: None, new: State::CloseWait, ..retransmitted };
-        assert_eq!(told(&event(What::Transition(under_way))), "");
+        assert_eq!(told(&event(EventKind::Transition(under_way))), "");
     }
 
     #[test]
     fn notes_tell_what_was_inferred_and_measured() {
         let inferred = |new, ending| Transition { source: StateSource::Inferred, ..transition(new, ending) };
-        let note = |transition| told(&event(What::Transition(transition)));
-        assert_eq!(note(inferred(State::TimeWait, Some(Ending::Normal))), "closed, inferred");
+        let note = |transition| told(&event(EventKind::Transition(transition)));
+        assert_eq!(note(inferred(State::TimeWait, Some(CloseReason::Normal))), "closed, inferred");
         assert_eq!(note(inferred(State::FinWait2, None)), "orphan, the peer has not closed, inferred");
         let measured = Transition { handshake_rtt_ns: Some(409_000), ..transition(State::Established, None) };
         assert_eq!(note(measured), "handshake rtt 409µs");
@@ -432,39 +263,39 @@ mod tests {
     #[test]
     fn notes_tell_of_retransmits_and_resets() {
         let once = Retransmit { state: State::Established, total_retrans: 1, timeouts: 0, srtt_us: None, failed: None };
-        assert_eq!(told(&event(What::Retransmit(once))), "1 so far");
+        assert_eq!(told(&event(EventKind::Retransmit(once))), "1 so far");
         let again = Retransmit { total_retrans: 4, timeouts: 2, srtt_us: Some(1500), failed: Some(113), ..once };
         let words = "4 so far, timeouts in a row: 2, srtt 1.50ms, not sent: EHOSTUNREACH";
-        assert_eq!(told(&event(What::Retransmit(again))), words);
-        let reset = |reason| event(What::ResetSent { reason, facts: None });
+        assert_eq!(told(&event(EventKind::Retransmit(again))), words);
+        let reset = |reason| event(EventKind::ResetSent { reason, facts: None });
         assert_eq!(told(&reset(Some(3))), "reason: no_socket");
         assert_eq!(told(&reset(Some(8))), "reason: 8");
         assert_eq!(told(&reset(None)), "");
         let mut stray = reset(None);
         stray.socket.sk = None;
         assert_eq!(told(&stray), "no socket");
-        assert_eq!(told(&event(What::ResetReceived(None))), "");
+        assert_eq!(told(&event(EventKind::ResetReceived(None))), "");
         let facts = ResetFacts { last_received_ns: 90_000_000_000, last_ack_ns: 61_000_000_000, ..Default::default() };
-        assert_eq!(told(&event(What::ResetReceived(Some(facts)))), "peer silent for 1m01s");
+        assert_eq!(told(&event(EventKind::ResetReceived(Some(facts)))), "peer silent for 1m01s");
         let facts = ResetFacts { receive_queue: 5, send_queue: 12, last_ack_ns: 999_999_999, ..facts };
-        let sent = What::ResetSent { reason: Some(3), facts: Some(facts) };
+        let sent = EventKind::ResetSent { reason: Some(3), facts: Some(facts) };
         assert_eq!(told(&event(sent)), "reason: no_socket, 5 bytes not read, 12 bytes not acknowledged");
     }
 
     #[test]
     fn times_in_the_old_state_tell_how_sure_they_are() {
         let shown = |time_in_old| {
-            time_in_old_of(What::Transition(Transition { time_in_old, ..transition(State::Close, None) }))
+            time_in_old_of(EventKind::Transition(Transition { time_in_old, ..transition(State::Close, None) }))
         };
         let time = |source| Some(TimeInState { ns: 20_000_000, source });
         assert_eq!(shown(None), "-", "never 0");
         assert_eq!(shown(time(TimeSource::Observed)), "20.0ms");
         assert_eq!(shown(time(TimeSource::Handshake)), "20.0ms");
         assert_eq!(shown(time(TimeSource::HandshakeLowerBound)), "≥20.0ms");
-        assert_eq!(time_in_old_of(What::ResetReceived(None)), "", "nothing was left");
+        assert_eq!(time_in_old_of(EventKind::ResetReceived(None)), "", "nothing was left");
     }
 
-    fn time_in_old_of(what: What) -> String {
+    fn time_in_old_of(what: EventKind) -> String {
         let mut text = String::new();
         time_in_old(&mut text, &event(what));
         text
@@ -473,13 +304,13 @@ mod tests {
     #[test]
     fn styles_tell_trouble() {
         let style = |what| headline(&event(what)).1;
-        let closed = |ending| What::Transition(transition(State::Close, ending));
-        assert_eq!(style(closed(Some(Ending::Normal))), Style::Plain);
-        assert_eq!(style(closed(Some(Ending::TimedOut))), Style::Trouble);
-        assert_eq!(style(What::Transition(transition(State::CloseWait, None))), Style::Attention);
-        assert_eq!(style(What::Transition(transition(State::Established, None))), Style::Plain);
-        assert_eq!(style(What::ResetReceived(None)), Style::Trouble);
-        assert_eq!(style(What::SynAckRetransmit { count: 1 }), Style::Attention);
+        let closed = |ending| EventKind::Transition(transition(State::Close, ending));
+        assert_eq!(style(closed(Some(CloseReason::Normal))), Style::Plain);
+        assert_eq!(style(closed(Some(CloseReason::TimedOut))), Style::Trouble);
+        assert_eq!(style(EventKind::Transition(transition(State::CloseWait, None))), Style::Attention);
+        assert_eq!(style(EventKind::Transition(transition(State::Established, None))), Style::Plain);
+        assert_eq!(style(EventKind::ResetReceived(None)), Style::Trouble);
+        assert_eq!(style(EventKind::SynAckRetransmit { count: 1 }), Style::Attention);
     }
 
     #[test]

@@ -5,17 +5,22 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 
 use super::{
-    TextOptions, age_words,
+    TextOptions,
     columns::{Style, styled},
-    errno_words, losses_line,
+    losses_line,
 };
 use crate::{
-    clock::human,
-    event::{Command, OwnerSource},
-    latency::RELATIVE_ERROR,
-    printable::printable,
-    report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
-    state::{State, StateSet},
+    analysis::{
+        histogram::RELATIVE_ERROR,
+        report::{Activity, Key, KeyRow, ProcessRow, Report, SocketRow, TransitionRow},
+    },
+    model::{
+        event::{Command, OwnerSource},
+        printable::printable,
+        state::{State, StateSet},
+        time::human,
+    },
+    render::text::words::{age_words, errno_words},
 };
 
 /// Rows of sockets that a terminal gets at most.

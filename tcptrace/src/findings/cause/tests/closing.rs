@@ -2,8 +2,10 @@
 
 use crate::{
     findings::testing::{Host, MS, PID, S, process},
-    snapshot::{ConnectionInfo, Timer, TimerKind},
-    state::State,
+    model::{
+        socket::{ConnectionInfo, Timer, TimerKind},
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";
@@ -34,7 +36,7 @@ pub(super) fn waits_for_other_side(host: &mut Host, is_proven: bool) {
         let place = host.add(State::FinWait2, &format!("10.1.0.1:4000{port}"), "10.2.0.1:8080", 90 * S);
         let mut owner = process(if is_proven { PID } else { 900 });
         if !is_proven {
-            owner.command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
+            owner.command = crate::model::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
         }
         host.sockets[place].owner = Some(owner);
     }

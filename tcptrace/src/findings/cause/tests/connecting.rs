@@ -1,10 +1,12 @@
 //! Connections that this host tries to open.
 
 use crate::{
-    ending::{Abort, Ending},
     findings::testing::{Host, LISTENER, MS, NETNS, S, SERVER, end},
-    snapshot::NextHop,
-    state::State,
+    model::{
+        close_reason::{Abort, CloseReason},
+        snapshot::NextHop,
+        state::State,
+    },
 };
 
 /// A destination on another host.
@@ -20,7 +22,7 @@ pub(super) fn syn_unanswered(host: &mut Host, is_proven: bool) {
 pub(super) fn given_up_early(host: &mut Host, is_proven: bool) {
     for port in [50_000, 50_001] {
         let place = host.connecting(port, FAR, if is_proven { 899 * MS } else { S });
-        host.fails(place, Ending::Aborted(Abort::BeforeEstablished));
+        host.fails(place, CloseReason::Aborted(Abort::BeforeEstablished));
         host.wait(MS);
     }
 }
@@ -37,14 +39,14 @@ pub(super) fn connect_timed_out(host: &mut Host, is_proven: bool) {
     let place = host.connecting(50_000, SERVER, 3 * S);
     host.sockets[place].timeouts = 1;
     host.listening(LISTENER, if is_proven { 2 } else { 3 }, 2);
-    host.fails(place, Ending::TimedOut);
+    host.fails(place, CloseReason::TimedOut);
     host.wait(300 * MS);
 }
 
 /// A connect() that ends before a SYN is sent, with this local port.
 fn not_sent(host: &mut Host, local_port: u16) {
     let place = host.connecting(local_port, FAR, 0);
-    host.fails(place, Ending::Aborted(Abort::NeverSent));
+    host.fails(place, CloseReason::Aborted(Abort::NeverSent));
 }
 
 /// So many connections to the destination, with ten local ports.
@@ -85,7 +87,7 @@ pub(super) fn connected_to_itself(host: &mut Host, is_proven: bool) {
 /// connect() failed with EHOSTUNREACH, and a poll asked whether the next hop answers.
 fn at_hop(host: &mut Host, answers: Option<bool>) {
     let place = host.connecting(50_000, FAR, 3 * S);
-    host.fails(place, Ending::Failed(libc::EHOSTUNREACH));
+    host.fails(place, CloseReason::Failed(libc::EHOSTUNREACH));
     let (remote, hop) = (end(FAR).ip(), [10, 1, 0, 9].into());
     host.next_hops = vec![NextHop { netns: NETNS, remote, hop, answers, read_ns: host.now_ns }];
 }

@@ -1,10 +1,8 @@
 //! Listeners, and connections that a process does not accept or read.
 
 use crate::{
-    ending::Ending,
     findings::testing::{Host, LISTENER, S, SERVER, in_state},
-    snapshot::ProcessState,
-    state::State,
+    model::{close_reason::CloseReason, snapshot::ProcessState, state::State},
 };
 
 const NEAR: &str = "10.1.0.1:40000";
@@ -106,7 +104,7 @@ pub(super) fn ended_by_user_timeout(host: &mut Host, is_proven: bool) {
         host.sockets[place].connection.as_mut().unwrap().last_ack_ns = 100 * S;
     }
     host.list();
-    host.fails(place, Ending::TimedOut);
+    host.fails(place, CloseReason::TimedOut);
     host.sockets.clear();
 }
 

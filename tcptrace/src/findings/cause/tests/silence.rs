@@ -2,8 +2,10 @@
 
 use crate::{
     findings::testing::{Host, MS, ON, S},
-    snapshot::{ConnectionInfo, Timer, TimerKind},
-    state::State,
+    model::{
+        socket::{ConnectionInfo, Timer, TimerKind},
+        state::State,
+    },
 };
 
 const NEAR: &str = "10.1.0.1:40000";

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     findings::{Sighting, Value, testing::Host},
-    snapshot::Keepalive,
+    model::socket::Keepalive,
 };
 
 /// A situation, once with the fact that proves a cause and once without.
@@ -145,9 +145,9 @@ fn row(cause: Cause) -> (Situation, Vec<Cause>) {
 
 fn failed_connect(cause: Cause) -> (Situation, Vec<Cause>) {
     use Cause::*;
-    let refused = failed(Ending::Refused);
+    let refused = failed(CloseReason::Refused);
     let silent = Lately::default();
-    let given_up = failed(Ending::Aborted(Abort::BeforeEstablished));
+    let given_up = failed(CloseReason::Aborted(Abort::BeforeEstablished));
     let (proven, otherwise, told) = match cause {
         PortClosed => (refused.clone(), Incident { own: silent, ..refused }, RejectedByIcmp),
         RejectedByIcmp => (Incident { own: silent, ..refused.clone() }, refused, PortClosed),
@@ -176,10 +176,10 @@ fn reset_of_peer(cause: Cause) -> (Situation, Vec<Cause>) {
         NothingLost => (with_facts(reset(), quiet), reset(), PeerSentReset),
         LastWords => (of(aborted(Abort::UnreadData, 64)), of(aborted(Abort::UnreadData, 65)), PeerClosedUnread),
         KeepaliveRace => (after_fin(5 * S, 2 * MS, 300), after_fin(5 * S, 2 * S, 300), WroteAfterClose),
-        PeerKilled => (of(ended(Ending::Aborted(Abort::UnreadData), killed, 300)), of(unread), PeerClosedUnread),
+        PeerKilled => (of(ended(CloseReason::Aborted(Abort::UnreadData), killed, 300)), of(unread), PeerClosedUnread),
         PeerListenerClosed => (of(aborted(Abort::ListenerClosed, 0)), of(linger), PeerClosedWithLinger),
         PeerDestroyed => (of(aborted(Abort::Destroyed, 0)), of(unread), PeerClosedUnread),
-        PeerGaveUp => (of(ended(Ending::TimedOut, None, 0)), reset(), PeerSentReset),
+        PeerGaveUp => (of(ended(CloseReason::TimedOut, None, 0)), reset(), PeerSentReset),
         PeerAbortedIdle => (Incident { peer: linger, ..idle }, of(linger), PeerClosedWithLinger),
         PeerClosedWithLinger => (of(linger), reset(), PeerSentReset),
         PeerClosedUnread => (of(unread), Incident { peer: unread, ..with_facts(reset(), after_idle) }, KeepaliveRace),
@@ -197,7 +197,7 @@ fn reset_of_peer(cause: Cause) -> (Situation, Vec<Cause>) {
 fn aborted_close(cause: Cause) -> (Situation, Vec<Cause>) {
     use Cause::*;
     let (linger, unread) = (Abort::LingerZero, Abort::UnreadData);
-    let unread_there = ended(Ending::ResetByPeer(libc::ECONNRESET), None, 7);
+    let unread_there = ended(CloseReason::ResetByPeer(libc::ECONNRESET), None, 7);
     let nothing = abort(linger, false, 0, 0);
     let (proven, otherwise, told) = match cause {
         ClosedWithLinger => (abort(linger, true, 0, 5), abort(linger, true, 0, 0), LingerNothingLost),

@@ -5,8 +5,7 @@ use crate::{
         Cause, Kind, Severity, Sighting, Subject, Value,
         testing::{Host, LISTENER, MS, PID, S, end, evidence, in_state},
     },
-    snapshot::{Holder, ProcessState},
-    state::State,
+    model::{holders::Holder, snapshot::ProcessState, state::State},
 };
 
 fn stalled(waits_ns: u64, state: Option<ProcessState>) -> Vec<Sighting> {

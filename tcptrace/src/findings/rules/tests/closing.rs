@@ -1,13 +1,16 @@
 //! Connections that are being closed.
 
 use crate::{
-    ending::Ending,
     findings::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
-    snapshot::{self, AgeSource, ConnectionInfo, Timer, TimerKind},
-    state::State,
+    model::{
+        age::AgeSource,
+        close_reason::CloseReason,
+        socket::{self, ConnectionInfo, Timer, TimerKind},
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";
@@ -124,7 +127,7 @@ fn growing(opened: u32, closed: u32) -> Host {
     host.wait(5 * S);
     for place in 1..=closed as usize {
         host.enters(place, State::LastAck, None);
-        host.enters(place, State::Close, Some(Ending::Normal));
+        host.enters(place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(40 * S);
     host
@@ -181,7 +184,7 @@ fn a_slow_server_is_given_twice_its_usual_time() {
     for (place, after_ns) in places.iter().zip([39 * S, S, 10 * S]) {
         host.wait(after_ns);
         host.enters(*place, State::LastAck, None);
-        host.enters(*place, State::Close, Some(Ending::Normal));
+        host.enters(*place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(30 * S);
     assert_eq!(host.sightings(), [], "80 s are twice the usual 40 s");
@@ -208,9 +211,9 @@ fn sockets_are_grouped_by_command_and_service_or_destination() {
         host.add(State::CloseWait, &format!("10.1.0.1:{port}"), "10.1.0.7:5432", 70 * S); // to a destination
     }
     let third = host.add(State::CloseWait, LOCAL, "10.1.0.9:40003", 70 * S);
-    let command = crate::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
+    let command = crate::model::event::Command::new(*b"other\0\0\0\0\0\0\0\0\0\0\0");
     host.sockets[third].owner =
-        host.sockets[third].owner.map(|owner| crate::event::Owner { command, pid: 702, ..owner });
+        host.sockets[third].owner.map(|owner| crate::model::event::Owner { command, pid: 702, ..owner });
     let seen: Vec<_> = host
         .sightings()
         .iter()
@@ -258,7 +261,7 @@ fn an_orphan_in_fin_wait2_is_only_told_of() {
     let mut host = Host::new();
     let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
     let left = |ns| Some(Timer { kind: TimerKind::TimeWait, left_ns: ns });
-    (host.sockets[place].kind, host.sockets[place].timer) = (snapshot::Kind::Mini, left(10 * S));
+    (host.sockets[place].kind, host.sockets[place].timer) = (socket::Kind::Mini, left(10 * S));
     (host.sockets[place].connection, host.sockets[place].uid) = (None, None);
     let seen = host.only();
     assert_eq!((seen.severity, seen.is_settled), (Severity::Info, true));
@@ -278,7 +281,7 @@ fn an_orphan_in_fin_wait2_is_only_told_of() {
 fn a_mini_socket_that_no_poll_has_seen_may_be_gone() {
     let mut host = Host::new();
     let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
-    host.sockets[place].kind = snapshot::Kind::Mini;
+    host.sockets[place].kind = socket::Kind::Mini;
     assert_eq!(host.sightings(), [], "no timer of it is known");
 }
 
@@ -392,7 +395,7 @@ fn what_was_leaked_stays_so_when_the_process_closes_others_late() {
     assert_eq!(host.only().count, 9);
     for place in 1..=3 {
         host.enters(place, State::LastAck, None); // after 5 s: the others are not yet twice as old
-        host.enters(place, State::Close, Some(Ending::Normal));
+        host.enters(place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(S);
     let seen = host.only();

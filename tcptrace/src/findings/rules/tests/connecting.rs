@@ -1,13 +1,15 @@
 //! Connections that this host tries to open.
 
 use crate::{
-    ending::{Abort, Ending},
     findings::{
         Cause, Kind, Severity, Subject, Value,
         testing::{Host, MS, NETNS, PID, S, end, evidence},
     },
-    snapshot::NextHop,
-    state::State,
+    model::{
+        close_reason::{Abort, CloseReason},
+        snapshot::NextHop,
+        state::State,
+    },
 };
 
 #[test]
@@ -81,7 +83,7 @@ fn refused_connections_are_counted_by_destination() {
     let mut host = Host::new();
     for port in 50_000..50_007 {
         let place = host.connecting(port, "10.9.0.1:443", 3 * MS);
-        host.fails(place, Ending::Refused);
+        host.fails(place, CloseReason::Refused);
         host.wait(MS);
     }
     let seen = host.only();
@@ -97,14 +99,14 @@ fn refused_connections_are_counted_by_destination() {
 #[test]
 fn connects_that_fail_otherwise_are_told_by_their_error() {
     let cases = [
-        (Ending::TimedOut, "ETIMEDOUT"),
-        (Ending::Failed(libc::EHOSTUNREACH), "EHOSTUNREACH"),
-        (Ending::Failed(libc::ENETUNREACH), "ENETUNREACH"),
-        (Ending::Aborted(Abort::NeverSent), "EADDRNOTAVAIL"),
+        (CloseReason::TimedOut, "ETIMEDOUT"),
+        (CloseReason::Failed(libc::EHOSTUNREACH), "EHOSTUNREACH"),
+        (CloseReason::Failed(libc::ENETUNREACH), "ENETUNREACH"),
+        (CloseReason::Aborted(Abort::NeverSent), "EADDRNOTAVAIL"),
     ];
     for (ending, errno) in cases {
         let mut host = Host::new();
-        let port = if ending == Ending::Aborted(Abort::NeverSent) { 0 } else { 50_000 };
+        let port = if ending == CloseReason::Aborted(Abort::NeverSent) { 0 } else { 50_000 };
         let place = host.connecting(port, "10.9.0.1:443", 2 * S);
         host.sockets[place].timeouts = 1;
         host.fails(place, ending);
@@ -122,7 +124,7 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
     for abort in [Abort::BeforeEstablished, Abort::Disconnect] {
         let mut host = Host::new();
         let place = host.connecting(50_000, "10.9.0.1:443", 2 * S);
-        host.fails(place, Ending::Aborted(abort));
+        host.fails(place, CloseReason::Aborted(abort));
         assert_eq!(host.sightings(), []);
     }
 }
@@ -132,7 +134,7 @@ fn a_neighbour_that_does_not_answer_is_told_from_what_a_router_reports() {
     for (answers, cause) in [(Some(false), Cause::NeighbourSilent), (Some(true), Cause::Unreachable)] {
         let mut host = Host::new();
         let place = host.connecting(50_000, "10.9.0.1:443", 3 * S);
-        host.fails(place, Ending::Failed(libc::EHOSTUNREACH));
+        host.fails(place, CloseReason::Failed(libc::EHOSTUNREACH));
         let (remote, hop) = ([10, 9, 0, 1].into(), [10, 1, 0, 9].into());
         let other = NextHop { netns: NETNS, remote: hop, hop, answers: Some(true), read_ns: host.now_ns };
         host.next_hops = vec![other, NextHop { remote, answers, ..other }];
@@ -149,7 +151,7 @@ fn failures_toward_many_destinations_are_told_of_together() {
         let mut host = Host::new();
         for number in 0..count {
             let place = host.connecting(50_000 + number, &format!("10.9.0.{number}:443"), MS);
-            host.fails(place, Ending::Refused);
+            host.fails(place, CloseReason::Refused);
             host.wait(MS);
         }
         let seen = host.sightings();
@@ -165,7 +167,7 @@ fn failures_toward_many_destinations_are_told_of_together() {
 fn failures_are_forgotten_after_the_quiet_time() {
     let mut host = Host::new();
     let place = host.connecting(50_000, "10.9.0.1:443", MS);
-    host.fails(place, Ending::Refused);
+    host.fails(place, CloseReason::Refused);
     host.look();
     host.wait(60 * S - 1);
     host.look();

@@ -5,7 +5,7 @@ use crate::{
         Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, PID, S, end, evidence},
     },
-    state::State,
+    model::state::State,
 };
 
 #[test]

@@ -5,7 +5,7 @@ use crate::{
         Kind, Severity, Subject, Value,
         testing::{Host, MS, S, end, evidence},
     },
-    state::State,
+    model::state::State,
 };
 
 /// So many connections to one destination, of which the first ones send a segment again each.

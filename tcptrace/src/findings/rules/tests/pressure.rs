@@ -5,7 +5,7 @@ use crate::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, NETNS, PID, S, end, evidence},
     },
-    state::State,
+    model::state::State,
 };
 
 fn over(count: u16) -> Host {

@@ -1,14 +1,16 @@
 //! Connections that end with a RST.
 
 use crate::{
-    ending::{Abort, Ending},
-    event::{Owner, OwnerSource},
     findings::{
         Cause, Kind, Severity, Subject, Value,
         testing::{Host, MS, ON, PID, S, end, evidence},
     },
-    snapshot::Keepalive,
-    state::State,
+    model::{
+        close_reason::{Abort, CloseReason},
+        event::{Owner, OwnerSource},
+        socket::Keepalive,
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";
@@ -88,7 +90,7 @@ fn a_reset_is_told_with_what_was_lost() {
     let mut host = Host::new();
     let place = host.add(State::Established, LOCAL, REMOTE, S);
     host.sockets[place].receive_queue = 3;
-    host.fails(place, Ending::ResetByPeer(libc::ECONNRESET));
+    host.fails(place, CloseReason::ResetByPeer(libc::ECONNRESET));
     let seen = host.only();
     assert_eq!((seen.kind, evidence(&seen, "unread_bytes")), (Kind::ResetByPeer, &Value::Number(3)));
     assert_eq!(*evidence(&seen, "idle_ns"), Value::Unknown);
@@ -124,7 +126,7 @@ fn an_abort_is_told_of_at_both_ends_with_its_cause() {
         host.owned_by(client, 900);
         (host.sockets[client].receive_queue, host.sockets[client].send_queue) = (5, 6);
         host.list();
-        host.enters(client, State::Close, Some(Ending::Aborted(abort)));
+        host.enters(client, State::Close, Some(CloseReason::Aborted(abort)));
         host.wait(MS);
         host.is_reset(server, libc::ECONNRESET, S, MS);
         let seen = host.sightings();
@@ -154,7 +156,7 @@ fn an_idle_reset_tells_whether_the_other_end_did_it() {
         host.owned_by(other, 900);
         host.list();
         if abort {
-            host.enters(other, State::Close, Some(Ending::Aborted(Abort::LingerZero)));
+            host.enters(other, State::Close, Some(CloseReason::Aborted(Abort::LingerZero)));
         } else if !is_there {
             host.sockets[other].state = State::Close;
         }
@@ -188,14 +190,14 @@ fn a_reset_after_this_side_closed_is_told_where_data_was_lost() {
 #[test]
 fn ends_that_are_no_trouble_are_not_told() {
     for (state, ending) in [
-        (State::LastAck, Ending::Normal),
-        (State::FinWait2, Ending::ResetAfterClose),
-        (State::FinWait1, Ending::ResetAfterClose),
-        (State::FinWait2, Ending::PeerNeverClosed),
-        (State::Established, Ending::Aborted(Abort::Destroyed)),
-        (State::Established, Ending::Aborted(Abort::ListenerClosed)),
-        (State::Established, Ending::Aborted(Abort::Repair)),
-        (State::Established, Ending::Unknown),
+        (State::LastAck, CloseReason::Normal),
+        (State::FinWait2, CloseReason::ResetAfterClose),
+        (State::FinWait1, CloseReason::ResetAfterClose),
+        (State::FinWait2, CloseReason::PeerNeverClosed),
+        (State::Established, CloseReason::Aborted(Abort::Destroyed)),
+        (State::Established, CloseReason::Aborted(Abort::ListenerClosed)),
+        (State::Established, CloseReason::Aborted(Abort::Repair)),
+        (State::Established, CloseReason::Unknown),
     ] {
         let mut host = Host::new();
         let place = host.add(state, LOCAL, REMOTE, S);

@@ -1,13 +1,15 @@
 //! Established connections whose peer does not answer.
 
 use crate::{
-    ending::Ending,
     findings::{
         Kind, Phase, Severity, Subject, Value,
         testing::{Host, MS, PID, S, end, evidence},
     },
-    snapshot::{self, ConnectionInfo, Keepalive, Timer, TimerKind},
-    state::State,
+    model::{
+        close_reason::CloseReason,
+        socket::{self, ConnectionInfo, Keepalive, Timer, TimerKind},
+        state::State,
+    },
 };
 
 const LOCAL: &str = "10.1.0.1:80";
@@ -66,7 +68,7 @@ fn a_connection_whose_other_end_is_here_is_never_half_open() {
     }
     let request = |host: &mut Host| {
         let place = other(host, State::SynRecv);
-        host.sockets[place].kind = snapshot::Kind::Request;
+        host.sockets[place].kind = socket::Kind::Request;
     };
     assert_eq!(half_open(request), None, "the handshake is not over there");
 }
@@ -191,12 +193,12 @@ fn a_dead_peer_is_one_finding_from_the_first_timeouts_to_the_end() {
     assert_eq!((opened.len(), opened[0].phase, opened[0].sighting.count), (1, Phase::Opened, 2));
     // One of them ends: the kernel gave up.
     host.wait(30 * S);
-    host.fails(places[0], Ending::TimedOut);
+    host.fails(places[0], CloseReason::TimedOut);
     let updated = host.look();
     assert_eq!((updated.len(), updated[0].phase, updated[0].sighting.count), (1, Phase::Updated, 2));
     assert_eq!(*evidence(&updated[0].sighting, "errno"), Value::Name("ETIMEDOUT"));
     assert_eq!(*evidence(&updated[0].sighting, "timeouts"), Value::Number(5));
-    host.fails(places[1], Ending::TimedOut);
+    host.fails(places[1], CloseReason::TimedOut);
     host.look();
     host.wait(60 * S);
     host.look();

@@ -1,14 +1,16 @@
 //! Windows that stay closed.
 
 use crate::{
-    ending::Ending,
-    event::{Owner, OwnerSource},
     findings::{
         Cause, Kind, Severity, Subject, Thresholds, Value,
         testing::{Host, MS, PID, S, end, evidence, process},
     },
-    snapshot::Holder,
-    state::State,
+    model::{
+        close_reason::CloseReason,
+        event::{Owner, OwnerSource},
+        holders::Holder,
+        state::State,
+    },
 };
 
 const NEAR: &str = "10.1.0.1:40000";
@@ -137,12 +139,12 @@ fn who_waits_for_a_window_has_not_forgotten_to_close_and_its_fin_is_not_lost() {
 
 #[test]
 fn a_user_timeout_ends_what_the_peer_answered() {
-    let ended = |change: fn(&mut crate::snapshot::ListedSocket)| {
+    let ended = |change: fn(&mut crate::model::socket::ListedSocket)| {
         let mut host = Host::new();
         let place = host.sender(State::Established, NEAR, FAR, 4 * S);
         change(&mut host.sockets[place]);
         host.list();
-        host.fails(place, Ending::TimedOut);
+        host.fails(place, CloseReason::TimedOut);
         host.sockets.clear();
         host.only()
     };

@@ -1,0 +1,70 @@
+//! Starts the outputs that the user asks for, and the server of metrics.
+
+use std::{io, net::SocketAddr};
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::{
+    analysis::metrics,
+    cli::outputs::OutputSpec,
+    outputs::{
+        Output, Outputs, host_name,
+        http::{Server, answers::Query},
+        messages::{tell, warn},
+        target::Content,
+    },
+    pipeline::records::RecordsBuilder,
+    render::metrics::otlp,
+};
+
+/// Why an output cannot be opened.
+#[derive(Debug, Error)]
+#[error("cannot write to {target}: {source}")]
+pub struct Error {
+    target: String,
+    source: io::Error,
+}
+
+/// Opens the outputs.
+pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
+    let open = |spec: &OutputSpec| {
+        let takes_metrics = spec.target.content() == Content::Metrics;
+        let output = Output::start(spec.name.clone(), spec.target.open()?, spec.queue_bytes, |words| warn(words))?;
+        Ok((output, takes_metrics))
+    };
+    let named = |spec: &OutputSpec| open(spec).map_err(|source| Error { target: spec.name.clone(), source });
+    specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
+}
+
+/// Serves metrics where that is wanted, until the server is dropped.
+pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
+    let Some(address) = address else { return Ok((None, None)) };
+    let target = || format!("prometheus:{address}");
+    let (server, questions) = Server::start(address).map_err(|source| Error { target: target(), source })?;
+    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
+    Ok((Some(server), Some(questions)))
+}
+
+/// Does an output take metrics?
+pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
+    outputs.iter().any(|output| output.target.content() == Content::Metrics)
+}
+
+/// Hands metrics over to the outputs that take them.
+pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
+    let mut request = RecordsBuilder::default();
+    request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
+    outputs.push_metrics(&request.take());
+}
+
+/// The next question, or never one.
+pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Query>>) -> Query {
+    if let Some(open) = questions
+        && let Some(question) = open.recv().await
+    {
+        return question;
+    }
+    *questions = None;
+    std::future::pending().await
+}

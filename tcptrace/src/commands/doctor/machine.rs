@@ -1,0 +1,420 @@
+//! What tcptrace needs of the machine, and what it cannot tell where that is missing.
+
+use tcptrace_common::config::feature;
+
+use super::privileges::{self};
+use crate::{
+    commands::doctor::{
+        check::{Check, Verdict, subject},
+        sysctl::Sysctls,
+    },
+    sys::{
+        capabilities::Capabilities,
+        descriptors::NEEDED,
+        kernel::version,
+        pids::{self, View},
+    },
+};
+
+/// The oldest kernel that is meant to work.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
+/// `bpf_map_charge_init`).
+const NO_MEMLOCK: (u32, u32) = (5, 11);
+/// What tcptrace's maps take with the defaults: 8 MiB of rings, 16 MiB of tracked sockets, and what is small.
+const MAPS_BYTES: u64 = 32 << 20;
+
+/// What was read of the machine and the process.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// `/proc/sys/kernel/osrelease`.
+    pub release: String,
+    /// The kernel's types.
+    pub types: Types,
+    /// What this process may do; `None` where that is not known.
+    pub capabilities: Option<Capabilities>,
+    /// Is `/proc` mounted?
+    pub has_proc: bool,
+    /// Is this process in a user namespace of its own?
+    pub has_own_users: bool,
+    /// Which processes are seen.
+    pub view: View,
+    /// RLIMIT_NOFILE, as far as it is known.
+    pub descriptors: Option<u64>,
+    /// `/sys/kernel/security/lockdown`, if it is there.
+    pub lockdown: Option<String>,
+    /// Does `/proc` hide processes of others?
+    pub hides_processes: bool,
+    /// Is a cgroup v2 hierarchy mounted?
+    pub has_cgroup2: bool,
+    /// Hard limit of RLIMIT_MEMLOCK in bytes, as far as it is known.
+    pub memlock_bytes: Option<u64>,
+    /// Path of this program.
+    pub program: String,
+}
+
+/// The kernel's types (BTF).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Types {
+    /// There are none.
+    #[default]
+    Missing,
+    /// They cannot be read, or tcptrace cannot work with them.
+    Unusable(String),
+    /// What they tell: bits of [`kernel`], and why there are no iterators.
+    Known {
+        /// Bits of [`kernel`].
+        abilities: u32,
+        /// Why the iterators cannot work.
+        no_listing: Option<String>,
+    },
+}
+
+/// Judges the machine.
+pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
+    let mut checks = vec![release(&machine.release), proc(machine.has_proc), types(&machine.types)];
+    let capabilities = machine.capabilities;
+    checks.push(user_namespace(machine.has_own_users));
+    checks.extend(privileges::checks(capabilities, &machine.program));
+    checks.push(lockdown(machine.lockdown.as_deref()));
+    checks.extend(SWITCHES.iter().filter_map(|switch| switch.check(sysctls)));
+    checks.extend(memlock(machine, capabilities));
+    checks.push(descriptors(machine.descriptors));
+    checks.push(pid_namespace(machine.view));
+    checks.push(processes(machine.hides_processes));
+    checks.push(cgroup2(machine.has_cgroup2));
+    checks
+}
+
+fn release(release: &str) -> Check {
+    let needs = format!("tcptrace needs {}.{} or later", OLDEST_KERNEL.0, OLDEST_KERNEL.1);
+    let verdict = match version(release) {
+        None => Verdict::unknown(needs),
+        Some(version) if version < OLDEST_KERNEL => Verdict::failed(format!("too old: {needs}"), "use a later kernel"),
+        Some(_) => Verdict::ok(needs),
+    };
+    let value = Some(release.trim().to_owned()).filter(|release| !release.is_empty());
+    subject("kernel", "release of the running kernel", "/proc/sys/kernel/osrelease").check("kernel", value, verdict)
+}
+
+/// What only newer kernels tell.
+const ABILITIES: [(u32, &str); 3] = [
+    (feature::SOCKET_COOKIE, "cookies of new sockets"),
+    (feature::RESET_REASON, "reasons of RSTs"),
+    (feature::RETRANSMIT_ERR, "errors of retransmits that fail"),
+];
+
+fn types(types: &Types) -> Check {
+    let (value, verdict) = match types {
+        Types::Missing => (
+            Some("missing".to_owned()),
+            Verdict::failed(
+                "nothing can be traced: tcptrace takes the places of members in the kernel's structs from it",
+                "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of Debian 11, Ubuntu 22.04, Fedora 34, RHEL 9 \
+                 and later are",
+            ),
+        ),
+        Types::Unusable(error) => (
+            None,
+            Verdict::failed(
+                format!("nothing can be traced: {error}"),
+                "read /sys/kernel/btf/vmlinux as root, or report this",
+            ),
+        ),
+        Types::Known { abilities, no_listing } => {
+            let lacks = ABILITIES.iter().filter(|(bit, _)| abilities & bit == 0).map(|(_, what)| *what);
+            let lacks: Vec<_> = no_listing.iter().map(|_| "listings by BPF iterators").chain(lacks).collect();
+            let consequence = match lacks[..] {
+                [] => "the kernel has all that tcptrace can use".to_owned(),
+                _ => format!("all but what this kernel does not tell: {}", lacks.join(", ")),
+            };
+            (Some("present".to_owned()), Verdict::ok(consequence))
+        }
+    };
+    subject("btf", "the kernel's description of its own types", "/sys/kernel/btf/vmlinux").check("BTF", value, verdict)
+}
+
+fn lockdown(text: Option<&str>) -> Check {
+    let chosen = text.and_then(|text| text.split_once('[')?.1.split_once(']')).map(|(chosen, _)| chosen.to_owned());
+    let verdict = match chosen.as_deref() {
+        None => Verdict::unknown("the kernel has none, or securityfs is not mounted"),
+        Some("confidentiality") => Verdict::failed(
+            "BPF may not read kernel memory: nothing can be traced",
+            "boot with lockdown=integrity or without lockdown",
+        ),
+        Some(_) => Verdict::ok("BPF may read kernel memory"),
+    };
+    subject("lockdown", "kernel lockdown", "security/lockdown/lockdown.c; kernel_lockdown(7)")
+        .check("lockdown", chosen, verdict)
+}
+
+/// A setting of BPF.
+struct Switch {
+    name: &'static str,
+    meaning: &'static str,
+    source: &'static str,
+    judge: fn(u64) -> Verdict,
+}
+
+/// `kernel.perf_event_paranoid` is not among them: programs of this kind are not attached by perf events.
+const SWITCHES: &[Switch] = &[
+    Switch {
+        name: "kernel.unprivileged_bpf_disabled",
+        meaning: "who may use BPF: 0 everybody, as far as programs go that do not trace; 1 and 2 who has CAP_BPF",
+        source: "Documentation/admin-guide/sysctl/kernel.rst; kernel/bpf/syscall.c, __sys_bpf",
+        judge: |value| {
+            Verdict::ok(match value {
+                0 => "no matter for tcptrace, which needs CAP_BPF for programs that trace",
+                _ => "without CAP_BPF not even maps can be made",
+            })
+        },
+    },
+    Switch {
+        name: "kernel.bpf_stats_enabled",
+        meaning: "does the kernel time each run of each BPF program",
+        source: "Documentation/admin-guide/sysctl/kernel.rst; include/linux/filter.h, __bpf_prog_run",
+        judge: |value| match value {
+            0 => Verdict::ok("programs run at their full speed"),
+            _ => Verdict::warning(
+                "each run of each BPF program of this host costs two looks at the clock more",
+                "set kernel.bpf_stats_enabled=0 when you have measured",
+            ),
+        },
+    },
+    Switch {
+        name: "net.core.bpf_jit_enable",
+        meaning: "are BPF programs compiled",
+        source: "Documentation/admin-guide/sysctl/net.rst; kernel/bpf/trampoline.c",
+        judge: |value| match value {
+            0 => Verdict::warning(
+                "programs are interpreted, which is several times slower, and who accepts a connection is not seen",
+                "set net.core.bpf_jit_enable=1",
+            ),
+            _ => Verdict::ok("programs run at their full speed"),
+        },
+    },
+];
+
+impl Switch {
+    /// `None` where the kernel, or this network namespace, does not have it.
+    fn check(&self, sysctls: &Sysctls) -> Option<Check> {
+        let value = sysctls.text(self.name)?;
+        let verdict = value.parse().map_or_else(|_| Verdict::unknown("not understood"), self.judge);
+        Some(subject(self.name, self.meaning, self.source).check(self.name, Some(value), verdict))
+    }
+}
+
+/// `None` where the limit does not count.
+fn memlock(machine: &Machine, capabilities: Option<Capabilities>) -> Option<Check> {
+    version(&machine.release).filter(|version| *version < NO_MEMLOCK)?;
+    let raised = capabilities.is_some_and(|has| has.has(Capabilities::SYS_RESOURCE));
+    let verdict = match machine.memlock_bytes {
+        _ if raised => Verdict::ok("tcptrace raises it"),
+        None => Verdict::unknown("cannot be read"),
+        Some(bytes) if bytes < MAPS_BYTES => Verdict::warning(
+            "less than what the programs' maps take by default",
+            "run it with sudo, or raise the hard limit (`ulimit -H -l`); smaller: --ring-size, --kernel-sockets",
+        ),
+        Some(_) => Verdict::ok("enough for the programs' maps"),
+    };
+    let value = machine.memlock_bytes.map(|bytes| format!("{bytes} bytes"));
+    let meaning = "memory that BPF maps may take, before Linux 5.11";
+    Some(subject("memlock", meaning, "setrlimit(2), RLIMIT_MEMLOCK").check("RLIMIT_MEMLOCK", value, verdict))
+}
+
+fn proc(mounted: bool) -> Check {
+    let (value, verdict) = if mounted {
+        ("mounted", Verdict::ok("processes, namespaces and settings are looked up there"))
+    } else {
+        (
+            "not mounted",
+            Verdict::failed(
+                "nothing can be traced: processes, namespaces and settings are looked up there",
+                "mount it: `mount -t proc proc /proc`",
+            ),
+        )
+    };
+    subject("proc", "the files in which the kernel shows processes and settings", "proc(5)").check(
+        "/proc",
+        Some(value.to_owned()),
+        verdict,
+    )
+}
+
+fn descriptors(limit: Option<u64>) -> Check {
+    let verdict = match limit {
+        None => Verdict::unknown("cannot be read"),
+        Some(limit) if limit < NEEDED => Verdict::failed(
+            format!("too few: a trace needs {NEEDED} at least"),
+            "raise the limit: `ulimit -n 1024` in the shell, LimitNOFILE=1024 in the unit",
+        ),
+        Some(_) => Verdict::ok("enough for the programs, their maps and the outputs"),
+    };
+    let meaning = "files, maps, programs and sockets that tcptrace may have open";
+    let subject = subject("descriptors", meaning, "setrlimit(2), RLIMIT_NOFILE");
+    subject.check("RLIMIT_NOFILE", limit.map(|limit| limit.to_string()), verdict)
+}
+
+fn user_namespace(is_own: bool) -> Check {
+    let (value, verdict) = if is_own {
+        (
+            "another",
+            Verdict::failed(
+                "nothing can be traced: the capabilities of a user namespace count in it alone",
+                "run it in the host's user namespace: with sudo outside of the rootless container, `docker run --userns=host`",
+            ),
+        )
+    } else {
+        ("of the host", Verdict::ok("capabilities count on the whole host"))
+    };
+    let subject = subject("user_namespace", "where capabilities count", "kernel/capability.c, capable");
+    subject.check("user namespace", Some(value.to_owned()), verdict)
+}
+
+fn pid_namespace(view: View) -> Check {
+    let (value, verdict) = match view {
+        View::Host => ("of the host", Verdict::ok("processes of all PID namespaces are seen")),
+        View::HostProc => (
+            "another, with the host's /proc",
+            Verdict::ok(
+                "sockets and their holders are listed by sock_diag and /proc, which is slower than by BPF iterators",
+            ),
+        ),
+        View::Own => ("another", Verdict::warning(pids::OWN.0, pids::OWN.1)),
+    };
+    let subject = subject("pid_namespace", "whose processes tcptrace sees", "kernel/bpf/task_iter.c, init_seq_pidns");
+    subject.check("PID namespace", Some(value.to_owned()), verdict)
+}
+
+fn processes(hidden: bool) -> Check {
+    let (value, verdict) = if hidden {
+        (
+            "hidden",
+            Verdict::warning(
+                "network namespaces of hidden processes are not found; without BPF iterators hidden holders are not known",
+                "run it with sudo, or in the group that the mount option gid= of /proc names",
+            ),
+        )
+    } else {
+        ("shown", Verdict::ok("/proc shows processes of all users"))
+    };
+    let subject = subject("hidepid", "does /proc hide other users' processes", "fs/proc/base.c, has_pid_permissions");
+    subject.check("processes in /proc", Some(value.to_owned()), verdict)
+}
+
+fn cgroup2(mounted: bool) -> Check {
+    let (value, verdict) = if mounted {
+        ("mounted", Verdict::ok("cgroups have paths, and --cgroup can be used"))
+    } else {
+        (
+            "not mounted",
+            Verdict::warning(
+                "cgroups have no paths, and --cgroup cannot be used",
+                "mount the hierarchy: `mount -t cgroup2 none DIRECTORY`",
+            ),
+        )
+    };
+    let subject = subject("cgroup2", "the hierarchy of cgroups v2", "/proc/self/mountinfo");
+    subject.check("cgroup v2", Some(value.to_owned()), verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::doctor::check::Status;
+
+    const ALL: [u32; 6] = {
+        use Capabilities as C;
+        [C::BPF, C::PERFMON, C::SYS_ADMIN, C::SYS_PTRACE, C::NET_ADMIN, C::SYS_RESOURCE]
+    };
+
+    fn fit() -> Machine {
+        Machine {
+            release: "6.18.44-cloud\n".into(),
+            types: Types::Known { abilities: u32::MAX, no_listing: None },
+            capabilities: Some(Capabilities::of(&ALL)),
+            has_proc: true,
+            has_own_users: false,
+            view: View::Host,
+            descriptors: Some(NEEDED),
+            lockdown: Some("[none] integrity confidentiality\n".into()),
+            hides_processes: false,
+            has_cgroup2: true,
+            memlock_bytes: Some(65536),
+            program: "/usr/bin/tcptrace".into(),
+        }
+    }
+
+    /// What is not fine.
+    fn found(machine: &Machine) -> Vec<(&'static str, Status)> {
+        let checks = checks(machine, &Sysctls::default());
+        let found: Vec<_> = checks.iter().filter(|check| check.status != Status::Ok).collect();
+        assert!(found.iter().all(|check| check.remedy.is_some() == check.status.is_finding()), "{found:?}");
+        found.into_iter().map(|check| (check.id, check.status)).collect()
+    }
+
+    fn with_capabilities(bits: &[u32]) -> Machine {
+        Machine { capabilities: Some(Capabilities::of(bits)), ..fit() }
+    }
+
+    #[test]
+    fn each_lack_is_found_alone() {
+        use Status::{Failed, Unknown, Warning};
+        assert_eq!(found(&fit()), []);
+        assert_eq!(found(&Machine { release: "5.9.16".into(), ..fit() }), [("kernel", Failed)]);
+        assert_eq!(found(&Machine { release: "5.10.0".into(), ..fit() }), []);
+        assert_eq!(found(&Machine { release: String::new(), ..fit() }), [("kernel", Unknown)]);
+        assert_eq!(found(&Machine { types: Types::Missing, ..fit() }), [("btf", Failed)]);
+        assert_eq!(found(&Machine { types: Types::Unusable("x".into()), ..fit() }), [("btf", Failed)]);
+        assert_eq!(found(&Machine { lockdown: Some("none [integrity] confidentiality".into()), ..fit() }), []);
+        assert_eq!(
+            found(&Machine { lockdown: Some("none integrity [confidentiality]".into()), ..fit() }),
+            [("lockdown", Failed)]
+        );
+        assert_eq!(found(&Machine { lockdown: None, ..fit() }), [("lockdown", Unknown)]);
+        assert_eq!(found(&Machine { hides_processes: true, ..fit() }), [("hidepid", Warning)]);
+        assert_eq!(found(&Machine { has_cgroup2: false, ..fit() }), [("cgroup2", Warning)]);
+        assert_eq!(found(&Machine { has_proc: false, ..fit() }), [("proc", Failed)]);
+        assert_eq!(found(&Machine { has_own_users: true, ..fit() }), [("user_namespace", Failed)]);
+        assert_eq!(found(&Machine { descriptors: Some(NEEDED - 1), ..fit() }), [("descriptors", Failed)]);
+        assert_eq!(found(&Machine { descriptors: None, ..fit() }), [("descriptors", Unknown)]);
+        assert_eq!(found(&Machine { view: View::Own, ..fit() }), [("pid_namespace", Warning)]);
+        assert_eq!(found(&Machine { view: View::HostProc, ..fit() }), []);
+    }
+
+    #[test]
+    fn locked_memory_counts_on_old_kernels_alone() {
+        let old = |bits: &[u32], memlock_bytes| {
+            let all = [Capabilities::SYS_ADMIN, Capabilities::SYS_PTRACE, Capabilities::NET_ADMIN];
+            found(&Machine { release: "5.10.223".into(), memlock_bytes, ..with_capabilities(&[&all, bits].concat()) })
+        };
+        assert_eq!(old(&[], Some(MAPS_BYTES - 1)), [("memlock", Status::Warning)]);
+        assert_eq!(old(&[], Some(MAPS_BYTES)), []);
+        assert_eq!(old(&[], None), [("memlock", Status::Unknown)]);
+        assert_eq!(old(&[Capabilities::SYS_RESOURCE], Some(0)), []);
+    }
+
+    #[test]
+    fn what_a_kernel_cannot_do_is_named() {
+        let older = Types::Known { abilities: feature::SOCKET_COOKIE, no_listing: Some("x".into()) };
+        let check = types(&older);
+        assert_eq!(check.status, Status::Ok);
+        assert!(
+            check.consequence.contains("BPF iterators") && check.consequence.contains("reasons of RSTs"),
+            "{check:?}"
+        );
+        assert!(!check.consequence.contains("cookies"), "{check:?}");
+    }
+
+    #[test]
+    fn settings_of_bpf() {
+        let sysctls =
+            |jit, stats| Sysctls::of(&[("net.core.bpf_jit_enable", jit), ("kernel.bpf_stats_enabled", stats)]);
+        let status =
+            |sysctls: &Sysctls, id| checks(&fit(), sysctls).iter().find(|check| check.id == id).unwrap().status;
+        assert_eq!(status(&sysctls("1", "0"), "net.core.bpf_jit_enable"), Status::Ok);
+        assert_eq!(status(&sysctls("0", "0"), "net.core.bpf_jit_enable"), Status::Warning);
+        assert_eq!(status(&sysctls("1", "1"), "kernel.bpf_stats_enabled"), Status::Warning);
+        assert_eq!(status(&sysctls("x", "0"), "net.core.bpf_jit_enable"), Status::Unknown);
+    }
+}

@@ -1,0 +1,107 @@
+//! `tcptrace rates`: what happens per second.
+
+pub mod meter;
+pub(crate) mod reading;
+pub mod render;
+pub mod sample;
+
+use std::io::{self, IsTerminal as _};
+
+use jiff::tz::TimeZone;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::{
+    cli::{
+        args::{RatesArgs, values::Format},
+        outputs::OutputSpec,
+    },
+    commands::{
+        delivery,
+        rates::{
+            meter::Meter,
+            render::{RatesRenderer, RatesText},
+            sample::Sampler,
+        },
+    },
+    listing::skipped,
+    outputs::{Outputs, messages::warn},
+    pipeline::records::RecordsBuilder,
+    render::{csv::Csv, json::Json},
+    sys::{
+        clock::wall_offset,
+        signals::{Stop, ends, every},
+    },
+};
+
+/// Why a run failed.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error(transparent)]
+    Sample(#[from] sample::Error),
+    #[error("cannot set up the handling of signals: {0}")]
+    Signals(io::Error),
+    #[error(transparent)]
+    Open(#[from] delivery::Error),
+    #[error("{0}")]
+    Outputs(String),
+}
+
+/// Prints a line for each interval until it is told to end, its time is over, enough was printed, or nobody reads any
+/// more.
+///
+/// # Errors
+/// Where the namespace that is chosen is not there or goes, or the output cannot be written.
+pub async fn run(args: RatesArgs) -> Result<(), Error> {
+    let mut stop = Stop::new(false).map_err(Error::Signals)?;
+    let mut sampler = Sampler::new(args.netns.clone())?;
+    let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
+    let outputs = delivery::open(&[output])?;
+    let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
+    ends();
+    outputs.end().map_err(Error::Outputs)?;
+    Ok(measured?)
+}
+
+/// Looks, waits and prints. A part of an interval that is left at the end is printed too: all lines together tell what
+/// happened in the run.
+async fn measure(
+    args: &RatesArgs,
+    sampler: &mut Sampler,
+    outputs: &Outputs,
+    stop: &mut Stop,
+) -> Result<(), sample::Error> {
+    let mut renderer = renderer(args);
+    let first = sampler.round()?;
+    skipped::warnings(&first.skipped).into_iter().for_each(warn);
+    let mut meter = Meter::new(first);
+    let mut ticks = every(args.interval);
+    stop.deadline = args.duration.map(|duration| Instant::now() + duration);
+    for line in 1.. {
+        let stopped = tokio::select! {
+            biased;
+            _ = stop.reached() => true,
+            _ = ticks.tick() => false,
+        };
+        let rates = meter.ingest(sampler.round()?);
+        let mut text = RecordsBuilder::default();
+        text.add(|to| renderer.rates(to, &rates, wall_offset()));
+        outputs.push([text.take()].into_iter());
+        if stopped || outputs.are_over() || args.count == Some(line) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn renderer(args: &RatesArgs) -> RatesRenderer {
+    match args.format {
+        Format::Json => RatesRenderer::Json(Json::default()),
+        Format::Csv => RatesRenderer::Csv(Csv::default()),
+        Format::Text => {
+            let on_terminal = args.output.is_none() && io::stdout().is_terminal();
+            RatesRenderer::Text(RatesText::new(TimeZone::system(), on_terminal))
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! What the flags mean: checked against each other, and in the forms that the rest of the program takes.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya_log::Level;
+use clap::{CommandFactory as _, Error, Parser as _, error::ErrorKind};
+use jiff::tz::TimeZone;
+use tcptrace_common::{
+    filter::{Filter, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part},
+    record::{AF_INET, AF_INET6},
+};
+
+use crate::{
+    analysis::{
+        metrics,
+        story::{Limits, Stories},
+    },
+    bpf::{
+        object::Aggregate,
+        probes::{KernelFilter, ProbeSettings},
+    },
+    cli::{
+        args::{
+            AggregateBy, Args, FilterArgs, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+            values::{Format, LogLevel},
+        },
+        conflicts::{self, conflict, form},
+        findings::{FindingArgs, FindingsMode},
+        outputs::OutputSpec,
+        parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
+        terminal::{is_colored, understands_codes},
+    },
+    findings::Thresholds,
+    listing::netns::ChosenNetns,
+    model::{
+        kernel_counts::By,
+        netns_choice::NetnsChoice,
+        socket_filter::{self, Ends, SocketFilter},
+        state::StateSet,
+    },
+    outputs::target::Content,
+    pipeline::{
+        route::{RecordFilter, Renderer, Route},
+        settings::SessionSettings,
+    },
+    render::{
+        csv::Csv,
+        json::Json,
+        text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
+    },
+    sys::{
+        cgroup::{self, Cgroup},
+        systemd::Service,
+    },
+};
+
+/// All that a run needs to know.
+pub struct Settings {
+    /// For the kernel.
+    pub probes: ProbeSettings,
+    /// For the pure middle.
+    pub session: SessionSettings,
+    /// Where the records go.
+    pub outputs: Vec<OutputSpec>,
+    /// What is made for each of these.
+    pub routes: Vec<Route>,
+    /// Where metrics are served, by its name among the outputs.
+    pub server: Option<SocketAddr>,
+    /// Time between two sendings of metrics.
+    pub metrics_every: Duration,
+    /// Time between summaries.
+    pub interval: Option<Duration>,
+    /// End after this time.
+    pub duration: Option<Duration>,
+    /// Time between two looks at the rings.
+    pub read_every: Duration,
+    /// Time between two looks at what makes no events; `None`: none are taken.
+    pub poll: Option<Duration>,
+    /// The only network namespace that is wanted.
+    pub netns: Option<NetnsChoice>,
+    /// The same, once it is found.
+    pub chosen: Option<ChosenNetns>,
+    /// Are addresses of the kernel shown as they are?
+    pub kernel_addresses: bool,
+    /// End when all trouble was told of that can be seen at the start.
+    pub once: bool,
+    /// File that says that all is attached.
+    pub ready_file: Option<PathBuf>,
+    /// Whom a service tells how it is.
+    pub service: Service,
+}
+
+/// The size of all rings, where none is given: so much, and so much for each CPU at least.
+const DEFAULT_RING: u64 = 8 << 20;
+const DEFAULT_RING_OF_CPU: u64 = 256 << 10;
+
+impl Settings {
+    /// Checks what was typed.
+    ///
+    /// # Errors
+    /// A usage error (exit code 2) that names the flag, the reason and the way out.
+    pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
+        conflicts::check(args)?;
+        let states: StateSet = args.filter.state.iter().copied().collect();
+        let looks = args.findings_mode != FindingsMode::Off && !args.summary;
+        // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
+        let filter =
+            Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
+        let (server, outputs) = outputs(args)?;
+        let has_metrics = server.is_some() || outputs.iter().any(|spec| spec.target.content() == Content::Metrics);
+        Ok(Self {
+            probes: ProbeSettings {
+                // Nothing is sent in aggregate mode.
+                ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
+                shared_ring: args.shared_ring,
+                max_sockets: args.kernel_sockets,
+                filter,
+                log_level: args.bpf_log.map(level),
+                no_iterators: args.listing.no_iter || args.aggregate.is_some(),
+                aggregate: args.aggregate.map(|by| Aggregate { by: self::by(by), keys: args.aggregate_keys }),
+            },
+            session: SessionSettings {
+                states,
+                selection: selection(&args.filter, None)?,
+                owner_unchecked: false,
+                polls: args.poll.0.is_some(),
+                max_sockets: args.max_sockets as usize,
+                by_process: args.filter.pid.is_some(),
+                events: !args.summary && args.findings_mode != FindingsMode::Only,
+                count: args.count,
+                findings: looks.then(|| thresholds(&args.findings)).transpose()?,
+                metrics: has_metrics.then(|| metrics(args)),
+            },
+            routes: outputs.iter().map(|spec| Route::new(renderer(spec, args), spec.wants.clone())).collect(),
+            outputs,
+            server,
+            metrics_every: args.metrics_every,
+            interval: args.interval,
+            duration: args.duration,
+            // An event waits for at most one such time; the other half is for writing it.
+            read_every: (args.latency / 2).max(Duration::from_millis(1)),
+            poll: args.poll.0,
+            netns: args.filter.netns.clone(),
+            chosen: None,
+            kernel_addresses: args.kernel_addresses,
+            once: false,
+            ready_file: args.ready_file.clone(),
+            service: Service::default(),
+        })
+    }
+
+    /// Is SIGHUP waited for, to open files again? On a terminal it ends the run, as ever.
+    #[must_use]
+    pub fn takes_hangup(&self) -> bool {
+        self.service.is_one || self.outputs.iter().all(|output| !output.target.is_stdout())
+    }
+
+    /// What was typed for what is wrong: a trace that writes no events.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
+        let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
+        trace.findings_mode = FindingsMode::Only;
+        trace.filter = args.filter.clone();
+        trace.findings = args.findings.clone();
+        trace.listing = args.listing;
+        trace.output = vec![one_output(args.output.as_ref())];
+        trace.duration = args.duration;
+        trace.ready_file.clone_from(&args.ready_file);
+        trace.color = args.color;
+        if args.format == StuckFormat::Json {
+            trace.format = Format::Json;
+        } else {
+            trace.interval = Some(args.interval).filter(|_| !args.once);
+        }
+        let settings = Self::from_args(&trace)?;
+        let routes = match args.format {
+            StuckFormat::Json => settings.routes,
+            StuckFormat::Text => {
+                let redraws = !args.once && args.output.is_none() && understands_codes();
+                let color = is_colored(args.color, args.output.is_none());
+                let text = StuckText::new(color, redraws, TimeZone::system());
+                vec![Route::new(Renderer::Stuck(text), RecordFilter::default())]
+            }
+        };
+        Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
+    }
+
+    /// What was typed for a story: a trace of the connections that are asked for, with the defaults of tracing.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_story_args(args: &StoryArgs) -> Result<Self, Error> {
+        let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
+        let (address, port) = match args.which {
+            StoryFilter::Address(address) => (Some(address), None),
+            // The kernel may find the two at different ends; the stories ask again.
+            StoryFilter::End(end) => (Some(end.ip()), Some(end.port())),
+            StoryFilter::Port(port) => (None, Some(port)),
+            // A side whose cookie is another's may be the other end.
+            StoryFilter::Cookie(_) => (None, None),
+        };
+        trace.filter.address.extend(address.map(Prefix::from));
+        trace.filter.port = port.map(|port| PortList(vec![(port, port)]));
+        trace.filter.netns.clone_from(&args.netns);
+        trace.findings_mode = FindingsMode::Off;
+        trace.listing = args.listing;
+        (trace.duration, trace.count) = (args.duration, args.count);
+        trace.output = vec![one_output(args.output.as_ref())];
+        trace.ready_file.clone_from(&args.ready_file);
+        let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
+        let stories = Stories::new(args.which, Limits::default());
+        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), RecordFilter::default())];
+        Ok(Self { routes, ..Self::from_args(&trace)? })
+    }
+}
+
+/// Where metrics are served, and the outputs of records.
+fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
+    let (mut server, mut outputs) = (None, Vec::new());
+    for spec in &args.output {
+        match spec.target.content() {
+            Content::Scraped(_) if server.is_some() => {
+                let output = args.given.name("output");
+                let message = format!("{output}: prometheus:ADDRESS is there twice: one is enough for many scrapers");
+                return Err(conflict(&message));
+            }
+            Content::Scraped(address) => server = Some(address),
+            _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
+        }
+    }
+    let mut names = HashSet::new();
+    if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
+        let (output, to) = (args.given.name("output"), &spec.name);
+        let message = format!("{output}: {to} is there twice: give all that is wanted there to one of them");
+        return Err(conflict(&message));
+    }
+    Ok((server, outputs))
+}
+
+/// Each file of events in rows begins with the names of the columns.
+fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
+    if has_head(&spec, args) {
+        spec.target.set_head(&Csv::head());
+    }
+    spec
+}
+
+fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
+    !spec.target.is_stdout() && form(spec, args) == Format::Csv && args.aggregate.is_none()
+}
+
+fn metrics(args: &TraceArgs) -> metrics::Settings {
+    let has = |label| args.metrics_by.contains(&label);
+    metrics::Settings {
+        by_process: has(MetricsBy::Process),
+        by_cgroup: has(MetricsBy::Cgroup),
+        by_local_port: has(MetricsBy::LocalPort),
+        max_series: args.metrics_series as usize,
+    }
+}
+
+const fn by(by: AggregateBy) -> By {
+    match by {
+        AggregateBy::Transition => By::Transition,
+        AggregateBy::Port => By::Port,
+        AggregateBy::Cgroup => By::Cgroup,
+    }
+}
+
+fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
+    args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
+}
+
+fn usage(kind: ErrorKind, message: &str) -> Error {
+    Args::command().error(kind, message)
+}
+
+/// The size of all rings together.
+fn ring_bytes(size: Option<u64>) -> u32 {
+    let of_all = || aya::util::nr_cpus().map_or(DEFAULT_RING, |cpus| DEFAULT_RING_OF_CPU.saturating_mul(cpus as u64));
+    let size = size.unwrap_or_else(|| of_all().clamp(DEFAULT_RING, MAX_RING));
+    u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
+}
+
+/// The output of a command that has one.
+fn one_output(path: Option<&PathBuf>) -> OutputSpec {
+    path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
+}
+
+fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
+    match form(spec, args) {
+        Format::Json => Renderer::Json(Json::default()),
+        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::headless()),
+        Format::Csv => Renderer::Csv(Csv::default()),
+        Format::Text => Renderer::Text(Text::new(TextOptions {
+            time: match args.time {
+                Time::Local => TimeStyle::Wall(TimeZone::system()),
+                Time::Utc => TimeStyle::Wall(TimeZone::UTC),
+                Time::Mono => TimeStyle::Monotonic,
+                Time::Delta => TimeStyle::Delta,
+            },
+            color: is_colored(args.color, spec.target.is_stdout()),
+            owner_columns: args.filter.pid.is_some(),
+        })),
+    }
+}
+
+fn filter(args: &FilterArgs, cgroup: &str, states: StateSet) -> Result<KernelFilter, Error> {
+    let mut filter = KernelFilter {
+        constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
+        ..KernelFilter::default()
+    };
+    let ports = [
+        (&args.local_port, SET_LOCAL, part::LOCAL_PORT),
+        (&args.remote_port, SET_REMOTE, part::REMOTE_PORT),
+        (&args.port, SET_ANY, part::ANY_PORT),
+    ];
+    for (list, set, part) in ports {
+        if let Some(PortList(ranges)) = list {
+            filter.constants.parts |= part;
+            filter.ports.extend(ranges.iter().map(|&(first, last)| (set, first, last)));
+        }
+    }
+    let addresses = [
+        (&args.local_address, SET_LOCAL, part::LOCAL_ADDRESS),
+        (&args.remote_address, SET_REMOTE, part::REMOTE_ADDRESS),
+        (&args.address, SET_ANY, part::ANY_ADDRESS),
+    ];
+    for (list, set, part) in addresses {
+        if !list.is_empty() {
+            filter.constants.parts |= part;
+            filter.prefixes.extend(list.iter().map(|&Prefix { address, bits }| (set, address, bits)));
+        }
+    }
+    at_most("addresses", filter.prefixes.len(), MAX_PREFIXES)?;
+    if let Some(Some(pids)) = &args.pid {
+        filter.constants.parts |= part::PID;
+        filter.pids.clone_from(&pids.0);
+        at_most("PIDs", filter.pids.len(), MAX_PIDS)?;
+    }
+    at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
+    for (index, path) in args.cgroup.iter().enumerate() {
+        let Cgroup { id, level, .. } = find_cgroup(cgroup, path)?;
+        filter.constants.parts |= part::CGROUP;
+        filter.constants.cgroups[index] = id;
+        filter.constants.cgroup_levels[index] = level;
+    }
+    Ok(filter)
+}
+
+fn family(args: &FilterArgs) -> u16 {
+    match (args.ipv4, args.ipv6) {
+        (true, _) => AF_INET,
+        (_, true) => AF_INET6,
+        _ => 0,
+    }
+}
+
+fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
+    if count <= most as usize {
+        return Ok(());
+    }
+    let message = format!("{count} {what} are too many for one filter: give at most {most}");
+    Err(usage(ErrorKind::TooManyValues, &message))
+}
+
+/// The cgroup at this path, which was asked for by the setting of this name.
+fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
+    cgroup::find(path)
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
+}
+
+/// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
+///
+/// # Errors
+/// A usage error where a cgroup is not there.
+pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<SocketFilter, Error> {
+    let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
+    let prefixes = |list: &[Prefix]| {
+        list.iter().map(|&Prefix { address, bits }| socket_filter::Prefix::new(address, bits)).collect::<Vec<_>>()
+    };
+    Ok(SocketFilter {
+        states: args.state.iter().copied().collect(),
+        family: family(args),
+        ports: Ends { local: ports(&args.local_port), remote: ports(&args.remote_port), any: ports(&args.port) },
+        addresses: Ends {
+            local: prefixes(&args.local_address),
+            remote: prefixes(&args.remote_address),
+            any: prefixes(&args.address),
+        },
+        netns,
+        pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
+        cgroups: args
+            .cgroup
+            .iter()
+            .map(|path| Ok(find_cgroup("--cgroup", path)?.path))
+            .collect::<Result<_, Error>>()?,
+    })
+}
+
+const fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info => Level::Info,
+        LogLevel::Debug => Level::Debug,
+        LogLevel::Trace => Level::Trace,
+    }
+}

@@ -1,0 +1,68 @@
+//! Sockets as CSV (RFC 4180), with a first line that names the columns. The holders are JSON in a cell.
+
+use bytes::{BufMut, BytesMut};
+
+use super::fields::{holders, visit, visit_group};
+use crate::{
+    commands::sockets::{
+        fields::{COUNT_COLUMNS, SocketField},
+        listing::Listing,
+        rows::{Cgroups, Group, Row},
+    },
+    model::{state::State, time::WallFormat},
+    render::{FieldValue, csv::cell},
+};
+
+/// Writes CSV.
+pub struct Csv<'a> {
+    listing: Listing<'a>,
+}
+
+impl<'a> Csv<'a> {
+    /// Writes what `listing` has.
+    #[must_use]
+    pub fn new(listing: Listing<'a>) -> Self {
+        Self { listing }
+    }
+
+    /// The first line.
+    pub(super) fn header(&self) -> BytesMut {
+        let names: Vec<_> = match self.listing.by {
+            None => SocketField::ALL.iter().map(|field| field.name()).collect(),
+            Some(_) => COUNT_COLUMNS.into_iter().chain(State::ALL.map(State::name)).collect(),
+        };
+        (names.join(",") + "\n").as_bytes().into()
+    }
+
+    pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        for row in rows {
+            of_row.clear();
+            holders(&mut of_row, row, cgroups, &mut time);
+            let mut separator = None;
+            visit(row, &self.listing, &of_row, |_, value| {
+                to.extend(separator.replace(b','));
+                cell(&mut to, value, &mut time);
+            });
+            to.put_u8(b'\n');
+        }
+        to
+    }
+
+    pub(super) fn groups(&self, groups: &[Group]) -> BytesMut {
+        let (mut to, mut time) = (BytesMut::new(), WallFormat::rfc3339());
+        for group in groups {
+            let mut separator = None;
+            visit_group(group, &self.listing, |_, value| {
+                to.extend(separator.replace(b','));
+                cell(&mut to, value, &mut time);
+            });
+            for count in group.by_state {
+                to.put_u8(b',');
+                cell(&mut to, FieldValue::Number(count), &mut time);
+            }
+            to.put_u8(b'\n');
+        }
+        to
+    }
+}

@@ -1,0 +1,196 @@
+//! The fields of a socket, and of a group of sockets, as machine-readable outputs have them: one list for JSON and CSV.
+
+use bytes::{BufMut, BytesMut};
+
+use crate::{
+    commands::sockets::{
+        listing::Listing,
+        rows::{Cgroups, Common, Group, Row},
+    },
+    model::{
+        holders::Holder,
+        socket::{ConnectionInfo, Kind},
+        time::WallFormat,
+    },
+    render::{
+        FieldValue::{self, Address, Flag, Json, Null, Number, Pointer, Text, Time},
+        fields::{family, fields, number, port},
+        json::member,
+    },
+    sys::cgroup::names::CgroupNames,
+};
+
+fields! {
+    /// A field of a socket, in the order of CSV's columns.
+    SocketField {
+        Event = "event": "Kind of the record.",
+        Time = "time": "Wall-clock time of the listing.",
+        MonoNs = "mono_ns": "CLOCK_MONOTONIC of the listing's end in ns.",
+        Sk = "sk": "Names the socket in this run.",
+        Cookie = "cookie": "Socket cookie.",
+        Netns = "netns": "Inode number of the network namespace.",
+        NetnsName = "netns_name": "Its name.",
+        Family = "family": "Family of the socket.",
+        LocalAddress = "local_address": "Local address.",
+        LocalPort = "local_port": "Local port.",
+        RemoteAddress = "remote_address": "Remote address.",
+        RemotePort = "remote_port": "Remote port.",
+        State = "state": "State.",
+        Kind = "kind": "Kind of kernel object.",
+        AgeNs = "age_ns": "Time in the state, in ns.",
+        AgeSource = "age_source": "How that time is known.",
+        ReceiveQueue = "receive_queue": "Bytes that wait to be read.",
+        SendQueue = "send_queue": "Bytes that the peer has not acknowledged.",
+        AcceptQueue = "accept_queue": "Connections that wait to be accepted.",
+        AcceptLimit = "accept_limit": "How many may wait.",
+        HalfOpen = "half_open": "Half-open requests.",
+        Timer = "timer": "The timer that runs.",
+        TimerLeftNs = "timer_left_ns": "Time left on it, in ns.",
+        Timeouts = "timeouts": "Timeouts in a row.",
+        Probes = "probes": "Probes in a row.",
+        LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
+        LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
+        LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
+        SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
+        TotalRetrans = "total_retrans": "Retransmissions so far.",
+        BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
+        BytesReceived = "bytes_received": "Bytes received.",
+        SocketUid = "socket_uid": "UID of the socket's file.",
+        Pid = "pid": "PID of the owner.",
+        Command = "command": "Command name of the owner.",
+        Uid = "uid": "UID of the owner.",
+        OwnerSource = "owner_source": "How the owner is known.",
+        HeldBy = "held_by": "Who holds it.",
+        Shared = "shared": "Does more than one process hold it?",
+        Holders = "holders": "The descriptors by which processes hold it.",
+    }
+}
+
+/// Name of a kind of kernel object.
+const fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Full => "full",
+        Kind::Mini => "mini",
+        Kind::Request => "request",
+    }
+}
+
+/// Shows all fields of a socket, in order, to `show`; `holders` comes from [`holders`].
+pub(super) fn visit(
+    row: &Row<'_>,
+    listing: &Listing<'_>,
+    holders: &[u8],
+    mut show: impl FnMut(SocketField, FieldValue<'_>),
+) {
+    use SocketField as Field;
+    let socket = row.socket;
+    let ended_ns = listing.snapshot.ended_ns;
+    show(Field::Event, Text("socket"));
+    show(Field::Time, Time(listing.wall.wall_ns(ended_ns)));
+    show(Field::MonoNs, Number(ended_ns));
+    show(Field::Sk, socket.sk.map_or(Null, Pointer));
+    show(Field::Cookie, number(socket.cookie));
+    show(Field::Netns, Number(socket.netns.into()));
+    show(Field::NetnsName, row.netns_name.map_or(Null, Text));
+    show(Field::Family, Text(family(socket.ipv6)));
+    show(Field::LocalAddress, Address(socket.local.ip()));
+    show(Field::LocalPort, port(socket.local));
+    show(Field::RemoteAddress, Address(socket.remote.ip()));
+    show(Field::RemotePort, port(socket.remote));
+    show(Field::State, Text(socket.state.name()));
+    show(Field::Kind, Text(kind(socket.kind)));
+    show(Field::AgeNs, number(row.age.map(|age| age.ns)));
+    show(Field::AgeSource, row.age.map_or(Null, |age| Text(age.source.name())));
+    let queue = |of_listener: bool, length: u32| number((row.is_listener() == of_listener).then_some(length));
+    show(Field::ReceiveQueue, queue(false, socket.receive_queue));
+    show(Field::SendQueue, queue(false, socket.send_queue));
+    show(Field::AcceptQueue, queue(true, socket.receive_queue));
+    show(Field::AcceptLimit, queue(true, socket.send_queue));
+    show(Field::HalfOpen, number(row.half_open));
+    show(Field::Timer, socket.timer.map_or(Null, |timer| Text(timer.kind.name())));
+    show(Field::TimerLeftNs, number(socket.timer.map(|timer| timer.left_ns)));
+    show(Field::Timeouts, Number(socket.timeouts.into()));
+    show(Field::Probes, Number(socket.probes.into()));
+    let known = |value: fn(&ConnectionInfo) -> u64| number(socket.connection.as_ref().map(value));
+    show(Field::LastSentNs, known(|info| info.last_sent_ns));
+    show(Field::LastReceivedNs, known(|info| info.last_received_ns));
+    show(Field::LastAckNs, known(|info| info.last_ack_ns));
+    show(Field::SrttUs, number(socket.connection.and_then(|info| info.srtt_us)));
+    show(Field::TotalRetrans, known(|info| info.total_retrans.into()));
+    show(Field::BytesAcked, known(|info| info.bytes_acked));
+    show(Field::BytesReceived, known(|info| info.bytes_received));
+    show(Field::SocketUid, number(socket.uid));
+    let owner = socket.owner.as_ref();
+    show(Field::Pid, number(owner.map(|owner| owner.pid)));
+    show(Field::Command, owner.map(|owner| owner.command.to_text()).as_deref().map_or(Null, Text));
+    show(Field::Uid, number(owner.map(|owner| owner.uid)));
+    show(Field::OwnerSource, Text(owner.map_or("unknown", |owner| owner.source.name())));
+    show(Field::HeldBy, Text(row.held_by.name()));
+    show(Field::Shared, Flag(row.is_shared()));
+    show(Field::Holders, Json(holders));
+}
+
+/// Writes the holders of a socket as a JSON array.
+pub(super) fn holders(to: &mut BytesMut, row: &Row<'_>, cgroups: &Cgroups, time: &mut WallFormat) {
+    to.put_u8(b'[');
+    for (index, holder) in row.holders.iter().enumerate() {
+        to.put_slice(if index == 0 { b"{\"pid\":" } else { b",{\"pid\":" });
+        to.put_slice(itoa::Buffer::new().format(holder.pid).as_bytes());
+        visit_holder(holder, cgroups.of(holder.pid).as_deref(), |name, value| member(to, name, value, time));
+        to.put_u8(b'}');
+    }
+    to.put_u8(b']');
+}
+
+fn visit_holder(holder: &Holder, cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {
+    show("ns_pid", Number(holder.ns_pid.into()));
+    show("fd", Number(holder.fd.into()));
+    show("command", Text(&holder.command.to_text()));
+    show("uid", Number(holder.uid.into()));
+    show("cgroup", cgroup.map_or(Null, |names| Text(&names.path)));
+    visit_names(cgroup, show);
+}
+
+fn visit_names(cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {
+    let text = |name: fn(&CgroupNames) -> Option<&str>| cgroup.and_then(name).map_or(Null, Text);
+    show("unit", text(|names| names.unit.as_deref()));
+    show("container_id", text(|names| names.container_id.as_deref()));
+    show("container_runtime", text(|names| names.container_runtime));
+    show("pod_uid", text(|names| names.pod_uid.as_deref()));
+}
+
+/// Columns of CSV for groups, before those with the names of the states.
+pub const COUNT_COLUMNS: [&str; 11] = [
+    "event",
+    "time",
+    "mono_ns",
+    "by",
+    "group",
+    "command",
+    "unit",
+    "container_id",
+    "container_runtime",
+    "pod_uid",
+    "sockets",
+];
+
+/// Shows the fields of a group, as [`COUNT_COLUMNS`] names them, to `show`.
+pub(super) fn visit_group(group: &Group, listing: &Listing<'_>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {
+    let ended_ns = listing.snapshot.ended_ns;
+    show("event", Text("socket_count"));
+    show("time", Time(listing.wall.wall_ns(ended_ns)));
+    show("mono_ns", Number(ended_ns));
+    show("by", listing.by.map_or(Null, |by| Text(by.name())));
+    show("group", Text(&group.common.to_string()));
+    show("command", group.command.as_ref().map(|command| command.to_text()).as_deref().map_or(Null, Text));
+    visit_names(names(group).as_ref(), &mut show);
+    show("sockets", Number(group.sockets));
+}
+
+/// The names in the path of a group's cgroup.
+pub(super) fn names(group: &Group) -> Option<CgroupNames> {
+    match &group.common {
+        Common::Cgroup(path) => Some(CgroupNames::new(path.clone())),
+        _ => None,
+    }
+}

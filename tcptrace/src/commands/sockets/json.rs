@@ -1,0 +1,92 @@
+//! Sockets as JSON, one object a line.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Value, json};
+
+use super::fields::{holders, visit, visit_group};
+use crate::{
+    commands::sockets::{
+        listing::Listing,
+        rows::{Cgroups, Group, Row, StateCounts},
+    },
+    model::{snapshot::Snapshot, state::State, time::WallFormat},
+    render::{
+        SCHEMA_VERSION,
+        json::{line, member, text_time},
+    },
+};
+
+/// Writes JSON.
+pub struct Json<'a> {
+    listing: Listing<'a>,
+}
+
+impl<'a> Json<'a> {
+    /// Writes what `listing` has.
+    #[must_use]
+    pub fn new(listing: Listing<'a>) -> Self {
+        Self { listing }
+    }
+
+    pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
+        let (mut to, mut of_row, mut time) = (BytesMut::new(), BytesMut::new(), WallFormat::rfc3339());
+        for row in rows {
+            of_row.clear();
+            holders(&mut of_row, row, cgroups, &mut time);
+            let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+            visit(row, &self.listing, &of_row, |field, value| member(&mut to, field.name(), value, &mut time));
+            to.put_slice(b"}\n");
+        }
+        to
+    }
+
+    pub(super) fn groups(&self, groups: &[Group]) -> BytesMut {
+        let (mut to, mut time) = (BytesMut::new(), WallFormat::rfc3339());
+        for group in groups {
+            let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
+            visit_group(group, &self.listing, |name, value| member(&mut to, name, value, &mut time));
+            let _ = writeln!(to, ",\"states\":{}}}", states(&group.by_state)); // to memory
+        }
+        to
+    }
+
+    pub(super) fn end(&self) -> BytesMut {
+        let Listing { snapshot, wall, totals, .. } = self.listing;
+        let skipped = snapshot.skipped.fields().into_iter().map(|(name, count)| (name.to_owned(), json!(count)));
+        let namespaces = snapshot.namespaces.iter().map(|namespace| {
+            json!({
+                "inode": namespace.inode, "name": namespace.name,
+                "time_wait_overflows": namespace.counters.map(|counters| counters.time_wait_overflows),
+            })
+        });
+        let time = text_time(&mut WallFormat::rfc3339(), wall, snapshot.ended_ns);
+        let mut to = BytesMut::new();
+        line(
+            &mut to,
+            &json!({
+                "schema": SCHEMA_VERSION, "event": "sockets_end", "time": time, "mono_ns": snapshot.ended_ns,
+                "span_ns": snapshot.ended_ns.saturating_sub(snapshot.started_ns), "path": path(snapshot),
+                "sockets": totals.iter().sum::<u64>(), "states": states(&totals),
+                "skipped": skipped.collect::<Value>(), "namespaces": namespaces.collect::<Value>(),
+            }),
+        );
+        to
+    }
+}
+
+fn states(counts: &StateCounts) -> Value {
+    State::ALL.iter().zip(counts).map(|(state, count)| (state.name().to_owned(), json!(count))).collect()
+}
+
+/// The way by which the sockets were listed; `None` where there are none, which would show it.
+fn path(snapshot: &Snapshot) -> Option<&'static str> {
+    let by_iterator = snapshot.sockets.iter().filter(|socket| socket.sk.is_some()).count();
+    match by_iterator {
+        _ if snapshot.sockets.is_empty() => None,
+        0 => Some("sock_diag"),
+        some if some == snapshot.sockets.len() => Some("iterators"),
+        _ => Some("mixed"),
+    }
+}

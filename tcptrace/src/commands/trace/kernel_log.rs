@@ -1,0 +1,18 @@
+//! What the BPF programs log.
+
+use crate::outputs::messages::tell;
+
+/// Where the BPF programs' log goes.
+pub(crate) struct StderrLog;
+
+impl log::Log for StderrLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        tell(format_args!("bpf {}: {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}

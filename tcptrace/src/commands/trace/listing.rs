@@ -1,0 +1,165 @@
+//! What sockets are listed for while tracing, when that must wait, and what comes of it.
+
+use std::{collections::HashSet, time::Duration};
+
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    commands::trace::{error::Error, purpose::Purpose, run::Run},
+    listing::{self, Wanted, skipped, worker::Answer},
+    model::state::State,
+    outputs::messages::warn,
+    pipeline::listeners,
+    sys::clock::now_ns,
+};
+
+/// The listing at the end is waited for so long at most.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
+const POLL_REST: u32 = 100;
+/// The same for listings of all sockets, after which healing and reports wait.
+const LISTING_REST: u32 = 20;
+/// The same between two reports, which come also where nothing happens: the next one has the holders of this one.
+const REPORT_REST: u32 = 200;
+
+impl Run {
+    /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
+    pub(super) fn ask(&mut self, purpose: Purpose) {
+        let must_rest = match purpose {
+            Purpose::Start | Purpose::Listeners => false,
+            Purpose::Poll => Instant::now() < self.next_poll,
+            Purpose::Heal | Purpose::Evidence | Purpose::Services | Purpose::Namespace => Instant::now() < self.rest,
+            Purpose::Report => Instant::now() < self.rest.max(self.next_report),
+        };
+        if self.listing.is_some() || must_rest {
+            return;
+        }
+        let wanted = match purpose {
+            Purpose::Poll => {
+                let states = self.session.polled_states().unwrap_or_default();
+                let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
+                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
+                let unreachable = self.session.unreachable();
+                Wanted { states, ailing, processes, unreachable, finds, active: Some(active), ..Wanted::default() }
+            }
+            Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
+            Purpose::Namespace => {
+                Wanted { states: [State::Listen].into_iter().collect(), finds: true, ..Wanted::default() }
+            }
+            Purpose::Services => {
+                let finds = self.session.take_new_namespace();
+                Wanted { states: [State::Listen].into_iter().collect(), finds, holders: true, ..Wanted::default() }
+            }
+            Purpose::Evidence => {
+                let (states, namespaces) = self.session.suspects();
+                let finds = self.session.take_new_namespace();
+                let ailing = true;
+                Wanted { states, namespaces, ailing, finds, holders: true, settings: true, ..Wanted::default() }
+            }
+            Purpose::Start | Purpose::Heal | Purpose::Report => {
+                self.session.begin_listing();
+                let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
+                let is_report = purpose == Purpose::Report;
+                let finds = is_report && self.session.take_new_namespace();
+                let active = is_report.then(|| self.session.take_active());
+                Wanted { holders: true, settings: true, seeds, finds, active, ..Wanted::default() }
+            }
+        };
+        self.listing = Some(purpose);
+        self.watch.ask(wanted);
+    }
+
+    /// Takes in a listing; gives what it was for.
+    pub(super) fn take_in(&mut self, answer: Answer) -> Result<Option<Purpose>, Error> {
+        let purpose = self.listing.take();
+        let start = Instant::now();
+        // The same trouble comes again with each poll.
+        let failed = answer.as_ref().err().map(ToString::to_string);
+        let is_gone = self.chosen.is_some() && answer.as_ref().is_err_and(listing::Error::is_gone);
+        self.is_gone |= is_gone;
+        // What was listed may be older than what names say now.
+        self.netns_names.forget();
+        if let Some(error) = failed.as_ref().filter(|error| !is_gone && self.failed.as_ref() != Some(*error)) {
+            warn(error);
+        }
+        self.failed = failed;
+        // Not known where nothing came of it.
+        let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
+        match (answer, purpose) {
+            (Ok(_), Some(Purpose::Namespace)) => {}
+            (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
+            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
+            (Ok(snapshot), Some(Purpose::Services)) => self.session.show_listeners(&snapshot),
+            (Ok(snapshot), Some(Purpose::Listeners)) => {
+                let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
+                self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
+            }
+            (Ok(snapshot), _) => {
+                if purpose == Some(Purpose::Start) {
+                    skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
+                    for (key, listener) in self.session.listener_seeds(&snapshot) {
+                        if self.listeners.seed(key, listener) {
+                            self.seeded.insert(key);
+                        }
+                    }
+                }
+                self.session.reconcile(&snapshot);
+            }
+            (
+                Err(_),
+                Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence | Purpose::Services | Purpose::Namespace),
+            ) => {}
+            (Err(_), _) => {
+                self.session.abandon_listing();
+                if purpose == Some(Purpose::Start) {
+                    self.session.losses.unlisted += 1; // no socket from before the start is known
+                }
+            }
+        }
+        let used = Duration::from_nanos(cpu_ns) + start.elapsed();
+        match purpose {
+            Some(Purpose::Start) => self.ask(Purpose::Listeners),
+            Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
+            Some(Purpose::Heal | Purpose::Evidence | Purpose::Services | Purpose::Namespace) => {
+                self.rest = Instant::now() + LISTING_REST * used
+            }
+            Some(Purpose::Report) => {
+                self.rest = Instant::now() + LISTING_REST * used;
+                self.next_report = Instant::now() + REPORT_REST * used;
+                self.session.end_interval(now_ns());
+            }
+            Some(Purpose::Listeners) | None => {}
+        }
+        Ok(purpose)
+    }
+
+    /// Writes the summary of an interval: when it is known who holds the sockets now, or at once where listing must wait.
+    pub(super) fn summarize(&mut self) -> Result<(), Error> {
+        self.check_losses()?;
+        self.ask(Purpose::Report);
+        if self.listing != Some(Purpose::Report) {
+            self.session.end_interval(now_ns());
+        }
+        Ok(())
+    }
+
+    /// Lists once more, to tell who holds what is there at the end.
+    pub(super) async fn list_at_the_end(&mut self) {
+        let under_way = async {
+            if self.listing.is_some() {
+                let _ = self.watch.answer().await; // older than the end
+            }
+            self.session.begin_listing();
+            self.watch.ask(Wanted { holders: true, ..Wanted::default() });
+            self.watch.answer().await
+        };
+        match timeout(LISTED_WITHIN, under_way).await {
+            Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
+            Ok(Err(error)) if !self.is_gone => warn(error),
+            Ok(Err(_)) => {}
+            Err(_) => {
+                warn("the sockets that are there at the end were not listed in time: their holders may be others")
+            }
+        }
+    }
+}

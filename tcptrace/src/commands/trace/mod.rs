@@ -1,0 +1,158 @@
+//! Joins the edges with the pure middle: the only loop, and the only place that knows both.
+
+pub(crate) mod error;
+pub(crate) mod kernel_log;
+mod listing;
+pub(crate) mod purpose;
+pub(crate) mod ready_file;
+pub(crate) mod run;
+pub(crate) mod threads;
+
+use std::collections::HashSet;
+
+use tokio::time::Instant;
+
+use self::threads::Threads;
+use crate::{
+    bpf::{
+        object,
+        probes::{Attached, Probes},
+    },
+    commands::{
+        delivery::{self, pushes, serve},
+        doctor::read,
+        settings::Settings,
+        trace::{
+            error::{Error, no_thread, signals},
+            kernel_log::StderrLog,
+            purpose::Purpose,
+            run::{Ended, Run, watch},
+        },
+    },
+    listing::{
+        Lister, holders,
+        netns::{self, ChosenNetns, NameWatch},
+        worker::Watch,
+    },
+    model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
+    outputs::{
+        Outputs,
+        messages::{tell, warn},
+    },
+    pipeline::session::Session,
+    render::context::Context,
+    sys::{
+        cgroup,
+        clock::{now_ns, wall_offset},
+        files, heap,
+        pids::{self, View},
+        signals::{Hangup, Stop, ends},
+    },
+};
+
+/// What all traces begin with: the namespace that is wanted is found, the way of the output opened, signals handled, and
+/// the programs attached. Tells what could not be attached.
+///
+/// # Errors
+/// Where tracing cannot start.
+pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
+    if let Some(path) = &settings.ready_file {
+        files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
+    }
+    if let Some(obstacle) = read::obstacle() {
+        return Err(Error::Obstacle(obstacle));
+    }
+    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(tell);
+    pids::warning().into_iter().for_each(tell);
+    // Iterators show the processes of this PID namespace alone.
+    settings.probes.no_iterators |= pids::view() == View::HostProc;
+    settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
+    if let Some(ChosenNetns { inode, cookie, .. }) = settings.chosen {
+        settings.session.selection.netns = Some(inode);
+        settings.probes.filter.constants.netns = inode;
+        settings.probes.filter.netns_cookie = cookie;
+    }
+    let outputs = delivery::open(&settings.outputs)?;
+    let reopens = settings.takes_hangup();
+    let stop = Stop::new(reopens).map_err(signals)?;
+    let hangup = Hangup::new(reopens).map_err(signals)?;
+    let attached = Probes::attach(&settings.probes)?;
+    for missing in &attached.probes.missing {
+        warn(format_args!("not attached: {} ({}): {}", missing.hook, missing.reason, missing.effect));
+    }
+    Ok((outputs, stop, hangup, attached))
+}
+
+/// Traces until a signal or a limit ends the run, or nobody reads any more.
+///
+/// # Errors
+/// Where tracing cannot start, or the output cannot be written.
+pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
+    heap::be_steady();
+    let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
+    let Attached { mut probes, rings, counters, listeners, iterators, netns_alias, .. } = attached;
+    if let Err(reason) = &iterators
+        && !matches!(reason, object::Error::Forbidden)
+    {
+        tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
+    }
+    let lister = match &settings.chosen {
+        Some(chosen) => Lister::of(iterators.ok(), chosen),
+        None => Lister::new(iterators.ok(), None),
+    };
+    let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    names.addresses = Addresses::new(settings.kernel_addresses);
+    names.find_executable = Some(Box::new(holders::executable));
+    names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
+    let context = Context { wall: wall_offset(), names };
+    let start_ns = now_ns();
+    settings.session.owner_unchecked = probes.owner_unchecked;
+    let (server, questions) = serve(settings.server)?;
+    let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
+    let mut run = Run {
+        questions,
+        pushes,
+        rings: watch(rings)?,
+        counters,
+        listeners,
+        seeded: HashSet::new(),
+        log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
+        session: Session::new(settings.session, settings.routes, context, start_ns),
+        outputs,
+        watch: Watch::start(move || lister).map_err(no_thread)?,
+        threads: Threads::default(),
+        server,
+        no_iterators: settings.probes.no_iterators,
+        listing: None,
+        failed: None,
+        poll: settings.poll,
+        next_poll: Instant::now(),
+        rest: Instant::now(),
+        next_report: Instant::now(),
+        next_look: Instant::now(),
+        last_look: Instant::now(),
+        once: settings.once,
+        started: None,
+        seeds: settings.probes.max_sockets / 2,
+        ready_file: settings.ready_file,
+        service: settings.service,
+        hangup,
+        chosen: settings.chosen,
+        is_gone: false,
+        netns_names: NameWatch::default(),
+    };
+    run.session.netns_alias = netns_alias;
+    stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
+    run.ask(Purpose::Start);
+    let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
+    ends();
+    drop(probes); // detached: what is in the rings now is all there will be
+    let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
+    match (stopped, finished) {
+        (Err(error), finished) => {
+            let _ = finished.map_err(warn);
+            Err(error)
+        }
+        (Ok(_), finished) => finished,
+    }
+}

@@ -1,0 +1,41 @@
+//! The file that says that a run is ready.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
+
+use crate::{
+    commands::trace::error::Error,
+    sys::{files, signals::removes_at_once},
+};
+
+/// A file that is there while all is attached.
+pub(crate) struct ReadyFile {
+    path: PathBuf,
+    /// Locked: so it is known that the run goes on.
+    file: File,
+}
+
+impl ReadyFile {
+    pub(crate) fn create(path: PathBuf) -> Result<Self, Error> {
+        let locked = |file: File| files::lock(&file).map(|()| file);
+        match files::create(&path, None).and_then(locked) {
+            Ok(file) => {
+                removes_at_once(Some(&path));
+                Ok(Self { path, file })
+            }
+            Err(source) => Err(Error::ReadyFile { path, source }),
+        }
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        removes_at_once(None);
+        // Somebody else may have removed it, or have another one there.
+        if files::is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

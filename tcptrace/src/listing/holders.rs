@@ -1,0 +1,365 @@
+//! The processes that hold sockets, from `/proc` (proc(5)).
+
+use std::{
+    ffi::{CStr, OsStr},
+    fs, io,
+    os::unix::ffi::OsStrExt as _,
+    path::Path,
+};
+
+use super::procfs::{self, Directory, is_gone, joined};
+use crate::{
+    model::{
+        event::{Command, ProcessId, StartTicks},
+        holders::Holder,
+        keyed::KeyedMap,
+        skipped::Skipped,
+    },
+    sys::{
+        cgroup,
+        pids::{self, hides_processes},
+    },
+};
+
+/// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
+/// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
+#[must_use]
+pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
+    if !pids::are_those_of_proc() {
+        return None;
+    }
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    // Looked at afterwards: a process that took the PID over later than this would have started later, or within the same
+    // tick, which the name tells.
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let is_it = start.is_some() && start == parse_start(&stat) && command_of(&stat) == Some(command);
+    is_it.then(|| path.to_string_lossy().into_owned())
+}
+
+/// The command of this `/proc/PID/stat`.
+fn command_of(stat: &[u8]) -> Option<Command> {
+    let from = stat.iter().position(|byte| *byte == b'(')? + 1;
+    let to = stat.iter().rposition(|byte| *byte == b')')?;
+    Some(command(stat.get(from..to)?))
+}
+
+/// A command by its name; the kernel keeps 15 bytes of it.
+fn command(name: &[u8]) -> Command {
+    let mut bytes = [0; 16];
+    for (to, from) in bytes.iter_mut().zip(name.iter().take(15)) {
+        *to = *from;
+    }
+    Command::new(bytes)
+}
+
+/// When the process of this `/proc/PID/stat` started: field 22, where the second, the command in brackets, may have any
+/// bytes.
+pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
+    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let fields = std::str::from_utf8(&stat[after..]).ok()?;
+    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    StartTicks::new(ticks as u32)
+}
+
+/// The processes that hold the sockets whose inode numbers are `wanted`, once for each descriptor.
+///
+/// Threads share the descriptors of their process. Those of a thread that has some of its own (unshare(2) with
+/// CLONE_FILES) are not found.
+///
+/// # Errors
+/// Where `/proc` cannot be read at all. A process that cannot be read, or ended meanwhile, is counted; those that are
+/// not even shown count as one.
+pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped)> {
+    let mut holders = Vec::new();
+    let mut skipped = Skipped::default();
+    let mut cgroups = Cgroups::default();
+    let mut path = Vec::new();
+    let proc = Directory::open(c"/proc")?;
+    proc.numbers(|name, pid| {
+        let start = holders.len();
+        let path = joined(&mut path, name, c"/fd");
+        if let Err(error) = of_process(&proc, path, pid, &wanted, &mut cgroups, &mut holders) {
+            holders.truncate(start);
+            procfs::count(&mut skipped, pid, &error);
+        }
+    })?;
+    skipped.processes_denied += u64::from(hides_processes());
+    Ok((holders, skipped))
+}
+
+/// Ids of cgroups by path.
+type Cgroups = KeyedMap<Vec<u8>, Option<u64>>;
+
+fn of_process(
+    proc: &Directory,
+    path: &CStr,
+    pid: u32,
+    wanted: &impl Fn(u64) -> bool,
+    cgroups: &mut Cgroups,
+    holders: &mut Vec<Holder>,
+) -> io::Result<()> {
+    let descriptors = proc.directory(path)?;
+    let mut who = None;
+    let mut failed = None;
+    descriptors.numbers(|name, fd| match descriptors.link(name, "socket") {
+        Ok(Some(handle)) if wanted(handle) => {
+            let known = who.get_or_insert_with(|| identity(&descriptors, pid, cgroups));
+            if let Ok(holder) = known {
+                holders.push(Holder { handle, fd, ..*holder });
+            }
+        }
+        Ok(_) => {}
+        // It was closed meanwhile.
+        Err(error) if is_gone(&error) => {}
+        Err(error) => failed = Some(error),
+    })?;
+    match who {
+        Some(Err(error)) => Err(error),
+        _ => failed.map_or(Ok(()), Err),
+    }
+}
+
+/// Who the process is. All files are found from the directory of its descriptors: that names one process for ever,
+/// while its PID is used again.
+fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Result<Holder> {
+    let status = descriptors.read(c"../status")?;
+    let (uid, ns_pid) = parse_status(&String::from_utf8_lossy(&status));
+    let uid = uid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    // A line; the name may have any bytes.
+    let line = descriptors.read(c"../comm")?;
+    let name = line.strip_suffix(b"\n").unwrap_or(&line);
+    let command = command(name);
+    let text = descriptors.read(c"../cgroup").ok();
+    let cgroup = text.as_deref().and_then(v2_path).and_then(|path| match cgroups.get(path) {
+        Some(&known) => known,
+        None => {
+            let id = cgroup::find(Path::new(OsStr::from_bytes(path))).ok().map(|cgroup| cgroup.id);
+            cgroups.insert(path.to_owned(), id);
+            id
+        }
+    });
+    let start = descriptors.read(c"../stat").ok().and_then(|stat| parse_start(&stat));
+    Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, start, command })
+}
+
+/// Real UID and innermost PID of `/proc/PID/status`.
+fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
+    let words = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_ascii_whitespace);
+    let uid = words("Uid:").and_then(|mut uids| uids.next()?.parse().ok());
+    let ns_pid = words("NSpid:").and_then(|pids| pids.last()?.parse().ok());
+    (uid, ns_pid)
+}
+
+/// The path in the v2 hierarchy of `/proc/PID/cgroup` (cgroups(7)).
+fn v2_path(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
+}
+
+/// Path of the cgroup that a process is in; `None` where it is not known.
+///
+/// It is the one of the v2 hierarchy. Where that is the root, as on hosts that still use the v1 hierarchies, it is
+/// systemd's, else the longest there is.
+#[must_use]
+pub fn cgroup_path(pid: u32) -> Option<String> {
+    best_path(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)).map(str::to_owned)
+}
+
+fn best_path(text: &str) -> Option<&str> {
+    let is_below_root = |path: &&str| *path != "/";
+    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let systemd = || text.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path);
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .filter(is_below_root)
+        .or_else(|| systemd().filter(is_below_root))
+        .or_else(|| paths().max_by_key(|path| path.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+        process, thread,
+    };
+
+    use super::*;
+
+    fn inode(socket: &impl std::os::fd::AsRawFd) -> u64 {
+        fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino()
+    }
+
+    #[test]
+    fn each_descriptor_of_a_wanted_socket_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let copy = listener.try_clone().unwrap();
+        let (wanted, unwanted) = (inode(&listener), inode(&other));
+        assert_ne!(wanted, unwanted);
+        let (holders, _) = holders(|inode| inode == wanted).unwrap();
+        // Other tests may be forking a child meanwhile.
+        let mut own: Vec<_> = holders.iter().filter(|holder| holder.pid == process::id()).collect();
+        own.sort_unstable_by_key(|holder| holder.fd);
+        let mut fds = [listener.as_raw_fd() as u32, copy.as_raw_fd() as u32];
+        fds.sort_unstable();
+        assert_eq!(own.iter().map(|holder| holder.fd).collect::<Vec<_>>(), fds);
+        for holder in own {
+            assert_eq!(holder.handle, wanted);
+            // SAFETY: getuid(2) takes nothing and cannot fail.
+            assert_eq!(holder.uid, unsafe { libc::getuid() });
+            let comm = fs::read_to_string("/proc/self/comm").unwrap();
+            assert_eq!(holder.command.to_text(), comm.trim_end());
+            assert!(holder.ns_pid == holder.pid || process::id() == holder.pid);
+        }
+    }
+
+    #[test]
+    fn an_executable_is_of_the_process_that_started_then() {
+        let pid = process::id();
+        let start = parse_start(&fs::read("/proc/self/stat").unwrap());
+        let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
+        let name = command(fs::read_to_string("/proc/self/comm").unwrap().trim_end().as_bytes());
+        assert_eq!(executable((pid, start), name), Some(own));
+        let later = start.and_then(|ticks| ticks.checked_add(1));
+        assert_eq!(executable((pid, later), name), None, "the PID was another process's");
+        assert_eq!(executable((pid, start), command(b"implant")), None, "the same, within one tick");
+        assert_eq!(executable((pid, None), name), None, "not known which process it was");
+        assert_eq!(executable((0, start), name), None);
+        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4294967301 9";
+        assert_eq!(parse_start(stat), StartTicks::new(5), "modulo 2^32, whatever the command is");
+        for broken in [&b""[..], b"7 (a", b"7 (a) S 1", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 9"] {
+            assert_eq!(parse_start(broken), None);
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_the_directory_of_the_v2_hierarchy() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = inode(&listener);
+        let (holders, _) = holders(|inode| inode == wanted).unwrap();
+        let own = holders.iter().find(|holder| holder.pid == process::id()).unwrap();
+        let text = fs::read_to_string("/proc/self/cgroup").unwrap();
+        let path = v2_path(text.as_bytes()).map(OsStr::from_bytes);
+        let expected = path.and_then(|path| cgroup::find(Path::new(path)).ok());
+        assert_eq!(own.cgroup, expected.map(|cgroup| cgroup.id));
+        assert!(cgroup_path(process::id()).unwrap().starts_with('/'));
+        assert_eq!(cgroup_path(0), None);
+    }
+
+    /// Children that hold a socket come and go: none of it is fatal, and a holder is told of whole or not at all.
+    #[test]
+    fn processes_that_end_during_the_walk_are_passed_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let wanted = inode(&stream);
+        thread::scope(|scope| {
+            let churn = scope.spawn(|| {
+                for _ in 0..200 {
+                    let stdin = process::Stdio::from(std::os::fd::OwnedFd::from(stream.try_clone().unwrap()));
+                    process::Command::new("/bin/true").stdin(stdin).status().unwrap();
+                }
+            });
+            while !churn.is_finished() {
+                let (holders, _) = holders(|inode| inode == wanted).unwrap();
+                assert!(holders.iter().all(|holder| holder.handle == wanted && holder.pid != 0 && holder.ns_pid != 0));
+                assert!(holders.iter().any(|holder| holder.pid == process::id()));
+            }
+        });
+    }
+
+    /// What a directory of `/proc` answers when its process has just ended.
+    #[test]
+    fn a_process_that_ended_is_gone_at_every_step() {
+        let mut child = process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let path = std::ffi::CString::new(format!("/proc/{}/fd", child.id())).unwrap();
+        let descriptors = Directory::open(&path).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let errors = [
+            Directory::open(&path).err(),
+            descriptors.numbers(|_, _| ()).err(),
+            descriptors.link(c"0", "socket").err(),
+            identity(&descriptors, child.id(), &mut Cgroups::default()).err(),
+        ];
+        for error in errors {
+            let error = error.unwrap();
+            let mut skipped = Skipped::default();
+            procfs::count(&mut skipped, child.id(), &error);
+            assert_eq!(skipped, Skipped { processes_gone: 1, ..Skipped::default() }, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_hidepid_hides_is_told() {
+        let test = || {
+            let call = |ok: bool| ok.then_some(()).ok_or_else(io::Error::last_os_error);
+            // SAFETY: numbers, and strings that end with a NUL; the mounts and the user are those of this thread alone.
+            let prepared = unsafe {
+                call(libc::unshare(libc::CLONE_NEWNS) == 0)
+                    .and_then(|()| {
+                        let flags = libc::MS_REC | libc::MS_PRIVATE;
+                        call(libc::mount(c"".as_ptr(), c"/".as_ptr(), c"".as_ptr(), flags, c"".as_ptr().cast()) == 0)
+                    })
+                    .and_then(|()| {
+                        let proc = c"proc".as_ptr();
+                        call(libc::mount(proc, c"/proc".as_ptr(), proc, 0, c"hidepid=2".as_ptr().cast()) == 0)
+                    })
+            };
+            if let Err(error) = prepared {
+                return eprintln!("skipped: /proc cannot be mounted: {error}");
+            }
+            assert!(!hides_processes(), "root sees all");
+            // SAFETY: the system calls take numbers only (no groups are read), and change this thread alone.
+            let dropped = unsafe {
+                let none = std::ptr::null::<libc::gid_t>();
+                libc::syscall(libc::SYS_setgroups, 0, none) == 0
+                    && libc::syscall(libc::SYS_setresgid, 65534, 65534, 65534) == 0
+                    && libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) == 0
+            };
+            assert!(dropped, "{}", io::Error::last_os_error());
+            assert!(hides_processes());
+            assert_eq!(holders(|_| true).unwrap().1.processes_denied, 1, "how many they are is not known");
+        };
+        thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn without_the_privilege_others_are_denied() {
+        let test = || {
+            // SAFETY: the system call takes numbers only, and changes this thread alone.
+            if unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) } != 0 {
+                return eprintln!("skipped: not root");
+            }
+            let skipped = holders(|_| true).unwrap().1;
+            assert!(skipped.processes_denied > 0, "PID 1 is root's");
+            assert!(!hides_processes());
+        };
+        thread::spawn(test).join().unwrap();
+    }
+
+    #[test]
+    fn status_is_parsed() {
+        let status = "Name:\tUid: 7\nUid:\t1000\t0\t0\t0\nNSpid:\t4711\t33\t1\nThreads:\t1\n";
+        assert_eq!(parse_status(status), (Some(1000), Some(1)));
+        assert_eq!(parse_status("Uid:\t0\t0\t0\t0\n"), (Some(0), None));
+        assert_eq!(parse_status("Uid:\nNSpid:\n"), (None, None));
+        assert_eq!(parse_status("Uid:\tx\nNSpid:\t-1\n"), (None, None));
+    }
+
+    #[test]
+    fn the_cgroup_with_the_most_to_tell_is_taken() {
+        let cases = [
+            ("0::/system.slice/ssh.service\n", Some("/system.slice/ssh.service")),
+            ("4:memory:/longer/than/that\n1:name=systemd:/b\n0::/a\n", Some("/a")),
+            ("4:memory:/longer\n1:name=systemd:/b:c\n0::/\n", Some("/b:c")),
+            ("4:memory:/docker/1\n3:cpu:/\n1:name=systemd:/\n0::/\n", Some("/docker/1")),
+            ("4:memory:/docker/1\n", Some("/docker/1")),
+            ("0::/\n", Some("/")),
+            ("", None),
+            ("no line of that kind\n", None),
+        ];
+        for (text, path) in cases {
+            assert_eq!(best_path(text), path, "{text}");
+        }
+    }
+}

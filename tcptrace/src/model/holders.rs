@@ -1,0 +1,81 @@
+//! The processes that hold sockets by descriptors.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::model::event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks};
+
+/// A process that holds a socket by a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Which socket: see [`ListedSocket::handle`].
+    pub handle: u64,
+    /// PID in the initial PID namespace (or the one that tcptrace runs in).
+    pub pid: u32,
+    /// PID in the innermost namespace of the process: what it has in its container.
+    pub ns_pid: u32,
+    /// The descriptor.
+    pub fd: u32,
+    /// Real UID.
+    pub uid: u32,
+    /// Id of its cgroup in the v2 hierarchy; `None` where it is not known.
+    pub cgroup: Option<u64>,
+    /// When it started.
+    pub start: Option<StartTicks>,
+    /// Command name.
+    pub command: Command,
+}
+
+impl Holder {
+    /// The process as the owner of the socket.
+    #[must_use]
+    pub fn owner(&self, source: OwnerSource) -> Owner {
+        Process::from(self).as_owner(source)
+    }
+
+    /// Name of the process.
+    #[must_use]
+    pub const fn id(&self) -> ProcessId {
+        (self.pid, self.start)
+    }
+}
+
+/// Holders by socket. A clone is cheap, and shares them.
+#[derive(Clone, Debug, Default)]
+pub struct Holders {
+    all: Arc<Vec<Holder>>,
+    /// Where those of a socket are.
+    places: Arc<FxHashMap<u64, (u32, u32)>>,
+}
+
+impl Holders {
+    /// Puts them in order: by socket, then PID, then descriptor.
+    #[must_use]
+    pub fn new(mut all: Vec<Holder>) -> Self {
+        all.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
+        let mut places = FxHashMap::with_capacity_and_hasher(all.len(), FxBuildHasher);
+        let mut start = 0;
+        for holders in all.chunk_by(|one, other| one.handle == other.handle) {
+            let end = start + holders.len() as u32;
+            places.insert(holders[0].handle, (start, end));
+            start = end;
+        }
+        Self { all: Arc::new(all), places: Arc::new(places) }
+    }
+
+    /// Those of the socket with this [`ListedSocket::handle`].
+    #[must_use]
+    pub fn of(&self, handle: u64) -> &[Holder] {
+        match self.places.get(&handle) {
+            Some(&(start, end)) if handle != 0 => self.all.get(start as usize..end as usize).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn all(&self) -> &[Holder] {
+        &self.all
+    }
+}

@@ -1,0 +1,31 @@
+//! Which network namespace a user asks for.
+
+use std::str::FromStr;
+
+use crate::model::number::digits;
+
+/// A choice of network namespaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetnsChoice {
+    /// The one that tcptrace runs in.
+    Own,
+    /// The one of this name in `/run/netns`.
+    Name(String),
+    /// The one with this inode number.
+    Inode(u32),
+}
+
+impl FromStr for NetnsChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
+        match text {
+            "self" => Ok(Self::Own),
+            _ if !is_name => {
+                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
+            }
+            _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Numbers as people write them.
+
+use std::{str::FromStr, time::Duration};
+
+use jiff::SignedDuration;
+
+/// A number in digits alone; Rust's own parser takes `+80` as well.
+#[must_use]
+pub fn digits<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+/// A positive duration: `500ms`, `30s`, `1m30s`, `7d`, or a bare number of seconds.
+///
+/// # Errors
+/// For other text, for nothing, and for less than a millisecond.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite());
+    let days = text.strip_suffix('d').and_then(digits::<u32>);
+    let parsed = match seconds.or(days.map(|days| f64::from(days) * 86_400.0)) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        None => text.parse::<SignedDuration>().ok().and_then(|signed| Duration::try_from(signed).ok()),
+    };
+    // A year: far beyond what a timer is needed for, far below what would overflow one.
+    const MOST: Duration = Duration::from_secs(366 * 86_400);
+    parsed
+        .filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration))
+        .ok_or_else(|| format!("`{text}` is no duration: give 1ms to a year, as in 500ms, 30s, 1m30s or 10 (seconds)"))
+}
+
+/// A number of bytes: `8MiB`, `512K`, or a bare number.
+///
+/// # Errors
+/// For other text, and where it does not fit.
+pub fn size(text: &str) -> Result<u64, String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: Option<u64> = match text[number.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1 << 30),
+        _ => None,
+    };
+    digits::<u64>(number.trim())
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or_else(|| format!("`{text}` is no size: give bytes, as in 65536, 512KiB or 8MiB"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_alone_are_a_number() {
+        assert_eq!((digits("0"), digits("65535")), (Some(0_u16), Some(65535)));
+        for bad in ["", "+1", "-1", " 1", "1 ", "1e3", "0x1", "65536", "\u{661}"] {
+            assert_eq!(digits::<u16>(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The answers to requests: what the server asks the main loop, and what it says to clients.
+
+use std::{convert::Infallible, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use tokio::{
+    sync::{Mutex, mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{analysis::metrics::Snapshot, render::metrics::prometheus};
+
+/// An answer is waited for so long at most.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the server wants to know.
+#[derive(Debug)]
+pub enum Query {
+    /// The metrics of this moment.
+    Metrics(oneshot::Sender<Snapshot>),
+    /// How tcptrace is.
+    Health(oneshot::Sender<Health>),
+}
+
+/// How tcptrace is. That it answers at all says that it is alive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why it is not ready: programs that are not attached yet, sockets from before the start that are not known yet.
+    pub not_ready: Option<String>,
+    /// Threads that hang, or are dead.
+    pub broken: Option<String>,
+}
+
+/// Asks the main loop, one question at a time.
+#[derive(Debug)]
+pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Query>>);
+
+impl Asker {
+    /// The answer; `None` where there is none in time.
+    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+        let answer = async {
+            let questions = self.0.lock().await;
+            let (to, answer) = oneshot::channel();
+            questions.send(question(to)).await.ok()?;
+            answer.await.ok()
+        };
+        timeout(PATIENCE, answer).await.ok().flatten()
+    }
+
+    /// The response to a request.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return Ok(response);
+        }
+        Ok(match request.uri().path() {
+            "/metrics" => {
+                let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+                let format = prometheus::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
+                match self.ask(Query::Metrics).await {
+                    Some(snapshot) => with_type(format.content_type(), prometheus::encode(&snapshot, format)),
+                    None => silent(),
+                }
+            }
+            "/healthz" => match self.ask(Query::Health).await {
+                Some(Health { broken: None, .. }) => plain(StatusCode::OK, "ok\n"),
+                Some(Health { broken: Some(why), .. }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+                None => silent(),
+            },
+            "/readyz" => match self.ask(Query::Health).await {
+                Some(Health { not_ready, broken }) => match not_ready.or(broken) {
+                    None => plain(StatusCode::OK, "ready\n"),
+                    Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
+                },
+                None => silent(),
+            },
+            _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        })
+    }
+}
+
+pub(crate) fn silent() -> Response<Full<Bytes>> {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n")
+}
+
+pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = with_type("text/plain; charset=utf-8", text);
+    *response.status_mut() = status;
+    response
+}
+
+pub(crate) fn with_type(content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

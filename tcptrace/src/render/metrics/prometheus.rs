@@ -1,0 +1,232 @@
+//! Snapshots in the forms that Prometheus takes.
+//!
+//! Which one is agreed on by the request's `Accept`: the text format 0.0.4, OpenMetrics 1.0.0 as text, or protobuf
+//! messages each behind its length (`io.prometheus.client.MetricFamily`). Histograms are classic in all of them; protobuf
+//! has native ones besides, from which a Prometheus with `--enable-feature=native-histograms` takes what it needs.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as wire;
+use prost::Message as _;
+
+use crate::analysis::metrics::{
+    Distribution, SCALE, Series, Snapshot, Value,
+    families::{Descriptor, Kind},
+};
+
+/// A form of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+    /// Protobuf, delimited.
+    Protobuf,
+}
+
+impl Format {
+    /// The one that a request with this `Accept` likes most (RFC 9110 section 12.5.1): of those with the same weight the
+    /// first. Text where none of them is asked for, since a scraper can do more with that than with an error.
+    #[must_use]
+    pub fn negotiate(accept: &str) -> Self {
+        let mut best = (0.0, Self::Text);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let parameters: Vec<_> = parts.filter_map(|part| part.split_once('=')).collect();
+            let is = |name: &str, value: &str| {
+                let same = |(n, v): &(&str, &str)| n.eq_ignore_ascii_case(name) && v.trim_matches('"') == value;
+                parameters.iter().any(same)
+            };
+            let format = match kind.as_str() {
+                "text/plain" | "text/*" | "*/*" => Self::Text,
+                "application/openmetrics-text" => Self::OpenMetrics,
+                "application/vnd.google.protobuf"
+                    if is("proto", "io.prometheus.client.MetricFamily") && is("encoding", "delimited") =>
+                {
+                    Self::Protobuf
+                }
+                _ => continue,
+            };
+            let weight = parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case("q"));
+            let weight = weight.map_or(1.0, |(_, value)| value.parse().unwrap_or(0.0));
+            if weight > best.0 {
+                best = (weight, format);
+            }
+        }
+        best.1
+    }
+
+    /// The `Content-Type` of it.
+    #[must_use]
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+        }
+    }
+}
+
+/// The snapshot in this form.
+#[must_use]
+pub fn encode(snapshot: &Snapshot, format: Format) -> Vec<u8> {
+    match format {
+        Format::Protobuf => protobuf(snapshot),
+        Format::Text | Format::OpenMetrics => text(snapshot, format == Format::OpenMetrics).into_bytes(),
+    }
+}
+
+fn text(snapshot: &Snapshot, is_open: bool) -> String {
+    let mut to = String::new();
+    for family in &snapshot.families {
+        let (descriptor, sample) = (family.descriptor, family.descriptor.sample());
+        let name = if is_open { descriptor.name } else { &sample };
+        line(&mut to, format_args!("# HELP {name} {}", descriptor.help));
+        line(&mut to, format_args!("# TYPE {name} {}", descriptor.kind));
+        if let Some(unit) = unit(descriptor).filter(|_| is_open) {
+            line(&mut to, format_args!("# UNIT {name} {unit}"));
+        }
+        for series in &family.series {
+            match &series.value {
+                Value::Integer(count) => line(&mut to, format_args!("{sample}{} {count}", Braced(series, None))),
+                Value::Float(seconds) => line(&mut to, format_args!("{sample}{} {seconds:?}", Braced(series, None))),
+                Value::Distribution(times) => {
+                    for (bound, count) in &times.classic {
+                        let labels = Braced(series, Some(*bound));
+                        line(&mut to, format_args!("{sample}_bucket{labels} {count}"));
+                    }
+                    line(&mut to, format_args!("{sample}_sum{} {:?}", Braced(series, None), times.sum));
+                    line(&mut to, format_args!("{sample}_count{} {}", Braced(series, None), times.count));
+                }
+            }
+        }
+    }
+    if is_open {
+        line(&mut to, format_args!("# EOF"));
+    }
+    to
+}
+
+fn line(to: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = writeln!(to, "{text}"); // never fails on strings
+}
+
+/// The unit that the name ends with (OpenMetrics 1.0.0, section "Unit").
+fn unit(descriptor: &Descriptor) -> Option<&'static str> {
+    ["seconds", "bytes"].into_iter().find(|unit| descriptor.name.ends_with(unit))
+}
+
+/// Labels as both text formats write them, with the upper bound of a bucket.
+struct Braced<'a>(&'a Series, Option<f64>);
+
+impl std::fmt::Display for Braced<'_> {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut before = '{';
+        for (name, value) in &self.0.labels {
+            write!(to, "{before}{name}=\"")?;
+            for letter in value.chars() {
+                match letter {
+                    '\\' => to.write_str("\\\\")?,
+                    '"' => to.write_str("\\\"")?,
+                    '\n' => to.write_str("\\n")?,
+                    other => to.write_char(other)?,
+                }
+            }
+            to.write_char('"')?;
+            before = ',';
+        }
+        match self.1 {
+            Some(bound) if bound.is_finite() => write!(to, "{before}le=\"{bound:?}\"}}"),
+            Some(_) => write!(to, "{before}le=\"+Inf\"}}"),
+            None if before == ',' => to.write_char('}'),
+            None => Ok(()),
+        }
+    }
+}
+
+fn protobuf(snapshot: &Snapshot) -> Vec<u8> {
+    let mut to = Vec::new();
+    for family in snapshot.families.iter().filter(|family| !family.series.is_empty()) {
+        let kind = match family.descriptor.kind {
+            Kind::Counter => wire::MetricType::Counter,
+            Kind::Gauge | Kind::Fact => wire::MetricType::Gauge,
+            Kind::Histogram => wire::MetricType::Histogram,
+        };
+        let message = wire::MetricFamily {
+            name: family.descriptor.sample(),
+            help: family.descriptor.help.to_owned(),
+            r#type: kind.into(),
+            metric: family.series.iter().map(|series| metric(series, kind)).collect(),
+            unit: unit(family.descriptor).unwrap_or_default().to_owned(),
+        };
+        to.extend_from_slice(&message.encode_length_delimited_to_vec());
+    }
+    to
+}
+
+fn metric(series: &Series, kind: wire::MetricType) -> wire::Metric {
+    let label = |(name, value): &(&'static str, std::borrow::Cow<'static, str>)| wire::LabelPair {
+        name: (*name).to_owned(),
+        value: value.clone().into_owned(),
+    };
+    let mut metric = wire::Metric { label: series.labels.iter().map(label).collect(), ..wire::Metric::default() };
+    let value = match &series.value {
+        Value::Integer(count) => *count as f64,
+        Value::Float(seconds) => *seconds,
+        Value::Distribution(times) => {
+            metric.histogram = Some(histogram(times));
+            return metric;
+        }
+    };
+    match kind {
+        wire::MetricType::Counter => metric.counter = Some(wire::Counter { value, ..wire::Counter::default() }),
+        _ => metric.gauge = Some(wire::Gauge { value }),
+    }
+    metric
+}
+
+/// Both forms of a histogram; which of them Prometheus takes is set there.
+fn histogram(times: &Distribution) -> wire::Histogram {
+    let bucket = |&(upper_bound, cumulative_count): &(f64, u64)| wire::Bucket {
+        cumulative_count,
+        upper_bound,
+        ..wire::Bucket::default()
+    };
+    let (positive_span, positive_delta) = spans(times);
+    wire::Histogram {
+        sample_count: times.count,
+        sample_sum: times.sum,
+        bucket: times.classic.iter().map(bucket).collect(),
+        schema: SCALE,
+        zero_threshold: f64::MIN_POSITIVE,
+        zero_count: times.zero,
+        positive_span,
+        positive_delta,
+        ..wire::Histogram::default()
+    }
+}
+
+/// The buckets that are not empty: runs of them, and what each has more than the one before.
+fn spans(times: &Distribution) -> (Vec<wire::BucketSpan>, Vec<i64>) {
+    let (mut spans, mut deltas) = (Vec::<wire::BucketSpan>::new(), Vec::new());
+    let (mut gap, mut before) = (times.first, 0);
+    let mut in_run = false;
+    for &count in &times.buckets {
+        if count == 0 {
+            (gap, in_run) = (gap + 1, false);
+            continue;
+        }
+        match spans.last_mut().filter(|_| in_run) {
+            Some(span) => span.length += 1,
+            None => spans.push(wire::BucketSpan { offset: gap, length: 1 }),
+        }
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        deltas.push(count - before);
+        (gap, in_run, before) = (0, true, count);
+    }
+    (spans, deltas)
+}

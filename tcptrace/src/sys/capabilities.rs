@@ -1,0 +1,57 @@
+//! The capabilities of this process (capabilities(7)).
+
+/// The capabilities that a process has in effect (capabilities(7)).
+#[derive(Clone, Copy, Debug)]
+pub struct Capabilities(u64);
+
+#[allow(missing_docs, reason = "the names are the kernel's")]
+impl Capabilities {
+    pub const NET_ADMIN: u32 = 12;
+    pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_ADMIN: u32 = 21;
+    pub const SYS_RESOURCE: u32 = 24;
+    pub const PERFMON: u32 = 38;
+    pub const BPF: u32 = 39;
+
+    /// Those with these numbers.
+    #[must_use]
+    pub fn of(numbers: &[u32]) -> Self {
+        Self(numbers.iter().fold(0, |bits, number| bits | 1 << number))
+    }
+
+    /// Those of the calling thread.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        /// `_LINUX_CAPABILITY_VERSION_3` of `include/uapi/linux/capability.h`.
+        const VERSION_3: u32 = 0x2008_0522;
+        let header = [VERSION_3, 0];
+        // Effective, permitted, inheritable: for the low 32 capabilities, then for the high ones.
+        let mut sets = [0_u32; 6];
+        // SAFETY: version 3 of capget(2) reads two words and writes six.
+        let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets) };
+        (result == 0).then(|| Self(u64::from(sets[3]) << 32 | u64::from(sets[0])))
+    }
+
+    #[must_use]
+    pub const fn has(self, capability: u32) -> bool {
+        self.0 >> capability & 1 != 0
+    }
+
+    /// May the process load programs that trace (`kernel/bpf/syscall.c`, `bpf_prog_load`)?
+    #[must_use]
+    pub const fn can_trace(self) -> bool {
+        self.has(Self::SYS_ADMIN) || self.has(Self::BPF) && self.has(Self::PERFMON)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_those_in_effect() {
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+        assert_eq!(Capabilities::own().unwrap().0, u64::from_str_radix(line.trim(), 16).unwrap());
+    }
+}

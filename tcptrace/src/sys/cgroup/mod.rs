@@ -1,0 +1,127 @@
+//! Cgroups by path and by id. The id of a cgroup (v2) is the inode number of its directory.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use thiserror::Error;
+
+use crate::sys::mountinfo;
+
+pub mod names;
+
+/// A cgroup as the kernel knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its id.
+    pub id: u64,
+    /// Its depth below the root of the hierarchy, which has 0.
+    pub level: u32,
+    /// Its path below the root of the hierarchy, which has `/`.
+    pub path: String,
+}
+
+/// Why a cgroup was not found.
+#[derive(Debug, Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum CgroupError {
+    #[error("no cgroup v2 hierarchy is mounted here")]
+    NoHierarchy,
+    #[error("no such cgroup below {}: {source}; give a path as /proc/PID/cgroup shows it", mount.display())]
+    NotFound { mount: PathBuf, source: io::Error },
+    #[error("it is not a directory below {}; give a path as /proc/PID/cgroup shows it", .0.display())]
+    NotBelow(PathBuf),
+}
+
+/// Where the v2 hierarchy is mounted. It is looked for until it is found: others may mount so much that looking takes time.
+fn mount_point() -> Option<&'static Path> {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    if FOUND.get().is_none() {
+        let mountinfo = mountinfo::read().ok()?;
+        let found = mountinfo::mounts(&mountinfo).find(|mount| mount.kind == b"cgroup2")?.point;
+        let _ = FOUND.set(found); // another thread has found the same
+    }
+    FOUND.get().map(PathBuf::as_path)
+}
+
+/// Finds a cgroup by its path in the hierarchy, as `/proc/PID/cgroup` shows it, or by its directory.
+///
+/// # Errors
+/// Where there is no such cgroup.
+pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
+    let mount = mount_point().ok_or(CgroupError::NoHierarchy)?;
+    let directory =
+        if path.starts_with(mount) { path.to_owned() } else { mount.join(path.strip_prefix("/").unwrap_or(path)) };
+    let canonical = directory
+        .canonicalize()
+        .and_then(|directory| Ok((directory.metadata()?, directory)))
+        .map_err(|source| CgroupError::NotFound { mount: mount.to_owned(), source });
+    let (metadata, directory) = canonical?;
+    match directory.strip_prefix(mount) {
+        Ok(below) if metadata.is_dir() => Ok(Cgroup {
+            id: metadata.ino(),
+            level: below.components().count() as u32,
+            path: format!("/{}", below.display()),
+        }),
+        _ => Err(CgroupError::NotBelow(mount.to_owned())),
+    }
+}
+
+/// The path of a process's cgroup in the v2 hierarchy (cgroups(7), `/proc/PID/cgroup`); `None` where the process is gone
+/// or in none.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+}
+
+/// Time between two walks through the hierarchy in search of an id.
+const WALK_INTERVAL: Duration = Duration::from_secs(5);
+/// Cgroups that a walk looks at at most.
+const MAX_WALK: usize = 50_000;
+
+/// Paths of cgroups by id, from walks through the hierarchy, which are made only for ids not seen before.
+pub fn lookup() -> impl FnMut(u64) -> Option<String> {
+    let mut paths: HashMap<u64, String> = HashMap::new();
+    let mut last_walk: Option<Instant> = None;
+    move |id| {
+        let is_due = last_walk.is_none_or(|last| last.elapsed() >= WALK_INTERVAL);
+        if !paths.contains_key(&id) && is_due {
+            last_walk = Some(Instant::now());
+            paths = walk();
+        }
+        paths.get(&id).cloned()
+    }
+}
+
+fn walk() -> HashMap<u64, String> {
+    let mut paths = HashMap::new();
+    let Some(mount) = mount_point() else {
+        return paths;
+    };
+    let mut waiting = vec![mount.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        if paths.len() >= MAX_WALK {
+            break;
+        }
+        // A cgroup may go at any time: what cannot be read is passed over.
+        let Ok(metadata) = directory.metadata() else {
+            continue;
+        };
+        let below = directory.strip_prefix(mount).unwrap_or(&directory);
+        paths.insert(metadata.ino(), format!("/{}", below.display()));
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        let is_directory = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let room = MAX_WALK.saturating_sub(paths.len() + waiting.len());
+        waiting.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()).take(room));
+    }
+    paths
+}

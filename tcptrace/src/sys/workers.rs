@@ -1,0 +1,236 @@
+//! Whether the threads of a run are alive. Each says again and again for how long it may be silent ([`silent_for`]); one
+//! that is silent for longer hangs, and one that panicked is dead. The main loop looks at all of them once a second.
+
+use std::{
+    cell::RefCell,
+    fmt, io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::sys::clock::now_ns;
+
+/// A thread that waits for nothing slow is silent for so long at most.
+pub const SILENT: Duration = Duration::from_secs(10);
+
+/// A thread that is looked after.
+#[derive(Debug)]
+pub struct Worker {
+    name: String,
+    /// CLOCK_MONOTONIC until which it may be silent, in ns.
+    until_ns: AtomicU64,
+    /// `until_ns` as it was over at the last look: that of a process that was stopped is over for all of its threads.
+    over_ns: AtomicU64,
+    hangs: AtomicBool,
+    is_dead: AtomicBool,
+}
+
+/// Those that have not ended.
+static ALL: Mutex<Vec<Arc<Worker>>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The worker that this thread is, or works for.
+    static MINE: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
+}
+
+/// How a worker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerState {
+    /// What it does.
+    pub name: String,
+    /// What is wrong with it, if anything is.
+    pub trouble: Option<WorkerTrouble>,
+}
+
+/// What can be wrong with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerTrouble {
+    /// It is silent for too long.
+    Hangs,
+    /// It panicked.
+    Dead,
+}
+
+impl fmt::Display for WorkerState {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.trouble {
+            None => write!(to, "the thread `{}` is fine", self.name),
+            Some(WorkerTrouble::Hangs) => write!(to, "the thread `{}` hangs", self.name),
+            Some(WorkerTrouble::Dead) => write!(to, "the thread `{}` has ended by a fault of tcptrace", self.name),
+        }
+    }
+}
+
+fn all() -> MutexGuard<'static, Vec<Arc<Worker>>> {
+    ALL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a thread that is looked after until it ends. `thread` is what the system calls it.
+///
+/// # Errors
+/// Where there can be no more threads.
+pub fn spawn(
+    thread: &str,
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> io::Result<(Arc<Worker>, JoinHandle<()>)> {
+    let worker = Arc::new(Worker {
+        name,
+        until_ns: AtomicU64::new(after(SILENT)),
+        over_ns: AtomicU64::new(0),
+        hangs: AtomicBool::new(false),
+        is_dead: AtomicBool::new(false),
+    });
+    let its = Arc::clone(&worker);
+    all().push(Arc::clone(&worker));
+    let started = thread::Builder::new().name(thread.to_owned()).spawn(move || {
+        work_for(Some(Arc::clone(&its)));
+        let ended = Ended(its);
+        work();
+        drop(ended);
+    });
+    match started {
+        Ok(joined) => Ok((worker, joined)),
+        Err(error) => {
+            forget(&worker);
+            Err(error)
+        }
+    }
+}
+
+/// Notes how a thread ends.
+struct Ended(Arc<Worker>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.is_dead.store(true, Relaxed);
+        } else {
+            self.0.until_ns.store(u64::MAX, Relaxed);
+            forget(&self.0);
+        }
+    }
+}
+
+/// Does not look after a worker any more.
+pub fn forget(worker: &Arc<Worker>) {
+    all().retain(|other| !Arc::ptr_eq(other, worker));
+}
+
+/// The worker that this thread is, or works for.
+#[must_use]
+pub fn mine() -> Option<Arc<Worker>> {
+    MINE.with_borrow(Clone::clone)
+}
+
+/// From now on this thread works for that one, whose signs of life it gives.
+pub fn work_for(worker: Option<Arc<Worker>>) {
+    MINE.set(worker);
+}
+
+/// A sign of life: the next one comes within this time, and [`SILENT`].
+pub fn silent_for(time: Duration) {
+    MINE.with_borrow(|mine| {
+        if let Some(worker) = mine {
+            worker.until_ns.store(after(time + SILENT), Relaxed);
+        }
+    });
+}
+
+/// A sign of life: the next one comes soon.
+pub fn alive() {
+    silent_for(Duration::ZERO);
+}
+
+fn after(time: Duration) -> u64 {
+    now_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Looks at all of them; to be called once a second.
+#[must_use]
+pub fn look() -> Vec<WorkerState> {
+    let now_ns = now_ns();
+    all().iter().map(|worker| worker.look(now_ns)).collect()
+}
+
+impl Worker {
+    fn look(&self, now_ns: u64) -> WorkerState {
+        let until_ns = self.until_ns.load(Relaxed);
+        let is_over = until_ns < now_ns;
+        let was_over = self.over_ns.swap(if is_over { until_ns } else { 0 }, Relaxed);
+        self.hangs.store(is_over && was_over == until_ns, Relaxed);
+        WorkerState { name: self.name.clone(), trouble: self.trouble() }
+    }
+
+    /// What was wrong with it at the last look.
+    #[must_use]
+    pub fn trouble(&self) -> Option<WorkerTrouble> {
+        if self.is_dead.load(Relaxed) {
+            return Some(WorkerTrouble::Dead);
+        }
+        self.hangs.load(Relaxed).then_some(WorkerTrouble::Hangs)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_is_silent_hangs_until_it_gives_a_sign() {
+        let (to, from) = mpsc::channel::<()>();
+        let (done, signs) = mpsc::channel();
+        let work = move || {
+            for () in from {
+                alive();
+                done.send(()).unwrap();
+            }
+        };
+        let (worker, thread) = spawn("test", "some".to_owned(), work).unwrap();
+        let begun_ns = now_ns();
+        let at = |seconds: u64| worker.look(begun_ns + seconds * 1_000_000_000).trouble;
+        assert_eq!(at(9), None);
+        assert_eq!(at(60), None, "the whole process may have been stopped");
+        assert_eq!(at(61), Some(WorkerTrouble::Hangs));
+        to.send(()).unwrap();
+        signs.recv().unwrap();
+        assert_eq!(at(9), None);
+        drop(to);
+        thread.join().unwrap();
+        assert!(!all().iter().any(|other| Arc::ptr_eq(other, &worker)), "one that has ended is not missed");
+    }
+
+    #[test]
+    fn a_worker_that_panics_is_dead() {
+        let (worker, thread) = spawn("test", "wrong".to_owned(), || panic!("as it should")).unwrap();
+        assert!(thread.join().is_err());
+        assert_eq!(worker.trouble(), Some(WorkerTrouble::Dead));
+        let found = look().into_iter().find(|state| state.name == "wrong").unwrap();
+        assert_eq!(found.to_string(), "the thread `wrong` has ended by a fault of tcptrace");
+        forget(&worker);
+    }
+
+    #[test]
+    fn what_works_for_a_worker_gives_its_signs() {
+        let (worker, thread) = spawn("test", "whole".to_owned(), || {
+            let mine = mine();
+            thread::spawn(move || {
+                work_for(mine);
+                silent_for(Duration::from_secs(1000));
+            })
+            .join()
+            .unwrap();
+        })
+        .unwrap();
+        assert_eq!(worker.name, "whole");
+        thread.join().unwrap();
+        assert_eq!(worker.until_ns.load(Relaxed), u64::MAX, "it has ended");
+    }
+}

@@ -1,0 +1,493 @@
+//! The sockets that are alive now: those that events told of, and those that listings found.
+
+pub(crate) mod compact;
+mod connection;
+mod listener_holders;
+mod minis;
+pub(crate) mod reconcile;
+mod retransmits;
+mod roles;
+pub(crate) mod slab;
+mod wanted;
+
+use std::{
+    hash::BuildHasher as _,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use rustc_hash::FxHashSet;
+use tcptrace_common::record::socket_flag;
+
+use crate::{
+    model::{
+        age::{AgeSource, TIME_WAIT_NS},
+        event::{Event, EventKind, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition},
+        holders::{Holder, Holders},
+        keyed::{Keyed, KeyedMap, KeyedSet},
+        socket::{listeners_of, place},
+        state::{State, StateSet},
+    },
+    table::slab::{Place, Slab},
+};
+use listener_holders::{ListenerHolders, is_through_listener, processes};
+use roles::AllRoles;
+
+pub use connection::{Connection, Facts};
+pub use retransmits::Retransmits;
+
+/// Half-open connections to one local address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfOpen {
+    /// Network namespace.
+    pub netns: u32,
+    /// Local end.
+    pub local: SocketAddr,
+    /// How many of them there are.
+    pub count: u64,
+    /// How many of these have had their SYN-ACK sent again.
+    pub retransmitted: u64,
+    /// The owner of the listener, where that is known.
+    pub owner: Option<Owner>,
+}
+
+/// Addresses of this host that are remembered at most.
+const MAX_ADDRESSES: usize = 65_536;
+/// Half-open connections that are remembered one by one at most.
+const MAX_REQUESTED: usize = 65_536;
+
+/// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
+/// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
+/// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
+/// Bounded: when it is full the socket that came first makes room, and is counted.
+pub struct Table {
+    full: Slab,
+    minis: Slab,
+    roles: AllRoles,
+    listener_holders: ListenerHolders,
+    /// Was a socket found by its cookie, since the listing told no address?
+    has_cookies_for_keys: bool,
+    half_open: Vec<HalfOpen>,
+    /// Keys of full sockets that wait for a process.
+    ailing: FxHashSet<u64>,
+    half_open_shown: Vec<HalfOpen>,
+    /// Local and remote ends of half-open connections, as the last poll showed them.
+    requested: KeyedSet<(Option<u32>, SocketAddr, SocketAddr)>,
+    /// Addresses that sockets of this host had.
+    addresses: KeyedSet<IpAddr>,
+    /// CLOCK_MONOTONIC at which the last poll began.
+    polled_from_ns: u64,
+    holders: Option<Holders>,
+    /// Cookies, or addresses where there were none, of those that left since the listing that is under way began.
+    departed: Option<FxHashSet<u64>>,
+    /// CLOCK_MONOTONIC at which the last whole listing began, and the namespaces that it visited: of full sockets in
+    /// these the table knows all that happened before.
+    listed_from: (u64, FxHashSet<u32>),
+    /// CLOCK_MONOTONIC at which the last listing ended.
+    listed_until_ns: u64,
+    /// CLOCK_MONOTONIC at which the last one ended that showed suspects.
+    shown_until_ns: u64,
+    max: usize,
+    /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
+    /// keeps its later events back, so it leaves the table too.
+    states: StateSet,
+    /// Are there polls? Without them a mini-socket's end stays unknown.
+    polls: bool,
+    /// Are sockets kept of which a listing says that they are not wanted?
+    keeps_unwanted: bool,
+    evicted: u64,
+    listing: u32,
+}
+
+impl Table {
+    /// A table for at most `max` sockets, which must be in one of `states` (empty: any). Mini-sockets are followed only
+    /// with `polls`.
+    #[must_use]
+    pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
+        Self {
+            polls,
+            full: Slab::new(),
+            minis: Slab::new(),
+            roles: AllRoles::default(),
+            listener_holders: ListenerHolders::default(),
+            has_cookies_for_keys: false,
+            half_open: Vec::new(),
+            ailing: FxHashSet::default(),
+            half_open_shown: Vec::new(),
+            requested: KeyedSet::default(),
+            addresses: KeyedSet::default(),
+            polled_from_ns: 0,
+            holders: None,
+            departed: None,
+            listed_from: (0, FxHashSet::default()),
+            listed_until_ns: 0,
+            shown_until_ns: 0,
+            max: max.max(1),
+            states,
+            keeps_unwanted: false,
+            evicted: 0,
+            listing: 0,
+        }
+    }
+
+    /// The same table, which also keeps the listed sockets that are not wanted: for whom looks at all of them.
+    #[must_use]
+    pub fn keeping_all(self) -> Self {
+        Self { keeps_unwanted: true, ..self }
+    }
+
+    /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
+    /// know, how long the socket has been in its state at least, whether events before it were lost. Gives what was known of
+    /// a full socket that ends with it.
+    pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
+        let sk = event.socket.sk?;
+        let cookie = event.socket.cookie;
+        let key = self.key_of(sk, cookie);
+        let place = self.full.find(key);
+        let known = place.and_then(|place| self.full.at(place)).filter(|known| known.is_of_event(event));
+        if let Some(known) = known {
+            add_to(event, known, self.listed_until_ns);
+        }
+        self.listener_holders.ingest(event, known);
+        self.name_owner(event, known);
+        let creator = known.and_then(Connection::creator);
+        event.listener =
+            event.owner.or(creator).into_iter().chain(creator).find(is_through_listener).map(|owner| owner.id());
+        if event.socket.is(socket_flag::OWNER_LEFT) {
+            self.remove(key, cookie);
+            return None;
+        }
+        let EventKind::Transition(transition) = event.what else {
+            let known = place.and_then(|place| self.full.at_mut(place));
+            if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
+                connection.happened(event, &mut self.roles);
+            }
+            return None;
+        };
+        let stays = transition.new != State::Close && transition.source == StateSource::Observed;
+        let mut left = None;
+        if self.is_older_than_listing(event) {
+            // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
+        } else if stays && self.keeps(transition.new) {
+            self.keep(sk, key, place, transition.new, event);
+        } else {
+            left = self.remove(key, cookie);
+        }
+        if !stays && transition.new != State::Close {
+            self.becomes_mini(event, transition.new, left.as_ref());
+        }
+        left.filter(|_| !stays)
+    }
+
+    /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
+    /// that has ended.
+    fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
+        cookie.filter(|cookie| self.has_cookies_for_keys && self.full.find(*cookie).is_some()).unwrap_or(sk)
+    }
+
+    fn is_older_than_listing(&self, event: &Event) -> bool {
+        let (listed_from_ns, visited) = &self.listed_from;
+        event.time_ns < *listed_from_ns && event.socket.netns.is_some_and(|netns| visited.contains(&netns))
+    }
+
+    fn keeps(&self, state: State) -> bool {
+        self.states.is_empty() || self.states.contains(state)
+    }
+
+    fn remove(&mut self, key: u64, cookie: Option<u64>) -> Option<Connection> {
+        if let Some(departed) = &mut self.departed {
+            departed.insert(cookie.unwrap_or(key));
+        }
+        // Another socket may be at the address already: a listing knew of it before the event of this one's end came.
+        if self.full.get(key).is_some_and(|known| known.is_of(cookie)) { self.full.remove(key) } else { None }
+    }
+
+    /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
+    fn becomes_mini(&mut self, event: &Event, state: State, known: Option<&Connection>) {
+        if !self.polls || !self.keeps(state) {
+            return;
+        }
+        let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
+        let mut mini = match known {
+            Some(known) => {
+                let mut mini = known.clone();
+                mini.enters(event, state, &mut self.roles);
+                mini
+            }
+            None => Connection::of_event(event, state, &mut self.roles),
+        };
+        mini.becomes_mini(event.time_ns, expires_ns);
+        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
+        self.make_room();
+    }
+
+    /// A socket stays, in `state`; `place` is that of `key`, where there is one.
+    fn keep(&mut self, sk: u64, key: u64, place: Option<Place>, state: State, event: &Event) {
+        if let Some(departed) = &mut self.departed {
+            departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may come back to a wanted state
+        }
+        let known = place.and_then(|place| self.full.at_mut(place)).filter(|known| known.is_of_event(event));
+        let new = match known {
+            Some(known) if key == sk => return known.enters(event, state, &mut self.roles),
+            Some(known) => {
+                known.enters(event, state, &mut self.roles);
+                self.full.remove(key)
+            }
+            None => None,
+        };
+        let new = new.unwrap_or_else(|| Connection::of_event(event, state, &mut self.roles));
+        self.add(sk, new);
+    }
+
+    fn add(&mut self, key: u64, new: Connection) {
+        self.addresses.insert(new.local().ip());
+        if self.addresses.len() > MAX_ADDRESSES {
+            self.addresses.clear();
+        }
+        self.full.insert(key, new);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
+        while self.len() > self.max {
+            let first = |sockets: &Slab| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
+            let (full, mini) = (first(&self.full), first(&self.minis));
+            let is_mini = full.is_none_or(|full| mini.is_some_and(|mini| mini.0 < full.0));
+            let sockets = if is_mini { &mut self.minis } else { &mut self.full };
+            if let Some((_, key)) = if is_mini { mini } else { full } {
+                sockets.remove(key);
+            }
+            self.evicted += 1;
+        }
+    }
+
+    /// Asks of each socket from when on it is suspected of trouble if nothing happens to it, in
+    /// CLOCK_MONOTONIC (never: `u64::MAX`). From then on the next listing of its state keeps what it shows of it, as
+    /// [`Connection::facts`]. A socket of which that is known already is not asked about again before that time.
+    pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
+        self.full.look(now_ns, |known| {
+            let from_ns = suspect_from_ns(known);
+            if from_ns <= now_ns {
+                known.is_suspect(now_ns);
+            } else {
+                known.is_no_suspect();
+            }
+            if known.is_restless(now_ns) { 0 } else { from_ns }
+        });
+    }
+
+    /// The sockets that are suspected.
+    pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
+        self.full.restless().filter(|known| known.suspected_ns().is_some())
+    }
+
+    /// The sockets that there is a reason to look at since [`Table::suspect`] was called last, at `now_ns`, and all
+    /// mini-sockets; in no order.
+    pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
+        let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
+        full.chain(self.minis.values())
+    }
+
+    /// Sockets for whose holders connections wait: listeners with connections in their queue, and connections with unread
+    /// data.
+    pub fn awaited(&self) -> impl Iterator<Item = &Connection> {
+        let has_queue = |known: &&Connection| {
+            known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
+        };
+        let listeners = self.listeners().map(|(_, known)| known);
+        let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
+        listeners.chain(connections).filter(has_queue)
+    }
+
+    /// Did a socket of this host have this address?
+    #[must_use]
+    pub fn has_address(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.addresses.contains(&address)
+    }
+
+    /// Did the last poll show a half-open connection with these ends?
+    #[must_use]
+    pub fn is_requested(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> bool {
+        self.requested.contains(&(place(netns, local), local, remote))
+    }
+
+    /// CLOCK_MONOTONIC at which the last listing ended that showed suspects, in ns; 0 where there was none.
+    #[must_use]
+    pub const fn shown_until_ns(&self) -> u64 {
+        self.shown_until_ns
+    }
+
+    /// All sockets, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Connection> {
+        self.full.values().chain(self.minis.values())
+    }
+
+    /// The sockets that are to be shown, in no order: all but those that [`Table::choose`] left out.
+    pub fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.all().filter(|known| !known.is_hidden())
+    }
+
+    /// Asks of each socket, and its holders, whether it is to be shown. What is known of a socket changes, so it is asked
+    /// each time before sockets are shown.
+    pub fn choose(&mut self, mut is_shown: impl FnMut(&Connection, &[Holder]) -> bool) {
+        let holders = self.holders.clone();
+        let mut choose = |known: &mut Connection| {
+            let held_by = holders.as_ref().zip(known.handle()).map_or(&[][..], |(holders, handle)| holders.of(handle));
+            known.hide(!is_shown(known, held_by));
+        };
+        self.full.for_each(&mut choose);
+        self.minis.for_each(&mut choose);
+    }
+
+    /// All half-open connections by local address, as the last poll showed them, with the owners of their listeners.
+    #[must_use]
+    pub fn half_open(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open)
+    }
+
+    /// Those of them that are to be shown.
+    #[must_use]
+    pub fn half_open_shown(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open_shown)
+    }
+
+    fn with_owners(&self, rows: &[HalfOpen]) -> Vec<HalfOpen> {
+        if rows.is_empty() {
+            return Vec::new();
+        }
+        // Where several listen on one address they may be of one process, or of several.
+        let mut owners: KeyedMap<(u32, SocketAddr), Option<Owner>> = KeyedMap::default();
+        for (place, known) in self.listeners() {
+            let owner = owners.entry(place).or_insert(known.owner());
+            *owner = owner.filter(|first| known.owner().is_some_and(|owner| owner.pid == first.pid));
+        }
+        let owner_of = |row: &HalfOpen| {
+            listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
+        };
+        let mut rows: Vec<_> = rows.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
+        rows
+    }
+
+    /// Names the owner of a connection that no process took yet by who holds its listener now, and says who it may be where
+    /// several do.
+    fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
+        let is_new = match event.what {
+            EventKind::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
+            EventKind::SynAckRetransmit { .. } => true,
+            _ => false,
+        };
+        let is_own = event.socket.state == State::Listen && !matches!(event.what, EventKind::SynAckRetransmit { .. });
+        let asks = match &event.owner {
+            Some(owner) => is_through_listener(owner) || matches!(event.what, EventKind::SynAckRetransmit { .. }),
+            None => is_new,
+        };
+        if !asks || is_own && !begins_by_peer(event) {
+            return;
+        }
+        let owner = event.owner.as_ref();
+        let shared = owner.filter(|owner| owner.source == OwnerSource::Shared);
+        if let Some(holders) = known.and_then(|known| self.holders_of(known)).filter(|holders| !holders.is_empty())
+            && let Some(shared) = shared
+        {
+            let candidates = processes(holders);
+            if candidates.len() > 1 && candidates.iter().any(|process| process.id() == shared.id()) {
+                event.candidates = Some(candidates.into());
+            }
+            return;
+        }
+        if let Some((owner, candidates)) = self.listener_holders.name(event.socket.netns, event.socket.local, owner) {
+            (event.owner, event.candidates) = (Some(owner), candidates);
+        }
+    }
+
+    /// The processes that a connection may belong to, where its owner is one of several that hold its listener.
+    #[must_use]
+    pub fn candidates_of(&self, connection: &Connection) -> Option<Arc<[Process]>> {
+        let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
+        match self.holders_of(connection) {
+            Some(holders) if !holders.is_empty() => Some(processes(holders).into()),
+            _ => self.listener_holders.name(connection.netns(), connection.local(), Some(&owner))?.1,
+        }
+    }
+
+    /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
+    #[must_use]
+    pub fn wants_listeners(&self, now_ns: u64) -> bool {
+        self.listener_holders.wants_listing(now_ns)
+    }
+
+    /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
+    #[must_use]
+    pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
+        Some(self.holders.as_ref()?.of(connection.handle()?))
+    }
+
+    /// How many sockets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.full.len() + self.minis.len()
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gives back the memory of many that have left.
+    fn tidy(&mut self) {
+        self.full.tidy();
+        self.minis.tidy();
+        self.roles.tidy(self.len());
+    }
+
+    /// Sizes of what the table keeps besides sockets, by name, for tests of their bounds.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("roles", self.roles.len()),
+            ("room", self.full.room() + self.minis.room()),
+            ("half_open", self.half_open.len()),
+            ("requested", self.requested.len()),
+            ("addresses", self.addresses.len()),
+            ("departed", self.departed.as_ref().map_or(0, FxHashSet::len)),
+        ]
+    }
+
+    /// How many sockets had to make room for others.
+    #[must_use]
+    pub const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+/// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
+/// the end of the last listing cannot be told, since that may have shown what came after it.
+fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
+    event.owner = known.owner_at(event);
+    let EventKind::Transition(transition) = &mut event.what else {
+        return;
+    };
+    if event.time_ns < known.since_ns {
+        return; // older than the listing that told of the socket
+    }
+    event.after_gap = known.state != transition.old && event.time_ns > listed_until_ns;
+    if transition.time_in_old.is_none() && known.state == transition.old && known.since != AgeSource::Observed {
+        let ns = event.time_ns - known.since_ns;
+        transition.time_in_old = Some(TimeInState { ns, source: TimeSource::LowerBound });
+    }
+}
+
+/// Does a connection begin that comes in?
+const fn begins_by_peer(event: &Event) -> bool {
+    matches!(event.what, EventKind::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
+}
+
+/// The key of a mini-socket: a number made of its ends, which no two have at a time.
+fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+    Keyed.hash_one((netns, local, remote))
+}
+
+#[cfg(test)]
+mod tests;
