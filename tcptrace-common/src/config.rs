@@ -1,63 +1,64 @@
-//! Constants that user space puts into the BPF object before loading: where the running kernel keeps what is read,
-//! what it can do, and the filter.
+//! Constants that user space sets in the BPF object before it loads the programs: offsets of kernel struct members,
+//! features of the running kernel, and the filter.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::filter::Filter;
 
-/// Bits of [`Config::kernel`]: what the running kernel has, and what else is known before loading.
-pub mod kernel {
-    /// `bpf_get_socket_cookie` may be called from tp_btf programs (5.12 and later).
+/// Bits of [`Config::features`].
+pub mod feature {
+    /// tp_btf programs may call `bpf_get_socket_cookie` (5.12 and later).
     pub const SOCKET_COOKIE: u32 = 1 << 0;
     /// `bpf_get_current_task_btf` exists (5.11 and later).
     pub const TASK_BTF: u32 = 1 << 1;
-    /// `tcp_retransmit_skb` passes what sending gave as its third argument (6.18 and later).
+    /// The third argument of `tcp_retransmit_skb` is the result of sending (6.18 and later).
     pub const RETRANSMIT_ERR: u32 = 1 << 2;
-    /// `tcp_send_reset` passes a reason as its third argument (6.10 and later).
+    /// The third argument of `tcp_send_reset` is a reason (6.10 and later).
     pub const RESET_REASON: u32 = 1 << 3;
-    /// A cgroup keeps the ids of its ancestors in itself (before 6.1), not pointers to them.
+    /// `struct cgroup` holds the ids of its ancestors (before 6.1), not pointers to them.
     pub const ANCESTOR_IDS: u32 = 1 << 4;
-    /// Not of the kernel: programs are loaded that remember sockets. Without it the iterators look for no memos.
-    pub const MEMOS: u32 = 1 << 5;
+    /// Set by tcptrace, not by the kernel: programs that track sockets are loaded. Otherwise the iterators skip the lookup.
+    pub const TRACKING: u32 = 1 << 5;
 }
 
-/// Numbers in the instructions of the BPF object that stand for constants until user space puts the constants there.
-pub mod place {
-    /// Offsets of loads from this on are [`member`]s. No program has so much on its stack, or in a value of a map.
+/// Placeholders in the instructions of the BPF object, which user space replaces by constants.
+pub mod placeholder {
+    /// Load offsets from here on are [`member`]s: no program has a stack or map value this large.
     pub const FIRST_MEMBER: u32 = 0x7c00;
-    /// Members that [`FIRST_MEMBER`] leaves room for, and how often 8 bytes can be added to each.
+    /// Members that fit behind [`FIRST_MEMBER`], and how many 8-byte words of each can be addressed.
     const MEMBERS: u32 = 0x100;
-    const EIGHTS: u32 = 2;
+    const WORDS: u32 = 2;
     /// Immediate values with these high bits are [`constant`]s.
     pub const FIRST_CONSTANT: u32 = 0x7ac0_0000;
     const SIZE: u32 = 1 << 16;
 
-    /// Stands for the offset of the member with this number among the words of [`super::Layout`], plus 8 times `eights`.
+    /// Stands for the offset of a member: `field` is the index of its field in [`super::Layout`], `word` the 8-byte word
+    /// within the member.
     #[must_use]
-    pub const fn member(number: u32, eights: u32) -> u32 {
-        assert!(number < MEMBERS && eights < EIGHTS);
-        FIRST_MEMBER + eights * MEMBERS + number
+    pub const fn member(field: u32, word: u32) -> u32 {
+        assert!(field < MEMBERS && word < WORDS);
+        FIRST_MEMBER + word * MEMBERS + field
     }
 
-    /// Stands for the `size` bytes (at most 8) at `offset` of [`super::Config`].
+    /// Stands for the `size` bytes (at most 8) at `offset` in [`super::Config`].
     #[must_use]
     pub const fn constant(offset: u32, size: u32) -> u32 {
         assert!(offset < SIZE && size <= 8);
         FIRST_CONSTANT + size * SIZE + offset
     }
 
-    /// What a [`member`] stands for: its number, and what is to be added to its offset.
+    /// Decodes a [`member`]: the index of its field, and the bytes to add to its offset.
     #[must_use]
     pub const fn as_member(offset: i16) -> Option<(usize, u32)> {
         let offset = offset as u32;
-        if offset < FIRST_MEMBER || offset >= FIRST_MEMBER + EIGHTS * MEMBERS {
+        if offset < FIRST_MEMBER || offset >= FIRST_MEMBER + WORDS * MEMBERS {
             return None;
         }
         let index = offset - FIRST_MEMBER;
         Some(((index % MEMBERS) as usize, index / MEMBERS * 8))
     }
 
-    /// What a [`constant`] stands for: its offset and size.
+    /// Decodes a [`constant`]: its offset and size in bytes.
     #[must_use]
     pub const fn as_constant(immediate: i32) -> Option<(usize, usize)> {
         let index = (immediate as u32).wrapping_sub(FIRST_CONSTANT);
@@ -65,11 +66,11 @@ pub mod place {
     }
 }
 
-/// Offsets of members in bytes, from the running kernel's BTF. Those of `sock_common`, `sock`, `inet_sock` and
-/// `inet_connection_sock` count from the start of a `tcp_sock` as well, since each is the first member of the next.
+/// Offsets of struct members in bytes, from the running kernel's BTF. Those of `sock_common`, `sock`, `inet_sock` and
+/// `inet_connection_sock` are valid from the start of a `tcp_sock` too, since each is the first member of the next.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[allow(missing_docs, reason = "each field is named `struct_member` after what it locates")]
+#[allow(missing_docs, reason = "each field is named `struct_member` after the member it locates")]
 pub struct Layout {
     pub sock_common_skc_family: u32,
     pub sock_common_skc_state: u32,
@@ -82,7 +83,7 @@ pub struct Layout {
     pub sock_common_skc_net: u32,
     pub sock_common_skc_cookie: u32,
     pub sock_common_skc_flags: u32,
-    /// In bits.
+    /// This offset is in bits.
     pub sock_common_skc_reuseport: u32,
     pub sock_sk_protocol: u32,
     pub sock_sk_err: u32,
@@ -111,7 +112,7 @@ pub struct Layout {
     pub task_struct_cgroups: u32,
     pub css_set_dfl_cgrp: u32,
     pub cgroup_level: u32,
-    /// `cgroup.ancestor_ids` with [`kernel::ANCESTOR_IDS`], else `cgroup.ancestors`.
+    /// `cgroup.ancestor_ids` with [`feature::ANCESTOR_IDS`], else `cgroup.ancestors`.
     pub cgroup_ancestors: u32,
     pub cgroup_kn: u32,
     pub kernfs_node_id: u32,
@@ -126,7 +127,7 @@ pub struct Layout {
     pub sock_sk_max_ack_backlog: u32,
     /// `sk_timer.expires`.
     pub sock_keepalive_expires: u32,
-    /// `sk_timer.entry.pprev`: not null while the timer runs.
+    /// `sk_timer.entry.pprev`, which is not null while the timer runs.
     pub sock_keepalive_pprev: u32,
     /// `icsk_timeout`, or `icsk_retransmit_timer.expires`.
     pub inet_connection_sock_icsk_timeout: u32,
@@ -161,40 +162,41 @@ pub struct Layout {
     pub pid_numbers: u32,
 }
 
-/// All constants.
+/// All constants of the programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Config {
-    /// The filter.
+    /// Decides which events pass.
     pub filter: Filter,
-    /// Where things are.
+    /// Locates members of kernel structs.
     pub layout: Layout,
-    /// Bits of [`kernel`].
-    pub kernel: u32,
-    /// Places in the ring of each CPU, a power of two; 0: there are none, and all records go to the shared ring buffer.
-    pub slots: u32,
-    /// User space is woken whenever so many more of them are taken, a power of two; else it reads on its timer.
+    /// Bits of [`feature`].
+    pub features: u32,
+    /// Slots in the ring of each CPU, a power of two; 0: CPUs have no rings and share one ring buffer.
+    pub ring_slots: u32,
+    /// A program wakes user space whenever the number of unread records reaches a multiple of this, a power of two.
+    /// Otherwise user space reads on its timer.
     pub wake_slots: u32,
-    /// The same of bytes that wait in the shared ring buffer.
+    /// A program wakes user space if this many bytes are unread in the shared ring buffer.
     pub wake_bytes: u32,
-    /// How many records of a CPU there are between two looks at that, a power of two, less one.
-    pub wake_mask: u32,
-    /// Ticks of jiffies in a second (CONFIG_HZ).
+    /// A power of two, less one: each CPU checks [`Config::wake_bytes`] once in so many records.
+    pub wake_check_mask: u32,
+    /// Jiffies per second (CONFIG_HZ).
     pub hz: u32,
-    /// PID of tcptrace itself in its own PID namespace: it holds files for a moment while it lists them, and may so come to
-    /// close them.
+    /// PID of tcptrace in its own PID namespace. It must not become an owner: it holds files for a moment while it lists
+    /// them, and may be the one that closes them.
     pub own_pid: u32,
-    /// Inode number of that namespace; 0: it is the initial one.
+    /// Inode number of that PID namespace; 0: the initial one.
     pub own_pidns: u32,
-    /// Device of that namespace's file (`dev_t` of the kernel).
+    /// Device of the PID namespace's file (the kernel's `dev_t`).
     pub own_pidns_device: u32,
-    /// Sets of memos ([`crate::memo::sets`]) less one.
-    pub memo_sets_mask: u32,
+    /// Number of sets in the table of tracked sockets ([`crate::tracked::set_count`]), less one.
+    pub tracked_sets_mask: u32,
     /// One of [`crate::aggregate::by`].
     pub aggregate: u32,
-    /// With a filter by state, the states whose end is told, and those whose beginning is remembered: as [`crate::state::timed`]
-    /// says, and CLOSE where that may become a wanted state. By [`crate::state::bit`].
-    pub told: u32,
-    /// See above.
-    pub timed: u32,
+    /// With a filter by state: bits of the states whose end is reported ([`crate::state::bit`]).
+    pub reported_states: u32,
+    /// With a filter by state: bits of the states whose start time is kept ([`crate::state::timed_states`], and CLOSE if it
+    /// may turn out to be a wanted state).
+    pub timed_states: u32,
 }

@@ -1,5 +1,5 @@
-//! The owners of listeners by address: for connections whose listener has no memo, and for what is learnt of a listener
-//! from a connection that came through it.
+//! Owners of listeners by address: for connections whose listener is not tracked, and for what a connection reveals about
+//! its listener.
 
 use core::mem::size_of;
 
@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::record::Owner;
 
-/// Where a listener listens. 24 bytes.
+/// The address that a listener is bound to. 24 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct ListenerKey {
@@ -17,27 +17,28 @@ pub struct ListenerKey {
     pub netns: u32,
     /// Local port in host order.
     pub port: u16,
-    /// Address family of the socket: a child has its listener's, even where an IPv6 listener takes IPv4 connections.
+    /// Address family of the socket. A child has its listener's, even if an IPv6 listener accepts an IPv4 connection.
     pub family: u16,
 }
 
-/// Who listens there. 56 bytes.
+/// The listeners on one address. 56 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Listener {
-    /// The owner of the first of them.
+    /// Owner of the first listener.
     pub owner: Owner,
-    /// Listeners on this address now: sockets that are bound to different devices may share it.
+    /// Number of listening sockets; those bound to different devices may share the address.
     pub sockets: u32,
-    /// 1 once two processes listened here, or another one used a connection that came in here: the next ones are of one
-    /// of several.
+    /// 1 once two processes listened here, or a process other than the listener's used a connection: new connections
+    /// then belong to one of several processes.
     pub shared: u8,
-    /// 1 where one of them passes the filter by PID and cgroup.
-    pub owner_matches: u8,
-    /// Zero.
+    /// 1 if one of the owners passes the filter by PID and cgroup.
+    pub owner_match: u8,
+    /// Explicit padding, always zero.
     pub pad: [u8; 2],
-    /// Key of the memo of the listener, where the programs saw it begin to listen, and it is the only one; else 0.
-    pub memo: u64,
+    /// Key of the listener's [`TrackedSock`](crate::tracked::TrackedSock) if the programs saw `listen` and it is the only
+    /// listener; else 0.
+    pub tracked_key: u64,
 }
 
 const _: () = assert!(size_of::<ListenerKey>() == 24);

@@ -1,134 +1,137 @@
-//! Counts instead of sending. See [`tcptrace_common::aggregate`].
+//! Aggregate mode: counts events instead of sending them. See [`tcptrace_common::aggregate`].
 
 use aya_ebpf::{bindings::BPF_NOEXIST, maps::PerCpuHashMap};
 use tcptrace_common::{
-    aggregate::{ENDING_FLAGS, KIND_ENDING, Key, OTHER, Times, UNKNOWN, bucket, by, ending_flag},
+    aggregate::{CLOSE_FLAGS, CountKey, KIND_CLOSED, OTHER, OctaveTimes, UNKNOWN, bucket_of, by, close_flag},
     filter::part,
-    memo::Memo,
     record::KIND_TRANSITION,
-    state::{self, CLOSE, ESTABLISHED, LISTEN, SYN_SENT, after_close, came_in},
+    state::{self, CLOSE, ESTABLISHED, LISTEN, SYN_SENT, after_close, is_passive_open},
+    tracked::TrackedSock,
 };
 
 use crate::{
+    change::Change,
     config::config,
-    emit,
-    maps::{COUNTS, KEYS, TIMES},
-    probes::transition::Change,
-    sock::{TcpSock, Tuple},
+    counters::count,
+    kernel::{sock::TcpSock, tuple::Tuple},
+    maps::{COUNTS, GROUPS, TIMES},
 };
 
-/// What the first event of its kind adds to, in read-only memory.
-static NO_TIMES: Times = Times::NONE;
+/// Initial values of map entries, in read-only memory.
+static NO_TIMES: OctaveTimes = OctaveTimes::NONE;
 static NO_COUNT: u64 = 0;
 
-/// Is this the mode in which nothing is sent?
+/// Whether the programs count events instead of sending them.
 #[inline(always)]
 pub(crate) fn is_on() -> bool {
     config!(aggregate) != by::OFF
 }
 
-/// Does anything depend on whose the sockets are? Where nothing is sent it mostly does not.
+/// Whether the filter or the grouping depends on the owners of sockets.
 #[inline(always)]
-pub(crate) fn owner_matters() -> bool {
+pub(crate) fn needs_owner() -> bool {
     config!(filter.parts) & (part::PID | part::CGROUP) != 0 || config!(aggregate) == by::CGROUP
 }
 
-/// Does anything depend on the addresses?
+/// Whether the filter or the grouping depends on addresses.
 #[inline(always)]
-pub(crate) fn addresses_matter() -> bool {
+pub(crate) fn needs_addresses() -> bool {
     config!(filter.parts) & !(part::PID | part::CGROUP) != 0
         || config!(filter.netns) != 0
         || config!(filter.family) != 0
         || config!(aggregate) == by::PORT
-        || owner_matters() // a connection that comes in has its listener's owner
+        || needs_owner() // a new connection inherits the owner of the listener at its address
 }
 
-/// Counts an event that is no transition, of a socket with this memory; where a listener or one of its requests is
-/// meant, `listening` has its addresses.
+/// Counts an event other than a transition. For a listener or one of its requests, `listening` has the addresses.
 #[inline(always)]
-pub(crate) fn event(kind: u8, memo: Option<&Memo>, listening: Option<&Tuple>) {
-    let key = match (config!(aggregate), listening, memo) {
+pub(crate) fn count_event(kind: u8, tracked: Option<&TrackedSock>, listening: Option<&Tuple>) {
+    let group = match (config!(aggregate), listening, tracked) {
         (by::PORT, Some(tuple), _) => tuple.local_port.into(),
-        (_, _, Some(memo)) => key_of(memo),
+        (_, _, Some(tracked)) => group_of(tracked),
         _ => UNKNOWN,
     };
-    count(&Key { key, kind, ..Key::default() }, None);
+    add(&CountKey { group, kind, ..CountKey::default() }, None);
 }
 
-/// Counts a transition, the time that the old state lasted, and the end of the connection; the socket is asked where one
-/// comes in or ends.
+/// Counts a transition if it passes the filter, with the duration of the old state. Also counts a connection that closes.
+/// `sock` is needed only for a passive open and a close.
 #[inline(always)]
-pub(crate) fn transition(sock: Option<TcpSock>, memo: &Memo, change: &Change) {
+pub(crate) fn count_change(sock: Option<TcpSock>, tracked: &TrackedSock, tuple: &Tuple, change: &Change) {
+    if !change.passes(tuple, tracked) {
+        return;
+    }
     let Change { old, flags, err, .. } = *change;
     let new = if change.new == CLOSE { after_close(old, err, flags) } else { change.new };
-    let key = key_of(memo);
-    count(&Key { key, kind: KIND_TRANSITION, old, new, ..Key::default() }, time_in_old(sock, memo, change));
+    let group = group_of(tracked);
+    let key = CountKey { group, kind: KIND_TRANSITION, old, new, ..CountKey::default() };
+    add(&key, time_in_old_ns(sock, tracked, change));
     if new == CLOSE
         && let Some(sock) = sock
     {
         let flag = |set: bool, flag: u16| if set { flag } else { 0 };
         let was_connected = state::CONNECTED & state::bit(old) != 0;
-        let facts = flag(was_connected && sock.queues(flags).0 != 0, ending_flag::UNREAD)
-            | flag(old == SYN_SENT && sock.tuple().local_port != 0 && sock.unacked() == 1, ending_flag::SENT_SYN);
-        let flags = flags & ENDING_FLAGS | facts;
-        count(&Key { key, kind: KIND_ENDING, old, err: err as u16, flags, ..Key::default() }, None);
+        let facts = flag(was_connected && sock.queues(flags).0 != 0, close_flag::UNREAD)
+            | flag(old == SYN_SENT && sock.tuple().local_port != 0 && sock.unacked() == 1, close_flag::SENT_SYN);
+        let flags = flags & CLOSE_FLAGS | facts;
+        add(&CountKey { group, kind: KIND_CLOSED, old, err: err as u16, flags, ..CountKey::default() }, None);
     }
 }
 
-/// What user space makes of a record (`decode.rs`), where the time is measured.
+/// The duration that user space would derive from a record (`decode.rs`), if it was measured.
 #[inline(always)]
-fn time_in_old(sock: Option<TcpSock>, memo: &Memo, change: &Change) -> Option<u64> {
-    let &Change { old, new, left_ns, now_ns, flags, .. } = change;
-    if came_in(old, flags) {
+fn time_in_old_ns(sock: Option<TcpSock>, tracked: &TrackedSock, change: &Change) -> Option<u64> {
+    let &Change { old, new, entered_ns, now_ns, flags, .. } = change;
+    if is_passive_open(old, flags) {
         let sock = sock?;
         let srtt_us8 = sock.srtt_us8();
-        let is_measured = new == ESTABLISHED && srtt_us8 != 0 && memo.syn_cookies == 0 && sock.total_retrans() == 0;
+        let is_measured = new == ESTABLISHED && srtt_us8 != 0 && tracked.syn_cookies == 0 && sock.total_retrans() == 0;
         return if is_measured { Some(u64::from(srtt_us8) * 125) } else { None };
     }
-    if left_ns != 0 && now_ns >= left_ns { Some(now_ns - left_ns) } else { None }
+    if entered_ns != 0 && now_ns >= entered_ns { Some(now_ns - entered_ns) } else { None }
 }
 
 #[inline(always)]
-fn key_of(memo: &Memo) -> u64 {
+fn group_of(tracked: &TrackedSock) -> u64 {
     match config!(aggregate) {
-        by::PORT => memo.netns_or_service.into(),
-        by::CGROUP => memo.owner.cgroup,
+        by::PORT => tracked.netns_or_service_port.into(),
+        by::CGROUP => tracked.owner.cgroup,
         _ => UNKNOWN,
     }
 }
 
-/// Where a socket opens or comes in it shows which of its ports is the service's; of one from before the start that is
-/// not known. To be called whether the event passes the filter or not.
+/// Records which port is the service port when a socket connects, listens or is accepted. Unknown for sockets older than
+/// the tracer. Call this whether or not the event passes the filter.
 #[inline(always)]
-pub(crate) fn learn_service(memo: &mut Memo, tuple: &Tuple, old: u8, new: u8, flags: u16) {
+pub(crate) fn infer_service_port(tracked: &mut TrackedSock, tuple: &Tuple, old: u8, new: u8, flags: u16) {
     if config!(aggregate) != by::PORT {
         return;
     }
-    if old == LISTEN || new == LISTEN || came_in(old, flags) {
-        memo.netns_or_service = tuple.local_port.into();
+    if old == LISTEN || new == LISTEN || is_passive_open(old, flags) {
+        tracked.netns_or_service_port = tuple.local_port.into();
     } else if new == SYN_SENT {
-        memo.netns_or_service = tuple.remote_port.into();
+        tracked.netns_or_service_port = tuple.remote_port.into();
     }
 }
 
-/// Counts what has this key, whose octave is 0, and its time if it has one.
+/// Adds an event to the counts of a key, whose octave is 0.
 #[inline(always)]
-fn count(key: &Key, ns: Option<u64>) {
+fn add(key: &CountKey, ns: Option<u64>) {
     let states = u64::from(key.old) << 8 | u64::from(key.new) << 16;
     let kind = u64::from(key.kind) | states | u64::from(key.err) << 32 | u64::from(key.flags) << 48;
-    count_kind(key.key, kind, ns.unwrap_or(NO_TIME));
+    add_event(key.group, kind, ns.unwrap_or(NO_TIME));
 }
 
-/// Stands for no time.
+/// Passed instead of a duration.
 const NO_TIME: u64 = u64::MAX;
 
-/// Counts what has the key of these two words, with or without a time. Where there is no room for the time, the event is
-/// counted without it. A global function of the object: the verifier goes through it by itself.
+/// Adds an event, with its key packed into two words. If there is no room for its duration, counts the event without it. A
+/// global function, which the verifier checks on its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn count_kind(key: u64, kind: u64, ns: u64) -> u64 {
-    let mut key = Key {
-        key,
+extern "C" fn add_event(group: u64, kind: u64, ns: u64) -> u64 {
+    let mut key = CountKey {
+        group,
         kind: kind as u8,
         old: (kind >> 8) as u8,
         new: (kind >> 16) as u8,
@@ -137,12 +140,12 @@ extern "C" fn count_kind(key: u64, kind: u64, ns: u64) -> u64 {
         flags: (kind >> 48) as u16,
     };
     if ns != NO_TIME {
-        let (octave, slot) = bucket(ns);
+        let (octave, bucket) = bucket_of(ns);
         key.octave = octave;
-        if let Some(times) = cell(&TIMES, &NO_TIMES, &mut key) {
-            // SAFETY: this CPU's own value; the slot is within it.
+        if let Some(times) = value_of(&TIMES, &NO_TIMES, &mut key) {
+            // SAFETY: the value of this CPU; the bucket is within it.
             unsafe {
-                *(*times).counts.get_unchecked_mut(slot) += 1;
+                *(*times).counts.get_unchecked_mut(bucket) += 1;
                 if ns > (*times).max_ns {
                     (*times).max_ns = ns;
                 }
@@ -151,47 +154,45 @@ extern "C" fn count_kind(key: u64, kind: u64, ns: u64) -> u64 {
         }
         key.octave = 0;
     }
-    if let Some(counted) = cell(&COUNTS, &NO_COUNT, &mut key) {
-        // SAFETY: this CPU's own value.
-        unsafe { *counted += 1 };
+    if let Some(count) = value_of(&COUNTS, &NO_COUNT, &mut key) {
+        // SAFETY: the value of this CPU.
+        unsafe { *count += 1 };
     }
     0
 }
 
-/// This CPU's value for `key`, made now if there is room; else that for all other keys. What finds no room is counted.
+/// This CPU's value for a key, created if there is room, else the value for [`OTHER`]. Counts the event if there is none.
 #[inline(always)]
 #[expect(clippy::needless_borrows_for_generic_args, reason = "by value it would be copied to the stack first")]
-fn cell<V>(map: &PerCpuHashMap<Key, V>, blank: &'static V, key: &mut Key) -> Option<*mut V> {
+fn value_of<V>(map: &PerCpuHashMap<CountKey, V>, initial: &'static V, key: &mut CountKey) -> Option<*mut V> {
     let found = map.get_ptr_mut(&*key);
     if found.is_some() {
         return found;
     }
-    if !has_room_for(key.key) {
-        key.key = OTHER;
-        if key.kind != KIND_ENDING {
-            // SAFETY: a place within the counters.
-            emit::count(|counters| unsafe { &raw mut (*counters).other_keys });
+    if !has_room_for(key.group) {
+        key.group = OTHER;
+        if key.kind != KIND_CLOSED {
+            count!(other_keys);
         }
         let found = map.get_ptr_mut(&*key);
         if found.is_some() {
             return found;
         }
     }
-    let _ = map.insert(&*key, blank, BPF_NOEXIST.into()); // fails where another CPU made it just now, or there is no room
+    let _ = map.insert(&*key, initial, BPF_NOEXIST.into()); // fails if another CPU was faster, or the map is full
     let found = map.get_ptr_mut(&*key);
     if found.is_none() {
-        // SAFETY: a place within the counters.
-        emit::count(|counters| unsafe { &raw mut (*counters).counts_full });
+        count!(counts_full);
     }
     found
 }
 
-/// Is the port or cgroup counted apart? The first ones are.
+/// Whether a port or cgroup has a group of its own. The first ones have.
 #[inline(always)]
-fn has_room_for(key: u64) -> bool {
+fn has_room_for(group: u64) -> bool {
     config!(aggregate) == by::TRANSITION
-        || key == UNKNOWN
-        || key == OTHER
-        || KEYS.get_ptr(key).is_some()
-        || KEYS.insert(key, 0, 0).is_ok()
+        || group == UNKNOWN
+        || group == OTHER
+        || GROUPS.get_ptr(group).is_some()
+        || GROUPS.insert(group, 0, 0).is_ok()
 }

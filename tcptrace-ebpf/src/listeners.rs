@@ -1,178 +1,177 @@
-//! Who listens where, so that a connection has an owner before it is accepted. A new child leads to its listener's memo;
-//! where that is missing, and for what is learnt of the listener later, listeners are found by address.
+//! Gives a connection an owner before it is accepted: the owner of its listener.
+//!
+//! A new child still points to its listener, whose tracked socket has the owner. If that is missing, and for later updates,
+//! listeners are found by address.
 
 use core::ffi::c_void;
 use tcptrace_common::{
     listener::{Listener, ListenerKey},
-    memo::{Memo, owner_match},
     record::{AF_INET6, Owner, owner_source},
+    tracked::{TrackedSock, owner_match},
 };
 
 use crate::{
-    emit::count,
+    counters::count,
+    kernel::{
+        sock::{SockKey, TcpSock},
+        tuple::{Tuple, bytes_of, v4_mapped},
+    },
     maps::LISTENERS,
-    memos::{self, Key, Place},
-    sock::{TcpSock, Tuple, mapped},
-    words,
+    mem,
+    tracked::{self, Entry},
 };
 
 #[inline(always)]
-fn key(tuple: &Tuple, address: [u64; 2]) -> ListenerKey {
-    ListenerKey {
-        address: (u128::from(address[0]) | u128::from(address[1]) << 64).to_le_bytes(),
-        netns: tuple.netns,
-        port: tuple.local_port,
-        family: tuple.family,
-    }
+fn key(tuple: &Tuple) -> ListenerKey {
+    ListenerKey { address: bytes_of(tuple.local), netns: tuple.netns, port: tuple.local_port, family: tuple.family }
 }
 
-/// The listener for these ends: the one on the very address, else the one on the unspecified address. A child has its
+/// The listener of a connection: the one on its local address, else the one on the unspecified address. A child has its
 /// listener's family.
 #[inline(always)]
 #[allow(clippy::needless_borrows_for_generic_args, reason = "a copy of the key takes stack")]
-fn of(tuple: &Tuple) -> Option<&'static mut Listener> {
-    let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { mapped(0) };
-    // One key, as the stack is small.
-    let mut key = key(tuple, tuple.local);
-    let mut there = LISTENERS.get_ptr_mut(&key);
-    if there.is_none() {
-        key.address = (u128::from(unspecified[0]) | u128::from(unspecified[1]) << 64).to_le_bytes();
-        there = LISTENERS.get_ptr_mut(&key);
+fn find(tuple: &Tuple) -> Option<&'static mut Listener> {
+    let unspecified = if tuple.family == AF_INET6 { [0, 0] } else { v4_mapped(0) };
+    // One key for both lookups, because the stack is small.
+    let mut key = key(tuple);
+    let mut found = LISTENERS.get_ptr_mut(&key);
+    if found.is_none() {
+        key.address = bytes_of(unspecified);
+        found = LISTENERS.get_ptr_mut(&key);
     }
-    // SAFETY: a value's memory stays the map's while a program runs.
-    there.map(|there| unsafe { &mut *there })
+    // SAFETY: map values stay valid while a program runs.
+    found.map(|listener| unsafe { &mut *listener })
 }
 
-/// A socket began to listen; its owner is in `memo`, which is at `place`.
+/// Adds a socket that began to listen.
 #[inline(always)]
-pub(crate) fn add(tuple: &Tuple, memo: &Memo, place: Key) {
+pub(crate) fn add(tuple: &Tuple, tracked: &TrackedSock, sock_key: SockKey) {
     if tuple.local_port == 0 {
-        return; // listen() without bind(): the port is chosen after the event (`inet_csk_listen_start`)
+        return; // listen() without bind(): the kernel chooses the port after the event (`inet_csk_listen_start`)
     }
-    let key = key(tuple, tuple.local);
-    if let Some(there) = LISTENERS.get_ptr_mut(key) {
-        // SAFETY: a value's memory stays the map's while a program runs.
-        let there = unsafe { &mut *there };
-        there.sockets += 1;
-        there.memo = 0;
-        there.owner_matches |= u8::from(memo.owner_matches == owner_match::YES);
-        if there.owner.pid != memo.owner.pid {
-            there.shared = 1;
+    let key = key(tuple);
+    if let Some(listener) = LISTENERS.get_ptr_mut(key) {
+        // SAFETY: map values stay valid while a program runs.
+        let listener = unsafe { &mut *listener };
+        listener.sockets += 1;
+        listener.tracked_key = 0;
+        listener.owner_match |= u8::from(tracked.owner_match == owner_match::YES);
+        if listener.owner.pid != tracked.owner.pid {
+            listener.shared = 1;
         }
         return;
     }
     let listener = Listener {
-        owner: Owner { source: owner_source::LISTENER, ..memo.owner },
+        owner: Owner { source: owner_source::LISTENER, ..tracked.owner },
         sockets: 1,
         shared: 0,
-        owner_matches: u8::from(memo.owner_matches == owner_match::YES),
+        owner_match: u8::from(tracked.owner_match == owner_match::YES),
         pad: [0; 2],
-        memo: place.number(),
+        tracked_key: sock_key.0,
     };
     if LISTENERS.insert(key, listener, 0).is_err() {
-        // SAFETY: a place within the counters.
-        count(|counters| unsafe { &raw mut (*counters).listeners_full });
+        count!(listeners_full);
     }
 }
 
-/// A socket stopped listening.
+/// Removes a socket that stopped listening.
 #[inline(always)]
 pub(crate) fn remove(tuple: &Tuple) {
-    let key = key(tuple, tuple.local);
-    let Some(there) = LISTENERS.get_ptr_mut(key) else {
+    let key = key(tuple);
+    let Some(listener) = LISTENERS.get_ptr_mut(key) else {
         return;
     };
-    // SAFETY: a value's memory stays the map's while a program runs.
-    let there = unsafe { &mut *there };
-    if there.sockets > 1 {
-        there.sockets -= 1;
+    // SAFETY: map values stay valid while a program runs.
+    let listener = unsafe { &mut *listener };
+    if listener.sockets > 1 {
+        listener.sockets -= 1;
         return;
     }
-    let _ = LISTENERS.remove(key); // fails only where it is gone already
+    let _ = LISTENERS.remove(key); // fails only if it is already gone
 }
 
-/// What was learnt of a connection that came in, whose memo is at `place`, is news of its listener: its process has another
-/// name, or is not the only one. Not inlined: it is rare.
+/// Updates the listener of a connection whose owner reveals that the listening process has another name, or is not the
+/// only one. `slot` is the connection's. Not inlined: it is rare.
 #[inline(never)]
-pub(crate) fn learn(sk: *const c_void, tcp: *const c_void, place: u64, is_renamed: bool) {
-    let tuple = TcpSock::of_both(sk, tcp).tuple();
-    let Some(user) = Place::numbered(place).memo() else {
+pub(crate) fn update(sk: *const c_void, tcp: *const c_void, slot: u32, is_renamed: bool) {
+    let tuple = TcpSock::from_parts(sk, tcp).tuple();
+    let Some(connection) = Entry(slot).get() else {
         return;
     };
     if is_renamed {
-        rename(&tuple, user);
+        rename(&tuple, connection);
     } else {
-        doubt(&tuple, user);
+        mark_shared(&tuple, connection);
     }
 }
 
-/// Another process than the listener's uses a connection that came in: it may be the listener's heir (fork), and the
-/// next connections are of one of several. `user` is the connection's memo.
+/// Another process than the listener's uses a connection: perhaps a child that inherited the listener (fork). New
+/// connections then belong to one of several processes.
 #[inline(always)]
-fn doubt(tuple: &Tuple, user: &Memo) {
-    let Some(there) = of(tuple) else {
+fn mark_shared(tuple: &Tuple, connection: &TrackedSock) {
+    let Some(listener) = find(tuple) else {
         return;
     };
-    there.shared = 1;
-    there.owner_matches |= user.owner_matches & owner_match::YES;
-    if let Some(listener) = memo_of(there) {
-        listener.owner.source = owner_source::SHARED;
-        listener.owner_matches |= user.owner_matches & owner_match::YES;
+    listener.shared = 1;
+    listener.owner_match |= connection.owner_match & owner_match::YES;
+    if let Some(tracked) = tracked_of(listener) {
+        tracked.owner.source = owner_source::SHARED;
+        tracked.owner_match |= connection.owner_match & owner_match::YES;
     }
 }
 
-/// The process that listens has executed another program: its name is in `user`, a connection's memo.
+/// The listening process has executed another program, whose name the connection's owner has.
 #[inline(always)]
-fn rename(tuple: &Tuple, user: &Memo) {
-    let Some(there) = of(tuple).filter(|there| is_same(&there.owner, &user.owner)) else {
+fn rename(tuple: &Tuple, connection: &TrackedSock) {
+    let Some(listener) = find(tuple).filter(|listener| is_same_process(&listener.owner, &connection.owner)) else {
         return;
     };
-    there.owner.comm = user.owner.comm;
-    if let Some(listener) = memo_of(there).filter(|listener| is_same(&listener.owner, &user.owner)) {
-        listener.owner.comm = user.owner.comm;
+    listener.owner.comm = connection.owner.comm;
+    if let Some(tracked) = tracked_of(listener).filter(|tracked| is_same_process(&tracked.owner, &connection.owner)) {
+        tracked.owner.comm = connection.owner.comm;
     }
 }
 
 #[inline(always)]
-fn is_same(one: &Owner, other: &Owner) -> bool {
-    one.pid == other.pid && one.start == other.start
+fn is_same_process(one: &Owner, other: &Owner) -> bool {
+    one.pid == other.pid && one.start_ticks == other.start_ticks
 }
 
 #[inline(always)]
-fn memo_of(there: &Listener) -> Option<&'static mut Memo> {
-    if there.memo == 0 { None } else { memos::known(Key::numbered(there.memo)) }
+fn tracked_of(listener: &Listener) -> Option<&'static mut TrackedSock> {
+    if listener.tracked_key == 0 { None } else { tracked::get(SockKey(listener.tracked_key)) }
 }
 
-/// Gives a new child, which has no owner yet, that of its listener: the very one, by its memo, else by its address. With
-/// SO_REUSEPORT there may be listeners on the same address that nothing is known of: then whose it is cannot be told.
+/// Gives a new child the owner of its listener: of the listener itself if it is tracked, else of the one at its address.
+/// With SO_REUSEPORT there may be unknown listeners on the same address, so the address does not determine the owner.
 #[inline(always)]
-pub(crate) fn inherit_from(sock: TcpSock, memo: &mut Memo) {
-    match memos::known(sock.listener_key()) {
+pub(crate) fn inherit(child: TcpSock, tracked: &mut TrackedSock) {
+    match tracked::get(child.listener_key()) {
         Some(listener) if listener.owner.pid != 0 => {
             // SAFETY: the owners of two sockets.
-            unsafe { words::copy(&raw mut memo.owner, &raw const listener.owner) };
-            if memo.owner.source != owner_source::SHARED {
-                memo.owner.source = owner_source::LISTENER;
+            unsafe { mem::copy(&raw mut tracked.owner, &raw const listener.owner) };
+            if tracked.owner.source != owner_source::SHARED {
+                tracked.owner.source = owner_source::LISTENER;
             }
-            memo.owner_matches = listener.owner_matches & owner_match::YES;
+            tracked.owner_match = listener.owner_match & owner_match::YES;
         }
-        _ if sock.common.shares_port() => {}
-        _ => inherit(&sock.tuple(), memo),
+        _ if child.common.has_reuseport() => {}
+        _ => inherit_by_address(&child.tuple(), tracked),
     }
 }
 
-/// The same by the address alone.
+/// Gives a connection the owner of the listener at its address.
 #[inline(always)]
-pub(crate) fn inherit(tuple: &Tuple, memo: &mut Memo) {
+pub(crate) fn inherit_by_address(tuple: &Tuple, tracked: &mut TrackedSock) {
     if tuple.local_port == 0 {
         return;
     }
-    if let Some(there) = of(tuple) {
+    if let Some(listener) = find(tuple) {
         // SAFETY: two owners, in two maps.
-        unsafe { words::copy(&raw mut memo.owner, &raw const there.owner) };
-        if there.shared != 0 && there.owner.pid != 0 {
-            memo.owner.source = owner_source::SHARED;
+        unsafe { mem::copy(&raw mut tracked.owner, &raw const listener.owner) };
+        if listener.shared != 0 && listener.owner.pid != 0 {
+            tracked.owner.source = owner_source::SHARED;
         }
-        memo.owner_matches = there.owner_matches;
+        tracked.owner_match = listener.owner_match;
     }
 }

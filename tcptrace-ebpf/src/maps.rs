@@ -1,4 +1,4 @@
-//! The maps. Their sizes here are placeholders where user space sets them by flag.
+//! All BPF maps. Sizes that depend on flags are placeholders here; user space sets them before loading.
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
@@ -6,64 +6,64 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use tcptrace_common::{
-    aggregate::{Key, Times},
-    cpu::{Counters, Cpu, Slot},
+    aggregate::{CountKey, OctaveTimes},
+    counters::Counters,
     filter::{MAX_PIDS, MAX_PREFIXES, PORT_WORDS, PrefixData},
     listener::{Listener, ListenerKey},
-    listing::{HolderEntry, Request, SocketEntry},
-    memo::{Memo, WAYS},
+    listing::{HolderEntry, ListingRequest, SocketEntry},
+    ring::{CpuRing, Slot},
+    tracked::{TrackedSock, WAYS},
 };
 
-/// The records for user space: the rings of all CPUs, one after another.
+/// The slots of all CPUs' rings, one ring after another.
 #[map]
 pub(crate) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The CPUs by number: how far their rings are written and read.
+/// Ring positions by CPU number.
 #[map]
-pub(crate) static CPUS: Array<Cpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static CPU_RINGS: Array<CpuRing> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Counters of each CPU. Not in [`CPUS`]: from 6.14 on the verifier knows that a place with a constant number is there, and
-/// spares itself to follow what would happen else.
+/// Counters of each CPU. Not part of [`CPU_RINGS`]: since 6.14 the verifier knows that a lookup with a constant index
+/// succeeds, and skips the path on which it fails.
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
-/// Wakes user space, and takes all records where CPUs have no rings.
+/// Wakes user space. Carries all records if CPUs have no rings.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
-/// Whose the places of [`MEMOS`] are, see `memos`.
+/// Keys of the slots in [`TRACKED`], by set, see `tracked`.
 #[map]
-pub(crate) static MEMO_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(crate) static TRACKED_KEYS: Array<[u64; WAYS as usize]> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What is remembered of each socket, and behind that a memo for each CPU. On pages of its own, and so each in one line of
-/// the cache.
+/// Tracked sockets by slot, then a spare one for each CPU. The map is page-aligned, so each fits a cache line.
 #[map]
-pub(crate) static MEMOS: Array<Memo> = Array::with_max_entries(WAYS, BPF_F_MMAPABLE);
+pub(crate) static TRACKED: Array<TrackedSock> = Array::with_max_entries(WAYS, BPF_F_MMAPABLE);
 
 /// Listeners by address.
 #[map]
 pub(crate) static LISTENERS: HashMap<ListenerKey, Listener> = HashMap::with_max_entries(1 << 16, BPF_F_NO_PREALLOC);
 
-/// What the iterators are to do.
+/// User space's request to the iterators.
 #[map]
-pub(crate) static REQUEST: Array<Request> = Array::with_max_entries(1, 0);
+pub(crate) static REQUEST: Array<ListingRequest> = Array::with_max_entries(1, 0);
 
-/// Where the entry for a socket is put together.
+/// Scratch space for an entry of the socket iterator.
 #[map]
 pub(crate) static SOCKET_ENTRY: PerCpuArray<SocketEntry> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where the entry for a holder is put together.
+/// Scratch space for an entry of the holder iterator.
 #[map]
-pub(crate) static HOLDER_ENTRY: PerCpuArray<HolderDraft> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static HOLDER_ENTRY: PerCpuArray<HolderScratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// An entry, and whose it is: the descriptors of one task come one after another, and its part stays the same.
+/// An entry and the task it describes. The iterator visits the descriptors of a task one after another, so the task's part
+/// of the entry is filled in once.
 #[repr(C)]
-pub(crate) struct HolderDraft {
-    /// Number of the iterator's run.
+pub(crate) struct HolderScratch {
+    /// Session id of the iterator run.
     pub(crate) session: u64,
     /// Address of the task.
     pub(crate) task: u64,
-    /// The entry.
     pub(crate) entry: HolderEntry,
 }
 
@@ -71,22 +71,22 @@ pub(crate) struct HolderDraft {
 #[map]
 pub(crate) static FILTER_PORTS: Array<u64> = Array::with_max_entries(PORT_WORDS, 0);
 
-/// Filter: prefixes of addresses.
+/// Filter: address prefixes.
 #[map]
 pub(crate) static FILTER_PREFIXES: LpmTrie<PrefixData, u8> = LpmTrie::with_max_entries(MAX_PREFIXES, BPF_F_NO_PREALLOC);
 
-/// Filter: PIDs.
+/// Filter: PIDs of owners.
 #[map]
 pub(crate) static FILTER_PIDS: HashMap<u32, u8> = HashMap::with_max_entries(MAX_PIDS, 0);
 
-/// Aggregate mode: the times of transitions. Preallocated, as are the next two.
+/// Aggregate mode: durations by octave. This map and the next two are preallocated.
 #[map]
-pub(crate) static TIMES: PerCpuHashMap<Key, Times> = PerCpuHashMap::with_max_entries(1, 0);
+pub(crate) static TIMES: PerCpuHashMap<CountKey, OctaveTimes> = PerCpuHashMap::with_max_entries(1, 0);
 
-/// Aggregate mode: how often what has no time happened.
+/// Aggregate mode: counts of events without a duration.
 #[map]
-pub(crate) static COUNTS: PerCpuHashMap<Key, u64> = PerCpuHashMap::with_max_entries(1, 0);
+pub(crate) static COUNTS: PerCpuHashMap<CountKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
 
-/// Aggregate mode: the ports or cgroups that are counted apart.
+/// Aggregate mode: the ports or cgroups that have a group of their own.
 #[map]
-pub(crate) static KEYS: HashMap<u64, u8> = HashMap::with_max_entries(1, 0);
+pub(crate) static GROUPS: HashMap<u64, u8> = HashMap::with_max_entries(1, 0);

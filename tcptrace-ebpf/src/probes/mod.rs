@@ -1,8 +1,9 @@
-//! The programs, a file for each group of hooks.
+//! The programs, one file for each group of hooks. To add a hook, add a file and its line here.
 
-mod aggregate;
-mod listing;
+mod count_transition;
+mod list_holders;
+mod list_sockets;
 mod owner;
 mod reset;
 mod retransmit;
-pub(crate) mod transition;
+mod transition;

@@ -1,4 +1,4 @@
-//! Hooks that show which process uses a connection that came in.
+//! Reads and accepts, which show the process that uses a connection.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, fexit},
@@ -6,38 +6,41 @@ use aya_ebpf::{
 };
 use core::ffi::c_void;
 use tcptrace_common::{
-    memo::Memo,
     record::{KIND_OWNER, OwnerChange, owner_source},
     state,
+    tracked::TrackedSock,
 };
 
 use crate::{
-    aggregate, emit, filter,
-    memos::{self, Place},
-    owner::{self, Learned},
-    probes::transition::tell_listener,
-    sock::{IPPROTO_TCP, Kernel, SockCommon, TcpSock},
+    aggregate, attribution, emit, filter,
+    kernel::{
+        clock::now_ns,
+        ptr::KernelPtr,
+        sock::{IPPROTO_TCP, SockCommon, SockKey, TcpSock},
+    },
+    owner::{self, Inferred},
+    tracked::{self, Entry},
 };
 
-/// A process reads from the socket (`net/ipv4/tcp_input.c`, `tcp_rcv_space_adjust`): on all kernels, and cheap, but
-/// blind to processes that never read. Called in softirqs too (TLS, strparser), where the lock is not owned.
+/// `tcp_rcv_space_adjust` (`net/ipv4/tcp_input.c`): a process reads from the socket. The tracepoint is cheap and exists on all
+/// kernels, but misses processes that never read. Softirqs call it too (TLS, strparser), without owning the lock.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
 pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
-    if !SockCommon(Kernel::new(sk)).owned() {
+    if !SockCommon(KernelPtr::new(sk)).is_owned() {
         return 0;
     }
-    let known = Place::known(memos::Key::of(sk as u64));
-    if let Some(memo) = known.and_then(Place::memo)
-        && !owner::is_news(memo, owner_source::IO)
+    let found = Entry::find(SockKey::of(sk as u64));
+    if let Some(tracked) = found.and_then(Entry::get)
+        && !owner::is_news(tracked, owner_source::IO)
     {
-        return 0; // as nearly always
+        return 0; // the usual case
     }
-    attribute(sk, known, owner_source::IO);
+    attribute(sk, found, owner_source::IO);
     0
 }
 
-/// `struct sock *inet_csk_accept(sk, arg)`, from 6.10 on: what it returns stands behind its two arguments.
+/// `struct sock *inet_csk_accept(sk, arg)`, since 6.10. The result follows the two arguments.
 #[fexit(function = "inet_csk_accept")]
 pub(crate) fn accept_2(ctx: FExitContext) -> i32 {
     accepted(ctx.arg(2))
@@ -52,61 +55,62 @@ pub(crate) fn accept_4(ctx: FExitContext) -> i32 {
 #[inline(always)]
 fn accepted(sk: *const c_void) -> i32 {
     if sk.is_null() {
-        return 0; // accept failed
+        return 0; // accept() failed
     }
-    if SockCommon(Kernel::new(sk)).protocol() == IPPROTO_TCP {
+    if SockCommon(KernelPtr::new(sk)).protocol() == IPPROTO_TCP {
         attribute(sk, None, owner_source::ACCEPT);
     }
     0
 }
 
-/// The current task uses the socket, whose memo may be known already. User space is told where that is another process
-/// than it was told before.
+/// Makes the current task's process the owner, and tells user space if it was another one before. `found` is the socket's
+/// entry, if already looked up.
 #[inline(always)]
-fn attribute(sk: *const c_void, known: Option<Place>, source: u8) {
-    if SockCommon(Kernel::new(sk)).state() == state::CLOSE {
-        return; // what was received before the end is read after it
+fn attribute(sk: *const c_void, found: Option<Entry>, source: u8) {
+    if SockCommon(KernelPtr::new(sk)).state() == state::CLOSE {
+        return; // the process reads what arrived before the end
     }
-    let place = known.unwrap_or_else(|| Place::of(memos::Key::of(sk as u64)));
-    let Some(memo) = place.memo() else {
+    let entry = found.unwrap_or_else(|| Entry::of(SockKey::of(sk as u64)));
+    let Some(tracked) = entry.get() else {
         return;
     };
-    let known_before = memo.owner.pid != 0 || memo.state != 0; // a memo made now is blank
-    let (learned, _) = owner::learn(place, source);
-    tell_listener(learned, place, sk);
-    let Some(memo) = place.memo() else {
+    let known_before = tracked.owner.pid != 0 || tracked.state != 0; // a new entry is all zero
+    let (inferred, _) = owner::infer(entry, source);
+    attribution::update_listener(inferred, entry, sk);
+    let Some(tracked) = entry.get() else {
         return;
     };
-    if matches!(learned, Learned::Changed | Learned::ChangedFromListener)
+    if matches!(inferred, Inferred::Changed | Inferred::ChangedFromListener)
         && known_before
         && !aggregate::is_on()
         && let Some(sock) = TcpSock::new(sk)
     {
-        send(sock, sk, memo);
+        emit_owner(sock, sk, tracked);
     }
-    memos::let_go(memo);
+    tracked::forget_if_owner_left(tracked);
 }
 
+/// Sends the new owner if the socket passes the filter.
 #[inline(always)]
-fn send(sock: TcpSock, sk: *const c_void, memo: &Memo) {
+fn emit_owner(sock: TcpSock, sk: *const c_void, tracked: &TrackedSock) {
     let tuple = sock.tuple();
     let current = sock.common.state();
-    if !filter::passes(|| state::bit(current), &tuple, Some(memo)) {
+    if !filter::passes(|| state::bit(current), &tuple, Some(tracked)) {
         return;
     }
     emit::send::<OwnerChange>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
-            emit::header::<OwnerChange>(
+            emit::write_header::<OwnerChange>(
                 &raw mut (*record).header,
                 KIND_OWNER,
-                emit::now_ns(),
-                sock.key,
+                now_ns(),
+                sock.address,
                 sock.cookie(sk),
             );
-            let flags = sock.flags() | memos::flags(memo);
+            let flags = sock.flags() | tracked::flags(tracked);
             tuple.write(&raw mut (*record).socket, current, flags);
-            memos::write_owner(Some(memo), &raw mut (*record).owner);
+            tracked::write_owner(Some(tracked), &raw mut (*record).owner);
         }
     });
 }

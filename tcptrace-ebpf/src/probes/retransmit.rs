@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use core::ffi::c_void;
 use tcptrace_common::{
-    config::kernel,
+    config::feature,
     record::{KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, Retransmit, socket_flag},
     state,
 };
@@ -11,48 +11,51 @@ use tcptrace_common::{
 use crate::{
     aggregate,
     config::{config, member},
-    emit, filter, memos,
-    probes::transition,
-    sock::{SockCommon, TcpSock, request},
+    deferred, emit, filter,
+    kernel::{
+        clock::now_ns,
+        sock::{SockCommon, TcpSock, as_request},
+    },
+    tracked,
 };
 
-/// `tcp_retransmit_skb`: (sk, skb) and, where the kernel passes it, what sending gave.
+/// `tcp_retransmit_skb`: (sk, skb), and since 6.18 the result of sending.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let Some(sock) = TcpSock::new(sk) else {
         return 0;
     };
-    let err: i32 = if config!(kernel) & kernel::RETRANSMIT_ERR != 0 { ctx.arg(2) } else { 0 };
-    let mut memo = memos::known(sock.memo_key());
-    if let Some(memo) = memo.as_deref_mut()
-        && memo.deferred_from != 0
+    let err: i32 = if config!(features) & feature::RETRANSMIT_ERR != 0 { ctx.arg(2) } else { 0 };
+    let mut tracked = tracked::get(sock.key());
+    if let Some(tracked) = tracked.as_deref_mut()
+        && tracked.deferred_from != 0
     {
-        transition::tell_deferred(sock, sk, memo); // a SYN was sent, so the port is known
+        deferred::emit(sock, sk, tracked); // a SYN was sent, so the port is known
     }
     let tuple = sock.tuple();
     let current = sock.common.state();
-    if !filter::passes(|| state::bit(current), &tuple, memo.as_deref()) {
+    if !filter::passes(|| state::bit(current), &tuple, tracked.as_deref()) {
         return 0;
     }
     if aggregate::is_on() {
         if err == 0 {
-            aggregate::event(KIND_RETRANSMIT, memo.as_deref(), None);
+            aggregate::count_event(KIND_RETRANSMIT, tracked.as_deref(), None);
         }
         return 0;
     }
     emit::send::<Retransmit>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
-            emit::header::<Retransmit>(
+            emit::write_header::<Retransmit>(
                 &raw mut (*record).header,
                 KIND_RETRANSMIT,
-                emit::now_ns(),
-                sock.key,
+                now_ns(),
+                sock.address,
                 sock.cookie(sk),
             );
             tuple.write(&raw mut (*record).socket, current, sock.flags());
-            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
+            tracked::write_owner(tracked.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = sock.total_retrans();
             (*record).err = err;
             (*record).srtt_us8 = sock.srtt_us8();
@@ -63,8 +66,8 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `tcp_retransmit_synack`: (sk of the listener, request). A TCP Fast Open child, which is a full socket before its
-/// handshake ends, sends its own SYN-ACK again (`net/ipv4/tcp_timer.c`, `tcp_fastopen_synack_timer`): then `sk` is it.
+/// `tcp_retransmit_synack`: (sk of the listener, request). A TCP Fast Open child is a full socket before its handshake ends
+/// and retransmits its own SYN-ACK (`net/ipv4/tcp_timer.c`, `tcp_fastopen_synack_timer`): then `sk` is the child.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
@@ -72,40 +75,40 @@ pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
         return 0;
     };
     let request_sk: *const c_void = ctx.arg(1);
-    let Some(request) = request(request_sk) else {
+    let Some(request) = as_request(request_sk) else {
         return 0;
     };
     let common = SockCommon(request);
     let tuple = common.tuple();
-    let mut memo = memos::known(listener.memo_key());
-    if let Some(memo) = memo.as_deref_mut()
-        && memo.deferred_from != 0
+    let mut tracked = tracked::get(listener.key());
+    if let Some(tracked) = tracked.as_deref_mut()
+        && tracked.deferred_from != 0
     {
-        transition::tell_deferred(listener, sk, memo); // the child's addresses are known by now
+        deferred::emit(listener, sk, tracked); // the child's addresses are known by now
     }
-    if !filter::passes(|| filter::HALF_OPEN, &tuple, memo.as_deref()) {
+    if !filter::passes(|| filter::HALF_OPEN, &tuple, tracked.as_deref()) {
         return 0;
     }
     if aggregate::is_on() {
-        aggregate::event(KIND_SYNACK_RETRANSMIT, memo.as_deref(), Some(&tuple));
+        aggregate::count_event(KIND_SYNACK_RETRANSMIT, tracked.as_deref(), Some(&tuple));
         return 0;
     }
-    // A child takes over its request's cookie (`net/ipv4/inet_connection_sock.c`, `inet_csk_clone_lock`).
+    // A child inherits its request's cookie (`net/ipv4/inet_connection_sock.c`, `inet_csk_clone_lock`).
     let cookie = if listener.common.state() == state::LISTEN { common.cookie(request_sk) } else { listener.cookie(sk) };
-    // The kernel counts this one after the tracepoint (`net/ipv4/inet_connection_sock.c`, `inet_rtx_syn_ack`).
+    // The kernel counts this retransmission after the tracepoint (`net/ipv4/inet_connection_sock.c`, `inet_rtx_syn_ack`).
     let before: u8 = request.load(member!(request_sock_num_retrans));
     emit::send::<Retransmit>(|record| {
         // SAFETY: `record` is a reserved record, and all of it is written.
         unsafe {
-            emit::header::<Retransmit>(
+            emit::write_header::<Retransmit>(
                 &raw mut (*record).header,
                 KIND_SYNACK_RETRANSMIT,
-                emit::now_ns(),
-                listener.key,
+                now_ns(),
+                listener.address,
                 cookie,
             );
             tuple.write(&raw mut (*record).socket, state::NEW_SYN_RECV, socket_flag::FROM_PACKET);
-            memos::write_owner(memo.as_deref(), &raw mut (*record).owner);
+            tracked::write_owner(tracked.as_deref(), &raw mut (*record).owner);
             (*record).total_retrans = u32::from(before) + 1;
             (*record).err = 0;
             (*record).srtt_us8 = 0;

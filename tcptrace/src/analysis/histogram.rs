@@ -1,11 +1,11 @@
 //! Distributions of times.
 
 use histogram::{Config, Histogram};
-use tcptrace_common::aggregate::{GROUPING_POWER, MAX_VALUE_POWER, SLOTS, Times, longest};
+use tcptrace_common::aggregate::{BUCKETS, GROUPING_POWER, MAX_VALUE_POWER, OctaveTimes, bucket_max_ns};
 
 /// A percentile is more than the true one by less than this part of it, whether user space or the programs made its
 /// distribution.
-pub const RELATIVE_ERROR: f64 = 1.0 / SLOTS as f64;
+pub const RELATIVE_ERROR: f64 = 1.0 / BUCKETS as f64;
 
 /// A distribution of times in ns, in 25 KiB.
 #[derive(Clone)]
@@ -49,12 +49,12 @@ impl Latencies {
 
     /// Takes in the times of an octave that the programs counted; the longest of them is known as far as no earlier one,
     /// in the same bucket and not among them, was longer.
-    pub fn add_octave(&mut self, octave: u8, times: &Times) {
+    pub fn add_octave(&mut self, octave: u8, times: &OctaveTimes) {
         let Some(slot) = times.counts.iter().rposition(|count| *count > 0) else { return };
         self.count += times.total();
-        self.max_ns = self.max_ns.max(times.max_ns.min(longest(octave, slot)));
+        self.max_ns = self.max_ns.max(times.max_ns.min(bucket_max_ns(octave, slot)));
         let buckets = self.histogram.as_mut().map(Histogram::as_mut_slice).unwrap_or_default();
-        for (bucket, count) in buckets.iter_mut().skip(usize::from(octave) * SLOTS).zip(times.counts) {
+        for (bucket, count) in buckets.iter_mut().skip(usize::from(octave) * BUCKETS).zip(times.counts) {
             *bucket += count;
         }
     }

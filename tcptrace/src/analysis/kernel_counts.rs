@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use tcptrace_common::{
-    aggregate::{self, KIND_ENDING, OCTAVES, Times, UNKNOWN, ending_flag},
+    aggregate::{self, KIND_CLOSED, OCTAVES, OctaveTimes, UNKNOWN, close_flag},
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT, KIND_TRANSITION},
 };
 
@@ -57,7 +57,7 @@ impl Counts {
         let mut tallies: HashMap<u64, Tally> = HashMap::new();
         for (key, count, times) in self.entries() {
             if all.add(key, count, times).is_some() {
-                tallies.entry(key.key).or_default().add(key, count, times);
+                tallies.entry(key.group).or_default().add(key, count, times);
             }
         }
         let rows = tallies.into_iter().map(|(key, tally)| {
@@ -84,7 +84,8 @@ impl Counts {
 
     /// What was counted apart, by whose it is, as metrics tell it.
     pub fn each(&self, by: By, mut path: impl FnMut(u64) -> Option<String>) -> Vec<(Key, Counted<'_>)> {
-        let counted = self.entries().filter_map(|(key, count, times)| Some((key.key, Counted::of(key, count, times)?)));
+        let counted =
+            self.entries().filter_map(|(key, count, times)| Some((key.group, Counted::of(key, count, times)?)));
         counted.map(|(key, counted)| (by.key(key, &mut path), counted)).collect()
     }
 }
@@ -97,7 +98,7 @@ pub struct Counted<'a> {
     /// How often.
     pub count: u64,
     /// The octave of the times that it took, and these.
-    pub times: Option<(u8, &'a Times)>,
+    pub times: Option<(u8, &'a OctaveTimes)>,
 }
 
 /// What is counted.
@@ -119,7 +120,7 @@ pub enum CountedEvent {
 
 impl<'a> Counted<'a> {
     /// `None` where there is no such key.
-    fn of(key: &aggregate::Key, count: u64, times: Option<&'a Times>) -> Option<Self> {
+    fn of(key: &aggregate::CountKey, count: u64, times: Option<&'a OctaveTimes>) -> Option<Self> {
         let what = match key.kind {
             KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
                 CountedEvent::Transition(State::from_raw(key.old)?, State::from_raw(key.new)?)
@@ -128,9 +129,9 @@ impl<'a> Counted<'a> {
             KIND_SYNACK_RETRANSMIT => CountedEvent::SynAckRetransmit,
             KIND_RESET_SENT => CountedEvent::ResetSent,
             KIND_RESET_RECEIVED => CountedEvent::ResetReceived,
-            KIND_ENDING => {
+            KIND_CLOSED => {
                 let is = |flag: u16| key.flags & flag != 0;
-                let (syn, unread) = (is(ending_flag::SENT_SYN), is(ending_flag::UNREAD).into());
+                let (syn, unread) = (is(close_flag::SENT_SYN), is(close_flag::UNREAD).into());
                 CountedEvent::CloseReason(CloseReason::of_close(
                     State::from_raw(key.old)?,
                     key.err.into(),
@@ -155,7 +156,7 @@ struct Tally {
 
 impl Tally {
     /// Takes in what was counted under a key; `None` where there is no such key.
-    fn add(&mut self, key: &aggregate::Key, count: u64, times: Option<&Times>) -> Option<()> {
+    fn add(&mut self, key: &aggregate::CountKey, count: u64, times: Option<&OctaveTimes>) -> Option<()> {
         let add = |to: &mut u64| *to = to.wrapping_add(count);
         let counted = Counted::of(key, count, times)?;
         match counted.what {
@@ -195,26 +196,26 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use histogram::Histogram;
-    use tcptrace_common::aggregate::{GROUPING_POWER, MAX_VALUE_POWER, OTHER, SLOTS, bucket, longest};
+    use tcptrace_common::aggregate::{BUCKETS, GROUPING_POWER, MAX_VALUE_POWER, OTHER, bucket_max_ns, bucket_of};
 
     use super::*;
 
     const SPAN: (bool, u64, u64) = (true, 1000, 500);
 
-    fn key(key: u64, kind: u8, old: State, new: State) -> aggregate::Key {
-        let new = if kind == KIND_ENDING { 0 } else { new as u8 };
-        aggregate::Key { key, kind, old: old as u8, new, ..aggregate::Key::default() }
+    fn key(key: u64, kind: u8, old: State, new: State) -> aggregate::CountKey {
+        let new = if kind == KIND_CLOSED { 0 } else { new as u8 };
+        aggregate::CountKey { group: key, kind, old: old as u8, new, ..aggregate::CountKey::default() }
     }
 
-    fn transition(of: u64, octave: u8) -> aggregate::Key {
-        aggregate::Key { octave, ..key(of, KIND_TRANSITION, State::CloseWait, State::LastAck) }
+    fn transition(of: u64, octave: u8) -> aggregate::CountKey {
+        aggregate::CountKey { octave, ..key(of, KIND_TRANSITION, State::CloseWait, State::LastAck) }
     }
 
     /// As the programs count these times.
     fn counted(counts: &mut Counts, of: u64, times_ns: &[u64]) {
         for &ns in times_ns {
-            let (octave, slot) = bucket(ns);
-            let mut times = Times { max_ns: ns, ..Times::NONE };
+            let (octave, slot) = bucket_of(ns);
+            let mut times = OctaveTimes { max_ns: ns, ..OctaveTimes::NONE };
             times.counts[slot] = 1;
             counts.add_times(transition(of, octave), [times].into_iter());
         }
@@ -227,9 +228,9 @@ mod tests {
     #[test]
     fn each_time_is_in_the_bucket_that_ends_with_the_longest_of_it() {
         let mut next = 0;
-        for (octave, slot) in (0..OCTAVES as u8).flat_map(|octave| (0..SLOTS).map(move |slot| (octave, slot))) {
-            let last = longest(octave, slot);
-            assert_eq!((bucket(next), bucket(last)), ((octave, slot), (octave, slot)), "{next} to {last}");
+        for (octave, slot) in (0..OCTAVES as u8).flat_map(|octave| (0..BUCKETS).map(move |slot| (octave, slot))) {
+            let last = bucket_max_ns(octave, slot);
+            assert_eq!((bucket_of(next), bucket_of(last)), ((octave, slot), (octave, slot)), "{next} to {last}");
             // Within the bound that is stated, but for times that are not told apart any more.
             assert!(
                 last == u64::MAX || (last - next) as f64 <= next as f64 * crate::analysis::histogram::RELATIVE_ERROR
@@ -245,9 +246,9 @@ mod tests {
         for ns in around.filter_map(|ns| u64::try_from(ns).ok()).filter(|ns| *ns < 1 << MAX_VALUE_POWER) {
             let mut histogram = Histogram::new(GROUPING_POWER, MAX_VALUE_POWER).unwrap();
             histogram.increment(ns).unwrap();
-            let (octave, slot) = bucket(ns);
-            assert_eq!(histogram.as_slice()[usize::from(octave) * SLOTS + slot], 1, "{ns}");
-            assert_eq!(histogram.as_slice().len(), OCTAVES * SLOTS);
+            let (octave, slot) = bucket_of(ns);
+            assert_eq!(histogram.as_slice()[usize::from(octave) * BUCKETS + slot], 1, "{ns}");
+            assert_eq!(histogram.as_slice().len(), OCTAVES * BUCKETS);
         }
     }
 
@@ -309,18 +310,18 @@ mod tests {
 
     #[test]
     fn endings_follow_from_the_facts_that_are_counted() {
-        use tcptrace_common::{aggregate::ENDING_FLAGS, state};
+        use tcptrace_common::{aggregate::CLOSE_FLAGS, state};
         let errors = [0, libc::ECONNREFUSED, libc::ECONNRESET, libc::EPIPE, libc::ETIMEDOUT, libc::EHOSTUNREACH];
         let states = State::ALL.into_iter().filter(|old| *old as u8 != state::TIME_WAIT);
         for (old, err) in states.flat_map(|old| errors.map(|err| (old, err))) {
             for flags in 0..1 << 13 {
                 for (syn, unread) in [(false, 9), (true, 0)] {
                     let want = CloseReason::of_close(old, err, flags, syn, unread);
-                    let facts = flags & ENDING_FLAGS
-                        | if syn { ending_flag::SENT_SYN } else { 0 }
-                        | if unread > 0 { ending_flag::UNREAD } else { 0 };
+                    let facts = flags & CLOSE_FLAGS
+                        | if syn { close_flag::SENT_SYN } else { 0 }
+                        | if unread > 0 { close_flag::UNREAD } else { 0 };
                     let key =
-                        aggregate::Key { err: err as u16, flags: facts, ..key(0, KIND_ENDING, old, State::Close) };
+                        aggregate::CountKey { err: err as u16, flags: facts, ..key(0, KIND_CLOSED, old, State::Close) };
                     let mut tally = Tally::default();
                     tally.add(&key, 1, None).unwrap();
                     assert_eq!(tally.endings.get(&want), Some(&1), "{old} {err} {flags:#x} {syn} {unread}");
@@ -333,7 +334,7 @@ mod tests {
     fn what_goes_to_time_wait_has_ended() {
         let mut counts = Counts::default();
         counts.add_count(key(0, KIND_TRANSITION, State::FinWait2, State::TimeWait), [4].into_iter());
-        counts.add_count(key(0, KIND_ENDING, State::LastAck, State::Close), [2].into_iter());
+        counts.add_count(key(0, KIND_CLOSED, State::LastAck, State::Close), [2].into_iter());
         assert_eq!(report(&counts, By::Transition).endings, [(CloseReason::Normal, 6)]);
         assert_eq!(counts.totals().0, 4, "an ending is no event of its own");
     }
@@ -343,15 +344,15 @@ mod tests {
         let mut counts = Counts::default();
         let good = transition(0, 0);
         let bad = [
-            aggregate::Key { kind: 77, ..good },
-            aggregate::Key { old: 0, ..good },
-            aggregate::Key { new: 200, ..good },
-            aggregate::Key { octave: OCTAVES as u8, ..good },
+            aggregate::CountKey { kind: 77, ..good },
+            aggregate::CountKey { old: 0, ..good },
+            aggregate::CountKey { new: 200, ..good },
+            aggregate::CountKey { octave: OCTAVES as u8, ..good },
         ];
         bad.into_iter().for_each(|key| counts.add_count(key, [10].into_iter()));
-        counts.add_times(bad[3], [Times { counts: [u64::MAX; SLOTS], max_ns: 1 }].into_iter());
+        counts.add_times(bad[3], [OctaveTimes { counts: [u64::MAX; BUCKETS], max_ns: 1 }].into_iter());
         counts.add_count(good, [1].into_iter());
-        assert_eq!(counts.totals(), (1, 40u64.wrapping_add(u64::MAX.wrapping_mul(SLOTS as u64))));
+        assert_eq!(counts.totals(), (1, 40u64.wrapping_add(u64::MAX.wrapping_mul(BUCKETS as u64))));
         assert_eq!(report(&counts, By::Port).activity.transitions, 1);
     }
 }

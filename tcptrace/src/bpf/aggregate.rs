@@ -4,7 +4,7 @@ use aya::{
     Ebpf,
     maps::{MapData, MapError, PerCpuHashMap},
 };
-use tcptrace_common::aggregate::{Key, Times};
+use tcptrace_common::aggregate::{CountKey, OctaveTimes};
 
 use crate::{
     bpf::{
@@ -16,8 +16,8 @@ use crate::{
 
 /// The maps; they can be read when the programs are detached.
 pub struct CountTables {
-    times: PerCpuHashMap<MapData, Plain<Key>, Plain<Times>>,
-    counts: PerCpuHashMap<MapData, Plain<Key>, u64>,
+    times: PerCpuHashMap<MapData, Plain<CountKey>, Plain<OctaveTimes>>,
+    counts: PerCpuHashMap<MapData, Plain<CountKey>, u64>,
 }
 
 impl CountTables {

@@ -279,9 +279,9 @@ impl<'a> KernelBtf<'a> {
     /// BTF in which the functions and typedefs of these names have the ids that they have in this one, and all types
     /// before them are nameless: some percent of the work and memory for whoever wants to know ids alone.
     #[must_use]
-    pub fn ids_of(&self, names: &[&str]) -> Vec<u8> {
+    pub fn ids_of(&self, names: &[impl AsRef<str>]) -> Vec<u8> {
         let mut found = Vec::new();
-        for name in names {
+        for name in names.iter().map(AsRef::as_ref) {
             found.extend(
                 [kind::FUNC, kind::TYPEDEF].iter().filter_map(|kind| Some((self.id(*kind, name)?, *kind, name))),
             );

@@ -1,7 +1,7 @@
 //! Puts constants into the instructions of the BPF object: offsets of the kernel's members, and what the programs are to
-//! do. See [`tcptrace_common::config::place`].
+//! do. See [`tcptrace_common::config::placeholder`].
 
-use tcptrace_common::config::{Config, Layout, place};
+use tcptrace_common::config::{Config, Layout, placeholder};
 use thiserror::Error;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
@@ -54,13 +54,13 @@ fn put_into(instruction: &mut [u8], config: &Config) -> Result<u8, Error> {
         return Err(Error::Elf);
     };
     if LOADS.contains(&code)
-        && let Some((number, plus)) = place::as_member(i16::from_le_bytes([offset_low, offset_high]))
+        && let Some((number, plus)) = placeholder::as_member(i16::from_le_bytes([offset_low, offset_high]))
     {
         let offset = offsets(&config.layout).nth(number).ok_or(Error::Field(number))? + plus;
         let fits = i16::try_from(offset).map_err(|_| Error::Offset(offset))?;
         instruction[2..4].copy_from_slice(&fits.to_le_bytes());
     } else if MOVES.contains(&code)
-        && let Some((start, size)) = place::as_constant(i32::from_le_bytes([a, b, c, d]))
+        && let Some((start, size)) = placeholder::as_constant(i32::from_le_bytes([a, b, c, d]))
     {
         let bytes = config.as_bytes().get(start..start + size).ok_or(Error::Field(start))?;
         let mut value = [0; 8];
@@ -91,7 +91,7 @@ mod tests {
 
     /// A layout whose members are at 8 times their number.
     fn config() -> Config {
-        let mut config = Config { hz: 250, kernel: 0xf000_0001, ..Config::default() };
+        let mut config = Config { hz: 250, features: 0xf000_0001, ..Config::default() };
         for (number, word) in config.layout.as_mut_bytes().chunks_exact_mut(4).enumerate() {
             word.copy_from_slice(&(8 * number as u32).to_le_bytes());
         }
@@ -106,41 +106,41 @@ mod tests {
     #[test]
     fn loads_get_the_offsets_of_members() {
         for (eights, want) in [(0, 24), (1, 32)] {
-            let mut load = instruction(0x69, place::member(3, eights), 7);
+            let mut load = instruction(0x69, placeholder::member(3, eights), 7);
             put_into(&mut load, &config()).unwrap();
             assert_eq!(load, instruction(0x69, want, 7));
         }
-        let mut other = instruction(0x69, 511, place::constant(0, 4));
+        let mut other = instruction(0x69, 511, placeholder::constant(0, 4));
         put_into(&mut other, &config()).unwrap();
-        assert_eq!(other, instruction(0x69, 511, place::constant(0, 4)), "a load has no constant");
+        assert_eq!(other, instruction(0x69, 511, placeholder::constant(0, 4)), "a load has no constant");
     }
 
     #[test]
     fn moves_get_constants_of_their_size() {
         for (offset, size, want) in [
             (std::mem::offset_of!(Config, hz), 4, 250),
-            (std::mem::offset_of!(Config, kernel), 4, 0xf000_0001),
-            (std::mem::offset_of!(Config, kernel), 1, 1),
+            (std::mem::offset_of!(Config, features), 4, 0xf000_0001),
+            (std::mem::offset_of!(Config, features), 1, 1),
         ] {
-            let mut load = instruction(0xb7, 0, place::constant(offset as u32, size));
+            let mut load = instruction(0xb7, 0, placeholder::constant(offset as u32, size));
             put_into(&mut load, &config()).unwrap();
             assert_eq!(load, instruction(0xb7, 0, want));
         }
-        let mut other = instruction(0xb7, place::member(3, 0), 250);
+        let mut other = instruction(0xb7, placeholder::member(3, 0), 250);
         put_into(&mut other, &config()).unwrap();
-        assert_eq!(other, instruction(0xb7, place::member(3, 0), 250));
+        assert_eq!(other, instruction(0xb7, placeholder::member(3, 0), 250));
     }
 
     #[test]
     fn what_does_not_fit_is_refused() {
         let fields = size_of::<Layout>() / 4;
-        let mut load = instruction(0x61, place::member(fields as u32, 0), 0);
+        let mut load = instruction(0x61, placeholder::member(fields as u32, 0), 0);
         assert_eq!(put_into(&mut load, &config()), Err(Error::Field(fields)));
         let mut far = config();
         far.layout.sock_common_skc_family = 0x8000;
-        assert_eq!(put_into(&mut instruction(0x61, place::member(0, 0), 0), &far), Err(Error::Offset(0x8000)));
+        assert_eq!(put_into(&mut instruction(0x61, placeholder::member(0, 0), 0), &far), Err(Error::Offset(0x8000)));
         let outside = size_of::<Config>() - 2;
-        let mut load = instruction(0xb7, 0, place::constant(outside as u32, 4));
+        let mut load = instruction(0xb7, 0, placeholder::constant(outside as u32, 4));
         assert_eq!(put_into(&mut load, &config()), Err(Error::Field(outside)));
     }
 
@@ -151,9 +151,9 @@ mod tests {
             for (start, len) in code_sections(bytes).unwrap() {
                 let mut code = bytes[start..start + len].chunks_exact(8);
                 while let Some(&[code_byte, _, low, high, a, b, c, d]) = code.next() {
-                    count += u32::from(place::as_member(i16::from_le_bytes([low, high])).is_some());
+                    count += u32::from(placeholder::as_member(i16::from_le_bytes([low, high])).is_some());
                     let moves = code_byte == 0xb7 || code_byte == 0xb4;
-                    count += u32::from(moves && place::as_constant(i32::from_le_bytes([a, b, c, d])).is_some());
+                    count += u32::from(moves && placeholder::as_constant(i32::from_le_bytes([a, b, c, d])).is_some());
                     if code_byte == LOAD_64 {
                         code.next();
                     }

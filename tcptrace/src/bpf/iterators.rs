@@ -11,10 +11,14 @@ use aya::{
     maps::{Array, MapData},
     programs::{Program, ProgramError},
 };
-use tcptrace_common::{filter::Filter, listing::Request};
+use tcptrace_common::{
+    filter::Filter,
+    listing::{ListingRequest, seeding},
+};
 
 use super::{
-    kernel::{self, Kernel},
+    hooks::{self, HOLDERS, SOCKETS},
+    kernel::Kernel,
     object::{Loaded, Object, ObjectSettings, Target, load_programs},
     rings::sizes::Sizes,
 };
@@ -27,10 +31,6 @@ use crate::{
     sys::{heap::drop_beside, mmap::page_len},
 };
 
-/// A program, and what it goes through.
-const SOCKETS: (&str, &str) = ("list_sockets", "tcp");
-const HOLDERS: (&str, &str) = ("list_holders", "task_file");
-
 /// The programs, to be loaded.
 pub(super) const PROGRAMS: [(&str, Target); 2] =
     [(SOCKETS.0, Target::Each(SOCKETS.1)), (HOLDERS.0, Target::Each(HOLDERS.1))];
@@ -41,7 +41,7 @@ pub struct Iterators {
     pub sockets: KernelIterator,
     /// Gives the [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces.
     pub holders: KernelIterator,
-    request: Array<MapData, Plain<Request>>,
+    request: Array<MapData, Plain<ListingRequest>>,
 }
 
 impl Iterators {
@@ -60,7 +60,7 @@ impl Iterators {
             no_iterators: false,
             iterators_alone: true,
             aggregate: None,
-            attach_points: kernel::ITERATORS.to_vec(),
+            attach_points: hooks::iterator_names(),
         };
         let Object { mut ebpf, kernel, btf, .. } = Object::load(&settings)?;
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
@@ -90,8 +90,8 @@ impl Iterators {
     /// # Errors
     /// Where the kernel refuses.
     pub fn ask(&mut self, states: StateSet, seeds: u32, ailing: bool) -> io::Result<()> {
-        let seeding = if seeds > 0 { 1 } else { 2 };
-        let request = Request { states: states.bits(), seeding, ailing: ailing.into(), seeds };
+        let seeding = if seeds > 0 { seeding::ALL } else { seeding::LISTENERS };
+        let request = ListingRequest { states: states.bits(), seeding, stuck: ailing.into(), seeds_left: seeds };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

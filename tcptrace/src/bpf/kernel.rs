@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 
-use tcptrace_common::config::{Layout, kernel};
+use tcptrace_common::config::{Layout, feature};
 
-use super::btf::{Error, KernelBtf};
+use super::{
+    btf::{Error, KernelBtf},
+    hooks,
+};
 
 /// Which of the two programs on `inet_csk_accept` fits: what the function returns stands behind its arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +23,8 @@ pub enum AcceptShape {
 pub struct Kernel {
     /// Where the programs find what they read.
     pub layout: Layout,
-    /// Bits of [`kernel`].
-    pub abilities: u32,
+    /// Bits of [`feature`].
+    pub features: u32,
     /// How `inet_csk_accept` looks, `None` where it looks like neither form.
     pub accept: Option<AcceptShape>,
     /// Names of `enum sk_rst_reason` without their prefix, in lower case, by value: the numbering differs between kernels.
@@ -34,41 +37,22 @@ pub struct Kernel {
     tracepoints: Vec<&'static str>,
 }
 
-/// All tracepoints that have a program, and the types of their functions.
-const TRACEPOINTS: [(&str, &str); 6] = [
-    ("inet_sock_set_state", "btf_trace_inet_sock_set_state"),
-    ("tcp_rcv_space_adjust", "btf_trace_tcp_rcv_space_adjust"),
-    ("tcp_retransmit_skb", "btf_trace_tcp_retransmit_skb"),
-    ("tcp_retransmit_synack", "btf_trace_tcp_retransmit_synack"),
-    ("tcp_send_reset", "btf_trace_tcp_send_reset"),
-    ("tcp_receive_reset", "btf_trace_tcp_receive_reset"),
-];
-
-/// Names of the functions in the kernel's BTF that the iterators are attached to.
-pub(super) const ITERATORS: [&str; 2] = ["bpf_iter_tcp", "bpf_iter_task_file"];
-
-/// Names of the functions and types in the kernel's BTF that programs are attached to.
-pub(super) fn attach_points() -> Vec<&'static str> {
-    let typedefs = TRACEPOINTS.map(|(_, typedef)| typedef);
-    [&ITERATORS[..], &["inet_csk_accept"], &typedefs].concat()
-}
-
 impl Kernel {
     /// Takes what is needed from the kernel's BTF.
     ///
     /// # Errors
     /// Where a member that the programs cannot do without is missing.
     pub fn from_btf(btf: &KernelBtf<'_>) -> Result<Self, Error> {
-        let mut abilities = 0;
-        let mut has = |ability: u32, yes: bool| abilities |= if yes { ability } else { 0 };
-        has(kernel::SOCKET_COOKIE, btf.function_parameters("bpf_get_socket_ptr_cookie").is_some());
-        has(kernel::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
-        has(kernel::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
-        has(kernel::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
+        let mut features = 0;
+        let mut has = |feature: u32, yes: bool| features |= if yes { feature } else { 0 };
+        has(feature::SOCKET_COOKIE, btf.function_parameters("bpf_get_socket_ptr_cookie").is_some());
+        has(feature::TASK_BTF, btf.function_parameters("bpf_get_current_task_btf").is_some());
+        has(feature::RETRANSMIT_ERR, btf.tracepoint_arguments("tcp_retransmit_skb") == Some(3));
+        has(feature::RESET_REASON, btf.tracepoint_arguments("tcp_send_reset") == Some(3));
         let mut layout = layout(btf)?;
         let no_listing = listing_layout(btf, &mut layout).err().map(|error| error.to_string());
-        has(kernel::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
-        let accept = match btf.function_parameters("inet_csk_accept") {
+        has(feature::ANCESTOR_IDS, btf.offset_of("cgroup", "ancestor_ids").is_ok());
+        let accept = match btf.function_parameters(hooks::ACCEPT) {
             Some(2) => Some(AcceptShape::Two),
             Some(4) => Some(AcceptShape::Four),
             _ => None,
@@ -77,15 +61,14 @@ impl Kernel {
             let short = name.strip_prefix("SK_RST_REASON_").unwrap_or(name);
             (value, short.to_ascii_lowercase())
         });
-        let here = |name: &&str| btf.tracepoint_arguments(name).is_some();
         Ok(Self {
             layout,
-            abilities,
+            features,
             accept,
             reset_reasons: reset_reasons.collect(),
             no_listing,
             net_cookie: btf.offset_of("net", "net_cookie").ok(),
-            tracepoints: TRACEPOINTS.map(|(name, _)| name).into_iter().filter(here).collect(),
+            tracepoints: hooks::tracepoints().filter(|name| btf.tracepoint_arguments(name).is_some()).collect(),
         })
     }
 

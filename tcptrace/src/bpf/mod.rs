@@ -5,6 +5,7 @@ pub mod btf;
 mod constants;
 mod elf;
 pub(crate) mod error;
+mod hooks;
 pub mod iterators;
 pub mod kernel;
 pub(crate) mod maps;

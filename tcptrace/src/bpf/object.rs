@@ -21,10 +21,10 @@ use aya::{
 use aya_log::Level;
 use tcptrace_common::{
     aggregate::by,
-    config::{Config, Layout, kernel::MEMOS},
+    config::{Config, Layout, feature::TRACKING},
     filter::Filter,
-    memo::{self, WAYS},
     state,
+    tracked::{self, WAYS},
 };
 use zerocopy::IntoBytes as _;
 
@@ -47,7 +47,7 @@ pub(super) struct ObjectSettings {
     pub(super) iterators_alone: bool,
     pub(super) aggregate: Option<Aggregate>,
     /// Names of what the programs that are wanted are attached to.
-    pub(super) attach_points: Vec<&'static str>,
+    pub(super) attach_points: Vec<String>,
 }
 
 /// The loaded object, and what its programs are loaded with.
@@ -107,7 +107,7 @@ impl Object {
     ) -> Result<(Ebpf, Kernel, bool, Option<NetnsAlias>), Error> {
         let kernel = Kernel::from_btf(types)?;
         let owner_unchecked = settings.no_iterators || kernel.no_listing.is_some();
-        let (rings, memo_sets) = (settings.rings, memo::sets(settings.max_sockets));
+        let (rings, tracked_sets) = (settings.rings, tracked::set_count(settings.max_sockets));
         let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
         // What is counted is not looked at once more.
@@ -120,20 +120,20 @@ impl Object {
         let config = Plain(Config {
             filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), netns, ..settings.filter },
             layout,
-            kernel: kernel.abilities | if settings.iterators_alone { 0 } else { MEMOS },
+            features: kernel.features | if settings.iterators_alone { 0 } else { TRACKING },
             // A quarter full: user space has the rest to come in time.
-            slots: rings.slots,
+            ring_slots: rings.slots,
             wake_slots: rings.slots / 4,
             wake_bytes: rings.shared / 4,
-            wake_mask: rings.wake_mask(),
+            wake_check_mask: rings.wake_mask(),
             hz: (1_000_000_000 / clock::tick_ns()) as u32,
             own_pid: std::process::id(),
             own_pidns: pids::namespace().inode,
             own_pidns_device: pids::namespace().device,
-            memo_sets_mask: memo_sets - 1,
+            tracked_sets_mask: tracked_sets - 1,
             aggregate: settings.aggregate.map_or(by::OFF, |aggregate| aggregate.by.number()),
-            told: states.into(),
-            timed: (state::timed(states) | closes).into(),
+            reported_states: states.into(),
+            timed_states: (state::timed_states(states) | closes).into(),
         });
         let mut object = constants::put(OBJECT, &config.0)?;
         if settings.log_level.is_none() {
@@ -146,12 +146,12 @@ impl Object {
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", rings.shared)
-            .map_max_entries("CPUS", rings.cpus)
+            .map_max_entries("CPU_RINGS", rings.cpus)
             .map_max_entries("SLOTS", (rings.cpus * rings.slots).max(1))
-            .map_max_entries("MEMO_KEYS", memo_sets)
-            .map_max_entries("MEMOS", memo_sets * WAYS + rings.cpus)
+            .map_max_entries("TRACKED_KEYS", tracked_sets)
+            .map_max_entries("TRACKED", tracked_sets * WAYS + rings.cpus)
             .map_max_entries("LISTENERS", settings.max_listeners)
-            .map_max_entries("KEYS", keys)
+            .map_max_entries("GROUPS", keys)
             .map_max_entries("TIMES", counts)
             .map_max_entries("COUNTS", counts)
             .map_max_entries("AYA_LOGS", if settings.log_level.is_some() { LOG_BYTES } else { 4096 });

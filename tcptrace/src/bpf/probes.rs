@@ -9,15 +9,16 @@ use aya::{
 };
 use aya_log::{EbpfLogger, Level};
 use tcptrace_common::{
-    cpu::Counters,
+    counters::Counters,
     filter::{Filter, PORT_WORDS, PORT_WORDS_PER_SET, PrefixData, part},
     listener::{Listener, ListenerKey},
 };
 
 use super::{
     aggregate::CountTables,
+    hooks::{self, ACCEPT, ACCEPT_EFFECT, COUNT_TRANSITION, OPTIONAL, REQUIRED, TRANSITION, Tracepoint},
     iterators::{self, Iterators},
-    kernel::{self, AcceptShape, Kernel},
+    kernel::{AcceptShape, Kernel},
     object::{Loaded, Object, ObjectSettings, Target, load_programs},
     rings::{Rings, cpus::Cpus, sizes::Sizes},
 };
@@ -60,14 +61,14 @@ impl ProbeSettings {
         self.aggregate.is_none_or(|aggregate| is_filtered || aggregate.by == By::Cgroup)
     }
 
-    fn required(&self) -> (&'static str, &'static str) {
-        let (program, hook) = REQUIRED;
-        (if self.aggregate.is_some() { COUNT_TRANSITION } else { program }, hook)
+    /// The program on the required tracepoint.
+    fn required(&self) -> &'static str {
+        if self.aggregate.is_some() { COUNT_TRANSITION } else { TRANSITION }
     }
 
-    fn optional(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    fn optional(&self) -> impl Iterator<Item = &'static Tracepoint> {
         let owner_matters = self.owner_matters();
-        OPTIONAL.into_iter().filter(move |(program, ..)| owner_matters || *program != READ)
+        OPTIONAL.iter().filter(move |tracepoint| owner_matters || !tracepoint.is_for_owners)
     }
 }
 
@@ -96,28 +97,6 @@ pub struct MissingHook {
     /// What tcptrace does not know for lack of it.
     pub effect: &'static str,
 }
-
-/// Hooks that tcptrace is of no use without.
-const REQUIRED: (&str, &str) = (TRANSITION, "inet_sock_set_state");
-
-const TRANSITION: &str = "transition";
-/// Its place is taken by this one where nothing is sent.
-const COUNT_TRANSITION: &str = "count_transition";
-
-/// Where it is passed over no event is lost: a process that reads once reads again.
-const READ: &str = "read";
-
-/// Program, tracepoint, and what is not known without it.
-const OPTIONAL: [(&str, &str, &str); 5] = [
-    (READ, "tcp_rcv_space_adjust", "processes that read from a connection are not seen as its owner"),
-    ("retransmit", "tcp_retransmit_skb", "retransmitted segments are not seen"),
-    ("retransmit_synack", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not seen"),
-    ("reset_sent", "tcp_send_reset", "RSTs that this host sends are not seen"),
-    ("reset_received", "tcp_receive_reset", "RSTs that this host receives are not seen"),
-];
-
-const ACCEPT: &str = "inet_csk_accept";
-const ACCEPT_EFFECT: &str = "a connection belongs to the listener's process until another reads from it or closes it";
 
 /// The running programs. They are detached when this is dropped.
 pub struct Probes {
@@ -192,7 +171,7 @@ impl KernelCounters {
     pub fn read(&self) -> Result<Vec<Counters>, MapError> {
         let counters = self.counters.get(&0, 0)?;
         let with_sent = |(number, counters): (&u32, &Plain<Counters>)| Counters {
-            sent: self.cpus.taken(*number as usize),
+            sent: self.cpus.reserved(*number as usize),
             ..counters.0
         };
         Ok(self.numbers.iter().zip(counters.iter()).map(with_sent).collect())
@@ -217,7 +196,7 @@ fn recursion_misses(program: RawFd) -> u64 {
 impl Probes {
     /// Names of all hooks that [`Probes::attach`] attaches to; of the last ones some may be missing.
     pub fn hooks() -> impl Iterator<Item = &'static str> {
-        [REQUIRED.1].into_iter().chain(OPTIONAL.into_iter().map(|(_, hook, _)| hook)).chain([ACCEPT])
+        hooks::tracepoints().chain([ACCEPT])
     }
 
     /// Loads the programs and attaches them.
@@ -236,7 +215,7 @@ impl Probes {
             iterators_alone: false,
             aggregate: settings.aggregate,
             log_level: settings.log_level,
-            attach_points: kernel::attach_points(),
+            attach_points: hooks::btf_names(),
         })?;
         fill_filter(&mut ebpf, &settings.filter)?;
         let mut wanted = programs(&kernel, settings);
@@ -260,7 +239,8 @@ impl Probes {
             let attached = Self::attach(&ProbeSettings { no_iterators: true, ..settings.clone() })?;
             return Ok(Attached { iterators, ..attached });
         }
-        let programs = probes.ebpf.programs().filter(|(name, _)| *name != READ);
+        let is_for_owners = |name: &str| OPTIONAL.iter().any(|row| row.program == name && row.is_for_owners);
+        let programs = probes.ebpf.programs().filter(|(name, _)| !is_for_owners(name));
         // Programs that are not attached have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, cpus, numbers: possible_cpus()?, programs: programs.collect() };
@@ -278,9 +258,8 @@ impl Probes {
     }
 
     fn attach_all(&mut self, kernel: &Kernel, settings: &ProbeSettings, loaded: &mut Loaded) -> Result<(), Error> {
-        let (program, hook) = settings.required();
-        self.attach_one(program, loaded)?.map_err(|source| Error::Attach { hook, source })?;
-        for (program, hook, effect) in settings.optional() {
+        self.attach_one(settings.required(), loaded)?.map_err(|source| Error::Attach { hook: REQUIRED, source })?;
+        for &Tracepoint { program, hook, effect, .. } in settings.optional() {
             if !kernel.has_tracepoint(hook) {
                 self.missing.push(MissingHook { hook, reason: "this kernel has no such tracepoint".into(), effect });
             } else if let Err(error) = self.attach_one(program, loaded)? {
@@ -312,10 +291,10 @@ impl Probes {
 
 /// The programs that this kernel has hooks for.
 fn programs(kernel: &Kernel, settings: &ProbeSettings) -> Vec<(&'static str, Target)> {
-    let optional = settings.optional().filter(|(_, hook, _)| kernel.has_tracepoint(hook));
-    let tracepoints = [settings.required()].into_iter().chain(optional.map(|(program, hook, _)| (program, hook)));
+    let optional = settings.optional().filter(|tracepoint| kernel.has_tracepoint(tracepoint.hook));
+    let optional = optional.map(|tracepoint| (tracepoint.program, Target::Tracepoint(tracepoint.hook)));
     let exit = kernel.accept.filter(|_| settings.owner_matters()).map(|shape| (accept(shape), Target::Exit(ACCEPT)));
-    tracepoints.map(|(program, hook)| (program, Target::Tracepoint(hook))).chain(exit).collect()
+    [(settings.required(), Target::Tracepoint(REQUIRED))].into_iter().chain(optional).chain(exit).collect()
 }
 
 const fn accept(shape: AcceptShape) -> &'static str {

@@ -48,7 +48,7 @@ impl Held {
                 fd: entry.fd,
                 uid: entry.uid,
                 cgroup: (entry.cgroup != 0).then_some(entry.cgroup),
-                start: StartTicks::new(entry.start),
+                start: StartTicks::new(entry.start_ticks),
                 command: Command::new(entry.comm),
             });
             Some(())

@@ -7,7 +7,7 @@ use tcptrace_common::{
         self, Header, KIND_OWNER, KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_SYNACK_RETRANSMIT,
         KIND_TRANSITION, WIRE_VERSION, owner_source, socket_flag,
     },
-    state::{after_close, came_in},
+    state::{after_close, is_passive_open},
 };
 use thiserror::Error;
 use zerocopy::FromBytes;
@@ -189,7 +189,7 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         pid: owner.pid,
         uid: owner.uid,
         cgroup: owner.cgroup,
-        start: StartTicks::new(owner.start),
+        start: StartTicks::new(owner.start_ticks),
         command: Command::new(owner.comm),
         source,
     }))
@@ -253,7 +253,7 @@ fn is_handshake(old: State, new: State) -> bool {
 }
 
 fn time_in_old(record: &record::Transition, old: State, new: State) -> Option<TimeInState> {
-    if came_in(record.old, record.socket.flags) {
+    if is_passive_open(record.old, record.socket.flags) {
         let is_measured = is_handshake(old, new) && record.srtt_us8 != 0;
         return is_measured.then(|| TimeInState {
             ns: u64::from(record.srtt_us8) * 125,

@@ -1,6 +1,6 @@
 //! What the BPF programs counted in aggregate mode. See [`tcptrace_common::aggregate`].
 
-use tcptrace_common::aggregate::{self, Times};
+use tcptrace_common::aggregate::{self, OctaveTimes};
 
 use crate::model::keyed::KeyedMap;
 
@@ -30,14 +30,14 @@ impl By {
 /// All that was counted until a moment, or between two.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    times: KeyedMap<aggregate::Key, Times>,
-    counts: KeyedMap<aggregate::Key, u64>,
+    times: KeyedMap<aggregate::CountKey, OctaveTimes>,
+    counts: KeyedMap<aggregate::CountKey, u64>,
 }
 
 impl Counts {
     /// Takes in the times that each CPU counted under a key.
-    pub fn add_times(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = Times>) {
-        let sum = self.times.entry(key).or_insert(Times::NONE);
+    pub fn add_times(&mut self, key: aggregate::CountKey, by_cpu: impl Iterator<Item = OctaveTimes>) {
+        let sum = self.times.entry(key).or_insert(OctaveTimes::NONE);
         for times in by_cpu {
             sum.max_ns = sum.max_ns.max(times.max_ns);
             sum.counts.iter_mut().zip(times.counts).for_each(|(sum, count)| *sum = sum.wrapping_add(count));
@@ -45,7 +45,7 @@ impl Counts {
     }
 
     /// Takes in how often something without a time happened on each CPU.
-    pub fn add_count(&mut self, key: aggregate::Key, by_cpu: impl Iterator<Item = u64>) {
+    pub fn add_count(&mut self, key: aggregate::CountKey, by_cpu: impl Iterator<Item = u64>) {
         let sum = self.counts.entry(key).or_default();
         by_cpu.for_each(|count| *sum = sum.wrapping_add(count));
     }
@@ -66,7 +66,7 @@ impl Counts {
     }
 
     /// What is not 0.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&aggregate::Key, u64, Option<&Times>)> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&aggregate::CountKey, u64, Option<&OctaveTimes>)> {
         let times = self.times.iter().map(|(key, times)| (key, times.total(), Some(times)));
         let counts = self.counts.iter().map(|(key, count)| (key, *count, None));
         times.chain(counts).filter(|(_, count, _)| *count > 0)

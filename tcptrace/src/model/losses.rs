@@ -1,6 +1,6 @@
 //! What was lost, by place. Shown at every end, also when all is zero.
 
-use tcptrace_common::cpu::Counters;
+use tcptrace_common::counters::Counters;
 
 use crate::model::notice::Gap;
 

@@ -177,7 +177,7 @@ impl FromIterator<State> for StateSet {
 
 #[cfg(test)]
 mod tests {
-    use tcptrace_common::state::timed;
+    use tcptrace_common::state::timed_states;
 
     use super::*;
 
@@ -185,8 +185,8 @@ mod tests {
     fn times_are_kept_of_what_leads_to_the_wanted_states() {
         use State::*;
         let bits = |states: &[State]| states.iter().copied().collect::<StateSet>().bits();
-        assert_eq!(timed(0), u16::MAX, "all are wanted");
-        assert_eq!(timed(bits(&[Close])), u16::MAX, "all lead there");
+        assert_eq!(timed_states(0), u16::MAX, "all are wanted");
+        assert_eq!(timed_states(bits(&[Close])), u16::MAX, "all lead there");
         for (wanted, want) in [
             (&[Closing][..], &[Closing, FinWait1][..]),
             (&[CloseWait], &[CloseWait, Established, SynRecv]),
@@ -194,7 +194,7 @@ mod tests {
             (&[Established], &[Established, SynSent, SynRecv]),
             (&[LastAck, Listen], &[LastAck, CloseWait, Listen, Close]),
         ] {
-            assert_eq!(timed(bits(wanted)), bits(want), "{wanted:?}");
+            assert_eq!(timed_states(bits(wanted)), bits(want), "{wanted:?}");
         }
     }
 

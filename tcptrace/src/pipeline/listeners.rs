@@ -43,7 +43,7 @@ pub fn seeds<Path: AsRef<str>>(
             shared: first.is_none().into(),
             ..Listener::default()
         });
-        seed.owner_matches |= u8::from(is_wanted);
+        seed.owner_match |= u8::from(is_wanted);
         seed.sockets += 1;
         if is_shared || first.is_none_or(|first| first.pid != seed.owner.pid) {
             seed.shared = 1;
@@ -59,7 +59,7 @@ fn owner(holder: &Holder) -> record::Owner {
     }
     record::Owner {
         cgroup: holder.cgroup.unwrap_or(0),
-        start: holder.start.map_or(0, StartTicks::get),
+        start_ticks: holder.start.map_or(0, StartTicks::get),
         pid: holder.pid,
         uid: holder.uid,
         source: owner_source::LISTENER,
@@ -114,7 +114,7 @@ mod tests {
         let selection = SocketFilter { pids: vec![10], ..SocketFilter::default() };
         let seeds = seeds(&snapshot, &selection, |_| None::<&str>);
         let seed = |index: usize| seeds[&key(&snapshot.sockets[index])];
-        assert_eq!((seed(0).owner.pid, seed(0).owner.uid, seed(0).shared, seed(0).owner_matches), (10, 33, 0, 1));
+        assert_eq!((seed(0).owner.pid, seed(0).owner.uid, seed(0).shared, seed(0).owner_match), (10, 33, 0, 1));
         assert_eq!(&seed(0).owner.comm[..4], b"web\0");
         assert_eq!((seed(1).shared, seed(1).sockets), (1, 1), "two processes hold it");
         assert_eq!((seed(2).shared, seed(2).sockets), (1, 2), "SO_REUSEPORT");

@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
 use rustc_hash::FxHashSet;
 use tcptrace_common::{
-    cpu::Counters,
+    counters::Counters,
     listener::{Listener, ListenerKey},
 };
 

@@ -388,7 +388,7 @@ impl Connection {
     }
 
     pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
-        // The memo of a mini-socket's full socket may be another one's by now.
+        // The tracked socket of a mini-socket's full socket may be another one by now.
         let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);

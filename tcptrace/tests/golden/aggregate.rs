@@ -11,7 +11,7 @@ use tcptrace::{
     render::{csv::Csv, json::Json, text::Text},
 };
 use tcptrace_common::{
-    aggregate::{KIND_ENDING, Key, OTHER, Times, UNKNOWN, bucket},
+    aggregate::{CountKey, KIND_CLOSED, OTHER, OctaveTimes, UNKNOWN, bucket_of},
     record::socket_flag::{ATTACHED, OWNED},
     record::{KIND_RESET_RECEIVED, KIND_RESET_SENT, KIND_RETRANSMIT, KIND_TRANSITION},
 };
@@ -31,19 +31,19 @@ pub(crate) const COUNTED: &str = "counted";
 fn counts(keys: &[u64], per_key: u64) -> Counts {
     let mut counts = Counts::default();
     for &key in keys {
-        let of = |kind, old: State, new: Option<State>| Key {
-            key,
+        let of = |kind, old: State, new: Option<State>| CountKey {
+            group: key,
             kind,
             old: old as u8,
             new: new.map_or(0, |new| new as u8),
-            ..Key::default()
+            ..CountKey::default()
         };
         let changed = |old, new| of(KIND_TRANSITION, old, Some(new));
         let mut timed = |old, new, ns: u64| {
-            let (octave, slot) = bucket(ns);
-            let mut times = Times { max_ns: ns, ..Times::NONE };
+            let (octave, slot) = bucket_of(ns);
+            let mut times = OctaveTimes { max_ns: ns, ..OctaveTimes::NONE };
             times.counts[slot] = per_key / 2;
-            counts.add_times(Key { octave, ..changed(old, new) }, [times, times].into_iter());
+            counts.add_times(CountKey { octave, ..changed(old, new) }, [times, times].into_iter());
         };
         timed(State::SynRecv, State::Established, 81_000);
         timed(State::Established, State::CloseWait, 41_000_000);
@@ -52,12 +52,12 @@ fn counts(keys: &[u64], per_key: u64) -> Counts {
         let mut add = |key, count| counts.add_count(key, [count, 1].into_iter());
         add(changed(State::Listen, State::SynRecv), per_key);
         add(changed(State::Established, State::CloseWait), 2);
-        add(Key { new: 0, ..of(KIND_RETRANSMIT, State::Close, None) }, 3);
+        add(CountKey { new: 0, ..of(KIND_RETRANSMIT, State::Close, None) }, 3);
         add(of(KIND_RESET_SENT, State::Close, None), 1);
         add(of(KIND_RESET_RECEIVED, State::Close, None), 0);
-        let aborted = of(KIND_ENDING, State::Established, None);
-        add(Key { flags: OWNED | ATTACHED, ..aborted }, 4);
-        add(Key { err: libc::ECONNRESET as u16, flags: ATTACHED, ..aborted }, per_key);
+        let aborted = of(KIND_CLOSED, State::Established, None);
+        add(CountKey { flags: OWNED | ATTACHED, ..aborted }, 4);
+        add(CountKey { err: libc::ECONNRESET as u16, flags: ATTACHED, ..aborted }, per_key);
     }
     counts
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tcptrace::{model::decode::split, pipeline::settings::SessionSettings};
 use tcptrace_common::{
-    cpu::Counters,
+    counters::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, FROM_PACKET, LINGER, LINGER_ZERO, OWNED, SHUTDOWN_RECEIVE},

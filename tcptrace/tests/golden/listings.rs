@@ -16,7 +16,7 @@ use tcptrace::{
     pipeline::{route::Renderer, session::Session, settings::SessionSettings},
 };
 use tcptrace_common::{
-    cpu::Counters,
+    counters::Counters,
     record::{
         owner_source,
         socket_flag::{ATTACHED, DEAD, DONE, SHUTDOWN_RECEIVE, SYN_COOKIES},

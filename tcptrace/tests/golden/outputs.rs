@@ -5,7 +5,7 @@ use tcptrace::{
     pipeline::{route::Renderer, settings::SessionSettings},
     render::text::{TextOptions, TimeStyle},
 };
-use tcptrace_common::cpu::Counters;
+use tcptrace_common::counters::Counters;
 
 use crate::{
     aggregate::COUNTED,

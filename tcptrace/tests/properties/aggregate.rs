@@ -9,7 +9,7 @@ use tcptrace::{
     },
 };
 use tcptrace_common::{
-    aggregate::{Key, SLOTS, Times, bucket, longest},
+    aggregate::{BUCKETS, CountKey, OctaveTimes, bucket_max_ns, bucket_of},
     record::KIND_TRANSITION,
     state::{CLOSE_WAIT, LAST_ACK},
 };
@@ -27,11 +27,11 @@ fn times() -> impl Strategy<Value = Vec<u64>> {
 /// As the programs count on two CPUs.
 fn counted(counts: &mut Counts, times_ns: &[u64]) {
     for (index, &ns) in times_ns.iter().enumerate() {
-        let (octave, slot) = bucket(ns);
-        let mut times = [Times::NONE; 2];
+        let (octave, slot) = bucket_of(ns);
+        let mut times = [OctaveTimes::NONE; 2];
         times[index % 2].counts[slot] = 1;
         times[index % 2].max_ns = ns;
-        let key = Key { kind: KIND_TRANSITION, old: CLOSE_WAIT, new: LAST_ACK, octave, ..Key::default() };
+        let key = CountKey { kind: KIND_TRANSITION, old: CLOSE_WAIT, new: LAST_ACK, octave, ..CountKey::default() };
         counts.add_times(key, times.into_iter());
     }
 }
@@ -39,12 +39,12 @@ fn counted(counts: &mut Counts, times_ns: &[u64]) {
 proptest! {
     #[test]
     fn a_time_is_in_a_bucket_no_wider_than_the_bound(ns in any::<u64>().prop_flat_map(|ns| (0u32..64).prop_map(move |by| ns >> by))) {
-        let (octave, slot) = bucket(ns);
-        prop_assert!(slot < SLOTS);
-        let end = longest(octave, slot);
-        prop_assert!(ns <= end && bucket(end) == (octave, slot));
+        let (octave, slot) = bucket_of(ns);
+        prop_assert!(slot < BUCKETS);
+        let end = bucket_max_ns(octave, slot);
+        prop_assert!(ns <= end && bucket_of(end) == (octave, slot));
         prop_assert!(ns >= 1 << 54 || end == u64::MAX || (end - ns) as f64 <= ns as f64 * RELATIVE_ERROR);
-        prop_assert!(ns == 0 || bucket(ns - 1) <= (octave, slot), "longer times are in later buckets");
+        prop_assert!(ns == 0 || bucket_of(ns - 1) <= (octave, slot), "longer times are in later buckets");
     }
 
     #[test]
@@ -86,16 +86,16 @@ proptest! {
     }
 
     #[test]
-    fn no_key_or_count_makes_it_fail(entries in vec((any::<[u8; 16]>(), 0u64..1 << 40, 0usize..SLOTS), 0..50)) {
+    fn no_key_or_count_makes_it_fail(entries in vec((any::<[u8; 16]>(), 0u64..1 << 40, 0usize..BUCKETS), 0..50)) {
         let mut counts = Counts::default();
         let mut sum = 0;
         for (bytes, count, slot) in entries {
-            let mut times = Times { max_ns: count, ..Times::NONE };
+            let mut times = OctaveTimes { max_ns: count, ..OctaveTimes::NONE };
             times.counts[slot] = count;
-            let key = Key::read_from_bytes(&bytes).unwrap();
+            let key = CountKey::read_from_bytes(&bytes).unwrap();
             for kind in [key.kind, KIND_TRANSITION] {
-                counts.add_times(Key { kind, ..key }, [times].into_iter());
-                counts.add_count(Key { kind, ..key }, [count].into_iter());
+                counts.add_times(CountKey { kind, ..key }, [times].into_iter());
+                counts.add_count(CountKey { kind, ..key }, [count].into_iter());
             }
             sum += 4 * count;
         }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use rustc_hash::FxHashMap;
-use tcptrace_common::aggregate::longest;
+use tcptrace_common::aggregate::bucket_max_ns;
 
 use super::{
     families,
@@ -63,7 +63,7 @@ pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>
                 let Some((octave, times)) = counted.times else { continue };
                 let all = latencies.entry((old, new)).or_default();
                 for (slot, count) in times.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    all.record_many(longest(octave, slot).min(times.max_ns), *count);
+                    all.record_many(bucket_max_ns(octave, slot).min(times.max_ns), *count);
                 }
             }
             CountedEvent::Retransmit => retransmits.push(with(Labels::new())),
@@ -111,7 +111,7 @@ fn label(by: By, key: &Key) -> Option<(&'static str, Cow<'static, str>)> {
 #[cfg(test)]
 mod tests {
     use tcptrace_common::{
-        aggregate::{self, bucket},
+        aggregate::{self, bucket_of},
         record::{KIND_RESET_SENT, KIND_TRANSITION},
     };
 
@@ -122,15 +122,21 @@ mod tests {
         let mut counts = Counts::default();
         let (old, new) = (State::FinWait2, State::TimeWait);
         for (port, ns) in [(80, 1_000_000), (80, 3_000_000), (aggregate::OTHER, 5)] {
-            let (octave, slot) = bucket(ns);
-            let mut times = aggregate::Times { max_ns: ns, ..aggregate::Times::NONE };
+            let (octave, slot) = bucket_of(ns);
+            let mut times = aggregate::OctaveTimes { max_ns: ns, ..aggregate::OctaveTimes::NONE };
             times.counts[slot] = 1;
             let (old, new) = (old as u8, new as u8);
-            let key =
-                aggregate::Key { key: port, kind: KIND_TRANSITION, old, new, octave, ..aggregate::Key::default() };
+            let key = aggregate::CountKey {
+                group: port,
+                kind: KIND_TRANSITION,
+                old,
+                new,
+                octave,
+                ..aggregate::CountKey::default()
+            };
             counts.add_times(key, [times].into_iter());
         }
-        let reset = aggregate::Key { key: 80, kind: KIND_RESET_SENT, ..aggregate::Key::default() };
+        let reset = aggregate::CountKey { group: 80, kind: KIND_RESET_SENT, ..aggregate::CountKey::default() };
         counts.add_count(reset, [2, 3].into_iter());
         let losses = Losses { received: 8, ..Losses::default() };
         let run = Run {

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use tcptrace_common::state::came_in;
+use tcptrace_common::state::is_passive_open;
 
 use super::snapshot::Labels;
 use crate::{
@@ -181,7 +181,7 @@ impl Services {
             EventKind::Transition(change) => (
                 change.old == State::Listen
                     || change.new == State::Listen
-                    || came_in(change.old as u8, event.socket.flags),
+                    || is_passive_open(change.old as u8, event.socket.flags),
                 change.old == State::SynSent || change.new == State::SynSent,
             ),
             EventKind::SynAckRetransmit { .. } => (true, false),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use aya::{Ebpf, maps::Map};
-use tcptrace_common::cpu::Cpu;
+use tcptrace_common::ring::CpuRing;
 
 use super::sizes::Sizes;
 use crate::{
@@ -24,7 +24,7 @@ impl Cpus {
     /// # Errors
     /// Where the map is missing, or the kernel refuses.
     pub(in super::super) fn map(ebpf: &Ebpf, sizes: Sizes) -> Result<Self, Error> {
-        const NAME: &str = "CPUS";
+        const NAME: &str = "CPU_RINGS";
         match ebpf.map(NAME).ok_or(Error::NotInObject(NAME))? {
             Map::Array(data) => Self::new(&data.fd().as_fd(), sizes).map_err(|source| failed(NAME, source)),
             _ => Err(failed(NAME, io::ErrorKind::InvalidInput.into())),
@@ -32,29 +32,29 @@ impl Cpus {
     }
 
     pub(super) fn new(file: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
-        let len = sizes.cpus as usize * size_of::<Cpu>();
+        let len = sizes.cpus as usize * size_of::<CpuRing>();
         Mapping::new(file, 0, len, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).map(Self)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.parts().1 / size_of::<Cpu>()
+        self.0.parts().1 / size_of::<CpuRing>()
     }
 
-    fn at(&self, cpu: usize) -> *const Cpu {
+    fn at(&self, cpu: usize) -> *const CpuRing {
         assert!(cpu < self.len());
         // SAFETY: within what is mapped.
-        unsafe { self.0.parts().0.cast::<Cpu>().add(cpu) }
+        unsafe { self.0.parts().0.cast::<CpuRing>().add(cpu) }
     }
 
-    /// [`Cpu::taken`]; 0 for a CPU that there is not.
-    pub(in super::super) fn taken(&self, cpu: usize) -> u64 {
+    /// [`CpuRing::reserved`]; 0 for a CPU that there is not.
+    pub(in super::super) fn reserved(&self, cpu: usize) -> u64 {
         // SAFETY: an integer; programs write it meanwhile.
-        if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).taken).read_volatile() } } else { 0 }
+        if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).reserved).read_volatile() } } else { 0 }
     }
 
-    /// [`Cpu::read`], which user space alone writes.
-    pub(super) fn read(&self, cpu: usize) -> &AtomicU64 {
+    /// [`CpuRing::consumed`], which user space alone writes.
+    pub(super) fn consumed(&self, cpu: usize) -> &AtomicU64 {
         // SAFETY: mapped to be written, and read by programs as a whole.
-        unsafe { &*(&raw const (*self.at(cpu)).read).cast() }
+        unsafe { &*(&raw const (*self.at(cpu)).consumed).cast() }
     }
 }

@@ -1,4 +1,4 @@
-//! All that the programs send: the rings of the CPUs ([`tcptrace_common::cpu`]), and the ring buffer that they share.
+//! All that the programs send: the rings of the CPUs ([`tcptrace_common::ring`]), and the ring buffer that they share.
 //!
 //! They are read as one stream in the order of the records' times. What one socket does is in order then: the kernel
 //! changes a socket under its lock, so that a record is written before the next one of the same socket takes its time.
@@ -25,8 +25,8 @@ use aya::{
     maps::{Map, MapData},
 };
 use tcptrace_common::{
-    cpu::{Bell, MAX_RECORD, Slot},
     record::Header,
+    ring::{MAX_RECORD, Slot, Wakeup},
 };
 use zerocopy::FromBytes as _;
 
@@ -91,7 +91,7 @@ impl Sources {
         let per_cpu = sizes.slots as usize;
         let len = (cpus.len() * per_cpu).max(1) * size_of::<Slot>();
         let slots = Mapping::new(slots, 0, len.next_multiple_of(page_len()), libc::PROT_READ, libc::MAP_SHARED)?;
-        let read: Vec<_> = (0..cpus.len()).map(|cpu| cpus.read(cpu).load(Ordering::Relaxed)).collect();
+        let read: Vec<_> = (0..cpus.len()).map(|cpu| cpus.consumed(cpu).load(Ordering::Relaxed)).collect();
         let last_ns = vec![0; read.len()];
         Ok(Self { shared, cpus, slots, per_cpu, read, last_ns })
     }
@@ -124,7 +124,7 @@ impl Sources {
             }
         }
         for (cpu, read) in self.read.iter().enumerate() {
-            self.cpus.read(cpu).store(*read, Ordering::Release);
+            self.cpus.consumed(cpu).store(*read, Ordering::Release);
         }
         !goes_on
     }
@@ -133,7 +133,7 @@ impl Sources {
     fn front(&mut self, source: usize) -> Option<&[u8]> {
         let Some(read) = self.read.get(source) else {
             // One that comes after the last look stays for the next reading.
-            while self.shared.front()?.len() == size_of::<Bell>() {
+            while self.shared.front()?.len() == size_of::<Wakeup>() {
                 self.shared.leave();
             }
             return self.shared.front();
@@ -158,7 +158,7 @@ impl Sources {
             self.front(source).map(|record| Header::ref_from_prefix(record).map_or(0, |(header, _)| header.time_ns));
         if time_ns.is_none()
             && self.per_cpu != 0
-            && self.read.get(source).is_some_and(|read| self.cpus.taken(source) != *read)
+            && self.read.get(source).is_some_and(|read| self.cpus.reserved(source) != *read)
         {
             *until_ns = (*until_ns).min(self.last_ns[source]);
         }
@@ -172,7 +172,7 @@ impl Sources {
         *last_ns = time_ns;
         *read = read.wrapping_add(1);
         if *read & (self.per_cpu as u64 / 8 - 1) == 0 {
-            self.cpus.read(source).store(*read, Ordering::Release);
+            self.cpus.consumed(source).store(*read, Ordering::Release);
         }
     }
 }
@@ -188,7 +188,7 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, Error> {
 mod tests {
     use std::{fs::File, hint, os::unix::fs::FileExt as _, thread};
 
-    use tcptrace_common::cpu::Cpu;
+    use tcptrace_common::ring::CpuRing;
     use zerocopy::IntoBytes as _;
 
     use super::*;
@@ -222,7 +222,7 @@ mod tests {
         /// Writes a record to the ring of a CPU, and its number where it is said to be whole.
         fn write(&mut self, cpu: usize, time_ns: u64, is_whole: bool) {
             let place = self.written[cpu] % u64::from(self.sizes.slots);
-            let taken = (cpu * size_of::<Cpu>() + offset_of!(Cpu, taken)) as u64;
+            let taken = (cpu * size_of::<CpuRing>() + offset_of!(CpuRing, reserved)) as u64;
             self.cpus.write_all_at((self.written[cpu] + 1).as_bytes(), taken).unwrap();
             let at = (cpu as u64 * u64::from(self.sizes.slots) + place) * size_of::<Slot>() as u64;
             self.slots.write_all_at(Self::record(time_ns).as_bytes(), at).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         /// How many records of a CPU were read, as its programs see it.
         fn read(&self, cpu: usize) -> u64 {
             let mut word = [0; 8];
-            let at = cpu * size_of::<Cpu>() + offset_of!(Cpu, read);
+            let at = cpu * size_of::<CpuRing>() + offset_of!(CpuRing, consumed);
             self.cpus.read_exact_at(&mut word, at as u64).unwrap();
             u64::from_ne_bytes(word)
         }

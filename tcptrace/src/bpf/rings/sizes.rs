@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use tcptrace_common::cpu::{MAX_RECORD, Slot};
+use tcptrace_common::ring::{MAX_RECORD, Slot};
 
 use crate::bpf::error::Error;
 

@@ -1,6 +1,6 @@
 //! What tcptrace needs of the machine, and what it cannot tell where that is missing.
 
-use tcptrace_common::config::kernel;
+use tcptrace_common::config::feature;
 
 use super::privileges::{self};
 use crate::{
@@ -21,7 +21,7 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
 /// `bpf_map_charge_init`).
 const NO_MEMLOCK: (u32, u32) = (5, 11);
-/// What tcptrace's maps take with the defaults: 8 MiB of rings, 16 MiB of memos, and what is small.
+/// What tcptrace's maps take with the defaults: 8 MiB of rings, 16 MiB of tracked sockets, and what is small.
 const MAPS_BYTES: u64 = 32 << 20;
 
 /// What was read of the machine and the process.
@@ -99,9 +99,9 @@ fn release(release: &str) -> Check {
 
 /// What only newer kernels tell.
 const ABILITIES: [(u32, &str); 3] = [
-    (kernel::SOCKET_COOKIE, "cookies of new sockets"),
-    (kernel::RESET_REASON, "reasons of RSTs"),
-    (kernel::RETRANSMIT_ERR, "errors of retransmits that fail"),
+    (feature::SOCKET_COOKIE, "cookies of new sockets"),
+    (feature::RESET_REASON, "reasons of RSTs"),
+    (feature::RETRANSMIT_ERR, "errors of retransmits that fail"),
 ];
 
 fn types(types: &Types) -> Check {
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn what_a_kernel_cannot_do_is_named() {
-        let older = Types::Known { abilities: kernel::SOCKET_COOKIE, no_listing: Some("x".into()) };
+        let older = Types::Known { abilities: feature::SOCKET_COOKIE, no_listing: Some("x".into()) };
         let check = types(&older);
         assert_eq!(check.status, Status::Ok);
         assert!(

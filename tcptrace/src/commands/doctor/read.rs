@@ -175,7 +175,7 @@ fn types() -> Types {
     };
     match KernelBtf::parse(&bytes).and_then(|btf| Kernel::from_btf(&btf)) {
         Err(error) => Types::Unusable(error.to_string()),
-        Ok(kernel) => Types::Known { abilities: kernel.abilities, no_listing: kernel.no_listing },
+        Ok(kernel) => Types::Known { abilities: kernel.features, no_listing: kernel.no_listing },
     }
 }
 
