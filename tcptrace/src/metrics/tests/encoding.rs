@@ -100,8 +100,7 @@ fn protobuf_has_labels_values_and_units_as_the_text_has() {
                 (wire::MetricType::Histogram, None, None) => metric.histogram.as_ref().unwrap().sample_count as f64,
                 other => panic!("{other:?}"),
             };
-            let labels: Vec<_> =
-                metric.label.iter().map(|label| format!("{}={:?}", label.name, label.value)).collect();
+            let labels: Vec<_> = metric.label.iter().map(|label| format!("{}={:?}", label.name, label.value)).collect();
             let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
             let lines = ["", "_count"].map(|end| format!("{}{end}{labels} ", family.name));
             let found = text.lines().find_map(|line| lines.iter().find_map(|start| line.strip_prefix(start)));
