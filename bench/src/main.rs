@@ -97,7 +97,7 @@ struct Args {
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     #[command(flatten)]
-    sockets: sockets::Args,
+    sizes: sockets::Sizes,
     /// Only check, within a minute, that no cost has jumped; fails if one has
     #[arg(long, conflicts_with_all = ["parts", "rounds", "seconds"])]
     quick: bool,
@@ -205,7 +205,7 @@ fn measure(part: Part, args: &Args, tools: &Tools, figures: Option<&Path>) -> Re
         Part::Loss => loss::measure(tools),
         Part::Start => start::measure(tools, args.rounds, args.seconds),
         Part::Growth => growth::measure(tools, args.rounds),
-        Part::Sockets => sockets::measure(tools, &args.sockets, args.rounds, args.seconds),
+        Part::Sockets => sockets::measure(tools, &args.sizes, args.rounds, args.seconds),
     }
 }
 
@@ -232,4 +232,14 @@ fn machine() -> String {
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let count = thread::available_parallelism().map_or(0, usize::from);
     format!("Linux {}, {count} CPUs: {}", release.trim(), model.map_or("unknown", |(_, model)| model))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

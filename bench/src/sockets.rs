@@ -28,9 +28,9 @@ use crate::{
 /// Processes among which the sockets are divided.
 const HOLDERS: u8 = 8;
 
-/// Options of this part.
+/// How many sockets to make.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Sizes {
     /// Sockets to list, in all states
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1000..=200_000))]
     sockets: u32,
@@ -40,13 +40,13 @@ pub(crate) struct Args {
 }
 
 /// All of this part.
-pub(crate) fn measure(tools: &Tools, args: &Args, rounds: u32, seconds: u32) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools, sizes: &Sizes, rounds: u32, seconds: u32) -> Result<Vec<Table>> {
     netns::enter_new()?;
     contest::set_sysctls(&holder::SYSCTLS)?;
     let contest = Contest { tools, rounds };
     let mut holders = Holders(Vec::new());
-    eprintln!("making {} sockets in a network namespace; those that last a minute take a minute", args.sockets);
-    holders.start("--mixed", args.sockets)?;
+    eprintln!("making {} sockets in a network namespace; those that last a minute take a minute", sizes.sockets);
+    holders.start("--mixed", sizes.sockets)?;
     let states = contest.states()?;
     let count: usize = states.values().sum();
     let by_state: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
@@ -60,9 +60,9 @@ pub(crate) fn measure(tools: &Tools, args: &Args, rounds: u32, seconds: u32) -> 
     let mut tables = vec![contest.listing(count)?];
     tables.extend(contest.start(count)?);
     tables.push(contest.polling("polling", &format!("{count} sockets"), seconds)?);
-    if args.time_wait > 0 {
-        eprintln!("making {} more sockets in TIME_WAIT, which takes a minute", args.time_wait);
-        holders.start("--time-wait", args.time_wait)?;
+    if sizes.time_wait > 0 {
+        eprintln!("making {} more sockets in TIME_WAIT, which takes a minute", sizes.time_wait);
+        holders.start("--time-wait", sizes.time_wait)?;
         let states = contest.states()?;
         let time_wait = states.get("TIME-WAIT").copied().unwrap_or_default();
         let what = format!("{} sockets, {time_wait} of them in TIME_WAIT", states.values().sum::<usize>());

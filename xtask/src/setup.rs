@@ -98,7 +98,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     }
     if args.deny {
         let parts = if has_deny() { Vec::new() } else { vec![Part::Deny] };
-        install("cargo deny", parts)?;
+        install("`cargo xtask check`", parts)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,6 +114,9 @@ pub(crate) fn tests() -> Result<()> {
     let warn = |error| eprintln!("warning: {error:#}");
     parts.extend(python_parts().map_err(warn).unwrap_or_default());
     parts.extend(system_tree::missing().map_err(warn).ok().flatten().map(Part::SystemTree));
+    if !parts.is_empty() {
+        println!("setup: `cargo xtask test --no-install` installs nothing, and runs the tests that need none of this");
+    }
     let _ = install("the tests", parts).map_err(warn);
     require("the live tests", &tools::LIVE)
 }
@@ -149,10 +152,10 @@ pub(crate) fn has_deny() -> bool {
 /// Says what it will install, and installs it. A part that fails does not keep the next ones away.
 fn install(what: &str, parts: Vec<Part>) -> Result<()> {
     if parts.is_empty() {
-        println!("setup: all that {what} needs is installed");
+        println!("setup: everything for {what} is installed");
         return Ok(());
     }
-    println!("setup: for {what} this will be installed:");
+    println!("setup: this will be installed for {what}:");
     for part in &parts {
         println!("setup: - {}", part.describe());
     }
@@ -161,14 +164,14 @@ fn install(what: &str, parts: Vec<Part>) -> Result<()> {
     if !failed.is_empty() {
         bail!("{what}: {}", failed.join("; "));
     }
-    println!("setup: what {what} needs is installed");
+    println!("setup: everything for {what} is installed");
     Ok(())
 }
 
 fn require(what: &str, tools: &[Tool]) -> Result<()> {
     let missing = tools::missing(tools);
     if !missing.is_empty() {
-        bail!("{what} needs {}", tools::names(&missing));
+        bail!("{what}: missing {}", tools::names(&missing));
     }
     Ok(())
 }

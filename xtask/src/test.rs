@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    env, io,
     path::Path,
     process::{Command, ExitCode, Stdio},
 };
@@ -23,6 +23,9 @@ use crate::{setup, test_totals::Totals};
 
 /// The variable that names the tracer for tests that run as root, and tests of the command line.
 pub(crate) const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
+
+/// The variable that names this program for the test of the demo.
+const XTASK_VARIABLE: &str = "TCPTRACE_XTASK";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -118,7 +121,8 @@ impl Run<'_> {
                 return;
             }
         };
-        let variables = [(TRACER_VARIABLE, tracer)];
+        let mut variables = vec![(TRACER_VARIABLE, tracer)];
+        variables.extend(env::current_exe().ok().map(|xtask| (XTASK_VARIABLE, xtask)));
         let root = Root::find_usable();
         for filter in root_filters(&self.args.filter) {
             let mut command = root.command(&tests, &variables).unwrap_or_else(|_| {
