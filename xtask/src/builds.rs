@@ -15,7 +15,7 @@ const QUICK_PROFILE: [&str; 2] = ["--profile", "fast"];
 /// The bench target whose instructions are counted.
 pub const INSTRUCTIONS: &str = "instructions";
 
-/// Builds the tracer and returns its path: as [`QUICK_PROFILE`] says, or without optimisation.
+/// Builds the tracer and returns its path: with the profile `fast`, or without optimisation.
 pub fn tracer(root: &Path, debug: bool) -> Result<PathBuf> {
     let mut words = vec!["build", "--package", TRACER];
     if !debug {

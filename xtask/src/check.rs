@@ -100,7 +100,7 @@ fn deny(root: &Path) -> Result<()> {
     if !setup::has_deny() {
         bail!("cargo-deny is not installed; `cargo xtask setup --deny` installs it");
     }
-    pass(cargo::command(root).args(["deny", "check", "licenses", "bans", "sources"]))
+    pass(cargo::command(root).args(["deny", "--log-level", "error", "check", "licenses", "bans", "sources"]))
 }
 
 /// A cargo command over the BPF package for the host. `--target` keeps the flags from build scripts; aborting on a

@@ -6,7 +6,7 @@ pub(crate) mod threads;
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io,
+    io::{self, IsTerminal as _},
     path::PathBuf,
     time::Duration,
 };
@@ -363,6 +363,7 @@ impl Run {
                     if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
+                        self.greet();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                         release_memory();
                     }
@@ -388,6 +389,13 @@ impl Run {
                 drop(ready);
                 return Ok("count");
             }
+        }
+    }
+
+    /// Shows on a terminal that it traces: on an idle machine the first event may be far away.
+    fn greet(&mut self) {
+        if io::stdout().is_terminal() && self.session.write_headings() && io::stderr().is_terminal() {
+            tell(format_args!("tracing, Ctrl-C ends"));
         }
     }
 
