@@ -24,6 +24,6 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         setup::tools("the benchmark", &tools::BENCH)?;
     }
     let mut command = cargo::command(&workspace::root()?);
-    command.args(["run", "--quiet", "--package", "tcptrace-bench", "--"]).args(&args.args);
+    command.args(["run", "--package", "tcptrace-bench", "--"]).args(&args.args);
     Err(programs::replace_this(&mut command))
 }

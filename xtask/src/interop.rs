@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let (cases, tracer) = builds::root_tests(&folder, INTEROP_TEST, !args.debug)?;
     let variables = [(TRACER_VARIABLE, tracer), (MINUTES_VARIABLE, args.minutes.to_string().into())];
     let mut good = true;
-    for filter in test::root_filters(&args.cases) {
+    for filter in test::filter_runs(&args.cases) {
         let mut command = root.command(&cases, &variables)?;
         command.current_dir(folder.join(TRACER)).args(filter);
         good &= programs::status(&mut command)?.success();

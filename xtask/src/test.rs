@@ -75,21 +75,21 @@ struct Run<'a> {
 impl Run<'_> {
     /// Unit tests, and integration tests except those that run as root: cargo excludes targets only by naming all others.
     fn unit_tests(&mut self) -> Result<()> {
-        let mut command = self.cargo_test();
-        command.args(["--lib", "--bins"]);
-        for name in integration_tests(&cargo::metadata(self.root)?) {
-            if name != LIVE_TEST && name != INTEROP_TEST {
-                command.args(["--test", &name]);
-            }
-        }
+        let mut names = integration_tests(&cargo::metadata(self.root)?);
+        names.retain(|name| name != LIVE_TEST && name != INTEROP_TEST);
         // The command line is tested as users have it: clap, for one, behaves differently in debug builds. CI has made
         // this build before; tests that are asked for by name do not wait for it.
-        if !self.args.release && self.args.filter.is_empty() {
-            let built = builds::instructions(self.root)?;
-            command.env(TRACER_VARIABLE, cargo::pick(&built, "bin", TRACER)?);
+        let tracer = if !self.args.release && self.args.filter.is_empty() {
+            Some(cargo::pick(&builds::instructions(self.root)?, "bin", TRACER)?)
+        } else {
+            None
+        };
+        for filter in filter_runs(&self.args.filter) {
+            let mut command = self.cargo_test();
+            command.args(["--lib", "--bins"]).args(names.iter().flat_map(|name| ["--test", name]));
+            command.envs(tracer.iter().map(|tracer| (TRACER_VARIABLE, tracer))).arg("--").args(filter);
+            self.count(&mut command);
         }
-        command.arg("--").args(&self.args.filter);
-        self.count(&mut command);
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl Run<'_> {
         let mut variables = vec![(TRACER_VARIABLE, tracer)];
         variables.extend(env::current_exe().ok().map(|xtask| (XTASK_VARIABLE, xtask)));
         let root = Root::find_usable();
-        for filter in root_filters(&self.args.filter) {
+        for filter in filter_runs(&self.args.filter) {
             let mut command = root.command(&tests, &variables).unwrap_or_else(|_| {
                 eprintln!("warning: {target} tests: not run as root, so those that need it are skipped");
                 let mut command = Command::new(&tests);
@@ -182,9 +182,9 @@ fn integration_tests(metadata: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The arguments of each run of the tests that run as root. Their harness takes one filter, so each further run skips
-/// what an earlier one ran, and no test is counted twice.
-pub(crate) fn root_filters(filters: &[String]) -> Vec<Vec<&str>> {
+/// The arguments of each run. The harness of some tests takes one filter, so each further run skips what an earlier one
+/// ran, and no test is counted twice.
+pub(crate) fn filter_runs(filters: &[String]) -> Vec<Vec<&str>> {
     if filters.is_empty() {
         return vec![Vec::new()];
     }
@@ -206,7 +206,7 @@ pub(crate) fn root_filters(filters: &[String]) -> Vec<Vec<&str>> {
 mod tests {
     use serde_json::json;
 
-    use super::{integration_tests, root_filters};
+    use super::{filter_runs, integration_tests};
 
     #[test]
     fn integration_tests_are_found_by_kind() {
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn several_filters_never_run_a_test_twice() {
         let filters = ["refused".to_owned(), "reset".to_owned()];
-        assert_eq!(root_filters(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
-        assert_eq!(root_filters(&[]), [Vec::<&str>::new()]);
+        assert_eq!(filter_runs(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
+        assert_eq!(filter_runs(&[]), [Vec::<&str>::new()]);
     }
 }
