@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use clap::{Parser as _, error::ErrorKind};
 
-use crate::{Cli, workspace};
+use xtask::workspace;
+
+use crate::Cli;
 
 /// Command lines of `cargo xtask` in a page: in blocks and in the text, where a line may end within one.
 fn commands(page: &str) -> Vec<String> {

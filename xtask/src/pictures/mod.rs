@@ -15,11 +15,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::{builds, privilege::Root, programs, workspace};
 
-use crate::{
-    privilege::{self, Root},
-    programs, run, workspace,
-};
 use play::Shot;
 
 /// Options of `cargo xtask pictures`.
@@ -45,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let root = workspace::root()?;
     let tracer = match &args.tracer {
         Some(tracer) => tracer.canonicalize().with_context(|| tracer.display().to_string())?,
-        None => run::build_tracer(&root, true)?,
+        None => builds::tracer(&root, true)?,
     };
     let shots = shoot(&tracer)?;
     for (name, paragraph) in PICTURES {
@@ -64,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Calls this program again as root, since only root can trace.
 fn shoot(tracer: &PathBuf) -> Result<Vec<Shot>> {
     let this = env::current_exe().context("this program does not know where it is")?;
-    let mut command = Root::find().command(this, &[]).with_context(privilege::way_out)?;
+    let mut command = Root::required()?.command(this, &[])?;
     command.args(["pictures", "--play", "--tracer"]).arg(tracer).stderr(Stdio::inherit());
     let output = command.output().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
     if !output.status.success() {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::svg;
-use crate::netns;
+use xtask::netns;
 
 /// What a command line printed.
 #[derive(Debug, Serialize, Deserialize)]

@@ -72,6 +72,11 @@ impl Text {
         Self { columns: Columns::new(options.color, options.owner_columns), options, wall, last_ns: None }
     }
 
+    /// Writes the heading; [`Text::event`] writes another one only if the columns get wider.
+    pub fn heading(&mut self, to: &mut BytesMut) {
+        self.columns.heading(to);
+    }
+
     /// Writes an event as a line, and the heading before it where the columns are new.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         if event.what == EventKind::OwnerChanged {

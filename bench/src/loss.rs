@@ -7,7 +7,7 @@ use std::{io::Read as _, process::Stdio, thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
+use crate::{
     contest::{self, Tools, Who},
     figure::Figure,
     process::Tracer,
@@ -15,42 +15,42 @@ use super::{
     worker::{Order, Worker},
 };
 
-/// Transitions a second that are asked for.
+/// Requested transitions per second.
 const RATES: [u64; 8] = [10_000, 50_000, 100_000, 200_000, 300_000, 400_000, 600_000, 1_000_000];
 const REPETITIONS: u32 = 3;
 const TIME: Duration = Duration::from_millis(1500);
-/// From this share of missing events on, higher rates tell nothing new.
+/// From this share of missing events on, higher rates show nothing new.
 const HOPELESS: f64 = 0.01;
 
-/// What a run showed.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Run {
     /// Transitions a second that the load made.
     per_second: f64,
     /// Transitions that the load made.
     made: u64,
-    /// Events that the tracer says it told of, where it does: those of others on this machine as well.
-    told: Option<u64>,
+    /// Events that the tracer says it reported, if it does; those of other processes are among them.
+    reported: Option<u64>,
     /// Events that it says it lost.
     lost: u64,
-    /// Those of them that came while its program ran on that CPU already.
+    /// Of these, events that came while its program was running on that CPU.
     busy: u64,
 }
 
 impl Run {
-    /// What it did not tell of, by its own account or by ours.
+    /// Events that it did not report, by its own count or by ours.
     fn missing(&self) -> u64 {
-        self.lost.max(self.told.map_or(0, |told| self.made.saturating_sub(told)))
+        self.lost.max(self.reported.map_or(0, |reported| self.made.saturating_sub(reported)))
     }
 }
 
 /// Steps the rate up for each tracer until it loses many events, or the load can do no more.
-pub(super) fn measure(tools: &Tools) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools) -> Result<Vec<Table>> {
     contest::enter_namespace()?;
     let mut worker = Worker::start(0, Some((0, true)))?;
     let title = format!(
         "Transitions of a socket that begins and ends to listen, on CPU 0, traced on CPU 1; at each rate \
-         {REPETITIONS} runs of {} ms, whose events are added up; busy: lost since the program ran on that CPU already",
+         {REPETITIONS} runs of {} ms, whose events are added up; busy: lost because the program was already running on that CPU",
         TIME.as_millis()
     );
     let mut steps = Table::new("loss_steps", title, &["asked_per_s", "made_per_s", "events", "missing", "busy"]);
@@ -96,7 +96,7 @@ fn run(tools: &Tools, who: Who, worker: &mut Worker, rate: u64) -> Result<Run> {
     });
     let done = worker.follow(Order::Toggle { rate, millis: TIME.as_millis() as u64 })?;
     thread::sleep(SETTLE);
-    // A perf buffer tells of what it lost with the next event that it takes.
+    // A perf buffer reports losses with the next event that it takes.
     let after = worker.follow(Order::Toggle { rate: 100, millis: 50 })?;
     thread::sleep(SETTLE);
     tracer.stop()?;
@@ -111,7 +111,7 @@ fn run(tools: &Tools, who: Who, worker: &mut Worker, rate: u64) -> Result<Run> {
     }
 }
 
-/// Adds what tcptrace says at its end: events that it received, and those that were lost on their way to it.
+/// Adds the counts that tcptrace prints at its end: events that it received, and events that were lost on the way.
 fn last_words(words: &str, run: Run) -> Option<Run> {
     let last = |line: &'_ str| {
         let (received, rest) = line.split_once(" events")?;
@@ -119,17 +119,17 @@ fn last_words(words: &str, run: Run) -> Option<Run> {
         Some((received.to_owned(), losses.to_owned()))
     };
     let (received, losses) = words.lines().rev().find_map(last)?;
-    // Places where nothing was lost are not named.
+    // tcptrace names only places where something was lost.
     let lost = |name: &str| -> u64 {
         let count = losses.split(", ").find_map(|loss| loss.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
         count.unwrap_or(0)
     };
     let busy = lost("program busy");
     let lost = lost("ring buffer") + busy + lost("undecodable");
-    Some(Run { told: Some(received.rsplit(' ').next()?.parse().ok()?), lost, busy, ..run })
+    Some(Run { reported: Some(received.rsplit(' ').next()?.parse().ok()?), lost, busy, ..run })
 }
 
-/// What tcpstates says whenever it notices a loss (`handle_lost_events` of libbpf-tools).
+/// The sum of what tcpstates prints whenever it notices a loss (`handle_lost_events` of libbpf-tools).
 fn lost_by_tcpstates(words: &str) -> u64 {
     let lost = |line: &str| line.trim().strip_prefix("lost ")?.split(' ').next()?.parse::<u64>().ok();
     words.lines().filter_map(lost).sum()
@@ -144,8 +144,8 @@ mod tests {
         let words = "tcptrace: not attached: x\ntcptrace: 309102 events; lost: ring buffer 248826, program \
             busy 2, kernel table 9, undecodable 1\n";
         let run = Run { made: 1, ..Run::default() };
-        assert_eq!(last_words(words, run), Some(Run { told: Some(309_102), lost: 248_829, busy: 2, ..run }));
-        let fine = Run { told: Some(7), lost: 0, busy: 0, ..run };
+        assert_eq!(last_words(words, run), Some(Run { reported: Some(309_102), lost: 248_829, busy: 2, ..run }));
+        let fine = Run { reported: Some(7), lost: 0, busy: 0, ..run };
         assert_eq!(last_words("tcptrace: 7 events, none lost\n", run), Some(fine));
         for words in ["", "tcptrace: 7 events", "tcptrace: x events; lost: ring buffer 1"] {
             assert_eq!(last_words(words, run), None, "{words}");
@@ -154,11 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_nobody_tells_of_is_missing_though_nobody_says_so() {
-        let run = Run { made: 10, told: Some(8), ..Run::default() };
+    fn an_event_that_nobody_reports_is_missing() {
+        let run = Run { made: 10, reported: Some(8), ..Run::default() };
         assert_eq!(run.missing(), 2);
-        assert_eq!(Run { told: Some(12), ..run }.missing(), 0);
-        assert_eq!(Run { told: Some(12), lost: 1, ..run }.missing(), 1);
-        assert_eq!(Run { told: None, ..run }.missing(), 0);
+        assert_eq!(Run { reported: Some(12), ..run }.missing(), 0);
+        assert_eq!(Run { reported: Some(12), lost: 1, ..run }.missing(), 1);
+        assert_eq!(Run { reported: None, ..run }.missing(), 0);
     }
 }

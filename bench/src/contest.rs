@@ -1,4 +1,4 @@
-//! Who is compared, and one measurement of one of them: a burst of connections while it traces.
+//! The contestants, and one measurement of one of them: a burst of connections while it traces.
 
 use std::{
     collections::BTreeMap,
@@ -10,13 +10,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask::{netns, programs};
 
-use super::{
+use crate::{
     bpf::{self, Empty, Runs},
     process::{Ready, Tracer},
     worker::{Done, Order, TRANSITIONS, Worker},
 };
-use crate::{netns, programs};
 
 /// The same tracepoint as the others', by bpftrace.
 const ONE_LINER: &str = "tracepoint:sock:inet_sock_set_state \
@@ -24,7 +24,7 @@ const ONE_LINER: &str = "tracepoint:sock:inet_sock_set_state \
 
 /// A contestant.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Who<'a> {
+pub(crate) enum Who<'a> {
     /// Nobody traces.
     Nobody,
     /// An empty program, which nobody reads from.
@@ -50,22 +50,21 @@ impl fmt::Display for Who<'_> {
 }
 
 /// The programs that are compared, found once.
-pub(super) struct Tools {
-    pub(super) tracer: PathBuf,
-    pub(super) ss: PathBuf,
+pub(crate) struct Tools {
+    pub(crate) tracer: PathBuf,
+    pub(crate) ss: PathBuf,
     tcpstates: PathBuf,
     bpftrace: PathBuf,
     ready: ReadyFile,
-    /// Does the tracer know `--aggregate`?
-    pub(super) aggregates: bool,
+    /// Whether the tracer has `--aggregate`.
+    pub(crate) aggregates: bool,
 }
 
 impl Tools {
-    pub(super) fn find(tracer: &Path) -> Result<Self> {
-        // One that is not there is not missed before it is called.
+    pub(crate) fn find(tracer: &Path) -> Result<Self> {
+        // One that is not installed is an error only once it is called.
         let find = |name: &str| programs::find(name).unwrap_or_else(|| name.into());
-        let help = programs::stdout_of(Command::new(tracer).arg("--help"));
-        let help = help.with_context(|| format!("`{} --help` fails", tracer.display()))?;
+        let help = programs::stdout_of(Command::new(tracer).arg("--help"))?;
         Ok(Self {
             tracer: tracer.to_owned(),
             ss: find("ss"),
@@ -76,14 +75,14 @@ impl Tools {
         })
     }
 
-    /// The command of a contestant that has one, without inputs and outputs, and how it shows that it is attached.
-    pub(super) fn command(&self, who: Who) -> Option<(Command, Ready<'_>)> {
+    /// The command of a contestant that has one, with all output discarded, and how it signals that it is attached.
+    pub(crate) fn command(&self, who: Who) -> Option<(Command, Ready<'_>)> {
         let (mut command, ready) = match who {
             Who::Nobody | Who::Empty => return None,
             Who::Tcptrace(options) => {
                 let mut command = Command::new(&self.tracer);
                 command.args(options).arg("--ready-file").arg(&self.ready.0);
-                // With findings nothing is filtered in the kernel, where it is measured here.
+                // With findings nothing is filtered in the kernel, and filters in the kernel are measured here.
                 if options.iter().any(|option| FILTERS.contains(option)) {
                     command.args(["--findings", "off"]);
                 }
@@ -101,7 +100,7 @@ impl Tools {
     }
 
     /// Starts tcptrace with `options`.
-    pub(super) fn tcptrace(&self, options: &[&str]) -> Result<Tracer> {
+    pub(crate) fn tcptrace(&self, options: &[&str]) -> Result<Tracer> {
         let (mut command, ready) = self.command(Who::Tcptrace(options)).context("tcptrace has a command")?;
         Tracer::start(&mut command, ready, None)
     }
@@ -110,52 +109,52 @@ impl Tools {
 /// Options of the filters that are measured.
 const FILTERS: [&str; 4] = ["--state", "--port", "--address", "--pid"];
 
-/// Where a tracer says that it is ready; removed at the end.
+/// The file by which a tracer signals that it is ready; removed at the end.
 struct ReadyFile(PathBuf);
 
 impl ReadyFile {
     fn new() -> Self {
-        // Only root writes there, so the file is the tracer's.
+        // Only root writes there, so nobody else can make the file.
         Self(PathBuf::from(format!("/run/tcptrace-bench-{}.ready", this_process::id())))
     }
 }
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        // It is there only where a tracer was not waited for.
+        // It exists only if a tracer was not waited for.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 /// What one burst showed.
 #[derive(Debug, Default)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Connections a second, of all workers together.
-    pub(super) per_second: f64,
-    /// Connections a second of their CPU time, which other processes of the machine take little from.
-    pub(super) per_cpu_second: f64,
+    pub(crate) per_second: f64,
+    /// Connections per second of the workers' CPU time, which other processes of the machine hardly influence.
+    pub(crate) per_cpu_second: f64,
     /// CPU time of the tracer for each transition that the load made, in ns.
-    pub(super) cpu_ns: f64,
+    pub(crate) cpu_ns: f64,
     /// Its memory (VmRSS) after the burst, in MB.
-    pub(super) memory_mb: f64,
-    /// What its programs did, by their names. Empty where no statistics are kept.
-    pub(super) programs: BTreeMap<String, Runs>,
+    pub(crate) memory_mb: f64,
+    /// Runs of its programs by name. Empty if the kernel keeps no statistics.
+    pub(crate) programs: BTreeMap<String, Runs>,
 }
 
 /// A load, and where it runs.
-pub(super) struct Arena<'a> {
-    pub(super) tools: &'a Tools,
-    pub(super) workers: Vec<Worker>,
+pub(crate) struct Arena<'a> {
+    pub(crate) tools: &'a Tools,
+    pub(crate) workers: Vec<Worker>,
     /// Connections of each worker in a burst.
-    pub(super) burst: u64,
+    pub(crate) burst: u64,
     /// The CPU of tracers' user space; `None` for any.
-    pub(super) tracer_cpu: Option<usize>,
+    pub(crate) tracer_cpu: Option<usize>,
 }
 
 impl<'a> Arena<'a> {
     /// Workers on these CPUs, one on each, in a new network namespace. They make connections until as many are in
     /// TIME_WAIT as ever will be.
-    pub(super) fn new(tools: &'a Tools, cpus: &[usize], tracer_cpu: Option<usize>, burst: u64) -> Result<Self> {
+    pub(crate) fn new(tools: &'a Tools, cpus: &[usize], tracer_cpu: Option<usize>, burst: u64) -> Result<Self> {
         /// Ports of two destinations, of which the kernel takes every other one.
         const WARM_UP: u64 = 65_536;
         enter_namespace()?;
@@ -168,7 +167,7 @@ impl<'a> Arena<'a> {
     }
 
     /// Has `who` trace a burst, after a smaller one to warm up.
-    pub(super) fn sample(&mut self, who: Who) -> Result<Sample> {
+    pub(crate) fn sample(&mut self, who: Who) -> Result<Sample> {
         /// Tracers have read all that there was by then.
         const DRAINED: Duration = Duration::from_millis(250);
         let mut tracer = None;
@@ -202,7 +201,11 @@ impl<'a> Arena<'a> {
         for (id, after) in runs_after {
             let before = runs_before.get(&id).copied().unwrap_or_default();
             if after.count > before.count {
-                let name = if id == 0 { "empty".to_owned() } else { bpf::loaded(id)?.name };
+                let name = if id == 0 {
+                    "empty".to_owned()
+                } else {
+                    String::from_utf8_lossy(bpf::info(id)?.name()).into_owned()
+                };
                 let runs = programs.entry(name).or_default();
                 runs.count += after.count - before.count;
                 runs.ns += after.ns - before.ns;
@@ -221,8 +224,8 @@ impl<'a> Arena<'a> {
     }
 }
 
-/// A new network namespace, in which connections follow each other as fast as they can.
-pub(super) fn enter_namespace() -> Result<()> {
+/// Enters a new network namespace in which connections can follow each other quickly.
+pub(crate) fn enter_namespace() -> Result<()> {
     const SYSCTLS: [(&str, &str); 5] = [
         // Not the ports of workers.
         ("ip_local_port_range", "4096 65535"),
@@ -237,7 +240,7 @@ pub(super) fn enter_namespace() -> Result<()> {
 }
 
 /// Sets sysctls of the network namespace that this process is in.
-pub(super) fn set_sysctls(sysctls: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn set_sysctls(sysctls: &[(&str, &str)]) -> Result<()> {
     for (name, value) in sysctls {
         let path = format!("/proc/sys/net/ipv4/{name}");
         fs::write(&path, value).with_context(|| format!("{path}: cannot be set to {value}"))?;

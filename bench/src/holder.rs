@@ -1,7 +1,7 @@
-//! A process that holds sockets in every state of TCP, as many as it is told, until it is killed.
+//! A process that holds a number of sockets in every state of TCP until it is killed.
 //!
-//! What lasts is made once. TIME_WAIT, and the orphan in FIN_WAIT2, end after a minute, so these are made at a steady
-//! rate: a minute after the start as many end as begin, and their number stays.
+//! Sockets that last are made once. TIME_WAIT and orphans in FIN_WAIT2 end after a minute, so they are made at a steady
+//! rate: a minute after the start as many end as begin, and their number stays constant.
 
 use std::{
     collections::VecDeque,
@@ -14,36 +14,36 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use xtask::socket_option::{drop_input, pass_input};
 
-use super::process;
-use crate::socket_option::{drop_input, pass_input};
+use crate::process;
 
-/// Time that a mini-socket stays (`TCP_TIMEWAIT_LEN` of the kernel's `include/net/tcp.h`, and tcp_fin_timeout).
-pub(super) const MINI_LIFE: Duration = Duration::from_secs(60);
+/// How long a mini-socket lives (`TCP_TIMEWAIT_LEN` of the kernel's `include/net/tcp.h`, and tcp_fin_timeout).
+pub(crate) const MINI_LIFE: Duration = Duration::from_secs(60);
 
-/// What a holder prints when all that lasts is there.
-pub(super) const READY: &str = "ready";
+/// Printed when all sockets that last exist.
+pub(crate) const READY: &str = "ready";
 
-/// Sysctls of the namespace, without which there would be fewer sockets than wanted.
-pub(super) const SYSCTLS: [(&str, &str); 9] = [
+/// Sysctls of the namespace, without which the kernel would keep fewer sockets.
+pub(crate) const SYSCTLS: [(&str, &str); 9] = [
     ("ip_local_port_range", "1024 65535"),
     ("tcp_max_tw_buckets", "1000000"),
     ("tcp_tw_reuse", "0"),
     ("tcp_fin_timeout", "60"),
     ("tcp_syncookies", "0"),
     ("tcp_max_syn_backlog", "65536"),
-    // Peers that never answer are to be waited for.
+    // Wait for peers that never answer.
     ("tcp_syn_retries", "100"),
     ("tcp_synack_retries", "100"),
     ("tcp_retries2", "100"),
 ];
 
-/// Options of the hidden command `cargo xtask bench-holder`.
+/// Options of the hidden command `tcptrace-bench holder`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which holder this is: it uses the address 127.0.INDEX.1
+    /// Index of this holder: it uses the address 127.0.INDEX.1
     index: u8,
-    /// Sockets in all states, in proportions as on a busy host
+    /// Sockets in all states, in the proportions of a busy host
     #[arg(long, default_value_t = 0)]
     mixed: usize,
     /// Sockets in TIME_WAIT
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes what lasts. `share` tells how many sockets are some percent.
+/// Makes the sockets that last. `share` turns a percentage into a number of sockets.
 fn hold(server: &Server, share: impl Fn(usize) -> usize) -> io::Result<(Vec<TcpListener>, Vec<TcpStream>)> {
     let mut held = Vec::new();
     let listeners: io::Result<Vec<_>> = (1..share(1)).map(|_| TcpListener::bind((server.address, 0))).collect();
@@ -105,7 +105,7 @@ fn hold(server: &Server, share: impl Fn(usize) -> usize) -> io::Result<(Vec<TcpL
     Ok((listeners?, held))
 }
 
-/// Keeps so many sockets in TIME_WAIT, and so many orphans in FIN_WAIT2 with a peer in CLOSE_WAIT each, for ever.
+/// Keeps a number of sockets in TIME_WAIT, and orphans in FIN_WAIT2 with a peer in CLOSE_WAIT each, for ever.
 fn make_minis(server: &Server, time_wait: usize, orphans_and_peers: usize) -> io::Result<()> {
     const STEP: Duration = Duration::from_millis(100);
     let steps = (MINI_LIFE.as_millis() / STEP.as_millis()) as usize;
@@ -146,7 +146,7 @@ impl Server {
         Ok(Self { address, listener: TcpListener::bind(at)?, at })
     }
 
-    /// Both ends of a new connection: the one that connected, and the one that was accepted.
+    /// A new connection: the end that connected, and the end that was accepted.
     fn connection(&self) -> io::Result<[TcpStream; 2]> {
         let client = TcpStream::connect(self.at)?;
         Ok([client, self.listener.accept()?.0])

@@ -1,28 +1,28 @@
-//! What CI asks: no figure for anybody to quote, but whether the cost of an event has jumped.
+//! The quick run of CI: not a figure to quote, only whether the cost of an event has jumped.
 //!
-//! The bounds are wide, so that a noisy machine does not fail them, and a wake-up for each event does.
+//! The bounds are wide: a noisy machine passes, a wake-up for each event fails.
 
 use anyhow::{Context as _, Result};
 
-use super::{
+use crate::{
     contest::{Arena, Tools, Who},
     figure::Figure,
-    runs::{self, STATE_PROGRAM},
-    slowdown,
+    load,
+    programs::{self, STATE_PROGRAM},
 };
 
 const JSON: Who = Who::Tcptrace(&["--format", "json"]);
-/// What a load keeps of its rate in CPU time, at least: well below the 0.85 to 0.94 that was seen on busy machines, and
-/// well above what a wake-up for each event leaves, 0.62.
+/// The fraction of its rate (in CPU time) that a load must keep: well below the 0.85 to 0.94 seen on busy machines, and
+/// well above the 0.62 with a wake-up for each event.
 const KEPT_AT_LEAST: f64 = 0.75;
-/// Time of the state program, in times of an empty one, at most: half more than what it takes. A wake-up for each event
-/// makes it 30 times and more.
+/// The most that the state program may take, as a multiple of an empty one: half more than it does. With a wake-up for
+/// each event it is 30 and more.
 const FLOORS_AT_MOST: f64 = 12.0;
 const ROUNDS: u32 = 5;
 const BURST: u64 = 5_000;
 
-/// Whether all is within the bounds. What is not is measured once more: a machine has other things to do.
-pub(super) fn passes(tools: &Tools) -> Result<bool> {
+/// Whether all is within the bounds. If not it is measured once more, as other processes may have disturbed it.
+pub(crate) fn passes(tools: &Tools) -> Result<bool> {
     let mut arena = Arena::new(tools, &[0], Some(1), BURST)?;
     if measure(&mut arena)? {
         return Ok(true);
@@ -32,9 +32,9 @@ pub(super) fn passes(tools: &Tools) -> Result<bool> {
 }
 
 fn measure(arena: &mut Arena) -> Result<bool> {
-    let contest = slowdown::rates(arena, &[JSON], ROUNDS)?;
+    let contest = load::rates(arena, &[JSON], ROUNDS)?;
     let kept = Figure::of(contest.traced.iter().flatten().map(|traced| traced.cpu_ratio)).context("no rate")?;
-    let (_, programs, _) = runs::contest(arena, &[JSON], ROUNDS)?;
+    let (_, programs, _) = programs::contest(arena, &[JSON], ROUNDS)?;
     let state = programs.get(&(JSON.to_string(), STATE_PROGRAM.to_owned()));
     let state = state.with_context(|| format!("the program {STATE_PROGRAM} did not run"))?;
     let floors = Figure::of(state.floors.iter().copied()).context("no time")?;

@@ -1,14 +1,17 @@
-//! Start-up, and what a tracer takes while nothing happens.
+//! Start-up, and the cost of a tracer while nothing happens.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 
-use super::{
+use crate::{
     bpf,
     contest::{self, Tools, Who},
     figure::Figure,
-    process::{Tracer, clock_ns, milliseconds},
+    process::{Tracer, milliseconds},
     report::Table,
 };
 
@@ -16,18 +19,18 @@ use super::{
 const ROUNDS_OF_START: u32 = 3;
 
 /// Start-up and rest.
-pub(super) fn measure(tools: &Tools, rounds: u32, seconds: u32) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools, rounds: u32, seconds: u32) -> Result<Vec<Table>> {
     contest::enter_namespace()?;
     let tables = vec![start(tools, rounds * ROUNDS_OF_START)?, rest(tools, seconds)?];
     tables.iter().for_each(|table| println!("{table}"));
     Ok(tables)
 }
 
-/// What one start showed, in ms from the moment before fork.
+/// One start, in ms from the moment before fork.
 #[derive(Clone, Copy)]
 struct Start {
     ready_ms: f64,
-    /// When the first program's load began, and the last one's.
+    /// When the kernel began to load the first program, and the last.
     loads_ms: [f64; 2],
     cpu_ms: f64,
     memory_mb: [f64; 2],
@@ -67,20 +70,21 @@ fn start(tools: &Tools, rounds: u32) -> Result<Table> {
 
 fn one_start(tools: &Tools, who: Who) -> Result<Start> {
     let (mut command, ready) = tools.command(who).context("only a program starts")?;
-    // The clock of `bpf_prog_info.load_time` (`bpf_prog_load` in the kernel's `kernel/bpf/syscall.c`).
-    let before_ns = clock_ns(libc::CLOCK_BOOTTIME)?;
+    let before = SystemTime::now();
     let tracer = Tracer::start(&mut command, ready, None)?;
     let cpu_ms = tracer.cpu_ns()? as f64 / 1e6;
     let programs = bpf::runs_of(tracer.pid())?;
-    let loads: Vec<_> = programs.keys().map(|&id| Ok(bpf::loaded(id)?.at_ns)).collect::<Result<_>>()?;
-    let since = |at_ns: Option<&u64>| at_ns.map_or(f64::NAN, |at_ns| (at_ns.saturating_sub(before_ns)) as f64 / 1e6);
+    let loads: Vec<_> = programs.keys().map(|&id| Ok(bpf::info(id)?.loaded_at())).collect::<Result<_>>()?;
+    let loads: Vec<_> = loads.into_iter().flatten().collect();
+    let since =
+        |at: Option<&SystemTime>| at.and_then(|at| at.duration_since(before).ok()).map_or(f64::NAN, milliseconds);
     let loads_ms = [since(loads.iter().min()), since(loads.iter().max())];
     thread::sleep(Duration::from_millis(500));
     let memory_mb = [tracer.memory_mb("VmHWM")?, tracer.memory_mb("VmRSS")?];
     Ok(Start { ready_ms: tracer.ready_ms, loads_ms, cpu_ms, memory_mb })
 }
 
-/// All contestants at the same time: there is no load that they could take from each other.
+/// All contestants at the same time: without load they do not disturb each other.
 fn rest(tools: &Tools, seconds: u32) -> Result<Table> {
     const SETTLE: Duration = Duration::from_secs(2);
     let contestants =

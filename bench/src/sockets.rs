@@ -1,7 +1,7 @@
-//! Listing sockets and starting among them, beside `ss` on the same sockets; and what polling takes.
+//! Listing sockets and starting among them, compared with `ss` on the same sockets; and the cost of polling.
 //!
-//! No time is asserted, only that tcptrace lists the sockets that `ss` lists. The tracer looks at the benchmark's own
-//! network namespace alone, so that other sockets of the machine do not count.
+//! No time is asserted, only that tcptrace lists the sockets that `ss` lists. The tracer sees only the benchmark's
+//! network namespace, so that other sockets of the machine do not count.
 
 use std::{
     collections::BTreeMap,
@@ -14,49 +14,59 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::{netns, programs};
 
-use super::{
-    Args,
+use crate::{
+    compare_ss,
     contest::{self, Tools},
     figure::Figure,
     holder,
     process::{self, Cost, Sink, milliseconds},
     report::Table,
-    same,
 };
-use crate::{netns, programs};
 
 /// Processes among which the sockets are divided.
 const HOLDERS: u8 = 8;
 
+/// How many sockets to make.
+#[derive(clap::Args)]
+pub(crate) struct Sizes {
+    /// Sockets to list, in all states
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1000..=200_000))]
+    sockets: u32,
+    /// Further sockets in TIME_WAIT: polling is measured a second time with them; 0 skips that
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=400_000))]
+    time_wait: u32,
+}
+
 /// All of this part.
-pub(super) fn measure(tools: &Tools, args: &Args) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools, sizes: &Sizes, rounds: u32, seconds: u32) -> Result<Vec<Table>> {
     netns::enter_new()?;
     contest::set_sysctls(&holder::SYSCTLS)?;
-    let contest = Contest { tools, rounds: args.rounds };
+    let contest = Contest { tools, rounds };
     let mut holders = Holders(Vec::new());
-    eprintln!("making {} sockets in a network namespace; those that last a minute take a minute", args.sockets);
-    holders.start("--mixed", args.sockets)?;
+    eprintln!("making {} sockets in a network namespace; those that last a minute take a minute", sizes.sockets);
+    holders.start("--mixed", sizes.sockets)?;
     let states = contest.states()?;
     let count: usize = states.values().sum();
     let by_state: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     println!("{count} sockets of {HOLDERS} processes: {}", by_state.join(", "));
     for options in [&[][..], &["--no-iter"]] {
-        let same = same::check(&tools.tracer, &tools.ss, options)
+        let same = compare_ss::check(&tools.tracer, &tools.ss, options)
             .with_context(|| format!("tcptrace sockets {}", options.join(" ")))?;
         println!("tcptrace sockets {}: {same} sockets, the same as those of ss, 0 differ", options.join(" "));
     }
     println!();
     let mut tables = vec![contest.listing(count)?];
     tables.extend(contest.start(count)?);
-    tables.push(contest.polling("polling", &format!("{count} sockets"), args.seconds)?);
-    if args.time_wait > 0 {
-        eprintln!("making {} more sockets in TIME_WAIT, which takes a minute", args.time_wait);
-        holders.start("--time-wait", args.time_wait)?;
+    tables.push(contest.polling("polling", &format!("{count} sockets"), seconds)?);
+    if sizes.time_wait > 0 {
+        eprintln!("making {} more sockets in TIME_WAIT, which takes a minute", sizes.time_wait);
+        holders.start("--time-wait", sizes.time_wait)?;
         let states = contest.states()?;
         let time_wait = states.get("TIME-WAIT").copied().unwrap_or_default();
         let what = format!("{} sockets, {time_wait} of them in TIME_WAIT", states.values().sum::<usize>());
-        tables.push(contest.polling("polling_time_wait", &what, args.seconds)?);
+        tables.push(contest.polling("polling_time_wait", &what, seconds)?);
     }
     tables.iter().for_each(|table| println!("{table}"));
     Ok(tables)
@@ -71,7 +81,7 @@ struct Contest<'a> {
 impl Contest<'_> {
     /// How many sockets `ss` finds in each state.
     fn states(&self) -> Result<BTreeMap<String, usize>> {
-        let text = programs::stdout_of(Command::new(&self.tools.ss).arg("-tanH")).context("`ss -tanH` failed")?;
+        let text = programs::stdout_of(Command::new(&self.tools.ss).arg("-tanH"))?;
         let mut states = BTreeMap::new();
         for state in text.lines().filter_map(|line| line.split_whitespace().next()) {
             *states.entry(state.to_owned()).or_default() += 1;
@@ -128,7 +138,7 @@ impl Contest<'_> {
         Ok([self.table("start_among_sockets", &title, names, &costs), table])
     }
 
-    /// CPU time of a tracer that polls, and of one that does not, side by side.
+    /// CPU time of a tracer that polls and one that does not, at the same time.
     fn polling(&self, name: &'static str, what: &str, seconds: u32) -> Result<Table> {
         /// The first listings are behind it then.
         const SETTLE: Duration = Duration::from_secs(15);
@@ -196,23 +206,23 @@ impl Holders {
             let index = (first + usize::from(number) + 1).to_string();
             let share = count.div_ceil(HOLDERS.into()).to_string();
             let mut command = Command::new(&this);
-            command.args(["bench-holder", &index, flag, &share]).stdin(Stdio::null()).stdout(Stdio::piped());
+            command.args(["holder", &index, flag, &share]).stdin(Stdio::null()).stdout(Stdio::piped());
             let child = command.spawn().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
             self.0.push(child);
         }
         for child in &mut self.0[first..] {
-            let stdout = child.stdout.take().context("bench-holder: its output is not at hand")?;
+            let stdout = child.stdout.take().context("holder: it has no pipe")?;
             let mut line = String::new();
-            BufReader::new(stdout).read_line(&mut line).context("bench-holder: cannot read its output")?;
+            BufReader::new(stdout).read_line(&mut line).context("holder: cannot read its output")?;
             if line.trim() != holder::READY {
-                bail!("bench-holder: ended before its sockets were there");
+                bail!("holder: ended before its sockets were there");
             }
         }
         // From then on as many sockets end as begin; timers may be late by some percent.
         thread::sleep(holder::MINI_LIFE + Duration::from_secs(5));
         for child in &mut self.0 {
-            if let Some(status) = child.try_wait().context("bench-holder: cannot ask for its state")? {
-                bail!("bench-holder: ended before the benchmark did: {status}");
+            if let Some(status) = child.try_wait().context("holder: cannot read its state")? {
+                bail!("holder: ended before the benchmark did: {status}");
             }
         }
         Ok(())

@@ -1,35 +1,35 @@
-//! How long programs run in the kernel, beside an empty one.
+//! How long BPF programs run, compared with an empty one.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::{
+use crate::{
     bpf::{self, Runs},
     contest::{Arena, Sample, Tools, Who},
     figure::Figure,
     report::Table,
 };
 
-/// The name of tcptrace's program at the tracepoint of the empty one.
-pub(super) const STATE_PROGRAM: &str = "transition";
+/// The name of tcptrace's program at the same tracepoint as the empty one.
+pub(crate) const STATE_PROGRAM: &str = "transition";
 
-/// What the rounds showed of one program.
+/// One program in all rounds.
 #[derive(Default)]
-pub(super) struct Samples {
+pub(crate) struct Samples {
     /// Runs for each connection.
     per_connection: Vec<f64>,
     /// Time of a run, in ns.
-    pub(super) ns: Vec<f64>,
-    /// That, divided by the time of the empty program in the same round.
-    pub(super) floors: Vec<f64>,
+    pub(crate) ns: Vec<f64>,
+    /// The same, divided by the time of the empty program in that round.
+    pub(crate) floors: Vec<f64>,
 }
 
 /// By contestant and program.
-pub(super) type ByProgram = BTreeMap<(String, String), Samples>;
+pub(crate) type ByProgram = BTreeMap<(String, String), Samples>;
 
-/// Nanoseconds of each program.
-pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
+/// The time of each program.
+pub(crate) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     let mut arena = Arena::new(tools, &[0], Some(1), 10_000)?;
     let mut contestants: Vec<Who> = vec![Who::Tcptrace(&["--format", "json"])];
     contestants.extend([Who::Tcptrace(&["--state", "CLOSE_WAIT"]), Who::Tcptrace(&["--state", "CLOSING"])]);
@@ -40,7 +40,7 @@ pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     let (floor, programs, _) = contest(&mut arena, &contestants, rounds)?;
     let columns = ["runs_per_connection", "ns_per_run", "floors"];
     let title = format!(
-        "Time of BPF programs, and how often it is that of the empty one; medians and quartiles of {rounds} rounds"
+        "Time of BPF programs, and as a multiple of the empty one (floors); medians and quartiles of {rounds} rounds"
     );
     let mut table = Table::new("programs", title, &columns);
     table.row("empty program", [None, Figure::of(floor), Figure::of([1.0])]);
@@ -56,8 +56,9 @@ pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     Ok(vec![table])
 }
 
-/// Alternates the contestants and the empty program: the times of the latter, all programs, and all samples.
-pub(super) fn contest(
+/// Alternates the contestants and the empty program. Returns the times of the empty program, all programs, and all
+/// samples.
+pub(crate) fn contest(
     arena: &mut Arena,
     contestants: &[Who],
     rounds: u32,

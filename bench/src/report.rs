@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     figure::Figure,
     goals::{GOALS, Goal, Verdict},
 };
@@ -19,33 +19,33 @@ const MARKERS: [&str; 2] = ["<!-- figures: begin -->", "<!-- figures: end -->"];
 
 /// A table. The unit of a column is part of its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// A word, its name in JSON.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// What was measured.
-    pub(super) title: String,
-    /// Names of the columns behind the first.
-    pub(super) columns: Vec<String>,
-    /// What was measured in them.
-    pub(super) rows: Vec<Row>,
+    pub(crate) title: String,
+    /// Names of the columns after the first.
+    pub(crate) columns: Vec<String>,
+    /// One for each thing that was measured.
+    pub(crate) rows: Vec<Row>,
 }
 
 /// A row of a table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Row {
-    /// What it is about.
-    pub(super) what: String,
-    /// A figure for each column; `None` where there is none.
-    pub(super) figures: Vec<Option<Figure>>,
+pub(crate) struct Row {
+    /// Its first column.
+    pub(crate) what: String,
+    /// A figure for each column, if there is one.
+    pub(crate) figures: Vec<Option<Figure>>,
 }
 
 impl Table {
-    pub(super) fn new(name: &str, title: impl Into<String>, columns: &[&str]) -> Self {
+    pub(crate) fn new(name: &str, title: impl Into<String>, columns: &[&str]) -> Self {
         let columns = columns.iter().map(|&column| column.to_owned()).collect();
         Self { name: name.to_owned(), title: title.into(), columns, rows: Vec::new() }
     }
 
-    pub(super) fn row(&mut self, what: impl Into<String>, figures: impl Into<Vec<Option<Figure>>>) {
+    pub(crate) fn row(&mut self, what: impl Into<String>, figures: impl Into<Vec<Option<Figure>>>) {
         self.rows.push(Row { what: what.into(), figures: figures.into() });
     }
 
@@ -66,7 +66,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// A table of Markdown, aligned so that it is read as it is too.
+/// A Markdown table, aligned so that the source is readable too.
 fn markdown(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let width = |column: usize| {
         let cells = [&head].into_iter().chain(&rows).filter_map(|row| row.get(column));
@@ -86,43 +86,41 @@ fn markdown(head: Vec<String>, rows: Vec<Vec<String>>) -> String {
     text
 }
 
-/// All that is known, by part.
+/// The figures of all parts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Report {
-    /// The version of this form.
-    pub(super) schema: u32,
-    /// Kernel and CPUs, since figures mean nothing without them.
-    pub(super) machine: String,
-    /// What was measured. The figures of one part come from one run.
+pub(crate) struct Report {
+    /// The version of this format.
+    pub(crate) schema: u32,
+    /// Kernel and CPUs: figures mean nothing without them.
+    pub(crate) machine: String,
+    /// The figures of one part come from one run.
     parts: Vec<Measured>,
 }
 
-/// What a part measured.
+/// The figures of one part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Measured {
-    /// The part's name.
-    pub(super) part: String,
+pub(crate) struct Measured {
+    pub(crate) part: String,
     /// The commit that was measured, as `git describe` names it.
-    pub(super) commit: String,
-    /// The figures.
-    pub(super) tables: Vec<Table>,
+    pub(crate) commit: String,
+    pub(crate) tables: Vec<Table>,
 }
 
 impl Report {
-    /// The report in `file`, or a new one where there is none or it is of another machine.
-    pub(super) fn read(file: &Path, machine: &str) -> Result<Self> {
+    /// The report in `file`, or a new one if there is none or it comes from another machine.
+    pub(crate) fn read(file: &Path, machine: &str) -> Result<Self> {
         let new = Self { schema: 1, machine: machine.to_owned(), parts: Vec::new() };
         let text = match fs::read_to_string(file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new),
             text => text.with_context(|| file.display().to_string())?,
         };
-        let old: Self = serde_json::from_str(&text).with_context(|| format!("{}: no report", file.display()))?;
+        let old: Self = serde_json::from_str(&text).with_context(|| format!("{}: is not a report", file.display()))?;
         Ok(if old.machine == machine && old.schema == new.schema { old } else { new })
     }
 
     /// Writes it to `json`, and its tables between the markers of `page`.
-    pub(super) fn write(&self, json: &Path, page: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).context("the report cannot be made JSON")?;
+    pub(crate) fn write(&self, json: &Path, page: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("the report cannot be written as JSON")?;
         let old = fs::read_to_string(page).with_context(|| page.display().to_string())?;
         let new = between_markers(&old, &self.page())
             .with_context(|| format!("{}: has no line {} before {}", page.display(), MARKERS[0], MARKERS[1]))?;
@@ -132,8 +130,8 @@ impl Report {
         Ok(())
     }
 
-    /// Takes in what a part measured, in the place of what it measured before.
-    pub(super) fn put(&mut self, new: Measured) {
+    /// Adds the figures of a part, or replaces its older ones.
+    pub(crate) fn put(&mut self, new: Measured) {
         match self.parts.iter_mut().find(|old| old.part == new.part) {
             Some(old) => *old = new,
             None => self.parts.push(new),
@@ -157,8 +155,8 @@ impl Report {
         page
     }
 
-    /// What was to be reached, and what was.
-    pub(super) fn goals(&self) -> String {
+    /// A table of the goals and what was reached.
+    pub(crate) fn goals(&self) -> String {
         let head = ["", "goal", "reached", "met"].map(str::to_owned).into();
         let row = |goal: &Goal| {
             let figure = self.figure(goal.table, goal.row, goal.column);
@@ -174,7 +172,7 @@ impl Report {
     }
 }
 
-/// `page` with `text` in the place of what is between its markers; `None` where it has them not.
+/// `page` with `text` between its markers; `None` if they are missing.
 fn between_markers(page: &str, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(MARKERS[0])?;
     let (_, after) = rest.split_once(MARKERS[1])?;

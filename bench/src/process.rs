@@ -1,4 +1,4 @@
-//! Runs contestants, and takes what they cost from the kernel's own accounts.
+//! Runs contestants, and reads their cost from the kernel's accounting.
 
 use std::{
     fs,
@@ -12,27 +12,26 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::programs;
 
-use crate::programs;
-
-/// The system calls of epoll_wait(3): newer architectures have the second one alone.
+/// The system calls of epoll_wait(3): newer architectures have only the second.
 #[cfg(target_arch = "x86_64")]
 const EPOLL_WAIT: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_epoll_pwait];
 #[cfg(not(target_arch = "x86_64"))]
 const EPOLL_WAIT: [libc::c_long; 1] = [libc::SYS_epoll_pwait];
 
-/// What one run of a program cost.
+/// The cost of one run.
 #[derive(Clone, Copy)]
-pub(super) struct Cost {
-    /// From before fork to after its end, in ms.
-    pub(super) wall_ms: f64,
+pub(crate) struct Cost {
+    /// From before fork until after its end, in ms.
+    pub(crate) wall_ms: f64,
     /// CPU time of user and kernel, in ms.
-    pub(super) cpu_ms: f64,
+    pub(crate) cpu_ms: f64,
 }
 
 /// Where a program's output goes.
 #[derive(Clone, Copy)]
-pub(super) enum Sink {
+pub(crate) enum Sink {
     /// To `/dev/null`.
     Null,
     /// To a pipe that is read at once.
@@ -40,7 +39,7 @@ pub(super) enum Sink {
 }
 
 /// Runs `command` to its end.
-pub(super) fn run(command: &mut Command, sink: Sink) -> Result<Cost> {
+pub(crate) fn run(command: &mut Command, sink: Sink) -> Result<Cost> {
     let shown = programs::line(command);
     command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(match sink {
         Sink::Null => Stdio::null(),
@@ -60,7 +59,7 @@ pub(super) fn run(command: &mut Command, sink: Sink) -> Result<Cost> {
     Ok(cost)
 }
 
-/// Waits for a child; gives its status and its CPU time in ms.
+/// Waits for a child; returns its status and its CPU time in ms.
 fn wait(child: &Child) -> io::Result<(i32, f64)> {
     let mut status = 0;
     // SAFETY: rusage is integers alone; all zeroes is a valid value of it.
@@ -74,30 +73,30 @@ fn wait(child: &Child) -> io::Result<(i32, f64)> {
     Ok((status, ms(usage.ru_utime) + ms(usage.ru_stime)))
 }
 
-/// How a tracer shows that it is attached.
+/// How a tracer signals that it is attached.
 #[derive(Clone, Copy)]
-pub(super) enum Ready<'a> {
-    /// It makes this file.
+pub(crate) enum Ready<'a> {
+    /// It creates this file.
     File(&'a Path),
-    /// It waits for events in epoll_wait(2), as libbpf's programs do when they are done with the rest.
+    /// It waits in epoll_wait(2), as libbpf's programs do once they are attached.
     Waits,
 }
 
 /// A tracer that runs until this is dropped.
-pub(super) struct Tracer {
+pub(crate) struct Tracer {
     child: Child,
     shown: String,
     /// From before fork until it was attached, in ms.
-    pub(super) ready_ms: f64,
+    pub(crate) ready_ms: f64,
 }
 
 impl Tracer {
-    /// Starts the tracer, on `cpu` alone and ahead of others where one is given, and waits until all is attached.
-    pub(super) fn start(command: &mut Command, ready: Ready, cpu: Option<usize>) -> Result<Self> {
+    /// Starts the tracer, pinned to `cpu` with priority if one is given, and waits until it is attached.
+    pub(crate) fn start(command: &mut Command, ready: Ready, cpu: Option<usize>) -> Result<Self> {
         const PATIENCE: Duration = Duration::from_secs(60);
         let shown = programs::line(command);
         let pinned = move || end_with_parent().and_then(|()| cpu.map_or(Ok(()), |cpu| pin(cpu, true)));
-        // SAFETY: between fork and exec it makes system calls alone, and allocates nothing.
+        // SAFETY: between fork and exec it only makes system calls, and allocates nothing.
         unsafe { command.pre_exec(pinned) };
         let start = Instant::now();
         let child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
@@ -116,7 +115,7 @@ impl Tracer {
         }
         this.ready_ms = milliseconds(start.elapsed());
         if let Ready::File(file) = ready {
-            // It goes with its parent only where the tracer ends by itself.
+            // The tracer removes it only if it ends by itself.
             fs::remove_file(file).with_context(|| format!("{}: cannot be removed", file.display()))?;
         }
         Ok(this)
@@ -133,28 +132,28 @@ impl Tracer {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Takes its standard error, where that is a pipe.
-    pub(super) fn stderr(&mut self) -> Result<ChildStderr> {
+    /// Takes its standard error, if that is a pipe.
+    pub(crate) fn stderr(&mut self) -> Result<ChildStderr> {
         self.child.stderr.take().with_context(|| format!("`{}`: has no pipe", self.shown))
     }
 
     /// Ends it as Ctrl-C does, and waits for it.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let pid = libc::pid_t::try_from(self.child.id()).context("a PID is out of range")?;
         // SAFETY: takes numbers alone; the process is this one's child, and was not waited for yet.
         if unsafe { libc::kill(pid, libc::SIGINT) } != 0 {
-            bail!("`{}` cannot be told to end: {}", self.shown, io::Error::last_os_error());
+            bail!("`{}` cannot be ended: {}", self.shown, io::Error::last_os_error());
         }
         self.child.wait().with_context(|| format!("`{}`: cannot wait for it", self.shown))?;
         Ok(())
     }
 
-    /// CPU time of all its threads so far, those that ended included, in ns.
-    pub(super) fn cpu_ns(&self) -> Result<u64> {
+    /// CPU time of all its threads so far, including ended ones, in ns.
+    pub(crate) fn cpu_ns(&self) -> Result<u64> {
         let pid = libc::pid_t::try_from(self.child.id()).context("a PID is out of range")?;
         let mut clock = 0;
         // SAFETY: the call writes to a value that lives through it.
@@ -165,7 +164,7 @@ impl Tracer {
     }
 
     /// A line of `/proc/PID/status` such as VmRSS, in MB.
-    pub(super) fn memory_mb(&self, line: &str) -> Result<f64> {
+    pub(crate) fn memory_mb(&self, line: &str) -> Result<f64> {
         let path = format!("/proc/{}/status", self.child.id());
         let text = fs::read_to_string(&path).with_context(|| path.clone())?;
         let kib = text.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':')?.split_whitespace().next());
@@ -182,12 +181,12 @@ impl Drop for Tracer {
     }
 }
 
-pub(super) fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
 /// Reads a clock, in ns.
-pub(super) fn clock_ns(clock: libc::clockid_t) -> Result<u64> {
+pub(crate) fn clock_ns(clock: libc::clockid_t) -> Result<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes to a value that lives through it.
     if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
@@ -196,9 +195,9 @@ pub(super) fn clock_ns(clock: libc::clockid_t) -> Result<u64> {
     Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
-/// Has this process run on `cpu` alone, and where `first`, ahead of others there (as `nice -n -20`): then what else the
-/// machine does takes little from it.
-pub(super) fn pin(cpu: usize, first: bool) -> io::Result<()> {
+/// Pins this process to `cpu`, and if `first`, gives it priority there (as `nice -n -20`), so that other processes hardly
+/// disturb it.
+pub(crate) fn pin(cpu: usize, first: bool) -> io::Result<()> {
     // SAFETY: cpu_set_t is integers alone; all zeroes is an empty set.
     let mut cpus: libc::cpu_set_t = unsafe { mem::zeroed() };
     if cpu >= 8 * size_of_val(&cpus) {
@@ -213,15 +212,15 @@ pub(super) fn pin(cpu: usize, first: bool) -> io::Result<()> {
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Has the session of a process that [`pin`] put first go ahead of others: where the kernel divides time among
-/// sessions (`sched_autogroup_enabled`), nice counts only within one.
-pub(super) fn prefer(pid: u32) {
-    // A kernel that does not needs none of this.
+/// Gives priority to the session of a process that [`pin`] put first: if the kernel divides time among sessions
+/// (`sched_autogroup_enabled`), nice counts only within one.
+pub(crate) fn prefer(pid: u32) {
+    // A kernel that does not divide has no such file.
     let _ = fs::write(format!("/proc/{pid}/autogroup"), "-20");
 }
 
-/// Has the kernel kill this process when its parent ends, however that comes.
-pub(super) fn end_with_parent() -> io::Result<()> {
+/// Makes the kernel kill this process when its parent ends for any reason.
+pub(crate) fn end_with_parent() -> io::Result<()> {
     // SAFETY: this option takes a signal number alone.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
@@ -229,8 +228,8 @@ pub(super) fn end_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Raises RLIMIT_NOFILE as far as that is allowed.
-pub(super) fn raise_descriptor_limit() -> io::Result<()> {
+/// Raises RLIMIT_NOFILE as far as allowed.
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes to the limit, which lives through the call.
     let mut failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0;

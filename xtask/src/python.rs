@@ -1,5 +1,4 @@
-//! The real programs at the other end of the outputs, which `tests/peers` starts: Debian's where Debian has them, and
-//! a Python environment for those that come as packages of PyPI.
+//! The Python environment with the other ends of outputs that come as packages of PyPI, for `tests/peers`.
 
 use std::{
     env, fs, io,
@@ -8,20 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::programs;
 
-use crate::programs;
-
-/// An executable that the tests of outputs call, and the Debian package that brings it.
-pub(crate) const TOOLS: [(&str, &str); 5] = [
-    ("prometheus", "prometheus"),
-    ("promtool", "prometheus"),
-    ("rsyslogd", "rsyslog"),
-    ("debootstrap", "debootstrap"),
-    ("systemd-nspawn", "systemd-container"),
-];
-
-/// Services that come with executables, enabled. Tests start their own.
-pub(crate) const SERVICES: [(&str, &str); 2] = [("prometheus", "prometheus.service"), ("rsyslogd", "rsyslog.service")];
+/// The Debian packages of a Python that can make an environment.
+pub(crate) const PACKAGES: [&str; 2] = ["python3", "python3-venv"];
 
 /// The packages and versions of the Python environment, from the root of the repository.
 const REQUIREMENTS: &str = "tcptrace/tests/peers/requirements.txt";
@@ -30,10 +19,11 @@ const REQUIREMENTS: &str = "tcptrace/tests/peers/requirements.txt";
 const FOLDER_VARIABLE: &str = "TCPTRACE_PEERS";
 
 /// A Python that can make an environment: the caller's, or Debian's.
-pub(crate) fn python() -> Option<PathBuf> {
-    [programs::find("python3"), Some("/usr/bin/python3".into())].into_iter().flatten().find(|python| {
-        programs::stdout_of(Command::new(python).args(["-c", "import ensurepip, venv"]).stderr(Stdio::null())).is_some()
-    })
+pub(crate) fn find() -> Option<PathBuf> {
+    [programs::find("python3"), Some("/usr/bin/python3".into())]
+        .into_iter()
+        .flatten()
+        .find(|python| programs::stdout_of(Command::new(python).args(["-c", "import ensurepip, venv"])).is_ok())
 }
 
 /// The Python environment with the packages of [`REQUIREMENTS`].
@@ -54,20 +44,21 @@ impl Environment {
         Ok(Self { folder, requirements: root.join(REQUIREMENTS) })
     }
 
-    /// Whether it has all that is required: a copy of the requirements in it tells.
+    /// Whether it has all that is required: it holds a copy of the requirements that it was made from.
     pub(crate) fn is_complete(&self) -> bool {
         fs::read(self.stamp()).is_ok_and(|installed| fs::read(&self.requirements).is_ok_and(|now| installed == now))
     }
 
     /// Makes it, or adds what it lacks.
-    pub(crate) fn complete(&self, python: &Path) -> Result<()> {
+    pub(crate) fn complete(&self) -> Result<()> {
+        let python = find().context("python3: has no ensurepip or venv")?;
         // What these print is not the result of a test.
         let quiet = |program: &Path| {
             let mut command = Command::new(program);
             command.stdin(Stdio::null()).stdout(io::stderr());
             command
         };
-        programs::succeed(quiet(python).args(["-m", "venv"]).arg(&self.folder))?;
+        programs::succeed(quiet(&python).args(["-m", "venv"]).arg(&self.folder))?;
         let mut pip = quiet(&self.folder.join("bin/python"));
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
         programs::succeed(pip.arg(&self.requirements))?;

@@ -1,8 +1,8 @@
-//! What a load keeps of its rate while it is traced, and the CPU time that tracers take for it.
+//! The rate that a load keeps while it is traced, and the CPU time of the tracers.
 
 use anyhow::Result;
 
-use super::{
+use crate::{
     contest::{Arena, Sample, Tools, Who},
     figure::Figure,
     report::Table,
@@ -12,7 +12,7 @@ use super::{
 /// Connections that stay open during the third form.
 const LONG_LIVED: u64 = 9_900;
 
-/// Who is compared: all where `many`.
+/// The contestants: all of them if `many`.
 fn contestants(tools: &Tools, many: bool) -> Vec<Who<'static>> {
     let mut all = vec![Who::Tcptrace(&["--format", "json"])];
     if many {
@@ -31,7 +31,7 @@ fn contestants(tools: &Tools, many: bool) -> Vec<Who<'static>> {
 }
 
 /// Three forms of the load.
-pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     const BURST: u64 = 10_000;
     let mut tables = Vec::new();
     let mut show = |table: Table| {
@@ -70,25 +70,25 @@ fn table(arena: &mut Arena, name: &str, title: &str, contestants: &[Who], rounds
     Ok(table)
 }
 
-/// A burst that was traced, beside the untraced ones before and after it.
-pub(super) struct Traced {
+/// A traced burst, compared with the untraced ones before and after it.
+pub(crate) struct Traced {
     sample: Sample,
     /// Its rate divided by the mean of theirs.
     ratio: f64,
     /// The same of rates in CPU time.
-    pub(super) cpu_ratio: f64,
+    pub(crate) cpu_ratio: f64,
 }
 
-/// What all rounds showed.
-pub(super) struct Contest {
+/// The results of all rounds.
+pub(crate) struct Contest {
     /// Connections a second.
     untraced: Vec<f64>,
-    /// By contestant, and round.
-    pub(super) traced: Vec<Vec<Traced>>,
+    /// By contestant and round.
+    pub(crate) traced: Vec<Vec<Traced>>,
 }
 
 /// Each round runs all contestants, and an untraced burst between any two of them.
-pub(super) fn rates(arena: &mut Arena, contestants: &[Who], rounds: u32) -> Result<Contest> {
+pub(crate) fn rates(arena: &mut Arena, contestants: &[Who], rounds: u32) -> Result<Contest> {
     let mut all: Vec<_> = contestants.iter().map(|_| Vec::new()).collect();
     let mut before = arena.sample(Who::Nobody)?;
     let mut untraced = vec![before.per_second];

@@ -1,17 +1,17 @@
-//! The pure core, as `cargo bench --bench figures` of the tracer's package measures it in one process.
+//! The pure core, as `cargo bench --bench figures` of the package tcptrace measures it in one process.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
+use xtask::programs;
 
-use super::{figure::Figure, report::Table};
-use crate::programs;
+use crate::{figure::Figure, report::Table};
 
-/// The benchmark's name, and that of its executable.
-pub(super) const NAME: &str = "figures";
+/// The name of the bench target and its executable.
+pub(crate) const NAME: &str = "figures";
 
-/// Its figures that are numbers: the name in JSON, and what it is.
+/// The figures that are single numbers: the name in JSON, and a description.
 const FIGURES: [(&str, &str); 6] = [
     ("decode_table_events_per_s", "decode and table, events a second"),
     ("json_lines_per_s", "JSON, lines a second"),
@@ -21,15 +21,14 @@ const FIGURES: [(&str, &str); 6] = [
     ("findings_tick_ms_1m", "one look for findings over 1,000,000 connections, ms"),
 ];
 
-/// Runs it a few times: each run has rounds of its own.
-pub(super) fn measure(figures: &Path) -> Result<Vec<Table>> {
+/// Runs the executable a few times; each run has several rounds.
+pub(crate) fn measure(figures: &Path) -> Result<Vec<Table>> {
     const RUNS: usize = 3;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        // Cargo gives it the first word too.
+        // As `cargo bench` starts it.
         let mut command = Command::new(figures);
-        let text = programs::stdout_of(command.arg("--bench"));
-        let text = text.with_context(|| format!("`{}` failed", programs::line(&command)))?;
+        let text = programs::stdout_of(command.arg("--bench"))?;
         let run = text.lines().find(|line| line.starts_with('{')).and_then(|line| serde_json::from_str(line).ok());
         runs.push(run.with_context(|| format!("`{}` printed no line of JSON", programs::line(&command)))?);
     }

@@ -1,23 +1,23 @@
-//! What tcptrace is to reach, and where in the report it shows whether it did.
+//! The goals of tcptrace, and the figures of the report that show whether it reached them.
 
 use std::fmt;
 
-use super::figure::{Figure, number};
+use crate::figure::{Figure, number};
 
 /// A bound for the median of one figure of the report.
-pub(super) struct Goal {
-    /// In words.
-    pub(super) what: &'static str,
+pub(crate) struct Goal {
+    /// Its name in the report.
+    pub(crate) what: &'static str,
     /// Where the figure is.
-    pub(super) table: &'static str,
-    pub(super) row: &'static str,
-    pub(super) column: &'static str,
-    pub(super) bound: Bound,
+    pub(crate) table: &'static str,
+    pub(crate) row: &'static str,
+    pub(crate) column: &'static str,
+    pub(crate) bound: Bound,
 }
 
-/// From where on a figure is good.
+/// The limit from which on a figure is good.
 #[derive(Clone, Copy)]
-pub(super) enum Bound {
+pub(crate) enum Bound {
     AtLeast(f64),
     AtMost(f64),
 }
@@ -26,7 +26,7 @@ use Bound::{AtLeast, AtMost};
 
 /// Whether a goal was reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Met,
     Missed,
     /// There is no such figure.
@@ -40,7 +40,7 @@ const fn goal(what: &'static str, [table, row, column]: [&'static str; 3], bound
 const JSON: &str = "tcptrace --format json";
 
 /// All goals.
-pub(super) const GOALS: &[Goal] = &[
+pub(crate) const GOALS: &[Goal] = &[
     goal("load kept, all to JSON", ["load_one_core", JSON, "ratio"], AtLeast(0.95)),
     goal("load kept, no event matches", ["load_one_core", "tcptrace --state CLOSING", "ratio"], AtLeast(0.97)),
     goal("load kept, 2 of 10 events match", ["load_one_core", "tcptrace --state CLOSE_WAIT", "ratio"], AtLeast(0.97)),
@@ -64,7 +64,7 @@ pub(super) const GOALS: &[Goal] = &[
 ];
 
 impl Goal {
-    pub(super) fn verdict(&self, figure: Option<Figure>) -> Verdict {
+    pub(crate) fn verdict(&self, figure: Option<Figure>) -> Verdict {
         match (figure, self.bound) {
             (None, _) => Verdict::Unknown,
             (Some(figure), AtLeast(bound)) if figure.median >= bound => Verdict::Met,

@@ -1,7 +1,7 @@
-//! A process that makes load, as it is told line by line, and says what it did.
+//! A process that makes load: it reads orders line by line, and prints what it did.
 //!
-//! It is one thread that plays both ends of each connection, so that it never waits, and fills the CPU that it runs on.
-//! It lives through many bursts, so that no burst pays for a start.
+//! One thread plays both ends of each connection, so it never waits, and fills its CPU. It lives through many bursts, so
+//! that no burst pays for a start.
 
 use std::{
     env,
@@ -14,41 +14,41 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::programs;
 
-use super::process::{self, pin};
-use crate::programs;
+use crate::process::{self, pin};
 
 /// Transitions of a connection: five of each end.
-pub(super) const TRANSITIONS: u64 = 10;
+pub(crate) const TRANSITIONS: u64 = 10;
 
-/// The first worker listens here, the next at the port behind it.
-pub(super) const FIRST_PORT: u16 = 1000;
+/// The first worker listens here, the next one at the following port.
+pub(crate) const FIRST_PORT: u16 = 1000;
 
-/// Both ends of so many connections fit into a process (RLIMIT_NOFILE is 20,000 and more).
-pub(super) const HELD_AT_MOST: u64 = 9_900;
+/// How many connections, with both ends, fit into a process (RLIMIT_NOFILE is at least 20,000).
+pub(crate) const HELD_AT_MOST: u64 = 9_900;
 
-/// Options of the hidden command `cargo xtask bench-worker`.
+/// Options of the hidden command `tcptrace-bench worker`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Which worker this is
+    /// Index of this worker
     index: u16,
     /// The CPU that it runs on
     #[arg(long)]
     cpu: Option<usize>,
-    /// Run ahead of others there
+    /// Run with priority there
     #[arg(long, requires = "cpu")]
     first: bool,
 }
 
-/// What a worker was told to do.
+/// An order for a worker.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Order {
-    /// So many connections are opened, used and closed.
+pub(crate) enum Order {
+    /// Open, use and close this many connections.
     Connect { count: u64 },
-    /// A socket begins and ends to listen, which is two transitions in two system calls. `rate` is in transitions a
-    /// second, 0 for as many as can be; `millis` is how long.
+    /// Start and stop listening on a socket: two transitions in two system calls. `rate` is in transitions per second, 0
+    /// for as many as possible; `millis` is how long.
     Toggle { rate: u64, millis: u64 },
-    /// So many connections are opened and stay open.
+    /// Open this many connections and keep them open.
     Hold { count: u64 },
 }
 
@@ -77,12 +77,12 @@ impl Order {
 
 /// What a worker did.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Done {
+pub(crate) struct Done {
     /// Connections, or transitions where it toggled.
-    pub(super) count: u64,
-    /// In so many ns.
+    pub(crate) count: u64,
+    /// Wall time, in ns.
     elapsed_ns: u64,
-    /// CPU time of that, in ns: where the kernel does not account interrupts apart, the work of the network is in it.
+    /// CPU time, in ns. Unless the kernel accounts interrupts separately, it includes the work of the network stack.
     cpu_ns: u64,
 }
 
@@ -94,16 +94,16 @@ impl Done {
         (done.elapsed_ns > 0 && done.cpu_ns > 0).then_some(done)
     }
 
-    pub(super) fn per_second(self) -> f64 {
+    pub(crate) fn per_second(self) -> f64 {
         self.count as f64 / (self.elapsed_ns as f64 / 1e9)
     }
 
-    pub(super) fn per_cpu_second(self) -> f64 {
+    pub(crate) fn per_cpu_second(self) -> f64 {
         self.count as f64 / (self.cpu_ns as f64 / 1e9)
     }
 }
 
-/// Follows orders until there are none any more.
+/// Follows orders until standard input ends.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     process::end_with_parent().context("cannot tie its life to the benchmark's")?;
     process::raise_descriptor_limit().context("RLIMIT_NOFILE: cannot be raised")?;
@@ -129,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// A listener, and connections to it.
 struct Ends {
     listener: TcpListener,
-    /// Two destinations have twice the ports, so that none is wanted again before the kernel lets it be reused
+    /// Two destinations double the ports, so that none is needed again before the kernel allows reuse
     /// (`net.ipv4.tcp_tw_reuse_delay`, a second).
     to: [SocketAddrV4; 2],
     held: Vec<[TcpStream; 2]>,
@@ -141,12 +141,12 @@ impl Ends {
         Ok(Self { listener: TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?, to, held: Vec::new() })
     }
 
-    /// Returns how much was done.
+    /// Returns the number of connections or transitions.
     fn follow(&mut self, order: Order) -> io::Result<u64> {
         match order {
             Order::Connect { count } => {
                 for index in 0..count {
-                    self.live_and_die(index)?;
+                    self.whole_life(index)?;
                 }
                 Ok(count)
             }
@@ -167,7 +167,7 @@ impl Ends {
     }
 
     /// One connection: a question, an answer, and the client closes first.
-    fn live_and_die(&self, index: u64) -> io::Result<()> {
+    fn whole_life(&self, index: u64) -> io::Result<()> {
         let [mut client, mut server] = self.open(index)?;
         let mut buffer = [0; 16];
         client.write_all(b"question")?;
@@ -183,11 +183,11 @@ impl Ends {
     }
 }
 
-/// Each ms as many transitions as `rate` asks for; what one ms had no time for the next one makes up for.
+/// Makes the transitions that `rate` asks for, each ms; a late ms is made up for in the next.
 fn toggle(port: u16, rate: u64, time: Duration) -> io::Result<u64> {
     const TICK: Duration = Duration::from_millis(1);
     const AT_ONCE: u64 = 1000;
-    // Another address than that of the listener for connections.
+    // Not the address of the listener for connections.
     let listener = TcpListener::bind((Ipv4Addr::new(127, 1, 0, 1), port + 1000))?;
     let fd = listener.as_raw_fd();
     let start = Instant::now();
@@ -212,51 +212,51 @@ fn toggle(port: u16, rate: u64, time: Duration) -> io::Result<u64> {
     }
 }
 
-/// A worker, seen by who gives the orders. It ends with this.
-pub(super) struct Worker {
+/// A running worker, killed when this is dropped.
+pub(crate) struct Worker {
     child: Child,
     orders: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    /// Starts one. A CPU is its own, and `true` has it run ahead of others there.
-    pub(super) fn start(index: u16, cpu: Option<(usize, bool)>) -> Result<Self> {
+    /// Starts one, on this CPU if given, and with priority there if `true`.
+    pub(crate) fn start(index: u16, cpu: Option<(usize, bool)>) -> Result<Self> {
         let this = env::current_exe().context("this program does not know where it is")?;
         let mut command = Command::new(this);
-        command.args(["bench-worker", &index.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(["worker", &index.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some((cpu, first)) = cpu {
             command.args(["--cpu", &cpu.to_string()]).args(first.then_some("--first"));
         }
         let mut child = command.spawn().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            bail!("bench-worker: has no pipes");
+            bail!("worker: has no pipes");
         };
         Ok(Self { child, orders, answers: BufReader::new(answers) })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Gives all `workers` the same order, so that they follow it at the same time, and waits for them.
-    pub(super) fn all(workers: &mut [Self], order: Order) -> Result<Vec<Done>> {
+    /// Gives all `workers` the same order at the same time, and waits for them.
+    pub(crate) fn all(workers: &mut [Self], order: Order) -> Result<Vec<Done>> {
         for worker in &mut *workers {
-            worker.orders.write_all(order.line().as_bytes()).context("bench-worker: takes no orders")?;
+            worker.orders.write_all(order.line().as_bytes()).context("worker: takes no orders")?;
         }
         workers.iter_mut().map(Self::answer).collect()
     }
 
-    /// Has one order followed.
-    pub(super) fn follow(&mut self, order: Order) -> Result<Done> {
-        self.orders.write_all(order.line().as_bytes()).context("bench-worker: takes no orders")?;
+    /// Gives an order, and waits until it is done.
+    pub(crate) fn follow(&mut self, order: Order) -> Result<Done> {
+        self.orders.write_all(order.line().as_bytes()).context("worker: takes no orders")?;
         self.answer()
     }
 
     fn answer(&mut self) -> Result<Done> {
         let mut line = String::new();
-        self.answers.read_line(&mut line).context("bench-worker: cannot read its answer")?;
-        Done::parse(&line).with_context(|| format!("bench-worker: ended, or answered `{line}`"))
+        self.answers.read_line(&mut line).context("worker: cannot read its answer")?;
+        Done::parse(&line).with_context(|| format!("worker: ended, or answered `{line}`"))
     }
 }
 

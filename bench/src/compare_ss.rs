@@ -8,18 +8,17 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-
-use crate::programs;
+use xtask::programs;
 
 /// State and holders (PID and descriptor) of a socket.
 type Socket = (String, BTreeSet<(u64, u64)>);
 /// By their cookies.
 type Sockets = BTreeMap<u64, Socket>;
 
-/// Fails where a socket differs; gives how many were the same. Sockets come and go all the time, so `ss` looks before
-/// and after: what it finds both times must be listed just so, and what is listed must be so before or after.
-pub(super) fn check(tracer: &Path, ss: &Path, options: &[&str]) -> Result<usize> {
-    /// A connection that only began and ended between two looks is a difference as well, but hardly ever met again.
+/// Returns how many sockets are the same, or fails if one differs. Sockets come and go all the time, so `ss` lists them
+/// before and after: tcptrace must list what both have, and only what one of them has.
+pub(crate) fn check(tracer: &Path, ss: &Path, options: &[&str]) -> Result<usize> {
+    /// A connection that began and ended between two listings is a difference as well, but hardly ever a second time.
     const ATTEMPTS: u32 = 3;
     let mut different = Vec::new();
     for _ in 0..ATTEMPTS {
@@ -29,7 +28,7 @@ pub(super) fn check(tracer: &Path, ss: &Path, options: &[&str]) -> Result<usize>
         let is_as = |all: &Sockets, (cookie, socket): (&u64, _)| all.get(cookie) == Some(socket);
         let missed = before.iter().filter(|socket| is_as(&after, *socket) && !is_as(&ours, *socket));
         let invented = ours.iter().filter(|socket| !is_as(&before, *socket) && !is_as(&after, *socket));
-        // One that changed twice between the looks was as each of them tells, at another time.
+        // A socket that differs between the two listings of ss may have had a third state between them.
         let invented = invented.filter(|(cookie, _)| before.get(cookie) == after.get(cookie));
         different = missed
             .map(|socket| ("ss", socket))
@@ -48,7 +47,7 @@ pub(super) fn check(tracer: &Path, ss: &Path, options: &[&str]) -> Result<usize>
 }
 
 fn by_ss(ss: &Path) -> Result<Sockets> {
-    let text = programs::stdout_of(Command::new(ss).arg("-tanpeOH")).context("`ss -tanpeOH` failed")?;
+    let text = programs::stdout_of(Command::new(ss).arg("-tanpeOH"))?;
     text.lines().map(|line| ss_line(line).with_context(|| format!("ss says `{line}`"))).collect()
 }
 
@@ -68,10 +67,10 @@ fn ss_line(line: &str) -> Option<(u64, Socket)> {
 fn by_tcptrace(tracer: &Path, options: &[&str]) -> Result<Sockets> {
     let mut command = Command::new(tracer);
     command.args(["sockets", "--netns", "self", "--format", "json"]).args(options);
-    let text = programs::stdout_of(&mut command).with_context(|| format!("`{}` failed", programs::line(&command)))?;
+    let text = programs::stdout_of(&mut command)?;
     let mut sockets = Sockets::new();
     for line in text.lines() {
-        let row: Value = serde_json::from_str(line).context("tcptrace sockets: no JSON")?;
+        let row: Value = serde_json::from_str(line).context("tcptrace sockets: not JSON")?;
         if row["event"] == "socket" {
             let (cookie, socket) = tcptrace_row(&row).with_context(|| format!("tcptrace says `{line}`"))?;
             sockets.insert(cookie, socket);
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_tell_the_same() {
+    fn both_are_read_alike() {
         let line =
             "FIN-WAIT-2 0 0 10.0.0.1:1 10.0.0.2:2 users:((\"a b\",pid=7,fd=3),(\"c\",pid=8,fd=4)) ino:9 sk:1f <->";
         let row = serde_json::json!({

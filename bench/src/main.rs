@@ -1,55 +1,71 @@
-//! `cargo xtask bench`: what tcptrace costs, beside others in the same run.
+//! The benchmark, run by `cargo xtask bench`: what tcptrace costs, and what others cost in the same run.
 //!
 //! Times depend on the machine and on what else it does, so contestants alternate, and what counts are ratios: the
-//! figure of one contestant divided by the other's in the same round. Each part is a module that gives tables; they go
+//! figure of one contestant divided by the other's in the same round. Each part is a module that returns tables; they go
 //! to `docs/performance.json`, and from there to `docs/performance.md`.
 
 mod bpf;
-mod btf;
+mod compare_ss;
 mod contest;
-mod core;
 mod figure;
 mod goals;
 mod growth;
-pub(crate) mod holder;
+mod holder;
+mod load;
 mod loss;
 mod process;
+mod programs;
+mod pure_core;
 mod quick;
 mod report;
-mod runs;
-mod same;
-mod slowdown;
 mod sockets;
 mod start;
-pub(crate) mod worker;
+mod worker;
 
 use std::{
     env, fs, io,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     ptr, thread,
     time::Instant,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use clap::ValueEnum as _;
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum as _};
 use contest::Tools;
 use report::{Measured, Report, Table};
-
-use crate::{
-    cargo, instructions,
-    privilege::{self, Root},
-    programs, setup,
+use xtask::{
+    builds, cargo,
+    privilege::Root,
+    programs::stdout_of,
     workspace::{self, TRACER},
 };
+
+/// Measure what tcptrace, tcpstates, bpftrace and ss cost, and write docs/performance.md.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask bench", disable_version_flag = true, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    process: Option<Process>,
+    #[command(flatten)]
+    args: Args,
+}
+
+/// A process of the benchmark.
+#[derive(Subcommand)]
+enum Process {
+    #[command(hide = true)]
+    Holder(holder::Args),
+    #[command(hide = true)]
+    Worker(worker::Args),
+}
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, clap::ValueEnum)]
 enum Part {
-    /// What a load keeps of its rate, and the tracers' CPU time for it
+    /// The rate that a load keeps while it is traced, and the tracers' CPU time
     Load,
-    /// Nanoseconds of each BPF program, beside an empty one
+    /// The time of each BPF program, compared with an empty one
     Programs,
     /// The pure core: `cargo bench --bench figures`
     Core,
@@ -57,9 +73,9 @@ enum Part {
     Loss,
     /// Start-up, and memory and CPU time at rest
     Start,
-    /// More connections, more filters
+    /// How costs grow with connections and filters
     Growth,
-    /// Listing 20,000 sockets, beside ss
+    /// Listing 20,000 sockets, compared with ss
     Sockets,
 }
 
@@ -69,27 +85,23 @@ impl Part {
     }
 }
 
-/// Options of `cargo xtask bench`.
+/// What to measure, and how long.
 #[derive(clap::Args)]
-pub(crate) struct Args {
+struct Args {
     /// What to measure; all if not given
     parts: Vec<Part>,
     /// How often each contestant runs
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
-    /// How long it is looked at what tracers take at rest, in seconds
+    /// How long to measure tracers at rest, in seconds
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
-    /// Sockets to list, in all states
-    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1000..=200_000))]
-    sockets: u32,
-    /// Further sockets in TIME_WAIT, with which polling is measured a second time; 0 leaves that out
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=400_000))]
-    time_wait: u32,
-    /// Only make sure, in a minute, that no cost has jumped; fails where one has
+    #[command(flatten)]
+    sizes: sockets::Sizes,
+    /// Only check, within a minute, that no cost has jumped; fails if one has
     #[arg(long, conflicts_with_all = ["parts", "rounds", "seconds"])]
     quick: bool,
-    /// Print the figures, and leave docs/performance.json and docs/performance.md as they are
+    /// Print the figures only: do not write docs/performance.json and docs/performance.md
     #[arg(long)]
     print_only: bool,
     /// The tracer to measure, instead of building it
@@ -106,42 +118,44 @@ impl Args {
     }
 }
 
-/// Installs what is missing and builds as the caller, and measures as root.
-pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    // Asked first: a build takes minutes, and is no use without root.
-    let root = Root::find();
-    if matches!(root, Root::No) {
-        bail!(privilege::way_out());
-    }
+fn main() -> ExitCode {
+    let Cli { process, args } = Cli::parse();
+    let result = match process {
+        Some(Process::Holder(args)) => holder::run(&args),
+        Some(Process::Worker(args)) => worker::run(&args),
+        None => run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Builds as the caller, and measures as root.
+fn run(args: &Args) -> Result<ExitCode> {
+    let root = Root::required()?;
     let tracer = match &args.tracer {
         Some(tracer) => tracer.clone(),
-        // CI has built it for that, and the optimisation that it lacks changes little of what is looked at.
-        None if args.quick => cargo::pick(&instructions::build(&workspace::root()?)?, "bin", TRACER)?,
+        // CI has this build already; without LTO the figures of a quick run hardly differ.
+        None if args.quick => cargo::pick(&builds::instructions(&workspace::root()?)?, "bin", TRACER)?,
         None => build("build", &["--release"], "bin", TRACER)?,
     };
     let figures = match &args.figures {
         Some(figures) => Some(figures.clone()),
         None if args.quick || !args.parts().contains(&Part::Core) => None,
-        None => Some(build("bench", &["--no-run", "--bench", core::NAME], "bench", core::NAME)?),
+        None => Some(build("bench", &["--no-run", "--bench", pure_core::NAME], "bench", pure_core::NAME)?),
     };
-    if !args.quick {
-        setup::bench()?;
-    }
     if matches!(root, Root::Already) {
         return perform(args, &tracer, figures.as_deref());
     }
     let mut built = Vec::new();
     if args.tracer.is_none() {
-        built.extend(["--tracer".into(), tracer]);
+        built.extend(["--tracer".into(), tracer.into()]);
     }
     if let (None, Some(figures)) = (&args.figures, figures) {
-        built.extend(["--figures".into(), figures]);
+        built.extend(["--figures".into(), figures.into()]);
     }
-    let this = env::current_exe().context("this program does not know where it is")?;
-    let mut command = root.command(this, &[]).with_context(privilege::way_out)?;
-    command.args(env::args_os().skip(1)).args(built);
-    let error = command.exec();
-    Err(anyhow!(error).context(format!("`{}` cannot be started", programs::line(&command))))
+    Err(root.restart(env::args_os().skip(1).chain(built)))
 }
 
 /// Builds an executable of the tracer's package.
@@ -151,12 +165,12 @@ fn build(subcommand: &str, words: &[&str], kind: &str, name: &str) -> Result<Pat
 }
 
 fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCode> {
-    see_tracefs().context("tracefs, which tcpstates and bpftrace need, cannot be mounted")?;
+    mount_tracefs().context("tracefs, which tcpstates and bpftrace need, cannot be mounted")?;
     let tools = Tools::find(tracer)?;
     println!("{}\n", machine());
-    let others = bpf::tracing_programs().context("other BPF programs cannot be looked for")?;
+    let others = bpf::tracing_programs();
     if others > 0 {
-        eprintln!("warning: {others} BPF programs that trace are loaded already: they may cost the load something too");
+        eprintln!("warning: {others} BPF programs that trace are loaded already: they may slow the load down too");
     }
     if fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").is_ok_and(|kept| kept.trim() != "0") {
         eprintln!("warning: kernel.bpf_stats_enabled is set: all BPF programs take longer");
@@ -168,8 +182,8 @@ fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCod
     let [json, page] = ["docs/performance.json", "docs/performance.md"].map(|file| root.join(file));
     let mut report = Report::read(&json, &machine())?;
     let describe = ["describe", "--always", "--dirty"];
-    let commit = programs::stdout_of(Command::new("git").current_dir(&root).args(describe));
-    let commit = commit.map_or("an unknown commit".to_owned(), |commit| commit.trim().to_owned());
+    let commit = stdout_of(Command::new("git").current_dir(&root).args(describe));
+    let commit = commit.map_or_else(|_| "an unknown commit".to_owned(), |commit| commit.trim().to_owned());
     for &part in args.parts() {
         let start = Instant::now();
         let tables = measure(part, args, &tools, figures).with_context(|| part.name())?;
@@ -185,24 +199,24 @@ fn perform(args: &Args, tracer: &Path, figures: Option<&Path>) -> Result<ExitCod
 
 fn measure(part: Part, args: &Args, tools: &Tools, figures: Option<&Path>) -> Result<Vec<Table>> {
     match part {
-        Part::Load => slowdown::measure(tools, args.rounds),
-        Part::Programs => runs::measure(tools, args.rounds),
-        Part::Core => core::measure(figures.context("--figures is not given")?),
+        Part::Load => load::measure(tools, args.rounds),
+        Part::Programs => programs::measure(tools, args.rounds),
+        Part::Core => pure_core::measure(figures.context("--figures is not given")?),
         Part::Loss => loss::measure(tools),
         Part::Start => start::measure(tools, args.rounds, args.seconds),
         Part::Growth => growth::measure(tools, args.rounds),
-        Part::Sockets => sockets::measure(tools, args),
+        Part::Sockets => sockets::measure(tools, &args.sizes, args.rounds, args.seconds),
     }
 }
 
-/// Mounts tracefs for this process and its children alone, where it is not mounted already.
-fn see_tracefs() -> io::Result<()> {
+/// Mounts tracefs for this process and its children, unless it is mounted already.
+fn mount_tracefs() -> io::Result<()> {
     const PLACE: &str = "/sys/kernel/tracing";
     if Path::new(PLACE).join("events").exists() {
         return Ok(());
     }
     let (root, kind, place) = (c"/", c"tracefs", c"/sys/kernel/tracing");
-    // SAFETY: the kernel reads strings that are constants. Null stands for what these calls do not need.
+    // SAFETY: the kernel reads strings that are constants, and takes null for arguments that it does not need.
     let failed = unsafe {
         libc::unshare(libc::CLONE_NEWNS) != 0
             || libc::mount(ptr::null(), root.as_ptr(), ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()) != 0
@@ -211,11 +225,21 @@ fn see_tracefs() -> io::Result<()> {
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Kernel and CPUs, since figures mean nothing without them.
+/// Kernel and CPUs: figures mean nothing without them.
 fn machine() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let count = thread::available_parallelism().map_or(0, usize::from);
     format!("Linux {}, {count} CPUs: {}", release.trim(), model.map_or("unknown", |(_, model)| model))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -1,22 +1,22 @@
-//! How costs grow with live connections and with filters: nothing may be worse than constant for each event.
+//! How costs grow with live connections and with filters: the cost of an event should stay constant.
 
 use anyhow::{Context as _, Result};
 
-use super::{
+use crate::{
     contest::{Arena, Tools, Who},
     figure::Figure,
+    programs::{self, STATE_PROGRAM},
     report::Table,
-    runs::{self, STATE_PROGRAM},
     worker::{FIRST_PORT, HELD_AT_MOST, Order, Worker},
 };
 
-/// Connections that are held, each with both ends. The part `core` has the table with 1,000,000.
+/// Open connections, each with both ends. The part `core` measures the table with 1,000,000.
 const LIVE: [u64; 3] = [1_000, 10_000, 100_000];
 const BURST: u64 = 5_000;
 const COLUMNS: [&str; 4] = ["ns_per_run", "floors", "tracer_cpu_s_per_million_events", "tracer_rss_mb"];
 
 /// Both kinds of growth.
-pub(super) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
+pub(crate) fn measure(tools: &Tools, rounds: u32) -> Result<Vec<Table>> {
     let tables = vec![live(tools, rounds)?, filters(tools, rounds)?];
     tables.iter().for_each(|table| println!("{table}"));
     Ok(tables)
@@ -81,7 +81,7 @@ fn filters(tools: &Tools, rounds: u32) -> Result<Table> {
 /// A row for each contestant.
 fn compare(arena: &mut Arena, contestants: &[(String, Who)], rounds: u32, table: &mut Table) -> Result<()> {
     let who: Vec<_> = contestants.iter().map(|(_, who)| *who).collect();
-    let (_, programs, all) = runs::contest(arena, &who, rounds)?;
+    let (_, programs, all) = programs::contest(arena, &who, rounds)?;
     for ((name, who), samples) in contestants.iter().zip(all) {
         let state = programs.get(&(who.to_string(), STATE_PROGRAM.to_owned()));
         let state = state.with_context(|| format!("`{who}` has no program {STATE_PROGRAM} that ran"))?;

@@ -1,4 +1,4 @@
-//! Figures: the median of what was measured several times, with its spread.
+//! Figures: the median of several measurements, with its spread.
 
 use std::fmt;
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 /// The median of some samples and their quartiles. A figure that was measured once is its own median and quartiles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Figure {
-    /// Half of the samples are not above it.
-    pub(super) median: f64,
-    /// A quarter of the samples are not above it.
-    pub(super) q1: f64,
-    /// Three quarters of the samples are not above it.
-    pub(super) q3: f64,
-    /// How many samples there were.
-    pub(super) n: usize,
+pub(crate) struct Figure {
+    /// Half of the samples are at most this.
+    pub(crate) median: f64,
+    /// A quarter of the samples are at most this.
+    pub(crate) q1: f64,
+    /// Three quarters of the samples are at most this.
+    pub(crate) q3: f64,
+    /// The number of samples.
+    pub(crate) n: usize,
 }
 
 impl Figure {
-    /// `None` where there is no sample, or one that is not a number.
-    pub(super) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
+    /// `None` if there is no sample, or one that is not a number.
+    pub(crate) fn of(samples: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<_> = samples.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1)?;
@@ -45,8 +45,8 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Three digits or more, thousands by comma.
-pub(super) fn number(value: f64) -> String {
+/// Three digits or more, with thousands separated by commas.
+pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         0.0 => 0,
         size if size < 10.0 => 3,
