@@ -64,6 +64,25 @@ fn tests_that_pages_name_exist() {
 }
 
 #[test]
+fn source_files_that_pages_name_exist() {
+    let files = pages::source_files();
+    let mut named = 0;
+    // A decision may be about code that is gone.
+    for page in pages::all().iter().filter(|page| !page.name.starts_with("docs/decisions/")) {
+        for (place, span) in page.code_spans() {
+            if span.ends_with(".rs") && !span.contains([' ', '*']) {
+                let end = format!("/{span}");
+                assert!(files.iter().any(|file| file.ends_with(&end)), "{place}: there is no file `{span}`");
+                named += 1;
+            }
+            let is_folder = span.starts_with("tcptrace") && span.ends_with('/') && !span.contains("NAME");
+            assert!(!is_folder || pages::root().join(&span).is_dir(), "{place}: there is no folder `{span}`");
+        }
+    }
+    assert!(named > 30, "only {named} were found");
+}
+
+#[test]
 fn every_block_says_where_it_comes_from() {
     let (mut not_run, mut wrong) = (Vec::new(), Vec::new());
     for page in pages::all() {

@@ -37,21 +37,34 @@ pub(crate) fn root() -> PathBuf {
 
 /// All pages of the repository.
 pub(crate) fn all() -> Vec<Page> {
-    let mut pages = Vec::new();
-    let mut folders = vec![root().join("docs")];
     let tops = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = tops.filter(|path| path.is_file()).collect();
+    files.extend(below("docs"));
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    files.sort();
+    let pages: Vec<_> =
+        files.iter().map(|path| Page::read(path.strip_prefix(root()).unwrap().to_str().unwrap())).collect();
+    assert!(pages.len() > 15, "only {} pages were found", pages.len());
+    pages
+}
+
+/// The paths of all files of Rust.
+pub(crate) fn source_files() -> Vec<String> {
+    let packages = ["tcptrace", "tcptrace-common", "tcptrace-ebpf", "xtask"];
+    let files = packages.into_iter().flat_map(below).map(|path| path.to_str().unwrap().to_owned());
+    files.filter(|path| path.ends_with(".rs")).collect()
+}
+
+/// All files below a folder of the repository.
+fn below(folder: &str) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![root().join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() { folders.push(path) } else { files.push(path) }
         }
     }
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
-    files.sort();
-    pages.extend(files.iter().map(|path| Page::read(path.strip_prefix(root()).unwrap().to_str().unwrap())));
-    assert!(pages.len() > 15, "only {} pages were found", pages.len());
-    pages
+    files
 }
 
 impl Page {
