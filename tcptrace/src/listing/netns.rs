@@ -345,9 +345,11 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
-        procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop))
-    })
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop)))
 }
 
 /// The inode number of a network namespace, from its file.

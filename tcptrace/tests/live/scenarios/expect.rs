@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Scenario, puppet::duration, stage::Stage};
+use super::{Scenario, actor::duration, env::Env};
 use crate::{net::now_ns, tracer::Tracer};
 
 /// ns in a ms.
@@ -84,9 +84,9 @@ fn holds_for(check: &str, record: &Value) -> bool {
 }
 
 /// The checks with the numbers of actors and descriptors in place of their names.
-fn resolve(checks: &[&str], stage: &mut Stage) -> Vec<String> {
+fn resolve(checks: &[&str], env: &mut Env) -> Vec<String> {
     let resolved = |check: &&str| match check.split_once('@') {
-        Some((start, name)) => format!("{start}{}", stage.number_of(name)),
+        Some((start, name)) => format!("{start}{}", env.number_of(name)),
         None => (*check).to_owned(),
     };
     checks.iter().map(resolved).collect()
@@ -96,7 +96,7 @@ fn pause() {
     std::thread::sleep(Duration::from_millis(50));
 }
 
-/// The findings of one stage, as they come.
+/// The findings of one environment, as they come.
 pub(crate) struct Watch<'a> {
     tracer: &'a Tracer,
     seen: usize,
@@ -120,9 +120,9 @@ pub(crate) struct Verdict {
 }
 
 impl<'a> Watch<'a> {
-    /// Watches what a tracer finds in the namespaces of a stage.
-    pub(crate) fn new(tracer: &'a Tracer, stage: &Stage) -> Self {
-        Self::of_netns(tracer, stage.netns.clone())
+    /// Watches what a tracer finds in the namespaces of an environment.
+    pub(crate) fn new(tracer: &'a Tracer, env: &Env) -> Self {
+        Self::of_netns(tracer, env.netns.clone())
     }
 
     /// Watches what a tracer finds in some namespaces.
@@ -141,27 +141,27 @@ impl<'a> Watch<'a> {
         self.records.extend(records.filter(is_ours));
     }
 
-    fn of<'s>(&'s self, expected: &'s Expected, stage: &mut Stage) -> Vec<&'s Value> {
-        let owner = stage.number_of(expected.owner);
+    fn of<'s>(&'s self, expected: &'s Expected, env: &mut Env) -> Vec<&'s Value> {
+        let owner = env.number_of(expected.owner);
         let is_it = |record: &&Value| record["finding"] == expected.id && record["owner"]["pid"] == owner;
         self.records.iter().filter(is_it).collect()
     }
 
     /// Whether all that is expected is there, and one record of each says what it should if that is asked for.
-    fn is_found(&mut self, expected: &[Expected], stage: &mut Stage, is_checked: bool) -> bool {
+    fn is_found(&mut self, expected: &[Expected], env: &mut Env, is_checked: bool) -> bool {
         self.update();
         expected.iter().all(|expected| {
-            let checks = if is_checked { resolve(expected.checks, stage) } else { Vec::new() };
-            self.of(expected, stage).iter().any(|record| checks.iter().all(|check| holds_for(check, record)))
+            let checks = if is_checked { resolve(expected.checks, env) } else { Vec::new() };
+            self.of(expected, env).iter().any(|record| checks.iter().all(|check| holds_for(check, record)))
         })
     }
 
     /// Whether all that is expected has closed.
-    fn is_closed(&mut self, expected: &[Expected], stage: &mut Stage) -> bool {
+    fn is_closed(&mut self, expected: &[Expected], env: &mut Env) -> bool {
         self.update();
         expected.iter().all(|expected| {
             let last_of_each: BTreeMap<_, _> = self
-                .of(expected, stage)
+                .of(expected, env)
                 .into_iter()
                 .map(|record| (record["number"].as_u64(), record["phase"] == "closed"))
                 .collect();
@@ -171,14 +171,14 @@ impl<'a> Watch<'a> {
 
     /// Plays a scenario to its end, and waits for what it must give; `patience_ms` is how much later it may come, and then
     /// what it says is not waited for.
-    pub(crate) fn play(mut self, scenario: &Scenario, mut stage: Stage, patience_ms: u64) -> (Self, Stage, Verdict) {
+    pub(crate) fn play(mut self, scenario: &Scenario, mut env: Env, patience_ms: u64) -> (Self, Env, Verdict) {
         let expected = scenario.findings;
         let mut verdict = Verdict { expected: expected.len(), ..Verdict::default() };
-        stage.play(scenario.trouble);
+        env.play(scenario.trouble);
         let there_ns = now_ns();
         let longest_ms = expected.iter().map(|expected| expected.within_ms).max().unwrap_or(0);
         let until_ns = there_ns + (longest_ms + patience_ms + EVIDENCE_MS) * MS;
-        while !self.is_found(expected, &mut stage, patience_ms == 0) && now_ns() < until_ns {
+        while !self.is_found(expected, &mut env, patience_ms == 0) && now_ns() < until_ns {
             pause();
         }
         while now_ns() < there_ns + scenario.stays_ms * MS {
@@ -186,23 +186,23 @@ impl<'a> Watch<'a> {
         }
         for expected in expected {
             let latest_ns = there_ns + (expected.within_ms + patience_ms) * MS;
-            self.judge_found(expected, &mut stage, latest_ns, &mut verdict);
+            self.expect_found(expected, &mut env, latest_ns, &mut verdict);
         }
-        stage.play(scenario.cure);
+        env.play(scenario.cure);
         let until_ns = now_ns() + (CLOSES_MS + patience_ms) * MS;
-        while !self.is_closed(expected, &mut stage) && now_ns() < until_ns {
+        while !self.is_closed(expected, &mut env) && now_ns() < until_ns {
             pause();
         }
         for expected in expected {
-            self.judge_closed(expected, &mut stage, &mut verdict);
+            self.expect_closed(expected, &mut env, &mut verdict);
         }
-        (self, stage, verdict)
+        (self, env, verdict)
     }
 
-    fn judge_found(&self, expected: &Expected, stage: &mut Stage, latest_ns: u64, verdict: &mut Verdict) {
-        let checks = resolve(expected.checks, stage);
+    fn expect_found(&self, expected: &Expected, env: &mut Env, latest_ns: u64, verdict: &mut Verdict) {
+        let checks = resolve(expected.checks, env);
         let name = format!("{} of {}", expected.id, expected.owner);
-        let records = self.of(expected, stage);
+        let records = self.of(expected, env);
         let Some(first) = records.first() else {
             verdict.wrong.push(format!("missed: {name}"));
             return;
@@ -220,10 +220,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn judge_closed(&self, expected: &Expected, stage: &mut Stage, verdict: &mut Verdict) {
-        let checks = resolve(expected.at_end, stage);
+    fn expect_closed(&self, expected: &Expected, env: &mut Env, verdict: &mut Verdict) {
+        let checks = resolve(expected.at_end, env);
         let name = format!("{} of {}", expected.id, expected.owner);
-        match self.of(expected, stage).last() {
+        match self.of(expected, env).last() {
             Some(last) if last["phase"] == "closed" => {
                 let failed = checks.iter().filter(|check| !holds_for(check, last));
                 verdict.faults.extend(failed.map(|check| format!("{name}: {check} does not hold at the end: {last}")));
@@ -234,10 +234,10 @@ impl<'a> Watch<'a> {
     }
 
     /// Adds what nobody expected, once nothing more comes.
-    pub(crate) fn end(mut self, expected: &[Expected], stage: Option<&mut Stage>, verdict: &mut Verdict) {
+    pub(crate) fn end(mut self, expected: &[Expected], env: Option<&mut Env>, verdict: &mut Verdict) {
         self.update();
-        let owners: Vec<_> = match stage {
-            Some(stage) => expected.iter().map(|expected| (expected.id, stage.number_of(expected.owner))).collect(),
+        let owners: Vec<_> = match env {
+            Some(env) => expected.iter().map(|expected| (expected.id, env.number_of(expected.owner))).collect(),
             None => Vec::new(),
         };
         let is_expected =

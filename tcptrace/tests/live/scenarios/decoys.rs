@@ -3,7 +3,7 @@
 use super::Scenario;
 
 /// What gives no findings, although it stays for a time.
-const fn lure(
+const fn decoy(
     name: &'static str,
     about: &'static str,
     setup: &'static str,
@@ -16,7 +16,7 @@ const fn lure(
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[
-    lure(
+    decoy(
         "slow-server",
         "a server takes long to close what its clients have closed, and always does: it was seen to",
         "near$ sysctl -qw net.ipv4.tcp_fin_timeout=1
@@ -34,7 +34,7 @@ pub(super) const ALL: &[Scenario] = &[
         500,
         "",
     ),
-    lure(
+    decoy(
         "keepalive-idle",
         "an idle connection whose client has vanished, and keepalive that will notice",
         "server> listen L 127.0.0.1:7000
@@ -46,7 +46,7 @@ pub(super) const ALL: &[Scenario] = &[
         5500,
         "server> close S",
     ),
-    lure(
+    decoy(
         "idle-local",
         "idle connections without keepalive, whose both ends are here and alive",
         "server> listen L 127.0.0.1:7000
@@ -58,7 +58,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S*5
          server> close S*5",
     ),
-    lure(
+    decoy(
         "idle-far",
         "the same, with the other ends in another network namespace",
         "join far
@@ -71,7 +71,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S*5
          server> close S*5",
     ),
-    lure(
+    decoy(
         "few-retransmits",
         "what was lost comes through at the second attempt",
         "server> listen L 127.0.0.1:7000
@@ -88,7 +88,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S
          server> close S",
     ),
-    lure(
+    decoy(
         "short-outage",
         "nothing comes through for a second, and then all does",
         "server> listen L 127.0.0.1:7000
@@ -105,7 +105,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S*3
          server> close S*3",
     ),
-    lure(
+    decoy(
         "slow-connect",
         "a SYN is lost, and the next one is not",
         "server> listen L 127.0.0.1:7000
@@ -119,7 +119,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S
          server> close S",
     ),
-    lure(
+    decoy(
         "few-half-open",
         "some half-open requests, as on any server",
         "server> listen L 127.0.0.1:7000
@@ -129,7 +129,7 @@ pub(super) const ALL: &[Scenario] = &[
         3000,
         "server> close L",
     ),
-    lure(
+    decoy(
         "few-time-waits",
         "a tenth of the ports toward a destination in TIME_WAIT",
         "near$ sysctl -qw net.ipv4.ip_local_port_range='20000 20099' net.ipv4.tcp_rfc1337=1
@@ -143,7 +143,7 @@ pub(super) const ALL: &[Scenario] = &[
         2500,
         "",
     ),
-    lure(
+    decoy(
         "queue-within-limit",
         "connections wait to be accepted, and there is room for more",
         "server> listen L 127.0.0.1:7000 8",
@@ -155,7 +155,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S*8
          server> close S*8",
     ),
-    lure(
+    decoy(
         "slow-reader",
         "a reader that is slow, and reads all the time: its window stays closed for long, and nobody waits in vain",
         "server> listen L 127.0.0.1:7000
@@ -170,7 +170,7 @@ pub(super) const ALL: &[Scenario] = &[
          server> eof S
          server> close S",
     ),
-    lure(
+    decoy(
         "half-closed-stream",
         "a client has sent all that it will (shutdown), and the server answers for long",
         "server> listen L 127.0.0.1:7000
@@ -184,7 +184,7 @@ pub(super) const ALL: &[Scenario] = &[
          client> drain C
          client> close C",
     ),
-    lure(
+    decoy(
         "long-poll",
         "a server has read what its client asks, and answers when there is something to say",
         "server> listen L 127.0.0.1:7000

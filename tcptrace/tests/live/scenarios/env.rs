@@ -5,7 +5,7 @@
 //! | `near$ COMMAND`, `far$ COMMAND` | a shell command in that namespace |
 //! | `near! RULE` | an nftables rule for what comes in; `near! flush` takes all away |
 //! | `near? STATE == 3`, `near? COUNTER >= 1` | waits until ss(8) shows so many sockets, or nstat(8) such a count |
-//! | `NAME> COMMAND [= ERRNO]` | an actor's doing (`puppet.rs`), and what it must come to; a new name is a new process |
+//! | `NAME> COMMAND [= ERRNO]` | an actor's doing (`actor.rs`), and what it must come to; a new name is a new process |
 //! | `NAME@far> COMMAND` | the same for an actor in the far namespace |
 //! | `NAME! SIGKILL` | ends an actor; `SIGSTOP` and `SIGCONT` stop it and let it go on |
 //! | `join far` | makes the far namespace: 10.77.0.2, where the near one is 10.77.0.1 |
@@ -21,13 +21,13 @@ use std::{
 };
 
 use super::{
-    judge::holds,
-    puppet::{PATIENCE, duration},
+    actor::{PATIENCE, duration},
+    expect::holds,
 };
 use crate::{actor::Actor, net, ss};
 
 /// A place that is set for one scenario; its processes end with it.
-pub(crate) struct Stage {
+pub(crate) struct Env {
     /// Inode numbers of its network namespaces: that of this thread, and the far one.
     pub netns: Vec<u64>,
     far: Option<File>,
@@ -44,18 +44,18 @@ const CABLE: [&str; 3] = [
     "near$ ip address add 10.77.0.1/24 dev near; ip link set near up",
 ];
 
-impl Stage {
+impl Env {
     /// Moves this thread into a new network namespace: the near one.
     pub(crate) fn new(narrates: bool) -> Self {
-        let stage = Self {
+        let env = Self {
             netns: vec![enter_small_netns()],
             far: None,
             actors: BTreeMap::new(),
             killed: BTreeMap::new(),
             narrates,
         };
-        stage.say("near$ unshare --net; ip link set lo up");
-        stage
+        env.say("near$ unshare --net; ip link set lo up");
+        env
     }
 
     /// The PID of an actor, or the number of its descriptor: `server`, `server.S0`.
@@ -132,7 +132,7 @@ impl Stage {
     fn actor(&mut self, who: &str, what: &str) {
         let (name, place) = who.split_once('@').unwrap_or((who, "near"));
         if !self.actors.contains_key(name) {
-            let actor = self.inside(place == "far", || Actor::start("t-puppet", &[name]));
+            let actor = self.inside(place == "far", || Actor::start("t-actor", &[name]));
             self.say(&format!("# process {}, in {place}: {name}", actor.pid()));
             self.actors.insert(name.to_owned(), actor);
         }
