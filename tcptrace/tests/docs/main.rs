@@ -70,7 +70,7 @@ fn source_files_that_pages_name_exist() {
     // A decision may be about code that is gone.
     for page in pages::all().iter().filter(|page| !page.name.starts_with("docs/decisions/")) {
         for (place, span) in page.code_spans() {
-            if span.ends_with(".rs") && !span.contains([' ', '*']) {
+            if span.ends_with(".rs") && !span.contains([' ', '*']) && !span.contains("NAME") {
                 let end = format!("/{span}");
                 assert!(files.iter().any(|file| file.ends_with(&end)), "{place}: there is no file `{span}`");
                 named += 1;
