@@ -320,9 +320,11 @@ impl Netns {
                 &opened
             }
         };
-        // Names, and numbers of threads, are used again.
-        if inode(file)? != self.inode {
-            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        // Names and thread ids are reused, and `ip netns delete` unmounts the namespace before it removes the name's file.
+        match inode(file) {
+            Ok(inode) if inode == self.inode => {}
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
+            _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
         }
         // SAFETY: setns(2) takes numbers only.
         match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
@@ -541,6 +543,8 @@ mod tests {
         let entered = thread::scope(|scope| scope.spawn(|| named.enter().map(|()| own_inode())).join()).unwrap();
         let left_over = Path::new(NAMES).join("tcptrace-left-over");
         fs::write(&left_over, "").unwrap();
+        let unmounted = Netns { entrance: NetnsHandle::Path(left_over.clone()), inode: 1, name: None, cookie: None };
+        assert!(matches!(unmounted.enter(), Err(EnterError::Gone(1))), "the file of a name that is being deleted");
         let passed_over = find(None).unwrap().0;
         let refused = find(Some(&NetnsChoice::Name("tcptrace-left-over".to_owned()))).unwrap_err().to_string();
         fs::remove_file(left_over).unwrap();
