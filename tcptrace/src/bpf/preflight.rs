@@ -1,4 +1,4 @@
-//! What a refusal of the kernel means, and what to do about it.
+//! Explains refusals of the kernel, with the remedy.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::sys::{
     kernel::{self, version},
 };
 
-/// What an error of the kernel means that says it in one word, with the way out; empty where it is not known.
+/// Explains an error of the kernel whose errno alone says too little, with the remedy; empty if it has no explanation.
 pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -21,7 +21,7 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     String::new()
 }
 
-/// Up to this kernel BPF's memory is counted against RLIMIT_MEMLOCK (`kernel/bpf/syscall.c`, `bpf_charge_memlock`).
+/// Up to this kernel, BPF memory counts against RLIMIT_MEMLOCK (`kernel/bpf/syscall.c`, `bpf_charge_memlock`).
 const MEMLOCK_UNTIL: (u32, u32) = (5, 10);
 
 fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabilities>) -> Option<String> {
