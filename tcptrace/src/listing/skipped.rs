@@ -1,18 +1,18 @@
-//! What a listing could not read, in words.
+//! Warnings about what a listing could not read.
 
 use std::{fs, io};
 
 use crate::{model::skipped::Skipped, sys::capabilities::Capabilities};
 
-/// What a listing could not read, a sentence for each kind: which process it was, why, and what that costs. Namespaces and
-/// processes that ended meanwhile have no sockets, and are not named.
+/// Warnings about what a listing could not read, one sentence for each kind: which process, why, and the consequence.
+/// Namespaces and processes that ended in the meantime have no sockets, and are left out.
 #[must_use]
 pub fn warnings(skipped: &Skipped) -> Vec<String> {
     let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
     sentences(skipped, Capabilities::own(), name)
 }
 
-/// A sentence for each kind; `name` gives the name of a process.
+/// One sentence for each kind; `name` returns the name of a process.
 fn sentences(skipped: &Skipped, has: Option<Capabilities>, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
     let cause = |capability: u32, text: &str| match has {
         Some(has) if has.has(capability) => {

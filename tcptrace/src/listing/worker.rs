@@ -1,4 +1,4 @@
-//! Lists sockets in a thread of its own, so that reading the rings never waits for it. One that hangs is replaced.
+//! Runs listings in a separate thread, so that reading the rings never waits for them. A thread that hangs is replaced.
 
 use std::{
     io,
@@ -14,24 +14,24 @@ use crate::{
     sys::workers::{self, Worker},
 };
 
-/// The way to the thread. It ends with this.
+/// Handle to the listing thread, which ends when this is dropped.
 pub struct Watch {
     questions: mpsc::Sender<Wanted>,
     answers: answers::UnboundedReceiver<Answer>,
     worker: Arc<Worker>,
 }
 
-/// A thread that has nothing to do gives a sign of life this often.
+/// An idle thread gives a sign of life this often.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
-/// What became of a listing.
+/// Result of a listing.
 pub type Answer = Result<Snapshot, Error>;
 
 impl Watch {
-    /// Starts the thread, which makes its lister first.
+    /// Starts the thread, which first calls `make` for its lister.
     ///
     /// # Errors
-    /// Where there can be no more threads.
+    /// If no thread can be started.
     pub fn start(make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<Self> {
         let (questions, to_do) = mpsc::channel::<Wanted>();
         let (done, answers) = answers::unbounded_channel();
@@ -40,7 +40,7 @@ impl Watch {
             loop {
                 workers::alive();
                 match to_do.recv_timeout(IDLE_EVERY) {
-                    // Nobody waits for it any more where the run has ended.
+                    // The receiver is gone if the run has ended.
                     Ok(wanted) => _ = done.send(lister.list(&wanted)),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -51,28 +51,28 @@ impl Watch {
         Ok(Self { questions, answers, worker })
     }
 
-    /// Does the thread hang, or did it panic?
+    /// Whether the thread hangs or panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.worker.trouble().is_some()
     }
 
-    /// Puts another thread in its place, which knows nothing of what was asked for. Where this one goes on, it ends.
+    /// Replaces the thread; outstanding requests are forgotten. The old thread ends as soon as it continues.
     ///
     /// # Errors
-    /// As [`Watch::start`].
+    /// See [`Watch::start`].
     pub fn replace(&mut self, make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<()> {
         workers::forget(&self.worker);
         *self = Self::start(make)?;
         Ok(())
     }
 
-    /// Asks for a listing.
+    /// Requests a listing.
     pub fn ask(&self, wanted: Wanted) {
-        let _ = self.questions.send(wanted); // the thread lives as long as this
+        let _ = self.questions.send(wanted); // the thread lives as long as `self`
     }
 
-    /// The next answer; waits for ever where nothing was asked. Safe to be dropped while it waits.
+    /// Waits for the next result; forever if nothing was requested. Cancel-safe.
     pub async fn answer(&mut self) -> Answer {
         match self.answers.recv().await {
             Some(answer) => answer,
