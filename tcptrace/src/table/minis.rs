@@ -1,4 +1,9 @@
-//! What becomes of mini-sockets, of which there are no events: as listings and new connections with the same ends tell.
+//! Transitions of timewait sockets. The kernel sends no events for them, so they are derived from listings, and from
+//! new connections with the same address pair.
+//!
+//! A timewait socket (`struct tcp_timewait_sock`) replaces a full socket in TIME_WAIT, or in FIN_WAIT2 after its
+//! process has closed it. For example, if one poll shows it and the next does not, it went to CLOSE in between, and the
+//! event says that its time is polled.
 
 use super::{Table, mini_key};
 use crate::{
@@ -11,20 +16,21 @@ use crate::{
     table::connection::Connection,
 };
 
-/// When a mini-socket left its state.
+/// The end of a timewait socket's state.
 struct Left {
-    /// CLOCK_MONOTONIC for the event, in ns.
+    /// CLOCK_MONOTONIC of the event, in ns.
     time_ns: u64,
     /// CLOCK_MONOTONIC up to which the time in the state counts, in ns.
     end_ns: u64,
-    /// How that is known.
+    /// How the time was determined.
     source: TimeSource,
 }
 
 impl Table {
-    /// To be called before [`Table::ingest`]: what a new connection tells of the mini-socket with the same ends, which made
-    /// room for it. The kernel ends TIME_WAIT for a SYN that comes in (`net/ipv4/tcp_ipv4.c`, `tcp_v4_rcv`, TCP_TW_SYN),
-    /// and for a `connect` that takes the port again (`net/ipv4/inet_hashtables.c`, `__inet_check_established`).
+    /// Ends the timewait socket that a new connection with the same address pair has replaced; returns the events for
+    /// that. Call it before [`Table::ingest`]. The kernel ends TIME_WAIT for an incoming SYN (`net/ipv4/tcp_ipv4.c`,
+    /// `tcp_v4_rcv`, TCP_TW_SYN), and for a `connect` that reuses the port (`net/ipv4/inet_hashtables.c`,
+    /// `__inet_check_established`).
     pub fn take_over(&mut self, event: &Event) -> Vec<Event> {
         let EventKind::Transition(transition) = event.what else { return Vec::new() };
         let socket = &event.socket;
@@ -39,14 +45,14 @@ impl Table {
             has_ends && mini.since_ns <= event.time_ns && cookies.map_or(has_begun, |(mini, new)| mini != new)
         };
         let Some(mini) = self.minis.get(key).filter(is_other) else { return Vec::new() };
-        // The SYN came, or was sent, when the state began that is left now.
+        // The SYN arrived, or was sent, when the state that is left now began.
         let began = transition.time_in_old.filter(|_| has_begun).map(|time| (event.time_ns - time.ns, time.source));
         let began = began.filter(|(_, source)| matches!(source, TimeSource::Observed | TimeSource::Handshake));
         let (end_ns, is_exact) = began.map_or((event.time_ns, false), |(began_ns, _)| (began_ns, true));
         let left = |source| Left { time_ns: end_ns, end_ns, source };
         let polled = left(TimeSource::Polled);
         let told = match mini.state {
-            // The kernel lets nobody have the place of an orphan in FIN_WAIT2: its TIME_WAIT came and went.
+            // The kernel does not let a new connection replace an orphan in FIN_WAIT2: its TIME_WAIT has come and gone.
             State::FinWait2 => {
                 let mut over = of(mini, State::Close, StateSource::Inferred, None, &polled, None);
                 over.socket.state = State::TimeWait;
@@ -70,8 +76,8 @@ impl Table {
     }
 }
 
-/// An orphan's mini-socket went from FIN_WAIT2 to TIME_WAIT: since `began_ns`, where its timer tells, and else since the
-/// poll before.
+/// An orphan went from FIN_WAIT2 to TIME_WAIT: at `began_ns` if its timer dates that, otherwise since the previous
+/// poll.
 pub(super) fn began_time_wait(mini: &Connection, began_ns: Option<u64>, expires_ns: Option<u64>, now_ns: u64) -> Event {
     let began_ns = began_ns.map(|began_ns| began_ns.clamp(mini.since_ns, now_ns));
     let time_ns = began_ns.unwrap_or(now_ns);
@@ -81,17 +87,17 @@ pub(super) fn began_time_wait(mini: &Connection, began_ns: Option<u64>, expires_
     of(mini, State::TimeWait, StateSource::Polled, Some(CloseReason::Normal), &left, left_ns)
 }
 
-/// A mini-socket is gone, since the poll that began at `polled_from_ns`.
+/// A timewait socket disappeared since the poll that began at `polled_from_ns`.
 pub(super) fn is_gone(mini: &Connection, polled_from_ns: u64, now_ns: u64) -> Event {
     let seen_ns = mini.since_ns.max(polled_from_ns);
-    // Had the peer closed meanwhile, TIME_WAIT would have begun, and not be over.
+    // If the peer had closed in the meantime, TIME_WAIT would have begun, and would not be over.
     let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
     let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && *end_ns <= now_ns);
     let ending = match mini.state {
         State::FinWait2 => Some(if ran_out_ns.is_some() { CloseReason::PeerNeverClosed } else { CloseReason::Unknown }),
-        _ => None, // told of when TIME_WAIT began
+        _ => None, // reported when TIME_WAIT began
     };
-    // The kernel's timers are never early, and late by an eighth at most (`kernel/time/timer.c`).
+    // The kernel's timers never fire early, and late by at most an eighth (`kernel/time/timer.c`).
     let latest_ns = mini.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
     let (end_ns, source) = match mini.since {
         AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),

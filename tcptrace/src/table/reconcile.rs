@@ -1,5 +1,5 @@
-//! What a listing says of the table: sockets that events did not tell of, or that are no more, and the changes of
-//! mini-sockets and half-open requests, of which there are no events.
+//! Applies listings to the table: sockets that events missed or that are gone, and changes of timewait sockets and
+//! half-open requests, which have no events.
 
 use std::{cmp::Reverse, net::SocketAddr};
 
@@ -27,19 +27,20 @@ use crate::{
 };
 
 impl Table {
-    /// A listing begins: until it is taken in, sockets that leave are remembered, since it may still show them.
+    /// Marks the start of a listing: until it is applied, sockets that leave are remembered, since it may still contain
+    /// them.
     pub fn begin_listing(&mut self) {
         self.departed = Some(FxHashSet::default());
     }
 
-    /// Nothing will come of the listing that began.
+    /// The listing that began will not be applied.
     pub fn abandon_listing(&mut self) {
         self.departed = None;
     }
 
-    /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
-    /// show is there no more. `wanted` says which sockets are to be kept where not all are. The changes of mini-sockets are
-    /// given to `tell`.
+    /// Applies a listing of all states: it adds what is missing, and removes what was there before the listing began
+    /// but is not in it. `wanted` selects the sockets to keep, unless all are kept. Transitions of timewait sockets are
+    /// passed to `emit`.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
@@ -58,7 +59,7 @@ impl Table {
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
-                continue; // nameless: the kernel gives all sockets that it lists a cookie
+                continue; // without a cookie: the kernel gives one to every socket that it lists
             };
             if departed.contains(&key) || socket.cookie.is_some_and(|cookie| departed.contains(&cookie)) {
                 continue;
@@ -91,7 +92,7 @@ impl Table {
         reconciled
     }
 
-    /// For listings that know no addresses of the kernel.
+    /// Index for listings without kernel addresses.
     fn names(&self) -> Names {
         let mut names = Names::default();
         for (key, known) in self.full.iter() {
@@ -114,7 +115,7 @@ impl Table {
     ) {
         let is_newer = |known: &Connection| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
         if self.full.get(key).is_some_and(is_newer) {
-            return; // the listed socket has ended since, and the event of its end was lost
+            return; // the listed socket has since ended, and the event of its end was lost
         }
         let listing = self.listing;
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
@@ -131,15 +132,15 @@ impl Table {
         let owner = named(&self.listener_holders, socket, owner_among(known.recorded(socket.owner), holders));
         known.is_held(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
-            // The event of it was lost. It came after the last one that was not.
+            // Its event was lost, and came after the last one that was not.
             reconciled.changed += 1;
             known.is_found_in_state(socket, snapshot.ended_ns);
         }
     }
 
-    /// Takes in a listing that shows mini-sockets and requests: those that are there no more have ended, which is
-    /// given to `tell`, as is the change of an orphan's mini-socket from FIN_WAIT2 to TIME_WAIT. A request, which nobody
-    /// holds, is wanted where its listener is. Without polls a listing tells what is there, and nothing of what was.
+    /// Applies a listing of timewait sockets and requests: those that are gone have ended, which is passed to `emit`,
+    /// as is an orphan's change from FIN_WAIT2 to TIME_WAIT. A request has no holder, and matches the filter if its
+    /// listener does. Without polls, a listing only shows what exists now.
     pub fn poll(
         &mut self,
         snapshot: &Snapshot,
@@ -155,7 +156,7 @@ impl Table {
         let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
         if !snapshot.states.is_empty() {
-            self.show_full(snapshot); // a whole listing was shown already
+            self.show_full(snapshot); // a complete listing was applied already
         }
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
             self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
@@ -168,7 +169,8 @@ impl Table {
                 return true;
             }
             if !mini.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
-                // Nobody looked: its timer may have been set again. In the end it is gone for sure, and nobody knows when.
+                // No poll covered it, and its timer may have been restarted. It is certainly gone by now, at an unknown
+                // time.
                 mini.expires(None);
                 return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
@@ -179,8 +181,7 @@ impl Table {
         self.tidy();
     }
 
-    /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
-    /// nothing goes by it.
+    /// Updates known sockets from a listing of some states with all holders; adds and removes none.
     pub fn show_listed(&mut self, snapshot: &Snapshot) {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
@@ -189,7 +190,7 @@ impl Table {
         self.shown_until_ns = snapshot.ended_ns;
     }
 
-    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
+    /// Updates listeners from a listing of listeners with all holders; adds and removes no sockets.
     pub fn show_listeners(&mut self, snapshot: &Snapshot) {
         self.listener_holders.listed(snapshot);
         self.holders = snapshot.holders.clone().or(self.holders.take());
@@ -220,7 +221,7 @@ impl Table {
         }
     }
 
-    /// Those that wait for a process no more are not shown by a listing that shows all of them.
+    /// Clears the stuck state of sockets that are not in a listing of all stuck sockets.
     fn forget_ailing(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
         if !snapshot.ailing {
             return;
@@ -237,7 +238,7 @@ impl Table {
         });
     }
 
-    /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
+    /// The half-open connections of a listing by local address: all that are kept, and those that match the filter.
     fn requests(
         &self,
         snapshot: &Snapshot,
@@ -319,11 +320,11 @@ impl Table {
     }
 }
 
-/// Keys of full sockets.
+/// Index of full sockets, giving their keys.
 #[derive(Default)]
 struct Names {
     by_cookie: FxHashMap<u64, u64>,
-    /// Of those that have no cookie yet (before 5.12).
+    /// Those that have no cookie yet (before 5.12).
     by_ends: KeyedMap<(u32, SocketAddr, SocketAddr), u64>,
 }
 
@@ -334,13 +335,13 @@ impl Names {
     }
 }
 
-/// The namespaces in which what a listing does not show is not there.
+/// The namespaces that were listed completely.
 fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     let namespaces = snapshot.namespaces.iter().filter(|_| snapshot.skipped.cut_short == 0);
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
-/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+/// Owner of a listed socket: the holder of its listener if no process has used it yet.
 fn named(services: &ListenerHolders, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
     let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
     let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));

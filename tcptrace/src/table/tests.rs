@@ -226,14 +226,14 @@ fn here(event: Event) -> Event {
     Event { socket: Socket { netns: Some(NETNS), ..event.socket }, ..event }
 }
 
-/// The full socket is replaced by a mini-socket.
+/// A timewait socket replaces the full socket.
 fn becomes(cookie: u64, time_ns: u64, new: State) -> Event {
     let EventKind::Transition(shown) = enters(new) else { unreachable!() };
     let inferred = Transition { old: State::FinWait2, source: StateSource::Inferred, ..shown };
     here(owned(event(1, cookie, time_ns, EventKind::Transition(inferred))))
 }
 
-/// What a poll tells.
+/// An event that a poll produced.
 type Told = (State, State, Option<CloseReason>, Option<TimeInState>);
 
 fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
@@ -355,11 +355,11 @@ fn a_new_connection_with_its_ends_ends_time_wait() {
     let time_wait = || Some(becomes(11, 100 * S, State::TimeWait));
     let over =
         |at_ns, source| [(State::TimeWait, State::Close, at_ns, Some(TimeInState { ns: at_ns - 100 * S, source }))];
-    // The SYN came, or was sent, 100 ms before.
+    // The SYN arrived, or was sent, 100 ms before.
     let exact = over(105 * S - S / 10, TimeSource::Observed);
     assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::Handshake))), exact);
     assert_eq!(told(time_wait(), &new(12, State::SynSent, time(TimeSource::Observed))), exact);
-    // Its SYN-ACK was sent again: the SYN may have come long before.
+    // Its SYN-ACK was retransmitted: the SYN may have arrived long before.
     let about = over(105 * S, TimeSource::Polled);
     assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::HandshakeLowerBound))), about);
     assert_eq!(told(time_wait(), &new(12, State::SynRecv, None)), about);
@@ -576,7 +576,7 @@ fn what_left_while_a_listing_was_made_is_not_there() {
     assert_eq!(reconciled, Reconciled { added: 1, ..Reconciled::default() });
     assert_eq!(cookies(&table), [2, 3]);
     assert_eq!(table.connections().filter(|known| known.state == State::TimeWait).count(), 1);
-    // What left before counts no more.
+    // What left earlier no longer counts.
     table.begin_listing();
     assert_eq!(reconcile(&mut table, &snapshot(12 * S, sockets[..1].to_vec())).added, 1);
 }
@@ -622,7 +622,7 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
     let sockets = vec![listed(1, Kind::Full, State::CloseWait, "127.0.0.1:1")];
     reconcile(&mut table, &snapshot(10 * S, sockets));
     table.ingest(&mut here(event(1, 1, 8 * S, enters(State::Established))));
-    table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // its end was lost
+    table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // the event of its end was lost
     let known: Vec<_> = table.connections().map(|known| (known.cookie(), known.state)).collect();
     assert_eq!(known, [(Some(1), State::CloseWait)]);
     table.ingest(&mut event(3, 3, 8 * S, enters(State::Established)));
@@ -633,7 +633,8 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
 fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_address() {
     let mut table = table(10);
     let address = 0xffff_8881_0000_0001;
-    // One comes while a listing is made, before 5.12 without a cookie; its end, and that another one came, was lost.
+    // A socket appears during a listing, before 5.12 without a cookie; the events of its end, and of the next one's
+    // beginning, were lost.
     table.ingest(&mut here(event(address, 0, 10 * S - 1, enters(State::Established))));
     let later = ListedSocket { sk: None, ..listed(7, Kind::Full, State::SynSent, "127.0.0.2:2") };
     reconcile(&mut table, &snapshot(10 * S, vec![later]));
@@ -720,13 +721,13 @@ fn half_open_connections_are_their_listeners_owners() {
         .collect();
     let row = |netns, local: &str, owner| (netns, local.to_owned(), 1, 0, owner);
     let expected = [
-        (NETNS, "10.0.0.1:80".to_owned(), 2, 1, Some(1)), // the very address before any
-        row(NETNS, "10.0.0.1:81", Some(3)),               // an IPv6 listener takes IPv4 too
+        (NETNS, "10.0.0.1:80".to_owned(), 2, 1, Some(1)), // an exact match before the wildcard
+        row(NETNS, "10.0.0.1:81", Some(3)),               // an IPv6 listener accepts IPv4 too
         row(NETNS, "10.0.0.1:82", None),
         row(NETNS, "10.0.0.1:83", Some(6)),
         row(NETNS, "10.0.0.1:84", None),
         row(NETNS, "10.0.0.2:80", Some(2)),
-        row(NETNS, "[2001:db8::1]:80", None), // an IPv4 listener takes no IPv6
+        row(NETNS, "[2001:db8::1]:80", None), // an IPv4 listener does not accept IPv6
         row(NETNS, "[2001:db8::1]:81", Some(3)),
         row(8, "10.0.0.1:80", None),
     ];
@@ -735,7 +736,7 @@ fn half_open_connections_are_their_listeners_owners() {
     assert_eq!(table.half_open(), [], "as the last poll found them");
 }
 
-/// A transition as it comes out of the table.
+/// A transition as the table completes it.
 fn told(table: &mut Table, time_ns: u64, old: State, new: State) -> (Option<u32>, bool, Option<TimeInState>) {
     let EventKind::Transition(shown) = enters(new) else { unreachable!() };
     let mut event = here(event(1, 1, time_ns, EventKind::Transition(Transition { old, ..shown })));
@@ -758,12 +759,12 @@ fn an_event_gets_what_the_table_knows() {
     assert_eq!(told(&mut with(Established), 12 * S, Established, CloseWait), (Some(10), false, at_least(2 * S)));
     assert_eq!(told(&mut with(Established), 12 * S, CloseWait, LastAck), (Some(10), true, None), "one was lost");
     assert_eq!(told(&mut with(CloseWait), 9 * S + 1, Established, CloseWait), (Some(10), false, None), "known already");
-    // The state was seen to begin: the kernel side did not know when only since its own table was full.
+    // The start of the state was observed: the kernel side did not know it only because its own table was full.
     let mut table = table(10);
     table.ingest(&mut here(owned(event(1, 1, 5 * S, enters(Established)))));
     assert_eq!(told(&mut table, 6 * S, Established, CloseWait), (Some(7), false, None));
     assert_eq!(told(&mut table, 7 * S, LastAck, State::Close), (Some(7), true, None));
-    // What begins is none of those that were there before.
+    // A new connection is none of those that existed before.
     let mut nameless = here(owned(event(1, 0, 5 * S, enters(Established))));
     table.ingest(&mut nameless);
     assert_eq!(told(&mut table, 7 * S, State::Close, State::SynSent), (None, false, None));
@@ -776,7 +777,7 @@ fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
     let mut began = here(event(0xffff_8881_0000_0001, 0, 5 * S, enters(State::SynSent)));
     (began.socket.local, began.socket.remote) = (end("127.0.0.1:0"), end("127.0.0.1:80"));
     table.ingest(&mut began.clone());
-    // Before 5.12 it has no cookie by which it could be found in a listing that knows no addresses of the kernel.
+    // Before 5.12 it has no cookie by which a listing without kernel addresses could find it.
     let listed = ListedSocket {
         sk: None,
         remote: began.socket.remote,
