@@ -1,5 +1,5 @@
-//! Listeners from before the start, as the programs want to know them: connections that come in have no other link to
-//! the process that listens for them.
+//! Existing listeners in the form that the BPF programs need: only the listener connects an incoming connection to the
+//! process that serves it.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -13,7 +13,7 @@ use crate::model::{
     state::State,
 };
 
-/// Where a listed listener listens.
+/// Network namespace and address of a listed listener.
 #[must_use]
 pub fn key(socket: &ListedSocket) -> ListenerKey {
     let address = match socket.local.ip() {
@@ -24,8 +24,9 @@ pub fn key(socket: &ListedSocket) -> ListenerKey {
     ListenerKey { address, netns: socket.netns, port: socket.local.port(), family }
 }
 
-/// The listeners of a listing by where they listen. Those that several processes hold, or nobody that is known, are
-/// `shared`: their connections are of one of several before one of these takes them. `selection` says whose are wanted.
+/// The listeners of a listing by address. A listener with several holders, or none known, is `shared`: its connections
+/// belong to one of several processes until one of them uses the connection. `selection` selects the listeners to
+/// report as wanted.
 pub fn seeds<Path: AsRef<str>>(
     snapshot: &Snapshot,
     selection: &SocketFilter,
