@@ -1,4 +1,4 @@
-//! An output: a queue, and a thread that delivers what is in it.
+//! An output: a queue, and a thread that delivers the records in it.
 
 use std::{
     io,
@@ -18,17 +18,17 @@ use crate::{
     sys::workers::{self, Worker},
 };
 
-/// Time between the first failure and the next try; it doubles with each further failure.
+/// Pause before the first retry; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// But is never longer than this.
+/// Upper limit on the pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A sink that has nothing to deliver is called so often.
+/// Interval at which an idle sink is called.
 const IDLE_EVERY: Duration = Duration::from_millis(500);
 
-/// Why the rest is not delivered where an output does not come to its end.
+/// Why the rest of the records is not delivered if an output does not end.
 pub(super) const HANGS: &str = "its other end does not answer";
 
-/// The way of rendered records to where they go.
+/// Delivers rendered records through a queue and a thread of its own.
 #[derive(Debug)]
 pub struct Output {
     name: String,
@@ -38,11 +38,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts the thread of an output that is called `name` in messages. At most `queue_bytes` of records wait for it.
-    /// Troubles are told to `tell`, each once until it is over.
+    /// Starts the thread of an output, which messages call `name`. The queue holds at most `queue_bytes` of records.
+    /// `report` gets each problem once until it is over.
     ///
     /// # Errors
-    /// Where no thread can be started.
+    /// If no thread can be started.
     pub fn start(
         name: String,
         sink: Box<dyn Sink>,
@@ -52,7 +52,7 @@ impl Output {
         Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, tell)
     }
 
-    /// The same, in a thread that is called so by the system, and so by messages.
+    /// As [`Self::start`], with the thread's name in the operating system and in messages.
     pub(crate) fn start_in(
         thread: &str,
         worker: String,
@@ -68,48 +68,48 @@ impl Output {
         Ok(Self { name, queue, counters, worker })
     }
 
-    /// Hands over records. Never waits: where there is no room, the oldest that wait are dropped, and counted.
+    /// Queues records. Never blocks: if there is no room, the oldest queued records are dropped, and counted.
     pub fn push(&self, records: Records) {
         self.queue.push(records, &self.counters);
     }
 
-    /// Does its thread hang?
+    /// True if its thread hangs.
     #[must_use]
     pub fn hangs(&self) -> bool {
         self.worker.trouble().is_some()
     }
 
-    /// Will nothing be delivered any more?
+    /// True if nothing will be delivered any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.queue.is_over()
     }
 
-    /// Opens files again that may have been moved away.
+    /// Reopens files that may have been moved away.
     pub fn reopen(&self) {
         self.queue.reopen();
     }
 
-    /// Waits until all that was handed over is delivered or given up, until `until` at the latest.
+    /// Waits until all queued records are delivered or given up, at most until `until`; returns true if they are.
     #[must_use]
     pub fn drained(&self, until: Instant) -> bool {
         self.queue.drained(until)
     }
 
-    /// Tells it to end when what waits is delivered, and at `until` at the latest.
+    /// Ends the thread when the queue is empty, or at `until`.
     pub fn end_at(&self, until: Instant) {
         self.queue.end(until);
     }
 
-    /// Waits for its end, until `until` and a moment for it to give up; tells whether it has come. If not, some of its
-    /// records may be delivered later.
+    /// Waits for the thread to end, until shortly after `until`; returns true if it has. If not, some of its records
+    /// may still be delivered later.
     #[must_use]
     pub fn has_ended(&self, until: Instant) -> bool {
         self.queue.ended(until + FIRST_PAUSE)
     }
 
-    /// Ends it when all is delivered, and at `until` at the latest. Where it hangs it is given up, and what is on its way
-    /// counts as dropped.
+    /// Ends the output when all records are delivered, or at `until`. If it hangs it is abandoned, and its records in
+    /// flight count as dropped.
     pub fn end(&self, until: Instant) {
         self.end_at(until);
         if !self.has_ended(until) && self.queue.abandon(&self.counters) {
@@ -117,13 +117,13 @@ impl Output {
         }
     }
 
-    /// Did its reader go?
+    /// True if its reader has gone.
     #[must_use]
     pub fn has_no_reader(&self) -> bool {
         self.counters.has_no_reader.get() > 0
     }
 
-    /// What became of its records up to now.
+    /// Counts of its records so far, and what is wrong.
     #[must_use]
     pub fn state(&self) -> OutputState {
         let Counters { delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
@@ -143,13 +143,13 @@ impl Output {
 }
 
 impl Drop for Output {
-    /// Without [`Output::end`] what waits is given up.
+    /// Without [`Output::end`], queued records are given up.
     fn drop(&mut self) {
         self.queue.end(Instant::now());
     }
 }
 
-/// The thread's side.
+/// The thread's part of an output.
 struct Work {
     name: String,
     queue: Arc<Queue>,
@@ -187,7 +187,7 @@ impl Work {
         }
     }
 
-    /// Delivers all, with pauses where that fails.
+    /// Delivers all records, with a pause after each failure.
     fn deliver(&self, sink: &mut dyn Sink, mut records: Records, tell: &dyn Fn(&str)) -> Result<(), Over> {
         let mut pause = FIRST_PAUSE;
         while !records.is_empty() {
@@ -214,7 +214,7 @@ impl Work {
             let is_later = matches!(result, Err(DeliveryError::Later(_)));
             self.told(result, tell)?;
             if records.is_empty() {
-                break; // trouble that does not keep records from being delivered
+                break; // a problem that does not prevent delivery
             }
             if is_later || delivered == 0 && records.len() == before {
                 self.counters.retries.add(1);
@@ -233,7 +233,7 @@ impl Work {
         self.queue.count(|| self.counters.dropped.add(records.len()));
     }
 
-    /// Tells of trouble that is new, and of its end.
+    /// Reports a new problem, and the end of a problem.
     fn told(&self, result: Result<(), DeliveryError>, tell: &dyn Fn(&str)) -> Result<(), Over> {
         let name = &self.name;
         match result {

@@ -22,7 +22,7 @@ fn records(numbers: std::ops::Range<u32>) -> Records {
     collecting.take()
 }
 
-/// A folder that goes with it.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -60,7 +60,7 @@ fn read(path: &Path) -> String {
     text
 }
 
-/// A sink that does as it is told with each call, and keeps what it took.
+/// A sink that behaves as instructed in each call, and keeps what it took.
 struct Told {
     answers: mpsc::Receiver<Result<usize, DeliveryError>>,
     took: Arc<Mutex<Vec<u8>>>,
@@ -97,7 +97,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-/// Waits until it is so.
+/// Waits until `is_so` returns true.
 fn until(is_so: impl Fn() -> bool) {
     let limit = soon();
     while !is_so() {
@@ -132,7 +132,7 @@ fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
 fn where_there_is_no_room_the_oldest_that_wait_are_dropped() {
     let rig = rig(4 * 80);
     rig.output.push(records(0..10));
-    until(|| rig.output.state().queued_bytes == 0); // the first is being delivered, and waits for its answer
+    until(|| rig.output.state().queued_bytes == 0); // the first is being delivered, and waits for its reply
     for start in 1..8 {
         rig.output.push(records(10 * start..10 * (start + 1)));
     }
@@ -202,7 +202,7 @@ fn before_the_last_record_all_others_are_delivered_or_counted() {
     assert_eq!(*fine.took.lock().unwrap(), [records(0..10).bytes(), records(0..1).bytes()].concat());
 }
 
-/// Takes all, and its end takes long.
+/// Takes everything, but takes long to finish.
 struct Tidy(mpsc::Receiver<()>);
 
 impl Sink for Tidy {
@@ -235,7 +235,7 @@ fn an_output_without_a_reader_is_over() {
     assert_eq!(rig.output.state().dropped, 10);
 }
 
-/// Hangs for ever with what it was given.
+/// Hangs forever with the records it was given.
 struct Hangs(mpsc::Receiver<()>);
 
 impl Sink for Hangs {
@@ -264,7 +264,7 @@ fn what_an_output_that_hangs_was_given_is_counted_once_and_for_all() {
     assert_eq!((state.delivered, state.dropped, state.waiting), (0, 25, 0));
 }
 
-/// Fails for ever, or by a fault of its own.
+/// Fails forever, or panics.
 struct Broken(bool);
 
 impl Sink for Broken {
@@ -357,7 +357,7 @@ fn files_are_rotated_by_size_compressed_and_removed() {
 #[test]
 fn where_no_other_file_can_be_begun_the_present_one_goes_on() {
     let folder = Folder::new();
-    let path = folder.0.join("x".repeat(240)); // no room for the time behind it
+    let path = folder.0.join("x".repeat(240)); // no room for the time suffix
     let sink = file(FileSettings { path: path.clone(), rotate_bytes: 80, ..FileSettings::default() });
     let told = Arc::new(Mutex::<Vec<String>>::default());
     let to = Arc::clone(&told);
@@ -409,7 +409,7 @@ fn a_named_pipe_takes_what_its_reader_takes_and_is_never_waited_for_long() {
     let _ = first.read_to_end(&mut text);
     assert_eq!(text, records(0..30_000).bytes());
 
-    // A reader that goes has a part of a record, maybe; the next one begins with a whole one.
+    // When a reader goes it may have part of a record; the next one begins with a whole record.
     let mut some = records(0..30_000);
     assert!(sink.deliver(&mut some).is_err());
     drop(first);

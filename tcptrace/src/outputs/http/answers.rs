@@ -1,4 +1,4 @@
-//! The answers to requests: what the server asks the main loop, and what it says to clients.
+//! Handles HTTP requests: queries to the main loop, and responses to clients.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -15,33 +15,33 @@ use tokio::{
 
 use crate::{analysis::metrics::Snapshot, render::metrics::prometheus};
 
-/// An answer is waited for so long at most.
+/// How long to wait for the main loop's reply.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the server wants to know.
+/// A query to the main loop.
 #[derive(Debug)]
 pub enum Query {
-    /// The metrics of this moment.
+    /// The current metrics.
     Metrics(oneshot::Sender<Snapshot>),
-    /// How tcptrace is.
+    /// The health of the run.
     Health(oneshot::Sender<Health>),
 }
 
-/// How tcptrace is. That it answers at all says that it is alive.
+/// Health of the run. A reply at all means that the main loop is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Why it is not ready: programs that are not attached yet, sockets from before the start that are not known yet.
+    /// Why it is not ready: programs that are not attached yet, or an initial listing that is not complete.
     pub not_ready: Option<String>,
-    /// Threads that hang, or are dead.
+    /// Threads that hang or are dead.
     pub broken: Option<String>,
 }
 
-/// Asks the main loop, one question at a time.
+/// Sends queries to the main loop, one at a time.
 #[derive(Debug)]
 pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Query>>);
 
 impl Asker {
-    /// The answer; `None` where there is none in time.
+    /// Sends a query; `None` if there is no reply in time.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
         let answer = async {
             let questions = self.0.lock().await;
@@ -52,7 +52,7 @@ impl Asker {
         timeout(PATIENCE, answer).await.ok().flatten()
     }
 
-    /// The response to a request.
+    /// Responds to a request.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");

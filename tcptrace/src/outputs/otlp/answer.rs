@@ -1,4 +1,4 @@
-//! What a server's answer means, by the OTLP specification 1.x, section "OTLP/HTTP Response".
+//! Interprets responses, by the OTLP specification 1.x, section "OTLP/HTTP Response".
 
 use std::time::Duration;
 
@@ -8,43 +8,44 @@ use prost::Message;
 
 use crate::model::printable::is_printable;
 
-/// Why a request was not taken.
+/// Why a request was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// To be tried again, not before the time that the server asks for.
+    /// Retry, but not before `after` has passed.
     Later { reason: String, after: Option<Duration> },
-    /// The same request will never be taken.
+    /// The same request will never be accepted.
     Refused(String),
 }
 
-/// The longest time that a server may ask to be left alone for.
+/// Upper limit on Retry-After.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// How much of a server's words a reason repeats, in characters.
+/// Maximum length of a server's message in a reason, in characters.
 const LONGEST_MESSAGE: usize = 200;
 
-/// `google.rpc.Status`, in which servers say what was wrong.
+/// `google.rpc.Status`, the body of an error response.
 #[derive(Clone, PartialEq, Message)]
 struct Status {
     #[prost(string, tag = "2")]
     message: String,
 }
 
-/// An answer whose body was read up to a limit.
+/// A response whose body was read up to a limit.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
     pub(super) status: StatusCode,
     /// The header Retry-After.
     pub(super) retry_after: Option<&'a str>,
     pub(super) body: &'a [u8],
-    /// Is the body longer than this?
+    /// True if the body was longer than the limit.
     pub(super) is_cut: bool,
 }
 
 impl Answer<'_> {
-    /// The message of a request that was taken, or why it was not. `secrets` are not repeated, whatever the server says.
+    /// The message in the response to an accepted request, or why it was not accepted. `secrets` are removed from the
+    /// server's messages.
     ///
-    /// A success whose body is no such message comes from something that is no OTLP receiver: what was sent is refused,
-    /// as it would be lost without a word otherwise.
+    /// A success with another kind of body does not come from an OTLP receiver: the request counts as refused, since it
+    /// would otherwise be lost silently.
     pub(super) fn judge<M: Message + Default>(self, now: Timestamp, secrets: &[&str]) -> Result<M, Failure> {
         let Self { status, body, .. } = self;
         if status.is_success() {
@@ -70,7 +71,7 @@ impl Answer<'_> {
     }
 }
 
-/// Reads Retry-After (RFC 9110 section 10.2.3): seconds, or a date.
+/// Parses Retry-After (RFC 9110 section 10.2.3): seconds, or a date.
 fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     let wait = match text.trim().parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -79,7 +80,7 @@ fn wait(text: &str, now: Timestamp) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-/// The beginning of a server's words, on one line and without secrets.
+/// The beginning of a server's message, on one line and without secrets.
 pub(super) fn one_line(text: &str, secrets: &[&str]) -> String {
     let text = secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret, "…"));
     let words: Vec<_> = text.split(|c| c == ' ' || !is_printable(c)).filter(|word| !word.is_empty()).collect();

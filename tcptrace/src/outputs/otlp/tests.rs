@@ -1,4 +1,4 @@
-//! The sinks against servers on loopback that answer in all ways, right and wrong ones.
+//! Tests the sinks against loopback servers with correct and incorrect responses.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -19,10 +19,10 @@ use prost::Message as _;
 use super::*;
 use crate::pipeline::records::RecordsBuilder;
 
-/// A request as it came: its head in lower case, and its body.
+/// A request as received: its head in lower case, and its body.
 type Arrived = (String, Vec<u8>);
 
-/// A server that answers each request with the next of `answers`, closes the connection then, and passes on what came.
+/// A server that answers each request with the next of `answers`, closes the connection, and passes the request on.
 fn server(answers: Vec<Vec<u8>>) -> (OtlpSettings, mpsc::Receiver<Arrived>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = OtlpSettings::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -31,7 +31,7 @@ fn server(answers: Vec<Vec<u8>>) -> (OtlpSettings, mpsc::Receiver<Arrived>) {
         for answer in answers {
             let (mut connection, _) = listener.accept().unwrap();
             send.send(request(&connection)).unwrap();
-            // The client may have gone before the end of an answer.
+            // The client may have closed before the end of the response.
             let _ = connection.write_all(&answer);
         }
     });
@@ -69,7 +69,7 @@ fn logs(settings: &OtlpSettings) -> OtlpLogs {
     OtlpLogs::new(settings).unwrap()
 }
 
-/// How many log records a request has.
+/// Number of log records in a request.
 fn count(body: &[u8]) -> usize {
     let request = ExportLogsServiceRequest::decode(body).unwrap();
     request.resource_logs.iter().flat_map(|logs| &logs.scope_logs).map(|logs| logs.log_records.len()).sum()
@@ -199,7 +199,7 @@ fn a_server_is_left_alone_for_as_long_as_it_asks() {
     assert_eq!(arrived.iter().count(), 2, "no request was made in the meantime");
 }
 
-/// Answers the head of a response, and a body without an end.
+/// Responds with a head, and a body without an end.
 #[test]
 fn a_body_without_end_is_not_read_to_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -2,7 +2,7 @@ use super::*;
 
 const DOCUMENTED: &str = include_str!("../../../../docs/json.md");
 
-/// The examples of docs/json.md in words, in its order.
+/// The examples of docs/json.md as sentences, in the same order.
 const WORDS: &[(&str, Priority, &str)] = &[
     (
         "transition",
