@@ -446,7 +446,7 @@ fn by_iteration(
     Ok(found)
 }
 
-/// Timers of TIME_WAIT sockets, which indicate when TIME_WAIT began.
+/// Timers of timewait sockets, which indicate when TIME_WAIT began.
 fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
     sockets.iter_mut().filter(|socket| socket.kind == Kind::Mini).filter_map(|socket| socket.timer.as_mut())
 }
@@ -492,7 +492,7 @@ fn kept_by_sockets(known: &[netns::Netns], held: &BTreeMap<u32, (u32, u32)>) -> 
 }
 
 /// Removes duplicates, keeping the later entry. A socket that moves between hash tables of the kernel during the walk
-/// is listed twice; so may be a request and its child, or a full socket and its TIME_WAIT socket.
+/// is listed twice; so may be a request and its child, or a full socket and its timewait socket.
 fn each_once(sockets: &mut Vec<ListedSocket>) {
     let mut seen = FxHashSet::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
     let mut earlier: Vec<usize> = Vec::new();

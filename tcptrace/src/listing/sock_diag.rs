@@ -30,7 +30,7 @@ static PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
 
 /// Lists the TCP sockets of the calling thread's namespace, IPv4 and IPv6, in `states` (empty: in any).
 ///
-/// A socket that moves while the kernel walks its table may be missing. A full socket that becomes a TIME_WAIT socket
+/// A socket that moves while the kernel walks its table may be missing. A full socket that becomes a timewait socket
 /// may be listed as both, the latter one later.
 ///
 /// # Errors

@@ -57,7 +57,7 @@ pub enum Abort {
 }
 
 impl CloseReason {
-    /// Classifies a socket that went from `old` to CLOSE without leaving a TIME_WAIT socket, by its `sk_err` and its
+    /// Classifies a socket that went from `old` to CLOSE without leaving a timewait socket, by its `sk_err` and its
     /// [`tcptrace_common::record::socket_flag`]s. `syn_sent`: a connecting socket sent its SYN. `unread`: bytes left in
     /// the receive queue. The checks follow the order of `__tcp_close`, most certain first.
     #[must_use]

@@ -86,7 +86,7 @@ pub struct Transition {
     pub ending: Option<CloseReason>,
     /// Set if the process that closed the socket is exiting.
     pub exit: Option<Exit>,
-    /// Time in ns until the kernel's timer removes the TIME_WAIT socket: the full TIME_WAIT length if that was
+    /// Time in ns until the kernel's timer removes the timewait socket: the full TIME_WAIT length if that was
     /// inferred, the remaining time if it came from a listing. `None` if unknown.
     pub expires_in_ns: Option<u64>,
 }

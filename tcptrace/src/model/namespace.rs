@@ -46,7 +46,7 @@ pub struct NetSettings {
     pub timestamps: Option<u32>,
     /// `tcp_tw_reuse`: 0 never, 1 always, 2 on loopback only.
     pub tw_reuse: Option<u32>,
-    /// `tcp_max_tw_buckets`: maximum number of TIME_WAIT sockets.
+    /// `tcp_max_tw_buckets`: maximum number of timewait sockets.
     pub max_tw_buckets: Option<u32>,
     /// `tcp_syncookies`: 0 never, 1 when the queue is full, 2 always.
     pub syncookies: Option<u32>,

@@ -9,7 +9,7 @@ use crate::model::{event::Owner, state::State};
 pub struct ListedSocket {
     /// Address of its `struct sock`; `None` if it came from sock_diag.
     pub sk: Option<u64>,
-    /// Its cookie. A TIME_WAIT socket has the cookie of the full socket that it replaced, and a child socket that of
+    /// Its cookie. A timewait socket has the cookie of the full socket that it replaced, and a child socket that of
     /// its request.
     pub cookie: Option<u64>,
     /// Key of its holders in [`Holders`]: with iterators `sk` (for an MPTCP subflow the inode number of the MPTCP
@@ -19,7 +19,7 @@ pub struct ListedSocket {
     pub netns: u32,
     /// True for an IPv6 socket, which may still carry IPv4.
     pub ipv6: bool,
-    /// Its state: TIME_WAIT or FIN_WAIT2 for a TIME_WAIT socket, SYN_RECV for a request.
+    /// Its state: TIME_WAIT or FIN_WAIT2 for a timewait socket, SYN_RECV for a request.
     pub state: State,
     /// Type of its kernel object.
     pub kind: Kind,
@@ -114,7 +114,7 @@ pub enum TimerKind {
     Retransmit,
     /// Keepalive; for orphans in FIN_WAIT2 the rest of tcp_fin_timeout.
     Keepalive,
-    /// Removal of a TIME_WAIT socket.
+    /// Removal of a timewait socket.
     TimeWait,
     /// Zero window probe, sent while the peer's window is closed.
     Probe,
