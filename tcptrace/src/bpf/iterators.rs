@@ -89,9 +89,9 @@ impl Iterators {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn ask(&mut self, states: StateSet, seeds: u32, ailing: bool) -> io::Result<()> {
-        let seeding = if seeds > 0 { 1 } else { 2 };
-        let request = Request { states: states.bits(), seeding, ailing: ailing.into(), seeds };
+    pub fn set_request(&mut self, states: StateSet, new_owners: u32, stuck: bool) -> io::Result<()> {
+        let seeding = if new_owners > 0 { 1 } else { 2 };
+        let request = Request { states: states.bits(), seeding, ailing: stuck.into(), seeds: new_owners };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }

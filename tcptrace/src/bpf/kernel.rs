@@ -21,7 +21,7 @@ pub enum AcceptShape {
 pub struct Kernel {
     /// Offsets of the struct members that the programs read.
     pub layout: Layout,
-    /// Bits of [`kernel`].
+    /// What the kernel can do, as bits of [`kernel`].
     pub abilities: u32,
     /// Signature of `inet_csk_accept`; `None` if it is neither of the two known ones.
     pub accept: Option<AcceptShape>,

@@ -31,17 +31,17 @@ fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabili
         libc::EPERM if counts_memlock => {
             let limit = memlock.map_or_else(|| "too little".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
             Some(format!(
-                "; before Linux 5.11 BPF maps count as locked memory, of which this process may have {limit} \
-                 (RLIMIT_MEMLOCK): run it with sudo, raise the hard limit (LimitMEMLOCK=infinity), or take less with \
+                "; before Linux 5.11 BPF maps count as locked memory, and this process may lock only {limit} \
+                 (RLIMIT_MEMLOCK): run it with sudo, raise the hard limit (LimitMEMLOCK=infinity), or use less with \
                  --ring-size and --kernel-sockets"
             ))
         }
         libc::EPERM => Some(
-            "; the capabilities for it are in effect: a seccomp filter (as containers have one) or a security module refuses"
+            "; the required capabilities are in effect, so a seccomp filter (as in containers) or a security module refuses it"
                 .to_owned(),
         ),
         libc::EMFILE => Some(format!(
-            "; this process may have {} descriptors (RLIMIT_NOFILE): raise that with `ulimit -n 1024`, or \
+            "; this process may open only {} descriptors (RLIMIT_NOFILE): raise the limit with `ulimit -n 1024`, or \
              LimitNOFILE=1024 in the unit",
             descriptors::allowed().unwrap_or(0)
         )),

@@ -81,7 +81,7 @@ pub struct KernelFilter {
     pub ports: Vec<(u8, u16, u16)>,
     /// Prefixes: set, address (IPv4-mapped for IPv4) and length in bits (0 to 128).
     pub prefixes: Vec<(u8, [u8; 16], u32)>,
-    /// PIDs of owners.
+    /// PIDs of the owners to select.
     pub pids: Vec<u32>,
     /// Cookie of the network namespace, if known.
     pub netns_cookie: Option<u64>,
@@ -134,11 +134,11 @@ pub struct Probes {
 
 /// Everything that attaching produces. The rings and the counters remain readable after the probes are dropped.
 pub struct Attached {
-    /// The attached programs.
+    /// The attached programs, which stay attached until this is dropped.
     pub probes: Probes,
     /// The rings that deliver events.
     pub rings: Rings,
-    /// The programs' counters.
+    /// The programs' counters of events sent, filtered and lost.
     pub counters: KernelCounters,
     /// The listeners that the programs know.
     pub listeners: ListenerTable,

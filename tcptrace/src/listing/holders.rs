@@ -26,7 +26,7 @@ use crate::{
 /// program.
 #[must_use]
 pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
-    if !pids::are_those_of_proc() {
+    if !pids::match_proc() {
         return None;
     }
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;

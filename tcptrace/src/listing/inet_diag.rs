@@ -49,7 +49,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
     let Attributes { info, has_ulp } = Attributes::read(attributes)?;
     let (info, given) = info.unzip();
     let kind = match (timer_kind, state, &info) {
-        (Some(TimerKind::TimeWait), ..) => Kind::Mini,
+        (Some(TimerKind::TimeWait), ..) => Kind::TimeWait,
         // `inet_req_diag_fill` adds no `tcp_info`.
         (_, State::SynRecv, None) => Kind::Request,
         _ => Kind::Full,
@@ -79,7 +79,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
-        connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| ConnectionInfo {
+        connection: info.filter(|_| ConnectionInfo::is_available(kind, state)).map(|info| ConnectionInfo {
             // Without a file; but an MPTCP subflow never has a file of its own.
             is_accepted: (message.inode != 0 || !has_ulp).then_some(message.inode != 0),
             ..info.connection(given.unwrap_or(0))
@@ -368,9 +368,9 @@ pub(super) mod tests {
             assert_eq!((beginning.kind, beginning.connection), (Kind::Full, None));
         }
         for (number, state) in [(5, State::FinWait2), (6, State::TimeWait)] {
-            let mini = listed(&diag(V4, [number, 3, 0], 0, 1));
-            assert_eq!((mini.kind, mini.state, mini.connection), (Kind::Mini, state, None));
-            assert_eq!(mini.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
+            let timewait = listed(&diag(V4, [number, 3, 0], 0, 1));
+            assert_eq!((timewait.kind, timewait.state, timewait.connection), (Kind::TimeWait, state, None));
+            assert_eq!(timewait.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
         }
         let orphan = listed(&[diag(V4, [5, 2, 9], 0, 1), info.clone()].concat());
         assert_eq!((orphan.kind, orphan.uid, orphan.timeouts), (Kind::Full, None, 5));

@@ -27,7 +27,7 @@ pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
 /// The holders of sockets read so far.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The holders.
+    /// The holders of sockets.
     pub holders: Vec<Holder>,
     /// The network namespaces of their sockets, each with a PID and a descriptor of a socket in it.
     pub namespaces: BTreeMap<u32, (u32, u32)>,
@@ -66,7 +66,7 @@ fn entries<E: FromBytes>(bytes: &[u8], mut understand: impl FnMut(&E) -> Option<
 fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
     let kind = match entry.kind {
         KIND_FULL => Kind::Full,
-        KIND_MINI => Kind::Mini,
+        KIND_MINI => Kind::TimeWait,
         KIND_REQUEST => Kind::Request,
         _ => return None,
     };
@@ -106,13 +106,13 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
                 probes: (entry.keepalive_probes != 0).then_some(entry.keepalive_probes),
             },
             Kind::Full => Keepalive::Off,
-            Kind::Mini | Kind::Request => Keepalive::Unknown,
+            Kind::TimeWait | Kind::Request => Keepalive::Unknown,
         },
         user_timeout_ms: (entry.rto_ticks != 0).then_some(entry.user_timeout_ms),
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,
-        connection: ConnectionInfo::is_kept(kind, state).then(|| ConnectionInfo {
+        connection: ConnectionInfo::is_available(kind, state).then(|| ConnectionInfo {
             last_sent_ns: ns(entry.last_sent_ticks),
             last_received_ns: ns(entry.last_received_ticks),
             last_ack_ns: ns(entry.last_ack_ticks),

@@ -58,7 +58,7 @@ pub struct Lister {
     namespaces: Vec<netns::Netns>,
     found_ns: u64,
     /// Namespaces in which the last poll found nothing that changes by itself.
-    still: FxHashMap<u32, Still>,
+    idle: FxHashMap<u32, IdleNetns>,
     /// When the settings of each namespace were last read, in ns.
     settings_ns: FxHashMap<u32, u64>,
     /// Whether holders may be read from `/proc` if there are no iterators: its PIDs must be those of events.
@@ -68,9 +68,9 @@ pub struct Lister {
 /// State of a namespace in which nothing changes by itself: another poll finds nothing new until a segment or an event
 /// arrives.
 #[derive(Clone, Copy, Debug)]
-struct Still {
+struct IdleNetns {
     states: StateSet,
-    ailing: bool,
+    stuck: bool,
     /// CLOCK_MONOTONIC in ns of this observation.
     seen_ns: u64,
     /// Segments received by then; `None` if there was no socket.
@@ -82,28 +82,28 @@ struct Still {
     counters: Option<NetCounters>,
 }
 
-impl Still {
+impl IdleNetns {
     /// Whether it also holds for such a listing.
-    fn is_of(&self, is_poll: bool, wanted: &Wanted) -> bool {
-        self.segments.is_none() || is_poll && (self.states, self.ailing) == (wanted.states, wanted.ailing)
+    fn is_of(&self, is_poll: bool, wanted: &ListingOptions) -> bool {
+        self.segments.is_none() || is_poll && (self.states, self.stuck) == (wanted.states, wanted.stuck)
     }
 
     /// Whether the namespace need not be entered yet. Events announce activity there, except SYNs and what the filter
     /// drops.
     const fn is_left_alone(&self, now_ns: u64) -> bool {
-        let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
+        let for_ns = if self.segments.is_some() { IDLE_FOR_NS } else { EMPTY_FOR_NS };
         self.is_settled() && now_ns.saturating_sub(self.seen_ns) < for_ns
     }
 
     /// Whether its sockets were listed long enough after the last segment for received data to have been read. What is
     /// unread counts only from then on.
     const fn is_settled(&self) -> bool {
-        !self.ailing || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
+        !self.stuck || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
     }
 }
 
 /// Polls re-enter a namespace after this time in ns if it has idle listeners and received no segments.
-const STILL_FOR_NS: u64 = 3_000_000_000;
+const IDLE_FOR_NS: u64 = 3_000_000_000;
 /// Polls re-enter a namespace without sockets after this time in ns.
 const EMPTY_FOR_NS: u64 = 10_000_000_000;
 
@@ -115,7 +115,7 @@ const FOUND_FOR_NS: u64 = 10_000_000_000;
 
 /// What a listing should contain.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct ListingOptions {
     /// States of the sockets; empty for all.
     pub states: StateSet,
     /// Inode numbers of the namespaces; empty for all.
@@ -124,19 +124,19 @@ pub struct Wanted {
     /// by any listing, those with only idle listeners by polls. `None`: none is skipped.
     pub active: Option<FxHashSet<u32>>,
     /// Whether there may be namespaces that the last listing did not find.
-    pub finds: bool,
+    pub finds_namespaces: bool,
     /// Whether to list holders.
     pub holders: bool,
     /// Whether to read the settings of all namespaces, rather than only of new ones.
     pub settings: bool,
     /// Whether to add connections in other states that wait for a process ([`ListedSocket::stuck_reasons`]).
-    pub ailing: bool,
+    pub stuck: bool,
     /// Processes whose state to read.
     pub processes: Vec<ProcessId>,
     /// Addresses to find the next hop for, each with the inode number of a namespace.
-    pub unreachable: Vec<(u32, IpAddr)>,
+    pub next_hops: Vec<(u32, IpAddr)>,
     /// Maximum number of sockets, unknown to the BPF programs, whose holders they should remember as owners.
-    pub seeds: u32,
+    pub new_owners: u32,
 }
 
 /// Why nothing was listed.
@@ -145,7 +145,7 @@ pub struct Wanted {
 pub enum Error {
     #[error("cannot list sockets: {0}")]
     Thread(io::Error),
-    #[error("sockets were not listed: the thread that does so did not come to an end")]
+    #[error("sockets were not listed: the listing thread crashed (a bug in tcptrace)")]
     Hangs,
     #[error(transparent)]
     Netns(#[from] netns::Error),
@@ -182,10 +182,10 @@ impl Lister {
             tick_ns: clock::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
-            still: FxHashMap::default(),
+            idle: FxHashMap::default(),
             settings_ns: FxHashMap::default(),
             // In another PID namespace, PIDs in events and in `/proc` cannot be matched.
-            walks_proc: pids::are_those_of_proc(),
+            walks_proc: pids::match_proc(),
         }
     }
 
@@ -212,7 +212,7 @@ impl Lister {
     ///
     /// # Errors
     /// If nothing can be listed at all.
-    pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+    pub fn list(&mut self, wanted: &ListingOptions) -> Result<Snapshot, Error> {
         let worker = workers::mine();
         thread::scope(|scope| {
             let listing = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || {
@@ -223,27 +223,27 @@ impl Lister {
         })
     }
 
-    fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+    fn list_here(&mut self, wanted: &ListingOptions) -> Result<Snapshot, Error> {
         let started_ns = clock::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
             // The program sees an orphan in FIN_WAIT2 as TIME_WAIT.
-            let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
-            let states = wanted.states.iter().chain(minis).collect();
+            let timewait = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
+            let states = wanted.states.iter().chain(timewait).collect();
             iterators
-                .ask(states, wanted.seeds, wanted.ailing)
+                .set_request(states, wanted.new_owners, wanted.stuck)
                 .map_err(|source| Error::Iterator { which: "tcp", source })?;
             by_iterator = Some(&mut iterators.sockets);
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
-        let mut was_still = std::mem::take(&mut self.still);
+        let mut was_still = std::mem::take(&mut self.idle);
         was_still.retain(|inode, _| wanted.active.as_ref().is_some_and(|active| !active.contains(inode)));
         let mut left_alone = Vec::new();
-        let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
+        let (idle, settings_ns) = (&mut self.idle, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
         let mut visit = |namespaces: &[netns::Netns], skipped: &mut Skipped| {
@@ -254,7 +254,7 @@ impl Lister {
                 let before = was_still.remove(&namespace.inode);
                 let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
-                    still.insert(namespace.inode, before);
+                    idle.insert(namespace.inode, before);
                     left_alone.push(namespace.inode);
                     continue;
                 }
@@ -270,10 +270,10 @@ impl Lister {
                         continue;
                     }
                 }
-                next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
+                next_hops.extend(next_hop::next_hops(&wanted.next_hops, namespace.inode));
                 let segments = is_poll.then(net_counters::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
-                let unchanged = same.filter(Still::is_settled);
+                let unchanged = same.filter(IdleNetns::is_settled);
                 // The kernel scans the sockets of all namespaces for those of one.
                 let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
                 let is_empty = count == Some(0);
@@ -296,11 +296,11 @@ impl Lister {
                 });
                 let listed_ns = unchanged.map_or(started_ns, |before| before.listed_ns);
                 let since_ns = same.map_or(started_ns, |before| before.since_ns);
-                let (states, ailing) = (wanted.states, wanted.ailing);
-                let now = Still { states, ailing, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
+                let (states, stuck) = (wanted.states, wanted.stuck);
+                let now = IdleNetns { states, stuck, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
                 if is_empty || unchanged.is_some() {
                     let segments = if is_empty { None } else { segments };
-                    still.insert(namespace.inode, Still { segments, ..now });
+                    idle.insert(namespace.inode, IdleNetns { segments, ..now });
                     continue;
                 }
                 let found = match &mut by_iterator {
@@ -311,16 +311,17 @@ impl Lister {
                         found
                     }
                     None => {
-                        let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
+                        let states =
+                            if stuck { wanted.states.iter().chain(STUCK_STATES).collect() } else { wanted.states };
                         let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
                         retain_wanted(&mut found, wanted);
-                        as_of(started_ns, &mut found);
+                        adjust_timers(started_ns, &mut found);
                         found
                     }
                 };
-                if segments.is_some() && found.iter().all(is_still) {
-                    still.insert(namespace.inode, now);
+                if segments.is_some() && found.iter().all(is_idle) {
+                    idle.insert(namespace.inode, now);
                 }
                 if sockets.is_empty() {
                     sockets = found; // most hosts have one namespace with many sockets
@@ -335,7 +336,7 @@ impl Lister {
         let (mut listed, held) = match read {
             None => (visit(&self.namespaces, &mut skipped), None),
             // Holders must be remembered as owners before the sockets are listed with their owners.
-            Some(mut read) if wanted.seeds > 0 => {
+            Some(mut read) if wanted.new_owners > 0 => {
                 let held = read();
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
@@ -362,7 +363,7 @@ impl Lister {
             skipped.cut_short += held.broken;
             holders = Some(held.holders);
         }
-        each_once(&mut sockets);
+        dedup(&mut sockets);
         if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
@@ -386,7 +387,7 @@ impl Lister {
             started_ns,
             ended_ns,
             states: wanted.states,
-            ailing: wanted.ailing || wanted.states.is_empty(),
+            stuck: wanted.stuck || wanted.states.is_empty(),
             sockets,
             holders,
             processes,
@@ -398,10 +399,10 @@ impl Lister {
         })
     }
 
-    fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
+    fn find_namespaces(&mut self, wanted: &ListingOptions, now_ns: u64) -> Result<Skipped, Error> {
         let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
         let may_be_old = !wanted.states.is_empty() || wanted.active.is_some();
-        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
+        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds_namespaces {
             return Ok(Skipped::default());
         }
         let (mut found, skipped) = netns::find(self.choice.as_ref())?;
@@ -412,20 +413,20 @@ impl Lister {
 }
 
 /// States in which a connection may wait for a process.
-const AILING: [State; 6] = {
+const STUCK_STATES: [State; 6] = {
     use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
     [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck]
 };
 
-fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &Wanted) {
+fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &ListingOptions) {
     if !wanted.states.is_empty() {
-        found.retain(|socket| wanted.states.contains(socket.state) || wanted.ailing && socket.ailments().any());
+        found.retain(|socket| wanted.states.contains(socket.state) || wanted.stuck && socket.stuck_reasons().any());
     }
 }
 
 fn by_iteration(
     iterator: &mut KernelIterator,
-    wanted: &Wanted,
+    wanted: &ListingOptions,
     count: Option<usize>,
     tick_ns: u64,
     started_ns: u64,
@@ -438,7 +439,7 @@ fn by_iteration(
         let before = found.len();
         workers::alive();
         broken += iter_entry::sockets(bytes, tick_ns, &mut found);
-        as_of(started_ns, &mut found[before..]);
+        adjust_timers(started_ns, &mut found[before..]);
     });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
     retain_wanted(&mut found, wanted);
@@ -448,12 +449,12 @@ fn by_iteration(
 
 /// Timers of timewait sockets, which indicate when TIME_WAIT began.
 fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
-    sockets.iter_mut().filter(|socket| socket.kind == Kind::Mini).filter_map(|socket| socket.timer.as_mut())
+    sockets.iter_mut().filter(|socket| socket.kind == Kind::TimeWait).filter_map(|socket| socket.timer.as_mut())
 }
 
 /// Converts the time left on these timers from now to `started_ns`, since a long listing reads its sockets at different
 /// times.
-fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
+fn adjust_timers(started_ns: u64, sockets: &mut [ListedSocket]) {
     let since_ns = clock::now_ns() - started_ns;
     timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
@@ -477,7 +478,7 @@ fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
 
 /// Whether the socket changes only when a segment arrives. That is true of a listener with an empty queue; timers and
 /// processes change other sockets.
-fn is_still(socket: &ListedSocket) -> bool {
+fn is_idle(socket: &ListedSocket) -> bool {
     socket.state == State::Listen && socket.receive_queue == 0
 }
 
@@ -493,7 +494,7 @@ fn kept_by_sockets(known: &[netns::Netns], held: &BTreeMap<u32, (u32, u32)>) -> 
 
 /// Removes duplicates, keeping the later entry. A socket that moves between hash tables of the kernel during the walk
 /// is listed twice; so may be a request and its child, or a full socket and its timewait socket.
-fn each_once(sockets: &mut Vec<ListedSocket>) {
+fn dedup(sockets: &mut Vec<ListedSocket>) {
     let mut seen = FxHashSet::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
     let mut earlier: Vec<usize> = Vec::new();
     for (index, socket) in sockets.iter().enumerate().rev() {
@@ -518,11 +519,11 @@ mod tests {
     #[test]
     fn of_one_socket_the_last_is_kept() {
         let full = listed(&diag(V4, [5, 2, 0], 1, 1));
-        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
+        let timewait = listed(&diag(V4, [6, 3, 0], 0, 1));
         let nameless = ListedSocket { cookie: None, ..full };
         let other = ListedSocket { netns: full.netns + 1, ..full };
-        let mut sockets = vec![full, nameless, other, full, mini, nameless];
-        each_once(&mut sockets);
-        assert_eq!(sockets, [nameless, other, mini, nameless]);
+        let mut sockets = vec![full, nameless, other, full, timewait, nameless];
+        dedup(&mut sockets);
+        assert_eq!(sockets, [nameless, other, timewait, nameless]);
     }
 }

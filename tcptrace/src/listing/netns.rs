@@ -90,11 +90,11 @@ impl ChosenNetns {
 
     /// Text for people about a namespace that is no longer found.
     #[must_use]
-    pub fn epitaph(&self) -> String {
+    pub fn gone_message(&self) -> String {
         let Self { inode, name, .. } = self;
         match name {
             Some(name) if named(OsStr::new(name)).is_ok() => {
-                format!("the network namespace {name} ({inode}) is gone, and another one is called {name} now")
+                format!("the network namespace {name} ({inode}) is gone, and {name} is now another one")
             }
             Some(name) => format!("the network namespace {name} ({inode}) is gone"),
             None => format!("the network namespace {inode} is gone"),
@@ -173,16 +173,16 @@ enum NetnsHandle {
 pub enum Error {
     #[error("the network namespace of this process is unknown: {OWN}: {0}; /proc must be mounted")]
     Own(io::Error),
-    #[error("the network namespaces of this host are unknown: /proc: {0}; --netns self lists one's own alone")]
+    #[error("the network namespaces of this host are unknown: /proc: {0}; --netns self lists only the current one")]
     Proc(io::Error),
-    #[error("no network namespace is called `{0}`: `ip netns` shows those that have names, an inode number also does")]
+    #[error("no network namespace is called `{0}`: `ip netns` lists the names; an inode number works too")]
     NoName(String),
     #[error(
         "the network namespace `{name}` cannot be used: {NAMES}/{name}: {source}; `ip netns delete {name}` removes a \
          name that is left over"
     )]
     Name { name: String, source: io::Error },
-    #[error("no network namespace has the inode number {inode}: `lsns -t net` shows those there are{}", unread(*denied))]
+    #[error("no network namespace has the inode number {inode}: `lsns -t net` lists them{}", unread(*denied))]
     NoInode { inode: u32, denied: u64 },
 }
 
@@ -197,7 +197,11 @@ impl Error {
 }
 
 fn unread(denied: u64) -> String {
-    if denied == 0 { String::new() } else { format!("; {denied} processes may not be read, root may read all") }
+    if denied == 0 {
+        String::new()
+    } else {
+        format!("; {denied} processes could not be read: run it as root to read all")
+    }
 }
 
 /// Why a namespace was not entered.
@@ -343,7 +347,7 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
     } else if lacks(Capabilities::SYS_PTRACE) {
         "CAP_SYS_PTRACE is missing: run it with sudo"
     } else {
-        "CAP_SYS_ADMIN and CAP_SYS_PTRACE are in effect: a security module, a sandbox or another user namespace refuses"
+        "CAP_SYS_ADMIN and CAP_SYS_PTRACE are in effect, so a security module, a sandbox or another user namespace refuses it"
     }
 }
 
@@ -361,7 +365,7 @@ fn inode(file: &File) -> io::Result<u32> {
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: the request takes no argument.
     if unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } != libc::CLONE_NEWNET {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file of a network namespace"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace file"));
     }
     Ok(file.metadata()?.ino() as u32)
 }
@@ -555,7 +559,7 @@ mod tests {
         assert!(refused.contains("`ip netns delete tcptrace-left-over`"), "{refused}");
         assert!(matches!(named.enter(), Err(EnterError::Gone(_))));
         let error = find(Some(&choice)).unwrap_err().to_string();
-        assert!(error.starts_with("no network namespace is called `tcptrace-find`: `ip netns` shows"), "{error}");
+        assert!(error.starts_with("no network namespace is called `tcptrace-find`: `ip netns` lists"), "{error}");
     }
 
     #[test]
@@ -570,7 +574,7 @@ mod tests {
                 found[0].enter().unwrap();
                 assert!(skipped.processes_denied > 0, "PID 1 is root's");
                 let error = find(Some(&NetnsChoice::Inode(1))).unwrap_err().to_string();
-                assert!(error.contains("processes may not be read"), "{error}");
+                assert!(error.contains("processes could not be read"), "{error}");
             });
         });
     }
@@ -598,7 +602,8 @@ mod tests {
 
     #[test]
     fn what_became_of_the_chosen_one_is_said() {
-        let gone = |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.epitaph();
+        let gone =
+            |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.gone_message();
         assert_eq!(gone(None), "the network namespace 7 is gone");
         assert_eq!(gone(Some("tcptrace-none")), "the network namespace tcptrace-none (7) is gone");
         let own = ChosenNetns::find(&NetnsChoice::Own).unwrap().unwrap();

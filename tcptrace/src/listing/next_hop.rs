@@ -29,7 +29,6 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_VIA: u16 = 18;
 const NDA_DST: u16 = 1;
 
-/// Neighbour states.
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_FAILED: u16 = 0x20;
@@ -52,7 +51,7 @@ fn next_hop(netns: u32, remote: IpAddr) -> io::Result<Option<NextHop>> {
     let (family, address) = bytes_of(remote);
     let mut body = [0; BODY_BYTES];
     (body[0], body[1]) = (family, 8 * address.len() as u8);
-    let Some(route) = ask(&socket, RTM_GETROUTE, RTM_NEWROUTE, body, (RTA_DST, &address))? else { return Ok(None) };
+    let Some(route) = request(&socket, RTM_GETROUTE, RTM_NEWROUTE, body, (RTA_DST, &address))? else { return Ok(None) };
     let (mut hop, mut link) = (remote, None);
     for (kind, value) in attributes(route.get(BODY_BYTES..).unwrap_or_default()).flatten() {
         match kind {
@@ -68,7 +67,7 @@ fn next_hop(netns: u32, remote: IpAddr) -> io::Result<Option<NextHop>> {
     let mut body = [0; BODY_BYTES];
     body[0] = family;
     body[4..8].copy_from_slice(&link.to_ne_bytes());
-    let neighbour = ask(&socket, RTM_GETNEIGH, RTM_NEWNEIGH, body, (NDA_DST, &address))?;
+    let neighbour = request(&socket, RTM_GETNEIGH, RTM_NEWNEIGH, body, (NDA_DST, &address))?;
     let state = neighbour.as_ref().and_then(|neighbour| u16::read_from_bytes(neighbour.get(8..10)?).ok());
     let answers = match state {
         Some(NUD_REACHABLE) => Some(true),
@@ -81,7 +80,7 @@ fn next_hop(netns: u32, remote: IpAddr) -> io::Result<Option<NextHop>> {
 
 /// Sends a request with one attribute. Returns the payload of the reply after its header; `None` if the kernel has no
 /// such entry.
-fn ask(
+fn request(
     socket: &OwnedFd,
     kind: u16,
     answer: u16,

@@ -24,8 +24,9 @@ const MAX_PROCESSES: usize = 32;
 
 /// States of the requested processes, and of the holders of sockets that wait for them.
 pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Option<&Holders>) -> Vec<ProcessState> {
-    let waits =
-        |socket: &&ListedSocket| socket.state == State::Listen && socket.receive_queue > 0 || socket.ailments().any();
+    let waits = |socket: &&ListedSocket| {
+        socket.state == State::Listen && socket.receive_queue > 0 || socket.stuck_reasons().any()
+    };
     let held = holders.into_iter().flat_map(|holders| {
         let waiting = sockets.iter().filter(waits);
         waiting.flat_map(|socket| holders.of(socket.handle)).map(Holder::id)
@@ -45,7 +46,7 @@ pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Opt
 /// own.
 fn read(process: ProcessId) -> Option<ProcessState> {
     let (pid, _) = process;
-    if !pids::are_those_of_proc() {
+    if !pids::match_proc() {
         return None;
     }
     let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();

@@ -11,7 +11,6 @@ use std::{
 
 use crate::model::skipped::Skipped;
 
-/// An open directory.
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {

@@ -40,7 +40,7 @@ pub fn list(netns: u32, states: StateSet) -> io::Result<(Vec<ListedSocket>, Skip
     let mut skipped = Skipped::default();
     for family in [AF_INET, AF_INET6] {
         let dump = with_retry(|| {
-            let socket = ask(family as u8, states)?;
+            let socket = request_dump(family as u8, states)?;
             receive(netns, |buffer| {
                 // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
                 let length = unsafe {
@@ -82,7 +82,7 @@ struct Request {
 /// `SOCK_DIAG_BY_FAMILY` of `include/uapi/linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// Requests a dump; the replies arrive at the returned socket.
-fn ask(family: u8, states: StateSet) -> io::Result<OwnedFd> {
+fn request_dump(family: u8, states: StateSet) -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes only numbers.
     let socket = descriptor(unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
     use crate::{
         listing::{
-            each_once, holders,
+            dedup, holders,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
         },
@@ -469,7 +469,7 @@ mod tests {
                 };
                 *sockets.iter().find(is_it).unwrap()
             };
-            assert_eq!((one(State::FinWait2).kind, one(State::TimeWait).kind), (Kind::Mini, Kind::Mini));
+            assert_eq!((one(State::FinWait2).kind, one(State::TimeWait).kind), (Kind::TimeWait, Kind::TimeWait));
             assert!(one(State::TimeWait).age(0).is_some_and(|age| age.ns < 10_000_000_000));
             assert_eq!((one(State::SynRecv).kind, one(State::SynRecv).uid), (Kind::Request, None));
             assert_eq!(one(State::SynRecv).timer.map(|timer| timer.kind), Some(TimerKind::Retransmit));
@@ -491,7 +491,7 @@ mod tests {
 
             let narrowed = list(7, [State::SynRecv, State::FinWait2].into_iter().collect()).unwrap().0;
             let kinds: Vec<Kind> = narrowed.iter().map(|socket| socket.kind).collect();
-            assert!(kinds.len() == 2 && kinds.contains(&Kind::Request) && kinds.contains(&Kind::Mini), "{kinds:?}");
+            assert!(kinds.len() == 2 && kinds.contains(&Kind::Request) && kinds.contains(&Kind::TimeWait), "{kinds:?}");
         });
     }
 
@@ -513,7 +513,7 @@ mod tests {
                 while !churn.is_finished() {
                     let (mut sockets, skipped) = list(7, StateSet::default()).unwrap();
                     assert_eq!(skipped, Skipped::default());
-                    each_once(&mut sockets);
+                    dedup(&mut sockets);
                     let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
                     assert!(established >= 2 * lasting.len(), "{established}");
                     let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();

@@ -6,18 +6,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc as answers;
+use tokio::sync::mpsc as results;
 
 use crate::{
-    listing::{Error, Lister, Wanted},
+    listing::{Error, Lister, ListingOptions},
     model::snapshot::Snapshot,
     sys::workers::{self, Worker},
 };
 
 /// Handle to the listing thread, which ends when this is dropped.
-pub struct Watch {
-    questions: mpsc::Sender<Wanted>,
-    answers: answers::UnboundedReceiver<Answer>,
+pub struct ListingWorker {
+    requests: mpsc::Sender<ListingOptions>,
+    results: results::UnboundedReceiver<ListingResult>,
     worker: Arc<Worker>,
 }
 
@@ -25,16 +25,16 @@ pub struct Watch {
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
 /// Result of a listing.
-pub type Answer = Result<Snapshot, Error>;
+pub type ListingResult = Result<Snapshot, Error>;
 
-impl Watch {
+impl ListingWorker {
     /// Starts the thread, which first calls `make` for its lister.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<Self> {
-        let (questions, to_do) = mpsc::channel::<Wanted>();
-        let (done, answers) = answers::unbounded_channel();
+        let (requests, to_do) = mpsc::channel::<ListingOptions>();
+        let (done, results) = results::unbounded_channel();
         let work = move || {
             let mut lister = make();
             loop {
@@ -48,33 +48,33 @@ impl Watch {
             }
         };
         let (worker, _) = workers::spawn("listing", "listing".to_owned(), work)?;
-        Ok(Self { questions, answers, worker })
+        Ok(Self { requests, results, worker })
     }
 
     /// Whether the thread hangs or panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.worker.trouble().is_some()
+        self.worker.problem().is_some()
     }
 
     /// Replaces the thread; outstanding requests are forgotten. The old thread ends as soon as it continues.
     ///
     /// # Errors
-    /// See [`Watch::start`].
+    /// See [`ListingWorker::start`].
     pub fn replace(&mut self, make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<()> {
         workers::forget(&self.worker);
         *self = Self::start(make)?;
         Ok(())
     }
 
-    /// Requests a listing.
-    pub fn ask(&self, wanted: Wanted) {
-        let _ = self.questions.send(wanted); // the thread lives as long as `self`
+    /// Requests a listing; its result comes from [`Self::next_result`].
+    pub fn request(&self, wanted: ListingOptions) {
+        let _ = self.requests.send(wanted); // the thread lives as long as `self`
     }
 
     /// Waits for the next result; forever if nothing was requested. Cancel-safe.
-    pub async fn answer(&mut self) -> Answer {
-        match self.answers.recv().await {
+    pub async fn next_result(&mut self) -> ListingResult {
+        match self.results.recv().await {
             Some(answer) => answer,
             None => std::future::pending().await,
         }

@@ -65,7 +65,7 @@ impl ListedSocket {
             return Some(Age { ns: now_ns.saturating_sub(entered_ns), source: AgeSource::Observed });
         }
         let at_least = match (self.kind, self.state, &self.connection) {
-            (Kind::Mini, State::TimeWait, _) => {
+            (Kind::TimeWait, State::TimeWait, _) => {
                 let timer = self.timer.filter(|timer| timer.kind == TimerKind::TimeWait)?;
                 return Some(Age { ns: TIME_WAIT_NS.saturating_sub(timer.left_ns), source: AgeSource::Timer });
             }
@@ -168,7 +168,7 @@ mod tests {
             rto_ns: Some(rto_ns),
             backoff: Some(backoff),
             send_queue: 1,
-            connection: ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default),
+            connection: ConnectionInfo::is_available(Kind::Full, state).then(ConnectionInfo::default),
             ..listed(Kind::Full, state)
         };
         let at_least = |socket: &ListedSocket| socket.age(100 * S).map(|age| (age.ns, age.source));
@@ -198,15 +198,15 @@ mod tests {
 
     #[test]
     fn only_time_waits_timer_tells_its_age() {
-        let mini = |state, kind, left_ns| {
+        let timewait = |state, kind, left_ns| {
             let timer = Some(Timer { kind, left_ns });
-            ListedSocket { timer, ..listed(Kind::Mini, state) }.age(1000)
+            ListedSocket { timer, ..listed(Kind::TimeWait, state) }.age(1000)
         };
         let timer = |ns| Some(Age { ns, source: AgeSource::Timer });
-        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, 45_000_000_000), timer(15_000_000_000));
-        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, TIME_WAIT_NS + 1), timer(0));
-        assert_eq!(mini(State::FinWait2, TimerKind::TimeWait, 45_000_000_000), None, "tcp_fin_timeout may be any");
-        assert_eq!(mini(State::TimeWait, TimerKind::Keepalive, 1), None);
+        assert_eq!(timewait(State::TimeWait, TimerKind::TimeWait, 45_000_000_000), timer(15_000_000_000));
+        assert_eq!(timewait(State::TimeWait, TimerKind::TimeWait, TIME_WAIT_NS + 1), timer(0));
+        assert_eq!(timewait(State::FinWait2, TimerKind::TimeWait, 45_000_000_000), None, "tcp_fin_timeout may be any");
+        assert_eq!(timewait(State::TimeWait, TimerKind::Keepalive, 1), None);
         assert_eq!(listed(Kind::Request, State::SynRecv).age(1000), None);
     }
 }

@@ -61,7 +61,7 @@ impl CloseReason {
     /// [`tcptrace_common::record::socket_flag`]s. `syn_sent`: a connecting socket sent its SYN. `unread`: bytes left in
     /// the receive queue. The checks follow the order of `__tcp_close`, most certain first.
     #[must_use]
-    pub fn of_close(old: State, err: i32, flags: u16, syn_sent: bool, unread: u32) -> Self {
+    pub fn classify(old: State, err: i32, flags: u16, syn_sent: bool, unread: u32) -> Self {
         let is = |flag: u16| flags & flag != 0;
         match err {
             0 => {}
@@ -156,7 +156,7 @@ impl CloseReason {
                 Abort::Linger2 => "aborted: TCP_LINGER2 < 0",
                 Abort::OrphanLimit => "aborted: too many orphans",
                 Abort::Destroyed => "aborted: socket destroyed from outside",
-                Abort::Repair => "aborted: closed in repair mode, without a word",
+                Abort::Repair => "aborted: closed in repair mode, nothing sent",
             },
             Self::Unknown => "ended, reason unknown",
         }
@@ -212,11 +212,11 @@ mod tests {
             (FinWait1, 0, DEAD, CloseReason::Aborted(Abort::OrphanLimit)),
         ];
         for (old, err, flags, ending) in cases {
-            assert_eq!(CloseReason::of_close(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
+            assert_eq!(CloseReason::classify(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
         }
-        let never_sent = CloseReason::of_close(SynSent, 0, OWNED | ATTACHED, false, 0);
+        let never_sent = CloseReason::classify(SynSent, 0, OWNED | ATTACHED, false, 0);
         assert_eq!(never_sent, CloseReason::Aborted(Abort::NeverSent), "no port was to be had, or the ends are in use");
-        let all_read = CloseReason::of_close(Established, 0, CLOSED, true, 0);
+        let all_read = CloseReason::classify(Established, 0, CLOSED, true, 0);
         assert_eq!(all_read, CloseReason::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
     }
 

@@ -28,7 +28,7 @@ use crate::model::{
 pub struct NetnsAlias {
     /// Lower half of its cookie.
     pub name: u32,
-    /// Its inode number.
+    /// Inode number of its nsfs file.
     pub inode: u32,
 }
 
@@ -36,15 +36,15 @@ pub struct NetnsAlias {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum DecodeError {
-    #[error("a record of {have} bytes says that it has {want}")]
+    #[error("a record of {have} bytes claims to have {want}")]
     Length { have: usize, want: usize },
-    #[error("record version {0} is not {WIRE_VERSION}")]
+    #[error("record version {0}, expected {WIRE_VERSION}")]
     Version(u8),
-    #[error("no record is of kind {0}")]
+    #[error("unknown record kind {0}")]
     Kind(u8),
-    #[error("no TCP state has the number {0}")]
+    #[error("unknown TCP state {0}")]
     State(u8),
-    #[error("no owner is known by way of {0}")]
+    #[error("unknown owner source {0}")]
     OwnerSource(u8),
 }
 
@@ -215,7 +215,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(CloseReason::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
+        State::Close => Some(CloseReason::classify(old, record.err, flags, sent_syn(record), record.receive_queue)),
         State::TimeWait => Some(CloseReason::Normal),
         _ => None,
     };

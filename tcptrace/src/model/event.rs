@@ -13,7 +13,7 @@ use crate::model::{close_reason::CloseReason, state::State};
 /// One event on one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// CLOCK_MONOTONIC in ns.
+    /// Time of the event: CLOCK_MONOTONIC in ns.
     pub time_ns: u64,
     /// CPU on which it happened; `None` for events derived from a listing.
     pub cpu: Option<u32>,
@@ -27,7 +27,7 @@ pub struct Event {
     pub listener: Option<ProcessId>,
     /// True if earlier events of this socket were lost just before this one.
     pub after_gap: bool,
-    /// What happened.
+    /// What happened to the socket.
     pub what: EventKind,
 }
 
@@ -226,7 +226,7 @@ impl TimeSource {
     }
 }
 
-/// A retransmitted segment.
+/// A retransmitted segment (`tcp_retransmit_skb`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retransmit {
     /// State of the socket at the retransmission.
@@ -281,7 +281,7 @@ pub struct Socket {
     pub state: State,
     /// Local address. Port 0 if none is bound yet.
     pub local: SocketAddr,
-    /// Remote address.
+    /// Remote address; unspecified for listeners.
     pub remote: SocketAddr,
     /// Bits of [`socket_flag`]; test them with [`Socket::is`].
     pub flags: u16,
@@ -369,7 +369,7 @@ pub struct Process {
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy, 0 if unknown.
     pub cgroup: u64,
-    /// Command name.
+    /// Command name (`comm`) of the process.
     pub command: Command,
 }
 
@@ -410,11 +410,11 @@ impl std::fmt::Debug for Command {
 /// How an owner was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnerSource {
-    /// Called `connect`.
+    /// Called `connect` on it.
     Connect,
-    /// Called `listen`.
+    /// Called `listen` on it.
     Listen,
-    /// Called `accept`.
+    /// Called `accept`, which returned it.
     Accept,
     /// Read from the socket (`tcp_rcv_space_adjust`).
     Io,

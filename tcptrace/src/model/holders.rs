@@ -17,13 +17,13 @@ pub struct Holder {
     pub ns_pid: u32,
     /// Number of the descriptor in that process.
     pub fd: u32,
-    /// Real UID.
+    /// Real UID of the process.
     pub uid: u32,
     /// Id of its cgroup in the v2 hierarchy; `None` if unknown.
     pub cgroup: Option<u64>,
     /// Start time of the process, if known.
     pub start: Option<StartTicks>,
-    /// Command name.
+    /// Command name (`comm`) of the process.
     pub command: Command,
 }
 

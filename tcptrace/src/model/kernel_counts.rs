@@ -7,7 +7,7 @@ use crate::model::keyed::KeyedMap;
 /// Key by which the programs group their counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Only by transition.
+    /// Only by transition, not separately by port or cgroup.
     Transition,
     /// By transition and service port.
     Port,

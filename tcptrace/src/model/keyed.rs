@@ -56,7 +56,7 @@ impl Addresses {
 
     /// The number to print for this address; the same throughout a run.
     #[must_use]
-    pub fn shown(&self, address: u64) -> u64 {
+    pub fn printed(&self, address: u64) -> u64 {
         match self {
             Self::Hashed(key) => key.hash_one(address),
             Self::Raw => address,
@@ -72,10 +72,10 @@ mod tests {
     fn an_address_is_hidden_and_the_same_in_a_run() {
         let (one, other) = (Addresses::new(false), Addresses::new(false));
         let address = 0xffff_8881_0a2b_3c40;
-        assert_eq!(one.shown(address), one.clone().shown(address));
-        assert!(one.shown(address) != address && one.shown(address) != other.shown(address));
-        assert_ne!(one.shown(address), one.shown(address + 64));
-        assert_eq!(Addresses::new(true).shown(address), address);
+        assert_eq!(one.printed(address), one.clone().printed(address));
+        assert!(one.printed(address) != address && one.printed(address) != other.printed(address));
+        assert_ne!(one.printed(address), one.printed(address + 64));
+        assert_eq!(Addresses::new(true).printed(address), address);
     }
 
     /// Keys that collide under one seed do not collide under another: collisions found elsewhere are of no use here.

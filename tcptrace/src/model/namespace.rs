@@ -38,7 +38,7 @@ pub struct NetCounters {
 /// it, does not expose it in this namespace, or does not permit reading it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NetSettings {
-    /// `ip_local_port_range`, inclusive.
+    /// `ip_local_port_range`: first and last port that `connect` may choose.
     pub local_ports: Option<(u16, u16)>,
     /// Number of ports of that range that `ip_local_reserved_ports` excludes.
     pub reserved_ports: Option<u64>,
@@ -54,7 +54,7 @@ pub struct NetSettings {
     pub max_syn_backlog: Option<u32>,
     /// `net.core.somaxconn`: upper limit of the accept queue.
     pub somaxconn: Option<u32>,
-    /// `tcp_fin_timeout`, in s.
+    /// `tcp_fin_timeout`, in s: how long an orphan stays in FIN_WAIT2.
     pub fin_timeout: Option<u32>,
     /// `tcp_retries2`: timeouts before an established connection is given up.
     pub retries2: Option<u32>,
@@ -64,9 +64,9 @@ pub struct NetSettings {
     pub syn_retries: Option<u32>,
     /// `tcp_synack_retries`: retransmissions of a SYN-ACK.
     pub synack_retries: Option<u32>,
-    /// `tcp_keepalive_time`, in s.
+    /// `tcp_keepalive_time`, in s: idle time before the first probe.
     pub keepalive_time: Option<u32>,
-    /// `tcp_keepalive_intvl`, in s.
+    /// `tcp_keepalive_intvl`, in s: time between probes.
     pub keepalive_interval: Option<u32>,
     /// `tcp_keepalive_probes`: unanswered probes before a connection is ended.
     pub keepalive_probes: Option<u32>,

@@ -22,9 +22,9 @@ impl FromStr for NetnsChoice {
         let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
         match text {
             "self" => Ok(Self::Own),
-            _ if !is_name => {
-                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
-            }
+            _ if !is_name => Err(format!(
+                "`{text}` is not a network namespace: give `self`, a name from `ip netns`, or an inode number"
+            )),
             _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
         }
     }

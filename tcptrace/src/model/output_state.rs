@@ -8,7 +8,7 @@ pub const LOG: &str = "log";
 pub struct OutputState {
     /// The output as configured, without secrets.
     pub name: String,
-    /// Records delivered.
+    /// Records that the receiver accepted.
     pub delivered: u64,
     /// Records dropped because the queue was full.
     pub dropped: u64,

@@ -15,7 +15,7 @@ pub struct Snapshot {
     /// The requested states; empty for all.
     pub states: StateSet,
     /// True if it contains the connections that wait for a process, whatever their state.
-    pub ailing: bool,
+    pub stuck: bool,
     /// The sockets, grouped by namespace, without duplicates.
     pub sockets: Vec<ListedSocket>,
     /// The processes that hold them; `None` if not requested.
@@ -40,7 +40,7 @@ pub struct Snapshot {
 pub struct NextHop {
     /// Inode number of the namespace.
     pub netns: u32,
-    /// The destination address.
+    /// The destination address that was requested.
     pub remote: IpAddr,
     /// The neighbour on the way: the address itself, or a gateway.
     pub hop: IpAddr,

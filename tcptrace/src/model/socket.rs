@@ -61,7 +61,7 @@ pub enum Keepalive {
     /// Unknown: sock_diag reports only the running timer, which may be another one.
     #[default]
     Unknown,
-    /// SO_KEEPALIVE is off.
+    /// SO_KEEPALIVE is off: an idle peer is never probed.
     Off,
     /// SO_KEEPALIVE is on. A field is `None` if the socket uses the default of its namespace, see [`NetSettings`].
     /// sock_diag does not report the values, so all are `None` there too.
@@ -93,7 +93,7 @@ pub enum Kind {
     /// `struct tcp_sock`: a listener or a connection.
     Full,
     /// `struct tcp_timewait_sock`: TIME_WAIT, or an orphan in FIN_WAIT2.
-    Mini,
+    TimeWait,
     /// `struct tcp_request_sock`: the handshake has not completed.
     Request,
 }
@@ -177,14 +177,14 @@ impl ConnectionInfo {
     /// True if the kernel keeps these details for such a socket. Before a connection is established it has no segment
     /// times, and reports the host's uptime instead (`net/ipv4/tcp.c`, `tcp_get_info`).
     #[must_use]
-    pub const fn is_kept(kind: Kind, state: State) -> bool {
+    pub const fn is_available(kind: Kind, state: State) -> bool {
         matches!(kind, Kind::Full) && !matches!(state, State::Listen | State::SynSent | State::SynRecv)
     }
 }
 
 /// What a connection waits for that only a process can resolve, on this side or on the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ailments {
+pub struct StuckReasons {
     /// No process has accepted it yet.
     pub not_accepted: bool,
     /// As `not_accepted`, but uncertain: an MPTCP subflow without a file.
@@ -198,7 +198,7 @@ pub struct Ailments {
 /// Data received less than this ago may still be read promptly, in ns.
 pub const UNREAD_NS: u64 = 1_000_000_000;
 
-impl Ailments {
+impl StuckReasons {
     /// True if it waits for anything.
     #[must_use]
     pub const fn any(&self) -> bool {
@@ -215,14 +215,14 @@ impl ListedSocket {
 
     /// What it waits for. The iterator program makes the same decision (`is_stuck`).
     #[must_use]
-    pub fn ailments(&self) -> Ailments {
-        let Some(info) = self.connection.filter(|_| self.kind == Kind::Full) else { return Ailments::default() };
+    pub fn stuck_reasons(&self) -> StuckReasons {
+        let Some(info) = self.connection.filter(|_| self.kind == Kind::Full) else { return StuckReasons::default() };
         let is_open = matches!(self.state, State::Established | State::CloseWait);
         let probes = self.timer.is_some_and(|timer| timer.kind == TimerKind::Probe);
         // The peer's FIN counts as one byte until it is read.
         let fin = u32::from(!matches!(self.state, State::Established | State::FinWait1 | State::FinWait2));
         let is_old = info.last_received_ns >= UNREAD_NS;
-        Ailments {
+        StuckReasons {
             not_accepted: is_open && info.is_accepted == Some(false),
             may_be_not_accepted: is_open && info.is_accepted.is_none() && self.handle == 0,
             window_closed: probes || info.send_window == Some(0) && self.send_queue > 0,
@@ -234,13 +234,13 @@ impl ListedSocket {
 /// Distinguishes loopback addresses of different network namespaces, each of which has a loopback device of its own;
 /// `None` for any other address.
 #[must_use]
-pub fn place(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
+pub fn loopback_netns(netns: Option<u32>, address: SocketAddr) -> Option<u32> {
     netns.filter(|_| address.ip().is_loopback())
 }
 
 /// Addresses at which the listener for connections to `local` may listen, most specific first: the kernel prefers an
 /// exact match to a wildcard (`net/ipv4/inet_hashtables.c`, `__inet_lookup_listener`).
-pub fn listeners_of(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+pub fn listener_addresses(local: SocketAddr) -> impl Iterator<Item = SocketAddr> {
     let any_v4 = local.is_ipv4().then_some(Ipv4Addr::UNSPECIFIED.into());
     let addresses = [Some(local.ip()), any_v4, Some(Ipv6Addr::UNSPECIFIED.into())];
     addresses.into_iter().flatten().map(move |address| SocketAddr::new(address, local.port()))
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn the_listener_with_the_very_address_comes_first() {
         let places = |local: &str| {
-            listeners_of(local.parse().unwrap()).map(|place| place.to_string()).collect::<Vec<_>>().join(" ")
+            listener_addresses(local.parse().unwrap()).map(|place| place.to_string()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(places("10.0.0.1:80"), "10.0.0.1:80 0.0.0.0:80 [::]:80");
         assert_eq!(places("[2001:db8::1]:80"), "[2001:db8::1]:80 [::]:80");

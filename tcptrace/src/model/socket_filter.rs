@@ -19,9 +19,9 @@ pub struct SocketFilter {
     pub states: StateSet,
     /// [`AF_INET`] or [`AF_INET6`], by the addresses: IPv4 on an IPv6 socket is IPv4.
     pub family: u16,
-    /// Port ranges, inclusive.
+    /// Port ranges, first and last port included.
     pub ports: Ends<(u16, u16)>,
-    /// Address prefixes.
+    /// Address prefixes (CIDR).
     pub addresses: Ends<Prefix>,
     /// Inode number of the network namespace.
     pub netns: Option<u32>,

@@ -48,9 +48,9 @@ impl State {
         Self::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
-    /// Index in [`State::ALL`].
+    /// Its index in [`State::ALL`], for arrays with one entry per state.
     #[must_use]
-    pub fn place(self) -> usize {
+    pub fn index(self) -> usize {
         Self::ALL.iter().position(|state| *state == self).unwrap_or_default()
     }
 
@@ -83,10 +83,10 @@ impl fmt::Display for State {
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum UnknownState {
-    #[error("`{word}` is no TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
+    #[error("`{word}` is not a TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
     Unknown { word: String },
     /// Such as `!LISTEN`, for all states but one.
-    #[error("`{word}`: a state cannot be negated; name those that you want: {}", others(*state))]
+    #[error("`{word}`: a state cannot be negated; list the states you want: {}", others(*state))]
     Negated { word: String, state: State },
 }
 

@@ -18,7 +18,7 @@ impl Count {
         self.0.store(value as u64, Ordering::Relaxed);
     }
 
-    /// Current value.
+    /// The current value of the counter.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

@@ -116,7 +116,7 @@ impl FileSink {
         match self.old.put_away() {
             // It does not matter if others have moved it away already.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.not_rotated = Some(format!("cannot begin another file: {error}"))
+                self.not_rotated = Some(format!("cannot rotate: {error}"))
             }
             _ => {
                 self.close();

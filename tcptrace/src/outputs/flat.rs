@@ -9,7 +9,7 @@ use crate::{model::printable::escaped, render::json};
 /// # Errors
 /// If it is not a JSON object.
 pub(super) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
-    serde_json::from_slice(line).map_err(|error| format!("a record is no JSON object: {error}"))
+    serde_json::from_slice(line).map_err(|error| format!("a record is not a JSON object: {error}"))
 }
 
 /// Calls `with` for each field and its value as text. Fields of nested objects are prefixed with the object's name and

@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The run fails.
+    /// The run fails, and ends.
     Error,
     /// Something is wrong, but the run continues.
     Warn,
@@ -110,7 +110,7 @@ pub fn start(form: Form, level: Level) -> io::Result<()> {
     let output = Output::start_in("log", LOG.to_owned(), LOG.to_owned(), sink, QUEUE_BYTES, |words| warn(words))?;
     let _ = RUNNING.set(Log { output, form, level });
     panic::set_hook(Box::new(|panic| {
-        fail(panic);
+        error(panic);
         if thread::current().name() == Some("main") {
             finish();
         }
@@ -141,7 +141,7 @@ pub fn state() -> Option<OutputState> {
     RUNNING.get().map(|log| log.output.state())
 }
 
-fn say(level: Level, words: &dyn Display) {
+fn log(level: Level, words: &dyn Display) {
     let words = message(&words.to_string());
     match RUNNING.get() {
         Some(log) if level <= log.level => {
@@ -156,19 +156,19 @@ fn say(level: Level, words: &dyn Display) {
     }
 }
 
-/// Logs information.
-pub fn tell(words: impl Display) {
-    say(Level::Info, &words);
+/// Logs a line at level [`Level::Info`].
+pub fn info(words: impl Display) {
+    log(Level::Info, &words);
 }
 
-/// Logs a problem.
+/// Logs a line at level [`Level::Warn`]: something is wrong, but the run continues.
 pub fn warn(words: impl Display) {
-    say(Level::Warn, &words);
+    log(Level::Warn, &words);
 }
 
-/// Logs why a run failed.
-pub fn fail(words: impl Display) {
-    say(Level::Error, &words);
+/// Logs a line at level [`Level::Error`]: why the run failed.
+pub fn error(words: impl Display) {
+    log(Level::Error, &words);
 }
 
 #[cfg(test)]

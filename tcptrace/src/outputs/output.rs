@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const IDLE_EVERY: Duration = Duration::from_millis(500);
 
 /// Why the rest of the records is not delivered if an output does not end.
-pub(super) const HANGS: &str = "its other end does not answer";
+pub(super) const HANGS: &str = "the receiver does not respond";
 
 /// Delivers rendered records through a queue and a thread of its own.
 #[derive(Debug)]
@@ -47,9 +47,9 @@ impl Output {
         name: String,
         sink: Box<dyn Sink>,
         queue_bytes: usize,
-        tell: impl Fn(&str) + Send + 'static,
+        report: impl Fn(&str) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, tell)
+        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, report)
     }
 
     /// As [`Self::start`], with the thread's name in the operating system and in messages.
@@ -59,12 +59,12 @@ impl Output {
         name: String,
         mut sink: Box<dyn Sink>,
         queue_bytes: usize,
-        tell: impl Fn(&str) + Send + 'static,
+        report: impl Fn(&str) + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue_bytes));
         let counters = Arc::new(Counters::default());
         let work = Work { name: name.clone(), queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
-        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &tell))?;
+        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &report))?;
         Ok(Self { name, queue, counters, worker })
     }
 
@@ -76,7 +76,7 @@ impl Output {
     /// True if its thread hangs.
     #[must_use]
     pub fn hangs(&self) -> bool {
-        self.worker.trouble().is_some()
+        self.worker.problem().is_some()
     }
 
     /// True if nothing will be delivered any more.
@@ -159,25 +159,25 @@ struct Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.counters.set_trouble(Some("a fault of tcptrace".to_owned()));
+            self.counters.set_trouble(Some("a bug in tcptrace".to_owned()));
         }
         self.queue.over(&self.counters);
     }
 }
 
 impl Work {
-    fn run(&self, sink: &mut dyn Sink, tell: &dyn Fn(&str)) {
+    fn run(&self, sink: &mut dyn Sink, report: &dyn Fn(&str)) {
         loop {
             workers::alive();
             let done = match self.queue.next(&self.counters, IDLE_EVERY) {
-                Next::Deliver(records) => self.deliver(sink, records, tell),
+                Next::Deliver(records) => self.deliver(sink, records, report),
                 Next::Reopen => {
                     sink.reopen();
                     Ok(())
                 }
-                Next::Idle => sink.idle().or_else(|trouble| self.told(Err(trouble), tell)),
+                Next::Idle => sink.idle().or_else(|trouble| self.report_outcome(Err(trouble), report)),
                 Next::End => {
-                    let _ = sink.finish().or_else(|trouble| self.told(Err(trouble), tell));
+                    let _ = sink.finish().or_else(|trouble| self.report_outcome(Err(trouble), report));
                     return;
                 }
             };
@@ -188,7 +188,7 @@ impl Work {
     }
 
     /// Delivers all records, with a pause after each failure.
-    fn deliver(&self, sink: &mut dyn Sink, mut records: Records, tell: &dyn Fn(&str)) -> Result<(), Over> {
+    fn deliver(&self, sink: &mut dyn Sink, mut records: Records, report: &dyn Fn(&str)) -> Result<(), Over> {
         let mut pause = FIRST_PAUSE;
         while !records.is_empty() {
             if self.queue.take_reopen() {
@@ -212,7 +212,7 @@ impl Work {
                 Ok(()) | Err(DeliveryError::Later(_)) => {}
             }
             let is_later = matches!(result, Err(DeliveryError::Later(_)));
-            self.told(result, tell)?;
+            self.report_outcome(result, report)?;
             if records.is_empty() {
                 break; // a problem that does not prevent delivery
             }
@@ -234,24 +234,26 @@ impl Work {
     }
 
     /// Reports a new problem, and the end of a problem.
-    fn told(&self, result: Result<(), DeliveryError>, tell: &dyn Fn(&str)) -> Result<(), Over> {
+    fn report_outcome(&self, result: Result<(), DeliveryError>, report: &dyn Fn(&str)) -> Result<(), Over> {
         let name = &self.name;
         match result {
             Ok(()) => {
                 if self.counters.set_trouble(None).is_some() {
-                    tell(&format!("output {name}: goes on; {} records were lost up to now", self.counters.lost()));
+                    report(&format!("output {name}: recovered; {} records were lost so far", self.counters.lost()));
                 }
                 Ok(())
             }
             Err(DeliveryError::Later(reason)) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
-                    tell(&format!("output {name}: {reason}; tried again, and what finds no room meanwhile is counted"));
+                    report(&format!(
+                        "output {name}: {reason}; retrying; records that do not fit in the queue are counted as lost"
+                    ));
                 }
                 Ok(())
             }
             Err(DeliveryError::Refused { records, reason }) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
-                    tell(&format!("output {name}: {records} records refused: {reason}"));
+                    report(&format!("output {name}: {records} records refused: {reason}"));
                 }
                 Ok(())
             }
@@ -261,7 +263,7 @@ impl Work {
                 Err(Over)
             }
             Err(DeliveryError::Failed(reason)) => {
-                tell(&format!("output {name}: {reason}; nothing more is written to it"));
+                report(&format!("output {name}: {reason}; nothing more is written to it"));
                 self.counters.set_trouble(Some(reason));
                 Err(Over)
             }

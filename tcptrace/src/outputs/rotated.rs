@@ -232,11 +232,11 @@ mod tests {
 /// Compression of rotated files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// No compression.
+    /// Rotated files stay as they are.
     #[default]
     None,
-    /// gzip (RFC 1952).
+    /// gzip (RFC 1952), suffix `.gz`.
     Gzip,
-    /// Zstandard (RFC 8878).
+    /// Zstandard (RFC 8878), suffix `.zst`.
     Zstd,
 }

@@ -44,7 +44,7 @@ pub enum DeliveryError {
     /// The first `records` of the rest can never be delivered: they are too large, or the receiver rejects them. They
     /// are counted as refused and skipped.
     Refused {
-        /// Number of records.
+        /// Number of records that are refused.
         records: usize,
         /// Why they were refused.
         reason: String,

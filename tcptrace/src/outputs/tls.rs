@@ -17,9 +17,7 @@ use rustls::{
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The system has no root certificates.
-    #[error(
-        "no certificate authorities of the system: {0}; install the package ca-certificates, or name a file of them"
-    )]
+    #[error("the system has no certificate authorities: {0}; install the package ca-certificates, or give a CA file")]
     Roots(io::Error),
     /// The certificate file cannot be read.
     #[error("{}: {source}", path.display())]
@@ -38,7 +36,7 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The file contains no certificate.
-    #[error("{}: no certificate in it; PEM is expected", .0.display())]
+    #[error("{}: it contains no certificate; expected PEM", .0.display())]
     Empty(PathBuf),
     /// rustls rejected the configuration.
     #[error(transparent)]
@@ -93,6 +91,6 @@ mod tests {
         let missing = client(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent/ca.pem") && missing.contains("No such file"), "{missing}");
         let empty = client(Some(Path::new("/dev/null"))).unwrap_err().to_string();
-        assert_eq!(empty, "/dev/null: no certificate in it; PEM is expected");
+        assert_eq!(empty, "/dev/null: it contains no certificate; expected PEM");
     }
 }

@@ -48,7 +48,7 @@ pub(super) fn writable(pipe: &File) -> io::Result<()> {
     let mut ready = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry.
     match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {
-        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader does not take what is left")),
+        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader has stopped reading")),
         count if count > 0 => Ok(()),
         _ => match io::Error::last_os_error() {
             error if error.kind() == io::ErrorKind::Interrupted => Ok(()), // noticed by the next write

@@ -14,4 +14,4 @@ pub mod records;
 pub mod route;
 pub mod session;
 pub mod settings;
-pub(crate) mod shown;
+pub(crate) mod user_filter;

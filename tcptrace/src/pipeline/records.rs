@@ -59,7 +59,7 @@ impl Records {
     }
 }
 
-/// Collects rendered records.
+/// Collects rendered records until they are handed to an output.
 #[derive(Debug, Default)]
 pub struct RecordsBuilder {
     bytes: BytesMut,

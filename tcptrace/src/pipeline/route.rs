@@ -27,11 +27,11 @@ use crate::{
 
 /// The format of an output.
 pub enum Renderer {
-    /// Text for people.
+    /// Text for people, in columns.
     Text(Text),
     /// JSON, one object per line.
     Json(Json),
-    /// CSV rows.
+    /// CSV rows of one kind of record.
     Csv(Csv),
     /// Stories of connections, each written when the connection is over.
     Story(Box<Stories>, Ladder),
@@ -57,7 +57,7 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    /// All kinds.
+    /// All kinds of records.
     pub const ALL: [Self; 9] = [
         Self::Transitions,
         Self::Retransmits,
@@ -102,7 +102,7 @@ impl RecordKind {
 /// values.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RecordFilter {
-    /// Kinds of records.
+    /// Kinds of records to take.
     pub records: Vec<RecordKind>,
     /// States that an event is about.
     pub states: StateSet,
@@ -110,7 +110,7 @@ pub struct RecordFilter {
     pub ports: Ends<(u16, u16)>,
     /// Addresses of events and findings.
     pub addresses: Ends<Prefix>,
-    /// Kinds of findings.
+    /// Kinds of findings to take.
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
@@ -197,7 +197,7 @@ impl Route {
     }
 
     /// Writes how much was checked, for outputs that get only findings.
-    pub fn looked(&mut self, open: usize, seen: &Seen, context: &Context) {
+    pub fn checked(&mut self, open: usize, seen: &Seen, context: &Context) {
         let Self { renderer, wants, records } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)
@@ -206,7 +206,7 @@ impl Route {
         }
     }
 
-    /// Writes a notice.
+    /// Writes a notice, such as a gap.
     pub fn notice(&mut self, notice: &Notice, context: &Context) {
         let Self { renderer, wants, records } = self;
         if wants.kind(RecordKind::Notices) {
@@ -259,7 +259,7 @@ impl Route {
 
     /// Reports the selected connections that exist but have no story because nothing happened to them; returns their
     /// number.
-    pub fn silent(&mut self, table: &Table, now_ns: u64) -> u64 {
+    pub fn without_story(&mut self, table: &Table, now_ns: u64) -> u64 {
         let mut count = 0;
         if let Renderer::Story(stories, ladder) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);

@@ -29,7 +29,7 @@ use crate::{
         socket_filter::SocketFilter,
         state::{State, StateSet},
     },
-    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, shown::Shown},
+    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -64,7 +64,7 @@ pub struct Session {
     /// Losses before the current listing began, which it makes up for.
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
-    shown: Shown,
+    user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
     /// Namespaces seen in events and listings.
@@ -82,7 +82,7 @@ impl Session {
     /// A run that starts at `start_ns` (CLOCK_MONOTONIC) and is rendered by these routes.
     #[must_use]
     pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
-        let shown = Shown::new(&settings);
+        let user_filter = UserFilter::new(&settings);
         let table = if settings.findings.is_some() {
             Table::new(settings.max_sockets, StateSet::default(), settings.polls).keeping_all()
         } else {
@@ -92,7 +92,7 @@ impl Session {
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
-            shown,
+            user_filter,
             routes,
             context,
             netns_alias: None,
@@ -136,31 +136,31 @@ impl Session {
             self.last_netns = Some(netns);
         }
         self.last_event_ns = event.time_ns;
-        self.shown.ingest(&event);
-        let ended = self.table.take_over(&event);
-        ended.iter().for_each(|ended| self.tell(ended, None));
+        self.user_filter.ingest(&event);
+        let ended = self.table.end_replaced(&event);
+        ended.iter().for_each(|ended| self.dispatch(ended, None));
         let left = self.table.ingest(&mut event);
-        self.tell(&event, left.as_ref());
+        self.dispatch(&event, left.as_ref());
     }
 
     /// Passes on an event; `left` is the table entry of the socket that ended with it. Findings get all events, outputs
     /// those that match the filter.
-    fn tell(&mut self, event: &Event, left: Option<&Connection>) {
-        if let Some(earlier) = self.shown.held_back(event) {
-            self.show_event(&earlier);
+    fn dispatch(&mut self, event: &Event, left: Option<&Connection>) {
+        if let Some(earlier) = self.user_filter.take_held(event) {
+            self.write_if_matching(&earlier);
         }
-        let is_shown = !self.shown.holds_back(event) && self.show_event(event);
+        let is_shown = !self.user_filter.hold_back(event) && self.write_if_matching(event);
         if let Some(findings) = &mut self.findings {
             findings.ingest(event, left, is_shown);
         }
     }
 
     /// Counts and writes an event if it matches the filter; returns true if it does.
-    fn show_event(&mut self, event: &Event) -> bool {
+    fn write_if_matching(&mut self, event: &Event) -> bool {
         if self.is_complete() {
             return false;
         }
-        let is_shown = self.shown.event(event, &mut self.context.names);
+        let is_shown = self.user_filter.matches_event(event, &mut self.context.names);
         if is_shown {
             self.interval.ingest(event);
             if let Some(metrics) = &mut self.metrics {
@@ -175,19 +175,20 @@ impl Session {
 
     /// Evaluates the findings, and writes those that changed. Returns true if a listing of all sockets is needed for
     /// more details.
-    pub fn look(&mut self, now_ns: u64) -> bool {
+    pub fn evaluate(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
-        let (shown, names) = (&self.shown, RefCell::new(&mut self.context.names));
-        let is_shown = |known: &Connection, holders: &[Holder]| shown.socket(known, holders, &mut names.borrow_mut());
-        let filter: Option<ShownFilter<'_>> = shown.chooses().then_some(&is_shown);
-        let told = findings.look(&mut self.table, now_ns, filter);
+        let (shown, names) = (&self.user_filter, RefCell::new(&mut self.context.names));
+        let is_shown =
+            |known: &Connection, holders: &[Holder]| shown.matches_socket(known, holders, &mut names.borrow_mut());
+        let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
+        let changed = findings.look(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
-        self.write_findings(told);
+        self.write_findings(changed);
         wants_listing
     }
 
-    fn write_findings(&mut self, told: Vec<Finding>) {
-        for finding in told {
+    fn write_findings(&mut self, changed: Vec<Finding>) {
+        for finding in changed {
             if self.is_complete() {
                 return;
             }
@@ -210,13 +211,13 @@ impl Session {
 
     /// True if findings are enabled.
     #[must_use]
-    pub const fn looks(&self) -> bool {
+    pub const fn has_findings(&self) -> bool {
         self.findings.is_some()
     }
 
     /// True if every finding that can be detected now was written.
     #[must_use]
-    pub fn has_told_all(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
     }
 
@@ -235,7 +236,7 @@ impl Session {
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
-                route.looked(open.len(), &seen, &self.context);
+                route.checked(open.len(), &seen, &self.context);
             }
         }
     }
@@ -266,9 +267,9 @@ impl Session {
     }
 
     /// The listeners of a listing, for the BPF programs.
-    pub fn listener_seeds(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
+    pub fn listener_hints(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
         let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
+        listeners::hints(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
     /// Returns true if there was an event in a new namespace since the last call.
@@ -301,7 +302,7 @@ impl Session {
     /// The processes that connections wait for, if their holders were listed.
     #[must_use]
     pub fn awaited_processes(&self) -> Vec<ProcessId> {
-        if !self.looks() {
+        if !self.has_findings() {
             return Vec::new();
         }
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
@@ -316,8 +317,8 @@ impl Session {
     }
 
     /// Applies the listing of suspects.
-    pub fn show(&mut self, snapshot: &Snapshot) {
-        self.table.show_listed(snapshot);
+    pub fn update_suspects(&mut self, snapshot: &Snapshot) {
+        self.table.update_listed(snapshot);
         self.take_in_polled(snapshot, &[]);
     }
 
@@ -328,8 +329,8 @@ impl Session {
     }
 
     /// Applies the listing of listeners.
-    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
-        self.table.show_listeners(snapshot);
+    pub fn update_listeners(&mut self, snapshot: &Snapshot) {
+        self.table.update_listeners(snapshot);
         self.take_in_polled(snapshot, &[]);
     }
 
@@ -368,7 +369,7 @@ impl Session {
         if let Some(findings) = &mut self.findings {
             findings.listed(snapshot);
         }
-        events.iter().for_each(|event| self.tell(event, None));
+        events.iter().for_each(|event| self.dispatch(event, None));
     }
 
     /// Updates the kernel's counters as of `now_ns`; returns true if events were lost that no listing has made up for.
@@ -389,12 +390,12 @@ impl Session {
     /// States to poll because they have no events; `None` if nothing needs polls.
     #[must_use]
     pub fn polled_states(&self) -> Option<StateSet> {
-        let states = if self.looks() { StateSet::default() } else { self.settings.states };
+        let states = if self.has_findings() { StateSet::default() } else { self.settings.states };
         let wanted = |state: State| states.is_empty() || states.contains(state);
         let is_polled = |state: &State| match state {
             State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // FIN_WAIT2 goes there
             State::SynRecv | State::FinWait2 => wanted(*state),
-            State::Listen => self.looks(), // for its accept queue
+            State::Listen => self.has_findings(), // for its accept queue
             _ => false,
         };
         let silent: StateSet = State::ALL.into_iter().filter(is_polled).collect();
@@ -402,10 +403,10 @@ impl Session {
     }
 
     /// Applies the filter to the table; call it before sockets are reported.
-    fn choose_sockets(&mut self) {
-        let (shown, names) = (&self.shown, &mut self.context.names);
-        if shown.chooses() {
-            self.table.choose(|known, holders| shown.socket(known, holders, names));
+    fn apply_filter(&mut self) {
+        let (shown, names) = (&self.user_filter, &mut self.context.names);
+        if shown.is_active() {
+            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names));
         }
     }
 
@@ -450,7 +451,7 @@ impl Session {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
-        self.choose_sockets();
+        self.apply_filter();
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, false);
@@ -468,14 +469,14 @@ impl Session {
         self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
-        self.choose_sockets();
+        self.apply_filter();
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.written += self.routes.iter_mut().map(|route| route.silent(&self.table, now_ns)).sum::<u64>();
+            self.written += self.routes.iter_mut().map(|route| route.without_story(&self.table, now_ns)).sum::<u64>();
         }
     }
 
@@ -509,7 +510,7 @@ impl Session {
     ) -> Option<metrics::Snapshot> {
         self.update_losses();
         self.losses.outputs = OutputState::lost_records(outputs);
-        self.choose_sockets();
+        self.apply_filter();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;

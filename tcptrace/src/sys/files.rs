@@ -35,7 +35,7 @@ impl Access {
 
     /// Applies them to a new file. If its group cannot be set, the group gets the permissions of others, since its
     /// members may not have been in the old group.
-    fn give(self, file: &File) -> io::Result<()> {
+    fn apply(self, file: &File) -> io::Result<()> {
         let mut mode = self.mode;
         let is_kept = fchown(file, Some(self.uid), Some(self.gid)).or_else(|_| fchown(file, None, Some(self.gid)));
         if is_kept.is_err() {
@@ -55,7 +55,7 @@ pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
     if is_descriptor(path) {
         let known = fs::metadata(path)?;
         if known.file_type().is_socket() {
-            return Err(io::Error::other("it is a socket, which cannot be opened by its name"));
+            return Err(io::Error::other("it is a socket, which cannot be opened as a file"));
         }
         return OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     }
@@ -85,7 +85,7 @@ pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
             return Ok(file);
         }
     }
-    Err(io::Error::other("it is removed and made again all the time"))
+    Err(io::Error::other("it keeps being removed and recreated"))
 }
 
 /// As [`append`], but discards the previous content.
@@ -108,7 +108,7 @@ pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
     let mode = if access.is_some() { 0o600 } else { MODE };
     let file = OpenOptions::new().read(true).append(true).create_new(true).mode(mode).open(path)?;
     if let Some(access) = access {
-        access.give(&file)?;
+        access.apply(&file)?;
     }
     Ok(file)
 }
@@ -119,7 +119,7 @@ pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
 /// If it is not a regular file.
 pub fn read(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// Whether the path names a descriptor of this process. The user who started the process opened what is behind it, and
@@ -140,7 +140,7 @@ pub fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
         Ok(known) if known.is_symlink() => return Err(link()),
         Ok(known) if !known.is_file() || known.len() > 0 => {
-            return Err(io::Error::other("something else is there, which no tcptrace has made: give another path"));
+            return Err(io::Error::other("something else is there that tcptrace did not create: give another path"));
         }
         Ok(_) => read(path)?,
     };
@@ -162,7 +162,7 @@ pub fn is_at(file: &File, path: &Path) -> bool {
 pub fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(io::Error::other(
-            "another process has locked it, most likely another tcptrace that writes to it: give each its own",
+            "another process has locked it, probably another tcptrace that writes to it: give each its own file",
         )),
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
@@ -187,19 +187,21 @@ fn check(path: &Path, known: &Metadata) -> io::Result<()> {
         return wrong("it is a block device, whose content would be overwritten");
     }
     if kind.is_socket() {
-        return wrong("it is a socket, which takes no file's bytes");
+        return wrong("it is a socket, not a file");
     }
     if kind.is_file() && known.nlink() > 1 {
-        return wrong("it has several names (hard links): what they stand for would be written to, too");
+        return wrong("it has several names (hard links), which would all be overwritten");
     }
     if (kind.is_file() || kind.is_fifo()) && is_planted(path, known) {
-        return wrong("it belongs to another user, in a folder that all may write to: remove it, or give another path");
+        return wrong(
+            "it belongs to another user, in a folder that others can write to: remove it, or give another path",
+        );
     }
     Ok(())
 }
 
 fn link() -> io::Error {
-    io::Error::other("it is a symbolic link, and none is followed: give the path of the file itself")
+    io::Error::other("it is a symbolic link, which is not followed: give the path of the file itself")
 }
 
 /// Whether the file belongs to another user in a folder such as /tmp. The kernel applies the same rule if

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// One mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Its mount point.
+    /// Path of its mount point.
     pub point: PathBuf,
     /// File system type, for example `cgroup2`.
     pub kind: &'a [u8],

@@ -27,16 +27,16 @@ pub struct Namespace {
 }
 
 /// What is lost if only the processes of our own PID namespace are visible, and the remedy.
-pub const OWN: (&str, &str) = (
-    "tcptrace is in a PID namespace of its own: processes outside it are known once they connect, listen, read or close, \
-     and not as holders of sockets",
+pub const OWN_NAMESPACE_ONLY: (&str, &str) = (
+    "tcptrace runs in a PID namespace of its own: it sees processes outside it only when they connect, listen, read or \
+     close, not as holders of sockets",
     "run it in the host's PID namespace: `docker run --pid=host`, `hostPID: true` in a pod",
 );
 
-/// [`OWN`] in one line; `None` if all processes are visible.
+/// [`OWN_NAMESPACE_ONLY`] in one line; `None` if all processes are visible.
 #[must_use]
 pub fn warning() -> Option<String> {
-    (view() == View::Own).then(|| format!("{}; {}", OWN.0, OWN.1))
+    (view() == View::Own).then(|| format!("{}; {}", OWN_NAMESPACE_ONLY.0, OWN_NAMESPACE_ONLY.1))
 }
 
 /// Checks the PIDs that a user named. Returns warnings.
@@ -45,9 +45,7 @@ pub fn warning() -> Option<String> {
 /// If none of the PIDs can ever match; the text says why.
 pub fn check(pids: &[u32]) -> Result<Vec<String>, String> {
     if view() == View::Own && !pids.is_empty() {
-        return Ok(vec![
-            "--pid names processes by their PIDs on the host, not by those in this PID namespace".to_owned(),
-        ]);
+        return Ok(vec!["--pid takes PIDs of the host, not of this PID namespace".to_owned()]);
     }
     let wrong: Vec<_> = pids.iter().filter_map(|pid| objection(*pid, find(*pid))).collect();
     if wrong.is_empty() || wrong.len() < pids.len() { Ok(wrong) } else { Err(wrong.join("; ")) }
@@ -57,7 +55,7 @@ fn objection(pid: u32, found: PidKind) -> Option<String> {
     match found {
         PidKind::Process => None,
         PidKind::ThreadOf(process) => {
-            Some(format!("--pid {pid}: this is a thread of process {process}: take --pid {process}"))
+            Some(format!("--pid {pid}: this is a thread of process {process}: use --pid {process}"))
         }
         PidKind::Nothing => Some(format!("--pid {pid}: there is no such process")),
     }
@@ -80,7 +78,7 @@ pub fn namespace() -> Namespace {
 
 /// Whether PIDs in events and in `/proc` agree.
 #[must_use]
-pub fn are_those_of_proc() -> bool {
+pub fn match_proc() -> bool {
     view() != View::Own
 }
 
@@ -107,7 +105,7 @@ fn is_kernel_thread(stat: &str) -> bool {
 /// Whether this process is in a user namespace other than the initial one: its capabilities then count only inside it
 /// (`kernel/capability.c`, `capable`).
 #[must_use]
-pub fn has_own_users() -> bool {
+pub fn in_user_namespace() -> bool {
     /// `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`.
     const INITIAL_USERS: u64 = 0xefff_fffd;
     fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() != INITIAL_USERS)
@@ -127,7 +125,7 @@ pub enum PidKind {
 /// Looks up a PID of the initial PID namespace.
 #[must_use]
 pub fn find(pid: u32) -> PidKind {
-    if !are_those_of_proc() || !Path::new("/proc/self").exists() {
+    if !match_proc() || !Path::new("/proc/self").exists() {
         return PidKind::Process;
     }
     match fs::read_to_string(format!("/proc/{pid}/status")) {
@@ -192,7 +190,7 @@ mod tests {
         let none = format!("--pid {}: there is no such process", u32::MAX);
         assert_eq!(check(&[u32::MAX]), Err(none.clone()));
         assert_eq!(check(&[own, u32::MAX]), Ok(vec![none]), "the other one is there");
-        assert_eq!(objection(9, PidKind::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: take --pid 7");
+        assert_eq!(objection(9, PidKind::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: use --pid 7");
     }
 
     #[test]

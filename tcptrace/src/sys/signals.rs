@@ -30,7 +30,7 @@ pub fn release_memory() {
 }
 
 /// Upper limit on the time to shut down: the final listing, and the outputs twice.
-pub const ENDS_WITHIN: Duration = Duration::from_secs(20);
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Signals that stop a run: those sent from outside that would terminate the process. SIGQUIT keeps its default action,
 /// for a core dump.
@@ -52,7 +52,7 @@ const ENDING: [i32; 11] = [
 const SAME_NS: u64 = 100_000_000;
 
 /// CLOCK_MONOTONIC in ns of the start of shutdown, and of the first SIGINT or SIGTERM; 0 before.
-static ENDS_NS: AtomicU64 = AtomicU64::new(0);
+static SHUTDOWN_NS: AtomicU64 = AtomicU64::new(0);
 static FIRST_NS: AtomicU64 = AtomicU64::new(0);
 /// Path of the ready file as a C string that is never freed; null if there is none.
 static READY_FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
@@ -66,7 +66,7 @@ pub struct Stop {
 
 impl Stop {
     /// From now on, signals that would terminate the process stop the run instead, and the process exits within
-    /// [`ENDS_WITHIN`] even if something hangs; a second SIGINT or SIGTERM terminates it at once. With `reopens`,
+    /// [`SHUTDOWN_LIMIT`] even if something hangs; a second SIGINT or SIGTERM terminates it at once. With `reopens`,
     /// SIGHUP has another meaning. Ignored signals (`nohup`) stay ignored, except SIGINT, SIGTERM and SIGALRM.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Stop {
         };
         let handle = |number: i32| {
             // SAFETY: the handler is async-signal-safe (signal-safety(7)).
-            unsafe { signal_hook_registry::register(number, move || came(number)) }?;
+            unsafe { signal_hook_registry::register(number, move || handle_signal(number)) }?;
             Ok((number, signal(SignalKind::from_raw(number))?))
         };
         let signals = ENDING.into_iter().filter(is_wanted).map(handle).collect::<io::Result<_>>()?;
@@ -89,7 +89,7 @@ impl Stop {
     }
 
     /// Waits for the first of them, and returns its name in the `end` record.
-    pub async fn reached(&mut self) -> &'static str {
+    pub async fn wait(&mut self) -> &'static str {
         let Self { signals, deadline } = self;
         let deadline = *deadline;
         let time_is_over = async {
@@ -118,25 +118,25 @@ fn is_ignored(number: i32) -> bool {
     }
 }
 
-/// Starts the shutdown, if it has not started: after [`ENDS_WITHIN`] an alarm terminates the process.
-pub fn ends() {
-    if ENDS_NS.compare_exchange(0, now_ns(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+/// Starts the shutdown, if it has not started: after [`SHUTDOWN_LIMIT`] an alarm terminates the process.
+pub fn begin_shutdown() {
+    if SHUTDOWN_NS.compare_exchange(0, now_ns(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         // SAFETY: alarm(2) takes a number.
-        unsafe { libc::alarm(ENDS_WITHIN.as_secs() as u32) };
+        unsafe { libc::alarm(SHUTDOWN_LIMIT.as_secs() as u32) };
     }
 }
 
 /// Signal handler for the signals that stop a run.
-fn came(number: i32) {
-    let is_late = now_ns().saturating_sub(ENDS_NS.load(Ordering::SeqCst)) > (ENDS_WITHIN.as_nanos() / 2) as u64;
+fn handle_signal(number: i32) {
+    let is_late = now_ns().saturating_sub(SHUTDOWN_NS.load(Ordering::SeqCst)) > (SHUTDOWN_LIMIT.as_nanos() / 2) as u64;
     let (words, code): (&[u8], i32) = match number {
-        libc::SIGALRM if ENDS_NS.load(Ordering::SeqCst) > 0 && is_late => {
-            (b"tcptrace: it did not end in time: what the outputs have not taken is lost\n", 1)
+        libc::SIGALRM if SHUTDOWN_NS.load(Ordering::SeqCst) > 0 && is_late => {
+            (b"tcptrace: the shutdown took too long: undelivered records are lost\n", 1)
         }
         libc::SIGINT | libc::SIGTERM if !is_first() => {
-            (b"tcptrace: ended at once by a second signal: what the outputs have not taken is lost\n", 128 + number)
+            (b"tcptrace: terminated by a second signal: undelivered records are lost\n", 128 + number)
         }
-        _ => return ends(),
+        _ => return begin_shutdown(),
     };
     let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry, bytes valid for their length, and a string that is never freed, or null; all calls are
@@ -163,7 +163,7 @@ fn is_first() -> bool {
 }
 
 /// Sets the ready file, which is removed even if the process terminates at once; `None` unsets it.
-pub fn removes_at_once(path: Option<&Path>) {
+pub fn set_ready_file(path: Option<&Path>) {
     let path = path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok());
     READY_FILE.store(path.map_or(ptr::null_mut(), CString::into_raw), Ordering::SeqCst);
 }
@@ -181,7 +181,7 @@ impl Hangup {
     }
 
     /// Waits for the next SIGHUP.
-    pub async fn came(&mut self) {
+    pub async fn received(&mut self) {
         match &mut self.0 {
             Some(hangup) => _ = hangup.recv().await,
             None => std::future::pending().await,

@@ -24,7 +24,7 @@ const MAX_WAITING: usize = 16;
 #[derive(Debug, Default)]
 pub struct Service {
     /// Whether this run is a service.
-    pub is_one: bool,
+    pub is_service: bool,
     waiting: RefCell<VecDeque<String>>,
 }
 
@@ -32,7 +32,7 @@ impl Service {
     /// For a run that is a service.
     #[must_use]
     pub fn new() -> Self {
-        Self { is_one: true, ..Self::default() }
+        Self { is_service: true, ..Self::default() }
     }
 
     /// Reports READY=1: everything is attached, and the initial listing is complete.
@@ -42,7 +42,7 @@ impl Service {
 
     /// Reports the status, and feeds the watchdog if `is_well`: all threads of the run are alive.
     pub fn alive(&self, status: &str, is_well: bool) {
-        if !self.is_one {
+        if !self.is_service {
             return;
         }
         let status = status.replace('\n', " ");
@@ -64,7 +64,7 @@ impl Service {
     }
 
     fn notify(&self, message: String) {
-        if self.is_one {
+        if self.is_service {
             let mut waiting = self.waiting.borrow_mut();
             if waiting.len() < MAX_WAITING {
                 waiting.push_back(message);

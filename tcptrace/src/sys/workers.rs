@@ -18,7 +18,7 @@ use crate::sys::clock::now_ns;
 /// Maximum silence of a thread that waits for nothing slow.
 pub const SILENT: Duration = Duration::from_secs(10);
 
-/// A monitored thread.
+/// A thread that [`check`] monitors.
 #[derive(Debug)]
 pub struct Worker {
     name: String,
@@ -45,24 +45,24 @@ pub struct WorkerState {
     /// What the worker does.
     pub name: String,
     /// What is wrong with it, if anything.
-    pub trouble: Option<WorkerTrouble>,
+    pub problem: Option<WorkerProblem>,
 }
 
 /// What can be wrong with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerTrouble {
+pub enum WorkerProblem {
     /// It was silent for too long.
     Hangs,
-    /// It panicked.
+    /// It panicked, a bug in tcptrace.
     Dead,
 }
 
 impl fmt::Display for WorkerState {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.trouble {
+        match self.problem {
             None => write!(to, "the thread `{}` is fine", self.name),
-            Some(WorkerTrouble::Hangs) => write!(to, "the thread `{}` hangs", self.name),
-            Some(WorkerTrouble::Dead) => write!(to, "the thread `{}` has ended by a fault of tcptrace", self.name),
+            Some(WorkerProblem::Hangs) => write!(to, "the thread `{}` hangs", self.name),
+            Some(WorkerProblem::Dead) => write!(to, "the thread `{}` has crashed (a bug in tcptrace)", self.name),
         }
     }
 }
@@ -154,27 +154,27 @@ fn after(time: Duration) -> u64 {
 
 /// Checks all workers; call it once a second.
 #[must_use]
-pub fn look() -> Vec<WorkerState> {
+pub fn check() -> Vec<WorkerState> {
     let now_ns = now_ns();
-    all().iter().map(|worker| worker.look(now_ns)).collect()
+    all().iter().map(|worker| worker.check(now_ns)).collect()
 }
 
 impl Worker {
-    fn look(&self, now_ns: u64) -> WorkerState {
+    fn check(&self, now_ns: u64) -> WorkerState {
         let until_ns = self.until_ns.load(Relaxed);
         let is_over = until_ns < now_ns;
         let was_over = self.over_ns.swap(if is_over { until_ns } else { 0 }, Relaxed);
         self.hangs.store(is_over && was_over == until_ns, Relaxed);
-        WorkerState { name: self.name.clone(), trouble: self.trouble() }
+        WorkerState { name: self.name.clone(), problem: self.problem() }
     }
 
     /// What was wrong with it at the last check.
     #[must_use]
-    pub fn trouble(&self) -> Option<WorkerTrouble> {
+    pub fn problem(&self) -> Option<WorkerProblem> {
         if self.is_dead.load(Relaxed) {
-            return Some(WorkerTrouble::Dead);
+            return Some(WorkerProblem::Dead);
         }
-        self.hangs.load(Relaxed).then_some(WorkerTrouble::Hangs)
+        self.hangs.load(Relaxed).then_some(WorkerProblem::Hangs)
     }
 }
 
@@ -197,10 +197,10 @@ mod tests {
         };
         let (worker, thread) = spawn("test", "some".to_owned(), work).unwrap();
         let begun_ns = now_ns();
-        let at = |seconds: u64| worker.look(begun_ns + seconds * 1_000_000_000).trouble;
+        let at = |seconds: u64| worker.check(begun_ns + seconds * 1_000_000_000).problem;
         assert_eq!(at(9), None);
         assert_eq!(at(60), None, "the whole process may have been stopped");
-        assert_eq!(at(61), Some(WorkerTrouble::Hangs));
+        assert_eq!(at(61), Some(WorkerProblem::Hangs));
         to.send(()).unwrap();
         signs.recv().unwrap();
         assert_eq!(at(9), None);
@@ -213,9 +213,9 @@ mod tests {
     fn a_worker_that_panics_is_dead() {
         let (worker, thread) = spawn("test", "wrong".to_owned(), || panic!("as it should")).unwrap();
         assert!(thread.join().is_err());
-        assert_eq!(worker.trouble(), Some(WorkerTrouble::Dead));
-        let found = look().into_iter().find(|state| state.name == "wrong").unwrap();
-        assert_eq!(found.to_string(), "the thread `wrong` has ended by a fault of tcptrace");
+        assert_eq!(worker.problem(), Some(WorkerProblem::Dead));
+        let found = check().into_iter().find(|state| state.name == "wrong").unwrap();
+        assert_eq!(found.to_string(), "the thread `wrong` has crashed (a bug in tcptrace)");
         forget(&worker);
     }
 

@@ -13,7 +13,7 @@ use crate::{
         age::AgeSource,
         event::{Event, EventKind, Owner, OwnerSource, ResetFacts, Transition, is_same_process},
         snapshot::Snapshot,
-        socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
+        socket::{ConnectionInfo, Kind, ListedSocket, StuckReasons},
         state::State,
     },
     table::compact::{NicheU64, PackedAddr},
@@ -38,7 +38,7 @@ pub struct Connection {
     pub(super) listing: u32,
     local: PackedAddr,
     remote: PackedAddr,
-    /// Its current state.
+    /// Its state after the last event or listing.
     pub state: State,
     /// How `since_ns` was determined.
     pub since: AgeSource,
@@ -47,19 +47,18 @@ pub struct Connection {
     flags: u8,
 }
 
-/// Bits of [`Connection::flags`].
 mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
-    pub(super) const MINI: u8 = 1 << 1;
+    pub(super) const TIMEWAIT: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// The filter hides it, see [`super::super::Table::choose`].
+    /// The filter hides it, see [`super::super::Table::apply_filter`].
     pub(super) const HIDDEN: u8 = 1 << 3;
     /// This host opened the connection.
     pub(super) const ACTIVE: u8 = 1 << 4;
     /// The peer opened the connection.
     pub(super) const PASSIVE: u8 = 1 << 5;
     /// The last listing of stuck sockets contained it, see [`super::StuckReasons`].
-    pub(super) const AILING: u8 = 1 << 6;
+    pub(super) const STUCK: u8 = 1 << 6;
 }
 
 /// Data that few sockets have.
@@ -172,13 +171,13 @@ impl Connection {
         self.cookie.get()
     }
 
-    /// Local address.
+    /// Local address of the socket.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local.get()
     }
 
-    /// Remote address.
+    /// Remote address; unspecified for listeners.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
@@ -198,8 +197,8 @@ impl Connection {
 
     /// True for a timewait socket (`struct tcp_timewait_sock`).
     #[must_use]
-    pub const fn is_mini(&self) -> bool {
-        self.is(flag::MINI)
+    pub const fn is_timewait(&self) -> bool {
+        self.is(flag::TIMEWAIT)
     }
 
     /// True if it had an event.
@@ -217,13 +216,13 @@ impl Connection {
     /// CLOCK_MONOTONIC in ns at which the kernel's timer removes it, if one is running.
     #[must_use]
     pub fn expires_ns(&self) -> Option<u64> {
-        self.timer_or_active_ns.get().filter(|_| self.is_mini())
+        self.timer_or_active_ns.get().filter(|_| self.is_timewait())
     }
 
     /// CLOCK_MONOTONIC in ns of the last known segment (in CLOSE_WAIT and FIN_WAIT2: of the last data); 0 if unknown.
     #[must_use]
     pub fn active_ns(&self) -> u64 {
-        self.timer_or_active_ns.get().filter(|_| !self.is_mini()).unwrap_or(0)
+        self.timer_or_active_ns.get().filter(|_| !self.is_timewait()).unwrap_or(0)
     }
 
     /// CLOCK_MONOTONIC in ns since which it is a suspect, see [`super::Table::suspect`].
@@ -252,9 +251,9 @@ impl Connection {
 
     /// What it waits for that only a process can resolve, as of the last listing of stuck sockets.
     #[must_use]
-    pub fn ailments(&self) -> Ailments {
+    pub fn stuck_reasons(&self) -> StuckReasons {
         let facts = self.facts().filter(|_| self.is_ailing());
-        facts.map(|facts| facts.socket.ailments()).unwrap_or_default()
+        facts.map(|facts| facts.socket.stuck_reasons()).unwrap_or_default()
     }
 
     /// CLOCK_MONOTONIC in ns of the last listing that showed progress in reading the unread data.
@@ -284,15 +283,15 @@ impl Connection {
 
     /// Whether findings must evaluate it: it is a suspect, stuck, a listener, or retransmitted lately.
     #[must_use]
-    pub fn is_restless(&self, now_ns: u64) -> bool {
+    pub fn needs_evaluation(&self, now_ns: u64) -> bool {
         self.suspected_ns().is_some()
             || self.is_ailing()
             || self.state == State::Listen
-            || self.retransmits().lately(now_ns).0 > 0
+            || self.retransmits().recent(now_ns).0 > 0
     }
 
     pub(super) const fn is_ailing(&self) -> bool {
-        self.is(flag::AILING)
+        self.is(flag::STUCK)
     }
 
     const fn is(&self, flag: u8) -> bool {
@@ -342,12 +341,12 @@ impl Connection {
             orphan: None,
             flags: 0,
         };
-        new.enters(event, state, all);
+        new.enter(event, state, all);
         new
     }
 
     /// Enters `state` by an event.
-    pub(super) fn enters(&mut self, event: &Event, state: State, all: &mut AllRoles) {
+    pub(super) fn enter(&mut self, event: &Event, state: State, all: &mut AllRoles) {
         let roles = self.roles();
         let closed_by = event.owner.filter(|_| is_close(event)).map(|owner| owner.pid);
         let now = Roles {
@@ -375,21 +374,21 @@ impl Connection {
         }
         self.timer_or_active_ns = NicheU64(event.time_ns);
         self.suspected_ns = NicheU64::NONE;
-        self.set(flag::AILING, false); // until a listing shows it in this state
+        self.set(flag::STUCK, false); // until a listing shows it in this state
         self.forget_facts();
         self.listing = 0;
     }
 
     /// A timewait socket replaces the full socket. No file refers to it.
-    pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
+    pub(super) fn enter_timewait(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), NicheU64(0));
-        self.set(flag::MINI, true);
-        self.expires(expires_ns);
+        self.set(flag::TIMEWAIT, true);
+        self.set_expiry(expires_ns);
     }
 
     pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
         // The programs' entry for a timewait socket's full socket may have been reused by now.
-        let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
+        let seen = socket.owner.filter(|_| socket.kind != Kind::TimeWait);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
@@ -415,9 +414,9 @@ impl Connection {
         let has = |sources: &[OwnerSource]| owner.is_some_and(|owner| sources.contains(&owner.source));
         new.set(flag::ACTIVE, has(&[OwnerSource::Connect]));
         new.set(flag::PASSIVE, has(&[OwnerSource::Accept, OwnerSource::Listener]));
-        if socket.kind == Kind::Mini {
-            new.set(flag::MINI, true);
-            new.expires(expires_ns(socket, now_ns));
+        if socket.kind == Kind::TimeWait {
+            new.set(flag::TIMEWAIT, true);
+            new.set_expiry(expires_ns(socket, now_ns));
         }
         new
     }
@@ -438,38 +437,38 @@ impl Connection {
     }
 
     /// Sets when the kernel removes a timewait socket.
-    pub(super) fn expires(&mut self, expires_ns: Option<u64>) {
+    pub(super) fn set_expiry(&mut self, expires_ns: Option<u64>) {
         self.timer_or_active_ns = NicheU64::new(expires_ns);
     }
 
     /// Updates the local address, for a port that was bound after the event that reported the socket.
-    fn is_bound(&mut self, local: SocketAddr) {
+    fn set_local(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
             self.local = PackedAddr::new(local);
         }
     }
 
     /// Updates what a listing shows for every socket.
-    pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
-        self.is_bound(socket.local);
+    pub(super) fn update_listed(&mut self, socket: &ListedSocket) {
+        self.set_local(socket.local);
         self.handle = NicheU64(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
 
     /// A listing found it in its state, without an event.
-    pub(super) fn is_found_in_state(&mut self, socket: &ListedSocket, now_ns: u64) {
+    pub(super) fn set_found_state(&mut self, socket: &ListedSocket, now_ns: u64) {
         self.state = socket.state;
         (self.since_ns, self.since) = since(socket, now_ns);
     }
 
     /// Sets the cookie if it was unknown.
-    pub(super) fn is_named(&mut self, cookie: Option<u64>) {
+    pub(super) fn set_cookie(&mut self, cookie: Option<u64>) {
         self.cookie = NicheU64::new(self.cookie().or(cookie));
     }
 
     /// Sets the owner from a listing of holders. A process that was seen using the socket but no longer holds it
     /// becomes the former owner.
-    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
+    pub(super) fn set_holder(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
         let left = roles.owner.filter(|before| is_left_by(before, owner));
         self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
@@ -492,7 +491,7 @@ impl Connection {
     }
 
     /// Updates it with a listing; keeps the whole listed socket if findings may need it.
-    pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
+    pub(super) fn update(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
         let quiet_ns = |info: ConnectionInfo| match socket.state {
             // A peer that only answers keepalives does not count as activity.
             State::CloseWait | State::FinWait2 => info.without_data_ns(),
@@ -508,9 +507,9 @@ impl Connection {
             let retransmits = &mut self.rare().retransmits;
             (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
-        let ailments = socket.ailments();
-        self.set(flag::AILING, ailments.any() && self.state == socket.state);
-        if ailments.unread > 0 {
+        let stuck_reasons = socket.stuck_reasons();
+        self.set(flag::STUCK, stuck_reasons.any() && self.state == socket.state);
+        if stuck_reasons.unread > 0 {
             let received = socket.connection.map_or(0, |info| info.bytes_received);
             let now = received.saturating_sub(socket.receive_queue.into());
             let last_ns = snapshot.ended_ns;
@@ -521,7 +520,7 @@ impl Connection {
         } else if let Some(rare) = &mut self.rare {
             rare.read = None;
         }
-        if let Some(info) = socket.connection.filter(|_| ailments.window_closed) {
+        if let Some(info) = socket.connection.filter(|_| stuck_reasons.window_closed) {
             let sent_ns = snapshot.ended_ns.saturating_sub(info.last_sent_ns);
             let rare = self.rare();
             rare.pauses = Some(Pauses::next(rare.pauses, sent_ns, snapshot.ended_ns));
@@ -537,12 +536,12 @@ impl Connection {
     }
 
     /// Marks it as a suspect, from `now_ns` unless it already was one.
-    pub(super) fn is_suspect(&mut self, now_ns: u64) {
+    pub(super) fn mark_suspect(&mut self, now_ns: u64) {
         self.suspected_ns = NicheU64::new(self.suspected_ns().or(Some(now_ns)));
     }
 
     /// Clears the suspicion. Listeners keep their listed data all the same.
-    pub(super) fn is_no_suspect(&mut self) {
+    pub(super) fn clear_suspect(&mut self) {
         self.suspected_ns = NicheU64::NONE;
         if self.state != State::Listen && !self.is_ailing() {
             self.forget_facts();
@@ -550,8 +549,8 @@ impl Connection {
     }
 
     /// Clears the stuck state: the last listing did not contain it.
-    pub(super) fn is_well(&mut self) {
-        self.set(flag::AILING, false);
+    pub(super) fn clear_stuck(&mut self) {
+        self.set(flag::STUCK, false);
         if let Some(rare) = &mut self.rare {
             rare.read = None;
         }
@@ -571,9 +570,9 @@ impl Connection {
     }
 
     /// Updates it with an event that is not a transition.
-    pub(super) fn happened(&mut self, event: &Event, all: &mut AllRoles) {
-        self.is_bound(event.socket.local);
-        self.is_named(event.socket.cookie);
+    pub(super) fn apply_event(&mut self, event: &Event, all: &mut AllRoles) {
+        self.set_local(event.socket.local);
+        self.set_cookie(event.socket.cookie);
         match &event.what {
             EventKind::Retransmit(retransmit) => {
                 self.rare().retransmits.add(event.time_ns, retransmit);
@@ -599,14 +598,15 @@ fn since(socket: &ListedSocket, now_ns: u64) -> (u64, AgeSource) {
 }
 
 pub(super) fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
-    let timer = socket.timer.filter(|_| socket.kind == Kind::Mini)?;
+    let timer = socket.timer.filter(|_| socket.kind == Kind::TimeWait)?;
     Some(now_ns.saturating_add(timer.left_ns))
 }
 
 /// True if no file refers to it. Only a connection that is closing can outlive its file.
 pub(super) fn is_orphan(socket: &ListedSocket) -> bool {
     use State::{Closing, FinWait1, FinWait2, LastAck};
-    socket.kind == Kind::Mini || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
+    socket.kind == Kind::TimeWait
+        || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
 }
 
 pub(super) fn begins_life(what: &EventKind) -> bool {

@@ -12,7 +12,7 @@ use crate::{
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
-        socket::listeners_of,
+        socket::listener_addresses,
         state::State,
     },
     table::connection::Connection,
@@ -127,7 +127,7 @@ impl ListenerHolders {
     /// Address of the listener for connections to `local`.
     fn place_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<(u32, SocketAddr)> {
         let netns = netns?;
-        listeners_of(local).map(|local| (netns, local)).find(|place| self.by_place.contains_key(place))
+        listener_addresses(local).map(|local| (netns, local)).find(|place| self.by_place.contains_key(place))
     }
 
     /// Determines the owner of a connection that came through a listener, by the listener's current holders: the caller

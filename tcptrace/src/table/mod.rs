@@ -11,11 +11,11 @@
 pub(crate) mod compact;
 mod connection;
 mod listener_holders;
-mod minis;
 pub(crate) mod reconcile;
 mod retransmits;
 mod roles;
 pub(crate) mod slab;
+mod timewait;
 mod wanted;
 
 use std::{
@@ -33,7 +33,7 @@ use crate::{
         event::{Event, EventKind, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition},
         holders::{Holder, Holders},
         keyed::{Keyed, KeyedMap, KeyedSet},
-        socket::{listeners_of, place},
+        socket::{listener_addresses, loopback_netns},
         state::{State, StateSet},
     },
     table::slab::{Place, Slab},
@@ -49,7 +49,7 @@ pub use retransmits::Retransmits;
 pub struct HalfOpen {
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Local address.
+    /// Local address of the connections, where the listener accepts them.
     pub local: SocketAddr,
     /// Number of half-open connections.
     pub count: u64,
@@ -70,15 +70,15 @@ const MAX_REQUESTED: usize = 65_536;
 /// is bounded: when it is full, the oldest socket is evicted, and counted.
 pub struct Table {
     full: Slab,
-    minis: Slab,
+    timewait: Slab,
     roles: AllRoles,
     listener_holders: ListenerHolders,
     /// True if a socket is keyed by its cookie because the listing had no address.
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
     /// Keys of full sockets that wait for a process.
-    ailing: FxHashSet<u64>,
-    half_open_shown: Vec<HalfOpen>,
+    stuck: FxHashSet<u64>,
+    half_open_matching: Vec<HalfOpen>,
     /// Address pairs of half-open connections as of the last poll.
     requested: KeyedSet<(Option<u32>, SocketAddr, SocketAddr)>,
     /// Addresses that sockets of this host have had.
@@ -94,7 +94,7 @@ pub struct Table {
     /// CLOCK_MONOTONIC in ns of the end of the last listing.
     listed_until_ns: u64,
     /// CLOCK_MONOTONIC in ns of the end of the last listing that contained suspects.
-    shown_until_ns: u64,
+    suspects_listed_ns: u64,
     max: usize,
     /// States whose sockets are kept; empty for all. A socket that leaves these states leaves the table too, since a
     /// filter may drop its later events.
@@ -115,13 +115,13 @@ impl Table {
         Self {
             polls,
             full: Slab::new(),
-            minis: Slab::new(),
+            timewait: Slab::new(),
             roles: AllRoles::default(),
             listener_holders: ListenerHolders::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
-            ailing: FxHashSet::default(),
-            half_open_shown: Vec::new(),
+            stuck: FxHashSet::default(),
+            half_open_matching: Vec::new(),
             requested: KeyedSet::default(),
             addresses: KeyedSet::default(),
             polled_from_ns: 0,
@@ -129,7 +129,7 @@ impl Table {
             departed: None,
             listed_from: (0, FxHashSet::default()),
             listed_until_ns: 0,
-            shown_until_ns: 0,
+            suspects_listed_ns: 0,
             max: max.max(1),
             states,
             keeps_unwanted: false,
@@ -168,7 +168,7 @@ impl Table {
         let EventKind::Transition(transition) = event.what else {
             let known = place.and_then(|place| self.full.at_mut(place));
             if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
-                connection.happened(event, &mut self.roles);
+                connection.apply_event(event, &mut self.roles);
             }
             return None;
         };
@@ -182,7 +182,7 @@ impl Table {
             left = self.remove(key, cookie);
         }
         if !stays && transition.new != State::Close {
-            self.becomes_mini(event, transition.new, left.as_ref());
+            self.enter_timewait(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
     }
@@ -212,21 +212,21 @@ impl Table {
     }
 
     /// A timewait socket replaces the socket; nothing more is known about it until a poll.
-    fn becomes_mini(&mut self, event: &Event, state: State, known: Option<&Connection>) {
+    fn enter_timewait(&mut self, event: &Event, state: State, known: Option<&Connection>) {
         if !self.polls || !self.keeps(state) {
             return;
         }
         let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
-        let mut mini = match known {
+        let mut timewait = match known {
             Some(known) => {
-                let mut mini = known.clone();
-                mini.enters(event, state, &mut self.roles);
-                mini
+                let mut timewait = known.clone();
+                timewait.enter(event, state, &mut self.roles);
+                timewait
             }
             None => Connection::of_event(event, state, &mut self.roles),
         };
-        mini.becomes_mini(event.time_ns, expires_ns);
-        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
+        timewait.enter_timewait(event.time_ns, expires_ns);
+        self.timewait.insert(timewait_key(timewait.netns(), timewait.local(), timewait.remote()), timewait);
         self.make_room();
     }
 
@@ -237,9 +237,9 @@ impl Table {
         }
         let known = place.and_then(|place| self.full.at_mut(place)).filter(|known| known.is_of_event(event));
         let new = match known {
-            Some(known) if key == sk => return known.enters(event, state, &mut self.roles),
+            Some(known) if key == sk => return known.enter(event, state, &mut self.roles),
             Some(known) => {
-                known.enters(event, state, &mut self.roles);
+                known.enter(event, state, &mut self.roles);
                 self.full.remove(key)
             }
             None => None,
@@ -260,10 +260,10 @@ impl Table {
     fn make_room(&mut self) {
         while self.len() > self.max {
             let first = |sockets: &Slab| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
-            let (full, mini) = (first(&self.full), first(&self.minis));
-            let is_mini = full.is_none_or(|full| mini.is_some_and(|mini| mini.0 < full.0));
-            let sockets = if is_mini { &mut self.minis } else { &mut self.full };
-            if let Some((_, key)) = if is_mini { mini } else { full } {
+            let (full, timewait) = (first(&self.full), first(&self.timewait));
+            let is_timewait = full.is_none_or(|full| timewait.is_some_and(|timewait| timewait.0 < full.0));
+            let sockets = if is_timewait { &mut self.timewait } else { &mut self.full };
+            if let Some((_, key)) = if is_timewait { timewait } else { full } {
                 sockets.remove(key);
             }
             self.evicted += 1;
@@ -274,27 +274,27 @@ impl Table {
     /// nothing happens to it (never: `u64::MAX`). From then on the next listing of its state is kept as
     /// [`Connection::facts`]. Until that time `suspect_from_ns` is not called again for the same socket.
     pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
-        self.full.look(now_ns, |known| {
+        self.full.evaluate(now_ns, |known| {
             let from_ns = suspect_from_ns(known);
             if from_ns <= now_ns {
-                known.is_suspect(now_ns);
+                known.mark_suspect(now_ns);
             } else {
-                known.is_no_suspect();
+                known.clear_suspect();
             }
-            if known.is_restless(now_ns) { 0 } else { from_ns }
+            if known.needs_evaluation(now_ns) { 0 } else { from_ns }
         });
     }
 
-    /// All suspects.
+    /// The sockets that [`Table::suspect`] has marked.
     pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
-        self.full.restless().filter(|known| known.suspected_ns().is_some())
+        self.full.to_evaluate().filter(|known| known.suspected_ns().is_some())
     }
 
     /// The sockets that have needed evaluation since the last call of [`Table::suspect`], at `now_ns`, and all timewait
     /// sockets; unordered.
-    pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
-        let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
-        full.chain(self.minis.values())
+    pub fn to_evaluate(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
+        let full = self.full.to_evaluate().filter(move |known| known.needs_evaluation(now_ns));
+        full.chain(self.timewait.values())
     }
 
     /// Sockets that wait for their holders: listeners with queued connections, and connections with unread data.
@@ -303,7 +303,7 @@ impl Table {
             known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
         };
         let listeners = self.listeners().map(|(_, known)| known);
-        let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
+        let connections = self.stuck.iter().filter_map(|key| self.full.get(*key));
         listeners.chain(connections).filter(has_queue)
     }
 
@@ -316,35 +316,35 @@ impl Table {
     /// True if the last poll found a half-open connection with these addresses.
     #[must_use]
     pub fn is_requested(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.requested.contains(&(place(netns, local), local, remote))
+        self.requested.contains(&(loopback_netns(netns, local), local, remote))
     }
 
     /// CLOCK_MONOTONIC in ns of the end of the last listing that contained suspects; 0 if there was none.
     #[must_use]
-    pub const fn shown_until_ns(&self) -> u64 {
-        self.shown_until_ns
+    pub const fn suspects_listed_ns(&self) -> u64 {
+        self.suspects_listed_ns
     }
 
-    /// All sockets, unordered.
+    /// All sockets, timewait sockets included, unordered.
     pub fn all(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values())
+        self.full.values().chain(self.timewait.values())
     }
 
-    /// The sockets that [`Table::choose`] did not hide, unordered.
+    /// The sockets that [`Table::apply_filter`] did not hide, unordered.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.all().filter(|known| !known.is_hidden())
     }
 
     /// Hides the sockets that the filter excludes. What is known about a socket changes, so call it each time before
     /// sockets are reported.
-    pub fn choose(&mut self, mut is_shown: impl FnMut(&Connection, &[Holder]) -> bool) {
+    pub fn apply_filter(&mut self, mut matches: impl FnMut(&Connection, &[Holder]) -> bool) {
         let holders = self.holders.clone();
-        let mut choose = |known: &mut Connection| {
+        let mut apply = |known: &mut Connection| {
             let held_by = holders.as_ref().zip(known.handle()).map_or(&[][..], |(holders, handle)| holders.of(handle));
-            known.hide(!is_shown(known, held_by));
+            known.hide(!matches(known, held_by));
         };
-        self.full.for_each(&mut choose);
-        self.minis.for_each(&mut choose);
+        self.full.for_each(&mut apply);
+        self.timewait.for_each(&mut apply);
     }
 
     /// All half-open connections by local address, as of the last poll, with the owners of their listeners.
@@ -355,8 +355,8 @@ impl Table {
 
     /// The half-open connections that match the filter.
     #[must_use]
-    pub fn half_open_shown(&self) -> Vec<HalfOpen> {
-        self.with_owners(&self.half_open_shown)
+    pub fn half_open_matching(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open_matching)
     }
 
     fn with_owners(&self, rows: &[HalfOpen]) -> Vec<HalfOpen> {
@@ -370,7 +370,7 @@ impl Table {
             *owner = owner.filter(|first| known.owner().is_some_and(|owner| owner.pid == first.pid));
         }
         let owner_of = |row: &HalfOpen| {
-            listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
+            listener_addresses(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
         };
         let mut rows: Vec<_> = rows.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
@@ -432,10 +432,10 @@ impl Table {
         Some(self.holders.as_ref()?.of(connection.handle()?))
     }
 
-    /// Number of sockets.
+    /// Number of sockets, timewait sockets included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.full.len() + self.minis.len()
+        self.full.len() + self.timewait.len()
     }
 
     /// True if there are none.
@@ -445,10 +445,10 @@ impl Table {
     }
 
     /// Releases memory after many sockets have left.
-    fn tidy(&mut self) {
-        self.full.tidy();
-        self.minis.tidy();
-        self.roles.tidy(self.len());
+    fn shrink(&mut self) {
+        self.full.shrink();
+        self.timewait.shrink();
+        self.roles.shrink(self.len());
     }
 
     /// Sizes of the table's other collections by name, for tests of their bounds.
@@ -456,7 +456,7 @@ impl Table {
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         vec![
             ("roles", self.roles.len()),
-            ("room", self.full.room() + self.minis.room()),
+            ("room", self.full.room() + self.timewait.room()),
             ("half_open", self.half_open.len()),
             ("requested", self.requested.len()),
             ("addresses", self.addresses.len()),
@@ -494,7 +494,7 @@ const fn begins_by_peer(event: &Event) -> bool {
 }
 
 /// Key of a timewait socket: a hash of its address pair, which is unique at any time.
-fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+fn timewait_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
     Keyed.hash_one((netns, local, remote))
 }
 

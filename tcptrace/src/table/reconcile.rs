@@ -9,8 +9,8 @@ use super::{
     HalfOpen, MAX_REQUESTED, Table,
     connection::expires_ns,
     listener_holders::{ListenerHolders, is_through_listener, owner_among},
-    mini_key,
-    minis::{began_time_wait, is_gone},
+    timewait::{began_time_wait, is_gone},
+    timewait_key,
 };
 use crate::{
     model::{
@@ -20,7 +20,7 @@ use crate::{
         keyed::{Keyed, KeyedMap},
         notice::Reconciled,
         snapshot::Snapshot,
-        socket::{Kind, ListedSocket, listeners_of, place},
+        socket::{Kind, ListedSocket, listener_addresses, loopback_netns},
         state::State,
     },
     table::connection::Connection,
@@ -45,13 +45,13 @@ impl Table {
         &mut self,
         snapshot: &Snapshot,
         mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        tell: impl FnMut(Event),
+        emit: impl FnMut(Event),
     ) -> Reconciled {
         let departed = self.departed.take().unwrap_or_default();
         self.listing = self.listing.wrapping_add(1);
         let mut reconciled = Reconciled::default();
         let names =
-            if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) { self.names() } else { Names::default() };
+            if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) { self.names() } else { KeyIndex::default() };
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
@@ -69,9 +69,9 @@ impl Table {
             if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
-                    known.show(socket, snapshot);
+                    known.update(socket, snapshot);
                     if known.is_ailing() {
-                        self.ailing.insert(key);
+                        self.stuck.insert(key);
                     }
                 }
             }
@@ -87,14 +87,14 @@ impl Table {
         reconciled.removed = (before - self.full.len()) as u64;
         self.listed_from = (snapshot.started_ns, visited);
         self.listed_until_ns = snapshot.ended_ns;
-        self.shown_until_ns = snapshot.ended_ns;
-        self.poll(snapshot, wanted, tell);
+        self.suspects_listed_ns = snapshot.ended_ns;
+        self.poll(snapshot, wanted, emit);
         reconciled
     }
 
     /// Index for listings without kernel addresses.
-    fn names(&self) -> Names {
-        let mut names = Names::default();
+    fn names(&self) -> KeyIndex {
+        let mut names = KeyIndex::default();
         for (key, known) in self.full.iter() {
             match (known.cookie(), known.netns()) {
                 (Some(cookie), _) => _ = names.by_cookie.insert(cookie, key),
@@ -127,14 +127,14 @@ impl Table {
             return;
         };
         known.listing = listing;
-        known.is_listed(socket);
-        known.is_named(socket.cookie);
+        known.update_listed(socket);
+        known.set_cookie(socket.cookie);
         let owner = named(&self.listener_holders, socket, owner_among(known.recorded(socket.owner), holders));
-        known.is_held(owner, &mut self.roles);
+        known.set_holder(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
             // Its event was lost, and came after the last one that was not.
             reconciled.changed += 1;
-            known.is_found_in_state(socket, snapshot.ended_ns);
+            known.set_found_state(socket, snapshot.ended_ns);
         }
     }
 
@@ -145,94 +145,96 @@ impl Table {
         &mut self,
         snapshot: &Snapshot,
         mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        mut tell: impl FnMut(Event),
+        mut emit: impl FnMut(Event),
     ) {
         self.listing = self.listing.wrapping_add(1);
         if !self.polls {
-            self.minis.clear();
+            self.timewait.clear();
         }
-        (self.half_open, self.half_open_shown) = self.requests(snapshot, &mut wanted);
+        (self.half_open, self.half_open_matching) = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
-        let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
+        let key = |request: &ListedSocket| {
+            (loopback_netns(Some(request.netns), request.local), request.local, request.remote)
+        };
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
         if !snapshot.states.is_empty() {
-            self.show_full(snapshot); // a complete listing was applied already
+            self.update_full(snapshot); // a complete listing was applied already
         }
-        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
-            self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
+        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::TimeWait) {
+            self.poll_timewait(socket, snapshot, &mut wanted, &mut emit);
         }
         let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
-        self.forget_ailing(snapshot, &visited);
-        self.minis.retain(|mini| {
-            if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
+        self.clear_stuck(snapshot, &visited);
+        self.timewait.retain(|timewait| {
+            if timewait.listing == listing || timewait.since_ns >= snapshot.started_ns {
                 return true;
             }
-            if !mini.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
+            if !timewait.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
                 // No poll covered it, and its timer may have been restarted. It is certainly gone by now, at an unknown
                 // time.
-                mini.expires(None);
-                return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
+                timewait.set_expiry(None);
+                return timewait.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
-            tell(is_gone(mini, polled_from_ns, ended_ns));
+            emit(is_gone(timewait, polled_from_ns, ended_ns));
             false
         });
         self.polled_from_ns = snapshot.started_ns;
-        self.tidy();
+        self.shrink();
     }
 
     /// Updates known sockets from a listing of some states with all holders; adds and removes none.
-    pub fn show_listed(&mut self, snapshot: &Snapshot) {
+    pub fn update_listed(&mut self, snapshot: &Snapshot) {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
-        self.show_full(snapshot);
-        self.shown_until_ns = snapshot.ended_ns;
+        self.update_full(snapshot);
+        self.suspects_listed_ns = snapshot.ended_ns;
     }
 
     /// Updates listeners from a listing of listeners with all holders; adds and removes no sockets.
-    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+    pub fn update_listeners(&mut self, snapshot: &Snapshot) {
         self.listener_holders.listed(snapshot);
         self.holders = snapshot.holders.clone().or(self.holders.take());
-        self.show_full(snapshot);
+        self.update_full(snapshot);
     }
 
-    fn show_full(&mut self, snapshot: &Snapshot) {
+    fn update_full(&mut self, snapshot: &Snapshot) {
         let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
             Some(first) if first.sk.is_none() => self.names(),
-            _ => Names::default(),
+            _ => KeyIndex::default(),
         };
         for socket in listed {
             let key = socket.sk.filter(|sk| self.full.find(*sk).is_some());
             let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
             let known = key.and_then(|key| self.full.get_mut(key)).filter(|known| known.is_of(socket.cookie));
             if let Some(known) = known {
-                known.is_listed(socket);
+                known.update_listed(socket);
                 if let Some(holders) = &snapshot.holders {
                     let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
-                    known.is_held(named(&self.listener_holders, socket, owner), &mut self.roles);
+                    known.set_holder(named(&self.listener_holders, socket, owner), &mut self.roles);
                 }
-                known.show(socket, snapshot);
+                known.update(socket, snapshot);
                 if known.is_ailing() {
-                    self.ailing.extend(key);
+                    self.stuck.extend(key);
                 }
             }
         }
     }
 
     /// Clears the stuck state of sockets that are not in a listing of all stuck sockets.
-    fn forget_ailing(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
-        if !snapshot.ailing {
+    fn clear_stuck(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
+        if !snapshot.stuck {
             return;
         }
         let full = &mut self.full;
-        self.ailing.retain(|key| {
+        self.stuck.retain(|key| {
             let Some(known) = full.get_mut(*key).filter(|known| known.is_ailing()) else { return false };
             let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= snapshot.started_ns);
             let stays = is_shown || !known.netns().is_none_or(|netns| visited.contains(&netns));
             if !stays {
-                known.is_well();
+                known.clear_stuck();
             }
             stays
         });
@@ -259,7 +261,7 @@ impl Table {
         };
         for request in requests {
             let (netns, local) = (request.netns, request.local);
-            let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
+            let listener = listener_addresses(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
             let is_wanted =
                 wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders);
@@ -279,42 +281,42 @@ impl Table {
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
-        let listeners = self.full.restless().filter(|known| known.state == State::Listen);
+        let listeners = self.full.to_evaluate().filter(|known| known.state == State::Listen);
         listeners.filter_map(|known| Some(((known.netns()?, known.local()), known)))
     }
 
-    fn poll_mini(
+    fn poll_timewait(
         &mut self,
         socket: &ListedSocket,
         snapshot: &Snapshot,
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        tell: &mut impl FnMut(Event),
+        emit: &mut impl FnMut(Event),
     ) {
-        let key = mini_key(Some(socket.netns), socket.local, socket.remote);
+        let key = timewait_key(Some(socket.netns), socket.local, socket.remote);
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
-        if let Some(other) = self.minis.get(key).filter(|known| !known.is_of(socket.cookie)) {
-            tell(is_gone(other, self.polled_from_ns, now_ns));
-            self.minis.remove(key);
+        if let Some(other) = self.timewait.get(key).filter(|known| !known.is_of(socket.cookie)) {
+            emit(is_gone(other, self.polled_from_ns, now_ns));
+            self.timewait.remove(key);
         }
-        let Some(known) = self.minis.get_mut(key) else {
+        let Some(known) = self.timewait.get_mut(key) else {
             if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
                 let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
-                self.minis.insert(key, listed.in_listing(listing));
+                self.timewait.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
             return;
         };
         known.listing = listing;
-        known.is_named(socket.cookie);
-        known.expires(expires_ns(socket, now_ns));
+        known.set_cookie(socket.cookie);
+        known.set_expiry(expires_ns(socket, now_ns));
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
             let age = socket.age(now_ns).filter(|age| age.source == AgeSource::Timer);
             let began_ns = age.map(|age| now_ns.saturating_sub(age.ns));
-            tell(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
-            known.is_found_in_state(socket, now_ns);
+            emit(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
+            known.set_found_state(socket, now_ns);
             if !self.keeps(State::TimeWait) {
-                self.minis.remove(key);
+                self.timewait.remove(key);
             }
         }
     }
@@ -322,13 +324,13 @@ impl Table {
 
 /// Index of full sockets, giving their keys.
 #[derive(Default)]
-struct Names {
+struct KeyIndex {
     by_cookie: FxHashMap<u64, u64>,
     /// Those that have no cookie yet (before 5.12).
     by_ends: KeyedMap<(u32, SocketAddr, SocketAddr), u64>,
 }
 
-impl Names {
+impl KeyIndex {
     fn key_of(&self, socket: &ListedSocket) -> Option<u64> {
         let by_cookie = self.by_cookie.get(&socket.cookie?);
         by_cookie.or_else(|| self.by_ends.get(&(socket.netns, socket.local, socket.remote))).copied()

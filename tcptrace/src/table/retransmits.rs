@@ -27,22 +27,21 @@ impl Retransmits {
     /// Length of a slot, in ns.
     pub const SLOT_NS: u64 = 5_000_000_000;
 
-    /// No retransmission.
     pub(super) const NONE: Self = Self { timeouts: 0, total: 0, srtt_us: None, last_ns: 0, slots: [0; 3] };
 
-    pub(super) fn add(&mut self, time_ns: u64, told: &Retransmit) {
+    pub(super) fn add(&mut self, time_ns: u64, event: &Retransmit) {
         let passed = (time_ns / Self::SLOT_NS).saturating_sub(self.last_ns / Self::SLOT_NS);
         for _ in 0..passed.min(3) {
             self.slots = [0, self.slots[0], self.slots[1]];
         }
-        self.slots[0] = self.slots[0].saturating_add(u16::from(told.failed.is_none()));
-        (self.timeouts, self.total, self.last_ns) = (told.timeouts, told.total_retrans, time_ns);
-        self.srtt_us = told.srtt_us.or(self.srtt_us);
+        self.slots[0] = self.slots[0].saturating_add(u16::from(event.failed.is_none()));
+        (self.timeouts, self.total, self.last_ns) = (event.timeouts, event.total_retrans, time_ns);
+        self.srtt_us = event.srtt_us.or(self.srtt_us);
     }
 
     /// Number of recent retransmissions, and the time in ns that they span: 10 to 15 s.
     #[must_use]
-    pub const fn lately(&self, now_ns: u64) -> (u32, u64) {
+    pub const fn recent(&self, now_ns: u64) -> (u32, u64) {
         let passed = (now_ns / Self::SLOT_NS).saturating_sub(self.last_ns / Self::SLOT_NS);
         let [a, b, c] = self.slots;
         let count = match passed {

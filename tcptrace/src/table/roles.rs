@@ -55,7 +55,7 @@ impl AllRoles {
 
     /// Drops unused role sets if there are many compared to `sockets`. After many sockets have left there is nothing to
     /// share for a while.
-    pub(super) fn tidy(&mut self, sockets: usize) {
+    pub(super) fn shrink(&mut self, sockets: usize) {
         if self.shared.len() > 2 * sockets + 64 {
             self.shared.retain(|roles| Rc::strong_count(roles) > 1);
             self.shared.shrink_to(2 * self.shared.len() + 64);

@@ -5,7 +5,6 @@ use rustc_hash::FxHashMap;
 
 use crate::table::connection::Connection;
 
-/// Connections per block.
 const BLOCK: usize = 64;
 /// Marks the absence of a place.
 const NONE: u32 = u32::MAX;
@@ -78,7 +77,6 @@ impl Slab {
         self.at(self.find(key)?)
     }
 
-    /// As [`Slab::at_mut`].
     pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         self.at_mut(self.find(key)?)
     }
@@ -140,7 +138,7 @@ impl Slab {
     }
 
     /// Frees trailing blocks if most of them are unused, and shrinks the map.
-    pub(super) fn tidy(&mut self) {
+    pub(super) fn shrink(&mut self) {
         /// Minimum number of blocks that are kept.
         const FEW: usize = if cfg!(test) { 1 } else { 16 };
         if self.blocks.len() <= FEW || self.places.len() * 4 > self.room() {
@@ -193,13 +191,13 @@ impl Slab {
     /// Calls `evaluate` for the connections that were modified since the last call, or whose quiet time has passed. It
     /// returns the time until which a connection needs no evaluation unless it is modified, or 0 if it needs one each
     /// time. Quiet blocks are skipped as a whole.
-    pub(super) fn look(&mut self, now_ns: u64, mut look: impl FnMut(&mut Connection) -> u64) {
+    pub(super) fn evaluate(&mut self, now_ns: u64, mut evaluate: impl FnMut(&mut Connection) -> u64) {
         for (block, until_ns) in self.blocks.iter_mut().zip(&mut self.quiet_until_ns) {
             if *until_ns <= now_ns {
                 *until_ns = block
                     .iter_mut()
                     .filter_map(|slot| slot.connection.as_mut())
-                    .map(&mut look)
+                    .map(&mut evaluate)
                     .min()
                     .unwrap_or(u64::MAX);
             }
@@ -207,7 +205,7 @@ impl Slab {
     }
 
     /// The connections that were not quiet at the last evaluation, or were modified since, and some others.
-    pub(super) fn restless(&self) -> impl Iterator<Item = &Connection> {
+    pub(super) fn to_evaluate(&self) -> impl Iterator<Item = &Connection> {
         let blocks = self.blocks.iter().zip(&self.quiet_until_ns).filter(|(_, until_ns)| **until_ns == 0);
         blocks.flat_map(|(block, _)| block).filter_map(|slot| slot.connection.as_ref())
     }
@@ -256,7 +254,7 @@ mod tests {
         /// Keeps those whose key modulo 3 is not this.
         Retain(u64),
         /// Evaluates this many ns later.
-        Look(u64),
+        Evaluate(u64),
         Tidy,
     }
 
@@ -268,7 +266,7 @@ mod tests {
             1 => Just(Step::RemoveOldest),
             4 => key.prop_map(Step::Change),
             1 => (0..3_u64).prop_map(Step::Retain),
-            2 => (0..400_u64).prop_map(Step::Look),
+            2 => (0..400_u64).prop_map(Step::Evaluate),
             1 => Just(Step::Tidy),
         ]
     }
@@ -309,12 +307,12 @@ mod tests {
                         model.retain(|(_, since_ns)| since_ns % 3 != rest);
                         sockets.retain(|known| known.since_ns % 3 != rest);
                     }
-                    Step::Tidy => sockets.tidy(),
-                    Step::Look(ns) => {
+                    Step::Tidy => sockets.shrink(),
+                    Step::Evaluate(ns) => {
                         now_ns += ns;
-                        sockets.look(now_ns, |known| if known.since_ns <= now_ns { 0 } else { known.since_ns });
+                        sockets.evaluate(now_ns, |known| if known.since_ns <= now_ns { 0 } else { known.since_ns });
                         let mut due: Vec<_> = model.iter().filter(|(_, since_ns)| *since_ns <= now_ns).collect();
-                        let mut found: Vec<_> = sockets.restless().map(|known| known.since_ns).collect();
+                        let mut found: Vec<_> = sockets.to_evaluate().map(|known| known.since_ns).collect();
                         found.retain(|since_ns| *since_ns <= now_ns);
                         found.sort_unstable();
                         due.sort_unstable_by_key(|(_, since_ns)| *since_ns);

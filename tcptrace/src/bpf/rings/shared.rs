@@ -29,7 +29,6 @@ pub(super) struct Ring {
     page_len: usize,
     /// Length of the data, a power of two, minus one.
     mask: usize,
-    /// Read position.
     position: usize,
     /// Write position as of the last check.
     written: usize,

@@ -12,9 +12,9 @@ use crate::model::number::digits;
 pub enum AddressError {
     #[error("`{0}` has no port: give PORT, :PORT (both on loopback), or ADDRESS:PORT")]
     NoPort(String),
-    #[error("`{0}` is no port: it is a number from 0 (any that is free) to 65535")]
+    #[error("`{0}` is not a port: give a number from 0 (any free one) to 65535")]
     Port(String),
-    #[error("`{0}` is no IP address: give one, IPv6 in brackets, or nothing for loopback")]
+    #[error("`{0}` is not an IP address: give one, IPv6 in brackets, or none for loopback")]
     Host(String),
 }
 

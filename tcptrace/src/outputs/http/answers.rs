@@ -21,7 +21,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// A query to the main loop.
 #[derive(Debug)]
 pub enum Query {
-    /// The current metrics.
+    /// The current metrics, for a scrape.
     Metrics(oneshot::Sender<Snapshot>),
     /// The health of the run.
     Health(oneshot::Sender<Health>),
@@ -38,15 +38,15 @@ pub struct Health {
 
 /// Sends queries to the main loop, one at a time.
 #[derive(Debug)]
-pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Query>>);
+pub(crate) struct QueryClient(pub(super) Mutex<mpsc::Sender<Query>>);
 
-impl Asker {
+impl QueryClient {
     /// Sends a query; `None` if there is no reply in time.
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+    async fn query<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
         let answer = async {
-            let questions = self.0.lock().await;
+            let queries = self.0.lock().await;
             let (to, answer) = oneshot::channel();
-            questions.send(question(to)).await.ok()?;
+            queries.send(query(to)).await.ok()?;
             answer.await.ok()
         };
         timeout(PATIENCE, answer).await.ok().flatten()
@@ -63,30 +63,30 @@ impl Asker {
             "/metrics" => {
                 let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
                 let format = prometheus::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
-                match self.ask(Query::Metrics).await {
+                match self.query(Query::Metrics).await {
                     Some(snapshot) => with_type(format.content_type(), prometheus::encode(&snapshot, format)),
                     None => silent(),
                 }
             }
-            "/healthz" => match self.ask(Query::Health).await {
+            "/healthz" => match self.query(Query::Health).await {
                 Some(Health { broken: None, .. }) => plain(StatusCode::OK, "ok\n"),
                 Some(Health { broken: Some(why), .. }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 None => silent(),
             },
-            "/readyz" => match self.ask(Query::Health).await {
+            "/readyz" => match self.query(Query::Health).await {
                 Some(Health { not_ready, broken }) => match not_ready.or(broken) {
                     None => plain(StatusCode::OK, "ready\n"),
                     Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 },
                 None => silent(),
             },
-            _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+            _ => plain(StatusCode::NOT_FOUND, "not found: there are /metrics, /healthz and /readyz\n"),
         })
     }
 }
 
 pub(crate) fn silent() -> Response<Full<Bytes>> {
-    plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n")
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not respond\n")
 }
 
 pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use crate::{outputs::http::answers::Asker, sys::workers};
+use crate::{outputs::http::answers::QueryClient, sys::workers};
 
 /// Maximum number of connections. Another one closes the connection that has been idle the longest.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -33,8 +33,8 @@ const REST: Duration = Duration::from_millis(100);
 const BUSY: u64 = u64::MAX;
 
 /// Serves requests until `stopped`.
-pub(super) async fn serve(listener: TcpListener, asker: Arc<Asker>, mut stopped: oneshot::Receiver<()>) {
-    let mut connections = Connections { asker, start: Instant::now(), all: Vec::new() };
+pub(super) async fn serve(listener: TcpListener, client: Arc<QueryClient>, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = Connections { client, start: Instant::now(), all: Vec::new() };
     let mut looks = interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -49,7 +49,7 @@ pub(super) async fn serve(listener: TcpListener, asker: Arc<Asker>, mut stopped:
 }
 
 struct Connections {
-    asker: Arc<Asker>,
+    client: Arc<QueryClient>,
     start: Instant,
     all: Vec<Connection>,
 }
@@ -89,14 +89,14 @@ impl Connections {
     }
 
     fn spawn(&mut self, stream: TcpStream) {
-        let (start, asker) = (self.start, self.asker.clone());
+        let (start, client) = (self.start, self.client.clone());
         let quiet_since_ms = Arc::new(AtomicU64::new(ms(start)));
         let quiet = quiet_since_ms.clone();
         let service = service_fn(move |request| {
-            let (asker, quiet) = (asker.clone(), quiet.clone());
+            let (client, quiet) = (client.clone(), quiet.clone());
             async move {
                 quiet.store(BUSY, Relaxed);
-                let response = asker.answer(request).await;
+                let response = client.answer(request).await;
                 quiet.store(ms(start), Relaxed);
                 response
             }

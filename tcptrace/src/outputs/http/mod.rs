@@ -35,7 +35,7 @@ use tokio::{
 };
 
 use crate::{
-    outputs::http::answers::{Asker, Query},
+    outputs::http::answers::{Query, QueryClient},
     sys::workers::{self, Worker},
 };
 
@@ -47,7 +47,7 @@ pub use connections::{IDLE, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 pub struct Server {
     address: SocketAddr,
     listener: std::net::TcpListener,
-    asks: mpsc::Sender<Query>,
+    sender: mpsc::Sender<Query>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<(Arc<Worker>, thread::JoinHandle<()>)>,
 }
@@ -61,10 +61,10 @@ impl Server {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let (asks, questions) = mpsc::channel(1);
-        let mut server = Self { address, listener, asks, stop: None, thread: None };
+        let (sender, queries) = mpsc::channel(1);
+        let mut server = Self { address, listener, sender, stop: None, thread: None };
         server.serve()?;
-        Ok((server, questions))
+        Ok((server, queries))
     }
 
     /// Serves requests in a new thread.
@@ -75,8 +75,8 @@ impl Server {
             TcpListener::from_std(self.listener.try_clone()?)?
         };
         let (stop, stopped) = oneshot::channel();
-        let asker = Arc::new(Asker(Mutex::new(self.asks.clone())));
-        let serve = move || runtime.block_on(connections::serve(listener, asker, stopped));
+        let client = Arc::new(QueryClient(Mutex::new(self.sender.clone())));
+        let serve = move || runtime.block_on(connections::serve(listener, client, stopped));
         self.thread = Some(workers::spawn("http", "http".to_owned(), serve)?);
         self.stop = Some(stop);
         Ok(())
@@ -85,7 +85,7 @@ impl Server {
     /// Whether the thread hangs or panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.thread.as_ref().is_some_and(|(worker, _)| worker.trouble().is_some())
+        self.thread.as_ref().is_some_and(|(worker, _)| worker.problem().is_some())
     }
 
     /// Replaces the thread. The old one ends as soon as it continues.

@@ -83,7 +83,7 @@ impl Kafka {
     /// Produces the first `count` records; returns how many of them were refused, and why.
     fn produce(&mut self, records: &Records, count: usize) -> Result<(usize, String), String> {
         let timeout = self.settings.timeout;
-        let late = || format!("no answer within {timeout:?}");
+        let late = || format!("no response within {timeout:?}");
         let partitions = match self.partitions.take() {
             Some(partitions) => partitions,
             None => self.waiting.wait(timeout, connect(&self.settings, &self.tls)).ok_or_else(late)??,
@@ -157,7 +157,7 @@ async fn connect(
         let partition = client.partition_client(topic, index, UnknownTopicHandling::Error).await;
         partitions.push(partition.map_err(|error| cause(&error))?);
     }
-    if partitions.is_empty() { Err("there is no such topic; create it".to_owned()) } else { Ok(partitions) }
+    if partitions.is_empty() { Err("the topic does not exist; create it".to_owned()) } else { Ok(partitions) }
 }
 
 /// Produces messages to a partition; splits them if they are too large together. Returns how many were refused, and
@@ -208,7 +208,6 @@ struct Facts<'a> {
     time: Cow<'a, str>,
     #[serde(default)]
     cookie: Option<u64>,
-    /// Findings only.
     #[serde(default)]
     number: Option<u64>,
 }

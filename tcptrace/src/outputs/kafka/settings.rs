@@ -8,7 +8,7 @@ use crate::{model::number::digits, outputs::tls::TlsError};
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
     /// The target is malformed.
-    #[error("{0}; HOST:PORT[,HOST:PORT]/TOPIC is expected")]
+    #[error("{0}; expected HOST:PORT[,HOST:PORT]/TOPIC")]
     Target(&'static str),
     /// TLS cannot be used.
     #[error(transparent)]
@@ -42,12 +42,12 @@ pub struct KafkaSettings {
     pub bytes: usize,
 }
 
-/// SASL authentication mechanisms.
+/// How to authenticate with SASL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// PLAIN (RFC 4616), for use over TLS.
     Plain,
-    /// SCRAM-SHA-256 (RFC 7677).
+    /// SCRAM-SHA-256 (RFC 7677), without sending the password.
     ScramSha256,
     /// SCRAM-SHA-512, as SCRAM-SHA-256 with another hash.
     ScramSha512,
@@ -56,11 +56,11 @@ pub enum SaslMechanism {
 /// SASL credentials. `Debug` hides the password.
 #[derive(Clone)]
 pub struct Sasl {
-    /// The authentication mechanism.
+    /// How to authenticate.
     pub mechanism: SaslMechanism,
-    /// User name.
+    /// User name known to the brokers.
     pub user: String,
-    /// Password, never printed.
+    /// Password; `Debug` hides it.
     pub password: String,
 }
 
@@ -129,7 +129,7 @@ mod tests {
             ("a:9092/t u", "a topic has"),
         ] {
             let error = KafkaSettings::new(target).unwrap_err().to_string();
-            assert!(error.starts_with(reason) && error.ends_with("HOST:PORT[,HOST:PORT]/TOPIC is expected"), "{error}");
+            assert!(error.starts_with(reason) && error.ends_with("expected HOST:PORT[,HOST:PORT]/TOPIC"), "{error}");
         }
         assert!(KafkaSettings::new(&format!("a:1/{}", "t".repeat(250))).is_err());
     }

@@ -46,14 +46,14 @@ impl Answer<'_> {
     ///
     /// A success with another kind of body does not come from an OTLP receiver: the request counts as refused, since it
     /// would otherwise be lost silently.
-    pub(super) fn judge<M: Message + Default>(self, now: Timestamp, secrets: &[&str]) -> Result<M, Failure> {
+    pub(super) fn interpret<M: Message + Default>(self, now: Timestamp, secrets: &[&str]) -> Result<M, Failure> {
         let Self { status, body, .. } = self;
         if status.is_success() {
             let no_receiver =
-                || Failure::Refused(format!("answered {status}, but not as OTLP has it: no receiver of it"));
+                || Failure::Refused(format!("responded {status}, but not by the protocol: it is not an OTLP receiver"));
             return if self.is_cut { Err(no_receiver()) } else { M::decode(body).map_err(|_| no_receiver()) };
         }
-        let mut reason = format!("answered {status}");
+        let mut reason = format!("responded {status}");
         if status.is_redirection() {
             reason += ", and redirects are not followed";
         }
@@ -93,28 +93,30 @@ mod tests {
     use super::*;
     use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 
-    fn judge(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<ExportLogsServiceResponse, Failure> {
+    fn interpret(status: u16, retry_after: Option<&str>, body: &[u8]) -> Result<ExportLogsServiceResponse, Failure> {
         let now = "1994-11-06T08:49:30Z".parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
-        Answer { status, retry_after, body, is_cut: false }.judge(now, &["hunter2"])
+        Answer { status, retry_after, body, is_cut: false }.interpret(now, &["hunter2"])
     }
 
     #[test]
     fn successes_are_messages() {
-        assert_eq!(judge(200, None, b""), Ok(ExportLogsServiceResponse::default()));
-        assert_eq!(judge(204, None, b""), Ok(ExportLogsServiceResponse::default()));
+        assert_eq!(interpret(200, None, b""), Ok(ExportLogsServiceResponse::default()));
+        assert_eq!(interpret(204, None, b""), Ok(ExportLogsServiceResponse::default()));
         let partial = ExportLogsPartialSuccess { rejected_log_records: 3, error_message: "no".to_owned() };
         let partial = ExportLogsServiceResponse { partial_success: Some(partial) };
-        assert_eq!(judge(200, None, &partial.encode_to_vec()), Ok(partial));
+        assert_eq!(interpret(200, None, &partial.encode_to_vec()), Ok(partial));
         for body in [&b"<html></html>"[..], b"{}", b"OK"] {
-            assert!(matches!(judge(200, None, body), Err(Failure::Refused(reason)) if reason.contains("no receiver")));
+            assert!(
+                matches!(interpret(200, None, body), Err(Failure::Refused(reason)) if reason.contains("not an OTLP receiver"))
+            );
         }
     }
 
     #[test]
     fn what_is_to_be_tried_again_is_what_the_specification_says() {
         for status in 300..600 {
-            let failure = judge(status, None, b"").unwrap_err();
+            let failure = interpret(status, None, b"").unwrap_err();
             let later = matches!(failure, Failure::Later { after: None, .. });
             assert_eq!(later, [429, 502, 503, 504].contains(&status), "{status}");
         }
@@ -131,7 +133,7 @@ mod tests {
             ("-3", None),
             ("soon", None),
         ] {
-            let Err(Failure::Later { after, .. }) = judge(429, Some(text), b"") else { panic!("{text}") };
+            let Err(Failure::Later { after, .. }) = interpret(429, Some(text), b"") else { panic!("{text}") };
             assert_eq!(after, seconds.map(Duration::from_secs), "{text}");
         }
     }
@@ -139,13 +141,13 @@ mod tests {
     #[test]
     fn a_reason_repeats_the_servers_words_on_one_line_and_no_secret() {
         let status = Status { message: "field\x1b[31m 7\nis wrong, hunter2".to_owned() }.encode_to_vec();
-        let reason = "answered 400 Bad Request: field [31m 7 is wrong, …".to_owned();
-        assert_eq!(judge(400, None, &status), Err(Failure::Refused(reason)));
-        let Err(Failure::Refused(reason)) = judge(404, None, &[b'x'; 5000]) else { panic!() };
-        assert_eq!(reason, format!("answered 404 Not Found: {}", "x".repeat(LONGEST_MESSAGE)));
+        let reason = "responded 400 Bad Request: field [31m 7 is wrong, …".to_owned();
+        assert_eq!(interpret(400, None, &status), Err(Failure::Refused(reason)));
+        let Err(Failure::Refused(reason)) = interpret(404, None, &[b'x'; 5000]) else { panic!() };
+        assert_eq!(reason, format!("responded 404 Not Found: {}", "x".repeat(LONGEST_MESSAGE)));
         assert_eq!(
-            judge(301, None, b""),
-            Err(Failure::Refused("answered 301 Moved Permanently, and redirects are not followed".to_owned()))
+            interpret(301, None, b""),
+            Err(Failure::Refused("responded 301 Moved Permanently, and redirects are not followed".to_owned()))
         );
     }
 }

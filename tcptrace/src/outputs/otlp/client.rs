@@ -109,13 +109,14 @@ impl Client {
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| later(unreached(&error)))?;
             let (head, body) = response.into_parts();
-            let (body, is_cut) = read(body).await.map_err(|error| later(chain("broke its answer off", &error)))?;
+            let (body, is_cut) =
+                read(body).await.map_err(|error| later(chain("sent an incomplete response", &error)))?;
             Ok((head, body, is_cut))
         };
-        let late = || later(format!("did not answer within {:?}", self.timeout));
+        let late = || later(format!("did not respond within {:?}", self.timeout));
         let (head, body, is_cut) = self.waiting.wait(self.timeout, exchange).ok_or_else(late)??;
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Answer { status: head.status, retry_after, body: &body, is_cut }.judge(Timestamp::now(), &self.secrets())
+        Answer { status: head.status, retry_after, body: &body, is_cut }.interpret(Timestamp::now(), &self.secrets())
     }
 
     /// The error for a request that was accepted in part, with this number of records refused.
@@ -124,7 +125,7 @@ impl Client {
             return Ok(());
         }
         let message = one_line(message, &self.secrets());
-        Err(DeliveryError::Refused { records, reason: format!("{} took a part only: {message}", self.endpoint) })
+        Err(DeliveryError::Refused { records, reason: format!("{} accepted only a part: {message}", self.endpoint) })
     }
 
     /// Values of headers, which must not appear in a reason.
@@ -157,7 +158,7 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn unreached(error: &legacy::Error) -> String {
-    chain(if error.is_connect() { "cannot be reached" } else { "did not answer" }, error)
+    chain(if error.is_connect() { "cannot be reached" } else { "did not respond" }, error)
 }
 
 /// An error with its causes, since the error itself says only that there was one.

@@ -18,10 +18,10 @@ use crate::outputs::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The URL cannot be used.
-    #[error("OTLP wants a URL such as http://localhost:4318: {0}")]
+    #[error("OTLP needs a URL such as http://localhost:4318: {0}")]
     Url(String),
     /// A header cannot be used.
-    #[error("header {number} {reason}; NAME=VALUE,NAME=VALUE is expected, with commas in values as %2C")]
+    #[error("header {number} {reason}; expected NAME=VALUE,NAME=VALUE, with commas in values as %2C")]
     Header {
         /// Position of the header, from 1.
         number: usize,
@@ -71,14 +71,14 @@ impl OtlpSettings {
             return Err(wrong("it begins neither with http:// nor with https://"));
         }
         if authority.as_str().contains('@') {
-            return Err(wrong("there is a user in it; credentials belong into a header"));
+            return Err(wrong("it contains a user; put credentials in a header"));
         }
         let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
             return Err(wrong("the host or the port is missing or wrong"));
         }
         if uri.query().is_some() {
-            return Err(wrong("it has a query, behind which no path can be appended"));
+            return Err(wrong("it has a query, so no path can be appended"));
         }
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),

@@ -119,7 +119,7 @@ fn a_partial_success_refuses_as_many_as_it_says() {
             Ok(()) => assert_eq!(refused, 0),
             Err(DeliveryError::Refused { records, reason }) => {
                 assert_eq!(records, refused);
-                assert!(reason.ends_with("/v1/logs took a part only: too old"), "{reason}");
+                assert!(reason.ends_with("/v1/logs accepted only a part: too old"), "{reason}");
             }
             other => panic!("{other:?}"),
         }
@@ -223,7 +223,7 @@ fn a_server_that_is_silent_or_not_there_is_tried_again_later() {
     let mut settings = OtlpSettings::new(&format!("http://{address}")).unwrap();
     settings.timeout = Duration::from_millis(100);
     let trouble = logs(&settings).deliver(&mut lines(1));
-    assert_eq!(trouble, Err(DeliveryError::Later(format!("http://{address}/v1/logs did not answer within 100ms"))));
+    assert_eq!(trouble, Err(DeliveryError::Later(format!("http://{address}/v1/logs did not respond within 100ms"))));
 
     // A head without a body.
     let silent = thread::spawn(move || {

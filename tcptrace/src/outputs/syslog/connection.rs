@@ -82,9 +82,7 @@ fn first_of<T>(host: &str, port: u16, connect: impl Fn(std::net::SocketAddr) -> 
     let mut failed = io::Error::other("the name has no address");
     // The C library's resolver may take minutes.
     let found = Waiting::new()?.wait(PATIENCE, tokio::net::lookup_host((host, port)));
-    for address in
-        found.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the name is not found in time")))?
-    {
+    for address in found.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the name lookup timed out")))? {
         workers::silent_for(PATIENCE);
         match connect(address) {
             Ok(connection) => return Ok(connection),

@@ -12,7 +12,7 @@ use socket2::SockRef;
 use crate::{pipeline::records::Records, sys::workers};
 
 /// Time of one check for a close or for acknowledgements.
-const LOOK: Duration = Duration::from_millis(1);
+const CHECK: Duration = Duration::from_millis(1);
 
 /// A connection that sends frames and expects no data back.
 pub(super) struct Stream {
@@ -26,14 +26,14 @@ impl Stream {
         let socket = TcpStream::connect_timeout(&address, patience)?;
         // Each call waits for its last frames to be acknowledged: Nagle's algorithm must not delay them.
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(LOOK))?;
-        socket.set_write_timeout(Some(LOOK))?;
+        socket.set_read_timeout(Some(CHECK))?;
+        socket.set_write_timeout(Some(CHECK))?;
         Ok(Self { socket, patience })
     }
 
     /// True unless the receiver has closed it.
     pub(super) fn is_open(&self) -> bool {
-        self.look().is_ok()
+        self.check_open().is_ok()
     }
 
     /// Sends frames, and removes those whose last byte the receiver's kernel has acknowledged: frames that were only in
@@ -61,7 +61,7 @@ impl Stream {
                 Err(error) if is_nothing_yet(&error) => {}
                 Err(error) => return Err(error),
             }
-            self.look()?;
+            self.check_open()?;
             let unacknowledged = self.acknowledged(frames, written)?;
             if unacknowledged != waiting {
                 (moved, waiting) = (Instant::now(), unacknowledged);
@@ -88,7 +88,7 @@ impl Stream {
     }
 
     /// Fails if the receiver has closed the connection; what it sends is ignored.
-    fn look(&self) -> io::Result<()> {
+    fn check_open(&self) -> io::Result<()> {
         match (&self.socket).read(&mut [0; 512]) {
             Ok(0) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the connection")),
             Ok(_) => Ok(()),

@@ -51,7 +51,7 @@ impl FromStr for SyslogTarget {
             ("unix", path) => Ok(Self::Unix(path.into())),
             ("udp", end) => host_port(end).map(|(host, port)| Self::Udp(host, port)).map_err(invalid),
             ("tcp", end) => host_port(end).map(|(host, port)| Self::Tcp(host, port)).map_err(invalid),
-            _ => Err(invalid("no known transport")),
+            _ => Err(invalid("unknown transport")),
         }
     }
 }
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let all = [
-            ("", "no known transport"),
-            ("tls:a", "no known transport"),
+            ("", "unknown transport"),
+            ("tls:a", "unknown transport"),
             ("udp", "the host is missing"),
             ("tcp:", "the host is missing"),
             ("tcp::514", "the host is missing"),
@@ -139,7 +139,7 @@ mod tests {
         let said = "tls:a".parse::<SyslogTarget>().unwrap_err().to_string();
         assert_eq!(
             said,
-            "syslog target `tls:a`: no known transport; expected unix[:PATH], udp:HOST[:PORT] or tcp:HOST[:PORT]"
+            "syslog target `tls:a`: unknown transport; expected unix[:PATH], udp:HOST[:PORT] or tcp:HOST[:PORT]"
         );
     }
 }

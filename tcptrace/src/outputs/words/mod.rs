@@ -16,7 +16,6 @@ pub(super) enum Priority {
     Warning = 4,
     /// A finding has closed.
     Notice = 5,
-    /// An ordinary event.
     Info = 6,
     /// Rarely of interest: changes of a socket's owner.
     Debug = 7,
@@ -65,7 +64,7 @@ pub(super) fn line(record: &Map<String, Value>) -> String {
         ),
         "summary" => format!("summary of {}: {}", fields.time("span_ns"), activity(fields)),
         "end" => format!(
-            "ended ({}): {} received, {} kept back by filters, {} lost",
+            "ended ({}): {} received, {} filtered, {} lost",
             fields.text("reason"),
             fields.plural("received", "event"),
             fields.number("filtered"),
@@ -83,7 +82,7 @@ pub(super) fn line(record: &Map<String, Value>) -> String {
         }
         "sockets_end" => format!("{} listed", fields.plural("sockets", "socket")),
         "rates" => format!(
-            "in {}: {} opened, {} accepted, {} failed, {} reset, {} of {} sent again",
+            "in {}: {} opened, {} accepted, {} failed, {} reset, {} of {} retransmitted",
             fields.time("span_ns"),
             fields.number("active_opens"),
             fields.number("passive_opens"),
@@ -112,9 +111,9 @@ fn transition(fields: Fields<'_>) -> String {
 
 fn retransmit(fields: Fields<'_>) -> String {
     let what = if fields.text("event") == "retransmit" { "segment" } else { "SYN-ACK" };
-    let timeouts = fields.with(", timeouts in a row: ", "timeouts");
+    let timeouts = fields.with(", consecutive timeouts: ", "timeouts");
     let errno = fields.with(", ", "errno");
-    happened(fields, &format!("{what} sent again, {} in all{timeouts}{errno}", fields.number("total_retrans")))
+    happened(fields, &format!("{what} retransmitted, {} in total{timeouts}{errno}", fields.number("total_retrans")))
 }
 
 /// Something that happened to a socket in a state.

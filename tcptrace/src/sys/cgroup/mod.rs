@@ -32,9 +32,9 @@ pub struct Cgroup {
 pub enum CgroupError {
     #[error("no cgroup v2 hierarchy is mounted here")]
     NoHierarchy,
-    #[error("no such cgroup below {}: {source}; give a path as /proc/PID/cgroup shows it", mount.display())]
+    #[error("no such cgroup below {}: {source}; give a path as in /proc/PID/cgroup", mount.display())]
     NotFound { mount: PathBuf, source: io::Error },
-    #[error("it is not a directory below {}; give a path as /proc/PID/cgroup shows it", .0.display())]
+    #[error("it is not a directory below {}; give a path as in /proc/PID/cgroup", .0.display())]
     NotBelow(PathBuf),
 }
 

@@ -24,7 +24,7 @@ const MAX_SERVED: usize = 1 << 20;
 
 /// The filter, if user space applies it.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct UserFilter {
     filter: SocketFilter,
     /// The same filter without its owner criteria.
     any_owner: SocketFilter,
@@ -35,7 +35,7 @@ pub(super) struct Shown {
     waiting: FxHashMap<u64, Event>,
 }
 
-impl Shown {
+impl UserFilter {
     pub(super) fn new(settings: &SessionSettings) -> Self {
         let (states, selection) = (settings.states, &settings.selection);
         let filter = if settings.findings.is_some() {
@@ -53,7 +53,7 @@ impl Shown {
     }
 
     /// True if there is a filter.
-    pub(super) fn chooses(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.filter != SocketFilter::default()
     }
 
@@ -67,7 +67,7 @@ impl Shown {
     }
 
     /// True if the event matches the filter.
-    pub(super) fn event(&mut self, event: &Event, names: &mut Names) -> bool {
+    pub(super) fn matches_event(&mut self, event: &Event, names: &mut Names) -> bool {
         // The last event of a socket whose owner no longer matches is only for the table.
         let is_shown = !event.socket.is(socket_flag::OWNER_LEFT)
             && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned));
@@ -80,7 +80,7 @@ impl Shown {
     }
 
     /// True if the socket matches the filter.
-    pub(super) fn socket(&self, known: &Connection, holders: &[Holder], names: &mut Names) -> bool {
+    pub(super) fn matches_socket(&self, known: &Connection, holders: &[Holder], names: &mut Names) -> bool {
         self.filter_of(known.cookie()).matches_known(known, holders, |id| names.cgroup(id).map(str::to_owned))
     }
 
@@ -90,7 +90,7 @@ impl Shown {
 
     /// Holds back an event whose local port is not bound yet, if the filter depends on the port; returns true if it
     /// did.
-    pub(super) fn holds_back(&mut self, event: &Event) -> bool {
+    pub(super) fn hold_back(&mut self, event: &Event) -> bool {
         let Some(sk) = event.socket.sk else { return false };
         let holds = self.filter.waits_for_port(event) && self.waiting.len() < MAX_WAITING;
         if holds {
@@ -100,7 +100,7 @@ impl Shown {
     }
 
     /// The event of the same socket that was held back, with the addresses known by now.
-    pub(super) fn held_back(&mut self, event: &Event) -> Option<Event> {
+    pub(super) fn take_held(&mut self, event: &Event) -> Option<Event> {
         if self.waiting.is_empty() {
             return None;
         }

@@ -5,7 +5,7 @@
 //! process has closed it. For example, if one poll shows it and the next does not, it went to CLOSE in between, and the
 //! event says that its time is polled.
 
-use super::{Table, mini_key};
+use super::{Table, timewait_key};
 use crate::{
     model::{
         age::{AgeSource, TIME_WAIT_NS},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The end of a timewait socket's state.
-struct Left {
+struct StateEnd {
     /// CLOCK_MONOTONIC of the event, in ns.
     time_ns: u64,
     /// CLOCK_MONOTONIC up to which the time in the state counts, in ns.
@@ -31,110 +31,124 @@ impl Table {
     /// that. Call it before [`Table::ingest`]. The kernel ends TIME_WAIT for an incoming SYN (`net/ipv4/tcp_ipv4.c`,
     /// `tcp_v4_rcv`, TCP_TW_SYN), and for a `connect` that reuses the port (`net/ipv4/inet_hashtables.c`,
     /// `__inet_check_established`).
-    pub fn take_over(&mut self, event: &Event) -> Vec<Event> {
+    pub fn end_replaced(&mut self, event: &Event) -> Vec<Event> {
         let EventKind::Transition(transition) = event.what else { return Vec::new() };
         let socket = &event.socket;
         let has_begun = matches!(transition.old, State::SynSent | State::SynRecv);
-        if self.minis.len() == 0 || !has_begun && transition.source != StateSource::Inferred {
+        if self.timewait.len() == 0 || !has_begun && transition.source != StateSource::Inferred {
             return Vec::new();
         }
-        let key = mini_key(socket.netns, socket.local, socket.remote);
-        let is_other = |mini: &&Connection| {
-            let cookies = mini.cookie().zip(socket.cookie);
-            let has_ends = (mini.local(), mini.remote()) == (socket.local, socket.remote);
-            has_ends && mini.since_ns <= event.time_ns && cookies.map_or(has_begun, |(mini, new)| mini != new)
+        let key = timewait_key(socket.netns, socket.local, socket.remote);
+        let is_other = |timewait: &&Connection| {
+            let cookies = timewait.cookie().zip(socket.cookie);
+            let has_ends = (timewait.local(), timewait.remote()) == (socket.local, socket.remote);
+            has_ends
+                && timewait.since_ns <= event.time_ns
+                && cookies.map_or(has_begun, |(timewait, new)| timewait != new)
         };
-        let Some(mini) = self.minis.get(key).filter(is_other) else { return Vec::new() };
+        let Some(timewait) = self.timewait.get(key).filter(is_other) else { return Vec::new() };
         // The SYN arrived, or was sent, when the state that is left now began.
         let began = transition.time_in_old.filter(|_| has_begun).map(|time| (event.time_ns - time.ns, time.source));
         let began = began.filter(|(_, source)| matches!(source, TimeSource::Observed | TimeSource::Handshake));
         let (end_ns, is_exact) = began.map_or((event.time_ns, false), |(began_ns, _)| (began_ns, true));
-        let left = |source| Left { time_ns: end_ns, end_ns, source };
+        let left = |source| StateEnd { time_ns: end_ns, end_ns, source };
         let polled = left(TimeSource::Polled);
-        let told = match mini.state {
+        let events = match timewait.state {
             // The kernel does not let a new connection replace an orphan in FIN_WAIT2: its TIME_WAIT has come and gone.
             State::FinWait2 => {
-                let mut over = of(mini, State::Close, StateSource::Inferred, None, &polled, None);
+                let mut over = transition_event(timewait, State::Close, StateSource::Inferred, None, &polled, None);
                 over.socket.state = State::TimeWait;
                 if let EventKind::Transition(transition) = &mut over.what {
                     (transition.old, transition.time_in_old) = (State::TimeWait, None);
                 }
                 let ending = Some(CloseReason::Normal);
-                vec![of(mini, State::TimeWait, StateSource::Inferred, ending, &polled, None), over]
+                vec![transition_event(timewait, State::TimeWait, StateSource::Inferred, ending, &polled, None), over]
             }
             _ => {
-                let source = match mini.since {
+                let source = match timewait.since {
                     AgeSource::Timer => TimeSource::Timer,
                     AgeSource::Observed | AgeSource::LowerBound => TimeSource::Observed,
                 };
                 let left = if is_exact { left(source) } else { polled };
-                vec![of(mini, State::Close, StateSource::Inferred, None, &left, None)]
+                vec![transition_event(timewait, State::Close, StateSource::Inferred, None, &left, None)]
             }
         };
-        self.minis.remove(key);
-        told
+        self.timewait.remove(key);
+        events
     }
 }
 
 /// An orphan went from FIN_WAIT2 to TIME_WAIT: at `began_ns` if its timer dates that, otherwise since the previous
 /// poll.
-pub(super) fn began_time_wait(mini: &Connection, began_ns: Option<u64>, expires_ns: Option<u64>, now_ns: u64) -> Event {
-    let began_ns = began_ns.map(|began_ns| began_ns.clamp(mini.since_ns, now_ns));
+pub(super) fn began_time_wait(
+    timewait: &Connection,
+    began_ns: Option<u64>,
+    expires_ns: Option<u64>,
+    now_ns: u64,
+) -> Event {
+    let began_ns = began_ns.map(|began_ns| began_ns.clamp(timewait.since_ns, now_ns));
     let time_ns = began_ns.unwrap_or(now_ns);
     let source = if began_ns.is_some() { TimeSource::Timer } else { TimeSource::Polled };
-    let left = Left { time_ns, end_ns: time_ns, source };
+    let left = StateEnd { time_ns, end_ns: time_ns, source };
     let left_ns = expires_ns.map(|end_ns| end_ns.saturating_sub(time_ns));
-    of(mini, State::TimeWait, StateSource::Polled, Some(CloseReason::Normal), &left, left_ns)
+    transition_event(timewait, State::TimeWait, StateSource::Polled, Some(CloseReason::Normal), &left, left_ns)
 }
 
 /// A timewait socket disappeared since the poll that began at `polled_from_ns`.
-pub(super) fn is_gone(mini: &Connection, polled_from_ns: u64, now_ns: u64) -> Event {
-    let seen_ns = mini.since_ns.max(polled_from_ns);
+pub(super) fn is_gone(timewait: &Connection, polled_from_ns: u64, now_ns: u64) -> Event {
+    let seen_ns = timewait.since_ns.max(polled_from_ns);
     // If the peer had closed in the meantime, TIME_WAIT would have begun, and would not be over.
     let certain = now_ns < seen_ns.saturating_add(TIME_WAIT_NS);
-    let ran_out_ns = mini.expires_ns().filter(|end_ns| certain && *end_ns <= now_ns);
-    let ending = match mini.state {
+    let ran_out_ns = timewait.expires_ns().filter(|end_ns| certain && *end_ns <= now_ns);
+    let ending = match timewait.state {
         State::FinWait2 => Some(if ran_out_ns.is_some() { CloseReason::PeerNeverClosed } else { CloseReason::Unknown }),
         _ => None, // reported when TIME_WAIT began
     };
     // The kernel's timers never fire early, and late by at most an eighth (`kernel/time/timer.c`).
-    let latest_ns = mini.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
-    let (end_ns, source) = match mini.since {
+    let latest_ns = timewait.expires_ns().map_or(now_ns, |end_ns| now_ns.min(end_ns.saturating_add(TIME_WAIT_NS / 8)));
+    let (end_ns, source) = match timewait.since {
         AgeSource::LowerBound => (ran_out_ns.unwrap_or(seen_ns), TimeSource::LowerBound),
         AgeSource::Observed | AgeSource::Timer => (latest_ns, TimeSource::Polled),
     };
-    of(mini, State::Close, StateSource::Polled, ending, &Left { time_ns: now_ns, end_ns, source }, None)
+    transition_event(
+        timewait,
+        State::Close,
+        StateSource::Polled,
+        ending,
+        &StateEnd { time_ns: now_ns, end_ns, source },
+        None,
+    )
 }
 
-fn of(
-    mini: &Connection,
+fn transition_event(
+    timewait: &Connection,
     new: State,
     source: StateSource,
     ending: Option<CloseReason>,
-    left: &Left,
+    left: &StateEnd,
     expires_in_ns: Option<u64>,
 ) -> Event {
-    let time_source = if mini.since == AgeSource::LowerBound { TimeSource::LowerBound } else { left.source };
-    let time = TimeInState { ns: left.end_ns.saturating_sub(mini.since_ns), source: time_source };
+    let time_source = if timewait.since == AgeSource::LowerBound { TimeSource::LowerBound } else { left.source };
+    let time = TimeInState { ns: left.end_ns.saturating_sub(timewait.since_ns), source: time_source };
     Event {
         time_ns: left.time_ns,
         cpu: None,
         socket: Socket {
             sk: None,
-            cookie: mini.cookie(),
-            netns: mini.netns(),
-            ipv6: mini.is_ipv6(),
-            state: mini.state,
-            local: mini.local(),
-            remote: mini.remote(),
+            cookie: timewait.cookie(),
+            netns: timewait.netns(),
+            ipv6: timewait.is_ipv6(),
+            state: timewait.state,
+            local: timewait.local(),
+            remote: timewait.remote(),
             flags: 0,
         },
-        owner: mini.owner(),
+        owner: timewait.owner(),
         candidates: None,
         listener: None,
         after_gap: false,
         what: EventKind::Transition(Transition {
-            old: mini.state,
+            old: timewait.state,
             new,
             source,
             time_in_old: Some(time),
