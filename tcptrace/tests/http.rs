@@ -29,11 +29,11 @@ struct Served {
 
 impl Served {
     fn new(not_ready: Option<&str>) -> Self {
-        let (server, mut questions) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (server, mut queries) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
         let not_ready = not_ready.map(str::to_owned);
         let answers = thread::spawn(move || {
-            while let Some(question) = questions.blocking_recv() {
-                match question {
+            while let Some(query) = queries.blocking_recv() {
+                match query {
                     Query::Metrics(to) => _ = to.send(Snapshot::default()),
                     Query::Health(to) => _ = to.send(Health { not_ready: not_ready.clone(), ..Health::default() }),
                 }
@@ -126,11 +126,11 @@ fn a_connection_may_ask_again() {
 
 #[test]
 fn a_main_loop_that_hangs_is_noticed() {
-    let (server, questions) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
+    let (server, queries) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
     let connect = || TcpStream::connect(server.address()).unwrap();
     let response = ask(connect(), "GET /healthz HTTP/1.1");
     assert!(response.starts_with("HTTP/1.1 503 "), "{response}");
-    drop(questions);
+    drop(queries);
     assert!(ask(connect(), "GET /metrics HTTP/1.1").starts_with("HTTP/1.1 503 "));
 }
 

@@ -132,7 +132,7 @@ impl<'a> Counted<'a> {
             KIND_CLOSED => {
                 let is = |flag: u16| key.flags & flag != 0;
                 let (syn, unread) = (is(close_flag::SENT_SYN), is(close_flag::UNREAD).into());
-                CountedEvent::CloseReason(CloseReason::of_close(
+                CountedEvent::CloseReason(CloseReason::classify(
                     State::from_raw(key.old)?,
                     key.err.into(),
                     key.flags,
@@ -316,7 +316,7 @@ mod tests {
         for (old, err) in states.flat_map(|old| errors.map(|err| (old, err))) {
             for flags in 0..1 << 13 {
                 for (syn, unread) in [(false, 9), (true, 0)] {
-                    let want = CloseReason::of_close(old, err, flags, syn, unread);
+                    let want = CloseReason::classify(old, err, flags, syn, unread);
                     let facts = flags & CLOSE_FLAGS
                         | if syn { close_flag::SENT_SYN } else { 0 }
                         | if unread > 0 { close_flag::UNREAD } else { 0 };

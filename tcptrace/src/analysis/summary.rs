@@ -190,7 +190,7 @@ impl Summary {
             endings: ending_rows(&self.endings),
             processes: Some(processes.collect()),
             sockets: Some(socket_rows(table, now_ns)),
-            half_open: Some(table.half_open_shown()),
+            half_open: Some(table.half_open_matching()),
             keys: None,
             losses,
         }

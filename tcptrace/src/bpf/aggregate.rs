@@ -1,4 +1,4 @@
-//! The maps in which the programs count in aggregate mode.
+//! The maps that hold the counts of aggregate mode.
 
 use aya::{
     Ebpf,
@@ -14,7 +14,7 @@ use crate::{
     model::kernel_counts::Counts,
 };
 
-/// The maps; they can be read when the programs are detached.
+/// The maps. They remain readable after the programs are detached.
 pub struct CountTables {
     times: PerCpuHashMap<MapData, Plain<CountKey>, Plain<OctaveTimes>>,
     counts: PerCpuHashMap<MapData, Plain<CountKey>, u64>,
@@ -25,11 +25,11 @@ impl CountTables {
         Ok(Self { times: take_map(ebpf, "TIMES")?, counts: take_map(ebpf, "COUNTS")? })
     }
 
-    /// All that was counted until now. Nothing is ever removed, so that what comes while this reads is in this reading or
-    /// in the next one.
+    /// Reads all counts so far. Entries are never removed, so that a count made during the reading is in this reading
+    /// or in the next one.
     ///
     /// # Errors
-    /// Where a map cannot be read.
+    /// If a map cannot be read.
     pub fn read(&self) -> Result<Counts, MapError> {
         let mut all = Counts::default();
         for entry in self.times.iter() {

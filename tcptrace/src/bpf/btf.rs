@@ -1,26 +1,27 @@
-//! Reads the running kernel's BTF as far as tcptrace needs it: where members of structs lie, how many arguments a
-//! function or tracepoint has, and the names of an enum's values.
+//! Reads from the running kernel's BTF what tcptrace needs: offsets of struct members, numbers of arguments of
+//! functions and tracepoints, and enum values.
 //!
-//! The format is that of the kernel's `Documentation/bpf/btf.rst`. The bytes are not trusted: each read is checked.
+//! For the format see the kernel's `Documentation/bpf/btf.rst`. The bytes are untrusted: each read is checked.
 
 use thiserror::Error;
 use zerocopy::IntoBytes as _;
 
-/// Where the kernel shows its BTF.
+/// File in which the kernel exposes its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const HEADER_LEN: usize = 24;
-/// Bytes of `struct btf_type`.
+/// Length of `struct btf_type` in bytes.
 const TYPE_LEN: usize = 12;
-/// Bytes of a type with what follows it on average, or a few less.
+/// Average length in bytes of a type with the data that follows it, rounded down.
 const MEAN_LEN: usize = 24;
-/// Members of anonymous structs lie this deep at most; a bound against cycles in broken data.
+/// Maximum nesting depth of anonymous structs; guards against cycles in broken data.
 const MAX_DEPTH: usize = 16;
-/// Members that one search looks at, at most, those of anonymous structs included: broken data can have structs that
-/// contain each other many times. The largest struct of a kernel has some hundreds.
+/// Maximum number of members that one search visits, members of anonymous structs included: in broken data, structs may
+/// contain each other many times. The largest kernel struct has a few hundred.
 const MAX_MEMBERS: usize = 1 << 16;
-/// Bytes of a name at most (`include/linux/kallsyms.h`, `KSYM_NAME_LEN`; `kernel/bpf/btf.c`, `__btf_name_valid`).
+/// Maximum length of a name in bytes (`include/linux/kallsyms.h`, `KSYM_NAME_LEN`; `kernel/bpf/btf.c`,
+/// `__btf_name_valid`).
 const MAX_NAME: usize = 512;
 
 mod kind {
@@ -55,28 +56,28 @@ pub enum Error {
     NoMember(String, String),
 }
 
-/// The first bytes of a name that ends here or by a NUL, as a number.
+/// The first four bytes of a name as a number; bytes after its end are 0.
 fn beginning(name: &[u8]) -> u32 {
     let word = name.first_chunk::<4>().map_or_else(
         || name.iter().rev().fold(0, |number, byte| number << 8 | u32::from(*byte)),
         |bytes| u32::from_le_bytes(*bytes),
     );
-    // The lowest byte that is zero has the lowest of the bits that borrows set; what is above it goes.
+    // Keep only the bytes before the first zero byte.
     let zeroes = word.wrapping_sub(0x0101_0101) & !word & 0x8080_8080;
     word & (zeroes & zeroes.wrapping_neg()).wrapping_sub(1)
 }
 
-/// A kernel's types, indexed by id and by name.
+/// The kernel's types, indexed by id and by name.
 pub struct KernelBtf<'a> {
     types: &'a [u8],
     strings: &'a [u8],
     /// Offset into `types` of each type; id 0 is `void`.
     offsets: Vec<u32>,
-    /// By kind: the ids of all types, and how their names begin, so that most need no further look.
+    /// By kind: each type's id and the first bytes of its name, which rule out most types without reading the name.
     named: [Vec<(u32, u32)>; 32],
 }
 
-/// One `struct btf_type` and where what follows it begins.
+/// A `struct btf_type`, and where its trailing data begins.
 #[derive(Clone, Copy)]
 struct Type {
     name: u32,
@@ -87,7 +88,7 @@ struct Type {
     body: usize,
 }
 
-/// Where a member lies, in bits, its width in bits if it is a bit field (else 0), and its type.
+/// A member: its offset in bits, its width in bits if it is a bit field (else 0), and its type.
 struct Member {
     bits: u32,
     width: u32,
@@ -103,7 +104,7 @@ impl<'a> KernelBtf<'a> {
     /// Indexes `bytes`, the contents of [`VMLINUX`].
     ///
     /// # Errors
-    /// [`Error::Broken`] where the bytes are no BTF in this machine's byte order.
+    /// [`Error::Broken`] if the bytes are not BTF in this machine's byte order.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let magic = bytes.first_chunk::<2>().map(|magic| u16::from_ne_bytes(*magic));
         if magic != Some(MAGIC) || bytes.len() < HEADER_LEN {
@@ -147,7 +148,7 @@ impl<'a> KernelBtf<'a> {
         })
     }
 
-    /// Where the type after this one begins.
+    /// Where the next type begins.
     fn after(&self, this: Type) -> Result<usize, Error> {
         let body_len = match this.kind {
             kind::INT | kind::VAR | kind::DECL_TAG => 4,
@@ -167,7 +168,7 @@ impl<'a> KernelBtf<'a> {
         }
     }
 
-    /// A type that stands behind typedefs and qualifiers.
+    /// Follows typedefs and qualifiers to the type itself.
     fn resolved(&self, mut id: u32) -> Result<Type, Error> {
         for _ in 0..MAX_DEPTH {
             let this = self.by_id(id)?;
@@ -203,26 +204,28 @@ impl<'a> KernelBtf<'a> {
         alike.map(|(_, id)| *id).find(|id| self.by_id(*id).is_ok_and(|this| self.is_named(this.name, name)))
     }
 
-    /// Offset in bytes of `path` (members joined by dots) in `struct name`.
+    /// Offset in bytes of `path` (member names joined by dots) in `struct name`.
     ///
     /// # Errors
-    /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where a member is a bit field.
+    /// [`Error::NoType`] or [`Error::NoMember`] if the kernel has no such struct or member, or if a member is a bit
+    /// field.
     pub fn offset_of(&self, name: &str, path: &str) -> Result<u32, Error> {
         let mut here = self.structure(name)?;
         let mut bytes = 0;
         for member in path.split('.') {
             let found = self.member(here, member)?.filter(|member| member.width == 0 && member.bits % 8 == 0);
             let Member { bits, id, .. } = found.ok_or_else(|| Error::NoMember(name.to_owned(), path.to_owned()))?;
-            bytes += bits / 8; // far below 2^32: each is below 2^29, and a path has few members
+            bytes += bits / 8; // cannot overflow: each is below 2^29, and a path has few members
             here = self.resolved(id)?;
         }
         Ok(bytes)
     }
 
-    /// Offset in bits of the bit field `member`, one bit wide, in `struct name`.
+    /// Offset in bits of the one-bit field `member` in `struct name`.
     ///
     /// # Errors
-    /// [`Error::NoType`], [`Error::NoMember`] where the kernel has no such thing, also where it is no single bit.
+    /// [`Error::NoType`] or [`Error::NoMember`] if the kernel has no such struct or member, or if it is not a single
+    /// bit.
     pub fn bit_of(&self, name: &str, member: &str) -> Result<u32, Error> {
         let found = self.member(self.structure(name)?, member)?.filter(|member| member.width == 1);
         Ok(found.ok_or_else(|| Error::NoMember(name.to_owned(), member.to_owned()))?.bits)
@@ -232,12 +235,12 @@ impl<'a> KernelBtf<'a> {
         self.find(kind::STRUCT, name).ok_or_else(|| Error::NoType(name.to_owned()))
     }
 
-    /// A member, also of an anonymous struct or union within.
+    /// Finds a member, also within anonymous structs and unions.
     fn member(&self, of: Type, name: &str) -> Result<Option<Member>, Error> {
         self.member_within(of, name, 0, &mut { MAX_MEMBERS })
     }
 
-    /// The same at this depth, where so many members may be looked at still.
+    /// [`Self::member`] at nesting level `depth`; `left` is the number of members that may still be visited.
     fn member_within(&self, of: Type, name: &str, depth: usize, left: &mut usize) -> Result<Option<Member>, Error> {
         if !matches!(of.kind, kind::STRUCT | kind::UNION) || depth > MAX_DEPTH {
             return Ok(None);
@@ -260,24 +263,24 @@ impl<'a> KernelBtf<'a> {
         Ok(None)
     }
 
-    /// Number of parameters of a function of the kernel, `None` where it has no such function.
+    /// Number of parameters of a kernel function; `None` if the kernel has no such function.
     #[must_use]
     pub fn function_parameters(&self, name: &str) -> Option<usize> {
         let proto = self.resolved(self.find(kind::FUNC, name)?.size_or_type).ok()?;
         (proto.kind == kind::FUNC_PROTO).then_some(proto.vlen)
     }
 
-    /// Number of arguments of a tracepoint, `None` where the kernel has no such tracepoint.
+    /// Number of arguments of a tracepoint; `None` if the kernel has no such tracepoint.
     #[must_use]
     pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
         let pointer = self.resolved(self.find(kind::TYPEDEF, &format!("btf_trace_{name}"))?.size_or_type).ok()?;
         let proto = self.resolved(pointer.size_or_type).ok()?;
-        // The first parameter is the probe's own data pointer.
+        // The first parameter is the data pointer of the probe.
         (pointer.kind == kind::PTR && proto.kind == kind::FUNC_PROTO).then(|| proto.vlen.saturating_sub(1))
     }
 
-    /// BTF in which the functions and typedefs of these names have the ids that they have in this one, and all types
-    /// before them are nameless: some percent of the work and memory for whoever wants to know ids alone.
+    /// Builds a reduced BTF in which the functions and typedefs with these names keep their ids, and all types before
+    /// them are nameless. Looking up ids in it takes a few percent of the time and memory.
     #[must_use]
     pub fn ids_of(&self, names: &[impl AsRef<str>]) -> Vec<u8> {
         let mut found = Vec::new();
@@ -286,9 +289,9 @@ impl<'a> KernelBtf<'a> {
                 [kind::FUNC, kind::TYPEDEF].iter().filter_map(|kind| Some((self.id(*kind, name)?, *kind, name))),
             );
         }
-        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0) as usize; // the first has the id 1
+        let count = found.iter().map(|(id, ..)| *id).max().unwrap_or(0) as usize; // ids begin with 1
         let types_end = HEADER_LEN + TYPE_LEN * count;
-        // Twelve zeroes are a type as well, of no kind.
+        // Twelve zero bytes are a valid type, of kind 0.
         let mut bytes = vec![0; types_end + 1];
         for (id, kind, name) in found {
             let at = HEADER_LEN + TYPE_LEN * (id as usize - 1);
@@ -300,12 +303,12 @@ impl<'a> KernelBtf<'a> {
         let types_len = (types_end - HEADER_LEN) as u32;
         let header = [HEADER_LEN as u32, 0, types_len, types_len, (bytes.len() - types_end) as u32];
         bytes[..2].copy_from_slice(&MAGIC.to_ne_bytes());
-        bytes[2] = 1; // the version
+        bytes[2] = 1; // BTF version
         bytes[4..HEADER_LEN].copy_from_slice(header.as_bytes());
         bytes
     }
 
-    /// Names and values of an enum; empty where the kernel has no such enum.
+    /// Names and values of an enum; empty if the kernel has no such enum.
     #[must_use]
     pub fn enum_values(&self, name: &str) -> Vec<(&'a str, u32)> {
         let Some(this) = self.find(kind::ENUM, name) else {
@@ -343,7 +346,7 @@ mod tests {
         assert_eq!(btf.tracepoint_arguments("no_such"), None);
     }
 
-    /// Types and strings with their header.
+    /// Encodes types and strings with a header.
     fn btf(types: &[u32], strings: &[u8]) -> Vec<u8> {
         let types_len = 4 * types.len() as u32;
         let header = [24, 0, types_len, types_len, strings.len() as u32];
@@ -353,7 +356,7 @@ mod tests {
         bytes
     }
 
-    /// The members that one search looked at, until it ended.
+    /// Number of members that a search visited.
     fn looked_at(bytes: &[u8]) -> usize {
         let btf = KernelBtf::parse(bytes).unwrap();
         let mut left = MAX_MEMBERS;
@@ -364,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_struct_that_contains_itself_is_searched_no_longer_than_others() {
-        // `struct s` with 19 nameless members, each of them `struct s` again: 19 to the 16th members.
+        // `struct s` with 19 nameless members, each again `struct s`: 19 to the 16th members.
         let members = |count: u32, id: u32| (0..count).flat_map(move |_| [0, id, 0]);
         let itself: Vec<_> = [1, 4 << 24 | 19, 0].into_iter().chain(members(19, 1)).collect();
         let bytes = btf(&itself, b"\0s\0");
@@ -372,7 +375,7 @@ mod tests {
         let parsed = KernelBtf::parse(&bytes).unwrap();
         assert!(matches!(parsed.offset_of("s", "none"), Err(Error::Broken(_))));
         assert!(matches!(parsed.bit_of("s", "none"), Err(Error::Broken(_))));
-        // Two that contain each other, by way of a typedef of one.
+        // Two structs that contain each other, one through a typedef.
         let each_other: Vec<_> = [1, 4 << 24 | 9, 0]
             .into_iter()
             .chain(members(9, 2))
@@ -380,7 +383,7 @@ mod tests {
             .chain(members(9, 1))
             .collect();
         assert_eq!(looked_at(&btf(&each_other, b"\0s\0")), MAX_MEMBERS);
-        // A chain without branches ends by its depth, and a typedef of itself by its own bound.
+        // A chain without branches is stopped by the depth limit, and a typedef of itself by its own limit.
         let chain: Vec<_> = [1, 4 << 24 | 1, 0].into_iter().chain(members(1, 1)).collect();
         assert_eq!(looked_at(&btf(&chain, b"\0s\0")), MAX_DEPTH + 1);
         let typedef: Vec<_> = [1, 4 << 24 | 1, 0].into_iter().chain(members(1, 2)).chain([0, 8 << 24, 2]).collect();

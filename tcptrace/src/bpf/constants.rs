@@ -1,5 +1,5 @@
-//! Puts constants into the instructions of the BPF object: offsets of the kernel's members, and what the programs are to
-//! do. See [`tcptrace_common::config::placeholder`].
+//! Patches constants into the instructions of the BPF object: offsets of kernel struct members, and settings of the
+//! programs. See [`tcptrace_common::config::place`].
 
 use tcptrace_common::config::{Config, Layout, placeholder};
 use thiserror::Error;
@@ -7,7 +7,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::elf;
 
-/// Why the object cannot be made ready.
+/// Why the constants could not be patched in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -21,10 +21,10 @@ pub enum Error {
     Value(u64),
 }
 
-/// The object with `config` in its instructions, in words, so that it is aligned.
+/// Returns a copy of the object with `config` patched into its instructions, as `u64`s for alignment.
 ///
 /// # Errors
-/// Where it is no object of these programs, or an offset is larger than an instruction can hold.
+/// If it is not an object of these programs, or an offset does not fit in an instruction.
 pub(super) fn put(object: &[u8], config: &Config) -> Result<Vec<u64>, Error> {
     let mut words = vec![0u64; object.len().div_ceil(8)];
     words.as_mut_bytes().get_mut(..object.len()).ok_or(Error::Elf)?.copy_from_slice(object);
@@ -34,17 +34,17 @@ pub(super) fn put(object: &[u8], config: &Config) -> Result<Vec<u64>, Error> {
         let mut instructions = code.chunks_exact_mut(8);
         while let Some(instruction) = instructions.next() {
             if put_into(instruction, config)? == LOAD_64 {
-                instructions.next(); // the other half of its value
+                instructions.next(); // the upper half of the 64-bit immediate
             }
         }
     }
     Ok(words)
 }
 
-/// `BPF_LD | BPF_DW | BPF_IMM`, the one instruction of 16 bytes.
+/// `BPF_LD | BPF_DW | BPF_IMM`, the only 16-byte instruction.
 const LOAD_64: u8 = 0x18;
 
-/// Gives the instruction's code.
+/// Patches one instruction; returns its opcode.
 fn put_into(instruction: &mut [u8], config: &Config) -> Result<u8, Error> {
     /// `BPF_LDX | BPF_MEM` for words of 4, 2, 1 and 8 bytes.
     const LOADS: [u8; 4] = [0x61, 0x69, 0x71, 0x79];
@@ -66,7 +66,7 @@ fn put_into(instruction: &mut [u8], config: &Config) -> Result<u8, Error> {
         let mut value = [0; 8];
         value[..size].copy_from_slice(bytes);
         let value = u64::from_le_bytes(value);
-        // The programs take no more of it than its own size, so that its sign does not matter.
+        // The programs use only the bytes of the constant's own size, so that sign extension does not matter.
         let fits = u32::try_from(value).map_err(|_| Error::Value(value))?;
         instruction[4..8].copy_from_slice(&fits.to_le_bytes());
     }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::bpf::OBJECT;
 
-    /// A layout whose members are at 8 times their number.
+    /// A layout in which the offset of each member is 8 times its index.
     fn config() -> Config {
         let mut config = Config { hz: 250, features: 0xf000_0001, ..Config::default() };
         for (number, word) in config.layout.as_mut_bytes().chunks_exact_mut(4).enumerate() {

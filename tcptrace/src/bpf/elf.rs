@@ -1,21 +1,21 @@
-//! Reads and changes the BPF object as a file, before aya does.
+//! Reads and edits the BPF object as an ELF file before aya loads it.
 
-/// A section of an ELF file of 64 bits in this byte order (`Elf64_Shdr` of `elf(5)`).
+/// A section of a 64-bit ELF file in native byte order (`Elf64_Shdr` of `elf(5)`).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section<'a> {
-    /// Its name.
+    /// Section name, without the NUL.
     pub(super) name: &'a [u8],
     /// `sh_type`.
     pub(super) kind: u32,
     /// `sh_flags`.
     pub(super) flags: u64,
-    /// Of relocations, the number of the section that they are for.
+    /// For relocations, the index of the section that they apply to.
     pub(super) about: usize,
-    /// Where it begins.
+    /// Offset of its content in the file.
     pub(super) start: usize,
-    /// Its length.
+    /// Length of its content in bytes.
     pub(super) len: usize,
-    /// Where its header begins.
+    /// Offset of its header in the file.
     header: usize,
 }
 
@@ -25,12 +25,12 @@ pub(super) const PROGBITS: u32 = 1;
 pub(super) const EXECINSTR: u64 = 4;
 /// `SHT_RELA` and `SHT_REL`.
 const RELOCATIONS: [u32; 2] = [4, 9];
-/// What tells the kernel and aya which function is which, and which line each instruction comes from.
+/// Function and line info: tells the kernel and aya which function and which source line each instruction belongs to.
 const BTF_EXT: &[u8] = b".BTF.ext";
-/// Where its header (`struct btf_ext_header` of libbpf) has the length of the lines.
+/// Offset of the length of the line info in its header (`struct btf_ext_header` of libbpf).
 const LINES_LEN: usize = 20;
 
-/// The number of up to eight bytes that stands there.
+/// Reads a little-endian number of up to eight bytes.
 fn number(elf: &[u8], at: usize, size: usize) -> Option<u64> {
     let bytes = elf.get(at..at.checked_add(size)?)?;
     let mut value = [0; 8];
@@ -38,7 +38,7 @@ fn number(elf: &[u8], at: usize, size: usize) -> Option<u64> {
     Some(u64::from_le_bytes(value))
 }
 
-/// All sections; `None` where these bytes are no such file, or are cut short.
+/// All sections; `None` if the bytes are not such a file, or truncated.
 pub(super) fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {
     if !elf.starts_with(b"\x7fELF\x02\x01") {
         return None;
@@ -65,14 +65,14 @@ pub(super) fn sections(elf: &[u8]) -> Option<Vec<Section<'_>>> {
         .collect()
 }
 
-/// Forgets which line each instruction comes from: the verifier alone tells of lines, in its log, and to hand them over takes
-/// a good part of the time that loading takes. Nothing is changed where these bytes are no such file.
+/// Removes the line info, which only the verifier's log uses and which takes a good part of the loading time. Leaves
+/// the bytes unchanged if they are not an ELF file.
 pub(super) fn forget_lines(elf: &mut [u8]) {
     let found = sections(elf).unwrap_or_default();
     let Some(index) = found.iter().position(|section| section.name == BTF_EXT) else {
         return;
     };
-    // aya reads the relocations of this section too, and has no use for them.
+    // aya reads the relocations of this section too, but does not need them.
     let is_unused = |section: &&Section<'_>| RELOCATIONS.contains(&section.kind) && section.about == index;
     let kinds: Vec<_> = found.iter().filter(is_unused).map(|section| section.header.saturating_add(4)).collect();
     for at in kinds.into_iter().chain([found[index].start.saturating_add(LINES_LEN)]) {
@@ -113,7 +113,7 @@ mod tests {
             forget_lines(&mut copy);
             assert_eq!(copy, bytes);
         }
-        // Whatever byte of the header is another one, nothing is read or written outside.
+        // Whichever header byte is corrupted, nothing outside is read or written.
         for at in 0..64 {
             let mut elf = OBJECT.to_vec();
             elf[at] ^= 0xff;

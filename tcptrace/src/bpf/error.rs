@@ -1,4 +1,4 @@
-//! Why programs are not loaded.
+//! Why loading or attaching the programs failed.
 
 use aya::{maps::MapError, programs::ProgramError};
 use thiserror::Error;
@@ -56,10 +56,10 @@ pub(crate) fn failed(name: &'static str, source: std::io::Error) -> Error {
     Error::Map { name, source: MapError::IoError(source) }
 }
 
-/// Lines of the verifier's log in an error.
+/// Maximum number of lines of the verifier's log in an error.
 pub(crate) const VERIFIER_LINES: usize = 8;
 
-/// The end of the verifier's log, where it is what refused (`kernel/bpf/verifier.c`).
+/// The end of the verifier's log, if the verifier rejected the program (`kernel/bpf/verifier.c`).
 pub(crate) fn last_words(error: &ProgramError) -> String {
     let ProgramError::LoadError { verifier_log, io_error } = error else {
         return String::new();
@@ -74,7 +74,7 @@ pub(crate) fn last_words(error: &ProgramError) -> String {
     if last.is_empty() { String::new() } else { format!("; the kernel's verifier says:\n  {}", last.join("\n  ")) }
 }
 
-/// The errno alone where there is one: the verifier's log is for developers.
+/// Only the errno if there is one: the verifier's log is for developers.
 pub(crate) fn in_short(error: &ProgramError) -> String {
     match error {
         ProgramError::LoadError { io_error, .. } => io_error.to_string(),

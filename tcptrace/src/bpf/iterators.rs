@@ -1,4 +1,4 @@
-//! The iterator programs: they list sockets and their holders when their files are read.
+//! The iterator programs, which list sockets and their holders when user space reads their files.
 
 use std::{
     fs::File,
@@ -31,24 +31,24 @@ use crate::{
     sys::{heap::drop_beside, mmap::page_len},
 };
 
-/// The programs, to be loaded.
+/// The programs to load.
 pub(super) const PROGRAMS: [(&str, Target); 2] =
     [(SOCKETS.0, Target::Each(SOCKETS.1)), (HOLDERS.0, Target::Each(HOLDERS.1))];
 
-/// The loaded programs.
+/// The loaded iterator programs.
 pub struct Iterators {
-    /// Gives the [`tcptrace_common::listing::SocketEntry`]s of the sockets of the calling thread's network namespace.
+    /// Writes the [`tcptrace_common::listing::SocketEntry`]s of the calling thread's network namespace.
     pub sockets: KernelIterator,
-    /// Gives the [`tcptrace_common::listing::HolderEntry`]s of all TCP sockets of all namespaces.
+    /// Writes the [`tcptrace_common::listing::HolderEntry`]s of the TCP sockets of all namespaces.
     pub holders: KernelIterator,
     request: Array<MapData, Plain<ListingRequest>>,
 }
 
 impl Iterators {
-    /// Loads nothing but the iterators.
+    /// Loads only the iterators.
     ///
     /// # Errors
-    /// Where the kernel's BTF cannot be used, or does not have the iterators.
+    /// If the kernel's BTF cannot be used, or lacks the iterators.
     pub fn alone() -> Result<Self, Error> {
         let settings = ObjectSettings {
             rings: Sizes::of(page_len() as u32, false)?,
@@ -66,12 +66,12 @@ impl Iterators {
         let wanted = if kernel.no_listing.is_none() { &PROGRAMS[..] } else { &[] };
         let loaded = load_programs(&mut ebpf, wanted, &btf);
         let taken = Self::take(&mut ebpf, &kernel, loaded);
-        drop(btf); // its memory is used for the sockets
+        drop(btf); // frees memory for the sockets
         drop_beside(ebpf);
         taken
     }
 
-    /// Takes the iterators of an object. They work as long as this lives, also without the object.
+    /// Takes the iterators out of an object. They remain usable after the object is dropped.
     pub(super) fn take(ebpf: &mut Ebpf, kernel: &Kernel, mut loaded: Loaded) -> Result<Self, Error> {
         if let Some(reason) = &kernel.no_listing {
             return Err(Error::NoListing(reason.clone()));
@@ -83,15 +83,15 @@ impl Iterators {
         })
     }
 
-    /// Tells the programs what is wanted: sockets in these states (empty: all); and for up to `seeds` sockets that they did
-    /// not know they remember holders as owners, when these are read. Those of listeners that they know, always. With
-    /// `ailing` they show connections of other states that wait for a process, too.
+    /// Sets what the programs list: sockets in these states (empty: all), and with `stuck` also connections in other
+    /// states that wait for a process. When the holders are read, the programs remember them as owners of up to
+    /// `new_sockets` sockets that were not tracked before, and always of tracked listeners.
     ///
     /// # Errors
-    /// Where the kernel refuses.
-    pub fn ask(&mut self, states: StateSet, seeds: u32, ailing: bool) -> io::Result<()> {
-        let seeding = if seeds > 0 { seeding::ALL } else { seeding::LISTENERS };
-        let request = ListingRequest { states: states.bits(), seeding, stuck: ailing.into(), seeds_left: seeds };
+    /// If the kernel refuses.
+    pub fn set_request(&mut self, states: StateSet, new_owners: u32, stuck: bool) -> io::Result<()> {
+        let seeding = if new_owners > 0 { seeding::ALL } else { seeding::LISTENERS };
+        let request = ListingRequest { states: states.bits(), seeding, stuck: stuck.into(), seeds_left: new_owners };
         self.request.set(0, Plain(request), 0).map_err(io::Error::other)
     }
 }
@@ -104,31 +104,31 @@ fn iterator(
     let program = ebpf.program(name).ok_or(Error::NotInObject(name))?;
     let loaded = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
     let program = loaded.and_then(|()| match program {
-        // Its descriptor by its number in the kernel would be had with CAP_SYS_ADMIN alone (`bpf_prog_get_fd_by_id`).
+        // Getting a descriptor by program id would require CAP_SYS_ADMIN (`bpf_prog_get_fd_by_id`).
         Program::Iter(program) => Ok(program.fd()?.as_fd().try_clone_to_owned()?),
         _ => Err(ProgramError::UnexpectedProgramType),
     });
     program.map(KernelIterator).map_err(|source| Error::Attach { hook, source })
 }
 
-/// A program that goes through something.
+/// A loaded iterator program.
 pub struct KernelIterator(OwnedFd);
 
-/// bpf(2) with the first words of its attributes, for commands that make a descriptor.
+/// Calls bpf(2) with the first words of its attributes, for commands that return a descriptor.
 fn bpf(command: libc::c_long, attributes: [u32; 4]) -> io::Result<OwnedFd> {
-    // SAFETY: the kernel reads so many bytes of the attributes, and writes nothing.
+    // SAFETY: the kernel reads that many bytes of the attributes, and writes nothing.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const attributes, size_of_val(&attributes)) };
     match RawFd::try_from(result) {
-        // SAFETY: the kernel has just made it for this process, and nothing else knows it.
+        // SAFETY: the kernel has just created it for this process; it has no other owner.
         Ok(descriptor @ 0..) => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
 impl KernelIterator {
-    /// A file whose reading runs the program, once through all.
+    /// Opens a file that runs the program over all objects once when it is read.
     fn open(&self) -> io::Result<File> {
-        /// Of `enum bpf_cmd` and `enum bpf_attach_type` (`include/uapi/linux/bpf.h`).
+        /// From `enum bpf_cmd` and `enum bpf_attach_type` (`include/uapi/linux/bpf.h`).
         const BPF_LINK_CREATE: libc::c_long = 28;
         const BPF_ITER_CREATE: libc::c_long = 33;
         const BPF_TRACE_ITER: u32 = 28;
@@ -136,12 +136,12 @@ impl KernelIterator {
         bpf(BPF_ITER_CREATE, [link.as_raw_fd() as u32, 0, 0, 0]).map(File::from)
     }
 
-    /// Goes through all, and hands over what the program writes, in pieces of whole entries.
+    /// Runs the iterator to its end and passes its output to `take` in chunks of whole entries.
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// If the kernel refuses.
     pub fn read(&mut self, mut take: impl FnMut(&[u8])) -> io::Result<()> {
-        /// The kernel gives no more at once (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
+        /// The kernel returns at most this much per read (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
         const PIECE_PAGES: usize = 8;
         let mut file = self.open()?;
         let mut piece = vec![0; PIECE_PAGES * page_len()];
@@ -149,7 +149,7 @@ impl KernelIterator {
             match file.read(&mut piece) {
                 Ok(0) => return Ok(()),
                 Ok(length) => take(&piece[..length]),
-                // It looked at many that the program was silent on, and makes room for others.
+                // The kernel visited many objects for which the program wrote nothing, and yields the CPU.
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                 Err(error) => return Err(error),
             }

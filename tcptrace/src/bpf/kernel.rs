@@ -1,4 +1,4 @@
-//! What tcptrace has to know of the running kernel before it loads its programs.
+//! What tcptrace needs to know about the running kernel before it loads its programs.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,8 @@ use super::{
     hooks,
 };
 
-/// Which of the two programs on `inet_csk_accept` fits: what the function returns stands behind its arguments.
+/// Which of the two programs on `inet_csk_accept` fits: the offset of the return value depends on the number of
+/// arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptShape {
     /// `(sk, arg)`, from 6.10 on.
@@ -18,30 +19,30 @@ pub enum AcceptShape {
     Four,
 }
 
-/// The running kernel, as its BTF shows it.
+/// The running kernel, as described by its BTF.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Where the programs find what they read.
+    /// Offsets of the struct members that the programs read.
     pub layout: Layout,
-    /// Bits of [`feature`].
+    /// What the kernel can do, as bits of [`feature`].
     pub features: u32,
-    /// How `inet_csk_accept` looks, `None` where it looks like neither form.
+    /// Signature of `inet_csk_accept`; `None` if it is neither of the two known ones.
     pub accept: Option<AcceptShape>,
-    /// Names of `enum sk_rst_reason` without their prefix, in lower case, by value: the numbering differs between kernels.
+    /// Names of `enum sk_rst_reason` in lower case without their prefix, by value: the values differ between kernels.
     pub reset_reasons: HashMap<u32, String>,
-    /// Why the iterators cannot work, `None` where they can.
+    /// Why the iterators cannot work; `None` if they can.
     pub no_listing: Option<String>,
-    /// Where `struct net` has its cookie (`SO_NETNS_COOKIE` from 5.14 on).
+    /// Offset of the cookie in `struct net` (`SO_NETNS_COOKIE`, since 5.14).
     pub net_cookie: Option<u32>,
-    /// The tracepoints, of those that tcptrace uses, that this kernel has.
+    /// Those of tcptrace's tracepoints that this kernel has.
     tracepoints: Vec<&'static str>,
 }
 
 impl Kernel {
-    /// Takes what is needed from the kernel's BTF.
+    /// Reads what is needed from the kernel's BTF.
     ///
     /// # Errors
-    /// Where a member that the programs cannot do without is missing.
+    /// If a member that the programs require is missing.
     pub fn from_btf(btf: &KernelBtf<'_>) -> Result<Self, Error> {
         let mut features = 0;
         let mut has = |feature: u32, yes: bool| features |= if yes { feature } else { 0 };
@@ -72,14 +73,14 @@ impl Kernel {
         })
     }
 
-    /// Has the kernel this tracepoint?
+    /// Whether the kernel has this tracepoint.
     #[must_use]
     pub fn has_tracepoint(&self, name: &str) -> bool {
         self.tracepoints.contains(&name)
     }
 }
 
-/// `$rest` with the bytes at which these members lie.
+/// `$rest` with the offsets of these members in bytes.
 macro_rules! layout {
     ($btf:expr, $rest:expr, $($field:ident = $of:literal $path:literal),* $(,)?) => {
         Layout { $($field: $btf.offset_of($of, $path)?,)* ..$rest }
@@ -149,7 +150,7 @@ fn layout(btf: &KernelBtf<'_>) -> Result<Layout, Error> {
     })
 }
 
-/// The first of several names of a member that the kernel has.
+/// Offset of the first of these member names that the kernel has.
 fn first(btf: &KernelBtf<'_>, names: &[(&str, &str)]) -> Result<u32, Error> {
     let mut last = Error::NoType(String::new());
     for (of, path) in names {
@@ -161,12 +162,12 @@ fn first(btf: &KernelBtf<'_>, names: &[(&str, &str)]) -> Result<u32, Error> {
     Err(last)
 }
 
-/// Adds what only the iterators read.
+/// Adds the offsets that only the iterators use.
 fn listing_layout(btf: &KernelBtf<'_>, to: &mut Layout) -> Result<(), Error> {
     if btf.function_parameters("bpf_sock_from_file").is_none() {
         return Err(Error::NoType("bpf_sock_from_file".to_owned())); // 5.11 and later
     }
-    // From 7.0 on the timers have other places; `sk_timer` is then another name of the retransmission timer.
+    // Since 7.0 the timers are elsewhere, and `sk_timer` is another name for the retransmission timer.
     let keepalive = |member: &str| {
         let names = [format!("icsk_keepalive_timer.{member}"), format!("sk_timer.{member}")];
         first(btf, &[("inet_connection_sock", &names[0]), ("sock", &names[1])])

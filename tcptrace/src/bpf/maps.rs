@@ -1,4 +1,4 @@
-//! Maps of the object, by name.
+//! Access to the object's maps by name.
 
 use aya::{
     Ebpf,
@@ -7,12 +7,12 @@ use aya::{
 
 use crate::bpf::error::Error;
 
-/// Lets aya copy a plain value to and from the kernel.
+/// Wrapper that lets aya copy a plain value to and from the kernel.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Plain<T>(pub(crate) T);
 
-/// A map that stays with the object: the programs still to be loaded refer to it.
+/// A map that stays in the object, because programs that are loaded later refer to it.
 pub(crate) fn map_mut<'a, T: TryFrom<&'a mut Map, Error = MapError>>(
     ebpf: &'a mut Ebpf,
     name: &'static str,

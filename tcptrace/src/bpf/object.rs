@@ -1,4 +1,4 @@
-//! The compiled object: loaded with its constants, its programs yet to be loaded one by one.
+//! The compiled object with its constants patched in and its maps created; its programs are loaded one by one.
 
 use super::{OBJECT, btf::KernelBtf, constants, elf, kernel::Kernel, rings::sizes::Sizes, vmlinux::Vmlinux};
 use crate::model::kernel_counts::By;
@@ -30,27 +30,27 @@ use zerocopy::IntoBytes as _;
 
 // SAFETY: `T` has neither padding nor invalid values, and the wrapper adds nothing.
 unsafe impl<T: zerocopy::FromBytes + zerocopy::IntoBytes + Copy + 'static> Pod for Plain<T> {}
-/// Size of the ring buffer for the programs' log.
+/// Size of the ring buffer for log messages of the programs.
 const LOG_BYTES: u32 = 1 << 20;
 
-/// What the object is loaded with.
+/// Settings for loading the object.
 pub(super) struct ObjectSettings {
     pub(super) rings: Sizes,
     pub(super) max_sockets: u32,
     pub(super) max_listeners: u32,
     pub(super) filter: Filter,
-    /// Cookie of the network namespace of the filter, where it is known.
+    /// Cookie of the network namespace in the filter, if known.
     pub(super) netns_cookie: Option<u64>,
     pub(super) log_level: Option<Level>,
     pub(super) no_iterators: bool,
-    /// Are there no other programs than the iterators?
+    /// True if only the iterators are loaded.
     pub(super) iterators_alone: bool,
     pub(super) aggregate: Option<Aggregate>,
-    /// Names of what the programs that are wanted are attached to.
+    /// BTF names that the wanted programs attach to.
     pub(super) attach_points: Vec<String>,
 }
 
-/// The loaded object, and what its programs are loaded with.
+/// The loaded object, and what its programs need for loading.
 pub(super) struct Object {
     pub(super) ebpf: Ebpf,
     pub(super) kernel: Kernel,
@@ -59,33 +59,33 @@ pub(super) struct Object {
     pub(super) netns_alias: Option<NetnsAlias>,
 }
 
-/// A loader without the kernel's BTF. `EbpfLoader::new` reads and parses all of it (some 20 ms and 40 MB) before one can
-/// say that it is not wanted, unless it finds none: so it is called where there is none to be found, in a thread whose
-/// root is an empty folder. Where that may not be done (CAP_SYS_CHROOT), all works as well, only slower.
+/// Creates a loader without the kernel's BTF. `EbpfLoader::new` always reads and parses all of it (about 20 ms and 40
+/// MB), even if the caller then replaces it, unless there is none. So it is called in a thread whose root directory is
+/// an empty folder. If that is not permitted (CAP_SYS_CHROOT), loading is merely slower.
 fn new_loader<'a>() -> EbpfLoader<'a> {
-    // SAFETY: takes numbers only; affects this thread alone, which ends at once.
+    // SAFETY: takes only numbers; affects only this thread, which ends soon.
     if unsafe { libc::unshare(libc::CLONE_FS) } == 0 {
-        // SAFETY: the path is NUL-terminated; the thread's root is its own by now.
+        // SAFETY: the path is NUL-terminated; this thread has a root directory of its own by now.
         unsafe { libc::chroot(c"/proc/self/fdinfo".as_ptr()) };
     }
     EbpfLoader::new()
 }
 
 impl Object {
-    /// Makes the maps, and sets the constants for this kernel.
+    /// Creates the maps, and sets the constants for this kernel.
     pub(super) fn load(settings: &ObjectSettings) -> Result<Self, Error> {
         let vmlinux = Vmlinux::open().map_err(|source| Error::ReadBtf { source })?;
         let bytes: &[u8] = &vmlinux;
         let (parsed, loader) = thread::scope(|scope| {
             let loader = beside(scope, new_loader);
-            let _ = beside(scope, aya::features); // asks the kernel, which takes some time, and remembers the answers
+            let _ = beside(scope, aya::features); // probes the kernel, which takes some time, and caches the results
             (
                 KernelBtf::parse(bytes),
                 loader.map_or_else(|_| EbpfLoader::new(), |thread| thread.join().unwrap_or_default()),
             )
         });
         let parsed = parsed?;
-        // No more than the ids of what is attached to: all types would be 38 MB.
+        // Only the ids of the attach points: all types would take 38 MB.
         let ids = || Btf::parse(&parsed.ids_of(&settings.attach_points), Endianness::default());
         let (loaded, btf) = thread::scope(|scope| {
             let btf = beside(scope, ids);
@@ -98,8 +98,8 @@ impl Object {
         Ok(Self { ebpf, kernel, btf, owner_unchecked, netns_alias })
     }
 
-    /// The object, set for a kernel with these types; the kernel; whether owners are not checked; and how the programs name
-    /// the namespace of the filter.
+    /// Loads the object for a kernel with these types. Also returns the kernel, whether owners are left unchecked, and
+    /// how the programs identify the filter's network namespace.
     fn load_for(
         settings: &ObjectSettings,
         types: &KernelBtf<'_>,
@@ -110,7 +110,7 @@ impl Object {
         let (rings, tracked_sets) = (settings.rings, tracked::set_count(settings.max_sockets));
         let keys = settings.aggregate.map_or(1, |aggregate| aggregate.keys);
         let counts = settings.aggregate.map_or(1, Aggregate::entries);
-        // What is counted is not looked at once more.
+        // User space cannot check counted events again.
         let unknown_owner_passes = owner_unchecked && settings.aggregate.is_none();
         let states = settings.filter.states;
         let becomes = states & (state::bit(state::TIME_WAIT) | state::bit(state::FIN_WAIT2)) != 0;
@@ -121,7 +121,7 @@ impl Object {
             filter: Filter { unknown_owner_passes: unknown_owner_passes.into(), netns, ..settings.filter },
             layout,
             features: kernel.features | if settings.iterators_alone { 0 } else { TRACKING },
-            // A quarter full: user space has the rest to come in time.
+            // A quarter full, which leaves user space the rest as time to react.
             ring_slots: rings.slots,
             wake_slots: rings.slots / 4,
             wake_bytes: rings.shared / 4,
@@ -140,9 +140,9 @@ impl Object {
             elf::forget_lines(object.as_mut_bytes());
         }
         let level = settings.log_level.map_or(0, |level| level as u8);
-        let mut loader = loader; // lives no longer than what it is given
+        let mut loader = loader; // shortens its lifetime to that of its arguments
         loader
-            .btf(None) // the object has no relocations by it
+            .btf(None) // the object has no BTF relocations
             .override_global("CONFIG", &config, true)
             .override_global(aya_log::LEVEL, &level, true)
             .map_max_entries("EVENTS", rings.shared)
@@ -159,8 +159,8 @@ impl Object {
     }
 }
 
-/// Where one network namespace is wanted, the programs take the lower half of its cookie for the number that they compare
-/// and tell: of the others they tell nothing.
+/// If one network namespace is selected, the programs compare and report the lower half of its cookie instead of an
+/// inode number; they report no events of other namespaces.
 fn known_by_cookie(settings: &ObjectSettings, kernel: &Kernel) -> (Option<NetnsAlias>, Layout) {
     let inode = settings.filter.netns;
     let name = settings.netns_cookie.map_or(0, |cookie| cookie as u32);
@@ -172,22 +172,22 @@ fn known_by_cookie(settings: &ObjectSettings, kernel: &Kernel) -> (Option<NetnsA
     }
 }
 
-/// What a program is loaded for.
+/// What a program attaches to.
 #[derive(Clone, Copy)]
 pub(super) enum Target {
-    /// A tracepoint.
+    /// A tracepoint, by name.
     Tracepoint(&'static str),
-    /// The end of a function.
+    /// The return of a kernel function (fexit).
     Exit(&'static str),
-    /// What an iterator goes through.
+    /// The objects that an iterator visits.
     Each(&'static str),
 }
 
-/// What became of programs by their names.
+/// Result of loading each program, by name.
 pub(super) type Loaded = HashMap<&'static str, Result<(), ProgramError>>;
 
-/// Loads these programs, the first ones first. What takes long is the kernel's verifier, which works on several at a
-/// time.
+/// Loads these programs, in order. The kernel's verifier takes most of the time, and can check several programs in
+/// parallel.
 pub(super) fn load_programs(ebpf: &mut Ebpf, wanted: &[(&'static str, Target)], btf: &Btf) -> Loaded {
     let mut programs: HashMap<_, _> = ebpf.programs_mut().collect();
     let found = wanted.iter().filter_map(|(name, target)| Some((*name, *target, programs.remove(name)?)));
@@ -202,7 +202,7 @@ pub(super) fn load_programs(ebpf: &mut Ebpf, wanted: &[(&'static str, Target)], 
     };
     thread::scope(|scope| {
         for _ in 1..thread::available_parallelism().map_or(1, usize::from).min(wanted.len()) {
-            let _ = beside(scope, work); // without it there is less help
+            let _ = beside(scope, work); // if it fails, this thread does all the work
         }
         work();
     });
@@ -218,22 +218,23 @@ fn load(program: &mut Program, target: Target, btf: &Btf) -> Result<(), ProgramE
     }
 }
 
-/// What is counted in the kernel.
+/// Settings of aggregate mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Aggregate {
-    /// What is counted apart.
+    /// Key by which counts are grouped.
     pub by: By,
-    /// Ports or cgroups that are counted apart at most.
+    /// Maximum number of ports or cgroups that are counted separately.
     pub keys: u32,
 }
 
-/// Entries of a table of counts that each port or cgroup gets; what all together get, as there is one for all others.
+/// Entries of a count table for each port or cgroup that is counted separately; [`ENTRIES`] are for all others
+/// together.
 pub(crate) const ENTRIES_PER_KEY: u32 = 32;
 
 pub(crate) const ENTRIES: u32 = 512;
 
 impl Aggregate {
-    /// Entries of each table of counts.
+    /// Number of entries in each count table.
     pub(crate) fn entries(self) -> u32 {
         match self.by {
             By::Transition => ENTRIES,

@@ -1,4 +1,4 @@
-//! What a refusal of the kernel means, and what to do about it.
+//! Explains refusals of the kernel, with the remedy.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::sys::{
     kernel::{self, version},
 };
 
-/// What an error of the kernel means that says it in one word, with the way out; empty where it is not known.
+/// Explains an error of the kernel whose errno alone says too little, with the remedy; empty if it has no explanation.
 pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -21,7 +21,7 @@ pub(super) fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     String::new()
 }
 
-/// Up to this kernel BPF's memory is counted against RLIMIT_MEMLOCK (`kernel/bpf/syscall.c`, `bpf_charge_memlock`).
+/// Up to this kernel, BPF memory counts against RLIMIT_MEMLOCK (`kernel/bpf/syscall.c`, `bpf_charge_memlock`).
 const MEMLOCK_UNTIL: (u32, u32) = (5, 10);
 
 fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabilities>) -> Option<String> {
@@ -31,17 +31,17 @@ fn meaning(errno: i32, release: &str, memlock: Option<u64>, has: Option<Capabili
         libc::EPERM if counts_memlock => {
             let limit = memlock.map_or_else(|| "too little".to_owned(), |bytes| format!("{} KiB", bytes >> 10));
             Some(format!(
-                "; before Linux 5.11 BPF maps count as locked memory, of which this process may have {limit} \
-                 (RLIMIT_MEMLOCK): run it with sudo, raise the hard limit (LimitMEMLOCK=infinity), or take less with \
+                "; before Linux 5.11 BPF maps count as locked memory, and this process may lock only {limit} \
+                 (RLIMIT_MEMLOCK): run it with sudo, raise the hard limit (LimitMEMLOCK=infinity), or use less with \
                  --ring-size and --kernel-sockets"
             ))
         }
         libc::EPERM => Some(
-            "; the capabilities for it are in effect: a seccomp filter (as containers have one) or a security module refuses"
+            "; the required capabilities are in effect, so a seccomp filter (as in containers) or a security module refuses it"
                 .to_owned(),
         ),
         libc::EMFILE => Some(format!(
-            "; this process may have {} descriptors (RLIMIT_NOFILE): raise that with `ulimit -n 1024`, or \
+            "; this process may open only {} descriptors (RLIMIT_NOFILE): raise the limit with `ulimit -n 1024`, or \
              LimitNOFILE=1024 in the unit",
             descriptors::allowed().unwrap_or(0)
         )),

@@ -1,4 +1,5 @@
-//! Loads the programs with their constants, attaches those that the kernel has hooks for, and hands out their maps.
+//! Loads the programs with their constants, attaches those whose hooks the kernel has, and provides access to their
+//! maps.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
@@ -32,30 +33,30 @@ use crate::{
     model::{decode::NetnsAlias, kernel_counts::By},
 };
 
-/// Listeners whose owners are remembered for the connections that come through them, at most.
+/// Maximum number of listeners whose owners are remembered for the connections that they accept.
 const MAX_LISTENERS: u32 = 1 << 16;
 
-/// What the programs are loaded with.
+/// Settings for loading the programs.
 #[derive(Clone, Debug)]
 pub struct ProbeSettings {
-    /// Size of the rings of all CPUs together in bytes: a power of two, and a multiple of the page size.
+    /// Total size in bytes of the rings of all CPUs: a power of two, and a multiple of the page size.
     pub ring_bytes: u32,
-    /// CPUs get no rings of their own, also where they can have some.
+    /// Use one shared ring even where per-CPU rings are possible.
     pub shared_ring: bool,
-    /// Sockets that the kernel side remembers at most.
+    /// Maximum number of sockets that the kernel side tracks.
     pub max_sockets: u32,
-    /// What passes.
+    /// Which events the programs send.
     pub filter: KernelFilter,
-    /// Messages of the programs up to this level are sent to the `log` crate's logger; `None` removes their code.
+    /// Messages of the programs up to this level go to the `log` crate's logger; `None` removes their logging code.
     pub log_level: Option<Level>,
-    /// Do without the iterators.
+    /// Do not load the iterators.
     pub no_iterators: bool,
-    /// Count in the kernel, and send nothing; there are no iterators then.
+    /// Count in the kernel instead of sending events; the iterators are then not loaded.
     pub aggregate: Option<Aggregate>,
 }
 
 impl ProbeSettings {
-    /// Does anything depend on whose the sockets are? Where nothing is sent it mostly does not.
+    /// True if anything depends on the owners of sockets. In aggregate mode mostly nothing does.
     fn owner_matters(&self) -> bool {
         let is_filtered = self.filter.constants.parts & (part::PID | part::CGROUP) != 0;
         self.aggregate.is_none_or(|aggregate| is_filtered || aggregate.by == By::Cgroup)
@@ -72,63 +73,63 @@ impl ProbeSettings {
     }
 }
 
-/// The filter with the sets that do not fit into constants.
+/// The filter, including the sets that do not fit in constants.
 #[derive(Clone, Debug, Default)]
 pub struct KernelFilter {
-    /// Constants.
+    /// The part of the filter that is patched into the programs.
     pub constants: Filter,
-    /// Set ([`tcptrace_common::filter::SET_LOCAL`] and its like) and range of ports, both ends included.
+    /// Port ranges, inclusive, each with its set ([`tcptrace_common::filter::SET_LOCAL`] and so on).
     pub ports: Vec<(u8, u16, u16)>,
-    /// Set, address (IPv4 mapped) and length of its prefix in bits (0 to 128).
+    /// Prefixes: set, address (IPv4-mapped for IPv4) and length in bits (0 to 128).
     pub prefixes: Vec<(u8, [u8; 16], u32)>,
-    /// PIDs of owners.
+    /// PIDs of the owners to select.
     pub pids: Vec<u32>,
-    /// Cookie of the network namespace, where it is known.
+    /// Cookie of the network namespace, if known.
     pub netns_cookie: Option<u64>,
 }
 
-/// A hook that is not attached, and what is missing for it.
+/// A hook that was not attached, and its consequence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingHook {
     /// Name of the tracepoint or function.
     pub hook: &'static str,
     /// Why it could not be attached.
     pub reason: String,
-    /// What tcptrace does not know for lack of it.
+    /// What tcptrace cannot report without it.
     pub effect: &'static str,
 }
 
-/// The running programs. They are detached when this is dropped.
+/// The attached programs. Dropping this detaches them.
 pub struct Probes {
     ebpf: Ebpf,
     /// Hooks that could not be attached.
     pub missing: Vec<MissingHook>,
-    /// Events of sockets whose owner the programs do not know pass the filter by owner: without the iterators they know
-    /// no owners of sockets from before the start.
+    /// True if events pass the owner filter when the programs do not know the owner: without iterators, the owners of
+    /// sockets older than the tracer are unknown.
     pub owner_unchecked: bool,
-    /// Names of the reasons of RSTs by the kernel's number.
+    /// Names of RST reasons by the kernel's number.
     pub reset_reasons: std::collections::HashMap<u32, String>,
 }
 
-/// All that comes of attaching. The rings and the counters stay readable when the probes are gone.
+/// Everything that attaching produces. The rings and the counters remain readable after the probes are dropped.
 pub struct Attached {
-    /// The programs.
+    /// The attached programs, which stay attached until this is dropped.
     pub probes: Probes,
-    /// Where the events come from.
+    /// The rings that deliver events.
     pub rings: Rings,
-    /// What the programs count.
+    /// The programs' counters of events sent, filtered and lost.
     pub counters: KernelCounters,
     /// The listeners that the programs know.
     pub listeners: ListenerTable,
-    /// What they count in aggregate mode.
+    /// The counts of aggregate mode.
     pub counts: CountTables,
     /// The iterators, or why there are none.
     pub iterators: Result<Iterators, Error>,
-    /// How the programs name the network namespace that is chosen, where that is not by its inode number.
+    /// How the programs identify the selected network namespace, unless by its inode number.
     pub netns_alias: Option<NetnsAlias>,
 }
 
-/// The counters of the programs, and those that the kernel keeps of them; they can be read when the programs are
+/// The programs' own counters, and those that the kernel keeps about them. They remain readable after the programs are
 /// detached.
 pub struct KernelCounters {
     counters: PerCpuArray<MapData, Plain<Counters>>,
@@ -137,22 +138,22 @@ pub struct KernelCounters {
     programs: Vec<OwnedFd>,
 }
 
-/// The listeners that the programs know.
+/// The listeners that the programs know, with their owners.
 pub struct ListenerTable {
     map: HashMap<MapData, Plain<ListenerKey>, Plain<Listener>>,
     alias: Option<NetnsAlias>,
 }
 
 impl ListenerTable {
-    /// Adds a listener, if the programs do not know one there. Gives whether it was added.
+    /// Adds a listener unless the programs already know one at this key. Returns true if it was added.
     pub fn seed(&mut self, key: ListenerKey, listener: Listener) -> bool {
         const BPF_NOEXIST: u64 = 1;
         self.map.insert(Plain(self.theirs(key)), Plain(listener), BPF_NOEXIST).is_ok()
     }
 
-    /// Takes one away that is not there any more.
+    /// Removes a listener that no longer exists.
     pub fn remove(&mut self, key: ListenerKey) {
-        let _ = self.map.remove(&Plain(self.theirs(key))); // the programs may have done so
+        let _ = self.map.remove(&Plain(self.theirs(key))); // the programs may have removed it already
     }
 
     fn theirs(&self, key: ListenerKey) -> ListenerKey {
@@ -164,10 +165,10 @@ impl ListenerTable {
 }
 
 impl KernelCounters {
-    /// The counters of each CPU that the kernel may have, in the order of their numbers.
+    /// The counters of each possible CPU, in the order of the CPU numbers.
     ///
     /// # Errors
-    /// Where the map cannot be read.
+    /// If the map cannot be read.
     pub fn read(&self) -> Result<Vec<Counters>, MapError> {
         let counters = self.counters.get(&0, 0)?;
         let with_sent = |(number, counters): (&u32, &Plain<Counters>)| Counters {
@@ -177,16 +178,16 @@ impl KernelCounters {
         Ok(self.numbers.iter().zip(counters.iter()).map(with_sent).collect())
     }
 
-    /// How often the kernel passed a program over, because the same program was already running on that CPU, stopped
-    /// by an interrupt or, where tracepoints may be preempted, by another task (`kernel/trace/bpf_trace.c`,
-    /// `__bpf_trace_run`; nothing is passed over before 5.12).
+    /// How often the kernel skipped a program because it was already running on that CPU, preempted by an interrupt or,
+    /// where tracepoints are preemptible, by another task (`kernel/trace/bpf_trace.c`, `__bpf_trace_run`; nothing is
+    /// skipped before 5.12).
     #[must_use]
     pub fn passed_over(&self) -> u64 {
         self.programs.iter().map(|program| recursion_misses(program.as_raw_fd())).sum()
     }
 }
 
-/// What the kernel shows of a program's descriptor (`kernel/bpf/syscall.c`, `bpf_prog_show_fdinfo`).
+/// Reads the counter in a program's fdinfo (`kernel/bpf/syscall.c`, `bpf_prog_show_fdinfo`).
 fn recursion_misses(program: RawFd) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{program}")).unwrap_or_default();
     let value = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"));
@@ -194,7 +195,7 @@ fn recursion_misses(program: RawFd) -> u64 {
 }
 
 impl Probes {
-    /// Names of all hooks that [`Probes::attach`] attaches to; of the last ones some may be missing.
+    /// Names of all hooks that [`Probes::attach`] attaches to, the required ones first.
     pub fn hooks() -> impl Iterator<Item = &'static str> {
         hooks::tracepoints().chain([ACCEPT])
     }
@@ -202,7 +203,7 @@ impl Probes {
     /// Loads the programs and attaches them.
     ///
     /// # Errors
-    /// Where the kernel's BTF cannot be used, or a program that is needed cannot be loaded or attached.
+    /// If the kernel's BTF cannot be used, or a required program cannot be loaded or attached.
     pub fn attach(settings: &ProbeSettings) -> Result<Attached, Error> {
         let rings = Sizes::of(settings.ring_bytes, settings.shared_ring)?;
         let Object { mut ebpf, kernel, btf, owner_unchecked, netns_alias } = Object::load(&ObjectSettings {
@@ -234,14 +235,15 @@ impl Probes {
             Iterators::take(&mut probes.ebpf, &kernel, loaded)
         };
         if iterators.is_err() && !owner_unchecked {
-            // The programs keep back what has no wanted owner, as if iterators had told them all owners.
+            // Without iterators nothing supplies the owners of existing sockets, so attach again with that setting:
+            // unknown owners then pass the filter.
             drop(probes);
             let attached = Self::attach(&ProbeSettings { no_iterators: true, ..settings.clone() })?;
             return Ok(Attached { iterators, ..attached });
         }
         let is_for_owners = |name: &str| OPTIONAL.iter().any(|row| row.program == name && row.is_for_owners);
         let programs = probes.ebpf.programs().filter(|(name, _)| !is_for_owners(name));
-        // Programs that are not attached have no descriptor.
+        // Programs that were not loaded have no descriptor.
         let programs = programs.filter_map(|(_, program)| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
         let counters = KernelCounters { counters, cpus, numbers: possible_cpus()?, programs: programs.collect() };
         let listeners = ListenerTable { map: take_map(&mut probes.ebpf, "LISTENERS")?, alias: netns_alias };
@@ -249,10 +251,10 @@ impl Probes {
         Ok(Attached { probes, rings, counters, listeners, counts, iterators, netns_alias })
     }
 
-    /// What the programs log, to be flushed from time to time; `logger` gets it.
+    /// The programs' log, which passes messages to `logger` whenever it is flushed.
     ///
     /// # Errors
-    /// Where the object was loaded without its log.
+    /// If the object was loaded without logging.
     pub fn logger<T: log::Log>(&mut self, logger: T) -> Result<EbpfLogger<T>, Error> {
         Ok(EbpfLogger::init_with_logger(&mut self.ebpf, logger)?)
     }
@@ -277,7 +279,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Attaches a program that was loaded. What is wrong with the object is the outer error.
+    /// Attaches a loaded program. The outer error means that the object itself is wrong.
     fn attach_one(&mut self, name: &'static str, loaded: &mut Loaded) -> Result<Result<(), ProgramError>, Error> {
         let program = self.ebpf.program_mut(name).ok_or(Error::NotInObject(name))?;
         let result = loaded.remove(name).unwrap_or(Err(ProgramError::NotLoaded));
@@ -289,7 +291,7 @@ impl Probes {
     }
 }
 
-/// The programs that this kernel has hooks for.
+/// The programs whose hooks this kernel has.
 fn programs(kernel: &Kernel, settings: &ProbeSettings) -> Vec<(&'static str, Target)> {
     let optional = settings.optional().filter(|tracepoint| kernel.has_tracepoint(tracepoint.hook));
     let optional = optional.map(|tracepoint| (tracepoint.program, Target::Tracepoint(tracepoint.hook)));
@@ -324,7 +326,7 @@ fn fill_filter(ebpf: &mut Ebpf, filter: &KernelFilter) -> Result<(), Error> {
     Ok(())
 }
 
-/// The bitmaps of the three sets, as the programs look them up.
+/// The bitmaps of the three port sets, in the layout that the programs expect.
 fn port_words(ranges: &[(u8, u16, u16)]) -> Vec<u64> {
     let mut words = vec![0; PORT_WORDS as usize];
     for &(set, first, last) in ranges {

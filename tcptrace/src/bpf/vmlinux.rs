@@ -1,12 +1,12 @@
-//! The file in which the kernel shows its types.
+//! The file in which the kernel exposes its BTF.
 
 use std::{fs::File, io, ops::Deref, slice};
 
 use super::btf::VMLINUX;
 use crate::sys::mmap::Mapping;
 
-/// What is in it. From 6.16 on it can be mapped (`kernel/bpf/sysfs_btf.c`), which saves copying some megabytes in
-/// pieces of 4 KiB.
+/// Content of the file. Since 6.16 it can be mapped (`kernel/bpf/sysfs_btf.c`), which avoids copying several megabytes
+/// in pieces of 4 KiB.
 pub struct Vmlinux(Bytes);
 
 enum Bytes {
@@ -15,10 +15,10 @@ enum Bytes {
 }
 
 impl Vmlinux {
-    /// Maps or reads it.
+    /// Maps the file, or reads it if it cannot be mapped.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     pub fn open() -> io::Result<Self> {
         let file = File::open(VMLINUX)?;
         let len = usize::try_from(file.metadata()?.len()).unwrap_or(0);
@@ -34,7 +34,7 @@ impl Deref for Vmlinux {
         match &self.0 {
             Bytes::Mapped(mapping) => {
                 let (address, len) = mapping.parts();
-                // SAFETY: so many bytes are mapped as long as this lives, and the kernel never changes them.
+                // SAFETY: that many bytes remain mapped while this lives, and the kernel never changes them.
                 unsafe { slice::from_raw_parts(address, len) }
             }
             Bytes::Read(bytes) => bytes,

@@ -48,7 +48,7 @@ use crate::{
         cgroup,
         clock::{now_ns, wall_offset},
         process::usage,
-        signals::{ENDS_WITHIN, Hangup, Stop, ends, every, release_memory},
+        signals::{Hangup, SHUTDOWN_LIMIT, Stop, begin_shutdown, every, release_memory},
         systemd::Service,
     },
 };
@@ -74,21 +74,21 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         states: settings.session.states,
         threads: Threads::default(),
         server: None,
-        questions: None,
+        queries: None,
         pushes: None,
         chosen: settings.chosen,
     };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
-    let (server, questions) = serve(settings.server)?;
-    (run.server, run.questions) = (server, questions);
+    let (server, queries) = serve(settings.server)?;
+    (run.server, run.queries) = (server, queries);
     run.pushes = pushes(&settings.outputs).then(|| every(settings.metrics_every));
     let ready = settings.ready_file.map(ReadyFile::create).transpose()?;
     let service = settings.service;
     service.ready();
     release_memory();
     let stopped = run.until_stopped(&mut stop, &mut hangup, settings.interval, &service).await;
-    ends();
-    service.stopping(ENDS_WITHIN);
+    begin_shutdown();
+    service.stopping(SHUTDOWN_LIMIT);
     drop(ready);
     drop(probes); // detached: what is counted now is all there will be
     let finished = run.finish(start_ns, stopped.as_ref().map_or("failed", |reason| reason));
@@ -120,7 +120,7 @@ struct Run {
     threads: Threads,
     /// Serves metrics and health.
     server: Option<Server>,
-    questions: Option<mpsc::Receiver<Query>>,
+    queries: Option<mpsc::Receiver<Query>>,
     /// When metrics are sent.
     pushes: Option<Interval>,
     /// The network namespace that is chosen.
@@ -140,8 +140,8 @@ impl Run {
         loop {
             tokio::select! {
                 biased;
-                reason = stop.reached() => return Ok(reason),
-                () = hangup.came() => {
+                reason = stop.wait() => return Ok(reason),
+                () = hangup.received() => {
                     self.outputs.reopen();
                     service.reloaded();
                 }
@@ -149,24 +149,24 @@ impl Run {
                     self.check_threads()?;
                     let broken = self.threads.broken();
                     let is_well = broken.is_none();
-                    if service.is_one {
+                    if service.is_service {
                         let status = broken.map_or_else(|| Ok(losses_line(&self.losses(&self.counted)?)), Ok::<_, Error>);
                         service.alive(&status?, is_well);
                     }
                     if let Some(gone) = self.chosen.as_ref().filter(|chosen| chosen.is_gone()) {
-                        warn(format_args!("{}: the trace ends", gone.epitaph()));
+                        warn(format_args!("{}: the trace ends", gone.gone_message()));
                         return Ok("netns_gone");
                     }
                 }
                 () = due(&mut intervals) => self.end_interval()?,
                 () = due(&mut self.pushes) => self.push_metrics()?,
-                question = asked(&mut self.questions) => match question {
+                query = asked(&mut self.queries) => match query {
                     // Nobody waits any more where sending fails.
                     Query::Metrics(to) => _ = to.send(self.metrics()?),
                     Query::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
                 },
             }
-            if self.outputs.are_over() && self.questions.is_none() {
+            if self.outputs.are_over() && self.queries.is_none() {
                 return Ok("closed");
             }
         }

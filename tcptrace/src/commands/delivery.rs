@@ -11,7 +11,7 @@ use crate::{
     outputs::{
         Output, Outputs, host_name,
         http::{Server, answers::Query},
-        messages::{tell, warn},
+        messages::{info, warn},
         target::Content,
     },
     pipeline::records::RecordsBuilder,
@@ -41,9 +41,9 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
 pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
     let Some(address) = address else { return Ok((None, None)) };
     let target = || format!("prometheus:{address}");
-    let (server, questions) = Server::start(address).map_err(|source| Error { target: target(), source })?;
-    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
-    Ok((Some(server), Some(questions)))
+    let (server, queries) = Server::start(address).map_err(|source| Error { target: target(), source })?;
+    info(format_args!("metrics are served at http://{}/metrics", server.address()));
+    Ok((Some(server), Some(queries)))
 }
 
 /// Does an output take metrics?
@@ -59,12 +59,12 @@ pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
 }
 
 /// The next question, or never one.
-pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Query>>) -> Query {
-    if let Some(open) = questions
-        && let Some(question) = open.recv().await
+pub(crate) async fn asked(queries: &mut Option<mpsc::Receiver<Query>>) -> Query {
+    if let Some(open) = queries
+        && let Some(query) = open.recv().await
     {
-        return question;
+        return query;
     }
-    *questions = None;
+    *queries = None;
     std::future::pending().await
 }

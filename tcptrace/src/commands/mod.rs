@@ -23,9 +23,9 @@ use crate::{
         config::parse,
         terminal::exit,
     },
-    listing::{Lister, Wanted},
+    listing::{Lister, ListingOptions},
     model::state::State,
-    outputs::messages::{self, Form, Level, fail, tell},
+    outputs::messages::{self, Form, Level, info},
     sys::{descriptors, heap, pids, systemd::Service},
 };
 
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
         _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
     };
     let exit = result.unwrap_or_else(|error| {
-        fail(error);
+        messages::error(error);
         ExitCode::FAILURE
     });
     messages::finish();
@@ -120,9 +120,9 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             // Listeners are told of with the requests that they have.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
-            let wanted = Wanted { states, holders: true, ..Wanted::default() };
-            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(tell);
-            pids::warning().into_iter().for_each(tell);
+            let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
+            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
+            pids::warning().into_iter().for_each(info);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)

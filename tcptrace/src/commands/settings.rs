@@ -157,7 +157,7 @@ impl Settings {
     /// Is SIGHUP waited for, to open files again? On a terminal it ends the run, as ever.
     #[must_use]
     pub fn takes_hangup(&self) -> bool {
-        self.service.is_one || self.outputs.iter().all(|output| !output.target.is_stdout())
+        self.service.is_service || self.outputs.iter().all(|output| !output.target.is_stdout())
     }
 
     /// What was typed for what is wrong: a trace that writes no events.

@@ -19,7 +19,7 @@ use crate::{
         event::{Owner, OwnerSource},
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
-        socket::listeners_of,
+        socket::listener_addresses,
         state::State,
     },
     table::{Connection, Facts, Table},
@@ -125,7 +125,7 @@ impl<'a> View<'a> {
     ) -> Self {
         let mut by_state = [const { Vec::<&Connection>::new() }; STATES];
         let mut listeners = KeyedMap::default();
-        for known in table.restless(now_ns) {
+        for known in table.to_evaluate(now_ns) {
             by_state[known.state as usize % STATES].push(known);
             if let (State::Listen, Some(netns)) = (known.state, known.netns()) {
                 listeners.insert((netns, known.local()), known);
@@ -188,9 +188,9 @@ impl<'a> View<'a> {
             let is_it = |listener: &&Connection| (listener.netns(), listener.local()) == (netns, local);
             listeners.iter().any(is_it)
         };
-        let came_to = |netns, local| listeners_of(local).any(|local| comes_to(netns, local));
+        let came_to = |netns, local| listener_addresses(local).any(|local| comes_to(netns, local));
         let connections = || self.table.all().filter(|known| came_to(known.netns(), known.local()));
-        let requests = || self.table.half_open_shown();
+        let requests = || self.table.half_open_matching();
         self.is_any_shown(listeners.iter().copied())
             || requests().iter().any(|row| came_to(Some(row.netns), row.local))
             || self.is_any_shown(connections())
@@ -200,7 +200,7 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn listener_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<&'a Connection> {
         let netns = netns?;
-        listeners_of(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
+        listener_addresses(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
     /// The other end of a connection.
@@ -400,7 +400,9 @@ impl<'a> Group<'a> {
             oldest: self.members.first().map(|known| Age { ns: view.age_ns(known), source: known.since }),
             evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
-            is_settled: shown.iter().all(|known| known.is_mini() || known.facts().is_some() && is_owned(view, known)),
+            is_settled: shown
+                .iter()
+                .all(|known| known.is_timewait() || known.facts().is_some() && is_owned(view, known)),
             is_shown: view.is_any_shown(self.members.iter().copied()),
             ..Sighting::new(kind, severity, cause, self.netns, self.subject)
         }

@@ -237,7 +237,7 @@ impl ClosedWindow {
     /// Of a connection that ends at `now_ns`; `None` where the window was not closed, or that is not known.
     #[must_use]
     pub fn of(left: &Connection, now_ns: u64) -> Option<Self> {
-        let facts = left.facts().filter(|_| left.ailments().window_closed)?;
+        let facts = left.facts().filter(|_| left.stuck_reasons().window_closed)?;
         Some(Self { closed_ns: closed_ns(facts, now_ns), is_answered: is_answered(facts) })
     }
 }

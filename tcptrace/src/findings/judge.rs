@@ -20,7 +20,7 @@ use crate::{
     model::{
         close_reason::CloseReason,
         event::{Event, Owner, OwnerSource},
-        socket::listeners_of,
+        socket::listener_addresses,
         state::{State, StateSet},
     },
     table::{Connection, Table},
@@ -115,7 +115,7 @@ fn peer(view: &View<'_>, incident: &Incident) -> Peer {
 /// Has its process closed it? What is left of it answers with a RST.
 fn is_closed(known: &Connection) -> bool {
     let is_closing = matches!(known.state, State::TimeWait | State::LastAck | State::Closing);
-    known.is_mini() || is_closing || known.orphan == Some(true)
+    known.is_timewait() || is_closing || known.orphan == Some(true)
 }
 
 /// Another address of the destination's host at which a process listens on the port.
@@ -126,7 +126,7 @@ fn listens_elsewhere(view: &View<'_>, incident: &Incident) -> Option<(SocketAddr
     let netns = answered.or(incident.netns.filter(|_| remote.ip().is_loopback() || remote.ip() == incident.local.ip()));
     let is_there = |listener: &&&Connection| {
         let is_near = netns.is_some() && listener.netns() == netns;
-        let is_same = listeners_of(remote).any(|end| end == listener.local());
+        let is_same = listener_addresses(remote).any(|end| end == listener.local());
         listener.local().port() == remote.port() && is_near && !is_same
     };
     let mut found: Vec<_> = view.in_state(State::Listen).iter().filter(is_there).collect();

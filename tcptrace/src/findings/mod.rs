@@ -91,7 +91,7 @@ impl Findings {
     /// shows any of them (`None`: it shows all).
     pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<ShownFilter<'_>>) -> Vec<Finding> {
         let mut wants_listing = false;
-        let shown_ns = table.shown_until_ns();
+        let shown_ns = table.suspects_listed_ns();
         table.suspect(now_ns, |known| {
             let Some(suspicion) = rules::suspicion(known, &self.thresholds) else { return u64::MAX };
             wants_listing |= suspicion.since_ns <= now_ns && suspicion.wants_facts(known, shown_ns, now_ns);

@@ -7,7 +7,7 @@ use crate::model::{
     close_reason::CloseReason,
     event::{Event, EventKind, Exit, Owner, ResetFacts, Transition},
     keyed::KeyedMap,
-    socket::place,
+    socket::loopback_netns,
     state::State,
 };
 
@@ -21,7 +21,7 @@ pub(super) type Path = (Option<u32>, SocketAddr, SocketAddr);
 
 /// The path of a socket with these ends.
 pub(super) fn path(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Path {
-    (place(netns, local), local, remote)
+    (loopback_netns(netns, local), local, remote)
 }
 
 /// What happened at one end.

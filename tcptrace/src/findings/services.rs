@@ -7,7 +7,7 @@ use crate::model::{
     event::{Event, EventKind},
     keyed::KeyedMap,
     snapshot::Snapshot,
-    socket::listeners_of,
+    socket::listener_addresses,
     state::State,
 };
 
@@ -52,6 +52,6 @@ impl Services {
     #[must_use]
     pub fn of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
         let netns = netns?;
-        listeners_of(local).find(|place| self.0.contains_key(&(netns, *place)))
+        listener_addresses(local).find(|place| self.0.contains_key(&(netns, *place)))
     }
 }

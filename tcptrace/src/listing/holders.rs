@@ -1,4 +1,4 @@
-//! The processes that hold sockets, from `/proc` (proc(5)).
+//! Processes that hold sockets, from `/proc` (proc(5)).
 
 use std::{
     ffi::{CStr, OsStr},
@@ -21,29 +21,30 @@ use crate::{
     },
 };
 
-/// The executable of a process, as its own mount namespace names it; `None` where it may not be looked at, has none, or
-/// the process has ended and another one has its PID now, or it has another name now, and so maybe another program.
+/// The executable of a process, as a path in its own mount namespace; `None` if it may not be read or does not exist,
+/// if the PID now belongs to another process, or if the process has changed its name and may therefore run another
+/// program.
 #[must_use]
 pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
-    if !pids::are_those_of_proc() {
+    if !pids::match_proc() {
         return None;
     }
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // Looked at afterwards: a process that took the PID over later than this would have started later, or within the same
-    // tick, which the name tells.
+    // Read last: a process that reused the PID in the meantime would have started later, or in the same tick but with
+    // another name.
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let is_it = start.is_some() && start == parse_start(&stat) && command_of(&stat) == Some(command);
     is_it.then(|| path.to_string_lossy().into_owned())
 }
 
-/// The command of this `/proc/PID/stat`.
+/// Command name in `/proc/PID/stat`.
 fn command_of(stat: &[u8]) -> Option<Command> {
     let from = stat.iter().position(|byte| *byte == b'(')? + 1;
     let to = stat.iter().rposition(|byte| *byte == b')')?;
     Some(command(stat.get(from..to)?))
 }
 
-/// A command by its name; the kernel keeps 15 bytes of it.
+/// Command name from its bytes; the kernel keeps 15.
 fn command(name: &[u8]) -> Command {
     let mut bytes = [0; 16];
     for (to, from) in bytes.iter_mut().zip(name.iter().take(15)) {
@@ -52,8 +53,7 @@ fn command(name: &[u8]) -> Command {
     Command::new(bytes)
 }
 
-/// When the process of this `/proc/PID/stat` started: field 22, where the second, the command in brackets, may have any
-/// bytes.
+/// Start time in `/proc/PID/stat`: field 22. Field 2, the command in parentheses, may contain any bytes.
 pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
     let fields = std::str::from_utf8(&stat[after..]).ok()?;
@@ -61,14 +61,14 @@ pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
     StartTicks::new(ticks as u32)
 }
 
-/// The processes that hold the sockets whose inode numbers are `wanted`, once for each descriptor.
+/// The processes that hold the sockets whose inode numbers are `wanted`, once per descriptor.
 ///
-/// Threads share the descriptors of their process. Those of a thread that has some of its own (unshare(2) with
+/// Threads share the descriptors of their process. Descriptors of a thread with a table of its own (unshare(2) with
 /// CLONE_FILES) are not found.
 ///
 /// # Errors
-/// Where `/proc` cannot be read at all. A process that cannot be read, or ended meanwhile, is counted; those that are
-/// not even shown count as one.
+/// If `/proc` cannot be read at all. Processes that cannot be read, or that ended in the meantime, are counted; all
+/// hidden processes count as one.
 pub fn holders(wanted: impl Fn(u64) -> bool) -> io::Result<(Vec<Holder>, Skipped)> {
     let mut holders = Vec::new();
     let mut skipped = Skipped::default();
@@ -109,7 +109,7 @@ fn of_process(
             }
         }
         Ok(_) => {}
-        // It was closed meanwhile.
+        // Closed in the meantime.
         Err(error) if is_gone(&error) => {}
         Err(error) => failed = Some(error),
     })?;
@@ -119,13 +119,13 @@ fn of_process(
     }
 }
 
-/// Who the process is. All files are found from the directory of its descriptors: that names one process for ever,
-/// while its PID is used again.
+/// Identifies a process. All files are opened relative to its descriptor directory, which keeps referring to the same
+/// process even if the PID is reused.
 fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Result<Holder> {
     let status = descriptors.read(c"../status")?;
     let (uid, ns_pid) = parse_status(&String::from_utf8_lossy(&status));
     let uid = uid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    // A line; the name may have any bytes.
+    // One line; the name may contain any bytes.
     let line = descriptors.read(c"../comm")?;
     let name = line.strip_suffix(b"\n").unwrap_or(&line);
     let command = command(name);
@@ -142,7 +142,7 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
     Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, start, command })
 }
 
-/// Real UID and innermost PID of `/proc/PID/status`.
+/// Real UID and innermost PID in `/proc/PID/status`.
 fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
     let words = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_ascii_whitespace);
     let uid = words("Uid:").and_then(|mut uids| uids.next()?.parse().ok());
@@ -150,15 +150,15 @@ fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
     (uid, ns_pid)
 }
 
-/// The path in the v2 hierarchy of `/proc/PID/cgroup` (cgroups(7)).
+/// Path in the v2 hierarchy in `/proc/PID/cgroup` (cgroups(7)).
 fn v2_path(text: &[u8]) -> Option<&[u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
 
-/// Path of the cgroup that a process is in; `None` where it is not known.
+/// Path of the cgroup of a process; `None` if unknown.
 ///
-/// It is the one of the v2 hierarchy. Where that is the root, as on hosts that still use the v1 hierarchies, it is
-/// systemd's, else the longest there is.
+/// This is the path in the v2 hierarchy. If that is the root, as on hosts that still use v1 hierarchies, it is
+/// systemd's path, else the longest.
 #[must_use]
 pub fn cgroup_path(pid: u32) -> Option<String> {
     best_path(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)).map(str::to_owned)
@@ -197,7 +197,7 @@ mod tests {
         let (wanted, unwanted) = (inode(&listener), inode(&other));
         assert_ne!(wanted, unwanted);
         let (holders, _) = holders(|inode| inode == wanted).unwrap();
-        // Other tests may be forking a child meanwhile.
+        // Other tests may be forking a child at the same time.
         let mut own: Vec<_> = holders.iter().filter(|holder| holder.pid == process::id()).collect();
         own.sort_unstable_by_key(|holder| holder.fd);
         let mut fds = [listener.as_raw_fd() as u32, copy.as_raw_fd() as u32];
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(own.iter().map(|holder| holder.fd).collect::<Vec<_>>(), fds);
         for holder in own {
             assert_eq!(holder.handle, wanted);
-            // SAFETY: getuid(2) takes nothing and cannot fail.
+            // SAFETY: getuid(2) takes no arguments and cannot fail.
             assert_eq!(holder.uid, unsafe { libc::getuid() });
             let comm = fs::read_to_string("/proc/self/comm").unwrap();
             assert_eq!(holder.command.to_text(), comm.trim_end());
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(cgroup_path(0), None);
     }
 
-    /// Children that hold a socket come and go: none of it is fatal, and a holder is told of whole or not at all.
+    /// Children that hold a socket come and go: that is never fatal, and a holder is reported completely or not at all.
     #[test]
     fn processes_that_end_during_the_walk_are_passed_over() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -267,7 +267,7 @@ mod tests {
         });
     }
 
-    /// What a directory of `/proc` answers when its process has just ended.
+    /// How a directory in `/proc` responds when its process has just ended.
     #[test]
     fn a_process_that_ended_is_gone_at_every_step() {
         let mut child = process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
@@ -293,7 +293,7 @@ mod tests {
     fn what_hidepid_hides_is_told() {
         let test = || {
             let call = |ok: bool| ok.then_some(()).ok_or_else(io::Error::last_os_error);
-            // SAFETY: numbers, and strings that end with a NUL; the mounts and the user are those of this thread alone.
+            // SAFETY: numbers, and NUL-terminated strings; the mounts and the user ids are this thread's alone.
             let prepared = unsafe {
                 call(libc::unshare(libc::CLONE_NEWNS) == 0)
                     .and_then(|()| {
@@ -309,7 +309,7 @@ mod tests {
                 return eprintln!("skipped: /proc cannot be mounted: {error}");
             }
             assert!(!hides_processes(), "root sees all");
-            // SAFETY: the system calls take numbers only (no groups are read), and change this thread alone.
+            // SAFETY: the system calls take only numbers (no groups are read), and change this thread alone.
             let dropped = unsafe {
                 let none = std::ptr::null::<libc::gid_t>();
                 libc::syscall(libc::SYS_setgroups, 0, none) == 0
@@ -326,7 +326,7 @@ mod tests {
     #[test]
     fn without_the_privilege_others_are_denied() {
         let test = || {
-            // SAFETY: the system call takes numbers only, and changes this thread alone.
+            // SAFETY: the system call takes only numbers, and changes this thread alone.
             if unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) } != 0 {
                 return eprintln!("skipped: not root");
             }

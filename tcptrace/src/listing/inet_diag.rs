@@ -1,4 +1,4 @@
-//! One TCP socket as a message of sock_diag(7) tells of it (`net/ipv4/inet_diag.c`). Nothing in the bytes is trusted.
+//! Parses one TCP socket from a sock_diag(7) message (`net/ipv4/inet_diag.c`). The bytes are untrusted.
 
 use std::{
     mem::offset_of,
@@ -38,10 +38,10 @@ struct Message {
     inode: u32,
 }
 
-/// Numbers of `idiag_timer` (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill` and `inet_twsk_diag_fill`).
+/// Values of `idiag_timer` (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill` and `inet_twsk_diag_fill`).
 const TIMERS: [TimerKind; 4] = [TimerKind::Retransmit, TimerKind::Keepalive, TimerKind::TimeWait, TimerKind::Probe];
 
-/// The socket that a message tells of; `None` where it cannot be understood.
+/// Parses the socket in a message; `None` if it is malformed.
 pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
     let (message, attributes) = Message::read_from_prefix(payload).ok()?;
     let state = State::from_raw(message.state)?;
@@ -49,8 +49,8 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
     let Attributes { info, has_ulp } = Attributes::read(attributes)?;
     let (info, given) = info.unzip();
     let kind = match (timer_kind, state, &info) {
-        (Some(TimerKind::TimeWait), ..) => Kind::Mini,
-        // `inet_req_diag_fill` gives no facts.
+        (Some(TimerKind::TimeWait), ..) => Kind::TimeWait,
+        // `inet_req_diag_fill` adds no `tcp_info`.
         (_, State::SynRecv, None) => Kind::Request,
         _ => Kind::Full,
     };
@@ -69,7 +69,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         receive_queue: message.receive_queue,
         send_queue: message.send_queue,
         timer: timer_kind.map(|kind| Timer { kind, left_ns: u64::from(message.expires_ms) * NS_PER_MS }),
-        // With other timers the message has the number of probes there.
+        // While another timer runs, this field of the message counts probes.
         timeouts: info.as_ref().map_or(retransmits, |info| info.retransmits),
         probes: info.as_ref().map_or(0, |info| info.probes),
         rto_ns: info.as_ref().and_then(Info::rto_ns),
@@ -79,16 +79,17 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         uid: (message.inode != 0).then_some(message.uid),
         entered_ns: None,
         owner: None,
-        connection: info.filter(|_| ConnectionInfo::is_kept(kind, state)).map(|info| ConnectionInfo {
-            // Without a file: an MPTCP subflow never has one of its own.
+        connection: info.filter(|_| ConnectionInfo::is_available(kind, state)).map(|info| ConnectionInfo {
+            // Without a file; but an MPTCP subflow never has a file of its own.
             is_accepted: (message.inode != 0 || !has_ulp).then_some(message.inode != 0),
             ..info.connection(given.unwrap_or(0))
         }),
     })
 }
 
-/// What the timer tells of keepalive: where it is on, its timer runs whenever no other does (`net/ipv4/tcp_timer.c`,
-/// `tcp_keepalive_timer`), but others are told of before it, and in FIN_WAIT2 the same timer has another purpose.
+/// Derives keepalive from the timer. If keepalive is on, its timer runs whenever no other timer does
+/// (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`); but the message reports other timers first, and in FIN_WAIT2 the
+/// same timer has another purpose.
 fn keepalive(kind: Kind, state: State, timer: Option<TimerKind>) -> Keepalive {
     match (kind, state, timer) {
         (Kind::Full, State::Established | State::CloseWait, Some(TimerKind::Keepalive)) => {
@@ -111,7 +112,7 @@ fn address(family: u8, bytes: [u8; 16], port: [u8; 2]) -> Option<SocketAddr> {
 
 const NS_PER_MS: u64 = 1_000_000;
 
-/// The beginning of `struct tcp_info` (`include/uapi/linux/tcp.h`), which has grown and may grow further.
+/// The beginning of `struct tcp_info` (`include/uapi/linux/tcp.h`), which keeps growing.
 #[derive(FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Info {
@@ -135,18 +136,18 @@ struct Info {
     pacing_rates: [u64; 2],
     bytes_acked: u64,
     bytes_received: u64,
-    // Older kernels end here, or anywhere below.
+    // Older kernels end here or further below.
     segments: [u32; 2],
     unsent: u32,
     min_rtt_to_ooopack: [u32; 20],
-    /// From 5.4 on.
+    /// Since 5.4.
     send_window: u32,
-    /// From 6.2 on.
+    /// Since 6.2.
     receive_window: u32,
     rehash: u32,
 }
 
-/// Bytes of `struct tcp_info` that are not done without.
+/// Minimum length of `struct tcp_info` in bytes.
 const LEAST_INFO: usize = offset_of!(Info, segments);
 
 impl Info {
@@ -154,7 +155,7 @@ impl Info {
         (self.rto_us != 0).then(|| u64::from(self.rto_us) * 1000)
     }
 
-    /// Of this the kernel gave the first `given` bytes.
+    /// The kernel supplied the first `given` bytes.
     fn connection(&self, given: usize) -> ConnectionInfo {
         let known = |value: u32, at: usize| (at + size_of::<u32>() <= given).then_some(value);
         ConnectionInfo {
@@ -173,17 +174,17 @@ impl Info {
     }
 }
 
-/// What the attributes tell.
+/// The attributes of a message that are used here.
 #[derive(Default)]
 struct Attributes {
-    /// The `struct tcp_info`, and how many bytes of it the kernel gave.
+    /// The `struct tcp_info`, and how many bytes of it the kernel supplied.
     info: Option<(Info, usize)>,
-    /// Has an upper-layer protocol (MPTCP, kTLS) the socket?
+    /// True if the socket has an upper-layer protocol (MPTCP, kTLS).
     has_ulp: bool,
 }
 
 impl Attributes {
-    /// `None` where they cannot be understood.
+    /// `None` if they are malformed.
     fn read(bytes: &[u8]) -> Option<Self> {
         /// `INET_DIAG_ULP_INFO` of `include/uapi/linux/inet_diag.h`.
         const ULP_INFO: u16 = 19;
@@ -206,9 +207,10 @@ impl Attributes {
     }
 }
 
-/// The attributes of a message (`struct nlattr`) with their kinds; `None` in place of one that is broken, and the end.
+/// Iterates over the attributes of a message (`struct nlattr`) with their types. A malformed attribute yields `None`
+/// and ends the iteration.
 pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u16, &[u8])>> {
-    /// Bits of `nla_type` that are no flags (`NLA_TYPE_MASK`).
+    /// Bits of `nla_type` that are not flags (`NLA_TYPE_MASK`).
     const TYPE: u16 = 0x3fff;
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -227,7 +229,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = Option<(u16, 
     })
 }
 
-/// What comes after `length` bytes and their padding to four (`NLMSG_ALIGN`, `NLA_ALIGN`).
+/// The rest after `length` bytes and their padding to a multiple of four (`NLMSG_ALIGN`, `NLA_ALIGN`).
 pub(super) fn aligned_rest(bytes: &[u8], length: usize) -> &[u8] {
     bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
 }
@@ -247,7 +249,7 @@ pub(super) mod tests {
         bytes
     }
 
-    /// `[::ffff:10.0.0.N]:1` to `[2001:db8::N]:2`, or `10.0.0.N:1` to `32.1.13.184:2`.
+    /// From `[::ffff:10.0.0.N]:1` to `[2001:db8::N]:2`, or from `10.0.0.N:1` to `32.1.13.184:2`.
     pub(in crate::listing) fn diag(family: u8, [state, timer, retrans]: [u8; 3], inode: u32, cookie: u32) -> Vec<u8> {
         let mut local = [0; 16];
         match u16::from(family) {
@@ -363,9 +365,9 @@ pub(super) mod tests {
             assert_eq!((beginning.kind, beginning.connection), (Kind::Full, None));
         }
         for (number, state) in [(5, State::FinWait2), (6, State::TimeWait)] {
-            let mini = listed(&diag(V4, [number, 3, 0], 0, 1));
-            assert_eq!((mini.kind, mini.state, mini.connection), (Kind::Mini, state, None));
-            assert_eq!(mini.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
+            let timewait = listed(&diag(V4, [number, 3, 0], 0, 1));
+            assert_eq!((timewait.kind, timewait.state, timewait.connection), (Kind::TimeWait, state, None));
+            assert_eq!(timewait.timer, Some(Timer { kind: TimerKind::TimeWait, left_ns: 1_500_000_000 }));
         }
         let orphan = listed(&[diag(V4, [5, 2, 9], 0, 1), info.clone()].concat());
         assert_eq!((orphan.kind, orphan.uid, orphan.timeouts), (Kind::Full, None, 5));

@@ -1,4 +1,4 @@
-//! What the iterator programs write, as values.
+//! Parses the entries that the iterator programs write.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -15,8 +15,7 @@ use crate::model::{
     socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
 };
 
-/// Adds the sockets among these bytes, and tells how many entries could not be understood; `tick_ns` is the length of a
-/// jiffy.
+/// Appends the sockets in these bytes; returns the number of malformed entries. `tick_ns` is the length of a jiffy.
 #[must_use]
 pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
     entries(bytes, |entry: &SocketEntry| {
@@ -25,19 +24,19 @@ pub fn sockets(bytes: &[u8], tick_ns: u64, to: &mut Vec<ListedSocket>) -> u64 {
     })
 }
 
-/// Who holds sockets, as far as it was read.
+/// The holders of sockets read so far.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The holders.
+    /// The holders of sockets.
     pub holders: Vec<Holder>,
     /// The network namespaces of their sockets, each with a PID and a descriptor of a socket in it.
     pub namespaces: BTreeMap<u32, (u32, u32)>,
-    /// How many entries could not be understood.
+    /// Number of malformed entries.
     pub broken: u64,
 }
 
 impl Held {
-    /// Adds the holders among these bytes.
+    /// Adds the holders in these bytes.
     pub fn add(&mut self, bytes: &[u8]) {
         self.broken += entries(bytes, |entry: &HolderEntry| {
             self.namespaces.entry(entry.netns).or_insert((entry.pid, entry.fd));
@@ -56,7 +55,7 @@ impl Held {
     }
 }
 
-/// Tells how many entries were not understood.
+/// Passes each entry to `understand`; returns the number of malformed entries.
 fn entries<E: FromBytes>(bytes: &[u8], mut understand: impl FnMut(&E) -> Option<()>) -> u64 {
     let chunks = bytes.chunks_exact(size_of::<E>());
     let cut = u64::from(!chunks.remainder().is_empty());
@@ -67,7 +66,7 @@ fn entries<E: FromBytes>(bytes: &[u8], mut understand: impl FnMut(&E) -> Option<
 fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
     let kind = match entry.kind {
         KIND_FULL => Kind::Full,
-        KIND_MINI => Kind::Mini,
+        KIND_MINI => Kind::TimeWait,
         KIND_REQUEST => Kind::Request,
         _ => return None,
     };
@@ -107,13 +106,13 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
                 probes: (entry.keepalive_probes != 0).then_some(entry.keepalive_probes),
             },
             Kind::Full => Keepalive::Off,
-            Kind::Mini | Kind::Request => Keepalive::Unknown,
+            Kind::TimeWait | Kind::Request => Keepalive::Unknown,
         },
         user_timeout_ms: (entry.rto_ticks != 0).then_some(entry.user_timeout_ms),
         uid: is_held.then_some(entry.uid),
         entered_ns: some(entry.entered_ns),
         owner: decode::owner(&entry.owner).ok()?,
-        connection: ConnectionInfo::is_kept(kind, state).then(|| ConnectionInfo {
+        connection: ConnectionInfo::is_available(kind, state).then(|| ConnectionInfo {
             last_sent_ns: ns(entry.last_sent_ticks),
             last_received_ns: ns(entry.last_received_ticks),
             last_ack_ns: ns(entry.last_ack_ticks),

@@ -1,5 +1,13 @@
-//! The edge that lists what is there: sockets, their holders and namespaces. It makes a [`crate::model::snapshot::Snapshot`],
-//! by BPF iterators where the kernel has them, else by sock_diag and `/proc`. No policy.
+//! Lists what exists now: sockets, the processes that hold them, and their network namespaces.
+//!
+//! Events show only what changes, so a trace begins with a listing of the sockets that exist already, and repeats it to
+//! find what events missed. [`Lister::list`] returns a [`crate::model::snapshot::Snapshot`]. It has two backends with
+//! the same result: BPF iterators ([`iter_entry`]) if the kernel has them, otherwise sock_diag(7) ([`sock_diag`]) and a
+//! walk through `/proc` ([`holders`]). For example, iterators list 20,000 sockets with owners in two passes, whereas
+//! the walk visits every descriptor of every process.
+//!
+//! A kernel interface shows only one network namespace at a time, so the listing thread enters each of them in turn
+//! ([`netns`]). This room makes no decisions about what is worth reporting.
 
 pub mod holders;
 mod inet_diag;
@@ -38,95 +46,97 @@ use crate::{
     },
 };
 
-/// Lists sockets.
+/// Lists sockets, and remembers between listings what need not be read again.
 pub struct Lister {
-    /// `None`: by sock_diag and `/proc`.
+    /// `None`: uses sock_diag and `/proc`.
     iterators: Option<Iterators>,
     choice: Option<NetnsChoice>,
-    /// The cookie of the namespace that is chosen.
+    /// Cookie of the selected namespace.
     cookie: Option<u64>,
     tick_ns: u64,
-    /// The namespaces, as they were found last, and when that was.
+    /// The namespaces found by the last search, and its time.
     namespaces: Vec<netns::Netns>,
     found_ns: u64,
     /// Namespaces in which the last poll found nothing that changes by itself.
-    still: FxHashMap<u32, Still>,
-    /// When the settings of namespaces were read last, in ns.
+    idle: FxHashMap<u32, IdleNetns>,
+    /// When the settings of each namespace were last read, in ns.
     settings_ns: FxHashMap<u32, u64>,
-    /// May PIDs be those that `/proc` shows, where there are no iterators?
+    /// Whether holders may be read from `/proc` if there are no iterators: its PIDs must be those of events.
     walks_proc: bool,
 }
 
-/// What a poll saw of a namespace in which nothing changes by itself: until more segments come, or an event does, another
-/// one finds nothing either.
+/// State of a namespace in which nothing changes by itself: another poll finds nothing new until a segment or an event
+/// arrives.
 #[derive(Clone, Copy, Debug)]
-struct Still {
+struct IdleNetns {
     states: StateSet,
-    ailing: bool,
-    /// CLOCK_MONOTONIC at which that was seen, in ns.
+    stuck: bool,
+    /// CLOCK_MONOTONIC in ns of this observation.
     seen_ns: u64,
-    /// How many segments had come by then; `None` where there was no socket.
+    /// Segments received by then; `None` if there was no socket.
     segments: Option<u64>,
-    /// CLOCK_MONOTONIC at which there were so many first, in ns.
+    /// CLOCK_MONOTONIC in ns since which that number has not changed.
     since_ns: u64,
-    /// CLOCK_MONOTONIC at which its sockets were listed, in ns.
+    /// CLOCK_MONOTONIC in ns of the last listing of its sockets.
     listed_ns: u64,
     counters: Option<NetCounters>,
 }
 
-impl Still {
-    /// Does it tell what such a listing would find?
-    fn is_of(&self, is_poll: bool, wanted: &Wanted) -> bool {
-        self.segments.is_none() || is_poll && (self.states, self.ailing) == (wanted.states, wanted.ailing)
+impl IdleNetns {
+    /// Whether it also holds for such a listing.
+    fn is_of(&self, is_poll: bool, wanted: &ListingOptions) -> bool {
+        self.segments.is_none() || is_poll && (self.states, self.stuck) == (wanted.states, wanted.stuck)
     }
 
-    /// Need it not be entered yet? Events tell of what begins there, but not of SYNs, nor of what a filter keeps back.
+    /// Whether the namespace need not be entered yet. Events announce activity there, except SYNs and what the filter
+    /// drops.
     const fn is_left_alone(&self, now_ns: u64) -> bool {
-        let for_ns = if self.segments.is_some() { STILL_FOR_NS } else { EMPTY_FOR_NS };
+        let for_ns = if self.segments.is_some() { IDLE_FOR_NS } else { EMPTY_FOR_NS };
         self.is_settled() && now_ns.saturating_sub(self.seen_ns) < for_ns
     }
 
-    /// Were its sockets listed after all that came could have been read? What is unread then counts from then on only.
+    /// Whether its sockets were listed long enough after the last segment for received data to have been read. What is
+    /// unread counts only from then on.
     const fn is_settled(&self) -> bool {
-        !self.ailing || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
+        !self.stuck || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
     }
 }
 
-/// Polls enter a namespace again after this time where listeners wait in it and nothing came, in ns.
-const STILL_FOR_NS: u64 = 3_000_000_000;
-/// The same where there is no socket.
+/// Polls re-enter a namespace after this time in ns if it has idle listeners and received no segments.
+const IDLE_FOR_NS: u64 = 3_000_000_000;
+/// Polls re-enter a namespace without sockets after this time in ns.
 const EMPTY_FOR_NS: u64 = 10_000_000_000;
 
-/// Polls read the settings of a namespace again after this time, in ns.
+/// Polls re-read the settings of a namespace after this time in ns.
 const SETTINGS_FOR_NS: u64 = 30_000_000_000;
 
-/// A listing of some states makes do with namespaces that were found this long ago at most: a search visits all threads.
+/// Listings of selected states may reuse the namespaces found up to this long ago, in ns: a search visits all threads.
 const FOUND_FOR_NS: u64 = 10_000_000_000;
 
-/// What is to be listed.
+/// What a listing should contain.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
-    /// Sockets in these states; empty for all.
+pub struct ListingOptions {
+    /// States of the sockets; empty for all.
     pub states: StateSet,
-    /// Sockets of these namespaces, by inode number; empty for all.
+    /// Inode numbers of the namespaces; empty for all.
     pub namespaces: FxHashSet<u32>,
-    /// Namespaces in which something happened since this was given last. Others are left alone for some seconds: by any
-    /// listing where there was no socket, by a poll where there were only listeners that wait. `None`: all are looked at.
+    /// Namespaces with activity since the previous listing. Others are skipped for some seconds: those without sockets
+    /// by any listing, those with only idle listeners by polls. `None`: none is skipped.
     pub active: Option<FxHashSet<u32>>,
-    /// Are there namespaces that the last listing may not have found?
-    pub finds: bool,
-    /// Holders too?
+    /// Whether there may be namespaces that the last listing did not find.
+    pub finds_namespaces: bool,
+    /// Whether to list holders.
     pub holders: bool,
-    /// The settings of all these namespaces too, and not only of those that are new?
+    /// Whether to read the settings of all namespaces, rather than only of new ones.
     pub settings: bool,
-    /// Connections of other states too that wait for a process ([`ListedSocket::ailments`])?
-    pub ailing: bool,
-    /// What these processes do, too.
+    /// Whether to add connections in other states that wait for a process ([`ListedSocket::stuck_reasons`]).
+    pub stuck: bool,
+    /// Processes whose state to read.
     pub processes: Vec<ProcessId>,
-    /// The next hops toward these addresses, each in a namespace, too.
-    pub unreachable: Vec<(u32, IpAddr)>,
-    /// For how many sockets that the programs do not know they are to remember holders as owners.
-    pub seeds: u32,
+    /// Addresses to find the next hop for, each with the inode number of a namespace.
+    pub next_hops: Vec<(u32, IpAddr)>,
+    /// Maximum number of sockets, unknown to the BPF programs, whose holders they should remember as owners.
+    pub new_owners: u32,
 }
 
 /// Why nothing was listed.
@@ -135,7 +145,7 @@ pub struct Wanted {
 pub enum Error {
     #[error("cannot list sockets: {0}")]
     Thread(io::Error),
-    #[error("sockets were not listed: the thread that does so did not come to an end")]
+    #[error("sockets were not listed: the listing thread crashed (a bug in tcptrace)")]
     Hangs,
     #[error(transparent)]
     Netns(#[from] netns::Error),
@@ -150,7 +160,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Is the namespace that is chosen no more?
+    /// True if the selected namespace no longer exists.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         match self {
@@ -162,7 +172,7 @@ impl Error {
 }
 
 impl Lister {
-    /// Lists the namespaces of `choice` (all where it is `None`), by these iterators if there are some.
+    /// Lists the namespaces of `choice` (`None`: all), using these iterators if there are any.
     #[must_use]
     pub fn new(iterators: Option<Iterators>, choice: Option<NetnsChoice>) -> Self {
         Self {
@@ -172,37 +182,37 @@ impl Lister {
             tick_ns: clock::tick_ns(),
             namespaces: Vec::new(),
             found_ns: 0,
-            still: FxHashMap::default(),
+            idle: FxHashMap::default(),
             settings_ns: FxHashMap::default(),
-            // Events have other PIDs than the `/proc` of another PID namespace: which is whose is not known.
-            walks_proc: pids::are_those_of_proc(),
+            // In another PID namespace, PIDs in events and in `/proc` cannot be matched.
+            walks_proc: pids::match_proc(),
         }
     }
 
-    /// Lists this namespace alone, by these iterators if there are some. Another one that gets its name or its number is
-    /// not it.
+    /// Lists only this namespace, using these iterators if there are any. A new namespace that reuses its name or inode
+    /// number does not match.
     #[must_use]
     pub fn of(iterators: Option<Iterators>, chosen: &netns::ChosenNetns) -> Self {
         Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
-    /// Lists the namespaces of `choice` without tracing, by iterators of its own where these can be had and `no_iter` does
-    /// not forbid it.
+    /// Lists the namespaces of `choice` without a trace. Loads iterators of its own, if possible and not forbidden by
+    /// `no_iter`.
     #[must_use]
     pub fn alone(no_iter: bool, choice: Option<NetnsChoice>) -> Self {
-        // Iterators show the processes of this PID namespace alone. Without rights for them, or on an older kernel, the
-        // other way is as good, only slower.
+        // Iterators show only the processes of this PID namespace. Without the privileges for them, or on an older
+        // kernel, the other backend is as good, only slower.
         let does_without = no_iter || pids::view() == View::HostProc;
         let iterators = if does_without { None } else { Iterators::alone().ok() };
         Self { walks_proc: true, ..Self::new(iterators, choice) }
     }
 
-    /// Lists what is wanted, in a thread that moves between network namespaces, and ends in the last of them: coming back
-    /// is not always allowed. What cannot be looked at is counted.
+    /// Lists sockets in a thread that moves between network namespaces, and ends in the last of them: returning is not
+    /// always permitted. Whatever cannot be read is counted.
     ///
     /// # Errors
-    /// Where nothing can be listed at all.
-    pub fn list(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+    /// If nothing can be listed at all.
+    pub fn list(&mut self, wanted: &ListingOptions) -> Result<Snapshot, Error> {
         let worker = workers::mine();
         thread::scope(|scope| {
             let listing = thread::Builder::new().name("namespaces".to_owned()).spawn_scoped(scope, || {
@@ -213,27 +223,27 @@ impl Lister {
         })
     }
 
-    fn list_here(&mut self, wanted: &Wanted) -> Result<Snapshot, Error> {
+    fn list_here(&mut self, wanted: &ListingOptions) -> Result<Snapshot, Error> {
         let started_ns = clock::now_ns();
         let mut skipped = self.find_namespaces(wanted, started_ns)?;
         let (mut sockets, mut visited, mut next_hops) = (Vec::new(), Vec::new(), Vec::new());
         let (mut by_iterator, mut holding) = (None, None);
         if let Some(iterators) = &mut self.iterators {
-            // To the program a mini-socket in FIN_WAIT2 is in TIME_WAIT.
-            let minis = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
-            let states = wanted.states.iter().chain(minis).collect();
+            // The program sees an orphan in FIN_WAIT2 as TIME_WAIT.
+            let timewait = wanted.states.contains(State::FinWait2).then_some(State::TimeWait);
+            let states = wanted.states.iter().chain(timewait).collect();
             iterators
-                .ask(states, wanted.seeds, wanted.ailing)
+                .set_request(states, wanted.new_owners, wanted.stuck)
                 .map_err(|source| Error::Iterator { which: "tcp", source })?;
             by_iterator = Some(&mut iterators.sockets);
             holding = Some(&mut iterators.holders).filter(|_| wanted.holders);
         }
         let (choice, tick_ns) = (&self.choice, self.tick_ns);
         let is_poll = !wanted.states.is_empty() && !wanted.holders;
-        let mut was_still = std::mem::take(&mut self.still);
+        let mut was_still = std::mem::take(&mut self.idle);
         was_still.retain(|inode, _| wanted.active.as_ref().is_some_and(|active| !active.contains(inode)));
         let mut left_alone = Vec::new();
-        let (still, settings_ns) = (&mut self.still, &mut self.settings_ns);
+        let (idle, settings_ns) = (&mut self.idle, &mut self.settings_ns);
         settings_ns.retain(|_, read_ns| started_ns.saturating_sub(*read_ns) < SETTINGS_FOR_NS);
         let mut here = None;
         let mut visit = |namespaces: &[netns::Netns], skipped: &mut Skipped| {
@@ -244,7 +254,7 @@ impl Lister {
                 let before = was_still.remove(&namespace.inode);
                 let before = before.filter(|before| before.is_of(is_poll, wanted));
                 if let Some(before) = before.filter(|before| before.is_left_alone(started_ns)) {
-                    still.insert(namespace.inode, before);
+                    idle.insert(namespace.inode, before);
                     left_alone.push(namespace.inode);
                     continue;
                 }
@@ -260,14 +270,15 @@ impl Lister {
                         continue;
                     }
                 }
-                next_hops.extend(next_hop::next_hops(&wanted.unreachable, namespace.inode));
+                next_hops.extend(next_hop::next_hops(&wanted.next_hops, namespace.inode));
                 let segments = is_poll.then(net_counters::segments).flatten();
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
-                let unchanged = same.filter(Still::is_settled);
-                // The kernel looks through the sockets of all namespaces for those of one.
+                let unchanged = same.filter(IdleNetns::is_settled);
+                // The kernel scans the sockets of all namespaces for those of one.
                 let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
                 let is_empty = count == Some(0);
-                // In 300 namespaces this takes seconds: the kernel keeps the settings of a name in one list for all.
+                // In 300 namespaces this takes seconds: the kernel keeps the settings with the same name of all
+                // namespaces in one list.
                 let reads_settings = (!is_empty || choice.is_some())
                     && unchanged.is_none()
                     && (wanted.settings || is_poll && !settings_ns.contains_key(&namespace.inode));
@@ -277,41 +288,43 @@ impl Lister {
                 let counters = unchanged.map_or_else(net_counters::counters, |before| before.counters);
                 visited.push(Namespace {
                     inode: namespace.inode,
-                    // It may have lost the name since it was found, and another one may have its number.
+                    // It may have lost its name since it was found, and another namespace may have reused its inode
+                    // number.
                     name: namespace.name.clone().filter(|name| netns::is_called(name, namespace.inode)),
                     counters,
                     settings: reads_settings.then(net_counters::settings),
                 });
                 let listed_ns = unchanged.map_or(started_ns, |before| before.listed_ns);
                 let since_ns = same.map_or(started_ns, |before| before.since_ns);
-                let (states, ailing) = (wanted.states, wanted.ailing);
-                let now = Still { states, ailing, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
+                let (states, stuck) = (wanted.states, wanted.stuck);
+                let now = IdleNetns { states, stuck, seen_ns: started_ns, segments, since_ns, listed_ns, counters };
                 if is_empty || unchanged.is_some() {
                     let segments = if is_empty { None } else { segments };
-                    still.insert(namespace.inode, Still { segments, ..now });
+                    idle.insert(namespace.inode, IdleNetns { segments, ..now });
                     continue;
                 }
                 let found = match &mut by_iterator {
                     Some(iterator) => {
                         let mut found = by_iteration(iterator, wanted, count, tick_ns, started_ns, skipped)?;
-                        // The programs name it otherwise where they know it by its cookie.
+                        // The programs identify it differently if they use its cookie.
                         found.iter_mut().for_each(|socket| socket.netns = namespace.inode);
                         found
                     }
                     None => {
-                        let states = if ailing { wanted.states.iter().chain(AILING).collect() } else { wanted.states };
+                        let states =
+                            if stuck { wanted.states.iter().chain(STUCK_STATES).collect() } else { wanted.states };
                         let (mut found, broken) = sock_diag::list(namespace.inode, states).map_err(Error::SockDiag)?;
                         skipped.add(&broken);
                         retain_wanted(&mut found, wanted);
-                        as_of(started_ns, &mut found);
+                        adjust_timers(started_ns, &mut found);
                         found
                     }
                 };
-                if segments.is_some() && found.iter().all(is_still) {
-                    still.insert(namespace.inode, now);
+                if segments.is_some() && found.iter().all(is_idle) {
+                    idle.insert(namespace.inode, now);
                 }
                 if sockets.is_empty() {
-                    sockets = found; // most have one namespace with many
+                    sockets = found; // most hosts have one namespace with many sockets
                 } else {
                     sockets.extend(found);
                 }
@@ -322,8 +335,8 @@ impl Lister {
         let mut beside_ns = 0;
         let (mut listed, held) = match read {
             None => (visit(&self.namespaces, &mut skipped), None),
-            // Owners are to be remembered before the sockets are listed, which tell them.
-            Some(mut read) if wanted.seeds > 0 => {
+            // Holders must be remembered as owners before the sockets are listed with their owners.
+            Some(mut read) if wanted.new_owners > 0 => {
                 let held = read();
                 (visit(&self.namespaces, &mut skipped), Some(held))
             }
@@ -340,7 +353,7 @@ impl Lister {
             }),
         };
         if let (Ok(()), None, Some(Ok(held))) = (&listed, choice, &held) {
-            // Not remembered: their open files keep them alive.
+            // Not cached: their open files keep them alive.
             listed = visit(&kept_by_sockets(&self.namespaces, &held.namespaces), &mut skipped);
         }
         listed?;
@@ -350,7 +363,7 @@ impl Lister {
             skipped.cut_short += held.broken;
             holders = Some(held.holders);
         }
-        each_once(&mut sockets);
+        dedup(&mut sockets);
         if wanted.holders && holders.is_none() && self.walks_proc {
             let inodes: FxHashSet<u64> =
                 sockets.iter().map(|socket| socket.handle).filter(|inode| *inode != 0).collect();
@@ -359,7 +372,7 @@ impl Lister {
                 inodes.contains(&inode)
             };
             let (found, gone) = holders::holders(is_wanted).map_err(Error::Proc)?;
-            // Both walks met the same processes.
+            // Both walks visited the same processes.
             skipped.processes_gone = skipped.processes_gone.max(gone.processes_gone);
             skipped.processes_denied = skipped.processes_denied.max(gone.processes_denied);
             skipped.add_denied(&gone.denied);
@@ -374,7 +387,7 @@ impl Lister {
             started_ns,
             ended_ns,
             states: wanted.states,
-            ailing: wanted.ailing || wanted.states.is_empty(),
+            stuck: wanted.stuck || wanted.states.is_empty(),
             sockets,
             holders,
             processes,
@@ -386,10 +399,10 @@ impl Lister {
         })
     }
 
-    fn find_namespaces(&mut self, wanted: &Wanted, now_ns: u64) -> Result<Skipped, Error> {
+    fn find_namespaces(&mut self, wanted: &ListingOptions, now_ns: u64) -> Result<Skipped, Error> {
         let is_recent = now_ns.saturating_sub(self.found_ns) < FOUND_FOR_NS;
         let may_be_old = !wanted.states.is_empty() || wanted.active.is_some();
-        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds {
+        if may_be_old && !self.namespaces.is_empty() && is_recent && !wanted.finds_namespaces {
             return Ok(Skipped::default());
         }
         let (mut found, skipped) = netns::find(self.choice.as_ref())?;
@@ -400,33 +413,33 @@ impl Lister {
 }
 
 /// States in which a connection may wait for a process.
-const AILING: [State; 6] = {
+const STUCK_STATES: [State; 6] = {
     use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
     [Established, CloseWait, FinWait1, FinWait2, Closing, LastAck]
 };
 
-fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &Wanted) {
+fn retain_wanted(found: &mut Vec<ListedSocket>, wanted: &ListingOptions) {
     if !wanted.states.is_empty() {
-        found.retain(|socket| wanted.states.contains(socket.state) || wanted.ailing && socket.ailments().any());
+        found.retain(|socket| wanted.states.contains(socket.state) || wanted.stuck && socket.stuck_reasons().any());
     }
 }
 
 fn by_iteration(
     iterator: &mut KernelIterator,
-    wanted: &Wanted,
+    wanted: &ListingOptions,
     count: Option<usize>,
     tick_ns: u64,
     started_ns: u64,
     skipped: &mut Skipped,
 ) -> Result<Vec<ListedSocket>, Error> {
-    // A list of megabytes that grows is copied again and again.
+    // Growing a list of several megabytes would copy it again and again.
     let mut found = Vec::with_capacity(count.filter(|_| wanted.states.is_empty()).unwrap_or(0));
     let mut broken = 0;
     let read = iterator.read(|bytes| {
         let before = found.len();
         workers::alive();
         broken += iter_entry::sockets(bytes, tick_ns, &mut found);
-        as_of(started_ns, &mut found[before..]);
+        adjust_timers(started_ns, &mut found[before..]);
     });
     read.map_err(|source| Error::Iterator { which: "tcp", source })?;
     retain_wanted(&mut found, wanted);
@@ -434,22 +447,22 @@ fn by_iteration(
     Ok(found)
 }
 
-/// The timers of mini-sockets, which tell when TIME_WAIT began.
+/// Timers of timewait sockets, which indicate when TIME_WAIT began.
 fn timers(sockets: &mut [ListedSocket]) -> impl Iterator<Item = &mut Timer> {
-    sockets.iter_mut().filter(|socket| socket.kind == Kind::Mini).filter_map(|socket| socket.timer.as_mut())
+    sockets.iter_mut().filter(|socket| socket.kind == Kind::TimeWait).filter_map(|socket| socket.timer.as_mut())
 }
 
-/// Makes what is left now on the timers of these what was left on them at `started_ns`: a long listing looks at its
-/// sockets at different times.
-fn as_of(started_ns: u64, sockets: &mut [ListedSocket]) {
+/// Converts the time left on these timers from now to `started_ns`, since a long listing reads its sockets at different
+/// times.
+fn adjust_timers(started_ns: u64, sockets: &mut [ListedSocket]) {
     let since_ns = clock::now_ns() - started_ns;
     timers(sockets).for_each(|timer| timer.left_ns += since_ns);
 }
 
-/// Who holds sockets of which namespaces, by the iterator.
+/// The result of the holders iterator: holders, and the namespaces of their sockets.
 struct Held {
     holders: Holders,
-    /// Each with a process and its descriptor of a socket in it.
+    /// Each with a PID and a descriptor of a socket in it.
     namespaces: BTreeMap<u32, (u32, u32)>,
     broken: u64,
 }
@@ -463,24 +476,25 @@ fn holders(iterator: &mut KernelIterator) -> io::Result<Held> {
     Ok(Held { holders: Holders::new(held.holders), namespaces: held.namespaces, broken: held.broken })
 }
 
-/// Does it change only when a segment comes? A listener with an empty queue does, timers and processes change others.
-fn is_still(socket: &ListedSocket) -> bool {
+/// Whether the socket changes only when a segment arrives. That is true of a listener with an empty queue; timers and
+/// processes change other sockets.
+fn is_idle(socket: &ListedSocket) -> bool {
     socket.state == State::Listen && socket.receive_queue == 0
 }
 
-/// The namespaces of held sockets that are not among those that were found: no thread lives in them any more.
+/// Namespaces of held sockets that the search did not find, because no thread is in them any more.
 fn kept_by_sockets(known: &[netns::Netns], held: &BTreeMap<u32, (u32, u32)>) -> Vec<netns::Netns> {
     let others = held.iter().filter(|(inode, _)| known.iter().all(|found| found.inode != **inode));
-    // What is gone meanwhile, or may not be looked at, was told of by its holder at least.
+    // If it is gone by now, or may not be read, at least its holders were listed.
     let entered = |(inode, (pid, fd)): (&u32, &(u32, u32))| {
-        netns::by_socket(*pid, *fd).ok().filter(|found| found.inode == *inode) // the number may be another's
+        netns::by_socket(*pid, *fd).ok().filter(|found| found.inode == *inode) // the inode number may have been reused
     };
     others.filter_map(entered).collect()
 }
 
-/// A socket that moves from one table of the kernel's to another while they are walked is met twice, or a request and
-/// its child are, or a full socket and its mini-socket: the later one counts.
-fn each_once(sockets: &mut Vec<ListedSocket>) {
+/// Removes duplicates, keeping the later entry. A socket that moves between hash tables of the kernel during the walk
+/// is listed twice; so may be a request and its child, or a full socket and its timewait socket.
+fn dedup(sockets: &mut Vec<ListedSocket>) {
     let mut seen = FxHashSet::with_capacity_and_hasher(sockets.len(), FxBuildHasher);
     let mut earlier: Vec<usize> = Vec::new();
     for (index, socket) in sockets.iter().enumerate().rev() {
@@ -505,11 +519,11 @@ mod tests {
     #[test]
     fn of_one_socket_the_last_is_kept() {
         let full = listed(&diag(V4, [5, 2, 0], 1, 1));
-        let mini = listed(&diag(V4, [6, 3, 0], 0, 1));
+        let timewait = listed(&diag(V4, [6, 3, 0], 0, 1));
         let nameless = ListedSocket { cookie: None, ..full };
         let other = ListedSocket { netns: full.netns + 1, ..full };
-        let mut sockets = vec![full, nameless, other, full, mini, nameless];
-        each_once(&mut sockets);
-        assert_eq!(sockets, [nameless, other, mini, nameless]);
+        let mut sockets = vec![full, nameless, other, full, timewait, nameless];
+        dedup(&mut sockets);
+        assert_eq!(sockets, [nameless, other, timewait, nameless]);
     }
 }

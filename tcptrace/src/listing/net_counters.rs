@@ -1,29 +1,29 @@
-//! What the kernel counts for the calling thread's network namespace, and what is set in it. Nothing in the text is trusted.
+//! Reads the counters and settings of the calling thread's network namespace. The text is untrusted.
 
 use std::{fs, str::FromStr};
 
 use crate::model::namespace::{NetCounters, NetSettings, reserved_ports};
 
-/// The counters; `None` where they cannot be read.
+/// Reads the counters; `None` if they cannot be read.
 #[must_use]
 pub(super) fn counters() -> Option<NetCounters> {
     counters_in(&fs::read_to_string("/proc/thread-self/net/netstat").ok()?)
 }
 
-/// How many TCP segments came in; `None` where that cannot be read.
+/// Number of TCP segments received; `None` if it cannot be read.
 #[must_use]
 pub(super) fn segments() -> Option<u64> {
     value_in(&fs::read_to_string("/proc/thread-self/net/snmp").ok()?, "Tcp: ", "InSegs")
 }
 
-/// The settings. Which namespace `/proc/sys/net` shows depends on the thread that opens it (`net/sysctl_net.c`,
+/// Reads the settings. `/proc/sys/net` shows the namespace of the thread that opens it (`net/sysctl_net.c`,
 /// `net_ctl_header_lookup`).
 #[must_use]
 pub(super) fn settings() -> NetSettings {
     settings_of(|name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok())
 }
 
-/// A line of names is followed by one of values (`net/ipv4/proc.c`, `snmp_seq_show`, `netstat_seq_show`).
+/// Each line of names is followed by a line of values (`net/ipv4/proc.c`, `snmp_seq_show`, `netstat_seq_show`).
 fn value_in(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(group));
     let (names, values) = (lines.next()?, lines.next()?);

@@ -1,4 +1,4 @@
-//! The network namespaces of this host: which there are, and how to enter them.
+//! Finds the network namespaces of this host, and enters them.
 
 use std::{
     collections::BTreeMap,
@@ -24,57 +24,57 @@ use crate::{
     sys::{capabilities::Capabilities, pids},
 };
 
-/// Where ip-netns(8) keeps the names.
+/// Where ip-netns(8) keeps named namespaces.
 const NAMES: &str = "/run/netns";
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// A network namespace that was found.
+/// A network namespace, and how to enter it.
 #[derive(Debug)]
 pub struct Netns {
-    /// Its inode number.
+    /// Inode number of its nsfs file.
     pub inode: u32,
-    /// Its name in `/run/netns`; the first where there are several.
+    /// Its name in `/run/netns`; the first if there are several.
     pub name: Option<String>,
-    /// Its cookie ([`cookie`]), where it must be this very one: names and inode numbers are used again.
+    /// Its cookie ([`cookie`]) if it must be exactly this namespace: names and inode numbers are reused.
     pub cookie: Option<u64>,
     entrance: NetnsHandle,
 }
 
-/// The namespace that a user has chosen.
+/// The namespace that a user selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChosenNetns {
-    /// Its inode number.
+    /// Inode number of its nsfs file.
     pub inode: u32,
-    /// Its name when it was found.
+    /// Its name when it was found, if any.
     pub name: Option<String>,
-    /// Its cookie, as far as that is known.
+    /// Its cookie, if known.
     pub cookie: Option<u64>,
 }
 
 impl ChosenNetns {
-    /// Finds it, and enters it for its cookie, where that is allowed.
+    /// Finds it, and enters it to read its cookie, if permitted.
     ///
     /// # Errors
-    /// Where it is not there.
+    /// If it does not exist.
     pub fn find(choice: &NetnsChoice) -> Result<Option<Self>, Error> {
         let found = find(Some(choice))?.0.into_iter().next();
         Ok(found.map(|found| {
             let entered = || found.enter().ok().and_then(|()| cookie());
-            // In a thread of its own, which leaves the namespace by ending.
+            // In a separate thread, which leaves the namespace by ending.
             let cookie = thread::scope(|scope| scope.spawn(entered).join().unwrap_or_default());
             Self { inode: found.inode, name: found.name, cookie }
         }))
     }
 
-    /// Is it there for sure, since it has its name, or is one's own?
+    /// Whether it certainly exists: it still has its name, or is tcptrace's own.
     #[must_use]
     pub fn has_its_name(&self) -> bool {
         self.name.as_deref().is_some_and(|name| is_called(name, self.inode))
             || own().is_ok_and(|own| own.inode == self.inode)
     }
 
-    /// Is it no more? Looked for among all threads where it has lost its name.
+    /// Whether it no longer exists. If it lost its name, all threads are searched for it.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         !self.has_its_name()
@@ -88,13 +88,13 @@ impl ChosenNetns {
             }
     }
 
-    /// What became of it, for people, once it is not found any more.
+    /// Text for people about a namespace that is no longer found.
     #[must_use]
-    pub fn epitaph(&self) -> String {
+    pub fn gone_message(&self) -> String {
         let Self { inode, name, .. } = self;
         match name {
             Some(name) if named(OsStr::new(name)).is_ok() => {
-                format!("the network namespace {name} ({inode}) is gone, and another one is called {name} now")
+                format!("the network namespace {name} ({inode}) is gone, and {name} is now another one")
             }
             Some(name) => format!("the network namespace {name} ({inode}) is gone"),
             None => format!("the network namespace {inode} is gone"),
@@ -102,23 +102,24 @@ impl ChosenNetns {
     }
 }
 
-/// Has this namespace this name now? While it has, nobody else has its number: the name keeps it alive.
+/// Whether the namespace has this name now. The name keeps it alive, so that its inode number is not reused in the
+/// meantime.
 #[must_use]
 pub fn is_called(name: &str, inode: u32) -> bool {
     let is_it = |found: &Netns| found.inode == inode && found.name.as_deref() == Some(name);
-    // A name that is no UTF-8 is not the one of its file.
+    // After lossy conversion the name is not a file name.
     let is_inexact = name.contains(char::REPLACEMENT_CHARACTER);
     named(OsStr::new(name)).is_ok_and(|found| is_it(&found)) || is_inexact && names().iter().any(is_it)
 }
 
-/// The cookie of the calling thread's namespace, which no other one has until the host boots; `None` before Linux 5.14
-/// (`net/core/sock.c`, `SO_NETNS_COOKIE`).
+/// Cookie of the calling thread's namespace, unique until reboot; `None` before Linux 5.14 (`net/core/sock.c`,
+/// `SO_NETNS_COOKIE`).
 #[must_use]
 pub fn cookie() -> Option<u64> {
     const SO_NETNS_COOKIE: i32 = 71;
     let socket = UdpSocket::from(
         descriptor(
-            // SAFETY: takes numbers only.
+            // SAFETY: takes only numbers.
             unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) },
         )
         .ok()?,
@@ -131,18 +132,18 @@ pub fn cookie() -> Option<u64> {
     (result == 0 && len as usize == size_of::<u64>()).then_some(cookie)
 }
 
-/// The names of namespaces by inode number, read again whenever there may be others.
+/// Names of namespaces by inode number, re-read when the folder of names changes.
 #[derive(Debug, Default)]
 pub struct NameWatch {
-    /// When names came or went last, as far as nothing can have changed since without a later time.
+    /// Modification time of the folder, if any later change would produce a later time.
     changed: Option<SystemTime>,
 }
 
-/// Times of files have this precision at worst (a jiffy).
+/// Worst resolution of file times (a jiffy).
 const FILE_TIME: Duration = Duration::from_millis(20);
 
 impl NameWatch {
-    /// The names, where some may have come or gone since this was asked last.
+    /// Returns all names if any were added or removed since the last call.
     pub fn changed(&mut self) -> Option<Vec<(u32, String)>> {
         let changed = fs::metadata(NAMES).and_then(|folder| folder.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         if self.changed == Some(changed) {
@@ -153,13 +154,13 @@ impl NameWatch {
         Some(names().into_iter().filter_map(|found| Some((found.inode, found.name?))).collect())
     }
 
-    /// Makes [`NameWatch::changed`] give all names next time.
+    /// Makes [`NameWatch::changed`] return all names the next time.
     pub const fn forget(&mut self) {
         self.changed = None;
     }
 }
 
-/// How to come in. An open file keeps its namespace alive, so most are opened only to be entered.
+/// How to open a namespace. An open file keeps its namespace alive, so most are opened only to be entered.
 #[derive(Debug)]
 enum NetnsHandle {
     Open(File),
@@ -172,21 +173,22 @@ enum NetnsHandle {
 pub enum Error {
     #[error("the network namespace of this process is unknown: {OWN}: {0}; /proc must be mounted")]
     Own(io::Error),
-    #[error("the network namespaces of this host are unknown: /proc: {0}; --netns self lists one's own alone")]
+    #[error("the network namespaces of this host are unknown: /proc: {0}; --netns self lists only the current one")]
     Proc(io::Error),
-    #[error("no network namespace is called `{0}`: `ip netns` shows those that have names, an inode number also does")]
+    #[error("no network namespace is called `{0}`: `ip netns` lists the names; an inode number works too")]
     NoName(String),
     #[error(
         "the network namespace `{name}` cannot be used: {NAMES}/{name}: {source}; `ip netns delete {name}` removes a \
          name that is left over"
     )]
     Name { name: String, source: io::Error },
-    #[error("no network namespace has the inode number {inode}: `lsns -t net` shows those there are{}", unread(*denied))]
+    #[error("no network namespace has the inode number {inode}: `lsns -t net` lists them{}", unread(*denied))]
     NoInode { inode: u32, denied: u64 },
 }
 
 impl Error {
-    /// Is the namespace no more? Without CAP_SYS_PTRACE a process that may not be looked at may be in it.
+    /// Whether the namespace no longer exists. Without CAP_SYS_PTRACE, it may still belong to a process that may not be
+    /// read.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
@@ -195,7 +197,11 @@ impl Error {
 }
 
 fn unread(denied: u64) -> String {
-    if denied == 0 { String::new() } else { format!("; {denied} processes may not be read, root may read all") }
+    if denied == 0 {
+        String::new()
+    } else {
+        format!("; {denied} processes could not be read: run it as root to read all")
+    }
 }
 
 /// Why a namespace was not entered.
@@ -210,15 +216,15 @@ pub enum EnterError {
     Failed(u32, io::Error),
 }
 
-/// The namespaces of this host, or the one that is chosen, each once. The calling thread's own comes first, then those
-/// with names, in their order, then those of other threads.
+/// The namespaces of this host, or the selected one, without duplicates: first the calling thread's own, then named
+/// ones in the order of their names, then those of other threads.
 ///
-/// All threads are looked at, as each may have a namespace of its own. A process that may not be read, or ended
-/// meanwhile, is counted once. A namespace that neither a name nor a thread but only a socket or an open file keeps is
-/// not found: see [`by_socket`].
+/// All threads are searched, since each may be in a namespace of its own. A process that may not be read, or that ended
+/// in the meantime, is counted once. Namespaces kept alive only by a socket or an open file are not found: see
+/// [`by_socket`].
 ///
 /// # Errors
-/// Where `/proc` cannot be read, or there is nothing like what is chosen.
+/// If `/proc` cannot be read, or nothing matches the selection.
 pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error> {
     let mut skipped = Skipped::default();
     if let Some(NetnsChoice::Name(name)) = choice {
@@ -235,7 +241,7 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error
     if let Some(&NetnsChoice::Inode(inode)) = choice
         && let Some(place) = found.iter().position(|found| found.inode == inode)
     {
-        return Ok((vec![found.swap_remove(place)], skipped)); // processes need not be looked at for it
+        return Ok((vec![found.swap_remove(place)], skipped)); // no need to search processes
     }
     let threads = threads(&mut skipped).map_err(Error::Proc)?;
     let of_thread = |(inode, path)| Netns { inode, name: None, cookie: None, entrance: NetnsHandle::Path(path) };
@@ -247,42 +253,43 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error
         if found.is_empty() {
             return Err(Error::NoInode { inode, denied: skipped.processes_denied });
         }
-        skipped = Skipped::default(); // what was not looked at does not matter, as it is found
+        skipped = Skipped::default(); // it was found, so it does not matter what could not be read
     }
     Ok((found, skipped))
 }
 
-/// The namespace of a socket, by a descriptor of a process. A socket may be in another namespace than its process, and
-/// may be all that keeps it.
+/// The namespace of a socket, through a descriptor of a process. A socket may be in another namespace than its process,
+/// and may be the only thing that keeps that namespace alive.
 ///
 /// # Errors
-/// Where there is no such process or descriptor (ESRCH, EBADF), where the descriptor is no socket (ENOTTY), and where
+/// If there is no such process or descriptor (ESRCH, EBADF), if the descriptor is not a socket (ENOTTY), or if
 /// CAP_SYS_PTRACE or CAP_NET_ADMIN is missing (EPERM).
 pub fn by_socket(pid: u32, fd: u32) -> io::Result<Netns> {
     /// `SIOCGSKNS` of `include/uapi/linux/sockios.h`.
     const SIOCGSKNS: libc::Ioctl = 0x894c;
-    // SAFETY: pidfd_open(2) and pidfd_getfd(2) take numbers only.
+    // SAFETY: pidfd_open(2) and pidfd_getfd(2) take only numbers.
     let call = |number, first: i32, second: u32| descriptor(unsafe { libc::syscall(number, first, second, 0) } as i32);
     let process = call(libc::SYS_pidfd_open, pid as i32, 0)?;
     let socket = call(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd)?;
-    // SAFETY: the request takes no argument, and makes a descriptor.
+    // SAFETY: the request takes no argument, and returns a descriptor.
     let file = File::from(descriptor(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) })?);
     Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
 }
 
 impl Netns {
-    /// Moves the calling thread into the namespace. Where it is there already nothing is done, and no privilege needed.
+    /// Moves the calling thread into the namespace. If it is there already, nothing is done, and no privilege is
+    /// needed.
     ///
     /// # Errors
-    /// Where the namespace is no more, or may not be entered.
+    /// If the namespace no longer exists, or may not be entered.
     pub fn enter(&self) -> Result<(), EnterError> {
         self.enter_from(&mut None)
     }
 
-    /// The same for a thread that goes from one namespace to another: `here` is the one that it is in, where that is known.
+    /// As [`Netns::enter`], for a thread that visits several namespaces: `here` is its current namespace, if known.
     ///
     /// # Errors
-    /// As [`Netns::enter`].
+    /// See [`Netns::enter`].
     pub fn enter_from(&self, here: &mut Option<u32>) -> Result<(), EnterError> {
         *here = here.or_else(|| own().ok().map(|own| own.inode));
         if *here == Some(self.inode) {
@@ -290,7 +297,7 @@ impl Netns {
         }
         *here = None;
         let entered = match self.set() {
-            // The thread or the name is gone. The namespace may have others.
+            // The thread or the name is gone; the namespace may have others.
             Err(error) if is_gone(&error) => match find(Some(&NetnsChoice::Inode(self.inode))) {
                 Ok((others, _)) => others.iter().try_for_each(Self::set),
                 Err(_) => Err(error),
@@ -326,7 +333,7 @@ impl Netns {
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
             _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
         }
-        // SAFETY: setns(2) takes numbers only.
+        // SAFETY: setns(2) takes only numbers.
         match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
@@ -334,7 +341,7 @@ impl Netns {
     }
 }
 
-/// What it takes to enter a namespace (`net/core/net_namespace.c`, `netns_install`; `fs/proc/namespaces.c`).
+/// What is required to enter a namespace (`net/core/net_namespace.c`, `netns_install`; `fs/proc/namespaces.c`).
 fn why_denied(has: Option<Capabilities>) -> &'static str {
     let lacks = |capability| has.is_some_and(|has| !has.has(capability));
     if lacks(Capabilities::SYS_ADMIN) {
@@ -342,7 +349,7 @@ fn why_denied(has: Option<Capabilities>) -> &'static str {
     } else if lacks(Capabilities::SYS_PTRACE) {
         "CAP_SYS_PTRACE is missing: run it with sudo"
     } else {
-        "CAP_SYS_ADMIN and CAP_SYS_PTRACE are in effect: a security module, a sandbox or another user namespace refuses"
+        "CAP_SYS_ADMIN and CAP_SYS_PTRACE are in effect, so a security module, a sandbox or another user namespace refuses it"
     }
 }
 
@@ -354,18 +361,18 @@ fn open(path: &Path) -> io::Result<File> {
         .map_err(|error| procfs::gone_or_denied(error, || fs::symlink_metadata(path).map(drop)))
 }
 
-/// The inode number of a network namespace, from its file.
+/// Inode number of a network namespace's file.
 fn inode(file: &File) -> io::Result<u32> {
     /// `NS_GET_NSTYPE` of `include/uapi/linux/nsfs.h`.
     const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
     // SAFETY: the request takes no argument.
     if unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } != libc::CLONE_NEWNET {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file of a network namespace"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a network namespace file"));
     }
     Ok(file.metadata()?.ino() as u32)
 }
 
-/// That of the calling thread. It stays open, to come back to.
+/// Namespace of the calling thread. Its file stays open, so that the thread can return.
 fn own() -> io::Result<Netns> {
     let file = open(Path::new(OWN))?;
     Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
@@ -381,7 +388,7 @@ fn named(name: &OsStr) -> Result<Netns, Error> {
     }
 }
 
-/// Those with names. A name that is left over when its namespace is gone (a plain file) is passed over.
+/// Named namespaces. Stale names, which are plain files, are skipped.
 fn names() -> Vec<Netns> {
     let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name()).ok()).collect();
@@ -389,7 +396,7 @@ fn names() -> Vec<Netns> {
     found
 }
 
-/// Those of all threads, with a file of each. A thread that ended is in none.
+/// Namespaces of all threads, each with a path to its file. A thread that has ended has none.
 fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
     let mut found = BTreeMap::new();
     let mut path = Vec::new();
@@ -415,15 +422,15 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
     Ok(found)
 }
 
-/// How many full and mini-sockets of TCP the calling thread's namespace has, `None` where that is not known. With none
-/// there are no requests either: these have a listener.
+/// Number of full and TIME_WAIT TCP sockets in the calling thread's namespace; `None` if unknown. If it is 0 there are
+/// no requests either, since a request has a listener.
 #[must_use]
 pub fn tcp_sockets() -> Option<usize> {
     let count = |file: &str| count(&fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?);
     Some(count("sockstat")? + count("sockstat6")?)
 }
 
-/// What `/proc/net/sockstat` or `sockstat6` says of these (`net/ipv4/proc.c`, `sockstat_seq_show`).
+/// The count in `/proc/net/sockstat` or `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`).
 fn count(text: &str) -> Option<usize> {
     let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")))?;
     let words: Vec<_> = line.split(' ').collect();
@@ -431,11 +438,11 @@ fn count(text: &str) -> Option<usize> {
     number("inuse")?.ok()?.checked_add(number("tw").unwrap_or(Ok(0)).ok()?)
 }
 
-/// Runs `test` in a thread with a network namespace of its own, in which `lo` is up; not without the privilege.
+/// Runs `test` in a thread with its own network namespace, in which `lo` is up; skipped without the privilege.
 #[cfg(test)]
 pub(super) fn in_fresh_netns<T: Send>(test: impl FnOnce() -> T + Send) -> Option<T> {
     let run = || {
-        // SAFETY: unshare(2) takes numbers only.
+        // SAFETY: unshare(2) takes only numbers.
         if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
             eprintln!("skipped: no network namespace can be made: {}", io::Error::last_os_error());
             return None;
@@ -493,7 +500,7 @@ mod tests {
                 assert_eq!(own_inode(), here.inode);
             });
         });
-        // The namespace may have to go with its thread: a thread that ended is not yet reaped for a moment.
+        // The namespace may disappear together with its thread: a thread that ended is reaped a moment later.
         drop(end);
         other.join().unwrap().unwrap();
         assert!(matches!(there.enter(), Err(EnterError::Gone(gone)) if gone == inode));
@@ -556,7 +563,7 @@ mod tests {
         assert!(refused.contains("`ip netns delete tcptrace-left-over`"), "{refused}");
         assert!(matches!(named.enter(), Err(EnterError::Gone(_))));
         let error = find(Some(&choice)).unwrap_err().to_string();
-        assert!(error.starts_with("no network namespace is called `tcptrace-find`: `ip netns` shows"), "{error}");
+        assert!(error.starts_with("no network namespace is called `tcptrace-find`: `ip netns` lists"), "{error}");
     }
 
     #[test]
@@ -564,19 +571,20 @@ mod tests {
         in_fresh_netns(|| {
             let there = find(Some(&NetnsChoice::Own)).unwrap().0.remove(0);
             in_fresh_netns(|| {
-                // SAFETY: the system call takes numbers only, and changes this thread alone.
+                // SAFETY: the system call takes only numbers, and changes this thread alone.
                 assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) }, 0);
                 assert!(matches!(there.enter(), Err(EnterError::Denied(..))));
                 let (found, skipped) = find(None).unwrap();
                 found[0].enter().unwrap();
                 assert!(skipped.processes_denied > 0, "PID 1 is root's");
                 let error = find(Some(&NetnsChoice::Inode(1))).unwrap_err().to_string();
-                assert!(error.contains("processes may not be read"), "{error}");
+                assert!(error.contains("processes could not be read"), "{error}");
             });
         });
     }
 
-    /// The kernel gives the number of a namespace that is gone to the next one at once (`fs/nsfs.c`, `ns_alloc_inum`).
+    /// The kernel reuses the inode number of a deleted namespace for the next one at once (`fs/nsfs.c`,
+    /// `ns_alloc_inum`).
     #[test]
     fn a_number_that_is_used_again_is_not_entered() {
         in_fresh_netns(|| {
@@ -598,7 +606,8 @@ mod tests {
 
     #[test]
     fn what_became_of_the_chosen_one_is_said() {
-        let gone = |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.epitaph();
+        let gone =
+            |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.gone_message();
         assert_eq!(gone(None), "the network namespace 7 is gone");
         assert_eq!(gone(Some("tcptrace-none")), "the network namespace tcptrace-none (7) is gone");
         let own = ChosenNetns::find(&NetnsChoice::Own).unwrap().unwrap();

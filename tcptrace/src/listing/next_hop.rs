@@ -1,5 +1,5 @@
-//! The neighbour that packets go to first on their way, and whether it answers ARP (RFC 826) or neighbour discovery (RFC 4861),
-//! by rtnetlink(7). No privilege is needed.
+//! Finds the next hop toward an address, and whether that neighbour answers ARP (RFC 826) or neighbour discovery (RFC
+//! 4861), by rtnetlink(7). No privilege is needed.
 
 use std::{
     io,
@@ -13,12 +13,12 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{inet_diag::attributes, procfs::descriptor, sock_diag::Header};
 use crate::{model::snapshot::NextHop, sys::clock::now_ns};
 
-/// Destinations that are asked about in one listing at most.
+/// Maximum number of destinations per listing.
 const MAX_ASKED: usize = 64;
-/// Bytes for one answer: one route or one neighbour.
+/// Buffer size in bytes for one reply: one route or one neighbour.
 const ANSWER_BYTES: usize = 8 << 10;
 
-/// Kinds of messages and attributes (`include/uapi/linux/rtnetlink.h`, `neighbour.h`).
+/// Types of messages and attributes (`include/uapi/linux/rtnetlink.h`, `neighbour.h`).
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
@@ -29,36 +29,35 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_VIA: u16 = 18;
 const NDA_DST: u16 = 1;
 
-/// States of a neighbour.
 const NUD_INCOMPLETE: u16 = 0x01;
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_FAILED: u16 = 0x20;
 
-/// Length of `struct rtmsg`, and of `struct ndmsg`.
+/// Length of `struct rtmsg` and of `struct ndmsg`.
 const BODY_BYTES: usize = 12;
 
-/// The next hops toward those of these destinations that are in this namespace, which the calling thread is in.
+/// Next hops toward the destinations in namespace `netns`, which the calling thread must be in.
 pub(super) fn next_hops(asked: &[(u32, IpAddr)], netns: u32) -> Vec<NextHop> {
     let here = asked.iter().filter(|(other, _)| *other == netns).take(MAX_ASKED);
     here.filter_map(|(_, remote)| next_hop(netns, *remote).ok().flatten()).collect()
 }
 
-/// `None` where the kernel knows no route, or none over a link.
+/// `None` if the kernel has no route, or none through a link.
 fn next_hop(netns: u32, remote: IpAddr) -> io::Result<Option<NextHop>> {
-    // SAFETY: socket(2) takes numbers only.
+    // SAFETY: socket(2) takes only numbers.
     let socket = descriptor(unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
     })?;
     let (family, address) = bytes_of(remote);
     let mut body = [0; BODY_BYTES];
     (body[0], body[1]) = (family, 8 * address.len() as u8);
-    let Some(route) = ask(&socket, RTM_GETROUTE, RTM_NEWROUTE, body, (RTA_DST, &address))? else { return Ok(None) };
+    let Some(route) = request(&socket, RTM_GETROUTE, RTM_NEWROUTE, body, (RTA_DST, &address))? else { return Ok(None) };
     let (mut hop, mut link) = (remote, None);
     for (kind, value) in attributes(route.get(BODY_BYTES..).unwrap_or_default()).flatten() {
         match kind {
             RTA_OIF => link = i32::read_from_bytes(value).ok(),
             RTA_GATEWAY => hop = address_of(value).unwrap_or(hop),
-            // A gateway of the other family, behind the number of its family.
+            // A gateway of the other address family, preceded by the number of its family.
             RTA_VIA => hop = value.get(2..).and_then(address_of).unwrap_or(hop),
             _ => {}
         }
@@ -68,19 +67,20 @@ fn next_hop(netns: u32, remote: IpAddr) -> io::Result<Option<NextHop>> {
     let mut body = [0; BODY_BYTES];
     body[0] = family;
     body[4..8].copy_from_slice(&link.to_ne_bytes());
-    let neighbour = ask(&socket, RTM_GETNEIGH, RTM_NEWNEIGH, body, (NDA_DST, &address))?;
+    let neighbour = request(&socket, RTM_GETNEIGH, RTM_NEWNEIGH, body, (NDA_DST, &address))?;
     let state = neighbour.as_ref().and_then(|neighbour| u16::read_from_bytes(neighbour.get(8..10)?).ok());
     let answers = match state {
         Some(NUD_REACHABLE) => Some(true),
-        // Who asks again right after a failure finds it incomplete.
+        // A lookup right after a failure finds it incomplete.
         Some(NUD_FAILED | NUD_INCOMPLETE) => Some(false),
         _ => None,
     };
     Ok(Some(NextHop { netns, remote, hop, answers, read_ns: now_ns() }))
 }
 
-/// Sends a request with one attribute; gives what the answer says behind its header, `None` where the kernel knows none.
-fn ask(
+/// Sends a request with one attribute. Returns the payload of the reply after its header; `None` if the kernel has no
+/// such entry.
+fn request(
     socket: &OwnedFd,
     kind: u16,
     answer: u16,
@@ -97,8 +97,8 @@ fn ask(
     };
     let request = [header.as_bytes(), &body, attribute.as_bytes(), value].concat();
     let mut buffer = vec![0; ANSWER_BYTES];
-    // SAFETY: the kernel reads and writes within these. It has answered when send(2) is over (`net/netlink/af_netlink.c`,
-    // `netlink_unicast_kernel`).
+    // SAFETY: the kernel reads and writes within these buffers. The reply is there when send(2) returns
+    // (`net/netlink/af_netlink.c`, `netlink_unicast_kernel`).
     let length = unsafe {
         if libc::send(socket.as_raw_fd(), request.as_ptr().cast(), request.len(), 0) < 0 {
             return Err(io::Error::last_os_error());
@@ -158,7 +158,7 @@ mod tests {
                 let target: IpAddr = remote.parse().unwrap();
                 let socket = UdpSocket::bind(if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
                 socket.send_to(b"?", (target, 9)).unwrap();
-                // Asked for, or failed by now.
+                // In progress, or failed by now.
                 assert_eq!(hop(remote), silent(via));
             }
             ip("neigh replace 10.9.0.3 lladdr 02:00:00:00:00:03 dev near nud reachable");

@@ -1,4 +1,4 @@
-//! What the processes do that connections wait for.
+//! State of the processes that connections wait for.
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
@@ -19,13 +19,14 @@ use crate::{
     },
 };
 
-/// Processes that are looked at in one listing at most.
+/// Maximum number of processes that one listing reads.
 const MAX_PROCESSES: usize = 32;
 
-/// Those that are asked for, and the holders of sockets that wait for them.
+/// States of the requested processes, and of the holders of sockets that wait for them.
 pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Option<&Holders>) -> Vec<ProcessState> {
-    let waits =
-        |socket: &&ListedSocket| socket.state == State::Listen && socket.receive_queue > 0 || socket.ailments().any();
+    let waits = |socket: &&ListedSocket| {
+        socket.state == State::Listen && socket.receive_queue > 0 || socket.stuck_reasons().any()
+    };
     let held = holders.into_iter().flat_map(|holders| {
         let waiting = sockets.iter().filter(waits);
         waiting.flat_map(|socket| holders.of(socket.handle)).map(Holder::id)
@@ -41,10 +42,11 @@ pub(super) fn states(asked: &[ProcessId], sockets: &[ListedSocket], holders: Opt
         .collect()
 }
 
-/// `None` where it is gone, may not be looked at, or is another one: PIDs are used again, and a PID namespace has its own.
+/// `None` if the process is gone, may not be read, or is another one: PIDs are reused, and each PID namespace has its
+/// own.
 fn read(process: ProcessId) -> Option<ProcessState> {
     let (pid, _) = process;
-    if !pids::are_those_of_proc() {
+    if !pids::match_proc() {
         return None;
     }
     let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
@@ -66,14 +68,14 @@ fn read(process: ProcessId) -> Option<ProcessState> {
     })
 }
 
-/// How many descriptors are open: the size of the directory from 6.2 on, else its entries.
+/// Number of open descriptors: the size of the directory since 6.2, else the number of its entries.
 fn descriptors(pid: u32) -> Option<u64> {
     let path = format!("/proc/{pid}/fd");
     let size = fs::metadata(&path).ok()?.size();
     if size > 0 { Some(size) } else { fs::read_dir(path).ok().map(|entries| entries.count() as u64) }
 }
 
-/// The soft limit of `Max open files`.
+/// The soft limit in `Max open files`.
 fn max_descriptors(limits: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -84,20 +86,20 @@ struct Stat {
 }
 
 impl Stat {
-    /// `/proc/PID/stat`: the name before the last parenthesis may hold any bytes.
+    /// Parses `/proc/PID/stat`. The command, up to the last parenthesis, may contain any bytes.
     fn parse(stat: &[u8]) -> Option<Self> {
         let close = stat.iter().rposition(|byte| *byte == b')')?;
         let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
         let words: Vec<_> = rest.split_ascii_whitespace().collect();
-        // State is the third field of all, utime and stime are the 14th and 15th.
+        // State is field 3, utime and stime are fields 14 and 15.
         let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
         Some(Self { letter: *words.first()?.as_bytes().first()?, ticks: ticks(11)?.saturating_add(ticks(12)?) })
     }
 }
 
-/// The unit of the times in `/proc` (USER_HZ), in ns.
+/// Unit of the times in `/proc` (USER_HZ), in ns.
 fn tick_of_proc_ns() -> u64 {
-    // SAFETY: takes a number.
+    // SAFETY: takes only a number.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(per_second).ok().filter(|per_second| *per_second > 0).map_or_else(tick_ns, |hz| 1_000_000_000 / hz)
 }

@@ -1,4 +1,5 @@
-//! Directories of `/proc`, read without paths and allocations: a walk looks at each thread and descriptor of the host.
+//! Reads directories in `/proc` without building paths or allocating: a walk visits each thread and descriptor of the
+//! host.
 
 use std::{
     ffi::CStr,
@@ -10,7 +11,6 @@ use std::{
 
 use crate::model::skipped::Skipped;
 
-/// A directory.
 pub(super) struct Directory(OwnedFd);
 
 impl Directory {
@@ -18,22 +18,22 @@ impl Directory {
         open_at(libc::AT_FDCWD, path, libc::O_DIRECTORY).map(Self)
     }
 
-    /// A directory at `path` below this one.
+    /// Opens the directory at `path` relative to this one.
     pub(super) fn directory(&self, path: &CStr) -> io::Result<Self> {
         open_at(self.0.as_raw_fd(), path, libc::O_DIRECTORY).map(Self)
     }
 
-    /// What the file at `path` below this one holds.
+    /// Reads the file at `path` relative to this directory.
     pub(super) fn read(&self, path: &CStr) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         File::from(open_at(self.0.as_raw_fd(), path, 0)?).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// The number N that the link at `path` names, where its text is `KIND:[N]`; `None` for other texts.
+    /// The number N in a link `KIND:[N]` at `path`; `None` for other link texts.
     pub(super) fn link(&self, path: &CStr, kind: &str) -> io::Result<Option<u64>> {
         let mut target = [0_u8; 64];
-        // SAFETY: `path` ends with a NUL, and the kernel writes at most `target.len()` bytes to `target`.
+        // SAFETY: `path` is NUL-terminated, and the kernel writes at most `target.len()` bytes to `target`.
         let length =
             unsafe { libc::readlinkat(self.0.as_raw_fd(), path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
         match usize::try_from(length) {
@@ -42,10 +42,10 @@ impl Directory {
         }
     }
 
-    /// Is there something at `path` below this directory? Links are not followed.
+    /// Checks that `path` exists relative to this directory, without following links.
     fn exists(&self, path: &CStr) -> io::Result<()> {
         let mut status = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: `path` ends with a NUL, and the kernel writes to `status`, which nobody reads.
+        // SAFETY: `path` is NUL-terminated, and the kernel writes to `status`, which is not used.
         match unsafe {
             libc::fstatat(self.0.as_raw_fd(), path.as_ptr(), status.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)
         } {
@@ -54,7 +54,7 @@ impl Directory {
         }
     }
 
-    /// Calls `visit` for all entries whose names are numbers.
+    /// Calls `visit` for each entry whose name is a number.
     pub(super) fn numbers(&self, mut visit: impl FnMut(&CStr, u32)) -> io::Result<()> {
         let mut buffer = [0_u8; 16 << 10];
         loop {
@@ -71,20 +71,20 @@ impl Directory {
 }
 
 fn open_at(directory: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: `path` ends with a NUL.
+    // SAFETY: `path` is NUL-terminated.
     descriptor(unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_RDONLY | libc::O_CLOEXEC) })
 }
 
-/// The descriptor that a system call made.
+/// Takes the descriptor that a system call returned.
 pub(super) fn descriptor(result: i32) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it for this process, and nothing else knows it.
+    // SAFETY: the kernel has just created it for this process; it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(result) })
 }
 
-/// `path` with a NUL, in `buffer`.
+/// Joins `name` and `rest` in `buffer`, NUL-terminated.
 pub(super) fn joined<'a>(buffer: &'a mut Vec<u8>, name: &CStr, rest: &CStr) -> &'a CStr {
     buffer.clear();
     buffer.extend_from_slice(name.to_bytes());
@@ -92,7 +92,8 @@ pub(super) fn joined<'a>(buffer: &'a mut Vec<u8>, name: &CStr, rest: &CStr) -> &
     CStr::from_bytes_until_nul(buffer).unwrap_or_default()
 }
 
-/// Entries of a directory as getdents64(2) gives them: inode, offset (8 bytes each), length (2), type (1), name, NUL.
+/// Parses directory entries in the format of getdents64(2): inode, offset (8 bytes each), length (2), type (1), name,
+/// NUL.
 fn numbered(mut entries: &[u8], visit: &mut impl FnMut(&CStr, u32)) {
     while let Some(&[low, high]) = entries.get(16..18) {
         let length = usize::from(u16::from_ne_bytes([low, high]));
@@ -109,12 +110,12 @@ fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// N of `KIND:[N]`.
+/// N in `KIND:[N]`.
 fn inode(target: &[u8], kind: &str) -> Option<u64> {
     number(target.strip_prefix(kind.as_bytes())?.strip_prefix(b":[")?.strip_suffix(b"]")?)
 }
 
-/// Is what was looked for there no more?
+/// Whether the error means that the object no longer exists.
 pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
@@ -127,7 +128,7 @@ pub(super) fn gone_or_denied(error: io::Error, exists: impl FnOnce() -> io::Resu
     if is_denied(&error) { gone().unwrap_or(error) } else { error }
 }
 
-/// May it not be read?
+/// Whether the error means missing permission.
 pub(super) fn is_denied(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM))
 }

@@ -1,31 +1,31 @@
-//! What a listing could not read, in words.
+//! Warnings about what a listing could not read.
 
 use std::{fs, io};
 
 use crate::{model::skipped::Skipped, sys::capabilities::Capabilities};
 
-/// What a listing could not read, a sentence for each kind: which process it was, why, and what that costs. Namespaces and
-/// processes that ended meanwhile have no sockets, and are not named.
+/// Warnings about what a listing could not read, one sentence for each kind: which process, why, and the consequence.
+/// Namespaces and processes that ended in the meantime have no sockets, and are left out.
 #[must_use]
 pub fn warnings(skipped: &Skipped) -> Vec<String> {
     let name = |pid: u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|name| name.trim_end().to_owned());
     sentences(skipped, Capabilities::own(), name)
 }
 
-/// A sentence for each kind; `name` gives the name of a process.
+/// One sentence for each kind; `name` returns the name of a process.
 fn sentences(skipped: &Skipped, has: Option<Capabilities>, name: impl Fn(u32) -> Option<String>) -> Vec<String> {
     let cause = |capability: u32, text: &str| match has {
         Some(has) if has.has(capability) => {
             format!("refused although {text} is in effect (a security module or a sandbox)")
         }
-        Some(_) => format!("{text} is missing (sudo has it)"),
-        None => format!("it takes {text}"),
+        Some(_) => format!("{text} is missing (run it with sudo)"),
+        None => format!("it requires {text}"),
     };
     let mut sentences = Vec::new();
     if skipped.namespaces_denied > 0 {
         let count = counted(skipped.namespaces_denied, "network namespace", "network namespaces");
         let cause = cause(Capabilities::SYS_ADMIN, "CAP_SYS_ADMIN");
-        sentences.push(format!("not looked at: {count}: {cause}"));
+        sentences.push(format!("not listed: {count}: {cause}"));
     }
     if skipped.processes_denied > 0 {
         let error = io::Error::from_raw_os_error(skipped.denied.errno);
@@ -42,12 +42,11 @@ fn sentences(skipped: &Skipped, has: Option<Capabilities>, name: impl Fn(u32) ->
             who.push("…".to_owned());
         }
         let who = if who.is_empty() { String::new() } else { format!(" ({})", who.join(", ")) };
-        sentences.push(format!(
-            "not looked at: {count}{who}: {why}; sockets and namespaces that nobody else has are not seen"
-        ));
+        sentences
+            .push(format!("not read: {count}{who}: {why}; sockets and namespaces that only they hold are missing"));
     }
     if skipped.cut_short > 0 {
-        sentences.push(format!("not understood: {} of the kernel", counted(skipped.cut_short, "answer", "answers")));
+        sentences.push(format!("malformed: {} of the kernel", counted(skipped.cut_short, "reply", "replies")));
     }
     sentences
 }
@@ -70,7 +69,7 @@ mod tests {
         let denied = Denied { pids: [1, 0, 0], errno: libc::EACCES };
         let one = Skipped { processes_denied: 1, denied, ..Skipped::default() };
         let text = said(one, &[]);
-        assert!(text.contains("1 process (1 init): CAP_SYS_PTRACE is missing (sudo has it);"), "{text}");
+        assert!(text.contains("1 process (1 init): CAP_SYS_PTRACE is missing (run it with sudo);"), "{text}");
         let text = said(one, &[Capabilities::SYS_PTRACE]);
         assert!(text.contains("refused although CAP_SYS_PTRACE is in effect") && !text.contains("sudo"), "{text}");
         let denied = Denied { pids: [1, 7, 9], errno: libc::EMFILE };

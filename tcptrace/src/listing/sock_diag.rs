@@ -1,4 +1,4 @@
-//! The TCP sockets of a network namespace as sock_diag(7) lists them. No privilege is needed.
+//! Lists the TCP sockets of a network namespace by sock_diag(7). No privilege is needed.
 
 use std::{
     io,
@@ -21,26 +21,26 @@ use crate::model::{
     state::{State, StateSet},
 };
 
-/// Bytes for one answer. The kernel fills at most 32 KiB (`net/netlink/af_netlink.c`, `netlink_dump`).
+/// Buffer size in bytes for one reply. The kernel fills at most 32 KiB (`net/netlink/af_netlink.c`, `netlink_dump`).
 const ANSWER_BYTES: usize = 256 << 10;
-/// Answers of one dump at most: room for a hundred million sockets.
+/// Maximum number of replies in a dump: enough for a hundred million sockets.
 const MAX_ANSWERS: usize = 1 << 20;
-/// The kernel makes an answer at once; a dump whose end got lost is given up after this.
+/// Receive timeout. The kernel replies at once; a dump whose end was lost is abandoned after this.
 static PATIENCE: libc::timeval = libc::timeval { tv_sec: 5, tv_usec: 0 };
 
-/// The TCP sockets of the calling thread's namespace, IPv4 and IPv6, that are in `states` (empty: in any).
+/// Lists the TCP sockets of the calling thread's namespace, IPv4 and IPv6, in `states` (empty: in any).
 ///
-/// A socket that moves while the kernel goes through its table may be missing. One that moves from a full socket to a
-/// mini-socket may be there as both, the mini-socket later.
+/// A socket that moves while the kernel walks its table may be missing. A full socket that becomes a timewait socket
+/// may be listed as both, the latter one later.
 ///
 /// # Errors
-/// Where the kernel lists nothing at all, for example as its modules are not loaded. What comes after is counted.
+/// If the kernel lists nothing at all, for example because its modules are not loaded. Later errors are counted.
 pub fn list(netns: u32, states: StateSet) -> io::Result<(Vec<ListedSocket>, Skipped)> {
     let mut sockets = Vec::new();
     let mut skipped = Skipped::default();
     for family in [AF_INET, AF_INET6] {
         let dump = with_retry(|| {
-            let socket = ask(family as u8, states)?;
+            let socket = request_dump(family as u8, states)?;
             receive(netns, |buffer| {
                 // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
                 let length = unsafe {
@@ -81,14 +81,14 @@ struct Request {
 
 /// `SOCK_DIAG_BY_FAMILY` of `include/uapi/linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// Asks for a dump; the answers come to the socket.
-fn ask(family: u8, states: StateSet) -> io::Result<OwnedFd> {
-    // SAFETY: socket(2) takes numbers only.
+/// Requests a dump; the replies arrive at the returned socket.
+fn request_dump(family: u8, states: StateSet) -> io::Result<OwnedFd> {
+    // SAFETY: socket(2) takes only numbers.
     let socket = descriptor(unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
     })
     .map_err(explained)?;
-    // SAFETY: the kernel reads a `timeval` from where one is.
+    // SAFETY: the kernel reads a `timeval`, which exists.
     unsafe {
         let size = size_of_val(&PATIENCE) as u32;
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const PATIENCE).cast(), size);
@@ -118,7 +118,7 @@ fn ask(family: u8, states: StateSet) -> io::Result<OwnedFd> {
     }
 }
 
-/// Says what a kernel means that does not know sock_diag, or TCP in it.
+/// Explains the error of a kernel without sock_diag, or without TCP in it.
 fn explained(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::ENOENT | libc::EPROTONOSUPPORT) => {
@@ -130,16 +130,16 @@ fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// What a dump has told so far.
+/// The result of a dump so far.
 #[derive(Default)]
 struct Dump {
     sockets: Vec<ListedSocket>,
     cut_short: u64,
-    /// The table changed under the dump, or answers were lost: the kernel itself says that it is not whole.
+    /// The table changed during the dump, or replies were lost: the kernel itself reports that the dump is incomplete.
     interrupted: bool,
 }
 
-/// Dumps again where the first was interrupted. What is not whole then either stays so, and is counted.
+/// Repeats a dump that was interrupted. If the second one is incomplete too, that is counted.
 fn with_retry(mut dump: impl FnMut() -> io::Result<Dump>) -> io::Result<Dump> {
     let mut last = dump()?;
     if last.interrupted {
@@ -149,7 +149,8 @@ fn with_retry(mut dump: impl FnMut() -> io::Result<Dump>) -> io::Result<Dump> {
     Ok(last)
 }
 
-/// Takes answers to their end. `next` writes one into the buffer, and gives its length, as recv(2) with MSG_TRUNC does.
+/// Receives replies to the end of the dump. `next` writes one reply into the buffer and returns its length, as recv(2)
+/// with MSG_TRUNC does.
 fn receive(netns: u32, mut next: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<Dump> {
     let mut dump = Dump::default();
     let mut buffer = vec![0; ANSWER_BYTES];
@@ -175,13 +176,13 @@ fn receive(netns: u32, mut next: impl FnMut(&mut [u8]) -> io::Result<usize>) -> 
             Some(Err(_)) => break,
         }
     }
-    // The end is missing.
+    // The end of the dump is missing.
     dump.cut_short += 1;
     Ok(dump)
 }
 
 impl Dump {
-    /// Takes the messages of an answer (RFC 3549 section 2.3.2); tells how the dump ended, where it did.
+    /// Parses the messages of a reply (RFC 3549 section 2.3.2). Returns the result of the dump if it ended.
     fn take(&mut self, mut answer: &[u8], netns: u32) -> Option<io::Result<()>> {
         while !answer.is_empty() {
             let message = Header::read_from_prefix(answer)
@@ -193,7 +194,7 @@ impl Dump {
             };
             self.interrupted |= i32::from(header.flags) & libc::NLM_F_DUMP_INTR != 0;
             match i32::from(header.kind) {
-                // Both begin with a negative errno, or 0.
+                // Both begin with a negative errno, or with 0.
                 libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                     return Some(match i32::read_from_prefix(payload) {
                         Ok((errno @ ..0, _)) => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
@@ -230,14 +231,14 @@ mod tests {
     use super::*;
     use crate::{
         listing::{
-            each_once, holders,
+            dedup, holders,
             inet_diag::tests::{V4, V6, attribute, diag, info_bytes, listed},
             netns::in_fresh_netns,
         },
         model::socket::{Kind, TimerKind},
     };
 
-    /// A message with its header.
+    /// Encodes a message with its header.
     fn message(kind: u16, flags: i32, payload: &[u8]) -> Vec<u8> {
         let length = size_of::<Header>() + payload.len();
         let header = Header { length: length as u32, kind, flags: flags as u16, sequence: 0, port: 0 };
@@ -258,7 +259,7 @@ mod tests {
         message(libc::NLMSG_DONE as u16, 0, &errno.to_ne_bytes())
     }
 
-    /// A kernel that gives these answers, and then nothing more.
+    /// Runs against a kernel that sends these replies and then nothing.
     fn receive_from(answers: Vec<io::Result<Vec<u8>>>) -> io::Result<Dump> {
         let mut answers = answers.into_iter();
         receive(7, move |buffer| {
@@ -374,7 +375,7 @@ mod tests {
         }
     }
 
-    /// What `ss` and a listing both tell.
+    /// The columns that `ss` and a listing have in common.
     type Row = (State, u32, u32, SocketAddr, SocketAddr);
 
     fn rows_of_ss() -> Vec<Row> {
@@ -405,7 +406,7 @@ mod tests {
         socket.attach_filter(&[SockFilter::new(0x06, 0, 0, 0)]).unwrap();
     }
 
-    /// The sockets, once there are so many in these states.
+    /// Lists the sockets as soon as there are as many as given in each of these states.
     fn listed_when(states: &[(State, usize)]) -> Vec<ListedSocket> {
         let start = Instant::now();
         loop {
@@ -468,7 +469,7 @@ mod tests {
                 };
                 *sockets.iter().find(is_it).unwrap()
             };
-            assert_eq!((one(State::FinWait2).kind, one(State::TimeWait).kind), (Kind::Mini, Kind::Mini));
+            assert_eq!((one(State::FinWait2).kind, one(State::TimeWait).kind), (Kind::TimeWait, Kind::TimeWait));
             assert!(one(State::TimeWait).age(0).is_some_and(|age| age.ns < 10_000_000_000));
             assert_eq!((one(State::SynRecv).kind, one(State::SynRecv).uid), (Kind::Request, None));
             assert_eq!(one(State::SynRecv).timer.map(|timer| timer.kind), Some(TimerKind::Retransmit));
@@ -490,11 +491,11 @@ mod tests {
 
             let narrowed = list(7, [State::SynRecv, State::FinWait2].into_iter().collect()).unwrap().0;
             let kinds: Vec<Kind> = narrowed.iter().map(|socket| socket.kind).collect();
-            assert!(kinds.len() == 2 && kinds.contains(&Kind::Request) && kinds.contains(&Kind::Mini), "{kinds:?}");
+            assert!(kinds.len() == 2 && kinds.contains(&Kind::Request) && kinds.contains(&Kind::TimeWait), "{kinds:?}");
         });
     }
 
-    /// Sockets that open and close during dumps are no trouble, and those that stay are in each.
+    /// Sockets that open and close during dumps do no harm, and those that stay are in each dump.
     #[test]
     fn sockets_that_close_during_the_dump_do_no_harm() {
         in_fresh_netns(|| {
@@ -512,7 +513,7 @@ mod tests {
                 while !churn.is_finished() {
                     let (mut sockets, skipped) = list(7, StateSet::default()).unwrap();
                     assert_eq!(skipped, Skipped::default());
-                    each_once(&mut sockets);
+                    dedup(&mut sockets);
                     let established = sockets.iter().filter(|socket| socket.state == State::Established).count();
                     assert!(established >= 2 * lasting.len(), "{established}");
                     let cookies: FxHashSet<_> = sockets.iter().map(|socket| socket.cookie).collect();

@@ -1,4 +1,4 @@
-//! Lists sockets in a thread of its own, so that reading the rings never waits for it. One that hangs is replaced.
+//! Runs listings in a separate thread, so that reading the rings never waits for them. A thread that hangs is replaced.
 
 use std::{
     io,
@@ -6,41 +6,41 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc as answers;
+use tokio::sync::mpsc as results;
 
 use crate::{
-    listing::{Error, Lister, Wanted},
+    listing::{Error, Lister, ListingOptions},
     model::snapshot::Snapshot,
     sys::workers::{self, Worker},
 };
 
-/// The way to the thread. It ends with this.
-pub struct Watch {
-    questions: mpsc::Sender<Wanted>,
-    answers: answers::UnboundedReceiver<Answer>,
+/// Handle to the listing thread, which ends when this is dropped.
+pub struct ListingWorker {
+    requests: mpsc::Sender<ListingOptions>,
+    results: results::UnboundedReceiver<ListingResult>,
     worker: Arc<Worker>,
 }
 
-/// A thread that has nothing to do gives a sign of life this often.
+/// An idle thread gives a sign of life this often.
 const IDLE_EVERY: Duration = Duration::from_secs(1);
 
-/// What became of a listing.
-pub type Answer = Result<Snapshot, Error>;
+/// Result of a listing.
+pub type ListingResult = Result<Snapshot, Error>;
 
-impl Watch {
-    /// Starts the thread, which makes its lister first.
+impl ListingWorker {
+    /// Starts the thread, which first calls `make` for its lister.
     ///
     /// # Errors
-    /// Where there can be no more threads.
+    /// If no thread can be started.
     pub fn start(make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<Self> {
-        let (questions, to_do) = mpsc::channel::<Wanted>();
-        let (done, answers) = answers::unbounded_channel();
+        let (requests, to_do) = mpsc::channel::<ListingOptions>();
+        let (done, results) = results::unbounded_channel();
         let work = move || {
             let mut lister = make();
             loop {
                 workers::alive();
                 match to_do.recv_timeout(IDLE_EVERY) {
-                    // Nobody waits for it any more where the run has ended.
+                    // The receiver is gone if the run has ended.
                     Ok(wanted) => _ = done.send(lister.list(&wanted)),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -48,33 +48,33 @@ impl Watch {
             }
         };
         let (worker, _) = workers::spawn("listing", "listing".to_owned(), work)?;
-        Ok(Self { questions, answers, worker })
+        Ok(Self { requests, results, worker })
     }
 
-    /// Does the thread hang, or did it panic?
+    /// Whether the thread hangs or panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.worker.trouble().is_some()
+        self.worker.problem().is_some()
     }
 
-    /// Puts another thread in its place, which knows nothing of what was asked for. Where this one goes on, it ends.
+    /// Replaces the thread; outstanding requests are forgotten. The old thread ends as soon as it continues.
     ///
     /// # Errors
-    /// As [`Watch::start`].
+    /// See [`ListingWorker::start`].
     pub fn replace(&mut self, make: impl FnOnce() -> Lister + Send + 'static) -> io::Result<()> {
         workers::forget(&self.worker);
         *self = Self::start(make)?;
         Ok(())
     }
 
-    /// Asks for a listing.
-    pub fn ask(&self, wanted: Wanted) {
-        let _ = self.questions.send(wanted); // the thread lives as long as this
+    /// Requests a listing; its result comes from [`Self::next_result`].
+    pub fn request(&self, wanted: ListingOptions) {
+        let _ = self.requests.send(wanted); // the thread lives as long as `self`
     }
 
-    /// The next answer; waits for ever where nothing was asked. Safe to be dropped while it waits.
-    pub async fn answer(&mut self) -> Answer {
-        match self.answers.recv().await {
+    /// Waits for the next result; forever if nothing was requested. Cancel-safe.
+    pub async fn next_result(&mut self) -> ListingResult {
+        match self.results.recv().await {
             Some(answer) => answer,
             None => std::future::pending().await,
         }

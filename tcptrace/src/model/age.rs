@@ -1,4 +1,4 @@
-//! How long a socket has been in its state, where no transition was seen: from its timers and the times of its segments.
+//! How long a socket has been in its state when no transition was seen, derived from its timers and segment times.
 
 use crate::model::{
     socket::{Kind, ListedSocket, TimerKind},
@@ -10,18 +10,18 @@ use crate::model::{
 pub struct Age {
     /// The time in ns.
     pub ns: u64,
-    /// How it is known.
+    /// How the age was determined.
     pub source: AgeSource,
 }
 
-/// How an age is known.
+/// How an age was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AgeSource {
     /// The transition was seen.
     Observed,
-    /// From the time that is left on the timer of TIME_WAIT.
+    /// Derived from the time left on the TIME_WAIT timer.
     Timer,
-    /// It is at least this: from the times of the last segments, or since it was first seen.
+    /// A lower bound: from the times of the last segments, or since the socket was first seen.
     LowerBound,
 }
 
@@ -36,7 +36,7 @@ impl AgeSource {
         }
     }
 
-    /// What stands before an age for people.
+    /// Prefix of an age in text output.
     #[must_use]
     pub const fn mark(self) -> &'static str {
         match self {
@@ -49,44 +49,46 @@ impl AgeSource {
 
 /// `TCP_TIMEOUT_INIT` of `include/net/tcp.h`: 1 s.
 const TIMEOUT_INIT_NS: u64 = 1_000_000_000;
-/// `TCP_RTO_MIN` of it: 200 ms.
+/// `TCP_RTO_MIN` of `include/net/tcp.h`: 200 ms.
 const RTO_MIN_NS: u64 = 200_000_000;
-/// `TCP_RTO_MAX` of it: 120 s.
+/// `TCP_RTO_MAX` of `include/net/tcp.h`: 120 s.
 const RTO_MAX_NS: u64 = 120_000_000_000;
 
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`: 60 s.
 pub const TIME_WAIT_NS: u64 = 60_000_000_000;
 
 impl ListedSocket {
-    /// How long it has been in its state at `now_ns`, the time of the listing; `None` where nothing tells.
+    /// How long the socket has been in its state at `now_ns`, the time of the listing; `None` if nothing indicates it.
     #[must_use]
     pub fn age(&self, now_ns: u64) -> Option<Age> {
         if let Some(entered_ns) = self.entered_ns {
             return Some(Age { ns: now_ns.saturating_sub(entered_ns), source: AgeSource::Observed });
         }
         let at_least = match (self.kind, self.state, &self.connection) {
-            (Kind::Mini, State::TimeWait, _) => {
+            (Kind::TimeWait, State::TimeWait, _) => {
                 let timer = self.timer.filter(|timer| timer.kind == TimerKind::TimeWait)?;
                 return Some(Age { ns: TIME_WAIT_NS.saturating_sub(timer.left_ns), source: AgeSource::Timer });
             }
-            // All timeouts were those of the SYN.
+            // Every timeout was a SYN timeout.
             (Kind::Full, State::SynSent, _) => self.timeouts_took_ns()?,
-            // The same of the FIN where it alone is not acknowledged: with data before it they may be older.
+            // Every timeout was a FIN timeout if only the FIN is unacknowledged; data before it may have timed out
+            // earlier.
             (Kind::Full, State::FinWait1 | State::LastAck, _) if self.send_queue == 1 => self.timeouts_took_ns()?,
-            // Whatever was sent or received, it was established then.
+            // Any segment sent or received since shows that it was already established.
             (Kind::Full, State::Established, Some(info)) => {
                 info.last_sent_ns.max(info.last_received_ns).max(info.last_ack_ns)
             }
-            // Entered by a segment with an ACK, which was the last or came before the last.
+            // Entered on a segment with an ACK: the last one, or an earlier one.
             (Kind::Full, State::CloseWait | State::FinWait2 | State::Closing, Some(info)) => info.last_ack_ns,
             _ => return None,
         };
         Some(Age { ns: at_least, source: AgeSource::LowerBound })
     }
 
-    /// How long its timeouts in a row took at least, in ns; `None` where there was none. Each takes twice as long as the one
-    /// before, up to TCP_RTO_MAX, but those that did not raise the backoff: the first ones of a SYN
-    /// (`tcp_syn_linear_timeouts`, since 6.5), and those of thin streams (`net/ipv4/tcp_timer.c`, `tcp_retransmit_timer`).
+    /// Lower bound in ns on the total of consecutive timeouts; `None` if there were none. Each timeout is twice as long
+    /// as the previous one, up to TCP_RTO_MAX, except those that do not raise the backoff: the first ones of a SYN
+    /// (`tcp_syn_linear_timeouts`, since 6.5), and those of thin streams (`net/ipv4/tcp_timer.c`,
+    /// `tcp_retransmit_timer`).
     fn timeouts_took_ns(&self) -> Option<u64> {
         let timeouts = u32::from(self.timeouts);
         let (rto_ns, backoff) = match self.rto_ns.zip(self.backoff) {
@@ -123,7 +125,8 @@ mod tests {
             let expected = match state {
                 State::Established => at_least(500),
                 State::CloseWait | State::FinWait2 | State::Closing => at_least(200),
-                // Entered by what this side sends, and kept by what comes in: the times of segments tell nothing.
+                // Entered when this side sends, and left unchanged by incoming segments: segment times indicate
+                // nothing.
                 _ => None,
             };
             assert_eq!(socket.age(1000), expected, "{state}");
@@ -142,17 +145,17 @@ mod tests {
             rto_ns: Some(rto_ns),
             backoff: Some(backoff),
             send_queue: 1,
-            connection: ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default),
+            connection: ConnectionInfo::is_available(Kind::Full, state).then(ConnectionInfo::default),
             ..listed(Kind::Full, state)
         };
         let at_least = |socket: &ListedSocket| socket.age(100 * S).map(|age| (age.ns, age.source));
         let lower = |ns| Some((ns, AgeSource::LowerBound));
         assert_eq!(at_least(&waits(State::SynSent, 0, S, 0)), None);
-        // 1, 3 and 7 s; with four that do not double, 1, 2, 3, 4, 5, 7 and 11 s.
+        // 1, 3 and 7 s; with four timeouts that do not double: 1, 2, 3, 4, 5, 7 and 11 s.
         assert_eq!(at_least(&waits(State::SynSent, 3, 8 * S, 3)), lower(7 * S));
         assert_eq!(at_least(&waits(State::SynSent, 4, S, 0)), lower(4 * S));
         assert_eq!(at_least(&waits(State::SynSent, 7, 8 * S, 3)), lower(11 * S));
-        // The timeout stops to double at 120 s.
+        // The timeout stops doubling at 120 s.
         let long = waits(State::SynSent, 9, 120 * S, 9);
         assert!(at_least(&long).unwrap().0 <= (1 + 2 + 4 + 8 + 16 + 32 + 64 + 120 + 120) * S);
         for state in [State::FinWait1, State::LastAck] {
@@ -172,15 +175,15 @@ mod tests {
 
     #[test]
     fn only_time_waits_timer_tells_its_age() {
-        let mini = |state, kind, left_ns| {
+        let timewait = |state, kind, left_ns| {
             let timer = Some(Timer { kind, left_ns });
-            ListedSocket { timer, ..listed(Kind::Mini, state) }.age(1000)
+            ListedSocket { timer, ..listed(Kind::TimeWait, state) }.age(1000)
         };
         let timer = |ns| Some(Age { ns, source: AgeSource::Timer });
-        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, 45_000_000_000), timer(15_000_000_000));
-        assert_eq!(mini(State::TimeWait, TimerKind::TimeWait, TIME_WAIT_NS + 1), timer(0));
-        assert_eq!(mini(State::FinWait2, TimerKind::TimeWait, 45_000_000_000), None, "tcp_fin_timeout may be any");
-        assert_eq!(mini(State::TimeWait, TimerKind::Keepalive, 1), None);
+        assert_eq!(timewait(State::TimeWait, TimerKind::TimeWait, 45_000_000_000), timer(15_000_000_000));
+        assert_eq!(timewait(State::TimeWait, TimerKind::TimeWait, TIME_WAIT_NS + 1), timer(0));
+        assert_eq!(timewait(State::FinWait2, TimerKind::TimeWait, 45_000_000_000), None, "tcp_fin_timeout may be any");
+        assert_eq!(timewait(State::TimeWait, TimerKind::Keepalive, 1), None);
         assert_eq!(listed(Kind::Request, State::SynRecv).age(1000), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a connection ended, from what the kernel left in the socket at →CLOSE.
+//! Why a connection ended, derived from the fields that the kernel leaves in the socket at →CLOSE.
 
 use tcptrace_common::{
     record::socket_flag::{ATTACHED, DEAD, LINGER2_NEGATIVE, OWNED, SHUTDOWN_RECEIVE, SHUTDOWN_SEND},
@@ -14,54 +14,54 @@ pub enum CloseReason {
     Normal,
     /// The peer answered the SYN with a RST (ECONNREFUSED).
     Refused,
-    /// The peer sent a RST; as a positive errno: ECONNRESET, or EPIPE in CLOSE_WAIT.
+    /// The peer sent a RST. Holds the positive errno: ECONNRESET, or EPIPE in CLOSE_WAIT.
     ResetByPeer(i32),
-    /// Reset after this side had closed: by the peer's RST, or by ours in answer to data that nobody can read any more.
-    /// The kernel leaves ECONNRESET in both cases (`net/ipv4/tcp_input.c`, `tcp_rcv_state_process`).
+    /// Reset after this side had closed: by the peer's RST, or by our RST in reply to data that no process can read any
+    /// more. The kernel leaves ECONNRESET in both cases (`net/ipv4/tcp_input.c`, `tcp_rcv_state_process`).
     ResetAfterClose,
     /// Retransmissions, keepalive probes or the user timeout ran out (ETIMEDOUT).
     TimedOut,
-    /// Another error, as a positive errno: ICMP unreachable and the like.
+    /// Another error, as a positive errno, for example after ICMP unreachable.
     Failed(i32),
-    /// This side closed, and the peer did not within tcp_fin_timeout: the kernel forgot the connection.
+    /// This side closed, but the peer did not within tcp_fin_timeout, so the kernel dropped the connection.
     PeerNeverClosed,
-    /// Ended from this side by other means than FIN.
+    /// This side ended the connection other than by a FIN.
     Aborted(Abort),
-    /// None of the known patterns.
+    /// Matches none of the known patterns.
     Unknown,
 }
 
 /// How this side aborted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Abort {
-    /// `close` with SO_LINGER on and a time of 0.
+    /// `close` with SO_LINGER on and a linger time of 0.
     LingerZero,
     /// `close` with unread data in the receive queue.
     UnreadData,
-    /// `connect` with AF_UNSPEC, or `shutdown` of a connection that was not established yet.
+    /// `connect` with AF_UNSPEC, or `shutdown` before the connection was established.
     Disconnect,
     /// `close` before the connection was established.
     BeforeEstablished,
-    /// `connect` failed before a SYN was sent: no free local port, the ends are those of another socket, no route.
+    /// `connect` failed before a SYN was sent: no free local port, the address pair is in use, or no route.
     NeverSent,
     /// The listener was closed while the connection waited to be accepted.
     ListenerClosed,
-    /// TCP_LINGER2 with a negative time: no FIN_WAIT2 wanted.
+    /// TCP_LINGER2 is negative: FIN_WAIT2 is skipped.
     Linger2,
-    /// Too many orphans, or too little memory for them (`tcp_max_orphans`, `tcp_mem`).
+    /// Too many orphaned sockets, or too little memory for them (`tcp_max_orphans`, `tcp_mem`).
     OrphanLimit,
-    /// Destroyed from outside: `ss -K`, a BPF program (ECONNABORTED).
+    /// Destroyed from outside, for example by `ss -K` or a BPF program (ECONNABORTED).
     Destroyed,
-    /// `close` in repair mode (TCP_REPAIR): without a word to the peer.
+    /// `close` in repair mode (TCP_REPAIR): nothing is sent to the peer.
     Repair,
 }
 
 impl CloseReason {
-    /// The ending of a socket that went from `old` to CLOSE (and left no mini-socket) with this `sk_err` and these
-    /// [`tcptrace_common::record::socket_flag`]s; `syn_sent` says whether one that connected sent a SYN, `unread` counts
-    /// the bytes that were not read. The order of the tests is that of `__tcp_close` and of the facts' certainty.
+    /// Classifies a socket that went from `old` to CLOSE without leaving a timewait socket, by its `sk_err` and its
+    /// [`tcptrace_common::record::socket_flag`]s. `syn_sent`: a connecting socket sent its SYN. `unread`: bytes left in
+    /// the receive queue. The checks follow the order of `__tcp_close`, most certain first.
     #[must_use]
-    pub fn of_close(old: State, err: i32, flags: u16, syn_sent: bool, unread: u32) -> Self {
+    pub fn classify(old: State, err: i32, flags: u16, syn_sent: bool, unread: u32) -> Self {
         let is = |flag: u16| flags & flag != 0;
         match err {
             0 => {}
@@ -75,7 +75,7 @@ impl CloseReason {
             errno => return Self::Failed(errno),
         }
         let closed_by_task = is(SHUTDOWN_SEND) && is(SHUTDOWN_RECEIVE);
-        // `__tcp_close` goes to CLOSE at once for these two, and counts what it throws away.
+        // `__tcp_close` goes straight to CLOSE for these two, and counts the bytes that it discards.
         let closed = Self::Aborted(if unread > 0 { Abort::UnreadData } else { Abort::Repair });
         match old {
             State::Listen | State::LastAck => Self::Normal,
@@ -94,7 +94,7 @@ impl CloseReason {
                     Self::Unknown
                 }
             }
-            // Still some file's: an orphan's aborts below come after the socket lost it.
+            // Still attached to a file: an orphan's aborts, below, come after the socket was detached from it.
             State::FinWait1 | State::FinWait2 if is(OWNED) && !is(DEAD) => {
                 if closed_by_task {
                     closed
@@ -135,7 +135,7 @@ impl CloseReason {
         }
     }
 
-    /// The same for people.
+    /// Description in text output.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -156,13 +156,13 @@ impl CloseReason {
                 Abort::Linger2 => "aborted: TCP_LINGER2 < 0",
                 Abort::OrphanLimit => "aborted: too many orphans",
                 Abort::Destroyed => "aborted: socket destroyed from outside",
-                Abort::Repair => "aborted: closed in repair mode, without a word",
+                Abort::Repair => "aborted: closed in repair mode, nothing sent",
             },
             Self::Unknown => "ended, reason unknown",
         }
     }
 
-    /// The errno that says the same to the application, where there is one.
+    /// The errno that the application gets for it, if there is one.
     #[must_use]
     pub const fn errno(self) -> Option<i32> {
         match self {
@@ -212,11 +212,11 @@ mod tests {
             (FinWait1, 0, DEAD, CloseReason::Aborted(Abort::OrphanLimit)),
         ];
         for (old, err, flags, ending) in cases {
-            assert_eq!(CloseReason::of_close(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
+            assert_eq!(CloseReason::classify(old, err, flags, true, 1), ending, "{old} {err} {flags:#x}");
         }
-        let never_sent = CloseReason::of_close(SynSent, 0, OWNED | ATTACHED, false, 0);
+        let never_sent = CloseReason::classify(SynSent, 0, OWNED | ATTACHED, false, 0);
         assert_eq!(never_sent, CloseReason::Aborted(Abort::NeverSent), "no port was to be had, or the ends are in use");
-        let all_read = CloseReason::of_close(Established, 0, CLOSED, true, 0);
+        let all_read = CloseReason::classify(Established, 0, CLOSED, true, 0);
         assert_eq!(all_read, CloseReason::Aborted(Abort::Repair), "nothing was thrown away, and no RST is sent");
     }
 

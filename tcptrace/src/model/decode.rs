@@ -1,4 +1,4 @@
-//! Bytes of the rings, or of a recording, to events. Nothing in the bytes is trusted.
+//! Decodes bytes from the rings or from a recording into events. The bytes are untrusted.
 
 use std::net::SocketAddr;
 
@@ -22,36 +22,36 @@ use crate::model::{
     state::State,
 };
 
-/// What the programs call the network namespace that is chosen, and its inode number. They tell it by its cookie, which
-/// is no other's ever, where inode numbers are used again at once.
+/// Maps the number by which the BPF programs identify the selected network namespace to its inode number. The programs
+/// use the namespace cookie, which is never reused, whereas inode numbers are reused at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetnsAlias {
-    /// The lower half of its cookie.
+    /// Lower half of its cookie.
     pub name: u32,
-    /// Its inode number.
+    /// Inode number of its nsfs file.
     pub inode: u32,
 }
 
-/// Why a record could not be read.
+/// Why a record could not be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum DecodeError {
-    #[error("a record of {have} bytes says that it has {want}")]
+    #[error("a record of {have} bytes claims to have {want}")]
     Length { have: usize, want: usize },
-    #[error("record version {0} is not {WIRE_VERSION}")]
+    #[error("record version {0}, expected {WIRE_VERSION}")]
     Version(u8),
-    #[error("no record is of kind {0}")]
+    #[error("unknown record kind {0}")]
     Kind(u8),
-    #[error("no TCP state has the number {0}")]
+    #[error("unknown TCP state {0}")]
     State(u8),
-    #[error("no owner is known by way of {0}")]
+    #[error("unknown owner source {0}")]
     OwnerSource(u8),
 }
 
-/// One record.
+/// Decodes one record.
 ///
 /// # Errors
-/// Where the bytes are not exactly one record of this version with values that exist.
+/// If the bytes are not exactly one record of this version with valid values.
 pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     let header: Header = prefix(bytes)?;
     if header.version != WIRE_VERSION {
@@ -100,7 +100,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event, DecodeError> {
     }
 }
 
-/// The records of a recorded stream, each as its own bytes. Ends at the first header that cannot be followed.
+/// Splits a recorded stream into the bytes of each record. Ends at the first invalid header.
 pub fn split(mut stream: &[u8]) -> impl Iterator<Item = Result<&[u8], DecodeError>> {
     std::iter::from_fn(move || {
         if stream.is_empty() {
@@ -181,7 +181,7 @@ pub(crate) fn owner(owner: &record::Owner) -> Result<Option<Owner>, DecodeError>
         owner_source::SHARED => OwnerSource::Shared,
         other => return Err(DecodeError::OwnerSource(other)),
     };
-    // Those of a listener whose owner is not known. No process has this PID: it is the idle task's.
+    // The record belongs to a listener whose owner is unknown. No process has PID 0: it is the idle task.
     if owner.pid == 0 {
         return Ok(None);
     }
@@ -215,7 +215,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     };
     let source = if new == shown { StateSource::Observed } else { StateSource::Inferred };
     let ending = match new {
-        State::Close => Some(CloseReason::of_close(old, record.err, flags, sent_syn(record), record.receive_queue)),
+        State::Close => Some(CloseReason::classify(old, record.err, flags, sent_syn(record), record.receive_queue)),
         State::TimeWait => Some(CloseReason::Normal),
         _ => None,
     };
@@ -224,7 +224,7 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
         new,
         source,
         time_in_old: time_in_old(record, old, new),
-        // `srtt_us` holds eighths of a µs, that is 125 ns each.
+        // `srtt_us` counts eighths of a µs: 125 ns each.
         handshake_rtt_ns: (is_handshake(old, new) && record.srtt_us8 != 0).then(|| u64::from(record.srtt_us8) * 125),
         srtt_us: srtt_us(record.srtt_us8),
         total_retrans: record.total_retrans,
@@ -238,11 +238,11 @@ fn transition(record: &record::Transition) -> Result<Transition, DecodeError> {
     })
 }
 
-/// Was a SYN sent, by a socket that leaves SYN_SENT? `connect` takes the state before it has a port and a route, and
-/// leaves it at once where it gets none (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). A SYN that was sent is all that is not
-/// acknowledged.
+/// True if a socket that leaves SYN_SENT had sent a SYN. `connect` enters SYN_SENT before it has a port and a route,
+/// and leaves it again at once if it gets none (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). If a SYN was sent, it is the
+/// only unacknowledged byte.
 fn sent_syn(record: &record::Transition) -> bool {
-    /// `connect` takes less than this without a SYN.
+    /// A `connect` that sends no SYN takes less time than this.
     const AT_ONCE_NS: u64 = 10_000_000;
     let is_later = record.header.time_ns.saturating_sub(record.entered_ns) >= AT_ONCE_NS;
     record.socket.local_port != 0 && (record.send_queue == 1 || record.total_retrans > 0 || is_later)

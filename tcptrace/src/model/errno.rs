@@ -1,6 +1,6 @@
-//! Names of the errors that the TCP stack leaves in `sk_err`, or that sending a segment gives.
+//! Names of the errors that the TCP stack leaves in `sk_err` or returns when it sends a segment.
 
-/// The name of an errno, `None` for one that TCP does not give.
+/// Name of an errno; `None` for one that TCP does not use.
 #[must_use]
 pub fn name(errno: i32) -> Option<&'static str> {
     Some(match errno {

@@ -1,4 +1,4 @@
-//! What happened, as the rest of the program sees it: checked, owned values made from the kernel's records.
+//! Events as the rest of the program sees them: validated, owned values decoded from the kernel's records.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -10,24 +10,24 @@ use tcptrace_common::record::{AF_INET6, socket_flag};
 
 use crate::model::{close_reason::CloseReason, state::State};
 
-/// One event.
+/// One event on one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// CLOCK_MONOTONIC in ns.
+    /// Time of the event: CLOCK_MONOTONIC in ns.
     pub time_ns: u64,
-    /// CPU on which it happened; `None` where a listing tells of it.
+    /// CPU on which it happened; `None` for events derived from a listing.
     pub cpu: Option<u32>,
-    /// The socket.
+    /// The socket that it happened on.
     pub socket: Socket,
-    /// The process that the socket belongs to, `None` where it is not known.
+    /// The process that the socket belongs to; `None` if unknown.
     pub owner: Option<Owner>,
-    /// Where the owner is one of several ([`OwnerSource::Shared`]), those that are known, at most [`MAX_CANDIDATES`].
+    /// The known candidates, at most [`MAX_CANDIDATES`], when the owner is one of several ([`OwnerSource::Shared`]).
     pub candidates: Option<Arc<[Process]>>,
-    /// The process by whose listener the connection came in, where that is known.
+    /// The process that owns the listener which accepted the connection, if known.
     pub listener: Option<ProcessId>,
-    /// Events of this socket just before this one were lost.
+    /// True if earlier events of this socket were lost just before this one.
     pub after_gap: bool,
-    /// What happened.
+    /// What happened to the socket.
     pub what: EventKind,
 }
 
@@ -39,63 +39,63 @@ impl Event {
     }
 }
 
-/// What happened.
+/// What kind of event it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
     /// The socket's state changed.
     Transition(Transition),
-    /// A segment was sent again.
+    /// A segment was retransmitted.
     Retransmit(Retransmit),
-    /// A SYN-ACK was sent again; the socket is the listener, the addresses are those of the half-open request.
+    /// A SYN-ACK was retransmitted. The socket is the listener; the addresses are those of the half-open request.
     SynAckRetransmit {
-        /// How often it has been sent again, this time included.
+        /// Number of retransmissions so far, including this one.
         count: u32,
     },
     /// This host sent a RST.
     ResetSent {
-        /// The kernel's `enum sk_rst_reason`, where it gives one (6.10 and later).
+        /// The kernel's `enum sk_rst_reason`, if the kernel reports one (6.10 and later).
         reason: Option<u32>,
-        /// What the socket told then.
+        /// State of the socket at that time, if it is known.
         facts: Option<ResetFacts>,
     },
     /// This host received a RST.
     ResetReceived(Option<ResetFacts>),
-    /// The owner became known, or is another process than before.
+    /// The owner became known, or changed to another process.
     OwnerChanged,
 }
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// State that was left.
+    /// State that the socket left.
     pub old: State,
-    /// State that was entered.
+    /// State that the socket entered.
     pub new: State,
-    /// How `new` is known.
+    /// How `new` was determined.
     pub source: StateSource,
-    /// How long the socket was in `old`.
+    /// How long the socket was in `old`, if known.
     pub time_in_old: Option<TimeInState>,
-    /// The kernel's measure of the handshake in ns, on the way into ESTABLISHED: for SYN_SENT from the SYN to the SYN-ACK,
-    /// for SYN_RECV from the SYN-ACK to the ACK. `None` where it has none.
+    /// Handshake time as the kernel measured it, in ns, on the transition to ESTABLISHED: from SYN_SENT the time
+    /// between SYN and SYN-ACK, from SYN_RECV the time between SYN-ACK and ACK. `None` if the kernel has none.
     pub handshake_rtt_ns: Option<u64>,
-    /// Smoothed round-trip time in µs, `None` where the kernel has none.
+    /// Smoothed round-trip time in µs; `None` if the kernel has none.
     pub srtt_us: Option<u32>,
-    /// Segments retransmitted in the connection's life.
+    /// Segments retransmitted since the connection began.
     pub total_retrans: u32,
-    /// Bytes that the peer acknowledged, the SYN and the FIN counted as one each.
+    /// Bytes that the peer acknowledged; the SYN and the FIN count as one each.
     pub bytes_acked: u64,
-    /// Bytes received, the FIN counted as one.
+    /// Bytes received; the FIN counts as one.
     pub bytes_received: u64,
-    /// Bytes received and not read; 0 where `old` is no state of a connection.
+    /// Bytes received but not read; 0 if `old` is not a connection state.
     pub receive_queue: u32,
-    /// Bytes written that the peer has not acknowledged, the FIN counted as one; 0 as above.
+    /// Bytes written but not acknowledged by the peer, the FIN counting as one; 0 if `old` is not a connection state.
     pub send_queue: u32,
-    /// Why the connection ended, for the transition that ends it.
+    /// Why the connection ended; set on the transition that ends it.
     pub ending: Option<CloseReason>,
-    /// The process that closes the socket by this transition is exiting.
+    /// Set if the process that closed the socket is exiting.
     pub exit: Option<Exit>,
-    /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
-    /// what was left of it where a listing tells. `None` where it is not known.
+    /// Time in ns until the kernel's timer removes the timewait socket: the full TIME_WAIT length if that was
+    /// inferred, the remaining time if it came from a listing. `None` if unknown.
     pub expires_in_ns: Option<u64>,
 }
 
@@ -125,21 +125,21 @@ impl Transition {
 /// Why a process exits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// The signal that ends it (signal(7)); 0: it called `exit`, or its `main` returned.
+    /// The signal that terminates it (signal(7)); 0 if it called `exit` or its `main` returned.
     pub signal: u8,
 }
 
 impl Exit {
-    /// Was it ended by a signal?
+    /// True if a signal terminated the process.
     #[must_use]
     pub const fn is_killed(self) -> bool {
         self.signal != 0
     }
 
-    /// `exit`, or the name of the signal, in all outputs.
+    /// `exit` or the name of the signal, as in all outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
-        /// By number, from 1 on, as x86 and arm have them.
+        /// Signal names from number 1 on, as numbered on x86 and arm.
         const SIGNALS: [&str; 31] = [
             "SIGHUP",
             "SIGINT",
@@ -181,20 +181,20 @@ impl Exit {
     }
 }
 
-/// How a state is known.
+/// How a state was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StateSource {
-    /// The kernel showed the transition.
+    /// The kernel reported the transition.
     Observed,
-    /// It follows from the socket's facts: the full socket went to CLOSE, and a mini-socket in TIME_WAIT or FIN_WAIT2 took
-    /// its place; or from another socket's: a new connection has the ends of one in TIME_WAIT, which is over with it.
+    /// Inferred from the socket: the full socket went to CLOSE, and a socket in TIME_WAIT or FIN_WAIT2 replaced it. Or
+    /// from another socket: a new connection has the same address pair as one in TIME_WAIT, which has therefore ended.
     Inferred,
-    /// A listing found it; it happened since the one before, or when the kernel's timer says.
+    /// Found by a listing: it happened since the previous listing, or when the kernel's timer says.
     Polled,
 }
 
 impl StateSource {
-    /// Name in all outputs.
+    /// Name in all outputs, for example `observed`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -205,38 +205,38 @@ impl StateSource {
     }
 }
 
-/// A time spent in a state.
+/// Time that a socket spent in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeInState {
     /// The time in ns.
     pub ns: u64,
-    /// How it is known.
+    /// How the time was determined.
     pub source: TimeSource,
 }
 
-/// How a time in a state is known.
+/// How the time in a state was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeSource {
-    /// Both ends were seen.
+    /// Both the entry and the exit were observed.
     Observed,
-    /// The kernel's own measure of the handshake: it shows the child socket in SYN_RECV only for an instant.
+    /// The kernel's own handshake measurement: the child socket appears in SYN_RECV only for an instant.
     Handshake,
-    /// The same, but the SYN-ACK was sent again, and only the last of them is measured: a lower bound.
+    /// As `Handshake`, but the SYN-ACK was retransmitted and the kernel measures only from the last one: a lower bound.
     HandshakeLowerBound,
-    /// The same, but the listener was sending SYN cookies: then the kernel's measure is wrong (`net/ipv4/syncookies.c`
-    /// does not keep the time of the SYN-ACK).
+    /// As `Handshake`, but the listener was sending SYN cookies, for which the kernel's measurement is wrong
+    /// (`net/ipv4/syncookies.c` does not keep the time of the SYN-ACK).
     HandshakeUnreliable,
-    /// The beginning was not seen: the socket has been in the state for at least this long.
+    /// The entry was not observed: the socket was in the state for at least this long.
     LowerBound,
-    /// The end was not seen: a listing found the socket gone, or in another state.
+    /// The exit was not observed: a listing found the socket gone, or in another state.
     Polled,
-    /// The end was not seen, but the timer of TIME_WAIT tells when that began: 60 s before it runs out
-    /// (`net/ipv4/tcp_minisocks.c`, `tcp_timewait_state_process`). Exact to a jiffy.
+    /// The exit was not observed, but the TIME_WAIT timer dates the entry: 60 s before it expires
+    /// (`net/ipv4/tcp_minisocks.c`, `tcp_timewait_state_process`). Accurate to a jiffy.
     Timer,
 }
 
 impl TimeSource {
-    /// Is the time what it says, if by a poll with the precision of polling? A lower bound is not.
+    /// True if the duration was measured (polled values have poll precision); false for lower bounds.
     #[must_use]
     pub const fn is_measured(self) -> bool {
         matches!(self, Self::Observed | Self::Handshake | Self::Polled | Self::Timer)
@@ -257,65 +257,64 @@ impl TimeSource {
     }
 }
 
-/// A retransmitted segment.
+/// A retransmitted segment (`tcp_retransmit_skb`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retransmit {
-    /// State of the socket.
+    /// State of the socket at the retransmission.
     pub state: State,
-    /// Segments retransmitted in the connection's life.
+    /// Segments retransmitted since the connection began.
     pub total_retrans: u32,
-    /// Timeouts in a row without an answer (`icsk_retransmits`).
+    /// Consecutive timeouts without a reply (`icsk_retransmits`).
     pub timeouts: u8,
-    /// Smoothed round-trip time in µs, `None` where the kernel has none.
+    /// Smoothed round-trip time in µs; `None` if the kernel has none.
     pub srtt_us: Option<u32>,
-    /// A positive errno where the segment could not be sent.
+    /// Positive errno if the segment could not be sent.
     pub failed: Option<i32>,
 }
 
-/// What a socket knows of its connection when a RST is sent or received. Only full sockets do, once the connection is
-/// established.
+/// State of a connection when a RST is sent or received. Only full sockets of established connections have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResetFacts {
-    /// Bytes received and not read.
+    /// Bytes received but not read.
     pub receive_queue: u32,
-    /// Bytes written that the peer has not acknowledged, the FIN counted as one.
+    /// Bytes written but not acknowledged by the peer, the FIN counting as one.
     pub send_queue: u32,
-    /// Probes in a row without an answer, keepalive ones among them.
+    /// Consecutive probes without a reply, keepalive probes included.
     pub probes: u32,
-    /// Time since data was sent last, in ns, to a tick of the kernel's jiffies.
+    /// Time since data was last sent, in ns, at jiffy resolution.
     pub last_sent_ns: u64,
-    /// Time since data was received last, in ns.
+    /// Time since data was last received, in ns.
     pub last_received_ns: u64,
-    /// Time since an ACK was received last, in ns.
+    /// Time since an ACK was last received, in ns.
     pub last_ack_ns: u64,
 }
 
 impl ResetFacts {
-    /// For how long the peer had sent nothing, in ns. A RST that comes in does not count.
+    /// How long the peer has been silent, in ns. An incoming RST does not count.
     #[must_use]
     pub fn silence_ns(&self) -> u64 {
         self.last_received_ns.min(self.last_ack_ns)
     }
 }
 
-/// Names of a socket and its two ends.
+/// Identity, addresses and state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Socket {
-    /// Address of the `struct sock`, its name while it lives; `None` where no socket was involved.
+    /// Address of the `struct sock`, which identifies it while it lives; `None` if no socket was involved.
     pub sk: Option<u64>,
-    /// Cookie, its name for ever; `None` where the kernel gave none.
+    /// Socket cookie, which is never reused; `None` if the kernel assigned none.
     pub cookie: Option<u64>,
-    /// Inode number of the network namespace, `None` where it is not known.
+    /// Inode number of the network namespace; `None` if unknown.
     pub netns: Option<u32>,
-    /// Is it an IPv6 socket? It may still talk IPv4.
+    /// True for an IPv6 socket, which may still carry IPv4.
     pub ipv6: bool,
-    /// State at the event: for a transition the one that was left.
+    /// State at the event; for a transition the state that was left.
     pub state: State,
-    /// Local end. Port 0: not chosen yet.
+    /// Local address. Port 0 if none is bound yet.
     pub local: SocketAddr,
-    /// Remote end.
+    /// Remote address; unspecified for listeners.
     pub remote: SocketAddr,
-    /// Bits of [`socket_flag`].
+    /// Bits of [`socket_flag`]; test them with [`Socket::is`].
     pub flags: u16,
 }
 
@@ -326,26 +325,26 @@ impl Socket {
         Self { sk: None, cookie: None, netns: None, ipv6: false, state, local, remote, flags: 0 }
     }
 
-    /// Is a fact of [`socket_flag`] true of it?
+    /// True if this [`socket_flag`] is set.
     #[must_use]
     pub const fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    /// Do the addresses come from the packet?
+    /// True if the addresses were taken from the packet rather than from a socket.
     #[must_use]
     pub const fn is_from_packet(&self) -> bool {
         self.is(socket_flag::FROM_PACKET)
     }
 }
 
-/// An address as the wire holds it; IPv4 in IPv6 is shown as IPv4.
+/// Converts an address from its wire form; IPv4-mapped IPv6 becomes IPv4.
 #[must_use]
 pub fn address(bytes: [u8; 16]) -> IpAddr {
     IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
 }
 
-/// Is this the family number of an IPv6 socket?
+/// True if `family` is AF_INET6.
 #[must_use]
 pub const fn is_ipv6(family: u16) -> bool {
     family == AF_INET6
@@ -358,68 +357,68 @@ pub struct Owner {
     pub pid: u32,
     /// UID in the initial user namespace.
     pub uid: u32,
-    /// Id of its cgroup in the v2 hierarchy.
+    /// Id of its cgroup in the v2 hierarchy, 0 if unknown.
     pub cgroup: u64,
-    /// When it started.
+    /// Start time of the process, if known.
     pub start: Option<StartTicks>,
     /// Command name of the process.
     pub command: Command,
-    /// How it is known.
+    /// How the owner was determined.
     pub source: OwnerSource,
 }
 
-/// As `COMMAND[PID]`. The command may hold any bytes.
+/// Formats as `COMMAND[PID]`. The command may contain any bytes.
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}[{}]", self.command.to_text(), self.pid)
     }
 }
 
-/// When a process started, in ticks of 10 ms since boot, modulo 2^32: field 22 of `/proc/PID/stat`. With its PID it names a
-/// process for ever.
+/// Start time of a process in ticks of 10 ms since boot, modulo 2^32: field 22 of `/proc/PID/stat`. Together with the
+/// PID it identifies a process even after the PID is reused.
 pub type StartTicks = NonZeroU32;
 
-/// Name of a process: its PID, and when it started.
+/// Identifies a process: its PID and its start time.
 pub type ProcessId = (u32, Option<StartTicks>);
 
-/// Do two names stand for the same process, as far as is known?
+/// True if two ids refer to the same process; unknown start times match any.
 #[must_use]
 pub fn is_same_process(one: ProcessId, other: ProcessId) -> bool {
     one.0 == other.0 && one.1.zip(other.1).is_none_or(|(one, other)| one == other)
 }
 
 impl Owner {
-    /// Its name.
+    /// PID and start time.
     #[must_use]
     pub const fn id(&self) -> ProcessId {
         (self.pid, self.start)
     }
 }
 
-/// One of the processes that a socket may belong to.
+/// One of several processes that a socket may belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Process {
     /// PID in the initial PID namespace.
     pub pid: u32,
-    /// When it started.
+    /// Start time of the process, if known.
     pub start: Option<StartTicks>,
     /// UID in the initial user namespace.
     pub uid: u32,
-    /// Id of its cgroup in the v2 hierarchy, 0 where it is not known.
+    /// Id of its cgroup in the v2 hierarchy, 0 if unknown.
     pub cgroup: u64,
-    /// Command name.
+    /// Command name (`comm`) of the process.
     pub command: Command,
 }
 
-/// Most [`Event::candidates`].
+/// Maximum length of [`Event::candidates`].
 pub const MAX_CANDIDATES: usize = 8;
 
-/// Command name of a process, at most 15 bytes, kept as the kernel gives it.
+/// Command name of a process (`comm`), at most 15 bytes, kept as the kernel reports it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Command([u8; 16]);
 
 impl Command {
-    /// From the kernel's NUL-padded bytes.
+    /// Takes the kernel's NUL-padded bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 16]) -> Self {
         Self(bytes)
@@ -432,7 +431,7 @@ impl Command {
         &self.0[..end]
     }
 
-    /// As text; a process may choose any bytes, so what is no UTF-8 is replaced.
+    /// As text. Invalid UTF-8 is replaced, since a process may choose any bytes.
     #[must_use]
     pub fn to_text(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(self.as_bytes())
@@ -445,29 +444,29 @@ impl std::fmt::Debug for Command {
     }
 }
 
-/// How an owner is known.
+/// How an owner was determined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnerSource {
-    /// Called `connect`.
+    /// Called `connect` on it.
     Connect,
-    /// Called `listen`.
+    /// Called `listen` on it.
     Listen,
-    /// Called `accept`.
+    /// Called `accept`, which returned it.
     Accept,
-    /// Read from the socket.
+    /// Read from the socket (`tcp_rcv_space_adjust`).
     Io,
-    /// Owns the listener that the connection came through.
+    /// Owns the listener that accepted the connection.
     Listener,
     /// Closed the socket or shut it down.
     Close,
-    /// Held the socket by a descriptor when the sockets were listed, alone.
+    /// Was the only process with a descriptor for the socket in a listing.
     Holder,
-    /// One of several that hold the socket, or the listener that the connection came through.
+    /// One of several processes that hold the socket, or the listener that accepted the connection.
     Shared,
 }
 
 impl OwnerSource {
-    /// Name in all outputs.
+    /// Name in all outputs, for example `connect`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The processes that hold sockets by descriptors.
+//! Processes that hold sockets through file descriptors.
 
 use std::sync::Arc;
 
@@ -6,51 +6,51 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::model::event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks};
 
-/// A process that holds a socket by a descriptor.
+/// One file descriptor of a process that refers to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Which socket: see [`ListedSocket::handle`].
+    /// Identifies the socket: see [`ListedSocket::handle`].
     pub handle: u64,
-    /// PID in the initial PID namespace (or the one that tcptrace runs in).
+    /// PID in the initial PID namespace, or in the one that tcptrace runs in.
     pub pid: u32,
-    /// PID in the innermost namespace of the process: what it has in its container.
+    /// PID in the innermost namespace of the process: the PID inside its container.
     pub ns_pid: u32,
-    /// The descriptor.
+    /// Number of the descriptor in that process.
     pub fd: u32,
-    /// Real UID.
+    /// Real UID of the process.
     pub uid: u32,
-    /// Id of its cgroup in the v2 hierarchy; `None` where it is not known.
+    /// Id of its cgroup in the v2 hierarchy; `None` if unknown.
     pub cgroup: Option<u64>,
-    /// When it started.
+    /// Start time of the process, if known.
     pub start: Option<StartTicks>,
-    /// Command name.
+    /// Command name (`comm`) of the process.
     pub command: Command,
 }
 
 impl Holder {
-    /// The process as the owner of the socket.
+    /// Makes the process the owner of the socket.
     #[must_use]
     pub fn owner(&self, source: OwnerSource) -> Owner {
         Process::from(self).as_owner(source)
     }
 
-    /// Name of the process.
+    /// PID and start time.
     #[must_use]
     pub const fn id(&self) -> ProcessId {
         (self.pid, self.start)
     }
 }
 
-/// Holders by socket. A clone is cheap, and shares them.
+/// Holders by socket. Clones share the data, so that cloning is cheap.
 #[derive(Clone, Debug, Default)]
 pub struct Holders {
     all: Arc<Vec<Holder>>,
-    /// Where those of a socket are.
+    /// Range of each socket's holders in `all`.
     places: Arc<FxHashMap<u64, (u32, u32)>>,
 }
 
 impl Holders {
-    /// Puts them in order: by socket, then PID, then descriptor.
+    /// Sorts the holders by socket, then PID, then descriptor.
     #[must_use]
     pub fn new(mut all: Vec<Holder>) -> Self {
         all.sort_unstable_by_key(|holder| (holder.handle, holder.pid, holder.fd));
@@ -64,7 +64,7 @@ impl Holders {
         Self { all: Arc::new(all), places: Arc::new(places) }
     }
 
-    /// Those of the socket with this [`ListedSocket::handle`].
+    /// Holders of the socket with this [`ListedSocket::handle`].
     #[must_use]
     pub fn of(&self, handle: u64) -> &[Holder] {
         match self.places.get(&handle) {
@@ -73,7 +73,7 @@ impl Holders {
         }
     }
 
-    /// All of them.
+    /// All holders, sorted by socket.
     #[must_use]
     pub fn all(&self) -> &[Holder] {
         &self.all

@@ -1,22 +1,22 @@
-//! What the BPF programs counted in aggregate mode. See [`tcptrace_common::aggregate`].
+//! Counts made by the BPF programs in aggregate mode. See [`tcptrace_common::aggregate`].
 
 use tcptrace_common::aggregate::{self, OctaveTimes};
 
 use crate::model::keyed::KeyedMap;
 
-/// What is counted apart.
+/// Key by which the programs group their counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// Transitions alone.
+    /// Only by transition, not separately by port or cgroup.
     Transition,
-    /// Ports of services.
+    /// By transition and service port.
     Port,
-    /// Cgroups of owners.
+    /// By transition and cgroup of the owner.
     Cgroup,
 }
 
 impl By {
-    /// The programs' number for it, one of [`aggregate::by`].
+    /// The programs' number for it: one of [`aggregate::by`].
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
@@ -27,7 +27,7 @@ impl By {
     }
 }
 
-/// All that was counted until a moment, or between two.
+/// Everything counted so far, or between two readings.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     times: KeyedMap<aggregate::CountKey, OctaveTimes>,
@@ -35,7 +35,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Takes in the times that each CPU counted under a key.
+    /// Adds the times that each CPU recorded under a key.
     pub fn add_times(&mut self, key: aggregate::CountKey, by_cpu: impl Iterator<Item = OctaveTimes>) {
         let sum = self.times.entry(key).or_insert(OctaveTimes::NONE);
         for times in by_cpu {
@@ -44,13 +44,13 @@ impl Counts {
         }
     }
 
-    /// Takes in how often something without a time happened on each CPU.
+    /// Adds the per-CPU counts of something that has no duration.
     pub fn add_count(&mut self, key: aggregate::CountKey, by_cpu: impl Iterator<Item = u64>) {
         let sum = self.counts.entry(key).or_default();
         by_cpu.for_each(|count| *sum = sum.wrapping_add(count));
     }
 
-    /// What came since `before`. The longest time of an octave stays that of all.
+    /// The difference to an earlier reading. The longest time per octave remains the maximum since the start.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let mut since = self.clone();
@@ -65,7 +65,7 @@ impl Counts {
         since
     }
 
-    /// What is not 0.
+    /// All counts that are not 0.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&aggregate::CountKey, u64, Option<&OctaveTimes>)> {
         let times = self.times.iter().map(|(key, times)| (key, times.total(), Some(times)));
         let counts = self.counts.iter().map(|(key, count)| (key, *count, None));

@@ -1,10 +1,9 @@
-//! Hashes with a key of this run: hash maps for keys that others choose: a peer chooses addresses and ports, a process its name. With a hash that is
-//! known beforehand they could choose many keys of one bucket, and each look would go through all of them.
+//! Hash maps for keys that outsiders control: a peer chooses addresses and ports, a process its name. With a
+//! predictable hash they could pick many keys of the same bucket, and each lookup would scan all of them.
 //!
-//! The hash (foldhash) is mixed with a key that each run draws anew, so that no list of colliding keys can be made
-//! beforehand. It is no cryptographic hash: it is not meant to hold against somebody who measures the time of each
-//! look. Keys that nobody chooses (cookies, addresses of the kernel, inode numbers, PIDs) take the cheaper
-//! [`rustc_hash`].
+//! The hash (foldhash) is seeded at random in each run, so that colliding keys cannot be prepared in advance. It is not
+//! cryptographic: it does not resist an attacker who measures the time of each lookup. Maps whose keys nobody controls
+//! (cookies, kernel addresses, inode numbers, PIDs) use the cheaper [`rustc_hash`].
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,18 +13,18 @@ use std::{
 
 use foldhash::{SharedSeed, fast::FoldHasher};
 
-/// A map whose keys others choose.
+/// A map whose keys outsiders control.
 pub type KeyedMap<K, V> = HashMap<K, V, Keyed>;
-/// A set whose values others choose.
+/// A set whose values outsiders control.
 pub type KeyedSet<T> = HashSet<T, Keyed>;
 
-/// The standard library takes its keys from the kernel's random numbers.
+/// The standard library seeds its `RandomState` from the kernel's random numbers.
 static KEY: LazyLock<(u64, SharedSeed)> = LazyLock::new(|| {
     let random = RandomState::new();
     (random.hash_one(0_u8), SharedSeed::from_u64(random.hash_one(1_u8)))
 });
 
-/// The hash with the key of this run.
+/// The hasher with the seed of this run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keyed;
 
@@ -38,26 +37,26 @@ impl BuildHasher for Keyed {
     }
 }
 
-/// What stands for addresses of the kernel in output.
+/// How kernel addresses appear in output.
 #[derive(Clone, Debug)]
 pub enum Addresses {
-    /// A hash with a key of this run, by which nothing can be told of the address: it would help to attack the kernel,
-    /// which shows none itself (`lib/vsprintf.c`, `ptr_to_id`). SipHash, as there.
+    /// A hash seeded in each run, which reveals nothing about the address: kernel addresses help attackers, and the
+    /// kernel itself hides them (`lib/vsprintf.c`, `ptr_to_id`). SipHash, as there.
     Hashed(RandomState),
-    /// The address itself.
+    /// The address itself, unchanged.
     Raw,
 }
 
 impl Addresses {
-    /// Hashes of this run, or the addresses themselves.
+    /// Raw addresses if `raw`, otherwise hashes with a new seed.
     #[must_use]
     pub fn new(raw: bool) -> Self {
         if raw { Self::Raw } else { Self::Hashed(RandomState::new()) }
     }
 
-    /// What stands for this address; the same in all of a run.
+    /// The number to print for this address; the same throughout a run.
     #[must_use]
-    pub fn shown(&self, address: u64) -> u64 {
+    pub fn printed(&self, address: u64) -> u64 {
         match self {
             Self::Hashed(key) => key.hash_one(address),
             Self::Raw => address,
@@ -73,13 +72,13 @@ mod tests {
     fn an_address_is_hidden_and_the_same_in_a_run() {
         let (one, other) = (Addresses::new(false), Addresses::new(false));
         let address = 0xffff_8881_0a2b_3c40;
-        assert_eq!(one.shown(address), one.clone().shown(address));
-        assert!(one.shown(address) != address && one.shown(address) != other.shown(address));
-        assert_ne!(one.shown(address), one.shown(address + 64));
-        assert_eq!(Addresses::new(true).shown(address), address);
+        assert_eq!(one.printed(address), one.clone().printed(address));
+        assert!(one.printed(address) != address && one.printed(address) != other.printed(address));
+        assert_ne!(one.printed(address), one.printed(address + 64));
+        assert_eq!(Addresses::new(true).printed(address), address);
     }
 
-    /// Keys that collide under one key do not under another: what somebody else finds out is of no use here.
+    /// Keys that collide under one seed do not collide under another: collisions found elsewhere are of no use here.
     #[test]
     fn the_key_decides_which_collide() {
         let hash = |seed, key: u32| FoldHasherOf(seed).hash_one(key) as u16;
@@ -91,7 +90,7 @@ mod tests {
         assert!(own.len() > colliding.len() * 3 / 4, "{} of {}", own.len(), colliding.len());
     }
 
-    /// Addresses, ports, names: none of them is a key of a map whose hash is known beforehand.
+    /// Outsiders control addresses, ports and names: none of them may be the key of a map with a predictable hash.
     #[test]
     fn no_key_that_others_choose_is_hashed_without_the_key() {
         const CHOSEN: [&str; 7] = ["SocketAddr", "IpAddr", "Command", "String", "Subject", "Whose", "Path"];
@@ -108,7 +107,7 @@ mod tests {
                 for map in ["FxHashMap<", "FxHashSet<"] {
                     for (at, _) in text.match_indices(map) {
                         let line = text[at..].lines().next().unwrap_or_default();
-                        // The value of a map may be anything.
+                        // Values may be anything.
                         let key = line.split(", ").next().unwrap_or_default();
                         let key = if line.contains("<(") { line.split(')').next().unwrap_or_default() } else { key };
                         let chosen = CHOSEN.iter().find(|name| key.contains(**name));

@@ -1,48 +1,48 @@
-//! What was lost, by place. Shown at every end, also when all is zero.
+//! What was lost, by place. Reported at the end of every run, even if all counts are zero.
 
 use tcptrace_common::counters::Counters;
 
 use crate::model::notice::Gap;
 
-/// Counts of what did not reach the outputs, or reached them with less in it.
+/// Counts of records that did not reach the outputs, or arrived incomplete.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// Events that the programs wrote to the rings.
+    /// Events that the BPF programs wrote to the rings.
     pub sent: u64,
-    /// Events that a filter kept back in the kernel.
+    /// Events that the filter dropped in the kernel.
     pub filtered: u64,
-    /// Events that were read, and that the filter kept from the outputs: findings see them.
+    /// Events that were read but filtered from the outputs; findings still use them.
     pub not_shown: u64,
     /// Events lost because a ring was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
-    /// Events that the kernel did not show, since it was showing another one on that CPU.
+    /// Events that the kernel skipped because the same program was already running on that CPU.
     pub program_busy: u64,
-    /// Sockets whose durations and owners are unknown, as the kernel side's table was full.
+    /// Sockets without durations or owners because the kernel-side table was full.
     pub kernel_table: u64,
-    /// Listeners whose connections have no owner before a process uses them, for the same reason.
+    /// Listeners that the kernel-side table had no room for: their connections have no owner until a process uses them.
     pub listener_table: u64,
-    /// RSTs in answer to packets that could not be read.
+    /// RSTs sent in reply to packets that could not be parsed.
     pub unreadable_packets: u64,
     /// Events read from the rings.
     pub received: u64,
     /// Events that could not be decoded.
     pub undecodable: u64,
-    /// Sockets that left the table of user space to make room.
+    /// Sockets evicted from the user-space table to make room.
     pub evicted: u64,
-    /// Events of processes that the summary had no more room for.
+    /// Events of processes that did not fit in the summary.
     pub unnamed_process_events: u64,
-    /// Events that were counted under other keys, as there was no room for one of their own.
+    /// Events counted under a common key because there was no room for a key of their own.
     pub other_keys: u64,
-    /// Events that were not counted, or without their time, as the kernel side's tables of counts were full.
+    /// Events not counted, or counted without their time, because the kernel-side count tables were full.
     pub count_table: u64,
-    /// Namespaces and answers of the kernel that a listing could not look at, at most.
+    /// Upper bound on the namespaces and kernel replies that a listing could not read.
     pub unlisted: u64,
-    /// Records that an output lost: they waited when there was no room, or its other end refused them.
+    /// Records lost by outputs: the queue was full, or the receiver refused them.
     pub outputs: u64,
 }
 
 impl Losses {
-    /// Takes the counters of all CPUs, and how often the kernel passed a program over.
+    /// Takes the counters of all CPUs, and how often the kernel skipped a program because it was already running.
     pub fn set_kernel(&mut self, by_cpu: &[Counters], passed_over: u64) {
         let sum = |field: fn(&Counters) -> u64| by_cpu.iter().map(field).fold(0u64, u64::wrapping_add);
         self.program_busy = passed_over.wrapping_add(sum(|cpu| cpu.interrupted));
@@ -56,7 +56,7 @@ impl Losses {
         self.count_table = sum(|cpu| cpu.counts_full);
     }
 
-    /// Events that the filter kept back, wherever that was.
+    /// Events dropped by the filter, in the kernel or in user space.
     #[must_use]
     pub const fn all_filtered(&self) -> u64 {
         self.filtered + self.not_shown
@@ -68,7 +68,7 @@ impl Losses {
         self.ring_by_cpu.iter().sum()
     }
 
-    /// What was lost since `before`, at `now_ns`; `None` where nothing was that an event could have told.
+    /// What was lost since `before`, at `now_ns`; `None` if nothing was lost that would have produced an event.
     #[must_use]
     pub fn gap_since(&self, before: &Self, after_ns: u64, now_ns: u64) -> Option<Gap> {
         let earlier = |cpu: usize| before.ring_by_cpu.get(cpu).copied().unwrap_or(0);
@@ -87,13 +87,13 @@ impl Losses {
         (gap.lost() > 0).then_some(gap)
     }
 
-    /// Was anything lost at all?
+    /// True if any count is not zero.
     #[must_use]
     pub fn any(&self) -> bool {
         self.fields().iter().any(|(_, count)| *count != 0)
     }
 
-    /// Names and counts of the places at which something can be lost.
+    /// Name and count of each place where something can be lost.
     #[must_use]
     pub fn fields(&self) -> [(&'static str, u64); 12] {
         [

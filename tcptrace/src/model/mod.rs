@@ -1,5 +1,20 @@
-//! The values that all of tcptrace speaks of: events and what decodes them, states, sockets as listings show them, losses,
-//! names, filters. They are pure: no clock, file or system call.
+//! The values that all rooms share: events and how they are decoded, TCP states, sockets as listings report them,
+//! namespaces, losses, filters.
+//!
+//! Everything here is pure: no clock, no file, no system call. The kernel's bytes become an [`event::Event`] in
+//! [`decode`]; a listing produces a [`snapshot::Snapshot`] of [`socket::ListedSocket`]s; and every fact says how it was
+//! determined: a time in a state, for example, carries a [`event::TimeSource`], so that a lower bound is never mistaken
+//! for a measurement.
+//!
+//! ```
+//! use tcptrace::model::{event::TimeSource, state::State};
+//!
+//! let state: State = "fin-wait-2".parse()?;
+//! assert_eq!(state.name(), "FIN_WAIT2");
+//! assert!(TimeSource::Observed.is_measured());
+//! assert!(!TimeSource::LowerBound.is_measured());
+//! # Ok::<(), tcptrace::model::state::UnknownState>(())
+//! ```
 
 pub mod age;
 pub mod close_reason;

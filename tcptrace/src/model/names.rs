@@ -1,4 +1,4 @@
-//! Names of what events hold as numbers: cgroups, network namespaces, reasons of RSTs, executables.
+//! Names for the numbers in events: cgroups, network namespaces, RST reasons, executables.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -9,32 +9,32 @@ use crate::model::{
     keyed::Addresses,
 };
 
-/// Finds the path of a cgroup by its id.
+/// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
-/// Finds the path of the executable of a process.
+/// Returns the path of the executable of a process.
 pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
 
-/// Names of things that events hold as numbers.
+/// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
     cgroups: FxHashMap<u64, String>,
     find_cgroup: CgroupLookup,
-    /// Names of network namespaces by inode number, as far as they have some.
+    /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
     /// Inode number of tcptrace's own network namespace.
     pub own_netns: Option<u32>,
-    /// Finds the executable of a process.
+    /// Finds the executable of a process; `None` if executables are not looked up.
     pub find_executable: Option<ExecutableLookup>,
-    /// What stands for addresses of the kernel.
+    /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
 
-/// Cgroups whose paths are remembered.
+/// Maximum number of cgroup paths in the cache.
 const MAX_CGROUPS: usize = 10_000;
 
 impl Names {
-    /// Names of reasons of RSTs by the kernel's number, and a way to find cgroups.
+    /// Takes the names of RST reasons by the kernel's number, and the lookup for cgroups.
     #[must_use]
     pub fn new(reset_reasons: HashMap<u32, String>, find_cgroup: CgroupLookup) -> Self {
         Self {
@@ -48,7 +48,7 @@ impl Names {
         }
     }
 
-    /// The name of a RST's reason, in the kernel's words and lower case.
+    /// Name of a RST reason: the kernel's name in lower case.
     #[must_use]
     pub fn reset_reason(&self, code: u32) -> Option<&str> {
         self.reset_reasons.get(&code).map(String::as_str)
@@ -59,13 +59,13 @@ impl Names {
         self.find_executable.as_mut()?(owner.id(), owner.command)
     }
 
-    /// How many paths of cgroups are remembered.
+    /// Number of cgroup paths in the cache.
     #[must_use]
     pub fn cgroups(&self) -> usize {
         self.cgroups.len()
     }
 
-    /// The path of a cgroup, looked up until it is found.
+    /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
         if self.cgroups.len() >= MAX_CGROUPS {
             self.cgroups.clear();

@@ -1,17 +1,17 @@
-//! Which network namespace a user asks for.
+//! Which network namespace a user selects.
 
 use std::str::FromStr;
 
 use crate::model::number::digits;
 
-/// A choice of network namespaces.
+/// A selection of network namespaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetnsChoice {
-    /// The one that tcptrace runs in.
+    /// The namespace that tcptrace runs in.
     Own,
-    /// The one of this name in `/run/netns`.
+    /// The namespace with this name in `/run/netns`.
     Name(String),
-    /// The one with this inode number.
+    /// The namespace with this inode number.
     Inode(u32),
 }
 
@@ -22,9 +22,9 @@ impl FromStr for NetnsChoice {
         let is_name = !text.is_empty() && !text.contains('/') && text != "." && text != "..";
         match text {
             "self" => Ok(Self::Own),
-            _ if !is_name => {
-                Err(format!("`{text}` is no namespace: give self, a name that `ip netns` shows, or an inode number"))
-            }
+            _ if !is_name => Err(format!(
+                "`{text}` is not a network namespace: give `self`, a name from `ip netns`, or an inode number"
+            )),
             _ => Ok(digits(text).map_or_else(|| Self::Name(text.to_owned()), Self::Inode)),
         }
     }

@@ -1,57 +1,57 @@
-//! What a run says of itself and of the host between its events.
+//! Messages in the event stream about the run itself and about the host.
 
-/// Something that the reader of the events must know.
+/// Something that a reader of the events needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// Events were lost.
+    /// Events were lost in this interval.
     Gap(Gap),
-    /// Connections closed without TIME_WAIT, since there were `tcp_max_tw_buckets` already: for them the TIME_WAIT that
-    /// events tell of was not.
+    /// Connections closed without TIME_WAIT because there were already `tcp_max_tw_buckets`: the TIME_WAIT in their
+    /// events did not take place.
     TimeWaitOverflow {
-        /// CLOCK_MONOTONIC of the listing that found it, in ns.
+        /// CLOCK_MONOTONIC in ns of the listing that found it.
         time_ns: u64,
         /// Inode number of the network namespace.
         netns: u32,
-        /// How many since the listing before.
+        /// Number of such connections since the previous listing.
         count: u64,
     },
 }
 
-/// A time in which events were lost.
+/// An interval in which events were lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gap {
-    /// CLOCK_MONOTONIC at which nothing more had been lost yet, in ns.
+    /// CLOCK_MONOTONIC in ns of the last check without a new loss.
     pub after_ns: u64,
-    /// CLOCK_MONOTONIC at which the loss was noticed.
+    /// CLOCK_MONOTONIC in ns at which the loss was noticed.
     pub noticed_ns: u64,
     /// Events lost because a ring was full, by CPU.
     pub ring_by_cpu: Vec<u64>,
-    /// Events that the kernel did not show, since it was showing another one on that CPU.
+    /// Events that the kernel skipped because the same program was already running on that CPU.
     pub program_busy: u64,
-    /// CLOCK_MONOTONIC of the listing that made the table of sockets right again, and what it changed; `None` where the
-    /// run ended before.
+    /// CLOCK_MONOTONIC in ns of the listing that corrected the socket table, and its corrections; `None` if the run
+    /// ended first.
     pub healed: Option<(u64, Reconciled)>,
 }
 
-/// What a listing changed in the table.
+/// Corrections that a listing made to the socket table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reconciled {
-    /// Sockets that the table did not have.
+    /// Sockets that were missing from the table.
     pub added: u64,
-    /// Sockets that it had, and that are no more.
+    /// Sockets in the table that no longer existed.
     pub removed: u64,
-    /// Sockets that are in another state than it had.
+    /// Sockets whose state in the table was wrong.
     pub changed: u64,
 }
 
 impl Gap {
-    /// Events lost.
+    /// Number of events lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.ring_by_cpu.iter().sum::<u64>() + self.program_busy
     }
 
-    /// Takes in a later gap that came before this one was healed.
+    /// Merges a later gap that began before this one was healed.
     pub fn merge(&mut self, later: &Self) {
         self.noticed_ns = later.noticed_ns;
         self.program_busy += later.program_busy;

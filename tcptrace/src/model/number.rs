@@ -1,10 +1,10 @@
-//! Numbers as people write them.
+//! Numbers in user input.
 
 use std::{str::FromStr, time::Duration};
 
 use jiff::SignedDuration;
 
-/// A number in digits alone; Rust's own parser takes `+80` as well.
+/// Parses a number of decimal digits only; Rust's own parser also accepts `+80`.
 #[must_use]
 pub fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?

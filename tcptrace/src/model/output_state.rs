@@ -1,45 +1,45 @@
-//! How an output is doing: what it delivered, what waits, and what it lost.
+//! Status of an output: records delivered, waiting and lost.
 
-/// Name of tcptrace's own log among the outputs.
+/// Name of tcptrace's own log in the list of outputs.
 pub const LOG: &str = "log";
 
-/// What became of an output's records up to now.
+/// Counts of an output's records so far, and why it is blocked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputState {
-    /// The output, as it was asked for, without secrets.
+    /// The output as configured, without secrets.
     pub name: String,
-    /// See [`Counters`].
+    /// Records that the receiver accepted.
     pub delivered: u64,
-    /// See [`Counters`].
+    /// Records dropped because the queue was full.
     pub dropped: u64,
-    /// See [`Counters`].
+    /// Records that the receiver refused.
     pub refused: u64,
-    /// Records that are still on their way: with those that are delivered, dropped and refused these are all.
+    /// Records in flight. Delivered, dropped, refused and waiting records add up to all records made.
     pub waiting: u64,
-    /// See [`Counters`].
+    /// Failed attempts that were repeated.
     pub retries: u64,
-    /// See [`Counters`].
+    /// Size of the records in the queue, in bytes.
     pub queued_bytes: u64,
-    /// Why nothing is delivered now, if it is so.
+    /// Why nothing is being delivered, if so.
     pub trouble: Option<String>,
-    /// Did its reader go, as one that has seen enough (`| head`)?
+    /// True if its reader went away, as `head` does once it has read enough.
     pub has_no_reader: bool,
 }
 
 impl OutputState {
-    /// Records that were lost here.
+    /// Records that this output lost.
     #[must_use]
     pub const fn lost(&self) -> u64 {
         self.dropped + self.refused
     }
 
-    /// Records that were made for it.
+    /// Records that were made for this output.
     #[must_use]
     pub const fn made(&self) -> u64 {
         self.delivered + self.lost() + self.waiting
     }
 
-    /// Records that these lost; lines of the log are none.
+    /// Records that these outputs lost; log lines do not count.
     #[must_use]
     pub fn lost_records(outputs: &[Self]) -> u64 {
         outputs.iter().filter(|output| output.name != LOG).map(Self::lost).sum()

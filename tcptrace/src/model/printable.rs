@@ -1,42 +1,43 @@
-//! Which characters of a foreign text may be printed. Processes, cgroups and network namespaces choose their names, users
-//! type flags, and servers answer what they like: none of that may steer a terminal, hide a part of itself or reorder a
-//! line. The forms differ only in how they write what may not be printed: JSON has escapes of its own
-//! ([`crate::render`]), text for people has [`Printable`], and forms without escapes have [`escaped`].
+//! Which characters of foreign text may be printed. Processes, cgroups and network namespaces choose their names, users
+//! type flags, and servers reply as they like: no such text may control a terminal, hide part of itself or reorder a
+//! line. The output formats differ only in how they write unprintable characters: JSON has its own escapes
+//! ([`crate::render`]), text output uses [`Printable`], and formats without escapes use [`escaped`].
 
 use std::{
     borrow::Cow,
     fmt::{self, Display, Formatter, Write as _},
 };
 
-/// Shows a character, or is an ordinary space? All others are control characters, change the direction of text, take no
-/// room, look like a space, or have no meaning that is agreed on (Unicode's `Default_Ignorable_Code_Point`, categories Cc,
-/// Zl, Zp, Zs, Co, noncharacters).
+/// True if the character is visible or an ordinary space. All others are control characters, change the text direction,
+/// have zero width, look like a space, or have no agreed meaning (Unicode's `Default_Ignorable_Code_Point`, categories
+/// Cc, Zl, Zp, Zs, Co, noncharacters).
 #[must_use]
 pub const fn is_printable(c: char) -> bool {
     match c {
         ' '..='~' => true,
         '\0'..='\u{a0}' | '\u{ad}' => false,
-        // Joins graphemes; changes the direction (Arabic letter mark); fillers of Hangul; vowels of Khmer without a shape;
-        // selectors of Mongolian.
+        // Grapheme joiner; Arabic letter mark (changes direction); Hangul fillers; Khmer vowels without a glyph;
+        // Mongolian selectors.
         '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => false,
-        // Spaces; zero width, direction; line and paragraph separators, embeddings and overrides; isolates, word joiner.
+        // Spaces; zero width, direction marks; line and paragraph separators, embeddings and overrides; isolates, word
+        // joiner.
         '\u{1680}' | '\u{2000}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{205f}'..='\u{206f}' => false,
-        // A Braille pattern without dots, the ideographic space, a filler, surrogates' neighbours for private use.
+        // Braille pattern blank, ideographic space, Hangul filler, private use area.
         '\u{2800}' | '\u{3000}' | '\u{3164}' | '\u{e000}'..='\u{f8ff}' => false,
-        // Noncharacters; variation selectors; byte order mark; a filler; reserved and annotations.
+        // Noncharacters; variation selectors; byte order mark; Hangul filler; reserved and interlinear annotations.
         '\u{fdd0}'..='\u{fdef}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' => false,
-        // Shorthand and musical controls; tags and more variation selectors; planes for private use.
+        // Shorthand and musical controls; tags and further variation selectors; private use planes.
         '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}' | '\u{f0000}'.. => false,
         other => other as u32 & 0xfffe != 0xfffe,
     }
 }
 
-/// Has it printable ASCII only? That is most text, and takes no decoding.
+/// True if the text is printable ASCII only, the common case, which needs no decoding.
 pub(crate) fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-/// Text as runs of printable characters, each with the character behind it that may not be printed.
+/// Splits text into runs of printable characters, each with the unprintable character that follows it.
 pub(crate) fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<char>)> {
     text.split_inclusive(|c| !is_printable(c)).map(|piece| match piece.chars().next_back() {
         Some(last) if !is_printable(last) => (piece.strip_suffix(last).unwrap_or_default(), Some(last)),
@@ -44,7 +45,7 @@ pub(crate) fn pieces(text: &str) -> impl Iterator<Item = (&str, Option<char>)> {
     })
 }
 
-/// Text for people: a `?` stands for each character that may not be printed, so that columns stay where they are.
+/// Text for people: each unprintable character becomes `?`, so that columns stay aligned.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<'a>(pub &'a str);
 
@@ -60,13 +61,13 @@ impl Display for Printable<'_> {
     }
 }
 
-/// The same as a string.
+/// [`Printable`] as a string.
 #[must_use]
 pub fn printable(text: &str) -> String {
     Printable(text).to_string()
 }
 
-/// Text for programs, in forms without escapes of their own: `\u{1b}` stands for ESC, so that different names stay
+/// Text for programs in formats without escapes of their own: ESC becomes `\u{1b}`, so that different names remain
 /// different.
 #[must_use]
 pub fn escaped(text: &str) -> Cow<'_, str> {
@@ -81,8 +82,8 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(to)
 }
 
-/// A message of tcptrace's own that may quote foreign text. Lines stay apart where the later ones are indented by two
-/// spaces, as those of our own messages are: a line break in a quoted name begins no line that looks like another message.
+/// One of tcptrace's own messages, which may quote foreign text. Line breaks are kept only if the next line is indented
+/// by two spaces, as in our own messages, so that a line break in a quoted name cannot imitate another message.
 #[must_use]
 pub fn message(text: &str) -> String {
     text.split("\n  ").map(printable).collect::<Vec<_>>().join("\n  ")

@@ -1,34 +1,34 @@
 //! What a listing could not read.
 
-/// What a listing could not look at. Nothing of this is fatal.
+/// Counts of what a listing could not read. None of it is fatal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Namespaces that went while they were being entered.
+    /// Namespaces that disappeared while they were being entered.
     pub namespaces_gone: u64,
-    /// Namespaces that may not be entered (CAP_SYS_ADMIN is missing).
+    /// Namespaces that could not be entered for lack of permission (CAP_SYS_ADMIN).
     pub namespaces_denied: u64,
-    /// Answers of the kernel that were cut short, or could not be understood.
+    /// Replies of the kernel that were truncated or malformed.
     pub cut_short: u64,
     /// Processes that ended while their files were being read.
     pub processes_gone: u64,
-    /// Processes whose files may not be read (CAP_SYS_PTRACE is missing, mostly); all that hidepid does not even show are
-    /// one.
+    /// Processes whose files may not be read, mostly for lack of CAP_SYS_PTRACE; all processes hidden by hidepid count
+    /// as one.
     pub processes_denied: u64,
-    /// Some of these.
+    /// The first of the denied processes.
     pub denied: Denied,
 }
 
-/// The first processes that could not be read.
+/// The first processes that could not be read, and why.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Denied {
-    /// Their PIDs; 0 where there are no more.
+    /// Their PIDs; unused places are 0.
     pub pids: [u32; 3],
-    /// Why the first of them was not read; 0 where there is none.
+    /// The errno for the first of them; 0 if there is none.
     pub errno: i32,
 }
 
 impl Denied {
-    /// Adds one, if there is room.
+    /// Adds a process, if there is room.
     pub fn add(&mut self, pid: u32, errno: i32) {
         if let Some(place) = self.pids.iter_mut().find(|place| [0, pid].contains(*place)) {
             *place = pid;
@@ -38,7 +38,7 @@ impl Denied {
 }
 
 impl Skipped {
-    /// Names and counts.
+    /// Name and count of each kind.
     #[must_use]
     pub const fn fields(&self) -> [(&'static str, u64); 5] {
         [
@@ -50,13 +50,13 @@ impl Skipped {
         ]
     }
 
-    /// How many of these may have had sockets. What is gone has none.
+    /// How many of these may have had sockets. Namespaces and processes that are gone have none.
     #[must_use]
     pub const fn unseen(&self) -> u64 {
         self.namespaces_denied + self.cut_short
     }
 
-    /// Adds what another part of the listing could not look at.
+    /// Adds the counts of another part of the listing.
     pub fn add(&mut self, other: &Self) {
         self.namespaces_gone += other.namespaces_gone;
         self.namespaces_denied += other.namespaces_denied;
@@ -66,7 +66,7 @@ impl Skipped {
         self.add_denied(&other.denied);
     }
 
-    /// Adds processes that could not be read, which may be known already.
+    /// Adds processes that could not be read, skipping duplicates.
     pub fn add_denied(&mut self, denied: &Denied) {
         denied.pids.iter().filter(|pid| **pid != 0).for_each(|pid| self.denied.add(*pid, denied.errno));
     }

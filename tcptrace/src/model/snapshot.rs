@@ -1,70 +1,70 @@
-//! The answer of one listing: the sockets there are, who holds them, and what could not be read. It is the same whether BPF
-//! iterators or sock_diag and `/proc` gave it.
+//! The result of one listing: the sockets, the processes that hold them, and what could not be read. BPF iterators and
+//! sock_diag with `/proc` both produce it.
 
 use std::net::IpAddr;
 
 use crate::model::{holders::Holders, namespace::Namespace, skipped::Skipped, socket::ListedSocket, state::StateSet};
 
-/// All sockets of the namespaces that were visited.
+/// All sockets of the namespaces that were listed.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    /// CLOCK_MONOTONIC just before the first socket was looked at, in ns.
+    /// CLOCK_MONOTONIC in ns just before the first socket was read.
     pub started_ns: u64,
-    /// CLOCK_MONOTONIC just after the last one.
+    /// CLOCK_MONOTONIC in ns just after the last socket was read.
     pub ended_ns: u64,
-    /// States that were asked for; empty for all.
+    /// The requested states; empty for all.
     pub states: StateSet,
-    /// Does it show all connections that wait for a process, of any state?
-    pub ailing: bool,
-    /// The sockets, those of one namespace together, no socket twice.
+    /// True if it contains the connections that wait for a process, whatever their state.
+    pub stuck: bool,
+    /// The sockets, grouped by namespace, without duplicates.
     pub sockets: Vec<ListedSocket>,
-    /// Who holds them; `None` where nobody asked.
+    /// The processes that hold them; `None` if not requested.
     pub holders: Option<Holders>,
-    /// What processes do that connections wait for.
+    /// State of the processes that connections wait for.
     pub processes: Vec<ProcessState>,
-    /// Where packets go first toward addresses that were asked about.
+    /// Next hops toward the addresses that were requested.
     pub next_hops: Vec<NextHop>,
-    /// The namespaces that were visited.
+    /// The namespaces that were listed.
     pub namespaces: Vec<Namespace>,
-    /// Inode numbers of those that were not, as there was no socket in them, or none that a poll is for, some seconds ago,
-    /// and nothing happened since.
+    /// Inode numbers of namespaces that were skipped: a few seconds ago they had no socket that this poll needs, and
+    /// nothing has happened since.
     pub left_alone: Vec<u32>,
-    /// What could not be looked at.
+    /// What could not be read.
     pub skipped: Skipped,
-    /// CPU time of the thread that looked, in ns.
+    /// CPU time of the listing thread, in ns.
     pub cpu_ns: u64,
 }
 
-/// Where packets to an address go first, by the routes of a network namespace.
+/// Next hop toward an address, by the routes of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     /// Inode number of the namespace.
     pub netns: u32,
-    /// The address.
+    /// The destination address that was requested.
     pub remote: IpAddr,
-    /// The neighbour: the address itself, or a gateway.
+    /// The neighbour on the way: the address itself, or a gateway.
     pub hop: IpAddr,
-    /// Does the neighbour answer ARP or neighbour discovery? `None` where nobody has asked lately.
+    /// Whether the neighbour answers ARP or neighbour discovery; `None` if the kernel has not tried lately.
     pub answers: Option<bool>,
-    /// CLOCK_MONOTONIC at which that was read, in ns.
+    /// CLOCK_MONOTONIC in ns at which the neighbour entry was read.
     pub read_ns: u64,
 }
 
-/// What a process does, as `/proc` shows it (proc(5)).
+/// State of a process, from `/proc` (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessState {
-    /// PID, as that of a [`Holder`].
+    /// PID, as in [`Holder::pid`].
     pub pid: u32,
-    /// CLOCK_MONOTONIC at which it was read, in ns.
+    /// CLOCK_MONOTONIC in ns at which it was read.
     pub read_ns: u64,
-    /// The letter of its state: `R` runs, `S` and `D` wait, `T` and `t` are stopped, `Z` is over.
+    /// State letter: `R` running, `S` and `D` sleeping, `T` and `t` stopped, `Z` zombie.
     pub letter: u8,
-    /// CPU time that it has used, its threads' too, in ns.
+    /// CPU time used so far by all its threads, in ns.
     pub cpu_ns: u64,
-    /// Open descriptors; `None` where they may not be looked at.
+    /// Number of open descriptors; `None` if they may not be read.
     pub descriptors: Option<u64>,
-    /// Limit of these (RLIMIT_NOFILE).
+    /// Limit on open descriptors (RLIMIT_NOFILE).
     pub max_descriptors: Option<u64>,
-    /// Function of the kernel in which its first thread waits.
+    /// Kernel function in which its main thread waits.
     pub waits_in: Option<String>,
 }

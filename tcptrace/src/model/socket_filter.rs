@@ -1,5 +1,5 @@
-//! Which sockets and events are wanted: the twin, in user space, of the kernel's filter
-//! ([`tcptrace_common::filter`]). Parts of different kinds must all match; of the values of one part, any.
+//! Which sockets and events are selected: the user-space counterpart of the kernel's filter
+//! ([`tcptrace_common::filter`]). All criteria must match; within one criterion, any of its values.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,34 +12,33 @@ use crate::model::{
     state::{State, StateSet},
 };
 
-/// A choice of sockets. A part that is empty, 0 or `None` is off, and lets all pass.
+/// A selection of sockets. A criterion that is empty, 0 or `None` matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SocketFilter {
-    /// States.
+    /// States; empty for all.
     pub states: StateSet,
-    /// [`AF_INET`] or [`AF_INET6`]: the family that the addresses show, so IPv4 on an IPv6 socket is IPv4.
+    /// [`AF_INET`] or [`AF_INET6`], by the addresses: IPv4 on an IPv6 socket is IPv4.
     pub family: u16,
-    /// Ranges of ports, both ends included.
+    /// Port ranges, first and last port included.
     pub ports: Ends<(u16, u16)>,
-    /// Prefixes of addresses.
+    /// Address prefixes (CIDR).
     pub addresses: Ends<Prefix>,
-    /// Inode number of a network namespace.
+    /// Inode number of the network namespace.
     pub netns: Option<u32>,
-    /// PIDs: of a holder, or of the owner.
+    /// PIDs of holders or of the owner.
     pub pids: Vec<u32>,
-    /// Paths of cgroups in the v2 hierarchy: a holder is in one of them or below it.
+    /// Paths of cgroups in the v2 hierarchy: matches a holder in one of them or below.
     pub cgroups: Vec<String>,
 }
 
-/// Values that are wanted at the ends of a connection. Those for the local end, for the remote end and for either end
-/// are parts of their own.
+/// Values for the two ends of a connection. Local, remote and either end are separate criteria.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends<T> {
-    /// For the local end.
+    /// Values for the local end.
     pub local: Vec<T>,
-    /// For the remote end.
+    /// Values for the remote end.
     pub remote: Vec<T>,
-    /// For either end.
+    /// Values for either end.
     pub any: Vec<T>,
 }
 
@@ -59,7 +58,7 @@ impl<T> Ends<T> {
 }
 
 impl Ends<(u16, u16)> {
-    /// Are the ports of these ends wanted?
+    /// True if the ports match.
     #[must_use]
     pub fn match_ports(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.pass(local, remote, |&(first, last), end| (first..=last).contains(&end.port()))
@@ -67,14 +66,14 @@ impl Ends<(u16, u16)> {
 }
 
 impl Ends<Prefix> {
-    /// Are the addresses of these ends wanted?
+    /// True if the addresses match.
     #[must_use]
     pub fn match_addresses(&self, local: SocketAddr, remote: SocketAddr) -> bool {
         self.pass(local, remote, |prefix, end| prefix.contains(end.ip()))
     }
 }
 
-/// A prefix of addresses; IPv4 is `::ffff:a.b.c.d`.
+/// An address prefix; IPv4 is `::ffff:a.b.c.d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     address: u128,
@@ -102,8 +101,8 @@ impl Prefix {
 }
 
 impl SocketFilter {
-    /// Is `socket`, which `holders` hold, wanted? `cgroup_of` gives the path of a holder's cgroup in the v2 hierarchy, and
-    /// is asked only where cgroups are a part of the choice.
+    /// True if a socket with these holders matches. `cgroup_of` returns the path of a holder's cgroup in the v2
+    /// hierarchy, and is called only if cgroups are a criterion.
     pub fn matches<Path: AsRef<str>>(
         &self,
         socket: &ListedSocket,
@@ -118,8 +117,8 @@ impl SocketFilter {
                 || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
     }
 
-    /// Is the event about a wanted state, and a wanted socket? A change of state is about both states. `cgroup_of` gives the
-    /// path of the cgroup with an id.
+    /// True if the event is about a selected state and a selected socket. A transition is about both of its states.
+    /// `cgroup_of` returns the path of the cgroup with an id.
     pub fn matches_event<Path: AsRef<str>>(&self, event: &Event, cgroup_of: impl FnMut(u64) -> Option<Path>) -> bool {
         let socket = &event.socket;
         (self.states.is_empty() || concerns(event, self.states))
@@ -128,8 +127,8 @@ impl SocketFilter {
             && self.owner_matches(event, cgroup_of)
     }
 
-    /// Must the event wait until its local port is chosen? `connect` enters SYN_SENT, and `listen` LISTEN, before that
-    /// (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). The twin of `waits_for_port` of the BPF programs.
+    /// True if the event has to wait until its local port is bound: `connect` enters SYN_SENT, and `listen` LISTEN,
+    /// before that (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). Counterpart of `waits_for_port` in the BPF programs.
     #[must_use]
     pub fn waits_for_port(&self, event: &Event) -> bool {
         let (local, remote) = (event.socket.local.port(), event.socket.remote.port());
@@ -144,8 +143,8 @@ impl SocketFilter {
             && self.addresses.match_addresses(local, remote)
     }
 
-    /// Is the event's owner wanted, or one of those that it may be? Who asks for the process that listens asks for all that
-    /// its service does. Asked for what the kernel's filter did not know.
+    /// True if the owner or any candidate is selected. Selecting a listening process selects everything that its
+    /// service does. Used for owners that the kernel's filter did not know.
     pub fn owner_matches<Path: AsRef<str>>(
         &self,
         event: &Event,
@@ -163,7 +162,7 @@ impl SocketFilter {
         }
     }
 
-    /// Are the sockets of this process wanted, which is in the cgroup with this id?
+    /// True if this process, in the cgroup with this id, is selected.
     pub fn process_matches<Path: AsRef<str>>(
         &self,
         pid: u32,
@@ -188,12 +187,12 @@ impl SocketFilter {
     }
 }
 
-/// As the kernel's filter takes it (`Tuple::shown_family` of the BPF programs).
+/// Counterpart of `Tuple::shown_family` in the BPF programs.
 const fn shown_family(local: SocketAddr, remote: SocketAddr) -> u16 {
     if local.is_ipv4() || remote.is_ipv4() { AF_INET } else { AF_INET6 }
 }
 
-/// Is an event about one of these states?
+/// True if the event is about one of these states.
 #[must_use]
 pub fn concerns(event: &Event, states: StateSet) -> bool {
     match event.what {

@@ -1,4 +1,4 @@
-//! TCP states as people write them.
+//! TCP states and their spellings.
 
 use std::{fmt, str::FromStr};
 
@@ -39,7 +39,7 @@ impl State {
         Self::Close,
     ];
 
-    /// The state of the kernel's number; a request socket (`TCP_NEW_SYN_RECV`) counts as SYN_RECV.
+    /// Converts the kernel's number; a request socket (`TCP_NEW_SYN_RECV`) counts as SYN_RECV.
     #[must_use]
     pub fn from_raw(number: u8) -> Option<Self> {
         if number == raw::NEW_SYN_RECV {
@@ -48,9 +48,9 @@ impl State {
         Self::ALL.into_iter().find(|state| *state as u8 == number)
     }
 
-    /// Its place in [`State::ALL`].
+    /// Its index in [`State::ALL`], for arrays with one entry per state.
     #[must_use]
-    pub fn place(self) -> usize {
+    pub fn index(self) -> usize {
         Self::ALL.iter().position(|state| *state == self).unwrap_or_default()
     }
 
@@ -79,14 +79,14 @@ impl fmt::Display for State {
     }
 }
 
-/// A word that names no state.
+/// A word that is not a TCP state.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum UnknownState {
-    #[error("`{word}` is no TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
+    #[error("`{word}` is not a TCP state; the states are {}", State::ALL.map(State::name).join(", "))]
     Unknown { word: String },
-    /// All but one: `!LISTEN`.
-    #[error("`{word}`: a state cannot be negated; name those that you want: {}", others(*state))]
+    /// Such as `!LISTEN`, for all states but one.
+    #[error("`{word}`: a state cannot be negated; list the states you want: {}", others(*state))]
     Negated { word: String, state: State },
 }
 
@@ -118,7 +118,7 @@ const SPELLINGS: [(&str, State); 19] = [
     ("CLOSING", State::Closing),
 ];
 
-/// The state that is spelled like this, in any case, with `_`, `-`, a space or nothing between the parts.
+/// The state with this spelling, in any case, with `_`, `-`, a space or nothing between the parts.
 fn spelled(word: &str) -> Option<State> {
     let word = word.trim().to_ascii_uppercase().replace(['-', ' '], "_");
     let word = word.strip_prefix("TCP_").unwrap_or(&word);
@@ -129,8 +129,8 @@ fn spelled(word: &str) -> Option<State> {
 impl FromStr for State {
     type Err = UnknownState;
 
-    /// Takes the spellings of the kernel, `ss`, `netstat` and RFC 9293, in any case, with `_`, `-`, a space or nothing
-    /// between the parts, and nothing else.
+    /// Accepts the spellings of the kernel, `ss`, `netstat` and RFC 9293, in any case, with `_`, `-`, a space or
+    /// nothing between the parts.
     fn from_str(word: &str) -> Result<Self, UnknownState> {
         let negated = || spelled(word.trim().strip_prefix(['!', '~', '^'])?);
         spelled(word).ok_or_else(|| match negated() {
@@ -140,29 +140,29 @@ impl FromStr for State {
     }
 }
 
-/// A set of states.
+/// A set of TCP states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateSet(u16);
 
 impl StateSet {
-    /// Bits by [`tcptrace_common::state::bit`].
+    /// Bits as in [`tcptrace_common::state::bit`].
     #[must_use]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// Is nothing in the set?
+    /// True if the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Its states, in the order of a connection's life.
+    /// Iterates in the order of a connection's life.
     pub fn iter(self) -> impl Iterator<Item = State> {
         State::ALL.into_iter().filter(move |state| self.contains(*state))
     }
 
-    /// Is `state` in the set?
+    /// True if `state` is in the set.
     #[must_use]
     pub const fn contains(self, state: State) -> bool {
         self.0 & raw::bit(state as u8) != 0

@@ -1,9 +1,9 @@
-//! The kernel's monotonic times as people and pipelines write them.
+//! Converts the kernel's monotonic times and formats times and durations.
 
 use bytes::BufMut;
 use jiff::{Timestamp, tz::TimeZone};
 
-/// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by the edge, applied here.
+/// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by `sys::clock`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WallOffset(pub i64);
 
@@ -14,14 +14,14 @@ impl WallOffset {
         self.0.wrapping_add(monotonic_ns as i64)
     }
 
-    /// The same for formats without times before the epoch: 0 where the clock is set before it.
+    /// As [`Self::wall_ns`], for formats that cannot express times before the epoch: those become 0.
     #[must_use]
     pub fn unix_ns(self, monotonic_ns: u64) -> u64 {
         u64::try_from(self.wall_ns(monotonic_ns)).unwrap_or(0)
     }
 }
 
-/// Writes wall-clock times, and remembers the last second, since most events share it.
+/// Formats wall-clock times. Caches the last second, since most events share it.
 pub struct WallFormat {
     zone: TimeZone,
     pattern: &'static str,
@@ -48,7 +48,7 @@ impl WallFormat {
         Self { zone, pattern, second: i64::MIN, text: String::new() }
     }
 
-    /// Writes the time with `digits` (at most 9) decimals of the second.
+    /// Writes the time with `digits` (at most 9) decimal places.
     pub fn write(&mut self, to: &mut impl BufMut, wall_ns: i64, digits: usize) {
         let second = wall_ns.div_euclid(NS_PER_S);
         if second != self.second {
@@ -70,13 +70,13 @@ impl WallFormat {
     }
 }
 
-/// A duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
+/// Formats a duration for people: three digits and a unit, e.g. `85.2µs`, `1.50s`, `2h05m`.
 #[must_use]
 pub fn human(ns: u64) -> String {
     Human(ns).to_string()
 }
 
-/// The same, to be written in place.
+/// [`human`] as a `Display` value, without an allocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Human(pub u64);
 
@@ -86,9 +86,9 @@ impl std::fmt::Display for Human {
     }
 }
 
-/// Writes the same, without the machinery of formatting: a listing has two of these in each of its lines.
+/// Appends [`human`] without the formatting machinery: a listing has two durations per line.
 pub fn write_human(to: &mut String, ns: u64) {
-    let _ = human_to(to, ns); // to memory
+    let _ = human_to(to, ns); // writing to memory does not fail
 }
 
 fn human_to(to: &mut impl std::fmt::Write, ns: u64) -> std::fmt::Result {

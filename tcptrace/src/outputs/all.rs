@@ -1,4 +1,4 @@
-//! All outputs of a run.
+//! The outputs of a run.
 
 use std::{
     iter,
@@ -8,68 +8,68 @@ use std::{
 use super::output::HANGS;
 use crate::{model::output_state::OutputState, outputs::output::Output, pipeline::records::Records};
 
-/// How long the end waits for what the outputs have not delivered.
+/// How long shutdown waits for undelivered records.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The outputs of a run, in the order in which they were asked for.
+/// The outputs of a run, in the order in which they were configured.
 #[derive(Debug, Default)]
 pub struct Outputs {
     all: Vec<Output>,
-    /// Those that take metrics, by their places.
+    /// Indices of the outputs that take metrics.
     of_metrics: Vec<usize>,
 }
 
 impl Outputs {
-    /// These, and whether they take metrics.
+    /// Takes each output, and whether it takes metrics.
     #[must_use]
     pub fn new(outputs: Vec<(Output, bool)>) -> Self {
         let of_metrics = (0..).zip(&outputs).filter(|(_, (_, takes))| *takes).map(|(place, _)| place).collect();
         Self { all: outputs.into_iter().map(|(output, _)| output).collect(), of_metrics }
     }
 
-    /// Hands metrics over to those that take them.
+    /// Passes metrics to the outputs that take them.
     pub fn push_metrics(&self, metrics: &Records) {
         let takers = self.of_metrics.iter().filter_map(|place| self.all.get(*place));
         takers.for_each(|output| output.push(metrics.clone()));
     }
 
-    /// Hands over the records for each of them. Never waits.
+    /// Passes each output its records. Never blocks.
     pub fn push(&self, records: impl Iterator<Item = Records>) {
         iter::zip(&self.all, records).for_each(|(output, records)| output.push(records));
     }
 
-    /// Are there some, and will none deliver anything any more?
+    /// True if there are outputs, and none will deliver anything any more.
     #[must_use]
     pub fn are_over(&self) -> bool {
         !self.all.is_empty() && self.all.iter().all(Output::is_over)
     }
 
-    /// Are there some, and do all of them hang that are not over?
+    /// True if there are outputs, and all that have not ended hang.
     #[must_use]
     pub fn all_hang(&self) -> bool {
         let hang = self.all.iter().any(Output::hangs);
         hang && self.all.iter().all(|output| output.hangs() || output.is_over())
     }
 
-    /// Opens files again that may have been moved away.
+    /// Reopens files that may have been moved away.
     pub fn reopen(&self) {
         self.all.iter().for_each(Output::reopen);
     }
 
-    /// What became of their records up to now.
+    /// State of each output.
     #[must_use]
     pub fn states(&self) -> Vec<OutputState> {
         self.all.iter().map(Output::state).collect()
     }
 
-    /// Records that they lost.
+    /// Number of records that the outputs lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.all.iter().map(|output| output.state().lost()).sum()
     }
 
-    /// Waits until all is delivered, for some seconds at most. Those that have not delivered all by then end, so that what
-    /// they give up is counted, also where they hang.
+    /// Waits a few seconds at most until everything is delivered. Outputs that have not finished by then are ended, so
+    /// that the records they give up are counted, even if they hang.
     pub fn drain(&self) {
         let until = Instant::now() + PATIENCE;
         let late: Vec<_> = self.all.iter().filter(|output| !output.drained(until)).collect();
@@ -78,10 +78,10 @@ impl Outputs {
         late.iter().for_each(|output| output.end(now));
     }
 
-    /// Ends them all when the rest is delivered, and in some seconds at the latest.
+    /// Ends all outputs when their records are delivered, or after a few seconds.
     ///
     /// # Errors
-    /// Names the outputs that could not deliver all of it, and why.
+    /// Names the outputs that could not deliver everything, and why.
     pub fn end(self) -> Result<(), String> {
         let until = Instant::now() + PATIENCE;
         self.all.iter().for_each(|output| output.end_at(until));
@@ -89,9 +89,9 @@ impl Outputs {
             let has_ended = output.has_ended(until);
             let state = output.state();
             match &state.trouble {
-                _ if output.has_no_reader() => None, // `| head` has seen enough
+                _ if output.has_no_reader() => None, // `| head` has read enough
                 Some(trouble) => Some(format!("cannot write to {}: {trouble}{}", state.name, lost_words(&state))),
-                // One that only tidies up is fine.
+                // An output that is only cleaning up is fine.
                 None if !has_ended && !output.drained(until) => {
                     Some(format!("cannot write to {}: {HANGS}{}", state.name, lost_words(&state)))
                 }

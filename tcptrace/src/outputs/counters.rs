@@ -1,11 +1,11 @@
-//! What became of the records of an output.
+//! Counters of an output's records.
 
 use std::sync::{
     Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
-/// A number that several threads may change.
+/// A counter that several threads may modify.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
@@ -18,53 +18,53 @@ impl Count {
         self.0.store(value as u64, Ordering::Relaxed);
     }
 
-    /// Its value.
+    /// The current value of the counter.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Counters of an output. All records that were made for it are delivered, refused, dropped or still on their way.
+/// Counters of an output. Every record made for it is delivered, refused, dropped or in flight.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Records that were made for it.
+    /// Records made for it.
     pub(super) made: Count,
-    /// Records that the other end took.
+    /// Records that the receiver accepted.
     pub delivered: Count,
-    /// Records that waited when there was no room for a newer one, or that were on their way when the output ended.
+    /// Records dropped because newer ones needed their space in the queue, or because the output ended.
     pub dropped: Count,
-    /// Records that the other end never takes.
+    /// Records that the receiver will never accept.
     pub refused: Count,
-    /// How often a delivery failed and was tried again.
+    /// Failed deliveries that were retried.
     pub retries: Count,
-    /// Bytes that wait.
+    /// Size of the queue in bytes.
     pub queued_bytes: Count,
-    /// 1 since its reader went for ever.
+    /// 1 once its reader has gone for good.
     pub(super) has_no_reader: Count,
-    /// Why the last delivery failed; `None` since one succeeded.
+    /// Why the last delivery failed; `None` after a success.
     trouble: Mutex<Option<String>>,
 }
 
 impl Counters {
-    /// Why nothing is delivered now, if it is so.
+    /// Why nothing is being delivered, if so.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Sets that; gives what it was before.
+    /// Sets the reason; returns the previous one.
     pub(super) fn set_trouble(&self, now: Option<String>) -> Option<String> {
         std::mem::replace(&mut *self.trouble.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
-    /// Records that were lost here.
+    /// Number of records lost.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.dropped.get() + self.refused.get()
     }
 
-    /// Records that are still on their way.
+    /// Number of records in flight.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.made.get().saturating_sub(self.delivered.get() + self.lost())

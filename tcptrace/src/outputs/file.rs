@@ -1,5 +1,5 @@
-//! A file: appended to, or replaced at the start; with another one begun, and the old ones compressed and removed, by size
-//! and time.
+//! Output to a file, appended to or replaced at the start. Optionally rotated by size and time; rotated files are
+//! compressed, and the oldest removed.
 
 use std::{
     fs::File,
@@ -21,54 +21,54 @@ use crate::{
     sys::files::{self, Access},
 };
 
-/// How a file is written.
+/// Settings of a file output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileSettings {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// Is what is there at the start replaced? If not, it is appended to.
+    /// Whether an existing file is replaced at the start, rather than appended to.
     pub replace: bool,
-    /// Bytes from which on another file is begun; a record is never cut. 0: never.
+    /// Size in bytes at which the file is rotated; records are never split. 0: never.
     pub rotate_bytes: u64,
-    /// Another file is begun when a multiple of this time since the epoch (UTC) has come. Zero: never.
+    /// The file is rotated at multiples of this time since the epoch (UTC). Zero: never.
     pub rotate_every: Duration,
-    /// Files that are kept beside the present one, the latest; 0: all.
+    /// Number of rotated files to keep, the latest ones; 0: all.
     pub keep: usize,
-    /// How those are compressed.
+    /// Compression of rotated files.
     pub compression: Compression,
-    /// Is a line of the form's own, which names the columns, at the head of each file?
+    /// First line of each file, if the format has one: the names of the CSV columns.
     pub head: Vec<u8>,
 }
 
-/// Writes to a file.
+/// Writes records to a file.
 #[derive(Debug)]
 pub struct FileSink {
     settings: FileSettings,
     open: Option<Open>,
-    /// That of the file before, for the next one.
+    /// Permissions of the previous file, for the next one.
     access: Option<Access>,
     old: rotated::Rotator,
-    /// Why the present file goes on though another one should have begun.
+    /// Why the file was not rotated although it was due.
     not_rotated: Option<String>,
 }
 
 #[derive(Debug)]
 struct Open {
     file: File,
-    /// Bytes in it, where it is a regular file.
+    /// Size in bytes, if it is a regular file.
     len: u64,
     is_regular: bool,
-    /// Bytes of the first record that are written already, and could not be cut off.
+    /// Bytes of the first record that were written already and could not be truncated.
     begun: usize,
-    /// Number of the multiple of `rotate_every` in which its first record was written.
+    /// Index of the `rotate_every` interval in which its first record was written.
     period: Option<u64>,
 }
 
 impl FileSink {
-    /// Opens it.
+    /// Opens the file.
     ///
     /// # Errors
-    /// Where that cannot be done now. A named pipe may get its reader later.
+    /// If it cannot be opened now. A named pipe may get its reader later.
     pub fn open(settings: FileSettings) -> io::Result<Self> {
         let old = rotated::Rotator::new(&settings.path, settings.keep, settings.compression);
         let mut sink = Self { open: None, access: None, old, settings, not_rotated: None };
@@ -79,7 +79,7 @@ impl FileSink {
         Ok(sink)
     }
 
-    /// The file, opened where it is not.
+    /// The file, which is opened if needed.
     fn file(&mut self) -> io::Result<&mut Open> {
         let open = match self.open.take() {
             Some(open) => open,
@@ -94,7 +94,7 @@ impl FileSink {
         Ok(open)
     }
 
-    /// Closes it. The next file is one for the same readers.
+    /// Closes the file, and remembers its permissions for the next one.
     fn close(&mut self) {
         let known = self.open.take().and_then(|open| open.file.metadata().ok());
         self.access = known.as_ref().map(Access::of).or(self.access);
@@ -105,8 +105,8 @@ impl FileSink {
         since_epoch.as_secs().checked_div(self.settings.rotate_every.as_secs()).unwrap_or(0)
     }
 
-    /// Begins another file if the present one has records, and its time is over or it has no room for `next` bytes more.
-    /// Where the present one cannot be put away it goes on.
+    /// Rotates the file if it has records, and its interval is over or it has no room for `next` more bytes. If it
+    /// cannot be moved away, it stays in use.
     fn rotate_if_due(&mut self, next: usize) {
         let (period, limit, head) = (self.period(), self.settings.rotate_bytes, self.settings.head.len() as u64);
         let Some(open) = &self.open else { return };
@@ -116,9 +116,9 @@ impl FileSink {
             return;
         }
         match self.old.put_away() {
-            // One that was moved away by others is not in the way.
+            // It does not matter if others have moved it away already.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                self.not_rotated = Some(format!("cannot begin another file: {error}"))
+                self.not_rotated = Some(format!("cannot rotate: {error}"))
             }
             _ => {
                 self.close();
@@ -138,12 +138,12 @@ impl FileSink {
             if self.not_rotated.is_none() {
                 self.rotate_if_due(records.iter().next().map_or(0, <[u8]>::len));
             }
-            // Where no other file can be begun there is room in this one.
+            // If rotation failed, the size limit does not apply.
             let limit = if self.not_rotated.is_none() { self.settings.rotate_bytes } else { 0 };
             let open = self.file()?;
             let begun = open.begun;
             open.period.get_or_insert(period);
-            // As many as there is room for, and one at least.
+            // As many as fit, and at least one.
             let room = if limit > 0 && open.is_regular { limit.saturating_sub(open.len) } else { u64::MAX };
             let count = records.within(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
             let len: usize = records.iter().take(count).map(<[u8]>::len).sum();
@@ -167,7 +167,7 @@ impl FileSink {
 impl Sink for FileSink {
     fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         self.write(records).map_err(|error| match &self.open {
-            // A device such as `/dev/full` never gets room.
+            // A device such as `/dev/full` never gets space.
             Some(open) if !open.is_regular && error.raw_os_error() == Some(libc::ENOSPC) => {
                 DeliveryError::Failed(error.to_string())
             }
@@ -194,7 +194,7 @@ impl Sink for FileSink {
 }
 
 impl Open {
-    /// Appends all of it; gives how much was written.
+    /// Appends the bytes; returns how many were written.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
         while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -216,10 +216,9 @@ impl Open {
         (written, Ok(()))
     }
 
-    /// Cuts off what was written last, a record in part; `false` where that cannot be done, and the rest is to be written
-    /// behind it.
+    /// Truncates a partly written record; returns false if that is not possible, so that the rest must be appended.
     fn cut(&mut self, bytes: u64) -> bool {
-        // Others may have cut the file, or written behind it.
+        // Others may have truncated the file or appended to it.
         let is_last = || self.is_regular && self.file.metadata().is_ok_and(|now| now.len() == self.len);
         let is_cut = bytes == 0 || is_last() && self.file.set_len(self.len - bytes).is_ok();
         if is_cut {
@@ -228,7 +227,7 @@ impl Open {
         is_cut
     }
 
-    /// Writes the head of a file that is empty.
+    /// Writes the first line to an empty file.
     fn head(&mut self, head: &[u8]) -> io::Result<()> {
         if self.is_regular && self.len > 0 {
             return Ok(());
@@ -241,10 +240,10 @@ impl Open {
     }
 }
 
-/// Opens a file to append to; a line that was left half written is ended first.
+/// Opens a file for appending; completes an unfinished line first.
 fn open(path: &Path, access: Option<Access>, replace: bool) -> io::Result<Open> {
     let mut file = files::append(path, access)?;
-    // What is behind a descriptor is not ours to move away.
+    // A file behind a descriptor is not ours to move away.
     let is_regular = file.metadata()?.is_file() && !files::is_descriptor(path);
     if replace && file.metadata()?.is_file() {
         file.set_len(0)?;
@@ -331,7 +330,7 @@ mod tests {
         assert!(file.cut(2));
         assert_eq!(file.file.metadata().unwrap().len(), 4);
         file.append(b"de").1.unwrap();
-        file.file.set_len(0).unwrap(); // as others do that copy it away
+        file.file.set_len(0).unwrap(); // as programs do that copy it and truncate
         assert!(!file.cut(2));
         assert_eq!(file.file.metadata().unwrap().len(), 0, "it does not grow by that");
     }

@@ -1,20 +1,20 @@
-//! A record as a flat list of names and values, for logs whose entries know nothing else.
+//! Flattens a record into names and values, for logs that support nothing else.
 
 use serde_json::{Map, Value};
 
 use crate::{model::printable::escaped, render::json};
 
-/// Reads a JSON line as tcptrace writes it.
+/// Parses a line of tcptrace's JSON.
 ///
 /// # Errors
-/// Where it is no JSON object.
+/// If it is not a JSON object.
 pub(super) fn parse(line: &[u8]) -> Result<Map<String, Value>, String> {
-    serde_json::from_slice(line).map_err(|error| format!("a record is no JSON object: {error}"))
+    serde_json::from_slice(line).map_err(|error| format!("a record is not a JSON object: {error}"))
 }
 
-/// Calls `with` for each field and its value in text. The fields of an object have its name and `_` before their own, an
-/// array is JSON; what is null is left out, as these logs have no sign for it. No character is in a value that may not be
-/// printed.
+/// Calls `with` for each field and its value as text. Fields of nested objects are prefixed with the object's name and
+/// `_`, arrays become JSON, and null is left out, since these logs cannot express it. Values contain only printable
+/// characters.
 pub(super) fn each(record: &Map<String, Value>, with: &mut impl FnMut(&str, &str)) {
     under("", record, with);
 }

@@ -1,5 +1,5 @@
-//! What tcptrace says of itself: lines that wait in a bounded queue, as the records of an output do, until stderr or
-//! journald takes them. Who says something never waits for that.
+//! tcptrace's own log: lines wait in a bounded queue, like records of an output, until they are written to stderr or
+//! journald. The caller never waits.
 
 use std::{
     env,
@@ -28,19 +28,19 @@ use crate::{
     pipeline::records::RecordsBuilder,
 };
 
-/// Bytes of lines that wait at most; when there is no room the oldest make it, and are counted.
+/// Maximum size of the queue in bytes; if it is full, the oldest lines are dropped and counted.
 const QUEUE_BYTES: usize = 256 << 10;
-/// The end waits for so long until the last lines are taken.
+/// How long shutdown waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How much a line matters.
+/// Severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// The run fails.
+    /// The run fails, and ends.
     Error,
-    /// Something is wrong.
+    /// Something is wrong, but the run continues.
     Warn,
-    /// Good to know.
+    /// Information without a problem.
     Info,
 }
 
@@ -53,7 +53,7 @@ impl Level {
         }
     }
 
-    /// As syslog numbers them (RFC 5424).
+    /// The syslog severity (RFC 5424).
     const fn priority(self) -> u8 {
         match self {
             Self::Error => 3,
@@ -63,14 +63,14 @@ impl Level {
     }
 }
 
-/// Where lines go, and in which form.
+/// Destination and format of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// To stderr, after the program's name.
+    /// To stderr, prefixed with the program's name.
     Plain,
-    /// To stderr, after the time and the level.
+    /// To stderr, prefixed with time and level.
     Stamped,
-    /// To journald.
+    /// To journald, with a priority.
     Journal,
 }
 
@@ -90,27 +90,27 @@ impl Form {
 struct Log {
     output: Output,
     form: Form,
-    /// What matters less is not written.
+    /// Lines less severe than this are not written.
     level: Level,
 }
 
 static RUNNING: OnceLock<Log> = OnceLock::new();
 
-/// From now on lines that matter at least so much are written by a thread of its own. A second log of one process is none:
-/// the first stays.
+/// Starts the log: a separate thread writes all lines that are at least this severe. A process has one log: further
+/// calls have no effect.
 ///
 /// # Errors
-/// Where no thread can be started, or stderr is closed.
+/// If no thread can be started, or stderr is closed.
 pub fn start(form: Form, level: Level) -> io::Result<()> {
     let sink: Box<dyn Sink> = match form {
         Form::Plain | Form::Stamped => Box::new(Standard::error()?),
         Form::Journal => Box::new(Journald::log()),
     };
-    // Its own trouble it tells of itself, when that is over.
+    // It reports its own problems itself, once they are over.
     let output = Output::start_in("log", LOG.to_owned(), LOG.to_owned(), sink, QUEUE_BYTES, |words| warn(words))?;
     let _ = RUNNING.set(Log { output, form, level });
     panic::set_hook(Box::new(|panic| {
-        fail(panic);
+        error(panic);
         if thread::current().name() == Some("main") {
             finish();
         }
@@ -118,30 +118,30 @@ pub fn start(form: Form, level: Level) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the log of a service: to journald where that is what reads stderr, else to stderr. `level` is the least that is
-/// written.
+/// Starts the log of a service: to journald if stderr is connected to it, otherwise to stderr. `level` is the minimum
+/// severity.
 ///
 /// # Errors
-/// As [`start`].
+/// See [`start`].
 pub fn start_log(level: Level) -> io::Result<()> {
     let is_journal = env::var_os("JOURNAL_STREAM").is_some() && Journald::log().is_there();
     start(if is_journal { Form::Journal } else { Form::Stamped }, level)
 }
 
-/// Waits until all lines are taken, for a moment at most.
+/// Waits briefly until all lines are written.
 pub fn finish() {
     if let Some(log) = RUNNING.get() {
         log.output.end(Instant::now() + PATIENCE);
     }
 }
 
-/// What became of the lines up to now, if there is a log.
+/// State of the log, if it was started.
 #[must_use]
 pub fn state() -> Option<OutputState> {
     RUNNING.get().map(|log| log.output.state())
 }
 
-fn say(level: Level, words: &dyn Display) {
+fn log(level: Level, words: &dyn Display) {
     let words = message(&words.to_string());
     match RUNNING.get() {
         Some(log) if level <= log.level => {
@@ -150,25 +150,25 @@ fn say(level: Level, words: &dyn Display) {
             log.output.push(line.take());
         }
         Some(_) => {}
-        // In one write: lines of several programs on one terminal stay whole. A closed stderr (`2>&1 | head`) is no reason
-        // to fail.
+        // In a single write, so that lines of several programs on one terminal stay whole. A closed stderr (`2>&1 |
+        // head`) is not an error.
         None => _ = io::stderr().write_all(&Form::Plain.line(level, &words)),
     }
 }
 
-/// Says something.
-pub fn tell(words: impl Display) {
-    say(Level::Info, &words);
+/// Logs a line at level [`Level::Info`].
+pub fn info(words: impl Display) {
+    log(Level::Info, &words);
 }
 
-/// Says that something is wrong.
+/// Logs a line at level [`Level::Warn`]: something is wrong, but the run continues.
 pub fn warn(words: impl Display) {
-    say(Level::Warn, &words);
+    log(Level::Warn, &words);
 }
 
-/// Says why a run failed.
-pub fn fail(words: impl Display) {
-    say(Level::Error, &words);
+/// Logs a line at level [`Level::Error`]: why the run failed.
+pub fn error(words: impl Display) {
+    log(Level::Error, &words);
 }
 
 #[cfg(test)]

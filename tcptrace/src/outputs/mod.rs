@@ -1,5 +1,25 @@
-//! The ways out: each output has a queue of bounded size, a thread of its own and counters, so that none of them keeps
-//! another, or the reading of events, from its work.
+//! The outputs: files, standard output, journald, syslog, OTLP, Kafka and HTTP.
+//!
+//! Each output has a bounded queue and a thread of its own, so that a slow receiver delays neither the other outputs
+//! nor the reading of events. [`Output::push`] never blocks: if the queue is full, the oldest records are dropped, and
+//! counted ([`Counters`]). What an output does with its records is a [`Sink`]; it runs in the output's thread, and the
+//! output repeats what failed.
+//!
+//! A sink that collects records in memory:
+//!
+//! ```
+//! use tcptrace::{outputs::{DeliveryError, Sink}, pipeline::records::Records};
+//!
+//! struct Memory(Vec<u8>);
+//!
+//! impl Sink for Memory {
+//!     fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
+//!         self.0.extend_from_slice(records.bytes());
+//!         records.take(records.len());
+//!         Ok(())
+//!     }
+//! }
+//! ```
 
 mod all;
 mod counters;

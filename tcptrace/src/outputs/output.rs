@@ -1,4 +1,4 @@
-//! An output: a queue, and a thread that delivers what is in it.
+//! An output: a queue, and a thread that delivers the records in it.
 
 use std::{
     io,
@@ -18,17 +18,17 @@ use crate::{
     sys::workers::{self, Worker},
 };
 
-/// Time between the first failure and the next try; it doubles with each further failure.
+/// Pause before the first retry; it doubles with each further failure.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// But is never longer than this.
+/// Upper limit on the pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A sink that has nothing to deliver is called so often.
+/// Interval at which an idle sink is called.
 const IDLE_EVERY: Duration = Duration::from_millis(500);
 
-/// Why the rest is not delivered where an output does not come to its end.
-pub(super) const HANGS: &str = "its other end does not answer";
+/// Why the rest of the records is not delivered if an output does not end.
+pub(super) const HANGS: &str = "the receiver does not respond";
 
-/// The way of rendered records to where they go.
+/// Delivers rendered records through a queue and a thread of its own.
 #[derive(Debug)]
 pub struct Output {
     name: String,
@@ -38,78 +38,78 @@ pub struct Output {
 }
 
 impl Output {
-    /// Starts the thread of an output that is called `name` in messages. At most `queue_bytes` of records wait for it.
-    /// Troubles are told to `tell`, each once until it is over.
+    /// Starts the thread of an output, which messages call `name`. The queue holds at most `queue_bytes` of records.
+    /// `report` gets each problem once until it is over.
     ///
     /// # Errors
-    /// Where no thread can be started.
+    /// If no thread can be started.
     pub fn start(
         name: String,
         sink: Box<dyn Sink>,
         queue_bytes: usize,
-        tell: impl Fn(&str) + Send + 'static,
+        report: impl Fn(&str) + Send + 'static,
     ) -> io::Result<Self> {
-        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, tell)
+        Self::start_in("output", format!("output {name}"), name, sink, queue_bytes, report)
     }
 
-    /// The same, in a thread that is called so by the system, and so by messages.
+    /// As [`Self::start`], with the thread's name in the operating system and in messages.
     pub(crate) fn start_in(
         thread: &str,
         worker: String,
         name: String,
         mut sink: Box<dyn Sink>,
         queue_bytes: usize,
-        tell: impl Fn(&str) + Send + 'static,
+        report: impl Fn(&str) + Send + 'static,
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue_bytes));
         let counters = Arc::new(Counters::default());
         let work = Work { name: name.clone(), queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
-        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &tell))?;
+        let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &report))?;
         Ok(Self { name, queue, counters, worker })
     }
 
-    /// Hands over records. Never waits: where there is no room, the oldest that wait are dropped, and counted.
+    /// Queues records. Never blocks: if there is no room, the oldest queued records are dropped, and counted.
     pub fn push(&self, records: Records) {
         self.queue.push(records, &self.counters);
     }
 
-    /// Does its thread hang?
+    /// True if its thread hangs.
     #[must_use]
     pub fn hangs(&self) -> bool {
-        self.worker.trouble().is_some()
+        self.worker.problem().is_some()
     }
 
-    /// Will nothing be delivered any more?
+    /// True if nothing will be delivered any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.queue.is_over()
     }
 
-    /// Opens files again that may have been moved away.
+    /// Reopens files that may have been moved away.
     pub fn reopen(&self) {
         self.queue.reopen();
     }
 
-    /// Waits until all that was handed over is delivered or given up, until `until` at the latest.
+    /// Waits until all queued records are delivered or given up, at most until `until`; returns true if they are.
     #[must_use]
     pub fn drained(&self, until: Instant) -> bool {
         self.queue.drained(until)
     }
 
-    /// Tells it to end when what waits is delivered, and at `until` at the latest.
+    /// Ends the thread when the queue is empty, or at `until`.
     pub fn end_at(&self, until: Instant) {
         self.queue.end(until);
     }
 
-    /// Waits for its end, until `until` and a moment for it to give up; tells whether it has come. If not, some of its
-    /// records may be delivered later.
+    /// Waits for the thread to end, until shortly after `until`; returns true if it has. If not, some of its records
+    /// may still be delivered later.
     #[must_use]
     pub fn has_ended(&self, until: Instant) -> bool {
         self.queue.ended(until + FIRST_PAUSE)
     }
 
-    /// Ends it when all is delivered, and at `until` at the latest. Where it hangs it is given up, and what is on its way
-    /// counts as dropped.
+    /// Ends the output when all records are delivered, or at `until`. If it hangs it is abandoned, and its records in
+    /// flight count as dropped.
     pub fn end(&self, until: Instant) {
         self.end_at(until);
         if !self.has_ended(until) && self.queue.abandon(&self.counters) {
@@ -117,13 +117,13 @@ impl Output {
         }
     }
 
-    /// Did its reader go?
+    /// True if its reader has gone.
     #[must_use]
     pub fn has_no_reader(&self) -> bool {
         self.counters.has_no_reader.get() > 0
     }
 
-    /// What became of its records up to now.
+    /// Counts of its records so far, and what is wrong.
     #[must_use]
     pub fn state(&self) -> OutputState {
         let Counters { delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
@@ -143,13 +143,13 @@ impl Output {
 }
 
 impl Drop for Output {
-    /// Without [`Output::end`] what waits is given up.
+    /// Without [`Output::end`], queued records are given up.
     fn drop(&mut self) {
         self.queue.end(Instant::now());
     }
 }
 
-/// The thread's side.
+/// The thread's part of an output.
 struct Work {
     name: String,
     queue: Arc<Queue>,
@@ -159,25 +159,25 @@ struct Work {
 impl Drop for Work {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.counters.set_trouble(Some("a fault of tcptrace".to_owned()));
+            self.counters.set_trouble(Some("a bug in tcptrace".to_owned()));
         }
         self.queue.over(&self.counters);
     }
 }
 
 impl Work {
-    fn run(&self, sink: &mut dyn Sink, tell: &dyn Fn(&str)) {
+    fn run(&self, sink: &mut dyn Sink, report: &dyn Fn(&str)) {
         loop {
             workers::alive();
             let done = match self.queue.next(&self.counters, IDLE_EVERY) {
-                Next::Deliver(records) => self.deliver(sink, records, tell),
+                Next::Deliver(records) => self.deliver(sink, records, report),
                 Next::Reopen => {
                     sink.reopen();
                     Ok(())
                 }
-                Next::Idle => sink.idle().or_else(|trouble| self.told(Err(trouble), tell)),
+                Next::Idle => sink.idle().or_else(|trouble| self.report_outcome(Err(trouble), report)),
                 Next::End => {
-                    let _ = sink.finish().or_else(|trouble| self.told(Err(trouble), tell));
+                    let _ = sink.finish().or_else(|trouble| self.report_outcome(Err(trouble), report));
                     return;
                 }
             };
@@ -187,8 +187,8 @@ impl Work {
         }
     }
 
-    /// Delivers all, with pauses where that fails.
-    fn deliver(&self, sink: &mut dyn Sink, mut records: Records, tell: &dyn Fn(&str)) -> Result<(), Over> {
+    /// Delivers all records, with a pause after each failure.
+    fn deliver(&self, sink: &mut dyn Sink, mut records: Records, report: &dyn Fn(&str)) -> Result<(), Over> {
         let mut pause = FIRST_PAUSE;
         while !records.is_empty() {
             if self.queue.take_reopen() {
@@ -212,9 +212,9 @@ impl Work {
                 Ok(()) | Err(DeliveryError::Later(_)) => {}
             }
             let is_later = matches!(result, Err(DeliveryError::Later(_)));
-            self.told(result, tell)?;
+            self.report_outcome(result, report)?;
             if records.is_empty() {
-                break; // trouble that does not keep records from being delivered
+                break; // a problem that does not prevent delivery
             }
             if is_later || delivered == 0 && records.len() == before {
                 self.counters.retries.add(1);
@@ -233,25 +233,27 @@ impl Work {
         self.queue.count(|| self.counters.dropped.add(records.len()));
     }
 
-    /// Tells of trouble that is new, and of its end.
-    fn told(&self, result: Result<(), DeliveryError>, tell: &dyn Fn(&str)) -> Result<(), Over> {
+    /// Reports a new problem, and the end of a problem.
+    fn report_outcome(&self, result: Result<(), DeliveryError>, report: &dyn Fn(&str)) -> Result<(), Over> {
         let name = &self.name;
         match result {
             Ok(()) => {
                 if self.counters.set_trouble(None).is_some() {
-                    tell(&format!("output {name}: goes on; {} records were lost up to now", self.counters.lost()));
+                    report(&format!("output {name}: recovered; {} records were lost so far", self.counters.lost()));
                 }
                 Ok(())
             }
             Err(DeliveryError::Later(reason)) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
-                    tell(&format!("output {name}: {reason}; tried again, and what finds no room meanwhile is counted"));
+                    report(&format!(
+                        "output {name}: {reason}; retrying; records that do not fit in the queue are counted as lost"
+                    ));
                 }
                 Ok(())
             }
             Err(DeliveryError::Refused { records, reason }) => {
                 if self.counters.set_trouble(Some(reason.clone())).as_ref() != Some(&reason) {
-                    tell(&format!("output {name}: {records} records refused: {reason}"));
+                    report(&format!("output {name}: {records} records refused: {reason}"));
                 }
                 Ok(())
             }
@@ -261,7 +263,7 @@ impl Work {
                 Err(Over)
             }
             Err(DeliveryError::Failed(reason)) => {
-                tell(&format!("output {name}: {reason}; nothing more is written to it"));
+                report(&format!("output {name}: {reason}; nothing more is written to it"));
                 self.counters.set_trouble(Some(reason));
                 Err(Over)
             }

@@ -1,4 +1,4 @@
-//! What waits for an output: bounded, and never in the way of who adds to it.
+//! The queue of an output. It is bounded, and adding to it never blocks.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{outputs::counters::Counters, pipeline::records::Records};
 
-/// The queue between the one who makes records and the thread that delivers them.
+/// The queue between the main loop and an output's thread.
 #[derive(Debug)]
 pub(super) struct Queue {
     state: Mutex<State>,
@@ -21,19 +21,19 @@ pub(super) struct Queue {
 struct State {
     waiting: VecDeque<Records>,
     bytes: usize,
-    /// Is the other side delivering some that it took?
+    /// True while the thread delivers records that it took.
     is_busy: bool,
-    /// When the end is reached, with or without all being delivered.
+    /// When the thread must end, whether or not everything is delivered.
     ends_at: Option<Instant>,
-    /// Are files to be opened again?
+    /// True if files are to be reopened.
     reopen: bool,
-    /// Has the other side ended, or is it given up?
+    /// True if the thread has ended or was abandoned.
     is_over: bool,
-    /// Was it given up while it was stuck? All is counted then.
+    /// True if the thread was abandoned while stuck; all its records are counted then.
     is_abandoned: bool,
 }
 
-/// What the delivering side is to do.
+/// What the output's thread does next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Deliver(Records),
@@ -51,7 +51,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds records. Where there is no room the oldest that wait are dropped, and counted; what is added stays.
+    /// Adds records. If there is no room, the oldest queued records are dropped and counted; the new ones always stay.
     pub(super) fn push(&self, records: Records, counters: &Counters) {
         if records.is_empty() {
             return;
@@ -78,7 +78,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next thing to do, after `patience` at the latest.
+    /// Waits at most `patience` for the next thing to do.
     pub(super) fn next(&self, counters: &Counters, patience: Duration) -> Next {
         let mut state = self.lock();
         state.is_busy = false;
@@ -111,7 +111,7 @@ impl Queue {
         }
     }
 
-    /// Waits before the next try, less long where the end is awaited; `false` where it is reached.
+    /// Waits before a retry, or less if the output is to end; returns false if it must end now.
     pub(super) fn pause(&self, patience: Duration) -> bool {
         const AT_THE_END: Duration = Duration::from_millis(100);
         let start = Instant::now();
@@ -129,12 +129,12 @@ impl Queue {
         }
     }
 
-    /// The delivering side ends: what is still on its way is dropped, and so is what comes.
+    /// Marks the thread as ended: records in flight and later ones are dropped.
     pub(super) fn over(&self, counters: &Counters) {
         let _ = self.close(counters, false);
     }
 
-    /// Counts what became of records that the delivering side took, unless it was given up meanwhile.
+    /// Counts the outcome of records that the thread took, unless it was abandoned in the meantime.
     pub(super) fn count(&self, count: impl FnOnce()) {
         let state = self.lock();
         if !state.is_abandoned {
@@ -142,8 +142,8 @@ impl Queue {
         }
     }
 
-    /// Gives the delivering side up, which may be stuck, unless it has ended: all that is on its way counts as dropped from
-    /// now on, whatever becomes of it. Tells whether it did.
+    /// Abandons the thread, which may be stuck, unless it has ended: all its records in flight count as dropped,
+    /// whatever happens to them. Returns true if it did.
     pub(super) fn abandon(&self, counters: &Counters) -> bool {
         self.close(counters, true)
     }
@@ -161,7 +161,7 @@ impl Queue {
         true
     }
 
-    /// Has the delivering side ended?
+    /// True if the thread has ended.
     pub(super) fn is_over(&self) -> bool {
         self.lock().is_over
     }
@@ -171,12 +171,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Was it asked, since this was called last, to open files again?
+    /// Returns true if a reopen was requested since the last call.
     pub(super) fn take_reopen(&self) -> bool {
         mem::take(&mut self.lock().reopen)
     }
 
-    /// Tells the delivering side to end when nothing waits any more, or at `at`; the earliest that was told counts.
+    /// Tells the thread to end when the queue is empty, or at `at`; the earliest of several times applies.
     pub(super) fn end(&self, at: Instant) {
         let mut state = self.lock();
         state.ends_at = Some(state.ends_at.map_or(at, |end| end.min(at)));
@@ -184,12 +184,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until all is delivered, or given up, and until `until` at the latest; tells whether it is.
+    /// Waits until everything is delivered or given up, at most until `until`; returns true if it is.
     pub(super) fn drained(&self, until: Instant) -> bool {
         self.wait(until, |state| state.is_over || state.waiting.is_empty() && !state.is_busy)
     }
 
-    /// Waits until the delivering side has ended.
+    /// Waits until the thread has ended.
     pub(super) fn ended(&self, until: Instant) -> bool {
         self.wait(until, |state| state.is_over)
     }

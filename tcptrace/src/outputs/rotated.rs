@@ -1,4 +1,4 @@
-//! Files that are written to no more: compressed, and the oldest removed, in a thread of its own.
+//! Rotated files: compresses them, and removes the oldest, in a separate thread.
 
 use std::{
     fs, io,
@@ -14,21 +14,22 @@ use jiff::Timestamp;
 
 use crate::sys::files::{self, Access};
 
-/// Keeps the files that stood at one path.
+/// Rotates the file at one path.
 #[derive(Debug)]
 pub(super) struct Rotator {
     path: PathBuf,
     keep: usize,
     compression: Compression,
-    /// One thread at a time tidies up.
+    /// Held by the thread that cleans up: one at a time.
     tidying: Arc<Mutex<()>>,
-    /// Does another one wait for it? It will see all that there is.
+    /// True if another thread is already waiting for it, which will see all files.
     waits: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Rotator {
-    /// Those of `path`, of which the latest `keep` (0: all) are kept. What an earlier run left is tidied up.
+    /// Rotates the file at `path`; the latest `keep` rotated files are kept (0: all). Also cleans up after earlier
+    /// runs.
     pub(super) fn new(path: &Path, keep: usize, compression: Compression) -> Self {
         let (tidying, waits) = (Arc::default(), Arc::default());
         let mut keeper = Self { path: path.to_owned(), keep, compression, tidying, waits, thread: None };
@@ -36,10 +37,10 @@ impl Rotator {
         keeper
     }
 
-    /// Moves the present file away, to its name with the time (UTC) behind it.
+    /// Renames the current file to its name followed by the time (UTC).
     pub(super) fn put_away(&mut self) -> io::Result<()> {
         let time = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-        // Several in a second are told apart by a number.
+        // Several in one second are distinguished by a number.
         let names = (0..10_000).map(|number| with_suffix(&self.path, &format!(".{time}.{number:04}")));
         let is_free = |name: &PathBuf| {
             [Compression::None, Compression::Gzip, Compression::Zstd]
@@ -59,7 +60,7 @@ impl Rotator {
         }
         let (path, keep, compression) = (self.path.clone(), self.keep, self.compression);
         let (one, waits) = (Arc::clone(&self.tidying), Arc::clone(&self.waits));
-        // A file that could not be tidied up is so with the next one.
+        // A file that could not be cleaned up is handled after the next rotation.
         let thread = thread::Builder::new().name("rotation".to_owned()).spawn(move || {
             let _one = one.lock().unwrap_or_else(PoisonError::into_inner);
             waits.store(false, Ordering::Release);
@@ -69,7 +70,7 @@ impl Rotator {
         self.thread = thread.ok();
     }
 
-    /// Waits until all is tidied up.
+    /// Waits until the cleanup is done.
     pub(super) fn finish(&mut self) {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -93,10 +94,10 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Behind the name of a file that is being compressed.
+/// Suffix of a file that is being compressed.
 const UNFINISHED: &str = ".unfinished";
 
-/// Removes the oldest, and compresses the others.
+/// Removes the oldest files, and compresses the others.
 fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
     let mut old = put_away_from(path)?;
     let surplus = if keep > 0 { old.len().saturating_sub(keep) } else { 0 };
@@ -105,18 +106,18 @@ fn tidy(path: &Path, keep: usize, compression: Compression) -> io::Result<()> {
     }
     if compression != Compression::None {
         let compress = |name: &PathBuf| compress(name, compression);
-        // One that cannot be compressed keeps none of the others from it.
+        // A file that cannot be compressed does not prevent the others from being so.
         return old.iter().filter(|name| is_plain(name)).map(compress).fold(Ok(()), io::Result::and);
     }
     Ok(())
 }
 
-/// Is it not compressed yet?
+/// True if it is not compressed yet.
 fn is_plain(name: &Path) -> bool {
     name.extension().is_some_and(|last| last.as_encoded_bytes().iter().all(u8::is_ascii_digit))
 }
 
-/// Those that were put away from `path`, the oldest first.
+/// The rotated files of `path`, oldest first.
 fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name() else { return Ok(Vec::new()) };
@@ -124,7 +125,7 @@ fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        // A link or a pipe of this name is none of ours.
+        // A link or a pipe of this name is not ours.
         if !entry.file_type().is_ok_and(|kind| kind.is_file()) {
             continue;
         }
@@ -138,7 +139,7 @@ fn put_away_from(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Is this what [`Rotator::put_away`] puts behind a name, compressed or not: `20261121T235012Z.0000`?
+/// True for a suffix that [`Rotator::put_away`] adds, whether compressed or not: `20261121T235012Z.0000`.
 fn is_ours(rest: &[u8]) -> bool {
     let form = b"00000000T000000Z.0000";
     let same = |(byte, like): (&u8, &u8)| if *like == b'0' { byte.is_ascii_digit() } else { byte == like };
@@ -147,20 +148,21 @@ fn is_ours(rest: &[u8]) -> bool {
         && matches!(rest.get(form.len()..), Some(b"" | b".gz" | b".zst"))
 }
 
-/// Compresses a file. It is removed when that is done and on the disk, so that nothing is lost whenever this ends.
+/// Compresses a file. The original is removed once the result is on disk, so that nothing is lost if the process is
+/// killed.
 fn compress(name: &Path, compression: Compression) -> io::Result<()> {
     if compression == Compression::None {
         return Ok(());
     }
     let unfinished = with_suffix(name, UNFINISHED);
-    let _ = fs::remove_file(&unfinished); // left over by a run that was killed, or planted: a link goes, not its target
+    let _ = fs::remove_file(&unfinished); // left over by a killed run, or planted: removes a link, not its target
     let written = write_compressed(name, &unfinished, compression);
     let renamed = written.and_then(|()| fs::rename(&unfinished, with_suffix(name, compression.suffix())));
     renamed.inspect_err(|_| _ = fs::remove_file(&unfinished))?;
     fs::remove_file(name)
 }
 
-/// Writes the content of a file to a new one, for the same readers.
+/// Compresses a file into a new one with the same permissions.
 fn write_compressed(name: &Path, to: &Path, compression: Compression) -> io::Result<()> {
     let mut from = files::read(name)?;
     let to = files::create(to, Some(Access::of(&from.metadata()?)))?;
@@ -227,14 +229,14 @@ mod tests {
     }
 }
 
-/// How a file is compressed that is written to no more.
+/// Compression of rotated files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// Rotated files stay as they are.
     #[default]
     None,
-    /// gzip (RFC 1952).
+    /// gzip (RFC 1952), suffix `.gz`.
     Gzip,
-    /// Zstandard (RFC 8878).
+    /// Zstandard (RFC 8878), suffix `.zst`.
     Zstd,
 }

@@ -1,34 +1,36 @@
-//! Where records go in the end.
+//! The interface to the destination of an output's records.
 
 use std::fmt;
 
 use crate::pipeline::records::Records;
 
-/// Where an output's records go: a file, a socket, a collector. It runs in its output's own thread, and may block there
-/// for some seconds, but not for ever: what blocks has a time limit. It never panics, whatever the other end does.
+/// Destination of an output's records: a file, a socket, a collector. It runs in the output's own thread, and may block
+/// there for a few seconds, but not forever: everything that blocks needs a time limit. It must not panic, whatever the
+/// receiver does.
 pub trait Sink: Send {
-    /// Delivers records, the oldest first, and takes those off `records` that need not be sent again. Called again with
-    /// the rest after [`DeliveryError::Later`]; a record that was delivered in part is sent again as a whole.
+    /// Delivers records, oldest first, and removes those that need not be sent again from `records`. After
+    /// [`DeliveryError::Later`] it is called again with the rest; a record that was delivered in part is sent again as
+    /// a whole.
     ///
     /// # Errors
     /// Why the rest was not delivered.
     fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError>;
 
-    /// Called at least once a second while there is nothing to deliver, for what depends on time.
+    /// Called at least once a second while there is nothing to deliver, for time-dependent work such as rotation.
     ///
     /// # Errors
-    /// As [`Sink::deliver`].
+    /// See [`Sink::deliver`].
     fn idle(&mut self) -> Result<(), DeliveryError> {
         Ok(())
     }
 
-    /// Opens again what may have been moved away (SIGHUP).
+    /// Reopens what may have been moved away (SIGHUP).
     fn reopen(&mut self) {}
 
-    /// Called once after the last record: hands over what it holds back.
+    /// Called once after the last record, to deliver what the sink buffers.
     ///
     /// # Errors
-    /// As [`Sink::deliver`].
+    /// See [`Sink::deliver`].
     fn finish(&mut self) -> Result<(), DeliveryError> {
         Ok(())
     }
@@ -37,17 +39,17 @@ pub trait Sink: Send {
 /// Why records were not delivered. The reasons name the target, never a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryError {
-    /// The other end is down, full or slow: to be tried again after a while.
+    /// The receiver is down, full or slow: retry after a pause.
     Later(String),
-    /// The first `records` of the rest can never be delivered: they are too large, or the other end says that they are
-    /// wrong. They are counted as refused and passed over.
+    /// The first `records` of the rest can never be delivered: they are too large, or the receiver rejects them. They
+    /// are counted as refused and skipped.
     Refused {
-        /// How many.
+        /// Number of records that are refused.
         records: usize,
-        /// Why.
+        /// Why they were refused.
         reason: String,
     },
-    /// There will never be a reader again, as with a pipe that was closed: a normal end.
+    /// There will never be a reader again, as with a closed pipe: a normal end.
     Closed(String),
     /// Nothing can ever be written there, as with `/dev/full`.
     Failed(String),

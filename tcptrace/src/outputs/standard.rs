@@ -1,4 +1,4 @@
-//! Standard output and standard error.
+//! Output to standard output and standard error.
 
 use std::{
     fs::{File, OpenOptions},
@@ -18,39 +18,39 @@ use crate::{
     pipeline::records::Records,
 };
 
-/// Writes to a standard stream, and never blocks where that is a pipe, a terminal or a socket.
+/// Writes to a standard stream, without blocking if it is a pipe, a terminal or a socket.
 ///
-/// Pipes and terminals are opened once more, without blocking: so it is known to the byte what a reader that stops
-/// reading has got, and nobody else who writes there is disturbed.
+/// Pipes and terminals are opened a second time, non-blocking: so the number of bytes that a stalled reader has
+/// received is known exactly, and other processes that write there are not affected.
 #[derive(Debug)]
 pub struct Standard {
     file: File,
     kind: Kind,
-    /// Bytes of the first record that were written already.
+    /// Bytes of the first record that were already written.
     written: usize,
 }
 
-/// How it is written to.
+/// How to write to the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// A regular file. Where the disk is full there may be room later.
+    /// A regular file. If the disk is full, there may be room later.
     Regular,
-    /// A socket: it cannot be opened again, but written to without blocking.
+    /// A socket: it cannot be reopened, but send(2) can be non-blocking.
     Socket,
-    /// A pipe or a terminal that was opened again, or a device.
+    /// A pipe or terminal that was reopened, or a device.
     Other,
-    /// A pipe or a terminal that could not be opened again, as it is another user's.
+    /// A pipe or terminal that could not be reopened, because it belongs to another user.
     MayBlock,
 }
 
-/// A pipe that poll(2) calls writable has room for so many bytes (`PIPE_BUF`, pipe(7)).
+/// A pipe that is writable by poll(2) has room for this many bytes (`PIPE_BUF`, pipe(7)).
 const PIPE_BUF: usize = 4096;
 
 impl Standard {
     /// The standard output of this process.
     ///
     /// # Errors
-    /// Where it is closed.
+    /// If it is closed.
     pub fn output() -> io::Result<Self> {
         Self::new(libc::STDOUT_FILENO)
     }
@@ -58,18 +58,18 @@ impl Standard {
     /// The standard error of this process.
     ///
     /// # Errors
-    /// Where it is closed.
+    /// If it is closed.
     pub fn error() -> io::Result<Self> {
         Self::new(libc::STDERR_FILENO)
     }
 
     fn new(number: i32) -> io::Result<Self> {
-        // SAFETY: dup(2) takes a number.
+        // SAFETY: takes only numbers.
         let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 0) };
         if copy < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: it is open, and nobody else's.
+        // SAFETY: it is open, and has no other owner.
         let file = unsafe { File::from_raw_fd(copy) };
         let file_type = file.metadata()?.file_type();
         let again = || {

@@ -22,7 +22,7 @@ fn records(numbers: std::ops::Range<u32>) -> Records {
     collecting.take()
 }
 
-/// A folder that goes with it.
+/// A folder that is removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -60,13 +60,13 @@ fn read(path: &Path) -> String {
     text
 }
 
-/// A sink that does as it is told with each call, and keeps what it took.
-struct Told {
+/// A sink that behaves as instructed in each call, and keeps what it took.
+struct Scripted {
     answers: mpsc::Receiver<Result<usize, DeliveryError>>,
     took: Arc<Mutex<Vec<u8>>>,
 }
 
-impl Sink for Told {
+impl Sink for Scripted {
     fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         let Ok(answer) = self.answers.recv() else { return Err(DeliveryError::Closed("over".into())) };
         let count = *answer.as_ref().unwrap_or(&0);
@@ -82,22 +82,22 @@ struct Rig {
     output: Output,
     answers: mpsc::Sender<Result<usize, DeliveryError>>,
     took: Arc<Mutex<Vec<u8>>>,
-    told: Arc<Mutex<Vec<String>>>,
+    reported: Arc<Mutex<Vec<String>>>,
 }
 
 fn rig(queue_bytes: usize) -> Rig {
     let (answers, receiver) = mpsc::channel();
-    let (took, told) = (Arc::new(Mutex::default()), Arc::new(Mutex::<Vec<String>>::default()));
-    let (sink, to) = (Told { answers: receiver, took: Arc::clone(&took) }, Arc::clone(&told));
+    let (took, reported) = (Arc::new(Mutex::default()), Arc::new(Mutex::<Vec<String>>::default()));
+    let (sink, to) = (Scripted { answers: receiver, took: Arc::clone(&took) }, Arc::clone(&reported));
     let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
-    Rig { output: Output::start("some".into(), Box::new(sink), queue_bytes, tell).unwrap(), answers, took, told }
+    Rig { output: Output::start("some".into(), Box::new(sink), queue_bytes, tell).unwrap(), answers, took, reported }
 }
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(20)
 }
 
-/// Waits until it is so.
+/// Waits until `is_so` returns true.
 fn until(is_so: impl Fn() -> bool) {
     let limit = soon();
     while !is_so() {
@@ -120,11 +120,11 @@ fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
     let state = rig.output.state();
     assert_eq!((state.delivered, state.refused, state.dropped, state.waiting, state.retries), (8, 2, 0, 0, 2));
     assert_eq!(*rig.took.lock().unwrap(), [records(0..3).bytes(), records(5..10).bytes()].concat());
-    let told = rig.told.lock().unwrap();
-    assert_eq!(told.len(), 3, "each trouble once, and its end: {told:?}");
+    let reported = rig.reported.lock().unwrap();
+    assert_eq!(reported.len(), 3, "each trouble once, and its end: {reported:?}");
     assert!(
-        told[0].contains("down") && told[1].contains("wrong") && told[2].contains("2 records were lost"),
-        "{told:?}"
+        reported[0].contains("down") && reported[1].contains("wrong") && reported[2].contains("2 records were lost"),
+        "{reported:?}"
     );
 }
 
@@ -132,7 +132,7 @@ fn what_fails_is_tried_again_and_what_is_refused_is_counted() {
 fn where_there_is_no_room_the_oldest_that_wait_are_dropped() {
     let rig = rig(4 * 80);
     rig.output.push(records(0..10));
-    until(|| rig.output.state().queued_bytes == 0); // the first is being delivered, and waits for its answer
+    until(|| rig.output.state().queued_bytes == 0); // the first is being delivered, and waits for its reply
     for start in 1..8 {
         rig.output.push(records(10 * start..10 * (start + 1)));
     }
@@ -202,7 +202,7 @@ fn before_the_last_record_all_others_are_delivered_or_counted() {
     assert_eq!(*fine.took.lock().unwrap(), [records(0..10).bytes(), records(0..1).bytes()].concat());
 }
 
-/// Takes all, and its end takes long.
+/// Takes everything, but takes long to finish.
 struct Tidy(mpsc::Receiver<()>);
 
 impl Sink for Tidy {
@@ -235,7 +235,7 @@ fn an_output_without_a_reader_is_over() {
     assert_eq!(rig.output.state().dropped, 10);
 }
 
-/// Hangs for ever with what it was given.
+/// Hangs forever with the records it was given.
 struct Hangs(mpsc::Receiver<()>);
 
 impl Sink for Hangs {
@@ -256,7 +256,7 @@ fn what_an_output_that_hangs_was_given_is_counted_once_and_for_all() {
     output.end(Instant::now());
     let state = output.state();
     assert_eq!((state.delivered, state.dropped, state.waiting), (0, 20, 0));
-    assert_eq!(state.trouble.as_deref(), Some("its other end does not answer"));
+    assert_eq!(state.trouble.as_deref(), Some("the receiver does not respond"));
     drop(let_go); // too late: what it delivers now is counted already
     output.push(records(20..25));
     until(|| !output.hangs() && Arc::strong_count(&output.queue) == 1);
@@ -264,7 +264,7 @@ fn what_an_output_that_hangs_was_given_is_counted_once_and_for_all() {
     assert_eq!((state.delivered, state.dropped, state.waiting), (0, 25, 0));
 }
 
-/// Fails for ever, or by a fault of its own.
+/// Fails forever, or panics.
 struct Broken(bool);
 
 impl Sink for Broken {
@@ -276,15 +276,15 @@ impl Sink for Broken {
 
 #[test]
 fn an_output_that_fails_for_ever_is_over_and_an_error() {
-    for (is_fault, why) in [(false, "full"), (true, "a fault of tcptrace")] {
-        let told = Arc::new(Mutex::<Vec<String>>::default());
-        let to = Arc::clone(&told);
+    for (is_fault, why) in [(false, "full"), (true, "a bug in tcptrace")] {
+        let reported = Arc::new(Mutex::<Vec<String>>::default());
+        let to = Arc::clone(&reported);
         let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
         let output = Output::start("some".into(), Box::new(Broken(!is_fault)), 1 << 20, tell).unwrap();
         output.push(records(0..10));
         until(|| output.is_over());
         assert_eq!((output.state().dropped, output.state().waiting), (10, 0));
-        assert_eq!(told.lock().unwrap().len(), usize::from(!is_fault));
+        assert_eq!(reported.lock().unwrap().len(), usize::from(!is_fault));
         let words = format!("cannot write to some: {why}; 10 of 10 records are lost");
         let outputs = Outputs::new(vec![(output, false)]);
         assert!(outputs.are_over());
@@ -357,10 +357,10 @@ fn files_are_rotated_by_size_compressed_and_removed() {
 #[test]
 fn where_no_other_file_can_be_begun_the_present_one_goes_on() {
     let folder = Folder::new();
-    let path = folder.0.join("x".repeat(240)); // no room for the time behind it
+    let path = folder.0.join("x".repeat(240)); // no room for the time suffix
     let sink = file(FileSettings { path: path.clone(), rotate_bytes: 80, ..FileSettings::default() });
-    let told = Arc::new(Mutex::<Vec<String>>::default());
-    let to = Arc::clone(&told);
+    let reported = Arc::new(Mutex::<Vec<String>>::default());
+    let to = Arc::clone(&reported);
     let tell = move |words: &str| to.lock().unwrap().push(words.to_owned());
     let output = Output::start("some".into(), Box::new(sink), 1 << 20, tell).unwrap();
     for start in 0..3 {
@@ -369,8 +369,8 @@ fn where_no_other_file_can_be_begun_the_present_one_goes_on() {
     }
     assert_eq!(read(&path).as_bytes(), records(0..300).bytes());
     assert_eq!(output.state().delivered, 300);
-    let told = told.lock().unwrap();
-    assert!(told.len() == 1 && told[0].contains("cannot begin another file"), "once: {told:?}");
+    let reported = reported.lock().unwrap();
+    assert!(reported.len() == 1 && reported[0].contains("cannot rotate"), "once: {reported:?}");
 }
 
 #[test]
@@ -398,8 +398,8 @@ fn a_named_pipe_takes_what_its_reader_takes_and_is_never_waited_for_long() {
 
     let reader = || fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
     let mut first = reader();
-    let told = sink.deliver(&mut some).unwrap_err().to_string();
-    assert!(told.contains("its reader does not take"), "{told}");
+    let reported = sink.deliver(&mut some).unwrap_err().to_string();
+    assert!(reported.contains("its reader has stopped reading"), "{reported}");
     sink.reopen();
     let mut text = Vec::new();
     while !some.is_empty() {
@@ -409,7 +409,7 @@ fn a_named_pipe_takes_what_its_reader_takes_and_is_never_waited_for_long() {
     let _ = first.read_to_end(&mut text);
     assert_eq!(text, records(0..30_000).bytes());
 
-    // A reader that goes has a part of a record, maybe; the next one begins with a whole one.
+    // When a reader goes it may have part of a record; the next one begins with a whole record.
     let mut some = records(0..30_000);
     assert!(sink.deliver(&mut some).is_err());
     drop(first);

@@ -1,4 +1,4 @@
-//! TLS for the outputs that go over the network: rustls with ring, TLS 1.2 and 1.3, the other end's certificate checked.
+//! TLS for the network outputs: rustls with ring, TLS 1.2 and 1.3, verifying the server's certificate.
 
 use std::{
     io,
@@ -13,43 +13,41 @@ use rustls::{
     pki_types::{CertificateDer, pem, pem::PemObject as _},
 };
 
-/// Why there can be no TLS.
+/// Why TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The system has no roots.
-    #[error(
-        "no certificate authorities of the system: {0}; install the package ca-certificates, or name a file of them"
-    )]
+    /// The system has no root certificates.
+    #[error("the system has no certificate authorities: {0}; install the package ca-certificates, or give a CA file")]
     Roots(io::Error),
-    /// The file of certificates cannot be read.
+    /// The certificate file cannot be read.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: pem::Error,
     },
-    /// What the file has are no certificates of authorities.
+    /// The file contains no certificates of authorities.
     #[error("{}: {source}", path.display())]
     Certificate {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: rustls::Error,
     },
-    /// There is no certificate in the file.
-    #[error("{}: no certificate in it; PEM is expected", .0.display())]
+    /// The file contains no certificate.
+    #[error("{}: it contains no certificate; expected PEM", .0.display())]
     Empty(PathBuf),
-    /// rustls itself does not want to.
+    /// rustls rejected the configuration.
     #[error(transparent)]
     Versions(rustls::Error),
 }
 
-/// The client's side, which trusts the authorities in the file `ca` (PEM) and no others, or without one those of the
-/// system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others than the usual ones of the system.
+/// Client configuration that trusts only the authorities in the PEM file `ca`, or without one those of the system,
+/// whose location `SSL_CERT_FILE` and `SSL_CERT_DIR` override.
 ///
 /// # Errors
-/// Where there are no usable certificates.
+/// If there are no usable certificates.
 pub(super) fn client(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
     let builder = match ca {
         Some(path) => builder()?.with_root_certificates(roots(path)?),
@@ -58,10 +56,10 @@ pub(super) fn client(ca: Option<&Path>) -> Result<ClientConfig, TlsError> {
     Ok(builder.with_no_client_auth())
 }
 
-/// The client's side, which trusts nobody: for where there is no TLS.
+/// Client configuration that trusts nobody, for connections without TLS.
 ///
 /// # Errors
-/// Where rustls does not want to.
+/// If rustls rejects the configuration.
 pub(super) fn none() -> Result<ClientConfig, TlsError> {
     Ok(builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
@@ -93,6 +91,6 @@ mod tests {
         let missing = client(Some(Path::new("/nonexistent/ca.pem"))).unwrap_err().to_string();
         assert!(missing.contains("/nonexistent/ca.pem") && missing.contains("No such file"), "{missing}");
         let empty = client(Some(Path::new("/dev/null"))).unwrap_err().to_string();
-        assert_eq!(empty, "/dev/null: no certificate in it; PEM is expected");
+        assert_eq!(empty, "/dev/null: it contains no certificate; expected PEM");
     }
 }

@@ -1,5 +1,5 @@
-//! Listeners from before the start, as the programs want to know them: connections that come in have no other link to
-//! the process that listens for them.
+//! Existing listeners in the form that the BPF programs need: only the listener connects an incoming connection to the
+//! process that serves it.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -13,7 +13,7 @@ use crate::model::{
     state::State,
 };
 
-/// Where a listed listener listens.
+/// Network namespace and address of a listed listener.
 #[must_use]
 pub fn key(socket: &ListedSocket) -> ListenerKey {
     let address = match socket.local.ip() {
@@ -24,32 +24,33 @@ pub fn key(socket: &ListedSocket) -> ListenerKey {
     ListenerKey { address, netns: socket.netns, port: socket.local.port(), family }
 }
 
-/// The listeners of a listing by where they listen. Those that several processes hold, or nobody that is known, are
-/// `shared`: their connections are of one of several before one of these takes them. `selection` says whose are wanted.
-pub fn seeds<Path: AsRef<str>>(
+/// The listeners of a listing by address. A listener with several holders, or none known, is `shared`: its connections
+/// belong to one of several processes until one of them uses the connection. `selection` selects the listeners to
+/// report as wanted.
+pub fn hints<Path: AsRef<str>>(
     snapshot: &Snapshot,
     selection: &SocketFilter,
     mut cgroup_of: impl FnMut(u64) -> Option<Path>,
 ) -> HashMap<ListenerKey, Listener> {
-    let mut seeds: HashMap<ListenerKey, Listener> = HashMap::new();
+    let mut hints: HashMap<ListenerKey, Listener> = HashMap::new();
     for socket in snapshot.sockets.iter().filter(|socket| socket.state == State::Listen) {
         let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
         let first = holders.first();
         let is_shared = holders.iter().any(|holder| Some(holder.pid) != first.map(|first| first.pid));
         let is_wanted =
             holders.iter().any(|holder| selection.process_matches(holder.pid, holder.cgroup, &mut cgroup_of));
-        let seed = seeds.entry(key(socket)).or_insert_with(|| Listener {
+        let hint = hints.entry(key(socket)).or_insert_with(|| Listener {
             owner: first.map(owner).unwrap_or_default(),
             shared: first.is_none().into(),
             ..Listener::default()
         });
-        seed.owner_match |= u8::from(is_wanted);
-        seed.sockets += 1;
-        if is_shared || first.is_none_or(|first| first.pid != seed.owner.pid) {
-            seed.shared = 1;
+        hint.owner_match |= u8::from(is_wanted);
+        hint.sockets += 1;
+        if is_shared || first.is_none_or(|first| first.pid != hint.owner.pid) {
+            hint.shared = 1;
         }
     }
-    seeds
+    hints
 }
 
 fn owner(holder: &Holder) -> record::Owner {
@@ -112,13 +113,13 @@ mod tests {
             ..Snapshot::default()
         };
         let selection = SocketFilter { pids: vec![10], ..SocketFilter::default() };
-        let seeds = seeds(&snapshot, &selection, |_| None::<&str>);
-        let seed = |index: usize| seeds[&key(&snapshot.sockets[index])];
-        assert_eq!((seed(0).owner.pid, seed(0).owner.uid, seed(0).shared, seed(0).owner_match), (10, 33, 0, 1));
-        assert_eq!(&seed(0).owner.comm[..4], b"web\0");
-        assert_eq!((seed(1).shared, seed(1).sockets), (1, 1), "two processes hold it");
-        assert_eq!((seed(2).shared, seed(2).sockets), (1, 2), "SO_REUSEPORT");
-        assert_eq!((seed(4).shared, seed(4).owner.pid), (1, 0), "nobody is known");
+        let hints = hints(&snapshot, &selection, |_| None::<&str>);
+        let hint = |index: usize| hints[&key(&snapshot.sockets[index])];
+        assert_eq!((hint(0).owner.pid, hint(0).owner.uid, hint(0).shared, hint(0).owner_match), (10, 33, 0, 1));
+        assert_eq!(&hint(0).owner.comm[..4], b"web\0");
+        assert_eq!((hint(1).shared, hint(1).sockets), (1, 1), "two processes hold it");
+        assert_eq!((hint(2).shared, hint(2).sockets), (1, 2), "SO_REUSEPORT");
+        assert_eq!((hint(4).shared, hint(4).owner.pid), (1, 0), "nobody is known");
         assert_eq!(key(&snapshot.sockets[0]).address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, 1]);
         assert_eq!((key(&snapshot.sockets[2]).family, key(&snapshot.sockets[2]).address), (AF_INET6, [0; 16]));
     }

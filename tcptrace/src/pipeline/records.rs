@@ -1,38 +1,38 @@
-//! Rendered records on their way out.
+//! Buffers of rendered records on their way to an output.
 
 use bytes::{Bytes, BytesMut};
 
-/// Records in the order of their making, rendered one after another. A record is never cut: what is delivered, refused or
-/// dropped is a number of whole ones.
+/// Rendered records, one after another in the order in which they were made. A record is never split: deliveries,
+/// refusals and losses are counted in whole records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
     bytes: Bytes,
-    /// Where each record ends, counted from the first byte of the first record that was ever in.
+    /// End of each record, as an offset from the first byte of the first record that was ever in this buffer.
     ends: Vec<usize>,
-    /// Records that are taken off already.
+    /// Number of records already removed.
     taken: usize,
 }
 
 impl Records {
-    /// How many records are left.
+    /// Number of records left.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len() - self.taken
     }
 
-    /// Is none left?
+    /// True if none is left.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All that are left, as one piece.
+    /// The bytes of all records that are left.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(self.start()..).unwrap_or_default()
     }
 
-    /// The records that are left, each with its line's end if its form has lines.
+    /// Iterates over the records that are left, each including its line end if the format has lines.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut start = self.start();
         self.ends[self.taken..].iter().map(move |&end| {
@@ -42,12 +42,12 @@ impl Records {
         })
     }
 
-    /// Takes the first `count` records off.
+    /// Removes the first `count` records.
     pub fn take(&mut self, count: usize) {
         self.taken = (self.taken + count).min(self.ends.len());
     }
 
-    /// How many whole records the first `bytes` of [`Records::bytes`] hold.
+    /// Number of complete records in the first `bytes` of [`Records::bytes`].
     #[must_use]
     pub fn within(&self, bytes: usize) -> usize {
         let start = self.start();
@@ -59,7 +59,7 @@ impl Records {
     }
 }
 
-/// Records that are being collected.
+/// Collects rendered records until they are handed to an output.
 #[derive(Debug, Default)]
 pub struct RecordsBuilder {
     bytes: BytesMut,
@@ -67,7 +67,7 @@ pub struct RecordsBuilder {
 }
 
 impl RecordsBuilder {
-    /// Adds what `render` writes as one record; tells whether it wrote anything.
+    /// Adds the output of `render` as one record; returns true if it wrote anything.
     pub fn add(&mut self, render: impl FnOnce(&mut BytesMut)) -> bool {
         let before = self.bytes.len();
         render(&mut self.bytes);
@@ -78,19 +78,19 @@ impl RecordsBuilder {
         wrote
     }
 
-    /// Bytes that were collected.
+    /// Number of bytes collected.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Is there nothing?
+    /// True if nothing was collected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Takes all that was collected.
+    /// Returns everything collected, and leaves this empty.
     pub fn take(&mut self) -> Records {
         Records { bytes: self.bytes.split().freeze(), ends: std::mem::take(&mut self.ends), taken: 0 }
     }

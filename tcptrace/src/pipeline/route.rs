@@ -1,4 +1,4 @@
-//! A way to one output: what of a run it wants, in which form, and what was rendered for it.
+//! The route to one output: which records it takes, their format, and what was rendered for it.
 
 use crate::{
     analysis::{
@@ -25,21 +25,21 @@ use crate::{
     table::{Connection, Table},
 };
 
-/// The form of the output.
+/// The format of an output.
 pub enum Renderer {
-    /// For people.
+    /// Text for people, in columns.
     Text(Text),
-    /// One object a line.
+    /// JSON, one object per line.
     Json(Json),
-    /// Rows.
+    /// CSV rows of one kind of record.
     Csv(Csv),
-    /// Stories of connections, each when it is over.
+    /// Stories of connections, each written when the connection is over.
     Story(Box<Stories>, Ladder),
-    /// The findings that are open, at intervals.
+    /// Open findings, at intervals.
     Stuck(StuckText),
 }
 
-/// A kind of record, as far as outputs tell them apart.
+/// Kinds of records that an output can select.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "as docs/json.md names them")]
 pub enum RecordKind {
@@ -52,12 +52,12 @@ pub enum RecordKind {
     Notices,
     /// The last record of a run.
     End,
-    /// Not a record of the session, but what is counted of it.
+    /// Metrics, which are not records of the session but counts of them.
     Metrics,
 }
 
 impl RecordKind {
-    /// All of them.
+    /// All kinds of records.
     pub const ALL: [Self; 9] = [
         Self::Transitions,
         Self::Retransmits,
@@ -69,10 +69,10 @@ impl RecordKind {
         Self::End,
         Self::Metrics,
     ];
-    /// Those that are single events.
+    /// The kinds that are single events.
     pub const EVENTS: [Self; 4] = [Self::Transitions, Self::Retransmits, Self::Resets, Self::Owners];
 
-    /// Its name in settings.
+    /// Its name in settings, for example `transitions`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -98,20 +98,21 @@ impl RecordKind {
     }
 }
 
-/// What an output wants of a run. A part that is empty lets all pass; parts must all match, of the values of one any.
+/// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
+/// values.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct RecordFilter {
-    /// Kinds of records.
+    /// Kinds of records to take.
     pub records: Vec<RecordKind>,
-    /// States that an event concerns.
+    /// States that an event is about.
     pub states: StateSet,
-    /// Ranges of ports of events and findings, both ends included.
+    /// Port ranges of events and findings, inclusive.
     pub ports: Ends<(u16, u16)>,
-    /// Addresses of these.
+    /// Addresses of events and findings.
     pub addresses: Ends<Prefix>,
-    /// Findings.
+    /// Kinds of findings to take.
     pub findings: Vec<Kind>,
-    /// The least severity of a finding.
+    /// Minimum severity of findings.
     pub severity: Option<Severity>,
 }
 
@@ -131,7 +132,7 @@ impl RecordFilter {
     fn finding(&self, finding: &Finding) -> bool {
         let sighting = &finding.sighting;
         let (local, remote) = sighting.subject.ends();
-        // An end that a finding has not is none that is looked for.
+        // A finding without this end matches no address.
         let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
             && (self.findings.is_empty() || self.findings.contains(&sighting.kind))
@@ -141,7 +142,7 @@ impl RecordFilter {
     }
 }
 
-/// What is made for one output.
+/// Renders a run for one output.
 pub struct Route {
     renderer: Renderer,
     wants: RecordFilter,
@@ -149,7 +150,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// The records that are wanted, in this form.
+    /// A route for the records that `wants` selects, in this format.
     #[must_use]
     pub fn new(renderer: Renderer, wants: RecordFilter) -> Self {
         Self { renderer, wants, records: RecordsBuilder::default() }
@@ -166,7 +167,7 @@ impl Route {
         }
     }
 
-    /// Writes an event; tells whether it did.
+    /// Writes an event; returns true if it did.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;
         wants.event(event)
@@ -174,26 +175,26 @@ impl Route {
                 Renderer::Text(text) => text.event(to, event, context),
                 Renderer::Json(json) => json.event(to, event, context),
                 Renderer::Csv(csv) => csv.event(to, event, context),
-                // A story ends where TIME_WAIT begins: what polls find comes a minute later.
+                // A story ends when TIME_WAIT begins: transitions found by polls come a minute later.
                 Renderer::Story(..) if is_polled(event) => {}
                 Renderer::Story(stories, _) => stories.ingest(event),
                 Renderer::Stuck(_) => {}
             })
     }
 
-    /// Writes a finding; tells whether it did.
+    /// Writes a finding; returns true if it did.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;
         wants.finding(finding)
             && records.add(|to| match renderer {
                 Renderer::Text(text) => text.finding(to, finding, context),
                 Renderer::Json(json) => json.finding(to, finding, context),
-                // Rows of one kind only; one connection's story; a list at intervals.
+                // Rows of a single kind; stories of connections; a list at intervals.
                 Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
             })
     }
 
-    /// Writes a list of the findings that are open, and what was looked at; `is_final` at the end of a run.
+    /// Writes the list of open findings and how much was checked; `is_final` at the end of a run.
     pub fn open(&mut self, findings: &[Finding], seen: &Seen, is_final: bool, context: &mut Context) {
         let Self { renderer, wants, records } = self;
         match renderer {
@@ -206,8 +207,8 @@ impl Route {
         }
     }
 
-    /// Writes what was looked at, where findings alone are written.
-    pub fn looked(&mut self, open: usize, seen: &Seen, context: &Context) {
+    /// Writes how much was checked, for outputs that get only findings.
+    pub fn checked(&mut self, open: usize, seen: &Seen, context: &Context) {
         let Self { renderer, wants, records } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)
@@ -216,20 +217,20 @@ impl Route {
         }
     }
 
-    /// Writes a notice.
+    /// Writes a notice, such as a gap.
     pub fn notice(&mut self, notice: &Notice, context: &Context) {
         let Self { renderer, wants, records } = self;
         if wants.kind(RecordKind::Notices) {
             records.add(|to| match renderer {
                 Renderer::Text(text) => text.notice(to, notice, context),
                 Renderer::Json(json) => json.notice(to, notice, context),
-                Renderer::Csv(_) => {}                         // rows of one kind only
-                Renderer::Story(..) | Renderer::Stuck(_) => {} // what was lost is told at the end
+                Renderer::Csv(_) => {}                         // rows of a single kind
+                Renderer::Story(..) | Renderer::Stuck(_) => {} // losses are reported at the end
             });
         }
     }
 
-    /// Writes a report; `states` are those of the run's filter.
+    /// Writes a report; `states` are the states in the run's filter.
     pub fn report(&mut self, report: &Report, states: StateSet, context: &Context) {
         let Self { renderer, wants, records } = self;
         if wants.kind(RecordKind::Summaries) {
@@ -237,12 +238,12 @@ impl Route {
                 Renderer::Text(text) => text.report(to, report, states),
                 Renderer::Json(json) => json.report(to, report, context.wall),
                 Renderer::Csv(csv) if report.processes.is_none() => csv.report(to, report, context.wall),
-                Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // of one kind only
+                Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // a single kind only
             });
         }
     }
 
-    /// Writes the stories that `take` gives, `room` of them at most; gives how many these were.
+    /// Writes the stories that `take` returns, at most `room`; returns their number.
     pub fn stories(
         &mut self,
         mut take: impl FnMut(&mut Stories) -> Option<Story>,
@@ -260,16 +261,16 @@ impl Route {
         count
     }
 
-    /// Takes in a listing of all sockets.
+    /// Applies a listing of all sockets.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         if let Renderer::Story(stories, _) = &mut self.renderer {
             stories.listed(snapshot);
         }
     }
 
-    /// Names the connections that are there and were asked for, and of which there is no story as nothing happened; gives
-    /// how many.
-    pub fn silent(&mut self, table: &Table, now_ns: u64) -> u64 {
+    /// Reports the selected connections that exist but have no story because nothing happened to them; returns their
+    /// number.
+    pub fn without_story(&mut self, table: &Table, now_ns: u64) -> u64 {
         let mut count = 0;
         if let Renderer::Story(stories, ladder) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
@@ -282,7 +283,7 @@ impl Route {
         count
     }
 
-    /// Sides that were forgotten; `None` where no stories are told.
+    /// Number of stories that were dropped for lack of memory; `None` if this route writes no stories.
     #[must_use]
     pub fn forgotten_stories(&self) -> Option<u64> {
         match &self.renderer {
@@ -304,13 +305,13 @@ impl Route {
         }
     }
 
-    /// Bytes of what was not taken yet.
+    /// Number of rendered bytes that were not taken yet.
     #[must_use]
     pub fn len(&self) -> usize {
         self.records.len()
     }
 
-    /// Is there nothing that was not taken yet?
+    /// True if everything rendered was taken.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.records.is_empty()

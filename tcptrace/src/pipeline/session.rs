@@ -1,4 +1,4 @@
-//! The pure middle as one value: takes records, keeps the table and the summaries, and gives output.
+//! A run as one value: takes records, keeps the table and the summaries, and renders for the outputs.
 
 use std::{cell::RefCell, collections::HashMap, net::IpAddr};
 
@@ -29,49 +29,49 @@ use crate::{
         socket_filter::SocketFilter,
         state::{State, StateSet},
     },
-    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, shown::Shown},
+    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
 };
 
-/// Namespaces that are remembered at most.
+/// Maximum number of namespaces that are remembered.
 const MAX_NAMESPACES: usize = 65_536;
-/// Descriptors whose processes are looked at in each poll at most.
+/// Maximum number of descriptors whose processes are read in each poll.
 const MAX_AWAITED: usize = 64;
 
 /// A run from its first record to its end.
 pub struct Session {
     settings: SessionSettings,
     routes: Vec<Route>,
-    /// What renderers need.
+    /// What renderers need besides the record.
     pub context: Context,
-    /// How records name the network namespace that is chosen, where that is not by its inode number.
+    /// How records identify the selected network namespace, unless by its inode number.
     pub netns_alias: Option<NetnsAlias>,
     table: Table,
     interval: Summary,
     interval_start_ns: u64,
     total: Summary,
     start_ns: u64,
-    /// Events, findings and stories that were written.
+    /// Number of events, findings and stories written.
     written: u64,
-    /// What was lost; the edge sets what the kernel counted.
+    /// What was lost. The caller adds the kernel's counts by [`Self::check_losses`].
     pub losses: Losses,
-    /// When the kernel's counters were looked at last.
+    /// When the kernel's counters were last checked.
     checked_ns: u64,
-    /// What was lost and not made up for yet.
+    /// Losses that no listing has made up for.
     gap: Option<Gap>,
-    /// What the listing that is under way makes up for: it was lost before that began.
+    /// Losses before the current listing began, which it makes up for.
     healing: Option<Gap>,
     time_wait_overflows: HashMap<u32, u64>,
-    shown: Shown,
+    user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
-    /// Namespaces of events and listings.
+    /// Namespaces seen in events and listings.
     namespaces: FxHashSet<u32>,
-    /// Was there an event of a namespace that is new?
+    /// True if an event was in a new namespace.
     has_new_namespace: bool,
-    /// Namespaces of events since the last poll, and that of the last one.
+    /// Namespaces with events since the last poll; `last_netns` is that of the last event.
     active: FxHashSet<u32>,
     last_netns: Option<u32>,
     /// CLOCK_MONOTONIC of the last event, in ns.
@@ -79,10 +79,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// A run that starts at `start_ns` (CLOCK_MONOTONIC), and is told of by these ways.
+    /// A run that starts at `start_ns` (CLOCK_MONOTONIC) and is rendered by these routes.
     #[must_use]
     pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
-        let shown = Shown::new(&settings);
+        let user_filter = UserFilter::new(&settings);
         let table = if settings.findings.is_some() {
             Table::new(settings.max_sockets, StateSet::default(), settings.polls).keeping_all()
         } else {
@@ -92,7 +92,7 @@ impl Session {
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
-            shown,
+            user_filter,
             routes,
             context,
             netns_alias: None,
@@ -115,7 +115,7 @@ impl Session {
         }
     }
 
-    /// Takes in a record, as a ring or a recording holds it; none once the run is complete.
+    /// Processes a record from a ring or a recording; ignores it once the run is complete.
     pub fn ingest(&mut self, record: &[u8]) {
         if self.is_complete() {
             return;
@@ -136,31 +136,31 @@ impl Session {
             self.last_netns = Some(netns);
         }
         self.last_event_ns = event.time_ns;
-        self.shown.ingest(&event);
-        let ended = self.table.take_over(&event);
-        ended.iter().for_each(|ended| self.tell(ended, None));
+        self.user_filter.ingest(&event);
+        let ended = self.table.end_replaced(&event);
+        ended.iter().for_each(|ended| self.dispatch(ended, None));
         let left = self.table.ingest(&mut event);
-        self.tell(&event, left.as_ref());
+        self.dispatch(&event, left.as_ref());
     }
 
-    /// Tells of an event; `left` is what was known of the socket that ended with it. Findings see all events, the rest
-    /// those that are shown.
-    fn tell(&mut self, event: &Event, left: Option<&Connection>) {
-        if let Some(earlier) = self.shown.held_back(event) {
-            self.show_event(&earlier);
+    /// Passes on an event; `left` is the table entry of the socket that ended with it. Findings get all events, outputs
+    /// those that match the filter.
+    fn dispatch(&mut self, event: &Event, left: Option<&Connection>) {
+        if let Some(earlier) = self.user_filter.take_held(event) {
+            self.write_if_matching(&earlier);
         }
-        let is_shown = !self.shown.holds_back(event) && self.show_event(event);
+        let is_shown = !self.user_filter.hold_back(event) && self.write_if_matching(event);
         if let Some(findings) = &mut self.findings {
             findings.ingest(event, left, is_shown);
         }
     }
 
-    /// Counts and writes an event if the filter lets it pass; tells whether it does.
-    fn show_event(&mut self, event: &Event) -> bool {
+    /// Counts and writes an event if it matches the filter; returns true if it does.
+    fn write_if_matching(&mut self, event: &Event) -> bool {
         if self.is_complete() {
             return false;
         }
-        let is_shown = self.shown.event(event, &mut self.context.names);
+        let is_shown = self.user_filter.matches_event(event, &mut self.context.names);
         if is_shown {
             self.interval.ingest(event);
             if let Some(metrics) = &mut self.metrics {
@@ -173,20 +173,22 @@ impl Session {
         is_shown
     }
 
-    /// Looks for trouble, and tells of it; `true` if all sockets should be listed, to know more.
-    pub fn look(&mut self, now_ns: u64) -> bool {
+    /// Evaluates the findings, and writes those that changed. Returns true if a listing of all sockets is needed for
+    /// more details.
+    pub fn evaluate(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
-        let (shown, names) = (&self.shown, RefCell::new(&mut self.context.names));
-        let is_shown = |known: &Connection, holders: &[Holder]| shown.socket(known, holders, &mut names.borrow_mut());
-        let filter: Option<ShownFilter<'_>> = shown.chooses().then_some(&is_shown);
-        let told = findings.look(&mut self.table, now_ns, filter);
+        let (shown, names) = (&self.user_filter, RefCell::new(&mut self.context.names));
+        let is_shown =
+            |known: &Connection, holders: &[Holder]| shown.matches_socket(known, holders, &mut names.borrow_mut());
+        let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
+        let changed = findings.look(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
-        self.write_findings(told);
+        self.write_findings(changed);
         wants_listing
     }
 
-    fn write_findings(&mut self, told: Vec<Finding>) {
-        for finding in told {
+    fn write_findings(&mut self, changed: Vec<Finding>) {
+        for finding in changed {
             if self.is_complete() {
                 return;
             }
@@ -207,26 +209,26 @@ impl Session {
         self.last_event_ns
     }
 
-    /// Is trouble looked for?
+    /// True if findings are enabled.
     #[must_use]
-    pub const fn looks(&self) -> bool {
+    pub const fn has_findings(&self) -> bool {
         self.findings.is_some()
     }
 
-    /// Was all trouble told of that can be seen now?
+    /// True if every finding that can be detected now was written.
     #[must_use]
-    pub fn has_told_all(&self) -> bool {
+    pub fn is_settled(&self) -> bool {
         self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
     }
 
-    /// The severity of the worst finding that is open and shown.
+    /// Severity of the worst open finding that matches the filter.
     #[must_use]
     pub fn worst(&self, now_ns: u64) -> Option<Severity> {
         let open = self.findings.as_ref()?.open(now_ns);
         open.iter().map(|finding| finding.sighting.severity).max()
     }
 
-    /// Writes a list of the findings that are open; `is_final` at the end of the run.
+    /// Writes the list of open findings; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
         let Some(findings) = &self.findings else { return };
         let open = findings.open(now_ns);
@@ -234,25 +236,25 @@ impl Session {
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
-                route.looked(open.len(), &seen, &self.context);
+                route.checked(open.len(), &seen, &self.context);
             }
         }
     }
 
-    /// A listing begins; what comes of it goes to [`Session::reconcile`].
+    /// Marks the start of a listing, whose result goes to [`Session::reconcile`].
     pub fn begin_listing(&mut self) {
         self.table.begin_listing();
         self.healing = joined(self.healing.take(), self.gap.take());
     }
 
-    /// Nothing came of the listing that began.
+    /// The listing that began produced no result.
     pub fn abandon_listing(&mut self) {
         self.table.abandon_listing();
         self.gap = joined(self.healing.take(), self.gap.take());
     }
 
-    /// Takes in the listing of all states that began: what was there before the start, or what is there after a gap,
-    /// which is healed with it.
+    /// Applies the listing of all states that began: the sockets that existed at the start, or after a gap, which it
+    /// heals.
     pub fn reconcile(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
         let wanted = wanted(&self.settings.selection, &mut self.context.names);
@@ -264,13 +266,13 @@ impl Session {
         self.routes.iter_mut().for_each(|route| route.listed(snapshot));
     }
 
-    /// The listeners of a listing, for the programs.
-    pub fn listener_seeds(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
+    /// The listeners of a listing, for the BPF programs.
+    pub fn listener_hints(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
         let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        listeners::seeds(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
+        listeners::hints(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
     }
 
-    /// Was there, since this was asked last, an event of a namespace that is new?
+    /// Returns true if there was an event in a new namespace since the last call.
     pub fn take_new_namespace(&mut self) -> bool {
         if self.namespaces.len() > MAX_NAMESPACES {
             self.namespaces.clear();
@@ -278,14 +280,14 @@ impl Session {
         std::mem::take(&mut self.has_new_namespace)
     }
 
-    /// Namespaces in which something happened since this was asked last.
+    /// Namespaces with activity since the last call.
     pub fn take_active(&mut self) -> FxHashSet<u32> {
         self.last_netns = None;
         std::mem::take(&mut self.active)
     }
 
-    /// States whose sockets should be listed with their holders, to know more of those that are suspected of trouble, and
-    /// in which namespaces (empty: all). The listener that a SYN goes to may be in any.
+    /// States and namespaces (empty: all) to list with holders for more details about the suspects. The listener that a
+    /// SYN goes to may be in any namespace.
     #[must_use]
     pub fn suspects(&self) -> (StateSet, FxHashSet<u32>) {
         let states: StateSet = self.table.suspects().map(|known| known.state).chain([State::Listen]).collect();
@@ -297,10 +299,10 @@ impl Session {
         (states, namespaces)
     }
 
-    /// The processes that connections wait for, as far as their holders were listed.
+    /// The processes that connections wait for, if their holders were listed.
     #[must_use]
     pub fn awaited_processes(&self) -> Vec<ProcessId> {
-        if !self.looks() {
+        if !self.has_findings() {
             return Vec::new();
         }
         let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
@@ -308,31 +310,31 @@ impl Session {
         processes.into_iter().collect()
     }
 
-    /// Where connections just failed as the destination could not be reached: it may be a neighbour that is silent.
+    /// Destinations that connections have just failed to reach: perhaps a neighbour does not answer.
     #[must_use]
     pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
         self.findings.as_ref().map_or_else(Vec::new, Findings::unreachable)
     }
 
-    /// Takes in a listing of these.
-    pub fn show(&mut self, snapshot: &Snapshot) {
-        self.table.show_listed(snapshot);
+    /// Applies the listing of suspects.
+    pub fn update_suspects(&mut self, snapshot: &Snapshot) {
+        self.table.update_listed(snapshot);
         self.take_in_polled(snapshot, &[]);
     }
 
-    /// Is a listing of listeners wanted at `now_ns`, to know whose the connections are that come through them?
+    /// Whether a listing of listeners is due at `now_ns`, to determine the owners of connections that they accept.
     #[must_use]
     pub fn wants_listeners(&self, now_ns: u64) -> bool {
         self.table.wants_listeners(now_ns)
     }
 
-    /// Takes in a listing of these.
-    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
-        self.table.show_listeners(snapshot);
+    /// Applies the listing of listeners.
+    pub fn update_listeners(&mut self, snapshot: &Snapshot) {
+        self.table.update_listeners(snapshot);
         self.take_in_polled(snapshot, &[]);
     }
 
-    /// Takes in a listing of what makes no events.
+    /// Applies a listing of the sockets that have no events.
     pub fn poll(&mut self, snapshot: &Snapshot) {
         let mut events = Vec::new();
         let wanted = wanted(&self.settings.selection, &mut self.context.names);
@@ -343,7 +345,7 @@ impl Session {
     fn take_in_polled(&mut self, snapshot: &Snapshot, events: &[Event]) {
         self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
         if snapshot.states.is_empty() {
-            // The number of one that is gone may be the next one's.
+            // The inode number of a deleted namespace may be reused.
             let visited = snapshot.namespaces.iter().map(|namespace| namespace.inode);
             self.namespaces = visited.chain(snapshot.left_alone.iter().copied()).collect();
             self.time_wait_overflows.retain(|inode, _| self.namespaces.contains(inode));
@@ -351,7 +353,7 @@ impl Session {
             self.last_netns = None;
         }
         for namespace in &snapshot.namespaces {
-            // The kernel gives the inode number of a namespace that is gone to the next one, which may have no name.
+            // The kernel reuses the inode number of a deleted namespace for the next one, which may have no name.
             match &namespace.name {
                 Some(name) => _ = self.context.names.netns.insert(namespace.inode, name.clone()),
                 None => _ = self.context.names.netns.remove(&namespace.inode),
@@ -367,10 +369,10 @@ impl Session {
         if let Some(findings) = &mut self.findings {
             findings.listed(snapshot);
         }
-        events.iter().for_each(|event| self.tell(event, None));
+        events.iter().for_each(|event| self.dispatch(event, None));
     }
 
-    /// Takes the kernel's counters as of `now_ns`; tells whether events were lost that no listing has made up for yet.
+    /// Updates the kernel's counters as of `now_ns`; returns true if events were lost that no listing has made up for.
     pub fn check_losses(&mut self, by_cpu: &[Counters], passed_over: u64, now_ns: u64) -> bool {
         let before = self.losses.clone();
         self.losses.set_kernel(by_cpu, passed_over);
@@ -385,26 +387,26 @@ impl Session {
         self.routes.iter_mut().for_each(|route| route.notice(notice, &self.context));
     }
 
-    /// States whose sockets must be polled for, as they make no events; `None` where none is wanted.
+    /// States to poll because they have no events; `None` if nothing needs polls.
     #[must_use]
     pub fn polled_states(&self) -> Option<StateSet> {
-        let states = if self.looks() { StateSet::default() } else { self.settings.states };
+        let states = if self.has_findings() { StateSet::default() } else { self.settings.states };
         let wanted = |state: State| states.is_empty() || states.contains(state);
         let is_polled = |state: &State| match state {
-            State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // which goes there
+            State::TimeWait => wanted(State::TimeWait) || wanted(State::FinWait2), // FIN_WAIT2 goes there
             State::SynRecv | State::FinWait2 => wanted(*state),
-            State::Listen => self.looks(), // its queue
+            State::Listen => self.has_findings(), // for its accept queue
             _ => false,
         };
         let silent: StateSet = State::ALL.into_iter().filter(is_polled).collect();
         (!silent.is_empty()).then_some(silent)
     }
 
-    /// To be called before sockets are shown.
-    fn choose_sockets(&mut self) {
-        let (shown, names) = (&self.shown, &mut self.context.names);
-        if shown.chooses() {
-            self.table.choose(|known, holders| shown.socket(known, holders, names));
+    /// Applies the filter to the table; call it before sockets are reported.
+    fn apply_filter(&mut self) {
+        let (shown, names) = (&self.user_filter, &mut self.context.names);
+        if shown.is_active() {
+            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names));
         }
     }
 
@@ -424,19 +426,19 @@ impl Session {
         self.written += u64::from(is_written);
     }
 
-    /// Events and findings that were written, or stories and connections without one.
+    /// Number of events and findings written, or of stories and connections without one.
     #[must_use]
     pub const fn written(&self) -> u64 {
         self.written
     }
 
-    /// Was as much written as was asked for?
+    /// True if the requested number of records was written.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.settings.count.is_some_and(|count| self.written >= count)
     }
 
-    /// Writes the stories that are over at `now_ns`, when all events up to then were taken in.
+    /// Writes the stories that are over at `now_ns`, provided that all earlier events were ingested.
     pub fn tick(&mut self, now_ns: u64) {
         self.write_stories(|stories| stories.take_over(now_ns));
     }
@@ -454,7 +456,7 @@ impl Session {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
-        self.choose_sockets();
+        self.apply_filter();
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, false);
@@ -472,18 +474,18 @@ impl Session {
         self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
-        self.choose_sockets();
+        self.apply_filter();
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.written += self.routes.iter_mut().map(|route| route.silent(&self.table, now_ns)).sum::<u64>();
+            self.written += self.routes.iter_mut().map(|route| route.without_story(&self.table, now_ns)).sum::<u64>();
         }
     }
 
-    /// Writes the last record, with what became of the records of each output until then.
+    /// Writes the last record, with the delivery counts of each output so far.
     pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
         self.losses.outputs = OutputState::lost_records(outputs);
         for route in &mut self.routes {
@@ -492,7 +494,7 @@ impl Session {
     }
 
     fn update_losses(&mut self) {
-        // Where stories are told the table is not shown.
+        // With stories, the table is not reported.
         let forgotten = self.routes.iter().find_map(Route::forgotten_stories);
         self.losses.evicted = forgotten.unwrap_or_else(|| self.table.evicted());
         self.losses.unnamed_process_events = self.total.other_processes() + self.interval.other_processes();
@@ -503,7 +505,7 @@ impl Session {
         self.routes.iter_mut().for_each(|route| route.report(report, states, &self.context));
     }
 
-    /// The metrics of this moment, if any are made.
+    /// The current metrics, if they are enabled.
     pub fn metrics(
         &mut self,
         now_ns: u64,
@@ -513,7 +515,7 @@ impl Session {
     ) -> Option<metrics::Snapshot> {
         self.update_losses();
         self.losses.outputs = OutputState::lost_records(outputs);
-        self.choose_sockets();
+        self.apply_filter();
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;
@@ -522,7 +524,7 @@ impl Session {
         Some(metrics.as_mut()?.snapshot(&mut moment))
     }
 
-    /// How much is kept of each kind, by name, for tests of the bounds (docs/architecture.md).
+    /// Sizes of all collections by name, for tests of their bounds (docs/architecture.md).
     #[must_use]
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         let mut sizes = self.table.sizes();
@@ -541,24 +543,24 @@ impl Session {
         sizes
     }
 
-    /// What was rendered for each output, and not taken yet.
+    /// Takes what was rendered for each output.
     pub fn take(&mut self) -> impl Iterator<Item = Records> {
         self.routes.iter_mut().map(Route::take)
     }
 
-    /// Bytes that were rendered and not taken yet, of the output with the most.
+    /// Number of rendered bytes waiting in the fullest output.
     #[must_use]
     pub fn rendered(&self) -> usize {
         self.routes.iter().map(Route::len).max().unwrap_or(0)
     }
 }
 
-/// Which listed sockets are wanted.
+/// Filter for listed sockets.
 fn wanted<'a>(selection: &'a SocketFilter, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
     move |socket, holders| selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
 }
 
-/// Two gaps as one, the earlier first.
+/// Merges two gaps, the earlier one first.
 fn joined(earlier: Option<Gap>, later: Option<Gap>) -> Option<Gap> {
     match (earlier, later) {
         (Some(mut gap), Some(later)) => {

@@ -1,4 +1,4 @@
-//! What a session is to do.
+//! Settings of a session.
 
 use crate::{
     analysis::metrics::{self},
@@ -8,25 +8,25 @@ use crate::{
 
 /// What a session does with events.
 pub struct SessionSettings {
-    /// States that an event must concern to be shown; empty for all.
+    /// States that an event must be about to be reported; empty for all.
     pub states: StateSet,
-    /// The same for sockets, with all other parts of the filter. With findings nothing but the network namespace keeps
-    /// anything out of the table: the rest says what is shown.
+    /// Filter for sockets. With findings, only its network namespace limits the table; the other criteria limit what is
+    /// reported.
     pub selection: SocketFilter,
-    /// The kernel side lets events pass whose owner it does not know: they must be looked at once more.
+    /// True if the kernel side passes events whose owner it does not know: they must be checked again.
     pub owner_unchecked: bool,
-    /// Are there polls for what makes no events?
+    /// True if sockets without events are polled.
     pub polls: bool,
-    /// Sockets in the table at most.
+    /// Maximum number of sockets in the table.
     pub max_sockets: usize,
-    /// Are transitions counted by process?
+    /// True if transitions are counted by process.
     pub by_process: bool,
-    /// Are events written, or summaries alone?
+    /// True if events are written, false for summaries only.
     pub events: bool,
-    /// Events and findings, or stories, to be written at most. With the last one all counting ends.
+    /// Maximum number of events and findings, or of stories, to write. All counting stops with the last one.
     pub count: Option<u64>,
-    /// What is called trouble; `None` where it is not looked for.
+    /// Thresholds of findings; `None` if findings are disabled.
     pub findings: Option<Thresholds>,
-    /// What metrics tell apart; `None` where none are made.
+    /// Labels of the metrics; `None` if there are no metrics.
     pub metrics: Option<metrics::Settings>,
 }

@@ -136,7 +136,7 @@ pub(crate) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(F
     show(Field::MonoNs, Number(event.time_ns));
     show(Field::Cpu, number(event.cpu));
     let socket = &event.socket;
-    show(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.shown(sk))));
+    show(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.printed(sk))));
     show(Field::Cookie, number(socket.cookie));
     show(Field::Netns, number(socket.netns));
     show(

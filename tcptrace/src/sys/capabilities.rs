@@ -1,6 +1,6 @@
 //! The capabilities of this process (capabilities(7)).
 
-/// The capabilities that a process has in effect (capabilities(7)).
+/// The effective capabilities of a process (capabilities(7)).
 #[derive(Clone, Copy, Debug)]
 pub struct Capabilities(u64);
 
@@ -13,13 +13,13 @@ impl Capabilities {
     pub const PERFMON: u32 = 38;
     pub const BPF: u32 = 39;
 
-    /// Those with these numbers.
+    /// The set of these capability numbers.
     #[must_use]
     pub fn of(numbers: &[u32]) -> Self {
         Self(numbers.iter().fold(0, |bits, number| bits | 1 << number))
     }
 
-    /// Those of the calling thread.
+    /// The capabilities of the calling thread; `None` if capget(2) fails.
     #[must_use]
     pub fn own() -> Option<Self> {
         /// `_LINUX_CAPABILITY_VERSION_3` of `include/uapi/linux/capability.h`.
@@ -37,7 +37,7 @@ impl Capabilities {
         self.0 >> capability & 1 != 0
     }
 
-    /// May the process load programs that trace (`kernel/bpf/syscall.c`, `bpf_prog_load`)?
+    /// Whether the process may load tracing programs (`kernel/bpf/syscall.c`, `bpf_prog_load`).
     #[must_use]
     pub const fn can_trace(self) -> bool {
         self.has(Self::SYS_ADMIN) || self.has(Self::BPF) && self.has(Self::PERFMON)

@@ -1,22 +1,22 @@
-//! How many descriptors this process may have open (RLIMIT_NOFILE).
+//! How many file descriptors this process may open (RLIMIT_NOFILE).
 
-/// So many a trace has open while it begins: maps, programs, files, sockets of outputs.
+/// Descriptors that a trace needs while it starts: maps, programs, files, sockets of outputs.
 pub const NEEDED: u64 = 128;
-/// So many it takes where it may: clients of the HTTP server have one each.
+/// Descriptors that a trace would like to have: each client of the HTTP server needs one.
 const WANTED: u64 = 1024;
 
-/// Raises the limit as far as it is useful and allowed; gives what it is then.
+/// Raises the limit as far as is useful and permitted; returns the new limit.
 pub fn raise() -> Option<u64> {
     let limit = limit()?;
     if limit.rlim_cur < WANTED {
-        // To raise the hard limit as well takes CAP_SYS_RESOURCE.
+        // Raising the hard limit as well requires CAP_SYS_RESOURCE.
         let _ = set(libc::rlimit { rlim_cur: WANTED, rlim_max: limit.rlim_max.max(WANTED) })
             || set(libc::rlimit { rlim_cur: limit.rlim_max.min(WANTED), ..limit });
     }
     allowed()
 }
 
-/// The limit that is in force.
+/// The soft limit in force.
 #[must_use]
 pub fn allowed() -> Option<u64> {
     limit().map(|limit| limit.rlim_cur)
@@ -24,7 +24,7 @@ pub fn allowed() -> Option<u64> {
 
 fn limit() -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place to write to.
+    // SAFETY: `limit` is valid for writes.
     (unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0).then_some(limit)
 }
 

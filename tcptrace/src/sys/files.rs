@@ -1,6 +1,7 @@
-//! Makes and opens files to write to. Folders such as /tmp are open to other users, who may have put something else in a
-//! file's place: a link to a file that only root may write, or a file of their own to read along. So no link is followed,
-//! new files are created exclusively, with a mode that shuts others out, and each file has one writer.
+//! Creates and opens output files safely. In folders such as /tmp other users may have planted something under the
+//! file's name: a link to a file that only root may write, or a file of their own so that they can read along.
+//! Therefore no link is followed, new files are created exclusively with a mode that excludes others, and each file has
+//! a single writer.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions, TryLockError},
@@ -9,15 +10,15 @@ use std::{
     path::Path,
 };
 
-/// The mode of a new file, from which the umask may take more away.
+/// Mode of a new file, before the umask.
 const MODE: u32 = 0o640;
-/// How often a file may vanish or appear between two looks at it.
+/// How often a file may disappear or reappear between checking and opening it.
 const TRIES: u32 = 16;
-/// Folders that all may write to have this bit, and those of them where only owners may remove files this one.
+/// Mode bits of a folder: writable by the group or by others, and sticky, so that only owners may remove their files.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const STICKY: u32 = libc::S_ISVTX;
 
-/// What a new file takes over from the one whose place it takes.
+/// Permissions that a new file inherits from the file that it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     mode: u32,
@@ -26,15 +27,15 @@ pub struct Access {
 }
 
 impl Access {
-    /// That of a file.
+    /// The permissions of an existing file.
     #[must_use]
     pub fn of(file: &Metadata) -> Self {
         Self { mode: file.mode() & 0o777, uid: file.uid(), gid: file.gid() }
     }
 
-    /// Gives it to a new file. Who is in the old group must not be in the new one: where that cannot be kept its members
-    /// are as others are.
-    fn give(self, file: &File) -> io::Result<()> {
+    /// Applies them to a new file. If its group cannot be set, the group gets the permissions of others, since its
+    /// members may not have been in the old group.
+    fn apply(self, file: &File) -> io::Result<()> {
         let mut mode = self.mode;
         let is_kept = fchown(file, Some(self.uid), Some(self.gid)).or_else(|_| fchown(file, None, Some(self.gid)));
         if is_kept.is_err() {
@@ -44,17 +45,17 @@ impl Access {
     }
 }
 
-/// Opens a file to append to, and creates it where there is none, with this access or the usual one. A regular file is locked
-/// (flock(2)) as long as it is open. A pipe is not waited for: ENXIO says that it has no reader yet.
+/// Opens a file for appending, and creates it if needed, with these permissions or the default mode. A regular file
+/// stays locked (flock(2)) while it is open. Opening a pipe does not block: ENXIO means that it has no reader yet.
 ///
 /// # Errors
-/// Where it is a link, a block device, a socket, has several names, belongs to somebody else in a folder such as /tmp, or
+/// If it is a link, a block device or a socket, has several names, belongs to another user in a folder such as /tmp, or
 /// is locked by another writer.
 pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
     if is_descriptor(path) {
         let known = fs::metadata(path)?;
         if known.file_type().is_socket() {
-            return Err(io::Error::other("it is a socket, which cannot be opened by its name"));
+            return Err(io::Error::other("it is a socket, which cannot be opened as a file"));
         }
         return OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
     }
@@ -79,18 +80,18 @@ pub fn append(path: &Path, access: Option<Access>) -> io::Result<File> {
             return Ok(file);
         }
         lock(&file)?;
-        // Another writer may have moved it away before it was locked.
+        // Another writer may have renamed it before it was locked.
         if is_at(&file, path) {
             return Ok(file);
         }
     }
-    Err(io::Error::other("it is removed and made again all the time"))
+    Err(io::Error::other("it keeps being removed and recreated"))
 }
 
-/// The same, but what was in the file is not kept.
+/// As [`append`], but discards the previous content.
 ///
 /// # Errors
-/// As [`append`].
+/// See [`append`].
 pub fn replace(path: &Path) -> io::Result<File> {
     let file = append(path, None)?;
     if file.metadata()?.is_file() {
@@ -99,47 +100,47 @@ pub fn replace(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates a file that was not there before, with this access or the usual one.
+/// Creates a new file with these permissions or the default mode.
 ///
 /// # Errors
-/// Where there is something already, be it a link to nowhere.
+/// If anything exists at the path, even a dangling link.
 pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
     let mode = if access.is_some() { 0o600 } else { MODE };
     let file = OpenOptions::new().read(true).append(true).create_new(true).mode(mode).open(path)?;
     if let Some(access) = access {
-        access.give(&file)?;
+        access.apply(&file)?;
     }
     Ok(file)
 }
 
-/// Opens a regular file to read, and nothing else.
+/// Opens a regular file for reading.
 ///
 /// # Errors
-/// Where it is none.
+/// If it is not a regular file.
 pub fn read(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
-/// Does the path name a descriptor of this process? What is behind it was opened by who started the process, and links to
-/// it are the kernel's.
+/// Whether the path names a descriptor of this process. The user who started the process opened what is behind it, and
+/// the links to it are the kernel's.
 #[must_use]
 pub fn is_descriptor(path: &Path) -> bool {
     ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.parent() == Some(Path::new(folder)))
         || ["/dev/stdin", "/dev/stdout", "/dev/stderr"].iter().any(|name| path == Path::new(name))
 }
 
-/// Removes the ready file of a run that was killed. One of a run that goes on is locked.
+/// Removes the ready file that a killed run left behind. The ready file of a live run is locked.
 ///
 /// # Errors
-/// Where something else has its place.
+/// If the path holds something else.
 pub fn remove_stale(path: &Path) -> io::Result<()> {
     let file = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
         Ok(known) if known.is_symlink() => return Err(link()),
         Ok(known) if !known.is_file() || known.len() > 0 => {
-            return Err(io::Error::other("something else is there, which no tcptrace has made: give another path"));
+            return Err(io::Error::other("something else is there that tcptrace did not create: give another path"));
         }
         Ok(_) => read(path)?,
     };
@@ -147,21 +148,21 @@ pub fn remove_stale(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Is what is at the path this file?
+/// Whether the path still refers to this file.
 #[must_use]
 pub fn is_at(file: &File, path: &Path) -> bool {
     let id = |metadata: Metadata| (metadata.dev(), metadata.ino());
     file.metadata().map(id).ok() == fs::symlink_metadata(path).map(id).ok()
 }
 
-/// Locks a file as long as it is open. Where its file system knows no locks there is none.
+/// Locks a file while it is open. Does nothing on file systems without locks.
 ///
 /// # Errors
-/// Where another one has it.
+/// If another process holds the lock.
 pub fn lock(file: &File) -> io::Result<()> {
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(io::Error::other(
-            "another process has locked it, most likely another tcptrace that writes to it: give each its own",
+            "another process has locked it, probably another tcptrace that writes to it: give each its own file",
         )),
         Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
     }
@@ -170,11 +171,12 @@ pub fn lock(file: &File) -> io::Result<()> {
 fn open(path: &Path, known: &Metadata) -> io::Result<File> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let to_append = |read| OpenOptions::new().append(true).read(read).custom_flags(flags).open(path);
-    // Read, too, to see how it ends; but who reads a pipe, too, never learns that nobody else does.
+    // Open for reading as well, to see how the file ends; but not a pipe, whose writer would then never learn that its
+    // last reader has gone.
     if known.is_file() { to_append(true).or_else(|_| to_append(false)) } else { to_append(false) }
 }
 
-/// May it be written to?
+/// Refuses files that must not be written to.
 fn check(path: &Path, known: &Metadata) -> io::Result<()> {
     let kind = known.file_type();
     let wrong = |reason: &str| Err(io::Error::other(reason));
@@ -185,27 +187,29 @@ fn check(path: &Path, known: &Metadata) -> io::Result<()> {
         return wrong("it is a block device, whose content would be overwritten");
     }
     if kind.is_socket() {
-        return wrong("it is a socket, which takes no file's bytes");
+        return wrong("it is a socket, not a file");
     }
     if kind.is_file() && known.nlink() > 1 {
-        return wrong("it has several names (hard links): what they stand for would be written to, too");
+        return wrong("it has several names (hard links), which would all be overwritten");
     }
     if (kind.is_file() || kind.is_fifo()) && is_planted(path, known) {
-        return wrong("it belongs to another user, in a folder that all may write to: remove it, or give another path");
+        return wrong(
+            "it belongs to another user, in a folder that others can write to: remove it, or give another path",
+        );
     }
     Ok(())
 }
 
 fn link() -> io::Error {
-    io::Error::other("it is a symbolic link, and none is followed: give the path of the file itself")
+    io::Error::other("it is a symbolic link, which is not followed: give the path of the file itself")
 }
 
-/// Is it somebody else's in a folder such as /tmp? The kernel asks the same where `fs.protected_regular` is set
-/// (`may_create_in_sticky` of `fs/namei.c`).
+/// Whether the file belongs to another user in a folder such as /tmp. The kernel applies the same rule if
+/// `fs.protected_regular` is set (`may_create_in_sticky` of `fs/namei.c`).
 fn is_planted(path: &Path, known: &Metadata) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(folder) = fs::metadata(folder) else { return false };
-    // SAFETY: takes nothing.
+    // SAFETY: takes no arguments.
     let own = unsafe { libc::geteuid() };
     let is_open = folder.mode() & STICKY != 0 && folder.mode() & WRITABLE_BY_OTHERS != 0;
     is_open && known.uid() != own && known.uid() != folder.uid()
@@ -222,7 +226,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder that goes with it.
+    /// A folder that is removed on drop.
     struct Folder(PathBuf);
 
     impl Folder {

@@ -1,60 +1,60 @@
-//! Memory where time counts: the heap of a run that lists once and ends, and what is given back.
+//! Memory tuning: the heap of short and of long runs, releasing memory, and prefetching.
 
 use crate::sys::threads::detached;
 
-/// Makes memory cheap for whoever needs some megabytes for a moment: one heap for all threads, in huge pages where the
-/// kernel has them, and what is freed is used again. Each small page that is touched for the first time costs 1 to
-/// 4 µs, which was a quarter of the CPU time of `tcptrace sockets` on 20,000 sockets. To be called before all else; what
-/// cannot be had is done without.
+/// Makes allocation cheap for a short run that needs some megabytes: a single heap for all threads, in huge pages if
+/// the kernel has them, whose freed memory is reused. The first touch of a small page costs 1 to 4 µs, which was a
+/// quarter of the CPU time of `tcptrace sockets` on 20,000 sockets. Call it first; failures are ignored.
 #[cfg(target_env = "gnu")]
 pub fn be_brief() {
-    /// Below the threshold, so that it lies in the heap.
+    /// Less than the threshold, so that the allocation lies in the heap.
     const HEAP_BYTES: usize = 24 << 20;
-    /// The largest that all versions of glibc take.
+    /// The largest value that every version of glibc accepts.
     const MMAP_THRESHOLD: i32 = 32 << 20;
     const HUGE_PAGE: usize = 2 << 20;
-    // SAFETY: takes numbers only.
+    // SAFETY: takes only numbers.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
         libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
     }
-    // Freed at the end, it stays part of the heap.
+    // After it is freed it remains part of the heap.
     let mut heap = Vec::<u8>::with_capacity(HEAP_BYTES);
     let whole_pages = heap.as_mut_ptr().map_addr(|address| address.next_multiple_of(HUGE_PAGE));
-    // SAFETY: the range lies within the allocation; the advice does not change what is there.
+    // SAFETY: the range lies within the allocation; the advice does not change its content.
     unsafe { libc::madvise(whole_pages.cast(), HEAP_BYTES - HUGE_PAGE, libc::MADV_HUGEPAGE) };
 }
 
-/// Other allocators are left as they are.
+/// Does nothing with other allocators.
 #[cfg(not(target_env = "gnu"))]
 pub fn be_brief() {}
 
-/// Keeps the heap of a long run as small as what lies in it: what is large, as the listing of many sockets, is mapped by
-/// itself and given back when it is dropped, however often it comes, and threads that come and go leave no heaps of their
-/// own behind. glibc would keep 100 MB after listings of 50,000 sockets. To be called before all else.
+/// Keeps the heap of a long run small: large blocks, such as the listing of many sockets, are mapped separately and
+/// unmapped when dropped, however often they recur, and short-lived threads leave no heaps of their own behind. glibc
+/// would keep 100 MB after listings of 50,000 sockets. Call it first.
 #[cfg(target_env = "gnu")]
 pub fn be_steady() {
-    /// A threshold that is set does not grow by what is freed.
+    /// Setting the threshold stops glibc from raising it when large blocks are freed.
     const MMAP_THRESHOLD: i32 = 1 << 20;
-    // SAFETY: takes numbers only.
+    // SAFETY: takes only numbers.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
         libc::mallopt(libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD);
     }
 }
 
-/// Other allocators are left as they are.
+/// Does nothing with other allocators.
 #[cfg(not(target_env = "gnu"))]
 pub fn be_steady() {}
 
-/// Drops a value that takes long for it in a thread of its own. To unmap memory is to tell all CPUs that run other threads,
-/// which may take milliseconds on a virtual machine.
+/// Drops a large value in a separate thread: unmapping memory interrupts all CPUs that run other threads of the
+/// process, which may take milliseconds on a virtual machine.
 pub fn drop_beside<T: Send + 'static>(value: T) {
     detached(move || drop(value));
 }
 
-/// Goes through all; of what comes some places later `lies` tells [`will_read`] where it lies.
+/// Iterates over all values; for the value a few places ahead it calls `lies`, which prefetches its data by
+/// [`will_read`].
 pub fn with_foresight<T>(all: &[T], lies: impl Fn(&T)) -> impl Iterator<Item = &T> {
     const AHEAD: usize = 6;
     all.iter().enumerate().map(move |(place, this)| {
@@ -63,12 +63,12 @@ pub fn with_foresight<T>(all: &[T], lies: impl Fn(&T)) -> impl Iterator<Item = &
     })
 }
 
-/// Has the CPU fetch a value that will be read soon. What lies in no order is far from it: 40 to 100 ns each time.
+/// Prefetches a value that will be read soon. A cache miss costs 40 to 100 ns.
 pub fn will_read<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     for line in (0..size_of::<T>()).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, by which nothing is read that could be seen.
+        // SAFETY: a prefetch hint has no visible effect.
         unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *value).cast::<i8>().wrapping_add(line)) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,35 +1,35 @@
-//! Files of the kernel in this process's memory.
+//! Memory mappings of files and BPF maps.
 
 use std::{io, os::fd::AsRawFd, ptr};
 
-/// Length of a page, in bytes.
+/// Page size in bytes.
 pub(crate) fn page_len() -> usize {
-    // SAFETY: takes a number only.
+    // SAFETY: takes only a number.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// A part of a file, mapped as long as this lives.
+/// Part of a file, mapped until dropped.
 pub(crate) struct Mapping {
     address: *mut libc::c_void,
     len: usize,
 }
 
-// SAFETY: what is mapped is the process's, not a thread's.
+// SAFETY: mappings belong to the process, not to a thread.
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps `len` bytes from `offset` on; `access` and `kind` as mmap(2) takes them.
+    /// Maps `len` bytes from `offset`; `access` and `kind` are the protection and flags of mmap(2).
     ///
     /// # Errors
-    /// Where the kernel refuses.
+    /// If the kernel refuses.
     pub(crate) fn new(file: &impl AsRawFd, offset: usize, len: usize, access: i32, kind: i32) -> io::Result<Self> {
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-        // SAFETY: a new mapping, which is no business of anything that there is.
+        // SAFETY: creates a new mapping, which overlaps no existing memory.
         let address = unsafe { libc::mmap(ptr::null_mut(), len, access, kind, file.as_raw_fd(), offset) };
         if address == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { address, len }) }
     }
 
-    /// Where it begins, and how many bytes it has.
+    /// Start address and length in bytes.
     pub(crate) const fn parts(&self) -> (*const u8, usize) {
         (self.address.cast_const().cast(), self.len)
     }
@@ -37,7 +37,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping is this value's own, and nothing refers to it any more.
+        // SAFETY: this value owns the mapping, and nothing refers to it any more.
         unsafe { libc::munmap(self.address, self.len) };
     }
 }
@@ -48,9 +48,9 @@ pub(crate) mod testing {
 
     use super::*;
 
-    /// A file of zeros that takes the place of a map.
+    /// A file of zeros that stands in for a BPF map.
     pub(crate) fn file(len: u64) -> File {
-        // SAFETY: the name is NUL-terminated; what comes is checked, and nobody else's.
+        // SAFETY: the name is NUL-terminated; the descriptor is checked and has no other owner.
         let file = unsafe {
             let fd = libc::memfd_create(c"map".as_ptr(), libc::MFD_CLOEXEC);
             assert!(fd >= 0, "{}", io::Error::last_os_error());

@@ -1,5 +1,9 @@
-//! The operating system, as far as tcptrace needs it apart from TCP and BPF: clocks, signals, threads, files, cgroups,
-//! namespaces of processes, capabilities and limits. It knows nothing of sockets.
+//! The parts of the operating system that tcptrace needs besides TCP and BPF: clocks, signals, threads, files, cgroups,
+//! PID namespaces, capabilities and limits. It knows nothing about sockets.
+//!
+//! This room does what the pure rooms must not do: it reads `/proc` and the clocks, and makes system calls. For
+//! example, [`clock::now_ns`] is the only source of the `now_ns` that the other rooms take as an argument, on the same
+//! clock as the kernel's `bpf_ktime_get_ns`, so that times of both can be subtracted.
 
 pub mod capabilities;
 pub mod cgroup;

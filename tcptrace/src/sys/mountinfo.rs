@@ -1,5 +1,6 @@
-//! The mounts that this process sees (`/proc/self/mountinfo`, proc_pid_mountinfo(5)). Whoever mounts something chooses the
-//! bytes of its path: they need not be UTF-8, and the kernel writes some as `\040` (`mangle_path` of `fs/seq_file.c`).
+//! The mounts of this process (`/proc/thread-self/mountinfo`, proc_pid_mountinfo(5)). Any user who mounts something
+//! chooses the bytes of its path: they need not be UTF-8, and the kernel escapes some as `\040` (`mangle_path` of
+//! `fs/seq_file.c`).
 
 use std::{
     ffi::OsString,
@@ -9,36 +10,36 @@ use std::{
     path::PathBuf,
 };
 
-/// So much of it is read at most: more than a namespace may have by default (`fs.mount-max`, 100,000).
+/// Read limit, enough for more mounts than a namespace may have by default (`fs.mount-max`, 100,000).
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A mount.
+/// One mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Where it is.
+    /// Path of its mount point.
     pub point: PathBuf,
-    /// The file system's type.
+    /// File system type, for example `cgroup2`.
     pub kind: &'a [u8],
-    /// Options of the superblock, separated by commas.
+    /// Superblock options, separated by commas.
     pub options: &'a [u8],
 }
 
-/// The file's content.
+/// Reads the file.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// If it cannot be read.
 pub fn read() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open("/proc/thread-self/mountinfo")?.take(MAX_BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Its mounts, in their order. A line that is no mount is passed over.
+/// Parses the mounts, in order. Malformed lines are skipped.
 pub fn mounts(mountinfo: &[u8]) -> impl DoubleEndedIterator<Item = Mount<'_>> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(mount)
 }
 
-/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [OPTIONAL FIELD]... - TYPE SOURCE OPTIONS`, where no space is in a field.
+/// `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [OPTIONAL FIELD]... - TYPE SOURCE OPTIONS`; fields contain no spaces.
 fn mount(line: &[u8]) -> Option<Mount<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let point = fields.nth(4)?;
@@ -47,7 +48,7 @@ fn mount(line: &[u8]) -> Option<Mount<'_>> {
     Some(Mount { point: OsString::from_vec(decoded(point)).into(), kind, options })
 }
 
-/// Undoes `\040`: three octal digits.
+/// Decodes three-digit octal escapes such as `\040`.
 fn decoded(mut field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     while let Some((&byte, rest)) = field.split_first() {

@@ -1,53 +1,51 @@
-//! The namespaces of processes that tcptrace is in: events name processes by their PIDs in the initial one, while `/proc` and BPF
-//! iterators show those of another one only its own processes.
+//! The PID namespace that tcptrace runs in. Events carry PIDs of the initial namespace, whereas `/proc` and BPF
+//! iterators in another PID namespace show only the processes of that namespace.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path, sync::LazyLock};
 
 use crate::sys::mountinfo;
 
-/// Which processes tcptrace sees.
+/// Which processes tcptrace can see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
-    /// All: it is in the initial PID namespace.
+    /// All: it runs in the initial PID namespace.
     #[default]
     Host,
-    /// It is in another one, but `/proc` is that of the host.
+    /// It runs in another PID namespace, but with the host's `/proc`.
     HostProc,
-    /// Those of its own PID namespace only.
+    /// Only those of its own PID namespace.
     Own,
 }
 
-/// A PID namespace, as `bpf_get_ns_current_pid_tgid` wants it.
+/// A PID namespace in the form that `bpf_get_ns_current_pid_tgid` takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
-    /// Device of its file, as the kernel numbers it within itself.
+    /// Device number of its nsfs file, in the kernel's internal encoding.
     pub device: u32,
-    /// Its inode number; 0: the initial one, or not known.
+    /// Inode number of its nsfs file; 0 for the initial namespace, or if unknown.
     pub inode: u32,
 }
 
-/// What is lost where only those of its own PID namespace are seen, and what helps.
-pub const OWN: (&str, &str) = (
-    "tcptrace is in a PID namespace of its own: processes outside it are known once they connect, listen, read or close, \
-     and not as holders of sockets",
+/// What is lost if only the processes of our own PID namespace are visible, and the remedy.
+pub const OWN_NAMESPACE_ONLY: (&str, &str) = (
+    "tcptrace runs in a PID namespace of its own: it sees processes outside it only when they connect, listen, read or \
+     close, not as holders of sockets",
     "run it in the host's PID namespace: `docker run --pid=host`, `hostPID: true` in a pod",
 );
 
-/// The same in one line; `None` where all are seen.
+/// [`OWN_NAMESPACE_ONLY`] in one line; `None` if all processes are visible.
 #[must_use]
 pub fn warning() -> Option<String> {
-    (view() == View::Own).then(|| format!("{}; {}", OWN.0, OWN.1))
+    (view() == View::Own).then(|| format!("{}; {}", OWN_NAMESPACE_ONLY.0, OWN_NAMESPACE_ONLY.1))
 }
 
-/// Looks these PIDs up, which a user has named. Gives what is to be said of them.
+/// Checks the PIDs that a user named. Returns warnings.
 ///
 /// # Errors
-/// Why there is nothing to be seen of any of them.
+/// If none of the PIDs can ever match; the text says why.
 pub fn check(pids: &[u32]) -> Result<Vec<String>, String> {
     if view() == View::Own && !pids.is_empty() {
-        return Ok(vec![
-            "--pid names processes by their PIDs on the host, not by those in this PID namespace".to_owned(),
-        ]);
+        return Ok(vec!["--pid takes PIDs of the host, not of this PID namespace".to_owned()]);
     }
     let wrong: Vec<_> = pids.iter().filter_map(|pid| objection(*pid, find(*pid))).collect();
     if wrong.is_empty() || wrong.len() < pids.len() { Ok(wrong) } else { Err(wrong.join("; ")) }
@@ -57,7 +55,7 @@ fn objection(pid: u32, found: PidKind) -> Option<String> {
     match found {
         PidKind::Process => None,
         PidKind::ThreadOf(process) => {
-            Some(format!("--pid {pid}: this is a thread of process {process}: take --pid {process}"))
+            Some(format!("--pid {pid}: this is a thread of process {process}: use --pid {process}"))
         }
         PidKind::Nothing => Some(format!("--pid {pid}: there is no such process")),
     }
@@ -66,66 +64,68 @@ fn objection(pid: u32, found: PidKind) -> Option<String> {
 /// `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
 const INITIAL: u64 = 0xefff_fffc;
 
-/// What tcptrace sees; found once.
+/// Which processes tcptrace sees; determined once.
 #[must_use]
 pub fn view() -> View {
     FOUND.0
 }
 
-/// Its PID namespace, where that is not the initial one.
+/// Its PID namespace, unless that is the initial one.
 #[must_use]
 pub fn namespace() -> Namespace {
     FOUND.1
 }
 
-/// Is a process of the events the one that `/proc` shows under the same PID?
+/// Whether PIDs in events and in `/proc` agree.
 #[must_use]
-pub fn are_those_of_proc() -> bool {
+pub fn match_proc() -> bool {
     view() != View::Own
 }
 
 static FOUND: LazyLock<(View, Namespace)> = LazyLock::new(|| {
-    // Without `/proc` nothing is traced at all.
+    // Without `/proc` nothing can be traced anyway.
     let Some(file) = fs::metadata("/proc/self/ns/pid").ok().filter(|file| file.ino() != INITIAL) else {
         return (View::Host, Namespace::default());
     };
-    // `kthreadd`, which no other PID namespace has, is the second process of the kernel (`init/main.c`, `rest_init`).
+    // `kthreadd`, which exists only in the initial PID namespace, is the kernel's second process (`init/main.c`,
+    // `rest_init`).
     let is_host = fs::read_to_string("/proc/2/stat").is_ok_and(|stat| is_kernel_thread(&stat));
     let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
     let namespace = Namespace { device: major << 20 | minor, inode: file.ino() as u32 };
     (if is_host { View::HostProc } else { View::Own }, namespace)
 });
 
-/// Is it a kernel thread (PF_KTHREAD among the flags, field 9 of `/proc/PID/stat`)?
+/// Whether it is a kernel thread: PF_KTHREAD in the flags, field 9 of `/proc/PID/stat`.
 fn is_kernel_thread(stat: &str) -> bool {
     let after = stat.rsplit_once(')').map(|(_, after)| after);
     let flags = after.and_then(|after| after.split_ascii_whitespace().nth(6)?.parse::<u32>().ok());
     flags.is_some_and(|flags| flags & 0x0020_0000 != 0)
 }
 
-/// Is this process in a user namespace of its own, in which alone its capabilities count (`kernel/capability.c`, `capable`)?
+/// Whether this process is in a user namespace other than the initial one: its capabilities then count only inside it
+/// (`kernel/capability.c`, `capable`).
 #[must_use]
-pub fn has_own_users() -> bool {
+pub fn in_user_namespace() -> bool {
     /// `PROC_USER_INIT_INO` of `include/linux/proc_ns.h`.
     const INITIAL_USERS: u64 = 0xefff_fffd;
     fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() != INITIAL_USERS)
 }
 
-/// What there is by a PID.
+/// What a PID refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PidKind {
-    /// A process, or it cannot be told.
+    /// A process, or unknown.
     Process,
     /// A thread of this process.
     ThreadOf(u32),
-    /// Nothing.
+    /// Neither a process nor a thread.
     Nothing,
 }
 
-/// Looks a PID of the initial PID namespace up.
+/// Looks up a PID of the initial PID namespace.
 #[must_use]
 pub fn find(pid: u32) -> PidKind {
-    if !are_those_of_proc() || !Path::new("/proc/self").exists() {
+    if !match_proc() || !Path::new("/proc/self").exists() {
         return PidKind::Process;
     }
     match fs::read_to_string(format!("/proc/{pid}/status")) {
@@ -133,7 +133,7 @@ pub fn find(pid: u32) -> PidKind {
             Some(process) if process != pid => PidKind::ThreadOf(process),
             _ => PidKind::Process,
         },
-        // What hidepid hides may be there.
+        // With hidepid it may exist but be hidden.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !hides_processes() => PidKind::Nothing,
         Err(_) => PidKind::Process,
     }
@@ -143,18 +143,18 @@ fn thread_group(status: &str) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
-/// Are the processes of others not even shown in `/proc` (hidepid, proc(5))? Where they are shown but not readable,
-/// listings count them.
+/// Whether `/proc` hides the processes of other users (hidepid, proc(5)). Processes that are visible but unreadable do
+/// not count here: listings count them.
 #[must_use]
 pub fn hides_processes() -> bool {
     let hides = mountinfo::read().is_ok_and(|mounts| has_hidepid(&mounts));
-    // There always is a process 1. Those with CAP_SYS_PTRACE, and the group of `gid=`, see it.
+    // Process 1 always exists. Processes with CAP_SYS_PTRACE, and members of the `gid=` group, see it.
     hides && !Path::new("/proc/1").exists()
 }
 
-/// Does the mount on `/proc` hide processes (`fs/proc/root.c`; numbers up to 5.7, then names)?
+/// Whether `/proc` is mounted with hidepid (`fs/proc/root.c`; numbers up to 5.7, names since).
 fn has_hidepid(mountinfo: &[u8]) -> bool {
-    // The last covers the others.
+    // The last mount covers the earlier ones.
     let last = mountinfo::mounts(mountinfo).rfind(|mount| mount.point == Path::new("/proc"));
     last.is_some_and(|mount| {
         let options = mount.options.split(|byte| *byte == b',');
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(find(std::process::id()), PidKind::Process);
         assert_eq!(find(u32::MAX), PidKind::Nothing);
         std::thread::spawn(|| {
-            // SAFETY: takes nothing and cannot fail.
+            // SAFETY: takes no arguments and cannot fail.
             let thread = unsafe { libc::gettid() } as u32;
             assert_eq!(find(thread), PidKind::ThreadOf(std::process::id()));
         })
@@ -190,7 +190,7 @@ mod tests {
         let none = format!("--pid {}: there is no such process", u32::MAX);
         assert_eq!(check(&[u32::MAX]), Err(none.clone()));
         assert_eq!(check(&[own, u32::MAX]), Ok(vec![none]), "the other one is there");
-        assert_eq!(objection(9, PidKind::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: take --pid 7");
+        assert_eq!(objection(9, PidKind::ThreadOf(7)).unwrap(), "--pid 9: this is a thread of process 7: use --pid 7");
     }
 
     #[test]

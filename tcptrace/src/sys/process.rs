@@ -1,10 +1,10 @@
-//! The CPU time and memory that this process uses.
+//! CPU time and memory used by this process.
 
 use std::fs;
 
 use crate::sys::clock::process_cpu_ns;
 
-/// What this process has used since it started.
+/// Resources that this process has used since it started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time, in ns.
@@ -13,13 +13,13 @@ pub struct Usage {
     pub resident_bytes: u64,
 }
 
-/// What this process has used until now; memory is 0 where `/proc` is not mounted.
+/// Reads the current usage; memory is 0 if `/proc` is not mounted.
 #[must_use]
 pub fn usage() -> Usage {
-    // proc_pid_statm(5): the second number is what is resident, in pages.
+    // proc_pid_statm(5): the second number is the resident size in pages.
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    // SAFETY: the call takes no pointers.
+    // SAFETY: takes no pointers.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     Usage { cpu_ns: process_cpu_ns(), resident_bytes: pages * u64::try_from(page).unwrap_or(0) }
 }

@@ -1,4 +1,4 @@
-//! What runs of all kinds need from the machine: signals and timers.
+//! Signals and timers of a run.
 
 use std::{
     ffi::{CString, c_char},
@@ -19,21 +19,21 @@ use tokio::{
 
 use crate::sys::clock::now_ns;
 
-/// Gives memory that is free back to the system. What starts a run, and a listing of many sockets, needs much for a
-/// moment, and glibc keeps it.
+/// Returns free heap memory to the system. The start of a run and a listing of many sockets need a lot of memory
+/// briefly, and glibc keeps it.
 pub fn release_memory() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) takes a number only, and may be called in any thread.
+    // SAFETY: malloc_trim(3) takes only a number, and may be called in any thread.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// All of an end takes so long at most: the listing, and the outputs twice.
-pub const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// Upper limit on the time to shut down: the final listing, and the outputs twice.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
-/// Signals that end a run: those that would end the process, and that are sent from outside. SIGQUIT stays as it is, for
-/// who wants a core dump.
+/// Signals that stop a run: those sent from outside that would terminate the process. SIGQUIT keeps its default action,
+/// for a core dump.
 const ENDING: [i32; 11] = [
     libc::SIGINT,
     libc::SIGTERM,
@@ -48,32 +48,31 @@ const ENDING: [i32; 11] = [
     libc::SIGXCPU,
 ];
 
-/// A second SIGINT or SIGTERM that comes this soon is the same one: `timeout` sends each twice.
+/// A second SIGINT or SIGTERM within this time is the same request: `timeout` sends each signal twice.
 const SAME_NS: u64 = 100_000_000;
 
-/// CLOCK_MONOTONIC at which the end began, and of the first SIGINT or SIGTERM, in ns; 0 before.
-static ENDS_NS: AtomicU64 = AtomicU64::new(0);
+/// CLOCK_MONOTONIC in ns of the start of shutdown, and of the first SIGINT or SIGTERM; 0 before.
+static SHUTDOWN_NS: AtomicU64 = AtomicU64::new(0);
 static FIRST_NS: AtomicU64 = AtomicU64::new(0);
-/// The ready file as a C string, which lives for ever; null where there is none.
+/// Path of the ready file as a C string that is never freed; null if there is none.
 static READY_FILE: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
-/// What ends a run from outside.
+/// Stops a run on a signal or at a deadline.
 pub struct Stop {
     signals: Vec<(i32, Signal)>,
-    /// When its time is over.
+    /// When the run's `--duration` ends, if it has one.
     pub deadline: Option<Instant>,
 }
 
 impl Stop {
-    /// From now on, signals that would end the process end the run, and with it the process within [`ENDS_WITHIN`],
-    /// whatever hangs; a second SIGINT or SIGTERM ends it at once. With `reopens`, SIGHUP means something else. Signals that are ignored
-    /// (`nohup`) stay so, but for those two and SIGALRM.
+    /// From now on, signals that would terminate the process stop the run instead, and the process exits within
+    /// [`SHUTDOWN_LIMIT`] even if something hangs; a second SIGINT or SIGTERM terminates it at once. With `reopens`,
+    /// SIGHUP has another meaning. Ignored signals (`nohup`) stay ignored, except SIGINT, SIGTERM and SIGALRM.
     ///
     /// # Errors
-    /// Where signals cannot be handled.
+    /// If signal handlers cannot be installed.
     pub fn new(reopens: bool) -> io::Result<Self> {
-        // A file that may not grow (`ulimit -f`) is as a full disk.
-        // SAFETY: it is only ignored.
+        // Exceeding the file size limit (`ulimit -f`) is handled like a full disk. SAFETY: the signal is only ignored.
         unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
         let is_wanted = |number: &i32| match *number {
             libc::SIGINT | libc::SIGTERM | libc::SIGALRM => true,
@@ -81,16 +80,16 @@ impl Stop {
             number => !is_ignored(number),
         };
         let handle = |number: i32| {
-            // SAFETY: what is called does only what a signal handler may (signal-safety(7)).
-            unsafe { signal_hook_registry::register(number, move || came(number)) }?;
+            // SAFETY: the handler is async-signal-safe (signal-safety(7)).
+            unsafe { signal_hook_registry::register(number, move || handle_signal(number)) }?;
             Ok((number, signal(SignalKind::from_raw(number))?))
         };
         let signals = ENDING.into_iter().filter(is_wanted).map(handle).collect::<io::Result<_>>()?;
         Ok(Self { signals, deadline: None })
     }
 
-    /// Waits for the first of them, and names it as the `end` record does.
-    pub async fn reached(&mut self) -> &'static str {
+    /// Waits for the first of them, and returns its name in the `end` record.
+    pub async fn wait(&mut self) -> &'static str {
         let Self { signals, deadline } = self;
         let deadline = *deadline;
         let time_is_over = async {
@@ -112,36 +111,36 @@ impl Stop {
 }
 
 fn is_ignored(number: i32) -> bool {
-    // SAFETY: all zero is a valid value, and the call writes there.
+    // SAFETY: all zeros is a valid value, and the call writes there.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         libc::sigaction(number, ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// The end begins, if it has not: in [`ENDS_WITHIN`] an alarm ends the process.
-pub fn ends() {
-    if ENDS_NS.compare_exchange(0, now_ns(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+/// Starts the shutdown, if it has not started: after [`SHUTDOWN_LIMIT`] an alarm terminates the process.
+pub fn begin_shutdown() {
+    if SHUTDOWN_NS.compare_exchange(0, now_ns(), Ordering::SeqCst, Ordering::SeqCst).is_ok() {
         // SAFETY: alarm(2) takes a number.
-        unsafe { libc::alarm(ENDS_WITHIN.as_secs() as u32) };
+        unsafe { libc::alarm(SHUTDOWN_LIMIT.as_secs() as u32) };
     }
 }
 
-/// In a signal handler: a signal came that ends the run.
-fn came(number: i32) {
-    let is_late = now_ns().saturating_sub(ENDS_NS.load(Ordering::SeqCst)) > (ENDS_WITHIN.as_nanos() / 2) as u64;
+/// Signal handler for the signals that stop a run.
+fn handle_signal(number: i32) {
+    let is_late = now_ns().saturating_sub(SHUTDOWN_NS.load(Ordering::SeqCst)) > (SHUTDOWN_LIMIT.as_nanos() / 2) as u64;
     let (words, code): (&[u8], i32) = match number {
-        libc::SIGALRM if ENDS_NS.load(Ordering::SeqCst) > 0 && is_late => {
-            (b"tcptrace: it did not end in time: what the outputs have not taken is lost\n", 1)
+        libc::SIGALRM if SHUTDOWN_NS.load(Ordering::SeqCst) > 0 && is_late => {
+            (b"tcptrace: the shutdown took too long: undelivered records are lost\n", 1)
         }
         libc::SIGINT | libc::SIGTERM if !is_first() => {
-            (b"tcptrace: ended at once by a second signal: what the outputs have not taken is lost\n", 128 + number)
+            (b"tcptrace: terminated by a second signal: undelivered records are lost\n", 128 + number)
         }
-        _ => return ends(),
+        _ => return begin_shutdown(),
     };
     let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid entry, bytes that are valid for their length, and a string that lives for ever or null; all of it
-    // may be done in a signal handler. Nothing is written where that might block.
+    // SAFETY: one valid entry, bytes valid for their length, and a string that is never freed, or null; all calls are
+    // async-signal-safe. Nothing is written if that might block.
     unsafe {
         if libc::poll(&raw mut stderr, 1, 0) == 1 && stderr.revents & libc::POLLOUT != 0 {
             libc::write(libc::STDERR_FILENO, words.as_ptr().cast(), words.len());
@@ -154,7 +153,7 @@ fn came(number: i32) {
     }
 }
 
-/// Is this the first SIGINT or SIGTERM?
+/// True for the first SIGINT or SIGTERM.
 fn is_first() -> bool {
     let now_ns = now_ns();
     match FIRST_NS.compare_exchange(0, now_ns, Ordering::SeqCst, Ordering::SeqCst) {
@@ -163,26 +162,26 @@ fn is_first() -> bool {
     }
 }
 
-/// From now on this file is removed also where the process ends at once; `None`: none is.
-pub fn removes_at_once(path: Option<&Path>) {
+/// Sets the ready file, which is removed even if the process terminates at once; `None` unsets it.
+pub fn set_ready_file(path: Option<&Path>) {
     let path = path.and_then(|path| CString::new(path.as_os_str().as_bytes()).ok());
     READY_FILE.store(path.map_or(ptr::null_mut(), CString::into_raw), Ordering::SeqCst);
 }
 
-/// SIGHUP, which asks for files to be opened again.
+/// SIGHUP as a request to reopen files.
 pub struct Hangup(Option<Signal>);
 
 impl Hangup {
-    /// With `is_taken` SIGHUP is waited for from now on.
+    /// Handles SIGHUP from now on if `is_taken`; otherwise [`Self::came`] never returns.
     ///
     /// # Errors
-    /// Where signals cannot be handled.
+    /// If the signal handler cannot be installed.
     pub fn new(is_taken: bool) -> io::Result<Self> {
         is_taken.then(|| signal(SignalKind::hangup())).transpose().map(Self)
     }
 
-    /// Waits for it.
-    pub async fn came(&mut self) {
+    /// Waits for the next SIGHUP.
+    pub async fn received(&mut self) {
         match &mut self.0 {
             Some(hangup) => _ = hangup.recv().await,
             None => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! Tells systemd how a service is doing (sd_notify(3)).
+//! Reports the status of the service to systemd (sd_notify(3)).
 
 use std::{
     cell::RefCell,
@@ -16,54 +16,55 @@ use std::{
 
 use crate::sys::clock::now_ns;
 
-/// Messages that wait at most where the service manager does not read.
+/// Maximum number of queued messages while the service manager does not read.
 const MAX_WAITING: usize = 16;
 
-/// Tells systemd (sd_notify(3)) how a run is; without one, nobody. Never waits: what it has no room for is sent later.
+/// Reports the status of a run to systemd (sd_notify(3)), if it is a service. Never blocks: messages that find no room
+/// are sent later.
 #[derive(Debug, Default)]
 pub struct Service {
-    /// Is this run a service at all?
-    pub is_one: bool,
+    /// Whether this run is a service.
+    pub is_service: bool,
     waiting: RefCell<VecDeque<String>>,
 }
 
 impl Service {
-    /// A run that is a service.
+    /// For a run that is a service.
     #[must_use]
     pub fn new() -> Self {
-        Self { is_one: true, ..Self::default() }
+        Self { is_service: true, ..Self::default() }
     }
 
-    /// All is attached, and what was there at the start is known.
+    /// Reports READY=1: everything is attached, and the initial listing is complete.
     pub fn ready(&self) {
         self.notify("READY=1".to_owned());
     }
 
-    /// The run goes on, and is so. `is_well`: all its threads are alive, and the watchdog may know.
+    /// Reports the status, and feeds the watchdog if `is_well`: all threads of the run are alive.
     pub fn alive(&self, status: &str, is_well: bool) {
-        if !self.is_one {
+        if !self.is_service {
             return;
         }
         let status = status.replace('\n', " ");
         let watchdog = if is_well { "WATCHDOG=1\n" } else { "" };
         if self.send_waiting() {
-            let _ = send(&format!("{watchdog}STATUS={status}")); // the next one comes in a second
+            let _ = send(&format!("{watchdog}STATUS={status}")); // sent again in a second
         }
     }
 
-    /// Files are opened again, which takes no time to speak of.
+    /// Reports that files were reopened, which takes negligible time.
     pub fn reloaded(&self) {
         self.notify(format!("RELOADING=1\nMONOTONIC_USEC={}", now_ns() / 1000));
         self.notify("READY=1".to_owned());
     }
 
-    /// It ends, which may take this long.
+    /// Reports that the run is shutting down, which may take this long.
     pub fn stopping(&self, within: Duration) {
         self.notify(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", within.as_micros()));
     }
 
     fn notify(&self, message: String) {
-        if self.is_one {
+        if self.is_service {
             let mut waiting = self.waiting.borrow_mut();
             if waiting.len() < MAX_WAITING {
                 waiting.push_back(message);
@@ -73,20 +74,20 @@ impl Service {
         }
     }
 
-    /// Sends what waits, in order; tells whether nothing waits any more.
+    /// Sends the queued messages in order; returns true if none is left.
     fn send_waiting(&self) -> bool {
         let mut waiting = self.waiting.borrow_mut();
         while let Some(message) = waiting.front() {
             match send(message) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-                _ => _ = waiting.pop_front(), // where nobody listens nobody ever will
+                _ => _ = waiting.pop_front(), // no service manager: drop it
             }
         }
         true
     }
 }
 
-/// Sends a message to the socket that the service manager named, without blocking.
+/// Sends a message to the socket in NOTIFY_SOCKET, without blocking.
 fn send(message: &str) -> io::Result<()> {
     let Some(name) = env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let address = match name.as_bytes().strip_prefix(b"@") {

@@ -1,4 +1,4 @@
-//! Work that several threads share for a moment.
+//! Splitting short work between threads.
 
 use std::{
     io,
@@ -6,12 +6,12 @@ use std::{
     thread::{self, Scope, ScopedJoinHandle},
 };
 
-/// Works in a thread beside this one: on another CPU, and from now on. Left alone, a new thread was often put on its parent's
-/// CPU though another one was idle, and waited there for milliseconds until it was moved, or for the parent to wait for it
+/// Runs `work` in a new thread on another CPU, at once. Left alone, the scheduler often put a new thread on its
+/// parent's CPU although another was idle, where it waited for milliseconds until it was migrated or the parent blocked
 /// (seen on Linux 6.18 with two CPUs).
 ///
 /// # Errors
-/// Where no thread can be started.
+/// If no thread can be started.
 pub(crate) fn beside<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
@@ -21,16 +21,17 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
     Ok(thread)
 }
 
-/// The same for work that nobody waits for. Where no thread can be started, it is dropped without being done.
+/// As [`beside`], for work that nobody waits for. If no thread can be started, the work is dropped without being done.
 pub(crate) fn detached(work: impl FnOnce() + Send + 'static) {
     if thread::Builder::new().spawn(elsewhere(work)).is_ok() {
         thread::yield_now();
     }
 }
 
-/// `work` of a new thread that leaves the CPU of this one, which then is to yield: a thread that is on it begins, and is gone.
+/// Wraps the `work` of a new thread so that it first leaves the CPU of its parent. The parent yields after starting it,
+/// so that a thread on the same CPU can run and migrate.
 fn elsewhere<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    // SAFETY: takes nothing.
+    // SAFETY: takes no arguments.
     let here = unsafe { libc::sched_getcpu() };
     move || {
         leave(here);
@@ -38,17 +39,17 @@ fn elsewhere<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
     }
 }
 
-/// Moves this thread to another CPU if it is on this one. From there it may go anywhere again. Where it may not run
-/// elsewhere, or where there are more CPUs than a `cpu_set_t` knows, it stays.
+/// Moves this thread to another CPU if it is on `cpu`; afterwards it may run on any CPU again. It stays if its affinity
+/// permits no other CPU, or if the CPU number does not fit in a `cpu_set_t`.
 fn leave(cpu: i32) {
-    // SAFETY: takes nothing.
+    // SAFETY: takes no arguments.
     let (here, Ok(index)) = (unsafe { libc::sched_getcpu() }, usize::try_from(cpu)) else {
         return;
     };
     if here != cpu || index >= libc::CPU_SETSIZE as usize {
         return;
     }
-    // SAFETY: all zeroes is a set, which is written and read within its size; the index lies within it, and 0 is this
+    // SAFETY: all zeros is a valid set, which is read and written within its size; the index is in range, and 0 is this
     // thread.
     unsafe {
         let mut allowed: libc::cpu_set_t = std::mem::zeroed();
@@ -57,14 +58,14 @@ fn leave(cpu: i32) {
         }
         let mut others = allowed;
         libc::CPU_CLR(index, &mut others);
-        // Refused where nothing is left.
+        // Fails if the set is empty.
         if libc::sched_setaffinity(0, size_of_val(&others), &raw const others) == 0 {
             libc::sched_setaffinity(0, size_of_val(&allowed), &raw const allowed);
         }
     }
 }
 
-/// What `work` makes of either half, the second one in another thread if there can be one.
+/// Applies `work` to both halves, to the second in another thread if possible.
 pub(crate) fn in_two<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a [T]) -> R + Sync) -> [R; 2] {
     let (first, second) = all.split_at(all.len() / 2);
     thread::scope(|scope| {

@@ -1,5 +1,6 @@
-//! Whether the threads of a run are alive. Each says again and again for how long it may be silent ([`silent_for`]); one
-//! that is silent for longer hangs, and one that panicked is dead. The main loop looks at all of them once a second.
+//! Health of the run's threads. Each thread announces again and again how long it may be silent ([`silent_for`]); a
+//! thread that is silent for longer hangs, and a thread that panicked is dead. The main loop checks all of them once a
+//! second.
 
 use std::{
     cell::RefCell,
@@ -14,22 +15,23 @@ use std::{
 
 use crate::sys::clock::now_ns;
 
-/// A thread that waits for nothing slow is silent for so long at most.
+/// Maximum silence of a thread that waits for nothing slow.
 pub const SILENT: Duration = Duration::from_secs(10);
 
-/// A thread that is looked after.
+/// A thread that [`check`] monitors.
 #[derive(Debug)]
 pub struct Worker {
     name: String,
-    /// CLOCK_MONOTONIC until which it may be silent, in ns.
+    /// CLOCK_MONOTONIC in ns until which it may be silent.
     until_ns: AtomicU64,
-    /// `until_ns` as it was over at the last look: that of a process that was stopped is over for all of its threads.
+    /// `until_ns` if it had expired at the previous check, else 0. A worker hangs only if the same deadline has expired
+    /// in two checks: after the whole process was stopped, the deadlines of all threads have expired.
     over_ns: AtomicU64,
     hangs: AtomicBool,
     is_dead: AtomicBool,
 }
 
-/// Those that have not ended.
+/// The workers that have not ended.
 static ALL: Mutex<Vec<Arc<Worker>>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -37,30 +39,30 @@ thread_local! {
     static MINE: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) };
 }
 
-/// How a worker is.
+/// Health of a worker at a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerState {
-    /// What it does.
+    /// What the worker does.
     pub name: String,
-    /// What is wrong with it, if anything is.
-    pub trouble: Option<WorkerTrouble>,
+    /// What is wrong with it, if anything.
+    pub problem: Option<WorkerProblem>,
 }
 
 /// What can be wrong with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerTrouble {
-    /// It is silent for too long.
+pub enum WorkerProblem {
+    /// It was silent for too long.
     Hangs,
-    /// It panicked.
+    /// It panicked, a bug in tcptrace.
     Dead,
 }
 
 impl fmt::Display for WorkerState {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.trouble {
+        match self.problem {
             None => write!(to, "the thread `{}` is fine", self.name),
-            Some(WorkerTrouble::Hangs) => write!(to, "the thread `{}` hangs", self.name),
-            Some(WorkerTrouble::Dead) => write!(to, "the thread `{}` has ended by a fault of tcptrace", self.name),
+            Some(WorkerProblem::Hangs) => write!(to, "the thread `{}` hangs", self.name),
+            Some(WorkerProblem::Dead) => write!(to, "the thread `{}` has crashed (a bug in tcptrace)", self.name),
         }
     }
 }
@@ -69,10 +71,10 @@ fn all() -> MutexGuard<'static, Vec<Arc<Worker>>> {
     ALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a thread that is looked after until it ends. `thread` is what the system calls it.
+/// Starts a thread that is monitored until it ends. `thread` is its name in the operating system.
 ///
 /// # Errors
-/// Where there can be no more threads.
+/// If no thread can be started.
 pub fn spawn(
     thread: &str,
     name: String,
@@ -102,7 +104,7 @@ pub fn spawn(
     }
 }
 
-/// Notes how a thread ends.
+/// Records on drop how a thread ended.
 struct Ended(Arc<Worker>);
 
 impl Drop for Ended {
@@ -116,7 +118,7 @@ impl Drop for Ended {
     }
 }
 
-/// Does not look after a worker any more.
+/// Stops monitoring a worker.
 pub fn forget(worker: &Arc<Worker>) {
     all().retain(|other| !Arc::ptr_eq(other, worker));
 }
@@ -127,12 +129,12 @@ pub fn mine() -> Option<Arc<Worker>> {
     MINE.with_borrow(Clone::clone)
 }
 
-/// From now on this thread works for that one, whose signs of life it gives.
+/// From now on this thread works for `worker`: its signs of life count as the worker's.
 pub fn work_for(worker: Option<Arc<Worker>>) {
     MINE.set(worker);
 }
 
-/// A sign of life: the next one comes within this time, and [`SILENT`].
+/// Sign of life: the next one comes within `time` plus [`SILENT`].
 pub fn silent_for(time: Duration) {
     MINE.with_borrow(|mine| {
         if let Some(worker) = mine {
@@ -141,7 +143,7 @@ pub fn silent_for(time: Duration) {
     });
 }
 
-/// A sign of life: the next one comes soon.
+/// Sign of life: the next one comes within [`SILENT`].
 pub fn alive() {
     silent_for(Duration::ZERO);
 }
@@ -150,29 +152,29 @@ fn after(time: Duration) -> u64 {
     now_ns().saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Looks at all of them; to be called once a second.
+/// Checks all workers; call it once a second.
 #[must_use]
-pub fn look() -> Vec<WorkerState> {
+pub fn check() -> Vec<WorkerState> {
     let now_ns = now_ns();
-    all().iter().map(|worker| worker.look(now_ns)).collect()
+    all().iter().map(|worker| worker.check(now_ns)).collect()
 }
 
 impl Worker {
-    fn look(&self, now_ns: u64) -> WorkerState {
+    fn check(&self, now_ns: u64) -> WorkerState {
         let until_ns = self.until_ns.load(Relaxed);
         let is_over = until_ns < now_ns;
         let was_over = self.over_ns.swap(if is_over { until_ns } else { 0 }, Relaxed);
         self.hangs.store(is_over && was_over == until_ns, Relaxed);
-        WorkerState { name: self.name.clone(), trouble: self.trouble() }
+        WorkerState { name: self.name.clone(), problem: self.problem() }
     }
 
-    /// What was wrong with it at the last look.
+    /// What was wrong with it at the last check.
     #[must_use]
-    pub fn trouble(&self) -> Option<WorkerTrouble> {
+    pub fn problem(&self) -> Option<WorkerProblem> {
         if self.is_dead.load(Relaxed) {
-            return Some(WorkerTrouble::Dead);
+            return Some(WorkerProblem::Dead);
         }
-        self.hangs.load(Relaxed).then_some(WorkerTrouble::Hangs)
+        self.hangs.load(Relaxed).then_some(WorkerProblem::Hangs)
     }
 }
 
@@ -195,10 +197,10 @@ mod tests {
         };
         let (worker, thread) = spawn("test", "some".to_owned(), work).unwrap();
         let begun_ns = now_ns();
-        let at = |seconds: u64| worker.look(begun_ns + seconds * 1_000_000_000).trouble;
+        let at = |seconds: u64| worker.check(begun_ns + seconds * 1_000_000_000).problem;
         assert_eq!(at(9), None);
         assert_eq!(at(60), None, "the whole process may have been stopped");
-        assert_eq!(at(61), Some(WorkerTrouble::Hangs));
+        assert_eq!(at(61), Some(WorkerProblem::Hangs));
         to.send(()).unwrap();
         signs.recv().unwrap();
         assert_eq!(at(9), None);
@@ -211,9 +213,9 @@ mod tests {
     fn a_worker_that_panics_is_dead() {
         let (worker, thread) = spawn("test", "wrong".to_owned(), || panic!("as it should")).unwrap();
         assert!(thread.join().is_err());
-        assert_eq!(worker.trouble(), Some(WorkerTrouble::Dead));
-        let found = look().into_iter().find(|state| state.name == "wrong").unwrap();
-        assert_eq!(found.to_string(), "the thread `wrong` has ended by a fault of tcptrace");
+        assert_eq!(worker.problem(), Some(WorkerProblem::Dead));
+        let found = check().into_iter().find(|state| state.name == "wrong").unwrap();
+        assert_eq!(found.to_string(), "the thread `wrong` has crashed (a bug in tcptrace)");
         forget(&worker);
     }
 

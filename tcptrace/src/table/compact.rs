@@ -1,4 +1,4 @@
-//! Parts of a socket in fewer bytes than their own types take.
+//! Compact representations of parts of a socket.
 
 use std::{
     fmt,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::model::event::address;
 
-/// A number that may be missing, in 8 bytes: then it is the greatest, which no time, cookie or address of the kernel is.
+/// An optional number in 8 bytes: `u64::MAX`, which is no valid time, cookie or kernel address, stands for `None`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct NicheU64(pub(super) u64);
 
@@ -29,7 +29,7 @@ impl fmt::Debug for NicheU64 {
     }
 }
 
-/// An end, in 18 bytes instead of 32; IPv4 in IPv6, as records have it.
+/// A socket address in 18 bytes instead of 32; IPv4 is IPv4-mapped, as in records.
 #[derive(Clone, Copy)]
 pub(super) struct PackedAddr {
     address: [u8; 16],

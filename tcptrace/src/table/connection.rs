@@ -1,4 +1,4 @@
-//! One socket of the table: what events and listings told of it.
+//! One socket of the table: what events and listings have shown about it.
 
 use std::{net::SocketAddr, num::NonZeroU32, rc::Rc};
 
@@ -13,20 +13,20 @@ use crate::{
         age::AgeSource,
         event::{Event, EventKind, Owner, OwnerSource, ResetFacts, Transition, is_same_process},
         snapshot::Snapshot,
-        socket::{Ailments, ConnectionInfo, Kind, ListedSocket},
+        socket::{ConnectionInfo, Kind, ListedSocket, StuckReasons},
         state::State,
     },
     table::compact::{NicheU64, PackedAddr},
 };
 
-/// A socket that is alive. There may be a million, so each takes 112 bytes; what few have is kept apart.
+/// A live socket. There may be a million, so each takes 112 bytes; data that few sockets have is boxed.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// CLOCK_MONOTONIC at which it entered its state, in ns, or the latest at which it did.
+    /// CLOCK_MONOTONIC in ns at which it entered its state, or an upper bound on that.
     pub since_ns: u64,
-    /// CLOCK_MONOTONIC at which it became known, in ns.
+    /// CLOCK_MONOTONIC in ns at which it became known.
     pub first_seen_ns: u64,
-    /// Of a mini-socket, when the kernel ends it; of another one, until when segments came or went.
+    /// For a timewait socket, when the kernel removes it; for any other, the time of the last known segment.
     timer_or_active_ns: NicheU64,
     suspected_ns: NicheU64,
     cookie: NicheU64,
@@ -34,35 +34,34 @@ pub struct Connection {
     roles: Option<Rc<Roles>>,
     rare: Option<Box<Rare>>,
     netns: Option<NonZeroU32>,
-    /// Number of the last listing that showed it.
+    /// Number of the last listing that contained it.
     pub(super) listing: u32,
     local: PackedAddr,
     remote: PackedAddr,
-    /// Its state.
+    /// Its state after the last event or listing.
     pub state: State,
-    /// How it is known since when.
+    /// How `since_ns` was determined.
     pub since: AgeSource,
-    /// Does no file refer to it any more? `None` where nothing told.
+    /// True if no file refers to it any more; `None` if unknown.
     pub orphan: Option<bool>,
     flags: u8,
 }
 
-/// Bits of [`Connection::flags`].
 mod flag {
     pub(super) const IPV6: u8 = 1 << 0;
-    pub(super) const MINI: u8 = 1 << 1;
+    pub(super) const TIMEWAIT: u8 = 1 << 1;
     pub(super) const HAS_EVENTS: u8 = 1 << 2;
-    /// Is it not to be shown? See [`super::super::Table::choose`].
+    /// The filter hides it, see [`super::super::Table::apply_filter`].
     pub(super) const HIDDEN: u8 = 1 << 3;
-    /// Was it opened from here?
+    /// This host opened the connection.
     pub(super) const ACTIVE: u8 = 1 << 4;
-    /// Did it come in?
+    /// The peer opened the connection.
     pub(super) const PASSIVE: u8 = 1 << 5;
-    /// Did the last listing that shows such sockets show one of [`super::Ailments`]?
-    pub(super) const AILING: u8 = 1 << 6;
+    /// The last listing of stuck sockets contained it, see [`super::StuckReasons`].
+    pub(super) const STUCK: u8 = 1 << 6;
 }
 
-/// What few sockets have.
+/// Data that few sockets have.
 #[derive(Clone, Debug, Default)]
 struct Rare {
     retransmits: Retransmits,
@@ -70,50 +69,51 @@ struct Rare {
     facts: Option<Box<Facts>>,
     read: Option<Reading>,
     pauses: Option<Pauses>,
-    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full.
+    /// For a listener, CLOCK_MONOTONIC in ns of the last listing that showed its accept queue full.
     full_ns: Option<u64>,
 }
 
-/// How a process reads from a socket in which data lies unread, as listings show it. Times are CLOCK_MONOTONIC in ns.
+/// Progress of the process that reads from a socket with unread data, as seen by listings. Times are CLOCK_MONOTONIC in
+/// ns.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
-    /// Bytes that were read.
+    /// Bytes read so far.
     bytes: u64,
-    /// When a listing showed that first.
+    /// First listing with that count.
     first_ns: u64,
-    /// When the last one did.
+    /// Last listing with that count.
     last_ns: u64,
-    /// When one last showed more than the one before.
+    /// Last listing whose count was higher than that of the listing before.
     read_ns: Option<u64>,
 }
 
-/// What a listing showed of a socket.
+/// A socket as of the last listing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// CLOCK_MONOTONIC at which the listing began, in ns.
+    /// CLOCK_MONOTONIC in ns of the start of the listing.
     pub at_ns: u64,
-    /// CLOCK_MONOTONIC to which its times refer.
+    /// CLOCK_MONOTONIC in ns that the times in `socket` refer to.
     pub listed_ns: u64,
-    /// The socket then.
+    /// The socket as listed.
     pub socket: ListedSocket,
 }
 
-/// How a closed window lets data pass now and then, as listings show it. Times are CLOCK_MONOTONIC in ns.
+/// How often a closed window opens briefly, as seen by listings. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Copy, Debug)]
 struct Pauses {
-    /// When data was sent last.
+    /// When data was last sent.
     sent_ns: u64,
-    /// When a listing last showed that nothing had been sent since.
+    /// Last listing that showed no data sent since.
     last_ns: u64,
-    /// The longest time after which more was sent, in ns.
+    /// Longest time between two sends, in ns.
     longest_ns: u64,
 }
 
 impl Pauses {
-    /// What was sent within this time may be the same: the kernel counts in jiffies.
+    /// Two send times closer than this are the same send: the kernel counts in jiffies.
     const SAME_NS: u64 = 100_000_000;
 
-    /// Takes in what a listing of `last_ns` shows.
+    /// Updates it with a listing made at `last_ns`.
     fn next(before: Option<Self>, sent_ns: u64, last_ns: u64) -> Self {
         let Some(before) = before else { return Self { sent_ns, last_ns, longest_ns: 0 } };
         if sent_ns <= before.sent_ns.saturating_add(Self::SAME_NS) {
@@ -125,13 +125,13 @@ impl Pauses {
 }
 
 impl Connection {
-    /// The process that it belongs to.
+    /// The process that owns it.
     #[must_use]
     pub fn owner(&self) -> Option<Owner> {
         self.roles.as_ref()?.owner
     }
 
-    /// The process that made it, as far as that was seen: called `connect` or `listen`, or owned the listener.
+    /// The process that created it, if observed: the one that called `connect` or `listen`, or that owned the listener.
     #[must_use]
     pub fn creator(&self) -> Option<Owner> {
         self.roles.as_ref()?.creator
@@ -143,13 +143,13 @@ impl Connection {
         self.roles.as_ref()?.acceptor
     }
 
-    /// The process that it belonged to before, and that holds it no more.
+    /// Its previous owner, which no longer holds it.
     #[must_use]
     pub fn former(&self) -> Option<Owner> {
         self.roles.as_ref()?.former
     }
 
-    /// Did this host open the connection? `None` where that was not seen.
+    /// Whether this host opened the connection; `None` if that was not observed.
     #[must_use]
     pub const fn is_active(&self) -> Option<bool> {
         match (self.is(flag::ACTIVE), self.is(flag::PASSIVE)) {
@@ -159,141 +159,139 @@ impl Connection {
         }
     }
 
-    /// PID of the process that closed it, or shut its sending side down.
+    /// PID of the process that closed it or shut down its sending side.
     #[must_use]
     pub fn closed_by(&self) -> Option<u32> {
         self.roles.as_ref()?.closed_by
     }
 
-    /// Its lasting name.
+    /// Socket cookie, which is never reused.
     #[must_use]
     pub fn cookie(&self) -> Option<u64> {
         self.cookie.get()
     }
 
-    /// Local end.
+    /// Local address of the socket.
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local.get()
     }
 
-    /// Remote end.
+    /// Remote address; unspecified for listeners.
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
     }
 
-    /// Network namespace.
+    /// Inode number of its network namespace.
     #[must_use]
     pub fn netns(&self) -> Option<u32> {
         self.netns.map(NonZeroU32::get)
     }
 
-    /// Is it an IPv6 socket?
+    /// True for an IPv6 socket.
     #[must_use]
     pub const fn is_ipv6(&self) -> bool {
         self.is(flag::IPV6)
     }
 
-    /// Is it a mini-socket?
+    /// True for a timewait socket (`struct tcp_timewait_sock`).
     #[must_use]
-    pub const fn is_mini(&self) -> bool {
-        self.is(flag::MINI)
+    pub const fn is_timewait(&self) -> bool {
+        self.is(flag::TIMEWAIT)
     }
 
-    /// Did an event tell of it?
+    /// True if it had an event.
     #[must_use]
     pub const fn has_events(&self) -> bool {
         self.is(flag::HAS_EVENTS)
     }
 
-    /// Key of its holders, see [`ListedSocket::handle`]; `None` where no listing showed it yet.
+    /// Key of its holders, see [`ListedSocket::handle`]; `None` before its first listing.
     #[must_use]
     pub fn handle(&self) -> Option<u64> {
         self.handle.get()
     }
 
-    /// CLOCK_MONOTONIC at which the kernel ends it, in ns, where a timer for that runs.
+    /// CLOCK_MONOTONIC in ns at which the kernel's timer removes it, if one is running.
     #[must_use]
     pub fn expires_ns(&self) -> Option<u64> {
-        self.timer_or_active_ns.get().filter(|_| self.is_mini())
+        self.timer_or_active_ns.get().filter(|_| self.is_timewait())
     }
 
-    /// CLOCK_MONOTONIC until which segments came or went, in CLOSE_WAIT and FIN_WAIT2 data, as far as is known, in ns; 0
-    /// where nothing is.
+    /// CLOCK_MONOTONIC in ns of the last known segment (in CLOSE_WAIT and FIN_WAIT2: of the last data); 0 if unknown.
     #[must_use]
     pub fn active_ns(&self) -> u64 {
-        self.timer_or_active_ns.get().filter(|_| !self.is_mini()).unwrap_or(0)
+        self.timer_or_active_ns.get().filter(|_| !self.is_timewait()).unwrap_or(0)
     }
 
-    /// CLOCK_MONOTONIC since which it is suspected of trouble, in ns; see [`super::Table::suspect`].
+    /// CLOCK_MONOTONIC in ns since which it is a suspect, see [`super::Table::suspect`].
     #[must_use]
     pub fn suspected_ns(&self) -> Option<u64> {
         self.suspected_ns.get()
     }
 
-    /// What its retransmissions told.
+    /// Its retransmissions so far.
     #[must_use]
     pub fn retransmits(&self) -> &Retransmits {
         self.rare.as_ref().map_or(&Retransmits::NONE, |rare| &rare.retransmits)
     }
 
-    /// What the kernel knew when a RST came for it, or was sent by it: before it ends of that.
+    /// State of the connection when it received or sent a RST, just before it ended.
     #[must_use]
     pub fn reset(&self) -> Option<ResetFacts> {
         self.rare.as_ref()?.reset
     }
 
-    /// What the last listing showed of it, if it was suspected of trouble then, waits for a process, or listens.
+    /// The socket as of the last listing, if it was then a suspect, stuck, or a listener.
     #[must_use]
     pub fn facts(&self) -> Option<&Facts> {
         self.rare.as_ref()?.facts.as_deref()
     }
 
-    /// For what it waits that only a process can end, by the last listing that looked for that.
+    /// What it waits for that only a process can resolve, as of the last listing of stuck sockets.
     #[must_use]
-    pub fn ailments(&self) -> Ailments {
+    pub fn stuck_reasons(&self) -> StuckReasons {
         let facts = self.facts().filter(|_| self.is_ailing());
-        facts.map(|facts| facts.socket.ailments()).unwrap_or_default()
+        facts.map(|facts| facts.socket.stuck_reasons()).unwrap_or_default()
     }
 
-    /// CLOCK_MONOTONIC at which a listing last showed, in ns, that some of the data that lies unread was read.
+    /// CLOCK_MONOTONIC in ns of the last listing that showed progress in reading the unread data.
     #[must_use]
     pub fn read_ns(&self) -> Option<u64> {
         self.rare.as_ref()?.read?.read_ns
     }
 
-    /// For how long listings have shown that data lies unread, in ns.
+    /// How long listings have shown unread data, in ns.
     #[must_use]
     pub fn watched_ns(&self) -> Option<u64> {
         let read = self.rare.as_ref()?.read?;
         Some(read.last_ns.saturating_sub(read.first_ns))
     }
 
-    /// The longest time that the peer's window was closed until the peer read again, as far as listings showed it, in ns.
+    /// Longest time that the peer's window was closed before the peer read again, as seen by listings, in ns.
     #[must_use]
     pub fn longest_pause_ns(&self) -> u64 {
         self.rare.as_ref().and_then(|rare| rare.pauses).map_or(0, |pauses| pauses.longest_ns)
     }
 
-    /// Of a listener, CLOCK_MONOTONIC at which a listing last showed its accept queue full, in ns.
+    /// For a listener, CLOCK_MONOTONIC in ns of the last listing that showed its accept queue full.
     #[must_use]
     pub fn full_ns(&self) -> Option<u64> {
         self.rare.as_ref()?.full_ns
     }
 
-    /// Is there a reason to look at it: is it suspected, does it wait for a process, does it listen, or did it send again
-    /// lately?
+    /// Whether findings must evaluate it: it is a suspect, stuck, a listener, or retransmitted lately.
     #[must_use]
-    pub fn is_restless(&self, now_ns: u64) -> bool {
+    pub fn needs_evaluation(&self, now_ns: u64) -> bool {
         self.suspected_ns().is_some()
             || self.is_ailing()
             || self.state == State::Listen
-            || self.retransmits().lately(now_ns).0 > 0
+            || self.retransmits().recent(now_ns).0 > 0
     }
 
     pub(super) const fn is_ailing(&self) -> bool {
-        self.is(flag::AILING)
+        self.is(flag::STUCK)
     }
 
     const fn is(&self, flag: u8) -> bool {
@@ -312,17 +310,18 @@ impl Connection {
         self.set(flag::HIDDEN, is_hidden);
     }
 
-    /// Is it the socket of this event? Another one may have come to its address where the event of its end was lost.
+    /// Whether an event with this cookie is about this socket. If the event of its end was lost, another socket may
+    /// have its address now.
     pub(super) fn is_of(&self, cookie: Option<u64>) -> bool {
         self.cookie().zip(cookie).is_none_or(|(known, now)| known == now)
     }
 
-    /// The same for an event: what begins here is another one than was here before, unless cookies say that it is not.
+    /// As [`Self::is_of`]: an event that begins a connection is about another socket, unless the cookies agree.
     pub(super) fn is_of_event(&self, event: &Event) -> bool {
         self.cookie().zip(event.socket.cookie).map_or(!begins_life(&event.what), |(known, now)| known == now)
     }
 
-    /// A socket that an event brought to `state`, and of which nothing was known.
+    /// A socket that was unknown until an event reported it in `state`.
     pub(super) fn of_event(event: &Event, state: State, all: &mut AllRoles) -> Self {
         let mut new = Self {
             since_ns: event.time_ns,
@@ -342,12 +341,12 @@ impl Connection {
             orphan: None,
             flags: 0,
         };
-        new.enters(event, state, all);
+        new.enter(event, state, all);
         new
     }
 
-    /// An event brings it to `state`.
-    pub(super) fn enters(&mut self, event: &Event, state: State, all: &mut AllRoles) {
+    /// Enters `state` by an event.
+    pub(super) fn enter(&mut self, event: &Event, state: State, all: &mut AllRoles) {
         let roles = self.roles();
         let closed_by = event.owner.filter(|_| is_close(event)).map(|owner| owner.pid);
         let now = Roles {
@@ -355,7 +354,7 @@ impl Connection {
             creator: roles.creator.or(event.owner.filter(is_creator)),
             acceptor: roles.acceptor.or(event.owner.filter(is_acceptor)),
             closed_by: roles.closed_by.or(closed_by),
-            // It holds the socket again.
+            // The owner holds the socket again.
             former: roles
                 .former
                 .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
@@ -375,21 +374,21 @@ impl Connection {
         }
         self.timer_or_active_ns = NicheU64(event.time_ns);
         self.suspected_ns = NicheU64::NONE;
-        self.set(flag::AILING, false); // until it is shown in this state
+        self.set(flag::STUCK, false); // until a listing shows it in this state
         self.forget_facts();
         self.listing = 0;
     }
 
-    /// A mini-socket takes the place of the socket. No file refers to it.
-    pub(super) fn becomes_mini(&mut self, now_ns: u64, expires_ns: Option<u64>) {
+    /// A timewait socket replaces the full socket. No file refers to it.
+    pub(super) fn enter_timewait(&mut self, now_ns: u64, expires_ns: Option<u64>) {
         (self.first_seen_ns, self.orphan, self.handle) = (now_ns, Some(true), NicheU64(0));
-        self.set(flag::MINI, true);
-        self.expires(expires_ns);
+        self.set(flag::TIMEWAIT, true);
+        self.set_expiry(expires_ns);
     }
 
     pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
-        // The tracked socket of a mini-socket's full socket may be another one by now.
-        let seen = socket.owner.filter(|_| socket.kind != Kind::Mini);
+        // The tracked socket of a timewait socket's full socket may have been reused by now.
+        let seen = socket.owner.filter(|_| socket.kind != Kind::TimeWait);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);
         let (creator, acceptor) = (owner.filter(is_creator), owner.filter(is_acceptor));
@@ -415,14 +414,14 @@ impl Connection {
         let has = |sources: &[OwnerSource]| owner.is_some_and(|owner| sources.contains(&owner.source));
         new.set(flag::ACTIVE, has(&[OwnerSource::Connect]));
         new.set(flag::PASSIVE, has(&[OwnerSource::Accept, OwnerSource::Listener]));
-        if socket.kind == Kind::Mini {
-            new.set(flag::MINI, true);
-            new.expires(expires_ns(socket, now_ns));
+        if socket.kind == Kind::TimeWait {
+            new.set(flag::TIMEWAIT, true);
+            new.set_expiry(expires_ns(socket, now_ns));
         }
         new
     }
 
-    /// Shown by the listing of this number.
+    /// Marks it as part of this listing.
     pub(super) fn in_listing(self, listing: u32) -> Self {
         Self { listing, ..self }
     }
@@ -437,45 +436,46 @@ impl Connection {
         }
     }
 
-    /// Sets when the kernel ends a mini-socket.
-    pub(super) fn expires(&mut self, expires_ns: Option<u64>) {
+    /// Sets when the kernel removes a timewait socket.
+    pub(super) fn set_expiry(&mut self, expires_ns: Option<u64>) {
         self.timer_or_active_ns = NicheU64::new(expires_ns);
     }
 
-    /// Takes in its local end, where its port was chosen after the event that told of it.
-    fn is_bound(&mut self, local: SocketAddr) {
+    /// Updates the local address, for a port that was bound after the event that reported the socket.
+    fn set_local(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
             self.local = PackedAddr::new(local);
         }
     }
 
-    /// Takes in what a listing tells of any socket.
-    pub(super) fn is_listed(&mut self, socket: &ListedSocket) {
-        self.is_bound(socket.local);
+    /// Updates what a listing shows for every socket.
+    pub(super) fn update_listed(&mut self, socket: &ListedSocket) {
+        self.set_local(socket.local);
         self.handle = NicheU64(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }
 
-    /// It is in the state that a listing shows, and no event told of it.
-    pub(super) fn is_found_in_state(&mut self, socket: &ListedSocket, now_ns: u64) {
+    /// A listing found it in its state, without an event.
+    pub(super) fn set_found_state(&mut self, socket: &ListedSocket, now_ns: u64) {
         self.state = socket.state;
         (self.since_ns, self.since) = since(socket, now_ns);
     }
 
-    /// Takes in a cookie, where none was known.
-    pub(super) fn is_named(&mut self, cookie: Option<u64>) {
+    /// Sets the cookie if it was unknown.
+    pub(super) fn set_cookie(&mut self, cookie: Option<u64>) {
         self.cookie = NicheU64::new(self.cookie().or(cookie));
     }
 
-    /// Takes in whose it is by a listing of holders. Who was seen to use it and holds it no more is its former owner.
-    pub(super) fn is_held(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
+    /// Sets the owner from a listing of holders. A process that was seen using the socket but no longer holds it
+    /// becomes the former owner.
+    pub(super) fn set_holder(&mut self, owner: Option<Owner>, all: &mut AllRoles) {
         let roles = self.roles();
         let left = roles.owner.filter(|before| is_left_by(before, owner));
         self.set_roles(Roles { owner, former: left.or(roles.former), ..roles }, all);
     }
 
-    /// Who has it where an event names the owner that the programs remember: they do not see that it holds the socket no
-    /// more.
+    /// The owner at an event that names the owner the programs remember: the programs do not notice when a process
+    /// stops holding the socket.
     pub(super) fn owner_at(&self, event: &Event) -> Option<Owner> {
         let is_left = |owner: &Owner| {
             self.former()
@@ -484,16 +484,16 @@ impl Connection {
         event.owner.filter(|owner| !is_left(owner)).or_else(|| self.owner())
     }
 
-    /// The owner that is recorded; `listed` is what the programs know.
+    /// The recorded owner; `listed` is the one that the programs know.
     pub(super) fn recorded(&self, listed: Option<Owner>) -> Option<Owner> {
         let own = self.owner();
         own.filter(is_seen).or(listed).or(own)
     }
 
-    /// Takes in what a listing shows; keeps all of it where that may be asked for.
-    pub(super) fn show(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
+    /// Updates it with a listing; keeps the whole listed socket if findings may need it.
+    pub(super) fn update(&mut self, socket: &ListedSocket, snapshot: &Snapshot) {
         let quiet_ns = |info: ConnectionInfo| match socket.state {
-            // A peer that only answers keepalives keeps nothing going.
+            // A peer that only answers keepalives does not count as activity.
             State::CloseWait | State::FinWait2 => info.without_data_ns(),
             _ => info.quiet_ns(),
         };
@@ -507,9 +507,9 @@ impl Connection {
             let retransmits = &mut self.rare().retransmits;
             (retransmits.timeouts, retransmits.total) = (socket.timeouts, retransmits.total.max(total));
         }
-        let ailments = socket.ailments();
-        self.set(flag::AILING, ailments.any() && self.state == socket.state);
-        if ailments.unread > 0 {
+        let stuck_reasons = socket.stuck_reasons();
+        self.set(flag::STUCK, stuck_reasons.any() && self.state == socket.state);
+        if stuck_reasons.unread > 0 {
             let received = socket.connection.map_or(0, |info| info.bytes_received);
             let now = received.saturating_sub(socket.receive_queue.into());
             let last_ns = snapshot.ended_ns;
@@ -520,7 +520,7 @@ impl Connection {
         } else if let Some(rare) = &mut self.rare {
             rare.read = None;
         }
-        if let Some(info) = socket.connection.filter(|_| ailments.window_closed) {
+        if let Some(info) = socket.connection.filter(|_| stuck_reasons.window_closed) {
             let sent_ns = snapshot.ended_ns.saturating_sub(info.last_sent_ns);
             let rare = self.rare();
             rare.pauses = Some(Pauses::next(rare.pauses, sent_ns, snapshot.ended_ns));
@@ -535,22 +535,22 @@ impl Connection {
         }
     }
 
-    /// It is suspected of trouble, since `now_ns` where it was not before.
-    pub(super) fn is_suspect(&mut self, now_ns: u64) {
+    /// Marks it as a suspect, from `now_ns` unless it already was one.
+    pub(super) fn mark_suspect(&mut self, now_ns: u64) {
         self.suspected_ns = NicheU64::new(self.suspected_ns().or(Some(now_ns)));
     }
 
-    /// It is not suspected. A listener is shown all the same.
-    pub(super) fn is_no_suspect(&mut self) {
+    /// Clears the suspicion. Listeners keep their listed data all the same.
+    pub(super) fn clear_suspect(&mut self) {
         self.suspected_ns = NicheU64::NONE;
         if self.state != State::Listen && !self.is_ailing() {
             self.forget_facts();
         }
     }
 
-    /// The last listing does not show it among those that wait for a process.
-    pub(super) fn is_well(&mut self) {
-        self.set(flag::AILING, false);
+    /// Clears the stuck state: the last listing did not contain it.
+    pub(super) fn clear_stuck(&mut self) {
+        self.set(flag::STUCK, false);
         if let Some(rare) = &mut self.rare {
             rare.read = None;
         }
@@ -569,10 +569,10 @@ impl Connection {
         self.rare.get_or_insert_default()
     }
 
-    /// Takes in what happened without a change of state.
-    pub(super) fn happened(&mut self, event: &Event, all: &mut AllRoles) {
-        self.is_bound(event.socket.local);
-        self.is_named(event.socket.cookie);
+    /// Updates it with an event that is not a transition.
+    pub(super) fn apply_event(&mut self, event: &Event, all: &mut AllRoles) {
+        self.set_local(event.socket.local);
+        self.set_cookie(event.socket.cookie);
         match &event.what {
             EventKind::Retransmit(retransmit) => {
                 self.rare().retransmits.add(event.time_ns, retransmit);
@@ -591,21 +591,22 @@ impl Connection {
     }
 }
 
-/// CLOCK_MONOTONIC at which a listed socket entered its state, and how that is known.
+/// CLOCK_MONOTONIC in ns at which a listed socket entered its state, and how that was determined.
 fn since(socket: &ListedSocket, now_ns: u64) -> (u64, AgeSource) {
     let age = socket.age(now_ns);
     age.map_or((now_ns, AgeSource::LowerBound), |age| (now_ns.saturating_sub(age.ns), age.source))
 }
 
 pub(super) fn expires_ns(socket: &ListedSocket, now_ns: u64) -> Option<u64> {
-    let timer = socket.timer.filter(|_| socket.kind == Kind::Mini)?;
+    let timer = socket.timer.filter(|_| socket.kind == Kind::TimeWait)?;
     Some(now_ns.saturating_add(timer.left_ns))
 }
 
-/// Does no file refer to it? Only a connection that is being closed can lose its file and live.
+/// True if no file refers to it. Only a connection that is closing can outlive its file.
 pub(super) fn is_orphan(socket: &ListedSocket) -> bool {
     use State::{Closing, FinWait1, FinWait2, LastAck};
-    socket.kind == Kind::Mini || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
+    socket.kind == Kind::TimeWait
+        || socket.uid.is_none() && matches!(socket.state, FinWait1 | FinWait2 | Closing | LastAck)
 }
 
 pub(super) fn begins_life(what: &EventKind) -> bool {
@@ -618,7 +619,7 @@ pub(super) fn begins_life(what: &EventKind) -> bool {
     }
 }
 
-/// Does a process send the FIN here, by `close` or `shutdown`?
+/// True if a process sends the FIN here, by `close` or `shutdown`.
 fn is_close(event: &Event) -> bool {
     use State::{CloseWait, Established, FinWait1, LastAck, SynRecv};
     let sends_fin = matches!(
@@ -628,8 +629,9 @@ fn is_close(event: &Event) -> bool {
     sends_fin && event.socket.is(socket_flag::OWNED)
 }
 
-/// Has it lost its file? `__tcp_close` (`net/ipv4/tcp.c`) shuts both directions down before it sends the FIN, and takes the
-/// file away after; in CLOSE_WAIT the receiving one is shut down already, and `close` cannot be told from `shutdown`.
+/// Whether it has lost its file. `__tcp_close` (`net/ipv4/tcp.c`) shuts down both directions before it sends the FIN,
+/// and detaches the file afterwards. In CLOSE_WAIT the receiving direction is already shut down, so that `close` and
+/// `shutdown` look alike.
 fn is_orphaned(event: &Event) -> Option<bool> {
     let is = |flag| event.socket.is(flag);
     match event.socket.state {
@@ -639,13 +641,13 @@ fn is_orphaned(event: &Event) -> Option<bool> {
     }
 }
 
-/// Was a process seen to use the socket that now belongs to another one?
+/// True if a process was seen using the socket, but another one owns it now.
 fn is_left_by(before: &Owner, now: Option<Owner>) -> bool {
     let used_it = is_seen(before) && before.source != OwnerSource::Listener;
     used_it && now.is_some_and(|now| !is_same_process(now.id(), before.id()))
 }
 
-/// Was it seen using the socket, and not only found to hold it?
+/// True if it was seen using the socket, rather than only found to hold it.
 pub(super) fn is_seen(owner: &Owner) -> bool {
     !matches!(owner.source, OwnerSource::Holder | OwnerSource::Shared)
 }

@@ -1,5 +1,5 @@
-//! The processes that hold listeners, by the address at which these listen: whose a connection may be that came through
-//! one of them, and was not taken by a process yet.
+//! Processes that hold listeners, by the listener's address: the possible owners of a connection that came through the
+//! listener and that no process has used yet.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -12,42 +12,43 @@ use crate::{
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
-        socket::listeners_of,
+        socket::listener_addresses,
         state::State,
     },
     table::connection::Connection,
 };
 
-/// Addresses with listeners that are remembered at most.
+/// Maximum number of addresses with listeners.
 const MAX_PLACES: usize = 65_536;
-/// Listeners at one address (SO_REUSEPORT) that are remembered at most.
+/// Maximum number of listeners per address (SO_REUSEPORT).
 const MAX_LISTENERS: usize = 256;
-/// A listing is asked for so long after a listener came, in ns: what starts a service makes its processes first.
+/// Delay in ns from a new listener to the listing of its holders, so that a starting service can create its processes
+/// first.
 const SETTLES_NS: u64 = 1_000_000_000;
-/// What looks as if a listing knew too little asks for another one after so long, in ns.
+/// Minimum interval in ns between listings when the last one seems incomplete.
 const LISTED_FOR_NS: u64 = 5_000_000_000;
 
-/// Listeners by network namespace and address.
+/// Holders of listeners by network namespace and address.
 #[derive(Default)]
 pub(super) struct ListenerHolders {
     by_place: KeyedMap<(u32, SocketAddr), Vec<Service>>,
-    /// CLOCK_MONOTONIC at which the last listing of their holders began, in ns.
+    /// CLOCK_MONOTONIC in ns of the start of the last listing of holders.
     listed_ns: u64,
-    /// CLOCK_MONOTONIC from which another one is wanted, in ns.
+    /// CLOCK_MONOTONIC in ns at which the next one is due.
     wanted_ns: Option<u64>,
 }
 
-/// A listener.
+/// One listener and its processes.
 struct Service {
     cookie: Option<u64>,
     /// The processes that hold it.
     processes: Arc<[Process]>,
-    /// Are these all, by a listing? Else it is who called `listen`.
+    /// True if a listing found them, so that they are complete; false for the caller of `listen` alone.
     is_listed: bool,
 }
 
 impl ListenerHolders {
-    /// Takes in the listeners of a listing that shows all of them, and of holders.
+    /// Updates it with a listing that contains all listeners and holders.
     pub(super) fn listed(&mut self, snapshot: &Snapshot) {
         let Some(holders) = &snapshot.holders else { return };
         let visited: KeyedSet<u32> = snapshot.namespaces.iter().map(|namespace| namespace.inode).collect();
@@ -76,12 +77,12 @@ impl ListenerHolders {
         services.push(service);
     }
 
-    /// Is a listing of listeners and of holders wanted at `now_ns`?
+    /// Whether a listing of listeners and holders is due at `now_ns`.
     pub(super) fn wants_listing(&self, now_ns: u64) -> bool {
         self.wanted_ns.is_some_and(|wanted_ns| wanted_ns <= now_ns)
     }
 
-    /// Takes in what an event tells of listeners; `known` is what was known of its socket.
+    /// Updates it with an event about a listener; `known` is its socket in the table.
     pub(super) fn ingest(&mut self, event: &Event, known: Option<&Connection>) {
         if let EventKind::Transition(Transition { old, new, .. }) = event.what
             && let Some(netns) = event.socket.netns
@@ -105,7 +106,7 @@ impl ListenerHolders {
         let mut is_known = false;
         services.iter_mut().for_each(|service| is_known |= service.is_seen(&user));
         if !is_known {
-            // It may hold the listener since.
+            // It may have become a holder since the listing.
             self.want(event.time_ns.max(self.listed_ns.saturating_add(LISTED_FOR_NS)));
         }
     }
@@ -123,14 +124,15 @@ impl ListenerHolders {
         }
     }
 
-    /// Where the listeners are that get the connections to `local`.
+    /// Address of the listener for connections to `local`.
     fn place_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<(u32, SocketAddr)> {
         let netns = netns?;
-        listeners_of(local).map(|local| (netns, local)).find(|place| self.by_place.contains_key(place))
+        listener_addresses(local).map(|local| (netns, local)).find(|place| self.by_place.contains_key(place))
     }
 
-    /// Names whose a connection is that came through a listener, by who holds that now: who called `listen` may have ended.
-    /// With several the owner is one of them. `None` where nothing is known that the owner does not tell.
+    /// Determines the owner of a connection that came through a listener, by the listener's current holders: the caller
+    /// of `listen` may have ended. With several holders, the owner is one of them. `None` if nothing is known beyond
+    /// `owner`.
     pub(super) fn name(
         &self,
         netns: Option<u32>,
@@ -141,7 +143,7 @@ impl ListenerHolders {
         let has = |owner: &Owner| all.iter().filter(|service| service.holds(owner.id())).collect::<Vec<_>>();
         let mut services = owner.map(has).unwrap_or_default();
         if services.is_empty() {
-            // Who was told to listen does not hold it any more, or nobody was.
+            // The caller of `listen` no longer holds it, or is unknown.
             services = all.iter().filter(|service| service.is_listed).collect();
         }
         let candidates = union(&services)?;
@@ -160,7 +162,7 @@ impl ListenerHolders {
     }
 }
 
-/// The processes that hold some listeners, each once.
+/// The processes that hold these listeners, without duplicates.
 fn union(services: &[&Service]) -> Option<Arc<[Process]>> {
     match services {
         [] => None,
@@ -177,12 +179,12 @@ fn union(services: &[&Service]) -> Option<Arc<[Process]>> {
     }
 }
 
-/// Is it known by the listener that the connection came through?
+/// True if the owner is known only through the listener.
 pub(super) const fn is_through_listener(owner: &Owner) -> bool {
     matches!(owner.source, OwnerSource::Listener | OwnerSource::Shared)
 }
 
-/// The processes among holders, which are in order, each once.
+/// The processes among sorted holders, without duplicates.
 pub(super) fn processes(holders: &[Holder]) -> Vec<Process> {
     let each = holders.chunk_by(|one, other| one.pid == other.pid).filter_map(|of_one| of_one.first());
     each.take(MAX_CANDIDATES).map(Process::from).collect()
@@ -193,7 +195,7 @@ impl Service {
         self.processes.iter().any(|process| is_same_process(process.id(), id))
     }
 
-    /// A process was seen; gives whether it is one of these. It may have executed another program.
+    /// Updates a process that was seen, which may have executed another program; returns true if it is one of these.
     fn is_seen(&mut self, owner: &Owner) -> bool {
         let Some(place) = self.processes.iter().position(|process| is_same_process(process.id(), owner.id())) else {
             return false;
@@ -208,7 +210,7 @@ impl Service {
 }
 
 impl Process {
-    /// Its name.
+    /// PID and start time.
     #[must_use]
     pub const fn id(&self) -> ProcessId {
         (self.pid, self.start)
@@ -234,8 +236,8 @@ impl From<&Holder> for Process {
     }
 }
 
-/// Whose a socket is that these hold: of the one that is recorded where it was seen using the socket and holds it still,
-/// else of the only process that does, else of one of several. What it is called now is what the listing says.
+/// Owner of a socket with these holders: the recorded owner if it was seen using the socket and still holds it, else
+/// the only holder, else one of several. The command name is the one in the listing.
 pub(super) fn owner_among(recorded: Option<Owner>, holders: &[Holder]) -> Option<Owner> {
     let Some(first) = holders.first() else { return recorded };
     let named = |holder: &Holder, source| Some(Process::from(holder).as_owner(source));
@@ -269,7 +271,7 @@ mod tests {
         Owner { pid, uid: 0, cgroup: 0, start: None, command: Command::new([b'o'; 16]), source }
     }
 
-    /// Listeners, each with the PIDs that hold it.
+    /// Listeners, each with the PIDs of its holders.
     fn services(listeners: &[&[u32]]) -> ListenerHolders {
         let mut services = ListenerHolders::default();
         services.listed(&of_listeners(10 * S, listeners));
@@ -284,7 +286,7 @@ mod tests {
         Snapshot { holders, ..snapshot(ended_ns, sockets.collect()) }
     }
 
-    /// Source, PID and candidates of a connection whose owner the programs took for this.
+    /// Source, PID and candidates of a connection with this owner according to the programs.
     fn named(services: &ListenerHolders, owner: Option<Owner>) -> Option<(OwnerSource, u32, Vec<u32>)> {
         let (owner, candidates) = services.name(Some(NETNS), place(), owner.as_ref())?;
         let pids = candidates.iter().flat_map(|all| all.iter()).map(|process| process.pid).collect();
@@ -299,12 +301,12 @@ mod tests {
             (&[&[5][..]][..], by(5), (Listener, 5, vec![])),
             (&[&[5, 6, 7]], by(6), (Shared, 6, vec![5, 6, 7])),
             (&[&[5, 6, 7]], None, (Shared, 5, vec![5, 6, 7])),
-            // Who called listen() holds it no more.
+            // The caller of listen() no longer holds it.
             (&[&[6]], by(5), (Listener, 6, vec![])),
             (&[&[6, 7]], by(5), (Shared, 6, vec![6, 7])),
-            // Another process used a connection once, but it holds no listener.
+            // Another process once used a connection, but holds no listener.
             (&[&[5]], Some(owner(5, Shared)), (Listener, 5, vec![])),
-            // SO_REUSEPORT: the listener is known by its process, or is any.
+            // SO_REUSEPORT: the process identifies the listener, otherwise it may be any of them.
             (&[&[5], &[6]], by(6), (Listener, 6, vec![])),
             (&[&[5], &[6]], None, (Shared, 5, vec![5, 6])),
             (&[&[4, 5], &[4, 6]], by(6), (Shared, 6, vec![4, 6])),

@@ -1,13 +1,21 @@
-//! The sockets that are alive now: those that events told of, and those that listings found.
+//! The sockets that are alive now, kept up to date by events and listings.
+//!
+//! [`Table::ingest`] applies an event, and completes it with what the table knows: an owner that the kernel side has
+//! forgotten, or how long the socket was in its state. [`Table::reconcile`] applies a listing of all sockets: it adds
+//! those that events missed, and removes those that are gone. For example, a connection that was opened before tcptrace
+//! started enters the table by the first listing, with a lower bound on its age; its next transition is then reported
+//! with that bound.
+//!
+//! The table does no I/O: the same events and listings always produce the same table.
 
 pub(crate) mod compact;
 mod connection;
 mod listener_holders;
-mod minis;
 pub(crate) mod reconcile;
 mod retransmits;
 mod roles;
 pub(crate) mod slab;
+mod timewait;
 mod wanted;
 
 use std::{
@@ -25,7 +33,7 @@ use crate::{
         event::{Event, EventKind, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition},
         holders::{Holder, Holders},
         keyed::{Keyed, KeyedMap, KeyedSet},
-        socket::{listeners_of, place},
+        socket::{listener_addresses, loopback_netns},
         state::{State, StateSet},
     },
     table::slab::{Place, Slab},
@@ -39,81 +47,81 @@ pub use retransmits::Retransmits;
 /// Half-open connections to one local address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HalfOpen {
-    /// Network namespace.
+    /// Inode number of the network namespace.
     pub netns: u32,
-    /// Local end.
+    /// Local address of the connections, where the listener accepts them.
     pub local: SocketAddr,
-    /// How many of them there are.
+    /// Number of half-open connections.
     pub count: u64,
-    /// How many of these have had their SYN-ACK sent again.
+    /// How many of them had their SYN-ACK retransmitted.
     pub retransmitted: u64,
-    /// The owner of the listener, where that is known.
+    /// The owner of the listener, if known.
     pub owner: Option<Owner>,
 }
 
-/// Addresses of this host that are remembered at most.
+/// Maximum number of remembered addresses of this host.
 const MAX_ADDRESSES: usize = 65_536;
-/// Half-open connections that are remembered one by one at most.
+/// Maximum number of half-open connections that are tracked individually.
 const MAX_REQUESTED: usize = 65_536;
 
-/// The sockets. Full ones are found by the address of their `struct sock`, which is theirs alone from the first event of
-/// their life to its end (or by their cookie, while no event told that address: addresses of the kernel have the highest
-/// bit, cookies count from 1); mini-sockets, which make no events, by their ends.
-/// Bounded: when it is full the socket that came first makes room, and is counted.
+/// The live sockets. Full sockets are keyed by the address of their `struct sock`, which identifies them from their
+/// first event to their end; or by their cookie until an event reports that address (kernel addresses have the highest
+/// bit set, cookies count from 1). Timewait sockets, which have no events, are keyed by their address pair. The table
+/// is bounded: when it is full, the oldest socket is evicted, and counted.
 pub struct Table {
     full: Slab,
-    minis: Slab,
+    timewait: Slab,
     roles: AllRoles,
     listener_holders: ListenerHolders,
-    /// Was a socket found by its cookie, since the listing told no address?
+    /// True if a socket is keyed by its cookie because the listing had no address.
     has_cookies_for_keys: bool,
     half_open: Vec<HalfOpen>,
     /// Keys of full sockets that wait for a process.
-    ailing: FxHashSet<u64>,
-    half_open_shown: Vec<HalfOpen>,
-    /// Local and remote ends of half-open connections, as the last poll showed them.
+    stuck: FxHashSet<u64>,
+    half_open_matching: Vec<HalfOpen>,
+    /// Address pairs of half-open connections as of the last poll.
     requested: KeyedSet<(Option<u32>, SocketAddr, SocketAddr)>,
-    /// Addresses that sockets of this host had.
+    /// Addresses that sockets of this host have had.
     addresses: KeyedSet<IpAddr>,
-    /// CLOCK_MONOTONIC at which the last poll began.
+    /// CLOCK_MONOTONIC in ns of the start of the last poll.
     polled_from_ns: u64,
     holders: Option<Holders>,
-    /// Cookies, or addresses where there were none, of those that left since the listing that is under way began.
+    /// Cookies (or addresses, without a cookie) of the sockets that left since the current listing began.
     departed: Option<FxHashSet<u64>>,
-    /// CLOCK_MONOTONIC at which the last whole listing began, and the namespaces that it visited: of full sockets in
-    /// these the table knows all that happened before.
+    /// CLOCK_MONOTONIC in ns of the start of the last complete listing, and the namespaces that it visited. The table
+    /// knows the history of their full sockets from then on.
     listed_from: (u64, FxHashSet<u32>),
-    /// CLOCK_MONOTONIC at which the last listing ended.
+    /// CLOCK_MONOTONIC in ns of the end of the last listing.
     listed_until_ns: u64,
-    /// CLOCK_MONOTONIC at which the last one ended that showed suspects.
-    shown_until_ns: u64,
+    /// CLOCK_MONOTONIC in ns of the end of the last listing that contained suspects.
+    suspects_listed_ns: u64,
     max: usize,
-    /// States whose sockets are kept; empty for all. A socket that leaves them is heard of no more where a filter
-    /// keeps its later events back, so it leaves the table too.
+    /// States whose sockets are kept; empty for all. A socket that leaves these states leaves the table too, since a
+    /// filter may drop its later events.
     states: StateSet,
-    /// Are there polls? Without them a mini-socket's end stays unknown.
+    /// True if there are polls. Without them the end of a timewait socket remains unknown.
     polls: bool,
-    /// Are sockets kept of which a listing says that they are not wanted?
+    /// True if the table also keeps listed sockets that the filter excludes.
     keeps_unwanted: bool,
     evicted: u64,
     listing: u32,
 }
 
 impl Table {
-    /// A table for at most `max` sockets, which must be in one of `states` (empty: any). Mini-sockets are followed only
-    /// with `polls`.
+    /// A table for at most `max` sockets in one of `states` (empty: any). Timewait sockets are tracked only with
+    /// `polls`.
     #[must_use]
     pub fn new(max: usize, states: StateSet, polls: bool) -> Self {
         Self {
             polls,
             full: Slab::new(),
-            minis: Slab::new(),
+            timewait: Slab::new(),
             roles: AllRoles::default(),
             listener_holders: ListenerHolders::default(),
             has_cookies_for_keys: false,
             half_open: Vec::new(),
-            ailing: FxHashSet::default(),
-            half_open_shown: Vec::new(),
+            stuck: FxHashSet::default(),
+            half_open_matching: Vec::new(),
             requested: KeyedSet::default(),
             addresses: KeyedSet::default(),
             polled_from_ns: 0,
@@ -121,7 +129,7 @@ impl Table {
             departed: None,
             listed_from: (0, FxHashSet::default()),
             listed_until_ns: 0,
-            shown_until_ns: 0,
+            suspects_listed_ns: 0,
             max: max.max(1),
             states,
             keeps_unwanted: false,
@@ -130,15 +138,15 @@ impl Table {
         }
     }
 
-    /// The same table, which also keeps the listed sockets that are not wanted: for whom looks at all of them.
+    /// Also keeps listed sockets that the filter excludes, for findings, which evaluate all sockets.
     #[must_use]
     pub fn keeping_all(self) -> Self {
         Self { keeps_unwanted: true, ..self }
     }
 
-    /// Takes in what an event says, and adds to the event what is known here: an owner that the kernel side does not
-    /// know, how long the socket has been in its state at least, whether events before it were lost. Gives what was known of
-    /// a full socket that ends with it.
+    /// Applies an event to the table, and completes the event from the table: an owner that the kernel side does not
+    /// know, a lower bound on the time in the state, and whether earlier events were lost. Returns the entry of a full
+    /// socket that ends with this event.
     pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
         let sk = event.socket.sk?;
         let cookie = event.socket.cookie;
@@ -160,27 +168,27 @@ impl Table {
         let EventKind::Transition(transition) = event.what else {
             let known = place.and_then(|place| self.full.at_mut(place));
             if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
-                connection.happened(event, &mut self.roles);
+                connection.apply_event(event, &mut self.roles);
             }
             return None;
         };
         let stays = transition.new != State::Close && transition.source == StateSource::Observed;
         let mut left = None;
         if self.is_older_than_listing(event) {
-            // The listing showed the socket, unless it was gone by then: perhaps by an event that was lost.
+            // The listing contained the socket, unless it was gone by then, perhaps by an event that was lost.
         } else if stays && self.keeps(transition.new) {
             self.keep(sk, key, place, transition.new, event);
         } else {
             left = self.remove(key, cookie);
         }
         if !stays && transition.new != State::Close {
-            self.becomes_mini(event, transition.new, left.as_ref());
+            self.enter_timewait(event, transition.new, left.as_ref());
         }
         left.filter(|_| !stays)
     }
 
-    /// Where a socket is: by its cookie where sock_diag told of it by that alone. Then what is at its address is another one
-    /// that has ended.
+    /// Key of a socket: its cookie if sock_diag reported it without an address. A socket that is still at its address
+    /// has then ended.
     fn key_of(&self, sk: u64, cookie: Option<u64>) -> u64 {
         cookie.filter(|cookie| self.has_cookies_for_keys && self.full.find(*cookie).is_some()).unwrap_or(sk)
     }
@@ -198,39 +206,40 @@ impl Table {
         if let Some(departed) = &mut self.departed {
             departed.insert(cookie.unwrap_or(key));
         }
-        // Another socket may be at the address already: a listing knew of it before the event of this one's end came.
+        // Another socket may be at the address already, if a listing showed it before the event of this one's end
+        // arrived.
         if self.full.get(key).is_some_and(|known| known.is_of(cookie)) { self.full.remove(key) } else { None }
     }
 
-    /// A mini-socket takes the place of the socket; nothing more is heard of it before a poll.
-    fn becomes_mini(&mut self, event: &Event, state: State, known: Option<&Connection>) {
+    /// A timewait socket replaces the socket; nothing more is known about it until a poll.
+    fn enter_timewait(&mut self, event: &Event, state: State, known: Option<&Connection>) {
         if !self.polls || !self.keeps(state) {
             return;
         }
         let expires_ns = (state == State::TimeWait).then(|| event.time_ns.saturating_add(TIME_WAIT_NS));
-        let mut mini = match known {
+        let mut timewait = match known {
             Some(known) => {
-                let mut mini = known.clone();
-                mini.enters(event, state, &mut self.roles);
-                mini
+                let mut timewait = known.clone();
+                timewait.enter(event, state, &mut self.roles);
+                timewait
             }
             None => Connection::of_event(event, state, &mut self.roles),
         };
-        mini.becomes_mini(event.time_ns, expires_ns);
-        self.minis.insert(mini_key(mini.netns(), mini.local(), mini.remote()), mini);
+        timewait.enter_timewait(event.time_ns, expires_ns);
+        self.timewait.insert(timewait_key(timewait.netns(), timewait.local(), timewait.remote()), timewait);
         self.make_room();
     }
 
-    /// A socket stays, in `state`; `place` is that of `key`, where there is one.
+    /// Stores a socket that remains alive in `state`; `place` is the place of `key`, if it has one.
     fn keep(&mut self, sk: u64, key: u64, place: Option<Place>, state: State, event: &Event) {
         if let Some(departed) = &mut self.departed {
-            departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may come back to a wanted state
+            departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may return to a selected state
         }
         let known = place.and_then(|place| self.full.at_mut(place)).filter(|known| known.is_of_event(event));
         let new = match known {
-            Some(known) if key == sk => return known.enters(event, state, &mut self.roles),
+            Some(known) if key == sk => return known.enter(event, state, &mut self.roles),
             Some(known) => {
-                known.enters(event, state, &mut self.roles);
+                known.enter(event, state, &mut self.roles);
                 self.full.remove(key)
             }
             None => None,
@@ -251,126 +260,125 @@ impl Table {
     fn make_room(&mut self) {
         while self.len() > self.max {
             let first = |sockets: &Slab| sockets.oldest().map(|(key, known)| (known.first_seen_ns, key));
-            let (full, mini) = (first(&self.full), first(&self.minis));
-            let is_mini = full.is_none_or(|full| mini.is_some_and(|mini| mini.0 < full.0));
-            let sockets = if is_mini { &mut self.minis } else { &mut self.full };
-            if let Some((_, key)) = if is_mini { mini } else { full } {
+            let (full, timewait) = (first(&self.full), first(&self.timewait));
+            let is_timewait = full.is_none_or(|full| timewait.is_some_and(|timewait| timewait.0 < full.0));
+            let sockets = if is_timewait { &mut self.timewait } else { &mut self.full };
+            if let Some((_, key)) = if is_timewait { timewait } else { full } {
                 sockets.remove(key);
             }
             self.evicted += 1;
         }
     }
 
-    /// Asks of each socket from when on it is suspected of trouble if nothing happens to it, in
-    /// CLOCK_MONOTONIC (never: `u64::MAX`). From then on the next listing of its state keeps what it shows of it, as
-    /// [`Connection::facts`]. A socket of which that is known already is not asked about again before that time.
+    /// Marks suspects. `suspect_from_ns` returns the CLOCK_MONOTONIC time in ns at which a socket becomes a suspect if
+    /// nothing happens to it (never: `u64::MAX`). From then on the next listing of its state is kept as
+    /// [`Connection::facts`]. Until that time `suspect_from_ns` is not called again for the same socket.
     pub fn suspect(&mut self, now_ns: u64, mut suspect_from_ns: impl FnMut(&Connection) -> u64) {
-        self.full.look(now_ns, |known| {
+        self.full.evaluate(now_ns, |known| {
             let from_ns = suspect_from_ns(known);
             if from_ns <= now_ns {
-                known.is_suspect(now_ns);
+                known.mark_suspect(now_ns);
             } else {
-                known.is_no_suspect();
+                known.clear_suspect();
             }
-            if known.is_restless(now_ns) { 0 } else { from_ns }
+            if known.needs_evaluation(now_ns) { 0 } else { from_ns }
         });
     }
 
-    /// The sockets that are suspected.
+    /// The sockets that [`Table::suspect`] has marked.
     pub fn suspects(&self) -> impl Iterator<Item = &Connection> {
-        self.full.restless().filter(|known| known.suspected_ns().is_some())
+        self.full.to_evaluate().filter(|known| known.suspected_ns().is_some())
     }
 
-    /// The sockets that there is a reason to look at since [`Table::suspect`] was called last, at `now_ns`, and all
-    /// mini-sockets; in no order.
-    pub fn restless(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
-        let full = self.full.restless().filter(move |known| known.is_restless(now_ns));
-        full.chain(self.minis.values())
+    /// The sockets that have needed evaluation since the last call of [`Table::suspect`], at `now_ns`, and all timewait
+    /// sockets; unordered.
+    pub fn to_evaluate(&self, now_ns: u64) -> impl Iterator<Item = &Connection> {
+        let full = self.full.to_evaluate().filter(move |known| known.needs_evaluation(now_ns));
+        full.chain(self.timewait.values())
     }
 
-    /// Sockets for whose holders connections wait: listeners with connections in their queue, and connections with unread
-    /// data.
+    /// Sockets that wait for their holders: listeners with queued connections, and connections with unread data.
     pub fn awaited(&self) -> impl Iterator<Item = &Connection> {
         let has_queue = |known: &&Connection| {
             known.facts().is_some_and(|facts| facts.socket.receive_queue > 0) && !known.is_hidden()
         };
         let listeners = self.listeners().map(|(_, known)| known);
-        let connections = self.ailing.iter().filter_map(|key| self.full.get(*key));
+        let connections = self.stuck.iter().filter_map(|key| self.full.get(*key));
         listeners.chain(connections).filter(has_queue)
     }
 
-    /// Did a socket of this host have this address?
+    /// True if a socket of this host had this address.
     #[must_use]
     pub fn has_address(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.addresses.contains(&address)
     }
 
-    /// Did the last poll show a half-open connection with these ends?
+    /// True if the last poll found a half-open connection with these addresses.
     #[must_use]
     pub fn is_requested(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> bool {
-        self.requested.contains(&(place(netns, local), local, remote))
+        self.requested.contains(&(loopback_netns(netns, local), local, remote))
     }
 
-    /// CLOCK_MONOTONIC at which the last listing ended that showed suspects, in ns; 0 where there was none.
+    /// CLOCK_MONOTONIC in ns of the end of the last listing that contained suspects; 0 if there was none.
     #[must_use]
-    pub const fn shown_until_ns(&self) -> u64 {
-        self.shown_until_ns
+    pub const fn suspects_listed_ns(&self) -> u64 {
+        self.suspects_listed_ns
     }
 
-    /// All sockets, in no order.
+    /// All sockets, timewait sockets included, unordered.
     pub fn all(&self) -> impl Iterator<Item = &Connection> {
-        self.full.values().chain(self.minis.values())
+        self.full.values().chain(self.timewait.values())
     }
 
-    /// The sockets that are to be shown, in no order: all but those that [`Table::choose`] left out.
+    /// The sockets that [`Table::apply_filter`] did not hide, unordered.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
         self.all().filter(|known| !known.is_hidden())
     }
 
-    /// Asks of each socket, and its holders, whether it is to be shown. What is known of a socket changes, so it is asked
-    /// each time before sockets are shown.
-    pub fn choose(&mut self, mut is_shown: impl FnMut(&Connection, &[Holder]) -> bool) {
+    /// Hides the sockets that the filter excludes. What is known about a socket changes, so call it each time before
+    /// sockets are reported.
+    pub fn apply_filter(&mut self, mut matches: impl FnMut(&Connection, &[Holder]) -> bool) {
         let holders = self.holders.clone();
-        let mut choose = |known: &mut Connection| {
+        let mut apply = |known: &mut Connection| {
             let held_by = holders.as_ref().zip(known.handle()).map_or(&[][..], |(holders, handle)| holders.of(handle));
-            known.hide(!is_shown(known, held_by));
+            known.hide(!matches(known, held_by));
         };
-        self.full.for_each(&mut choose);
-        self.minis.for_each(&mut choose);
+        self.full.for_each(&mut apply);
+        self.timewait.for_each(&mut apply);
     }
 
-    /// All half-open connections by local address, as the last poll showed them, with the owners of their listeners.
+    /// All half-open connections by local address, as of the last poll, with the owners of their listeners.
     #[must_use]
     pub fn half_open(&self) -> Vec<HalfOpen> {
         self.with_owners(&self.half_open)
     }
 
-    /// Those of them that are to be shown.
+    /// The half-open connections that match the filter.
     #[must_use]
-    pub fn half_open_shown(&self) -> Vec<HalfOpen> {
-        self.with_owners(&self.half_open_shown)
+    pub fn half_open_matching(&self) -> Vec<HalfOpen> {
+        self.with_owners(&self.half_open_matching)
     }
 
     fn with_owners(&self, rows: &[HalfOpen]) -> Vec<HalfOpen> {
         if rows.is_empty() {
             return Vec::new();
         }
-        // Where several listen on one address they may be of one process, or of several.
+        // Several listeners at one address may belong to one process or to several.
         let mut owners: KeyedMap<(u32, SocketAddr), Option<Owner>> = KeyedMap::default();
         for (place, known) in self.listeners() {
             let owner = owners.entry(place).or_insert(known.owner());
             *owner = owner.filter(|first| known.owner().is_some_and(|owner| owner.pid == first.pid));
         }
         let owner_of = |row: &HalfOpen| {
-            listeners_of(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
+            listener_addresses(row.local).find_map(|local| owners.get(&(row.netns, local)).copied()).flatten()
         };
         let mut rows: Vec<_> = rows.iter().map(|row| HalfOpen { owner: owner_of(row), ..*row }).collect();
         rows.sort_by_key(|row| (std::cmp::Reverse(row.count), row.netns, row.local));
         rows
     }
 
-    /// Names the owner of a connection that no process took yet by who holds its listener now, and says who it may be where
-    /// several do.
+    /// Sets the owner of a connection that no process has used yet to the holder of its listener, or the candidates if
+    /// several hold it.
     fn name_owner(&self, event: &mut Event, known: Option<&Connection>) {
         let is_new = match event.what {
             EventKind::Transition(Transition { old, .. }) => matches!(old, State::Listen | State::SynRecv),
@@ -401,7 +409,7 @@ impl Table {
         }
     }
 
-    /// The processes that a connection may belong to, where its owner is one of several that hold its listener.
+    /// The candidates for the owner of a connection whose listener is held by several processes.
     #[must_use]
     pub fn candidates_of(&self, connection: &Connection) -> Option<Arc<[Process]>> {
         let owner = connection.owner().filter(|owner| owner.source == OwnerSource::Shared)?;
@@ -411,43 +419,44 @@ impl Table {
         }
     }
 
-    /// Is a listing of listeners and of holders wanted at `now_ns`, to know whose connections are?
+    /// Whether a listing of listeners and holders is due at `now_ns`, to determine the owners of connections.
     #[must_use]
     pub fn wants_listeners(&self, now_ns: u64) -> bool {
         self.listener_holders.wants_listing(now_ns)
     }
 
-    /// The processes that held a socket when holders were listed last; `None` where they never were, or it came later.
+    /// The holders of a socket as of the last listing of holders; `None` if there was none, or it was older than the
+    /// socket.
     #[must_use]
     pub fn holders_of(&self, connection: &Connection) -> Option<&[Holder]> {
         Some(self.holders.as_ref()?.of(connection.handle()?))
     }
 
-    /// How many sockets there are.
+    /// Number of sockets, timewait sockets included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.full.len() + self.minis.len()
+        self.full.len() + self.timewait.len()
     }
 
-    /// Is there none?
+    /// True if there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives back the memory of many that have left.
-    fn tidy(&mut self) {
-        self.full.tidy();
-        self.minis.tidy();
-        self.roles.tidy(self.len());
+    /// Releases memory after many sockets have left.
+    fn shrink(&mut self) {
+        self.full.shrink();
+        self.timewait.shrink();
+        self.roles.shrink(self.len());
     }
 
-    /// Sizes of what the table keeps besides sockets, by name, for tests of their bounds.
+    /// Sizes of the table's other collections by name, for tests of their bounds.
     #[must_use]
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         vec![
             ("roles", self.roles.len()),
-            ("room", self.full.room() + self.minis.room()),
+            ("room", self.full.room() + self.timewait.room()),
             ("half_open", self.half_open.len()),
             ("requested", self.requested.len()),
             ("addresses", self.addresses.len()),
@@ -455,22 +464,22 @@ impl Table {
         ]
     }
 
-    /// How many sockets had to make room for others.
+    /// Number of sockets evicted to make room.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
         self.evicted
     }
 }
 
-/// What is known of the socket, where the event does not know it. Whether events were lost before one that is older than
-/// the end of the last listing cannot be told, since that may have shown what came after it.
+/// Completes an event from the table. For an event older than the end of the last listing it is unknown whether earlier
+/// events were lost, since the listing may have shown a later state.
 fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     event.owner = known.owner_at(event);
     let EventKind::Transition(transition) = &mut event.what else {
         return;
     };
     if event.time_ns < known.since_ns {
-        return; // older than the listing that told of the socket
+        return; // older than the listing that reported the socket
     }
     event.after_gap = known.state != transition.old && event.time_ns > listed_until_ns;
     if transition.time_in_old.is_none() && known.state == transition.old && known.since != AgeSource::Observed {
@@ -479,13 +488,13 @@ fn add_to(event: &mut Event, known: &Connection, listed_until_ns: u64) {
     }
 }
 
-/// Does a connection begin that comes in?
+/// True if an incoming connection begins.
 const fn begins_by_peer(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(Transition { old: State::Listen, new: State::SynRecv, .. }))
 }
 
-/// The key of a mini-socket: a number made of its ends, which no two have at a time.
-fn mini_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
+/// Key of a timewait socket: a hash of its address pair, which is unique at any time.
+fn timewait_key(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> u64 {
     Keyed.hash_one((netns, local, remote))
 }
 

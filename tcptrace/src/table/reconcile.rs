@@ -1,5 +1,5 @@
-//! What a listing says of the table: sockets that events did not tell of, or that are no more, and the changes of
-//! mini-sockets and half-open requests, of which there are no events.
+//! Applies listings to the table: sockets that events missed or that are gone, and changes of timewait sockets and
+//! half-open requests, which have no events.
 
 use std::{cmp::Reverse, net::SocketAddr};
 
@@ -9,8 +9,8 @@ use super::{
     HalfOpen, MAX_REQUESTED, Table,
     connection::expires_ns,
     listener_holders::{ListenerHolders, is_through_listener, owner_among},
-    mini_key,
-    minis::{began_time_wait, is_gone},
+    timewait::{began_time_wait, is_gone},
+    timewait_key,
 };
 use crate::{
     model::{
@@ -20,37 +20,38 @@ use crate::{
         keyed::{Keyed, KeyedMap},
         notice::Reconciled,
         snapshot::Snapshot,
-        socket::{Kind, ListedSocket, listeners_of, place},
+        socket::{Kind, ListedSocket, listener_addresses, loopback_netns},
         state::State,
     },
     table::connection::Connection,
 };
 
 impl Table {
-    /// A listing begins: until it is taken in, sockets that leave are remembered, since it may still show them.
+    /// Marks the start of a listing: until it is applied, sockets that leave are remembered, since it may still contain
+    /// them.
     pub fn begin_listing(&mut self) {
         self.departed = Some(FxHashSet::default());
     }
 
-    /// Nothing will come of the listing that began.
+    /// The listing that began will not be applied.
     pub fn abandon_listing(&mut self) {
         self.departed = None;
     }
 
-    /// Takes in a listing of all states: what it shows is there, and what was there before it began and it does not
-    /// show is there no more. `wanted` says which sockets are to be kept where not all are. The changes of mini-sockets are
-    /// given to `tell`.
+    /// Applies a listing of all states: it adds what is missing, and removes what was there before the listing began
+    /// but is not in it. `wanted` selects the sockets to keep, unless all are kept. Transitions of timewait sockets are
+    /// passed to `emit`.
     pub fn reconcile(
         &mut self,
         snapshot: &Snapshot,
         mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        tell: impl FnMut(Event),
+        emit: impl FnMut(Event),
     ) -> Reconciled {
         let departed = self.departed.take().unwrap_or_default();
         self.listing = self.listing.wrapping_add(1);
         let mut reconciled = Reconciled::default();
         let names =
-            if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) { self.names() } else { Names::default() };
+            if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) { self.names() } else { KeyIndex::default() };
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
@@ -58,7 +59,7 @@ impl Table {
         for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full && socket.state != State::Close)
         {
             let Some(key) = socket.sk.or_else(|| names.key_of(socket)).or(socket.cookie) else {
-                continue; // nameless: the kernel gives all sockets that it lists a cookie
+                continue; // without a cookie: the kernel gives one to every socket that it lists
             };
             if departed.contains(&key) || socket.cookie.is_some_and(|cookie| departed.contains(&cookie)) {
                 continue;
@@ -68,9 +69,9 @@ impl Table {
             if self.keeps(socket.state) && (is_known || self.keeps_unwanted || wanted(socket, holders)) {
                 self.take_in(key, socket, holders, snapshot, &mut reconciled);
                 if let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) {
-                    known.show(socket, snapshot);
+                    known.update(socket, snapshot);
                     if known.is_ailing() {
-                        self.ailing.insert(key);
+                        self.stuck.insert(key);
                     }
                 }
             }
@@ -86,14 +87,14 @@ impl Table {
         reconciled.removed = (before - self.full.len()) as u64;
         self.listed_from = (snapshot.started_ns, visited);
         self.listed_until_ns = snapshot.ended_ns;
-        self.shown_until_ns = snapshot.ended_ns;
-        self.poll(snapshot, wanted, tell);
+        self.suspects_listed_ns = snapshot.ended_ns;
+        self.poll(snapshot, wanted, emit);
         reconciled
     }
 
-    /// For listings that know no addresses of the kernel.
-    fn names(&self) -> Names {
-        let mut names = Names::default();
+    /// Index for listings without kernel addresses.
+    fn names(&self) -> KeyIndex {
+        let mut names = KeyIndex::default();
         for (key, known) in self.full.iter() {
             match (known.cookie(), known.netns()) {
                 (Some(cookie), _) => _ = names.by_cookie.insert(cookie, key),
@@ -114,7 +115,7 @@ impl Table {
     ) {
         let is_newer = |known: &Connection| !known.is_of(socket.cookie) && known.first_seen_ns >= snapshot.started_ns;
         if self.full.get(key).is_some_and(is_newer) {
-            return; // the listed socket has ended since, and the event of its end was lost
+            return; // the listed socket has since ended, and the event of its end was lost
         }
         let listing = self.listing;
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
@@ -126,118 +127,120 @@ impl Table {
             return;
         };
         known.listing = listing;
-        known.is_listed(socket);
-        known.is_named(socket.cookie);
+        known.update_listed(socket);
+        known.set_cookie(socket.cookie);
         let owner = named(&self.listener_holders, socket, owner_among(known.recorded(socket.owner), holders));
-        known.is_held(owner, &mut self.roles);
+        known.set_holder(owner, &mut self.roles);
         if known.state != socket.state && known.since_ns < snapshot.started_ns {
-            // The event of it was lost. It came after the last one that was not.
+            // Its event was lost, and came after the last one that was not.
             reconciled.changed += 1;
-            known.is_found_in_state(socket, snapshot.ended_ns);
+            known.set_found_state(socket, snapshot.ended_ns);
         }
     }
 
-    /// Takes in a listing that shows mini-sockets and requests: those that are there no more have ended, which is
-    /// given to `tell`, as is the change of an orphan's mini-socket from FIN_WAIT2 to TIME_WAIT. A request, which nobody
-    /// holds, is wanted where its listener is. Without polls a listing tells what is there, and nothing of what was.
+    /// Applies a listing of timewait sockets and requests: those that are gone have ended, which is passed to `emit`,
+    /// as is an orphan's change from FIN_WAIT2 to TIME_WAIT. A request has no holder, and matches the filter if its
+    /// listener does. Without polls, a listing only shows what exists now.
     pub fn poll(
         &mut self,
         snapshot: &Snapshot,
         mut wanted: impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        mut tell: impl FnMut(Event),
+        mut emit: impl FnMut(Event),
     ) {
         self.listing = self.listing.wrapping_add(1);
         if !self.polls {
-            self.minis.clear();
+            self.timewait.clear();
         }
-        (self.half_open, self.half_open_shown) = self.requests(snapshot, &mut wanted);
+        (self.half_open, self.half_open_matching) = self.requests(snapshot, &mut wanted);
         let requests = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Request);
-        let key = |request: &ListedSocket| (place(Some(request.netns), request.local), request.local, request.remote);
+        let key = |request: &ListedSocket| {
+            (loopback_netns(Some(request.netns), request.local), request.local, request.remote)
+        };
         self.requested = requests.take(MAX_REQUESTED).map(key).collect();
         if !snapshot.states.is_empty() {
-            self.show_full(snapshot); // a whole listing was shown already
+            self.update_full(snapshot); // a complete listing was applied already
         }
-        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Mini) {
-            self.poll_mini(socket, snapshot, &mut wanted, &mut tell);
+        for socket in snapshot.sockets.iter().filter(|socket| socket.kind == Kind::TimeWait) {
+            self.poll_timewait(socket, snapshot, &mut wanted, &mut emit);
         }
         let (listing, polled_from_ns, ended_ns) = (self.listing, self.polled_from_ns, snapshot.ended_ns);
         let visited = visited(snapshot);
-        self.forget_ailing(snapshot, &visited);
-        self.minis.retain(|mini| {
-            if mini.listing == listing || mini.since_ns >= snapshot.started_ns {
+        self.clear_stuck(snapshot, &visited);
+        self.timewait.retain(|timewait| {
+            if timewait.listing == listing || timewait.since_ns >= snapshot.started_ns {
                 return true;
             }
-            if !mini.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
-                // Nobody looked: its timer may have been set again. In the end it is gone for sure, and nobody knows when.
-                mini.expires(None);
-                return mini.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
+            if !timewait.netns().map_or(snapshot.skipped.cut_short == 0, |netns| visited.contains(&netns)) {
+                // No poll covered it, and its timer may have been restarted. It is certainly gone by now, at an unknown
+                // time.
+                timewait.set_expiry(None);
+                return timewait.since_ns.saturating_add(TIME_WAIT_NS) > ended_ns;
             }
-            tell(is_gone(mini, polled_from_ns, ended_ns));
+            emit(is_gone(timewait, polled_from_ns, ended_ns));
             false
         });
         self.polled_from_ns = snapshot.started_ns;
-        self.tidy();
+        self.shrink();
     }
 
-    /// Takes in a listing of some states that shows sockets which are known, and who holds all of them: nothing comes and
-    /// nothing goes by it.
-    pub fn show_listed(&mut self, snapshot: &Snapshot) {
+    /// Updates known sockets from a listing of some states with all holders; adds and removes none.
+    pub fn update_listed(&mut self, snapshot: &Snapshot) {
         if let Some(holders) = &snapshot.holders {
             self.holders = Some(holders.clone());
         }
-        self.show_full(snapshot);
-        self.shown_until_ns = snapshot.ended_ns;
+        self.update_full(snapshot);
+        self.suspects_listed_ns = snapshot.ended_ns;
     }
 
-    /// Takes in a listing of listeners and who holds all sockets: nothing comes and nothing goes by it.
-    pub fn show_listeners(&mut self, snapshot: &Snapshot) {
+    /// Updates listeners from a listing of listeners with all holders; adds and removes no sockets.
+    pub fn update_listeners(&mut self, snapshot: &Snapshot) {
         self.listener_holders.listed(snapshot);
         self.holders = snapshot.holders.clone().or(self.holders.take());
-        self.show_full(snapshot);
+        self.update_full(snapshot);
     }
 
-    fn show_full(&mut self, snapshot: &Snapshot) {
+    fn update_full(&mut self, snapshot: &Snapshot) {
         let mut listed = snapshot.sockets.iter().filter(|socket| socket.kind == Kind::Full).peekable();
         let names = match listed.peek() {
             Some(first) if first.sk.is_none() => self.names(),
-            _ => Names::default(),
+            _ => KeyIndex::default(),
         };
         for socket in listed {
             let key = socket.sk.filter(|sk| self.full.find(*sk).is_some());
             let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
             let known = key.and_then(|key| self.full.get_mut(key)).filter(|known| known.is_of(socket.cookie));
             if let Some(known) = known {
-                known.is_listed(socket);
+                known.update_listed(socket);
                 if let Some(holders) = &snapshot.holders {
                     let owner = owner_among(known.recorded(socket.owner), holders.of(socket.handle));
-                    known.is_held(named(&self.listener_holders, socket, owner), &mut self.roles);
+                    known.set_holder(named(&self.listener_holders, socket, owner), &mut self.roles);
                 }
-                known.show(socket, snapshot);
+                known.update(socket, snapshot);
                 if known.is_ailing() {
-                    self.ailing.extend(key);
+                    self.stuck.extend(key);
                 }
             }
         }
     }
 
-    /// Those that wait for a process no more are not shown by a listing that shows all of them.
-    fn forget_ailing(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
-        if !snapshot.ailing {
+    /// Clears the stuck state of sockets that are not in a listing of all stuck sockets.
+    fn clear_stuck(&mut self, snapshot: &Snapshot, visited: &FxHashSet<u32>) {
+        if !snapshot.stuck {
             return;
         }
         let full = &mut self.full;
-        self.ailing.retain(|key| {
+        self.stuck.retain(|key| {
             let Some(known) = full.get_mut(*key).filter(|known| known.is_ailing()) else { return false };
             let is_shown = known.facts().is_some_and(|facts| facts.at_ns >= snapshot.started_ns);
             let stays = is_shown || !known.netns().is_none_or(|netns| visited.contains(&netns));
             if !stays {
-                known.is_well();
+                known.clear_stuck();
             }
             stays
         });
     }
 
-    /// The half-open connections of a listing by local address: those that are kept, and those that are wanted.
+    /// The half-open connections of a listing by local address: all that are kept, and those that match the filter.
     fn requests(
         &self,
         snapshot: &Snapshot,
@@ -258,7 +261,7 @@ impl Table {
         };
         for request in requests {
             let (netns, local) = (request.netns, request.local);
-            let listener = listeners_of(local).find_map(|local| listeners.get(&(netns, local)));
+            let listener = listener_addresses(local).find_map(|local| listeners.get(&(netns, local)));
             let holders = listener.and_then(|listener| self.holders_of(listener)).unwrap_or_default();
             let is_wanted =
                 wanted(&ListedSocket { owner: listener.and_then(|listener| listener.owner()), ..*request }, holders);
@@ -278,69 +281,69 @@ impl Table {
     }
 
     pub(super) fn listeners(&self) -> impl Iterator<Item = ((u32, SocketAddr), &Connection)> {
-        let listeners = self.full.restless().filter(|known| known.state == State::Listen);
+        let listeners = self.full.to_evaluate().filter(|known| known.state == State::Listen);
         listeners.filter_map(|known| Some(((known.netns()?, known.local()), known)))
     }
 
-    fn poll_mini(
+    fn poll_timewait(
         &mut self,
         socket: &ListedSocket,
         snapshot: &Snapshot,
         wanted: &mut impl FnMut(&ListedSocket, &[Holder]) -> bool,
-        tell: &mut impl FnMut(Event),
+        emit: &mut impl FnMut(Event),
     ) {
-        let key = mini_key(Some(socket.netns), socket.local, socket.remote);
+        let key = timewait_key(Some(socket.netns), socket.local, socket.remote);
         let now_ns = snapshot.ended_ns;
         let listing = self.listing;
-        if let Some(other) = self.minis.get(key).filter(|known| !known.is_of(socket.cookie)) {
-            tell(is_gone(other, self.polled_from_ns, now_ns));
-            self.minis.remove(key);
+        if let Some(other) = self.timewait.get(key).filter(|known| !known.is_of(socket.cookie)) {
+            emit(is_gone(other, self.polled_from_ns, now_ns));
+            self.timewait.remove(key);
         }
-        let Some(known) = self.minis.get_mut(key) else {
+        let Some(known) = self.timewait.get_mut(key) else {
             if self.keeps(socket.state) && (self.keeps_unwanted || wanted(socket, &[])) {
                 let listed = Connection::of_listed(socket, None, now_ns, &mut self.roles);
-                self.minis.insert(key, listed.in_listing(listing));
+                self.timewait.insert(key, listed.in_listing(listing));
                 self.make_room();
             }
             return;
         };
         known.listing = listing;
-        known.is_named(socket.cookie);
-        known.expires(expires_ns(socket, now_ns));
+        known.set_cookie(socket.cookie);
+        known.set_expiry(expires_ns(socket, now_ns));
         if known.state == State::FinWait2 && socket.state == State::TimeWait {
             let age = socket.age(now_ns).filter(|age| age.source == AgeSource::Timer);
             let began_ns = age.map(|age| now_ns.saturating_sub(age.ns));
-            tell(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
-            known.is_found_in_state(socket, now_ns);
+            emit(began_time_wait(known, began_ns, known.expires_ns(), now_ns));
+            known.set_found_state(socket, now_ns);
             if !self.keeps(State::TimeWait) {
-                self.minis.remove(key);
+                self.timewait.remove(key);
             }
         }
     }
 }
 
-/// Keys of full sockets.
+/// Index of full sockets, giving their keys.
 #[derive(Default)]
-struct Names {
+struct KeyIndex {
     by_cookie: FxHashMap<u64, u64>,
-    /// Of those that have no cookie yet (before 5.12).
+    /// Those that have no cookie yet (before 5.12).
     by_ends: KeyedMap<(u32, SocketAddr, SocketAddr), u64>,
 }
 
-impl Names {
+impl KeyIndex {
     fn key_of(&self, socket: &ListedSocket) -> Option<u64> {
         let by_cookie = self.by_cookie.get(&socket.cookie?);
         by_cookie.or_else(|| self.by_ends.get(&(socket.netns, socket.local, socket.remote))).copied()
     }
 }
 
-/// The namespaces in which what a listing does not show is not there.
+/// The namespaces that were listed completely.
 fn visited(snapshot: &Snapshot) -> FxHashSet<u32> {
     let namespaces = snapshot.namespaces.iter().filter(|_| snapshot.skipped.cut_short == 0);
     namespaces.map(|namespace| namespace.inode).collect()
 }
 
-/// Whose a listed socket is: where no process has taken it yet, of who holds its listener.
+/// Owner of a listed socket: the holder of its listener if no process has used it yet.
 fn named(services: &ListenerHolders, socket: &ListedSocket, owner: Option<Owner>) -> Option<Owner> {
     let through = owner.as_ref().filter(|owner| is_through_listener(owner) && socket.uid.is_none());
     let by_listener = through.and_then(|owner| services.name(Some(socket.netns), socket.local, Some(owner)));

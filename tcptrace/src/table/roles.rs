@@ -1,4 +1,4 @@
-//! The processes that had to do with a socket, kept once for all sockets that have them in common.
+//! The processes related to a socket, shared between sockets that have the same ones.
 
 use std::{
     hash::{Hash, Hasher},
@@ -7,14 +7,14 @@ use std::{
 
 use crate::model::{event::Owner, keyed::KeyedSet};
 
-/// Processes by what they did with a socket.
+/// Processes by their role for a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Roles {
     pub(super) owner: Option<Owner>,
     pub(super) creator: Option<Owner>,
     pub(super) acceptor: Option<Owner>,
     pub(super) closed_by: Option<u32>,
-    /// The owner before this one, which holds the socket no more.
+    /// The previous owner, which no longer holds the socket.
     pub(super) former: Option<Owner>,
 }
 
@@ -27,16 +27,16 @@ impl Hash for Roles {
     }
 }
 
-/// All roles that sockets have; `None` stands for those of which nothing is known.
+/// All distinct role sets; `None` stands for the empty one.
 #[derive(Default)]
 pub(super) struct AllRoles {
     shared: KeyedSet<Rc<Roles>>,
-    /// How many were in use when those that are not were dropped last.
+    /// Number in use at the last cleanup.
     in_use: usize,
 }
 
 impl AllRoles {
-    /// The one that all sockets with these roles share.
+    /// Returns the shared copy of these roles.
     pub(super) fn share(&mut self, roles: Roles) -> Option<Rc<Roles>> {
         if roles == Roles::default() {
             return None;
@@ -53,9 +53,9 @@ impl AllRoles {
         Some(roles)
     }
 
-    /// Drops what no socket has, where that is much beside `sockets`: there is nothing to be shared for a while after many
-    /// have left.
-    pub(super) fn tidy(&mut self, sockets: usize) {
+    /// Drops unused role sets if there are many compared to `sockets`. After many sockets have left there is nothing to
+    /// share for a while.
+    pub(super) fn shrink(&mut self, sockets: usize) {
         if self.shared.len() > 2 * sockets + 64 {
             self.shared.retain(|roles| Rc::strong_count(roles) > 1);
             self.shared.shrink_to(2 * self.shared.len() + 64);

@@ -1,40 +1,39 @@
-//! Connections by key, in the order in which they came. They lie in blocks, so that one that comes or goes takes no memory
-//! of its own, and a table that grows moves none of them.
+//! Connections by key, in order of insertion. They lie in blocks: adding or removing one allocates nothing, and a
+//! growing table moves none.
 
 use rustc_hash::FxHashMap;
 
 use crate::table::connection::Connection;
 
-/// Connections in a block.
 const BLOCK: usize = 64;
-/// The place of none.
+/// Marks the absence of a place.
 const NONE: u32 = u32::MAX;
 
-/// The key of a connection, in a form that leaves no gap beside a place.
+/// Key of a connection, packed so that no padding follows before a place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(Rust, packed(4))]
 struct Key(u64);
 
-/// Where a connection is, until it is removed.
+/// Index of a connection; valid until it is removed.
 #[derive(Clone, Copy)]
 pub(super) struct Place(u32);
 
 struct Slot {
     key: u64,
-    /// The places of those that came before and after it; of a free slot, `newer` is the next free one.
+    /// Places of the neighbours in insertion order; in a free slot, `newer` is the next free one.
     older: u32,
     newer: u32,
     connection: Option<Connection>,
 }
 
-// With its part of the map a connection takes 140 to 158 bytes.
+// Including its share of the map, a connection takes 140 to 158 bytes.
 const _: () = assert!(size_of::<Slot>() == 128);
 
-/// Connections by key.
+/// Connections by key, in order of insertion.
 pub(super) struct Slab {
     places: FxHashMap<Key, u32>,
     blocks: Vec<Vec<Slot>>,
-    /// For each block, the time until which there is nothing to look at in it; 0 where there is, or may be.
+    /// By block: time until which no connection in it needs evaluation; 0 if one may need it now.
     quiet_until_ns: Vec<u64>,
     free: u32,
     oldest: u32,
@@ -51,7 +50,7 @@ impl Slab {
         self.places.len()
     }
 
-    /// How many connections there is memory for.
+    /// Number of connections that fit in the allocated memory.
     pub(super) fn room(&self) -> usize {
         self.blocks.len() * BLOCK
     }
@@ -68,7 +67,7 @@ impl Slab {
         self.blocks[place as usize / BLOCK][place as usize % BLOCK].connection.as_ref()
     }
 
-    /// To be changed, after which there may be something to look at.
+    /// Mutable access, after which the connection may need evaluation.
     pub(super) fn at_mut(&mut self, Place(place): Place) -> Option<&mut Connection> {
         self.quiet_until_ns[place as usize / BLOCK] = 0;
         self.slot(place).connection.as_mut()
@@ -78,12 +77,11 @@ impl Slab {
         self.at(self.find(key)?)
     }
 
-    /// See [`Slab::at_mut`].
     pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut Connection> {
         self.at_mut(self.find(key)?)
     }
 
-    /// Adds a connection as the newest, in place of the one that had its key.
+    /// Inserts a connection as the newest, replacing any with the same key.
     pub(super) fn insert(&mut self, key: u64, connection: Connection) {
         let slot = Slot { key, older: self.newest, newer: NONE, connection: Some(connection) };
         let place = if self.free == NONE {
@@ -115,7 +113,7 @@ impl Slab {
         self.release(place)
     }
 
-    /// Takes what is at a place out of the order, and makes the place free.
+    /// Unlinks a place and frees it.
     fn release(&mut self, place: u32) -> Option<Connection> {
         let free = self.free;
         let slot = self.slot(place);
@@ -133,15 +131,15 @@ impl Slab {
         connection
     }
 
-    /// The one that came first, with its key.
+    /// The oldest connection, with its key.
     pub(super) fn oldest(&self) -> Option<(u64, &Connection)> {
         let slot = self.blocks.get(self.oldest as usize / BLOCK)?.get(self.oldest as usize % BLOCK)?;
         Some((slot.key, slot.connection.as_ref()?))
     }
 
-    /// Gives the memory of the last blocks back, where most of them are free, and that of the map.
-    pub(super) fn tidy(&mut self) {
-        /// As much is always kept.
+    /// Frees trailing blocks if most of them are unused, and shrinks the map.
+    pub(super) fn shrink(&mut self) {
+        /// Minimum number of blocks that are kept.
         const FEW: usize = if cfg!(test) { 1 } else { 16 };
         if self.blocks.len() <= FEW || self.places.len() * 4 > self.room() {
             return;
@@ -163,7 +161,7 @@ impl Slab {
         *self = Self::new();
     }
 
-    /// All of them with their keys, in no order.
+    /// All connections with their keys, unordered.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Connection)> {
         self.blocks.iter().flatten().filter_map(|slot| Some((slot.key, slot.connection.as_ref()?)))
     }
@@ -172,12 +170,12 @@ impl Slab {
         self.iter().map(|(_, connection)| connection)
     }
 
-    /// Changes all of them in a way that gives no reason to look at them.
+    /// Modifies all connections in a way that never requires evaluation.
     pub(super) fn for_each(&mut self, change: impl FnMut(&mut Connection)) {
         self.blocks.iter_mut().flatten().filter_map(|slot| slot.connection.as_mut()).for_each(change);
     }
 
-    /// Those for which `keeps` is true stay; it may change them.
+    /// Keeps the connections for which `keeps` returns true; it may modify them.
     pub(super) fn retain(&mut self, mut keeps: impl FnMut(&mut Connection) -> bool) {
         self.quiet_until_ns.fill(0);
         for place in 0..(self.blocks.len() * BLOCK) as u32 {
@@ -190,24 +188,24 @@ impl Slab {
         }
     }
 
-    /// Shows those to `look` that were changed since the last call, or were not quiet then for as long: it gives the time
-    /// until which one is quiet if nothing happens to it, or 0 where it is not. The others are passed over a block at a
-    /// time.
-    pub(super) fn look(&mut self, now_ns: u64, mut look: impl FnMut(&mut Connection) -> u64) {
+    /// Calls `evaluate` for the connections that were modified since the last call, or whose quiet time has passed. It
+    /// returns the time until which a connection needs no evaluation unless it is modified, or 0 if it needs one each
+    /// time. Quiet blocks are skipped as a whole.
+    pub(super) fn evaluate(&mut self, now_ns: u64, mut evaluate: impl FnMut(&mut Connection) -> u64) {
         for (block, until_ns) in self.blocks.iter_mut().zip(&mut self.quiet_until_ns) {
             if *until_ns <= now_ns {
                 *until_ns = block
                     .iter_mut()
                     .filter_map(|slot| slot.connection.as_mut())
-                    .map(&mut look)
+                    .map(&mut evaluate)
                     .min()
                     .unwrap_or(u64::MAX);
             }
         }
     }
 
-    /// Those that were not quiet when they were looked at last, or were changed since, and some others.
-    pub(super) fn restless(&self) -> impl Iterator<Item = &Connection> {
+    /// The connections that were not quiet at the last evaluation, or were modified since, and some others.
+    pub(super) fn to_evaluate(&self) -> impl Iterator<Item = &Connection> {
         let blocks = self.blocks.iter().zip(&self.quiet_until_ns).filter(|(_, until_ns)| **until_ns == 0);
         blocks.flat_map(|(block, _)| block).filter_map(|slot| slot.connection.as_ref())
     }
@@ -228,7 +226,7 @@ mod tests {
         table::roles::AllRoles,
     };
 
-    /// One that has a name of its own in `time_ns`.
+    /// A connection that `time_ns` identifies.
     fn connection(time_ns: u64) -> Connection {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let state = State::Established;
@@ -243,10 +241,10 @@ mod tests {
         Remove(u64),
         RemoveOldest,
         Change(u64),
-        /// Keeps those whose key leaves another rest than this by 3.
+        /// Keeps those whose key modulo 3 is not this.
         Retain(u64),
-        /// So many ns later.
-        Look(u64),
+        /// Evaluates this many ns later.
+        Evaluate(u64),
         Tidy,
     }
 
@@ -258,13 +256,13 @@ mod tests {
             1 => Just(Step::RemoveOldest),
             4 => key.prop_map(Step::Change),
             1 => (0..3_u64).prop_map(Step::Retain),
-            2 => (0..400_u64).prop_map(Step::Look),
+            2 => (0..400_u64).prop_map(Step::Evaluate),
             1 => Just(Step::Tidy),
         ]
     }
 
     proptest! {
-        /// Beside a list. Each connection is quiet until its `since_ns`.
+        /// Compares the slab with a list. Each connection is quiet until its `since_ns`.
         #[test]
         fn they_are_found_kept_in_order_and_looked_at(steps in prop::collection::vec(step(), 1..600)) {
             let (mut sockets, mut model, mut now_ns) = (Slab::new(), Vec::<(u64, u64)>::new(), 0);
@@ -299,12 +297,12 @@ mod tests {
                         model.retain(|(_, since_ns)| since_ns % 3 != rest);
                         sockets.retain(|known| known.since_ns % 3 != rest);
                     }
-                    Step::Tidy => sockets.tidy(),
-                    Step::Look(ns) => {
+                    Step::Tidy => sockets.shrink(),
+                    Step::Evaluate(ns) => {
                         now_ns += ns;
-                        sockets.look(now_ns, |known| if known.since_ns <= now_ns { 0 } else { known.since_ns });
+                        sockets.evaluate(now_ns, |known| if known.since_ns <= now_ns { 0 } else { known.since_ns });
                         let mut due: Vec<_> = model.iter().filter(|(_, since_ns)| *since_ns <= now_ns).collect();
-                        let mut found: Vec<_> = sockets.restless().map(|known| known.since_ns).collect();
+                        let mut found: Vec<_> = sockets.to_evaluate().map(|known| known.since_ns).collect();
                         found.retain(|since_ns| *since_ns <= now_ns);
                         found.sort_unstable();
                         due.sort_unstable_by_key(|(_, since_ns)| *since_ns);

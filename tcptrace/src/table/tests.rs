@@ -71,8 +71,11 @@ fn what_becomes_a_mini_socket_lives_on_as_one() {
     table.ingest(&mut event(1, 11, 100, enters(State::FinWait2)));
     let EventKind::Transition(shown) = enters(State::TimeWait) else { unreachable!() };
     table.ingest(&mut event(1, 11, 110, EventKind::Transition(Transition { source: StateSource::Inferred, ..shown })));
-    let mini = table.connections().next().unwrap();
-    assert_eq!((mini.state, mini.since_ns, mini.expires_ns()), (State::TimeWait, 110, Some(110 + TIME_WAIT_NS)));
+    let timewait = table.connections().next().unwrap();
+    assert_eq!(
+        (timewait.state, timewait.since_ns, timewait.expires_ns()),
+        (State::TimeWait, 110, Some(110 + TIME_WAIT_NS))
+    );
     assert_eq!(table.len(), 1);
 }
 
@@ -163,9 +166,9 @@ pub(super) fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> List
     }
 }
 
-fn mini(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
+fn timewait(cookie: u64, state: State, left_ns: u64) -> ListedSocket {
     let timer = Some(Timer { kind: TimerKind::TimeWait, left_ns });
-    ListedSocket { timer, ..listed(cookie, Kind::Mini, state, "127.0.0.1:1") }
+    ListedSocket { timer, ..listed(cookie, Kind::TimeWait, state, "127.0.0.1:1") }
 }
 
 fn at_port(port: u16, socket: ListedSocket) -> ListedSocket {
@@ -187,18 +190,18 @@ fn here(event: Event) -> Event {
     Event { socket: Socket { netns: Some(NETNS), ..event.socket }, ..event }
 }
 
-/// The full socket is replaced by a mini-socket.
+/// A timewait socket replaces the full socket.
 fn becomes(cookie: u64, time_ns: u64, new: State) -> Event {
     let EventKind::Transition(shown) = enters(new) else { unreachable!() };
     let inferred = Transition { old: State::FinWait2, source: StateSource::Inferred, ..shown };
     here(owned(event(1, cookie, time_ns, EventKind::Transition(inferred))))
 }
 
-/// What a poll tells.
-type Told = (State, State, Option<CloseReason>, Option<TimeInState>);
+/// An event that a poll produced.
+type Emitted = (State, State, Option<CloseReason>, Option<TimeInState>);
 
-fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
-    let mut told = Vec::new();
+fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Emitted> {
+    let mut emitted = Vec::new();
     table.poll(
         snapshot,
         |_, _| true,
@@ -207,10 +210,10 @@ fn poll(table: &mut Table, snapshot: &Snapshot) -> Vec<Told> {
             assert_eq!((event.cpu, event.socket.sk, transition.source), (None, None, StateSource::Polled));
             let is_timed = transition.time_in_old.is_some_and(|time| time.source == TimeSource::Timer);
             assert_eq!((event.time_ns < snapshot.ended_ns, event.socket.state), (is_timed, transition.old));
-            told.push((transition.old, transition.new, transition.ending, transition.time_in_old));
+            emitted.push((transition.old, transition.new, transition.ending, transition.time_in_old));
         },
     );
-    told
+    emitted
 }
 
 fn reconcile(table: &mut Table, snapshot: &Snapshot) -> Reconciled {
@@ -230,7 +233,7 @@ fn time_wait_ends_when_a_poll_does_not_find_it() {
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::TimeWait));
     assert_eq!(poll(&mut table, &snapshot(100 * S, vec![])), [], "it may have begun after it was looked for");
-    assert_eq!(poll(&mut table, &snapshot(150 * S, vec![mini(11, State::TimeWait, 10 * S)])), []);
+    assert_eq!(poll(&mut table, &snapshot(150 * S, vec![timewait(11, State::TimeWait, 10 * S)])), []);
     let known = table.connections().next().unwrap();
     assert_eq!((known.since_ns, known.expires_ns(), known.since), (100 * S, Some(160 * S), AgeSource::Observed));
     let gone = (State::TimeWait, State::Close, None, polled_after(61 * S));
@@ -245,26 +248,26 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
         let mut table = table(10);
         table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
         if let Some(left_ns) = timer_left_ns {
-            assert_eq!(poll(&mut table, &snapshot(110 * S, vec![mini(11, State::FinWait2, left_ns)])), []);
+            assert_eq!(poll(&mut table, &snapshot(110 * S, vec![timewait(11, State::FinWait2, left_ns)])), []);
         }
-        let told = poll(&mut table, &snapshot(ended_ns, vec![]));
+        let emitted = poll(&mut table, &snapshot(ended_ns, vec![]));
         assert!(table.is_empty());
-        told
+        emitted
     };
-    let told = |ending, ns| [(State::FinWait2, State::Close, Some(ending), polled_after(ns))];
-    assert_eq!(ended(Some(50 * S), 161 * S), told(CloseReason::PeerNeverClosed, 61 * S), "its timer ran out");
-    assert_eq!(ended(Some(50 * S), 120 * S), told(CloseReason::Unknown, 20 * S), "before its time");
-    assert_eq!(ended(None, 161 * S), told(CloseReason::Unknown, 61 * S), "nobody saw its timer");
+    let emitted = |ending, ns| [(State::FinWait2, State::Close, Some(ending), polled_after(ns))];
+    assert_eq!(ended(Some(50 * S), 161 * S), emitted(CloseReason::PeerNeverClosed, 61 * S), "its timer ran out");
+    assert_eq!(ended(Some(50 * S), 120 * S), emitted(CloseReason::Unknown, 20 * S), "before its time");
+    assert_eq!(ended(None, 161 * S), emitted(CloseReason::Unknown, 61 * S), "nobody saw its timer");
     assert_eq!(
         ended(Some(50 * S), 300 * S),
-        told(CloseReason::Unknown, 67 * S + S / 2),
+        emitted(CloseReason::Unknown, 67 * S + S / 2),
         "TIME_WAIT may have come and gone"
     );
 
     let mut table = table(10);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
-    let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 57 * S)]));
-    assert_eq!(told, [(State::FinWait2, State::TimeWait, Some(CloseReason::Normal), timed_after(7 * S))]);
+    let emitted = poll(&mut table, &snapshot(110 * S, vec![timewait(11, State::TimeWait, 57 * S)]));
+    assert_eq!(emitted, [(State::FinWait2, State::TimeWait, Some(CloseReason::Normal), timed_after(7 * S))]);
     let known = table.connections().next().unwrap();
     assert_eq!((known.state, known.since_ns, known.since), (State::TimeWait, 107 * S, AgeSource::Timer));
     assert_eq!(known.owner().unwrap().pid, 7);
@@ -272,7 +275,7 @@ fn an_orphans_peer_closes_or_never_does_or_something_else_ends_it() {
 
 #[test]
 fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
-    let told = |seen: ListedSocket| {
+    let emitted = |seen: ListedSocket| {
         let mut table = table(10);
         table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
         let mut events = Vec::new();
@@ -283,13 +286,13 @@ fn time_wait_began_when_its_timer_says_and_not_when_a_poll_saw_it() {
     let ms = 1_000_000;
     // The peer closed after 50 ms; the poll ended 950 ms later.
     assert_eq!(
-        told(mini(11, State::TimeWait, 60 * S - 950 * ms)),
+        emitted(timewait(11, State::TimeWait, 60 * S - 950 * ms)),
         (100 * S + 50 * ms, timed_after(50 * ms), Some(60 * S))
     );
-    assert_eq!(told(mini(11, State::TimeWait, 58 * S)).1, timed_after(0), "never before FIN_WAIT2 began");
-    assert_eq!(told(mini(11, State::TimeWait, 61 * S)).1, timed_after(S), "never after it was looked at");
-    let untimed = ListedSocket { timer: None, ..mini(11, State::TimeWait, 0) };
-    assert_eq!(told(untimed), (101 * S, polled_after(S), None));
+    assert_eq!(emitted(timewait(11, State::TimeWait, 58 * S)).1, timed_after(0), "never before FIN_WAIT2 began");
+    assert_eq!(emitted(timewait(11, State::TimeWait, 61 * S)).1, timed_after(S), "never after it was looked at");
+    let untimed = ListedSocket { timer: None, ..timewait(11, State::TimeWait, 0) };
+    assert_eq!(emitted(untimed), (101 * S, polled_after(S), None));
 }
 
 #[test]
@@ -299,66 +302,70 @@ fn a_new_connection_with_its_ends_ends_time_wait() {
         here(event(9, cookie, 105 * S, EventKind::Transition(Transition { old, time_in_old, ..shown })))
     };
     let time = |source| Some(TimeInState { ns: S / 10, source });
-    let told = |mini: Option<Event>, new: &Event| {
+    let emitted = |timewait: Option<Event>, new: &Event| {
         let mut table = table(10);
-        mini.clone().map(|mut mini| table.ingest(&mut mini));
-        let told = table.take_over(new).into_iter().map(|event| {
+        timewait.clone().map(|mut timewait| table.ingest(&mut timewait));
+        let emitted = table.end_replaced(new).into_iter().map(|event| {
             let EventKind::Transition(transition) = event.what else { panic!("{event:?}") };
             assert_eq!((transition.source, event.socket.sk), (StateSource::Inferred, None));
             (transition.old, transition.new, event.time_ns, transition.time_in_old)
         });
-        let told: Vec<_> = told.collect();
+        let emitted: Vec<_> = emitted.collect();
         let kept = table.len();
-        assert_eq!(told.is_empty() && mini.is_some(), kept == 1);
+        assert_eq!(emitted.is_empty() && timewait.is_some(), kept == 1);
         assert_eq!(poll(&mut table, &snapshot(110 * S, vec![])).len(), kept, "told once");
-        told
+        emitted
     };
     let time_wait = || Some(becomes(11, 100 * S, State::TimeWait));
     let over =
         |at_ns, source| [(State::TimeWait, State::Close, at_ns, Some(TimeInState { ns: at_ns - 100 * S, source }))];
-    // The SYN came, or was sent, 100 ms before.
+    // The SYN arrived, or was sent, 100 ms before.
     let exact = over(105 * S - S / 10, TimeSource::Observed);
-    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::Handshake))), exact);
-    assert_eq!(told(time_wait(), &new(12, State::SynSent, time(TimeSource::Observed))), exact);
-    // Its SYN-ACK was sent again: the SYN may have come long before.
+    assert_eq!(emitted(time_wait(), &new(12, State::SynRecv, time(TimeSource::Handshake))), exact);
+    assert_eq!(emitted(time_wait(), &new(12, State::SynSent, time(TimeSource::Observed))), exact);
+    // Its SYN-ACK was retransmitted: the SYN may have arrived long before.
     let about = over(105 * S, TimeSource::Polled);
-    assert_eq!(told(time_wait(), &new(12, State::SynRecv, time(TimeSource::HandshakeLowerBound))), about);
-    assert_eq!(told(time_wait(), &new(12, State::SynRecv, None)), about);
-    assert_eq!(told(None, &new(12, State::SynRecv, None)), []);
-    assert_eq!(told(time_wait(), &new(11, State::SynRecv, None)), [], "an event that comes late, of the same one");
-    assert_eq!(told(time_wait(), &new(12, State::Established, None)), [], "it does not begin");
+    assert_eq!(emitted(time_wait(), &new(12, State::SynRecv, time(TimeSource::HandshakeLowerBound))), about);
+    assert_eq!(emitted(time_wait(), &new(12, State::SynRecv, None)), about);
+    assert_eq!(emitted(None, &new(12, State::SynRecv, None)), []);
+    assert_eq!(emitted(time_wait(), &new(11, State::SynRecv, None)), [], "an event that comes late, of the same one");
+    assert_eq!(emitted(time_wait(), &new(12, State::Established, None)), [], "it does not begin");
     let elsewhere = Event {
         socket: Socket { netns: Some(8), ..new(12, State::SynRecv, None).socket },
         ..new(12, State::SynRecv, None)
     };
-    assert_eq!(told(time_wait(), &elsewhere), [], "in another namespace");
+    assert_eq!(emitted(time_wait(), &elsewhere), [], "in another namespace");
     // No poll saw its TIME_WAIT.
     let orphan = Some(becomes(11, 100 * S, State::FinWait2));
-    let (left, over) = (told(orphan, &new(12, State::SynRecv, None)), (State::TimeWait, State::Close, 105 * S, None));
+    let (left, over) =
+        (emitted(orphan, &new(12, State::SynRecv, None)), (State::TimeWait, State::Close, 105 * S, None));
     assert_eq!(left, [(State::FinWait2, State::TimeWait, 105 * S, polled_after(5 * S)), over]);
 }
 
 #[test]
 fn a_mini_socket_from_before_the_start_is_adopted() {
     let mut table = table(10);
-    let sockets = vec![mini(11, State::TimeWait, 40 * S), at_port(2, mini(12, State::FinWait2, 30 * S))];
+    let sockets = vec![timewait(11, State::TimeWait, 40 * S), at_port(2, timewait(12, State::FinWait2, 30 * S))];
     assert_eq!(poll(&mut table, &snapshot(200 * S, sockets)), []);
     let found: Vec<_> = table.connections().map(|known| (known.state, known.since_ns, known.since)).collect();
     assert!(found.contains(&(State::TimeWait, 180 * S, AgeSource::Timer)), "{found:?}");
     assert!(found.contains(&(State::FinWait2, 200 * S, AgeSource::LowerBound)), "{found:?}");
-    let told = poll(&mut table, &snapshot(241 * S, vec![]));
+    let emitted = poll(&mut table, &snapshot(241 * S, vec![]));
     let at_least = Some(TimeInState { ns: 30 * S, source: TimeSource::LowerBound });
-    assert!(told.contains(&(State::TimeWait, State::Close, None, polled_after(61 * S))), "{told:?}");
-    assert!(told.contains(&(State::FinWait2, State::Close, Some(CloseReason::PeerNeverClosed), at_least)), "{told:?}");
+    assert!(emitted.contains(&(State::TimeWait, State::Close, None, polled_after(61 * S))), "{emitted:?}");
+    assert!(
+        emitted.contains(&(State::FinWait2, State::Close, Some(CloseReason::PeerNeverClosed), at_least)),
+        "{emitted:?}"
+    );
 }
 
 #[test]
 fn a_mini_socket_without_a_cookie_is_known_by_its_ends() {
     let mut table = table(10);
     table.ingest(&mut becomes(0, 100 * S, State::FinWait2));
-    assert_eq!(poll(&mut table, &snapshot(110 * S, vec![mini(11, State::FinWait2, 50 * S)])), []);
+    assert_eq!(poll(&mut table, &snapshot(110 * S, vec![timewait(11, State::FinWait2, 50 * S)])), []);
     assert_eq!((table.len(), cookies(&table)), (1, vec![11]));
-    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![mini(11, State::TimeWait, 59 * S)])).len(), 1);
+    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![timewait(11, State::TimeWait, 59 * S)])).len(), 1);
     assert_eq!(poll(&mut table, &snapshot(180 * S, vec![])).len(), 1);
 }
 
@@ -385,10 +392,10 @@ fn where_nobody_looked_nothing_is_told_and_nothing_is_for_ever() {
 fn of_the_wanted_states_a_mini_socket_that_goes_on_is_told_of_and_left() {
     let mut table = Table::new(10, [State::FinWait2].into_iter().collect(), true);
     table.ingest(&mut becomes(11, 100 * S, State::FinWait2));
-    let told = poll(&mut table, &snapshot(110 * S, vec![mini(11, State::TimeWait, 59 * S)]));
-    assert_eq!(told.len(), 1);
+    let emitted = poll(&mut table, &snapshot(110 * S, vec![timewait(11, State::TimeWait, 59 * S)]));
+    assert_eq!(emitted.len(), 1);
     assert!(table.is_empty());
-    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![mini(11, State::TimeWait, 58 * S)])), []);
+    assert_eq!(poll(&mut table, &snapshot(111 * S, vec![timewait(11, State::TimeWait, 58 * S)])), []);
     assert!(table.is_empty());
 }
 
@@ -398,9 +405,9 @@ fn without_polls_mini_sockets_are_not_followed() {
     table.ingest(&mut here(event(1, 11, 90, enters(State::FinWait2))));
     table.ingest(&mut becomes(11, 100, State::TimeWait));
     assert!(table.is_empty());
-    assert_eq!(poll(&mut table, &snapshot(200 * S, vec![mini(12, State::FinWait2, 40 * S)])), []);
+    assert_eq!(poll(&mut table, &snapshot(200 * S, vec![timewait(12, State::FinWait2, 40 * S)])), []);
     assert_eq!(
-        poll(&mut table, &snapshot(300 * S, vec![mini(13, State::TimeWait, 40 * S)])),
+        poll(&mut table, &snapshot(300 * S, vec![timewait(13, State::TimeWait, 40 * S)])),
         [],
         "when it ended is unknown"
     );
@@ -444,9 +451,9 @@ fn who_holds_a_socket_no_more_is_its_former_owner() {
         (known.owner().map(|owner| owner.pid), known.former().map(|owner| owner.pid))
     };
     assert_eq!(of(&table), (Some(9), Some(7)));
-    let mut told = here(owned(event(1, 1, 11 * S, enters(State::CloseWait))));
-    table.ingest(&mut told);
-    assert_eq!(told.owner.map(|owner| owner.pid), Some(9), "the programs remember one that holds it no more");
+    let mut emitted = here(owned(event(1, 1, 11 * S, enters(State::CloseWait))));
+    table.ingest(&mut emitted);
+    assert_eq!(emitted.owner.map(|owner| owner.pid), Some(9), "the programs remember one that holds it no more");
     assert_eq!(of(&table), (Some(9), Some(7)));
     let mut again = here(owned(event(1, 1, 12 * S, enters(State::LastAck))));
     again.owner = again.owner.map(|owner| Owner { source: OwnerSource::Close, ..owner });
@@ -459,9 +466,9 @@ fn what_is_not_chosen_is_followed_but_not_shown() {
     let mut table = table(10);
     let established = here(event(1, 1, 10 * S, enters(State::Established)));
     table.ingest(&mut established.clone());
-    table.choose(|known, holders| known.state == State::CloseWait && holders.is_empty());
+    table.apply_filter(|known, holders| known.state == State::CloseWait && holders.is_empty());
     assert_eq!((table.len(), table.all().count(), table.connections().count()), (1, 1, 0));
-    table.choose(|known, _| known.state == State::Established);
+    table.apply_filter(|known, _| known.state == State::Established);
     assert_eq!(table.connections().count(), 1, "asked anew each time");
     let listing = |pids: &[u32]| {
         let holders = Some(Holders::new(pids.iter().map(|pid| holder(1, *pid)).collect()));
@@ -470,25 +477,25 @@ fn what_is_not_chosen_is_followed_but_not_shown() {
     table.reconcile(&listing(&[5, 6]), |_, _| false, |_| ());
     assert_eq!(table.len(), 1, "what is known stays");
     let held_by = |table: &mut Table, pid| {
-        table.choose(|_, holders| holders.iter().any(|holder| holder.pid == pid));
+        table.apply_filter(|_, holders| holders.iter().any(|holder| holder.pid == pid));
         table.connections().count()
     };
     assert_eq!((held_by(&mut table, 6), held_by(&mut table, 7)), (1, 0), "by any holder");
     let closes = becomes(1, 30 * S, State::TimeWait);
     table.ingest(&mut closes.clone());
-    table.choose(|known, _| known.state == State::TimeWait);
+    table.apply_filter(|known, _| known.state == State::TimeWait);
     assert_eq!((table.len(), table.connections().count()), (1, 1));
 }
 
 #[test]
 fn all_that_is_listed_is_kept_where_all_is_looked_at() {
-    let mini = || mini(13, State::TimeWait, 40 * S);
+    let timewait = || timewait(13, State::TimeWait, 40 * S);
     let request = || ListedSocket { timeouts: 1, ..listed(14, Kind::Request, State::SynRecv, "127.0.0.1:1") };
     let full = || listed(1, Kind::Full, State::Established, "127.0.0.1:1");
     let rows = |table: Table| {
         let mut table = table;
-        table.reconcile(&snapshot(20 * S, vec![full(), mini(), request()]), |_, _| false, |_| ());
-        (table.len(), table.half_open().len(), table.half_open_shown().len())
+        table.reconcile(&snapshot(20 * S, vec![full(), timewait(), request()]), |_, _| false, |_| ());
+        (table.len(), table.half_open().len(), table.half_open_matching().len())
     };
     assert_eq!(rows(table(10)), (0, 0, 0));
     assert_eq!(rows(table(10).keeping_all()), (2, 1, 0), "those that are not wanted are not shown");
@@ -537,7 +544,7 @@ fn what_left_while_a_listing_was_made_is_not_there() {
     assert_eq!(reconciled, Reconciled { added: 1, ..Reconciled::default() });
     assert_eq!(cookies(&table), [2, 3]);
     assert_eq!(table.connections().filter(|known| known.state == State::TimeWait).count(), 1);
-    // What left before counts no more.
+    // What left earlier no longer counts.
     table.begin_listing();
     assert_eq!(reconcile(&mut table, &snapshot(12 * S, sockets[..1].to_vec())).added, 1);
 }
@@ -583,7 +590,7 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
     let sockets = vec![listed(1, Kind::Full, State::CloseWait, "127.0.0.1:1")];
     reconcile(&mut table, &snapshot(10 * S, sockets));
     table.ingest(&mut here(event(1, 1, 8 * S, enters(State::Established))));
-    table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // its end was lost
+    table.ingest(&mut here(event(2, 2, 8 * S, enters(State::Established)))); // the event of its end was lost
     let known: Vec<_> = table.connections().map(|known| (known.cookie(), known.state)).collect();
     assert_eq!(known, [(Some(1), State::CloseWait)]);
     table.ingest(&mut event(3, 3, 8 * S, enters(State::Established)));
@@ -594,7 +601,8 @@ fn an_event_that_comes_late_does_not_undo_what_a_listing_showed() {
 fn what_was_listed_by_its_cookie_is_found_by_it_where_another_one_was_at_its_address() {
     let mut table = table(10);
     let address = 0xffff_8881_0000_0001;
-    // One comes while a listing is made, before 5.12 without a cookie; its end, and that another one came, was lost.
+    // A socket appears during a listing, before 5.12 without a cookie; the events of its end, and of the next one's
+    // beginning, were lost.
     table.ingest(&mut here(event(address, 0, 10 * S - 1, enters(State::Established))));
     let later = ListedSocket { sk: None, ..listed(7, Kind::Full, State::SynSent, "127.0.0.2:2") };
     reconcile(&mut table, &snapshot(10 * S, vec![later]));
@@ -635,7 +643,7 @@ fn holders_are_owners() {
     assert_eq!(of(&table, 6).1, None, "it came after that");
     assert_eq!(of(&table, 9).1, Some(0), "no process can hold it");
     let holders = Some(Holders::new(vec![holder(1, 20), holder(6, 20)]));
-    table.show_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
+    table.update_listed(&Snapshot { holders, ..snapshot(12 * S, vec![full(1), full(6)]) });
     assert_eq!(of(&table, 1), (Some((20, OwnerSource::Holder)), Some(1)));
     assert_eq!(of(&table, 6), (Some((20, OwnerSource::Holder)), Some(1)), "a listing of suspects tells as well");
 }
@@ -681,13 +689,13 @@ fn half_open_connections_are_their_listeners_owners() {
         .collect();
     let row = |netns, local: &str, owner| (netns, local.to_owned(), 1, 0, owner);
     let expected = [
-        (NETNS, "10.0.0.1:80".to_owned(), 2, 1, Some(1)), // the very address before any
-        row(NETNS, "10.0.0.1:81", Some(3)),               // an IPv6 listener takes IPv4 too
+        (NETNS, "10.0.0.1:80".to_owned(), 2, 1, Some(1)), // an exact match before the wildcard
+        row(NETNS, "10.0.0.1:81", Some(3)),               // an IPv6 listener accepts IPv4 too
         row(NETNS, "10.0.0.1:82", None),
         row(NETNS, "10.0.0.1:83", Some(6)),
         row(NETNS, "10.0.0.1:84", None),
         row(NETNS, "10.0.0.2:80", Some(2)),
-        row(NETNS, "[2001:db8::1]:80", None), // an IPv4 listener takes no IPv6
+        row(NETNS, "[2001:db8::1]:80", None), // an IPv4 listener does not accept IPv6
         row(NETNS, "[2001:db8::1]:81", Some(3)),
         row(8, "10.0.0.1:80", None),
     ];
@@ -696,8 +704,8 @@ fn half_open_connections_are_their_listeners_owners() {
     assert_eq!(table.half_open(), [], "as the last poll found them");
 }
 
-/// A transition as it comes out of the table.
-fn told(table: &mut Table, time_ns: u64, old: State, new: State) -> (Option<u32>, bool, Option<TimeInState>) {
+/// A transition as the table completes it.
+fn emitted(table: &mut Table, time_ns: u64, old: State, new: State) -> (Option<u32>, bool, Option<TimeInState>) {
     let EventKind::Transition(shown) = enters(new) else { unreachable!() };
     let mut event = here(event(1, 1, time_ns, EventKind::Transition(Transition { old, ..shown })));
     table.ingest(&mut event);
@@ -716,18 +724,22 @@ fn an_event_gets_what_the_table_knows() {
         table
     };
     use State::{CloseWait, Established, LastAck};
-    assert_eq!(told(&mut with(Established), 12 * S, Established, CloseWait), (Some(10), false, at_least(2 * S)));
-    assert_eq!(told(&mut with(Established), 12 * S, CloseWait, LastAck), (Some(10), true, None), "one was lost");
-    assert_eq!(told(&mut with(CloseWait), 9 * S + 1, Established, CloseWait), (Some(10), false, None), "known already");
-    // The state was seen to begin: the kernel side did not know when only since its own table was full.
+    assert_eq!(emitted(&mut with(Established), 12 * S, Established, CloseWait), (Some(10), false, at_least(2 * S)));
+    assert_eq!(emitted(&mut with(Established), 12 * S, CloseWait, LastAck), (Some(10), true, None), "one was lost");
+    assert_eq!(
+        emitted(&mut with(CloseWait), 9 * S + 1, Established, CloseWait),
+        (Some(10), false, None),
+        "known already"
+    );
+    // The start of the state was observed: the kernel side did not know it only because its own table was full.
     let mut table = table(10);
     table.ingest(&mut here(owned(event(1, 1, 5 * S, enters(Established)))));
-    assert_eq!(told(&mut table, 6 * S, Established, CloseWait), (Some(7), false, None));
-    assert_eq!(told(&mut table, 7 * S, LastAck, State::Close), (Some(7), true, None));
-    // What begins is none of those that were there before.
+    assert_eq!(emitted(&mut table, 6 * S, Established, CloseWait), (Some(7), false, None));
+    assert_eq!(emitted(&mut table, 7 * S, LastAck, State::Close), (Some(7), true, None));
+    // A new connection is none of those that existed before.
     let mut nameless = here(owned(event(1, 0, 5 * S, enters(Established))));
     table.ingest(&mut nameless);
-    assert_eq!(told(&mut table, 7 * S, State::Close, State::SynSent), (None, false, None));
+    assert_eq!(emitted(&mut table, 7 * S, State::Close, State::SynSent), (None, false, None));
 }
 
 #[test]
@@ -737,7 +749,7 @@ fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
     let mut began = here(event(0xffff_8881_0000_0001, 0, 5 * S, enters(State::SynSent)));
     (began.socket.local, began.socket.remote) = (end("127.0.0.1:0"), end("127.0.0.1:80"));
     table.ingest(&mut began.clone());
-    // Before 5.12 it has no cookie by which it could be found in a listing that knows no addresses of the kernel.
+    // Before 5.12 it has no cookie by which a listing without kernel addresses could find it.
     let listed = ListedSocket {
         sk: None,
         remote: began.socket.remote,
@@ -746,7 +758,7 @@ fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
     let holders = Some(Holders::new(vec![holder(7, 10)]));
     let show = |table: &mut Table, ended_ns| {
         let snapshot = snapshot(ended_ns, vec![listed]);
-        table.show_listed(&Snapshot { holders: holders.clone(), ..snapshot });
+        table.update_listed(&Snapshot { holders: holders.clone(), ..snapshot });
         let known = table.connections().next().unwrap();
         (table.len(), known.cookie(), known.local(), table.holders_of(known).map(<[Holder]>::len))
     };

@@ -1,4 +1,4 @@
-//! The filter applied to sockets of the table.
+//! Applies the filter to sockets of the table.
 
 use crate::{
     model::{holders::Holder, socket_filter::SocketFilter},
@@ -6,7 +6,7 @@ use crate::{
 };
 
 impl SocketFilter {
-    /// Is a socket of the table wanted, which `holders` hold?
+    /// True if a socket of the table with these holders matches. `cgroup_of` returns the path of the cgroup with an id.
     pub fn matches_known<Path: AsRef<str>>(
         &self,
         known: &Connection,

@@ -27,7 +27,7 @@ use tcptrace_common::{
 
 use crate::{
     compare::compare,
-    listings::{listed, mini},
+    listings::{listed, timewait},
     stories::{BOTH_SHUT, CLOSING, accepted, connected, curl, web},
     support::{
         listing::{NETNS, holder, timer},
@@ -78,7 +78,7 @@ impl Run {
         for record in split(&std::mem::take(&mut self.stream.bytes)) {
             self.session.ingest(record.unwrap());
         }
-        self.session.look(self.stream.now_ns);
+        self.session.evaluate(self.stream.now_ns);
         self.stream.wait(time);
     }
 
@@ -115,7 +115,7 @@ impl Run {
         Snapshot {
             started_ns: self.stream.now_ns,
             ended_ns: self.stream.now_ns,
-            ailing: true,
+            stuck: true,
             processes: vec![ProcessState {
                 pid: 800,
                 read_ns: now_ns,
@@ -147,7 +147,7 @@ impl Run {
 
 /// A socket as a listing shows it that knows when it entered its state.
 fn since(life: &Life, state: State, entered_ns: u64) -> ListedSocket {
-    let connection = ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default);
+    let connection = ConnectionInfo::is_available(Kind::Full, state).then(ConnectionInfo::default);
     ListedSocket { entered_ns: Some(entered_ns), connection, ..listed(life, Kind::Full, state, None) }
 }
 
@@ -281,7 +281,7 @@ fn losses(run: &mut Run) {
         run.stream.wait_us(500);
     }
     run.wait(Duration::from_millis(250));
-    run.session.look(run.stream.now_ns);
+    run.session.evaluate(run.stream.now_ns);
 }
 
 /// What is stuck, and what presses, all from one listing.
@@ -355,11 +355,11 @@ fn stuck(run: &mut Run) {
             timer: Some(timer(TimerKind::Retransmit, 11 * S)),
             ..since(&life(ESTABLISHED, "10.1.0.1:51406", "198.51.100.4:443"), State::Established, entered(500))
         },
-        mini(&life(FIN_WAIT2, "10.1.0.1:51407", "198.51.100.2:84"), State::FinWait2, 12 * S),
+        timewait(&life(FIN_WAIT2, "10.1.0.1:51407", "198.51.100.2:84"), State::FinWait2, 12 * S),
     ]);
     sockets.last_mut().unwrap().entered_ns = Some(entered(48));
     for port in 50_000..50_003 {
-        sockets.push(mini(&life(CLOSE, &format!("10.1.0.1:{port}"), "198.51.100.5:443"), State::TimeWait, 30 * S));
+        sockets.push(timewait(&life(CLOSE, &format!("10.1.0.1:{port}"), "198.51.100.5:443"), State::TimeWait, 30 * S));
     }
     for port in 0..70 {
         let request = life(LISTEN, "10.1.0.1:80", &format!("203.0.113.{port}:1024"));
@@ -380,7 +380,7 @@ fn stuck(run: &mut Run) {
     run.counters = NetCounters { listen_overflows: 41, listen_drops: 42, syncookies_sent: 7, ..run.counters };
     sockets.push(lossy);
     run.lists(sockets, held);
-    run.session.look(run.stream.now_ns);
+    run.session.evaluate(run.stream.now_ns);
 }
 
 /// A server that is stopped: it does not accept, and does not read.
@@ -420,7 +420,7 @@ fn waiting(run: &mut Run) {
     run.lists(sockets.clone(), holders.to_vec());
     run.wait(Duration::from_secs(1));
     run.lists(sockets, holders.to_vec());
-    run.session.look(run.stream.now_ns);
+    run.session.evaluate(run.stream.now_ns);
 }
 
 type Scene = fn(&mut Run);

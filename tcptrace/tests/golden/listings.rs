@@ -108,8 +108,8 @@ pub(crate) fn listed(life: &Life, kind: Kind, state: State, timer: Option<Timer>
 }
 
 /// The same of a mini-socket.
-pub(crate) fn mini(life: &Life, state: State, left_ns: u64) -> ListedSocket {
-    listed(life, Kind::Mini, state, Some(timer(TimerKind::TimeWait, left_ns)))
+pub(crate) fn timewait(life: &Life, state: State, left_ns: u64) -> ListedSocket {
+    listed(life, Kind::TimeWait, state, Some(timer(TimerKind::TimeWait, left_ns)))
 }
 
 /// A client that closed, and whose peer did not.
@@ -128,23 +128,23 @@ fn orphan(run: &mut Run, local: &str) -> Life {
 /// before the start.
 fn polled(run: &mut Run) {
     let older = Life::in_state(CLOSE, "192.0.2.10:51200", "198.51.100.7:443");
-    run.reconciles(vec![mini(&older, State::TimeWait, 5 * S)], None);
+    run.reconciles(vec![timewait(&older, State::TimeWait, 5 * S)], None);
     let [closes, never_closes, goes] = ["192.0.2.10:51202", "192.0.2.10:51204", "192.0.2.10:51206"].map(|local| {
         let orphan = orphan(run, local);
         run.wait(Duration::from_millis(10));
         orphan
     });
-    let waits = |life: &Life, left_ns| mini(life, State::FinWait2, left_ns);
+    let waits = |life: &Life, left_ns| timewait(life, State::FinWait2, left_ns);
     run.polls(vec![
-        mini(&older, State::TimeWait, 5 * S),
+        timewait(&older, State::TimeWait, 5 * S),
         waits(&closes, 59 * S),
         waits(&never_closes, 59 * S),
         waits(&goes, 59 * S),
     ]);
     run.wait(Duration::from_secs(10));
-    run.polls(vec![mini(&closes, State::TimeWait, 52 * S), waits(&never_closes, 49 * S)]);
+    run.polls(vec![timewait(&closes, State::TimeWait, 52 * S), waits(&never_closes, 49 * S)]);
     run.wait(Duration::from_secs(50));
-    run.polls(vec![mini(&closes, State::TimeWait, 2 * S)]);
+    run.polls(vec![timewait(&closes, State::TimeWait, 2 * S)]);
     run.wait(Duration::from_secs(3));
     run.polls(Vec::new());
 }
@@ -208,7 +208,7 @@ fn before_the_start(run: &mut Run) {
         full(&several, State::Established),
         ListedSocket { handle: 0, ..full(&nobody, State::Established) },
         full(&waiting, State::CloseWait),
-        mini(&old(CLOSE, "10.1.0.2:40142"), State::TimeWait, 45 * S),
+        timewait(&old(CLOSE, "10.1.0.2:40142"), State::TimeWait, 45 * S),
     ];
     sockets.extend(requests);
     let held = |life: &Life, pid, command: &[u8]| holder(life.header.cookie, pid, pid, 5, command);

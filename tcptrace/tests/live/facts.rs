@@ -5,7 +5,7 @@ use std::{fs, time::Duration};
 
 use socket2::{Socket, TcpKeepalive};
 use tcptrace::{
-    listing::{Lister, Wanted},
+    listing::{Lister, ListingOptions},
     model::{
         namespace::Namespace,
         netns_choice::NetnsChoice,
@@ -30,7 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 
 /// Lists this thread's namespace by iterators, or the other way.
 fn list(no_iter: bool, settings: bool) -> Snapshot {
-    let wanted = Wanted { settings, ..Wanted::default() };
+    let wanted = ListingOptions { settings, ..ListingOptions::default() };
     Lister::alone(no_iter, Some(NetnsChoice::Own)).list(&wanted).unwrap()
 }
 

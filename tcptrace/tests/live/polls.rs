@@ -96,8 +96,8 @@ fn never_closes() {
     let client_port = port(&client);
     drop(client);
     let is_orphan = |record: &Value| {
-        let is_mini = record["new_state"] == "FIN_WAIT2" && record["new_state_source"] == "inferred";
-        is_mini && record["local_port"] == client_port
+        let is_timewait = record["new_state"] == "FIN_WAIT2" && record["new_state_source"] == "inferred";
+        is_timewait && record["local_port"] == client_port
     };
     let orphan = tracer.wait_for_record("orphan", is_orphan);
     let shown = ss::list();

@@ -192,7 +192,7 @@ fn no_such_pid() {
         // SAFETY: takes nothing and cannot fail.
         let thread = unsafe { libc::gettid() };
         let output = run(&["sockets", &format!("--pid={thread}")]);
-        let words = format!("this is a thread of process {0}: take --pid {0}", std::process::id());
+        let words = format!("this is a thread of process {0}: use --pid {0}", std::process::id());
         assert!(output.status.code() == Some(1) && stderr(&output).contains(&words), "{output:?}");
     })
     .join()

@@ -438,7 +438,7 @@ fn no_rights() {
         let processes = processes.filter(is_process).count() as u64;
         let denied = listed.end["skipped"]["processes_denied"].as_u64().unwrap();
         assert!((1..=processes + processes / 2).contains(&denied), "each once: {denied} of about {processes}");
-        assert!(listed.stderr.contains(&format!("not looked at: {denied} process")), "{}", listed.stderr);
+        assert!(listed.stderr.contains(&format!("not read: {denied} process")), "{}", listed.stderr);
     }
     let own = tracer::listed(as_nobody(&copy, &["--netns", "self"]));
     assert_eq!(own.row(port(&client), to.port())["state"], "ESTABLISHED");
@@ -476,6 +476,6 @@ fn hidepid() {
         let row = listed.row(port(&client), to.port());
         assert_eq!((&row["state"], &row["held_by"]), (&"ESTABLISHED".into(), &"unknown".into()), "{row:#}");
         assert!(listed.end["skipped"]["processes_denied"].as_u64().unwrap() >= 1, "{:#}", listed.end);
-        assert!(listed.stderr.contains("not looked at: "), "{}", listed.stderr);
+        assert!(listed.stderr.contains("not read: "), "{}", listed.stderr);
     }
 }

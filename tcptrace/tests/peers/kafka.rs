@@ -178,7 +178,7 @@ fn a_topic_that_is_not_there_is_told() {
     let broker = Broker::new();
     let mut records = lines(&numbered(0..10));
     let trouble = Kafka::new(broker.settings("other")).unwrap().deliver(&mut records);
-    let reason = format!("{}/other: there is no such topic; create it", broker.address);
+    let reason = format!("{}/other: the topic does not exist; create it", broker.address);
     assert_eq!(trouble, Err(DeliveryError::Later(reason)));
     assert_eq!(records.len(), 10);
 }

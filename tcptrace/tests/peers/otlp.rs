@@ -90,7 +90,7 @@ fn logs_go_on_after_a_restart() {
         output.push(lines(&numbered(number..number + 1)));
     }
     let trouble = until("trouble", || output.state().trouble);
-    assert!(trouble.contains("cannot be reached") || trouble.contains("did not answer"), "{trouble}");
+    assert!(trouble.contains("cannot be reached") || trouble.contains("did not respond"), "{trouble}");
     rotel.start();
     end(&output);
     let state = output.state();

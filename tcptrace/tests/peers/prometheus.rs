@@ -126,11 +126,11 @@ struct Served {
 
 impl Served {
     fn new() -> Self {
-        let (server, mut questions) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (server, mut queries) = Server::start("127.0.0.1:0".parse().unwrap()).unwrap();
         let answers = thread::spawn(move || {
             let mut metrics = fed();
-            while let Some(question) = questions.blocking_recv() {
-                match question {
+            while let Some(query) = queries.blocking_recv() {
+                match query {
                     Query::Health(to) => _ = to.send(Health::default()),
                     Query::Metrics(to) => {
                         _ = to.send(snapshot(&mut metrics));

@@ -110,7 +110,7 @@ fn two_hundred_thousand_processes_leave_nothing_behind() {
     for part in 0..20 {
         churn(&mut session, &mut stream, part * PROCESSES / 20..(part + 1) * PROCESSES / 20);
         check(&session);
-        session.look(stream.now_ns);
+        session.evaluate(stream.now_ns);
         session.take_active();
         session.poll(&empty(stream.now_ns, true));
         if part % 5 == 4 {
@@ -124,7 +124,7 @@ fn two_hundred_thousand_processes_leave_nothing_behind() {
     session.begin_listing();
     session.reconcile(&empty(stream.now_ns, false));
     session.poll(&empty(stream.now_ns + 2, true));
-    session.look(stream.now_ns + 3);
+    session.evaluate(stream.now_ns + 3);
     output(&mut session);
     let sizes: BTreeMap<_, _> = session.sizes().into_iter().collect();
     let few =

@@ -191,7 +191,7 @@ impl Run {
             self.table.begin_listing();
             self.table.reconcile(&snapshot, |_, _| true, |event| polled.push(event));
         } else if shape.is_multiple_of(3) {
-            self.table.show_listed(&snapshot);
+            self.table.update_listed(&snapshot);
         } else {
             self.table.poll(&snapshot, |_, _| true, |event| polled.push(event));
         }
@@ -217,18 +217,18 @@ impl Run {
                     last_ack_ns: ns(13),
                     ..ConnectionInfo::default()
                 };
-                let is_mini = matches!(state, State::TimeWait) || state == State::FinWait2 && bits(1) & 1 > 0;
+                let is_timewait = matches!(state, State::TimeWait) || state == State::FinWait2 && bits(1) & 1 > 0;
                 let kinds = [TimerKind::Retransmit, TimerKind::Keepalive, TimerKind::Probe];
-                let kind = if is_mini { TimerKind::TimeWait } else { kinds[bits(2) as usize % 3] };
+                let kind = if is_timewait { TimerKind::TimeWait } else { kinds[bits(2) as usize % 3] };
                 let on = Keepalive::On { time_ns: None, interval_ns: Some(S), probes: Some(9) };
-                let is_kept = !is_mini && ConnectionInfo::is_kept(Kind::Full, state);
+                let is_kept = !is_timewait && ConnectionInfo::is_available(Kind::Full, state);
                 ListedSocket {
                     sk: Some(life.header.sk),
                     cookie: Some(life.header.cookie),
-                    kind: if is_mini { Kind::Mini } else { Kind::Full },
+                    kind: if is_timewait { Kind::TimeWait } else { Kind::Full },
                     receive_queue: bits(3) as u32 % 300,
                     send_queue: bits(4) as u32 % 300,
-                    timer: (bits(5) & 1 > 0 || is_mini).then(|| timer(kind, bits(6) % TIME_WAIT_NS)),
+                    timer: (bits(5) & 1 > 0 || is_timewait).then(|| timer(kind, bits(6) % TIME_WAIT_NS)),
                     timeouts: bits(7) as u8 % 9,
                     keepalive: [Keepalive::Unknown, Keepalive::Off, on][bits(8) as usize % 3],
                     uid: (bits(9) & 1 > 0).then_some(33),

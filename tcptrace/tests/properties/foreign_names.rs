@@ -81,7 +81,7 @@ proptest! {
             for record in &input {
                 session.ingest(record);
             }
-            session.look(START_NS + 1_000_000_000);
+            session.evaluate(START_NS + 1_000_000_000);
             session.finish(START_NS + 2_000_000_000);
             session.end(START_NS + 2_000_000_000, "interrupted", &[]);
             let printed = output(&mut session);

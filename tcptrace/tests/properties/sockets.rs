@@ -58,7 +58,7 @@ prop_compose! {
     fn any_socket()(
         names in (option::of(1..=u64::MAX), option::of(1..=u64::MAX), 0u64..4, 1u32..3, any::<bool>()),
         state in prop::sample::select(&State::ALL[..]),
-        kind in prop::sample::select(vec![Kind::Full, Kind::Mini, Kind::Request]),
+        kind in prop::sample::select(vec![Kind::Full, Kind::TimeWait, Kind::Request]),
         ends in (any_end(), any_end()),
         queues in any::<(u32, u32, u8, u8)>(),
         timer in option::of((

@@ -63,10 +63,10 @@ impl Life {
         let (kind, state) = match self.at(time_ns) {
             Gone => return None,
             Full(state) => (Kind::Full, state),
-            Mini(state) => (Kind::Mini, state),
+            Mini(state) => (Kind::TimeWait, state),
         };
         let (local, remote) = self.ends();
-        let timer = (kind == Kind::Mini).then_some(Timer { kind: TimerKind::TimeWait, left_ns: 1 });
+        let timer = (kind == Kind::TimeWait).then_some(Timer { kind: TimerKind::TimeWait, left_ns: 1 });
         let sk = (naming == Naming::Iterators).then_some(self.sk);
         let socket = listing::socket(self.cookie, state, &local.to_string(), &remote.to_string());
         Some(ListedSocket { sk, cookie: Some(self.cookie), kind, timer, ..socket })
@@ -285,12 +285,12 @@ impl Run {
     }
 
     /// Sockets that the table has, by local port, full ones or mini-sockets. None is there twice.
-    fn found(&self, minis: bool) -> BTreeMap<u16, State> {
+    fn found(&self, timewait: bool) -> BTreeMap<u16, State> {
         let mut found = BTreeMap::new();
         for known in self
             .table
             .connections()
-            .filter(|known| (known.handle() == Some(0) || known.expires_ns().is_some()) == minis)
+            .filter(|known| (known.handle() == Some(0) || known.expires_ns().is_some()) == timewait)
         {
             assert_eq!(found.insert(known.local().port(), known.state), None, "twice: {known:?}");
         }
@@ -298,10 +298,10 @@ impl Run {
     }
 
     /// The same in truth.
-    fn truth(&self, minis: bool, time_ns: u64) -> BTreeMap<u16, State> {
+    fn truth(&self, timewait: bool, time_ns: u64) -> BTreeMap<u16, State> {
         let alive = self.lives.iter().filter_map(|life| match life.at(time_ns) {
-            Full(state) if !minis => Some((life.ends().0.port(), state)),
-            Mini(state) if minis => Some((life.ends().0.port(), state)),
+            Full(state) if !timewait => Some((life.ends().0.port(), state)),
+            Mini(state) if timewait => Some((life.ends().0.port(), state)),
             _ => None,
         });
         alive.collect()
@@ -315,8 +315,8 @@ impl Run {
         assert_eq!(self.found(false), self.truth(false, between(end)));
         let last = end + 1;
         self.look(&Looking { about_to: last, begins: last, ends: last, taken_in: last, late: (0, 0), salt: 0 });
-        for minis in [false, true] {
-            assert_eq!(self.found(minis), self.truth(minis, between(last)));
+        for timewait in [false, true] {
+            assert_eq!(self.found(timewait), self.truth(timewait, between(last)));
         }
     }
 }

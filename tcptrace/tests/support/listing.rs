@@ -94,12 +94,12 @@ pub(crate) fn snapshot() -> Snapshot {
     let request = |handle, local, remote, left_ns| {
         small(handle, Kind::Request, SynRecv, local, remote, timer(TimerKind::Retransmit, left_ns))
     };
-    let mini = |handle, state, local, remote, left_ns| {
-        small(handle, Kind::Mini, state, local, remote, timer(TimerKind::TimeWait, left_ns))
+    let timewait = |handle, state, local, remote, left_ns| {
+        small(handle, Kind::TimeWait, state, local, remote, timer(TimerKind::TimeWait, left_ns))
     };
     let mut sockets = vec![
-        mini(40, TimeWait, "10.1.0.1:80", "10.1.0.9:50001", 42 * S),
-        mini(41, FinWait2, "10.1.0.1:80", "10.1.0.9:50002", 12_300 * MS),
+        timewait(40, TimeWait, "10.1.0.1:80", "10.1.0.9:50001", 42 * S),
+        timewait(41, FinWait2, "10.1.0.1:80", "10.1.0.9:50002", 12_300 * MS),
         ListedSocket {
             owner: Some(owner),
             entered_ns: Some(ENDED_NS - 3_725 * S),
@@ -172,7 +172,7 @@ pub(crate) fn snapshot() -> Snapshot {
         ended_ns: ENDED_NS,
         states: [].into_iter().collect(),
         sockets,
-        ailing: true,
+        stuck: true,
         processes: Vec::new(),
         next_hops: Vec::new(),
         holders: Some(Holders::new(holders)),

@@ -75,7 +75,7 @@ impl Metrics {
             let whose = OwnerLabels::new(&self.settings, known.owner().as_ref(), self.services.port(known));
             *groups.entry((known.state, whose)).or_default() += 1;
         }
-        for requests in moment.table.half_open_shown() {
+        for requests in moment.table.half_open_matching() {
             let whose = OwnerLabels::new(&self.settings, requests.owner.as_ref(), Some(requests.local.port()));
             *groups.entry((State::SynRecv, whose)).or_default() += requests.count;
         }
@@ -170,7 +170,7 @@ impl Snapshot {
     /// One for each thread, whether it is alive.
     pub(super) fn add_workers(&mut self, workers: &[WorkerState], start: u64) {
         let row = |worker: &WorkerState| {
-            (vec![("worker", worker.name.clone().into())], start, u64::from(worker.trouble.is_none()))
+            (vec![("worker", worker.name.clone().into())], start, u64::from(worker.problem.is_none()))
         };
         self.add(&families::WORKER_UP, workers.iter().map(row));
     }

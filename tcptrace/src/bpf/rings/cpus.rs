@@ -1,4 +1,4 @@
-//! The CPUs that there may be, and how far the ring of each is written and read.
+//! The possible CPUs, and the write and read positions of their rings.
 
 use std::{
     io,
@@ -15,14 +15,14 @@ use crate::{
     sys::mmap::Mapping,
 };
 
-/// How far the ring of each CPU is written and read, in the order of their numbers.
+/// Write and read position of each CPU's ring, by CPU number.
 pub(in super::super) struct Cpus(Mapping);
 
 impl Cpus {
-    /// Maps it; the object keeps the map.
+    /// Maps the positions; the object keeps the map itself.
     ///
     /// # Errors
-    /// Where the map is missing, or the kernel refuses.
+    /// If the map is missing, or the kernel refuses.
     pub(in super::super) fn map(ebpf: &Ebpf, sizes: Sizes) -> Result<Self, Error> {
         const NAME: &str = "CPU_RINGS";
         match ebpf.map(NAME).ok_or(Error::NotInObject(NAME))? {
@@ -42,19 +42,19 @@ impl Cpus {
 
     fn at(&self, cpu: usize) -> *const CpuRing {
         assert!(cpu < self.len());
-        // SAFETY: within what is mapped.
+        // SAFETY: within the mapping.
         unsafe { self.0.parts().0.cast::<CpuRing>().add(cpu) }
     }
 
-    /// [`CpuRing::reserved`]; 0 for a CPU that there is not.
+    /// [`CpuRing::reserved`]; 0 for a CPU that does not exist.
     pub(in super::super) fn reserved(&self, cpu: usize) -> u64 {
-        // SAFETY: an integer; programs write it meanwhile.
+        // SAFETY: an integer, which programs may write concurrently.
         if cpu < self.len() { unsafe { (&raw const (*self.at(cpu)).reserved).read_volatile() } } else { 0 }
     }
 
-    /// [`CpuRing::consumed`], which user space alone writes.
+    /// [`CpuRing::consumed`], which only user space writes.
     pub(super) fn consumed(&self, cpu: usize) -> &AtomicU64 {
-        // SAFETY: mapped to be written, and read by programs as a whole.
+        // SAFETY: mapped writable; the programs read the value in one access.
         unsafe { &*(&raw const (*self.at(cpu)).consumed).cast() }
     }
 }

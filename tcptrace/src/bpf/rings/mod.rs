@@ -1,10 +1,10 @@
-//! All that the programs send: the rings of the CPUs ([`tcptrace_common::ring`]), and the ring buffer that they share.
+//! The events that the programs send, through one ring per CPU ([`tcptrace_common::ring`]) and a shared ring buffer.
 //!
-//! They are read as one stream in the order of the records' times. What one socket does is in order then: the kernel
-//! changes a socket under its lock, so that a record is written before the next one of the same socket takes its time.
-//! Where that time is not after the moment at which reading began, both were there to be read, unless the first
-//! interrupted the writing of another one, behind which it stands: until that is written, what is younger than the
-//! record before it waits.
+//! All rings are merged into one stream ordered by time, in which the events of each socket are in order: the kernel
+//! changes a socket under its lock, so that a record is complete before the next record of the same socket takes its
+//! timestamp. Records with timestamps up to the start of a reading are therefore already in the rings. The exception is
+//! a record that interrupted the writing of another record, and stands behind it in the ring: while that write is
+//! incomplete, records newer than the one before it are held back.
 
 pub(super) mod cpus;
 mod shared;
@@ -36,12 +36,12 @@ use crate::{
     sys::mmap::{Mapping, page_len},
 };
 
-/// The rings, and how far they were read.
+/// The rings and their read positions.
 pub struct Rings {
-    /// Keeps the descriptor that becomes readable when user space is woken.
+    /// Owns the descriptor that becomes readable when the programs wake user space.
     events: MapData,
     sources: Sources,
-    /// Times of the records that come next, and where they are.
+    /// Timestamp and source of the next record of each ring.
     fronts: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
@@ -49,11 +49,11 @@ struct Sources {
     shared: Ring,
     cpus: Cpus,
     slots: Mapping,
-    /// Places in the ring of each CPU.
+    /// Number of slots in the ring of each CPU.
     per_cpu: usize,
-    /// Of each CPU, how many records were read.
+    /// Number of records read, by CPU.
     read: Vec<u64>,
-    /// Of each CPU, the time of the last one.
+    /// Timestamp of the last record, by CPU.
     last_ns: Vec<u64>,
 }
 
@@ -61,7 +61,7 @@ impl Rings {
     /// Maps the rings of an object.
     ///
     /// # Errors
-    /// Where a map is missing, or the kernel refuses.
+    /// If a map is missing, or the kernel refuses.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: Sizes) -> Result<Self, Error> {
         let events = take(ebpf, "EVENTS")?;
         let shared =
@@ -73,8 +73,8 @@ impl Rings {
         Ok(Self { events, sources, fronts: BinaryHeap::new() })
     }
 
-    /// Hands over the records up to this time, the oldest first, until `take` wants no more; tells whether more may be
-    /// waiting.
+    /// Passes the records up to `until_ns` to `take`, oldest first, until it returns false; returns true if more
+    /// records may be waiting.
     pub fn read(&mut self, until_ns: u64, take: impl FnMut(&[u8]) -> bool) -> bool {
         self.sources.read(&mut self.fronts, until_ns, take)
     }
@@ -129,18 +129,18 @@ impl Sources {
         !goes_on
     }
 
-    /// The next record of a CPU, or of the ring buffer that they share.
+    /// The next record of a CPU, or of the shared ring buffer.
     fn front(&mut self, source: usize) -> Option<&[u8]> {
         let Some(read) = self.read.get(source) else {
-            // One that comes after the last look stays for the next reading.
+            // A record that arrives after this check stays for the next reading.
             while self.shared.front()?.len() == size_of::<Wakeup>() {
                 self.shared.leave();
             }
             return self.shared.front();
         };
         let place = *read as usize & self.per_cpu.checked_sub(1)?;
-        // SAFETY: within the places of this CPU. The number comes last, after which the programs do not touch the place
-        // until user space has told that it was read.
+        // SAFETY: within the slots of this CPU. The record number is written last; after that the programs do not touch
+        // the slot until user space has marked it as read.
         unsafe {
             let slot = self.slots.parts().0.add((source * self.per_cpu + place) * size_of::<Slot>());
             let number = &*slot.add(offset_of!(Slot, number)).cast::<AtomicU64>();
@@ -152,7 +152,8 @@ impl Sources {
         }
     }
 
-    /// Time of the next record. Where one is being written, what is younger than the one before it is not to be read yet.
+    /// Timestamp of the next record. If that record is incomplete, records newer than the one before it must not be
+    /// read yet.
     fn time_ns(&mut self, source: usize, until_ns: &mut u64) -> Option<u64> {
         let time_ns =
             self.front(source).map(|record| Header::ref_from_prefix(record).map_or(0, |(header, _)| header.time_ns));
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
     use crate::sys::mmap::testing::file;
 
-    /// What the programs would write.
+    /// Stands in for the programs as the writer.
     struct Fake {
         cpus: File,
         slots: File,
@@ -219,7 +220,7 @@ mod tests {
             Header { time_ns, len: size_of::<Header>() as u16, ..Header::default() }
         }
 
-        /// Writes a record to the ring of a CPU, and its number where it is said to be whole.
+        /// Writes a record to the ring of a CPU, and its number if `is_whole`.
         fn write(&mut self, cpu: usize, time_ns: u64, is_whole: bool) {
             let place = self.written[cpu] % u64::from(self.sizes.slots);
             let taken = (cpu * size_of::<CpuRing>() + offset_of!(CpuRing, reserved)) as u64;
@@ -233,7 +234,7 @@ mod tests {
             }
         }
 
-        /// Writes to the ring buffer that all share.
+        /// Writes to the shared ring buffer.
         fn write_aside(&mut self, bytes: &[u8]) {
             let len = page_len() as u64;
             let header = [(bytes.len() as u32).to_ne_bytes(), [0; 4]].concat();
@@ -242,7 +243,7 @@ mod tests {
             self.events.write_all_at(self.aside.as_bytes(), len).unwrap();
         }
 
-        /// How many records of a CPU were read, as its programs see it.
+        /// Read position of a CPU, as its programs see it.
         fn read(&self, cpu: usize) -> u64 {
             let mut word = [0; 8];
             let at = cpu * size_of::<CpuRing>() + offset_of!(CpuRing, consumed);
@@ -251,7 +252,7 @@ mod tests {
         }
     }
 
-    /// Times of what is handed over, at most `most` records, and whether there may be more.
+    /// Timestamps of the records read, at most `most`, and whether there may be more.
     fn times(sources: &mut Sources, until_ns: u64, most: usize) -> (Vec<u64>, bool) {
         let mut times = Vec::new();
         let more = sources.read(&mut BinaryHeap::new(), until_ns, |record| {
@@ -343,14 +344,14 @@ mod tests {
 
     #[test]
     fn what_wakes_may_come_at_any_moment() {
-        /// How often, and what each takes with its header.
+        /// Number of wake-ups, and the length of each in the ring with its header.
         const WAKES: u64 = 20_000;
         const LEN: u64 = 16;
         let (fake, mut sources) = Fake::new();
         let (page, shared) = (page_len(), u64::from(SIZES.shared));
         let events =
             Mapping::new(&fake.events, 0, 3 * page, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).unwrap();
-        // SAFETY: what is mapped, three pages of zeros.
+        // SAFETY: the mapping has three pages of zeros.
         let words: &[AtomicU64] = unsafe { slice::from_raw_parts(events.parts().0.cast(), 3 * page / 8) };
         let (read, written, data) = (&words[0], &words[page / 8], &words[2 * page / 8..]);
         thread::scope(|scope| {
@@ -361,7 +362,7 @@ mod tests {
                 }
             });
             for from in (0..WAKES * LEN).step_by(LEN as usize) {
-                // While nothing is there, reading looks for it all the time.
+                // While the ring is empty, the reader polls it continuously.
                 while read.load(Ordering::Acquire) < from && !reader.is_finished() {
                     hint::spin_loop();
                 }

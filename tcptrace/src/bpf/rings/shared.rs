@@ -1,8 +1,8 @@
-//! A ring buffer of the kernel, as user space reads it (`kernel/bpf/ringbuf.c`): a page with the position up to which it
-//! has read, a page with the position up to which the programs have written, and the data.
+//! Reads a BPF ring buffer from user space (`kernel/bpf/ringbuf.c`): a page with the read position, a page with the
+//! write position, and the data.
 //!
-//! The kernel offers the data twice in a row, so that no record is in two pieces. Here they are mapped once, since what
-//! is mapped counts as memory of the process; the few records that go on at the beginning are copied.
+//! The kernel offers the data area twice in a row, so that every record is contiguous. Here it is mapped once, since
+//! mapped pages count as memory of the process; the few records that wrap around are copied.
 
 use std::{
     io,
@@ -13,34 +13,34 @@ use std::{
 
 use crate::sys::mmap::{Mapping, page_len};
 
-/// Before each record stands its length with the bits below, and a number of the kernel's own (`struct bpf_ringbuf_hdr`).
+/// Each record is preceded by its length with the bits below, and by the kernel's page offset (`struct
+/// bpf_ringbuf_hdr`).
 const HEADER_LEN: usize = 8;
-/// The record is not written yet (`BPF_RINGBUF_BUSY_BIT`).
+/// The record is still being written (`BPF_RINGBUF_BUSY_BIT`).
 const BUSY: u32 = 1 << 31;
-/// The program gave it up (`BPF_RINGBUF_DISCARD_BIT`).
+/// The program discarded the record (`BPF_RINGBUF_DISCARD_BIT`).
 const DISCARDED: u32 = 1 << 30;
 
-/// A ring buffer, and how far it was read.
+/// A ring buffer and its read position.
 pub(super) struct Ring {
     consumer: Mapping,
-    /// Its data begin a page behind the position.
+    /// The write position; the data begins a page later.
     producer: Mapping,
     page_len: usize,
-    /// Length of the data, a power of two, less one.
+    /// Length of the data, a power of two, minus one.
     mask: usize,
-    /// Up to here all was read.
     position: usize,
-    /// Up to here there were records when that was asked last.
+    /// Write position as of the last check.
     written: usize,
-    /// A record that goes on at the beginning.
+    /// Buffer for a record that wraps around.
     joined: Vec<u8>,
 }
 
 impl Ring {
-    /// Maps the ring buffer behind a descriptor, whose data are `data_len` bytes.
+    /// Maps the ring buffer of a descriptor with `data_len` bytes of data.
     ///
     /// # Errors
-    /// Where the kernel refuses, or that is no length of a ring buffer.
+    /// If the kernel refuses, or the length is not valid for a ring buffer.
     pub(super) fn new(file: &impl AsRawFd, data_len: usize) -> io::Result<Self> {
         let page_len = page_len();
         if !data_len.is_power_of_two() || data_len < page_len {
@@ -56,7 +56,7 @@ impl Ring {
     }
 
     fn consumed(&self) -> &AtomicUsize {
-        // SAFETY: the position is the first word of the page, which is mapped to be written.
+        // SAFETY: the position is the first word of the page, which is mapped writable.
         unsafe { &*self.consumer.parts().0.cast() }
     }
 
@@ -65,7 +65,7 @@ impl Ring {
         unsafe { &*self.producer.parts().0.cast() }
     }
 
-    /// The next record, as long as it was not [left behind](Self::leave).
+    /// The next record; the same one until it is [consumed](Self::leave).
     pub(super) fn front(&mut self) -> Option<&[u8]> {
         loop {
             if self.is_at_end() {
@@ -85,7 +85,7 @@ impl Ring {
         }
     }
 
-    /// Leaves the [next record](Self::front) behind: its place may be written again. To be called where there is one.
+    /// Consumes the [next record](Self::front), whose space may then be overwritten. Call it only if there is one.
     pub(super) fn leave(&mut self) {
         let header = self.header().load(Ordering::Relaxed);
         self.go_on((header & !DISCARDED) as usize);
@@ -96,15 +96,15 @@ impl Ring {
     }
 
     fn header(&self) -> &AtomicU32 {
-        // SAFETY: records begin at multiples of 8, so that a header is in one piece, within the data.
+        // SAFETY: records are aligned to 8 bytes, so that a header is contiguous and within the data.
         unsafe { &*self.producer.parts().0.add(self.page_len + (self.position & self.mask)).cast() }
     }
 
-    /// The next record, which is `len` bytes long.
+    /// The next record, of `len` bytes.
     fn record(&mut self, len: usize) -> &[u8] {
         let Self { producer, page_len, mask, position, joined, .. } = self;
         let (start, len) = ((*position + HEADER_LEN) & *mask, len.min(*mask));
-        // SAFETY: within the data; the kernel does not touch a record that is written until it was read.
+        // SAFETY: within the data; the kernel does not touch a completed record until it has been consumed.
         let data = |start, len| unsafe { slice::from_raw_parts(producer.parts().0.add(*page_len + start), len) };
         let to_end = *mask + 1 - start;
         if len <= to_end {
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::sys::mmap::testing::file;
 
-    /// What the kernel would show, in a file that may be written as a program writes.
+    /// Stands in for the kernel's ring buffer, in a file that the test writes as a program would.
     struct Fake {
         file: File,
         page_len: u64,
@@ -151,7 +151,7 @@ mod tests {
             }
         }
 
-        /// Writes a record with these bits in its header.
+        /// Writes a record with these header bits.
         fn write(&mut self, record: &[u8], bits: u32) {
             self.put(self.position, &(record.len() as u32 | bits).to_ne_bytes());
             self.put(self.position + 8, record);

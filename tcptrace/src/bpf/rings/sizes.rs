@@ -1,4 +1,4 @@
-//! How large the rings are, and which CPUs can have one.
+//! Sizes of the rings, and whether CPUs can have rings of their own.
 
 use std::path::Path;
 
@@ -6,28 +6,28 @@ use tcptrace_common::ring::{MAX_RECORD, Slot};
 
 use crate::bpf::error::Error;
 
-/// How large the rings are.
+/// Sizes of the rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Sizes {
-    /// One more than the highest number that a CPU may have.
+    /// Highest possible CPU number plus one.
     pub(in super::super) cpus: u32,
-    /// Places in the ring of each of them, a power of two; 0: they have none.
+    /// Slots in the ring of each CPU, a power of two; 0 if CPUs have no rings of their own.
     pub(in super::super) slots: u32,
-    /// Bytes of the shared ring buffer.
+    /// Size of the shared ring buffer in bytes.
     pub(in super::super) shared: u32,
 }
 
 impl Sizes {
-    /// Smallest ring of a CPU, in places.
+    /// Minimum number of slots in the ring of a CPU.
     const MIN_SLOTS: u32 = 8;
-    /// Where CPUs have rings it has only what wakes user space.
+    /// Size of the shared ring buffer in bytes if it carries only wake-ups.
     const SHARED: u32 = 1 << 16;
 
-    /// For rings of about `bytes` together, a power of two of pages at least; CPUs have none with `is_shared`, or where they
-    /// cannot.
+    /// Sizes for about `bytes` in total, a power of two and at least one page. CPUs have no rings if `is_shared`, or if
+    /// they cannot.
     ///
     /// # Errors
-    /// Where it cannot be read which CPUs there may be.
+    /// If the possible CPUs cannot be read.
     pub(in super::super) fn of(bytes: u32, is_shared: bool) -> Result<Self, Error> {
         let cpus = possible_cpus()?.into_iter().max().map_or(1, |last| last + 1);
         Ok(Self::for_cpus(bytes, cpus, !is_shared && are_ordered()))
@@ -41,34 +41,34 @@ impl Sizes {
         Self { cpus, slots: 1 << slots.ilog2(), shared: bytes.min(Self::SHARED) }
     }
 
-    /// Records of a CPU between two looks at how full the shared ring buffer is, a power of two, less one: all CPUs
-    /// together look after an eighth of the bytes at which user space is woken, at least.
+    /// Number of records between two checks of the fill level on one CPU, a power of two, minus one: together, the CPUs
+    /// check at least once per eighth of the bytes at which user space is woken.
     pub(in super::super) fn wake_mask(self) -> u32 {
         let records = (self.shared / 32 / MAX_RECORD as u32 / self.cpus.max(1)).clamp(1, 64);
         (1 << records.ilog2()) - 1
     }
 }
 
-/// May a CPU have a ring without a lock? Its stores must come in order (x86 does so by itself, and BPF has no word for it
-/// on older kernels), and its programs must not be preempted by other tasks, as they may be with PREEMPT_RT
+/// Whether a CPU can have a ring without a lock. Stores must become visible in order (x86 guarantees that, and BPF on
+/// older kernels has no instruction for it), and tasks must not preempt the programs, as they may with PREEMPT_RT
 /// (`kernel/ksysfs.c`, `realtime`).
 fn are_ordered() -> bool {
     cfg!(target_arch = "x86_64") && !Path::new("/sys/kernel/realtime").exists()
 }
 
-/// Their numbers, in ascending order. There may be holes (not on x86).
+/// The possible CPU numbers in ascending order. There may be gaps (not on x86).
 ///
 /// # Errors
-/// Where the kernel does not tell them.
+/// If the kernel does not report them.
 pub(in super::super) fn possible_cpus() -> Result<Vec<u32>, Error> {
     const PATH: &str = "/sys/devices/system/cpu/possible";
     let text = std::fs::read_to_string(PATH).map_err(|source| Error::Cpus { path: PATH, source })?;
     ranges(&text).ok_or_else(|| Error::Cpus { path: PATH, source: std::io::ErrorKind::InvalidData.into() })
 }
 
-/// The numbers of a list of ranges (`Documentation/core-api/printk-formats.rst`, `%*pbl`), `0-3,8`.
+/// Parses a list of ranges such as `0-3,8` (`Documentation/core-api/printk-formats.rst`, `%*pbl`).
 pub(crate) fn ranges(text: &str) -> Option<Vec<u32>> {
-    /// NR_CPUS is no more (`arch/x86/Kconfig`).
+    /// Upper limit on NR_CPUS (`arch/x86/Kconfig`).
     const MOST_CPUS: u32 = 8192;
     let mut numbers = Vec::new();
     for range in text.trim().split(',') {

@@ -280,7 +280,7 @@ fn pid_namespace(view: View) -> Check {
                 "sockets and their holders are listed by sock_diag and /proc, which is slower than by BPF iterators",
             ),
         ),
-        View::Own => ("another", Verdict::warning(pids::OWN.0, pids::OWN.1)),
+        View::Own => ("another", Verdict::warning(pids::OWN_NAMESPACE_ONLY.0, pids::OWN_NAMESPACE_ONLY.1)),
     };
     let subject = subject("pid_namespace", "whose processes tcptrace sees", "kernel/bpf/task_iter.c, init_seq_pidns");
     subject.check("PID namespace", Some(value.to_owned()), verdict)

@@ -156,7 +156,7 @@ fn machine_with(types: Types) -> Machine {
         types,
         capabilities: Capabilities::own(),
         has_proc: Path::new("/proc/self").exists(),
-        has_own_users: pids::has_own_users(),
+        has_own_users: pids::in_user_namespace(),
         view: pids::view(),
         descriptors: descriptors::allowed(),
         lockdown: read("/sys/kernel/security/lockdown").ok(),
@@ -211,7 +211,7 @@ fn run_iterators(iterators: Result<Iterators, String>) -> [Hook; 2] {
         Err(reason) => (Some(missing(reason.clone())), Some(missing(reason))),
         Ok(mut iterators) => {
             let few: StateSet = [State::Listen].into_iter().collect();
-            let asked = iterators.ask(few, 0, false);
+            let asked = iterators.set_request(few, 0, false);
             (told(asked.and_then(|()| iterators.sockets.read(|_| {}))), told(iterators.holders.read(|_| {})))
         }
     };

@@ -30,7 +30,7 @@ use crate::{
     render::{csv::Csv, json::Json},
     sys::{
         clock::wall_offset,
-        signals::{Stop, ends, every},
+        signals::{Stop, begin_shutdown, every},
     },
 };
 
@@ -59,7 +59,7 @@ pub async fn run(args: RatesArgs) -> Result<(), Error> {
     let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
     let outputs = delivery::open(&[output])?;
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
-    ends();
+    begin_shutdown();
     outputs.end().map_err(Error::Outputs)?;
     Ok(measured?)
 }
@@ -81,7 +81,7 @@ async fn measure(
     for line in 1.. {
         let stopped = tokio::select! {
             biased;
-            _ = stop.reached() => true,
+            _ = stop.wait() => true,
             _ = ticks.tick() => false,
         };
         let rates = meter.ingest(sampler.round()?);

@@ -70,7 +70,7 @@ fields! {
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Full => "full",
-        Kind::Mini => "mini",
+        Kind::TimeWait => "mini",
         Kind::Request => "request",
     }
 }

@@ -55,7 +55,7 @@ pub fn run<E>(
 ) -> Result<(), Error<E>> {
     let mut snapshot = list().map_err(Error::List)?;
     let addresses = Addresses::new(args.kernel_addresses);
-    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.shown(sk)));
+    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {

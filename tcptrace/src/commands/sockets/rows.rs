@@ -14,7 +14,7 @@ use crate::{
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
-        socket::{Kind, ListedSocket, listeners_of},
+        socket::{Kind, ListedSocket, listener_addresses},
         socket_filter::SocketFilter,
         state::State,
     },
@@ -172,7 +172,7 @@ fn order(socket: &ListedSocket) -> [u64; 4] {
         IpAddr::V4(v4) => (0, v4.to_bits().into()),
         IpAddr::V6(v6) => (1, v6.to_bits()),
     };
-    let first = (socket.state.place() as u64) << 17 | u64::from(socket.local.port()) << 1 | is_ipv6;
+    let first = (socket.state.index() as u64) << 17 | u64::from(socket.local.port()) << 1 | is_ipv6;
     let last = u64::from(socket.remote.port()) << 32 | u64::from(socket.netns);
     [first, (remote >> 64) as u64, remote as u64, last]
 }
@@ -205,7 +205,7 @@ impl HalfOpen {
         }
         let mut counts = KeyedMap::default();
         for request in requests {
-            let mut places = listeners_of(request.local).map(|local| (request.netns, local));
+            let mut places = listener_addresses(request.local).map(|local| (request.netns, local));
             if let Some(place) = places.find(|place| listeners.contains(place)) {
                 *counts.entry(place).or_default() += 1;
             }
@@ -226,7 +226,7 @@ pub type StateCounts = [u64; State::ALL.len()];
 pub fn totals(rows: &[Row<'_>]) -> StateCounts {
     let mut totals = StateCounts::default();
     for row in rows {
-        totals[row.socket.state.place()] += 1;
+        totals[row.socket.state.index()] += 1;
     }
     totals
 }
@@ -292,7 +292,7 @@ pub fn count(rows: &[Row<'_>], by: GroupBy, cgroups: &Cgroups) -> Vec<Group> {
             let empty = || Group { common: common.clone(), command, sockets: 0, by_state: StateCounts::default() };
             let group = groups.entry(common.clone()).or_insert_with(empty);
             group.sockets += 1;
-            group.by_state[socket.state.place()] += 1;
+            group.by_state[socket.state.index()] += 1;
         }
     }
     let mut groups: Vec<_> = groups.into_values().collect();
@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(held(full, None), (HeldBy::Unknown, false), "nobody asked");
         assert_eq!(held(ListedSocket { handle: 0, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
         assert_eq!(held(ListedSocket { uid: None, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
-        assert_eq!(held(ListedSocket { kind: Kind::Mini, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
+        assert_eq!(held(ListedSocket { kind: Kind::TimeWait, ..full }, Some(Vec::new())), (HeldBy::Kernel, false));
     }
 
     #[test]

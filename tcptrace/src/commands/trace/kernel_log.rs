@@ -1,6 +1,6 @@
 //! What the BPF programs log.
 
-use crate::outputs::messages::tell;
+use crate::outputs::messages::info;
 
 /// Where the BPF programs' log goes.
 pub(crate) struct StderrLog;
@@ -11,7 +11,7 @@ impl log::Log for StderrLog {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        tell(format_args!("bpf {}: {}", record.level(), record.args()));
+        info(format_args!("bpf {}: {}", record.level(), record.args()));
     }
 
     fn flush(&self) {}

@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::{
     commands::trace::{error::Error, purpose::Purpose, run::Run},
-    listing::{self, Wanted, skipped, worker::Answer},
+    listing::{self, ListingOptions, skipped, worker::ListingResult},
     model::state::State,
     outputs::messages::warn,
     pipeline::listeners,
@@ -37,40 +37,72 @@ impl Run {
         let wanted = match purpose {
             Purpose::Poll => {
                 let states = self.session.polled_states().unwrap_or_default();
-                let (ailing, processes) = (self.session.looks(), self.session.awaited_processes());
-                let (finds, active) = (self.session.take_new_namespace(), self.session.take_active());
-                let unreachable = self.session.unreachable();
-                Wanted { states, ailing, processes, unreachable, finds, active: Some(active), ..Wanted::default() }
+                let (stuck, processes) = (self.session.has_findings(), self.session.awaited_processes());
+                let (finds_namespaces, active) = (self.session.take_new_namespace(), self.session.take_active());
+                let next_hops = self.session.unreachable();
+                ListingOptions {
+                    states,
+                    stuck,
+                    processes,
+                    next_hops,
+                    finds_namespaces,
+                    active: Some(active),
+                    ..ListingOptions::default()
+                }
             }
-            Purpose::Listeners => Wanted { states: [State::Listen].into_iter().collect(), ..Wanted::default() },
-            Purpose::Namespace => {
-                Wanted { states: [State::Listen].into_iter().collect(), finds: true, ..Wanted::default() }
+            Purpose::Listeners => {
+                ListingOptions { states: [State::Listen].into_iter().collect(), ..ListingOptions::default() }
             }
+            Purpose::Namespace => ListingOptions {
+                states: [State::Listen].into_iter().collect(),
+                finds_namespaces: true,
+                ..ListingOptions::default()
+            },
             Purpose::Services => {
-                let finds = self.session.take_new_namespace();
-                Wanted { states: [State::Listen].into_iter().collect(), finds, holders: true, ..Wanted::default() }
+                let finds_namespaces = self.session.take_new_namespace();
+                ListingOptions {
+                    states: [State::Listen].into_iter().collect(),
+                    finds_namespaces,
+                    holders: true,
+                    ..ListingOptions::default()
+                }
             }
             Purpose::Evidence => {
                 let (states, namespaces) = self.session.suspects();
-                let finds = self.session.take_new_namespace();
-                let ailing = true;
-                Wanted { states, namespaces, ailing, finds, holders: true, settings: true, ..Wanted::default() }
+                let finds_namespaces = self.session.take_new_namespace();
+                let stuck = true;
+                ListingOptions {
+                    states,
+                    namespaces,
+                    stuck,
+                    finds_namespaces,
+                    holders: true,
+                    settings: true,
+                    ..ListingOptions::default()
+                }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
                 self.session.begin_listing();
-                let seeds = if purpose == Purpose::Start { self.seeds } else { 0 };
+                let new_owners = if purpose == Purpose::Start { self.new_owners } else { 0 };
                 let is_report = purpose == Purpose::Report;
-                let finds = is_report && self.session.take_new_namespace();
+                let finds_namespaces = is_report && self.session.take_new_namespace();
                 let active = is_report.then(|| self.session.take_active());
-                Wanted { holders: true, settings: true, seeds, finds, active, ..Wanted::default() }
+                ListingOptions {
+                    holders: true,
+                    settings: true,
+                    new_owners,
+                    finds_namespaces,
+                    active,
+                    ..ListingOptions::default()
+                }
             }
         };
         self.listing = Some(purpose);
-        self.watch.ask(wanted);
+        self.worker.request(wanted);
     }
 
     /// Takes in a listing; gives what it was for.
-    pub(super) fn take_in(&mut self, answer: Answer) -> Result<Option<Purpose>, Error> {
+    pub(super) fn take_in(&mut self, answer: ListingResult) -> Result<Option<Purpose>, Error> {
         let purpose = self.listing.take();
         let start = Instant::now();
         // The same trouble comes again with each poll.
@@ -88,8 +120,8 @@ impl Run {
         match (answer, purpose) {
             (Ok(_), Some(Purpose::Namespace)) => {}
             (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
-            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.show(&snapshot),
-            (Ok(snapshot), Some(Purpose::Services)) => self.session.show_listeners(&snapshot),
+            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.update_suspects(&snapshot),
+            (Ok(snapshot), Some(Purpose::Services)) => self.session.update_listeners(&snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
                 let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
                 self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
@@ -97,7 +129,7 @@ impl Run {
             (Ok(snapshot), _) => {
                 if purpose == Some(Purpose::Start) {
                     skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
-                    for (key, listener) in self.session.listener_seeds(&snapshot) {
+                    for (key, listener) in self.session.listener_hints(&snapshot) {
                         if self.listeners.seed(key, listener) {
                             self.seeded.insert(key);
                         }
@@ -147,11 +179,11 @@ impl Run {
     pub(super) async fn list_at_the_end(&mut self) {
         let under_way = async {
             if self.listing.is_some() {
-                let _ = self.watch.answer().await; // older than the end
+                let _ = self.worker.next_result().await; // older than the end
             }
             self.session.begin_listing();
-            self.watch.ask(Wanted { holders: true, ..Wanted::default() });
-            self.watch.answer().await
+            self.worker.request(ListingOptions { holders: true, ..ListingOptions::default() });
+            self.worker.next_result().await
         };
         match timeout(LISTED_WITHIN, under_way).await {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),

@@ -26,18 +26,18 @@ use crate::{
             error::{Error, no_thread, signals},
             kernel_log::StderrLog,
             purpose::Purpose,
-            run::{Ended, Run, watch},
+            run::{Ended, Run, worker},
         },
     },
     listing::{
         Lister, holders,
         netns::{self, ChosenNetns, NameWatch},
-        worker::Watch,
+        worker::ListingWorker,
     },
     model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
     outputs::{
         Outputs,
-        messages::{tell, warn},
+        messages::{info, warn},
     },
     pipeline::session::Session,
     render::context::Context,
@@ -46,7 +46,7 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
-        signals::{Hangup, Stop, ends},
+        signals::{Hangup, Stop, begin_shutdown},
     },
 };
 
@@ -62,8 +62,8 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     if let Some(obstacle) = read::obstacle() {
         return Err(Error::Obstacle(obstacle));
     }
-    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(tell);
-    pids::warning().into_iter().for_each(tell);
+    pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(info);
+    pids::warning().into_iter().for_each(info);
     // Iterators show the processes of this PID namespace alone.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
     settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
@@ -94,7 +94,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
-        tell(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
+        info(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
     }
     let lister = match &settings.chosen {
         Some(chosen) => Lister::of(iterators.ok(), chosen),
@@ -107,19 +107,19 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
-    let (server, questions) = serve(settings.server)?;
+    let (server, queries) = serve(settings.server)?;
     let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
-        questions,
+        queries,
         pushes,
-        rings: watch(rings)?,
+        rings: worker(rings)?,
         counters,
         listeners,
         seeded: HashSet::new(),
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
-        watch: Watch::start(move || lister).map_err(no_thread)?,
+        worker: ListingWorker::start(move || lister).map_err(no_thread)?,
         threads: Threads::default(),
         server,
         no_iterators: settings.probes.no_iterators,
@@ -133,7 +133,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         last_look: Instant::now(),
         once: settings.once,
         started: None,
-        seeds: settings.probes.max_sockets / 2,
+        new_owners: settings.probes.max_sockets / 2,
         ready_file: settings.ready_file,
         service: settings.service,
         hangup,
@@ -145,7 +145,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.ask(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
-    ends();
+    begin_shutdown();
     drop(probes); // detached: what is in the rings now is all there will be
     let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
     match (stopped, finished) {

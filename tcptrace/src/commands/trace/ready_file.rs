@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     commands::trace::error::Error,
-    sys::{files, signals::removes_at_once},
+    sys::{files, signals::set_ready_file},
 };
 
 /// A file that is there while all is attached.
@@ -22,7 +22,7 @@ impl ReadyFile {
         let locked = |file: File| files::lock(&file).map(|()| file);
         match files::create(&path, None).and_then(locked) {
             Ok(file) => {
-                removes_at_once(Some(&path));
+                set_ready_file(Some(&path));
                 Ok(Self { path, file })
             }
             Err(source) => Err(Error::ReadyFile { path, source }),
@@ -32,7 +32,7 @@ impl ReadyFile {
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        removes_at_once(None);
+        set_ready_file(None);
         // Somebody else may have removed it, or have another one there.
         if files::is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);

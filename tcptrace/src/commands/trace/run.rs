@@ -37,7 +37,7 @@ use crate::{
     listing::{
         Lister,
         netns::{ChosenNetns, NameWatch},
-        worker::{Answer, Watch},
+        worker::{ListingResult, ListingWorker},
     },
     model::{
         losses::Losses,
@@ -49,14 +49,14 @@ use crate::{
             Server,
             answers::{Health, Query},
         },
-        messages::{tell, warn},
+        messages::{info, warn},
     },
     pipeline::session::Session,
     render::text::losses_line,
     sys::{
         clock::{now_ns, wall_offset},
         process::usage,
-        signals::{ENDS_WITHIN, Hangup, Stop, every, release_memory},
+        signals::{Hangup, SHUTDOWN_LIMIT, Stop, every, release_memory},
         systemd::Service,
     },
 };
@@ -84,7 +84,7 @@ pub(crate) const ONE_LOOK: Duration = Duration::from_secs(2);
 /// What a run works with once all is attached.
 pub(crate) struct Run {
     /// What the server of metrics wants to know.
-    pub(super) questions: Option<mpsc::Receiver<Query>>,
+    pub(super) queries: Option<mpsc::Receiver<Query>>,
     /// Time between two sendings of metrics.
     pub(super) pushes: Option<Duration>,
     pub(super) rings: AsyncFd<Rings>,
@@ -95,7 +95,7 @@ pub(crate) struct Run {
     pub(super) log: Option<EbpfLogger<StderrLog>>,
     pub(super) session: Session,
     pub(super) outputs: Outputs,
-    pub(super) watch: Watch,
+    pub(super) worker: ListingWorker,
     pub(super) threads: Threads,
     /// Serves metrics and health.
     pub(super) server: Option<Server>,
@@ -128,7 +128,7 @@ pub(crate) struct Run {
     pub(super) started: Option<Instant>,
     /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
     /// what comes.
-    pub(super) seeds: u32,
+    pub(super) new_owners: u32,
     /// To be made when the sockets from before the start are known.
     pub(super) ready_file: Option<PathBuf>,
     pub(super) service: Service,
@@ -148,23 +148,23 @@ impl Run {
         let mut checks = every(CHECK_EVERY);
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
         let mut pushes = self.pushes.map(every);
-        let mut looks = self.session.looks().then(|| every(LOOK_EVERY));
+        let mut looks = self.session.has_findings().then(|| every(LOOK_EVERY));
         let mut ready = None;
         let mut more = false;
         loop {
             let happened = tokio::select! {
                 biased;
-                reason = stop.reached() => return Ok(reason),
-                () = self.hangup.came() => LoopEvent::HungUp,
+                reason = stop.wait() => return Ok(reason),
+                () = self.hangup.received() => LoopEvent::HungUp,
                 () = due(&mut summaries) => LoopEvent::SummaryDue,
-                answer = self.watch.answer() => LoopEvent::Listed(Box::new(answer)),
+                answer = self.worker.next_result() => LoopEvent::Listed(Box::new(answer)),
                 () = std::future::ready(()), if more => LoopEvent::Events,
                 _ = read.tick() => LoopEvent::Events,
                 _ = checks.tick() => LoopEvent::CheckDue,
                 () = due(&mut polls) => LoopEvent::PollDue,
                 () = due(&mut looks) => LoopEvent::LookDue,
                 () = due(&mut pushes) => LoopEvent::PushDue,
-                question = asked(&mut self.questions) => LoopEvent::Asked(question),
+                query = asked(&mut self.queries) => LoopEvent::Asked(query),
                 ready = self.rings.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
@@ -235,12 +235,12 @@ impl Run {
                 return Ok("once");
             }
             self.outputs.push(self.session.take());
-            if self.outputs.are_over() && self.questions.is_none() {
+            if self.outputs.are_over() && self.queries.is_none() {
                 return Ok("closed");
             }
             if self.is_gone {
-                let epitaph = self.chosen.as_ref().map(ChosenNetns::epitaph).unwrap_or_default();
-                tell(format_args!("{epitaph}: the trace ends"));
+                let gone_message = self.chosen.as_ref().map(ChosenNetns::gone_message).unwrap_or_default();
+                info(format_args!("{gone_message}: the trace ends"));
                 return Ok("netns_gone");
             }
             if self.session.is_complete() {
@@ -253,7 +253,7 @@ impl Run {
     /// Shows on a terminal that it traces: on an idle machine the first event may be far away.
     fn greet(&mut self) {
         if io::stdout().is_terminal() && self.session.write_headings() && io::stderr().is_terminal() {
-            tell(format_args!("tracing, Ctrl-C ends"));
+            info(format_args!("tracing, Ctrl-C ends"));
         }
     }
 
@@ -271,7 +271,7 @@ impl Run {
     /// Looks at the threads, and replaces those that hang or are dead where that can be done.
     fn check_threads(&mut self) -> Result<(), Error> {
         self.threads.look(&self.outputs, &["listing", "http"])?;
-        if self.watch.is_broken() {
+        if self.worker.is_broken() {
             self.threads.replace("listing")?;
             let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
             let make = move || {
@@ -281,7 +281,7 @@ impl Run {
                     None => Lister::new(iterators, None),
                 }
             };
-            self.watch.replace(make).map_err(no_thread)?;
+            self.worker.replace(make).map_err(no_thread)?;
             if self.listing.is_some() {
                 self.take_in(Err(crate::listing::Error::Hangs))?;
             }
@@ -297,7 +297,7 @@ impl Run {
     /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the
     /// time.
     fn has_looked_once(&self) -> bool {
-        let has_time = |started: Instant| started.elapsed() < ONE_LOOK && !self.session.has_told_all();
+        let has_time = |started: Instant| started.elapsed() < ONE_LOOK && !self.session.is_settled();
         self.once && self.started.is_some_and(|started| !has_time(started))
     }
 
@@ -307,7 +307,7 @@ impl Run {
             return;
         }
         let start = Instant::now();
-        if self.session.look(now_ns) {
+        if self.session.evaluate(now_ns) {
             self.ask(Purpose::Evidence);
         }
         self.next_look = Instant::now() + (LOOK_REST * start.elapsed()).min(LOOK_AT_LEAST_EVERY);
@@ -332,14 +332,14 @@ impl Run {
 
     /// Takes in what is left, writes the last words, and waits until all is written.
     pub(crate) async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
-        self.service.stopping(ENDS_WITHIN);
+        self.service.stopping(SHUTDOWN_LIMIT);
         while self.read(now_ns()) {
             self.outputs.push(self.session.take());
         }
         let counted = self.check_losses();
         self.list_at_the_end().await;
         let now_ns = now_ns();
-        self.session.look(now_ns);
+        self.session.evaluate(now_ns);
         self.session.finish(now_ns);
         self.outputs.push(self.session.take());
         if self.pushes.is_some() {
@@ -369,10 +369,10 @@ pub(crate) enum LoopEvent {
     CheckDue,
     PollDue,
     LookDue,
-    Listed(Box<Answer>),
+    Listed(Box<ListingResult>),
 }
 
-pub(crate) fn watch(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
+pub(crate) fn worker(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
     // SAFETY: the rings own their maps, and these their descriptors, which stay the same as long as they live.
     unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
@@ -402,7 +402,7 @@ pub(crate) fn tell_end(losses: &Losses, outputs: &[OutputState]) {
     if losses.any() {
         warn(losses_line(&losses))
     } else {
-        tell(losses_line(&losses))
+        info(losses_line(&losses))
     }
     // Of those that are in trouble the error tells.
     for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {

@@ -9,9 +9,9 @@ use crate::{
     outputs::{
         Outputs,
         http::Server,
-        messages::{self, tell, warn},
+        messages::{self, info, warn},
     },
-    sys::workers::{self, WorkerState, WorkerTrouble},
+    sys::workers::{self, WorkerProblem, WorkerState},
 };
 
 /// A run none of whose outputs takes anything goes on for so long.
@@ -33,16 +33,16 @@ impl Threads {
     /// # Errors
     /// Where one is dead that nothing can replace, or no output takes anything any more.
     pub(crate) fn look(&mut self, outputs: &Outputs, can_replace: &[&str]) -> Result<(), Error> {
-        let before = std::mem::replace(&mut self.states, workers::look());
+        let before = std::mem::replace(&mut self.states, workers::check());
         for state in &self.states {
-            let was = before.iter().find(|before| before.name == state.name).and_then(|before| before.trouble);
-            match state.trouble {
-                Some(WorkerTrouble::Dead) if !can_replace.contains(&state.name.as_str()) => {
+            let was = before.iter().find(|before| before.name == state.name).and_then(|before| before.problem);
+            match state.problem {
+                Some(WorkerProblem::Dead) if !can_replace.contains(&state.name.as_str()) => {
                     return Err(Error::Thread(state.clone()));
                 }
                 now if now == was => {}
                 Some(_) => warn(state),
-                None => tell(format_args!("the thread `{}` goes on", state.name)),
+                None => info(format_args!("the thread `{}` goes on", state.name)),
             }
         }
         if !outputs.all_hang() {
@@ -78,7 +78,7 @@ impl Threads {
 
     /// Those that hang or are dead, if there are some.
     pub(crate) fn broken(&self) -> Option<String> {
-        let broken = self.states.iter().filter(|state| state.trouble.is_some());
+        let broken = self.states.iter().filter(|state| state.problem.is_some());
         let words: Vec<_> = broken.map(ToString::to_string).collect();
         (!words.is_empty()).then(|| words.join("; "))
     }

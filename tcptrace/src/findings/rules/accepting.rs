@@ -66,9 +66,9 @@ fn accept_stalled(view: &View<'_>) -> Vec<Sighting> {
 fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
     let after_ns = view.thresholds.read_stalled_ns;
     let is_stalled = |known: &&Connection| {
-        let ailments = known.ailments();
-        ailments.unread > 0
-            && !ailments.not_accepted
+        let stuck_reasons = known.stuck_reasons();
+        stuck_reasons.unread > 0
+            && !stuck_reasons.not_accepted
             && unread_ns(view, known) >= after_ns
             && !is_being_read(view, known, after_ns)
             && !is_closed_by(view, known)
@@ -81,7 +81,12 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
         let mut evidence = vec![
             (
                 "unread_bytes",
-                group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add).into(),
+                group
+                    .members
+                    .iter()
+                    .map(|known| u64::from(known.stuck_reasons().unread))
+                    .reduce(u64::saturating_add)
+                    .into(),
             ),
             ("unread_for_ns", unread_ns.into()),
         ];

@@ -36,7 +36,7 @@ const SURE_NS: u64 = 30_000_000_000;
 
 /// Does nothing come or go on a connection that is half closed? `None` until a listing has shown it since it is suspected.
 fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
-    if known.is_mini() {
+    if known.is_timewait() {
         return Some(true); // it gets nothing but a FIN
     }
     let after_ns = view.thresholds.stuck_after(known.state)?;
@@ -66,7 +66,7 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
     let is_leaked = |known: &&Connection| {
         is_leaked(known)
             && !is_not_accepted(known)
-            && !known.ailments().window_closed
+            && !known.stuck_reasons().window_closed
             && is_inactive(view, known) != Some(false)
     };
     let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
@@ -142,7 +142,7 @@ fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
     // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells
     // that it is there.
     let is_there =
-        |known: &&Connection| !known.is_mini() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
+        |known: &&Connection| !known.is_timewait() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
     let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) != Some(false));
     let (orphaned, owned): (Vec<_>, Vec<_>) = stuck.filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();

@@ -19,7 +19,7 @@ use crate::{
         close_reason::{Abort, CloseReason},
         errno,
         keyed::{KeyedMap, KeyedSet},
-        socket::{listeners_of, place},
+        socket::{listener_addresses, loopback_netns},
         state::State,
     },
     table::Connection,
@@ -72,8 +72,8 @@ fn waits_for_full_listener(view: &View<'_>, netns: Option<u32>, remote: SocketAd
 
 /// Does a listener get the connections to `remote`?
 fn is_at(listener: &Connection, netns: Option<u32>, remote: SocketAddr) -> bool {
-    listeners_of(remote).any(|local| local == listener.local())
-        && place(listener.netns(), remote) == place(netns, remote)
+    listener_addresses(remote).any(|local| local == listener.local())
+        && loopback_netns(listener.netns(), remote) == loopback_netns(netns, remote)
 }
 
 /// All troubles of this family.

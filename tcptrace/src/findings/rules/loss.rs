@@ -15,15 +15,15 @@ use crate::{
 /// All troubles of this family. Where nothing is answered at all it is another trouble.
 pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let is_storm = |known: &&Connection| {
-        known.retransmits().lately(view.now_ns).0 >= view.thresholds.storm_retransmits
+        known.retransmits().recent(view.now_ns).0 >= view.thresholds.storm_retransmits
             && known.retransmits().timeouts < view.thresholds.peer_dead_timeouts
     };
     let open =
         State::ALL.into_iter().filter(|state| !matches!(state, State::Listen | State::SynSent | State::TimeWait));
     let storming = open.flat_map(|state| view.in_state(state).iter().copied()).filter(is_storm);
     let sighting = |group: Group<'_>| {
-        let worst = group.members.iter().max_by_key(|known| known.retransmits().lately(view.now_ns).0);
-        let lately = worst.map(|known| known.retransmits().lately(view.now_ns));
+        let worst = group.members.iter().max_by_key(|known| known.retransmits().recent(view.now_ns).0);
+        let lately = worst.map(|known| known.retransmits().recent(view.now_ns));
         let evidence = [
             ("retransmits", lately.map(|(count, _)| count).into()),
             ("window_ns", lately.map(|(_, window_ns)| window_ns).into()),
@@ -70,7 +70,7 @@ fn short_connections(view: &View<'_>, netns: Option<u32>, subject: Subject, loss
         is_shown: loss.is_shown,
         ..Sighting::new(Kind::RetransmitStorm, Severity::Warning, Cause::PathLoses, netns, subject)
     };
-    let (_, window_ns) = Retransmits::default().lately(view.now_ns);
+    let (_, window_ns) = Retransmits::default().recent(view.now_ns);
     Some(sighting.with([
         ("retransmits", Value::Number(retransmits)),
         ("window_ns", Value::Number(window_ns)),

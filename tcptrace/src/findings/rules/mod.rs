@@ -98,7 +98,7 @@ impl Suspicion {
     /// Should the sockets be listed, to know more of it? The last listing ended at `listed_ns`.
     #[must_use]
     pub fn wants_facts(&self, known: &Connection, listed_ns: u64, now_ns: u64) -> bool {
-        if known.is_mini() || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
+        if known.is_timewait() || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
             return false;
         }
         let Some(facts) = &known.facts() else {

@@ -14,7 +14,7 @@ use crate::{
 
 /// Is it a connection that waits in the accept queue of its listener?
 pub(super) fn is_not_accepted(known: &Connection) -> bool {
-    known.ailments().not_accepted
+    known.stuck_reasons().not_accepted
 }
 
 /// The connections that wait in the accept queue of any of these listeners, which are of one address, oldest first. Those of
@@ -26,7 +26,7 @@ pub(super) fn waiting<'a>(view: &View<'a>, listeners: &[&Connection]) -> Vec<&'a
         first.is_some_and(|first| listeners.iter().any(|listener| place(listener) == place(first)))
     };
     let open = [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state));
-    let may_wait = |known: &&Connection| is_not_accepted(known) || known.ailments().may_be_not_accepted;
+    let may_wait = |known: &&Connection| is_not_accepted(known) || known.stuck_reasons().may_be_not_accepted;
     let mut waiting: Vec<_> = open.copied().filter(may_wait).filter(is_theirs).collect();
     let queue: u64 =
         listeners.iter().filter_map(|known| known.facts()).map(|facts| u64::from(facts.socket.receive_queue)).sum();
@@ -104,5 +104,5 @@ pub(super) fn is_closed_by(view: &View<'_>, reader: &Connection) -> bool {
 
 /// Does the sender wait for the window of its peer, which answers?
 pub(super) fn is_held_up(known: &Connection) -> bool {
-    known.ailments().window_closed && known.facts().is_some_and(is_answered)
+    known.stuck_reasons().window_closed && known.facts().is_some_and(is_answered)
 }

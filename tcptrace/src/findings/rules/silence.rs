@@ -49,7 +49,7 @@ fn half_open(view: &View<'_>) -> Vec<Sighting> {
         quiet_ns(view, known) >= after_ns
             && facts.socket.keepalive == Keepalive::Off
             && facts.socket.timeouts == 0
-            && !known.ailments().window_closed
+            && !known.stuck_reasons().window_closed
             && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
     };
     let silent = view.in_state(State::Established).iter().copied().filter(is_silent);
@@ -80,7 +80,8 @@ fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
 fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     // While the window is closed it is probes that go unanswered.
     let timeouts = |known: &Connection| {
-        let probes = known.facts().filter(|_| known.ailments().window_closed).map_or(0, |facts| facts.socket.probes);
+        let probes =
+            known.facts().filter(|_| known.stuck_reasons().window_closed).map_or(0, |facts| facts.socket.probes);
         known.retransmits().timeouts.max(probes)
     };
     let is_dead = |known: &&Connection| timeouts(known) >= view.thresholds.peer_dead_timeouts && !is_held_up(known);

@@ -39,11 +39,11 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     let waited_when_listed =
         |known: &Connection| known.facts().is_some_and(|facts| closed_ns(facts, facts.listed_ns) >= UNREAD_NS);
     // One that reads, if slowly, keeps nobody waiting in vain.
-    let does_not_read = |known: &Connection| known.ailments().unread > 0 && !is_being_read(view, known, after_ns);
+    let does_not_read = |known: &Connection| known.stuck_reasons().unread > 0 && !is_being_read(view, known, after_ns);
     let (mut readers, mut alone) = (Vec::new(), Vec::new());
     for sender in senders {
         match view.other_end(sender) {
-            OtherEnd::Here(reader) if reader.ailments().unread > 0 => {
+            OtherEnd::Here(reader) if reader.stuck_reasons().unread > 0 => {
                 if does_not_read(reader) {
                     readers.push((reader, Some(sender)));
                 }
@@ -102,7 +102,7 @@ fn of_readers(view: &View<'_>, group: Group<'_>, readers: &[(&Connection, Option
     let senders: Vec<_> =
         readers.iter().filter(|(reader, _)| is_here(reader)).filter_map(|(_, sender)| *sender).collect();
     let holders = holders_state(view, &group.members);
-    let unread = group.members.iter().map(|known| u64::from(known.ailments().unread)).reduce(u64::saturating_add);
+    let unread = group.members.iter().map(|known| u64::from(known.stuck_reasons().unread)).reduce(u64::saturating_add);
     let waits_ns = || group.members.iter().map(|known| unread_ns(view, known));
     let unread_ns = waits_ns().max();
     let severity = severity(view, waits_ns());

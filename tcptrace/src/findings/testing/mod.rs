@@ -89,7 +89,7 @@ impl Host {
     pub(super) fn add(&mut self, state: State, local: &str, remote: &str, age_ns: u64) -> usize {
         let (local, remote) = (end(local), end(remote));
         let place = self.sockets.len();
-        let connection = ConnectionInfo::is_kept(Kind::Full, state).then(ConnectionInfo::default);
+        let connection = ConnectionInfo::is_available(Kind::Full, state).then(ConnectionInfo::default);
         self.sockets.push(ListedSocket {
             sk: Some(0xffff_8881_0000_0000 + place as u64),
             cookie: Some(place as u64 + 1),
@@ -123,7 +123,7 @@ impl Host {
             started_ns: self.now_ns,
             ended_ns: self.now_ns,
             sockets: self.sockets.iter().map(|socket| self.as_listed(socket)).collect(),
-            ailing: true,
+            stuck: true,
             processes: self.processes.clone(),
             next_hops: self.next_hops.clone(),
             holders: Some(Holders::new(self.holders.clone())),
@@ -138,7 +138,7 @@ impl Host {
     pub(super) fn list_holders(&mut self, holders: Vec<Holder>) {
         let (started_ns, ended_ns) = (self.now_ns, self.now_ns);
         let holders = Some(Holders::new(holders));
-        self.table.show_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
+        self.table.update_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
     }
 
     /// Nothing comes or goes on a connection that a side has closed, unless a test says so.
@@ -211,7 +211,7 @@ impl Host {
     pub(super) fn enters_mini(&mut self, place: usize, new: State) {
         let source = StateSource::Inferred;
         self.leaves(place, new, |transition| Transition { source, ending: Some(CloseReason::Normal), ..transition });
-        self.sockets[place].kind = Kind::Mini;
+        self.sockets[place].kind = Kind::TimeWait;
     }
 
     /// A connection that was there before fails.

@@ -144,7 +144,7 @@ impl Host {
     pub(in crate::findings) fn time_wait(&mut self, local: &str, remote: &str) {
         let place = self.add(State::TimeWait, local, remote, 10 * S);
         let socket = &mut self.sockets[place];
-        socket.kind = Kind::Mini;
+        socket.kind = Kind::TimeWait;
         socket.timer = Some(Timer { kind: TimerKind::TimeWait, left_ns: 50 * S });
         (socket.connection, socket.uid) = (None, None);
     }

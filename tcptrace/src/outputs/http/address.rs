@@ -1,4 +1,4 @@
-//! Where a server is to listen, as people write it.
+//! Parses listen addresses.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -6,23 +6,23 @@ use thiserror::Error;
 
 use crate::model::number::digits;
 
-/// Why a text is no address to listen at.
+/// Why a text is not a listen address.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum AddressError {
     #[error("`{0}` has no port: give PORT, :PORT (both on loopback), or ADDRESS:PORT")]
     NoPort(String),
-    #[error("`{0}` is no port: it is a number from 0 (any that is free) to 65535")]
+    #[error("`{0}` is not a port: give a number from 0 (any free one) to 65535")]
     Port(String),
-    #[error("`{0}` is no IP address: give one, IPv6 in brackets, or nothing for loopback")]
+    #[error("`{0}` is not an IP address: give one, IPv6 in brackets, or none for loopback")]
     Host(String),
 }
 
-/// The address that `text` names: `9437`, `:9437` and `localhost:9437` are on loopback; all others can reach only what is
-/// bound to an address of theirs, `0.0.0.0:9437` or `[::]:9437`.
+/// Parses a listen address: `9437`, `:9437` and `localhost:9437` listen on loopback; to be reachable from other hosts,
+/// give an address of this host, `0.0.0.0:9437` or `[::]:9437`.
 ///
 /// # Errors
-/// Where it names none.
+/// If it is not an address.
 pub fn parse_address(text: &str) -> Result<SocketAddr, AddressError> {
     if let Ok(address) = text.parse() {
         return Ok(address);

@@ -1,4 +1,4 @@
-//! The answers to requests: what the server asks the main loop, and what it says to clients.
+//! Handles HTTP requests: queries to the main loop, and responses to clients.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -15,44 +15,44 @@ use tokio::{
 
 use crate::{analysis::metrics::Snapshot, render::metrics::prometheus};
 
-/// An answer is waited for so long at most.
+/// How long to wait for the main loop's reply.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the server wants to know.
+/// A query to the main loop.
 #[derive(Debug)]
 pub enum Query {
-    /// The metrics of this moment.
+    /// The current metrics, for a scrape.
     Metrics(oneshot::Sender<Snapshot>),
-    /// How tcptrace is.
+    /// The health of the run.
     Health(oneshot::Sender<Health>),
 }
 
-/// How tcptrace is. That it answers at all says that it is alive.
+/// Health of the run. A reply at all means that the main loop is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Why it is not ready: programs that are not attached yet, sockets from before the start that are not known yet.
+    /// Why it is not ready: programs that are not attached yet, or an initial listing that is not complete.
     pub not_ready: Option<String>,
-    /// Threads that hang, or are dead.
+    /// Threads that hang or are dead.
     pub broken: Option<String>,
 }
 
-/// Asks the main loop, one question at a time.
+/// Sends queries to the main loop, one at a time.
 #[derive(Debug)]
-pub(crate) struct Asker(pub(super) Mutex<mpsc::Sender<Query>>);
+pub(crate) struct QueryClient(pub(super) Mutex<mpsc::Sender<Query>>);
 
-impl Asker {
-    /// The answer; `None` where there is none in time.
-    async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
+impl QueryClient {
+    /// Sends a query; `None` if there is no reply in time.
+    async fn query<T>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> Option<T> {
         let answer = async {
-            let questions = self.0.lock().await;
+            let queries = self.0.lock().await;
             let (to, answer) = oneshot::channel();
-            questions.send(question(to)).await.ok()?;
+            queries.send(query(to)).await.ok()?;
             answer.await.ok()
         };
         timeout(PATIENCE, answer).await.ok().flatten()
     }
 
-    /// The response to a request.
+    /// Responds to a request.
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
@@ -63,30 +63,30 @@ impl Asker {
             "/metrics" => {
                 let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
                 let format = prometheus::Format::negotiate(&accept.collect::<Vec<_>>().join(","));
-                match self.ask(Query::Metrics).await {
+                match self.query(Query::Metrics).await {
                     Some(snapshot) => with_type(format.content_type(), prometheus::encode(&snapshot, format)),
                     None => silent(),
                 }
             }
-            "/healthz" => match self.ask(Query::Health).await {
+            "/healthz" => match self.query(Query::Health).await {
                 Some(Health { broken: None, .. }) => plain(StatusCode::OK, "ok\n"),
                 Some(Health { broken: Some(why), .. }) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 None => silent(),
             },
-            "/readyz" => match self.ask(Query::Health).await {
+            "/readyz" => match self.query(Query::Health).await {
                 Some(Health { not_ready, broken }) => match not_ready.or(broken) {
                     None => plain(StatusCode::OK, "ready\n"),
                     Some(why) => plain(StatusCode::SERVICE_UNAVAILABLE, why + "\n"),
                 },
                 None => silent(),
             },
-            _ => plain(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+            _ => plain(StatusCode::NOT_FOUND, "not found: there are /metrics, /healthz and /readyz\n"),
         })
     }
 }
 
 pub(crate) fn silent() -> Response<Full<Bytes>> {
-    plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not answer\n")
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the main loop does not respond\n")
 }
 
 pub(crate) fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {

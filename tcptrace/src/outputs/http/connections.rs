@@ -1,4 +1,4 @@
-//! Connections of the server: bounded in number, time and memory.
+//! Connections of the HTTP server, bounded in number, time and memory.
 
 use std::{
     io,
@@ -18,23 +18,23 @@ use tokio::{
     time::{Instant, interval, sleep},
 };
 
-use crate::{outputs::http::answers::Asker, sys::workers};
+use crate::{outputs::http::answers::QueryClient, sys::workers};
 
-/// Connections at once. One more closes that which did nothing for longest.
+/// Maximum number of connections. Another one closes the connection that has been idle the longest.
 pub const MAX_CONNECTIONS: usize = 64;
-/// The line and headers of a request take so many bytes at most.
+/// Maximum size of a request's line and headers, in bytes.
 pub const MAX_HEADER_BYTES: usize = 16 * 1024;
-/// A request must come, and an answer be taken, within this time.
+/// Time limit for receiving a request, and for sending a response.
 pub const IDLE: Duration = Duration::from_secs(30);
 
-/// After an error of `accept` (no descriptors left, say).
+/// Pause after an error of `accept`, for example when no descriptors are left.
 const REST: Duration = Duration::from_millis(100);
-/// [`Connection::quiet_since_ms`] of one that waits for the main loop.
+/// [`Connection::quiet_since_ms`] while the connection waits for the main loop.
 const BUSY: u64 = u64::MAX;
 
-/// Serves until `stopped`.
-pub(super) async fn serve(listener: TcpListener, asker: Arc<Asker>, mut stopped: oneshot::Receiver<()>) {
-    let mut connections = Connections { asker, start: Instant::now(), all: Vec::new() };
+/// Serves requests until `stopped`.
+pub(super) async fn serve(listener: TcpListener, client: Arc<QueryClient>, mut stopped: oneshot::Receiver<()>) {
+    let mut connections = Connections { client, start: Instant::now(), all: Vec::new() };
     let mut looks = interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -49,14 +49,14 @@ pub(super) async fn serve(listener: TcpListener, asker: Arc<Asker>, mut stopped:
 }
 
 struct Connections {
-    asker: Arc<Asker>,
+    client: Arc<QueryClient>,
     start: Instant,
     all: Vec<Connection>,
 }
 
 struct Connection {
     task: AbortHandle,
-    /// When something last happened, in ms since the start; [`BUSY`] while it waits for an answer.
+    /// Time of the last activity, in ms since the start; [`BUSY`] while it waits for the main loop.
     quiet_since_ms: Arc<AtomicU64>,
 }
 
@@ -79,34 +79,34 @@ impl Connections {
             let quiet_since = |place: &usize| self.all.get(*place).map(|one| one.quiet_since_ms.load(Relaxed));
             let Some(quietest) = (0..self.all.len()).min_by_key(quiet_since) else { return };
             if quiet_since(&quietest) == Some(BUSY) {
-                return; // all wait for an answer, which takes some seconds at most
+                return; // all wait for the main loop, which takes a few seconds at most
             }
             self.all.swap_remove(quietest).task.abort();
         }
         self.spawn(stream);
-        // What came with the connection is read before the next one is taken, which might close this one.
+        // Read the request that came with the connection before accepting the next one, which might close this one.
         task::yield_now().await;
     }
 
     fn spawn(&mut self, stream: TcpStream) {
-        let (start, asker) = (self.start, self.asker.clone());
+        let (start, client) = (self.start, self.client.clone());
         let quiet_since_ms = Arc::new(AtomicU64::new(ms(start)));
         let quiet = quiet_since_ms.clone();
         let service = service_fn(move |request| {
-            let (asker, quiet) = (asker.clone(), quiet.clone());
+            let (client, quiet) = (client.clone(), quiet.clone());
             async move {
                 quiet.store(BUSY, Relaxed);
-                let response = asker.answer(request).await;
+                let response = client.answer(request).await;
                 quiet.store(ms(start), Relaxed);
                 response
             }
         });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(IDLE) // also the time between two requests
+            .header_read_timeout(IDLE) // also limits the time between two requests
             .max_buf_size(MAX_HEADER_BYTES)
             .serve_connection(TokioIo::new(stream), service);
-        let task = tokio::spawn(async { _ = served.await }).abort_handle(); // the other end knows what went wrong
+        let task = tokio::spawn(async { _ = served.await }).abort_handle(); // the client knows what went wrong
         self.all.push(Connection { task, quiet_since_ms });
     }
 }

@@ -1,22 +1,21 @@
-//! The edge to scrapers and probes: a small HTTP/1 server of `/metrics`, `/healthz` and `/readyz`.
+//! An HTTP/1 server for scrapers and probes: `/metrics`, `/healthz` and `/readyz`.
 //!
-//! It runs in a thread of its own, and asks the main loop for what it needs ([`Query`]), so that an answer is of the
-//! moment, and a main loop that hangs is noticed. [`Server::start`] gives the server, which serves until it is
-//! dropped, and the receiver of the questions; the main loop's `select!` has an arm `Some(question) = questions.recv()`,
-//! and sends the answer, as in
+//! It runs in a separate thread and queries the main loop ([`Query`]) for each request, so that responses are current,
+//! and a main loop that hangs is noticed. [`Server::start`] returns the server, which runs until it is dropped, and the
+//! receiver of the queries. The main loop replies to each query (a failure to send means that the client has given up):
 //!
 //! ```
-//! # use tcptrace::{http::{Health, Question}, metrics::Snapshot};
-//! # fn answer(question: Question, snapshot: impl FnOnce() -> Snapshot) {
-//! match question {
-//!     Question::Metrics(to) => _ = to.send(snapshot()),
-//!     Question::Health(to) => _ = to.send(Health::default()),
+//! # use tcptrace::{analysis::metrics::Snapshot, outputs::http::answers::{Health, Query}};
+//! # fn reply(query: Query, snapshot: impl FnOnce() -> Snapshot) {
+//! match query {
+//!     Query::Metrics(to) => _ = to.send(snapshot()),
+//!     Query::Health(to) => _ = to.send(Health::default()),
 //! }
 //! # }
 //! ```
 //!
-//! (nobody waits any more where sending fails). Whoever reaches the port can do no harm: what a connection holds, how many there are and how long they
-//! take is bounded ([`MAX_CONNECTIONS`], [`MAX_HEADER_BYTES`], [`IDLE`]), and one question is asked at a time.
+//! Clients cannot do any harm: the number of connections, their memory and their duration are limited
+//! ([`MAX_CONNECTIONS`], [`MAX_HEADER_BYTES`], [`IDLE`]), and queries are sent one at a time.
 
 mod address;
 pub mod answers;
@@ -38,7 +37,7 @@ use tokio::{
 use crate::{
     outputs::{
         Sink,
-        http::answers::{Asker, Query},
+        http::answers::{Query, QueryClient},
         target::{Content, OutputKind, Target},
     },
     sys::workers::{self, Worker},
@@ -52,27 +51,27 @@ pub use connections::{IDLE, MAX_CONNECTIONS, MAX_HEADER_BYTES};
 pub struct Server {
     address: SocketAddr,
     listener: std::net::TcpListener,
-    asks: mpsc::Sender<Query>,
+    sender: mpsc::Sender<Query>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<(Arc<Worker>, thread::JoinHandle<()>)>,
 }
 
 impl Server {
-    /// Starts to listen. The questions come through the receiver.
+    /// Starts listening. The receiver delivers the queries.
     ///
     /// # Errors
-    /// Where the address cannot be listened at, or no thread be made.
+    /// If the address cannot be bound, or no thread can be started.
     pub fn start(address: SocketAddr) -> io::Result<(Self, mpsc::Receiver<Query>)> {
         let listener = std::net::TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let (asks, questions) = mpsc::channel(1);
-        let mut server = Self { address, listener, asks, stop: None, thread: None };
+        let (sender, queries) = mpsc::channel(1);
+        let mut server = Self { address, listener, sender, stop: None, thread: None };
         server.serve()?;
-        Ok((server, questions))
+        Ok((server, queries))
     }
 
-    /// Serves in a new thread.
+    /// Serves requests in a new thread.
     fn serve(&mut self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
@@ -80,23 +79,23 @@ impl Server {
             TcpListener::from_std(self.listener.try_clone()?)?
         };
         let (stop, stopped) = oneshot::channel();
-        let asker = Arc::new(Asker(Mutex::new(self.asks.clone())));
-        let serve = move || runtime.block_on(connections::serve(listener, asker, stopped));
+        let client = Arc::new(QueryClient(Mutex::new(self.sender.clone())));
+        let serve = move || runtime.block_on(connections::serve(listener, client, stopped));
         self.thread = Some(workers::spawn("http", "http".to_owned(), serve)?);
         self.stop = Some(stop);
         Ok(())
     }
 
-    /// Does the thread hang, or did it panic?
+    /// Whether the thread hangs or panicked.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.thread.as_ref().is_some_and(|(worker, _)| worker.trouble().is_some())
+        self.thread.as_ref().is_some_and(|(worker, _)| worker.problem().is_some())
     }
 
-    /// Puts another thread in its place. Where this one goes on, it ends.
+    /// Replaces the thread. The old one ends as soon as it continues.
     ///
     /// # Errors
-    /// Where there can be no more threads or descriptors.
+    /// If no more threads or descriptors are available.
     pub fn replace(&mut self) -> io::Result<()> {
         if let Some((worker, _)) = &self.thread {
             workers::forget(worker);
@@ -104,7 +103,7 @@ impl Server {
         self.serve()
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
@@ -122,7 +121,7 @@ impl Drop for Server {
     }
 }
 
-/// The end of the server is waited for so long at most.
+/// How long dropping the server waits for its thread.
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// The kind `prometheus`.

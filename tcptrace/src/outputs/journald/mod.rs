@@ -1,7 +1,8 @@
-//! Records as entries of the systemd journal, with a field for each of theirs: `journalctl TCPTRACE_FINDING=close-wait-leak`.
+//! Writes records to the systemd journal, each field as a field of the entry: `journalctl
+//! TCPTRACE_FINDING=close-wait-leak`.
 //!
-//! The protocol is systemd's "Native Journal Protocol": one datagram for each entry, or where that is too large a sealed
-//! memory file.
+//! The protocol is systemd's "Native Journal Protocol": one datagram per entry, or a sealed memory file if the entry is
+//! too large.
 
 use std::{
     fs::File,
@@ -30,39 +31,39 @@ use crate::{
     sys::workers,
 };
 
-/// Where journald listens.
+/// The socket that journald listens on.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// How long a full socket may keep the thread.
+/// How long to wait while journald's socket is full.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Longest name of a field that journald takes, in bytes (`journal_field_valid`).
+/// Maximum length of a field name in journald, in bytes (`journal_field_valid`).
 const NAME_MAX: usize = 64;
 
-/// The journal as an output. journald acknowledges nothing: an entry counts as delivered when it is in journald's socket,
-/// which systemd holds while journald is restarted.
+/// Output to the journal. journald does not acknowledge entries: an entry counts as delivered when it is in journald's
+/// socket, which systemd keeps open while journald restarts.
 pub struct Journald {
     path: PathBuf,
     socket: Option<UnixDatagram>,
-    /// Makes a record an entry.
+    /// Converts a record to an entry.
     entry: fn(&[u8]) -> Result<Vec<u8>, String>,
 }
 
 impl Journald {
-    /// An output to the journald that listens at `path`, or where it does usually.
+    /// An output to the journald that listens on `path`, by default the system's.
     #[must_use]
     pub fn new(path: Option<PathBuf>) -> Self {
         let entry = |record: &[u8]| flat::parse(record).map(|record| entry(&record));
         Self { path: path.unwrap_or_else(|| SOCKET.into()), socket: None, entry }
     }
 
-    /// The same for lines of a log, which [`log_entry`] made.
+    /// As [`Self::new`], for log lines made by [`log_entry`].
     #[must_use]
     pub fn log() -> Self {
         Self { entry: |entry| Ok(entry.to_vec()), ..Self::new(None) }
     }
 
-    /// Does journald listen?
+    /// True if journald is listening.
     #[must_use]
     pub fn is_there(&self) -> bool {
         connect(&self.path).is_ok()
@@ -82,7 +83,7 @@ impl Journald {
             }
             break;
         }
-        // After an error another one is made: journald may have been started anew.
+        // After an error a new socket is connected: journald may have been restarted.
         self.socket = Some(socket);
         Ok(())
     }
@@ -107,7 +108,7 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// A line of a log as journald takes it. `priority` is one of syslog's (RFC 5424).
+/// Converts a log line to an entry. `priority` is a syslog severity (RFC 5424).
 #[must_use]
 pub fn log_entry(priority: u8, line: &str) -> Vec<u8> {
     let mut entry = Vec::new();
@@ -117,9 +118,9 @@ pub fn log_entry(priority: u8, line: &str) -> Vec<u8> {
     entry
 }
 
-/// A record as journald takes it. The fields of a record begin with TCPTRACE_, so that none of them is taken for one of
-/// journald's own: `pid` is no `_PID`. OBJECT_PID tells of which process a finding is; journald believes only
-/// root, and then adds that process's unit, so that `systemctl status` of it shows the finding.
+/// Converts a record to an entry. The names of its fields begin with TCPTRACE_, so that they cannot collide with
+/// journald's own: `pid` is not `_PID`. OBJECT_PID names the process that a finding is about; for senders that are
+/// root, journald adds that process's unit, so that `systemctl status` of the unit shows the finding.
 fn entry(record: &Map<String, Value>) -> Vec<u8> {
     let mut entry = Vec::with_capacity(2048);
     field(&mut entry, "MESSAGE", &line(record));
@@ -134,13 +135,13 @@ fn entry(record: &Map<String, Value>) -> Vec<u8> {
     entry
 }
 
-/// A name as journald takes them: upper case, digits and `_`.
+/// Converts a field name to journald's rules: upper case, digits and `_`.
 fn name_of(name: &str) -> String {
     let valid = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
     "TCPTRACE_".chars().chain(valid).take(NAME_MAX).collect()
 }
 
-/// A value with line breaks has its length before it, in 64 bits, little-endian.
+/// A value with line breaks is preceded by its length, in 64 bits, little-endian.
 fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.extend_from_slice(name.as_bytes());
     if value.contains('\n') {
@@ -153,18 +154,18 @@ fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.push(b'\n');
 }
 
-/// Sends an entry as the descriptor of a memory file, sealed so that journald may trust it.
+/// Sends an entry as the descriptor of a memory file, sealed so that journald can trust it.
 fn send_file(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"tcptrace".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made the descriptor, and nothing else knows it.
+    // SAFETY: the kernel has just created the descriptor; it has no other owner.
     let mut file = unsafe { File::from_raw_fd(fd) };
     file.write_all(entry)?;
     let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
-    // SAFETY: takes numbers only.
+    // SAFETY: takes only numbers.
     if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
         return Err(io::Error::last_os_error());
     }

@@ -29,7 +29,7 @@ fn fields_have_journald_s_form() {
     assert_eq!(name_of(&"x".repeat(99)), format!("TCPTRACE_{}", "X".repeat(55)));
 }
 
-/// A socket where journald would have it, removed when this ends.
+/// Stands in for journald's socket; removed on drop.
 struct Listener(PathBuf);
 
 impl Listener {
@@ -38,7 +38,7 @@ impl Listener {
     }
 
     fn bind(&self) -> UnixDatagram {
-        let _ = fs::remove_file(&self.0); // it may not be there
+        let _ = fs::remove_file(&self.0); // it may not exist
         let socket = UnixDatagram::bind(&self.0).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
@@ -47,7 +47,7 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0); // it may not be there
+        let _ = fs::remove_file(&self.0); // it may not exist
     }
 }
 

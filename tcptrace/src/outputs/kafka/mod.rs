@@ -1,9 +1,9 @@
-//! An output that produces records in JSON to a topic of Kafka.
+//! Produces records in JSON to a Kafka topic.
 //!
-//! The value of a message is the record, its key the socket's cookie (of a finding, its number), so that what belongs
-//! together stays in order within one partition; its time is the record's, and the header `host.name` tells where it comes
-//! from. Messages count as delivered when all in-sync replicas have them (acks=all). Delivery is at least once: where an
-//! answer gets lost, what it was on is produced again.
+//! The value of a message is the record; its key is the socket's cookie (for a finding, its number), so that related
+//! records stay in order within one partition; its time is that of the record; and the header `host.name` names this
+//! host. Messages count as delivered when all in-sync replicas have them (acks=all). Delivery is at least once: if an
+//! acknowledgement is lost, the messages are produced again.
 
 mod settings;
 pub(super) mod target;
@@ -38,53 +38,53 @@ use crate::{
     pipeline::records::Records,
 };
 
-/// How large an answer of a broker may be, in bytes.
+/// Maximum size of a broker's response, in bytes.
 const LONGEST_ANSWER: usize = 16 << 20;
 
-/// Takes records in JSON, and produces them. It has a connection for each partition.
+/// Produces records in JSON, over one connection per partition.
 pub struct Kafka {
     settings: KafkaSettings,
     tls: Option<Arc<rustls::ClientConfig>>,
     waiting: Waiting,
     host: Option<String>,
-    /// None before the first connection, and after a failure.
+    /// `None` before the first connection, and after a failure.
     partitions: Option<Vec<PartitionClient>>,
-    /// A batch that some partitions have taken, and others not yet.
+    /// A batch that some partitions have accepted, but not all.
     begun: Option<Begun>,
 }
 
-/// What became of a batch up to now.
+/// Progress of a batch.
 #[derive(Default)]
 struct Begun {
-    /// The batch and the number of partitions, by which it is known again.
+    /// The batch and the number of partitions, which identify it on a retry.
     batch: (Vec<u8>, usize),
-    /// The partitions that took their part.
+    /// The partitions that accepted their part.
     done: BTreeSet<usize>,
-    /// Records that were refused, and why.
+    /// Number of records refused so far.
     refused: usize,
     reason: String,
 }
 
 impl Kafka {
-    /// Nothing is connected yet.
+    /// Creates the output without connecting.
     ///
     /// # Errors
-    /// Where a file of certificates cannot be used.
+    /// If a certificate file cannot be used.
     pub fn new(settings: KafkaSettings) -> Result<Self, KafkaError> {
         let tls = settings.tls.then(|| tls::client(settings.ca.as_deref())).transpose()?.map(Arc::new);
         let (waiting, host) = (Waiting::new()?, host_name());
         Ok(Self { settings, tls, waiting, host, partitions: None, begun: None })
     }
 
-    /// A reason with the target before it.
+    /// Prefixes a reason with the target.
     fn name(&self, reason: &str) -> String {
         format!("{}/{}: {reason}", self.settings.brokers.join(","), self.settings.topic)
     }
 
-    /// Produces the first `count` records; tells how many of them were refused, and why.
+    /// Produces the first `count` records; returns how many of them were refused, and why.
     fn produce(&mut self, records: &Records, count: usize) -> Result<(usize, String), String> {
         let timeout = self.settings.timeout;
-        let late = || format!("no answer within {timeout:?}");
+        let late = || format!("no response within {timeout:?}");
         let partitions = match self.partitions.take() {
             Some(partitions) => partitions,
             None => self.waiting.wait(timeout, connect(&self.settings, &self.tls)).ok_or_else(late)??,
@@ -117,7 +117,7 @@ impl Sink for Kafka {
             match self.produce(records, count) {
                 Ok((0, _)) => records.take(count),
                 Ok((refused, reason)) => {
-                    // Which ones were refused does not matter to who counts.
+                    // Only the number matters for the counters, not which records were refused.
                     records.take(count - refused);
                     return Err(DeliveryError::Refused { records: refused, reason: self.name(&reason) });
                 }
@@ -137,7 +137,7 @@ async fn connect(
     let mut builder = ClientBuilder::new(brokers.clone())
         .client_id("tcptrace")
         .max_message_size(LONGEST_ANSWER)
-        // What fails is tried again by the output, after a pause.
+        // The output itself retries after a pause.
         .backoff_config(BackoffConfig { deadline: Some(Duration::ZERO), ..BackoffConfig::default() });
     if let Some(tls) = tls {
         builder = builder.tls_config(Arc::clone(tls));
@@ -158,10 +158,10 @@ async fn connect(
         let partition = client.partition_client(topic, index, UnknownTopicHandling::Error).await;
         partitions.push(partition.map_err(|error| cause(&error))?);
     }
-    if partitions.is_empty() { Err("there is no such topic; create it".to_owned()) } else { Ok(partitions) }
+    if partitions.is_empty() { Err("the topic does not exist; create it".to_owned()) } else { Ok(partitions) }
 }
 
-/// Produces messages to a partition, in halves where they are too large for it together. Tells how many were refused, and
+/// Produces messages to a partition; splits them if they are too large together. Returns how many were refused, and
 /// why.
 async fn produce(
     partition: &PartitionClient,
@@ -193,7 +193,7 @@ async fn produce(
     Ok((refused, reason))
 }
 
-/// What is at the bottom of an error, whose upper layers only tell that no more was tried.
+/// The root cause of an error whose upper layers only say that retries have ended.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     while let Some((_, rest)) = text.split_once("Retry exceeded deadline. Source: ") {
@@ -202,20 +202,19 @@ fn cause(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What a message takes from its record.
+/// The parts of a record that its message needs.
 #[derive(Debug, Default, Deserialize)]
 struct Facts<'a> {
     #[serde(default, borrow)]
     time: Cow<'a, str>,
     #[serde(default)]
     cookie: Option<u64>,
-    /// Of a finding.
     #[serde(default)]
     number: Option<u64>,
 }
 
-/// The messages of records for each of so many partitions: what has the same key goes to the same one. What has none goes
-/// to the first.
+/// Distributes records over this number of partitions: the same key always goes to the same partition, records without
+/// a key to the first.
 fn parts<'a>(
     records: impl Iterator<Item = &'a [u8]>,
     partitions: usize,

@@ -1,66 +1,66 @@
-//! Where records go in Kafka, and how.
+//! Settings of a Kafka output.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{model::number::digits, outputs::tls::TlsError};
 
-/// What is wrong with the settings of a Kafka output.
+/// Why the settings of a Kafka output cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KafkaError {
-    /// The target is none.
-    #[error("{0}; HOST:PORT[,HOST:PORT]/TOPIC is expected")]
+    /// The target is malformed.
+    #[error("{0}; expected HOST:PORT[,HOST:PORT]/TOPIC")]
     Target(&'static str),
-    /// TLS is not possible.
+    /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The system gives no event queue or thread.
+    /// The system provides no event queue or thread.
     #[error("cannot wait for the network: {0}")]
     Runtime(#[from] std::io::Error),
 }
 
-/// Where records go in Kafka, and how.
+/// Settings of a Kafka output.
 #[derive(Clone, Debug)]
 pub struct KafkaSettings {
-    /// Brokers to ask first, each as HOST:PORT.
+    /// Bootstrap brokers, each as HOST:PORT.
     pub brokers: Vec<String>,
-    /// The topic, which has to be there.
+    /// The topic, which must exist.
     pub topic: String,
-    /// Is TLS spoken?
+    /// Whether to use TLS.
     pub tls: bool,
-    /// File (PEM) of the certificate authorities to be trusted, instead of those of the system.
+    /// PEM file of the trusted certificate authorities; `None` for the system's.
     pub ca: Option<PathBuf>,
-    /// Who tcptrace is for the brokers.
+    /// Authentication, if the brokers require it.
     pub sasl: Option<Sasl>,
-    /// Are batches compressed with gzip?
+    /// Whether to compress batches with gzip.
     pub gzip: bool,
-    /// For how long a try to produce may take, with all connections that it makes.
+    /// Time limit for an attempt to produce, including all connections that it makes.
     pub timeout: Duration,
-    /// How many records are produced together at most.
+    /// Maximum number of records in a batch.
     pub records: usize,
-    /// How many bytes of records are produced together at most; a longer record goes alone. Brokers take batches of 1 MiB
-    /// where nothing else is set (`message.max.bytes`).
+    /// Maximum size of a batch in bytes; a longer record is sent alone. By default brokers accept batches of 1 MiB
+    /// (`message.max.bytes`).
     pub bytes: usize,
 }
 
-/// How SASL proves who tcptrace is.
+/// How to authenticate with SASL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// PLAIN (RFC 4616), for use over TLS.
     Plain,
-    /// SCRAM-SHA-256 (RFC 7677).
+    /// SCRAM-SHA-256 (RFC 7677), without sending the password.
     ScramSha256,
-    /// SCRAM-SHA-512.
+    /// SCRAM-SHA-512, as SCRAM-SHA-256 with another hash.
     ScramSha512,
 }
 
-/// Who tcptrace is for the brokers. `Debug` does not show the password.
+/// SASL credentials. `Debug` hides the password.
 #[derive(Clone)]
 pub struct Sasl {
-    /// How that is proved.
+    /// How to authenticate.
     pub mechanism: SaslMechanism,
-    /// The user's name.
+    /// User name known to the brokers.
     pub user: String,
-    /// The password.
+    /// Password; `Debug` hides it.
     pub password: String,
 }
 
@@ -72,10 +72,10 @@ impl fmt::Debug for Sasl {
 }
 
 impl KafkaSettings {
-    /// Settings with the usual values for `HOST:PORT[,HOST:PORT]/TOPIC`.
+    /// Default settings for `HOST:PORT[,HOST:PORT]/TOPIC`.
     ///
     /// # Errors
-    /// Where this is no such target.
+    /// If the target is malformed.
     pub fn new(target: &str) -> Result<Self, KafkaError> {
         let (brokers, topic) = target.split_once('/').ok_or(KafkaError::Target("the topic is missing"))?;
         let is_address = |broker: &&str| {
@@ -84,7 +84,7 @@ impl KafkaSettings {
         if !brokers.split(',').all(|broker| is_address(&broker)) {
             return Err(KafkaError::Target("a broker's host or port is missing or wrong"));
         }
-        // The rule of Kafka's `Topic.validate`.
+        // The rule in Kafka's `Topic.validate`.
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if topic.is_empty() || topic.len() > 249 || matches!(topic, "." | "..") || !topic.chars().all(is_allowed) {
             return Err(KafkaError::Target("a topic has 1 to 249 of the characters a-z, A-Z, 0-9, ., _ and -"));
@@ -129,7 +129,7 @@ mod tests {
             ("a:9092/t u", "a topic has"),
         ] {
             let error = KafkaSettings::new(target).unwrap_err().to_string();
-            assert!(error.starts_with(reason) && error.ends_with("HOST:PORT[,HOST:PORT]/TOPIC is expected"), "{error}");
+            assert!(error.starts_with(reason) && error.ends_with("expected HOST:PORT[,HOST:PORT]/TOPIC"), "{error}");
         }
         assert!(KafkaSettings::new(&format!("a:1/{}", "t".repeat(250))).is_err());
     }

@@ -1,4 +1,4 @@
-//! HTTP as OTLP needs it: one POST at a time, each within a time limit.
+//! A minimal HTTP client for OTLP: one POST at a time, each with a time limit.
 
 use std::{
     error::Error,
@@ -29,12 +29,12 @@ use super::{
 };
 use crate::outputs::sink::DeliveryError;
 
-/// How much of an answer is read, in bytes. One that takes a request has two fields.
+/// Maximum size of a response in bytes. A successful response has two fields.
 const LONGEST_ANSWER: usize = 64 << 10;
-/// A connection that was not used for so long is not used again: servers close them without a word.
+/// A connection that has been idle for longer is not reused: servers close idle connections without notice.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// What posts to one URL.
+/// Posts to one URL.
 #[derive(Debug)]
 pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -43,7 +43,7 @@ pub(super) struct Client {
     headers: HeaderMap,
     gzip: bool,
     timeout: Duration,
-    /// Until when the server does not want to hear anything, and what it said.
+    /// When the server accepts requests again, and its message.
     wait: Option<(Instant, String)>,
 }
 
@@ -71,8 +71,8 @@ impl Client {
         Ok(Self { http, waiting, endpoint, headers, gzip, timeout, wait: None })
     }
 
-    /// Posts what `message` makes, unless the server wants to be left alone. Returns its answer; failures are on `records`
-    /// records.
+    /// Posts the message that `message` creates, unless the server asked to wait. Returns the response; a failure
+    /// applies to `records` records.
     pub(super) fn post<M: Message + Default>(
         &mut self,
         records: usize,
@@ -109,32 +109,33 @@ impl Client {
         let exchange = async {
             let response = self.http.request(request).await.map_err(|error| later(unreached(&error)))?;
             let (head, body) = response.into_parts();
-            let (body, is_cut) = read(body).await.map_err(|error| later(chain("broke its answer off", &error)))?;
+            let (body, is_cut) =
+                read(body).await.map_err(|error| later(chain("sent an incomplete response", &error)))?;
             Ok((head, body, is_cut))
         };
-        let late = || later(format!("did not answer within {:?}", self.timeout));
+        let late = || later(format!("did not respond within {:?}", self.timeout));
         let (head, body, is_cut) = self.waiting.wait(self.timeout, exchange).ok_or_else(late)??;
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Answer { status: head.status, retry_after, body: &body, is_cut }.judge(Timestamp::now(), &self.secrets())
+        Answer { status: head.status, retry_after, body: &body, is_cut }.interpret(Timestamp::now(), &self.secrets())
     }
 
-    /// What the receiver says of a request that it took in part: so many records are refused.
+    /// The error for a request that was accepted in part, with this number of records refused.
     pub(super) fn rejected(&self, records: usize, message: &str) -> Result<(), DeliveryError> {
         if records == 0 {
             return Ok(());
         }
         let message = one_line(message, &self.secrets());
-        Err(DeliveryError::Refused { records, reason: format!("{} took a part only: {message}", self.endpoint) })
+        Err(DeliveryError::Refused { records, reason: format!("{} accepted only a part: {message}", self.endpoint) })
     }
 
-    /// What no reason may repeat: the words of the headers' values.
+    /// Values of headers, which must not appear in a reason.
     fn secrets(&self) -> Vec<&str> {
         let values = self.headers.values().filter(|value| value.is_sensitive());
         values.filter_map(|value| str::from_utf8(value.as_bytes()).ok()).flat_map(str::split_whitespace).collect()
     }
 }
 
-/// Reads a body up to a limit; tells whether there is more.
+/// Reads a body up to a limit; returns whether there is more.
 async fn read(mut body: Incoming) -> Result<(Vec<u8>, bool), hyper::Error> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
@@ -157,10 +158,10 @@ fn zipped(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn unreached(error: &legacy::Error) -> String {
-    chain(if error.is_connect() { "cannot be reached" } else { "did not answer" }, error)
+    chain(if error.is_connect() { "cannot be reached" } else { "did not respond" }, error)
 }
 
-/// What went wrong, with its causes. The error itself says only that there was one.
+/// An error with its causes, since the error itself says only that there was one.
 fn chain(what: &str, error: &dyn Error) -> String {
     let mut text = what.to_owned();
     let mut cause = error.source();

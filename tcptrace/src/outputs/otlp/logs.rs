@@ -1,8 +1,8 @@
-//! A record in JSON as a log record of OpenTelemetry.
+//! Converts a record in JSON to an OpenTelemetry log record.
 //!
-//! Attributes have the names of the semantic conventions (network, process, cpu, error, container) where those say the
-//! same as the field, else the field's own behind `tcptrace.`; objects become dotted names. So a field that comes later
-//! goes through without code here. Nothing is written for null.
+//! Attributes have the names of the semantic conventions (network, process, cpu, error, container) if those mean the
+//! same as the field, otherwise the field's own name prefixed with `tcptrace.`; nested objects become dotted names. A
+//! new field therefore needs no code here. Null is left out.
 
 use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::model::printable::{escaped, printable};
 
-/// Log records of these lines, with the resource and the scope once.
+/// The request for these lines, with a single resource and scope.
 pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [u8]>) -> ExportLogsServiceRequest {
     let scope = InstrumentationScope {
         name: "tcptrace".to_owned(),
@@ -35,7 +35,7 @@ pub(super) fn request<'a>(resource: &Resource, lines: impl Iterator<Item = &'a [
     ExportLogsServiceRequest { resource_logs: vec![resource_logs] }
 }
 
-/// A log record of a line. One that is no object of JSON becomes the body as it is.
+/// Converts a line. A line that is not a JSON object becomes the body unchanged.
 fn log_record(line: &[u8]) -> LogRecord {
     let Ok(record) = flat::parse(line) else {
         let body = Value::StringValue(printable(String::from_utf8_lossy(line).trim_end()));
@@ -56,7 +56,7 @@ fn log_record(line: &[u8]) -> LogRecord {
     }
 }
 
-/// The severities that appendix B of OpenTelemetry's logs data model gives for those of syslog, and their names there.
+/// OpenTelemetry severity and its name for a syslog severity, by appendix B of OpenTelemetry's logs data model.
 fn severity(priority: Priority) -> (SeverityNumber, &'static str) {
     match priority {
         Priority::Critical => (SeverityNumber::Error2, "critical"),
@@ -81,10 +81,10 @@ fn attributes(record: &Map<String, Json>) -> Vec<KeyValue> {
     attributes
 }
 
-/// Adds the attributes of a field whose name is `key` behind `prefix`.
+/// Adds the attributes of the field `key`, named with `prefix`.
 fn flatten(prefix: &str, key: &str, value: &Json, to: &mut Vec<KeyValue>) {
     match (prefix, key, value) {
-        // A finding has its owner as an object, whose fields are called as in events but for one.
+        // The owner of a finding is an object whose fields have the names that they have in events, except one.
         ("", "owner", Json::Object(owner)) => {
             for (key, value) in owner {
                 flatten("", if key == "source" { "owner_source" } else { key }, value, to);
@@ -106,7 +106,7 @@ fn flatten(prefix: &str, key: &str, value: &Json, to: &mut Vec<KeyValue>) {
     }
 }
 
-/// What the semantic conventions call a field.
+/// Name of a field in the semantic conventions.
 fn conventional(key: &str) -> Option<&'static str> {
     Some(match key {
         "local_address" => "network.local.address",
@@ -127,7 +127,7 @@ fn conventional(key: &str) -> Option<&'static str> {
     })
 }
 
-/// A value of JSON, none for null. A number that no int64 holds becomes text, so that no digit is lost.
+/// Converts a JSON value; `None` for null. A number that does not fit in int64 becomes text, so that no digit is lost.
 fn any_value(json: &Json) -> Option<Value> {
     Some(match json {
         Json::Null => return None,

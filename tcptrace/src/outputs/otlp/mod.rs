@@ -1,6 +1,6 @@
-//! Outputs that speak the OpenTelemetry protocol (OTLP 1.x) over HTTP with protobuf: records as logs, and metrics.
+//! Outputs over the OpenTelemetry protocol (OTLP 1.x), by HTTP with protobuf: records as logs, and metrics.
 //!
-//! Delivery is at least once, as the protocol has it: where an answer gets lost, what it was on is sent again.
+//! Delivery is at least once, as the protocol specifies: if a response is lost, the request is sent again.
 
 mod answer;
 mod client;
@@ -28,7 +28,7 @@ use crate::{
     pipeline::records::Records,
 };
 
-/// Takes records in JSON, and sends log records.
+/// Sends records in JSON as log records.
 #[derive(Debug)]
 pub struct OtlpLogs {
     client: Client,
@@ -38,10 +38,10 @@ pub struct OtlpLogs {
 }
 
 impl OtlpLogs {
-    /// Nothing is sent yet.
+    /// Creates the output without connecting.
     ///
     /// # Errors
-    /// Where the settings cannot be used: the URL, a file of certificates.
+    /// If the settings cannot be used: the URL, or a certificate file.
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         let (records, bytes) = (settings.records, settings.bytes);
         Ok(Self { client: Client::new(settings, "logs")?, resource: settings.resource.clone(), records, bytes })
@@ -55,7 +55,7 @@ impl Sink for OtlpLogs {
             let request = || logs::request(&self.resource, records.iter().take(count)).encode_to_vec();
             let answer: ExportLogsServiceResponse = self.client.post(count, request)?;
             let partial = answer.partial_success.unwrap_or_default();
-            // Which ones were rejected is not told, only how many.
+            // The response has only the number of rejected records.
             let rejected = usize::try_from(partial.rejected_log_records).unwrap_or(0).min(count);
             records.take(count - rejected);
             self.client.rejected(rejected, &partial.error_message)?;
@@ -64,17 +64,17 @@ impl Sink for OtlpLogs {
     }
 }
 
-/// Takes encoded `ExportMetricsServiceRequest`s, each of them a record, and sends them one by one.
+/// Sends encoded `ExportMetricsServiceRequest`s, each of them a record, one at a time.
 #[derive(Debug)]
 pub struct OtlpMetrics {
     client: Client,
 }
 
 impl OtlpMetrics {
-    /// Nothing is sent yet.
+    /// Creates the output without connecting.
     ///
     /// # Errors
-    /// As [`OtlpLogs::new`].
+    /// See [`OtlpLogs::new`].
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         Ok(Self { client: Client::new(settings, "metrics")? })
     }
@@ -86,7 +86,7 @@ impl Sink for OtlpMetrics {
             let request = || records.iter().next().map(<[u8]>::to_vec).unwrap_or_default();
             let answer: ExportMetricsServiceResponse = self.client.post(1, request)?;
             let partial = answer.partial_success.unwrap_or_default();
-            // A record of which a part was rejected counts as refused.
+            // A record that was rejected in part counts as refused.
             self.client.rejected(usize::from(partial.rejected_data_points > 0), &partial.error_message)?;
             records.take(1);
         }

@@ -1,4 +1,4 @@
-//! Where OTLP goes, and how.
+//! Settings of OTLP outputs.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -14,56 +14,55 @@ use opentelemetry_proto::tonic::{
 use super::super::waiting::{first_line, host_name};
 use crate::outputs::tls::TlsError;
 
-/// What is wrong with the settings of an OTLP output. Tells no secret.
+/// Why the settings of an OTLP output cannot be used. Contains no secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The URL cannot be used.
-    #[error("OTLP wants a URL such as http://localhost:4318: {0}")]
+    #[error("OTLP needs a URL such as http://localhost:4318: {0}")]
     Url(String),
     /// A header cannot be used.
-    #[error("header {number} {reason}; NAME=VALUE,NAME=VALUE is expected, with commas in values as %2C")]
+    #[error("header {number} {reason}; expected NAME=VALUE,NAME=VALUE, with commas in values as %2C")]
     Header {
-        /// Which one, from 1.
+        /// Position of the header, from 1.
         number: usize,
-        /// What is wrong.
+        /// What is wrong with it.
         reason: &'static str,
     },
-    /// TLS is not possible.
+    /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The system gives no event queue or thread.
+    /// The system provides no event queue or thread.
     #[error("cannot wait for the network: {0}")]
     Runtime(#[from] std::io::Error),
 }
 
-/// Where OTLP goes, and how.
+/// Settings of OTLP outputs.
 #[derive(Clone, Debug)]
 pub struct OtlpSettings {
-    /// The base URL, without a slash at its end.
+    /// Base URL, without a trailing slash.
     base: String,
     /// Headers of each request.
     pub headers: OtlpHeaders,
-    /// Are requests compressed?
+    /// Whether to compress requests with gzip.
     pub gzip: bool,
-    /// For how long a request may take, from the look-up of the name to the last byte of the answer.
+    /// Time limit for a request, from the name lookup to the last byte of the response.
     pub timeout: Duration,
-    /// File (PEM) of the certificate authorities to be trusted, instead of those of the system.
+    /// PEM file of the trusted certificate authorities; `None` for the system's.
     pub ca: Option<PathBuf>,
-    /// How many records a request has at most.
+    /// Maximum number of records in a request.
     pub records: usize,
-    /// How many bytes of JSON a request stands for at most; a record that is longer goes alone.
+    /// Maximum size of the records in a request, in bytes of JSON; a longer record is sent alone.
     pub bytes: usize,
-    /// Where the records come from.
+    /// The resource that sends the records.
     pub resource: Resource,
 }
 
 impl OtlpSettings {
-    /// Settings with the usual values for a base URL, to which `/v1/logs` and `/v1/metrics` are appended, as the
-    /// specification of the OTLP exporter has it for `OTEL_EXPORTER_OTLP_ENDPOINT`. A URL without a port means port 80
-    /// or 443, as everywhere.
+    /// Default settings for a base URL, to which `/v1/logs` or `/v1/metrics` is appended, as the OTLP exporter
+    /// specification requires for `OTEL_EXPORTER_OTLP_ENDPOINT`. The default port is 80 or 443.
     ///
     /// # Errors
-    /// Where this is no such URL. The text of the URL is not repeated, as there may be a password in it.
+    /// If the URL cannot be used. The error does not contain the URL, which may include a password.
     pub fn new(url: &str) -> Result<Self, OtlpError> {
         let wrong = |reason: &str| OtlpError::Url(reason.to_owned());
         let uri: Uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| OtlpError::Url(error.to_string()))?;
@@ -72,14 +71,14 @@ impl OtlpSettings {
             return Err(wrong("it begins neither with http:// nor with https://"));
         }
         if authority.as_str().contains('@') {
-            return Err(wrong("there is a user in it; credentials belong into a header"));
+            return Err(wrong("it contains a user; put credentials in a header"));
         }
         let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
         if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
             return Err(wrong("the host or the port is missing or wrong"));
         }
         if uri.query().is_some() {
-            return Err(wrong("it has a query, behind which no path can be appended"));
+            return Err(wrong("it has a query, so no path can be appended"));
         }
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
@@ -93,7 +92,7 @@ impl OtlpSettings {
         })
     }
 
-    /// The URL of a signal.
+    /// The URL of a signal, such as `logs`.
     pub(super) fn endpoint(&self, signal: &str) -> Result<Uri, OtlpError> {
         format!("{}/v1/{signal}", self.base)
             .parse()
@@ -101,15 +100,16 @@ impl OtlpSettings {
     }
 }
 
-/// Headers of requests, whose values are secret: `Debug` does not show them.
+/// Headers of requests. Their values are secret: `Debug` hides them.
 #[derive(Clone, Debug, Default)]
 pub struct OtlpHeaders(HeaderMap);
 
 impl OtlpHeaders {
-    /// Reads headers as `OTEL_EXPORTER_OTLP_HEADERS` has them: `api-key=abc,other=x%2Cy`, the form of W3C Baggage.
+    /// Parses headers in the format of `OTEL_EXPORTER_OTLP_HEADERS`: `api-key=abc,other=x%2Cy`, the form of W3C
+    /// Baggage.
     ///
     /// # Errors
-    /// Where this is something else, or a header is one of those that tcptrace sets itself.
+    /// If they are malformed, or include a header that tcptrace sets itself.
     pub fn parse(text: &str) -> Result<Self, OtlpError> {
         let mut headers = HeaderMap::new();
         for (index, pair) in text.split(',').enumerate().filter(|(_, pair)| !pair.trim().is_empty()) {
@@ -142,7 +142,7 @@ const OWN: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
 ];
 
-/// Undoes percent-encoding (RFC 3986 section 2.1).
+/// Decodes percent-encoding (RFC 3986 section 2.1).
 fn decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut plain = Vec::with_capacity(text.len());
@@ -158,7 +158,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-/// What OpenTelemetry calls the resource: tcptrace on this host. What cannot be read is left out.
+/// The OpenTelemetry resource: tcptrace on this host. Attributes that cannot be read are left out.
 #[must_use]
 pub fn host_resource() -> Resource {
     let attributes = [

@@ -1,4 +1,4 @@
-//! The sinks against servers on loopback that answer in all ways, right and wrong ones.
+//! Tests the sinks against loopback servers with correct and incorrect responses.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -19,10 +19,10 @@ use prost::Message as _;
 use super::*;
 use crate::pipeline::records::RecordsBuilder;
 
-/// A request as it came: its head in lower case, and its body.
+/// A request as received: its head in lower case, and its body.
 type Arrived = (String, Vec<u8>);
 
-/// A server that answers each request with the next of `answers`, closes the connection then, and passes on what came.
+/// A server that answers each request with the next of `answers`, closes the connection, and passes the request on.
 fn server(answers: Vec<Vec<u8>>) -> (OtlpSettings, mpsc::Receiver<Arrived>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = OtlpSettings::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
@@ -31,7 +31,7 @@ fn server(answers: Vec<Vec<u8>>) -> (OtlpSettings, mpsc::Receiver<Arrived>) {
         for answer in answers {
             let (mut connection, _) = listener.accept().unwrap();
             send.send(request(&connection)).unwrap();
-            // The client may have gone before the end of an answer.
+            // The client may have closed before the end of the response.
             let _ = connection.write_all(&answer);
         }
     });
@@ -69,7 +69,7 @@ fn logs(settings: &OtlpSettings) -> OtlpLogs {
     OtlpLogs::new(settings).unwrap()
 }
 
-/// How many log records a request has.
+/// Number of log records in a request.
 fn count(body: &[u8]) -> usize {
     let request = ExportLogsServiceRequest::decode(body).unwrap();
     request.resource_logs.iter().flat_map(|logs| &logs.scope_logs).map(|logs| logs.log_records.len()).sum()
@@ -119,7 +119,7 @@ fn a_partial_success_refuses_as_many_as_it_says() {
             Ok(()) => assert_eq!(refused, 0),
             Err(DeliveryError::Refused { records, reason }) => {
                 assert_eq!(records, refused);
-                assert!(reason.ends_with("/v1/logs took a part only: too old"), "{reason}");
+                assert!(reason.ends_with("/v1/logs accepted only a part: too old"), "{reason}");
             }
             other => panic!("{other:?}"),
         }
@@ -199,7 +199,7 @@ fn a_server_is_left_alone_for_as_long_as_it_asks() {
     assert_eq!(arrived.iter().count(), 2, "no request was made in the meantime");
 }
 
-/// Answers the head of a response, and a body without an end.
+/// Responds with a head, and a body without an end.
 #[test]
 fn a_body_without_end_is_not_read_to_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -223,7 +223,7 @@ fn a_server_that_is_silent_or_not_there_is_tried_again_later() {
     let mut settings = OtlpSettings::new(&format!("http://{address}")).unwrap();
     settings.timeout = Duration::from_millis(100);
     let trouble = logs(&settings).deliver(&mut lines(1));
-    assert_eq!(trouble, Err(DeliveryError::Later(format!("http://{address}/v1/logs did not answer within 100ms"))));
+    assert_eq!(trouble, Err(DeliveryError::Later(format!("http://{address}/v1/logs did not respond within 100ms"))));
 
     // A head without a body.
     let silent = thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The ways to a syslog server.
+//! Connections to a syslog server.
 
 use std::{io, net::UdpSocket, os::unix::net::UnixDatagram, time::Duration};
 
@@ -9,10 +9,10 @@ use crate::{
     sys::workers,
 };
 
-/// How long connecting, or a server that takes nothing, may keep the thread.
+/// Time limit for connecting, and for a server that accepts nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A socket that is connected to the server.
+/// A socket connected to the server.
 pub(super) enum Connection {
     Unix(UnixDatagram),
     Udp(UdpSocket),
@@ -20,7 +20,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Connects; a name is looked up each time.
+    /// Connects; a host name is looked up each time.
     pub(super) fn new(target: &SyslogTarget) -> io::Result<Self> {
         match target {
             SyslogTarget::Unix(path) => {
@@ -42,7 +42,7 @@ impl Connection {
         }
     }
 
-    /// Is there still somebody at the other end, as far as one can tell?
+    /// True if the server still seems to be there.
     pub(super) fn is_open(&self) -> bool {
         match self {
             Self::Unix(_) | Self::Udp(_) => true,
@@ -50,13 +50,14 @@ impl Connection {
         }
     }
 
-    /// Sends messages, and takes those off that were delivered.
+    /// Sends messages, and removes those that were delivered.
     pub(super) fn send(&mut self, messages: &mut Records) -> io::Result<()> {
         match self {
             Self::Unix(socket) => send_each(messages, |message| socket.send(message)),
             Self::Udp(socket) => send_each(messages, |message| {
                 let sent = socket.send(message)?;
-                // A refusal by this host is there already, and one from afar may be: then the message did not arrive.
+                // If this host refused the message, the error is there already; from a remote host it may be. Then the
+                // message did not arrive.
                 socket.take_error()?.map_or(Ok(sent), Err)
             }),
             Self::Tcp(stream) => stream.send(messages),
@@ -76,14 +77,12 @@ fn send_each(messages: &mut Records, send: impl Fn(&[u8]) -> io::Result<usize>) 
     }
 }
 
-/// The first connection to a host that can be made.
+/// The first address of a host that accepts a connection.
 fn first_of<T>(host: &str, port: u16, connect: impl Fn(std::net::SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut failed = io::Error::other("the name has no address");
-    // The resolver of the C library may take minutes.
+    // The C library's resolver may take minutes.
     let found = Waiting::new()?.wait(PATIENCE, tokio::net::lookup_host((host, port)));
-    for address in
-        found.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the name is not found in time")))?
-    {
+    for address in found.unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::TimedOut, "the name lookup timed out")))? {
         workers::silent_for(PATIENCE);
         match connect(address) {
             Ok(connection) => return Ok(connection),

@@ -1,4 +1,4 @@
-//! Messages of RFC 5424.
+//! Formats messages by RFC 5424.
 
 use std::fmt::Write as _;
 
@@ -12,12 +12,12 @@ use crate::outputs::{
 /// Facility of system daemons (RFC 5424, section 6.2.1, table 1).
 const DAEMON: u8 = 3;
 
-/// Longest names that RFC 5424 allows, in bytes.
+/// Maximum length of names in RFC 5424, in bytes.
 const HOSTNAME_MAX: usize = 255;
 const MSGID_MAX: usize = 32;
 const SD_NAME_MAX: usize = 32;
 
-/// What all messages of this process have in common.
+/// The parts of the header that are the same in all messages of this process.
 pub(super) struct Header {
     hostname: String,
     sd_id: &'static str,
@@ -29,7 +29,7 @@ impl Header {
         Self { hostname: ascii(hostname, HOSTNAME_MAX), sd_id, process }
     }
 
-    /// A record as a message: all its fields as structured data, then the same in words.
+    /// Formats a record: all its fields as structured data, then the same as a sentence.
     pub(super) fn message(&self, record: &Map<String, Value>) -> String {
         let mut to = String::with_capacity(2048);
         let _ = write!(
@@ -41,7 +41,7 @@ impl Header {
             self.process,
             ascii(subject(record), MSGID_MAX),
             self.sd_id,
-        ); // to memory
+        ); // writing to memory does not fail
         flat::each(record, &mut |name, value| {
             to.push(' ');
             to.extend(name.chars().map(|c| if is_name(c) { c } else { '_' }).take(SD_NAME_MAX));
@@ -57,14 +57,14 @@ impl Header {
         to.push_str("] ");
         let words = line(record);
         if !words.is_ascii() {
-            to.push('\u{feff}'); // says that it is UTF-8 (RFC 5424, section 6.4)
+            to.push('\u{feff}'); // marks the text as UTF-8 (RFC 5424, section 6.4)
         }
         to.push_str(&words);
         to
     }
 }
 
-/// The record's time with six decimals, the most that RFC 5424 allows, or the sign for a time that is not known.
+/// The record's time with six decimals, the maximum of RFC 5424, or `-` if the time is unknown.
 fn timestamp(record: &Map<String, Value>) -> String {
     let time = record.get("time").and_then(Value::as_str).unwrap_or_default();
     match time.strip_suffix('Z').and_then(|time| time.split_once('.')) {
@@ -73,7 +73,7 @@ fn timestamp(record: &Map<String, Value>) -> String {
     }
 }
 
-/// A name that may stand in a header: what may not becomes `_`, and nothing `-`.
+/// A name for the header: invalid characters become `_`, an empty name `-`.
 fn ascii(text: &str, max: usize) -> String {
     match text {
         "" => "-".to_owned(),
@@ -81,7 +81,7 @@ fn ascii(text: &str, max: usize) -> String {
     }
 }
 
-/// May it stand in the name of a parameter (SD-NAME)?
+/// True if the character may appear in the name of a parameter (SD-NAME).
 fn is_name(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"')
 }

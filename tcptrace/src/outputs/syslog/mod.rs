@@ -1,4 +1,4 @@
-//! Records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
+//! Output of records as syslog messages (RFC 5424) over a unix socket, UDP, or TCP with octet counting.
 
 use std::io;
 
@@ -21,13 +21,13 @@ use connection::Connection;
 use message::Header;
 pub use target::SyslogTarget;
 
-/// The name of tcptrace's structured data. 32473 is the enterprise number for documentation (RFC 5612): tcptrace has none
-/// of its own.
+/// SD-ID of tcptrace's structured data. 32473 is the enterprise number for documentation (RFC 5612), since tcptrace has
+/// none of its own.
 const SD_ID: &str = "tcptrace@32473";
 
-/// A syslog server as an output. Over a unix socket a message counts as delivered when it is in the server's socket, over
-/// UDP when it was sent and no ICMP error came at once, over TCP when the server's kernel has acknowledged it. None of them
-/// tells whether the server has read it.
+/// Output to a syslog server. A message counts as delivered over a unix socket when it is in the server's socket, over
+/// UDP when it was sent and no ICMP error came at once, and over TCP when the server's kernel has acknowledged it. None
+/// of this shows that the server has read it.
 pub struct Syslog {
     target: SyslogTarget,
     header: Header,
@@ -35,13 +35,13 @@ pub struct Syslog {
 }
 
 impl Syslog {
-    /// An output to `target`, whose messages name `hostname` as where they come from.
+    /// An output to `target` whose messages have this `hostname`.
     #[must_use]
     pub fn new(target: SyslogTarget, hostname: String) -> Self {
         Self { target, header: Header::new(&hostname, SD_ID, std::process::id()), connection: None }
     }
 
-    /// Sends messages over the connection that there is, or a new one, and takes those off that were delivered.
+    /// Sends messages over the current connection, or a new one, and removes those that were delivered.
     fn send(&mut self, messages: &mut Records) -> Result<(), DeliveryError> {
         let later = |target: &SyslogTarget, error| DeliveryError::Later(format!("syslog {target}: {error}"));
         let mut connection = match self.connection.take() {
@@ -49,7 +49,8 @@ impl Syslog {
             _ => Connection::new(&self.target).map_err(|error| later(&self.target, error))?,
         };
         let result = connection.send(messages);
-        // After an error another one is made: the server may have been started anew, or its name may mean another.
+        // After an error a new connection is made: the server may have been restarted, or its name may resolve to
+        // another host.
         match result {
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 self.connection = Some(connection);

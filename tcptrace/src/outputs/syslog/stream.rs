@@ -1,4 +1,4 @@
-//! A TCP connection that knows what the other end's kernel has acknowledged.
+//! A TCP connection that tracks what the receiver's kernel has acknowledged.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -11,45 +11,47 @@ use socket2::SockRef;
 
 use crate::{pipeline::records::Records, sys::workers};
 
-/// How long one look for an end or for acknowledgements takes.
-const LOOK: Duration = Duration::from_millis(1);
+/// Time of one check for a close or for acknowledgements.
+const CHECK: Duration = Duration::from_millis(1);
 
-/// A connection on which frames go out, and nothing is expected to come in.
+/// A connection that sends frames and expects no data back.
 pub(super) struct Stream {
     socket: TcpStream,
-    /// How long the other end may acknowledge nothing before it is given up.
+    /// How long the receiver may acknowledge nothing before the connection is given up.
     patience: Duration,
 }
 
 impl Stream {
     pub(super) fn connect(address: SocketAddr, patience: Duration) -> io::Result<Self> {
         let socket = TcpStream::connect_timeout(&address, patience)?;
-        // The last frames of a call are waited for: they shall not wait for acknowledgements of those before them.
+        // Each call waits for its last frames to be acknowledged: Nagle's algorithm must not delay them.
         socket.set_nodelay(true)?;
-        socket.set_read_timeout(Some(LOOK))?;
-        socket.set_write_timeout(Some(LOOK))?;
+        socket.set_read_timeout(Some(CHECK))?;
+        socket.set_write_timeout(Some(CHECK))?;
         Ok(Self { socket, patience })
     }
 
-    /// Has the other end not closed it?
+    /// True unless the receiver has closed it.
     pub(super) fn is_open(&self) -> bool {
-        self.look().is_ok()
+        self.check_open().is_ok()
     }
 
-    /// Sends frames, and takes those off whose last byte the other end's kernel has acknowledged: what only was in the
-    /// send buffer when a connection breaks is sent again. After an error this connection must not be used any more.
+    /// Sends frames, and removes those whose last byte the receiver's kernel has acknowledged: frames that were only in
+    /// the send buffer when a connection breaks are sent again. After an error this connection must not be used any
+    /// more.
     pub(super) fn send(&mut self, frames: &mut Records) -> io::Result<()> {
         let mut written = 0;
         let result = self.push(frames, &mut written);
         if result.is_err() {
-            let _ = self.acknowledged(frames, &mut written); // the error that there is says more
-            // What was not acknowledged goes another way: a RST, and not the rest of the buffer in the background.
-            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)); // then it may arrive twice
+            let _ = self.acknowledged(frames, &mut written); // the original error says more
+            // Unacknowledged frames are sent over another connection: so send a RST instead of the rest of the buffer
+            // in the background.
+            let _ = SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)); // otherwise it might arrive twice
         }
         result
     }
 
-    /// Sends frames; of those that are left, `written` bytes are in the kernel.
+    /// Sends frames; the kernel already has the first `written` bytes of those that are left.
     fn push(&mut self, frames: &mut Records, written: &mut usize) -> io::Result<()> {
         let mut moved = Instant::now();
         let mut waiting = usize::MAX;
@@ -59,7 +61,7 @@ impl Stream {
                 Err(error) if is_nothing_yet(&error) => {}
                 Err(error) => return Err(error),
             }
-            self.look()?;
+            self.check_open()?;
             let unacknowledged = self.acknowledged(frames, written)?;
             if unacknowledged != waiting {
                 (moved, waiting) = (Instant::now(), unacknowledged);
@@ -71,7 +73,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Takes off what was acknowledged; tells how many bytes were not.
+    /// Removes acknowledged frames; returns the number of unacknowledged bytes.
     fn acknowledged(&self, frames: &mut Records, written: &mut usize) -> io::Result<usize> {
         let mut queued: libc::c_int = 0;
         // SAFETY: SIOCOUTQ, which is the same number as TIOCOUTQ, writes an int.
@@ -85,8 +87,8 @@ impl Stream {
         Ok(unacknowledged)
     }
 
-    /// Fails where the other end has closed the connection; what it says is of no interest.
-    fn look(&self) -> io::Result<()> {
+    /// Fails if the receiver has closed the connection; what it sends is ignored.
+    fn check_open(&self) -> io::Result<()> {
         match (&self.socket).read(&mut [0; 512]) {
             Ok(0) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the connection")),
             Ok(_) => Ok(()),
@@ -109,7 +111,7 @@ mod tests {
 
     const LEN: usize = 1000;
 
-    /// Frames of the same length, each with its number.
+    /// Frames of equal length, each with its number.
     fn frames(count: usize) -> Records {
         let mut collecting = RecordsBuilder::default();
         for number in 0..count {
@@ -118,7 +120,7 @@ mod tests {
         collecting.take()
     }
 
-    /// The numbers of the whole frames that come until the connection ends, and how many bytes more there were.
+    /// Numbers of the complete frames received until the connection ends, and the number of further bytes.
     fn read(mut from: TcpStream) -> (Vec<usize>, usize) {
         let mut bytes = Vec::new();
         let _ = from.read_to_end(&mut bytes); // a RST ends it

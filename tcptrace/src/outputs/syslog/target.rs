@@ -1,4 +1,4 @@
-//! Where a syslog server listens.
+//! Addresses of syslog servers.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -6,13 +6,13 @@ use bytes::{BufMut as _, BytesMut};
 
 use crate::model::number::digits;
 
-/// Where the syslog daemon of a machine listens.
+/// Socket of the local syslog daemon.
 const LOCAL: &str = "/dev/log";
 
-/// The port of syslog over UDP (RFC 5426, section 3.3), and by custom over TCP.
+/// Port of syslog over UDP (RFC 5426, section 3.3), and by convention over TCP.
 const PORT: u16 = 514;
 
-/// A syslog server: `unix[:PATH]`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`, with an IPv6 address in brackets.
+/// A syslog server: `unix[:PATH]`, `udp:HOST[:PORT]` or `tcp:HOST[:PORT]`, with IPv6 addresses in brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyslogTarget {
     /// A unix datagram socket.
@@ -24,8 +24,7 @@ pub enum SyslogTarget {
 }
 
 impl SyslogTarget {
-    /// Writes a message as this way of transport wants it: over TCP its length in bytes comes first (RFC 6587, section
-    /// 3.4.1).
+    /// Frames a message for this transport: over TCP its length in bytes comes first (RFC 6587, section 3.4.1).
     pub(super) fn frame(&self, to: &mut BytesMut, message: &str) {
         if let Self::Tcp(..) = self {
             to.put_slice(format!("{} ", message.len()).as_bytes());
@@ -34,7 +33,7 @@ impl SyslogTarget {
     }
 }
 
-/// Why a text names no syslog server.
+/// Why a text does not name a syslog server.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("syslog target `{text}`: {reason}; expected unix[:PATH], udp:HOST[:PORT] or tcp:HOST[:PORT]")]
 pub struct InvalidTarget {
@@ -52,7 +51,7 @@ impl FromStr for SyslogTarget {
             ("unix", path) => Ok(Self::Unix(path.into())),
             ("udp", end) => host_port(end).map(|(host, port)| Self::Udp(host, port)).map_err(invalid),
             ("tcp", end) => host_port(end).map(|(host, port)| Self::Tcp(host, port)).map_err(invalid),
-            _ => Err(invalid("no known transport")),
+            _ => Err(invalid("unknown transport")),
         }
     }
 }
@@ -121,8 +120,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said() {
         let all = [
-            ("", "no known transport"),
-            ("tls:a", "no known transport"),
+            ("", "unknown transport"),
+            ("tls:a", "unknown transport"),
             ("udp", "the host is missing"),
             ("tcp:", "the host is missing"),
             ("tcp::514", "the host is missing"),
@@ -140,7 +139,7 @@ mod tests {
         let said = "tls:a".parse::<SyslogTarget>().unwrap_err().to_string();
         assert_eq!(
             said,
-            "syslog target `tls:a`: no known transport; expected unix[:PATH], udp:HOST[:PORT] or tcp:HOST[:PORT]"
+            "syslog target `tls:a`: unknown transport; expected unix[:PATH], udp:HOST[:PORT] or tcp:HOST[:PORT]"
         );
     }
 }

@@ -21,7 +21,7 @@ fn syslog(target: &str) -> Syslog {
     Syslog::new(target.parse().unwrap(), "here".to_owned())
 }
 
-/// What the header of a message of that kind begins with.
+/// True if the message has a header for this kind of event.
 fn begins(message: &str, event: &str) -> bool {
     message.starts_with(&format!(
         "<30>1 - here tcptrace {} {event} [tcptrace@32473 event=\"{event}\"]",
@@ -32,7 +32,7 @@ fn begins(message: &str, event: &str) -> bool {
 #[test]
 fn unix_datagrams_are_messages() {
     let path = std::env::temp_dir().join(format!("tcptrace-{}-syslog", std::process::id()));
-    let _ = std::fs::remove_file(&path); // it may not be there
+    let _ = std::fs::remove_file(&path); // it may not exist
     let mut sink = syslog(&format!("unix:{}", path.display()));
     let large = format!(r#"{{"event":"{}"}}"#, "x".repeat(1 << 20));
     let mut some = records(&[r#"{"event":"one"}"#, "no JSON", &large, r#"{"event":"two"}"#]);
@@ -105,7 +105,7 @@ fn tcp_counts_octets_and_connects_anew() {
             let message = String::from_utf8(message).unwrap();
             assert!(begins(&message.replace(&format!(" e=\"{event}\""), ""), "x"), "{message}");
         }
-        // It goes, and the next records need a new connection.
+        // The server goes away, and the next records need a new connection.
     }
     drop(listener);
     let mut more = records(&[r#"{"event":"x"}"#]);

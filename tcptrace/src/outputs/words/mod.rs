@@ -1,11 +1,11 @@
-//! A record in plain words: one line for people who read a log, whatever kind of record it is.
+//! Renders a record as a sentence: one line for people who read a log, whatever kind of record it is.
 
 use serde_json::{Map, Value};
 
 use super::flat;
 use crate::model::{printable::printable, time::human};
 
-/// How bad it is, as syslog and journald number it (RFC 5424, section 6.2.1, table 2).
+/// Severity as numbered by syslog and journald (RFC 5424, section 6.2.1, table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Priority {
     /// A finding: service is being refused, or will be soon.
@@ -14,15 +14,14 @@ pub(super) enum Priority {
     Error = 3,
     /// Something is wrong, or was lost.
     Warning = 4,
-    /// A finding is over.
+    /// A finding has closed.
     Notice = 5,
-    /// What happens.
     Info = 6,
-    /// What people seldom want: who owns a socket.
+    /// Rarely of interest: changes of a socket's owner.
     Debug = 7,
 }
 
-/// How bad what a record tells is.
+/// Severity of a record.
 #[must_use]
 pub(super) fn priority(record: &Map<String, Value>) -> Priority {
     let record = Fields(record);
@@ -36,7 +35,7 @@ pub(super) fn priority(record: &Map<String, Value>) -> Priority {
     }
 }
 
-/// What a record is about: the identifier of a finding, else the kind of the record.
+/// Subject of a record: the identifier of a finding, otherwise the kind of the record.
 #[must_use]
 pub(super) fn subject(record: &Map<String, Value>) -> &str {
     let record = Fields(record);
@@ -46,7 +45,7 @@ pub(super) fn subject(record: &Map<String, Value>) -> &str {
     }
 }
 
-/// A record in one line that may be printed.
+/// The record as one printable line.
 #[must_use]
 pub(super) fn line(record: &Map<String, Value>) -> String {
     let fields = Fields(record);
@@ -65,7 +64,7 @@ pub(super) fn line(record: &Map<String, Value>) -> String {
         ),
         "summary" => format!("summary of {}: {}", fields.time("span_ns"), activity(fields)),
         "end" => format!(
-            "ended ({}): {} received, {} kept back by filters, {} lost",
+            "ended ({}): {} received, {} filtered, {} lost",
             fields.text("reason"),
             fields.plural("received", "event"),
             fields.number("filtered"),
@@ -83,7 +82,7 @@ pub(super) fn line(record: &Map<String, Value>) -> String {
         }
         "sockets_end" => format!("{} listed", fields.plural("sockets", "socket")),
         "rates" => format!(
-            "in {}: {} opened, {} accepted, {} failed, {} reset, {} of {} sent again",
+            "in {}: {} opened, {} accepted, {} failed, {} reset, {} of {} retransmitted",
             fields.time("span_ns"),
             fields.number("active_opens"),
             fields.number("passive_opens"),
@@ -112,9 +111,9 @@ fn transition(fields: Fields<'_>) -> String {
 
 fn retransmit(fields: Fields<'_>) -> String {
     let what = if fields.text("event") == "retransmit" { "segment" } else { "SYN-ACK" };
-    let timeouts = fields.with(", timeouts in a row: ", "timeouts");
+    let timeouts = fields.with(", consecutive timeouts: ", "timeouts");
     let errno = fields.with(", ", "errno");
-    happened(fields, &format!("{what} sent again, {} in all{timeouts}{errno}", fields.number("total_retrans")))
+    happened(fields, &format!("{what} retransmitted, {} in total{timeouts}{errno}", fields.number("total_retrans")))
 }
 
 /// Something that happened to a socket in a state.
@@ -162,7 +161,7 @@ fn activity(fields: Fields<'_>) -> String {
     )
 }
 
-/// Events that were lost on the way from the kernel.
+/// Number of events lost on the way from the kernel.
 fn lost(fields: Fields<'_>) -> u64 {
     let of = |name| fields.object("losses").and_then(|losses| losses.0.get(name)).and_then(Value::as_u64).unwrap_or(0);
     of("ring_buffer") + of("program_busy")
@@ -179,7 +178,7 @@ fn held(fields: Fields<'_>) -> String {
     }
 }
 
-/// A kind that has no words yet: its name, and the first of what it tells.
+/// A kind of record without a sentence of its own: its name, and the first of its fields.
 fn other(event: &str, record: &Map<String, Value>) -> String {
     const SHOWN: usize = 8;
     let mut parts = Vec::new();
@@ -191,12 +190,12 @@ fn other(event: &str, record: &Map<String, Value>) -> String {
     format!("{event}: {}", parts.join(", "))
 }
 
-/// A record, or an object in it, as one asks it for words.
+/// Access to the fields of a record, or of an object in it.
 #[derive(Clone, Copy)]
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
-    /// A field in text, `None` where it is null or missing.
+    /// A field as text; `None` if it is null or missing.
     fn text_of(self, name: &str) -> Option<String> {
         match self.0.get(name)? {
             Value::Null => None,
@@ -221,7 +220,7 @@ impl<'a> Fields<'a> {
         names.iter().find_map(|name| self.text_of(name)).unwrap_or_else(|| "-".to_owned())
     }
 
-    /// The field with words before it, nothing where it is null.
+    /// The field with `before` in front, or nothing if it is null.
     fn with(self, before: &str, name: &str) -> String {
         self.text_of(name).map_or_else(String::new, |text| format!("{before}{text}"))
     }
@@ -241,7 +240,7 @@ impl<'a> Fields<'a> {
         self.0.get(name).and_then(Value::as_u64).map_or_else(|| "-".to_owned(), |ns| human(ns).replace('µ', "u"))
     }
 
-    /// A time and how far to trust it, with words before it; nothing where it is null.
+    /// A time and how far to trust it, with `before` in front, or nothing if it is null.
     fn after(self, before: &str, name: &str, source: &str) -> String {
         if self.text_of(name).is_none() {
             return String::new();
@@ -262,7 +261,7 @@ impl<'a> Fields<'a> {
         self.process().map_or_else(String::new, |process| format!(", owner {process}"))
     }
 
-    /// An end of the connection; `None` where it is not known at all.
+    /// One end of the connection; `None` if it is completely unknown.
     fn end(self, side: &str) -> Option<String> {
         let address = self.text_of(&format!("{side}_address"))?;
         let port = self.text_of(&format!("{side}_port"));
@@ -273,7 +272,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Both ends, or the one of a listener.
+    /// Both ends, or the local end of a listener.
     fn ends(self) -> String {
         let [local, remote] = ["local", "remote"].map(|side| self.end(side).unwrap_or_else(|| "-".to_owned()));
         if self.text_of("remote_port").is_none() { local } else { format!("{local} -> {remote}") }

@@ -2,7 +2,7 @@ use super::*;
 
 const DOCUMENTED: &str = include_str!("../../../../docs/json.md");
 
-/// The examples of docs/json.md in words, in its order.
+/// The examples of docs/json.md as sentences, in the same order.
 const WORDS: &[(&str, Priority, &str)] = &[
     (
         "transition",
@@ -12,13 +12,13 @@ const WORDS: &[(&str, Priority, &str)] = &[
     (
         "retransmit",
         Priority::Info,
-        "192.0.2.10:51046 -> 203.0.113.9:22 ESTABLISHED: segment sent again, 5 in all, timeouts in a row: 4, \
+        "192.0.2.10:51046 -> 203.0.113.9:22 ESTABLISHED: segment retransmitted, 5 in total, consecutive timeouts: 4, \
          EHOSTUNREACH, owner curl[4242]",
     ),
     (
         "synack_retransmit",
         Priority::Info,
-        "10.1.0.1:8443 -> 10.1.0.9:33000 SYN_RECV: SYN-ACK sent again, 2 in all, owner web[800]",
+        "10.1.0.1:8443 -> 10.1.0.9:33000 SYN_RECV: SYN-ACK retransmitted, 2 in total, owner web[800]",
     ),
     (
         "reset_sent",
@@ -44,11 +44,15 @@ const WORDS: &[(&str, Priority, &str)] = &[
         Priority::Info,
         "summary of 1m01s: transitions 5, retransmits 0, RSTs sent 0, RSTs received 0, events lost 0",
     ),
-    ("end", Priority::Info, "ended (interrupted): 5 events received, 0 kept back by filters, 0 lost"),
+    ("end", Priority::Info, "ended (interrupted): 5 events received, 0 filtered, 0 lost"),
     ("socket", Priority::Info, "0.0.0.0:80 LISTEN, held by nginx[800], nginx[801], nginx[802]"),
     ("socket_count", Priority::Info, "cgroup kernel: 9 sockets"),
     ("sockets_end", Priority::Info, "24 sockets listed"),
-    ("rates", Priority::Info, "in 1.00s: 600 opened, 540 accepted, 60 failed, 6 reset, 30 of 6000 segments sent again"),
+    (
+        "rates",
+        Priority::Info,
+        "in 1.00s: 600 opened, 540 accepted, 60 failed, 6 reset, 30 of 6000 segments retransmitted",
+    ),
     (
         "check",
         Priority::Warning,

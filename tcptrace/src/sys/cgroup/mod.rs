@@ -1,4 +1,4 @@
-//! Cgroups by path and by id. The id of a cgroup (v2) is the inode number of its directory.
+//! Cgroups by path and by id. The id of a v2 cgroup is the inode number of its directory.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,14 @@ use crate::sys::mountinfo;
 
 pub mod names;
 
-/// A cgroup as the kernel knows it.
+/// A cgroup of the v2 hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// Its id.
+    /// Its id, the inode number of its directory.
     pub id: u64,
-    /// Its depth below the root of the hierarchy, which has 0.
+    /// Its depth below the root of the hierarchy; the root has 0.
     pub level: u32,
-    /// Its path below the root of the hierarchy, which has `/`.
+    /// Its path below the root of the hierarchy; the root has `/`.
     pub path: String,
 }
 
@@ -32,27 +32,28 @@ pub struct Cgroup {
 pub enum CgroupError {
     #[error("no cgroup v2 hierarchy is mounted here")]
     NoHierarchy,
-    #[error("no such cgroup below {}: {source}; give a path as /proc/PID/cgroup shows it", mount.display())]
+    #[error("no such cgroup below {}: {source}; give a path as in /proc/PID/cgroup", mount.display())]
     NotFound { mount: PathBuf, source: io::Error },
-    #[error("it is not a directory below {}; give a path as /proc/PID/cgroup shows it", .0.display())]
+    #[error("it is not a directory below {}; give a path as in /proc/PID/cgroup", .0.display())]
     NotBelow(PathBuf),
 }
 
-/// Where the v2 hierarchy is mounted. It is looked for until it is found: others may mount so much that looking takes time.
+/// Mount point of the v2 hierarchy. Cached once it has been found: a host may have so many mounts that searching them
+/// takes time.
 fn mount_point() -> Option<&'static Path> {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     if FOUND.get().is_none() {
         let mountinfo = mountinfo::read().ok()?;
         let found = mountinfo::mounts(&mountinfo).find(|mount| mount.kind == b"cgroup2")?.point;
-        let _ = FOUND.set(found); // another thread has found the same
+        let _ = FOUND.set(found); // another thread found the same
     }
     FOUND.get().map(PathBuf::as_path)
 }
 
-/// Finds a cgroup by its path in the hierarchy, as `/proc/PID/cgroup` shows it, or by its directory.
+/// Finds a cgroup by its directory, or by its path in the hierarchy as in `/proc/PID/cgroup`.
 ///
 /// # Errors
-/// Where there is no such cgroup.
+/// If there is no such cgroup.
 pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
     let mount = mount_point().ok_or(CgroupError::NoHierarchy)?;
     let directory =
@@ -72,8 +73,8 @@ pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
     }
 }
 
-/// The path of a process's cgroup in the v2 hierarchy (cgroups(7), `/proc/PID/cgroup`); `None` where the process is gone
-/// or in none.
+/// Path of a process's cgroup in the v2 hierarchy (cgroups(7), `/proc/PID/cgroup`); `None` if the process is gone or
+/// has no v2 cgroup.
 #[must_use]
 pub fn of_process(pid: u32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
@@ -81,12 +82,12 @@ pub fn of_process(pid: u32) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-/// Time between two walks through the hierarchy in search of an id.
+/// Minimum time between two walks through the hierarchy.
 const WALK_INTERVAL: Duration = Duration::from_secs(5);
-/// Cgroups that a walk looks at at most.
+/// Maximum number of cgroups that a walk visits.
 const MAX_WALK: usize = 50_000;
 
-/// Paths of cgroups by id, from walks through the hierarchy, which are made only for ids not seen before.
+/// Returns a lookup from cgroup id to path. It walks the hierarchy only for ids that it has not seen before.
 pub fn lookup() -> impl FnMut(u64) -> Option<String> {
     let mut paths: HashMap<u64, String> = HashMap::new();
     let mut last_walk: Option<Instant> = None;
@@ -110,7 +111,7 @@ fn walk() -> HashMap<u64, String> {
         if paths.len() >= MAX_WALK {
             break;
         }
-        // A cgroup may go at any time: what cannot be read is passed over.
+        // Cgroups may disappear at any time: skip those that cannot be read.
         let Ok(metadata) = directory.metadata() else {
             continue;
         };

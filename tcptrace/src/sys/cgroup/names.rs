@@ -1,24 +1,24 @@
-//! What a cgroup's path tells: the systemd unit, the container and its runtime, the Kubernetes pod. Nobody promises
-//! these forms; they are those that systemd, docker, containerd, cri-o, podman and the kubelet use. What has none of
-//! them has no such name.
+//! The names in a cgroup path: the systemd unit, the container and its runtime, the Kubernetes pod. The formats are
+//! conventions of systemd, docker, containerd, cri-o, podman and the kubelet, and documented by none of them; a path
+//! that follows no convention yields no names.
 
-/// A cgroup's path and the names in it, each from the innermost part of the path that has one.
+/// A cgroup path and the names in it; each name comes from the innermost path component that has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNames {
-    /// The path in the hierarchy.
+    /// The path in the v2 hierarchy.
     pub path: String,
-    /// systemd's unit (systemd.unit(5)).
+    /// systemd unit (systemd.unit(5)), for example `nginx.service`.
     pub unit: Option<String>,
-    /// The container's id, 64 hexadecimal digits.
+    /// Container id, 64 hexadecimal digits.
     pub container_id: Option<String>,
-    /// The container's runtime, where the path names it.
+    /// Container runtime, if the path names it.
     pub container_runtime: Option<&'static str>,
-    /// UID of the Kubernetes pod, as `kubectl get pod -o yaml` has it in `metadata.uid`; of a static pod the hash of its
+    /// UID of the Kubernetes pod, as `metadata.uid` in `kubectl get pod -o yaml`; for a static pod the hash of its
     /// manifest.
     pub pod_uid: Option<String>,
 }
 
-/// What runtimes write before a container's id.
+/// Prefixes of a container id, and the runtimes that write them.
 const RUNTIMES: [(&str, &str); 5] = [
     ("docker", "docker"),
     ("cri-containerd", "containerd"),
@@ -27,14 +27,14 @@ const RUNTIMES: [(&str, &str); 5] = [
     ("libpod-payload", "podman"),
 ];
 
-/// Kinds of units that have cgroups (systemd.resource-control(5)).
+/// Unit types that have cgroups (systemd.resource-control(5)).
 const UNITS: [&str; 6] = [".service", ".scope", ".slice", ".socket", ".mount", ".swap"];
 
-/// Digits of a container's id that people are shown.
+/// Number of digits of a container id in text output.
 const SHORT_ID: usize = 12;
 
 impl CgroupNames {
-    /// The names in `path`, as `/proc/PID/cgroup` shows it.
+    /// Parses a path as in `/proc/PID/cgroup`.
     #[must_use]
     pub fn new(path: String) -> Self {
         let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -47,7 +47,7 @@ impl CgroupNames {
         Self { unit, container_id, container_runtime, pod_uid, path }
     }
 
-    /// The first digits of the container's id.
+    /// The first 12 digits of the container id.
     #[must_use]
     pub fn short_container_id(&self) -> Option<&str> {
         self.container_id.as_deref().and_then(|id| id.get(..SHORT_ID))
@@ -68,11 +68,11 @@ impl std::fmt::Display for CgroupNames {
     }
 }
 
-/// The container's id and runtime in `part` of a path, `above` being the parts before it.
+/// Container id and runtime of the path component `part`, whose parents are `above`.
 fn container<'a>(above: &[&str], part: &'a str) -> Option<(&'a str, Option<&'static str>)> {
     let is_id = |text: &str| text.len() == 64 && is_hex(text);
     if is_id(part) {
-        // cgroupfs: the parent is docker's, a namespace of containerd (the usual two), or a pod.
+        // cgroupfs: the parent is docker's, a containerd namespace (one of the usual two), or a pod.
         let runtime = match above {
             [.., "docker"] => Some("docker"),
             ["default" | "k8s.io"] => Some("containerd"),
@@ -80,15 +80,15 @@ fn container<'a>(above: &[&str], part: &'a str) -> Option<(&'a str, Option<&'sta
         };
         return Some((part, runtime));
     }
-    // `RUNTIME-ID.scope`, without `.scope` where systemd does not manage it; `SLICE:RUNTIME:ID` where containerd takes
-    // the kubelet's systemd name for a path.
+    // `RUNTIME-ID.scope`, without `.scope` if systemd does not manage it; `SLICE:RUNTIME:ID` if containerd uses the
+    // kubelet's systemd name as a path.
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let (before, id) = name.rsplit_once(['-', ':']).filter(|(_, id)| is_id(id))?;
     let prefix = before.rsplit(':').next()?;
     RUNTIMES.iter().find(|(name, _)| *name == prefix).map(|(_, runtime)| (id, Some(*runtime)))
 }
 
-/// The pod's UID in `podUID` (cgroupfs) or `kubepods-QOS-podUID.slice`, where `_` stands for `-`.
+/// Pod UID in `podUID` (cgroupfs) or `kubepods-QOS-podUID.slice`, which has `_` in place of `-`.
 fn pod_uid(part: &str) -> Option<String> {
     let slice = part.split(':').next()?;
     let uid = match slice.strip_suffix(".slice") {

@@ -214,7 +214,7 @@ fn connections_are_those_of_the_table_in_all_states() {
         full(2, State::CloseWait, "10.0.0.1:80", web),
         full(3, State::CloseWait, "10.0.0.1:80", web),
         full(4, State::Established, "10.0.0.1:40004", client),
-        listed(5, SocketKind::Mini, State::TimeWait, "10.0.0.1:80", None),
+        listed(5, SocketKind::TimeWait, State::TimeWait, "10.0.0.1:80", None),
     ];
     sockets.extend((6..9).map(|cookie| listed(cookie, SocketKind::Request, State::SynRecv, "10.0.0.1:80", None)));
     let namespaces = vec![Namespace { inode: 7, ..Namespace::default() }];

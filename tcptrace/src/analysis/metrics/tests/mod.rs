@@ -13,7 +13,7 @@ use crate::{
         output_state::OutputState,
         state::StateSet,
     },
-    sys::workers::{WorkerState, WorkerTrouble},
+    sys::workers::{WorkerProblem, WorkerState},
 };
 
 const S: u64 = 1_000_000_000;
@@ -82,8 +82,8 @@ fn table() -> Table {
 /// The snapshot of `metrics` at this time after the start, with this table.
 fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
     let losses = Losses { received: 12, filtered: 3, ring_by_cpu: vec![1, 4], evicted: 2, ..Losses::default() };
-    let workers = [("listing", None), ("http", Some(WorkerTrouble::Hangs))];
-    let workers = workers.map(|(name, trouble)| WorkerState { name: name.to_owned(), trouble });
+    let workers = [("listing", None), ("http", Some(WorkerProblem::Hangs))];
+    let workers = workers.map(|(name, problem)| WorkerState { name: name.to_owned(), problem });
     let outputs = [OutputState {
         has_no_reader: false,
         name: "file".to_owned(),

@@ -261,7 +261,7 @@ fn an_orphan_in_fin_wait2_is_only_told_of() {
     let mut host = Host::new();
     let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
     let left = |ns| Some(Timer { kind: TimerKind::TimeWait, left_ns: ns });
-    (host.sockets[place].kind, host.sockets[place].timer) = (socket::Kind::Mini, left(10 * S));
+    (host.sockets[place].kind, host.sockets[place].timer) = (socket::Kind::TimeWait, left(10 * S));
     (host.sockets[place].connection, host.sockets[place].uid) = (None, None);
     let seen = host.only();
     assert_eq!((seen.severity, seen.is_settled), (Severity::Info, true));
@@ -281,7 +281,7 @@ fn an_orphan_in_fin_wait2_is_only_told_of() {
 fn a_mini_socket_that_no_poll_has_seen_may_be_gone() {
     let mut host = Host::new();
     let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
-    host.sockets[place].kind = socket::Kind::Mini;
+    host.sockets[place].kind = socket::Kind::TimeWait;
     assert_eq!(host.sightings(), [], "no timer of it is known");
 }
 

@@ -1,5 +1,6 @@
-//! What of a run is shown. Where trouble is looked for, the BPF programs send all events of the network namespaces that
-//! are looked at, the table keeps all sockets, and the filter is applied here; else the BPF programs have applied it.
+//! Applies the filter in user space. With findings, the BPF programs send all events of the selected network
+//! namespaces, the table keeps all sockets, and the filter is applied here; otherwise the BPF programs have already
+//! applied it.
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use tcptrace_common::record::socket_flag;
@@ -16,47 +17,47 @@ use crate::{
     table::Connection,
 };
 
-/// Events that wait for their ports at most.
+/// Maximum number of events that wait for their port.
 const MAX_WAITING: usize = 65_536;
-/// Connections of wanted services that are remembered at most.
+/// Maximum number of remembered connections of selected services.
 const MAX_SERVED: usize = 1 << 20;
 
-/// The filter, where it is applied in user space.
+/// The filter, if user space applies it.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct UserFilter {
     filter: SocketFilter,
-    /// The same whoever the owner is.
+    /// The same filter without its owner criteria.
     any_owner: SocketFilter,
-    /// Connections, by cookie, that came to a listener of a process that is asked for by PID: all that its service does is
-    /// shown, also where another process takes them (`owner_match::SERVED` of the BPF programs).
+    /// Cookies of connections accepted through a listener of a process selected by PID: everything its service does is
+    /// reported, even if another process handles the connection (`owner_match::SERVED` of the BPF programs).
     served: FxHashSet<u64>,
-    /// Events that wait until their local port is chosen, by socket.
+    /// Events that wait until their local port is bound, by socket.
     waiting: FxHashMap<u64, Event>,
 }
 
-impl Shown {
+impl UserFilter {
     pub(super) fn new(settings: &SessionSettings) -> Self {
         let (states, selection) = (settings.states, &settings.selection);
         let filter = if settings.findings.is_some() {
-            // The network namespace is what the BPF programs and the listings are limited to.
+            // The BPF programs and the listings are already limited to the network namespace.
             SocketFilter { states, netns: None, ..selection.clone() }
         } else if settings.owner_unchecked {
             let (pids, cgroups) = (selection.pids.clone(), selection.cgroups.clone());
             SocketFilter { states, pids, cgroups, ..SocketFilter::default() }
         } else {
-            // The BPF programs let pass what only the decoder can tell.
+            // The BPF programs pass what only the decoder can decide.
             SocketFilter { states, ..SocketFilter::default() }
         };
         let any_owner = SocketFilter { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
         Self { filter, any_owner, ..Self::default() }
     }
 
-    /// Is there a filter at all?
-    pub(super) fn chooses(&self) -> bool {
+    /// True if there is a filter.
+    pub(super) fn is_active(&self) -> bool {
         self.filter != SocketFilter::default()
     }
 
-    /// Takes in an event with the owner that the BPF programs know.
+    /// Processes an event with the owner that the BPF programs know.
     pub(super) fn ingest(&mut self, event: &Event) {
         let (Some(owner), Some(cookie)) = (&event.owner, event.socket.cookie) else { return };
         let is_listeners = matches!(owner.source, OwnerSource::Listener | OwnerSource::Shared);
@@ -65,9 +66,9 @@ impl Shown {
         }
     }
 
-    /// Is the event shown?
-    pub(super) fn event(&mut self, event: &Event, names: &mut Names) -> bool {
-        // The last event of a socket whose owner left the filter tells the table alone.
+    /// True if the event matches the filter.
+    pub(super) fn matches_event(&mut self, event: &Event, names: &mut Names) -> bool {
+        // The last event of a socket whose owner no longer matches is only for the table.
         let is_shown = !event.socket.is(socket_flag::OWNER_LEFT)
             && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned));
         if let (EventKind::Transition(transition), Some(cookie)) = (&event.what, event.socket.cookie)
@@ -78,8 +79,8 @@ impl Shown {
         is_shown
     }
 
-    /// Is the socket shown?
-    pub(super) fn socket(&self, known: &Connection, holders: &[Holder], names: &mut Names) -> bool {
+    /// True if the socket matches the filter.
+    pub(super) fn matches_socket(&self, known: &Connection, holders: &[Holder], names: &mut Names) -> bool {
         self.filter_of(known.cookie()).matches_known(known, holders, |id| names.cgroup(id).map(str::to_owned))
     }
 
@@ -87,8 +88,9 @@ impl Shown {
         if cookie.is_some_and(|cookie| self.served.contains(&cookie)) { &self.any_owner } else { &self.filter }
     }
 
-    /// Holds an event back whose local port is not known yet, and decides by it; gives whether it does.
-    pub(super) fn holds_back(&mut self, event: &Event) -> bool {
+    /// Holds back an event whose local port is not bound yet, if the filter depends on the port; returns true if it
+    /// did.
+    pub(super) fn hold_back(&mut self, event: &Event) -> bool {
         let Some(sk) = event.socket.sk else { return false };
         let holds = self.filter.waits_for_port(event) && self.waiting.len() < MAX_WAITING;
         if holds {
@@ -97,13 +99,13 @@ impl Shown {
         holds
     }
 
-    /// The event of the same socket that was held back, with the addresses that are known by now.
-    pub(super) fn held_back(&mut self, event: &Event) -> Option<Event> {
+    /// The event of the same socket that was held back, with the addresses known by now.
+    pub(super) fn take_held(&mut self, event: &Event) -> Option<Event> {
         if self.waiting.is_empty() {
             return None;
         }
         let mut held = self.waiting.remove(&event.socket.sk?)?;
-        // Another socket may have come to the place, where the event of this one's end was lost.
+        // If the event of its end was lost, another socket may have its address now.
         let is_same = held.socket.cookie.zip(event.socket.cookie).is_none_or(|(held, now)| held == now);
         (held.socket.local, held.socket.remote) = (event.socket.local, event.socket.remote);
         is_same.then_some(held)
