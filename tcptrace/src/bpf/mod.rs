@@ -3,7 +3,6 @@
 pub mod aggregate;
 pub mod btf;
 mod constants;
-mod elf;
 pub(crate) mod error;
 pub mod iterators;
 pub mod kernel;
