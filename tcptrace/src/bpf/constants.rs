@@ -1,11 +1,10 @@
 //! Patches constants into the instructions of the BPF object: offsets of kernel struct members, and settings of the
-//! programs. See [`tcptrace_common::config::place`].
+//! programs. See [`tcptrace_common::config::placeholder`].
 
+use object::{File, Object as _, ObjectSection as _, SectionKind};
 use tcptrace_common::config::{Config, Layout, placeholder};
 use thiserror::Error;
 use zerocopy::{FromBytes as _, IntoBytes as _};
-
-use super::elf;
 
 /// Why the constants could not be patched in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -79,9 +78,10 @@ fn offsets(layout: &Layout) -> impl Iterator<Item = u32> {
 
 /// Offset and length of each section that holds instructions.
 fn code_sections(elf: &[u8]) -> Result<Vec<(usize, usize)>, Error> {
-    let has_code = |section: &elf::Section<'_>| section.kind == elf::PROGBITS && section.flags & elf::EXECINSTR != 0;
-    let sections = elf::sections(elf).ok_or(Error::Elf)?.into_iter().filter(has_code);
-    Ok(sections.map(|section| (section.start, section.len)).collect())
+    let file = File::parse(elf).map_err(|_| Error::Elf)?;
+    let code = file.sections().filter(|section| section.kind() == SectionKind::Text);
+    let ranges = code.filter_map(|section| section.file_range());
+    Ok(ranges.map(|(start, len)| (start as usize, len as usize)).collect())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@
 pub mod aggregate;
 pub mod btf;
 mod constants;
-mod elf;
 pub(crate) mod error;
 mod hooks;
 pub mod iterators;

@@ -1,6 +1,6 @@
 //! The compiled object with its constants patched in and its maps created; its programs are loaded one by one.
 
-use super::{OBJECT, btf::KernelBtf, constants, elf, kernel::Kernel, rings::sizes::Sizes, vmlinux::Vmlinux};
+use super::{OBJECT, btf::KernelBtf, constants, kernel::Kernel, rings::sizes::Sizes, vmlinux::Vmlinux};
 use crate::model::kernel_counts::By;
 pub(crate) use crate::{
     bpf::{error::Error, maps::Plain},
@@ -135,10 +135,7 @@ impl Object {
             reported_states: states.into(),
             timed_states: (state::timed_states(states) | closes).into(),
         });
-        let mut object = constants::put(OBJECT, &config.0)?;
-        if settings.log_level.is_none() {
-            elf::forget_lines(object.as_mut_bytes());
-        }
+        let object = constants::put(OBJECT, &config.0)?;
         let level = settings.log_level.map_or(0, |level| level as u8);
         let mut loader = loader; // shortens its lifetime to that of its arguments
         loader

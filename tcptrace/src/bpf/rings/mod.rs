@@ -7,7 +7,6 @@
 //! incomplete, records newer than the one before it are held back.
 
 pub(super) mod cpus;
-mod shared;
 pub(super) mod sizes;
 
 use std::{
@@ -22,7 +21,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    maps::{Map, MapData},
+    maps::{Map, MapData, RingBuf},
 };
 use tcptrace_common::{
     record::Header,
@@ -30,23 +29,26 @@ use tcptrace_common::{
 };
 use zerocopy::FromBytes as _;
 
-use self::{cpus::Cpus, shared::Ring, sizes::Sizes};
+use self::{cpus::Cpus, sizes::Sizes};
 use crate::{
-    bpf::{error::Error, error::failed},
+    bpf::{
+        error::{Error, failed},
+        maps::take_map,
+    },
     sys::mmap::{Mapping, page_len},
 };
 
 /// The rings and their read positions.
 pub struct Rings {
-    /// Owns the descriptor that becomes readable when the programs wake user space.
-    events: MapData,
-    sources: Sources,
+    sources: Sources<RingBuf<MapData>>,
     /// Timestamp and source of the next record of each ring.
     fronts: BinaryHeap<Reverse<(u64, usize)>>,
 }
 
-struct Sources {
-    shared: Ring,
+struct Sources<S> {
+    shared: S,
+    /// The next record of the shared ring buffer; empty where none was found yet.
+    aside: Vec<u8>,
     cpus: Cpus,
     slots: Mapping,
     /// Number of slots in the ring of each CPU.
@@ -63,14 +65,14 @@ impl Rings {
     /// # Errors
     /// If a map is missing, or the kernel refuses.
     pub(super) fn take(ebpf: &mut Ebpf, sizes: Sizes) -> Result<Self, Error> {
-        let events = take(ebpf, "EVENTS")?;
-        let shared =
-            Ring::new(&events.fd().as_fd(), sizes.shared as usize).map_err(|source| failed("EVENTS", source))?;
-        let slots = take(ebpf, "SLOTS")?;
+        const SLOTS: &str = "SLOTS";
+        let shared = take_map(ebpf, "EVENTS")?;
+        let Map::Array(slots) = ebpf.take_map(SLOTS).ok_or(Error::NotInObject(SLOTS))? else {
+            return Err(failed(SLOTS, io::ErrorKind::InvalidInput.into()));
+        };
         let cpus = Cpus::map(ebpf, sizes)?;
-        let sources =
-            Sources::new(shared, cpus, &slots.fd().as_fd(), sizes).map_err(|source| failed("SLOTS", source))?;
-        Ok(Self { events, sources, fronts: BinaryHeap::new() })
+        let sources = Sources::new(shared, cpus, &slots.fd().as_fd(), sizes).map_err(|source| failed(SLOTS, source))?;
+        Ok(Self { sources, fronts: BinaryHeap::new() })
     }
 
     /// Passes the records up to `until_ns` to `take`, oldest first, until it returns false; returns true if more
@@ -82,18 +84,30 @@ impl Rings {
 
 impl AsRawFd for Rings {
     fn as_raw_fd(&self) -> RawFd {
-        self.events.fd().as_fd().as_raw_fd()
+        self.sources.shared.as_raw_fd()
     }
 }
 
-impl Sources {
-    fn new(shared: Ring, cpus: Cpus, slots: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
+/// The ring buffer that all CPUs share.
+trait Shared {
+    /// Copies the next record; `None` where there is none.
+    fn next(&mut self, to: &mut Vec<u8>) -> Option<()>;
+}
+
+impl Shared for RingBuf<MapData> {
+    fn next(&mut self, to: &mut Vec<u8>) -> Option<()> {
+        Self::next(self).map(|record| to.extend_from_slice(&record))
+    }
+}
+
+impl<S: Shared> Sources<S> {
+    fn new(shared: S, cpus: Cpus, slots: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
         let per_cpu = sizes.slots as usize;
         let len = (cpus.len() * per_cpu).max(1) * size_of::<Slot>();
         let slots = Mapping::new(slots, 0, len.next_multiple_of(page_len()), libc::PROT_READ, libc::MAP_SHARED)?;
         let read: Vec<_> = (0..cpus.len()).map(|cpu| cpus.consumed(cpu).load(Ordering::Relaxed)).collect();
         let last_ns = vec![0; read.len()];
-        Ok(Self { shared, cpus, slots, per_cpu, read, last_ns })
+        Ok(Self { shared, aside: Vec::new(), cpus, slots, per_cpu, read, last_ns })
     }
 
     fn read(
@@ -132,11 +146,13 @@ impl Sources {
     /// The next record of a CPU, or of the shared ring buffer.
     fn front(&mut self, source: usize) -> Option<&[u8]> {
         let Some(read) = self.read.get(source) else {
-            // A record that arrives after this check stays for the next reading.
-            while self.shared.front()?.len() == size_of::<Wakeup>() {
-                self.shared.leave();
+            while self.aside.is_empty() {
+                self.shared.next(&mut self.aside)?;
+                if self.aside.len() == size_of::<Wakeup>() {
+                    self.aside.clear();
+                }
             }
-            return self.shared.front();
+            return Some(&self.aside);
         };
         let place = *read as usize & self.per_cpu.checked_sub(1)?;
         // SAFETY: within the slots of this CPU. The record number is written last; after that the programs do not touch
@@ -168,7 +184,7 @@ impl Sources {
 
     fn leave(&mut self, source: usize, time_ns: u64) {
         let (Some(read), Some(last_ns)) = (self.read.get_mut(source), self.last_ns.get_mut(source)) else {
-            return self.shared.leave();
+            return self.aside.clear();
         };
         *last_ns = time_ns;
         *read = read.wrapping_add(1);
@@ -178,16 +194,15 @@ impl Sources {
     }
 }
 
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, Error> {
-    match ebpf.take_map(name).ok_or(Error::NotInObject(name))? {
-        Map::RingBuf(data) | Map::Array(data) => Ok(data),
-        _ => Err(failed(name, io::ErrorKind::InvalidInput.into())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, hint, os::unix::fs::FileExt as _, thread};
+    use std::{
+        collections::VecDeque,
+        fs::File,
+        os::unix::fs::FileExt as _,
+        sync::{Arc, Mutex},
+        thread,
+    };
 
     use tcptrace_common::ring::CpuRing;
     use zerocopy::IntoBytes as _;
@@ -199,21 +214,29 @@ mod tests {
     struct Fake {
         cpus: File,
         slots: File,
-        events: File,
+        aside: Aside,
         sizes: Sizes,
         written: [u64; 2],
-        aside: u64,
+    }
+
+    /// Records of the ring buffer that all share.
+    #[derive(Clone, Default)]
+    struct Aside(Arc<Mutex<VecDeque<Vec<u8>>>>);
+
+    impl Shared for Aside {
+        fn next(&mut self, to: &mut Vec<u8>) -> Option<()> {
+            self.0.lock().unwrap().pop_front().map(|record| to.extend(record))
+        }
     }
 
     const SIZES: Sizes = Sizes { cpus: 2, slots: 8, shared: 4096 };
 
     impl Fake {
-        fn new() -> (Self, Sources) {
+        fn new() -> (Self, Sources<Aside>) {
             let len = page_len() as u64;
-            let (cpus, slots, events) = (file(len), file(len), file(3 * len));
-            let shared = Ring::new(&events, SIZES.shared as usize).unwrap();
-            let sources = Sources::new(shared, Cpus::new(&cpus, SIZES).unwrap(), &slots, SIZES).unwrap();
-            (Self { cpus, slots, events, sizes: SIZES, written: [0; 2], aside: 0 }, sources)
+            let (cpus, slots, aside) = (file(len), file(len), Aside::default());
+            let sources = Sources::new(aside.clone(), Cpus::new(&cpus, SIZES).unwrap(), &slots, SIZES).unwrap();
+            (Self { cpus, slots, aside, sizes: SIZES, written: [0; 2] }, sources)
         }
 
         fn record(time_ns: u64) -> Header {
@@ -236,11 +259,7 @@ mod tests {
 
         /// Writes to the shared ring buffer.
         fn write_aside(&mut self, bytes: &[u8]) {
-            let len = page_len() as u64;
-            let header = [(bytes.len() as u32).to_ne_bytes(), [0; 4]].concat();
-            self.events.write_all_at(&[&header, bytes].concat(), 2 * len + self.aside).unwrap();
-            self.aside += (8 + bytes.len() as u64).next_multiple_of(8);
-            self.events.write_all_at(self.aside.as_bytes(), len).unwrap();
+            self.aside.0.lock().unwrap().push_back(bytes.to_vec());
         }
 
         /// Read position of a CPU, as its programs see it.
@@ -253,7 +272,7 @@ mod tests {
     }
 
     /// Timestamps of the records read, at most `most`, and whether there may be more.
-    fn times(sources: &mut Sources, until_ns: u64, most: usize) -> (Vec<u64>, bool) {
+    fn times(sources: &mut Sources<Aside>, until_ns: u64, most: usize) -> (Vec<u64>, bool) {
         let mut times = Vec::new();
         let more = sources.read(&mut BinaryHeap::new(), until_ns, |record| {
             times.push(Header::read_from_bytes(record).unwrap().time_ns);
@@ -344,41 +363,31 @@ mod tests {
 
     #[test]
     fn what_wakes_may_come_at_any_moment() {
-        /// Number of wake-ups, and the length of each in the ring with its header.
-        const WAKES: u64 = 20_000;
-        const LEN: u64 = 16;
-        let (fake, mut sources) = Fake::new();
-        let (page, shared) = (page_len(), u64::from(SIZES.shared));
-        let events =
-            Mapping::new(&fake.events, 0, 3 * page, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED).unwrap();
-        // SAFETY: the mapping has three pages of zeros.
-        let words: &[AtomicU64] = unsafe { slice::from_raw_parts(events.parts().0.cast(), 3 * page / 8) };
-        let (read, written, data) = (&words[0], &words[page / 8], &words[2 * page / 8..]);
+        const WAKES: usize = 20_000;
+        let (mut fake, mut sources) = Fake::new();
         thread::scope(|scope| {
-            let reader = scope.spawn(|| {
-                while read.load(Ordering::Acquire) < WAKES * LEN {
-                    assert_eq!(times(&mut sources, 100, 1), (vec![], false));
-                    assert!(read.load(Ordering::Acquire) <= written.load(Ordering::Acquire), "what is not there");
+            let reader = scope.spawn(move || {
+                let mut read = Vec::new();
+                while read.len() < WAKES {
+                    read.extend(times(&mut sources, u64::MAX, 1).0);
                 }
+                read
             });
-            for from in (0..WAKES * LEN).step_by(LEN as usize) {
-                // While the ring is empty, the reader polls it continuously.
-                while read.load(Ordering::Acquire) < from && !reader.is_finished() {
-                    hint::spin_loop();
-                }
-                data[(from % shared) as usize / 8].store(LEN - 8, Ordering::Relaxed);
-                written.store(from + LEN, Ordering::Release);
+            for time_ns in 0..WAKES as u64 {
+                fake.write_aside(&0_u64.to_ne_bytes());
+                fake.write_aside(Fake::record(time_ns).as_bytes());
             }
+            assert!(reader.join().unwrap().into_iter().eq(0..WAKES as u64));
         });
-        assert_eq!(read.load(Ordering::Acquire), WAKES * LEN);
+        assert!(fake.aside.0.lock().unwrap().is_empty());
     }
 
     #[test]
     fn without_rings_all_comes_by_the_shared_ring_buffer() {
         let (mut fake, _) = Fake::new();
         let sizes = Sizes { slots: 0, ..SIZES };
-        let shared = Ring::new(&fake.events, sizes.shared as usize).unwrap();
-        let mut sources = Sources::new(shared, Cpus::new(&fake.cpus, sizes).unwrap(), &fake.slots, sizes).unwrap();
+        let cpus = Cpus::new(&fake.cpus, sizes).unwrap();
+        let mut sources = Sources::new(fake.aside.clone(), cpus, &fake.slots, sizes).unwrap();
         fake.write(0, 1, true);
         fake.write_aside(Fake::record(2).as_bytes());
         assert_eq!(times(&mut sources, 9, 9), (vec![2], false));
