@@ -1,4 +1,4 @@
-//! Compiles the BPF object so that the same sources and compilers give the same bytes wherever the repository and
+//! Compiles the BPF object so that the same sources and compilers produce the same bytes, wherever the repository and
 //! cargo's folder are.
 
 use std::{
@@ -11,39 +11,38 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-
-use crate::{
-    bpf_toolchain::Toolchain,
+use xtask::{
     programs,
     workspace::{COMMON_PACKAGE, EBPF_PACKAGE, TRACER},
 };
 
+use crate::bpf_toolchain::Toolchain;
+
 /// The target of the object: little-endian BPF, as every supported machine is little-endian.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
-/// What rustc is told, whatever the machine.
+/// The flags of rustc that are the same on every machine.
 ///
-/// The programs are BTF tracepoints, whose arguments do not come in a CPU's registers, so one object serves every
-/// architecture. `bpf_target_arch` is fixed so that every machine makes the same one.
+/// The programs are BTF tracepoints, whose arguments do not depend on CPU registers, so one object serves every
+/// architecture. `bpf_target_arch` is fixed so that every machine produces the same one.
 pub(crate) const FLAGS: [&str; 4] =
     ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "--cfg=bpf_target_arch=\"x86_64\""];
 
-/// Separates flags in `CARGO_ENCODED_RUSTFLAGS`, as paths may hold spaces.
+/// Separates flags in `CARGO_ENCODED_RUSTFLAGS`, as paths may contain spaces.
 const FLAG_SEPARATOR: &str = "\x1f";
 
-/// Variables of the calling cargo that stay: where its folder is and how it reaches the registry.
+/// Variables of the calling cargo that the toolchain's cargo inherits: its folder, and how it reaches the registry.
 const KEPT_CARGO_VARIABLES: [&str; 6] =
     ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
 
 /// Compiles the object with `toolchain`, without DWARF, and returns its path under `target`.
 pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     let target = root.join("target/bpf");
-    // The toolchain's cargo may unpack crates into another folder than the calling one; it has to be there before the
-    // flags can name it.
+    // The toolchain's cargo may unpack crates into its own folder, which must exist before the flags can name it.
     let mut fetch = cargo(toolchain)?;
     fetch.current_dir(root).args(["fetch", "--locked", "--quiet"]).stdin(Stdio::null());
     programs::succeed(&mut fetch)?;
-    // Cargo goes by the times of files, and may take a changed source for one that it has compiled.
+    // Cargo compares file times, and may take a changed source for one that it has compiled.
     let mut clean = cargo(toolchain)?;
     clean
         .current_dir(root)
@@ -69,8 +68,8 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     let linked_bytes = fs::read(&linked).with_context(|| format!("{}: cannot read it", linked.display()))?;
     fs::write(&names, renamed_symbols(&linked_bytes))
         .with_context(|| format!("{}: cannot write it", names.display()))?;
-    // .BTF and .BTF.ext stay: the kernel takes types, function and line information from them. DWARF is the larger
-    // part of the file and nobody reads it.
+    // .BTF and .BTF.ext stay: the kernel reads types, function and line information from them. DWARF is the larger part
+    // of the file, and nobody reads it.
     let mut objcopy = Command::new(&toolchain.objcopy_path);
     objcopy.args(["--strip-debug", "--redefine-syms"]).args([&names, &linked, &stripped]);
     programs::succeed(&mut objcopy)?;
@@ -79,7 +78,7 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
         let text = folder.to_string_lossy().into_owned();
         if text.len() > 1 && object.windows(text.len()).any(|part| part == text.as_bytes()) {
             bail!(
-                "{}: holds the path {text} of this machine, so other machines would make other bytes; remap it in xtask/src/bpf_object.rs",
+                "{}: contains the path {text} of this machine, so other machines would produce other bytes; remap it in xtask/src/bpf_object.rs",
                 stripped.display()
             );
         }
@@ -87,7 +86,7 @@ pub(crate) fn compile(root: &Path, toolchain: &Toolchain) -> Result<PathBuf> {
     Ok(stripped)
 }
 
-/// The toolchain's cargo, with nothing of the cargo that runs this program in its environment.
+/// The toolchain's cargo, without the environment of the cargo that runs this program.
 fn cargo(toolchain: &Toolchain) -> Result<Command> {
     let (program, words) = toolchain.compiler.cargo.split_first().context("the compiler has no cargo")?;
     let mut command = Command::new(program);
@@ -154,8 +153,8 @@ fn registry_folders() -> Result<Vec<PathBuf>> {
 
 /// Lines for llvm-objcopy that take the crates' hashes out of the symbols' names.
 ///
-/// Cargo derives that hash from all that a crate depends on, build scripts and the insides of macros included. Those
-/// are shared with user space, and their versions would otherwise show in an object that they do not change.
+/// Cargo derives that hash from all that a crate depends on, including build scripts and macros. User space shares
+/// those, and their versions would otherwise change an object that does not depend on them.
 fn renamed_symbols(object: &[u8]) -> String {
     let names: BTreeSet<_> = object
         .split(|byte| *byte == 0)

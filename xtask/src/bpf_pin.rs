@@ -1,6 +1,6 @@
 //! `tcptrace-ebpf/toolchain.toml`: the compilers that make the BPF object of the repository.
 //!
-//! Other compilers make other bytes, so whether the object is what the sources give can only be told with these.
+//! Other compilers produce other bytes, so only these can show that the object matches the sources.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ const HEADER: &str = "\
 # CI runs, too. `cargo xtask build-ebpf --pin` writes those of this machine here and makes the object anew.
 ";
 
-/// The versions of the programs that make an object.
+/// The versions of the programs that produce an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Compilers {
     /// The compiler, with its LLVM.
@@ -25,13 +25,13 @@ pub(crate) struct Compilers {
     pub(crate) llvm_objcopy: String,
 }
 
-/// Where the pinned ones are written.
+/// The file of the pinned versions.
 pub(crate) fn path(root: &Path) -> PathBuf {
     root.join("tcptrace-ebpf/toolchain.toml")
 }
 
 impl Compilers {
-    /// The pinned ones.
+    /// The pinned versions.
     pub(crate) fn pinned(root: &Path) -> Result<Self> {
         let path = path(root);
         let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot read it", path.display()))?;
@@ -40,7 +40,7 @@ impl Compilers {
         })
     }
 
-    /// What differs between the pinned compilers and those `here`; nothing where the same bytes are due.
+    /// The differences between the pinned compilers and those `here`; empty if both must produce the same bytes.
     pub(crate) fn differences(&self, here: &Self) -> Vec<String> {
         [(&self.rustc, &here.rustc), (&self.bpf_linker, &here.bpf_linker), (&self.llvm_objcopy, &here.llvm_objcopy)]
             .into_iter()
@@ -61,7 +61,7 @@ impl Compilers {
         Ok(Self { rustc: get("rustc")?, bpf_linker: get("bpf_linker")?, llvm_objcopy: get("llvm_objcopy")? })
     }
 
-    /// The file's text; versions hold neither quotes nor backslashes, so plain strings do.
+    /// The text of the file. Versions contain neither quotes nor backslashes, so they need no escapes.
     pub(crate) fn render(&self) -> String {
         let Self { rustc, bpf_linker, llvm_objcopy } = self;
         format!("{HEADER}rustc = \"{rustc}\"\nbpf_linker = \"{bpf_linker}\"\nllvm_objcopy = \"{llvm_objcopy}\"\n")

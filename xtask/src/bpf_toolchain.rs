@@ -1,4 +1,4 @@
-//! Finds what compiles the BPF side, and says exactly what is missing.
+//! Finds what compiles the BPF side, and names exactly what is missing.
 //!
 //! A BPF target has no compiled `core`, so it is built from its sources, which stable toolchains of rustup lack. Two
 //! sets have them: Debian's own rustc, and rustup's nightly with the component rust-src. bpf-linker reads the
@@ -13,8 +13,9 @@ use std::{
 };
 
 use anyhow::{Result, anyhow};
+use xtask::programs;
 
-use crate::{bpf_pin::Compilers, programs};
+use crate::bpf_pin::Compilers;
 
 /// The release of bpf-linker that `cargo xtask setup --bpf` installs.
 pub(crate) const LINKER_VERSION: &str = "0.13.0";
@@ -26,9 +27,9 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
 /// A compiler that knows the BPF target.
 pub(crate) struct Compiler {
-    /// How a person calls it.
+    /// Its name in messages.
     pub(crate) name: &'static str,
-    /// The words that start its cargo.
+    /// The command line of its cargo.
     pub(crate) cargo: Vec<OsString>,
     /// The path of rustc, for a cargo that would otherwise look for it on PATH.
     pub(crate) rustc_path: Option<&'static str>,
@@ -42,7 +43,7 @@ pub(crate) struct Compiler {
     pub(crate) has_sources: bool,
 }
 
-/// A compiler with the programs that make an object of what it compiles.
+/// A compiler with the programs that link its output.
 pub(crate) struct Toolchain {
     /// The compiler.
     pub(crate) compiler: Compiler,
@@ -55,8 +56,8 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// A complete set, or an error that names what each compiler found is short of. The set that has the pinned
-    /// compiler comes first: it can prove the object of the repository byte for byte.
+    /// A complete toolchain, or an error that names what each compiler lacks. The pinned compiler comes first: it can
+    /// reproduce the object of the repository byte for byte.
     pub(crate) fn find(pinned: Option<&Compilers>) -> Result<Self> {
         let mut compilers = compilers();
         compilers.sort_by_key(|compiler| Some(&compiler.rustc) != pinned.map(|pinned| &pinned.rustc));
@@ -96,9 +97,9 @@ impl Toolchain {
     }
 }
 
-/// What to do where there is no compiler at all.
+/// What to do if there is no compiler.
 pub(crate) fn no_compiler() -> String {
-    "no compiler for BPF: on Debian `cargo xtask setup --bpf` installs all there is to it; with rustup, \
+    "no compiler for BPF: on Debian `cargo xtask setup --bpf` installs one; with rustup, \
      `rustup toolchain install nightly --component rust-src`"
         .to_owned()
 }
@@ -125,7 +126,7 @@ fn compiler(name: &'static str, cargo: Vec<OsString>, rustc_path: Option<&'stati
                 command
             }
         };
-        programs::stdout_of(command.args(args))
+        programs::stdout_of(command.args(args)).ok()
     };
     let version = ask(&["--version", "--verbose"])?;
     let release = version.lines().next()?;
@@ -153,11 +154,11 @@ pub(crate) fn linker(compiler: &Compiler) -> Result<(PathBuf, String)> {
         .or_else(|| Some(programs::cargo_home()?.join("bin/bpf-linker")))
         .filter(|path| programs::is_executable(path))
         .ok_or_else(|| anyhow!("{}: bpf-linker is neither on PATH nor in cargo's folder: {mend}", compiler.name))?;
-    let version = programs::stdout_of(Command::new(&path).arg("--version")).ok_or_else(|| {
+    let version = programs::stdout_of(Command::new(&path).arg("--version")).map_err(|_| {
         anyhow!("{}: `{} --version` fails, as it does without its libLLVM: {mend}", compiler.name, path.display())
     })?;
     let version = version.trim();
-    // bpf-linker does not say which LLVM it has. Its libraries do; one that is linked statically is tried as it is.
+    // bpf-linker does not print its LLVM version, but its shared libraries show it. A statically linked one is taken as it is.
     let libraries = programs::stdout_of(Command::new("ldd").arg(&path)).unwrap_or_default();
     let Some(library) = libraries.split_whitespace().find(|word| word.starts_with("libLLVM")) else {
         return Ok((path, version.to_owned()));
@@ -173,8 +174,8 @@ pub(crate) fn linker(compiler: &Compiler) -> Result<(PathBuf, String)> {
     Ok((path, format!("{version}, {library}")))
 }
 
-/// The path and version of the llvm-objcopy that goes with `compiler`, else of the newest one. GNU objcopy does
-/// not know BPF.
+/// The path and version of the llvm-objcopy that belongs to `compiler`, else of the newest one. GNU objcopy does not
+/// support BPF.
 pub(crate) fn objcopy(compiler: &Compiler) -> Option<(PathBuf, String)> {
     let own = format!("lib/rustlib/{}-unknown-linux-gnu/bin", env::consts::ARCH);
     let newest_first = (14..40)
@@ -190,8 +191,8 @@ pub(crate) fn objcopy(compiler: &Compiler) -> Option<(PathBuf, String)> {
         let Some(path) = programs::find(&name) else {
             continue;
         };
-        let version = programs::stdout_of(Command::new(&path).arg("--version"));
-        let Some(line) = version.as_deref().and_then(|text| text.lines().find(|line| line.contains("version"))) else {
+        let version = programs::stdout_of(Command::new(&path).arg("--version")).unwrap_or_default();
+        let Some(line) = version.lines().find(|line| line.contains("version")) else {
             continue;
         };
         return Some((path, format!("llvm-objcopy, {}", line.trim())));
@@ -199,7 +200,7 @@ pub(crate) fn objcopy(compiler: &Compiler) -> Option<(PathBuf, String)> {
     None
 }
 
-/// The number that a version begins with.
+/// The first number of a version.
 fn major(version: &str) -> Option<u32> {
     version.split(['.', '-']).next()?.parse().ok()
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask build-ebpf`: makes the BPF object that the repository carries, or proves that it is what the sources give.
+//! `cargo xtask build-ebpf`: compiles the BPF object of the repository, or proves that it matches the sources.
 //!
 //! The object is committed so that building tcptrace needs no BPF compiler. Nobody can read it in a review, so CI
-//! compiles the sources and compares the bytes (`--check`). Where that cannot be done the check fails: a change must
-//! not decide by what it commits whether it is checked.
+//! compiles the sources and compares the bytes (`--check`). If that is not possible the check fails: what a change
+//! commits must not decide whether it is checked.
 
 use std::{
     fs,
@@ -11,21 +11,21 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use xtask::workspace;
 
 use crate::{
     bpf_object,
     bpf_pin::{self, Compilers},
     bpf_toolchain::Toolchain,
-    workspace,
 };
 
 /// Options of `cargo xtask build-ebpf`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Write nothing; fail unless the pinned compilers make the committed object, byte for byte
+    /// Write nothing; fail unless the pinned compilers produce the committed object, byte for byte
     #[arg(long)]
     check: bool,
-    /// Pin the compilers of this machine, and make the object with them
+    /// Pin the compilers of this machine, and compile the object with them
     #[arg(long, conflicts_with = "check")]
     pin: bool,
 }
@@ -54,15 +54,15 @@ fn build(root: &Path, pin: bool) -> Result<()> {
         write(&bpf_pin::path(root), toolchain.versions.render().as_bytes())?;
     }
     let Compilers { rustc, bpf_linker, .. } = &toolchain.versions;
-    println!("{}: {} bytes, made by {rustc} and {bpf_linker}", committed(root).display(), content.len());
+    println!("{}: {} bytes, compiled by {rustc} and {bpf_linker}", committed(root).display(), content.len());
     Ok(())
 }
 
-/// Fails unless the pinned compilers are here and make the object of the repository from its sources, byte for byte.
+/// Fails unless the pinned compilers are installed and produce the committed object from its sources, byte for byte.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let toolchain = pinned(root).with_context(|| format!("{}: not checked", committed(root).display()))?;
     compare(&committed(root), &compiled(root, &toolchain)?)?;
-    println!("the BPF object is what {} makes from the sources, byte for byte", toolchain.versions.rustc);
+    println!("the BPF object matches its sources: {} produces the same bytes", toolchain.versions.rustc);
     Ok(())
 }
 
@@ -78,8 +78,8 @@ fn require(pinned: &Compilers, here: &Compilers) -> Result<()> {
     let differences = pinned.differences(here);
     if !differences.is_empty() {
         bail!(
-            "other compilers than tcptrace-ebpf/toolchain.toml pins make other bytes: {}; `cargo xtask setup --bpf` \
-             installs what Debian has, `cargo xtask build-ebpf --pin` pins what is here and makes the object anew",
+            "compilers other than those in tcptrace-ebpf/toolchain.toml produce other bytes: {}; `cargo xtask setup \
+             --bpf` installs Debian's, `cargo xtask build-ebpf --pin` pins those of this machine",
             differences.join("; ")
         );
     }
@@ -91,7 +91,7 @@ fn compiled(root: &Path, toolchain: &Toolchain) -> Result<Vec<u8>> {
     fs::read(&fresh).with_context(|| format!("{}: cannot read it", fresh.display()))
 }
 
-/// Fails where the file is not these bytes.
+/// Fails if the file has other bytes.
 fn compare(committed: &Path, fresh: &[u8]) -> Result<()> {
     let content = fs::read(committed).with_context(|| format!("{}: cannot read it", committed.display()))?;
     if content == fresh {
@@ -99,14 +99,14 @@ fn compare(committed: &Path, fresh: &[u8]) -> Result<()> {
     }
     let same = content.iter().zip(fresh).take_while(|(committed, fresh)| committed == fresh).count();
     bail!(
-        "{}: is not what the sources give, from byte {same} on; `cargo xtask build-ebpf` makes a new one, to be \
-         committed with the sources",
+        "{}: differs from what the sources compile to, from byte {same} on; run `cargo xtask build-ebpf` and commit the \
+         object with the sources",
         committed.display()
     )
 }
 
-/// Replaces `path` in one step, so that a build that runs at the same time never embeds half an object. A file that
-/// is right already keeps its time, and tcptrace is not compiled again.
+/// Replaces `path` in one step, so that a build at the same time never embeds half an object. A file that has these
+/// bytes already keeps its time, so that tcptrace is not compiled again.
 fn write(path: &Path, content: &[u8]) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
@@ -139,7 +139,7 @@ mod tests {
 
     impl Drop for Folder {
         fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0); // what is left over harms nobody
+            let _ = fs::remove_dir_all(&self.0); // leftovers are harmless
         }
     }
 
@@ -147,7 +147,7 @@ mod tests {
         workspace::root().unwrap()
     }
 
-    /// Each byte of the real object counts, those of its ELF header, its code and its end alike.
+    /// Every byte of the object counts: in its ELF header, its code and its end.
     #[test]
     fn a_planted_byte_fails() {
         let fresh = fs::read(committed(&repository())).unwrap();
@@ -170,7 +170,7 @@ mod tests {
         assert!(compare(&object, &fresh).is_err(), "no object");
     }
 
-    /// Whatever is written in the file of pinned compilers, nothing passes unless it is what is here.
+    /// Whatever the file of pinned compilers says, nothing passes without those compilers.
     #[test]
     fn a_check_that_cannot_be_made_fails() {
         let folder = Folder::new("pins");
@@ -186,7 +186,7 @@ mod tests {
         ];
         for text in others {
             fs::write(bpf_pin::path(&folder.0), &text).unwrap();
-            // Without any compiler it fails as well, only with other words.
+            // Without any compiler it fails as well, with another message.
             let error = format!("{:#}", check(&folder.0).unwrap_err());
             assert!(error.contains("not checked"), "{error}");
         }

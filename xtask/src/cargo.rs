@@ -1,4 +1,4 @@
-//! Calling cargo and learning from its messages which files it made, wherever the target folder is.
+//! Calling cargo, and reading from its messages where it put the executables, whatever the target folder is.
 
 use std::{
     env,
@@ -14,17 +14,17 @@ use serde_json::Value;
 use crate::programs;
 
 /// An executable that cargo built.
-pub(crate) struct Executable {
+pub struct Executable {
     /// The target's name.
-    pub(crate) name: String,
+    pub name: String,
     /// `bin`, `test`, …
-    pub(crate) kind: String,
+    pub kind: String,
     /// Where it is.
-    pub(crate) path: PathBuf,
+    pub path: PathBuf,
 }
 
 /// The cargo that runs this program, in the folder `root`.
-pub(crate) fn command(root: &Path) -> Command {
+pub fn command(root: &Path) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.current_dir(root);
@@ -32,12 +32,12 @@ pub(crate) fn command(root: &Path) -> Command {
 }
 
 /// Runs `cargo build` or `cargo test --no-run` with `args`, and returns the executables that it made.
-pub(crate) fn build(root: &Path, args: &[&str]) -> Result<Vec<Executable>> {
+pub fn build(root: &Path, args: &[&str]) -> Result<Vec<Executable>> {
     let mut command = command(root);
     command.args(args).arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
     let shown = programs::line(&command);
     let mut child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
-    let stdout = child.stdout.take().with_context(|| format!("`{shown}`: its output is not at hand"))?;
+    let stdout = child.stdout.take().with_context(|| format!("`{shown}`: it has no pipe"))?;
     let mut executables = Vec::new();
     for line in BufReader::new(stdout).lines() {
         let line = line.with_context(|| format!("`{shown}`: cannot read its output"))?;
@@ -51,7 +51,7 @@ pub(crate) fn build(root: &Path, args: &[&str]) -> Result<Vec<Executable>> {
 }
 
 /// The path of the executable of this name and kind among those that cargo made.
-pub(crate) fn pick(executables: &[Executable], kind: &str, name: &str) -> Result<PathBuf> {
+pub fn pick(executables: &[Executable], kind: &str, name: &str) -> Result<PathBuf> {
     executables
         .iter()
         .find(|executable| executable.kind == kind && executable.name == name)
@@ -59,18 +59,11 @@ pub(crate) fn pick(executables: &[Executable], kind: &str, name: &str) -> Result
         .with_context(|| format!("cargo reported no executable of kind {kind} called {name}"))
 }
 
-/// What `cargo metadata` says of the workspace's own packages.
-pub(crate) fn metadata(root: &Path) -> Result<Value> {
-    let output = command(root)
-        .args(["metadata", "--format-version=1", "--no-deps"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("`cargo metadata` cannot be started")?;
-    if !output.status.success() {
-        bail!("`cargo metadata` failed: {}", output.status);
-    }
-    serde_json::from_slice(&output.stdout).context("`cargo metadata` printed no valid JSON")
+/// What `cargo metadata` prints about the workspace's own packages.
+pub fn metadata(root: &Path) -> Result<Value> {
+    let mut command = command(root);
+    let text = programs::stdout_of(command.args(["metadata", "--format-version=1", "--no-deps"]))?;
+    serde_json::from_str(&text).context("`cargo metadata` printed no valid JSON")
 }
 
 /// Reads one message of cargo. Test executables have the kind of their target too, and are told apart by it: an

@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: real TCP trouble, and tcptrace running on it.
 //!
-//! On an idle machine a tracer shows nothing. The demo starts servers and clients in a network namespace of their
-//! own, so that the trouble touches nothing else, while the tracer watches from outside as it would in earnest.
+//! An idle machine shows nothing. The demo starts servers and clients in a network namespace of their own, so that the
+//! trouble touches nothing else, while the tracer watches from outside as it would on a real host.
 
 use std::{
     env,
@@ -15,70 +15,66 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
+use xtask::{builds, netns, privilege::Root, programs, workspace};
 
-use crate::{
-    demo_actor::Role,
-    netns,
-    privilege::{self, Root},
-    programs, run, workspace,
-};
+use crate::demo_actor::Role;
 
-/// The ports of the demo's servers, which keep other connections of the machine out of sight.
+/// The ports of the demo's servers: the filter hides other connections of the machine.
 const PORTS: &str = "7000-7099";
 
 /// How long attaching the probes may take on a slow machine.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Findings come at once instead of after the minute that a real service may have.
+/// Low thresholds, so that findings come within seconds instead of a minute.
 const THRESHOLDS: [&str; 4] = ["--stuck-after", "CLOSE_WAIT=2s", "--threshold", "storm-retransmits=2"];
 
-/// What happens: a sentence that says it, who does it and how often, and how long it is then to be looked at.
+/// One thing that happens: a sentence about it, the client and how often it runs, and a pause to read the output.
 struct Act {
     sentence: &'static str,
     client: Role,
     times: u32,
-    look: Duration,
+    pause: Duration,
 }
 
 const ACTS: [Act; 5] = [
     Act {
-        sentence: "web-client asks web-server, and both close: follow one connection from SYN_SENT to TIME_WAIT.",
+        sentence: "web-client sends web-server a request, and both close: follow one connection from SYN_SENT to TIME_WAIT.",
         client: Role::WebClient,
         times: 1,
-        look: Duration::from_millis(1000),
+        pause: Duration::from_millis(1000),
     },
     Act {
         sentence: "refused-client connects where nobody listens: look for `refused by peer` and the kernel's RST.",
         client: Role::RefusedClient,
         times: 2,
-        look: Duration::from_millis(500),
+        pause: Duration::from_millis(500),
     },
     Act {
         sentence: "reset-client closes with SO_LINGER 0: look for the RST that it sends and reset-server receives.",
         client: Role::ResetClient,
         times: 1,
-        look: Duration::from_millis(1000),
+        pause: Duration::from_millis(1000),
     },
     Act {
         sentence: "lossy-server drops what comes in for 700 ms: look for lossy-client's retransmits.",
         client: Role::LossyClient,
         times: 1,
-        look: Duration::from_millis(500),
+        pause: Duration::from_millis(500),
     },
     Act {
         sentence: "leaky-server never closes what leaky-client has closed: look for CLOSE_WAIT, and in 2 s for \
                    `close-wait-leak`, which names it.",
         client: Role::LeakyClient,
         times: 3,
-        look: Duration::from_millis(3000),
+        pause: Duration::from_millis(3000),
     },
 ];
 
 /// Options of `cargo xtask demo`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How long to trace at most: the acts take about 9 s
+    /// How long to trace at most, in seconds: the acts take about 9
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
     /// The tracer to run, instead of building it
@@ -91,23 +87,16 @@ pub(crate) struct Args {
 
 /// Builds the tracer as the caller, and runs the demo as root.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    // Asked first: a build takes a minute, and is no use without root.
-    let root = Root::find();
-    if matches!(root, Root::No) {
-        bail!(privilege::way_out());
-    }
+    let root = Root::required()?;
     let tracer = match &args.tracer {
         Some(tracer) => tracer.clone(),
-        None => run::build_tracer(&workspace::root()?, true)?,
+        None => builds::tracer(&workspace::root()?, false)?,
     };
     if matches!(root, Root::Already) {
         return perform(args, &tracer);
     }
-    let this = env::current_exe().context("this program does not know where it is")?;
-    let mut command = root.command(this, &[]).with_context(privilege::way_out)?;
-    command.args(["demo", "--seconds", &args.seconds.to_string(), "--tracer"]).arg(tracer).arg("--").args(&args.args);
-    let error = command.exec();
-    Err(anyhow!(error).context(format!("`{}` cannot be started", programs::line(&command))))
+    let words = ["demo".into(), "--seconds".into(), args.seconds.to_string().into(), "--tracer".into(), tracer.into()];
+    Err(root.restart(words.into_iter().chain(["--".into()]).chain(args.args.iter().cloned())))
 }
 
 fn perform(args: &Args, tracer: &Path) -> Result<ExitCode> {
@@ -129,22 +118,22 @@ fn perform(args: &Args, tracer: &Path) -> Result<ExitCode> {
     }
     play(child)?;
     let status = child.wait().context("tcptrace: cannot wait for it")?;
-    // An actor that died has shown nothing, and a summary without it would mislead.
+    // Without an actor the summary would mislead.
     for (role, actor) in Role::SERVERS.iter().zip(&mut actors.0) {
-        if let Some(status) = actor.try_wait().with_context(|| format!("{}: cannot ask for its state", role.name()))? {
+        if let Some(status) = actor.try_wait().with_context(|| format!("{}: cannot read its state", role.name()))? {
             bail!("{}: ended before the demo did: {status}", role.name());
         }
     }
     if !status.success() {
         bail!("tcptrace failed: {status}");
     }
-    eprintln!("\n── The end: what `tcptrace stuck --once` finds now, which is the leak that is still there.");
+    eprintln!("\n── The end: `tcptrace stuck --once` finds the leak that is still there.");
     let mut command = Command::new(path);
     command.args(["stuck", "--once", "--port", PORTS]).args(&THRESHOLDS[..2]);
     let status = command.status().with_context(|| format!("`{}` cannot be started", programs::line(&command)))?;
     // 3: there are findings (docs/findings.md).
     if status.code() != Some(3) {
-        bail!("tcptrace stuck --once: {status}, and not the leak");
+        bail!("tcptrace stuck --once: {status}: it did not find the leak");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -162,7 +151,7 @@ fn play(tracer: &mut Child) -> Result<()> {
         if !status.success() {
             bail!("{name}: {status}");
         }
-        thread::sleep(act.look);
+        thread::sleep(act.pause);
     }
     // SAFETY: kill takes numbers, and the child was not waited for.
     if unsafe { libc::kill(tracer.id().cast_signed(), libc::SIGTERM) } != 0 {
@@ -193,7 +182,7 @@ fn start_tracer(args: &Args, tracer: &Path, ready: &Path) -> Result<Child> {
     command.spawn().with_context(|| format!("`{}` cannot be started", programs::line(&command)))
 }
 
-/// Waits for the file that the tracer creates once its probes are attached: what happens earlier is not seen.
+/// Waits for the file that the tracer creates once its probes are attached: it does not see what happens earlier.
 fn wait_until_ready(tracer: &mut Child, ready: &Path) -> Result<()> {
     let start = Instant::now();
     while !ready.exists() {
@@ -211,7 +200,7 @@ fn wait_until_ready(tracer: &mut Child, ready: &Path) -> Result<()> {
 /// Starts a server and waits until it listens.
 fn start_server(role: Role) -> Result<Child> {
     let mut child = start_actor(role, 1, Stdio::piped())?;
-    let stdout = child.stdout.take().with_context(|| format!("{}: its output is not at hand", role.name()))?;
+    let stdout = child.stdout.take().with_context(|| format!("{}: it has no pipe", role.name()))?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line).with_context(|| format!("{}: cannot read its output", role.name()))?;
     if line.trim() != "listening" {
@@ -246,19 +235,19 @@ impl Drop for Processes {
     }
 }
 
-/// Where the tracer says that it is ready; removed once it has.
+/// The file by which the tracer signals that it is ready.
 struct ReadyFile(PathBuf);
 
 impl ReadyFile {
     fn new() -> Self {
-        // Only root writes there, so the file is the tracer's.
+        // Only root writes there, so nobody else can make the file.
         Self(PathBuf::from(format!("/run/tcptrace-demo-{}.ready", process::id())))
     }
 }
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
-        // It is not there if the tracer never got so far.
+        // It is missing if the tracer was never ready.
         let _ = fs::remove_file(&self.0);
     }
 }

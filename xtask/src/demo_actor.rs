@@ -1,4 +1,4 @@
-//! The processes of the demo. Each does one thing that goes well or badly, under a command name that says which.
+//! The processes of the demo. Each does one thing, well or badly, and its command name says which.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
-use crate::socket_option;
+use xtask::socket_option;
 
 /// Options of the hidden command `cargo xtask demo-actor`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// What this process does
     role: Role,
-    /// How often, for a client
+    /// How often a client does it
     #[arg(long, default_value_t = 1)]
     times: u32,
 }
@@ -28,33 +28,32 @@ pub(crate) struct Args {
 pub(crate) enum Role {
     /// Answers requests and closes.
     WebServer,
-    /// Asks `WebServer` and closes.
+    /// Sends `WebServer` a request and closes.
     WebClient,
-    /// Never closes what its peers have closed.
+    /// Never closes connections that its peers have closed.
     LeakyServer,
-    /// Asks `LeakyServer` and closes.
+    /// Sends `LeakyServer` a request and closes.
     LeakyClient,
     /// Connects where nobody listens.
     RefusedClient,
     /// Answers requests of `ResetClient`.
     ResetServer,
-    /// Asks `ResetServer` and aborts without reading the answer.
+    /// Sends `ResetServer` a request and aborts without reading the answer.
     ResetClient,
     /// Drops what arrives for a while after accepting.
     LossyServer,
-    /// Sends to `LossyServer` until it gets through.
+    /// Sends `LossyServer` a request, which is retransmitted.
     LossyClient,
 }
 
-/// How long `LossyServer` drops what arrives: long enough for the first retransmits, some 200 and 600 ms after the
-/// first loss.
+/// How long `LossyServer` drops what arrives: long enough for two retransmits, some 200 and 600 ms after the first loss.
 const LOSS: Duration = Duration::from_millis(700);
 
 const REQUEST: &[u8] = b"GET / HTTP/1.0\r\n\r\n";
 const ANSWER: &[u8] = b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n";
 
 impl Role {
-    /// The servers, which are to listen before the first client comes.
+    /// The servers: they must listen before the first client connects.
     pub(crate) const SERVERS: [Self; 4] = [Self::WebServer, Self::LeakyServer, Self::ResetServer, Self::LossyServer];
 
     /// The command name, within the 15 bytes that Linux keeps; also the role's name on the command line.
@@ -85,14 +84,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         serve(role)
     } else {
         for _ in 0..args.times {
-            ask(role).with_context(|| role.name())?;
+            request(role).with_context(|| role.name())?;
             thread::sleep(PAUSE);
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Takes the role's name, and sees to it that no actor outlives the demo, even if that is killed.
+/// Takes the role's name, and makes the kernel kill this process when the demo ends, even by SIGKILL.
 fn prepare(role: Role) -> Result<()> {
     let mut name = role.name().into_bytes();
     name.push(0);
@@ -115,7 +114,7 @@ fn serve(role: Role) -> Result<ExitCode> {
     let mut leaked = Vec::new();
     loop {
         let (mut stream, _) = listener.accept().with_context(|| format!("{address}: cannot accept"))?;
-        // A peer may reset at any time, which is the point of some, so errors end a connection and not the server.
+        // Some clients reset on purpose, so errors end a connection and not the server.
         match role {
             Role::LossyServer => {
                 if lose_for_a_while(&stream).and_then(|()| answer(&mut stream)).is_err() {
@@ -149,7 +148,7 @@ fn until_closed(stream: &mut TcpStream) -> io::Result<()> {
     io::copy(stream, &mut io::sink()).map(|_| ())
 }
 
-fn ask(role: Role) -> Result<()> {
+fn request(role: Role) -> Result<()> {
     let address = role.address();
     let stream = TcpStream::connect(address);
     if role == Role::RefusedClient {
@@ -161,7 +160,7 @@ fn ask(role: Role) -> Result<()> {
     }
     let mut stream = stream.with_context(|| format!("{address}: cannot connect"))?;
     if role == Role::LossyClient {
-        // The server is to drop the request and not to have it already when it begins to.
+        // The server must have begun to drop before the request arrives.
         thread::sleep(Duration::from_millis(50));
     }
     stream.write_all(REQUEST).with_context(|| format!("{address}: cannot send"))?;

@@ -1,6 +1,6 @@
-//! `cargo xtask fleet`: the records of a fleet in ClickHouse's engine, and how long its queries take there.
+//! `cargo xtask fleet`: loads the records of a fleet into ClickHouse, and times the queries of docs/pipelines/clickhouse.
 //!
-//! The example `fleet` of tcptrace makes the records, and what runs the queries is what tests them
+//! The example `fleet` of tcptrace generates the records; the script that runs the queries also tests them
 //! (`tests/peers/clickhouse.py`). The figures are those of docs/pipelines/clickhouse.md.
 
 use std::{
@@ -11,44 +11,43 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
-
-use crate::{
-    cargo,
-    peers::Environment,
-    programs, setup,
+use xtask::{
+    cargo, programs,
     workspace::{self, TRACER},
 };
+
+use crate::{python::Environment, setup};
 
 /// Options of `cargo xtask fleet`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Hosts of the fleet
+    /// Number of hosts
     #[arg(long, default_value_t = 1000)]
     hosts: u32,
-    /// Events of all of them together, some 30 bytes each on disk, and as much again in the database
+    /// Events of all hosts together; each takes some 30 bytes on disk, and as much again in the database
     #[arg(long, default_value_t = 10_000_000)]
     events: u64,
-    /// The same number gives the same fleet
+    /// The same seed gives the same fleet
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Folder for the files and the database, which must not be there; it is removed at the end
+    /// Folder for the files and the database, which must not exist; it is removed at the end
     #[arg(long, default_value = "target/fleet")]
     out: PathBuf,
-    /// Leave the folder
+    /// Keep the folder
     #[arg(long)]
     keep: bool,
-    /// Make the records without optimisation: quicker to compile, slower to make
+    /// Build the generator without optimisation: quicker to compile, slower to run
     #[arg(long)]
     debug: bool,
 }
 
-/// Makes the records, has them read and queried, and prints the figures as Markdown.
+/// Generates the records, loads and queries them, and prints the figures as Markdown.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let root = workspace::root()?;
     if args.out.exists() {
-        bail!("{}: is there already; name another folder by --out, or remove it", args.out.display());
+        bail!("{}: exists already; name another folder with --out, or remove it", args.out.display());
     }
-    setup::peer_environment()?;
+    setup::python_environment()?;
     let mut words = vec!["build", "--package", TRACER, "--all-features", "--example", "fleet"];
     if !args.debug {
         words.push("--release");
@@ -64,24 +63,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 fn measure(args: &Args, root: &Path, generator: &Path) -> Result<()> {
     let mut make = Command::new(generator);
     make.arg(&args.out).args([u64::from(args.hosts), args.events, args.seed].map(|number| number.to_string()));
-    let parameters = stdout_of(&mut make)?;
+    let parameters = programs::stdout_of(make.stderr(Stdio::inherit()))?;
     let python = Environment::find(root)?.folder.join("bin/python");
     let mut query = Command::new(python);
     query.arg(root.join("tcptrace/tests/peers/clickhouse.py")).arg("files");
     query.arg(root.join("docs/pipelines/clickhouse")).arg(&args.out).args(parameters.lines());
-    let answer = stdout_of(&mut query)?;
+    let answer = programs::stdout_of(query.stderr(Stdio::inherit()))?;
     print(&serde_json::from_str(&answer).context("clickhouse.py: printed no valid JSON")?)
-}
-
-/// What `command` prints on its standard output; it may complain on the terminal.
-fn stdout_of(command: &mut Command) -> Result<String> {
-    let shown = programs::line(command);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.with_context(|| format!("`{shown}` cannot be started"))?;
-    if !output.status.success() {
-        bail!("`{shown}` failed: {}", output.status);
-    }
-    String::from_utf8(output.stdout).with_context(|| format!("`{shown}`: printed no UTF-8"))
 }
 
 fn print(answer: &Value) -> Result<()> {

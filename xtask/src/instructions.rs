@@ -1,5 +1,5 @@
-//! `cargo xtask instructions`: counts the instructions that the pure core spends on an event, and compares them with what
-//! is recorded. A count does not depend on what else the machine does, so a bound of a tenth can be kept.
+//! `cargo xtask instructions`: counts the instructions that the pure core executes per event, and compares them with the
+//! recorded counts. A count does not depend on the load of the machine, so a bound of a tenth holds.
 
 use std::{
     collections::BTreeMap,
@@ -10,37 +10,24 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
-
-use crate::{
-    cargo, programs,
-    workspace::{self, TRACER},
+use xtask::{
+    builds::{self, INSTRUCTIONS},
+    cargo, programs, workspace,
 };
 
-/// The bench target that does the work.
-const TARGET: &str = "instructions";
-/// What is recorded, from the repository's root.
+/// The recorded counts, from the repository's root.
 const RECORD: &str = "tcptrace/benches/instructions.json";
-/// Part of a count by which it may be another one than recorded.
+/// How far a count may be from the recorded one, as a fraction.
 const BOUND: f64 = 0.1;
-/// Code of other crates is not built into the core's for this: it is built in a third of the time, and what those do counts
-/// all the same.
-const NO_LTO: [&str; 2] = ["--config", "profile.bench.lto='off'"];
-/// How often a piece of work is done in each of two runs. What comes before and after it is the same in both, and so is not
-/// in the difference.
+/// How often each of two runs does a piece of work. The difference of their counts leaves out start and end.
 const TIMES: [u64; 2] = [2, 6];
 
 /// Options of `cargo xtask instructions`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Write down what is counted now
+    /// Record the counts of this run
     #[arg(long)]
     record: bool,
-}
-
-/// Builds it, and with it the tracer.
-pub(crate) fn build(root: &Path) -> Result<Vec<cargo::Executable>> {
-    let bench = ["bench", "-p", TRACER, "--bench", TARGET, "--no-run"];
-    cargo::build(root, &[&bench[..], &NO_LTO].concat())
 }
 
 /// Counts, and compares or records.
@@ -49,17 +36,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         bail!("valgrind is not installed (Debian package valgrind): run `cargo xtask setup --tests`");
     }
     let root = workspace::root()?;
-    let program = cargo::pick(&build(&root)?, "bench", TARGET)?;
-    let pieces = programs::stdout_of(&mut Command::new(&program))
-        .with_context(|| format!("{}: cannot be run", program.display()))?;
+    let program = cargo::pick(&builds::instructions(&root)?, "bench", INSTRUCTIONS)?;
+    let pieces = programs::stdout_of(&mut Command::new(&program))?;
     let mut counts = BTreeMap::new();
     for line in pieces.lines() {
         let parsed = line.split_once(' ').and_then(|(piece, items)| Some((piece, items.parse::<u64>().ok()?)));
-        let (piece, items) = parsed.with_context(|| format!("{TARGET}: {line:?} is no piece of work"))?;
+        let (piece, items) = parsed.with_context(|| format!("{INSTRUCTIONS}: {line:?} is no piece of work"))?;
         let [few, many] = TIMES.map(|times| instructions(&program, piece, times));
         counts.insert(piece.to_owned(), (many? - few?) as f64 / ((TIMES[1] - TIMES[0]) * items) as f64);
     }
-    let rustc = programs::stdout_of(Command::new("rustc").arg("--version")).context("`rustc --version` failed")?;
+    let rustc = programs::stdout_of(Command::new("rustc").arg("--version"))?;
     let path = root.join(RECORD);
     if args.record {
         let rounded: BTreeMap<_, _> = counts.iter().map(|(piece, count)| (piece, count.round())).collect();
@@ -69,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let record = fs::read_to_string(&path).with_context(|| format!("{RECORD}: run with --record first"))?;
-    let record: Value = serde_json::from_str(&record).with_context(|| format!("{RECORD}: is no JSON"))?;
+    let record: Value = serde_json::from_str(&record).with_context(|| format!("{RECORD}: is not JSON"))?;
     let by = record["rustc"].as_str().unwrap_or("an unknown compiler");
     if by != rustc.trim() {
         println!("instructions: recorded with {by}; this is {}", rustc.trim());
@@ -85,7 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(if is_worse { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// What a count is beside the recorded one.
+/// How a count compares with the recorded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Same,
@@ -128,7 +114,7 @@ fn instructions(program: &Path, piece: &str, times: u64) -> Result<u64> {
     count.with_context(|| format!("`{}` did not count: {}\n{text}", programs::line(&command), output.status))
 }
 
-/// The count in what callgrind tells at its end.
+/// The count that callgrind prints at its end.
 fn collected(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.split_once("Collected : ")?.1.trim().parse().ok())
 }
@@ -138,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_count_is_read_from_what_callgrind_says() {
+    fn the_count_is_read_from_callgrinds_output() {
         let text = "==7== Events    : Ir\n==7== Collected : 123456789\n==7== \n==7== I   refs:      123,456,789\n";
         assert_eq!(collected(text), Some(123_456_789));
         assert_eq!(collected("==7== Collected : \n"), None);

@@ -3,30 +3,30 @@
 //! A laptop and CI call the same commands, so what passes on one passes on the other. This file is only their list;
 //! each has a module of its own.
 
+mod apt;
 mod bench;
 mod bpf_object;
 mod bpf_pin;
+mod bpf_setup;
 mod bpf_toolchain;
 mod build_ebpf;
-mod cargo;
 mod check;
 mod demo;
 mod demo_actor;
+#[cfg(test)]
+mod documented;
 mod fleet;
 mod instructions;
 mod interop;
-mod netns;
-mod peers;
-mod privilege;
-mod programs;
+mod pictures;
+mod python;
 mod run;
 mod scenario;
 mod setup;
-mod socket_option;
 mod system_tree;
 mod test;
 mod test_totals;
-mod workspace;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -46,33 +46,29 @@ enum Command {
     Run(run::Args),
     /// Install what tests need and run all of them: unit, golden, command line and live
     Test(test::Args),
-    /// Compile the BPF object of the repository from its sources, or check that it is what they give
+    /// Compile the BPF object of the repository from its sources, or check that it still matches them
     BuildEbpf(build_ebpf::Args),
-    /// Formatting, lints, documentation, licences, and the BPF object against its sources
+    /// Check formatting, lints, documentation, licences, and the BPF object against its sources
     Check(check::Args),
-    /// Make real TCP trouble in a network namespace and trace it
+    /// Cause real TCP trouble in a network namespace and trace it
     Demo(demo::Args),
-    /// Play one scenario of the tests, and show all that it does and what tcptrace finds
+    /// Play one scenario of the tests, and show each step and what tcptrace finds
     Scenario(scenario::Args),
-    /// Put tcptrace in front of real programs, healthy and broken, and report its precision and recall
+    /// Trace real programs, healthy and broken, and report precision and recall of the findings
     Interop(interop::Args),
-    /// Measure what tcptrace costs, beside tcpstates, bpftrace and ss, and write docs/performance.md
+    /// Measure what tcptrace, tcpstates, bpftrace and ss cost, and write docs/performance.md
     Bench(bench::Args),
-    /// Count the instructions that the pure core spends on an event, against what is recorded
+    /// Count the instructions that the pure core executes per event, and compare with the recorded counts
     Instructions(instructions::Args),
-    /// Make the records of a fleet, and measure ClickHouse's queries of them
+    /// Generate the records of a fleet, and time the ClickHouse queries over them
     Fleet(fleet::Args),
-    /// Install what tests (--tests) and the BPF build (--bpf) need
+    /// Make the pictures and sample outputs of the documentation from a real run
+    Pictures(pictures::Args),
+    /// Install what tests (--tests), the BPF build (--bpf) and `check` (--deny) need
     Setup(setup::Args),
     /// One process of the demo
     #[command(hide = true)]
     DemoActor(demo_actor::Args),
-    /// One process that holds sockets for the benchmark
-    #[command(hide = true)]
-    BenchHolder(bench::holder::Args),
-    /// One process that makes load for the benchmark
-    #[command(hide = true)]
-    BenchWorker(bench::worker::Args),
 }
 
 fn main() -> ExitCode {
@@ -87,10 +83,9 @@ fn main() -> ExitCode {
         Command::Interop(args) => interop::run(&args),
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
+        Command::Pictures(args) => pictures::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),
-        Command::BenchHolder(args) => bench::holder::run(&args),
-        Command::BenchWorker(args) => bench::worker::run(&args),
     };
     match result {
         Ok(code) => code,
@@ -98,5 +93,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -1,18 +1,21 @@
 //! Tracing the kernel takes root; building as root would leave files in `target` that their owner cannot replace.
-//! So a command builds as whoever called it, and only what traces or installs goes through sudo or doas.
+//! So a command builds as its caller, and only what traces or installs goes through sudo or doas.
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, IsTerminal as _},
     path::PathBuf,
     process::{Command, Stdio},
 };
 
+use anyhow::{Context as _, Error, Result, anyhow, bail};
+
 use crate::programs;
 
 /// How a program can be started as root.
-pub(crate) enum Root {
-    /// This process is root already.
+pub enum Root {
+    /// This process is root.
     Already,
     /// Through `sudo` or `doas`, found here.
     Through(PathBuf),
@@ -21,8 +24,8 @@ pub(crate) enum Root {
 }
 
 impl Root {
-    /// How root can be had, be it by typing a password.
-    pub(crate) fn find() -> Self {
+    /// How to become root, perhaps by typing a password.
+    pub fn find() -> Self {
         // SAFETY: geteuid has no preconditions and cannot fail.
         if unsafe { libc::geteuid() } == 0 {
             return Self::Already;
@@ -33,8 +36,16 @@ impl Root {
         }
     }
 
-    /// How root can be had without getting stuck: sudo counts only where it needs no password or can ask for one.
-    pub(crate) fn find_usable() -> Self {
+    /// Fails early where there is no way to become root: a build takes minutes, and is useless without.
+    pub fn required() -> Result<Self> {
+        match Self::find() {
+            Self::No => bail!(no_root()),
+            root => Ok(root),
+        }
+    }
+
+    /// How to become root without getting stuck: sudo counts only if it needs no password or can ask for one.
+    pub fn find_usable() -> Self {
         match Self::find() {
             Self::Through(program) => {
                 let silent = Command::new(&program)
@@ -50,15 +61,15 @@ impl Root {
         }
     }
 
-    /// A command that starts `program` as root with `variables` in its environment, or `None` where root cannot be
-    /// had. sudo clears the environment, so the variables go through `env`, which doas lets pass as well.
-    pub(crate) fn command(&self, program: impl Into<PathBuf>, variables: &[(&str, PathBuf)]) -> Option<Command> {
+    /// A command that starts `program` as root with `variables` in its environment. sudo clears the environment, so
+    /// the variables go through `env`, which doas lets pass as well.
+    pub fn command(&self, program: impl Into<PathBuf>, variables: &[(&str, PathBuf)]) -> Result<Command> {
         let program = program.into();
         match self {
             Self::Already => {
                 let mut command = Command::new(program);
                 command.envs(variables.iter().map(|(name, value)| (name, value)));
-                Some(command)
+                Ok(command)
             }
             Self::Through(escalate) => {
                 let mut command = Command::new(escalate);
@@ -68,24 +79,32 @@ impl Root {
                 if !variables.is_empty() {
                     command.arg("env");
                     for (name, value) in variables {
-                        let mut word = std::ffi::OsString::from(name);
+                        let mut word = OsString::from(name);
                         word.push("=");
                         word.push(value);
                         command.arg(word);
                     }
                 }
                 command.arg(program);
-                Some(command)
+                Ok(command)
             }
-            Self::No => None,
+            Self::No => bail!(no_root()),
+        }
+    }
+
+    /// Starts this program again as root, with these arguments, in the place of this process. Returns only if that fails.
+    pub fn restart(&self, args: impl IntoIterator<Item = OsString>) -> Error {
+        let command = env::current_exe()
+            .context("this program does not know where it is")
+            .and_then(|this| self.command(this, &[]));
+        match command {
+            Ok(mut command) => programs::replace_this(command.args(args)),
+            Err(error) => error,
         }
     }
 }
 
-/// The last clause of an error for want of root: what to type instead.
-pub(crate) fn way_out() -> String {
+fn no_root() -> Error {
     let user = env::var("USER").unwrap_or_else(|_| "this user".to_owned());
-    format!(
-        "{user} is not root and neither sudo nor doas is there: install one of them, or call the command again as root"
-    )
+    anyhow!("{user} is not root and there is neither sudo nor doas: install one of them, or run the command as root")
 }

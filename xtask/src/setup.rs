@@ -1,55 +1,23 @@
-//! `cargo xtask setup`: installs what tests, checks and the BPF build need beside stable Rust.
+//! `cargo xtask setup`: installs what tests, checks and the BPF build need besides stable Rust.
 //!
-//! A new machine and CI call the same thing. It looks first and installs only what is missing, so that a second call
-//! costs nothing. Debian's packages are installed through apt; on other systems it names what is missing.
+//! A new machine and CI run the same command. It looks first, says what it will install and where, and installs only
+//! what is missing. Packages come from apt; on systems without it, it names what is missing.
 
-use std::{
-    io,
-    path::Path,
-    process::{Command, ExitCode, Stdio},
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
+use xtask::{cargo, programs, workspace};
 
 use crate::{
-    bpf_pin::Compilers,
-    bpf_toolchain::{self, DEBIAN_RUSTC, LINKER_VERSION, Toolchain},
-    cargo, interop, peers,
-    privilege::{self, Root},
-    programs, system_tree, workspace,
+    apt, bpf_setup,
+    bpf_toolchain::LINKER_VERSION,
+    python::{self, Environment},
+    system_tree,
+    tools::{self, Tool},
 };
 
 /// The release of cargo-deny that `deny.toml` was written for.
 const DENY_VERSION: &str = "0.20.2";
-
-/// An executable that tests call, and the Debian package that brings it.
-const TEST_TOOLS: [(&str, &str); 7] = [
-    ("tcpstates", "libbpf-tools"),
-    ("nft", "nftables"),
-    ("ss", "iproute2"),
-    ("sysctl", "procps"),
-    ("valgrind", "valgrind"),
-    ("systemd-nspawn", "systemd-container"),
-    ("debootstrap", "debootstrap"),
-];
-
-/// An executable that the benchmark compares tcptrace with, and the Debian package that brings it.
-const BENCH_TOOLS: [(&str, &str); 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
-
-/// Debian's compiler for BPF: rustc with the sources of `core`, which a BPF target is built from.
-const COMPILER_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
-
-/// Installs packages without starting the services that they bring: the policy that package scripts ask
-/// (invoke-rc.d(8)) denies it meanwhile.
-const INSTALL: &str = r#"
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-    trap 'rm -f $policy' EXIT
-    trap 'exit 1' HUP INT TERM
-    printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy || exit
-fi
-apt-get install -q -y --no-install-recommends "$@"
-"#;
 
 /// Options of `cargo xtask setup`.
 #[derive(clap::Args)]
@@ -65,147 +33,114 @@ pub(crate) struct Args {
     deny: bool,
 }
 
+/// Something to install.
+enum Part {
+    Packages(Vec<&'static str>),
+    Python(Environment),
+    SystemTree(PathBuf),
+    Bpf,
+    Deny,
+}
+
+impl Part {
+    /// What it is, where it goes, and how large it is.
+    fn describe(&self) -> String {
+        let cargo_bin = || programs::cargo_home().unwrap_or_default().join("bin");
+        match self {
+            Self::Packages(packages) => {
+                let size =
+                    apt::size(packages).unwrap_or_else(|| "apt knows their size once it has its lists".to_owned());
+                format!("Debian packages, by apt-get: {}; {size}; their services are not started", packages.join(" "))
+            }
+            Self::Python(environment) => {
+                format!("a Python environment in {}: about 1,000 MB on disk", environment.folder.display())
+            }
+            Self::SystemTree(tree) => {
+                format!("a minimal Debian in {}, for tests of the service: about 240 MB on disk", tree.display())
+            }
+            Self::Bpf => format!(
+                "a compiler for BPF: Debian packages, as far as they are missing: {}, and its LLVM; bpf-linker \
+                 {LINKER_VERSION}, compiled into {}, in a minute",
+                bpf_setup::COMPILER_PACKAGES.join(" "),
+                cargo_bin().display()
+            ),
+            Self::Deny => {
+                format!("cargo-deny {DENY_VERSION}, compiled into {}, in some minutes", cargo_bin().display())
+            }
+        }
+    }
+
+    fn install(&self) -> Result<()> {
+        match self {
+            Self::Packages(packages) => apt::install(packages),
+            Self::Python(environment) => environment.complete(),
+            Self::SystemTree(tree) => system_tree::make(tree),
+            Self::Bpf => bpf_setup::install(),
+            Self::Deny => {
+                let mut command = cargo::command(&workspace::root()?);
+                command.args(["install", "--locked", "cargo-deny", "--version", DENY_VERSION]);
+                programs::succeed(&mut command)
+            }
+        }
+    }
+}
+
 /// Installs what was asked for; without a flag, what tests call.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.tests || !(args.bpf || args.deny) {
         tests()?;
     }
     if args.bpf {
-        bpf()?;
+        if !bpf_setup::is_complete()? {
+            install("the BPF build", vec![Part::Bpf])?;
+        }
+        bpf_setup::report()?;
     }
     if args.deny {
-        deny()?;
+        let parts = if has_deny() { Vec::new() } else { vec![Part::Deny] };
+        install("`cargo xtask check`", parts)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Installs the programs that tests call and that are missing. Those of single outputs are not had everywhere: without
-/// them their tests are skipped.
+/// Installs what tests call. Fails if the tools of most live tests are missing afterwards; without the others, single
+/// tests are skipped.
 pub(crate) fn tests() -> Result<()> {
-    for result in [peer_tools(), interop(), peer_environment(), system_tree::make()] {
-        if let Err(error) = result {
-            eprintln!("warning: {error:#}");
-        }
+    let missing = tools::missing(tools::LIVE.iter().chain(&tools::PEERS).chain(&tools::INTEROP));
+    let mut parts = Vec::new();
+    if !missing.is_empty() {
+        parts.push(Part::Packages(tools::packages(&missing)));
     }
-    install_tools("tests", &TEST_TOOLS)
-}
-
-/// Installs the programs that outputs are tested with.
-fn peer_tools() -> Result<()> {
-    install_with_services("tests of outputs", &peers::TOOLS, &peers::SERVICES)
-}
-
-/// Installs the programs that tcptrace is put in front of.
-pub(crate) fn interop() -> Result<()> {
-    install_with_services("tests with real programs", &interop::TOOLS, &interop::SERVICES)
-}
-
-/// Installs those of `tools` that are missing, and disables the services that come with them.
-fn install_with_services(whose: &str, tools: &[(&str, &str)], services: &[(&str, &str)]) -> Result<()> {
-    let services: Vec<_> =
-        services.iter().filter(|(program, _)| programs::find(program).is_none()).map(|(_, service)| service).collect();
-    install_tools(whose, tools)?;
-    if !services.is_empty()
-        && let Some(systemctl) = programs::find("systemctl")
-        && let Some(mut disable) = Root::find_usable().command(systemctl, &[])
-    {
-        programs::succeed(disable.args(["disable", "--quiet"]).args(services).stdin(Stdio::null()))?;
+    let warn = |error| eprintln!("warning: {error:#}");
+    parts.extend(python_parts().map_err(warn).unwrap_or_default());
+    parts.extend(system_tree::missing().map_err(warn).ok().flatten().map(Part::SystemTree));
+    if !parts.is_empty() {
+        println!("setup: `cargo xtask test --no-install` installs nothing, and runs the tests that need none of this");
     }
-    Ok(())
+    let _ = install("the tests", parts).map_err(warn);
+    require("the live tests", &tools::LIVE)
+}
+
+/// Installs `tools`, which `what` calls.
+pub(crate) fn tools(what: &str, tools: &[Tool]) -> Result<()> {
+    let missing = tools::missing(tools);
+    let parts = if missing.is_empty() { Vec::new() } else { vec![Part::Packages(tools::packages(&missing))] };
+    install(what, parts)?;
+    require(what, tools)
 }
 
 /// Makes the Python environment that outputs are tested with.
-pub(crate) fn peer_environment() -> Result<()> {
-    let environment = peers::Environment::find(&workspace::root()?)?;
-    if environment.is_complete() {
-        println!("setup: the Python environment {} is complete", environment.folder.display());
-        return Ok(());
-    }
-    if peers::python().is_none() {
-        apt_install(&["python3", "python3-venv"])?;
-    }
-    let python = peers::python().context("python3: has no ensurepip or venv")?;
-    println!("setup: making the Python environment {}", environment.folder.display());
-    environment.complete(&python)
+pub(crate) fn python_environment() -> Result<()> {
+    install("the Python environment", python_parts()?)
 }
 
-/// Installs the programs that the benchmark compares tcptrace with and that are missing.
-pub(crate) fn bench() -> Result<()> {
-    install_tools("the benchmark", &BENCH_TOOLS)
-}
-
-/// Installs those of `tools` that are missing; `whose` tells who calls them.
-fn install_tools(whose: &str, tools: &[(&str, &str)]) -> Result<()> {
-    let missing: Vec<_> = tools.iter().filter(|(program, _)| programs::find(program).is_none()).collect();
-    if missing.is_empty() {
-        println!("setup: the programs for {whose} are installed");
-        return Ok(());
-    }
-    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
-    let named: Vec<_> =
-        missing.iter().map(|(program, package)| format!("{program} (Debian package {package})")).collect();
-    apt_install(&packages).with_context(|| format!("{whose}: missing {}", named.join(", ")))
-}
-
-/// Installs a compiler and a linker for the BPF side, unless a set of them is complete.
-fn bpf() -> Result<()> {
-    let root = workspace::root()?;
-    let pinned = Compilers::pinned(&root)?;
-    let report = |Toolchain { versions, .. }: &Toolchain| {
-        println!("setup: a compiler for BPF is installed: {}", versions.rustc);
-        for difference in pinned.differences(versions) {
-            println!("setup: warning: {difference}: `cargo xtask build-ebpf --check` will fail");
-        }
-    };
-    if let Ok(toolchain) = Toolchain::find(Some(&pinned)) {
-        report(&toolchain);
-        return Ok(());
-    }
-    let have_compiler = bpf_toolchain::compilers().iter().any(|c| c.has_sources);
-    if !have_compiler {
-        apt_install(&COMPILER_PACKAGES).with_context(bpf_toolchain::no_compiler)?;
-    }
-    // The linker must know the bitcode of the compiler, so its LLVM is the one that the compiler was built with.
-    let compilers = bpf_toolchain::compilers();
-    let compiler = compilers.iter().find(|compiler| compiler.has_sources).with_context(|| {
-        format!(
-            "{DEBIAN_RUSTC}: has no sources of core after {} were installed; see `cargo xtask build-ebpf`",
-            COMPILER_PACKAGES.join(", ")
-        )
-    })?;
-    let llvm = compiler.llvm;
-    let prefix = format!("/usr/lib/llvm-{llvm}");
-    if bpf_toolchain::objcopy(compiler).is_none() || programs::find(&format!("{prefix}/bin/llvm-config")).is_none() {
-        apt_install(&[&format!("llvm-{llvm}-dev"), &format!("llvm-{llvm}")])
-            .with_context(|| format!("bpf-linker is built with LLVM {llvm}, which is missing"))?;
-    }
-    if bpf_toolchain::linker(compiler).is_err() {
-        println!("setup: compiling bpf-linker {LINKER_VERSION}");
-        let feature = format!("llvm-{llvm}");
-        let mut command = cargo::command(&root);
-        command
-            .env("LLVM_PREFIX", &prefix)
-            .args(["install", "--quiet", "--force", "bpf-linker", "--version"])
-            .args([LINKER_VERSION, "--no-default-features", "--features"])
-            .arg(feature)
-            .stdin(Stdio::null());
-        programs::succeed(&mut command)?;
-    }
-    report(&Toolchain::find(Some(&pinned))?);
-    Ok(())
-}
-
-/// Installs cargo-deny where it is missing.
-fn deny() -> Result<()> {
-    let root = workspace::root()?;
-    if has_deny() {
-        println!("setup: cargo-deny is installed");
-        return Ok(());
-    }
-    println!("setup: compiling cargo-deny {DENY_VERSION}");
-    let mut command = cargo::command(&root);
-    command.args(["install", "--quiet", "--locked", "cargo-deny", "--version"]).arg(DENY_VERSION).stdin(Stdio::null());
-    programs::succeed(&mut command)
+fn python_parts() -> Result<Vec<Part>> {
+    let environment = Environment::find(&workspace::root()?)?;
+    Ok(match (environment.is_complete(), python::find()) {
+        (true, _) => Vec::new(),
+        (false, Some(_)) => vec![Part::Python(environment)],
+        (false, None) => vec![Part::Packages(python::PACKAGES.to_vec()), Part::Python(environment)],
+    })
 }
 
 /// Whether `cargo deny` can be called.
@@ -214,23 +149,29 @@ pub(crate) fn has_deny() -> bool {
         || programs::cargo_home().is_some_and(|home| programs::is_executable(&home.join("bin/cargo-deny")))
 }
 
-/// Installs Debian packages, or says how to get them where that cannot be done from here.
-fn apt_install(packages: &[&str]) -> Result<()> {
-    let list = packages.join(" ");
-    let Some(apt) = programs::find("apt-get") else {
-        bail!("there is no apt-get here: install what matches Debian's {list} with this system's package manager");
-    };
-    let root = Root::find_usable();
-    let as_root = |program: &Path| -> Result<Command> {
-        let mut command =
-            root.command(program, &[("DEBIAN_FRONTEND", "noninteractive".into())]).with_context(|| {
-                format!("{}; then: apt-get install --no-install-recommends {list}", privilege::way_out())
-            })?;
-        // apt prints what it does on its standard output, where the tests' results are expected.
-        command.stdin(Stdio::null()).stdout(io::stderr());
-        Ok(command)
-    };
-    println!("setup: installing {list}");
-    programs::succeed(as_root(&apt)?.args(["update", "-q"]))?;
-    programs::succeed(as_root(Path::new("/bin/sh"))?.args(["-c", INSTALL, "setup"]).args(packages))
+/// Says what it will install, and installs it. A part that fails does not keep the next ones away.
+fn install(what: &str, parts: Vec<Part>) -> Result<()> {
+    if parts.is_empty() {
+        println!("setup: everything for {what} is installed");
+        return Ok(());
+    }
+    println!("setup: this will be installed for {what}:");
+    for part in &parts {
+        println!("setup: - {}", part.describe());
+    }
+    let failed: Vec<_> =
+        parts.iter().filter_map(|part| part.install().err()).map(|error| format!("{error:#}")).collect();
+    if !failed.is_empty() {
+        bail!("{what}: {}", failed.join("; "));
+    }
+    println!("setup: everything for {what} is installed");
+    Ok(())
+}
+
+fn require(what: &str, tools: &[Tool]) -> Result<()> {
+    let missing = tools::missing(tools);
+    if !missing.is_empty() {
+        bail!("{what}: missing {}", tools::names(&missing));
+    }
+    Ok(())
 }

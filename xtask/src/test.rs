@@ -1,39 +1,42 @@
 //! `cargo xtask test`: all tests of the workspace by one command, with one total at the end.
 //!
-//! Most run as the caller. The live tests and those with real programs trace the kernel and so run as root where that can be had; they themselves
-//! report as ignored, with the reason, what the kernel or the rights do not allow.
+//! Most run as the caller. The live tests and those with real programs trace the kernel, so they run as root where that
+//! is possible; they report as ignored, with the reason, what the kernel or the rights do not allow.
 
 use std::{
     collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
+    env, io,
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-
-use crate::{
-    cargo, instructions,
+use xtask::{
+    builds, cargo,
     privilege::Root,
-    programs, setup,
-    test_totals::Totals,
+    programs,
     workspace::{self, EBPF_PACKAGE, INTEROP_TEST, LIVE_TEST, TRACER},
 };
 
-/// The variable that tells tests which tracer to run: those that run as root, and those of the command line.
+use crate::{setup, test_totals::Totals};
+
+/// The variable that names the tracer for tests that run as root, and tests of the command line.
 pub(crate) const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
+
+/// The variable that names this program for the test of the demo.
+const XTASK_VARIABLE: &str = "TCPTRACE_XTASK";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Do not install what tests call; tests that lack it are skipped
+    /// Install nothing; tests that lack what they call are skipped
     #[arg(long)]
     no_install: bool,
-    /// Test what a release build makes
+    /// Test a release build
     #[arg(long)]
     release: bool,
-    /// Run only the tests whose name has one of these in it
+    /// Run only the tests whose name contains one of these
     filter: Vec<String>,
 }
 
@@ -51,11 +54,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     run.doc_tests()?;
     run.root_tests(LIVE_TEST);
     run.root_tests(INTEROP_TEST);
-    // A run that ended badly without a failed test, such as by a signal or a compile error, is a failure all the same.
+    // A run that failed without a failed test, such as by a signal or a compile error, is a failure all the same.
     run.totals.failed += run.broken;
     if run.totals.none_ran() {
-        eprintln!("error: no test ran: no test's name has what was asked for in it");
+        eprintln!("error: no test ran: no test's name contains what was asked for");
     }
+    print!("{}", run.totals.skips());
     println!("{}", run.totals);
     let good = run.totals.failed == 0 && !run.totals.none_ran();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -69,23 +73,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Unit tests and integration tests but those that run as root, whose targets are left out by naming all others.
+    /// Unit tests, and integration tests except those that run as root: cargo excludes targets only by naming all others.
     fn unit_tests(&mut self) -> Result<()> {
-        let mut command = self.cargo_test();
-        command.args(["--lib", "--bins"]);
-        for name in integration_tests(&cargo::metadata(self.root)?) {
-            if name != LIVE_TEST && name != INTEROP_TEST {
-                command.args(["--test", &name]);
-            }
+        let mut names = integration_tests(&cargo::metadata(self.root)?);
+        names.retain(|name| name != LIVE_TEST && name != INTEROP_TEST);
+        // The command line is tested as users have it: clap, for one, behaves differently in debug builds. CI has made
+        // this build before; tests that are asked for by name do not wait for it.
+        let tracer = if !self.args.release && self.args.filter.is_empty() {
+            Some(cargo::pick(&builds::instructions(self.root)?, "bin", TRACER)?)
+        } else {
+            None
+        };
+        for filter in filter_runs(&self.args.filter) {
+            let mut command = self.cargo_test();
+            command.args(["--lib", "--bins"]).args(names.iter().flat_map(|name| ["--test", name]));
+            command.envs(tracer.iter().map(|tracer| (TRACER_VARIABLE, tracer))).arg("--").args(filter);
+            self.count(&mut command);
         }
-        // The command line is tested as users have it: clap, for one, checks in debug builds what it does not in others.
-        // CI has made this build before; tests that are asked for by name do not wait for it.
-        if !self.args.release && self.args.filter.is_empty() {
-            let built = instructions::build(self.root)?;
-            command.env(TRACER_VARIABLE, cargo::pick(&built, "bin", TRACER)?);
-        }
-        command.arg("--").args(&self.args.filter);
-        self.count(&mut command);
         Ok(())
     }
 
@@ -109,7 +113,7 @@ impl Run<'_> {
 
     /// The tests of one target that trace the kernel, built as the caller and run as root.
     fn root_tests(&mut self, target: &str) {
-        let (tests, tracer) = match build_root_tests(self.root, target, self.args.release) {
+        let (tests, tracer) = match builds::root_tests(self.root, target, self.args.release) {
             Ok(built) => built,
             Err(error) => {
                 eprintln!("error: {target} tests: {error:#}");
@@ -117,10 +121,11 @@ impl Run<'_> {
                 return;
             }
         };
-        let variables = [(TRACER_VARIABLE, tracer)];
+        let mut variables = vec![(TRACER_VARIABLE, tracer)];
+        variables.extend(env::current_exe().ok().map(|xtask| (XTASK_VARIABLE, xtask)));
         let root = Root::find_usable();
-        for filter in root_filters(&self.args.filter) {
-            let mut command = root.command(&tests, &variables).unwrap_or_else(|| {
+        for filter in filter_runs(&self.args.filter) {
+            let mut command = root.command(&tests, &variables).unwrap_or_else(|_| {
                 eprintln!("warning: {target} tests: not run as root, so those that need it are skipped");
                 let mut command = Command::new(&tests);
                 command.envs(variables.iter().map(|(name, value)| (name, value)));
@@ -136,8 +141,9 @@ impl Run<'_> {
     fn count(&mut self, command: &mut Command) {
         match follow(command) {
             Ok((totals, success)) => {
+                let has_failed = totals.failed > 0;
                 self.totals += totals;
-                if !success && totals.failed == 0 {
+                if !success && !has_failed {
                     eprintln!("error: `{}` failed, and not by a failed test", programs::line(command));
                     self.broken += 1;
                 }
@@ -150,17 +156,6 @@ impl Run<'_> {
     }
 }
 
-/// Builds the tests of one target, and the tracer that they test.
-pub(crate) fn build_root_tests(root: &Path, target: &str, release: bool) -> Result<(PathBuf, PathBuf)> {
-    let mut words = vec!["test", "--no-run", "--all-features", "--package", TRACER, "--test", target];
-    if release {
-        words.push("--release");
-    }
-    // Cargo builds a package's executables along with its integration tests.
-    let built = cargo::build(root, &words)?;
-    Ok((cargo::pick(&built, "test", target)?, cargo::pick(&built, "bin", TRACER)?))
-}
-
 /// Runs `command`, prints its output, and returns its totals and whether it succeeded.
 fn follow(command: &mut Command) -> Result<(Totals, bool)> {
     let shown = programs::line(command);
@@ -169,13 +164,13 @@ fn follow(command: &mut Command) -> Result<(Totals, bool)> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("`{shown}` cannot be started"))?;
-    let stdout = child.stdout.take().with_context(|| format!("`{shown}`: its output is not at hand"))?;
+    let stdout = child.stdout.take().with_context(|| format!("`{shown}`: it has no pipe"))?;
     let totals = Totals::follow(stdout, &mut io::stdout().lock())?;
     let status = child.wait().with_context(|| format!("`{shown}`: cannot wait for it"))?;
     Ok((totals, status.success()))
 }
 
-/// The names of all integration tests of the workspace's packages that build for the host.
+/// The names of all integration tests of the packages that build for the host.
 fn integration_tests(metadata: &Value) -> BTreeSet<String> {
     let list = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
     list(metadata, "packages")
@@ -187,9 +182,9 @@ fn integration_tests(metadata: &Value) -> BTreeSet<String> {
         .collect()
 }
 
-/// The arguments of each run of the tests that run as root. Their harness takes one filter a run, so each further run leaves out
-/// what an earlier one had, and no test is counted twice.
-pub(crate) fn root_filters(filters: &[String]) -> Vec<Vec<&str>> {
+/// The arguments of each run. The harness of some tests takes one filter, so each further run skips what an earlier one
+/// ran, and no test is counted twice.
+pub(crate) fn filter_runs(filters: &[String]) -> Vec<Vec<&str>> {
     if filters.is_empty() {
         return vec![Vec::new()];
     }
@@ -211,7 +206,7 @@ pub(crate) fn root_filters(filters: &[String]) -> Vec<Vec<&str>> {
 mod tests {
     use serde_json::json;
 
-    use super::{integration_tests, root_filters};
+    use super::{filter_runs, integration_tests};
 
     #[test]
     fn integration_tests_are_found_by_kind() {
@@ -230,7 +225,7 @@ mod tests {
     #[test]
     fn several_filters_never_run_a_test_twice() {
         let filters = ["refused".to_owned(), "reset".to_owned()];
-        assert_eq!(root_filters(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
-        assert_eq!(root_filters(&[]), [Vec::<&str>::new()]);
+        assert_eq!(filter_runs(&filters), [vec!["refused"], vec!["--skip", "refused", "reset"]]);
+        assert_eq!(filter_runs(&[]), [Vec::<&str>::new()]);
     }
 }

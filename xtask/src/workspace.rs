@@ -1,27 +1,27 @@
-//! Where things of the repository are, said once.
+//! Names and places in the repository that several commands need.
 
 use std::{env, path::PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// The package whose code runs in the kernel. It does not build for the host, so every command over the workspace
-/// leaves it out.
-pub(crate) const EBPF_PACKAGE: &str = "tcptrace-ebpf";
+/// The package whose code runs in the kernel. It does not build for the host, so commands over the workspace exclude
+/// it.
+pub const EBPF_PACKAGE: &str = "tcptrace-ebpf";
 
-/// The package that the programs in the kernel share with user space.
-pub(crate) const COMMON_PACKAGE: &str = "tcptrace-common";
+/// The package that both the BPF programs and user space use.
+pub const COMMON_PACKAGE: &str = "tcptrace-common";
 
 /// The package of the tracer, and the name of its executable.
-pub(crate) const TRACER: &str = "tcptrace";
+pub const TRACER: &str = "tcptrace";
 
-/// The integration test that needs a kernel to trace. It brings a harness of its own and is run apart, as root.
-pub(crate) const LIVE_TEST: &str = "live";
+/// The integration test that traces the kernel. It has its own harness and runs separately, as root.
+pub const LIVE_TEST: &str = "live";
 
-/// The integration test that puts the tracer in front of real programs; it is run as the live tests are.
-pub(crate) const INTEROP_TEST: &str = "interop";
+/// The integration test that traces real programs; it runs like the live tests.
+pub const INTEROP_TEST: &str = "interop";
 
 /// The root of the repository.
-pub(crate) fn root() -> Result<PathBuf> {
+pub fn root() -> Result<PathBuf> {
     // `cargo run` sets the variable; an executable called by hand falls back on where it was compiled.
     let manifest =
         env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);

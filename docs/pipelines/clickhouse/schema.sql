@@ -1,12 +1,12 @@
--- Tables for the records of docs/json.md, of many hosts. Lines go into `lines`, which keeps nothing: two views sort
--- them into `events` and `findings`. So every way in is one INSERT, and parses a line once.
+-- Tables for the records of docs/json.md from many hosts. Lines go into `lines`, which stores nothing: two views sort
+-- them into `events` and `findings`. So every import is one INSERT, and parses a line once.
 --
--- Text that is not known is '', an address ::, a port, PID, cookie, `sk` or `netns` 0: none of them has that as a value.
--- Other numbers may be 0, so they are Nullable. IPv4 addresses are kept as ::ffff:a.b.c.d.
+-- Unknown text is '', an unknown address ::, an unknown port, PID, cookie, `sk` or `netns` 0: real values are never these.
+-- Other numbers may be 0, so they are Nullable. IPv4 addresses are stored as ::ffff:a.b.c.d.
 
 CREATE DATABASE IF NOT EXISTS tcptrace;
 
--- A field that is not here is passed over, so lines of later versions can be read. `host` is added on the way in.
+-- Unknown fields are ignored, so lines of later versions can be imported. The import adds `host`.
 CREATE TABLE IF NOT EXISTS tcptrace.lines
 (
     host LowCardinality(String),

@@ -210,7 +210,7 @@ mod tests {
     use crate::model::{
         holders::{Holder, Holders},
         snapshot::Snapshot,
-        socket::{Keepalive, Kind, ListedSocket},
+        socket::{Kind, ListedSocket},
         state::StateSet,
     };
 
@@ -220,25 +220,14 @@ mod tests {
             sk: Some(cookie),
             cookie: Some(cookie),
             handle: cookie,
-            netns: 7,
-            ipv6: false,
-            state: State::CloseWait,
-            kind: Kind::Full,
-            local: "127.0.0.1:1".parse().unwrap(),
-            remote: "127.0.0.1:2".parse().unwrap(),
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
-            uid: None,
             entered_ns: Some(10 * cookie),
-            owner: None,
-            connection: None,
+            ..ListedSocket::new(
+                Kind::Full,
+                State::CloseWait,
+                7,
+                "127.0.0.1:1".parse().unwrap(),
+                "127.0.0.1:2".parse().unwrap(),
+            )
         };
         let command = Command::new([b'a'; 16]);
         let holder =

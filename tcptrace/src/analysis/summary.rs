@@ -210,23 +210,14 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        event::{Owner, OwnerSource, Socket, StateSource, TimeInState, TimeSource},
+        event::{Owner, OwnerSource, Socket, TimeInState, TimeSource},
         state::StateSet,
     };
 
     fn event(what: EventKind, owner: Option<Owner>) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        let socket = Socket {
-            sk: Some(1),
-            cookie: None,
-            netns: None,
-            ipv6: false,
-            state: State::Established,
-            local: end,
-            remote: end,
-            flags: 0,
-        };
-        Event { time_ns: 100, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
+        let socket = Socket { sk: Some(1), ..Socket::new(State::Established, end, end) };
+        Event { cpu: Some(0), owner, ..Event::new(100, socket, what) }
     }
 
     fn process(pid: u32) -> Option<Owner> {
@@ -236,20 +227,9 @@ mod tests {
 
     fn transition(time: Option<(u64, TimeSource)>, ending: Option<CloseReason>) -> EventKind {
         EventKind::Transition(Transition {
-            old: State::SynRecv,
-            new: State::Established,
-            source: StateSource::Observed,
             time_in_old: time.map(|(ns, source)| TimeInState { ns, source }),
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            receive_queue: 0,
-            send_queue: 0,
             ending,
-            exit: None,
-            expires_in_ns: None,
+            ..Transition::new(State::SynRecv, State::Established)
         })
     }
 

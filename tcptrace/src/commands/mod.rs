@@ -1,4 +1,5 @@
-//! What tcptrace does besides tracing each event, one module a subcommand or mode.
+//! Each command, with its own view of the rest, and what they share: the settings made of flags, and the outputs that
+//! they start. The only room that connects the others.
 
 pub mod aggregate;
 pub mod config;
@@ -8,3 +9,137 @@ pub mod rates;
 pub mod settings;
 pub mod sockets;
 pub mod trace;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use tokio::runtime::{Builder, Runtime};
+
+use self::settings::Settings;
+use crate::{
+    bpf::object::Aggregate,
+    cli::{
+        args::{Args, Command, ConfigCommand, DoctorArgs, values::LogLevel},
+        config::parse,
+        terminal::exit,
+    },
+    listing::{Lister, Wanted},
+    model::state::State,
+    outputs::messages::{self, Form, Level, fail, tell},
+    sys::{descriptors, heap, pids, systemd::Service},
+};
+
+/// Exit code where something was found.
+const FOUND: u8 = 3;
+
+/// Traces until that ends.
+async fn run_trace(settings: Settings) -> anyhow::Result<ExitCode> {
+    match settings.probes.aggregate {
+        Some(Aggregate { by, .. }) => aggregate::run(settings, by).await?,
+        None => _ = trace::run(settings).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+const fn level(level: LogLevel) -> Level {
+    match level {
+        LogLevel::Error => Level::Error,
+        LogLevel::Warn => Level::Warn,
+        LogLevel::Info | LogLevel::Debug | LogLevel::Trace => Level::Info,
+    }
+}
+
+/// The least that is said on stderr.
+const fn least(quiet: bool) -> Level {
+    if quiet { Level::Warn } else { Level::Info }
+}
+
+/// Runs what the command line asks for, and returns the exit code: 0 if all is well, 1 if it failed or `story` saw no
+/// connection that matches, 2 for wrong usage, 3 if sockets or the machine have a problem.
+#[must_use]
+pub fn main() -> ExitCode {
+    descriptors::raise();
+    let args = parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
+    let result = match &args.command {
+        // It judges also a machine on which nothing else runs.
+        Some(Command::Doctor(args)) => check_up(args),
+        _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        fail(error);
+        ExitCode::FAILURE
+    });
+    messages::finish();
+    exit
+}
+
+fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let exit = |found| if found { ExitCode::from(FOUND) } else { ExitCode::SUCCESS };
+    doctor::run(args).map(exit).map_err(Into::into)
+}
+
+/// It takes some descriptors, and panics where it cannot have them all.
+fn runtime() -> anyhow::Result<Runtime> {
+    match descriptors::allowed() {
+        Some(allowed @ ..descriptors::NEEDED) => bail!(
+            "this process may have {allowed} descriptors (RLIMIT_NOFILE), and needs {}: raise that with `ulimit -n 1024`, \
+             or LimitNOFILE=1024 in the unit",
+            descriptors::NEEDED
+        ),
+        _ => Builder::new_current_thread().enable_all().build().context("cannot begin"),
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => {
+            let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(args.trace.quiet))?;
+            run_trace(settings).await
+        }
+        Some(Command::Daemon(args)) => {
+            let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
+            settings.service = Service::new();
+            messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            run_trace(settings).await
+        }
+        Some(Command::Config(ConfigCommand::Check { config })) => {
+            let words = config::check(&config).unwrap_or_else(|error| exit(error));
+            config::print(&words).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Stuck(args)) => {
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(args.quiet))?;
+            let worst = trace::run(settings).await?.worst;
+            let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
+            Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+        }
+        Some(Command::Sockets(args)) => {
+            heap::be_brief();
+            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
+            // Listeners are told of with the requests that they have.
+            let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
+            let states = selection.states.iter().chain(requests).collect();
+            let wanted = Wanted { states, holders: true, ..Wanted::default() };
+            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(tell);
+            pids::warning().into_iter().for_each(tell);
+            let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
+            sockets::run(&args, &selection, list)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Rates(args)) => {
+            messages::start(Form::Plain, Level::Info)?;
+            rates::run(args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Doctor(args)) => check_up(&args),
+        Some(Command::Story(story)) => {
+            let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(story.quiet))?;
+            if trace::run(settings).await?.written == 0 {
+                bail!("no connection matched {}", story.which);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

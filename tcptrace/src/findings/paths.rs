@@ -131,18 +131,9 @@ mod tests {
 
     fn reset_at(time_ns: u64, port: u16) -> Event {
         let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let socket = Socket {
-            sk: Some(1),
-            cookie: None,
-            netns: Some(1),
-            ipv6: false,
-            state: State::Established,
-            local: end(port),
-            remote: end(80),
-            flags: 0,
-        };
+        let socket = Socket { sk: Some(1), netns: Some(1), ..Socket::new(State::Established, end(port), end(80)) };
         let what = EventKind::ResetReceived(None);
-        Event { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
+        Event::new(time_ns, socket, what)
     }
 
     #[test]

@@ -293,15 +293,9 @@ pub(super) mod tests {
         let shutdown = attribute(8, &[3]);
         let payload = [diag(V6, [1, 4, 2], 99, 5), shutdown, attribute(INET_DIAG_INFO, &info_bytes())].concat();
         let expected = ListedSocket {
-            sk: None,
             cookie: Some(7 << 32 | 5),
             handle: 99,
-            netns: 7,
             ipv6: true,
-            state: State::Established,
-            kind: Kind::Full,
-            local: "10.0.0.1:1".parse().unwrap(),
-            remote: "[2001:db8::]:2".parse().unwrap(),
             receive_queue: 11,
             send_queue: 12,
             timer: Some(Timer { kind: TimerKind::Probe, left_ns: 1_500_000_000 }),
@@ -309,11 +303,7 @@ pub(super) mod tests {
             probes: 6,
             rto_ns: Some(204_000_000),
             backoff: Some(3),
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
             uid: Some(1000),
-            entered_ns: None,
-            owner: None,
             connection: Some(ConnectionInfo {
                 last_sent_ns: 100_000_000,
                 last_received_ns: 200_000_000,
@@ -327,6 +317,13 @@ pub(super) mod tests {
                 unsent: Some(70),
                 receive_window: Some(90),
             }),
+            ..ListedSocket::new(
+                Kind::Full,
+                State::Established,
+                7,
+                "10.0.0.1:1".parse().unwrap(),
+                "[2001:db8::]:2".parse().unwrap(),
+            )
         };
         assert_eq!(listed(&payload), expected);
     }

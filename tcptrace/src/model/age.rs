@@ -106,34 +106,11 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::model::socket::{ConnectionInfo, Keepalive, Timer};
+    use crate::model::socket::{ConnectionInfo, Timer};
 
     fn listed(kind: Kind, state: State) -> ListedSocket {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        ListedSocket {
-            sk: None,
-            cookie: None,
-            handle: 0,
-            netns: 1,
-            ipv6: false,
-            state,
-            kind,
-            local: end,
-            remote: end,
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
-            uid: None,
-            entered_ns: None,
-            owner: None,
-            connection: None,
-        }
+        ListedSocket::new(kind, state, 1, end, end)
     }
 
     #[test]

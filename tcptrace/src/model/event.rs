@@ -31,6 +31,14 @@ pub struct Event {
     pub what: EventKind,
 }
 
+impl Event {
+    /// An event of a socket whose owner is not known.
+    #[must_use]
+    pub const fn new(time_ns: u64, socket: Socket, what: EventKind) -> Self {
+        Self { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
@@ -89,6 +97,29 @@ pub struct Transition {
     /// Time after which the kernel's timer ends the mini-socket, in ns: the whole of TIME_WAIT where that is inferred,
     /// what was left of it where a listing tells. `None` where it is not known.
     pub expires_in_ns: Option<u64>,
+}
+
+impl Transition {
+    /// An observed transition of which no more is known.
+    #[must_use]
+    pub const fn new(old: State, new: State) -> Self {
+        Self {
+            old,
+            new,
+            source: StateSource::Observed,
+            time_in_old: None,
+            handshake_rtt_ns: None,
+            srtt_us: None,
+            total_retrans: 0,
+            bytes_acked: 0,
+            bytes_received: 0,
+            receive_queue: 0,
+            send_queue: 0,
+            ending: None,
+            exit: None,
+            expires_in_ns: None,
+        }
+    }
 }
 
 /// Why a process exits.
@@ -289,6 +320,12 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// A socket of which no more is known.
+    #[must_use]
+    pub const fn new(state: State, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { sk: None, cookie: None, netns: None, ipv6: false, state, local, remote, flags: 0 }
+    }
+
     /// Is a fact of [`socket_flag`] true of it?
     #[must_use]
     pub const fn is(&self, flag: u16) -> bool {

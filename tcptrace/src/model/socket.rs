@@ -205,6 +205,35 @@ impl Ailments {
 }
 
 impl ListedSocket {
+    /// A socket of which no more is known: without holders, timers or data.
+    #[must_use]
+    pub const fn new(kind: Kind, state: State, netns: u32, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self {
+            sk: None,
+            cookie: None,
+            handle: 0,
+            netns,
+            ipv6: false,
+            state,
+            kind,
+            local,
+            remote,
+            receive_queue: 0,
+            send_queue: 0,
+            timer: None,
+            timeouts: 0,
+            probes: 0,
+            rto_ns: None,
+            backoff: None,
+            keepalive: Keepalive::Unknown,
+            user_timeout_ms: None,
+            uid: None,
+            entered_ns: None,
+            owner: None,
+            connection: None,
+        }
+    }
+
     /// Is it a listener whose accept queue is full? The kernel's rule: `sk_acceptq_is_full` (`include/net/sock.h`).
     #[must_use]
     pub fn is_full_listener(&self) -> bool {

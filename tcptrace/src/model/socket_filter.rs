@@ -207,34 +207,14 @@ mod tests {
     use super::*;
     use crate::model::{
         event::{Command, Owner, OwnerSource},
-        socket::{Keepalive, Kind},
+        socket::Kind,
         state::State,
     };
 
     fn socket(local: &str, remote: &str) -> ListedSocket {
         ListedSocket {
-            sk: None,
-            cookie: None,
             handle: 1,
-            netns: 7,
-            ipv6: false,
-            state: State::Established,
-            kind: Kind::Full,
-            local: local.parse().unwrap(),
-            remote: remote.parse().unwrap(),
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
-            uid: None,
-            entered_ns: None,
-            owner: None,
-            connection: None,
+            ..ListedSocket::new(Kind::Full, State::Established, 7, local.parse().unwrap(), remote.parse().unwrap())
         }
     }
 

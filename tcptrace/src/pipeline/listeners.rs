@@ -73,37 +73,17 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
-    use crate::model::{
-        event::Command,
-        holders::Holders,
-        socket::{Keepalive, Kind},
-    };
+    use crate::model::{event::Command, holders::Holders, socket::Kind};
 
     fn listener(local: &str, handle: u64) -> ListedSocket {
         let local: SocketAddr = local.parse().unwrap();
         ListedSocket {
-            sk: None,
             cookie: Some(handle),
             handle,
-            netns: 7,
             ipv6: local.is_ipv6(),
-            state: State::Listen,
-            kind: Kind::Full,
-            local,
-            remote: local,
-            receive_queue: 0,
             send_queue: 128,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
             uid: Some(0),
-            entered_ns: None,
-            owner: None,
-            connection: None,
+            ..ListedSocket::new(Kind::Full, State::Listen, 7, local, local)
         }
     }
 

@@ -155,6 +155,17 @@ impl Route {
         Self { renderer, wants, records: RecordsBuilder::default() }
     }
 
+    /// Writes the heading of text, if events are wanted. Returns whether it did.
+    pub fn write_heading(&mut self) -> bool {
+        let Self { renderer, wants, records } = self;
+        match renderer {
+            Renderer::Text(text) if RecordKind::EVENTS.into_iter().any(|kind| wants.kind(kind)) => {
+                records.add(|to| text.heading(to))
+            }
+            _ => false,
+        }
+    }
+
     /// Writes an event; tells whether it did.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;

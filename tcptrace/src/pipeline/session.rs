@@ -408,6 +408,11 @@ impl Session {
         }
     }
 
+    /// Writes the heading of text now, which otherwise comes with the first event. Returns whether there is one.
+    pub fn write_headings(&mut self) -> bool {
+        self.settings.events && self.routes.iter_mut().map(Route::write_heading).fold(false, |any, one| any | one)
+    }
+
     fn write(&mut self, event: &Event) {
         if !self.settings.events {
             return;

@@ -108,7 +108,7 @@ fields! {
         CloseReason = "ending": "Why the connection ended.",
         ProcessExit = "process_exit": "How the process exits that closes the socket by exiting.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
-    Errno = "errno": "Name of the error.",
+        Errno = "errno": "Name of the error.",
         Reason = "reason": "The kernel's reason for a RST.",
         ReasonCode = "reason_code": "The same as the kernel's number.",
         Pid = "pid": "PID of the owner.",

@@ -232,18 +232,8 @@ mod tests {
     fn connection(time_ns: u64) -> Connection {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
         let state = State::Established;
-        let socket =
-            Socket { sk: None, cookie: None, netns: None, ipv6: false, state, local: end, remote: end, flags: 0 };
-        let event = Event {
-            time_ns,
-            cpu: None,
-            socket,
-            owner: None,
-            candidates: None,
-            listener: None,
-            after_gap: false,
-            what: EventKind::OwnerChanged,
-        };
+        let socket = Socket::new(state, end, end);
+        let event = Event::new(time_ns, socket, EventKind::OwnerChanged);
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
 

@@ -8,49 +8,27 @@ use crate::model::{
     notice::Reconciled,
     skipped::Skipped,
     snapshot::Snapshot,
-    socket::{Keepalive, Kind, ListedSocket, Timer, TimerKind},
+    socket::{Kind, ListedSocket, Timer, TimerKind},
 };
 
 pub(super) fn event(sk: u64, cookie: u64, time_ns: u64, what: EventKind) -> Event {
     let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
     Event {
-        time_ns,
         cpu: Some(0),
-        socket: Socket {
-            sk: (sk != 0).then_some(sk),
-            cookie: (cookie != 0).then_some(cookie),
-            netns: None,
-            ipv6: false,
-            state: State::Close,
-            local: end,
-            remote: end,
-            flags: 0,
-        },
-        owner: None,
-        candidates: None,
-        listener: None,
-        after_gap: false,
-        what,
+        ..Event::new(
+            time_ns,
+            Socket {
+                sk: (sk != 0).then_some(sk),
+                cookie: (cookie != 0).then_some(cookie),
+                ..Socket::new(State::Close, end, end)
+            },
+            what,
+        )
     }
 }
 
 pub(super) fn enters(new: State) -> EventKind {
-    EventKind::Transition(Transition {
-        old: State::Close,
-        new,
-        source: StateSource::Observed,
-        time_in_old: None,
-        handshake_rtt_ns: None,
-        srtt_us: None,
-        total_retrans: 0,
-        bytes_acked: 0,
-        bytes_received: 0,
-        receive_queue: 0,
-        send_queue: 0,
-        ending: None,
-        exit: None,
-        expires_in_ns: None,
-    })
+    EventKind::Transition(Transition::new(State::Close, new))
 }
 
 fn owned(event: Event) -> Event {
@@ -180,25 +158,8 @@ pub(super) fn listed(cookie: u64, kind: Kind, state: State, local: &str) -> List
         sk: Some(cookie),
         cookie: Some(cookie),
         handle: cookie,
-        netns: NETNS,
         ipv6: local.is_ipv6(),
-        state,
-        kind,
-        local,
-        remote: local,
-        receive_queue: 0,
-        send_queue: 0,
-        timer: None,
-        timeouts: 0,
-        probes: 0,
-        rto_ns: None,
-        backoff: None,
-        keepalive: Keepalive::Unknown,
-        user_timeout_ms: None,
-        uid: None,
-        entered_ns: None,
-        owner: None,
-        connection: None,
+        ..ListedSocket::new(kind, state, NETNS, local, local)
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
         "t-sharer" => sharer(number(0) as u16, number(1)),
         "t-crowd" => crate::sockets::crowd(number(0) as usize),
         "t-churn" => churn(number(0) as u16),
-        "t-puppet" => crate::scenarios::puppet::play(&arguments[0]),
+        "t-actor" => crate::scenarios::actor::play(&arguments[0]),
         "t-healthy" => crate::scenarios::healthy::play(&arguments[0], &arguments[1]),
         "t-activated" => activated(),
         "t-receiver" => receiver(&arguments[0]),

@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the leaking process is named in the summary", leak),
     ("summaries come at their interval", interval),
     ("the demo plays its acts, and its leak is found", demo),
+    ("the samples of the documentation can be made", samples),
 ];
 
 fn connections(count: usize) {
@@ -260,11 +261,34 @@ fn interval() {
     assert!(last[0]["events"]["transitions"].as_u64().unwrap() >= sum);
 }
 
-fn demo() {
+fn xtask() -> Command {
     let tests = std::env::current_exe().unwrap();
-    let xtask = tests.parent().unwrap().with_file_name("xtask");
+    let xtask = std::env::var_os("TCPTRACE_XTASK")
+        .map_or_else(|| tests.parent().unwrap().with_file_name("xtask"), std::path::PathBuf::from);
     assert!(xtask.exists(), "{} is missing: `cargo build --package xtask` builds it", xtask.display());
-    let mut command = Command::new(xtask);
+    Command::new(xtask)
+}
+
+fn samples() {
+    let output = xtask().args(["pictures", "--play", "--tracer"]).arg(binary()).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    let made: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+    let printed = |name: &str| {
+        let of_name = made.iter().find(|sample| sample["name"] == name);
+        of_name.unwrap_or_else(|| panic!("{name} was not made"))["stdout"].as_str().unwrap()
+    };
+    let page = include_str!("../../../docs/reading.md");
+    let names = page.split("<!-- sample: ").skip(1).map(|rest| rest.split(' ').next().unwrap());
+    for name in names.chain(["trace", "story"]) {
+        assert!(printed(name).lines().count() > 3, "{name}: {}", printed(name));
+    }
+    for (name, words) in [("trace", "warning close-wait-leak"), ("stuck", "leaky-server"), ("story", "RST sent")] {
+        assert!(printed(name).contains(words), "{name}: {}", printed(name));
+    }
+}
+
+fn demo() {
+    let mut command = xtask();
     command.args(["demo", "--tracer"]).arg(binary()).args(["--", "--format", "json"]);
     let output = command.stdin(Stdio::null()).output().unwrap();
     let (told, acts) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -15,8 +15,8 @@ use tcptrace::{
     model::{
         close_reason::CloseReason,
         event::{
-            Command as Name, Event, EventKind, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState,
-            TimeSource, Transition,
+            Command as Name, Event, EventKind, Owner, OwnerSource, Retransmit, Socket, TimeInState, TimeSource,
+            Transition,
         },
         losses::Losses,
         names::Names,
@@ -61,42 +61,13 @@ fn event(command: &str, what: EventKind) -> Event {
     let socket = Socket {
         sk: Some(1),
         cookie: Some(1),
-        netns: None,
-        ipv6: false,
-        state: State::Established,
-        local: "10.0.0.1:80".parse().unwrap(),
-        remote: "10.0.0.2:40000".parse().unwrap(),
-        flags: 0,
+        ..Socket::new(State::Established, "10.0.0.1:80".parse().unwrap(), "10.0.0.2:40000".parse().unwrap())
     };
-    Event {
-        time_ns: S,
-        cpu: Some(0),
-        socket,
-        owner: Some(owner),
-        candidates: None,
-        listener: None,
-        after_gap: false,
-        what,
-    }
+    Event { cpu: Some(0), owner: Some(owner), ..Event::new(S, socket, what) }
 }
 
 fn transition(old: State, new: State) -> Transition {
-    Transition {
-        old,
-        new,
-        source: StateSource::Observed,
-        time_in_old: None,
-        handshake_rtt_ns: None,
-        srtt_us: None,
-        total_retrans: 0,
-        bytes_acked: 0,
-        bytes_received: 0,
-        receive_queue: 0,
-        send_queue: 0,
-        ending: None,
-        exit: None,
-        expires_in_ns: None,
-    }
+    Transition::new(old, new)
 }
 
 fn retransmit() -> EventKind {

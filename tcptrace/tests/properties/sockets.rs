@@ -13,7 +13,7 @@ use tcptrace::{
         holders::{Holder, Holders},
         namespace::Namespace,
         snapshot::Snapshot,
-        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
         socket_filter::SocketFilter,
         state::State,
     },
@@ -73,11 +73,7 @@ prop_compose! {
         let (sk, cookie, handle, netns, ipv6) = names;
         let (receive_queue, send_queue, timeouts, probes) = queues;
         let (uid, entered_ns, owner) = known;
-        ListedSocket {
-            sk, cookie, handle, netns, ipv6, state, kind, local: ends.0, remote: ends.1, receive_queue, send_queue,
-            timer: timer.map(|(kind, left_ns)| Timer { kind, left_ns }), timeouts, probes, rto_ns: None,
-            backoff: None, keepalive: Keepalive::Unknown, user_timeout_ms: None, uid, entered_ns, owner, connection,
-        }
+        ListedSocket { sk, cookie, handle, ipv6, receive_queue, send_queue, timer: timer.map(|(kind, left_ns)| Timer { kind, left_ns }), timeouts, probes, uid, entered_ns, owner, connection, ..ListedSocket::new(kind, state, netns, ends.0, ends.1) }
     }
 }
 

@@ -213,38 +213,21 @@ impl Run {
             || self.named_ns.get(&change.life).is_some_and(|named_ns| *named_ns < change.time_ns);
         let (local, remote) = life.ends();
         Event {
-            time_ns: change.time_ns,
             cpu: Some(0),
-            socket: Socket {
-                sk: Some(life.sk),
-                cookie: is_named.then_some(life.cookie),
-                netns: Some(listing::NETNS),
-                ipv6: false,
-                state: change.old,
-                local,
-                remote,
-                flags: 0,
-            },
-            owner: None,
-            candidates: None,
-            listener: None,
-            after_gap: false,
-            what: EventKind::Transition(Transition {
-                old: change.old,
-                new,
-                source,
-                time_in_old: None,
-                handshake_rtt_ns: None,
-                srtt_us: None,
-                total_retrans: 0,
-                bytes_acked: 0,
-                bytes_received: 0,
-                receive_queue: 0,
-                send_queue: 0,
-                ending: None,
-                exit: None,
-                expires_in_ns: None,
-            }),
+            ..Event::new(
+                change.time_ns,
+                Socket {
+                    sk: Some(life.sk),
+                    cookie: is_named.then_some(life.cookie),
+                    netns: Some(listing::NETNS),
+                    ipv6: false,
+                    state: change.old,
+                    local,
+                    remote,
+                    flags: 0,
+                },
+                EventKind::Transition(Transition { source, ..Transition::new(change.old, new) }),
+            )
         }
     }
 

@@ -19,7 +19,7 @@ use tcptrace::{
         namespace::{Namespace, NetCounters},
         skipped::Skipped,
         snapshot::Snapshot,
-        socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, Timer, TimerKind},
+        socket::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
         socket_filter::SocketFilter,
         state::State,
         time::WallOffset,
@@ -47,24 +47,8 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
         sk: Some(0xffff_8881_0000_0000 + handle),
         cookie: Some(handle + 100),
         handle,
-        netns: NETNS,
         ipv6: end(local).is_ipv6(),
-        state,
-        kind: Kind::Full,
-        local: end(local),
-        remote: end(remote),
-        receive_queue: 0,
-        send_queue: 0,
-        timer: None,
-        timeouts: 0,
-        probes: 0,
-        rto_ns: None,
-        backoff: None,
-        keepalive: Keepalive::Unknown,
-        user_timeout_ms: None,
         uid: Some(33),
-        entered_ns: None,
-        owner: None,
         connection: connected.then_some(ConnectionInfo {
             last_sent_ns: 250 * MS,
             last_received_ns: 90 * S,
@@ -76,6 +60,7 @@ pub(crate) fn socket(handle: u64, state: State, local: &str, remote: &str) -> Li
             is_accepted: Some(true),
             ..ConnectionInfo::default()
         }),
+        ..ListedSocket::new(Kind::Full, state, NETNS, end(local), end(remote))
     }
 }
 

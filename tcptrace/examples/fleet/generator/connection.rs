@@ -86,30 +86,19 @@ impl Side {
     fn tell(&self, to: &mut Vec<Told>, time_ns: u64, what: EventKind) {
         if self.host != NO_HOST {
             let (cpu, socket, owner) = (Some(self.cpu), self.socket, Some(self.owner));
-            to.push((
-                self.host,
-                Event { time_ns, cpu, socket, owner, candidates: None, listener: None, after_gap: false, what },
-            ));
+            to.push((self.host, Event { cpu, owner, ..Event::new(time_ns, socket, what) }));
         }
     }
 
     fn goes(&mut self, to: &mut Vec<Told>, time_ns: u64, new: State, change: impl FnOnce(&mut Transition)) {
         let old = self.socket.state;
         let mut transition = Transition {
-            old,
-            new,
-            source: StateSource::Observed,
             time_in_old: self.since_ns.map(|since| TimeInState { ns: time_ns - since, source: TimeSource::Observed }),
-            handshake_rtt_ns: None,
             srtt_us: Some((self.rtt_ns / 1000) as u32).filter(|us| *us > 0),
             total_retrans: self.total_retrans,
             bytes_acked: self.sent,
             bytes_received: self.received,
-            receive_queue: 0,
-            send_queue: 0,
-            ending: None,
-            exit: None,
-            expires_in_ns: None,
+            ..Transition::new(old, new)
         };
         if new == State::Established {
             transition.handshake_rtt_ns = Some(self.rtt_ns);
@@ -160,16 +149,7 @@ pub(crate) fn play(
         let stray = Socket { sk: None, cookie: None, state: State::Close, ..server.socket };
         let what = EventKind::ResetSent { reason: Some(NO_SOCKET), facts: None };
         let cpu = Some(server.cpu);
-        let event = Event {
-            time_ns: now + way,
-            cpu,
-            socket: stray,
-            owner: None,
-            candidates: None,
-            listener: None,
-            after_gap: false,
-            what,
-        };
+        let event = Event { cpu, ..Event::new(now + way, stray, what) };
         to.push((server.host, event));
         client.tell(to, now + rtt, EventKind::ResetReceived(None));
         client.ends(to, now + rtt, CloseReason::Refused);

@@ -52,16 +52,7 @@ fn event(ms: u64, socket: Socket, what: EventKind) -> Event {
         _ => socket.state,
     };
     let owner = socket.sk.map(|sk| owner(sk as u32));
-    Event {
-        time_ns: ms * MS,
-        cpu: Some(0),
-        socket: Socket { state, ..socket },
-        owner,
-        candidates: None,
-        listener: None,
-        after_gap: false,
-        what,
-    }
+    Event { cpu: Some(0), owner, ..Event::new(ms * MS, Socket { state, ..socket }, what) }
 }
 
 fn enters(old: State, new: State) -> EventKind {
@@ -70,20 +61,9 @@ fn enters(old: State, new: State) -> EventKind {
 
 fn ends(old: State, new: State, ending: Option<CloseReason>) -> EventKind {
     EventKind::Transition(Transition {
-        old,
-        new,
         source: if new == TimeWait { StateSource::Inferred } else { StateSource::Observed },
-        time_in_old: None,
-        handshake_rtt_ns: None,
-        srtt_us: None,
-        total_retrans: 0,
-        bytes_acked: 0,
-        bytes_received: 0,
-        receive_queue: 0,
-        send_queue: 0,
         ending,
-        exit: None,
-        expires_in_ns: None,
+        ..Transition::new(old, new)
     })
 }
 
@@ -489,28 +469,12 @@ fn what_came_first_makes_room_and_the_one_asked_for_stays() {
 fn what_had_no_cookie_is_found_by_its_ends_in_a_listing_without_addresses() {
     let connection = Some(ConnectionInfo { bytes_acked: 11, bytes_received: 20, ..Default::default() });
     let listed = |netns| ListedSocket {
-        sk: None,
         cookie: Some(77),
         handle: 1,
-        netns,
-        ipv6: false,
-        state: Established,
-        kind: Kind::Full,
-        local: end(CLIENT),
-        remote: end(SERVER),
-        receive_queue: 0,
-        send_queue: 0,
-        timer: None,
-        timeouts: 0,
-        probes: 0,
-        rto_ns: None,
-        backoff: None,
         keepalive: Keepalive::Off,
-        user_timeout_ms: None,
         uid: Some(0),
-        entered_ns: None,
-        owner: None,
         connection,
+        ..ListedSocket::new(Kind::Full, Established, netns, end(CLIENT), end(SERVER))
     };
     let found = |netns| {
         let mut stories = stories();

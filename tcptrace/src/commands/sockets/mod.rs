@@ -105,7 +105,7 @@ mod tests {
         commands::settings,
         model::{
             skipped::Skipped,
-            socket::{Keepalive, Kind, ListedSocket},
+            socket::{Kind, ListedSocket},
             state::State,
         },
     };
@@ -119,29 +119,8 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let at = |port, state| ListedSocket {
-            sk: None,
-            cookie: None,
-            handle: 0,
-            netns: 1,
-            ipv6: false,
-            state,
-            kind: Kind::Full,
-            local: ([10, 0, 0, 1], port).into(),
-            remote: ([10, 0, 0, 2], 9).into(),
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
-            uid: None,
-            entered_ns: None,
-            owner: None,
-            connection: None,
+        let at = |port, state| {
+            ListedSocket::new(Kind::Full, state, 1, ([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], 9).into())
         };
         Snapshot {
             sockets: vec![at(80, State::Established), at(81, State::CloseWait), at(443, State::CloseWait)],

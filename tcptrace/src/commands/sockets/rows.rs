@@ -305,32 +305,13 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::model::{holders::Holders, socket::Keepalive};
+    use crate::model::holders::Holders;
 
     fn socket(handle: u64, state: State, local: &str, remote: &str) -> ListedSocket {
         ListedSocket {
-            sk: None,
-            cookie: None,
             handle,
-            netns: 1,
-            ipv6: false,
-            state,
-            kind: Kind::Full,
-            local: local.parse().unwrap(),
-            remote: remote.parse().unwrap(),
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
-            keepalive: Keepalive::Unknown,
-            user_timeout_ms: None,
             uid: Some(0),
-            entered_ns: None,
-            owner: None,
-            connection: None,
+            ..ListedSocket::new(Kind::Full, state, 1, local.parse().unwrap(), remote.parse().unwrap())
         }
     }
 

@@ -1,6 +1,11 @@
 //! The main loop: reads the rings, looks at timers, and hands what comes over to the session and the outputs.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    time::Duration,
+};
 
 use aya_log::EbpfLogger;
 use tcptrace_common::listener::ListenerKey;
@@ -216,6 +221,7 @@ impl Run {
                     if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
+                        self.greet();
                         ready = self.ready_file.take().map(ReadyFile::create).transpose()?;
                         release_memory();
                     }
@@ -241,6 +247,13 @@ impl Run {
                 drop(ready);
                 return Ok("count");
             }
+        }
+    }
+
+    /// Shows on a terminal that it traces: on an idle machine the first event may be far away.
+    fn greet(&mut self) {
+        if io::stdout().is_terminal() && self.session.write_headings() && io::stderr().is_terminal() {
+            tell(format_args!("tracing, Ctrl-C ends"));
         }
     }
 

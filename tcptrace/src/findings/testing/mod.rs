@@ -94,25 +94,13 @@ impl Host {
             sk: Some(0xffff_8881_0000_0000 + place as u64),
             cookie: Some(place as u64 + 1),
             handle: place as u64 + 1,
-            netns: NETNS,
             ipv6: local.is_ipv6(),
-            state,
-            kind: Kind::Full,
-            local,
-            remote,
-            receive_queue: 0,
-            send_queue: 0,
-            timer: None,
-            timeouts: 0,
-            probes: 0,
-            rto_ns: None,
-            backoff: None,
             keepalive: Keepalive::Off,
-            user_timeout_ms: None,
             uid: Some(33),
             entered_ns: Some(self.now_ns - age_ns),
             owner: Some(process(PID)),
             connection,
+            ..ListedSocket::new(Kind::Full, state, NETNS, local, remote)
         });
         place
     }
@@ -169,23 +157,22 @@ impl Host {
     fn tell(&mut self, place: usize, flags: u16, what: EventKind) {
         let socket = &self.sockets[place];
         let mut event = Event {
-            time_ns: self.now_ns,
             cpu: Some(0),
-            socket: Socket {
-                sk: socket.sk,
-                cookie: socket.cookie,
-                netns: Some(socket.netns),
-                ipv6: socket.ipv6,
-                state: socket.state,
-                local: socket.local,
-                remote: socket.remote,
-                flags,
-            },
             owner: socket.owner,
-            candidates: None,
-            listener: None,
-            after_gap: false,
-            what,
+            ..Event::new(
+                self.now_ns,
+                Socket {
+                    sk: socket.sk,
+                    cookie: socket.cookie,
+                    netns: Some(socket.netns),
+                    ipv6: socket.ipv6,
+                    state: socket.state,
+                    local: socket.local,
+                    remote: socket.remote,
+                    flags,
+                },
+                what,
+            )
         };
         let left = self.table.ingest(&mut event);
         self.findings.ingest(&event, left.as_ref(), true);
@@ -210,20 +197,11 @@ impl Host {
             place,
             flags,
             EventKind::Transition(change(Transition {
-                old: socket.state,
-                new,
-                source: StateSource::Observed,
                 time_in_old: Some(TimeInState { ns: in_old_ns, source: TimeSource::Observed }),
-                handshake_rtt_ns: None,
-                srtt_us: None,
                 total_retrans: socket.timeouts.into(),
-                bytes_acked: 0,
-                bytes_received: 0,
                 receive_queue: socket.receive_queue,
                 send_queue: socket.send_queue,
-                ending: None,
-                exit: None,
-                expires_in_ns: None,
+                ..Transition::new(socket.state, new)
             })),
         );
         (self.sockets[place].state, self.sockets[place].entered_ns) = (new, Some(self.now_ns));

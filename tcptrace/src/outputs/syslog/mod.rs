@@ -5,9 +5,9 @@ use std::io;
 use super::flat;
 use crate::{
     outputs::{
-        host_name,
         sink::{DeliveryError, Sink},
         target::{OutputKind, Target},
+        waiting::host_name,
     },
     pipeline::records::{Records, RecordsBuilder},
 };

@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 
-use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as wire;
 use prost::Message as _;
 
 use crate::analysis::metrics::{
@@ -183,7 +182,7 @@ fn metric(series: &Series, kind: wire::MetricType) -> wire::Metric {
         }
     };
     match kind {
-        wire::MetricType::Counter => metric.counter = Some(wire::Counter { value, ..wire::Counter::default() }),
+        wire::MetricType::Counter => metric.counter = Some(wire::Counter { value }),
         _ => metric.gauge = Some(wire::Gauge { value }),
     }
     metric
@@ -191,11 +190,7 @@ fn metric(series: &Series, kind: wire::MetricType) -> wire::Metric {
 
 /// Both forms of a histogram; which of them Prometheus takes is set there.
 fn histogram(times: &Distribution) -> wire::Histogram {
-    let bucket = |&(upper_bound, cumulative_count): &(f64, u64)| wire::Bucket {
-        cumulative_count,
-        upper_bound,
-        ..wire::Bucket::default()
-    };
+    let bucket = |&(upper_bound, cumulative_count): &(f64, u64)| wire::Bucket { cumulative_count, upper_bound };
     let (positive_span, positive_delta) = spans(times);
     wire::Histogram {
         sample_count: times.count,
@@ -206,7 +201,6 @@ fn histogram(times: &Distribution) -> wire::Histogram {
         zero_count: times.zero,
         positive_span,
         positive_delta,
-        ..wire::Histogram::default()
     }
 }
 
@@ -229,4 +223,101 @@ fn spans(times: &Distribution) -> (Vec<wire::BucketSpan>, Vec<i64>) {
         (gap, in_run, before) = (0, true, count);
     }
     (spans, deltas)
+}
+
+/// The messages of `io.prometheus.client` (prometheus/client_model, `metrics.proto`), without the fields that are never
+/// set here. Tests decode them with the messages that prometheus-client generates; to generate them in each build takes
+/// a compiler of .proto files, which is a third of all code that tcptrace would build.
+mod wire {
+    use prost::{Enumeration, Message};
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct LabelPair {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) value: String,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+    #[repr(i32)]
+    pub(super) enum MetricType {
+        Counter = 0,
+        Gauge = 1,
+        Histogram = 4,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Message)]
+    pub(super) struct Gauge {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Message)]
+    pub(super) struct Counter {
+        #[prost(double, tag = "1")]
+        pub(super) value: f64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Histogram {
+        #[prost(uint64, tag = "1")]
+        pub(super) sample_count: u64,
+        #[prost(double, tag = "2")]
+        pub(super) sample_sum: f64,
+        #[prost(message, repeated, tag = "3")]
+        pub(super) bucket: Vec<Bucket>,
+        #[prost(sint32, tag = "5")]
+        pub(super) schema: i32,
+        #[prost(double, tag = "6")]
+        pub(super) zero_threshold: f64,
+        #[prost(uint64, tag = "7")]
+        pub(super) zero_count: u64,
+        #[prost(message, repeated, tag = "12")]
+        pub(super) positive_span: Vec<BucketSpan>,
+        #[prost(sint64, repeated, tag = "13")]
+        pub(super) positive_delta: Vec<i64>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Message)]
+    pub(super) struct Bucket {
+        #[prost(uint64, tag = "1")]
+        pub(super) cumulative_count: u64,
+        #[prost(double, tag = "2")]
+        pub(super) upper_bound: f64,
+    }
+
+    #[derive(Clone, Copy, PartialEq, Message)]
+    pub(super) struct BucketSpan {
+        #[prost(sint32, tag = "1")]
+        pub(super) offset: i32,
+        #[prost(uint32, tag = "2")]
+        pub(super) length: u32,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Metric {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) label: Vec<LabelPair>,
+        #[prost(message, optional, tag = "2")]
+        pub(super) gauge: Option<Gauge>,
+        #[prost(message, optional, tag = "3")]
+        pub(super) counter: Option<Counter>,
+        #[prost(message, optional, tag = "7")]
+        pub(super) histogram: Option<Histogram>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct MetricFamily {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(string, tag = "2")]
+        pub(super) help: String,
+        #[prost(enumeration = "MetricType", tag = "3")]
+        pub(super) r#type: i32,
+        #[prost(message, repeated, tag = "4")]
+        pub(super) metric: Vec<Metric>,
+        #[prost(string, tag = "5")]
+        pub(super) unit: String,
+    }
 }

@@ -92,9 +92,13 @@ impl Columns {
             fits &= text.len() <= *width;
             *width = text.len().max(*width);
         }
-        if fits {
-            return;
+        if !fits {
+            self.heading(to);
         }
+    }
+
+    /// Writes the heading.
+    pub(super) fn heading(&mut self, to: &mut BytesMut) {
         self.heading_written = true;
         let owner =
             if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };

@@ -72,6 +72,11 @@ impl Text {
         Self { columns: Columns::new(options.color, options.owner_columns), options, wall, last_ns: None }
     }
 
+    /// Writes the heading; [`Text::event`] writes another one only if the columns get wider.
+    pub fn heading(&mut self, to: &mut BytesMut) {
+        self.columns.heading(to);
+    }
+
     /// Writes an event as a line, and the heading before it where the columns are new.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         if event.what == EventKind::OwnerChanged {
@@ -185,45 +190,12 @@ mod tests {
 
     fn event(what: EventKind) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
-        let socket = Socket {
-            sk: Some(1),
-            cookie: None,
-            netns: None,
-            ipv6: false,
-            state: State::Established,
-            local: end,
-            remote: end,
-            flags: 0,
-        };
-        Event {
-            time_ns: 0,
-            cpu: Some(0),
-            socket,
-            owner: None,
-            candidates: None,
-            listener: None,
-            after_gap: false,
-            what,
-        }
+        let socket = Socket { sk: Some(1), ..Socket::new(State::Established, end, end) };
+        Event { cpu: Some(0), ..Event::new(0, socket, what) }
     }
 
     fn transition(new: State, ending: Option<CloseReason>) -> Transition {
-        Transition {
-            old: State::Established,
-            new,
-            source: StateSource::Observed,
-            time_in_old: None,
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            receive_queue: 0,
-            send_queue: 0,
-            ending,
-            exit: None,
-            expires_in_ns: None,
-        }
+        Transition { ending, ..Transition::new(State::Established, new) }
     }
 
     fn told(event: &Event) -> String {

@@ -31,7 +31,7 @@ impl Healthy {
     /// Opens so many connections in a namespace of their own.
     pub(crate) fn start(connections: usize) -> Self {
         let start = move || {
-            let netns = super::stage::enter_small_netns();
+            let netns = super::env::enter_small_netns();
             let place = File::open("/proc/thread-self/ns/net").unwrap();
             let server = Actor::start("t-healthy", &["server", "0"]);
             Self { netns, place, client: Actor::start("t-healthy", &["client", &connections.to_string()]), server }

@@ -1,6 +1,6 @@
 //! One side closes and the other does not.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[

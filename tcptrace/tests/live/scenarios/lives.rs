@@ -1,6 +1,6 @@
 //! Normal lives: there is nothing to find.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// A life that gives no findings.
 const fn life(name: &'static str, about: &'static str, setup: &'static str, trouble: &'static str) -> Scenario {

@@ -2,9 +2,9 @@
 
 use super::{
     FLAGS, Scenario,
+    env::Env,
+    expect::{Verdict, Watch},
     healthy::Healthy,
-    judge::{Verdict, Watch},
-    stage::Stage,
 };
 use crate::{net, tracer::Tracer};
 
@@ -29,9 +29,9 @@ pub(crate) fn run() {
         let tracer = &tracer;
         let play = |scenario: &'static Scenario| {
             move || {
-                let mut stage = Stage::new(false);
-                stage.play(scenario.setup);
-                Watch::new(tracer, &stage).play(scenario, stage, PATIENCE_MS)
+                let mut env = Env::new(false);
+                env.play(scenario.setup);
+                Watch::new(tracer, &env).play(scenario, env, PATIENCE_MS)
             }
         };
         let threads: Vec<_> = all().map(|scenario| (scenario, scope.spawn(play(scenario)))).collect();
@@ -43,12 +43,12 @@ pub(crate) fn run() {
 
     let mut total = Verdict::default();
     for (scenario, played) in played {
-        let Ok((watch, mut stage, mut verdict)) = played else {
+        let Ok((watch, mut env, mut verdict)) = played else {
             total.wrong.push(format!("{}: it broke off", scenario.name));
             total.expected += scenario.findings.len();
             continue;
         };
-        watch.end(scenario.findings, Some(&mut stage), &mut verdict);
+        watch.end(scenario.findings, Some(&mut env), &mut verdict);
         total.add(scenario.name, verdict);
     }
     for watch in of_healthy {

@@ -1,28 +1,28 @@
 //! The scenario suite: every trouble that tcptrace must find, and what looks like one and is none.
 //!
-//! Each scenario is a script ([`stage`]) that is played on a stage of its own, with real sockets and short timers, and
+//! Each scenario is a script ([`env`]) that runs in an environment of its own, with real sockets and short timers, and
 //! a list of the findings that it must give: these, of these owners, with this evidence, and no other. All share one
 //! set of thresholds, so that `mixed` can play all of them at the same time.
 
+pub(crate) mod actor;
+mod decoys;
+mod env;
+mod expect;
 pub(crate) mod healthy;
-mod judge;
 mod leaks;
 mod lives;
-mod lures;
 mod mixed;
 mod openings;
 mod pressure;
-pub(crate) mod puppet;
 mod resets;
 mod silence;
-mod stage;
 mod waiting;
 
 use std::process::Command;
 
 use self::{
-    judge::{Expected, Watch},
-    stage::Stage,
+    env::Env,
+    expect::{Expected, Watch},
 };
 use crate::tracer::{Tracer, binary};
 
@@ -64,7 +64,7 @@ pub(crate) struct Scenario {
 }
 
 fn all() -> impl Iterator<Item = &'static Scenario> {
-    [lives::ALL, leaks::ALL, openings::ALL, silence::ALL, waiting::ALL, resets::ALL, pressure::ALL, lures::ALL]
+    [lives::ALL, leaks::ALL, openings::ALL, silence::ALL, waiting::ALL, resets::ALL, pressure::ALL, decoys::ALL]
         .into_iter()
         .flatten()
 }
@@ -96,19 +96,19 @@ fn patience_ms() -> u64 {
 
 /// Plays a scenario with a tracer of its own; gives what was wrong.
 fn play(scenario: &Scenario, narrates: bool) -> Vec<String> {
-    let mut stage = Stage::new(narrates);
-    stage.play(scenario.setup);
+    let mut env = Env::new(narrates);
+    env.play(scenario.setup);
     // A tracer of one namespace is not disturbed by what others do. That the other end of an idle connection is alive in
     // another one takes a tracer of all.
-    let looks_far = stage.netns.len() > 1 && scenario.findings.is_empty();
+    let looks_far = env.netns.len() > 1 && scenario.findings.is_empty();
     let flags = [if looks_far { &[][..] } else { &["--netns", "self"] }, &FLAGS].concat();
     let shown = narrates.then(|| {
         println!("$ {} {}", binary().display(), flags.join(" "));
         Tracer::start(&flags)
     });
     let tracer = Tracer::start(&[&["--format", "json"], &flags[..]].concat());
-    let (watch, mut stage, mut verdict) = Watch::new(&tracer, &stage).play(scenario, stage, patience_ms());
-    watch.end(scenario.findings, Some(&mut stage), &mut verdict);
+    let (watch, mut env, mut verdict) = Watch::new(&tracer, &env).play(scenario, env, patience_ms());
+    watch.end(scenario.findings, Some(&mut env), &mut verdict);
     if let Some(shown) = shown {
         println!("\ntcptrace says:");
         shown.stop().lines.iter().for_each(|line| println!("{line}"));

@@ -1,6 +1,6 @@
 //! Connections that do not come to be.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[

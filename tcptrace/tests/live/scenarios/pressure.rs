@@ -1,6 +1,6 @@
 //! Too much of something.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[

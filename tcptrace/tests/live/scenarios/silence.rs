@@ -1,6 +1,6 @@
 //! The other end is gone without a word, or what it says is lost.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[

@@ -1,6 +1,6 @@
 //! A process does not accept, or does not read.
 
-use super::{Scenario, judge::Expected};
+use super::{Scenario, expect::Expected};
 
 /// The scenarios of this file.
 pub(super) const ALL: &[Scenario] = &[

@@ -10,7 +10,7 @@ use crate::{
     model::{
         namespace::Namespace,
         snapshot::Snapshot as Listing,
-        socket::{Keepalive, Kind as SocketKind, ListedSocket},
+        socket::{Kind as SocketKind, ListedSocket},
     },
 };
 
@@ -199,25 +199,8 @@ fn listed(cookie: u64, kind: SocketKind, state: State, local: &str, owner: Optio
         sk: Some(cookie),
         cookie: Some(cookie),
         handle: cookie,
-        netns: 7,
-        ipv6: false,
-        state,
-        kind,
-        local: local.parse().unwrap(),
-        remote,
-        receive_queue: 0,
-        send_queue: 0,
-        timer: None,
-        timeouts: 0,
-        probes: 0,
-        rto_ns: None,
-        backoff: None,
-        keepalive: Keepalive::Unknown,
-        user_timeout_ms: None,
-        uid: None,
-        entered_ns: None,
         owner,
-        connection: None,
+        ..ListedSocket::new(kind, state, 7, local.parse().unwrap(), remote)
     }
 }
 

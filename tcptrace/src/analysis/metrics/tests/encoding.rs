@@ -87,6 +87,33 @@ fn protobuf_has_both_kinds_of_histograms() {
 }
 
 #[test]
+fn protobuf_has_labels_values_and_units_as_the_text_has() {
+    let told = snapshot(&mut some());
+    let (bytes, text) = (encode(&told, Format::Protobuf), String::from_utf8(encode(&told, Format::Text)).unwrap());
+    let mut rest = &bytes[..];
+    let mut units = 0;
+    while !rest.is_empty() {
+        let family = wire::MetricFamily::decode_length_delimited(&mut rest).unwrap();
+        assert!(text.contains(&format!("# HELP {} {}\n", family.name, family.help)), "{family:?}");
+        units += usize::from(!family.unit.is_empty() && family.name.contains(&family.unit));
+        for metric in &family.metric {
+            let value = match (family.r#type(), &metric.counter, &metric.gauge) {
+                (wire::MetricType::Counter, Some(counter), None) => counter.value,
+                (wire::MetricType::Gauge, None, Some(gauge)) => gauge.value,
+                (wire::MetricType::Histogram, None, None) => metric.histogram.as_ref().unwrap().sample_count as f64,
+                other => panic!("{other:?}"),
+            };
+            let labels: Vec<_> = metric.label.iter().map(|label| format!("{}={:?}", label.name, label.value)).collect();
+            let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+            let lines = ["", "_count"].map(|end| format!("{}{end}{labels} ", family.name));
+            let found = text.lines().find_map(|line| lines.iter().find_map(|start| line.strip_prefix(start)));
+            assert_eq!(found.and_then(|found| found.parse().ok()), Some(value), "{}{labels}", family.name);
+        }
+    }
+    assert!(units > 0);
+}
+
+#[test]
 fn the_form_is_agreed_on() {
     let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
     let text = "text/plain;version=0.0.4;q=0.5,*/*;q=0.1";

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::*;
 use crate::{
     model::{
-        event::{Command, Owner, OwnerSource, Retransmit, Socket, StateSource, TimeInState},
+        event::{Command, Owner, OwnerSource, Retransmit, Socket, TimeInState},
         output_state::OutputState,
         state::StateSet,
     },
@@ -40,26 +40,11 @@ fn event(local: &str, owner: Option<Owner>, what: EventKind) -> Event {
         remote: "10.0.0.9:50123".parse().unwrap(),
         flags: 0,
     };
-    Event { time_ns: 100 * S, cpu: Some(0), socket, owner, candidates: None, listener: None, after_gap: false, what }
+    Event { cpu: Some(0), owner, ..Event::new(100 * S, socket, what) }
 }
 
 fn change(old: State, new: State) -> Transition {
-    Transition {
-        old,
-        new,
-        source: StateSource::Observed,
-        time_in_old: None,
-        handshake_rtt_ns: None,
-        srtt_us: None,
-        total_retrans: 0,
-        bytes_acked: 0,
-        bytes_received: 0,
-        receive_queue: 0,
-        send_queue: 0,
-        ending: None,
-        exit: None,
-        expires_in_ns: None,
-    }
+    Transition::new(old, new)
 }
 
 fn timed(old: State, new: State, ns: u64, source: TimeSource) -> Transition {

@@ -1,0 +1,60 @@
+//! Programs that tests and the benchmark call, and the Debian packages that contain them.
+
+use std::collections::BTreeSet;
+
+use xtask::programs;
+
+/// An executable and its Debian package.
+pub(crate) type Tool = (&'static str, &'static str);
+
+/// What most live tests call: without these `cargo xtask setup --tests` fails.
+pub(crate) const LIVE: [Tool; 7] = [
+    ("tcpstates", "libbpf-tools"),
+    ("nft", "nftables"),
+    ("ss", "iproute2"),
+    ("sysctl", "procps"),
+    ("valgrind", "valgrind"),
+    ("systemd-nspawn", "systemd-container"),
+    ("debootstrap", "debootstrap"),
+];
+
+/// The other ends of outputs, for `tests/peers`. Debian does not have them on every architecture; without one its
+/// tests are skipped.
+pub(crate) const PEERS: [Tool; 3] = [("prometheus", "prometheus"), ("promtool", "prometheus"), ("rsyslogd", "rsyslog")];
+
+/// The servers and clients that `tests/interop` traces. Without one these tests are skipped.
+pub(crate) const INTEROP: [Tool; 13] = [
+    ("nginx", "nginx-light"),
+    ("haproxy", "haproxy"),
+    ("apache2", "apache2-bin"),
+    ("ab", "apache2-utils"),
+    ("redis-server", "redis-server"),
+    ("redis-benchmark", "redis-tools"),
+    ("pg_ctlcluster", "postgresql"),
+    ("gunicorn", "gunicorn"),
+    ("node", "nodejs"),
+    ("curl", "curl"),
+    ("wrk", "wrk"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
+];
+
+/// What the benchmark compares tcptrace with.
+pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
+
+/// The tools that are not installed.
+pub(crate) fn missing<'a>(tools: impl IntoIterator<Item = &'a Tool>) -> Vec<Tool> {
+    tools.into_iter().filter(|(program, _)| programs::find(program).is_none()).copied().collect()
+}
+
+/// The packages that contain `tools`, each once.
+pub(crate) fn packages(tools: &[Tool]) -> Vec<&'static str> {
+    tools.iter().map(|(_, package)| *package).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The tools as an error names them.
+pub(crate) fn names(tools: &[Tool]) -> String {
+    let names: Vec<_> =
+        tools.iter().map(|(program, package)| format!("{program} (Debian package {package})")).collect();
+    names.join(", ")
+}
