@@ -1,4 +1,4 @@
-//! What the programs count on each CPU, so that no loss goes unnoticed.
+//! Counters that the programs keep on each CPU, so that no loss goes unnoticed.
 
 use core::mem::size_of;
 

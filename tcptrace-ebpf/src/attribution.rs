@@ -77,8 +77,8 @@ fn update_involved(tracked: &mut TrackedSock, sk: *const c_void, tcp: *const c_v
     }
 }
 
-/// What the current task does to the socket in this transition, as an [`owner_source`]; unknown if another task or a softirq
-/// may cause the transition.
+/// The action by which the current task causes this transition, as an [`owner_source`]; unknown if another task or a softirq
+/// may cause it.
 #[inline(always)]
 fn action_of_current_task(common: SockCommon, (old, new): (u8, u8)) -> u8 {
     match (old, new) {

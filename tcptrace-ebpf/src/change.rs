@@ -75,7 +75,7 @@ impl Change {
     }
 }
 
-/// What a connection has transferred so far. All zero before it begins.
+/// How much a connection has transferred, and how well. All zero before it begins.
 #[derive(Default)]
 struct Progress {
     bytes_acked: u64,

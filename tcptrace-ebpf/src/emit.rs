@@ -43,7 +43,7 @@ pub(crate) fn send<T: 'static>(fill: impl FnOnce(*mut T)) {
     }
 }
 
-/// A record to be filled in and submitted. For callers of which [`send`] would not inline the closure.
+/// A record to be filled in and submitted, for callers whose closure [`send`] would not inline.
 pub(crate) struct Reserved<T: 'static> {
     ring: *mut CpuRing,
     room: Room<T>,

@@ -93,8 +93,8 @@ extern "C" fn infer_owner(slot: u64, source: u64) -> u64 {
     if pid == 0 || (flags & PF_KTHREAD != 0 || is_tcptrace(pid)) && !opens {
         return SAME | exit;
     }
-    // A process nearly always closes the sockets that it used. Then its start time is taken as known, since reading it costs
-    // more than the rest.
+    // The process that closes a socket is nearly always its known owner. Then the known start time is kept, since reading it
+    // costs more than the rest.
     let start_ticks = if same_pid && !stronger { tracked.owner.start_ticks } else { start_of_current() as u32 };
     let same = same_pid && start_ticks == tracked.owner.start_ticks;
     let (source_before, pid_before) = (tracked.owner.source, tracked.owner.pid);

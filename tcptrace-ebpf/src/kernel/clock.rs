@@ -9,7 +9,7 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// `jiffies`, of which a second has [`hz`](tcptrace_common::config::Config::hz).
+/// The kernel's `jiffies`. A second has [`hz`](tcptrace_common::config::Config::hz) of them.
 #[inline(always)]
 pub(crate) fn jiffies() -> u64 {
     // SAFETY: takes no arguments.

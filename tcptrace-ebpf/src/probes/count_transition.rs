@@ -23,7 +23,7 @@ static NO_TUPLE: Tuple = Tuple { family: 0, local: [0; 2], remote: [0; 2], local
 /// `sock:inet_sock_set_state`: (sk, old state, new state). Replaces the program `transition` and reads from the socket only
 /// what the counts need.
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn count_transition(ctx: BtfTracePointContext) -> i32 {
+fn count_transition(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     if old == new {

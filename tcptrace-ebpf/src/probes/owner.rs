@@ -25,7 +25,7 @@ use crate::{
 /// `tcp_rcv_space_adjust` (`net/ipv4/tcp_input.c`): a process reads from the socket. The tracepoint is cheap and exists on all
 /// kernels, but misses processes that never read. Softirqs call it too (TLS, strparser), without owning the lock.
 #[btf_tracepoint(function = "tcp_rcv_space_adjust")]
-pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
+fn read(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if !SockCommon(KernelPtr::new(sk)).is_owned() {
         return 0;
@@ -42,13 +42,13 @@ pub(crate) fn read(ctx: BtfTracePointContext) -> i32 {
 
 /// `struct sock *inet_csk_accept(sk, arg)`, since 6.10. The result follows the two arguments.
 #[fexit(function = "inet_csk_accept")]
-pub(crate) fn accept_2(ctx: FExitContext) -> i32 {
+fn accept_2(ctx: FExitContext) -> i32 {
     accepted(ctx.arg(2))
 }
 
 /// `struct sock *inet_csk_accept(sk, flags, err, kern)`, before 6.10.
 #[fexit(function = "inet_csk_accept")]
-pub(crate) fn accept_4(ctx: FExitContext) -> i32 {
+fn accept_4(ctx: FExitContext) -> i32 {
     accepted(ctx.arg(4))
 }
 
@@ -63,8 +63,8 @@ fn accepted(sk: *const c_void) -> i32 {
     0
 }
 
-/// Makes the current task's process the owner, and tells user space if it was another one before. `found` is the socket's
-/// entry, if already looked up.
+/// Makes the current task's process the owner, and sends a record if the owner changed. `found` is the socket's entry, if
+/// already looked up.
 #[inline(always)]
 fn attribute(sk: *const c_void, found: Option<Entry>, source: u8) {
     if SockCommon(KernelPtr::new(sk)).state() == state::CLOSE {

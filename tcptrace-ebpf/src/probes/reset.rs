@@ -25,7 +25,7 @@ use crate::{
 
 /// `tcp_receive_reset`: (sk).
 #[btf_tracepoint(function = "tcp_receive_reset")]
-pub(crate) fn reset_received(ctx: BtfTracePointContext) -> i32 {
+fn reset_received(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     if let Some(sock) = TcpSock::new(sk) {
         emit_deferred(sock, sk);
@@ -38,7 +38,7 @@ pub(crate) fn reset_received(ctx: BtfTracePointContext) -> i32 {
 ///
 /// `sk` may be null, a listener or a mini-socket. Then only the packet that the RST answers (`skb`) has the addresses.
 #[btf_tracepoint(function = "tcp_send_reset")]
-pub(crate) fn reset_sent(ctx: BtfTracePointContext) -> i32 {
+fn reset_sent(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let skb: *const c_void = ctx.arg(1);
     let reason: u32 = if has_reason() { ctx.arg(2) } else { 0 };

@@ -21,7 +21,7 @@ use crate::{
 
 /// `tcp_retransmit_skb`: (sk, skb), and since 6.18 the result of sending.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
-pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
+fn retransmit(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let Some(sock) = TcpSock::new(sk) else {
         return 0;
@@ -69,7 +69,7 @@ pub(crate) fn retransmit(ctx: BtfTracePointContext) -> i32 {
 /// `tcp_retransmit_synack`: (sk of the listener, request). A TCP Fast Open child is a full socket before its handshake ends
 /// and retransmits its own SYN-ACK (`net/ipv4/tcp_timer.c`, `tcp_fastopen_synack_timer`): then `sk` is the child.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
-pub(crate) fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+fn retransmit_synack(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let Some(listener) = TcpSock::new(sk) else {
         return 0;

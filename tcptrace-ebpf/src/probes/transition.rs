@@ -23,7 +23,7 @@ use crate::{
 
 /// `sock:inet_sock_set_state`: (sk, old state, new state).
 #[btf_tracepoint(function = "inet_sock_set_state")]
-pub(crate) fn transition(ctx: BtfTracePointContext) -> i32 {
+fn transition(ctx: BtfTracePointContext) -> i32 {
     let sk: *const c_void = ctx.arg(0);
     let (old, new) = (ctx.arg::<i32>(1) as u8, ctx.arg::<i32>(2) as u8);
     if old == new {

@@ -61,9 +61,9 @@ pub enum Types {
     Missing,
     /// They cannot be read, or tcptrace cannot work with them.
     Unusable(String),
-    /// What they tell: bits of [`kernel`], and why there are no iterators.
+    /// What they tell: bits of [`feature`], and why there are no iterators.
     Known {
-        /// Bits of [`kernel`].
+        /// Bits of [`feature`].
         abilities: u32,
         /// Why the iterators cannot work.
         no_listing: Option<String>,
