@@ -27,7 +27,7 @@ use crate::{
             threads::{self, Threads},
         },
     },
-    listing::netns::ChosenNetns,
+    listing::chosen_netns::ChosenNetns,
     model::{
         kernel_counts::{By, Counts},
         losses::Losses,

@@ -36,7 +36,7 @@ use crate::{
         terminal::{is_colored, understands_codes},
     },
     findings::Thresholds,
-    listing::netns::ChosenNetns,
+    listing::chosen_netns::ChosenNetns,
     model::{
         kernel_counts::By,
         netns_choice::NetnsChoice,

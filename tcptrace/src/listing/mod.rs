@@ -9,11 +9,13 @@
 //! A kernel interface shows only one network namespace at a time, so the listing thread enters each of them in turn
 //! ([`netns`]). This room makes no decisions about what is worth reporting.
 
+pub(crate) mod chosen_netns;
 pub mod holders;
 mod inet_diag;
 pub mod iter_entry;
 pub(crate) mod net_counters;
 pub mod netns;
+pub(crate) mod netns_names;
 mod next_hop;
 mod process;
 mod procfs;
@@ -192,7 +194,7 @@ impl Lister {
     /// Lists only this namespace, using these iterators if there are any. A new namespace that reuses its name or inode
     /// number does not match.
     #[must_use]
-    pub fn of(iterators: Option<Iterators>, chosen: &netns::ChosenNetns) -> Self {
+    pub fn of(iterators: Option<Iterators>, chosen: &chosen_netns::ChosenNetns) -> Self {
         Self { cookie: chosen.cookie, ..Self::new(iterators, Some(NetnsChoice::Inode(chosen.inode))) }
     }
 
@@ -275,7 +277,7 @@ impl Lister {
                 let same = before.filter(|before| before.segments.is_some() && before.segments == segments);
                 let unchanged = same.filter(IdleNetns::is_settled);
                 // The kernel scans the sockets of all namespaces for those of one.
-                let count = if unchanged.is_some() { None } else { netns::tcp_sockets() };
+                let count = if unchanged.is_some() { None } else { net_counters::tcp_sockets() };
                 let is_empty = count == Some(0);
                 // In 300 namespaces this takes seconds: the kernel keeps the settings with the same name of all
                 // namespaces in one list.

@@ -80,6 +80,22 @@ fn two<T: FromStr>(text: &str) -> Option<(T, T)> {
     Some((one(first)?, one(last)?))
 }
 
+/// Number of full and TIME_WAIT TCP sockets in the calling thread's namespace; `None` if unknown. If it is 0 there are
+/// no requests either, since a request has a listener.
+#[must_use]
+pub(crate) fn tcp_sockets() -> Option<usize> {
+    let count = |file: &str| count(&fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?);
+    Some(count("sockstat")? + count("sockstat6")?)
+}
+
+/// The count in `/proc/net/sockstat` or `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`).
+pub(crate) fn count(text: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")))?;
+    let words: Vec<_> = line.split(' ').collect();
+    let number = |name: &str| Some(words.windows(2).find(|pair| pair[0] == name)?[1].parse::<usize>());
+    number("inuse")?.ok()?.checked_add(number("tw").unwrap_or(Ok(0)).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -156,5 +172,21 @@ mod tests {
             counters_in(&format!("TcpExt: {text}\nTcpExt: {values}"));
             settings_of(|_| Some(text.clone()));
         }
+    }
+
+    #[test]
+    fn the_sockets_of_a_namespace_are_counted() {
+        let empty = "sockets: used 3\nTCP: inuse 0 orphan 7 tw 0 alloc 9 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!((count(empty), count("TCP6: inuse 0\nUDP6: inuse 0\n")), (Some(0), Some(0)));
+        assert_eq!((count("TCP: inuse 1 orphan 0 tw 2\n"), count("TCP6: inuse 1\n")), (Some(3), Some(1)));
+        for text in ["", "TCP: x\n", "TCP: inuse\n", "TCP: inuse x tw 0\n", "TCP: inuse 0 orphan 0 tw x\n"] {
+            assert_eq!(count(text), None, "{text:?}");
+        }
+        in_fresh_netns(|| {
+            assert_eq!(tcp_sockets(), Some(0));
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            assert_eq!(tcp_sockets(), Some(1));
+            drop(listener);
+        });
     }
 }

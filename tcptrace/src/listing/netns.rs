@@ -11,8 +11,6 @@ use std::{
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, SystemTime},
 };
 
 use rustc_hash::FxHashSet;
@@ -25,7 +23,7 @@ use crate::{
 };
 
 /// Where ip-netns(8) keeps named namespaces.
-const NAMES: &str = "/run/netns";
+pub(super) const NAMES: &str = "/run/netns";
 /// The namespace of the calling thread.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -38,68 +36,7 @@ pub struct Netns {
     pub name: Option<String>,
     /// Its cookie ([`cookie`]) if it must be exactly this namespace: names and inode numbers are reused.
     pub cookie: Option<u64>,
-    entrance: NetnsHandle,
-}
-
-/// The namespace that a user selected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChosenNetns {
-    /// Inode number of its nsfs file.
-    pub inode: u32,
-    /// Its name when it was found, if any.
-    pub name: Option<String>,
-    /// Its cookie, if known.
-    pub cookie: Option<u64>,
-}
-
-impl ChosenNetns {
-    /// Finds it, and enters it to read its cookie, if permitted.
-    ///
-    /// # Errors
-    /// If it does not exist.
-    pub fn find(choice: &NetnsChoice) -> Result<Option<Self>, Error> {
-        let found = find(Some(choice))?.0.into_iter().next();
-        Ok(found.map(|found| {
-            let entered = || found.enter().ok().and_then(|()| cookie());
-            // In a separate thread, which leaves the namespace by ending.
-            let cookie = thread::scope(|scope| scope.spawn(entered).join().unwrap_or_default());
-            Self { inode: found.inode, name: found.name, cookie }
-        }))
-    }
-
-    /// Whether it certainly exists: it still has its name, or is tcptrace's own.
-    #[must_use]
-    pub fn has_its_name(&self) -> bool {
-        self.name.as_deref().is_some_and(|name| is_called(name, self.inode))
-            || own().is_ok_and(|own| own.inode == self.inode)
-    }
-
-    /// Whether it no longer exists. If it lost its name, all threads are searched for it.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        !self.has_its_name()
-            && match find(Some(&NetnsChoice::Inode(self.inode))) {
-                Err(error) => error.is_gone(),
-                Ok((found, _)) => {
-                    let mut found = found.into_iter().map(|found| Netns { cookie: self.cookie, ..found });
-                    let enters = || found.all(|found| matches!(found.enter(), Err(EnterError::Gone(_))));
-                    thread::scope(|scope| scope.spawn(enters).join().unwrap_or(false))
-                }
-            }
-    }
-
-    /// Text for people about a namespace that is no longer found.
-    #[must_use]
-    pub fn gone_message(&self) -> String {
-        let Self { inode, name, .. } = self;
-        match name {
-            Some(name) if named(OsStr::new(name)).is_ok() => {
-                format!("the network namespace {name} ({inode}) is gone, and {name} is now another one")
-            }
-            Some(name) => format!("the network namespace {name} ({inode}) is gone"),
-            None => format!("the network namespace {inode} is gone"),
-        }
-    }
+    pub(super) entrance: NetnsHandle,
 }
 
 /// Whether the namespace has this name now. The name keeps it alive, so that its inode number is not reused in the
@@ -132,37 +69,9 @@ pub fn cookie() -> Option<u64> {
     (result == 0 && len as usize == size_of::<u64>()).then_some(cookie)
 }
 
-/// Names of namespaces by inode number, re-read when the folder of names changes.
-#[derive(Debug, Default)]
-pub struct NameWatch {
-    /// Modification time of the folder, if any later change would produce a later time.
-    changed: Option<SystemTime>,
-}
-
-/// Worst resolution of file times (a jiffy).
-const FILE_TIME: Duration = Duration::from_millis(20);
-
-impl NameWatch {
-    /// Returns all names if any were added or removed since the last call.
-    pub fn changed(&mut self) -> Option<Vec<(u32, String)>> {
-        let changed = fs::metadata(NAMES).and_then(|folder| folder.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        if self.changed == Some(changed) {
-            return None;
-        }
-        let is_settled = changed.elapsed().is_ok_and(|since| since > FILE_TIME);
-        self.changed = is_settled.then_some(changed);
-        Some(names().into_iter().filter_map(|found| Some((found.inode, found.name?))).collect())
-    }
-
-    /// Makes [`NameWatch::changed`] return all names the next time.
-    pub const fn forget(&mut self) {
-        self.changed = None;
-    }
-}
-
 /// How to open a namespace. An open file keeps its namespace alive, so most are opened only to be entered.
 #[derive(Debug)]
-enum NetnsHandle {
+pub(super) enum NetnsHandle {
     Open(File),
     Path(PathBuf),
 }
@@ -373,12 +282,12 @@ fn inode(file: &File) -> io::Result<u32> {
 }
 
 /// Namespace of the calling thread. Its file stays open, so that the thread can return.
-fn own() -> io::Result<Netns> {
+pub(super) fn own() -> io::Result<Netns> {
     let file = open(Path::new(OWN))?;
     Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
 }
 
-fn named(name: &OsStr) -> Result<Netns, Error> {
+pub(super) fn named(name: &OsStr) -> Result<Netns, Error> {
     let path = Path::new(NAMES).join(name);
     let name = name.to_string_lossy().into_owned();
     match open(&path).and_then(|file| inode(&file)) {
@@ -389,7 +298,7 @@ fn named(name: &OsStr) -> Result<Netns, Error> {
 }
 
 /// Named namespaces. Stale names, which are plain files, are skipped.
-fn names() -> Vec<Netns> {
+pub(super) fn names() -> Vec<Netns> {
     let entries = fs::read_dir(NAMES).into_iter().flatten().flatten();
     let mut found: Vec<_> = entries.filter_map(|entry| named(&entry.file_name()).ok()).collect();
     found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -420,22 +329,6 @@ fn threads(skipped: &mut Skipped) -> io::Result<BTreeMap<u32, PathBuf>> {
     })?;
     skipped.processes_denied += u64::from(pids::hides_processes());
     Ok(found)
-}
-
-/// Number of full and TIME_WAIT TCP sockets in the calling thread's namespace; `None` if unknown. If it is 0 there are
-/// no requests either, since a request has a listener.
-#[must_use]
-pub fn tcp_sockets() -> Option<usize> {
-    let count = |file: &str| count(&fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?);
-    Some(count("sockstat")? + count("sockstat6")?)
-}
-
-/// The count in `/proc/net/sockstat` or `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`).
-fn count(text: &str) -> Option<usize> {
-    let line = text.lines().find_map(|line| line.strip_prefix("TCP: ").or_else(|| line.strip_prefix("TCP6: ")))?;
-    let words: Vec<_> = line.split(' ').collect();
-    let number = |name: &str| Some(words.windows(2).find(|pair| pair[0] == name)?[1].parse::<usize>());
-    number("inuse")?.ok()?.checked_add(number("tw").unwrap_or(Ok(0)).ok()?)
 }
 
 /// Runs `test` in a thread with its own network namespace, in which `lo` is up; skipped without the privilege.
@@ -605,37 +498,11 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_the_chosen_one_is_said() {
-        let gone =
-            |name: Option<&str>| ChosenNetns { inode: 7, name: name.map(str::to_owned), cookie: None }.gone_message();
-        assert_eq!(gone(None), "the network namespace 7 is gone");
-        assert_eq!(gone(Some("tcptrace-none")), "the network namespace tcptrace-none (7) is gone");
-        let own = ChosenNetns::find(&NetnsChoice::Own).unwrap().unwrap();
-        assert!(own.has_its_name() && !own.is_gone(), "one's own is there");
-    }
-
-    #[test]
     fn the_capability_that_is_missing_is_named() {
         use Capabilities as C;
         let why = |has: &[u32]| why_denied(Some(C::of(has)));
         assert!(why(&[C::SYS_PTRACE]).starts_with("CAP_SYS_ADMIN is missing"));
         assert!(why(&[C::SYS_ADMIN]).starts_with("CAP_SYS_PTRACE is missing"));
         assert!(!why(&[C::SYS_ADMIN, C::SYS_PTRACE]).contains("missing"), "root is not told to be root");
-    }
-
-    #[test]
-    fn the_sockets_of_a_namespace_are_counted() {
-        let empty = "sockets: used 3\nTCP: inuse 0 orphan 7 tw 0 alloc 9 mem 1\nUDP: inuse 1 mem 0\n";
-        assert_eq!((count(empty), count("TCP6: inuse 0\nUDP6: inuse 0\n")), (Some(0), Some(0)));
-        assert_eq!((count("TCP: inuse 1 orphan 0 tw 2\n"), count("TCP6: inuse 1\n")), (Some(3), Some(1)));
-        for text in ["", "TCP: x\n", "TCP: inuse\n", "TCP: inuse x tw 0\n", "TCP: inuse 0 orphan 0 tw x\n"] {
-            assert_eq!(count(text), None, "{text:?}");
-        }
-        in_fresh_netns(|| {
-            assert_eq!(tcp_sockets(), Some(0));
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            assert_eq!(tcp_sockets(), Some(1));
-            drop(listener);
-        });
     }
 }

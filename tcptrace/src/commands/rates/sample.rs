@@ -6,7 +6,10 @@ use thiserror::Error;
 
 use crate::{
     commands::rates::meter::{Reading, Round},
-    listing::netns::{self, ChosenNetns, EnterError, Netns},
+    listing::{
+        chosen_netns::ChosenNetns,
+        netns::{self, EnterError, Netns},
+    },
     model::{netns_choice::NetnsChoice, skipped::Skipped},
     sys::clock::now_ns,
 };

@@ -30,8 +30,11 @@ use crate::{
         },
     },
     listing::{
-        Lister, holders,
-        netns::{self, ChosenNetns, NameWatch},
+        Lister,
+        chosen_netns::ChosenNetns,
+        holders,
+        netns::{self},
+        netns_names::NameWatch,
         worker::ListingWorker,
     },
     model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},

@@ -36,7 +36,8 @@ use crate::{
     findings::Severity,
     listing::{
         Lister,
-        netns::{ChosenNetns, NameWatch},
+        chosen_netns::ChosenNetns,
+        netns_names::NameWatch,
         worker::{ListingResult, ListingWorker},
     },
     model::{
