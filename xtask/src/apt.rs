@@ -21,9 +21,11 @@ enabled() { systemctl list-unit-files --state=enabled --no-legend 2>/dev/null | 
 exec 9</var/lib/dpkg && flock 9 || exit
 before=" $(enabled | tr '\n' ' ') "
 leave() {
+    # A second Ctrl-C must not end this half way: neither this shell nor systemctl, which gets its own session.
+    trap '' HUP INT TERM
     grep -qsF "$mark" $policy && rm -f $policy
     for unit in $(enabled); do
-        case "$before" in *" $unit "*) ;; *) systemctl disable --quiet "$unit" ;; esac
+        case "$before" in *" $unit "*) ;; *) setsid -w systemctl disable --quiet "$unit" ;; esac
     done
 }
 trap leave EXIT

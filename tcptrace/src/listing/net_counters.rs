@@ -100,6 +100,8 @@ pub(crate) fn count(text: &str) -> Option<usize> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::net::TcpListener;
+
     use super::*;
     use crate::listing::netns::in_fresh_netns;
 
