@@ -1,5 +1,5 @@
 //! Patches constants into the instructions of the BPF object: offsets of kernel struct members, and settings of the
-//! programs. See [`tcptrace_common::config::place`].
+//! programs. See [`tcptrace_common::config::placeholder`].
 
 use tcptrace_common::config::{Config, Layout, placeholder};
 use thiserror::Error;

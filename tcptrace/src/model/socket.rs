@@ -207,7 +207,7 @@ impl StuckReasons {
 }
 
 impl ListedSocket {
-    /// A socket of which no more is known: without holders, timers or data.
+    /// A socket with only these fields known: no holders, timers or data.
     #[must_use]
     pub const fn new(kind: Kind, state: State, netns: u32, local: SocketAddr, remote: SocketAddr) -> Self {
         Self {
