@@ -85,7 +85,7 @@ impl Iterators {
 
     /// Sets what the programs list: sockets in these states (empty: all), and with `stuck` also connections in other
     /// states that wait for a process. When the holders are read, the programs remember them as owners of up to
-    /// `new_sockets` sockets that were not tracked before, and always of tracked listeners.
+    /// `new_owners` sockets that were not tracked before, and always of tracked listeners.
     ///
     /// # Errors
     /// If the kernel refuses.

@@ -32,7 +32,7 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of a socket whose owner is not known.
+    /// An event of a socket whose owner is unknown.
     #[must_use]
     pub const fn new(time_ns: u64, socket: Socket, what: EventKind) -> Self {
         Self { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
@@ -319,7 +319,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// A socket of which no more is known.
+    /// A socket with only these fields known.
     #[must_use]
     pub const fn new(state: State, local: SocketAddr, remote: SocketAddr) -> Self {
         Self { sk: None, cookie: None, netns: None, ipv6: false, state, local, remote, flags: 0 }

@@ -9,7 +9,7 @@ use crate::model::event::{Command, Owner, OwnerSource, Process, ProcessId, Start
 /// One file descriptor of a process that refers to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Identifies the socket: see [`ListedSocket::handle`].
+    /// Identifies the socket: see [`ListedSocket::handle`](crate::model::socket::ListedSocket::handle).
     pub handle: u64,
     /// PID in the initial PID namespace, or in the one that tcptrace runs in.
     pub pid: u32,
@@ -64,7 +64,7 @@ impl Holders {
         Self { all: Arc::new(all), places: Arc::new(places) }
     }
 
-    /// Holders of the socket with this [`ListedSocket::handle`].
+    /// Holders of the socket with this [`ListedSocket::handle`](crate::model::socket::ListedSocket::handle).
     #[must_use]
     pub fn of(&self, handle: u64) -> &[Holder] {
         match self.places.get(&handle) {

@@ -53,7 +53,7 @@ pub struct NextHop {
 /// State of a process, from `/proc` (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessState {
-    /// PID, as in [`Holder::pid`].
+    /// PID, as in [`Holder::pid`](crate::model::holders::Holder::pid).
     pub pid: u32,
     /// CLOCK_MONOTONIC in ns at which it was read.
     pub read_ns: u64,

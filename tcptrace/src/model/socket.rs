@@ -12,7 +12,7 @@ pub struct ListedSocket {
     /// Its cookie. A timewait socket has the cookie of the full socket that it replaced, and a child socket that of
     /// its request.
     pub cookie: Option<u64>,
-    /// Key of its holders in [`Holders`]: with iterators `sk` (for an MPTCP subflow the inode number of the MPTCP
+    /// Key of its holders in `Holders`: with iterators `sk` (for an MPTCP subflow the inode number of the MPTCP
     /// socket), with sock_diag the inode number of its file; 0 if no file can refer to it.
     pub handle: u64,
     /// Inode number of its network namespace.
@@ -63,7 +63,7 @@ pub enum Keepalive {
     Unknown,
     /// SO_KEEPALIVE is off: an idle peer is never probed.
     Off,
-    /// SO_KEEPALIVE is on. A field is `None` if the socket uses the default of its namespace, see [`NetSettings`].
+    /// SO_KEEPALIVE is on. A field is `None` if the socket uses the default of its namespace, see `NetSettings`.
     /// sock_diag does not report the values, so all are `None` there too.
     On {
         /// Idle time in ns before the first probe (TCP_KEEPIDLE).
@@ -207,7 +207,7 @@ impl StuckReasons {
 }
 
 impl ListedSocket {
-    /// A socket of which no more is known: without holders, timers or data.
+    /// A socket with only these fields known: no holders, timers or data.
     #[must_use]
     pub const fn new(kind: Kind, state: State, netns: u32, local: SocketAddr, remote: SocketAddr) -> Self {
         Self {

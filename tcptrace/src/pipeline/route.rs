@@ -156,7 +156,7 @@ impl Route {
         Self { renderer, wants, records: RecordsBuilder::default() }
     }
 
-    /// Writes the heading of text, if events are wanted. Returns whether it did.
+    /// Writes the heading of text output, if events are selected; returns true if it did.
     pub fn write_heading(&mut self) -> bool {
         let Self { renderer, wants, records } = self;
         match renderer {

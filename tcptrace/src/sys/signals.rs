@@ -172,7 +172,7 @@ pub fn set_ready_file(path: Option<&Path>) {
 pub struct Hangup(Option<Signal>);
 
 impl Hangup {
-    /// Handles SIGHUP from now on if `is_taken`; otherwise [`Self::came`] never returns.
+    /// Handles SIGHUP from now on if `is_taken`; otherwise [`Self::received`] never returns.
     ///
     /// # Errors
     /// If the signal handler cannot be installed.

@@ -387,7 +387,7 @@ impl Connection {
     }
 
     pub(super) fn of_listed(socket: &ListedSocket, owner: Option<Owner>, now_ns: u64, all: &mut AllRoles) -> Self {
-        // The tracked socket of a timewait socket's full socket may have been reused by now.
+        // The programs' entry for a timewait socket's full socket may have been reused by now.
         let seen = socket.owner.filter(|_| socket.kind != Kind::TimeWait);
         let former = seen.filter(|seen| is_left_by(seen, owner));
         let (since_ns, since) = since(socket, now_ns);

@@ -131,37 +131,26 @@ fn transition_event(
     let time_source = if timewait.since == AgeSource::LowerBound { TimeSource::LowerBound } else { left.source };
     let time = TimeInState { ns: left.end_ns.saturating_sub(timewait.since_ns), source: time_source };
     Event {
-        time_ns: left.time_ns,
-        cpu: None,
-        socket: Socket {
-            sk: None,
-            cookie: timewait.cookie(),
-            netns: timewait.netns(),
-            ipv6: timewait.is_ipv6(),
-            state: timewait.state,
-            local: timewait.local(),
-            remote: timewait.remote(),
-            flags: 0,
-        },
         owner: timewait.owner(),
-        candidates: None,
-        listener: None,
-        after_gap: false,
-        what: EventKind::Transition(Transition {
-            old: timewait.state,
-            new,
-            source,
-            time_in_old: Some(time),
-            handshake_rtt_ns: None,
-            srtt_us: None,
-            total_retrans: 0,
-            bytes_acked: 0,
-            bytes_received: 0,
-            receive_queue: 0,
-            send_queue: 0,
-            ending,
-            exit: None,
-            expires_in_ns,
-        }),
+        ..Event::new(
+            left.time_ns,
+            Socket {
+                sk: None,
+                cookie: timewait.cookie(),
+                netns: timewait.netns(),
+                ipv6: timewait.is_ipv6(),
+                state: timewait.state,
+                local: timewait.local(),
+                remote: timewait.remote(),
+                flags: 0,
+            },
+            EventKind::Transition(Transition {
+                source,
+                time_in_old: Some(time),
+                ending,
+                expires_in_ns,
+                ..Transition::new(timewait.state, new)
+            }),
+        )
     }
 }

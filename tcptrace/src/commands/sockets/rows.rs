@@ -327,8 +327,8 @@ mod tests {
         Cgroups::new(Box::new(|pid| (pid < 10).then(|| format!("/{}", pid % 2))))
     }
 
-    fn of<T>(snapshot: &Snapshot, tell: impl Fn(&[Row<'_>]) -> T) -> T {
-        tell(&rows(snapshot, &SocketFilter::default(), &cgroups()))
+    fn of<T>(snapshot: &Snapshot, with: impl Fn(&[Row<'_>]) -> T) -> T {
+        with(&rows(snapshot, &SocketFilter::default(), &cgroups()))
     }
 
     #[test]
