@@ -1,4 +1,4 @@
-//! Where outputs go, and the keys that each kind has.
+//! The kinds of outputs, with the keys of each.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,46 +15,48 @@ use crate::{
 pub enum Target {
     /// Standard output.
     Stdout,
-    /// A file.
+    /// A file, appended to or replaced, with or without rotation.
     File(FileSettings),
-    /// The journal; `None`: where journald listens.
+    /// The systemd journal, through this socket; `None` for journald's usual one.
     Journald(Option<PathBuf>),
     /// A syslog server.
     Syslog(SyslogTarget),
     /// An OpenTelemetry collector, for logs and metrics.
     Otlp(OtlpSettings),
-    /// The same for logs alone.
+    /// An OpenTelemetry collector, for logs only.
     OtlpLogs(OtlpSettings),
-    /// The same for metrics alone.
+    /// An OpenTelemetry collector, for metrics only.
     OtlpMetrics(OtlpSettings),
-    /// A server of metrics for Prometheus at this address.
+    /// An HTTP server at this address that Prometheus scrapes.
     Prometheus(SocketAddr),
     /// A Kafka topic.
     #[cfg(feature = "kafka")]
     Kafka(KafkaSettings),
 }
 
-/// The variables that hold what is secret, so that neither a command line nor a file does.
+// Secrets come from variables, because a command line and a config file can be read by others.
+/// Variables with the HTTP headers for OTLP; the first that is set counts.
 const OTLP_HEADERS: [&str; 2] = ["TCPTRACE_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"];
+/// Variable with the password for SASL.
 #[cfg(feature = "kafka")]
 const KAFKA_PASSWORD: &str = "TCPTRACE_KAFKA_PASSWORD";
 
 impl Target {
-    /// All that there are, as a message tells them.
+    /// All forms, for messages.
     pub const FORMS: &str = "stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS, \
                              kafka:HOST:PORT/TOPIC";
 
-    /// The target that `to` names, as `KIND:…` or a path, which is replaced.
+    /// Parses `KIND:…`, or a path to a file that is replaced.
     ///
     /// # Errors
-    /// Where it names none, or what it names is wrong.
+    /// If the kind is unknown, or what follows is wrong.
     pub fn new(to: &str) -> Result<Self, String> {
         let (kind, rest) = to.split_once(':').unwrap_or((to, ""));
         let file =
             |path: &str, replace| Self::File(FileSettings { path: path.into(), replace, ..FileSettings::default() });
         match kind {
             "stdout" | "/dev/stdout" if rest.is_empty() => Ok(Self::Stdout),
-            "file" if rest.is_empty() => Err(format!("`{to}` lacks a path: file:PATH")),
+            "file" if rest.is_empty() => Err(format!("`{to}` has no path: give file:PATH")),
             "file" => Ok(file(rest, false)),
             "journald" => Ok(Self::Journald(Some(rest).filter(|path| !path.is_empty()).map(PathBuf::from))),
             "syslog" => rest.parse().map(Self::Syslog).map_err(|error| format!("{error}")),
@@ -63,14 +65,14 @@ impl Target {
             #[cfg(feature = "kafka")]
             "kafka" => KafkaSettings::new(rest).map(Self::Kafka).map_err(|error| format!("`{to}`: {error}")),
             #[cfg(not(feature = "kafka"))]
-            "kafka" => Err("this tcptrace is built without Kafka: build it with --features kafka".into()),
-            // A path, as all tools take it.
+            "kafka" => Err("this tcptrace was built without Kafka: build it with --features kafka".into()),
+            // A path, as `-o` takes it in most tools.
             _ if to.contains('/') || to.contains('.') && !to.contains(':') => Ok(file(to, true)),
-            _ => Err(format!("`{to}` is no output: there are {}", Self::FORMS)),
+            _ => Err(format!("unknown output `{to}`; known: {}", Self::FORMS)),
         }
     }
 
-    /// The keys that only this kind has.
+    /// The keys of this kind of output, in addition to those that all outputs have.
     #[must_use]
     pub const fn keys(&self) -> &'static [&'static str] {
         match self {
@@ -83,7 +85,7 @@ impl Target {
         }
     }
 
-    /// Sets one of these, but `format`.
+    /// Sets one of [`Target::keys`] other than `format`.
     pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
         match self {
             Self::File(file) => set_file(file, key, value),
@@ -97,7 +99,7 @@ impl Target {
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(settings) => set_kafka(settings, key, value),
-            _ => Err("does not fit this output".into()),
+            _ => Err("this output has no such key".into()),
         }
     }
 }
@@ -116,7 +118,7 @@ fn set_file(file: &mut FileSettings, key: &str, value: &str) -> Result<(), Strin
         "rotate-size" => file.rotate_bytes = size(value)?,
         "rotate-every" => {
             let time = Some(duration(value)?).filter(|time| *time >= Duration::from_secs(1));
-            file.rotate_every = time.ok_or("takes a second or more")?;
+            file.rotate_every = time.ok_or("takes one second or more")?;
         }
         "keep" => file.keep = digits(value).ok_or("takes a number of files")?,
         _ => {
@@ -124,7 +126,7 @@ fn set_file(file: &mut FileSettings, key: &str, value: &str) -> Result<(), Strin
                 "none" => Compression::None,
                 "gzip" => Compression::Gzip,
                 "zstd" => Compression::Zstd,
-                other => return Err(format!("`{other}` is no compression: there are none, gzip, zstd")),
+                other => return Err(format!("unknown compression `{other}`; known: none, gzip, zstd")),
             };
         }
     }
@@ -134,8 +136,8 @@ fn set_file(file: &mut FileSettings, key: &str, value: &str) -> Result<(), Strin
 #[cfg(feature = "kafka")]
 fn set_kafka(settings: &mut KafkaSettings, key: &str, value: &str) -> Result<(), String> {
     let sasl = |settings: &mut KafkaSettings| {
-        let password = std::env::var(KAFKA_PASSWORD)
-            .map_err(|_| format!("the password is to be in the variable {KAFKA_PASSWORD}"))?;
+        let password =
+            std::env::var(KAFKA_PASSWORD).map_err(|_| format!("set the variable {KAFKA_PASSWORD} to the password"))?;
         let new = Sasl { mechanism: SaslMechanism::ScramSha256, user: String::new(), password };
         Ok::<_, String>(settings.sasl.take().unwrap_or(new))
     };
@@ -151,7 +153,7 @@ fn set_kafka(settings: &mut KafkaSettings, key: &str, value: &str) -> Result<(),
                 "scram-sha-256" => SaslMechanism::ScramSha256,
                 "scram-sha-512" => SaslMechanism::ScramSha512,
                 other => {
-                    return Err(format!("`{other}` is unknown: there are plain, scram-sha-256, scram-sha-512"));
+                    return Err(format!("unknown mechanism `{other}`; known: plain, scram-sha-256, scram-sha-512"));
                 }
             };
             settings.sasl = Some(Sasl { mechanism, ..sasl(settings)? });
@@ -168,6 +170,6 @@ fn is_gzip(value: &str) -> Result<bool, String> {
     match value {
         "none" => Ok(false),
         "gzip" => Ok(true),
-        other => Err(format!("`{other}` is no compression here: there are none, gzip")),
+        other => Err(format!("unknown compression `{other}` for this output; known: none, gzip")),
     }
 }

@@ -1,4 +1,4 @@
-//! From what was asked for to outputs that run, and to the server of metrics: the one place that knows all sinks.
+//! Opens the outputs and the metrics server that a user wants. This is the only place that knows all sinks.
 
 use std::{io, net::SocketAddr};
 
@@ -20,7 +20,7 @@ use crate::{
 #[cfg(feature = "kafka")]
 use crate::outputs::Kafka;
 
-/// Why an output cannot be opened.
+/// Why an output could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot write to {target}: {source}")]
 pub struct Error {
@@ -28,7 +28,6 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Opens the outputs.
 pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     let open = |spec: &OutputSpec| {
         let sink: Box<dyn Sink> = match &spec.target {
@@ -40,7 +39,7 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
                 Box::new(OtlpLogs::new(settings).map_err(io::Error::other)?)
             }
             Target::OtlpMetrics(settings) => Box::new(OtlpMetrics::new(settings).map_err(io::Error::other)?),
-            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics, and takes no records")),
+            Target::Prometheus(_) => return Err(io::Error::other("it serves metrics and takes no records")),
             #[cfg(feature = "kafka")]
             Target::Kafka(settings) => Box::new(Kafka::new(settings.clone()).map_err(io::Error::other)?),
         };
@@ -52,34 +51,34 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
 }
 
-/// Serves metrics where that is wanted, until the server is dropped.
+/// Serves metrics at this address, if any, until the server is dropped.
 pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
     let Some(address) = address else { return Ok((None, None)) };
     let target = || format!("prometheus:{address}");
-    let (server, questions) = Server::start(address).map_err(|source| Error { target: target(), source })?;
-    tell(format_args!("metrics are served at http://{}/metrics", server.address()));
-    Ok((Some(server), Some(questions)))
+    let (server, queries) = Server::start(address).map_err(|source| Error { target: target(), source })?;
+    tell(format_args!("serving metrics at http://{}/metrics", server.address()));
+    Ok((Some(server), Some(queries)))
 }
 
-/// Does an output take metrics?
+/// True if an output wants metrics to be sent.
 pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
     outputs.iter().any(|output| matches!(output.target, Target::OtlpMetrics(_)))
 }
 
-/// Hands metrics over to the outputs that take them.
+/// Sends metrics to the outputs that take them.
 pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
     let mut request = RecordsBuilder::default();
     request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
     outputs.push_metrics(&request.take());
 }
 
-/// The next question, or never one.
-pub(crate) async fn asked(questions: &mut Option<mpsc::Receiver<Query>>) -> Query {
-    if let Some(open) = questions
-        && let Some(question) = open.recv().await
+/// The next query of the metrics server; waits forever if there is none.
+pub(crate) async fn next_query(queries: &mut Option<mpsc::Receiver<Query>>) -> Query {
+    if let Some(open) = queries
+        && let Some(query) = open.recv().await
     {
-        return question;
+        return query;
     }
-    *questions = None;
+    *queries = None;
     std::future::pending().await
 }

@@ -5,7 +5,7 @@ use crate::{
         report::Report,
         story::{Stories, connection::Story},
     },
-    findings::{Finding, Kind, Seen, Severity},
+    findings::{Coverage, Finding, Kind, Severity},
     model::{
         event::{Event, EventKind, StateSource},
         losses::Losses,
@@ -129,13 +129,13 @@ impl RecordFilter {
     }
 
     fn finding(&self, finding: &Finding) -> bool {
-        let sighting = &finding.sighting;
-        let (local, remote) = sighting.subject.ends();
+        let detection = &finding.detection;
+        let (local, remote) = detection.subject.ends();
         // An end that a finding has not is none that is looked for.
         let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
-            && (self.findings.is_empty() || self.findings.contains(&sighting.kind))
-            && self.severity.is_none_or(|least| sighting.severity >= least)
+            && (self.findings.is_empty() || self.findings.contains(&detection.kind))
+            && self.severity.is_none_or(|least| detection.severity >= least)
             && self.ports.match_ports(end(local), end(remote))
             && self.addresses.match_addresses(end(local), end(remote))
     }
@@ -183,7 +183,7 @@ impl Route {
     }
 
     /// Writes a list of the findings that are open, and what was looked at; `is_final` at the end of a run.
-    pub fn open(&mut self, findings: &[Finding], seen: &Seen, is_final: bool, context: &mut Context) {
+    pub fn open(&mut self, findings: &[Finding], seen: &Coverage, is_final: bool, context: &mut Context) {
         let Self { renderer, wants, records } = self;
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
@@ -196,7 +196,7 @@ impl Route {
     }
 
     /// Writes what was looked at, where findings alone are written.
-    pub fn looked(&mut self, open: usize, seen: &Seen, context: &Context) {
+    pub fn looked(&mut self, open: usize, seen: &Coverage, context: &Context) {
         let Self { renderer, wants, records } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)
