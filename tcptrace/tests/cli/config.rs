@@ -163,7 +163,7 @@ fn config_files_are_checked() {
         ("output-text", b"output = \"stdout\"\n", &["line 1: output: ", "[[output]]"]),
         ("target", b"\n[[output]]\nkeep = 1\n", &["line 2: output: the key `to` is missing"]),
         ("bytes", b"\xff\xfe", &["cannot read it", "UTF-8"]),
-        ("large", &large, &["cannot read it", "more than 1 MiB"]),
+        ("large", &large, &["cannot read it", "larger than 1 MiB"]),
     ];
     for (name, text, words) in cases {
         assert_file_refused(name, text, words);
@@ -189,7 +189,7 @@ fn values_of_config_files_may_have_any_character() {
     let file = ConfigFile::new("characters", text.as_bytes());
     let told = run(&["config", "check", file.path()]);
     assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
-    assert!(told.stdout.ends_with("It writes to:\n  file:/a,replace=true+\\\n  file:/b:c\n"), "{}", told.stdout);
+    assert!(told.stdout.ends_with("Outputs:\n  file:/a,replace=true+\\\n  file:/b:c\n"), "{}", told.stdout);
 }
 
 #[test]
@@ -234,10 +234,8 @@ fn flags_go_over_variables_over_the_file_over_defaults() {
     }
     let outputs = file("[[output]]\nto = \"file:/a\"\n[[output]]\nto = \"file:/b\"\n");
     let check = |variables: &[(&str, &str)]| run_with(&["config", "check", outputs.path()], variables).stdout;
-    assert!(check(&[]).ends_with("It writes to:\n  file:/a\n  file:/b\n"));
-    assert!(
-        check(&[("TCPTRACE_OUTPUT", "file:/c,keep=2\nstdout\n")]).ends_with("It writes to:\n  file:/c\n  stdout\n")
-    );
+    assert!(check(&[]).ends_with("Outputs:\n  file:/a\n  file:/b\n"));
+    assert!(check(&[("TCPTRACE_OUTPUT", "file:/c,keep=2\nstdout\n")]).ends_with("Outputs:\n  file:/c\n  stdout\n"));
 }
 
 #[test]

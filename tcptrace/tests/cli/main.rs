@@ -263,7 +263,7 @@ fn flags_that_do_not_go_together_are_named() {
     assert_refused(&["-4", "-6"], &["--ipv4", "--ipv6", "cannot be used with"]);
     assert_refused(&["--format", "csv", "--summary"], &["csv", "--summary", "text or json"]);
     assert_refused(&["--format", "csv", "--interval", "1s"], &["csv", "--interval", "text or json"]);
-    assert_refused(&["--count", "1", "--summary"], &["--count", "--summary", "take --duration"]);
+    assert_refused(&["--count", "1", "--summary"], &["--count", "--summary", "use --duration"]);
     // Nothing that is counted is printed: it would never end.
     for arguments in [
         &["--output", "prometheus:0"][..],
@@ -272,7 +272,7 @@ fn flags_that_do_not_go_together_are_named() {
         &["--output", "stdout,records=findings", "--findings", "off"],
         &["--output", "file:/no/such/t,format=csv,records=findings"],
     ] {
-        assert_refused(&[&["-c", "1"], arguments].concat(), &["--count", "no output prints any", "take --duration"]);
+        assert_refused(&[&["-c", "1"], arguments].concat(), &["--count", "no output prints any", "use --duration"]);
     }
     assert_refused(&["--format", "csv", "--findings", "only"], &["csv", "--findings", "text or json"]);
     assert_refused(&["--metrics-by", "process,none"], &["--metrics-by", "`none`"]);

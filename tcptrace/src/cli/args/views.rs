@@ -133,12 +133,12 @@ pub struct StuckArgs {
     #[command(flatten)]
     pub findings: FindingArgs,
 
-    /// Check the existing sockets once and exit, with code 3 if a finding is open (see --fail-on); with --duration, watch
+    /// Check the existing sockets once and end, with exit code 3 if a finding is open (see --fail-on); with --duration, watch
     /// for that long first
     #[arg(long, help_heading = "Limits")]
     pub once: bool,
 
-    /// Lowest severity of an open finding that makes --once exit with code 3: info, warning or critical
+    /// Lowest severity of an open finding for which --once ends with exit code 3: info, warning or critical
     #[arg(long, value_name = "LEVEL", value_parser = severity, default_value = "warning", help_heading = "Limits")]
     pub fail_on: Severity,
 
