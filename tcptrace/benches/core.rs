@@ -62,7 +62,7 @@ fn findings(criterion: &mut Criterion) {
     let mut now_ns = START_NS + 1_900_000_000_000;
     let mut look = || {
         now_ns += 250_000_000;
-        findings.look(&mut table.borrow_mut(), now_ns, None)
+        findings.evaluate(&mut table.borrow_mut(), now_ns, None)
     };
     let mut group = criterion.benchmark_group("a look at 1000000 live");
     group.bench_function("nothing happened", |bench| bench.iter(&mut look));

@@ -162,7 +162,7 @@ fn looks(live: u32) -> Value {
     let mut now_ns = START_NS + 1_900_000_000_000;
     let mut look = || {
         now_ns += LOOK_NS;
-        black_box(findings.look(&mut table.borrow_mut(), now_ns, None));
+        black_box(findings.evaluate(&mut table.borrow_mut(), now_ns, None));
     };
     let quiet = measured(1, &mut look);
     let busy = || {

@@ -103,9 +103,9 @@ fn answers_are_as_asked_for() {
         assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {response}");
         assert!(response.contains(part), "{request}: {response}");
     }
-    let waits = Served::new(Some("the sockets from before the start are not known yet"));
+    let waits = Served::new(Some("still listing the sockets from before the start"));
     let response = waits.ask("GET /readyz HTTP/1.1");
-    assert!(response.starts_with("HTTP/1.1 503 ") && response.ends_with("not known yet\n"), "{response}");
+    assert!(response.starts_with("HTTP/1.1 503 ") && response.ends_with("before the start\n"), "{response}");
     assert!(waits.ask("GET /healthz HTTP/1.1").starts_with("HTTP/1.1 200 "), "not ready, but alive");
 }
 

@@ -1,13 +1,13 @@
-//! Distributions of times.
+//! Histograms of times, for percentiles.
 
 use histogram::{Config, Histogram};
 use tcptrace_common::aggregate::{BUCKETS, GROUPING_POWER, MAX_VALUE_POWER, OctaveTimes, bucket_max_ns};
 
-/// A percentile is more than the true one by less than this part of it, whether user space or the programs made its
-/// distribution.
+/// Upper bound of the relative error of percentiles; they are never too low. It holds for histograms made in user space and in
+/// the BPF programs.
 pub const RELATIVE_ERROR: f64 = 1.0 / BUCKETS as f64;
 
-/// A distribution of times in ns, in 25 KiB.
+/// A histogram of times in ns; takes 25 KiB.
 #[derive(Clone)]
 pub struct Latencies {
     histogram: Option<Histogram>,
@@ -15,40 +15,40 @@ pub struct Latencies {
     max_ns: u64,
 }
 
-/// What is reported of a distribution.
+/// The percentiles that reports show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percentiles {
-    /// Half of the times are at most this, in ns.
+    /// Median in ns.
     pub p50_ns: u64,
-    /// 90 % of them.
+    /// 90th percentile in ns.
     pub p90_ns: u64,
-    /// 99 % of them.
+    /// 99th percentile in ns.
     pub p99_ns: u64,
-    /// The longest, exactly.
+    /// The longest time in ns, which is exact.
     pub max_ns: u64,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        // Fails only for powers that do not fit together, which the test below would show.
+        // Fails only for incompatible powers, which the test below would detect.
         let config = Config::new(GROUPING_POWER, MAX_VALUE_POWER).ok();
         Self { histogram: config.as_ref().map(Histogram::with_config), count: 0, max_ns: 0 }
     }
 }
 
 impl Latencies {
-    /// Takes in a time.
+    /// Adds a time.
     pub fn record(&mut self, ns: u64) {
         self.count += 1;
         self.max_ns = self.max_ns.max(ns);
         if let Some(histogram) = &mut self.histogram {
-            // In bounds by the clamp.
+            // The clamp keeps it in bounds.
             let _ = histogram.increment(ns.min((1 << MAX_VALUE_POWER) - 1));
         }
     }
 
-    /// Takes in the times of an octave that the programs counted; the longest of them is known as far as no earlier one,
-    /// in the same bucket and not among them, was longer.
+    /// Adds the times of an octave as counted by the BPF programs. The longest of them is known unless an earlier time in the
+    /// same bucket, which is not among these, was longer.
     pub fn add_octave(&mut self, octave: u8, times: &OctaveTimes) {
         let Some(slot) = times.counts.iter().rposition(|count| *count > 0) else { return };
         self.count += times.total();
@@ -59,7 +59,7 @@ impl Latencies {
         }
     }
 
-    /// Takes in all times of another distribution.
+    /// Adds all times of another histogram.
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.max_ns = self.max_ns.max(other.max_ns);
@@ -70,18 +70,18 @@ impl Latencies {
         }
     }
 
-    /// How many times were taken in.
+    /// Number of times.
     #[must_use]
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// `None` while there are no times.
+    /// The percentiles; `None` if there are no times.
     #[must_use]
     pub fn percentiles(&self) -> Option<Percentiles> {
         let histogram = self.histogram.as_ref()?;
         let at = |quantile: f64| {
-            // A bucket's upper end, which no time in it exceeds.
+            // The bucket's upper bound, so that the percentile is not too low.
             let bucket = histogram.quantile_bucket(quantile).ok()??;
             Some(bucket.end().min(self.max_ns))
         };

@@ -1,4 +1,4 @@
-//! What the programs counted in aggregate mode, as reports. See [`tcptrace_common::aggregate`].
+//! Turns the counts of the BPF programs (`--aggregate`) into reports. See [`tcptrace_common::aggregate`].
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl By {
 }
 
 impl Counts {
-    /// How many events there are, and how many under keys that do not exist.
+    /// The number of events, and the number under unknown keys.
     #[must_use]
     pub fn totals(&self) -> (u64, u64) {
         let mut all = Tally::default();
@@ -44,7 +44,7 @@ impl Counts {
         (all.activity.total(), unreadable)
     }
 
-    /// The report on these counts, by `by`; `path` finds the path of a cgroup.
+    /// The report for these counts, separated by `by`; `path` looks up the path of a cgroup.
     #[must_use]
     pub fn report(
         &self,
@@ -82,7 +82,7 @@ impl Counts {
         }
     }
 
-    /// What was counted apart, by whose it is, as metrics tell it.
+    /// The separate counts with their owners, for metrics.
     pub fn each(&self, by: By, mut path: impl FnMut(u64) -> Option<String>) -> Vec<(Key, Counted<'_>)> {
         let counted =
             self.entries().filter_map(|(key, count, times)| Some((key.group, Counted::of(key, count, times)?)));
@@ -90,36 +90,36 @@ impl Counts {
     }
 }
 
-/// What was counted under a key.
+/// A decoded key with its count.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted<'a> {
-    /// What happened.
+    /// The kind of event.
     pub what: CountedEvent,
-    /// How often.
+    /// The number of events.
     pub count: u64,
-    /// The octave of the times that it took, and these.
+    /// The octave of their times, and the counts in it.
     pub times: Option<(u8, &'a OctaveTimes)>,
 }
 
-/// What is counted.
+/// A kind of event that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CountedEvent {
     /// A transition.
     Transition(State, State),
-    /// A segment was sent again.
+    /// A segment was retransmitted.
     Retransmit,
-    /// A SYN-ACK was sent again.
+    /// A SYN-ACK was retransmitted.
     SynAckRetransmit,
     /// A RST was sent.
     ResetSent,
     /// A RST was received.
     ResetReceived,
-    /// A connection ended otherwise than with TIME_WAIT.
+    /// A connection ended without TIME_WAIT.
     CloseReason(CloseReason),
 }
 
 impl<'a> Counted<'a> {
-    /// `None` where there is no such key.
+    /// Decodes a key; `None` if it is unknown.
     fn of(key: &aggregate::CountKey, count: u64, times: Option<&'a OctaveTimes>) -> Option<Self> {
         let what = match key.kind {
             KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
@@ -146,7 +146,7 @@ impl<'a> Counted<'a> {
     }
 }
 
-/// Counts of one key, or of all.
+/// The counts of one port or cgroup, or of all together.
 #[derive(Default)]
 struct Tally {
     activity: Activity,
@@ -155,7 +155,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes in what was counted under a key; `None` where there is no such key.
+    /// Adds the count of a key; `None` if the key is unknown.
     fn add(&mut self, key: &aggregate::CountKey, count: u64, times: Option<&OctaveTimes>) -> Option<()> {
         let add = |to: &mut u64| *to = to.wrapping_add(count);
         let counted = Counted::of(key, count, times)?;

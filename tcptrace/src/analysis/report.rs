@@ -1,4 +1,4 @@
-//! What is told of a span of time. All outputs render it.
+//! The summary of a time span, as one value that all outputs render.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ use crate::{
     table::{HalfOpen, Table},
 };
 
-/// A report on a span of time.
+/// The summary of a time span.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Is it on the whole run, not on an interval?
+    /// True for the whole run, false for an interval.
     pub is_final: bool,
-    /// CLOCK_MONOTONIC of its making, in ns.
+    /// When it was made, CLOCK_MONOTONIC in ns.
     pub now_ns: u64,
     /// Length of the span, in ns.
     pub span_ns: u64,
@@ -29,60 +29,60 @@ pub struct Report {
     pub transitions: Vec<TransitionRow>,
     /// How connections ended, most frequent first.
     pub endings: Vec<(CloseReason, u64)>,
-    /// Processes with the most events; `None` where they are not known, as for the next two.
+    /// Processes with the most events; `None` if not known (aggregate mode), as in the next two.
     pub processes: Option<Vec<ProcessRow>>,
     /// Sockets alive now by state, owner and holders.
     pub sockets: Option<Vec<SocketRow>>,
     /// Half-open connections by local address, as the last poll found them.
     pub half_open: Option<Vec<HalfOpen>>,
-    /// The same counts by port or cgroup; `None` where that was not asked for.
+    /// The same counts for each port or cgroup; `None` if not wanted.
     pub keys: Option<Vec<KeyRow>>,
-    /// What was lost since the start.
+    /// Losses since the start.
     pub losses: Losses,
 }
 
-/// One pair of states.
+/// The transitions from one state to another.
 #[derive(Clone, Copy, Debug)]
 pub struct TransitionRow {
     /// State that was left.
     pub old: State,
     /// State that was entered.
     pub new: State,
-    /// How often.
+    /// Number of transitions.
     pub count: u64,
-    /// How many of them have a known time in `old`.
+    /// Number of transitions whose time in `old` is known.
     pub timed: u64,
-    /// Distribution of the known times.
+    /// Percentiles of the known times.
     pub times: Option<Percentiles>,
 }
 
-/// One process.
+/// The events of a process.
 #[derive(Clone, Debug)]
 pub struct ProcessRow {
-    /// Its PID and command name; `None`: the events whose owner is not known.
+    /// PID and command name; `None` for events of unknown owners.
     pub process: Option<(u32, Command)>,
-    /// What its sockets did.
+    /// Number of events of its sockets, by kind.
     pub activity: Activity,
-    /// Their transitions, in the order of a connection's life; empty where they were not counted by process.
+    /// Transitions in the order of a connection's life; empty if not counted by process.
     pub transitions: Vec<TransitionRow>,
 }
 
-/// What is counted apart.
+/// What the counts of `--aggregate` are separated by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// Port of a service: the local port of a listener and of a connection that came in, the remote port of one that was
-    /// made here. `None`: the sockets of which that is not known.
+    /// Port of a service: the local port of listeners and incoming connections, the remote port of outgoing ones. `None` if
+    /// not known.
     Port(Option<u16>),
-    /// Cgroup of the owner: its id and its path, if that was found. `None`: the sockets whose owner is not known.
+    /// Cgroup of the owner: its id, and its path if known. `None` for unknown owners.
     Cgroup(Option<(u64, Option<String>)>),
-    /// All for which there was no room.
+    /// All keys for which there was no room.
     Other,
 }
 
-/// One of them.
+/// The counts of one port or cgroup.
 #[derive(Clone, Debug)]
 pub struct KeyRow {
-    /// Which.
+    /// The port or cgroup.
     pub key: Key,
     /// Events by kind.
     pub activity: Activity,
@@ -92,26 +92,26 @@ pub struct KeyRow {
     pub endings: Vec<(CloseReason, u64)>,
 }
 
-/// Sockets in one state that belong to one process, which is known in one way, and are held by the same processes.
+/// Sockets in the same state, with the same owner (known from the same source) and the same holders.
 #[derive(Clone, Debug)]
 pub struct SocketRow {
     /// The state.
     pub state: State,
-    /// The process, `None` where it is not known.
+    /// The owner; `None` if not known.
     pub owner: Option<Owner>,
-    /// How many sockets.
+    /// Number of sockets.
     pub count: u64,
-    /// Time that the oldest of them has been in the state.
+    /// Longest time in the state.
     pub oldest: Age,
-    /// The process that made them, where that is known and another one than the owner.
+    /// The process that created them, if known and not the owner.
     pub creator: Option<(u32, Command)>,
-    /// The process that accepted them, under the same conditions.
+    /// The process that accepted them, if known and not the owner.
     pub acceptor: Option<(u32, Command)>,
-    /// The processes that hold them by a descriptor, by PID; `None` where that is not known.
+    /// The processes that hold a descriptor of them, by PID; `None` if not known.
     pub holders: Option<Vec<(u32, Command)>>,
 }
 
-/// Events by kind.
+/// Number of events by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activity {
     /// Changes of state.
@@ -170,10 +170,10 @@ pub(crate) fn socket_rows(table: &Table, now_ns: u64) -> Vec<SocketRow> {
     for connection in table.connections() {
         let holders = table.holders_of(connection).map(|holders| {
             let mut processes: Vec<_> = holders.iter().map(|holder| (holder.pid, holder.command)).collect();
-            processes.dedup_by_key(|(pid, _)| *pid); // they are in the order of PIDs
+            processes.dedup_by_key(|(pid, _)| *pid); // sorted by PID
             processes
         });
-        // How the owner is known matters: a connection that nobody accepted yet is no leak of the application's.
+        // Rows with different sources stay separate: a connection that was not accepted yet is not the application's leak.
         let owner = connection.owner().map(|owner| (owner.pid, owner.source));
         let other = |process: Option<Owner>| {
             let is_other = |process: &Owner| Some(process.pid) != owner.map(|(pid, _)| pid);

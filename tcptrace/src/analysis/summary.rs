@@ -1,4 +1,4 @@
-//! Counts and latencies over a time, and how a report is made of them.
+//! Counts and latencies over a time span, from which a report is made.
 
 use std::{
     cmp::Reverse,
@@ -23,17 +23,17 @@ use crate::{
     table::Table,
 };
 
-/// Processes that are counted apart; events of others are counted together.
+/// Most processes that are counted separately; the events of others are counted together.
 const MAX_PROCESSES: usize = 10_000;
-/// Pairs of process and transition that have a distribution of their own, where that is asked for: 25 MiB.
+/// Most pairs of process and transition with their own histogram, if these are wanted: 25 MiB.
 const MAX_PROCESS_TRANSITIONS: usize = 1_000;
-/// Processes in a report that have the most events, the most retransmits, the most RSTs, each.
+/// Number of processes in a report: this many with the most events, with the most retransmits, and with the most RSTs.
 const REPORTED_PROCESSES: usize = 10;
 
-/// A process by PID and command name; `None` for the events whose owner is not known.
+/// A process by PID and command name; `None` for events of unknown owners.
 type Process = Option<(u32, Command)>;
 
-/// What happened since it was made.
+/// The counts since its creation.
 pub struct Summary {
     by_process: bool,
     transitions: HashMap<(State, State), TransitionCount, FxBuildHasher>,
@@ -68,7 +68,7 @@ impl TransitionCount {
     }
 }
 
-/// The value of `key`, made now if there is room for it.
+/// The value of `key`, created if there is room.
 fn entry_within<K: Hash + Eq, V: Default>(map: &mut KeyedMap<K, V>, max: usize, key: K) -> Option<&mut V> {
     if map.len() >= max && !map.contains_key(&key) {
         return None;
@@ -77,7 +77,7 @@ fn entry_within<K: Hash + Eq, V: Default>(map: &mut KeyedMap<K, V>, max: usize, 
 }
 
 impl Summary {
-    /// An empty summary, with the transitions of each process apart if `by_process`.
+    /// An empty summary; with `by_process` it counts the transitions of each process separately.
     #[must_use]
     pub fn new(by_process: bool) -> Self {
         Self {
@@ -91,10 +91,10 @@ impl Summary {
         }
     }
 
-    /// Takes in an event.
+    /// Counts an event.
     pub fn ingest(&mut self, event: &Event) {
         if event.what == EventKind::OwnerChanged {
-            return; // nothing is counted of it, and its process may have done nothing else
+            return; // it is not counted, and its process may have no other event
         }
         self.activity.add(&event.what);
         let process = event.owner.map(|owner| (owner.pid, owner.command));
@@ -113,13 +113,13 @@ impl Summary {
             let key = (process, transition.old, transition.new);
             match entry_within(&mut self.process_transitions, MAX_PROCESS_TRANSITIONS, key) {
                 Some(counted) => counted.add(&transition),
-                // Counted already where the process itself found no room.
+                // If there was no room for the process itself, it is counted already.
                 None => self.other_processes += u64::from(self.processes.contains_key(&process)),
             }
         }
     }
 
-    /// Takes in all of another summary.
+    /// Adds another summary.
     pub fn merge(&mut self, other: Self) {
         for (key, theirs) in other.transitions {
             self.transitions.entry(key).or_default().merge(&theirs);
@@ -143,26 +143,26 @@ impl Summary {
         self.activity.merge(&other.activity);
     }
 
-    /// How many processes are counted apart.
+    /// Number of processes that are counted separately.
     #[must_use]
     pub fn processes(&self) -> usize {
         self.processes.len()
     }
 
-    /// Events of processes that there was no room to count apart.
+    /// Number of events of processes that are not counted separately for lack of room.
     #[must_use]
     pub const fn other_processes(&self) -> u64 {
         self.other_processes
     }
 
-    /// The report on this summary and on the sockets of `table`, as of `now_ns`.
+    /// The report for this summary and the sockets of `table`, at `now_ns`.
     #[must_use]
     pub fn report(&self, table: &Table, now_ns: u64, span_ns: u64, is_final: bool, losses: Losses) -> Report {
         let mut transitions: Vec<_> =
             self.transitions.iter().map(|(&(old, new), counted)| counted.row(old, new)).collect();
         in_order_of_life(&mut transitions);
         let mut processes: Vec<_> = self.processes.iter().map(|(&process, &activity)| (process, activity)).collect();
-        // The foremost by each kind of event, so that many transitions hide no retransmits.
+        // The top processes by each kind of event, so that many transitions do not hide retransmits.
         let ranks: [fn(&Activity) -> u64; 3] = [
             Activity::total,
             |activity| activity.retransmits,

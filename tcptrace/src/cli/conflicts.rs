@@ -1,4 +1,4 @@
-//! Settings that do not go together. Each is named as it was given: by a flag, a variable, or a line of the config file.
+//! Settings that conflict. Messages name each as it was given: by a flag, a variable, or a line of the config file.
 
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::{cli::args::values::Format, outputs::target::Content, pipeline::route::RecordKind};
 
-/// The usage error with this message.
+/// A usage error with this message.
 pub(crate) fn conflict(message: &str) -> Error {
     Args::command().error(ErrorKind::ArgumentConflict, message)
 }
 
-/// Checks what was given. Of flags alone clap has checked part of it.
+/// Checks the settings of all layers for conflicts; clap itself sees only the flags.
 ///
 /// # Errors
-/// A usage error that names both settings, and mostly the way out.
+/// A usage error that names both settings and mostly the way out.
 pub(crate) fn check(args: &TraceArgs) -> Result<(), Error> {
     let check = if args.aggregate.is_some() { aggregate(args) } else { csv(args) };
     exclusive(args).and(check).and(count(args)).and(labels(args)).map_err(|message| conflict(&message))
@@ -31,20 +31,20 @@ fn exclusive(args: &TraceArgs) -> Result<(), String> {
         }
     }
     match args.given.get("aggregate_keys") {
-        Some(keys) if args.aggregate.is_none() => Err(format!("{keys} is of use with --aggregate only")),
+        Some(keys) if args.aggregate.is_none() => Err(format!("{keys} has no effect without --aggregate")),
         _ => Ok(()),
     }
 }
 
 fn aggregate(args: &TraceArgs) -> Result<(), String> {
     let name = |id| args.given.name(id);
-    let no_events = || format!("{} counts in the kernel and sends no events, which", name("aggregate"));
+    let no_events = || format!("{} counts in the kernel and reads no events", name("aggregate"));
     if args.findings_mode != FindingsMode::Off {
-        return Err(format!("{} {} is made of: leave one of them out", no_events(), name("findings_mode")));
+        return Err(format!("{}, but {} needs them: remove one of the two", no_events(), name("findings_mode")));
     }
     if args.filter.pid == Some(None) {
-        let way_out = "take --aggregate cgroup, or --pid with PIDS";
-        return Err(format!("{} {} shows: {way_out}", no_events(), name("pid")));
+        let way_out = "use --aggregate cgroup, or --pid with PIDS";
+        return Err(format!("{}, but {} shows the owner of each: {way_out}", no_events(), name("pid")));
     }
     Ok(())
 }
@@ -59,7 +59,7 @@ fn csv(args: &TraceArgs) -> Result<(), String> {
     let other = others.iter().find(|(_, is_given)| *is_given);
     match other.filter(|_| args.output.iter().any(|spec| form(spec, args) == Format::Csv)) {
         Some((other, _)) => {
-            Err(format!("csv has rows for events only: take {} with {} text or json", name(other), name("format")))
+            Err(format!("csv has rows for events only: use {} with {} text or json", name(other), name("format")))
         }
         None => Ok(()),
     }
@@ -72,15 +72,15 @@ fn count(args: &TraceArgs) -> Result<(), String> {
     let count = args.given.name("count");
     if args.summary {
         let summary = args.given.name("summary");
-        return Err(format!("{count} counts printed events, and {summary} prints none: take --duration"));
+        return Err(format!("{count} counts printed events, but {summary} prints none: use --duration"));
     }
     if !args.output.iter().any(|spec| is_counted(spec, args)) {
-        return Err(format!("{count} counts printed events and findings, and no output prints any: take --duration"));
+        return Err(format!("{count} counts printed events and findings, but no output prints any: use --duration"));
     }
     Ok(())
 }
 
-/// Does anything go there that `--count` counts?
+/// Whether this output gets records that `--count` counts.
 fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
     let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
     let has_findings = args.findings_mode != FindingsMode::Off && form(spec, args) != Format::Csv;
@@ -91,12 +91,12 @@ fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
 
 fn labels(args: &TraceArgs) -> Result<(), String> {
     if args.metrics_by.len() > 1 && args.metrics_by.contains(&MetricsBy::None) {
-        return Err(format!("{}: `none` does not go with other labels", args.given.name("metrics_by")));
+        return Err(format!("{}: `none` cannot be combined with other labels", args.given.name("metrics_by")));
     }
     Ok(())
 }
 
-/// The form of an output.
+/// The format of an output: its own, or the one of `--format`.
 pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
     match spec.target.content() {
         Content::Formatted => spec.format.unwrap_or(args.format),

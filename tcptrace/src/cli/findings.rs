@@ -1,4 +1,4 @@
-//! What is called trouble, from flags and the config file.
+//! The flags and keys that decide what counts as a problem.
 
 use std::{path::PathBuf, str::FromStr};
 
@@ -9,11 +9,11 @@ use crate::{
     model::{number::duration, state::State},
 };
 
-/// Findings.
+/// The flags for findings.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Findings")]
 pub struct FindingArgs {
-    /// Time in a state from which on a socket is stuck (for ESTABLISHED: without a segment), or never; e.g.
+    /// Report sockets that stay in a state longer than this (ESTABLISHED: that receive nothing), or never; e.g.
     /// CLOSE_WAIT=30s,FIN_WAIT2=never
     #[arg(long, value_name = "STATE=TIME", value_delimiter = ',')]
     pub stuck_after: Vec<StuckAfter>,
@@ -22,36 +22,37 @@ pub struct FindingArgs {
     #[arg(long, value_name = "[ADDR:]PORT", value_delimiter = ',')]
     pub expect_listener: Vec<Expected>,
 
-    /// Leave these findings out, e.g. connect-refused,reset-by-peer
+    /// Do not report these findings, e.g. connect-refused,reset-by-peer
     #[arg(long, value_name = "FINDINGS", value_delimiter = ',')]
     pub ignore: Vec<Kind>,
 
-    /// Other thresholds (docs/findings.md), e.g. idle-reset=30s,time-wait-share=0.8
+    /// Set other thresholds (docs/findings.md), e.g. idle-reset=30s,time-wait-share=0.8
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub threshold: Vec<NamedValue>,
 
-    /// Read flags from this TOML file, each by its long name (docs/pipelines.md); flags and variables TCPTRACE_* go before it
+    /// Read settings from this TOML file, whose keys are the long names of flags (docs/pipelines.md); flags and variables
+    /// TCPTRACE_* take precedence
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// Are findings written, and events?
+/// Whether findings are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum FindingsMode {
-    /// Findings among the events
+    /// Findings and events
     #[default]
     On,
-    /// Events alone
+    /// Events only
     Off,
-    /// Findings alone
+    /// Findings only
     Only,
 }
 
-/// A time in a state.
+/// A value of `--stuck-after`: the longest normal time in a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StuckAfter {
     state: State,
-    /// In ns; 0: never.
+    /// In ns; 0 means never.
     ns: u64,
 }
 
@@ -60,7 +61,7 @@ impl FromStr for StuckAfter {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (state, time) =
-            text.split_once('=').ok_or_else(|| format!("`{text}` is no STATE=TIME, as in CLOSE_WAIT=30s"))?;
+            text.split_once('=').ok_or_else(|| format!("`{text}` is not STATE=TIME, e.g. CLOSE_WAIT=30s"))?;
         let state = state.parse::<State>().map_err(|error| error.to_string())?;
         let ns = time_or_never(time)?;
         Thresholds::default().set_stuck(state, ns).map_err(|error| error.to_string())?;
@@ -72,7 +73,7 @@ fn time_or_never(text: &str) -> Result<u64, String> {
     if text == "never" { Ok(0) } else { duration(text).map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)) }
 }
 
-/// A name with a value.
+/// A value of `--threshold`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedValue {
     name: String,
@@ -83,7 +84,7 @@ impl FromStr for NamedValue {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no NAME=VALUE, as in idle-reset=30s");
+        let wrong = || format!("`{text}` is not NAME=VALUE, e.g. idle-reset=30s");
         let (name, value) = text.split_once('=').ok_or_else(wrong)?;
         Thresholds::default().set(name, value, time_ns).map_err(|error| error.to_string())?;
         Ok(Self { name: name.to_owned(), value: value.to_owned() })
@@ -91,10 +92,10 @@ impl FromStr for NamedValue {
 }
 
 impl FindingArgs {
-    /// The thresholds: the defaults, then what was given, of one name the last.
+    /// The default thresholds, with the given ones in their place; the last value of a name wins.
     ///
     /// # Errors
-    /// None: each value was checked when it was read.
+    /// None in practice: each value was checked when it was parsed.
     pub fn thresholds(&self) -> Result<Thresholds, ThresholdError> {
         let mut thresholds = Thresholds::default();
         for &StuckAfter { state, ns } in &self.stuck_after {

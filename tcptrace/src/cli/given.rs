@@ -1,25 +1,26 @@
-//! Which settings were given, and where: messages name them so.
+//! Where each setting was given, so that messages can name it as the user wrote it.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-/// Which flags were given, and how a message names each: `--port`, `TCPTRACE_PORT`, or `port (FILE, line 3)`.
+/// The flags that were given, by clap's id, with the name of each in messages: `--port`, `TCPTRACE_PORT`, or
+/// `port (FILE, line 3)`.
 #[derive(Clone, Debug, Default)]
 pub struct Given(BTreeMap<&'static str, String>);
 
 impl Given {
-    /// What the flag with this id is called where it was given.
+    /// The name of the flag with this id, if it was given.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&str> {
         self.0.get(id).map(String::as_str)
     }
 
-    /// What it is called in any case.
+    /// The name of the flag with this id as it was given, or else the flag itself.
     #[must_use]
     pub fn name(&self, id: &str) -> String {
         self.get(id).map_or_else(|| long(id), str::to_owned)
     }
 
-    /// Records where it was given, if no layer above gave it; gives whether that is so.
+    /// Records that a layer gave the flag. Returns false if a higher layer already did.
     pub(super) fn add(&mut self, id: &'static str, name: impl FnOnce() -> String) -> bool {
         match self.0.entry(id) {
             Entry::Vacant(place) => _ = place.insert(name()),
@@ -28,13 +29,13 @@ impl Given {
         true
     }
 
-    /// Forgets it: it was given as `false`.
+    /// Removes a flag that was given as `false`.
     pub(super) fn remove(&mut self, id: &str) {
         self.0.remove(id);
     }
 }
 
-/// The flag with this id.
+/// The long flag with this id.
 pub(super) fn long(id: &str) -> String {
     format!("--{}", if id == "findings_mode" { "findings" } else { id }.replace('_', "-"))
 }

@@ -1,4 +1,9 @@
-//! The command line, variables and the config file, in two layers: [`args`] is what was typed, [`settings`] is what it means.
+//! Everything a user can set, as data: the command line ([`args`]), variables and the config file ([`config`]), and the
+//! outputs ([`outputs`]).
+//!
+//! This room parses text into typed values and reports what is wrong with it; it starts nothing. `commands/settings.rs`
+//! turns the values into the parts of a run. A flag, a variable and a key of the config file share one parser, so that
+//! `--port 80,443`, `TCPTRACE_PORT=80,443` and `port = [80, 443]` mean the same and fail with the same words.
 
 pub mod args;
 pub mod config;
@@ -9,7 +14,7 @@ pub mod outputs;
 pub mod parse;
 pub mod terminal;
 
-/// The known name that is most like this one, as the end of a message; nothing where none is like it.
+/// The end of a message about an unknown name: ": did you mean `…`?" with the most similar known name, or nothing.
 fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     const ALIKE: f64 = 0.7;
     let alike = known.map(|known| (strsim::jaro_winkler(name, known), known)).filter(|(alike, _)| *alike >= ALIKE);

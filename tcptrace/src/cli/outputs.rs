@@ -1,4 +1,5 @@
-//! Outputs as they are asked for: by `--output KIND:TARGET,KEY=VALUE,…`, or by a table `[[output]]` of the config file.
+//! The outputs that a user wants, as data: from `--output KIND:TARGET,KEY=VALUE,…`, or from a table `[[output]]` of the
+//! config file.
 
 use std::{iter, path::PathBuf, str::FromStr};
 
@@ -17,27 +18,27 @@ use crate::{
     pipeline::route::{RecordFilter, RecordKind},
 };
 
-/// An output.
+/// An output that a user wants.
 #[derive(Clone, Debug)]
 pub struct OutputSpec {
-    /// Its kind and target, as they were written.
+    /// Kind and target as the user wrote them.
     pub name: String,
-    /// Where it goes.
+    /// Where records go.
     pub target: Box<dyn Target>,
-    /// Its form, where one was asked for.
+    /// The format, if given for this output.
     pub format: Option<Format>,
-    /// What is wanted.
+    /// Which records it gets.
     pub wants: RecordFilter,
-    /// Bytes that wait for it at most.
+    /// Bound of its queue in bytes; beyond it the oldest records are dropped.
     pub queue_bytes: usize,
 }
 
-/// Bytes of records that wait for an output at most, where nothing else is said.
+/// Default of `queue`.
 const QUEUE_BYTES: usize = 8 << 20;
-/// The least and the most that can be said.
+/// Bounds of `queue`.
 const QUEUE_BOUNDS: (u64, u64) = (64 << 10, 1 << 30);
 
-/// The keys that all outputs of records have.
+/// The keys of all outputs but Prometheus.
 const COMMON: &[&str] = &[
     "records",
     "state",
@@ -55,8 +56,8 @@ const COMMON: &[&str] = &[
 impl FromStr for OutputSpec {
     type Err = String;
 
-    /// `KIND:TARGET,KEY=VALUE,…`; several values of a key by `+`. A part without `=` belongs to the target. Behind a backslash
-    /// a comma, a plus or a backslash is a character like others.
+    /// Parses `KIND:TARGET,KEY=VALUE,…`, where `+` separates several values of a key. Parts without `=` before the first
+    /// pair belong to the target. A backslash makes the next comma, plus or backslash an ordinary character.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut to = String::new();
         let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
@@ -67,13 +68,13 @@ impl FromStr for OutputSpec {
                     to += if index > 0 { "," } else { "" };
                     to += &unescaped(part);
                 }
-                None => return Err(format!("`{part}` is no KEY=VALUE")),
+                None => return Err(format!("`{part}` is not KEY=VALUE")),
             }
         }
         let mut spec = Self::new(&to)?;
         for (index, (key, values)) in pairs.iter().enumerate() {
             if pairs.iter().take(index).any(|(earlier, _)| earlier == key) {
-                return Err(format!("{key} is there twice: join values with +"));
+                return Err(format!("{key} is given twice: join values with +"));
             }
             spec.set(key, values)?;
         }
@@ -82,7 +83,7 @@ impl FromStr for OutputSpec {
 }
 
 impl OutputSpec {
-    /// A file that is replaced, as `-o FILE` has it.
+    /// The output of `-o FILE`: a file that is replaced.
     #[must_use]
     pub fn file(path: PathBuf) -> Self {
         let name = path.display().to_string();
@@ -96,10 +97,10 @@ impl OutputSpec {
         Self { name: "stdout".into(), target: Box::new(Stdout), ..Self::file(PathBuf::new()) }
     }
 
-    /// The output `to` without any key.
+    /// The output `to` with the default of each key.
     ///
     /// # Errors
-    /// Where there is none of that kind.
+    /// If there is no such kind of output.
     pub fn new(to: &str) -> Result<Self, String> {
         Ok(Self {
             name: to.to_owned(),
@@ -110,10 +111,10 @@ impl OutputSpec {
         })
     }
 
-    /// Sets one of its keys.
+    /// Sets a key of this output.
     ///
     /// # Errors
-    /// That name the key and what it takes.
+    /// If the output has no such key, or the value is wrong; the message names the key and the values it takes.
     pub fn set(&mut self, key: &str, values: &[String]) -> Result<(), String> {
         let common = if let Content::Scraped(_) = self.target.content() { &[] } else { COMMON };
         let known = || common.iter().chain(self.target.keys()).copied();
@@ -123,7 +124,8 @@ impl OutputSpec {
         self.set_known(key, values).map_err(|reason| format!("{key}: {reason}"))
     }
 
-    /// The outputs that it comes to: logs and metrics go to a collector apart from each other.
+    /// Splits an OTLP output in two, one for logs and one for metrics, which go to different URLs. Other outputs stay as
+    /// they are.
     #[must_use]
     pub fn parts(self) -> Vec<Self> {
         let Some([(logs, to_logs), (metrics, to_metrics)]) = self.target.signals() else { return vec![self] };
@@ -156,7 +158,7 @@ impl OutputSpec {
             "records" => {
                 wants.records = kinds(values)?;
                 if wants.records.contains(&RecordKind::Metrics) && self.target.signals().is_none() {
-                    return Err("metrics go to otlp:URL and prometheus:ADDRESS only".into());
+                    return Err("only otlp:URL and prometheus:ADDRESS take metrics".into());
                 }
             }
             "state" => wants.states = all::<State>(values)?.into_iter().collect(),
@@ -182,7 +184,7 @@ impl OutputSpec {
     }
 }
 
-/// What is between separators, but for those behind a backslash.
+/// Splits at each separator that does not follow a backslash.
 fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_escaped = false;
     text.split(move |c| {
@@ -192,7 +194,7 @@ fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// A part without the backslashes that keep it together.
+/// Removes the backslashes that escape the next character.
 fn unescaped(part: &str) -> String {
     let mut chars = part.chars();
     iter::from_fn(|| chars.next().and_then(|c| if c == '\\' { chars.next() } else { Some(c) })).collect()
@@ -224,7 +226,7 @@ fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
             None if value == "events" => kinds.extend(RecordKind::EVENTS),
             None => {
                 let names = RecordKind::ALL.map(RecordKind::name).join(", ");
-                return Err(format!("`{value}` is no kind of record: there are events, {names}"));
+                return Err(format!("unknown kind of record `{value}`; known: events, {names}"));
             }
         }
     }

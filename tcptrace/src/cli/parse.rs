@@ -1,4 +1,4 @@
-//! Values of flags, from their text.
+//! Parsers for the values of flags, variables and keys. Their messages name the value and give an example.
 
 pub(crate) use crate::model::number::{duration, size};
 use std::{
@@ -13,14 +13,14 @@ use crate::{findings::Severity, model::number::digits};
 
 pub use crate::analysis::story::connection::StoryFilter;
 
-/// One of the values that there are.
+/// One of a fixed set of values, by name.
 ///
 /// # Errors
-/// For other text.
+/// For any other text.
 pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
     let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
     let names = || names.map(|value| value.get_name().to_owned()).collect::<Vec<_>>().join(", ");
-    T::from_str(text, false).map_err(|_| format!("`{text}` is unknown: there are {}", names()))
+    T::from_str(text, false).map_err(|_| format!("unknown value `{text}`; known: {}", names()))
 }
 
 /// A whole number from 1 to `MOST`.
@@ -29,7 +29,7 @@ pub fn choice<T: ValueEnum>(text: &str) -> Result<T, String> {
 /// For other text.
 pub fn number<const MOST: u32>(text: &str) -> Result<u32, String> {
     let number = digits(text).filter(|number| (1..=MOST).contains(number));
-    number.ok_or_else(|| format!("`{text}` does not fit: give a whole number from 1 to {MOST}"))
+    number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to {MOST}"))
 }
 
 /// A whole number above 0.
@@ -38,7 +38,7 @@ pub fn number<const MOST: u32>(text: &str) -> Result<u32, String> {
 /// For other text.
 pub fn count(text: &str) -> Result<u64, String> {
     let count = digits(text).filter(|count| *count > 0);
-    count.ok_or_else(|| format!("`{text}` does not fit: give a whole number, 1 or more"))
+    count.ok_or_else(|| format!("`{text}` is not a whole number of at least 1"))
 }
 
 /// Ranges of ports, both ends included.
@@ -57,7 +57,7 @@ fn port_range(text: &str) -> Result<(u16, u16), String> {
     let port = |text: &str| {
         digits::<u16>(text.trim())
             .filter(|port| *port != 0)
-            .ok_or_else(|| format!("`{text}` is no port: give numbers from 1 to 65535, as in 80,443 or 8000-8099"))
+            .ok_or_else(|| format!("invalid port `{text}`: ports are 1 to 65535, e.g. 80,443 or 8000-8099"))
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (port(first)?, port(last)?),
@@ -82,13 +82,13 @@ impl FromStr for PidList {
             // PID_MAX_LIMIT of `include/linux/threads.h` is 4,194,304.
             number
                 .filter(|pid| (1..=4_194_304).contains(pid))
-                .ok_or_else(|| format!("`{word}` is no PID: give numbers, as in 1234,5678"))
+                .ok_or_else(|| format!("invalid PID `{word}` (example: 1234,5678)"))
         };
         text.split(',').map(pid).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// An address, or a prefix of addresses.
+/// An address, or a network in CIDR notation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     /// The address; IPv4 as `::ffff:a.b.c.d`.
@@ -115,9 +115,9 @@ impl FromStr for Prefix {
             Some((address, bits)) => (address, Some(bits)),
             None => (text, None),
         };
-        let address: IpAddr = address
-            .parse()
-            .map_err(|_| format!("`{text}` is no address: give IPv4 or IPv6, with or without /BITS, no names"))?;
+        let address: IpAddr = address.parse().map_err(|_| {
+            format!("invalid address `{text}`: give IPv4 or IPv6, with or without /BITS; names do not work")
+        })?;
         let (mapped, width) = match address {
             IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 32),
             IpAddr::V6(v6) => (v6, 128),
@@ -126,13 +126,13 @@ impl FromStr for Prefix {
             None => width,
             Some(bits) => digits::<u32>(bits)
                 .filter(|bits| *bits <= width)
-                .ok_or_else(|| format!("`/{bits}` in `{text}` is no prefix length: give 0 to {width}"))?,
+                .ok_or_else(|| format!("invalid prefix length `/{bits}` in `{text}`: it is 0 to {width}"))?,
         };
         Ok(Self { address: mapped.octets(), bits: 128 - width + bits })
     }
 }
 
-/// Time between two polls.
+/// Time between two polls; `None` for `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PollTime(pub Option<Duration>);
 
@@ -143,7 +143,7 @@ impl FromStr for PollTime {
         if text == "off" {
             return Ok(Self(None));
         }
-        duration(text).map(|time| Self(Some(time))).map_err(|error| format!("{error}; or off"))
+        duration(text).map(|time| Self(Some(time))).map_err(|error| format!("{error}, or `off`"))
     }
 }
 
@@ -151,9 +151,8 @@ impl FromStr for StoryFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("`{text}` names no connection: give an address, ADDRESS:PORT, [ADDRESS]:PORT, a port, or cookie:N")
-        };
+        let wrong =
+            || format!("invalid filter `{text}`: give an address, ADDRESS:PORT, [ADDRESS]:PORT, a port or cookie:N");
         let port = |text: &str| digits(text).filter(|port| *port != 0).map(Self::Port);
         if let Some(number) = text.strip_prefix("cookie:") {
             return digits(number).filter(|cookie| *cookie != 0).map(Self::Cookie).ok_or_else(wrong);
@@ -164,18 +163,18 @@ impl FromStr for StoryFilter {
     }
 }
 
-/// The least that a ring can be, in bytes: a page.
+/// Smallest ring buffer in bytes: a page.
 pub const MIN_RING: u64 = 4096;
-/// The most; the kernel's own limit is 4 GiB.
+/// Largest ring buffer in bytes; the kernel's own limit is 4 GiB.
 pub const MAX_RING: u64 = 1 << 30;
 
-/// The size of all rings together, in bytes.
+/// The total size of the ring buffers in bytes.
 ///
 /// # Errors
-/// For other text, and for what no ring can be.
+/// For text that is not a size, and for sizes outside the bounds.
 pub fn ring_size(text: &str) -> Result<u64, String> {
     let fits = |size: &u64| (MIN_RING..=MAX_RING).contains(size);
-    let wrong = || format!("`{text}` is out of bounds: give {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
+    let wrong = || format!("size `{text}` is out of range: {MIN_RING} (4KiB) to {MAX_RING} (1GiB)");
     Some(size(text)?).filter(fits).ok_or_else(wrong)
 }
 
@@ -183,7 +182,7 @@ pub(crate) fn severity(text: &str) -> Result<Severity, String> {
     let all = [Severity::Info, Severity::Warning, Severity::Critical];
     all.into_iter()
         .find(|severity| severity.name() == text)
-        .ok_or_else(|| format!("`{text}` is no severity: there are {}", all.map(Severity::name).join(", ")))
+        .ok_or_else(|| format!("unknown severity `{text}`; known: {}", all.map(Severity::name).join(", ")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What a terminal is sent: colour where it and the environment want it, and no foreign text as it is.
+//! What is safe and wanted on a terminal: whether to use colour, and usage errors whose quotes of the command line cannot
+//! steer the terminal.
 
 use std::{
     env,
@@ -12,7 +13,7 @@ use clap::{CommandFactory as _, Error};
 use super::args::Args;
 use crate::{cli::args::values::Color, model::printable::printable};
 
-/// Is output in colour? `auto` is for a terminal, but heeds `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
+/// Whether output is coloured. `auto` means on a terminal, but obeys `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
 /// (bixense.com/clicolors) and `TERM=dumb`.
 #[must_use]
 pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
@@ -25,40 +26,40 @@ pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
     }
 }
 
-/// Does the environment want colour on a terminal?
+/// Whether the environment allows colour on a terminal.
 fn is_wanted() -> bool {
     set("NO_COLOR").is_none()
         && set("CLICOLOR").is_none_or(|value| value != "0")
         && set("TERM").is_some_and(|name| name != "dumb")
 }
 
-/// Is stdout a terminal that understands codes for colour and for clearing it?
+/// Whether stdout is a terminal that understands escape codes for colour and for clearing the screen.
 #[must_use]
 pub fn understands_codes() -> bool {
     io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
 }
 
-/// A variable that is set, and not empty.
+/// The variable's value if it is set and not empty.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// Says what was typed wrong, and ends the process. What the message quotes is not printed as it is.
+/// Prints a usage error (or help) and ends the process. Control characters that the message quotes are replaced.
 pub fn exit(error: Error) -> ! {
     if !error.use_stderr() {
-        error.exit() // help, which clap knows how to show
+        error.exit() // help and version, which quote nothing
     }
     let mut words = words(&error, env::args_os().skip(1));
-    // The same without colour: nothing in it is foreign.
+    // If nothing was replaced, clap's coloured rendering is safe too.
     if words == error.render().to_string() && io::stderr().is_terminal() && is_wanted() {
         words = error.render().ansi().to_string();
     }
-    // In one write, so that it stays whole beside what others write there; whether somebody reads it or not.
+    // One write, so that output of other programs does not tear it; a closed stderr is no reason to fail.
     let _ = io::stderr().write_all(words.as_bytes());
     process::exit(error.exit_code())
 }
 
-/// A message without colours, and with no character that may not be printed.
+/// The message without colour, and with every unprintable character of the command line replaced.
 fn words(error: &Error, typed: impl Iterator<Item = OsString>) -> String {
     let command = Args::command();
     let styles = command.get_styles();
@@ -77,11 +78,11 @@ fn words(error: &Error, typed: impl Iterator<Item = OsString>) -> String {
     .flat_map(|style| [style.render().to_string(), style.render_reset().to_string()])
     .filter(|code| !code.is_empty())
     .collect();
-    // A short one may be the beginning of another.
+    // The longest first, because a short code may be the beginning of a longer one.
     codes.sort_by_key(|code| std::cmp::Reverse(code.len()));
     let colored = error.render().ansi().to_string();
     let mut plain = codes.iter().fold(colored, |text, code| text.replace(code.as_str(), ""));
-    // A message has lines of its own; what was typed begins none.
+    // The message itself has line breaks; those that come from the command line are replaced.
     for word in typed {
         let word = word.to_string_lossy();
         let begun = word.split(['=', ',']).filter_map(|part| part.trim_end_matches('\n').split_once('\n'));

@@ -1,4 +1,4 @@
-//! `tcptrace --aggregate`: the programs count, and their maps are read for each summary.
+//! `tcptrace --aggregate`: the BPF programs count events, and each summary is made from their maps.
 
 use std::{mem, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{
         probes::{Attached, KernelCounters},
     },
     commands::{
-        delivery::{asked, push, pushes, serve},
+        delivery::{next_query, push, pushes, serve},
         settings::Settings,
         trace::{
             error::Error,
             ready_file::ReadyFile,
-            run::{CHECK_EVERY, due, tell_end},
+            run::{CHECK_EVERY, due, report_end},
             start,
             threads::{self, Threads},
         },
@@ -53,10 +53,10 @@ use crate::{
     },
 };
 
-/// Counts until it is told to end, its time is over, or nobody reads any more.
+/// Counts until a signal or a limit ends the run, or nobody reads the output any more.
 ///
 /// # Errors
-/// Where tracing cannot start, the maps cannot be read, or the output cannot be written.
+/// If tracing cannot start, the maps cannot be read, or an output cannot be written.
 pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     let (outputs, mut stop, mut hangup, attached) = start(&mut settings)?;
     let Attached { probes, counters, counts, .. } = attached;
@@ -90,7 +90,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     begin_shutdown();
     service.stopping(SHUTDOWN_LIMIT);
     drop(ready);
-    drop(probes); // detached: what is counted now is all there will be
+    drop(probes); // detached, so the counts are final
     let finished = run.finish(start_ns, stopped.as_ref().map_or("failed", |reason| reason));
     match stopped {
         Ok(_) => finished,
@@ -101,29 +101,29 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
     }
 }
 
-/// What a run works with once all is attached.
+/// The state of a run after all programs are attached.
 struct Run {
     by: By,
-    /// Begin of the run, in ns since the epoch.
+    /// Start of the run, in ns since the epoch.
     start_unix_ns: u64,
     counters: KernelCounters,
     tables: CountTables,
-    /// What was counted until the last summary.
+    /// The counts at the last summary.
     counted: Counts,
-    /// CLOCK_MONOTONIC of that, in ns.
+    /// When these were read, CLOCK_MONOTONIC in ns.
     counted_ns: u64,
     context: Context,
     routes: Vec<Route>,
     outputs: Outputs,
-    /// States of the filter.
+    /// The user's filter by states.
     states: StateSet,
     threads: Threads,
-    /// Serves metrics and health.
+    /// Serves metrics and health checks.
     server: Option<Server>,
     queries: Option<mpsc::Receiver<Query>>,
-    /// When metrics are sent.
+    /// OctaveTimes at which metrics are sent.
     pushes: Option<Interval>,
-    /// The network namespace that is chosen.
+    /// The network namespace to which the run is limited.
     pub(crate) chosen: Option<ChosenNetns>,
 }
 
@@ -160,8 +160,8 @@ impl Run {
                 }
                 () = due(&mut intervals) => self.end_interval()?,
                 () = due(&mut self.pushes) => self.push_metrics()?,
-                query = asked(&mut self.queries) => match query {
-                    // Nobody waits any more where sending fails.
+                query = next_query(&mut self.queries) => match query {
+                    // Sending fails if the client is gone.
                     Query::Metrics(to) => _ = to.send(self.metrics()?),
                     Query::Health(to) => _ = to.send(Health { not_ready: None, broken: self.threads.broken() }),
                 },
@@ -173,11 +173,11 @@ impl Run {
     }
 
     fn check_threads(&mut self) -> Result<(), Error> {
-        self.threads.look(&self.outputs, &["http"])?;
+        self.threads.check(&self.outputs, &["http"])?;
         self.threads.replace_server(self.server.as_mut())
     }
 
-    /// Writes the summary since the last one.
+    /// Writes the summary of the interval since the last one.
     fn end_interval(&mut self) -> Result<(), Error> {
         let before_ns = self.counted_ns;
         let before = mem::take(&mut self.counted);
@@ -200,7 +200,7 @@ impl Run {
         let context = &self.context;
         self.routes.iter_mut().for_each(|route| route.end(self.counted_ns, reason, &losses, &outputs, context));
         self.hand_over();
-        tell_end(&losses, &outputs);
+        report_end(&losses, &outputs);
         self.outputs.end().map_err(Error::Outputs)
     }
 
@@ -208,7 +208,7 @@ impl Run {
         self.outputs.push(self.routes.iter_mut().map(Route::take));
     }
 
-    /// The metrics of this moment.
+    /// The current metrics.
     fn metrics(&mut self) -> Result<Snapshot, Error> {
         let counts = self.tables.read()?;
         let losses = self.losses(&counts)?;
@@ -230,14 +230,14 @@ impl Run {
         Ok(())
     }
 
-    /// Reads the maps; gives what was lost since the start.
+    /// Reads the maps; returns the losses since the start.
     fn read(&mut self) -> Result<Losses, Error> {
         self.counted_ns = now_ns();
         self.counted = self.tables.read()?;
         self.losses(&self.counted)
     }
 
-    /// What was lost since the start, by these counts.
+    /// The losses since the start, for these counts.
     fn losses(&self, counted: &Counts) -> Result<Losses, Error> {
         let mut losses = Losses { outputs: self.outputs.lost(), ..Losses::default() };
         losses.set_kernel(&self.counters.read()?, self.counters.passed_over());
@@ -246,7 +246,7 @@ impl Run {
         Ok(losses)
     }
 
-    /// Writes the summary of what was counted since `since_ns`.
+    /// Writes the summary of these counts, which were made since `since_ns`.
     fn write(&mut self, counted: &Counts, since_ns: u64, is_final: bool, losses: Losses) {
         let span = (is_final, self.counted_ns, self.counted_ns.saturating_sub(since_ns));
         let find_cgroup = &mut |id| self.context.names.cgroup(id).map(str::to_owned);

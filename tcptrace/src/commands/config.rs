@@ -1,4 +1,4 @@
-//! `tcptrace config check`: reads a config file as the service does.
+//! `tcptrace config check`: checks a config file just as the service does when it starts.
 
 use std::{
     ffi::OsString,
@@ -18,10 +18,10 @@ use crate::{
     model::printable::printable,
 };
 
-/// What the file comes to, in words.
+/// Checks the file, and describes the outputs that it sets up.
 ///
 /// # Errors
-/// What it has wrong, as a usage error.
+/// A usage error with the first mistake.
 pub fn check(path: &Path) -> Result<String, Error> {
     let words = ["tcptrace", "daemon", "--config"].map(OsString::from).into_iter().chain([path.into()]);
     let Args { command: Some(Command::Daemon(daemon)), .. } = config::parse(words.collect())? else {
@@ -31,13 +31,13 @@ pub fn check(path: &Path) -> Result<String, Error> {
     let names = settings.outputs.iter().map(|output| output.name.clone());
     let servers = settings.server.iter().map(|address| format!("prometheus:{address}"));
     let list: String = names.chain(servers).map(|name| format!("  {}\n", printable(&name))).collect();
-    Ok(format!("{} is fine. It writes to:\n{list}", printable(&path.to_string_lossy())))
+    Ok(format!("{} is valid. Outputs:\n{list}", printable(&path.to_string_lossy())))
 }
 
-/// Prints these words. Where nobody reads them (`| head -1`), nothing is wrong either.
+/// Prints to stdout. A reader that stops early (`| head -1`) is no error.
 ///
 /// # Errors
-/// Where they cannot be written.
+/// If stdout cannot be written.
 pub fn print(words: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(words.as_bytes()).and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow!("cannot write to stdout: {error}")),

@@ -18,7 +18,7 @@ use crate::{
     render::metrics::otlp,
 };
 
-/// Why an output cannot be opened.
+/// Why an output could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot write to {target}: {source}")]
 pub struct Error {
@@ -26,7 +26,6 @@ pub struct Error {
     source: io::Error,
 }
 
-/// Opens the outputs.
 pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     let open = |spec: &OutputSpec| {
         let takes_metrics = spec.target.content() == Content::Metrics;
@@ -37,29 +36,29 @@ pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {
     specs.iter().map(named).collect::<Result<_, _>>().map(Outputs::new)
 }
 
-/// Serves metrics where that is wanted, until the server is dropped.
+/// Serves metrics at this address, if any, until the server is dropped.
 pub(crate) fn serve(address: Option<SocketAddr>) -> Result<(Option<Server>, Option<mpsc::Receiver<Query>>), Error> {
     let Some(address) = address else { return Ok((None, None)) };
     let target = || format!("prometheus:{address}");
     let (server, queries) = Server::start(address).map_err(|source| Error { target: target(), source })?;
-    info(format_args!("metrics are served at http://{}/metrics", server.address()));
+    info(format_args!("serving metrics at http://{}/metrics", server.address()));
     Ok((Some(server), Some(queries)))
 }
 
-/// Does an output take metrics?
+/// True if an output wants metrics to be sent.
 pub(crate) fn pushes(outputs: &[OutputSpec]) -> bool {
     outputs.iter().any(|output| output.target.content() == Content::Metrics)
 }
 
-/// Hands metrics over to the outputs that take them.
+/// Sends metrics to the outputs that take them.
 pub(crate) fn push(outputs: &Outputs, snapshot: &metrics::Snapshot) {
     let mut request = RecordsBuilder::default();
     request.add(|to| to.extend_from_slice(&otlp::encode(snapshot, &host_name().unwrap_or_default())));
     outputs.push_metrics(&request.take());
 }
 
-/// The next question, or never one.
-pub(crate) async fn asked(queries: &mut Option<mpsc::Receiver<Query>>) -> Query {
+/// The next query of the metrics server; waits forever if there is none.
+pub(crate) async fn next_query(queries: &mut Option<mpsc::Receiver<Query>>) -> Query {
     if let Some(open) = queries
         && let Some(query) = open.recv().await
     {

@@ -1,4 +1,4 @@
-//! What the flags mean: checked against each other, and in the forms that the rest of the program takes.
+//! Turns the user's settings (`cli`) into the parts of a run: kernel filter, session, renderers and outputs.
 
 use std::{
     collections::HashSet,
@@ -59,48 +59,48 @@ use crate::{
     },
 };
 
-/// All that a run needs to know.
+/// Everything that a run needs to start.
 pub struct Settings {
-    /// For the kernel.
+    /// Settings of the BPF programs.
     pub probes: ProbeSettings,
-    /// For the pure middle.
+    /// Settings of the session, which turns events into records.
     pub session: SessionSettings,
-    /// Where the records go.
+    /// The outputs.
     pub outputs: Vec<OutputSpec>,
-    /// What is made for each of these.
+    /// The renderer and filter of each output.
     pub routes: Vec<Route>,
-    /// Where metrics are served, by its name among the outputs.
+    /// Address at which metrics are served.
     pub server: Option<SocketAddr>,
-    /// Time between two sendings of metrics.
+    /// How often metrics are sent by OTLP.
     pub metrics_every: Duration,
-    /// Time between summaries.
+    /// Time between two summaries.
     pub interval: Option<Duration>,
-    /// End after this time.
+    /// Time after which the run ends.
     pub duration: Option<Duration>,
-    /// Time between two looks at the rings.
+    /// Time between two reads of the ring buffers.
     pub read_every: Duration,
-    /// Time between two looks at what makes no events; `None`: none are taken.
+    /// Time between two polls; `None` for no polls.
     pub poll: Option<Duration>,
-    /// The only network namespace that is wanted.
+    /// The network namespace to which the run is limited.
     pub netns: Option<NetnsChoice>,
-    /// The same, once it is found.
+    /// That namespace once it is found.
     pub chosen: Option<ChosenNetns>,
-    /// Are addresses of the kernel shown as they are?
+    /// True if kernel addresses are printed instead of hashes.
     pub kernel_addresses: bool,
-    /// End when all trouble was told of that can be seen at the start.
+    /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
-    /// File that says that all is attached.
+    /// File to create when all probes are attached.
     pub ready_file: Option<PathBuf>,
-    /// Whom a service tells how it is.
+    /// The service manager to notify.
     pub service: Service,
 }
 
-/// The size of all rings, where none is given: so much, and so much for each CPU at least.
+/// Default size of all rings together, and the minimum for each CPU, in bytes.
 const DEFAULT_RING: u64 = 8 << 20;
 const DEFAULT_RING_OF_CPU: u64 = 256 << 10;
 
 impl Settings {
-    /// Checks what was typed.
+    /// The settings of a trace.
     ///
     /// # Errors
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
@@ -108,14 +108,15 @@ impl Settings {
         conflicts::check(args)?;
         let states: StateSet = args.filter.state.iter().copied().collect();
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
-        // Checked in any case. Where trouble is looked for all is to be seen, and the session filters what is shown.
+        // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
+        // what is shown.
         let filter =
             Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| spec.target.content() == Content::Metrics);
         Ok(Self {
             probes: ProbeSettings {
-                // Nothing is sent in aggregate mode.
+                // Aggregate mode sends no events.
                 ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
@@ -142,7 +143,7 @@ impl Settings {
             metrics_every: args.metrics_every,
             interval: args.interval,
             duration: args.duration,
-            // An event waits for at most one such time; the other half is for writing it.
+            // An event waits in the ring for at most half of the latency; the other half is for writing it.
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
             netns: args.filter.netns.clone(),
@@ -154,13 +155,13 @@ impl Settings {
         })
     }
 
-    /// Is SIGHUP waited for, to open files again? On a terminal it ends the run, as ever.
+    /// True if SIGHUP reopens files. With output to stdout it ends the run, as is usual.
     #[must_use]
     pub fn takes_hangup(&self) -> bool {
         self.service.is_service || self.outputs.iter().all(|output| !output.target.is_stdout())
     }
 
-    /// What was typed for what is wrong: a trace that writes no events.
+    /// The settings of `tcptrace stuck`: a trace that writes only findings.
     ///
     /// # Errors
     /// A usage error.
@@ -192,7 +193,7 @@ impl Settings {
         Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
     }
 
-    /// What was typed for a story: a trace of the connections that are asked for, with the defaults of tracing.
+    /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.
     ///
     /// # Errors
     /// A usage error.
@@ -200,10 +201,10 @@ impl Settings {
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         let (address, port) = match args.which {
             StoryFilter::Address(address) => (Some(address), None),
-            // The kernel may find the two at different ends; the stories ask again.
+            // The kernel's filter may match address and port at different ends; the stories check again.
             StoryFilter::End(end) => (Some(end.ip()), Some(end.port())),
             StoryFilter::Port(port) => (None, Some(port)),
-            // A side whose cookie is another's may be the other end.
+            // The other end has a different cookie, so the kernel cannot filter.
             StoryFilter::Cookie(_) => (None, None),
         };
         trace.filter.address.extend(address.map(Prefix::from));
@@ -221,14 +222,14 @@ impl Settings {
     }
 }
 
-/// Where metrics are served, and the outputs of records.
+/// The address at which metrics are served, and the other outputs.
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
     for spec in &args.output {
         match spec.target.content() {
             Content::Scraped(_) if server.is_some() => {
                 let output = args.given.name("output");
-                let message = format!("{output}: prometheus:ADDRESS is there twice: one is enough for many scrapers");
+                let message = format!("{output}: prometheus:ADDRESS is given twice: one serves any number of scrapers");
                 return Err(conflict(&message));
             }
             Content::Scraped(address) => server = Some(address),
@@ -238,13 +239,13 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
     let mut names = HashSet::new();
     if let Some(spec) = outputs.iter().find(|spec| !names.insert(&spec.name)) {
         let (output, to) = (args.given.name("output"), &spec.name);
-        let message = format!("{output}: {to} is there twice: give all that is wanted there to one of them");
+        let message = format!("{output}: {to} is given twice: merge the two into one");
         return Err(conflict(&message));
     }
     Ok((server, outputs))
 }
 
-/// Each file of events in rows begins with the names of the columns.
+/// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
         spec.target.set_head(&Csv::head());
@@ -282,14 +283,14 @@ fn usage(kind: ErrorKind, message: &str) -> Error {
     Args::command().error(kind, message)
 }
 
-/// The size of all rings together.
+/// The total size of the ring buffers in bytes.
 fn ring_bytes(size: Option<u64>) -> u32 {
     let of_all = || aya::util::nr_cpus().map_or(DEFAULT_RING, |cpus| DEFAULT_RING_OF_CPU.saturating_mul(cpus as u64));
     let size = size.unwrap_or_else(|| of_all().clamp(DEFAULT_RING, MAX_RING));
     u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
 }
 
-/// The output of a command that has one.
+/// The output of a command that has only one.
 fn one_output(path: Option<&PathBuf>) -> OutputSpec {
     path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
 }
@@ -367,20 +368,20 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
     if count <= most as usize {
         return Ok(());
     }
-    let message = format!("{count} {what} are too many for one filter: give at most {most}");
+    let message = format!("too many {what} in one filter: {count}; give at most {most}");
     Err(usage(ErrorKind::TooManyValues, &message))
 }
 
-/// The cgroup at this path, which was asked for by the setting of this name.
+/// The cgroup at this path; `name` is the setting, for messages.
 fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
     cgroup::find(path)
         .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
 }
 
-/// The same filter for sockets that were listed, in the network namespace with inode number `netns`, or in any.
+/// The filter for listed sockets, limited to the network namespace with inode number `netns` if given.
 ///
 /// # Errors
-/// A usage error where a cgroup is not there.
+/// A usage error if a cgroup does not exist.
 pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<SocketFilter, Error> {
     let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
     let prefixes = |list: &[Prefix]| {

@@ -1,4 +1,4 @@
-//! All that rules look at.
+//! The input of rules: everything known about the host at one moment, with the look-ups that several rules share.
 
 use std::{cell::OnceCell, net::SocketAddr};
 
@@ -6,8 +6,8 @@ use super::paths::{Path, path};
 use crate::{
     findings::{
         cause::Cause,
-        detection::{Example, MAX_EXAMPLES, Processes, Sighting, Subject, Value},
-        history::Recent,
+        detection::{Detection, Example, MAX_EXAMPLES, Processes, Subject, Value},
+        history::History,
         incident::Incident,
         kind::{Kind, Severity},
         namespaces::Namespaces,
@@ -25,100 +25,99 @@ use crate::{
     table::{Connection, Facts, Table},
 };
 
-/// Subjects of one trouble of one owner that are told of one by one; more are told of together.
+/// Most subjects of one problem of one command that get a finding each; more are reported as one.
 pub(super) const MAX_SUBJECTS: usize = 8;
 
-/// More than states have numbers (`include/net/tcp_states.h`).
+/// Size of arrays indexed by a state's number (`include/net/tcp_states.h`).
 const STATES: usize = 16;
 
-/// All that rules look at. Nothing in it changes while they do.
-pub struct View<'a> {
+/// The input of rules. Nothing in it changes while they run.
+pub struct RuleContext<'a> {
     /// CLOCK_MONOTONIC, in ns.
     pub now_ns: u64,
-    /// The sockets.
+    /// The live sockets.
     pub table: &'a Table,
-    /// What happened lately.
-    pub recent: &'a Recent,
-    /// The namespaces.
+    /// History failures and the flow of sockets.
+    pub history: &'a History,
+    /// Settings and counters of network namespaces.
     pub namespaces: &'a Namespaces,
-    /// What is called trouble.
+    /// The user's thresholds.
     pub thresholds: &'a Thresholds,
-    /// Which sockets are shown; `None` for all. It changes nothing of what a finding says.
+    /// Which sockets the user wants to see; `None` for all. It decides whether a finding is reported, not what it says.
     pub filter: Option<ShownFilter<'a>>,
-    /// What processes do that connections wait for.
+    /// What the processes are activity that connections wait for.
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: KeyedMap<(u32, SocketAddr), &'a Connection>,
-    /// Ends of failures that are asked for.
+    /// Ends of failed connections, which [`Ends`] must contain.
     asked: Vec<Path>,
     ends: OnceCell<Ends<'a>>,
-    /// How many sockets of a state that may be in trouble have an end in common, by state.
+    /// For each state, how many suspicious sockets share an end.
     shared: [OnceCell<SharedEnds>; STATES],
 }
 
-/// How many sockets have this local end, or this remote one, of those in a namespace.
+/// How many sockets have each local end and each remote end, by namespace.
 #[derive(Default)]
 struct SharedEnds {
     local: KeyedMap<(Option<u32>, SocketAddr), u32>,
     remote: KeyedMap<(Option<u32>, SocketAddr), u32>,
 }
 
-/// Is a socket shown that these processes hold?
+/// Whether the user's filter shows a socket with these holders.
 pub type ShownFilter<'a> = &'a dyn Fn(&Connection, &[Holder]) -> bool;
 
-/// Sockets by their ends: of those ends on this host that are asked for, which are few, since no table by ends is kept of
-/// all sockets. Made only where a rule does ask.
+/// An index of sockets by their ends. It has only the few ends that rules may query, because an index of all sockets would
+/// cost too much, and is built on the first query.
 struct Ends<'a> {
     sockets: KeyedMap<Path, Option<&'a Connection>>,
-    /// Local ends of sockets.
     locals: KeyedSet<SocketAddr>,
 }
 
-/// What is known of the other end of a connection.
+/// What is known about the other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum OtherEnd<'a> {
-    /// It is a socket of this host.
-    Here(&'a Connection),
-    /// It is a half-open connection of this host: the handshake is not over there.
+    /// It is a socket on this host.
+    Local(&'a Connection),
+    /// It is a half-open connection on this host, whose handshake is not finished.
     Request,
-    /// Its address is one of this host, and no socket is there.
+    /// Its address belongs to this host, but there is no such socket.
     Gone,
-    /// It is not on this host, or in a part of it that is not looked at, or it knows this end by another address (NAT).
+    /// It is not on this host, or in a namespace that is not traced, or NAT changed the address that it sees.
     NotVisible,
 }
 
 impl OtherEnd<'_> {
-    /// Name in all outputs.
+    /// The name in all outputs.
     #[must_use]
     pub(super) const fn name(self) -> &'static str {
         match self {
-            Self::Here(_) | Self::Request => "alive",
+            Self::Local(_) | Self::Request => "alive",
             Self::Gone => "gone",
             Self::NotVisible => "not_visible",
         }
     }
 }
 
-/// Sockets of one command with one subject.
-pub struct Group<'a> {
-    /// Network namespace.
+/// Sockets of one command with one subject, which make one detection.
+pub struct SocketGroup<'a> {
+    /// Network namespace, by inode number.
     pub netns: Option<u32>,
-    /// The process that has most of them.
+    /// The process that owns most of the sockets.
     pub owner: Option<Owner>,
-    /// All processes that have them.
+    /// All processes that own any of the sockets.
     pub processes: Processes,
-    /// What they have in common.
+    /// The common service or destination.
     pub subject: Subject,
-    /// The sockets, those that have been in their state for longest first.
+    /// The sockets, longest in their state first.
     pub members: Vec<&'a Connection>,
 }
 
-impl<'a> View<'a> {
-    /// Everything as of `now_ns`.
+impl<'a> RuleContext<'a> {
+    /// The state of the host at `now_ns`.
     #[must_use]
     pub fn new(
         table: &'a Table,
-        recent: &'a Recent,
+        history: &'a History,
         namespaces: &'a Namespaces,
         thresholds: &'a Thresholds,
         now_ns: u64,
@@ -134,7 +133,7 @@ impl<'a> View<'a> {
         Self {
             now_ns,
             table,
-            recent,
+            history,
             namespaces,
             thresholds,
             filter: None,
@@ -147,7 +146,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Sockets at both ends of these will be asked for.
+    /// Prepares queries for the sockets at both ends of failed connections.
     pub(super) fn ask(&mut self, failed: &[Incident]) {
         let both = |failed: &Incident| {
             let (netns, local, remote) = (failed.netns, failed.local, failed.remote);
@@ -156,32 +155,32 @@ impl<'a> View<'a> {
         self.asked = failed.iter().flat_map(both).collect();
     }
 
-    /// The sockets in a state, as far as they may be in trouble.
+    /// The suspicious sockets in a state.
     #[must_use]
     pub fn in_state(&self, state: State) -> &[&'a Connection] {
         &self.by_state[state as usize % STATES]
     }
 
-    /// Those that are stuck: in the state for longer than its threshold.
+    /// The sockets in a state for longer than its threshold.
     pub fn stuck_in(&self, state: State) -> impl Iterator<Item = &'a Connection> {
         let after_ns = self.thresholds.stuck_after(state).unwrap_or(u64::MAX);
         self.in_state(state).iter().copied().filter(move |known| self.age_ns(known) >= after_ns)
     }
 
-    /// How long a socket has been in its state, at least.
+    /// How long a socket has at least been in its state, in ns.
     #[must_use]
     pub const fn age_ns(&self, known: &Connection) -> u64 {
         self.now_ns.saturating_sub(known.since_ns)
     }
 
-    /// Does the filter show any of these sockets?
+    /// True if the filter shows any of these sockets.
     #[must_use]
     pub fn is_any_shown<'b>(&self, mut sockets: impl Iterator<Item = &'b Connection>) -> bool {
         let Some(filter) = self.filter else { return true };
         sockets.any(|known| filter(known, self.table.holders_of(known).unwrap_or_default()))
     }
 
-    /// Does it show one of these listeners, or a connection, half-open or not, that came to one of them?
+    /// True if the filter shows any of these listeners, or any of their connections, half-open ones included.
     #[must_use]
     pub fn is_any_at_shown(&self, listeners: &[&Connection]) -> bool {
         let comes_to = |netns, local| {
@@ -196,20 +195,19 @@ impl<'a> View<'a> {
             || self.is_any_shown(connections())
     }
 
-    /// The listener that gets the connections to `local`, if it is known.
+    /// The listener that gets connections to `local`, if known.
     #[must_use]
     pub fn listener_of(&self, netns: Option<u32>, local: SocketAddr) -> Option<&'a Connection> {
         let netns = netns?;
         listener_addresses(local).find_map(|local| self.listeners.get(&(netns, local)).copied())
     }
 
-    /// The other end of a connection.
     #[must_use]
     pub(super) fn other_end(&self, known: &Connection) -> OtherEnd<'a> {
         self.end_at(known.netns(), known.remote(), known.local())
     }
 
-    /// The socket of this host with these ends.
+    /// The socket on this host with these ends.
     #[must_use]
     pub(super) fn end_at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> OtherEnd<'a> {
         if self.table.is_requested(netns, local, remote) {
@@ -219,8 +217,8 @@ impl<'a> View<'a> {
             return OtherEnd::NotVisible;
         }
         match self.ends().sockets.get(&path(netns, local, remote)).copied().flatten() {
-            Some(known) => OtherEnd::Here(known),
-            // A socket is there, and has another remote end: one of the two was translated on the way.
+            Some(known) => OtherEnd::Local(known),
+            // A socket has this local end but another remote one: NAT translated one of the addresses.
             None if !local.ip().is_loopback() && self.ends().locals.contains(&local) => OtherEnd::NotVisible,
             None => OtherEnd::Gone,
         }
@@ -228,7 +226,7 @@ impl<'a> View<'a> {
 
     fn ends(&self) -> &Ends<'a> {
         self.ends.get_or_init(|| {
-            // Of what failed, and other ends of what is silent or waits.
+            // The ends of failed connections, and the other ends of sockets that a listing has shown.
             let states = State::ALL.iter().filter(|state| **state != State::Listen);
             let silent = states.flat_map(|state| self.in_state(*state)).filter(|known| known.facts().is_some());
             let asked = self.asked.iter().copied();
@@ -249,18 +247,18 @@ impl<'a> View<'a> {
         })
     }
 
-    /// What connections have in common: the service that they came to, or their destination.
+    /// The subject of a connection: the local service, or the destination.
     #[must_use]
     pub fn subject_of(&self, known: &Connection) -> Subject {
         let ends = (known.local(), known.remote());
-        let came = || self.came_to_local(known).then_some(false);
+        let came = || self.is_incoming(known).then_some(false);
         let is_active = known.is_active().or_else(|| self.is_active(known.netns(), ends)).or_else(came);
         self.subject_at(known.netns(), ends, is_active)
     }
 
-    /// Did it come to its local end? Where others in its state have that in common with it, and none has its remote end, they
-    /// came there: connections that are made here have the destination in common.
-    fn came_to_local(&self, known: &Connection) -> bool {
+    /// True if other sockets in this state share the local end but not the remote end: these are incoming connections, since
+    /// outgoing ones share the destination.
+    fn is_incoming(&self, known: &Connection) -> bool {
         let shared = self.shared[known.state as usize % STATES].get_or_init(|| {
             let mut shared = SharedEnds::default();
             for known in self.in_state(known.state) {
@@ -273,7 +271,7 @@ impl<'a> View<'a> {
         others(&shared.local, known.local()) && !others(&shared.remote, known.remote())
     }
 
-    /// The same by the ends of a connection; `is_active` tells whether this host opened it, where that was seen.
+    /// The subject of the connection with these ends; `is_active` is true if this host opened it, `None` if not known.
     #[must_use]
     pub fn subject_at(
         &self,
@@ -281,20 +279,20 @@ impl<'a> View<'a> {
         (local, remote): (SocketAddr, SocketAddr),
         is_active: Option<bool>,
     ) -> Subject {
-        let service = self.recent.services().of(netns, local);
+        let service = self.history.services().of(netns, local);
         match is_active.or_else(|| self.is_active(netns, (local, remote))) {
             Some(false) => Subject::Local(service.unwrap_or(local)),
             _ => Subject::Remote(remote),
         }
     }
 
-    /// Did this host open a connection whose beginning was not seen? By the listeners at its ends, else by which of its
-    /// ports is of `ip_local_port_range`.
+    /// Whether this host opened a connection whose start was not seen: decided by the listeners at its ends, else by which
+    /// of its ports is in `ip_local_port_range`.
     pub(super) fn is_active(&self, netns: Option<u32>, (local, remote): (SocketAddr, SocketAddr)) -> Option<bool> {
-        if self.recent.services().of(netns, local).is_some() {
+        if self.history.services().of(netns, local).is_some() {
             return Some(false);
         }
-        if self.recent.services().of(netns, remote).is_some() {
+        if self.history.services().of(netns, remote).is_some() {
             return Some(true);
         }
         let (first, last) = self.namespaces.of(netns)?.settings?.local_ports?;
@@ -302,12 +300,12 @@ impl<'a> View<'a> {
         (is_chosen(local) != is_chosen(remote)).then(|| is_chosen(local))
     }
 
-    /// Sockets by the command of their owner and by what they have in common; many groups of one command as one.
+    /// Groups sockets by command and subject. A command with more than [`MAX_SUBJECTS`] subjects gets one group.
     pub fn group(
         &self,
         members: impl Iterator<Item = &'a Connection>,
         subject: impl Fn(&Connection) -> Subject,
-    ) -> Vec<Group<'a>> {
+    ) -> Vec<SocketGroup<'a>> {
         let mut by_command: KeyedMap<_, KeyedMap<Subject, Vec<&Connection>>> = KeyedMap::default();
         for known in members {
             let command = (known.netns(), known.owner().map(|owner| owner.command));
@@ -321,20 +319,20 @@ impl<'a> View<'a> {
             }
             for (subject, mut members) in subjects {
                 members.sort_by_key(|known| known.since_ns);
-                groups.push(Group::new(self, netns, subject, members));
+                groups.push(SocketGroup::new(self, netns, subject, members));
             }
         }
         groups
     }
 }
 
-impl<'a> Group<'a> {
-    /// Sockets in the order of their age, the oldest first.
+impl<'a> SocketGroup<'a> {
+    /// Makes a group of these sockets, which are sorted by age, the oldest first.
     #[must_use]
-    pub fn new(view: &View<'_>, netns: Option<u32>, subject: Subject, members: Vec<&'a Connection>) -> Self {
+    pub fn new(context: &RuleContext<'_>, netns: Option<u32>, subject: Subject, members: Vec<&'a Connection>) -> Self {
         let mut processes = Processes::default();
         for known in &members {
-            let holders = view.table.holders_of(known).unwrap_or_default();
+            let holders = context.table.holders_of(known).unwrap_or_default();
             match known.owner() {
                 Some(owner) if owner.source == OwnerSource::Shared && !holders.is_empty() => {
                     let mut pids: Vec<_> = holders.iter().collect();
@@ -346,7 +344,7 @@ impl<'a> Group<'a> {
         }
         let most = processes.most();
         let oldest = members.first().and_then(|known| known.owner());
-        // The oldest socket's owner, unless others have more.
+        // The oldest socket's owner, unless another process has more sockets.
         let owner = oldest.filter(|oldest| {
             let count = |pid| most.iter().find(|(owner, _)| owner.pid == pid).map_or(0, |(_, count)| *count);
             most.first().is_none_or(|(_, highest)| count(oldest.pid) == *highest)
@@ -355,64 +353,65 @@ impl<'a> Group<'a> {
         Self { netns, owner, processes, subject, members }
     }
 
-    /// What the last listing showed of its sockets.
+    /// The facts of the last listing about the sockets.
     pub fn facts(&self) -> impl Iterator<Item = &'a Facts> + '_ {
         self.members.iter().filter_map(|known| known.facts())
     }
 
-    /// A sum over what was shown of the sockets; `None` where nothing was shown of any.
+    /// The sum of a listed value over the sockets; `None` if no socket was listed.
     pub fn sum(&self, of: impl Fn(&Facts) -> u64) -> Option<u64> {
         self.facts().map(of).reduce(u64::saturating_add)
     }
 
-    /// Are all of them orphans, or none? `None` where that differs or is not known.
+    /// Whether the sockets are orphans; `None` if they differ or it is not known.
     #[must_use]
     pub fn is_orphaned(&self) -> Option<bool> {
         let first = self.members.first()?.orphan;
         first.filter(|_| self.members.iter().all(|known| known.orphan == first))
     }
 
-    /// The process that closed the sockets, by the oldest of those where it is known.
+    /// The PID that closed the oldest socket for which it is known.
     #[must_use]
     pub fn closed_by(&self) -> Value {
         self.members.iter().find_map(|known| known.closed_by()).into()
     }
 
-    /// Timeouts in a row without an answer, the most of any.
+    /// The most timeouts in a row of any socket.
     #[must_use]
     pub(super) fn timeouts(&self) -> u8 {
         self.members.iter().map(|known| known.retransmits().timeouts).max().unwrap_or(0)
     }
 
-    /// As a sighting, to which evidence is added. It is settled when a listing has shown its examples since each was
-    /// suspected.
+    /// A detection of this group, to which the rule adds evidence. It is settled if a listing has shown its examples since
+    /// they became suspicious.
     #[must_use]
-    pub fn sighting(&self, view: &View<'_>, kind: Kind, severity: Severity, cause: Cause) -> Sighting {
+    pub fn detection(&self, context: &RuleContext<'_>, kind: Kind, severity: Severity, cause: Cause) -> Detection {
         let shown = &self.members[..self.members.len().min(MAX_EXAMPLES)];
-        let example =
-            |known: &&Connection| Example::of(known, view.table.holders_of(known).unwrap_or_default(), view.now_ns);
+        let example = |known: &&Connection| {
+            Example::of(known, context.table.holders_of(known).unwrap_or_default(), context.now_ns)
+        };
         let former = self.members.iter().find_map(|known| known.former());
         let former = former.map(|owner| ("inherited_from", Value::Text(owner.to_string())));
-        Sighting {
+        Detection {
             owner: self.owner,
             processes: self.processes.clone(),
             count: self.members.len() as u64,
-            oldest: self.members.first().map(|known| Age { ns: view.age_ns(known), source: known.since }),
+            oldest: self.members.first().map(|known| Age { ns: context.age_ns(known), source: known.since }),
             evidence: former.into_iter().collect(),
             examples: shown.iter().map(example).collect(),
             is_settled: shown
                 .iter()
-                .all(|known| known.is_timewait() || known.facts().is_some() && is_owned(view, known)),
-            is_shown: view.is_any_shown(self.members.iter().copied()),
-            ..Sighting::new(kind, severity, cause, self.netns, self.subject)
+                .all(|known| known.is_timewait() || known.facts().is_some() && is_owned(context, known)),
+            is_shown: context.is_any_shown(self.members.iter().copied()),
+            ..Detection::new(kind, severity, cause, self.netns, self.subject)
         }
     }
 }
 
-/// Is a socket's owner one that holds it? That of its listener may have handed it on, which a listing of holders tells.
-fn is_owned(view: &View<'_>, known: &Connection) -> bool {
+/// False if the owner was taken from the listener but does not hold the socket: it may have passed it to another process.
+fn is_owned(context: &RuleContext<'_>, known: &Connection) -> bool {
     let is_through = |owner: &Owner| matches!(owner.source, OwnerSource::Listener | OwnerSource::Shared);
     let Some(owner) = known.owner().filter(is_through) else { return true };
-    let holders = view.table.holders_of(known);
+    let holders = context.table.holders_of(known);
     holders.is_some_and(|holders| holders.is_empty() || holders.iter().any(|holder| holder.pid == owner.pid))
 }

@@ -1,4 +1,4 @@
-//! A trouble as it is now.
+//! A problem as a rule detects it at one moment, with its evidence and examples.
 
 use std::net::SocketAddr;
 
@@ -17,21 +17,21 @@ use crate::{
     table::{Connection, Facts},
 };
 
-/// What a trouble is about, besides its owner.
+/// The service or destination of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
-    /// A listener of this host, or the connections that came through it.
+    /// A listener on this host and its connections.
     Local(SocketAddr),
-    /// Where connections of this host go.
+    /// The destination of connections from this host.
     Remote(SocketAddr),
     /// Connections from a local address (port 0) to a destination.
     Path(SocketAddr, SocketAddr),
-    /// More than eight of them, told of together.
+    /// More than eight services or destinations, reported together.
     Several,
 }
 
 impl Subject {
-    /// Its local and its remote end, where it has them.
+    /// The local and the remote end, if the subject has them.
     #[must_use]
     pub const fn ends(self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         match self {
@@ -43,7 +43,7 @@ impl Subject {
     }
 }
 
-/// A piece of evidence. The name that it stands under tells the unit.
+/// The value of a piece of evidence. The end of its name is its unit, e.g. `idle_ns`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// Not known.
@@ -52,11 +52,11 @@ pub enum Value {
     Number(u64),
     /// A rate or share.
     Ratio(f64),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
-    /// A name of a fixed list.
+    /// A name out of a fixed list.
     Name(&'static str),
-    /// Text of this host.
+    /// Text that comes from the host, such as a command name; not safe to print as it is.
     Text(String),
 }
 
@@ -66,27 +66,27 @@ impl<T: Into<u64>> From<Option<T>> for Value {
     }
 }
 
-/// A socket that shows the trouble.
+/// A socket that has the problem.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// Its lasting name.
+    /// The kernel's socket cookie.
     pub cookie: Option<u64>,
     /// Local end.
     pub local: SocketAddr,
     /// Remote end.
     pub remote: SocketAddr,
-    /// State, the last one where it has ended.
+    /// The state, or the last one before the socket ended.
     pub state: State,
-    /// How long it has been in the state; `None` where it has ended.
+    /// Time in the state; `None` if the socket has ended.
     pub age: Option<Age>,
-    /// What a listing showed of it.
+    /// Facts from the last listing.
     pub facts: Option<Box<Facts>>,
-    /// Who holds it; empty where nobody does, or nothing told.
+    /// The processes that hold it; empty if there are none or they are not known.
     pub holders: Vec<Holder>,
 }
 
 impl Example {
-    /// A socket of the table.
+    /// Makes an example of a live socket.
     #[must_use]
     pub fn of(known: &Connection, holders: &[Holder], now_ns: u64) -> Self {
         Self {
@@ -101,44 +101,44 @@ impl Example {
     }
 }
 
-/// Examples of a sighting at most.
+/// Most examples of a detection.
 pub(super) const MAX_EXAMPLES: usize = 5;
-/// Holders of an example at most.
+/// Most holders of an example.
 const MAX_HOLDERS: usize = 8;
 
-/// A trouble at one place, as it is now.
+/// A problem with one subject, as it is now.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
-    /// Which trouble.
+pub struct Detection {
+    /// The kind of problem.
     pub kind: Kind,
-    /// How much it matters.
+    /// How serious it is.
     pub severity: Severity,
-    /// Network namespace, `None` where it is not known.
+    /// Network namespace by inode number; `None` if not known.
     pub netns: Option<u32>,
-    /// The process responsible, `None` where it is not known. Of several it is the one with the most sockets.
+    /// The process responsible: of several, the one with the most sockets. `None` if not known.
     pub owner: Option<Owner>,
-    /// All processes concerned.
+    /// All processes involved.
     pub processes: Processes,
-    /// What it is about.
+    /// The service or destination.
     pub subject: Subject,
-    /// Sockets in trouble, or connections that failed.
+    /// Number of affected sockets or failed connections.
     pub count: u64,
-    /// How long the oldest has been in its state.
+    /// How long the oldest socket has been in its state.
     pub oldest: Option<Age>,
-    /// Facts that prove it, by name.
+    /// The facts that prove it, by name.
     pub evidence: Vec<(&'static str, Value)>,
-    /// Sockets that show it.
+    /// A few of the affected sockets.
     pub examples: Vec<Example>,
-    /// Why it is there, as far as the evidence proves it.
+    /// The cause, as far as the evidence proves it.
     pub cause: Cause,
-    /// Is all evidence at hand that will be? Else it is waited for, a moment.
+    /// True if no more evidence is expected. Otherwise the tracker waits a moment before it reports the problem.
     pub is_settled: bool,
-    /// Does the filter show any of its sockets or failures?
+    /// True if the filter shows any of the sockets or failures.
     pub is_shown: bool,
 }
 
-impl Sighting {
-    /// A sighting without evidence, examples and times.
+impl Detection {
+    /// A detection without evidence, examples and times.
     pub(super) fn new(kind: Kind, severity: Severity, cause: Cause, netns: Option<u32>, subject: Subject) -> Self {
         Self {
             kind,
@@ -167,11 +167,11 @@ impl Sighting {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     counts: KeyedMap<ProcessId, (Owner, u64)>,
-    /// Were there more than are kept apart?
+    /// True if there are more processes than are counted.
     pub is_more: bool,
 }
 
-/// Processes of a sighting that are kept apart at most.
+/// Most processes of a detection that are counted.
 const MAX_PROCESSES: usize = 256;
 
 impl Processes {
@@ -185,25 +185,25 @@ impl Processes {
         self.counts.entry(owner.id()).or_insert((owner, 0)).1 += count;
     }
 
-    /// Adds those of another sighting.
+    /// Adds the processes of another detection.
     pub fn merge(&mut self, other: &Self) {
         self.is_more |= other.is_more;
         other.counts.values().for_each(|(owner, count)| self.add(Some(*owner), *count));
     }
 
-    /// How many there are; with [`Processes::is_more`] at least so many.
+    /// The number of processes; a lower bound if [`Processes::is_more`].
     #[must_use]
     pub fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// Is none known?
+    /// True if no process is known.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.counts.is_empty()
     }
 
-    /// The processes with their counts, those with the most first.
+    /// The processes with their counts, the highest first.
     #[must_use]
     pub fn most(&self) -> Vec<(Owner, u64)> {
         let mut all: Vec<_> = self.counts.values().copied().collect();

@@ -1,4 +1,5 @@
-//! What happened lately that the table does not keep: connections that failed, and how sockets of a process move on.
+//! History events that the table does not keep: failed connections, and how the sockets of each process enter and leave
+//! CLOSE_WAIT.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -24,82 +25,80 @@ use crate::{
     table::Connection,
 };
 
-/// Connections of one command that failed in the same way toward one destination, or through one listener.
+/// Failures of one kind and cause, of one command with one destination or listener.
 #[derive(Clone, Debug)]
 pub struct Incidents {
-    /// How many since the finding began.
+    /// Number of failures since the finding began.
     pub count: u64,
-    /// CLOCK_MONOTONIC of the first, in ns.
+    /// Time of the first failure, CLOCK_MONOTONIC in ns.
     pub first_ns: u64,
-    /// The processes that they belonged to.
+    /// The processes that owned the connections.
     pub processes: Processes,
-    /// The last of them, newest last.
+    /// The last failures, newest last.
     pub last: Vec<Incident>,
-    /// Does the filter show any of them?
+    /// True if the filter shows any of the connections.
     pub is_shown: bool,
 }
 
-/// Which incidents are one trouble: those of one kind, network namespace, command, end and cause.
+/// Incidents with the same key are one problem: kind, network namespace, command, listener or destination, and cause.
 pub(super) type IncidentKey = (Kind, Option<u32>, Option<Command>, SocketAddr, Cause);
 
-/// Incidents that wait for their other end at most; then they are judged without it.
+/// Most incidents that wait for events of their other end; when there are more, all get the cause that is known so far.
 const MAX_PENDING: usize = 4096;
-/// The other end may be told of this much later, in ns.
+/// How long an incident waits for events of its other end, in ns.
 const OTHER_END_NS: u64 = 300_000_000;
 
-/// What a poll tells of the next hop is waited for so long, in ns.
+/// How long an incident waits for the poll that looks up its next hop, in ns.
 const NEXT_HOP_NS: u64 = 2_500_000_000;
 
-/// Is the next hop to be looked up? A neighbour that is silent ends a connect as an ICMP error does (`net/ipv4/arp.c`,
-/// `arp_error_report`).
+/// True if the next hop must be looked up: a silent neighbour fails a connect with the same errno as an ICMP error
+/// (`net/ipv4/arp.c`, `arp_error_report`).
 fn asks_next_hop(incident: &Incident) -> bool {
     incident.ending == CloseReason::Failed(libc::EHOSTUNREACH) && incident.next_hop.is_none()
 }
 
-/// Groups of incidents that are remembered at most.
+/// Most groups of incidents.
 const MAX_GROUPS: usize = 4096;
-/// Processes whose sockets are counted at most.
+/// Most processes whose sockets are counted.
 const MAX_FLOWS: usize = 4096;
 
-/// What happened lately.
+/// History failures, and the flow of sockets through CLOSE_WAIT.
 #[derive(Debug, Default)]
-pub struct Recent {
+pub struct History {
     start_ns: u64,
     incidents: KeyedMap<IncidentKey, Incidents>,
-    /// Those that no cause was found for yet.
+    /// Incidents without a cause yet.
     pending: Vec<Incident>,
-    /// What happened at the ends of connections.
+    /// History events at the ends of connections.
     pub(super) paths: Paths,
-    /// Processes that were killed.
     pub(super) kills: Kills,
     successes: Successes,
     pub(super) lossy: Lossy,
     services: Services,
     flows: KeyedMap<(Option<u32>, u32), Flow>,
-    /// The slot in which flows made room last.
+    /// The slot in which idle flows were dropped last.
     cleared_slot: u64,
 }
 
-/// How the sockets of a process come to CLOSE_WAIT and leave it.
+/// How the sockets of a process enter and leave CLOSE_WAIT.
 #[derive(Clone, Debug, Default)]
 pub struct Flow {
-    /// When the process started.
+    /// Start time of the process, which tells a reused PID.
     start: Option<StartTicks>,
-    /// Entered less left, by slots of [`SLOT_NS`], that of `slot` first.
+    /// Sockets that entered CLOSE_WAIT minus sockets that left it, by slots of [`SLOT_NS`]; `slot` is the first.
     net: [i64; SLOTS],
     slot: u64,
-    /// Times in CLOSE_WAIT of those that left it by `close`, in ns, the last ones in a ring.
+    /// A ring of the last times in CLOSE_WAIT before `close`, in ns.
     times: [u64; 9],
     timed: usize,
-    /// CLOCK_MONOTONIC, in ns: what came to CLOSE_WAIT by then had been there for longer than the process needed, by all
-    /// that was known of that.
+    /// Sockets that entered CLOSE_WAIT until this time (CLOCK_MONOTONIC, in ns) were leaked by the times known then.
     leaked_ns: u64,
 }
 
 const SLOT_NS: u64 = 10_000_000_000;
 const SLOTS: usize = 7;
 const MINUTE_NS: u64 = 60_000_000_000;
-/// From less than this no growth per minute follows.
+/// Shortest time from which a growth per minute is computed.
 const LEAST_NS: u64 = 1_000_000_000;
 
 impl Flow {
@@ -115,7 +114,7 @@ impl Flow {
         self.slot = self.slot.max(slot);
     }
 
-    /// The usual time in CLOSE_WAIT of those that leave it, in ns: the median of the last few.
+    /// The process's usual time from the peer's FIN to `close`, in ns: the median of the last few.
     #[must_use]
     pub fn usual_ns(&self) -> Option<u64> {
         let mut times = self.times;
@@ -124,23 +123,23 @@ impl Flow {
         known.get(known.len() / 2).copied()
     }
 
-    /// Was a socket that came to CLOSE_WAIT at `since_ns` leaked before the usual time rose? It stays that: the process
-    /// closes some late, which says nothing for those that it has forgotten.
+    /// True if a socket that entered CLOSE_WAIT at `since_ns` was leaked before the usual time rose. It stays leaked: that the
+    /// process closes some sockets late does not mean that it will close those it forgot.
     #[must_use]
     pub const fn was_leaked(&self, since_ns: u64) -> bool {
         since_ns <= self.leaked_ns
     }
 }
 
-impl Recent {
-    /// Nothing before `start_ns`, in CLOCK_MONOTONIC.
+impl History {
+    /// An empty history from `start_ns` on, in CLOCK_MONOTONIC.
     #[must_use]
     pub fn new(start_ns: u64) -> Self {
         Self { start_ns, ..Self::default() }
     }
 
-    /// Takes in an event, what was known of the socket that ended with it, the incident that it is, and whether the filter
-    /// shows it.
+    /// Takes an event, the table's entry of the socket that ended with it, the incident if the connection failed, and whether
+    /// the filter shows the socket.
     pub fn ingest(
         &mut self,
         event: &Event,
@@ -170,7 +169,7 @@ impl Recent {
         }
     }
 
-    /// The incidents that a cause is to be found for at `now_ns`: all but those whose other end may still be told of.
+    /// Takes out the incidents whose cause can be decided at `now_ns`: those that no longer wait for their other end.
     pub(super) fn due(&mut self, now_ns: u64, is_here: impl Fn(SocketAddr) -> bool) -> Vec<Incident> {
         let paths = &self.paths;
         let waits = |incident: &Incident| {
@@ -178,15 +177,15 @@ impl Recent {
                 return now_ns.saturating_sub(incident.time_ns) < NEXT_HOP_NS;
             }
             let other = paths.at(incident.netns, incident.remote, incident.local);
-            let is_told = other.ended.is_some() || other.reset_sent.is_some();
-            !is_told && is_here(incident.remote) && now_ns.saturating_sub(incident.time_ns) < OTHER_END_NS
+            let is_reported = other.ended.is_some() || other.reset_sent.is_some();
+            !is_reported && is_here(incident.remote) && now_ns.saturating_sub(incident.time_ns) < OTHER_END_NS
         };
         let (waiting, due) = self.pending.drain(..).partition(waits);
         self.pending = waiting;
         due
     }
 
-    /// Destinations that the next hop is to be looked up for, each in a namespace.
+    /// Unreachable destinations whose next hop should be looked up, each with its network namespace.
     pub(super) fn unreachable(&self) -> Vec<(u32, IpAddr)> {
         let asking = self.pending.iter().filter(|incident| asks_next_hop(incident));
         let destinations: FxHashSet<_> =
@@ -194,7 +193,7 @@ impl Recent {
         destinations.into_iter().collect()
     }
 
-    /// Does an incident wait for its other end, or for what a listing tells?
+    /// True if an incident waits for its other end or a listing.
     pub(super) fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -213,7 +212,7 @@ impl Recent {
         }
         let flow = self.flows.entry(key).or_default();
         if !is_same_process((owner.pid, flow.start), owner.id()) {
-            *flow = Flow::default(); // the PID is another process's now
+            *flow = Flow::default(); // the PID was reused
         }
         flow.start = owner.start.or(flow.start);
         flow.add(event.time_ns, if transition.new == State::CloseWait { 1 } else { -1 });
@@ -231,11 +230,11 @@ impl Recent {
     /// Counts an incident whose cause is known.
     pub(super) fn add(&mut self, incident: Incident) {
         let command = incident.owner.map(|owner| owner.command);
-        // Who opened it has the destination in common with others, who accepted it the listener.
+        // Outgoing connections share their destination, incoming ones their listener.
         let subject = if incident.active == Some(false) { incident.local } else { incident.remote };
         let key = (incident.kind, incident.netns, command, subject, incident.cause.1);
         if self.incidents.len() >= MAX_GROUPS && !self.incidents.contains_key(&key) {
-            // Many at once, since a scan makes a group with each event.
+            // Drop an eighth at once, since a scan makes a group with each event.
             let mut times: Vec<_> = self.incidents.values().map(Incidents::last_ns).collect();
             let (_, &mut latest_ns, _) = times.select_nth_unstable(MAX_GROUPS / 8 - 1);
             self.incidents.retain(|_, group| group.last_ns() > latest_ns);
@@ -252,25 +251,25 @@ impl Recent {
         group.last.push(incident);
     }
 
-    /// Forgets failures after which there was quiet for `quiet_ns`.
+    /// Drops groups without a failure for `quiet_ns`.
     pub fn forget(&mut self, now_ns: u64, quiet_ns: u64) {
         self.incidents.retain(|_, group| now_ns.saturating_sub(group.last_ns()) < quiet_ns);
         self.kills.forget(now_ns, quiet_ns);
         self.lossy.forget(now_ns);
     }
 
-    /// How many groups of failures, and how many processes are remembered.
+    /// The number of groups of failures, and of processes whose sockets are counted.
     #[must_use]
     pub fn len(&self) -> (usize, usize) {
         (self.incidents.len(), self.flows.len())
     }
 
-    /// The failures, by what they have in common.
+    /// The groups of failures.
     pub fn incidents(&self) -> impl Iterator<Item = (&IncidentKey, &Incidents)> {
         self.incidents.iter()
     }
 
-    /// Takes in a listing.
+    /// Takes a listing: its listeners and next hops.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.services.listed(snapshot);
         for incident in self.pending.iter_mut().filter(|incident| asks_next_hop(incident)) {
@@ -279,27 +278,27 @@ impl Recent {
         }
     }
 
-    /// The services of this host.
+    /// The services on this host.
     #[must_use]
     pub const fn services(&self) -> &Services {
         &self.services
     }
 
-    /// How the sockets of a process move on.
+    /// How the sockets of a process enter and leave CLOSE_WAIT.
     #[must_use]
     pub fn flow(&self, netns: Option<u32>, pid: u32) -> Option<&Flow> {
         self.flows.get(&(netns, pid))
     }
 
-    /// By how many more sockets in CLOSE_WAIT a process has per minute, over the last minute or the time that it was
-    /// watched, and that time in ns; `None` within the first second, or where there is no room to count.
+    /// Growth of a process's sockets in CLOSE_WAIT per minute, measured over the last minute or since the start, and the length
+    /// of that time in ns. `None` within the first second, or if the process is not counted for lack of room.
     #[must_use]
     pub fn growth_per_minute(&self, netns: Option<u32>, pid: u32, now_ns: u64) -> Option<(f64, u64)> {
         let watched_ns = now_ns.saturating_sub(self.start_ns);
         if watched_ns < LEAST_NS {
             return None;
         }
-        // Where there was no room for it nothing is known.
+        // A process without an entry had no such sockets, unless the map was full.
         let none = || (self.flows.len() < MAX_FLOWS).then(Flow::default);
         let mut flow = self.flow(netns, pid).cloned().or_else(none)?;
         flow.move_to(now_ns / SLOT_NS);
@@ -310,7 +309,7 @@ impl Recent {
 }
 
 impl Incidents {
-    /// CLOCK_MONOTONIC of the last one, in ns.
+    /// Time of the last failure, CLOCK_MONOTONIC in ns.
     #[must_use]
     pub fn last_ns(&self) -> u64 {
         self.last.last().map_or(self.first_ns, |incident| incident.time_ns)

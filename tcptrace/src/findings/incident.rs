@@ -1,10 +1,10 @@
-//! A connection that failed.
+//! A failed connection with the facts at its end, from which a cause is found.
 
 use std::net::SocketAddr;
 
 use tcptrace_common::record::socket_flag;
 
-use super::paths::{Ended, Lately};
+use super::paths::{EndEvents, EndedSocket};
 use crate::{
     findings::{
         cause::Cause,
@@ -21,94 +21,94 @@ use crate::{
     table::{Connection, Facts},
 };
 
-/// A connection that failed.
+/// A failed connection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
-    /// Which trouble it is.
+    /// The kind of finding that counts it.
     pub kind: Kind,
-    /// Why, and how much that matters: once the other end is known, see [`Cause`].
+    /// Severity and cause; a default until the other end is known.
     pub cause: (Severity, Cause),
-    /// CLOCK_MONOTONIC at which it failed, in ns.
+    /// Time of the failure, CLOCK_MONOTONIC in ns.
     pub time_ns: u64,
-    /// Network namespace.
+    /// Network namespace, by inode number.
     pub netns: Option<u32>,
-    /// The process that it belonged to.
+    /// The process that owned the socket.
     pub owner: Option<Owner>,
-    /// Its lasting name.
+    /// The kernel's socket cookie.
     pub cookie: Option<u64>,
     /// Local end.
     pub local: SocketAddr,
     /// Remote end.
     pub remote: SocketAddr,
-    /// State in which it failed.
+    /// The state in which it failed.
     pub state: State,
     /// How it ended.
     pub ending: CloseReason,
-    /// Why its process exits, if it was that which closed it.
+    /// How the process exited, if its exit closed the socket.
     pub exit: Option<Exit>,
-    /// Did this host open it? `None` where that was not seen.
+    /// True if this host opened the connection; `None` if that was not seen.
     pub active: Option<bool>,
-    /// How long it had been in the state, in ns.
+    /// Time in the state before the failure, in ns.
     pub in_state_ns: Option<u64>,
-    /// Segments sent again in its life.
+    /// Retransmitted segments over the connection's life.
     pub total_retrans: u32,
-    /// Timeouts in a row at the last of them.
+    /// Timeouts in a row at the last retransmission.
     pub timeouts: u8,
-    /// Bytes received in its life, the FIN counted as one.
+    /// Bytes received over the connection's life; a FIN counts as one.
     pub received: u64,
-    /// Bytes that the peer acknowledged, the SYN counted as one.
+    /// Bytes acknowledged by the peer; the SYN counts as one.
     pub acked: u64,
-    /// Bytes received and not read.
+    /// Bytes received but not read.
     pub unread: u32,
-    /// Bytes written and not acknowledged.
+    /// Bytes written but not acknowledged.
     pub unacked: u32,
-    /// What the kernel knew when a RST came.
+    /// The kernel's values when a RST came.
     pub reset: Option<ResetFacts>,
-    /// Does SO_KEEPALIVE ask whether the peer is there?
+    /// True if SO_KEEPALIVE is on.
     pub keepalive: bool,
-    /// What was known of the peer's window, where it was closed.
+    /// The peer's window, if it was closed.
     pub window: Option<ClosedWindow>,
-    /// Does the filter show it?
+    /// True if the filter shows the connection.
     pub is_shown: bool,
-    /// Is there another socket with the same ends?
+    /// True if another socket has the same two ends.
     pub is_pair_used: bool,
-    /// Where its packets went first, where that was looked up.
+    /// The next hop of its route, if it was looked up.
     pub next_hop: Option<NextHop>,
-    /// What happened lately at its own end.
-    pub own: Lately,
+    /// History events at its own end.
+    pub own: EndEvents,
     /// The other end.
     pub peer: Peer,
 }
 
-/// What is known of the other end of a connection that failed.
+/// What is known about the other end of a failed connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Peer {
-    /// Is it a socket of this host?
+    /// Whether it is a socket on this host.
     pub end: PeerEnd,
-    /// The process that it belongs to, or belonged to.
+    /// The process that owns or owned it.
     pub owner: Option<Owner>,
-    /// What happened there lately.
-    pub lately: Lately,
-    /// Where the connection was refused: an address of this host where a process does listen on that port, and its owner.
+    /// History events there.
+    pub events: EndEvents,
+    /// If the connection was refused: another address on this host where a process listens on that port, and its owner.
     pub listens_at: Option<(SocketAddr, Option<Owner>)>,
 }
 
-/// Is the other end a socket of this host?
+/// Whether the other end is a socket on this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PeerEnd {
-    /// It is, or the handshake is not over there.
+    /// It is an open socket, or its handshake is not finished.
     Alive,
-    /// It was closed, and what is left of it belongs to no process.
+    /// Its process closed it, and only an orphan is left.
     Closed,
-    /// Its address is one of this host, and no socket is there.
+    /// Its address belongs to this host, but there is no such socket.
     Gone,
-    /// It is not on this host, or in a part of it that is not looked at, or it knows this end by another address (NAT).
+    /// It is not on this host, or in a namespace that is not traced, or NAT changed the address that it sees.
     #[default]
     NotVisible,
 }
 
 impl PeerEnd {
-    /// Name in all outputs.
+    /// The name in all outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -120,37 +120,38 @@ impl PeerEnd {
 }
 
 impl Peer {
-    /// How its socket ended.
+    /// How its socket ended, if that was seen.
     #[must_use]
-    pub const fn ended(&self) -> Option<Ended> {
-        self.lately.ended
+    pub const fn ended(&self) -> Option<EndedSocket> {
+        self.events.ended
     }
 
-    /// Did it send the RST? `None` where that is not known.
+    /// Whether it sent the RST; `None` if not known.
     #[must_use]
     pub fn sent_reset(&self) -> Option<bool> {
-        let aborted = |ended: Ended| matches!(ended.ending, Some(CloseReason::Aborted(_) | CloseReason::TimedOut));
+        let aborted =
+            |ended: EndedSocket| matches!(ended.ending, Some(CloseReason::Aborted(_) | CloseReason::TimedOut));
         match self.end {
-            _ if self.lately.ended.is_some_and(aborted) || self.lately.reset_sent.is_some() => Some(true),
+            _ if self.events.ended.is_some_and(aborted) || self.events.reset_sent.is_some() => Some(true),
             PeerEnd::Alive => Some(false),
             _ => None,
         }
     }
 
-    /// Was its process killed?
+    /// True if its process was killed by a signal.
     #[must_use]
     pub fn is_killed(&self) -> bool {
-        self.lately.ended.and_then(|ended| ended.exit).is_some_and(Exit::is_killed)
+        self.events.ended.and_then(|ended| ended.exit).is_some_and(Exit::is_killed)
     }
 }
 
 impl Incident {
-    /// Did the process give the connection up while nothing had answered?
+    /// True if the process gave up connecting before anything answered.
     pub(super) fn is_given_up(&self) -> bool {
         self.ending == CloseReason::Aborted(Abort::BeforeEstablished)
     }
 
-    /// A connection that ended, as an incident of `kind`.
+    /// An incident for the event that ended a connection; a rule sets its kind.
     pub(super) fn new(event: &Event, transition: &Transition, ending: CloseReason, left: Option<&Connection>) -> Self {
         Self {
             kind: Kind::ResetByPeer, // until a rule says which
@@ -178,38 +179,38 @@ impl Incident {
             is_shown: true,
             is_pair_used: false,
             next_hop: None,
-            own: Lately::default(),
+            own: EndEvents::default(),
             peer: Peer::default(),
         }
     }
 
-    /// Bytes that were not read when the RST came, or else when the connection ended.
+    /// Unread bytes when the RST came, or else when the connection ended.
     #[must_use]
     pub fn unread(&self) -> u32 {
         self.reset.map_or(self.unread, |facts| facts.receive_queue)
     }
 
-    /// The same for bytes that were not acknowledged.
+    /// Unacknowledged bytes when the RST came, or else when the connection ended.
     #[must_use]
     pub fn unacked(&self) -> u32 {
         self.reset.map_or(self.unacked, |facts| facts.send_queue)
     }
 
-    /// For how long nothing had come from the peer when it closed its side, before this side wrote again, in ns.
+    /// How long the peer had sent nothing before its FIN, in ns; only in CLOSE_WAIT.
     #[must_use]
     pub fn idle_before_fin_ns(&self) -> Option<u64> {
         let (reset, since_fin_ns) = self.reset.zip(self.in_state_ns)?;
         (self.state == State::CloseWait).then(|| reset.last_received_ns.saturating_sub(since_fin_ns))
     }
 
-    /// For how long nothing had been sent or received when this side sent its last request, in ns.
+    /// How long the connection had been idle before this side sent its last request, in ns.
     #[must_use]
     pub fn idle_before_request_ns(&self) -> Option<u64> {
         let idle_ns = |reset: ResetFacts| reset.last_received_ns.saturating_sub(reset.last_sent_ns);
         self.idle_before_fin_ns().or_else(|| self.reset.map(idle_ns))
     }
 
-    /// The socket as an example.
+    /// The socket as an example for a detection.
     #[must_use]
     pub fn example(&self) -> Example {
         Example {
@@ -224,17 +225,17 @@ impl Incident {
     }
 }
 
-/// What was known of a closed window when the connection ended.
+/// A window that was closed when the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClosedWindow {
-    /// Time since data was sent last, in ns.
+    /// Time since data was last sent, in ns.
     pub closed_ns: u64,
-    /// Did the peer answer what was sent last?
+    /// True if the peer answered the last segment or probe.
     pub is_answered: bool,
 }
 
 impl ClosedWindow {
-    /// Of a connection that ends at `now_ns`; `None` where the window was not closed, or that is not known.
+    /// The window of a connection that ends at `now_ns`; `None` if it was open or is not known.
     #[must_use]
     pub fn of(left: &Connection, now_ns: u64) -> Option<Self> {
         let facts = left.facts().filter(|_| left.stuck_reasons().window_closed)?;
@@ -242,14 +243,14 @@ impl ClosedWindow {
     }
 }
 
-/// Did an ACK come since the last probe, or the last retransmission, which may be on its way? An answer sets the count of
-/// probes to 0 (`net/ipv4/tcp_input.c`, `tcp_ack`).
+/// True if the peer still answers: at most the last probe or retransmission, which may be on its way, has no ACK yet. An ACK
+/// sets the count of probes to 0 (`net/ipv4/tcp_input.c`, `tcp_ack`).
 pub(crate) fn is_answered(facts: &Facts) -> bool {
     /// In ns.
     const ROUND_TRIP_NS: u64 = 1_000_000_000;
     let socket = &facts.socket;
     let Some(info) = socket.connection else { return false };
-    // Retransmissions double the timeout itself, probes only what is made of it.
+    // Retransmissions double the RTO itself; probes double only the interval that is computed from it.
     let doublings = socket.timer.filter(|timer| timer.kind == TimerKind::Probe).and(socket.backoff).unwrap_or(0);
     let interval_ns = socket.rto_ns.map(|rto_ns| rto_ns.saturating_mul(1 << doublings.min(16)).min(RTO_MAX_NS));
     socket.probes <= 1 && interval_ns.is_none_or(|ns| info.last_ack_ns <= ns.saturating_add(ROUND_TRIP_NS))
@@ -258,10 +259,10 @@ pub(crate) fn is_answered(facts: &Facts) -> bool {
 /// `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.
 pub(crate) const RTO_MAX_NS: u64 = 120_000_000_000;
 
-/// How long a window has been closed at `now_ns`, in ns: since data was sent last. Not for longer than the probes took that
-/// were sent since, where more data came to be sent after a silence.
+/// How long a window has been closed at `now_ns`, in ns: the time since data was last sent, but no more than the probes sent
+/// since then took, in case the process wrote more data after a silence.
 pub(crate) fn closed_ns(facts: &Facts, now_ns: u64) -> u64 {
-    /// Above that the time between two probes may be limited otherwise.
+    /// Beyond this, other limits may apply to the time between two probes.
     const SURE_BACKOFF: u8 = 8;
     let passed_ns = now_ns.saturating_sub(facts.listed_ns);
     let Some(info) = facts.socket.connection else { return 0 };

@@ -1,4 +1,4 @@
-//! Processes that a signal ended, with the connections that this cut.
+//! Processes killed by a signal, and the connections that this cut.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,46 +15,45 @@ use crate::{
     table::Connection,
 };
 
-/// Commands that are remembered at most; the one that was killed longest ago makes room.
+/// Most commands to remember; the one killed longest ago is dropped first.
 const MAX_COMMANDS: usize = 256;
-/// Addresses of peers, and ends, that are kept apart at most.
+/// Most peer addresses, and most subjects, of one command.
 const MAX_ENDS: usize = 1024;
 
-/// Processes of one command that were killed.
+/// The killed processes of one command.
 #[derive(Clone, Debug)]
 pub(crate) struct Kill {
-    /// The last of them.
+    /// The process killed last.
     pub(crate) owner: Owner,
-    /// All of them, with the connections of each.
+    /// All killed processes, with the number of connections of each.
     pub(crate) processes: Processes,
-    /// What ended it.
+    /// How the last one ended.
     pub(crate) exit: Exit,
-    /// CLOCK_MONOTONIC of the last one, in ns.
+    /// Time of the last kill, CLOCK_MONOTONIC in ns.
     last_ns: u64,
-    /// Connections that were cut: open ones, and others with data that was not read or not sent.
+    /// Cut connections: open ones, and half-closed ones with unread or unsent data.
     pub(crate) cut: u64,
-    /// Those of them that had come to a service.
+    /// How many of these were connections to a service of this host.
     pub(crate) served: u64,
-    /// Bytes that were not read.
+    /// Unread bytes.
     pub(crate) unread: u64,
-    /// Bytes that were not acknowledged.
+    /// Unacknowledged bytes.
     pub(crate) unsent: u64,
-    /// Addresses of the peers.
     pub(crate) peers: KeyedSet<IpAddr>,
-    /// Connections by the service that they came to, or by their destination.
+    /// Number of connections by local service or by destination.
     subjects: KeyedMap<Subject, u64>,
-    /// The last ones.
+    /// The connections cut last.
     pub(crate) examples: Vec<Example>,
-    /// Does the filter show any of them?
+    /// True if the filter shows any of the connections.
     pub(crate) is_shown: bool,
 }
 
-/// Killed processes, by network namespace and command.
+/// Killed processes by network namespace and command.
 #[derive(Debug, Default)]
 pub(super) struct Kills(KeyedMap<(Option<u32>, Command), Kill>);
 
 impl Kills {
-    /// Takes in the event of a socket that an exiting process leaves.
+    /// Takes the event of a socket that an exiting process closes.
     pub(super) fn ingest(
         &mut self,
         event: &Event,
@@ -112,12 +111,11 @@ impl Kills {
         kill.examples.push(example(event, socket.local, transition.old));
     }
 
-    /// Those that were killed, by network namespace.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Option<u32>, &Kill)> {
         self.0.iter().map(|((netns, _), kill)| (*netns, kill))
     }
 
-    /// Forgets those after which there was quiet for `quiet_ns`.
+    /// Drops entries without a kill for `quiet_ns`.
     pub(super) fn forget(&mut self, now_ns: u64, quiet_ns: u64) {
         self.0.retain(|_, kill| now_ns.saturating_sub(kill.last_ns) < quiet_ns);
     }
@@ -129,7 +127,7 @@ fn example(event: &Event, local: SocketAddr, state: State) -> Example {
 }
 
 impl Kill {
-    /// What its connections have in common: the service of those that came in, if any did, else their destination.
+    /// The common subject of the cut connections: the service of incoming ones if there are any, else the destination.
     pub(crate) fn subject(&self) -> Subject {
         let is_service = |subject: &Subject| matches!(subject, Subject::Local(_));
         let mut all: Vec<_> = self.subjects.keys().filter(|subject| self.served == 0 || is_service(subject)).collect();

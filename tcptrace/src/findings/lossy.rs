@@ -1,4 +1,4 @@
-//! Segments that were sent again, by what their connections have in common: loss that is spread over many short ones.
+//! Retransmissions by service or destination, which shows loss that is spread over many short connections.
 
 use crate::{
     findings::{detection::Subject, services::Services},
@@ -10,22 +10,22 @@ use crate::{
     table::Retransmits,
 };
 
-/// Services and destinations that are counted at most; others find room when these have had no loss for a while.
+/// Most services and destinations; entries without recent loss make room.
 const MAX_SUBJECTS: usize = 1024;
-/// Without a timeout a probe was sent (RFC 8985 section 7), often in vain where the peer is only slow to acknowledge.
-/// Timeouts in a row after which nothing answers any more: that is no loss.
+/// With this many timeouts in a row the peer is silent, which is not loss. (Retransmissions without any timeout are not
+/// counted either: tail loss probes, RFC 8985 section 7, are often needless when the peer only acknowledges late.)
 const SILENT: u8 = 3;
 const SLOTS: usize = 3;
 
-/// Counts by times of [`Retransmits::SLOT_NS`], from the first segment on that was sent again.
+/// Counts by slots of [`Retransmits::SLOT_NS`], from the first retransmission on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Loss {
     slot: u64,
     connections: [u32; SLOTS],
     retransmits: [u32; SLOTS],
-    /// The last process that sent again.
+    /// The process that retransmitted last.
     pub(super) owner: Option<Owner>,
-    /// Does the filter show any of its connections?
+    /// True if the filter shows any of the connections.
     pub(super) is_shown: bool,
 }
 
@@ -34,10 +34,10 @@ pub(super) struct Loss {
 pub(super) struct Lossy(KeyedMap<(Option<u32>, Subject), Loss>);
 
 impl Lossy {
-    /// Takes in an event.
+    /// Counts retransmissions, and connections once there is loss.
     pub(super) fn ingest(&mut self, event: &Event, services: &Services, is_shown: bool) {
         match &event.what {
-            // Where nothing is lost nothing is counted.
+            // Connections are counted only for subjects with loss.
             EventKind::Transition(transition) if !self.0.is_empty() && transition.new == State::Established => {
                 if let Some(loss) = self.0.get_mut(&subject(event, services)) {
                     loss.move_to(event.time_ns);
@@ -71,18 +71,17 @@ impl Lossy {
         loss.owner = event.owner.or(loss.owner);
     }
 
-    /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Option<u32>, Subject, Loss)> {
         self.0.iter().map(|((netns, subject), loss)| (*netns, *subject, *loss))
     }
 
-    /// Forgets those without loss lately.
+    /// Drops subjects without recent loss.
     pub(super) fn forget(&mut self, now_ns: u64) {
-        self.0.retain(|_, loss| loss.lately(now_ns).0 > 0);
+        self.0.retain(|_, loss| loss.recent(now_ns).0 > 0);
     }
 }
 
-/// What a connection has in common with others.
+/// Network namespace and subject of an event's connection.
 fn subject(event: &Event, services: &Services) -> (Option<u32>, Subject) {
     let socket = &event.socket;
     let service = services.of(socket.netns, socket.local);
@@ -100,8 +99,8 @@ impl Loss {
         self.slot = self.slot.max(slot);
     }
 
-    /// Segments that were sent again lately, and connections that were established meanwhile: within 10 to 15 s.
-    pub(super) fn lately(mut self, now_ns: u64) -> (u64, u64) {
+    /// Retransmissions and newly established connections within the last 10 to 15 s.
+    pub(super) fn recent(mut self, now_ns: u64) -> (u64, u64) {
         self.move_to(now_ns);
         let sum = |counts: [u32; SLOTS]| counts.iter().map(|count| u64::from(*count)).sum();
         (sum(self.retransmits), sum(self.connections))

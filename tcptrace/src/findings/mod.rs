@@ -1,15 +1,23 @@
-//! Troubles by name: stuck sockets and failures, each with its evidence, its owner and a way out.
+//! Finds problems and names them: stuck sockets and failures, each with its cause, evidence, owner and remedy.
 //!
-//! [`rules::look`] is a pure function from a [`View`] (the table, what happened lately, the namespaces, the time) to
-//! [`Sighting`]s, the troubles that there are now. The [`Ledger`] keeps them over time: a finding opens, is updated and
-//! closes. [`Recent`] keeps what the table cannot: connections that failed, and how sockets move on.
+//! A *rule* looks at the state of the host and detects one kind of problem. All rules together are the pure function
+//! [`rules::evaluate`] from a [`RuleContext`] (the socket table, the [`History`] of recent failures, the namespaces, the
+//! time) to [`Detection`]s, the problems that exist now. The [`Tracker`] follows detections over time and turns them into
+//! [`Finding`]s, which open, are updated and close.
+//!
+//! Example: a server that forgets `close()` has 40 sockets in CLOSE_WAIT for over a minute. The rule for
+//! `close-wait-leak` detects them at each evaluation; the tracker opens one finding, updates it while the count rises, and
+//! closes it when the server is restarted.
+//!
+//! The owner of this state is [`Findings`]: it takes events and listings in, and gives findings out.
 
 mod cause;
 pub(crate) mod context;
+mod coverage;
 pub(crate) mod detection;
+mod diagnosis;
 pub(crate) mod history;
 mod incident;
-mod judge;
 mod kills;
 mod kind;
 mod lossy;
@@ -17,7 +25,6 @@ mod namespaces;
 mod paths;
 mod process_states;
 pub mod rules;
-mod seen;
 mod services;
 mod successes;
 #[cfg(test)]
@@ -27,18 +34,18 @@ mod tests;
 mod thresholds;
 pub(crate) mod tracker;
 
-pub use crate::findings::context::{Group, ShownFilter, View};
-pub use crate::findings::detection::{Example, Processes, Sighting, Subject, Value};
-pub use crate::findings::history::{Incidents, Recent};
-pub use crate::findings::tracker::{Finding, Key, Ledger, Phase};
+pub use crate::findings::context::{RuleContext, ShownFilter, SocketGroup};
+pub use crate::findings::detection::{Detection, Example, Processes, Subject, Value};
+pub use crate::findings::history::{History, Incidents};
+pub use crate::findings::tracker::{Finding, Key, Phase, Tracker};
 pub use cause::Cause;
+pub use coverage::{Coverage, StateSummary};
+pub use diagnosis::causes_of;
 pub use incident::{Incident, Peer, PeerEnd};
-pub use judge::causes_of;
 pub use kind::{Kind, Severity};
 pub use namespaces::{NamespaceState, Namespaces};
-pub use paths::{Ended, Lately, ResetSent};
+pub use paths::{EndEvents, EndedSocket, ResetSent};
 pub use process_states::ProcessStates;
-pub use seen::{Seen, Waiting};
 pub use services::Services;
 pub use thresholds::{Expected, ThresholdError, Thresholds};
 
@@ -49,47 +56,47 @@ use crate::{
     table::{Connection, Table},
 };
 
-/// All that is needed to find trouble: takes events and listings, gives findings.
+/// The state behind findings: takes events and listings, gives findings.
 #[derive(Debug, Default)]
 pub struct Findings {
     thresholds: Thresholds,
-    recent: Recent,
+    history: History,
     namespaces: Namespaces,
     process_states: ProcessStates,
-    ledger: Ledger,
+    tracker: Tracker,
     start_ns: u64,
     wants_listing: bool,
 }
 
 impl Findings {
-    /// Finds trouble by these thresholds.
+    /// Starts without findings at `start_ns`, in CLOCK_MONOTONIC.
     #[must_use]
     pub fn new(thresholds: Thresholds, start_ns: u64) -> Self {
         Self {
-            ledger: Ledger::new(&thresholds),
-            recent: Recent::new(start_ns),
+            tracker: Tracker::new(&thresholds),
+            history: History::new(start_ns),
             thresholds,
             start_ns,
             ..Self::default()
         }
     }
 
-    /// Takes in an event, what was known of the socket that ended with it, and whether the filter shows it.
+    /// Takes an event, the table's entry of the socket that ended with it, and whether the user's filter shows the socket.
     pub fn ingest(&mut self, event: &Event, left: Option<&Connection>, is_shown: bool) {
         let incident = rules::incident(event, left, &self.thresholds);
-        self.recent.ingest(event, left, incident, &self.thresholds, is_shown);
+        self.history.ingest(event, left, incident, &self.thresholds, is_shown);
     }
 
-    /// Takes in what a listing tells of the namespaces.
+    /// Takes a listing: its namespaces, processes and listeners.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         self.namespaces.listed(snapshot);
         self.process_states.listed(snapshot);
-        self.recent.listed(snapshot);
+        self.history.listed(snapshot);
     }
 
-    /// Looks for trouble; gives what is to be told of it. All sockets are looked at, and a finding is told of where `filter`
-    /// shows any of them (`None`: it shows all).
-    pub fn look(&mut self, table: &mut Table, now_ns: u64, filter: Option<ShownFilter<'_>>) -> Vec<Finding> {
+    /// Runs all rules and returns the findings to report: those that opened, changed or closed. Rules see all sockets; a
+    /// finding is reported if `filter` shows at least one of its sockets (`None` shows all).
+    pub fn evaluate(&mut self, table: &mut Table, now_ns: u64, filter: Option<ShownFilter<'_>>) -> Vec<Finding> {
         let mut wants_listing = false;
         let shown_ns = table.suspects_listed_ns();
         table.suspect(now_ns, |known| {
@@ -97,69 +104,70 @@ impl Findings {
             wants_listing |= suspicion.since_ns <= now_ns && suspicion.wants_facts(known, shown_ns, now_ns);
             suspicion.since_ns
         });
-        self.judge(table, now_ns);
-        let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
-        view.filter = filter;
-        view.process_states = Some(&self.process_states);
-        let mut sightings = rules::look(&view);
-        sightings.retain(|sighting| !self.thresholds.ignored.contains(&sighting.kind));
-        let told = self.ledger.update(sightings, now_ns);
-        self.recent.forget(now_ns, self.thresholds.quiet_after_ns);
-        self.wants_listing = wants_listing || self.ledger.is_waiting();
-        told
+        self.diagnose(table, now_ns);
+        let mut context = RuleContext::new(table, &self.history, &self.namespaces, &self.thresholds, now_ns);
+        context.filter = filter;
+        context.process_states = Some(&self.process_states);
+        let mut detections = rules::evaluate(&context);
+        detections.retain(|detection| !self.thresholds.ignored.contains(&detection.kind));
+        let reported = self.tracker.update(detections, now_ns);
+        self.history.forget(now_ns, self.thresholds.quiet_after_ns);
+        self.wants_listing = wants_listing || self.tracker.is_waiting();
+        reported
     }
 
-    /// Finds the causes of what failed.
-    fn judge(&mut self, table: &Table, now_ns: u64) {
-        let due = self.recent.due(now_ns, |end| table.has_address(end.ip()));
+    /// Finds the causes of failed connections.
+    fn diagnose(&mut self, table: &Table, now_ns: u64) {
+        let due = self.history.due(now_ns, |end| table.has_address(end.ip()));
         if due.is_empty() {
             return;
         }
-        let mut view = View::new(table, &self.recent, &self.namespaces, &self.thresholds, now_ns);
-        view.ask(&due);
-        let judged: Vec<_> = due.into_iter().filter_map(|incident| judge::judge(&view, incident)).collect();
-        judged.into_iter().for_each(|incident| self.recent.add(incident));
+        let mut context = RuleContext::new(table, &self.history, &self.namespaces, &self.thresholds, now_ns);
+        context.ask(&due);
+        let diagnosed: Vec<_> =
+            due.into_iter().filter_map(|incident| diagnosis::diagnose(&context, incident)).collect();
+        diagnosed.into_iter().for_each(|incident| self.history.add(incident));
     }
 
-    /// How much is kept of each kind, by name.
+    /// Sizes of the internal tables, by name.
     #[must_use]
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
-        let (failures, flows) = self.recent.len();
+        let (failures, flows) = self.history.len();
         vec![("failures", failures), ("flows", flows), ("finding_namespaces", self.namespaces.len())]
     }
 
-    /// Should all sockets be listed, with their holders, since some are suspected of trouble and little is known of them?
+    /// True if all sockets and their holders should be listed, because a suspicious socket lacks evidence.
     #[must_use]
     pub const fn wants_listing(&self) -> bool {
         self.wants_listing
     }
 
-    /// Destinations that the next hop is to be looked up for, each in a namespace.
+    /// Unreachable destinations whose next hop should be looked up, each with its network namespace.
     #[must_use]
     pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
-        self.recent.unreachable()
+        self.history.unreachable()
     }
 
-    /// Does a trouble wait for its evidence?
+    /// True if a problem waits for evidence before it is reported.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        self.ledger.is_waiting() || self.recent.is_waiting()
+        self.tracker.is_waiting() || self.history.is_waiting()
     }
 
-    /// What was looked at until `now_ns`.
+    /// What the rules have seen until `now_ns`.
     #[must_use]
-    pub fn seen(&self, table: &Table, now_ns: u64) -> Seen {
-        Seen::new(table, &self.thresholds, self.start_ns, now_ns)
+    pub fn coverage(&self, table: &Table, now_ns: u64) -> Coverage {
+        Coverage::new(table, &self.thresholds, self.start_ns, now_ns)
     }
 
-    /// What has changed in the findings that are open since they were told of: for the end of a run.
-    pub fn take_rest(&mut self, now_ns: u64) -> Vec<Finding> {
-        self.ledger.take_rest(now_ns)
+    /// Changes of open findings that were not reported yet: for the end of a run.
+    pub fn take_final_updates(&mut self, now_ns: u64) -> Vec<Finding> {
+        self.tracker.take_final_updates(now_ns)
     }
 
-    /// The findings that are open, worst first.
+    /// The open findings, worst first.
     #[must_use]
     pub fn open(&self, now_ns: u64) -> Vec<Finding> {
-        self.ledger.open(now_ns)
+        self.tracker.open(now_ns)
     }
 }

@@ -1,4 +1,4 @@
-//! What the kernel counts and has set in each network namespace.
+//! The kernel's TCP counters and settings of each network namespace.
 
 use rustc_hash::FxHashMap;
 
@@ -7,30 +7,30 @@ use crate::model::{
     snapshot::Snapshot,
 };
 
-/// The namespaces, by inode number.
+/// The network namespaces, by inode number.
 #[derive(Debug, Default)]
 pub struct Namespaces(FxHashMap<u32, NamespaceState>);
 
-/// One namespace.
+/// Settings and counters of one network namespace.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceState {
-    /// Its settings, when they were read last.
+    /// The settings, as last read.
     pub settings: Option<NetSettings>,
-    /// CLOCK_MONOTONIC at which it was visited last, in ns.
+    /// When it was last listed, CLOCK_MONOTONIC in ns.
     visited_ns: u64,
-    /// Its counters, when they were read last.
+    /// The counters, as last read.
     now: Option<NetCounters>,
-    /// The same [`MARK_NS`] to twice that before, and at some time since, each with its CLOCK_MONOTONIC in ns.
+    /// Two earlier readings with their CLOCK_MONOTONIC in ns: the first is [`MARK_NS`] to twice that old.
     marks: Option<[(u64, NetCounters); 2]>,
 }
 
-/// Namespaces are kept so long after they were visited last, in ns.
+/// A namespace that was not listed for this long is dropped, in ns.
 const FORGET_NS: u64 = 600_000_000_000;
-/// Time between two readings that later ones are compared with, in ns.
+/// Time between the two readings that the current one is compared with, in ns.
 const MARK_NS: u64 = 10_000_000_000;
 
 impl Namespaces {
-    /// Takes in what a listing tells of them; those that were not visited for long are forgotten.
+    /// Takes the namespaces of a listing, and drops those that were not listed for a long time.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         let is_later = !self.0.is_empty();
         self.0.retain(|_, state| snapshot.ended_ns.saturating_sub(state.visited_ns) < FORGET_NS);
@@ -41,7 +41,7 @@ impl Namespaces {
             state.settings = namespace.settings.or(state.settings);
             if let Some(counters) = namespace.counters {
                 let read = (snapshot.ended_ns, counters);
-                // One that came since the first listing had counted nothing before.
+                // A namespace created after the first listing started with counters of 0.
                 let first = if is_new { (read.0, NetCounters::default()) } else { read };
                 let [older, newer] = state.marks.unwrap_or([first, first]);
                 let is_old = read.0.saturating_sub(newer.0) >= MARK_NS;
@@ -51,12 +51,11 @@ impl Namespaces {
         }
     }
 
-    /// How many are known.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// One of them.
+    /// The namespace with this inode number.
     #[must_use]
     pub fn of(&self, inode: Option<u32>) -> Option<&NamespaceState> {
         self.0.get(&inode?)
@@ -64,7 +63,7 @@ impl Namespaces {
 }
 
 impl NamespaceState {
-    /// By how much a counter grew in the last 10 to 20 s, or since it was read first; `None` where it was not read.
+    /// How much a counter grew within the last 10 to 20 s, or since its first reading; `None` if it was never read.
     #[must_use]
     pub fn grew(&self, counter: impl Fn(&NetCounters) -> u64) -> Option<u64> {
         let [(_, before), _] = self.marks.as_ref()?;

@@ -1,5 +1,5 @@
-//! What happened at the ends of connections within the last seconds. It joins the two ends of a connection on this host,
-//! whichever is told of first.
+//! Events at the ends of connections within the last seconds. They connect the two ends of a connection on this host,
+//! whichever of the two is reported first.
 
 use std::{collections::VecDeque, net::SocketAddr};
 
@@ -11,66 +11,66 @@ use crate::model::{
     state::State,
 };
 
-/// Ends that are remembered at most; the oldest makes room.
+/// Most ends to remember; the oldest is dropped first.
 const MAX_ENDS: usize = 4096;
-/// For how long, in ns.
+/// How long an end is remembered, in ns.
 const KEPT_NS: u64 = 10_000_000_000;
 
-/// Place, local and remote end of a socket.
+/// Local and remote end of a socket, after the [`place`] where its local address is unique.
 pub(super) type Path = (Option<u32>, SocketAddr, SocketAddr);
 
-/// The path of a socket with these ends.
 pub(super) fn path(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Path {
     (loopback_netns(netns, local), local, remote)
 }
 
-/// What happened at one end.
+/// History events at one end of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lately {
-    /// How its socket ended, where it did by other means than FIN, or since its process was killed.
-    pub ended: Option<Ended>,
+pub struct EndEvents {
+    /// How its socket ended, if not by FIN, or if its process was killed.
+    pub ended: Option<EndedSocket>,
     /// The RST that this host sent from there.
     pub reset_sent: Option<ResetSent>,
-    /// CLOCK_MONOTONIC at which a RST came there, in ns.
+    /// When a RST arrived there, CLOCK_MONOTONIC in ns.
     pub reset_received_ns: Option<u64>,
 }
 
 /// How a socket ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Ended {
-    /// How; `None` where it was closed by FIN.
+pub struct EndedSocket {
+    /// The reason; `None` if it was closed with a FIN.
     pub ending: Option<CloseReason>,
-    /// The process that it belonged to.
+    /// The process that owned it.
     pub owner: Option<Owner>,
-    /// Why that process exits, if it was that which closed the socket.
+    /// How the process exited, if its exit closed the socket.
     pub exit: Option<Exit>,
-    /// Bytes received and not read.
+    /// Bytes received but not read.
     pub unread: u32,
 }
 
 /// A RST that this host sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResetSent {
-    /// Did a full socket of that end send it? Else the kernel did, for a listener, a mini-socket, or as there was none.
+    /// True if a full socket at that end sent it; false if the kernel did for a listener or a mini-socket, or because there was
+    /// no socket.
     pub by_socket: bool,
-    /// State of the socket that was found there; CLOSE where there was none.
+    /// State of the socket at that end; CLOSE if there was none.
     pub state: State,
-    /// Network namespace that it was sent from, `None` where it is not known.
+    /// Network namespace that it was sent from; `None` if not known.
     pub netns: Option<u32>,
-    /// What the socket told.
+    /// The socket's values when it sent the RST.
     pub facts: Option<ResetFacts>,
 }
 
-/// The ends that something happened at.
+/// Ends of connections with their recent events.
 #[derive(Debug, Default)]
 pub(super) struct Paths {
-    ends: KeyedMap<Path, (u64, Lately)>,
-    /// In the order in which they came.
+    ends: KeyedMap<Path, (u64, EndEvents)>,
+    /// The ends in the order of their first events.
     order: VecDeque<(u64, Path)>,
 }
 
 impl Paths {
-    /// Takes in an event.
+    /// Records a RST, or the end of a socket.
     pub(super) fn ingest(&mut self, event: &Event) {
         match &event.what {
             EventKind::ResetSent { facts, .. } => {
@@ -94,11 +94,11 @@ impl Paths {
         let is_killed = transition.exit.is_some_and(Exit::is_killed) && transition.old != State::Listen;
         if ending.is_some() || is_killed {
             let (exit, unread) = (transition.exit, transition.receive_queue);
-            self.end(event).ended = Some(Ended { ending, owner: event.owner, exit, unread });
+            self.end(event).ended = Some(EndedSocket { ending, owner: event.owner, exit, unread });
         }
     }
 
-    fn end(&mut self, event: &Event) -> &mut Lately {
+    fn end(&mut self, event: &Event) -> &mut EndEvents {
         let path = path(event.socket.netns, event.socket.local, event.socket.remote);
         let is_over = |time_ns: u64| event.time_ns.saturating_sub(time_ns) > KEPT_NS;
         while let Some((time_ns, oldest)) = self.order.front().copied() {
@@ -106,21 +106,21 @@ impl Paths {
                 break;
             }
             self.order.pop_front();
-            // It may have come again.
+            // A newer entry may have the same path.
             if self.ends.get(&oldest).is_some_and(|(came_ns, _)| *came_ns == time_ns) {
                 self.ends.remove(&oldest);
             }
         }
-        let (_, lately) = self.ends.entry(path).or_insert_with(|| {
+        let (_, events) = self.ends.entry(path).or_insert_with(|| {
             self.order.push_back((event.time_ns, path));
-            (event.time_ns, Lately::default())
+            (event.time_ns, EndEvents::default())
         });
-        lately
+        events
     }
 
-    /// What happened lately at an end.
-    pub(super) fn at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> Lately {
-        self.ends.get(&path(netns, local, remote)).map_or(Lately::default(), |(_, lately)| *lately)
+    /// The recent events at an end.
+    pub(super) fn at(&self, netns: Option<u32>, local: SocketAddr, remote: SocketAddr) -> EndEvents {
+        self.ends.get(&path(netns, local, remote)).map_or(EndEvents::default(), |(_, events)| *events)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The services of this host: where processes listen, or have listened. A service keeps its name when its listener dies or
-//! restarts.
+//! The services on this host: addresses where processes listen or have listened. A service keeps its identity when its
+//! listener dies or restarts.
 
 use std::net::SocketAddr;
 
@@ -11,15 +11,15 @@ use crate::model::{
     state::State,
 };
 
-/// Services that are remembered at most; the one that was seen longest ago makes room.
+/// Most services to remember; those seen longest ago are dropped first.
 const MAX_SERVICES: usize = 16_384;
 
-/// Listening addresses by network namespace, with the CLOCK_MONOTONIC of their last sight in ns.
+/// Listening addresses by network namespace, and when each was last seen, CLOCK_MONOTONIC in ns.
 #[derive(Debug, Default)]
 pub struct Services(KeyedMap<(u32, SocketAddr), u64>);
 
 impl Services {
-    /// Learns from an event.
+    /// Adds the socket of an event that starts or stops listening.
     pub fn ingest(&mut self, event: &Event) {
         let EventKind::Transition(transition) = &event.what else { return };
         let is_listener =
@@ -29,7 +29,7 @@ impl Services {
         }
     }
 
-    /// Learns from a listing.
+    /// Adds the listeners of a listing.
     pub fn listed(&mut self, snapshot: &Snapshot) {
         for socket in snapshot.sockets.iter().filter(|socket| socket.state == State::Listen) {
             self.add(socket.netns, socket.local, snapshot.ended_ns);
@@ -38,7 +38,7 @@ impl Services {
 
     fn add(&mut self, netns: u32, local: SocketAddr, now_ns: u64) {
         if local.port() == 0 {
-            return; // listen() without bind() chooses the port later (`inet_csk_listen_start`)
+            return; // listen() without bind() gets its port later (`inet_csk_listen_start`)
         }
         self.0.insert((netns, local), now_ns);
         if self.0.len() > MAX_SERVICES {
@@ -48,7 +48,7 @@ impl Services {
         }
     }
 
-    /// The listening address that gets, or got, the connections to `local`.
+    /// The listening address that gets or got connections to `local`.
     #[must_use]
     pub fn of(&self, netns: Option<u32>, local: SocketAddr) -> Option<SocketAddr> {
         let netns = netns?;

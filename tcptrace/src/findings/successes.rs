@@ -1,4 +1,5 @@
-//! Which processes opened a connection lately: an attempt that is given up then has lost a race (RFC 8305).
+//! Processes that opened a connection recently. An attempt that they give up then has only lost a race (RFC 8305, happy
+//! eyeballs).
 
 use rustc_hash::FxHashMap;
 
@@ -7,15 +8,15 @@ use crate::model::{
     state::State,
 };
 
-/// Processes that are remembered at most.
+/// Most processes to remember.
 const MAX_PROCESSES: usize = 4096;
 
-/// CLOCK_MONOTONIC at which a process opened a connection last, in ns, by its PID.
+/// When each process last opened a connection, CLOCK_MONOTONIC in ns, by PID.
 #[derive(Debug, Default)]
 pub(super) struct Successes(FxHashMap<u32, u64>);
 
 impl Successes {
-    /// What is given up within this time after a success has lost the race, in ns.
+    /// An attempt given up within this time after a success has lost the race, in ns.
     pub(super) const NEAR_NS: u64 = 1_000_000_000;
 
     pub(super) fn ingest(&mut self, event: &Event, transition: &Transition) {

@@ -1,4 +1,4 @@
-//! What is called trouble.
+//! Thresholds: the times and counts beyond which something is a problem.
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -9,35 +9,36 @@ use crate::{
 
 const S: u64 = 1_000_000_000;
 
-/// From where on something is called trouble. Times are in ns. The defaults are to be what an experienced operator would
-/// not call noise; `docs/findings.md` says why each is what it is.
+/// The thresholds of all findings; times are in ns. The defaults are meant to report nothing that an experienced operator
+/// would call noise; `docs/findings.md` explains each.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds {
-    /// Time in a state, by its number (`include/net/tcp_states.h`); for ESTABLISHED time without any segment. 0: never.
+    /// Longest normal time in a state, by the state's number (`include/net/tcp_states.h`); for ESTABLISHED the time without
+    /// a segment. 0 means never.
     stuck_after_ns: [u64; 16],
-    /// Timeouts in a row for `peer-dead`.
+    /// `peer-dead`: timeouts in a row.
     pub peer_dead_timeouts: u8,
-    /// Silence before a RST for `idle-reset`.
+    /// `idle-reset`: silence before the RST.
     pub idle_reset_ns: u64,
-    /// Retransmissions of one connection within 10 to 15 s for `retransmit-storm`.
+    /// `retransmit-storm`: retransmissions of one connection within 10 to 15 s.
     pub storm_retransmits: u32,
-    /// Half-open connections of one listener for `syn-flood`, if they are half of its backlog too.
+    /// `syn-flood`: half-open connections of one listener, if they also fill half of its backlog.
     pub half_open_requests: u64,
-    /// Share of the local ports for `time-wait-pressure`.
+    /// `time-wait-pressure`: share of the local ports.
     pub time_wait_share: f64,
-    /// Time that a connection waits to be accepted for `accept-stalled`.
+    /// `accept-stalled`: time that a connection waits to be accepted.
     pub accept_stalled_ns: u64,
-    /// Time that data lies unread for `read-stalled`.
+    /// `read-stalled`: time that data is unread.
     pub read_stalled_ns: u64,
-    /// Time that a sender waits for the window of its peer for `zero-window`.
+    /// `zero-window`: time that a sender waits for its peer's window.
     pub zero_window_ns: u64,
-    /// Time between two updates of one finding at least.
+    /// Shortest time between two updates of a finding that has been open for a while.
     pub update_every_ns: u64,
-    /// Time after the last failure until the finding on it closes.
+    /// Time after the last failure until its finding closes.
     pub quiet_after_ns: u64,
-    /// Troubles that are not told.
+    /// Findings that are not reported.
     pub ignored: Vec<Kind>,
-    /// Listeners that are expected; `None`: all are.
+    /// The expected listeners; `None` if all are.
     pub expected: Option<Vec<Expected>>,
 }
 
@@ -45,7 +46,7 @@ impl Default for Thresholds {
     fn default() -> Self {
         let mut thresholds = Self {
             stuck_after_ns: [0; 16],
-            // RTO doubles from 200 ms at least: five are 6 s without an answer.
+            // The RTO is at least 200 ms and doubles: five timeouts are 6 s without an answer.
             peer_dead_timeouts: 5,
             idle_reset_ns: 60 * S,
             storm_retransmits: 20,
@@ -60,11 +61,11 @@ impl Default for Thresholds {
             expected: None,
         };
         let defaults = [
-            // The third SYN (1 s, then 2 s later) is unanswered too.
+            // By then the third SYN (sent after 1 s and 2 s more) is unanswered too.
             (State::SynSent, 5),
             (State::CloseWait, 60),
             (State::FinWait1, 15),
-            // Most of the default of tcp_fin_timeout: clients that keep a connection a little have closed by then.
+            // Three quarters of the default tcp_fin_timeout: clients that keep a connection for a while have closed by then.
             (State::FinWait2, 45),
             (State::Closing, 15),
             (State::LastAck, 15),
@@ -76,23 +77,23 @@ impl Default for Thresholds {
     }
 }
 
-/// Why a threshold is no threshold.
+/// Why a threshold was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum ThresholdError {
-    #[error("`{0}` is no threshold: there are {names}", names = Thresholds::NAMES.join(", "))]
+    #[error("unknown threshold `{0}`; known: {names}", names = Thresholds::NAMES.join(", "))]
     Name(String),
-    #[error("`{value}` is no value of {name}: give {wanted}")]
+    #[error("invalid value `{value}` of {name}: give {wanted}")]
     Value { name: &'static str, value: String, wanted: &'static str },
     #[error(
-        "no finding is about sockets that are long in {0}: give SYN_SENT, ESTABLISHED (time without a segment), FIN_WAIT1, \
+        "no finding has a threshold for the time in {0}: give SYN_SENT, ESTABLISHED (time without a segment), FIN_WAIT1, \
              FIN_WAIT2, CLOSING, CLOSE_WAIT or LAST_ACK"
     )]
     State(State),
 }
 
 impl Thresholds {
-    /// Names that [`Thresholds::set`] takes.
+    /// The names for [`Thresholds::set`].
     pub const NAMES: [&str; 10] = [
         "peer-dead-timeouts",
         "idle-reset",
@@ -106,7 +107,7 @@ impl Thresholds {
         "quiet-after",
     ];
 
-    /// From what time in `state` on a socket is stuck; `None` where none is.
+    /// The time in `state` after which a socket is stuck, in ns; `None` for never.
     #[must_use]
     pub fn stuck_after(&self, state: State) -> Option<u64> {
         Some(self.stuck_after_ns[state as usize & 15]).filter(|ns| *ns > 0)
@@ -116,10 +117,10 @@ impl Thresholds {
         self.stuck_after_ns[state as usize & 15] = ns;
     }
 
-    /// Sets the time in `state` from which on a socket is stuck; 0: never.
+    /// Sets the time in `state` after which a socket is stuck, in ns; 0 means never.
     ///
     /// # Errors
-    /// Where no finding is about the state.
+    /// If no finding depends on the time in this state.
     pub fn set_stuck(&mut self, state: State, ns: u64) -> Result<(), ThresholdError> {
         use State::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynSent};
         if !matches!(state, SynSent | Established | FinWait1 | FinWait2 | Closing | CloseWait | LastAck) {
@@ -129,20 +130,20 @@ impl Thresholds {
         Ok(())
     }
 
-    /// Sets another one by its name, from its text; `time` reads durations, in ns.
+    /// Sets a threshold by name from text; `time` parses durations to ns.
     ///
     /// # Errors
-    /// Where there is none of that name, or the value is none of it.
+    /// If the name is unknown or the value invalid.
     pub fn set(&mut self, name: &str, value: &str, time: impl Fn(&str) -> Option<u64>) -> Result<(), ThresholdError> {
         let Some(name) = Self::NAMES.into_iter().find(|known| *known == name) else {
             return Err(ThresholdError::Name(name.to_owned()));
         };
         let wrong = |wanted| ThresholdError::Value { name, value: value.to_owned(), wanted };
         let count = |most: u64| {
-            let wanted = "a count, at least 1";
+            let wanted = "a whole number of at least 1";
             digits::<u64>(value).filter(|count| (1..=most).contains(count)).ok_or_else(|| wrong(wanted))
         };
-        let time = || time(value).filter(|ns| *ns > 0).ok_or_else(|| wrong("a time, e.g. 500ms, 30s or 5m"));
+        let time = || time(value).filter(|ns| *ns > 0).ok_or_else(|| wrong("a duration, e.g. 500ms, 30s or 5m"));
         match name {
             "peer-dead-timeouts" => self.peer_dead_timeouts = count(u8::MAX.into())? as u8,
             "idle-reset" => self.idle_reset_ns = time()?,
@@ -150,7 +151,7 @@ impl Thresholds {
             "half-open-requests" => self.half_open_requests = count(u64::MAX)?,
             "time-wait-share" => {
                 let share = value.parse::<f64>().ok().filter(|share| *share > 0.0 && *share <= 1.0);
-                self.time_wait_share = share.ok_or_else(|| wrong("a share above 0, at most 1"))?;
+                self.time_wait_share = share.ok_or_else(|| wrong("a number above 0 and at most 1"))?;
             }
             "accept-stalled" => self.accept_stalled_ns = time()?,
             "read-stalled" => self.read_stalled_ns = time()?,
@@ -161,19 +162,19 @@ impl Thresholds {
         Ok(())
     }
 
-    /// Is a listener there expected?
+    /// True if a listener at this address and port is expected.
     #[must_use]
     pub fn expects(&self, address: IpAddr, port: u16) -> bool {
         self.expected.as_ref().is_none_or(|expected| expected.iter().any(|listener| listener.is(address, port)))
     }
 }
 
-/// A listener that is expected: `[ADDRESS:]PORT` or a range of ports.
+/// An expected listener: `[ADDRESS:]PORT` or a range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Its address; `None`: any.
+    /// Its address; `None` for any.
     pub address: Option<IpAddr>,
-    /// Its first and its last port.
+    /// Its first and last port.
     pub ports: (u16, u16),
 }
 
@@ -189,17 +190,17 @@ impl FromStr for Expected {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| {
             format!(
-                "`{text}` is no listener ({what}): give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT, as in 22,10.0.0.1:443"
+                "invalid listener `{text}` ({what}): give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT, e.g. 22,10.0.0.1:443"
             )
         };
         let (address, ports) = match text.rsplit_once(':') {
             None => (None, text),
             Some((address, ports)) => {
                 let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-                (Some(bare.parse::<IpAddr>().map_err(|_| wrong("no address"))?), ports)
+                (Some(bare.parse::<IpAddr>().map_err(|_| wrong("bad address"))?), ports)
             }
         };
-        let port = |text: &str| digits::<u16>(text).filter(|port| *port > 0).ok_or_else(|| wrong("no port"));
+        let port = |text: &str| digits::<u16>(text).filter(|port| *port > 0).ok_or_else(|| wrong("bad port"));
         let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
         let ports = (port(first)?, port(last)?);
         if ports.0 > ports.1 {

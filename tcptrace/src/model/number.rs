@@ -25,7 +25,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     const MOST: Duration = Duration::from_secs(366 * 86_400);
     parsed
         .filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration))
-        .ok_or_else(|| format!("`{text}` is no duration: give 1ms to a year, as in 500ms, 30s, 1m30s or 10 (seconds)"))
+        .ok_or_else(|| format!("invalid duration `{text}`: 1ms to a year (examples: 500ms, 1m30s, 10 for seconds)"))
 }
 
 /// A number of bytes: `8MiB`, `512K`, or a bare number.
@@ -44,7 +44,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     digits::<u64>(number.trim())
         .zip(unit)
         .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| format!("`{text}` is no size: give bytes, as in 65536, 512KiB or 8MiB"))
+        .ok_or_else(|| format!("invalid size `{text}` (examples: 65536, 512KiB, 8MiB)"))
 }
 
 #[cfg(test)]

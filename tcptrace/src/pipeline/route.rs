@@ -5,7 +5,7 @@ use crate::{
         report::Report,
         story::{Stories, connection::Story},
     },
-    findings::{Finding, Kind, Seen, Severity},
+    findings::{Coverage, Finding, Kind, Severity},
     model::{
         event::{Event, EventKind, StateSource},
         losses::Losses,
@@ -130,13 +130,13 @@ impl RecordFilter {
     }
 
     fn finding(&self, finding: &Finding) -> bool {
-        let sighting = &finding.sighting;
-        let (local, remote) = sighting.subject.ends();
+        let detection = &finding.detection;
+        let (local, remote) = detection.subject.ends();
         // A finding without this end matches no address.
         let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
-            && (self.findings.is_empty() || self.findings.contains(&sighting.kind))
-            && self.severity.is_none_or(|least| sighting.severity >= least)
+            && (self.findings.is_empty() || self.findings.contains(&detection.kind))
+            && self.severity.is_none_or(|least| detection.severity >= least)
             && self.ports.match_ports(end(local), end(remote))
             && self.addresses.match_addresses(end(local), end(remote))
     }
@@ -195,7 +195,7 @@ impl Route {
     }
 
     /// Writes the list of open findings and how much was checked; `is_final` at the end of a run.
-    pub fn open(&mut self, findings: &[Finding], seen: &Seen, is_final: bool, context: &mut Context) {
+    pub fn open(&mut self, findings: &[Finding], seen: &Coverage, is_final: bool, context: &mut Context) {
         let Self { renderer, wants, records } = self;
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
@@ -208,7 +208,7 @@ impl Route {
     }
 
     /// Writes how much was checked, for outputs that get only findings.
-    pub fn checked(&mut self, open: usize, seen: &Seen, context: &Context) {
+    pub fn checked(&mut self, open: usize, seen: &Coverage, context: &Context) {
         let Self { renderer, wants, records } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)

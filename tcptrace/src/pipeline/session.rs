@@ -15,7 +15,7 @@ use crate::{
         story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Finding, Findings, Seen, Severity, ShownFilter},
+    findings::{Coverage, Finding, Findings, Severity, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::{Event, ProcessId},
@@ -181,7 +181,7 @@ impl Session {
         let is_shown =
             |known: &Connection, holders: &[Holder]| shown.matches_socket(known, holders, &mut names.borrow_mut());
         let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
-        let changed = findings.look(&mut self.table, now_ns, filter);
+        let changed = findings.evaluate(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
         self.write_findings(changed);
         wants_listing
@@ -225,14 +225,14 @@ impl Session {
     #[must_use]
     pub fn worst(&self, now_ns: u64) -> Option<Severity> {
         let open = self.findings.as_ref()?.open(now_ns);
-        open.iter().map(|finding| finding.sighting.severity).max()
+        open.iter().map(|finding| finding.detection.severity).max()
     }
 
     /// Writes the list of open findings; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
         let Some(findings) = &self.findings else { return };
         let open = findings.open(now_ns);
-        let seen = Seen { unlisted: self.losses.unlisted, ..findings.seen(&self.table, now_ns) };
+        let seen = Coverage { unlisted: self.losses.unlisted, ..findings.coverage(&self.table, now_ns) };
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
@@ -470,7 +470,7 @@ impl Session {
         if let Some(gap) = joined(self.healing.take(), self.gap.take()) {
             self.notice(&Notice::Gap(gap));
         }
-        let rest = self.findings.as_mut().map(|findings| findings.take_rest(now_ns));
+        let rest = self.findings.as_mut().map(|findings| findings.take_final_updates(now_ns));
         self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);

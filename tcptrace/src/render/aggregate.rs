@@ -1,4 +1,5 @@
-//! What was counted as CSV: a row for each transition, kind of event and ending, of all and of each key.
+//! Summaries of `--aggregate` as CSV: a row for each transition, kind of event and ending, in total and for each port or
+//! cgroup.
 
 use std::iter;
 
@@ -11,7 +12,7 @@ use crate::{
     render::fields::FieldValue::{self, Flag, Null, Number, Text, Time},
 };
 
-/// A row, as it is put together.
+/// The values of a row that differ between its kinds.
 #[derive(Clone, Default)]
 struct Row<'a> {
     what: &'static str,
@@ -46,7 +47,7 @@ impl Csv {
     }
 }
 
-/// The kinds of events that have no more to tell than how many there were.
+/// The kinds of events that have only a count.
 fn events<'a>(activity: &Activity) -> impl Iterator<Item = Row<'a>> + use<'a> {
     let counts = [
         ("retransmit", activity.retransmits),

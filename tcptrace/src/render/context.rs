@@ -1,11 +1,11 @@
-//! What a renderer needs besides the record.
+//! Look-ups that renderers need besides the record.
 
 use crate::model::{names::Names, time::WallOffset};
 
-/// What a renderer needs besides the event.
+/// The wall clock and the names that turn a record into output.
 pub struct Context {
-    /// The wall clock.
+    /// Converts CLOCK_MONOTONIC to the wall clock.
     pub wall: WallOffset,
-    /// Names.
+    /// Names of namespaces, cgroups, executables and RST reasons.
     pub names: Names,
 }

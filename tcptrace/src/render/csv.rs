@@ -1,4 +1,4 @@
-//! Events as CSV (RFC 4180), with a first line that names the columns. Columns that an event does not have are empty.
+//! Events as CSV (RFC 4180). The first line names the columns; fields that an event does not have are empty.
 
 use bytes::{BufMut, BytesMut};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Writes CSV.
+/// Writes records as CSV.
 pub struct Csv {
     time: WallFormat,
     header_written: bool,
@@ -25,7 +25,7 @@ impl Default for Csv {
 }
 
 impl Csv {
-    /// Writes events without the line that names the columns, which is [`Csv::head`].
+    /// A writer without the first line, which is [`Csv::head`].
     #[must_use]
     pub fn headless() -> Self {
         Self { header_written: true, ..Self::default() }
@@ -39,7 +39,7 @@ impl Csv {
         to.to_vec()
     }
 
-    /// Writes the first line, if it was not written yet.
+    /// Writes the first line unless it was written before.
     pub fn header(&mut self, to: &mut BytesMut) {
         self.names(to, Field::ALL.iter().map(|field| field.name()));
     }
@@ -67,7 +67,7 @@ impl Csv {
         to.put_slice(line);
     }
 
-    /// Writes a row of these fields, and above the first one a row of their names.
+    /// Writes a row of these fields; before the first one, a row of their names.
     pub(crate) fn row<'a>(
         &mut self,
         to: &mut BytesMut,
@@ -84,7 +84,7 @@ impl Csv {
     }
 }
 
-/// Writes a cell, without what separates it from others.
+/// Writes a cell without a separator.
 pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
         FieldValue::Null => {}
@@ -101,10 +101,10 @@ pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
     }
 }
 
-/// Writes text. A spreadsheet takes a cell for a formula that begins with certain characters: these get a `'` before them,
-/// but for numbers.
+/// Writes text. Spreadsheets take text that begins with certain characters for a formula, so a `'` is put before it, except
+/// for numbers.
 fn text(to: &mut impl BufMut, text: &str) {
-    // Most text: a name, a path.
+    // The fast path for most text: names and paths.
     let is_plain = |byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b',');
     let first = text.as_bytes().first();
     if first.is_none_or(|first| first.is_ascii_alphanumeric() || *first == b'/') && text.bytes().all(is_plain) {
@@ -120,7 +120,7 @@ fn text(to: &mut impl BufMut, text: &str) {
     }
 }
 
-/// What formulas begin with, in full width too (OWASP, "CSV Injection"); a tab or a line break is escaped anyway.
+/// First characters of formulas, also in full width (OWASP, "CSV Injection"); tabs and line breaks are escaped anyway.
 const FORMULA: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 fn is_number(text: &str) -> bool {
@@ -128,7 +128,7 @@ fn is_number(text: &str) -> bool {
     digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'.'))
 }
 
-/// Writes text, in quotes where RFC 4180 asks for them.
+/// Writes text, quoted if RFC 4180 requires it.
 fn quoted(to: &mut impl BufMut, text: &[u8]) {
     if !text.iter().any(|byte| matches!(byte, b'"' | b',' | b'\n' | b'\r')) {
         to.put_slice(text);

@@ -1,4 +1,7 @@
-//! The fields of an event as machine-readable outputs have them: one list for JSON and CSV.
+//! The fields of events in machine-readable outputs: one list for JSON, CSV and OTLP.
+//!
+//! [`visit`] walks through the fields of an event in order, and each format writes what it gets. A new field takes a row of
+//! [`Field`] and a line in `visit` or one of its helpers.
 
 use std::{
     io::Write as _,
@@ -19,21 +22,21 @@ use crate::{
 /// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldValue<'a> {
-    /// Not known, or not to be had.
+    /// Not known.
     Null,
     /// Text.
     Text(&'a str),
     /// A number.
     Number(u64),
-    /// An address of kernel memory, written in hexadecimal.
+    /// A kernel address, written in hexadecimal.
     Pointer(u64),
     /// Wall-clock time in ns since the epoch, written as RFC 3339.
     Time(i64),
-    /// An address of IP.
+    /// An IP address.
     Address(IpAddr),
-    /// Yes or no.
+    /// A boolean.
     Flag(bool),
-    /// JSON, which a cell of CSV holds as it is.
+    /// JSON, which CSV writes as text.
     Json(&'a [u8]),
 }
 
@@ -51,7 +54,7 @@ macro_rules! fields {
             /// All fields.
             pub const ALL: &[Self] = &[$(Self::$variant),*];
 
-            /// The field's name.
+            /// The name in all outputs.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -59,7 +62,7 @@ macro_rules! fields {
                 }
             }
 
-            /// What stands before its value in an object of JSON that has a member already.
+            /// The name as it stands before a value in JSON, with a comma for the member before.
             #[must_use]
             pub const fn key(self) -> &'static str {
                 match self {
@@ -78,7 +81,7 @@ fields! {
         Time = "time": "Wall-clock time.",
         MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
         Cpu = "cpu": "CPU on which it happened.",
-        Sk = "sk": "Names the socket in this run while it lives.",
+        Sk = "sk": "Identifies the socket while it lives, in this run.",
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
         NetnsName = "netns_name": "Name of the network namespace.",
@@ -93,31 +96,31 @@ fields! {
         NewStateSource = "new_state_source": "How the new state is known.",
         TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
         TimeSource = "time_source": "How that time is known.",
-        AfterGap = "after_gap": "Were events of this socket just before lost?",
-        HandshakeRttNs = "handshake_rtt_ns": "The kernel's measure of the handshake, in ns.",
+        AfterGap = "after_gap": "Whether earlier events of this socket were lost.",
+        HandshakeRttNs = "handshake_rtt_ns": "Round-trip time of the handshake, measured by the kernel, in ns.",
         SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
         TotalRetrans = "total_retrans": "Retransmissions so far.",
         Timeouts = "timeouts": "Timeouts in a row.",
         BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
         BytesReceived = "bytes_received": "Bytes received.",
-        ReceiveQueue = "receive_queue": "Bytes received and not read.",
-        SendQueue = "send_queue": "Bytes that the peer has not acknowledged.",
+        ReceiveQueue = "receive_queue": "Bytes received but not read.",
+        SendQueue = "send_queue": "Bytes not acknowledged by the peer.",
         LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
         LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
         LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
         CloseReason = "ending": "Why the connection ended.",
-        ProcessExit = "process_exit": "How the process exits that closes the socket by exiting.",
+        ProcessExit = "process_exit": "How the process exited, if its exit closed the socket.",
         ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
         Errno = "errno": "Name of the error.",
-        Reason = "reason": "The kernel's reason for a RST.",
-        ReasonCode = "reason_code": "The same as the kernel's number.",
+        Reason = "reason": "The kernel's reason for sending a RST.",
+        ReasonCode = "reason_code": "Number of that reason in the kernel.",
         Pid = "pid": "PID of the owner.",
         Command = "command": "Command name of the owner.",
         Uid = "uid": "UID of the owner.",
         CgroupId = "cgroup_id": "Id of the owner's cgroup.",
         Cgroup = "cgroup": "Path of the owner's cgroup.",
         OwnerSource = "owner_source": "How the owner is known.",
-        OwnerCandidates = "owner_candidates": "PIDs of those that it may be, where it is one of several.",
+        OwnerCandidates = "owner_candidates": "PIDs of the possible owners, if there are several.",
     }
 }
 
@@ -129,28 +132,28 @@ fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
     errno.map_or(Null, |errno| errno::name(errno).map_or(Null, Text))
 }
 
-/// Shows all fields that an event has, in order, to `show`.
-pub(crate) fn visit(event: &Event, context: &mut Context, mut show: impl FnMut(Field, FieldValue<'_>)) {
-    show(Field::Event, Text(kind(&event.what)));
-    show(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
-    show(Field::MonoNs, Number(event.time_ns));
-    show(Field::Cpu, number(event.cpu));
+/// Passes all fields that an event has to `emit`, in order.
+pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(Field, FieldValue<'_>)) {
+    emit(Field::Event, Text(kind(&event.what)));
+    emit(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
+    emit(Field::MonoNs, Number(event.time_ns));
+    emit(Field::Cpu, number(event.cpu));
     let socket = &event.socket;
-    show(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.printed(sk))));
-    show(Field::Cookie, number(socket.cookie));
-    show(Field::Netns, number(socket.netns));
-    show(
+    emit(Field::Sk, socket.sk.map_or(Null, |sk| Pointer(context.names.addresses.printed(sk))));
+    emit(Field::Cookie, number(socket.cookie));
+    emit(Field::Netns, number(socket.netns));
+    emit(
         Field::NetnsName,
         socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)),
     );
-    show(Field::Family, Text(family(socket.ipv6)));
-    end(socket.local, Field::LocalAddress, Field::LocalPort, &mut show);
-    end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut show);
-    what(event, context, &mut show);
-    owner(event, context, &mut show);
+    emit(Field::Family, Text(family(socket.ipv6)));
+    end(socket.local, Field::LocalAddress, Field::LocalPort, &mut emit);
+    end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut emit);
+    what(event, context, &mut emit);
+    owner(event, context, &mut emit);
 }
 
-/// Name of an event's kind.
+/// The name of an event's kind in all outputs.
 pub(crate) const fn kind(what: &EventKind) -> &'static str {
     match what {
         EventKind::Transition(_) => "transition",
@@ -162,12 +165,12 @@ pub(crate) const fn kind(what: &EventKind) -> &'static str {
     }
 }
 
-fn end(address: SocketAddr, ip: Field, port: Field, show: &mut impl FnMut(Field, FieldValue<'_>)) {
-    show(ip, Address(address.ip()));
-    show(port, self::port(address));
+fn end(address: SocketAddr, ip: Field, port: Field, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+    emit(ip, Address(address.ip()));
+    emit(port, self::port(address));
 }
 
-/// Writes an address of IP; IPv4, of which most lines have two, without the machinery of formatting.
+/// Writes an IP address. IPv4, of which most lines have two, is written without `fmt`, which is slow.
 pub(crate) fn ip(to: &mut impl BufMut, address: IpAddr) {
     let IpAddr::V4(address) = address else {
         let _ = write!(to.writer(), "{address}"); // to memory
@@ -181,7 +184,7 @@ pub(crate) fn ip(to: &mut impl BufMut, address: IpAddr) {
     }
 }
 
-/// Writes an address of kernel memory, as `{:#x}` does.
+/// Writes a kernel address as `{:#x}` does.
 pub(crate) fn pointer(to: &mut impl BufMut, address: u64) {
     let digits = address.checked_ilog2().unwrap_or(0) / 4 + 1;
     to.put_slice(b"0x");
@@ -190,92 +193,91 @@ pub(crate) fn pointer(to: &mut impl BufMut, address: u64) {
     }
 }
 
-/// The family of a socket.
 pub(crate) const fn family(ipv6: bool) -> &'static str {
     if ipv6 { "inet6" } else { "inet" }
 }
 
-/// A port, where there is one.
+/// The port, or null for port 0.
 pub(crate) fn port(end: SocketAddr) -> FieldValue<'static> {
     number((end.port() != 0).then_some(end.port()))
 }
 
-fn what(event: &Event, context: &Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+fn what(event: &Event, context: &Context, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
     let state = |state: State| Text(state.name());
     match event.what {
         EventKind::Transition(transition) => {
-            show(Field::OldState, state(transition.old));
-            show(Field::NewState, state(transition.new));
-            show(Field::NewStateSource, Text(transition.source.name()));
-            show(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
-            show(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
-            show(Field::AfterGap, Flag(event.after_gap));
-            show(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
-            show(Field::SrttUs, number(transition.srtt_us));
-            // A mini-socket does not count.
+            emit(Field::OldState, state(transition.old));
+            emit(Field::NewState, state(transition.new));
+            emit(Field::NewStateSource, Text(transition.source.name()));
+            emit(Field::TimeInOldStateNs, number(transition.time_in_old.map(|time| time.ns)));
+            emit(Field::TimeSource, transition.time_in_old.map_or(Null, |time| Text(time.source.name())));
+            emit(Field::AfterGap, Flag(event.after_gap));
+            emit(Field::HandshakeRttNs, number(transition.handshake_rtt_ns));
+            emit(Field::SrttUs, number(transition.srtt_us));
+            // A mini-socket has no counters.
             let count = |count: u64| if transition.source == StateSource::Polled { Null } else { Number(count) };
-            show(Field::TotalRetrans, count(transition.total_retrans.into()));
-            show(Field::BytesAcked, count(transition.bytes_acked));
-            show(Field::BytesReceived, count(transition.bytes_received));
-            show(Field::ReceiveQueue, count(transition.receive_queue.into()));
-            show(Field::SendQueue, count(transition.send_queue.into()));
-            show(Field::CloseReason, transition.ending.map_or(Null, |ending| Text(ending.name())));
-            show(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
-            show(Field::ExpiresInNs, number(transition.expires_in_ns));
-            show(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
+            emit(Field::TotalRetrans, count(transition.total_retrans.into()));
+            emit(Field::BytesAcked, count(transition.bytes_acked));
+            emit(Field::BytesReceived, count(transition.bytes_received));
+            emit(Field::ReceiveQueue, count(transition.receive_queue.into()));
+            emit(Field::SendQueue, count(transition.send_queue.into()));
+            emit(Field::CloseReason, transition.ending.map_or(Null, |ending| Text(ending.name())));
+            emit(Field::ProcessExit, transition.exit.map_or(Null, |exit| Text(exit.name())));
+            emit(Field::ExpiresInNs, number(transition.expires_in_ns));
+            emit(Field::Errno, errno_name(transition.ending.and_then(|ending| ending.errno())));
         }
         EventKind::Retransmit(retransmit) => {
-            show(Field::State, state(retransmit.state));
-            show(Field::SrttUs, number(retransmit.srtt_us));
-            show(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
-            show(Field::Timeouts, Number(retransmit.timeouts.into()));
-            show(Field::Errno, errno_name(retransmit.failed));
+            emit(Field::State, state(retransmit.state));
+            emit(Field::SrttUs, number(retransmit.srtt_us));
+            emit(Field::TotalRetrans, Number(retransmit.total_retrans.into()));
+            emit(Field::Timeouts, Number(retransmit.timeouts.into()));
+            emit(Field::Errno, errno_name(retransmit.failed));
         }
         EventKind::SynAckRetransmit { count } => {
-            show(Field::State, state(event.socket.state));
-            show(Field::TotalRetrans, Number(count.into()));
+            emit(Field::State, state(event.socket.state));
+            emit(Field::TotalRetrans, Number(count.into()));
         }
         EventKind::ResetSent { reason, facts } => {
-            show(Field::State, state(event.socket.state));
-            reset(facts, show);
+            emit(Field::State, state(event.socket.state));
+            reset(facts, emit);
             let name = reason.and_then(|code| context.names.reset_reason(code));
-            show(Field::Reason, name.map_or(Null, Text));
-            show(Field::ReasonCode, number(reason));
+            emit(Field::Reason, name.map_or(Null, Text));
+            emit(Field::ReasonCode, number(reason));
         }
         EventKind::ResetReceived(facts) => {
-            show(Field::State, state(event.socket.state));
-            reset(facts, show);
+            emit(Field::State, state(event.socket.state));
+            reset(facts, emit);
         }
-        EventKind::OwnerChanged => show(Field::State, state(event.socket.state)),
+        EventKind::OwnerChanged => emit(Field::State, state(event.socket.state)),
     }
 }
 
-fn reset(facts: Option<ResetFacts>, show: &mut impl FnMut(Field, FieldValue<'_>)) {
-    show(Field::ReceiveQueue, number(facts.map(|facts| facts.receive_queue)));
-    show(Field::SendQueue, number(facts.map(|facts| facts.send_queue)));
-    show(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
-    show(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
-    show(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
+fn reset(facts: Option<ResetFacts>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
+    emit(Field::ReceiveQueue, number(facts.map(|facts| facts.receive_queue)));
+    emit(Field::SendQueue, number(facts.map(|facts| facts.send_queue)));
+    emit(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
+    emit(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
+    emit(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
 }
 
-fn owner(event: &Event, context: &mut Context, show: &mut impl FnMut(Field, FieldValue<'_>)) {
+fn owner(event: &Event, context: &mut Context, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
     let Some(owner) = &event.owner else {
         for field in [Field::Pid, Field::Command, Field::Uid, Field::CgroupId, Field::Cgroup] {
-            show(field, Null);
+            emit(field, Null);
         }
-        show(Field::OwnerSource, Text("unknown"));
-        show(Field::OwnerCandidates, Null);
+        emit(Field::OwnerSource, Text("unknown"));
+        emit(Field::OwnerCandidates, Null);
         return;
     };
-    show(Field::Pid, Number(owner.pid.into()));
-    show(Field::Command, Text(&owner.command.to_text()));
-    show(Field::Uid, Number(owner.uid.into()));
-    show(Field::CgroupId, Number(owner.cgroup));
-    show(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
-    show(Field::OwnerSource, Text(owner.source.name()));
+    emit(Field::Pid, Number(owner.pid.into()));
+    emit(Field::Command, Text(&owner.command.to_text()));
+    emit(Field::Uid, Number(owner.uid.into()));
+    emit(Field::CgroupId, Number(owner.cgroup));
+    emit(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
+    emit(Field::OwnerSource, Text(owner.source.name()));
     match &event.candidates {
-        Some(candidates) => show(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
-        None => show(Field::OwnerCandidates, Null),
+        Some(candidates) => emit(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
+        None => emit(Field::OwnerCandidates, Null),
     }
 }
 

@@ -1,4 +1,5 @@
-//! One JSON object a line. Events are written by hand, since they are many; reports with `serde_json`.
+//! Records as JSON, one object per line (`docs/json.md`). Events are written by hand, because there are many of them; all
+//! other records with `serde_json`.
 
 use std::{io, net::SocketAddr};
 
@@ -12,7 +13,7 @@ use crate::{
         histogram::RELATIVE_ERROR,
         report::{Activity, Key, KeyRow, Report, TransitionRow},
     },
-    findings::{Example, Finding, Seen, Value as Evidence},
+    findings::{Coverage, Example, Finding, Value as Evidence},
     model::{
         close_reason::CloseReason,
         errno,
@@ -27,7 +28,7 @@ use crate::{
     render::{context::Context, fields::FieldValue},
 };
 
-/// Writes JSON.
+/// Writes records as JSON.
 pub struct Json {
     time: WallFormat,
     line: Vec<u8>,
@@ -53,7 +54,7 @@ impl Json {
         to.put_slice(line);
     }
 
-    /// Writes an object of these fields.
+    /// Writes an object with these fields.
     pub(crate) fn object<'a>(&mut self, to: &mut BytesMut, fields: impl Iterator<Item = (&'a str, FieldValue<'a>)>) {
         begin(to);
         fields.for_each(|(name, value)| member(to, name, value, &mut self.time));
@@ -103,10 +104,10 @@ impl Json {
         line(to, &finding_value(found, &time, &mut context.names));
     }
 
-    /// Writes what was looked at for trouble, and what lies below the thresholds.
-    pub fn looked(&mut self, to: &mut BytesMut, open: usize, seen: &Seen, wall: WallOffset) {
+    /// Writes what was checked for problems, and the sockets below the thresholds.
+    pub fn looked(&mut self, to: &mut BytesMut, open: usize, seen: &Coverage, wall: WallOffset) {
         let time = text_time(&mut self.time, wall, seen.now_ns);
-        let waiting = seen.waiting.iter().map(|row| {
+        let waiting = seen.states.iter().map(|row| {
             json!({
                 "state": row.state.name(), "stuck_after_ns": row.stuck_after_ns,
                 "below": row.below, "oldest_ns": row.oldest.map(|age| age.ns),
@@ -152,7 +153,7 @@ pub(crate) fn text_time(time: &mut WallFormat, wall: WallOffset, now_ns: u64) ->
     format!("{}Z", String::from_utf8_lossy(&text))
 }
 
-/// Writes a member of an object that has one already.
+/// Writes a member of an object, after the first one.
 pub(crate) fn member(to: &mut impl BufMut, name: &str, value: FieldValue<'_>, time: &mut WallFormat) {
     to.put_slice(b",\"");
     to.put_slice(name.as_bytes());
@@ -199,7 +200,7 @@ fn write(to: &mut impl BufMut, value: &Value) {
     let _ = value.serialize(&mut Serializer::with_formatter(to.writer(), Escaping)); // to memory
 }
 
-/// JSON as `serde_json` writes it, but that no character stands in it that may not be printed.
+/// `serde_json`'s format with every unprintable character escaped.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -211,7 +212,7 @@ impl Formatter for Escaping {
     }
 }
 
-/// A value as such JSON.
+/// The value as text, with every unprintable character escaped.
 pub(crate) fn text(value: &Value) -> String {
     let mut to = Vec::new();
     write(&mut to, value);
@@ -223,7 +224,7 @@ fn escape(c: char) -> String {
     c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
-/// Must it have a backslash before it in a string?
+/// True if a backslash must stand before it in a string.
 const fn is_quoted(byte: u8) -> bool {
     matches!(byte, b'"' | b'\\')
 }
@@ -292,42 +293,42 @@ fn transitions_value(rows: &[TransitionRow]) -> Value {
 }
 
 fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
-    let sighting = &found.sighting;
-    let (local, remote) = sighting.subject.ends();
+    let detection = &found.detection;
+    let (local, remote) = detection.subject.ends();
     let evidence: serde_json::Map<_, _> =
-        sighting.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence_value(value))).collect();
+        detection.evidence.iter().map(|(name, value)| ((*name).to_owned(), evidence_value(value))).collect();
     json!({
         "schema": SCHEMA_VERSION, "event": "finding", "phase": found.phase.name(),
         "into": found.phase.into_number(), "time": time,
-        "mono_ns": found.time_ns, "finding": sighting.kind.id(), "number": found.number,
-        "severity": sighting.severity.name(), "netns": sighting.netns,
-        "netns_name": sighting.netns.and_then(|netns| names.netns.get(&netns)),
+        "mono_ns": found.time_ns, "finding": detection.kind.id(), "number": found.number,
+        "severity": detection.severity.name(), "netns": detection.netns,
+        "netns_name": detection.netns.and_then(|netns| names.netns.get(&netns)),
         "local_address": local.map(|end| end.ip()), "local_port": local.and_then(port),
         "remote_address": remote.map(|end| end.ip()), "remote_port": remote.and_then(port),
-        "owner": sighting.owner.map(|owner| {
+        "owner": detection.owner.map(|owner| {
             json!({
                 "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
                 "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
                 "source": owner.source.name(), "executable": names.executable(&owner),
             })
         }),
-        "process_count": Some(sighting.processes.len()).filter(|count| *count > 0),
-        "processes": sighting.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
-        "count": sighting.count, "count_now": found.count_now, "age_ns": sighting.oldest.map(|age| age.ns),
-        "age_source": sighting.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
-        "evidence": evidence, "examples": sighting.examples.iter().map(example_value).collect::<Value>(),
-        "cause": sighting.cause.name(), "explanation": sighting.cause.words(), "remedy": sighting.cause.remedy(), "docs": sighting.kind.docs(),
+        "process_count": Some(detection.processes.len()).filter(|count| *count > 0),
+        "processes": detection.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
+        "count": detection.count, "count_now": found.count_now, "age_ns": detection.oldest.map(|age| age.ns),
+        "age_source": detection.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
+        "evidence": evidence, "examples": detection.examples.iter().map(example_value).collect::<Value>(),
+        "cause": detection.cause.name(), "explanation": detection.cause.words(), "remedy": detection.cause.remedy(), "docs": detection.kind.docs(),
     })
 }
 
-/// Processes of a finding that are written at most.
+/// Most processes of a finding.
 const MAX_PROCESSES: usize = 8;
 
 fn process_share((owner, count): &(Owner, u64)) -> Value {
     json!({ "pid": owner.pid, "command": owner.command.to_text(), "count": count })
 }
 
-/// The port of an end, if it has one.
+/// The port of an end; none for port 0.
 fn port(end: SocketAddr) -> Option<u16> {
     Some(end.port()).filter(|port| *port > 0)
 }
@@ -383,7 +384,7 @@ fn key_value(row: &KeyRow) -> Value {
     })
 }
 
-/// The rows as an array, null where they are not known.
+/// The rows as an array; null if they are not known.
 fn rows_value<T>(rows: Option<&Vec<T>>, row: impl FnMut(&T) -> Value) -> Value {
     rows.map_or(Value::Null, |rows| rows.iter().map(row).collect())
 }

@@ -1,4 +1,8 @@
-//! Events and reports as text, JSON and CSV. All render the same values, so they cannot disagree.
+//! Turns records (events, findings, notices, reports, stories, metrics) into bytes: text, JSON, CSV, Prometheus and OTLP.
+//!
+//! All formats render the same values, so they cannot disagree; for example, JSON and CSV share the list of an event's
+//! fields ([`Field`]). Renderers write to a buffer that the caller gives them and know nothing about outputs. What a
+//! record lacks, such as names of cgroups, they look up in a [`context::Context`].
 
 mod aggregate;
 pub mod context;
@@ -10,5 +14,5 @@ pub mod text;
 
 pub use fields::{Field, FieldValue};
 
-/// Version of the JSON and CSV schema, in each JSON record.
+/// Version of the JSON and CSV schema; every JSON record has it.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -50,7 +50,7 @@ fn the_example_has_each_flag_and_is_right_with_each_line() {
     };
     let fine = check("example", EXAMPLE);
     assert_eq!((fine.code, fine.stderr.as_str()), (Some(0), ""));
-    assert!(fine.stdout.contains("is fine") && fine.stdout.contains("\n  journald\n"), "{}", fine.stdout);
+    assert!(fine.stdout.contains("is valid") && fine.stdout.contains("\n  journald\n"), "{}", fine.stdout);
     let command = Args::command();
     let service = command.find_subcommand("daemon").unwrap();
     let first_output = EXAMPLE.lines().position(|line| line.contains("[[output]]")).unwrap();
@@ -106,39 +106,39 @@ fn config_files_are_checked() {
         (
             "key",
             b"[stuck-after]\n[threshold]\n[thresholds]\n",
-            &["line 3: there is no key `thresholds`: did you mean `threshold`?"],
+            &["line 3: unknown key `thresholds`: did you mean `threshold`?"],
         ),
-        ("flag", b"log_level = \"info\"\n", &["line 1: there is no key `log_level`: did you mean `log-level`?"]),
-        ("none", b"\n\ncolours = 1\n", &["line 3: there is no key `colours`"]),
-        ("nesting", b"config = \"/dev/null\"\n", &["line 1: there is no key `config`"]),
+        ("flag", b"log_level = \"info\"\n", &["line 1: unknown key `log_level`: did you mean `log-level`?"]),
+        ("none", b"\n\ncolours = 1\n", &["line 3: unknown key `colours`"]),
+        ("nesting", b"config = \"/dev/null\"\n", &["line 1: unknown key `config`"]),
         ("state", b"[stuck-after]\nWAITING = \"30s\"\n", &["line 2: stuck-after: ", "WAITING", "the states are"]),
         ("not", b"format = \"json\"\nstate = [\"!LISTEN\"]\n", &["line 2: state: ", "!LISTEN", "SYN_SENT,SYN_RECV"]),
-        ("time", b"[stuck-after]\n\nCLOSE_WAIT = \"soon\"\n", &["line 3: stuck-after: ", "soon", "as in 500ms"]),
+        ("time", b"[stuck-after]\n\nCLOSE_WAIT = \"soon\"\n", &["line 3: stuck-after: ", "soon", "examples: 500ms"]),
         ("type", b"[stuck-after]\nCLOSE_WAIT = [1]\n", &["line 2: stuck-after: CLOSE_WAIT: takes text, a number"]),
         ("listen", b"[stuck-after]\nLISTEN = \"30s\"\n", &["line 2: stuck-after: ", "LISTEN", "give SYN_SENT"]),
-        ("name", b"[threshold]\nidle = \"1s\"\n", &["line 2: threshold: ", "idle", "there are peer-dead-timeouts"]),
+        ("name", b"[threshold]\nidle = \"1s\"\n", &["line 2: threshold: ", "idle", "known: peer-dead-timeouts"]),
         (
             "value",
             b"[threshold]\ntime-wait-share = 7\n",
-            &["line 2: threshold: ", "time-wait-share", "a share above 0"],
+            &["line 2: threshold: ", "time-wait-share", "a number above 0"],
         ),
-        ("empty", b"ignore = []\n", &["line 1: ignore: has no value: leave it out"]),
+        ("empty", b"ignore = []\n", &["line 1: ignore: the list is empty: remove the key"]),
         ("port", b"expect-listener = [\"22\", \"ssh\"]\n", &["line 1: expect-listener: ", "ssh", "give PORT"]),
-        ("number", b"\nport = 70000\n", &["line 2: port: `70000` is no port"]),
-        (
-            "negative",
-            b"max-sockets = -1\n",
-            &["line 1: max-sockets: `-1` does not fit: give a whole number from 1 to 16777216"],
-        ),
-        ("fraction", b"count = 1.5\n", &["line 1: count: `1.5` does not fit"]),
+        ("number", b"\nport = 70000\n", &["line 2: port: invalid port `70000`"]),
+        ("negative", b"max-sockets = -1\n", &["line 1: max-sockets: `-1` is not a whole number from 1 to 16777216"]),
+        ("fraction", b"count = 1.5\n", &["line 1: count: `1.5` is not a whole number"]),
         ("date", b"duration = 2026-01-01\n", &["line 1: duration: "]),
-        ("enum", b"format = \"xml\"\n", &["line 1: format: `xml` is unknown: there are text, json, csv"]),
-        ("label", b"metrics-by = [\"process\", \"host\"]\n", &["line 1: metrics-by: `host` is unknown", "local-port"]),
-        ("level", b"log-level = 3\n", &["line 1: log-level: `3` is unknown: there are error, warn"]),
+        ("enum", b"format = \"xml\"\n", &["line 1: format: unknown value `xml`; known: text, json, csv"]),
+        (
+            "label",
+            b"metrics-by = [\"process\", \"host\"]\n",
+            &["line 1: metrics-by: unknown value `host`", "local-port"],
+        ),
+        ("level", b"log-level = 3\n", &["line 1: log-level: unknown value `3`; known: error, warn"]),
         ("table", b"[format]\nx = 1\n", &["line 1: format: takes text"]),
         ("switch", b"summary = \"yes\"\n", &["line 1: summary: takes true or false, not `yes`"]),
-        ("false", b"findings = false\n", &["line 1: findings: `false` is unknown: there are on, off, only"]),
-        ("ring", b"ring-size = \"1K\"\n", &["line 1: ring-size: `1K` is out of bounds"]),
+        ("false", b"findings = false\n", &["line 1: findings: unknown value `false`; known: on, off, only"]),
+        ("ring", b"ring-size = \"1K\"\n", &["line 1: ring-size: size `1K` is out of range"]),
         (
             "arrays",
             b"ignore = [[\"connect-refused\"]]\n",
@@ -158,12 +158,12 @@ fn config_files_are_checked() {
         (
             "output-all",
             b"[[output]]\nto = \"stdout\"\nrecords = []\n",
-            &["line 3: output: records: has no value: leave it out"],
+            &["line 3: output: records: the list is empty: remove the key"],
         ),
         ("output-text", b"output = \"stdout\"\n", &["line 1: output: ", "[[output]]"]),
-        ("target", b"\n[[output]]\nkeep = 1\n", &["line 2: output: lacks `to`"]),
+        ("target", b"\n[[output]]\nkeep = 1\n", &["line 2: output: the key `to` is missing"]),
         ("bytes", b"\xff\xfe", &["cannot read it", "UTF-8"]),
-        ("large", &large, &["cannot read it", "more than 1 MiB"]),
+        ("large", &large, &["cannot read it", "larger than 1 MiB"]),
     ];
     for (name, text, words) in cases {
         assert_file_refused(name, text, words);
@@ -189,7 +189,7 @@ fn values_of_config_files_may_have_any_character() {
     let file = ConfigFile::new("characters", text.as_bytes());
     let told = run(&["config", "check", file.path()]);
     assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
-    assert!(told.stdout.ends_with("It writes to:\n  file:/a,replace=true+\\\n  file:/b:c\n"), "{}", told.stdout);
+    assert!(told.stdout.ends_with("Outputs:\n  file:/a,replace=true+\\\n  file:/b:c\n"), "{}", told.stdout);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn the_example_is_read_by_all_that_trace() {
     // What ends each before it traces: nothing of the file is wrong.
     for command in [&[][..], &["daemon"]] {
         let arguments = [command, &["--config", file.path(), "--output", "stdout", "--output", "stdout"]].concat();
-        assert_refused(&arguments, &["--output: stdout is there twice"]);
+        assert_refused(&arguments, &["--output: stdout is given twice"]);
     }
     assert_refused(&["stuck", "--config", file.path(), "--cgroup", "/no/such"], &["--cgroup: /no/such"]);
 }
@@ -230,14 +230,12 @@ fn flags_go_over_variables_over_the_file_over_defaults() {
         (vec!["--config", csv.path()], &[("TCPTRACE_SUMMARY", "false")]),
     ] {
         let told = run_with(&[&arguments[..], &twice].concat(), variables);
-        assert!(told.stderr.contains("--output: stdout is there twice"), "{arguments:?}: {}", told.stderr);
+        assert!(told.stderr.contains("--output: stdout is given twice"), "{arguments:?}: {}", told.stderr);
     }
     let outputs = file("[[output]]\nto = \"file:/a\"\n[[output]]\nto = \"file:/b\"\n");
     let check = |variables: &[(&str, &str)]| run_with(&["config", "check", outputs.path()], variables).stdout;
-    assert!(check(&[]).ends_with("It writes to:\n  file:/a\n  file:/b\n"));
-    assert!(
-        check(&[("TCPTRACE_OUTPUT", "file:/c,keep=2\nstdout\n")]).ends_with("It writes to:\n  file:/c\n  stdout\n")
-    );
+    assert!(check(&[]).ends_with("Outputs:\n  file:/a\n  file:/b\n"));
+    assert!(check(&[("TCPTRACE_OUTPUT", "file:/c,keep=2\nstdout\n")]).ends_with("Outputs:\n  file:/c\n  stdout\n"));
 }
 
 #[test]
@@ -252,14 +250,14 @@ fn families_are_one_choice() {
 #[test]
 fn variables_are_checked() {
     for (name, value, words) in [
-        ("TCPTRACE_PORT", "http", &["variable TCPTRACE_PORT: `http` is no port"][..]),
+        ("TCPTRACE_PORT", "http", &["variable TCPTRACE_PORT: invalid port `http`"][..]),
         ("TCPTRACE_STATE", "LISTEN,!CLOSE", &["variable TCPTRACE_STATE: `!CLOSE`", "cannot be negated"]),
-        ("TCPTRACE_INTERVAL", "", &["variable TCPTRACE_INTERVAL: ", "no duration"]),
+        ("TCPTRACE_INTERVAL", "", &["variable TCPTRACE_INTERVAL: ", "invalid duration"]),
         ("TCPTRACE_STUCK_AFTER", "LISTEN=1s", &["variable TCPTRACE_STUCK_AFTER: ", "give SYN_SENT"]),
         ("TCPTRACE_OUTPUT", "stdout\nfile:/x,keeep=1", &["variable TCPTRACE_OUTPUT: ", "did you mean `keep`?"]),
-        ("TCPTRACE_LATENCYY", "1s", &["variable TCPTRACE_LATENCYY: is unknown: did you mean TCPTRACE_LATENCY?"]),
-        ("TCPTRACE_OTLP_HEADER", "a=b", &["TCPTRACE_OTLP_HEADER: is unknown: did you mean TCPTRACE_OTLP_HEADERS?"]),
-        ("TCPTRACE_POrT", "80", &["variable TCPTRACE_POrT: is unknown: did you mean TCPTRACE_PORT?"]),
+        ("TCPTRACE_LATENCYY", "1s", &["variable TCPTRACE_LATENCYY: unknown: did you mean TCPTRACE_LATENCY?"]),
+        ("TCPTRACE_OTLP_HEADER", "a=b", &["TCPTRACE_OTLP_HEADER: unknown: did you mean TCPTRACE_OTLP_HEADERS?"]),
+        ("TCPTRACE_POrT", "80", &["variable TCPTRACE_POrT: unknown: did you mean TCPTRACE_PORT?"]),
         ("TCPTRACE_CONFIG", "/no/such", &["config file /no/such: cannot read it"]),
         ("TCPTRACE_SUMMARY", "1x", &["variable TCPTRACE_SUMMARY: takes true or false"]),
     ] {

@@ -114,49 +114,49 @@ fn bad_values_are_refused_with_the_way_out() {
         ("--state", "CLOSEWAITT", "LISTEN, SYN_SENT, SYN_RECV, ESTABLISHED"),
         ("--state", "LISTEN,8", "the states are"),
         ("--state", "", "the states are"),
-        ("--port", "0", "give numbers from 1 to 65535"),
-        ("--port", "65536", "give numbers from 1 to 65535"),
-        ("--port", "http", "as in 80,443 or 8000-8099"),
+        ("--port", "0", "ports are 1 to 65535"),
+        ("--port", "65536", "ports are 1 to 65535"),
+        ("--port", "http", "e.g. 80,443 or 8000-8099"),
         ("--port", "90-80", "give the lower port first"),
-        ("--local-port", "80,", "give numbers from 1 to 65535"),
-        ("--remote-port", "1-2-3", "give numbers from 1 to 65535"),
+        ("--local-port", "80,", "ports are 1 to 65535"),
+        ("--remote-port", "1-2-3", "ports are 1 to 65535"),
         ("--address", "localhost", "give IPv4 or IPv6"),
-        ("--address", "10.0.0.0/33", "give 0 to 32"),
-        ("--local-address", "::/129", "give 0 to 128"),
+        ("--address", "10.0.0.0/33", "it is 0 to 32"),
+        ("--local-address", "::/129", "it is 0 to 128"),
         ("--remote-address", "10.0.0/8", "give IPv4 or IPv6"),
-        ("--pid", "0", "give numbers, as in 1234,5678"),
-        ("--pid", "1234,nginx", "give numbers, as in 1234,5678"),
-        ("--pid", "4194305", "give numbers, as in 1234,5678"),
+        ("--pid", "0", "example: 1234,5678"),
+        ("--pid", "1234,nginx", "example: 1234,5678"),
+        ("--pid", "4194305", "example: 1234,5678"),
         ("--format", "xml", "possible values: text, json, csv"),
         ("--time", "gmt", "possible values: local, utc, mono, delta"),
         ("--color", "yes", "possible values: auto, always, never"),
         ("--bpf-log", "loud", "possible values: error, warn, info, debug, trace"),
-        ("--interval", "0", "as in 500ms, 30s, 1m30s or 10"),
-        ("--interval", "soon", "as in 500ms, 30s, 1m30s or 10"),
-        ("--duration", "1us", "give 1ms to a year"),
-        ("--duration", "2000000000", "give 1ms to a year"),
-        ("--latency", "-1", "give 1ms to a year"),
-        ("--count", "0", "give a whole number, 1 or more"),
-        ("--count", "many", "give a whole number, 1 or more"),
-        ("--count", "+1", "give a whole number, 1 or more"),
-        ("--count", "-1", "give a whole number, 1 or more"),
-        ("--count", "99999999999999999999", "give a whole number, 1 or more"),
+        ("--interval", "0", "examples: 500ms, 1m30s, 10"),
+        ("--interval", "soon", "examples: 500ms, 1m30s, 10"),
+        ("--duration", "1us", "1ms to a year"),
+        ("--duration", "2000000000", "1ms to a year"),
+        ("--latency", "-1", "1ms to a year"),
+        ("--count", "0", "a whole number of at least 1"),
+        ("--count", "many", "a whole number of at least 1"),
+        ("--count", "+1", "a whole number of at least 1"),
+        ("--count", "-1", "a whole number of at least 1"),
+        ("--count", "99999999999999999999", "a whole number of at least 1"),
         ("--state", "!LISTEN", "list the states you want: SYN_SENT,SYN_RECV,ESTABLISHED"),
         ("--state", "~ESTAB", "list the states you want: LISTEN,SYN_SENT,SYN_RECV,FIN_WAIT1"),
         ("--state", "^close", "TIME_WAIT,CLOSE_WAIT,LAST_ACK"),
         ("--state", "LISTEN!", "the states are"),
         ("--state", "CLOSE_WAIT,C-L-O-S-E", "the states are"),
-        ("--port", "!80", "give numbers from 1 to 65535"),
-        ("--port", "+80", "give numbers from 1 to 65535"),
+        ("--port", "!80", "ports are 1 to 65535"),
+        ("--port", "+80", "ports are 1 to 65535"),
         ("--address", "!10.0.0.1", "give IPv4 or IPv6"),
-        ("--address", "10.0.0.0/+8", "give 0 to 32"),
-        ("--pid", "+5", "give numbers, as in 1234,5678"),
-        ("--ring-size", "8XB", "as in 65536, 512KiB or 8MiB"),
-        ("--ring-size", "1K", "give 4096 (4KiB) to 1073741824 (1GiB)"),
-        ("--ring-size", "2GiB", "give 4096 (4KiB) to 1073741824 (1GiB)"),
-        ("--max-sockets", "0", "give a whole number from 1 to 16777216"),
-        ("--kernel-sockets", "x", "give a whole number from 1 to 16777216"),
-        ("--max-sockets", "16777217", "give a whole number from 1 to 16777216"),
+        ("--address", "10.0.0.0/+8", "it is 0 to 32"),
+        ("--pid", "+5", "example: 1234,5678"),
+        ("--ring-size", "8XB", "examples: 65536, 512KiB, 8MiB"),
+        ("--ring-size", "1K", "4096 (4KiB) to 1073741824 (1GiB)"),
+        ("--ring-size", "2GiB", "4096 (4KiB) to 1073741824 (1GiB)"),
+        ("--max-sockets", "0", "a whole number from 1 to 16777216"),
+        ("--kernel-sockets", "x", "a whole number from 1 to 16777216"),
+        ("--max-sockets", "16777217", "a whole number from 1 to 16777216"),
     ];
     for (flag, value, way_out) in cases {
         let joined = format!("{flag}={value}");
@@ -174,13 +174,13 @@ fn a_cgroup_that_is_not_there_is_named() {
         assert!(told.contains("/proc/PID/cgroup") || told.contains("no cgroup v2 hierarchy is mounted"), "{told}");
     }
     let nine: Vec<_> = (0..9).flat_map(|_| ["--cgroup", "/"]).collect();
-    assert_refused(&nine, &["9 cgroups are too many", "give at most 8"]);
+    assert_refused(&nine, &["too many cgroups in one filter: 9", "give at most 8"]);
 }
 
 #[test]
 fn a_listing_refuses_what_tracing_refuses() {
     assert_refused(&["sockets", "--cgroup", "/no/such"], &["--cgroup: /no/such"]);
-    assert_refused(&["sockets", "--port", "http"], &["--port", "as in 80,443 or 8000-8099"]);
+    assert_refused(&["sockets", "--port", "http"], &["--port", "e.g. 80,443 or 8000-8099"]);
     assert_refused(&["sockets", "--by", "user"], &["--by", "state, pid, port, remote, cgroup"]);
     assert_refused(&["sockets", "--summary"], &["--summary"]);
 }
@@ -189,7 +189,7 @@ fn a_listing_refuses_what_tracing_refuses() {
 fn a_check_up_tells_its_exit_codes_and_refuses_what_it_does_not_know() {
     let help = run(&["doctor", "--help"]);
     assert_eq!(help.code, Some(0));
-    for word in ["Exit codes: 0 ", "3 something was found", "machine", "hooks", "settings", "pressure", "files"] {
+    for word in ["Exit codes: 0 ", "3 a check ended", "machine", "hooks", "settings", "pressure", "files"] {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     assert_refused(&["doctor", "kernel"], &["kernel", "machine, hooks, settings, pressure, files"]);
@@ -200,22 +200,22 @@ fn a_check_up_tells_its_exit_codes_and_refuses_what_it_does_not_know() {
 #[test]
 fn thresholds_of_findings_are_checked() {
     let cases = [
-        ("--stuck-after", "CLOSE_WAIT", "no STATE=TIME, as in CLOSE_WAIT=30s"),
+        ("--stuck-after", "CLOSE_WAIT", "not STATE=TIME, e.g. CLOSE_WAIT=30s"),
         ("--stuck-after", "CLOSEWAITT=30s", "the states are"),
-        ("--stuck-after", "CLOSE_WAIT=soon", "as in 500ms, 30s, 1m30s or 10"),
-        ("--stuck-after", "FIN_WAIT2=-1s", "give 1ms to a year"),
-        ("--stuck-after", "LAST_ACK=1s,LISTEN=1s", "long in LISTEN: give SYN_SENT, ESTABLISHED"),
-        ("--threshold", "idle-reset", "no NAME=VALUE, as in idle-reset=30s"),
-        ("--threshold", "idle-resett=30s", "there are peer-dead-timeouts, idle-reset"),
-        ("--threshold", "idle-reset=never", "a time, e.g. 500ms, 30s or 5m"),
-        ("--threshold", "quiet-after=soon", "a time, e.g. 500ms, 30s or 5m"),
-        ("--threshold", "peer-dead-timeouts=0", "a count, at least 1"),
-        ("--threshold", "storm-retransmits=many", "a count, at least 1"),
-        ("--threshold", "time-wait-share=1.5", "a share above 0, at most 1"),
-        ("--threshold", "time-wait-share=NaN", "a share above 0, at most 1"),
+        ("--stuck-after", "CLOSE_WAIT=soon", "examples: 500ms, 1m30s, 10"),
+        ("--stuck-after", "FIN_WAIT2=-1s", "1ms to a year"),
+        ("--stuck-after", "LAST_ACK=1s,LISTEN=1s", "the time in LISTEN: give SYN_SENT, ESTABLISHED"),
+        ("--threshold", "idle-reset", "not NAME=VALUE, e.g. idle-reset=30s"),
+        ("--threshold", "idle-resett=30s", "known: peer-dead-timeouts, idle-reset"),
+        ("--threshold", "idle-reset=never", "a duration, e.g. 500ms, 30s or 5m"),
+        ("--threshold", "quiet-after=soon", "a duration, e.g. 500ms, 30s or 5m"),
+        ("--threshold", "peer-dead-timeouts=0", "a whole number of at least 1"),
+        ("--threshold", "storm-retransmits=many", "a whole number of at least 1"),
+        ("--threshold", "time-wait-share=1.5", "a number above 0 and at most 1"),
+        ("--threshold", "time-wait-share=NaN", "a number above 0 and at most 1"),
         ("--expect-listener", "http", "give PORT, FIRST-LAST, ADDRESS:PORT or [IPV6]:PORT"),
-        ("--expect-listener", "22,0", "no port"),
-        ("--expect-listener", "localhost:22", "no address"),
+        ("--expect-listener", "22,0", "bad port"),
+        ("--expect-listener", "localhost:22", "bad address"),
         ("--expect-listener", "443-80", "the range is empty"),
         ("--findings", "maybe", "possible values: on, off, only"),
     ];
@@ -244,26 +244,26 @@ fn what_is_stuck_is_shown_by_filters_and_thresholds() {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
     assert_refused(&["stuck", "--format", "csv"], &["--format", "possible values: text, json"]);
-    assert_refused(&["stuck", "--port", "http"], &["--port", "as in 80,443 or 8000-8099"]);
+    assert_refused(&["stuck", "--port", "http"], &["--port", "e.g. 80,443 or 8000-8099"]);
     assert_refused(&["stuck", "--summary"], &["--summary"]);
 }
 
 #[test]
 fn lists_are_bounded() {
     let pids: Vec<_> = (1..=1025).map(|pid: u32| pid.to_string()).collect();
-    assert_refused(&["--pid", &pids.join(",")], &["1025 PIDs are too many", "give at most 1024"]);
+    assert_refused(&["--pid", &pids.join(",")], &["too many PIDs in one filter: 1025", "give at most 1024"]);
     assert_taken(&["--pid", &pids[..1024].join(",")]);
     let addresses = vec!["10.0.0.1"; 1025].join(",");
-    assert_refused(&["--address", &addresses], &["1025 addresses are too many", "give at most 1024"]);
+    assert_refused(&["--address", &addresses], &["too many addresses in one filter: 1025", "give at most 1024"]);
 }
 
 #[test]
 fn flags_that_do_not_go_together_are_named() {
-    assert_refused(&["-o", "stdout", "-o", "stdout,port=1"], &["--output: stdout is there twice"]);
+    assert_refused(&["-o", "stdout", "-o", "stdout,port=1"], &["--output: stdout is given twice"]);
     assert_refused(&["-4", "-6"], &["--ipv4", "--ipv6", "cannot be used with"]);
     assert_refused(&["--format", "csv", "--summary"], &["csv", "--summary", "text or json"]);
     assert_refused(&["--format", "csv", "--interval", "1s"], &["csv", "--interval", "text or json"]);
-    assert_refused(&["--count", "1", "--summary"], &["--count", "--summary", "take --duration"]);
+    assert_refused(&["--count", "1", "--summary"], &["--count", "--summary", "use --duration"]);
     // Nothing that is counted is printed: it would never end.
     for arguments in [
         &["--output", "prometheus:0"][..],
@@ -272,7 +272,7 @@ fn flags_that_do_not_go_together_are_named() {
         &["--output", "stdout,records=findings", "--findings", "off"],
         &["--output", "file:/no/such/t,format=csv,records=findings"],
     ] {
-        assert_refused(&[&["-c", "1"], arguments].concat(), &["--count", "no output prints any", "take --duration"]);
+        assert_refused(&[&["-c", "1"], arguments].concat(), &["--count", "no output prints any", "use --duration"]);
     }
     assert_refused(&["--format", "csv", "--findings", "only"], &["csv", "--findings", "text or json"]);
     assert_refused(&["--metrics-by", "process,none"], &["--metrics-by", "`none`"]);
@@ -297,14 +297,14 @@ fn what_takes_events_does_not_go_with_counting_in_the_kernel() {
         assert_refused(&[&["--aggregate"], arguments].concat(), &["--aggregate", arguments[0], "cannot be used with"]);
     }
     for mode in ["on", "only"] {
-        assert_refused(&["--aggregate", "--findings", mode], &["--aggregate", "sends no events", "--findings"]);
+        assert_refused(&["--aggregate", "--findings", mode], &["--aggregate", "reads no events", "--findings"]);
     }
     assert_refused(&["--aggregate", "port", "--pid"], &["--aggregate cgroup", "--pid with PIDS"]);
-    assert_refused(&["--aggregate-keys", "7"], &["--aggregate-keys is of use with --aggregate only"]);
+    assert_refused(&["--aggregate-keys", "7"], &["--aggregate-keys has no effect without --aggregate"]);
     assert_refused(&["--aggregate", "--aggregate-keys", "0"], &["--aggregate-keys", "a whole number from 1 to 65536"]);
     assert_refused(&["--aggregate=state"], &["--aggregate", "possible values: transition, port, cgroup"]);
     let help = run(&["--help"]).stdout;
-    for word in ["--aggregate [<BY>]", "The port of the service", "--aggregate-keys <N>"] {
+    for word in ["--aggregate [<BY>]", "The service's port", "--aggregate-keys <N>"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }
@@ -318,8 +318,8 @@ fn what_is_no_flag_is_refused() {
         assert_refused(&[flag], &[flag, "value"]);
     }
     for command in [&[][..], &["rates"], &["story", "1"]] {
-        assert_refused(&[command, &["-c", "-1"]].concat(), &["'-1'", "--count", "a whole number, 1 or more"]);
-        assert_refused(&[command, &["-d", "-1"]].concat(), &["'-1'", "--duration", "give 1ms to a year"]);
+        assert_refused(&[command, &["-c", "-1"]].concat(), &["'-1'", "--count", "a whole number of at least 1"]);
+        assert_refused(&[command, &["-d", "-1"]].concat(), &["'-1'", "--duration", "1ms to a year"]);
     }
     assert_refused(&["--count", "1", "--count", "2"], &["--count", "multiple"]);
 }

@@ -516,14 +516,14 @@ fn nothing_wrong_is_said_so() {
     run.session.end_interval(START_NS);
     assert_eq!(
         output(&mut run.session),
-        "05:06:07  nothing is beyond its threshold after looking at 0 sockets for 0ns\n"
+        "05:06:07  nothing is beyond its threshold after checking 0 sockets for 0ns\n"
     );
     let mut run = Run::new(list(false, true));
     leak(&mut run);
     run.session.end_interval(START_NS);
     assert_eq!(
         output(&mut run.session),
-        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after looking at 1 socket for 0ns\n",
+        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after checking 1 socket for 0ns\n",
         "it is over"
     );
 }

@@ -100,11 +100,11 @@ fn settings() {
     for (name, value, id, words) in [
         ("tcp_keepalive_time", 60, "tcp_keepalive", "a dead peer is noticed after 12 min 15 s"),
         ("tcp_keepalive_intvl", 10, "tcp_keepalive", "a dead peer is noticed after 2 min 30 s"),
-        ("tcp_fin_timeout", 7, "tcp_fin_timeout", "forgotten after 7 s"),
-        ("tcp_retries2", 8, "tcp_retries2", "given up 1 min 42 s after"),
+        ("tcp_fin_timeout", 7, "tcp_fin_timeout", "dropped after 7 s"),
+        ("tcp_retries2", 8, "tcp_retries2", "fails 1 min 42 s after"),
         ("tcp_orphan_retries", 4, "tcp_orphan_retries", "given up after 6.2 s"),
-        ("tcp_synack_retries", 1, "tcp_synack_retries", "forgotten after 3 s"),
-        ("tcp_tw_reuse", 1, "ip_local_port_range", "28232 ports: one in TIME_WAIT is used again after"),
+        ("tcp_synack_retries", 1, "tcp_synack_retries", "dropped after 3 s"),
+        ("tcp_tw_reuse", 1, "ip_local_port_range", "28232 ports: a port in TIME_WAIT is reused after"),
     ] {
         sysctl(name, value);
         let told = doctor(&["settings"]);
@@ -163,7 +163,7 @@ fn times() {
         });
         scope.spawn(|| {
             // Timeouts come 0.2, 0.6, 1.4, 3 and 6.2 s after the data: the last one is the first that is late enough.
-            gives_up(&[("tcp_retries2", 3)], "tcp_retries2", "given up 3 s after", 3.0, 4.5, || wait_in_vain(false));
+            gives_up(&[("tcp_retries2", 3)], "tcp_retries2", "fails 3 s after", 3.0, 4.5, || wait_in_vain(false));
         });
     });
 }
@@ -228,7 +228,7 @@ fn hooks() {
         .collect();
     let found: Vec<_> = told.findings().into_iter().filter(|id| !id.starts_with("iter/")).collect();
     assert_eq!(found, missing, "{stderr}");
-    assert_eq!(told.findings().iter().any(|id| id.starts_with("iter/")), stderr.contains("listed by sock_diag"));
+    assert_eq!(told.findings().iter().any(|id| id.starts_with("iter/")), stderr.contains("through sock_diag"));
 }
 
 /// Runs it as nobody with these capabilities alone.

@@ -493,12 +493,8 @@ fn frozen_threads() {
     assert!(get(at, "/healthz").starts_with("HTTP/1.1 200 "));
     run.assert_ends_well();
     let stderr = run.stderr();
-    for words in [
-        &hangs,
-        "the thread `listing` hangs",
-        "another thread takes the place of `listing`",
-        "takes the place of `http`",
-    ] {
+    for words in [&hangs, "the thread `listing` hangs", "replacing the thread `listing`", "replacing the thread `http`"]
+    {
         assert!(stderr.contains(words), "{words}: {stderr}");
     }
 }

@@ -10,7 +10,7 @@ use bytes::BytesMut;
 use jsonschema::Validator;
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
-    findings::{Finding, Findings, Phase, Sighting, Thresholds},
+    findings::{Detection, Finding, Findings, Phase, Thresholds},
     model::{
         age::TIME_WAIT_NS,
         decode::{decode, split},
@@ -262,7 +262,7 @@ impl Run {
         let now_ns = self.now_ns();
         let filter =
             |known: &Connection, holders: &[Holder]| self.filter.matches_known(known, holders, |_| None::<&str>);
-        self.told.extend(self.findings.look(&mut self.table, now_ns, Some(&filter)));
+        self.told.extend(self.findings.evaluate(&mut self.table, now_ns, Some(&filter)));
     }
 
     fn take(&mut self, step: &Step) {
@@ -380,16 +380,16 @@ proptest! {
             prop_assert!(last.into_number().is_none_or(|into| into != number));
             prop_assert!(updates.iter().all(|phase| *phase == Phase::Updated));
             for (nth, two) in told[..told.len() - 1].windows(2).enumerate() {
-                let is_urgent = two[1].sighting.severity > two[0].sighting.severity
-                    || two[1].sighting.count >= 2 * two[0].sighting.count;
+                let is_urgent = two[1].detection.severity > two[0].detection.severity
+                    || two[1].detection.count >= 2 * two[0].detection.count;
                 let most_ns = if is_urgent { S } else { S << nth.min(20) };
                 prop_assert!(two[1].time_ns - two[0].time_ns >= update_every_ns.min(most_ns), "updated too often");
-                prop_assert!(two[1].sighting.count >= two[0].sighting.count, "counts only rise");
-                prop_assert!(two[1].count_now <= two[1].sighting.count);
+                prop_assert!(two[1].detection.count >= two[0].detection.count, "counts only rise");
+                prop_assert!(two[1].count_now <= two[1].detection.count);
             }
             for (finding, opened) in told.iter().zip(std::iter::repeat(told[0])) {
                 prop_assert_eq!(finding.open_for_ns, finding.time_ns - opened.time_ns);
-                let (now, then) = (&finding.sighting, &opened.sighting);
+                let (now, then) = (&finding.detection, &opened.detection);
                 prop_assert_eq!((now.kind, now.netns), (then.kind, then.netns), "it may move, but not more");
             }
         }
@@ -408,8 +408,8 @@ proptest! {
         };
         let (all, shown) = (run(SocketFilter::default()), run(filter));
         let as_shown = |finding: &Finding| {
-            let sighting = Sighting { is_shown: true, ..finding.sighting.clone() };
-            Finding { sighting, ..finding.clone() }
+            let detection = Detection { is_shown: true, ..finding.detection.clone() };
+            Finding { detection, ..finding.clone() }
         };
         for (number, told) in by_number(&shown) {
             let opened = told[0];
@@ -432,7 +432,7 @@ proptest! {
         run.ends(true);
         let (mut json, mut text, mut context) = (Json::default(), Text::new(plain()), context());
         for finding in &run.told {
-            let seen = &finding.sighting;
+            let seen = &finding.detection;
             let names: BTreeSet<_> = seen.evidence.iter().map(|(name, _)| *name).collect();
             prop_assert_eq!(names.len(), seen.evidence.len(), "a name stands there twice: {:?}", seen);
             prop_assert!(seen.count > 0 && seen.examples.len() <= 5, "{:?}", seen);
@@ -457,7 +457,7 @@ proptest! {
             let mut event = decode(record).unwrap();
             let left = table.ingest(&mut event);
             findings.ingest(&event, left.as_ref(), true);
-            for finding in findings.look(&mut table, times[index % times.len()], None) {
+            for finding in findings.evaluate(&mut table, times[index % times.len()], None) {
                 text.finding(&mut BytesMut::new(), &finding, &mut context);
             }
         }

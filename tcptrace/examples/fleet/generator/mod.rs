@@ -11,7 +11,7 @@ use std::{
 
 use bytes::BytesMut;
 use tcptrace::{
-    findings::{Cause, Finding, Kind, Phase, Processes, Severity, Sighting, Subject, Value},
+    findings::{Cause, Detection, Finding, Kind, Phase, Processes, Severity, Subject, Value},
     model::{
         age::{Age, AgeSource},
         event::{Owner, OwnerSource},
@@ -348,9 +348,9 @@ impl Renderer {
                     ("closes_after_ns", Value::Unknown),
                 ];
                 let oldest = Some(Age { ns: window_ns, source: AgeSource::Observed });
-                let sighting = Sighting { count, evidence, oldest, owner, ..sighting(host, Kind::CloseWaitLeak) };
+                let detection = Detection { count, evidence, oldest, owner, ..detection(host, Kind::CloseWaitLeak) };
                 let number = if opened == first { 1 } else { 3 };
-                told.push(finding(host, number, phase, opened, time, sighting));
+                told.push(finding(host, number, phase, opened, time, detection));
             };
             tell(Phase::Opened, first, first);
             (1..=4).for_each(|part| tell(Phase::Updated, first, first + (span_ns - first) * part / 8));
@@ -369,8 +369,8 @@ impl Renderer {
             let (subject, all) = (Subject::Remote(*remote), host.refusals.len() as u64);
             let mut tell = |phase, time, count| {
                 let evidence = vec![("errno", Value::Name("ECONNREFUSED")), ("latency_ns", Value::Number(260_000))];
-                let sighting = Sighting { subject, count, evidence, ..sighting(host, Kind::ConnectRefused) };
-                told.push(finding(host, 2, phase, *first, time, sighting));
+                let detection = Detection { subject, count, evidence, ..detection(host, Kind::ConnectRefused) };
+                told.push(finding(host, 2, phase, *first, time, detection));
             };
             tell(Phase::Opened, *first, 1);
             tell(Phase::Updated, *last, all);
@@ -388,8 +388,8 @@ impl Renderer {
     }
 }
 
-fn sighting(host: &Host, kind: Kind) -> Sighting {
-    Sighting {
+fn detection(host: &Host, kind: Kind) -> Detection {
+    Detection {
         kind,
         severity: Severity::Warning,
         netns: Some(4_026_531_840),
@@ -406,7 +406,7 @@ fn sighting(host: &Host, kind: Kind) -> Sighting {
     }
 }
 
-fn finding(host: &Host, number: u64, phase: Phase, opened_ns: u64, time_ns: u64, sighting: Sighting) -> Finding {
-    let (open_for_ns, count_now) = (time_ns - opened_ns, sighting.count);
-    Finding { time_ns: host.uptime_ns + time_ns, number, phase, open_for_ns, count_now, sighting }
+fn finding(host: &Host, number: u64, phase: Phase, opened_ns: u64, time_ns: u64, detection: Detection) -> Finding {
+    let (open_for_ns, count_now) = (time_ns - opened_ns, detection.count);
+    Finding { time_ns: host.uptime_ns + time_ns, number, phase, open_for_ns, count_now, detection }
 }

@@ -1,4 +1,4 @@
-//! Metrics of aggregate mode: what the programs counted, as a snapshot. There are no sockets, findings or handshakes.
+//! Metrics of aggregate mode, from the counts of the BPF programs. They have no sockets, findings or handshakes.
 
 use std::borrow::Cow;
 
@@ -23,25 +23,25 @@ use crate::{
     sys::{process::Usage, workers::WorkerState},
 };
 
-/// Of when and what a snapshot of counts is.
+/// What a snapshot needs besides the counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
-    /// Begin of the run, in ns since the epoch.
+    /// Start of the run, in ns since the epoch.
     pub start_unix_ns: u64,
-    /// The same of now.
+    /// The current time, in ns since the epoch.
     pub now_unix_ns: u64,
-    /// What was lost.
+    /// Losses since the start.
     pub losses: &'a Losses,
-    /// The outputs.
+    /// Delivery states of the outputs.
     pub outputs: &'a [OutputState],
-    /// The threads.
+    /// States of the threads.
     pub workers: &'a [WorkerState],
-    /// What tcptrace uses.
+    /// CPU time and memory of tcptrace.
     pub usage: Usage,
 }
 
-/// What was counted, by `by`; `path` finds the path of a cgroup. A time counts as the longest one of the programs' bucket,
-/// at most 1/64 more than it was.
+/// A snapshot of the counts, separated by `by`; `path` looks up the path of a cgroup. Each time counts as the upper bound of its
+/// bucket in the BPF programs, which is at most 1/64 too long.
 pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>, run: Run<'_>) -> Snapshot {
     let start = run.start_unix_ns;
     let mut latencies: FxHashMap<(State, State), Times> = FxHashMap::default();
@@ -96,7 +96,7 @@ fn pair(old: State, new: State) -> Labels {
     vec![("from", old.name().into()), ("to", new.name().into())]
 }
 
-/// The label of what is counted apart: `service_port`, that of the service at either end, or `cgroup`.
+/// The label of separate counts: `service_port` (at either end), or `cgroup`.
 fn label(by: By, key: &Key) -> Option<(&'static str, Cow<'static, str>)> {
     let name = if by == By::Cgroup { "cgroup" } else { "service_port" };
     let value = match key {

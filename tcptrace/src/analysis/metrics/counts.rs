@@ -1,4 +1,4 @@
-//! Counters by owner, of which there are a bounded number.
+//! Counters by owner, with a bounded number of series.
 
 use std::hash::Hash;
 
@@ -16,29 +16,29 @@ use crate::{
     table::{Connection, Table},
 };
 
-/// Where there is no room, one in so many of the series makes some.
+/// When the bound is reached, one in this many series is dropped.
 const MAKES_ROOM: usize = 16;
 
-/// Whose a count is, as far as that is wanted and known.
+/// The owner labels of a count, as far as wanted and known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum OwnerLabels {
-    /// Of this owner and service.
+    /// An owner and service.
     Of(Option<Command>, Option<u64>, Option<u16>),
-    /// Of all for which there is no room.
+    /// All owners for which there is no room.
     Other,
 }
 
 impl OwnerLabels {
     pub(super) fn new(settings: &Settings, owner: Option<&Owner>, port: Option<u16>) -> Self {
         Self::Of(
-            // To Prometheus an empty label is none.
+            // Prometheus treats an empty label as a missing one.
             owner.map(|owner| owner.command).filter(|name| settings.by_process && !name.as_bytes().is_empty()),
             owner.map(|owner| owner.cgroup).filter(|id| settings.by_cgroup && *id != 0),
             port.filter(|_| settings.by_local_port),
         )
     }
 
-    /// Its labels behind those in `labels`. A cgroup whose path is not known has its id.
+    /// Appends these labels to `labels`. A cgroup with an unknown path is named by its id.
     pub(super) fn labels(self, mut labels: Labels, settings: &Settings, names: &mut Names) -> Labels {
         let mut cgroup = |id: u64| names.cgroup(id).map_or_else(|| format!("id:{id}"), str::to_owned);
         let values = match self {
@@ -63,17 +63,17 @@ struct Count {
     changed_ns: u64,
 }
 
-/// Counters by owner and `K`, which has few values. The owners of whom nothing was counted for the longest time make room
-/// for others: what was counted of them goes to [`OwnerLabels::Other`], so that no sum falls.
+/// Counters by owner and `K`, which has few values. When there is no room, the owners that were idle longest are dropped, and
+/// their counts move to [`OwnerLabels::Other`], so that sums do not fall.
 #[derive(Debug)]
 pub(super) struct Counts<K> {
     counts: KeyedMap<(OwnerLabels, K), Count>,
-    /// Those of owners at most.
+    /// Most series of owners.
     max: usize,
-    /// How many of them are of [`OwnerLabels::Other`].
+    /// Number of series with [`OwnerLabels::Other`].
     others: usize,
     overflow: u64,
-    /// From when on a new series counts.
+    /// Start time of new series.
     start_unix_ns: u64,
     has_made_room: bool,
 }
@@ -83,7 +83,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         Self { counts: KeyedMap::default(), max, others: 0, overflow: 0, start_unix_ns, has_made_room: false }
     }
 
-    /// Counts one more.
+    /// Adds one.
     pub(super) fn add(&mut self, whose: OwnerLabels, what: K, now_ns: u64) {
         let key = (whose, what);
         if self.counts.len() - self.others >= self.max && !self.counts.contains_key(&key) {
@@ -101,7 +101,7 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         self.others += usize::from(key.0 == OwnerLabels::Other && self.counts.len() > before);
     }
 
-    /// The owners that were idle for the longest time leave, with all that was counted of them, but not this one.
+    /// Drops the owners that were idle longest, with all their series, but not this one.
     fn make_room(&mut self, newest: OwnerLabels) {
         let mut used: KeyedMap<OwnerLabels, u64> = KeyedMap::default();
         for ((whose, _), count) in &self.counts {
@@ -125,31 +125,31 @@ impl<K: Copy + Eq + Hash> Counts<K> {
         self.has_made_room = true;
     }
 
-    /// To be called at each snapshot: what comes back later had left since this one, or before.
+    /// Call this at each snapshot. A series that was dropped and comes back then starts after this snapshot.
     pub(super) const fn is_shown(&mut self, now_unix_ns: u64) {
         if self.has_made_room {
             self.start_unix_ns = now_unix_ns;
         }
     }
 
-    /// All of them with when they began.
+    /// All series with their start times.
     pub(super) fn iter(&self) -> impl Iterator<Item = (OwnerLabels, K, u64, u64)> {
         self.counts.iter().map(|(&(whose, what), count)| (whose, what, count.start_unix_ns, count.count))
     }
 
-    /// How many there are.
+    /// Number of series.
     pub(super) fn len(&self) -> usize {
         self.counts.len()
     }
 
-    /// How much is counted of those that made room.
+    /// The sum of all counts of dropped owners.
     pub(super) const fn overflow(&self) -> u64 {
         self.overflow
     }
 }
 
-/// The ports at which services listen, or did. Which end of a connection is the service is not in each event; but a port
-/// that nobody ever listened at is an ephemeral one.
+/// Ports on which services listen or have listened. Events do not say which end of a connection is the service, but a port on
+/// which nobody ever listened is an ephemeral one.
 #[derive(Debug)]
 pub(super) struct Services(Box<[u64; 1024]>);
 
@@ -168,13 +168,13 @@ impl Services {
         port != 0 && self.0[usize::from(port / 64)] & 1 << (port % 64) != 0
     }
 
-    /// Learns the listeners of a table.
+    /// Adds the listeners of a table.
     pub(super) fn learn_all(&mut self, table: &Table) {
         let listeners = table.all().filter(|known| known.state == State::Listen);
         listeners.for_each(|known| self.learn(known.local().port()));
     }
 
-    /// The local port of an event, if it is a service's.
+    /// The local port of an event, if it belongs to a service.
     pub(super) fn port_of(&mut self, event: &Event) -> Option<u16> {
         let (port, source) = (event.socket.local.port(), event.owner.map(|owner| owner.source));
         let (is_service, is_client) = match event.what {
@@ -194,7 +194,7 @@ impl Services {
         (!is_client && self.has(port)).then_some(port)
     }
 
-    /// The same of a socket of the table.
+    /// The local port of a socket in the table, if it belongs to a service.
     pub(super) fn port(&self, known: &Connection) -> Option<u16> {
         let is_client = known.creator().is_some_and(|creator| creator.source == OwnerSource::Connect);
         let port = known.local().port();

@@ -1,4 +1,4 @@
-//! What was counted, and what the moment shows, as one snapshot.
+//! Builds a snapshot of all metrics from the counters and the current state.
 
 use std::{borrow::Cow, cmp::Reverse, hash::Hash, net::SocketAddr};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 impl Metrics {
-    /// All metrics as of this moment.
+    /// All metrics at this moment.
     pub fn snapshot(&mut self, moment: &mut Moment<'_>) -> Snapshot {
         self.learn(moment.table);
         let (start, now) = (self.start_unix_ns, moment.now_unix_ns);
@@ -68,7 +68,7 @@ impl Metrics {
         all
     }
 
-    /// Sockets by state and owner, those that are most first; each state is there also where no socket is in it.
+    /// Sockets by state and owner, the largest groups first; states without sockets are included as 0.
     fn connections(&mut self, moment: &mut Moment<'_>) -> Vec<(Labels, u64, u64)> {
         let mut groups: KeyedMap<(State, OwnerLabels), u64> = KeyedMap::default();
         for known in moment.table.connections() {
@@ -94,7 +94,7 @@ impl Metrics {
         told
     }
 
-    /// Open findings, with 0 for what was open within the hour before.
+    /// Open findings, and 0 for findings that were open within the last hour.
     fn open(&mut self, open: &[Finding], now_ns: u64) -> Vec<(Labels, u64, u64)> {
         self.seen.retain(|_, seen_ns| now_ns.saturating_sub(*seen_ns) < SHOWN_FOR_NS);
         let mut counts: KeyedMap<OpenFinding, u64> = self.seen.keys().map(|trouble| (*trouble, 0)).collect();
@@ -125,24 +125,24 @@ impl Metrics {
     }
 }
 
-/// Time for which a finding that was open is told of as 0.
+/// How long a closed finding is exported as 0.
 const SHOWN_FOR_NS: u64 = 3_600_000_000_000;
 
 impl OpenFinding {
     fn of(finding: &Finding, settings: &Settings) -> Self {
-        let sighting = &finding.sighting;
-        let (local, remote) = sighting.subject.ends();
+        let detection = &finding.detection;
+        let (local, remote) = detection.subject.ends();
         let port = |end: Option<SocketAddr>| end.map(|end| end.port()).filter(|port| *port != 0);
         let by_process = Settings { by_process: settings.by_process, ..Settings::default() };
         Self {
-            kind: sighting.kind,
-            severity: sighting.severity,
-            whose: OwnerLabels::new(&by_process, sighting.owner.as_ref(), None),
+            kind: detection.kind,
+            severity: detection.severity,
+            whose: OwnerLabels::new(&by_process, detection.owner.as_ref(), None),
             ports: [port(local), port(remote)],
         }
     }
 
-    /// Where there is no room all but the finding and its severity are the same.
+    /// The labels of a finding for which there is no room: only kind and severity remain.
     fn labels(self) -> Labels {
         let mut labels = vec![("finding", self.kind.id().into()), ("severity", self.severity.name().into())];
         let (process, ports) = match self.whose {
@@ -167,7 +167,7 @@ impl Snapshot {
         self.add_one(&families::FILTERED, start, Value::Integer(losses.all_filtered()));
     }
 
-    /// One for each thread, whether it is alive.
+    /// For each thread, whether it is alive.
     pub(super) fn add_workers(&mut self, workers: &[WorkerState], start: u64) {
         let row = |worker: &WorkerState| {
             (vec![("worker", worker.name.clone().into())], start, u64::from(worker.problem.is_none()))
@@ -175,7 +175,7 @@ impl Snapshot {
         self.add(&families::WORKER_UP, workers.iter().map(row));
     }
 
-    /// What this process is, and uses.
+    /// Version, CPU time, memory and start time of tcptrace.
     pub(super) fn add_process(&mut self, usage: Usage, start: u64) {
         self.add(&families::BUILD, [(vec![("version", env!("CARGO_PKG_VERSION").into())], start, 1)]);
         self.add_one(&families::CPU, start, Value::Float(usage.cpu_ns as f64 / 1e9));
@@ -213,7 +213,7 @@ impl Snapshot {
     }
 }
 
-/// Counters with their labels, and those of their owners.
+/// Counters with their own labels and those of owners.
 fn by_owner<K: Copy + Eq + Hash>(
     counts: &Counts<K>,
     settings: &Settings,

@@ -1,14 +1,14 @@
-//! What is counted for dashboards and alerts: [`Metrics`] is fed with events and findings, and gives a [`Snapshot`] when
-//! it is asked, which [`prometheus`] and [`otlp`] encode. It is pure.
+//! Metrics for dashboards and alerts. [`Metrics`] counts events and findings and gives a [`Snapshot`] on request, which
+//! `render/metrics` encodes for Prometheus and OTLP.
 //!
-//! A session keeps one. Each event that passes its filters goes to [`Metrics::ingest`], each finding that is told to
-//! [`Metrics::finding`], and after the listing of the start [`Metrics::learn`] is told of the table. The rest is asked for
-//! at the moment of the snapshot ([`Moment`]). Before that the losses must be up to date.
+//! A session passes each event that its filters let through to [`Metrics::ingest`], each reported finding to
+//! [`Metrics::finding`], and the table after the first listing to [`Metrics::learn`]. Values that exist only at the moment of a
+//! snapshot, such as the sockets by state, come with it ([`Moment`]); losses must be up to date by then.
 //!
-//! Nothing that a peer chooses names a series: no remote address or port, and no local port that is not a service's (of a
-//! finding, the port that it is about). What
-//! processes of this host choose (command names, cgroups, the ports that they listen at) does so within
-//! [`Settings::max_series`]; those that were idle for longest make room, and go on under `other`.
+//! The number of series is bounded. A peer cannot create series: remote addresses and ports are no labels, and local ports are
+//! only if they belong to a service (or are the subject of a finding). Names that processes on this host choose (commands,
+//! cgroups, ports) are limited by [`Settings::max_series`]; the owners that were idle longest are dropped and counted under
+//! `other`.
 
 pub mod counted;
 mod counts;
@@ -43,47 +43,47 @@ use times::Times;
 pub use snapshot::{Distribution, Family, Labels, Series, Snapshot, Value};
 pub use times::{BOUNDS, SCALE};
 
-/// What a snapshot needs besides what was counted.
+/// What a snapshot needs besides the counters.
 pub struct Moment<'a> {
     /// CLOCK_MONOTONIC, in ns.
     pub now_ns: u64,
     /// The wall clock, in ns since the epoch.
     pub now_unix_ns: u64,
-    /// The sockets.
+    /// The live sockets.
     pub table: &'a Table,
-    /// What was lost.
+    /// Losses since the start.
     pub losses: &'a Losses,
-    /// The findings that are open.
+    /// The open findings.
     pub open: &'a [Finding],
-    /// The outputs.
+    /// Delivery states of the outputs.
     pub outputs: &'a [OutputState],
-    /// The threads.
+    /// States of the threads.
     pub workers: &'a [WorkerState],
-    /// What tcptrace uses.
+    /// CPU time and memory of tcptrace.
     pub usage: Usage,
     /// Names of cgroups, and of reasons of RSTs.
     pub names: &'a mut Names,
 }
 
-/// Which RSTs: those that were received, or those that were sent, with the kernel's `enum sk_rst_reason`.
+/// The direction of RSTs; sent ones with the kernel's reason (`enum sk_rst_reason`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reset {
     Received,
     Sent(Option<u32>),
 }
 
-/// An open finding, as far as an alert needs to tell it from others.
+/// An open finding, with what distinguishes it from others in an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct OpenFinding {
     kind: Kind,
     severity: Severity,
     /// The process responsible.
     whose: OwnerLabels,
-    /// The service's port at the local or the remote end, where the finding is about one.
+    /// The port at the local or remote end that the finding is about, if any.
     ports: [Option<u16>; 2],
 }
 
-/// What was counted since the start.
+/// The counters since the start.
 #[derive(Debug)]
 pub struct Metrics {
     settings: Settings,
@@ -91,7 +91,7 @@ pub struct Metrics {
     services: Services,
     transitions: Counts<(State, State)>,
     latencies: FxHashMap<(State, State), Times>,
-    /// Of handshakes that were begun here, and that were answered here.
+    /// Times of handshakes that this host started, and that it answered.
     handshakes: [Times; 2],
     retransmits: Counts<()>,
     synack_retransmits: Counts<()>,
@@ -99,16 +99,16 @@ pub struct Metrics {
     failures: Counts<i32>,
     endings: Counts<CloseReason>,
     opened: FxHashMap<Kind, u64>,
-    /// Findings that were open at a snapshot, with CLOCK_MONOTONIC of the last one, in ns.
+    /// Findings that were open at a snapshot, with the time of the last one, CLOCK_MONOTONIC in ns.
     seen: KeyedMap<OpenFinding, u64>,
-    /// Findings that the gauge of open ones had no room for, in all snapshots.
+    /// Findings for which the gauge of open ones had no room, over all snapshots.
     findings_overflow: u64,
-    /// Sockets that the gauge by owner had no room for, in all snapshots.
+    /// Sockets for which the gauge by owner had no room, over all snapshots.
     connections_overflow: u64,
 }
 
 impl Metrics {
-    /// Counts from `start_unix_ns` on, in ns since the epoch.
+    /// Starts counting at `start_unix_ns`, in ns since the epoch.
     #[must_use]
     pub fn new(settings: Settings, start_unix_ns: u64) -> Self {
         let max = settings.max_series;
@@ -131,14 +131,14 @@ impl Metrics {
         }
     }
 
-    /// Learns at which ports there are services; to be called when the sockets from before the start are known.
+    /// Learns the ports of services; call it when the sockets from before the start are known.
     pub fn learn(&mut self, table: &Table) {
         if self.settings.by_local_port {
             self.services.learn_all(table);
         }
     }
 
-    /// Takes in an event. Allocates nothing but for the first one of a new series.
+    /// Counts an event. Allocates only for the first one of a new series.
     pub fn ingest(&mut self, event: &Event) {
         let now_ns = event.time_ns;
         let port = if self.settings.by_local_port { self.services.port_of(event) } else { None };
@@ -171,23 +171,22 @@ impl Metrics {
         }
     }
 
-    /// Series by owner of the metric that has the most.
+    /// The number of series by owner of the metric that has the most.
     #[must_use]
     pub fn series(&self) -> usize {
         let owners = [self.retransmits.len(), self.synack_retransmits.len(), self.resets.len(), self.failures.len()];
         owners.into_iter().chain([self.transitions.len(), self.endings.len(), self.seen.len()]).max().unwrap_or(0)
     }
 
-    /// Takes in a finding that is told.
+    /// Counts a reported finding.
     pub fn finding(&mut self, finding: &Finding) {
         if finding.phase == Phase::Opened {
-            *self.opened.entry(finding.sighting.kind).or_default() += 1;
+            *self.opened.entry(finding.detection.kind).or_default() += 1;
         }
     }
 }
 
-/// The errno of a connection that failed: 0 where its process gave the attempt up, after one SYN had been sent again or
-/// should have been.
+/// The errno of a failed connection; 0 if its process gave up connecting after the time of the first retransmission.
 fn failure(change: &Transition, ending: CloseReason) -> Option<i32> {
     const WAITED_NS: u64 = 900_000_000;
     let was_waited_for = || change.total_retrans > 0 || change.time_in_old.is_some_and(|time| time.ns >= WAITED_NS);
@@ -198,5 +197,5 @@ fn failure(change: &Transition, ending: CloseReason) -> Option<i32> {
     }
 }
 
-/// Stands for the errno of an attempt that was given up.
+/// Stands for the missing errno of an attempt that was given up.
 const GIVEN_UP: i32 = 0;

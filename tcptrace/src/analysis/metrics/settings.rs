@@ -1,15 +1,15 @@
-//! What metrics are kept apart by.
+//! The labels of metrics, and the limit of series.
 
-/// How much is told apart.
+/// Which labels metrics have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Has each command name of an owner a series of its own (label `process`)?
+    /// True to separate by the owner's command name (label `process`).
     pub by_process: bool,
-    /// Each cgroup (label `cgroup`)?
+    /// True to separate by the owner's cgroup (label `cgroup`).
     pub by_cgroup: bool,
-    /// Each local port of a service (label `local_port`)?
+    /// True to separate by the local port of a service (label `local_port`).
     pub by_local_port: bool,
-    /// Series of one metric by these at most; what was idle for longest makes room, and is counted under `other`.
+    /// Most series of one metric with these labels; the owners that were idle longest are dropped and counted under `other`.
     pub max_series: usize,
 }
 

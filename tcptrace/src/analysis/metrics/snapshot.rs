@@ -1,14 +1,14 @@
-//! The metrics of a moment, in a form that no encoder owns.
+//! The metrics at one moment, independent of any encoding.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use super::families::Descriptor;
 use crate::model::printable::escaped;
 
-/// The metrics of a moment.
+/// All metrics at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// The moment, in ns since the epoch.
+    /// The time, in ns since the epoch.
     pub time_unix_ns: u64,
     /// All metrics.
     pub families: Vec<Family>,
@@ -17,21 +17,21 @@ pub struct Snapshot {
 /// One metric with its values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// Which.
+    /// The metric's description.
     pub descriptor: &'static Descriptor,
-    /// Its values, by labels; no two have the same.
+    /// The values; no two have the same labels.
     pub series: Vec<Series>,
 }
 
-/// Names and values of labels. What is not known has none.
+/// Names and values of labels; unknown values are left out.
 pub type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
-    /// Its labels.
+    /// The labels.
     pub labels: Labels,
-    /// From when on it counts, in ns since the epoch.
+    /// Start of counting, in ns since the epoch.
     pub start_unix_ns: u64,
     /// The value.
     pub value: Value,
@@ -40,29 +40,29 @@ pub struct Series {
 /// A value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// A count, or bytes.
+    /// A count or a number of bytes.
     Integer(u64),
     /// Seconds.
     Float(f64),
-    /// Many of them.
+    /// A histogram.
     Distribution(Distribution),
 }
 
-/// A distribution of times.
+/// A histogram of times.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Distribution {
-    /// How many there are.
+    /// Number of times.
     pub count: u64,
-    /// Their sum in seconds.
+    /// Sum in seconds.
     pub sum: f64,
-    /// How many are 0.
+    /// Number of times that are 0.
     pub zero: u64,
-    /// Index of the first of `buckets`. Bucket `i` has the times above `2^((i-1)/2^SCALE)` and up to `2^(i/2^SCALE)`
-    /// seconds, [`SCALE`](crate::analysis::metrics::times::SCALE) being Prometheus's schema and OpenTelemetry's scale.
+    /// Index of the first bucket in `buckets`. Bucket `i` has the times above `2^((i-1)/2^SCALE)` and up to `2^(i/2^SCALE)`
+    /// seconds, where [`SCALE`](crate::analysis::metrics::times::SCALE) is Prometheus's schema and OpenTelemetry's scale.
     pub first: i32,
-    /// Times in each of consecutive buckets; the first and the last one have some.
+    /// Number of times in consecutive buckets; the first and the last one are not empty.
     pub buckets: Vec<u64>,
-    /// How many are at most so long, in seconds; at the last, which is infinite, all.
+    /// Classic buckets: upper bound in seconds, and the number of times up to it. The last bound is infinite.
     pub classic: Vec<(f64, u64)>,
 }
 
@@ -73,8 +73,8 @@ impl Snapshot {
         self.families.iter().find(|family| family.descriptor.name == name)
     }
 
-    /// Adds a metric. What has the same labels, such as two cgroups of one path, is added up. No character is in a label that
-    /// may not be printed.
+    /// Adds a metric. Values with the same labels (two cgroups with the same path, for example) are summed. Unprintable
+    /// characters in labels are replaced.
     pub(super) fn add(
         &mut self,
         descriptor: &'static Descriptor,
@@ -99,14 +99,14 @@ impl Snapshot {
         self.families.push(Family { descriptor, series: series.collect() });
     }
 
-    /// Adds a metric of one value.
+    /// Adds a metric with a single value.
     pub(super) fn add_one(&mut self, descriptor: &'static Descriptor, start_unix_ns: u64, value: Value) {
         self.families.push(Family { descriptor, series: vec![Series { labels: Labels::new(), start_unix_ns, value }] });
     }
 }
 
 impl Family {
-    /// The sum of its counts, over all series that have these labels.
+    /// The sum of a metric's counts over all series that have these labels.
     #[must_use]
     pub fn sum(&self, labels: &[(&str, &str)]) -> u64 {
         let has = |series: &&Series| {

@@ -1,9 +1,8 @@
-//! Distributions of times, as native histograms of Prometheus, exponential ones of OpenTelemetry and classic ones have
-//! them.
+//! Histograms of times that can be exported as native (Prometheus), exponential (OpenTelemetry) and classic histograms.
 
 use super::snapshot::Distribution;
 
-/// Two to this power are the buckets of an octave: a bucket ends 9 % after it begins.
+/// An octave has two to this power buckets, so that a bucket's upper bound is 9 % above the lower one.
 pub const SCALE: i32 = 3;
 /// Upper bounds of the classic buckets in seconds.
 pub const BOUNDS: [f64; 19] = [
@@ -11,12 +10,12 @@ pub const BOUNDS: [f64; 19] = [
     3600.0,
 ];
 
-/// The first bucket ends below 1 ns, the last one beyond all that 64 bits hold.
+/// The first bucket ends below 1 ns, the last one beyond 2^64 ns.
 const FIRST: i32 = -30 << SCALE;
 const LAST: i32 = 35 << SCALE;
 const BUCKETS: usize = (LAST - FIRST + 1) as usize;
 
-/// A distribution, in 4 KiB.
+/// A histogram of times; takes 4 KiB.
 #[derive(Clone, Debug)]
 pub(super) struct Times {
     count: u64,
@@ -33,12 +32,12 @@ impl Default for Times {
 }
 
 impl Times {
-    /// Takes in a time.
+    /// Adds a time.
     pub(super) fn record(&mut self, ns: u64) {
         self.record_many(ns, 1);
     }
 
-    /// Takes in so many times of this length.
+    /// Adds `times` times of this length.
     pub(super) fn record_many(&mut self, ns: u64, times: u64) {
         self.count += times;
         self.sum_ns += u128::from(ns) * u128::from(times);
@@ -54,7 +53,7 @@ impl Times {
         self.buckets[place] += times;
     }
 
-    /// All times so far.
+    /// The histogram as a value of a metric.
     pub(super) fn distribution(&self) -> Distribution {
         let first = self.buckets.iter().position(|count| *count > 0).unwrap_or(0);
         let end = self.buckets.iter().rposition(|count| *count > 0).map_or(first, |last| last + 1);

@@ -1,4 +1,4 @@
-//! A connection's story: its sides, and what each did.
+//! A connection's story: the events of its one or two sides.
 
 use std::{
     fmt,
@@ -14,16 +14,16 @@ use crate::model::{
     state::State,
 };
 
-/// Which connection a story is about.
+/// Which connections stories are wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoryFilter {
-    /// Those with this address at either end.
+    /// Connections with this address at either end.
     Address(IpAddr),
-    /// Those with this address and port at one end.
+    /// Connections with this address and port at one end.
     End(SocketAddr),
-    /// Those with this port at either end.
+    /// Connections with this port at either end.
     Port(u16),
-    /// The one with this cookie, and its other end if that is on this host.
+    /// The connection of the socket with this cookie, with its other end if that is on this host.
     Cookie(u64),
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for StoryFilter {
 }
 
 impl StoryFilter {
-    /// Is this the connection with these ends and a socket with one of these cookies?
+    /// True if the filter matches a connection with these ends and cookies.
     #[must_use]
     pub fn is_of(&self, ends: [SocketAddr; 2], mut cookies: impl Iterator<Item = u64>) -> bool {
         match self {
@@ -53,65 +53,65 @@ impl StoryFilter {
     }
 }
 
-/// One end's part in a connection: the life of its socket, or what was answered where it had none.
+/// One end of a connection: the life of its socket, or the kernel's answers if it had none.
 #[derive(Clone, Debug)]
 pub struct Side {
-    /// Address of its `struct sock`; `None` where it had no socket of its own.
+    /// Address of its `struct sock`; `None` if it had no socket of its own.
     pub sk: Option<u64>,
-    /// Its cookie.
+    /// The kernel's socket cookie.
     pub cookie: Option<u64>,
-    /// Inode number of its network namespace.
+    /// Network namespace, by inode number.
     pub netns: Option<u32>,
-    /// Its end.
+    /// This end.
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
-    /// What happened, in order of arrival.
+    /// The events in order of arrival.
     pub events: Vec<Event>,
-    /// Events that found no room.
+    /// Number of events that were dropped for lack of room.
     pub omitted: u64,
-    /// CLOCK_MONOTONIC of its end in ns: CLOSE, or a mini-socket took the socket's place.
+    /// When it ended, CLOCK_MONOTONIC in ns: it entered CLOSE, or a mini-socket replaced the socket.
     pub ended_ns: Option<u64>,
-    /// CLOCK_MONOTONIC of its earliest event in ns.
+    /// Its earliest event, CLOCK_MONOTONIC in ns.
     pub first_ns: u64,
-    /// What the last listing showed of it.
+    /// The last listing of it.
     pub listed: Option<Listed>,
 }
 
-/// What a listing showed of a side.
+/// A side as a listing showed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// CLOCK_MONOTONIC of the listing's end in ns.
+    /// End of the listing, CLOCK_MONOTONIC in ns.
     pub at_ns: u64,
-    /// Its state then.
+    /// The state at that time.
     pub state: State,
-    /// What its connection had done by then, where that is known.
+    /// Counters and times of the connection, if known.
     pub connection: Option<ConnectionInfo>,
 }
 
-/// The beginning of a side, as far as it was seen.
+/// Who opened the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// It connects.
+    /// This side connected.
     Active,
-    /// It was there before the trace.
+    /// Not known: it existed before the trace.
     Unknown,
-    /// It is connected to.
+    /// This side accepted the connection.
     Passive,
 }
 
-/// Data that a socket moved, in bytes.
+/// Data that a socket sent and received, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bytes {
-    /// Sent, and acknowledged by the peer.
+    /// Bytes sent and acknowledged by the peer.
     pub sent: u64,
-    /// Is `sent` exact? Else it is one more where the socket's own SYN is among them.
+    /// False if `sent` may be one too high, because it may include the SYN.
     pub sent_is_exact: bool,
-    /// Received.
+    /// Bytes received.
     pub received: u64,
 }
 
-/// Does a socket's life as a connection begin with this?
+/// True if the life of a connection begins with this transition.
 pub(crate) fn begins(event: &Event) -> Option<Role> {
     match event.what {
         EventKind::Transition(Transition { old: State::Close, new: State::SynSent, .. }) => Some(Role::Active),
@@ -120,7 +120,7 @@ pub(crate) fn begins(event: &Event) -> Option<Role> {
     }
 }
 
-/// The `sk` that is the connection's own: not the listener's, whose SYN-ACKs and RSTs these are.
+/// The connection's own `sk`; `None` if the event has the listener's, as SYN-ACKs and some RSTs do.
 pub(crate) fn own_sk(event: &Event) -> Option<u64> {
     let is_own = !event.socket.is_from_packet() && !matches!(event.what, EventKind::SynAckRetransmit { .. });
     event.socket.sk.filter(|_| is_own)
@@ -143,14 +143,14 @@ impl Side {
         }
     }
 
-    /// Its role in the beginning. What is answered without a socket was asked for.
+    /// Who opened the connection. An end that answers without a socket was connected to.
     #[must_use]
     pub fn role(&self) -> Role {
         let role = self.events.iter().find_map(begins);
         role.unwrap_or(if self.sk.is_none() { Role::Passive } else { Role::Unknown })
     }
 
-    /// The state that it was seen in last; `None` where it had no socket.
+    /// The last known state; `None` if it had no socket.
     #[must_use]
     pub fn state(&self) -> Option<State> {
         self.sk?;
@@ -158,7 +158,7 @@ impl Side {
         entered.or_else(|| self.events.last().map(|event| event.socket.state))
     }
 
-    /// How its connection ended.
+    /// How the connection ended.
     #[must_use]
     pub fn ending(&self) -> Option<CloseReason> {
         self.transitions().filter_map(|(_, transition)| transition.ending).last()
@@ -168,28 +168,28 @@ impl Side {
         self.events.iter().filter_map(|event| event.owner.as_ref())
     }
 
-    /// The first owner that was known.
+    /// The first known owner.
     #[must_use]
     pub fn first_owner(&self) -> Option<&Owner> {
         self.owners().next()
     }
 
-    /// The last owner that was known.
+    /// The last known owner.
     #[must_use]
     pub fn last_owner(&self) -> Option<&Owner> {
         self.owners().next_back()
     }
 
-    /// Segments that it sent again, SYN-ACKs too.
+    /// Number of retransmitted segments, including SYN-ACKs.
     #[must_use]
     pub fn retransmits(&self) -> u32 {
         let counts = self.events.iter().map(|event| match event.what {
             EventKind::Transition(transition) => transition.total_retrans,
             EventKind::Retransmit(retransmit) => retransmit.total_retrans,
-            EventKind::SynAckRetransmit { count } => count, // in the child's `total_retrans` later
+            EventKind::SynAckRetransmit { count } => count, // later part of the child's `total_retrans`
             _ => 0,
         });
-        // The kernel counts what it tried to send, but for what its own queue still held (`net/ipv4/tcp_output.c`,
+        // The kernel counts every attempt, except if the segment was still in the host's own queue (`net/ipv4/tcp_output.c`,
         // `__tcp_retransmit_skb`).
         let is_counted = |errno: i32| errno != libc::EBUSY;
         let failed = self.events.iter().filter(
@@ -199,7 +199,7 @@ impl Side {
         counts.max().unwrap_or(0).max(listed).saturating_sub(failed.count() as u32)
     }
 
-    /// Its transitions with their events.
+    /// The transitions with their events.
     pub fn transitions(&self) -> impl Iterator<Item = (&Event, &Transition)> {
         self.events.iter().filter_map(|event| match &event.what {
             EventKind::Transition(transition) => Some((event, transition)),
@@ -207,13 +207,13 @@ impl Side {
         })
     }
 
-    /// Data moved up to a transition. The kernel's counters count sequence numbers, so what is no data is taken off:
+    /// Data moved up to a transition. The kernel counts sequence numbers, so SYN and FIN are subtracted:
     ///
-    /// - In `bytes_received` the peer's FIN, from its arrival (SOCK_DONE) on; never a SYN.
-    /// - In `bytes_acked` this side's FIN, once the state shows that it is acknowledged; and the SYN of a side that
-    ///   connected (`net/ipv4/tcp_input.c`, `tcp_snd_una_update`). The SYN-ACK of a side that was connected to is not
-    ///   counted: its socket is made after it (`net/ipv4/tcp_minisocks.c`, `tcp_create_openreq_child`). Where the
-    ///   beginning was not seen, it is not known which of them it was.
+    /// - `bytes_received` includes the peer's FIN once it has arrived (SOCK_DONE), but never a SYN.
+    /// - `bytes_acked` includes this side's FIN once the state shows that it is acknowledged, and the SYN of a side that
+    ///   connected (`net/ipv4/tcp_input.c`, `tcp_snd_una_update`). The SYN-ACK of the other side is not counted, because its
+    ///   socket is created later (`net/ipv4/tcp_minisocks.c`, `tcp_create_openreq_child`). If the start was not seen, it is
+    ///   not known which side this is.
     #[must_use]
     pub fn bytes(&self, socket: &Socket, transition: &Transition) -> Bytes {
         use State::{FinWait2, LastAck, TimeWait};
@@ -224,7 +224,7 @@ impl Side {
         self.data((transition.bytes_acked, fin_acked), (transition.bytes_received, fin_came))
     }
 
-    /// Data by the kernel's counters, each with whether a FIN is among what it counts.
+    /// Data by the kernel's counters; the flags say whether each includes a FIN.
     fn data(&self, (acked, fin_acked): (u64, bool), (received, fin_came): (u64, bool)) -> Bytes {
         let role = self.role();
         let syn = u64::from(role == Role::Active);
@@ -235,8 +235,8 @@ impl Side {
         }
     }
 
-    /// Data moved in its life: up to its end, or up to a listing at `until_ns` or later. `None` where it moves data on and
-    /// nothing tells how much, or it never had a socket.
+    /// Data moved up to its end, or up to a listing at `until_ns` or later. `None` if it is still moving data without such a
+    /// listing, or never had a socket.
     #[must_use]
     pub fn moved(&self, until_ns: u64) -> Option<Bytes> {
         use State::{CloseWait, Closing, FinWait2, LastAck, SynSent, TimeWait};
@@ -251,7 +251,7 @@ impl Side {
         Some(self.data((info.bytes_acked, fin_acked), (info.bytes_received, fin_came)))
     }
 
-    /// CLOCK_MONOTONIC up to which it is known to have lived, in ns: its end, or the latest of its last event, a listing, and
+    /// Until when it is known to have lived, CLOCK_MONOTONIC in ns: its end, or the latest of its last event, a listing, and
     /// `until_ns`, up to which all events are known.
     #[must_use]
     pub fn lived_until_ns(&self, until_ns: u64) -> u64 {
@@ -261,12 +261,12 @@ impl Side {
     }
 }
 
-/// A connection: its sides that were seen, the one that connected on the left.
+/// A connection: the sides that were seen, the one that connected on the left.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// Left and right; one of them at least.
+    /// Left and right; at least one of them.
     pub sides: [Option<Side>; 2],
-    /// CLOCK_MONOTONIC up to which all events are known, in ns.
+    /// Until when all events are known, CLOCK_MONOTONIC in ns.
     pub until_ns: u64,
 }
 
@@ -281,7 +281,7 @@ impl Story {
         Self { sides, until_ns }
     }
 
-    /// The sides that were seen, with their places.
+    /// The sides that were seen, with their indexes.
     pub fn seen(&self) -> impl Iterator<Item = (usize, &Side)> {
         self.sides.iter().enumerate().filter_map(|(place, side)| side.as_ref().map(|side| (place, side)))
     }
@@ -292,11 +292,11 @@ impl Story {
         match &self.sides {
             [Some(left), _] => [left.local, left.remote],
             [None, Some(right)] => [right.remote, right.local],
-            [None, None] => [SocketAddr::from(([0; 4], 0)); 2], // never made
+            [None, None] => [SocketAddr::from(([0; 4], 0)); 2], // does not happen
         }
     }
 
-    /// The events of both sides in order of time, with the side's place.
+    /// The events of both sides in order of time, with the side's index.
     #[must_use]
     pub fn events(&self) -> Vec<(usize, &Event)> {
         let mut events: Vec<_> =
@@ -305,14 +305,14 @@ impl Story {
         events
     }
 
-    /// Is it a connection of a socket with itself? Then it has one side.
+    /// True if a socket is connected to itself; then there is only one side.
     #[must_use]
     pub fn is_with_itself(&self) -> bool {
         let [left, right] = self.ends();
         left == right
     }
 
-    /// Has each side that was seen ended?
+    /// True if all sides that were seen have ended.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.seen().all(|(_, side)| side.ended_ns.is_some())

@@ -1,4 +1,4 @@
-//! Puts events together to connections.
+//! Groups events into connections.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -15,19 +15,19 @@ use crate::{
     table::Connection,
 };
 
-/// How long a side is waited for after the other's end: what belongs to the end comes in the same moment.
+/// How long a story waits for the rest of its events after the other side has ended, in ns.
 const GRACE_NS: u64 = 200_000_000;
-/// Transitions that a side may have beyond its number of events: no connection has more.
+/// Room for transitions beyond the limit of events; no connection has more.
 const MORE_TRANSITIONS: usize = 16;
 
-/// How much is kept.
+/// Bounds of the memory for stories.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Sides of connections, two for one connection that has both ends here.
+    /// Most sides of connections; a connection with both ends on this host has two.
     pub sides: usize,
-    /// Events of one side; its transitions are kept beyond that.
+    /// Most events of one side, apart from its transitions.
     pub events: usize,
-    /// Events of all sides, in about 240 bytes each.
+    /// Most events of all sides; each takes about 240 bytes.
     pub all_events: usize,
 }
 
@@ -37,28 +37,28 @@ impl Default for Limits {
     }
 }
 
-/// The connections that are not over, and those that are and were not taken yet.
+/// Connections that have not ended, and ended ones that were not taken yet.
 ///
-/// A side is known by its `sk`, from its first event to its end; two sides belong together where each one's local end
-/// is the other's remote end while both are there. Addresses that are translated on the way (NAT) keep them apart.
+/// A side is identified by its `sk` from its first event to its end. Two sides belong together if each one's local end is the
+/// other's remote end while both exist. With address translation (NAT) between them they stay separate.
 pub struct Stories {
     filter: StoryFilter,
     limits: Limits,
     next_id: u64,
-    /// By their ids, which are in order of arrival.
+    /// Sides by id; ids are assigned in order of arrival.
     sides: BTreeMap<u64, Side>,
     partners: HashMap<u64, u64>,
     by_sk: HashMap<u64, u64>,
-    /// By local and remote end; sides whose ports are not known yet are not there.
+    /// Ids by local and remote end; sides with unknown ports are left out.
     by_ends: HashMap<(SocketAddr, SocketAddr), Vec<u64>>,
-    /// When sides ended, in about that order.
+    /// Ends of sides, roughly in order of time.
     ended: VecDeque<(u64, u64)>,
     kept_events: usize,
     evicted: u64,
 }
 
 impl Stories {
-    /// Stories of the connections that `filter` asks for.
+    /// Stories of the connections that match `filter`.
     #[must_use]
     pub fn new(filter: StoryFilter, limits: Limits) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Stories {
         }
     }
 
-    /// Takes in an event; they come about in order of time.
+    /// Adds an event; events must be roughly in order of time.
     pub fn ingest(&mut self, event: &Event) {
         if is_listeners(event) {
             return;
@@ -89,18 +89,18 @@ impl Stories {
         self.make_room();
     }
 
-    /// Connections that had to make room for others.
+    /// Number of connections that were dropped to make room for others.
     #[must_use]
     pub const fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// A connection that was asked for and is over at `now_ns` (CLOCK_MONOTONIC); all events up to then are taken in.
+    /// Takes out a wanted connection that has ended at `now_ns` (CLOCK_MONOTONIC); all events until then must have been added.
     pub fn take_over(&mut self, now_ns: u64) -> Option<Story> {
         let is_over =
             |ended_ns: Option<u64>| ended_ns.is_some_and(|ended_ns| ended_ns.saturating_add(GRACE_NS) <= now_ns);
         while let Some((_, id)) = self.ended.pop_front_if(|(ended_ns, _)| is_over(Some(*ended_ns))) {
-            // Otherwise the partner's end takes both.
+            // Otherwise the end of the other side takes both.
             let partner = self.partners.get(&id).and_then(|partner| self.sides.get(partner));
             if partner.is_none_or(|partner| is_over(partner.ended_ns))
                 && let Some(story) = self.take(id, now_ns).filter(|story| self.is_wanted(story))
@@ -111,9 +111,9 @@ impl Stories {
         None
     }
 
-    /// Takes in what a listing shows of those that are not over.
+    /// Adds a listing of the connections that have not ended.
     pub fn listed(&mut self, snapshot: &Snapshot) {
-        // By sock_diag sockets are known by their cookies, or by their ends where they had none yet (before 5.12).
+        // sock_diag identifies sockets by cookies, or by their ends if they had no cookie yet (before 5.12).
         let mut by_cookie = HashMap::new();
         if snapshot.sockets.iter().any(|socket| socket.sk.is_none()) {
             by_cookie.extend(self.sides.iter().filter_map(|(id, side)| Some((side.cookie?, *id))));
@@ -136,7 +136,7 @@ impl Stories {
         }
     }
 
-    /// At the end of the run: a connection that was asked for, over or not; all events up to `until_ns` were taken in.
+    /// Takes out a wanted connection at the end of the run, ended or not; all events up to `until_ns` must have been added.
     pub fn take_rest(&mut self, until_ns: u64) -> Option<Story> {
         while let Some((&id, _)) = self.sides.first_key_value() {
             if let Some(story) = self.take(id, until_ns).filter(|story| self.is_wanted(story)) {
@@ -146,7 +146,7 @@ impl Stories {
         None
     }
 
-    /// Is nothing kept any more?
+    /// True if there are no connections.
     #[cfg(test)]
     pub(super) fn is_clear(&self) -> bool {
         let indexes = (self.partners.len(), self.by_sk.len(), self.by_ends.len(), self.kept_events);
@@ -157,7 +157,7 @@ impl Stories {
         self.filter.is_of(story.ends(), story.seen().filter_map(|(_, side)| side.cookie))
     }
 
-    /// Was this connection asked for?
+    /// True if this connection is wanted.
     #[must_use]
     pub fn asks_for(&self, known: &Connection) -> bool {
         self.filter.is_of([known.local(), known.remote()], known.cookie().into_iter())
@@ -172,8 +172,8 @@ impl Stories {
                 let side = self.sides.get(&id)?;
                 (begins(event).is_none() && side.is_of(event)).then_some(id)
             }
-            // A SYN-ACK belongs to what begins. A RST also to what has just ended, but one without a socket to another
-            // connection than the RST without a socket before it.
+            // A SYN-ACK belongs to a connection that begins. A RST may also belong to one that has just ended. But two RSTs
+            // without a socket belong to different connections.
             None => self.latest((socket.local, socket.remote), socket.netns, |id, side| {
                 side.ended_ns.is_none()
                     || matches!(event.what, EventKind::ResetSent { .. })
@@ -187,7 +187,7 @@ impl Stories {
         partner.is_some_and(|partner| partner.ended_ns.is_none())
     }
 
-    /// The side with these ends and of this namespace, where that is known, that came last.
+    /// The newest side with these ends and, if known, this namespace.
     fn latest(
         &self,
         ends: (SocketAddr, SocketAddr),
@@ -228,13 +228,13 @@ impl Stories {
             side.ended_ns = Some(event.time_ns);
             self.ended.push_back((event.time_ns, id));
         }
-        // A side whose first event brings both ports is settled from the start.
+        // A side whose first event has both ports can be paired at once.
         if side.is_settled() && (!was_settled || side.events.len() == 1) {
             self.settle(id);
         }
     }
 
-    /// Finds what belongs to a side, now that its ends are known.
+    /// Finds the other side of a side whose ends are now known.
     fn settle(&mut self, id: u64) {
         let Some(side) = self.sides.get(&id) else {
             return;
@@ -293,7 +293,7 @@ impl Stories {
         Some(side)
     }
 
-    /// The connections that came first make room; the one whose cookie is asked for stays.
+    /// Drops the oldest connections to make room, but not the one whose cookie is wanted.
     fn make_room(&mut self) {
         while self.sides.len() > self.limits.sides || self.kept_events > self.limits.all_events {
             let stays = |side: &Side| matches!(self.filter, StoryFilter::Cookie(cookie) if side.cookie == Some(cookie));
@@ -312,7 +312,7 @@ impl Stories {
     }
 }
 
-/// Is it about a listener, and not about a connection?
+/// True if the event concerns a listener, not a connection.
 fn is_listeners(event: &Event) -> bool {
     match event.what {
         EventKind::Transition(Transition { old, new, .. }) => {
@@ -322,7 +322,7 @@ fn is_listeners(event: &Event) -> bool {
     }
 }
 
-/// Does it tell nothing where the connection is not known (any more)? The end of TIME_WAIT, and an owner at the end.
+/// True for events that mean nothing without a known connection: the end of TIME_WAIT, and an owner at the end.
 fn tells_only_of_the_past(event: &Event) -> bool {
     match event.what {
         EventKind::Transition(transition) => transition.old == State::TimeWait,
@@ -336,7 +336,7 @@ fn are_same_or_unknown<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
 }
 
 impl Side {
-    /// Is it the side of this event of the same `sk`? Another socket may have come to its address.
+    /// True if an event with the same `sk` belongs to this side; another socket may have got the same address in memory.
     fn is_of(&self, event: &Event) -> bool {
         let Socket { cookie, local, remote, .. } = event.socket;
         let are_known = self.is_settled() && local.port() != 0 && remote.port() != 0;
@@ -347,13 +347,13 @@ impl Side {
         self.local.port() != 0 && self.remote.port() != 0
     }
 
-    /// Takes in an event; tells whether it was kept.
+    /// Adds an event; returns false if there was no room.
     fn add(&mut self, event: &Event, most: usize) -> bool {
         let socket = &event.socket;
         if !self.is_settled() {
             (self.local, self.remote) = (socket.local, socket.remote);
         }
-        // At LISTEN→SYN_RECV the child may still carry its listener's cookie (kernels before 6.18).
+        // At LISTEN→SYN_RECV the child may still have its listener's cookie (kernels before 6.18).
         let is_own_cookie = !matches!(event.what, EventKind::Transition(Transition { old: State::Listen, .. }));
         if is_own_cookie && self.cookie.is_none() {
             self.cookie = socket.cookie;
@@ -370,10 +370,10 @@ impl Side {
         has_room
     }
 
-    /// Does the side end with this event?
+    /// True if the side ends with this event.
     fn ends_with(&self, event: &Event) -> bool {
         match event.what {
-            // A mini-socket takes the place of the full one, and makes no events.
+            // A mini-socket replaces the full one and causes no events.
             EventKind::Transition(transition) => {
                 matches!(transition.new, State::Close | State::TimeWait) || transition.source != StateSource::Observed
             }
@@ -382,7 +382,7 @@ impl Side {
         }
     }
 
-    /// Were both there at some time? One whose beginning was not seen was there long before its first event.
+    /// True if both existed at the same time. A side whose start was not seen existed long before its first event.
     fn overlaps(&self, other: &Self) -> bool {
         let not_before = |one: &Self, other: &Self| {
             one.ended_ns.is_none_or(|ended_ns| other.role() == Role::Unknown || ended_ns >= other.first_ns)
@@ -390,13 +390,13 @@ impl Side {
         not_before(self, other) && not_before(other, self)
     }
 
-    /// Can the two be ends of one connection? Loopback stays in its namespace.
+    /// True if the two can be ends of one connection; loopback does not leave its namespace.
     fn can_reach(&self, other: &Self) -> bool {
         are_same_or_unknown(self.netns, other.netns)
             || !(self.local.ip().is_loopback() || self.remote.ip().is_loopback())
     }
 
-    /// Takes what was answered in its name before its socket was there.
+    /// Takes over the answers that the kernel sent before this socket existed.
     fn absorb(&mut self, earlier: Self) {
         self.cookie = self.cookie.or(earlier.cookie);
         self.netns = self.netns.or(earlier.netns);

@@ -1,4 +1,4 @@
-//! What follows from a connection's events: who closed first, and who sent the RST.
+//! Conclusions from a connection's events: who closed first, and who sent the RST.
 
 use tcptrace_common::record::socket_flag;
 
@@ -11,57 +11,57 @@ use crate::{
     },
 };
 
-/// Who ended a connection.
+/// Who closed a connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// The side's place in [`Story::sides`]; it may not have been seen itself.
+    /// Index of the side in [`Story::sides`]; the side itself may not have been seen.
     pub place: usize,
-    /// The process whose socket it was, where it is known.
+    /// The owner of its socket, if known.
     pub owner: Option<Owner>,
-    /// How, where it was no FIN.
+    /// How it was closed, if not with a FIN.
     pub abort: Option<Abort>,
 }
 
 /// RSTs from one side to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
-    /// Place of the side that sent it in [`Story::sides`].
+    /// Index of the sending side in [`Story::sides`].
     pub from: usize,
-    /// CLOCK_MONOTONIC in ns at which the first was sent, or received where that was not seen.
+    /// When the first was sent (or received, if sending was not seen), CLOCK_MONOTONIC in ns.
     pub time_ns: u64,
-    /// How many were seen to be sent.
+    /// Number of RSTs seen when they were sent.
     pub sent: u32,
-    /// How many were seen to be received.
+    /// Number of RSTs seen when they were received.
     pub received: u32,
-    /// Who sent the first.
+    /// The sender of the first.
     pub sender: ResetSender,
-    /// The kernel's reason of the first, where it gives one.
+    /// The kernel's reason for the first, if it gives one.
     pub reason: Option<u32>,
 }
 
-/// Who sends a RST.
+/// The sender of a RST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetSender {
-    /// The socket, while its process acted on it.
+    /// The socket's process, by an operation on it.
     Process(Option<Owner>),
-    /// Whoever destroyed the socket, which is its owner's, from outside.
+    /// Somebody who destroyed the owner's socket from outside.
     Destroyer(Option<Owner>),
-    /// The socket, in answer to a segment.
+    /// The kernel for the socket, in answer to a segment.
     Socket(Option<Owner>),
     /// The kernel, for a listener.
     Listener(Option<Owner>),
-    /// The kernel, for a socket in TIME_WAIT, or a small one in FIN_WAIT2.
+    /// The kernel, for a mini-socket in TIME_WAIT or FIN_WAIT2.
     TimeWait,
-    /// The kernel, as there was no socket.
+    /// The kernel, because there was no socket.
     NoSocket,
-    /// That end is on this host, but its RST was not seen.
+    /// The end is on this host, but its RST was not seen.
     NotSeen,
-    /// That end was not seen on this host: the peer, or something on the way.
+    /// The end was not seen on this host: the peer, or a device on the path.
     Peer,
 }
 
 impl Story {
-    /// Who ended it first, by FIN or by abort; `None` where nobody did, or it was not seen.
+    /// Who closed it first, with a FIN or an abort; `None` if nobody did or it was not seen.
     #[must_use]
     pub fn closed_first(&self) -> Option<Closed> {
         use State::{Close, CloseWait, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent};
@@ -83,19 +83,19 @@ impl Story {
                 {
                     Some(here(Some(how)))
                 }
-                (_, Close, _) => Some(None), // it failed, or the RST tells
+                (_, Close, _) => Some(None), // it failed, or a RST ended it
                 _ => None,
             }
         };
         self.events().into_iter().find_map(told).flatten()
     }
 
-    /// The place of the other side.
+    /// The index of the other side.
     fn other(&self, place: usize) -> usize {
         if self.is_with_itself() { place } else { 1 - place }
     }
 
-    /// The RSTs by their direction, the one that came first before the other.
+    /// The RSTs by direction, the earlier one first.
     #[must_use]
     pub fn resets(&self) -> Vec<Reset> {
         let mut resets: Vec<Reset> = Vec::new();
@@ -109,7 +109,7 @@ impl Story {
                 _ => continue,
             };
             match resets.iter_mut().find(|reset| reset.from == from) {
-                // Received before it was seen to be sent: both happen in the same moment.
+                // On one host both happen at the same moment, so receiving may be seen before sending.
                 Some(reset) if reset.sent == 0 && sent == 1 => *reset = Reset { sent, sender, reason, ..*reset },
                 Some(reset) => (reset.sent, reset.received) = (reset.sent + sent, reset.received + received),
                 None => resets.push(Reset { from, time_ns: event.time_ns, sent, received, sender, reason }),
@@ -135,7 +135,7 @@ impl Story {
             (true, State::TimeWait) => ResetSender::TimeWait,
             (true, _) => ResetSender::NoSocket,
             (false, _) if is_destroyed() => ResetSender::Destroyer(event.owner),
-            // Some task holds the socket's lock, and nobody but its processes and destroyers do.
+            // A task holds the socket's lock, which only its processes and destroyers do.
             (false, _) if socket.is(socket_flag::OWNED) => ResetSender::Process(event.owner),
             (false, _) => ResetSender::Socket(event.owner),
         }

@@ -1,4 +1,6 @@
-//! What can be typed.
+//! The command line as clap parses it: one struct for each command, whose doc comments are the help texts.
+//!
+//! A flag that several commands share stands in a struct of its own ([`FilterArgs`], [`ListingArgs`]), which they flatten.
 
 mod filters;
 mod trace;
@@ -17,62 +19,62 @@ pub use self::{
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
 
-/// Traces TCP state transitions: how long each took, why connections end, and the processes responsible.
+/// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.
 #[derive(Debug, Parser)]
 #[command(name = "tcptrace", version, about, after_help = after_help(), max_term_width = 110)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
-    /// What to do instead of tracing.
+    /// The command; without one, trace.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// How to trace.
+    /// The flags of tracing.
     #[command(flatten)]
     pub trace: TraceArgs,
 }
 
-/// What can be done besides tracing.
+/// The commands other than tracing.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// List the sockets that there are: state, age, queues, timer, owner and all holders
+    /// List existing sockets: state, age, queues, timer, owner and all holders
     Sockets(SocketsArgs),
-    /// Show only what is wrong: stuck sockets and failures, with owner, evidence and a way out
+    /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
-    /// Print what happens per second: opens, failures, resets, retransmits, orphans
+    /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
-    /// Tell one connection's story: each transition, retransmit and RST in order, both ends where both are here
+    /// Follow single connections: every transition, retransmit and RST in order, from both ends if both are local
     Story(StoryArgs),
-    /// Check this machine and its TCP settings: what is fit, what is not, what it comes to and what helps
+    /// Check whether tcptrace works on this machine, and its TCP settings: problems, their effects and remedies
     Doctor(DoctorArgs),
-    /// Trace as a service: by a config file, for months, told about by systemd and HTTP
+    /// Run as a service: configured by a file, with systemd notifications and health checks over HTTP
     Daemon(DaemonArgs),
     /// Check a config file
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
-/// A service.
+/// `tcptrace daemon`.
 #[derive(Debug, clap::Args)]
 #[command(mut_arg("config", |config| config.default_value(CONFIG_PATH)))]
 pub struct DaemonArgs {
-    /// How to trace.
+    /// The flags of tracing.
     #[command(flatten)]
     pub trace: TraceArgs,
 
-    /// The least that the service's own log tells
+    /// Lowest level of messages in the service's own log
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "info", help_heading = "Debugging")]
     pub log_level: LogLevel,
 }
 
-/// Where a service has its config file.
+/// The config file that `tcptrace daemon` and `tcptrace config check` read by default.
 pub const CONFIG_PATH: &str = "/etc/tcptrace/tcptrace.toml";
 
-/// What is done with config files.
+/// `tcptrace config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check a config file, and say what it comes to; nothing is traced
+    /// Check a config file and print the resulting settings, without tracing
     Check {
-        /// The file
+        /// The file to check
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
@@ -81,16 +83,16 @@ pub enum ConfigCommand {
 fn after_help() -> String {
     format!(
         "States: {}.\n\nExamples:\n  \
-         tcptrace                                    all transitions of this machine\n  \
-         tcptrace --state CLOSE_WAIT --pid           who leaks: what enters and leaves CLOSE_WAIT, with its owner\n  \
-         tcptrace --remote-port 5432 --format json   connections to a database, for a pipeline\n  \
-         tcptrace --summary --duration 30s           latencies of all transitions over half a minute\n  \
-         tcptrace --aggregate port --interval 10s    the same at the lowest cost, apart for each service\n  \
-         tcptrace sockets --port 443                 what there is on a port now, held by whom\n  \
-         tcptrace story 10.1.2.3:5432                one connection from its first event to its end\n  \
-         tcptrace stuck                              what is wrong now: who leaks, who is refused, whose peer is gone\n  \
+         tcptrace                                    every TCP transition on this machine\n  \
+         tcptrace --state CLOSE_WAIT --pid           find leaks: who enters and leaves CLOSE_WAIT\n  \
+         tcptrace --remote-port 5432 --format json   connections to a database, as JSON\n  \
+         tcptrace --summary --duration 30s           latency of each kind of transition over 30 seconds\n  \
+         tcptrace --aggregate port --interval 10s    the same for each service port, at the lowest cost\n  \
+         tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
+         tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
+         tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
-         tcptrace doctor                             is this machine fit, and what its TCP settings come to",
+         tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )
 }

@@ -1,16 +1,16 @@
-//! Values that several commands take.
+//! Values that several commands share.
 
 use clap::ValueEnum;
 
-/// Forms of output.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// An aligned table
     #[default]
     Text,
-    /// One object a line (docs/json.md)
+    /// One object per line (docs/json.md)
     Json,
-    /// Rows, the first names the columns
+    /// Rows; the first one names the columns
     Csv,
 }
 
@@ -24,7 +24,7 @@ pub enum Color {
     Never,
 }
 
-/// Levels of the programs' log.
+/// Levels of the service's log and of the BPF programs' messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs, reason = "the usual levels")]
 pub enum LogLevel {

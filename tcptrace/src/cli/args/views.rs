@@ -1,4 +1,4 @@
-//! What can be looked at besides the stream of events.
+//! The flags of the commands other than tracing.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     model::{netns_choice::NetnsChoice, number::duration},
 };
 
-/// Listing.
+/// `tcptrace sockets`.
 #[derive(Debug, clap::Args)]
 pub struct SocketsArgs {
-    /// Which sockets.
+    /// Which sockets are listed.
     #[command(flatten)]
     pub filter: FilterArgs,
 
@@ -28,11 +28,11 @@ pub struct SocketsArgs {
     #[command(flatten)]
     pub listing: ListingArgs,
 
-    /// Count them by this instead of listing them
+    /// Count the sockets by this instead of listing them
     #[arg(short, long, value_enum, value_name = "WHAT", help_heading = "Output")]
     pub by: Option<GroupBy>,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
 
@@ -40,19 +40,19 @@ pub struct SocketsArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Print `sk` as the address in the kernel that it is, and not as a hash of this run
+    /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
 
-    /// Colour in text: on a terminal only, always, never
+    /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 }
 
-/// Rates.
+/// `tcptrace rates`.
 #[derive(Debug, clap::Args)]
 pub struct RatesArgs {
-    /// Only this network namespace: self, a name (ip netns), or an inode number; all together if not given
+    /// Count only in this network namespace: self, a name (ip netns) or an inode number [default: the sum of all]
     #[arg(long, value_name = "NETNS", help_heading = "Filters")]
     pub netns: Option<NetnsChoice>,
 
@@ -60,15 +60,15 @@ pub struct RatesArgs {
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "1s", help_heading = "Limits")]
     pub interval: Duration,
 
-    /// End after this time, e.g. 30s or 5m
+    /// Stop after this time, e.g. 30s or 5m
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
-    /// End after this many lines
+    /// Stop after this many lines
     #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
 
@@ -77,27 +77,27 @@ pub struct RatesArgs {
     pub output: Option<PathBuf>,
 }
 
-/// One connection's story.
+/// `tcptrace story`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 wrong usage.")]
+#[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 usage error.")]
 pub struct StoryArgs {
-    /// The connection: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) at either end, or cookie:N
+    /// Which connections: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) on either side, or cookie:N
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
 
-    /// Only this network namespace: self, a name (ip netns), or an inode number; all if not given
+    /// Follow only connections in this network namespace: self, a name (ip netns) or an inode number [default: all]
     #[arg(long, value_name = "NETNS", help_heading = "Filters")]
     pub netns: Option<NetnsChoice>,
 
-    /// How what is there at the start is listed.
+    /// How the sockets that exist at the start are listed.
     #[command(flatten)]
     pub listing: ListingArgs,
 
-    /// End after this time, e.g. 30s or 5m
+    /// Stop after this time, e.g. 30s or 5m
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
-    /// End after this many connections were told of
+    /// Stop after printing this many connections
     #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
@@ -105,52 +105,52 @@ pub struct StoryArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Say on stderr only what is wrong
+    /// Print only problems to stderr
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Colour: on a terminal only, always, never
+    /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 
-    /// Create this file once all is attached, and remove it at the end
+    /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
 }
 
-/// What is wrong.
+/// `tcptrace stuck`.
 #[derive(Debug, clap::Args)]
 pub struct StuckArgs {
-    /// Which sockets.
+    /// Which sockets are checked.
     #[command(flatten)]
     pub filter: FilterArgs,
 
-    /// How sockets are listed.
+    /// How existing sockets are listed.
     #[command(flatten)]
     pub listing: ListingArgs,
 
-    /// What is called trouble.
+    /// What counts as a problem.
     #[command(flatten)]
     pub findings: FindingArgs,
 
-    /// Look once at the sockets that there are, and end: exit code 3 if a finding is open (see --fail-on); with
-    /// --duration, watch for that long first
+    /// Check the existing sockets once and end, with exit code 3 if a finding is open (see --fail-on); with --duration, watch
+    /// for that long first
     #[arg(long, help_heading = "Limits")]
     pub once: bool,
 
-    /// The least severity of an open finding for exit code 3 of --once: info, warning or critical
+    /// Lowest severity of an open finding for which --once ends with exit code 3: info, warning or critical
     #[arg(long, value_name = "LEVEL", value_parser = severity, default_value = "warning", help_heading = "Limits")]
     pub fail_on: Severity,
 
-    /// Time between two looks
+    /// Time between two checks
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "2s", help_heading = "Limits")]
     pub interval: Duration,
 
-    /// End after this time, e.g. 30s or 5m
+    /// Stop after this time, e.g. 30s or 5m
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
-    /// Form of the output: a list, or records of what opens, changes and closes
+    /// Output format: a list, or a record for each finding that opens, changes or closes
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: StuckFormat,
 
@@ -158,43 +158,43 @@ pub struct StuckArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Say on stderr only what is wrong
+    /// Print only problems to stderr
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
-    /// Colour: on a terminal only, always, never
+    /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 
-    /// Create this file once all is attached, and remove it at the end
+    /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
 }
 
-/// A check-up.
+/// `tcptrace doctor`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Exit codes: 0 nothing is wrong, 1 no check-up could be made, 2 wrong usage, 3 something was found \
-                        (warning or failed)."
+    after_help = "Exit codes: 0 no problem, 1 the checks could not be run, 2 usage error, 3 a check ended with a warning \
+                  or failed."
 )]
 pub struct DoctorArgs {
-    /// Only these parts; all if not given
+    /// Run only these checks [default: all]
     #[arg(value_enum, value_name = "AREA")]
     pub areas: Vec<Area>,
 
-    /// Settings of this network namespace: self, a name (ip netns), or an inode number; one's own if not given
+    /// Check the settings of this network namespace: self, a name (ip netns) or an inode number [default: self]
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<NetnsChoice>,
 
-    /// Say of each check what it is about, and where that is to be found
+    /// Explain each check and say where its values come from
     #[arg(short, long, help_heading = "Output")]
     pub verbose: bool,
 
-    /// Form of the output
+    /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub format: Format,
 
-    /// The same as --format json
+    /// Same as --format json
     #[arg(long, conflicts_with = "format", help_heading = "Output")]
     pub json: bool,
 
@@ -202,38 +202,38 @@ pub struct DoctorArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Colour in text: on a terminal only, always, never
+    /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 }
 
-/// Forms of a list of what is wrong.
+/// Output format of `tcptrace stuck`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum StuckFormat {
-    /// A list
+    /// A list of the open findings
     #[default]
     Text,
-    /// One object a line (docs/json.md)
+    /// One object per line (docs/json.md)
     Json,
 }
 
-/// What sockets are counted by.
+/// What `tcptrace sockets --by` counts sockets by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum GroupBy {
     /// State
     State,
-    /// Process that holds them
+    /// Process that holds the sockets
     Pid,
     /// Local port
     Port,
     /// Remote address
     Remote,
-    /// Cgroup of a process that holds them
+    /// Cgroup of a process that holds the sockets
     Cgroup,
 }
 
 impl GroupBy {
-    /// Name in all outputs, as the flag takes it.
+    /// The name in all outputs, which is also the flag's value.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -246,23 +246,23 @@ impl GroupBy {
     }
 }
 
-/// A part of the check-up.
+/// A group of the doctor's checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Area {
-    /// What tcptrace needs: kernel, BTF, capabilities
+    /// Requirements of tcptrace: kernel, BTF, capabilities
     Machine,
-    /// The hooks in the kernel: all programs are attached, and detached again
+    /// Hooks in the kernel: attaches all BPF programs and detaches them again
     Hooks,
-    /// The TCP settings in force, and what they come to
+    /// TCP settings in force, and their effects
     Settings,
-    /// How near the limits are now
+    /// How close the kernel is to its limits now
     Pressure,
-    /// The files that set TCP settings at boot
+    /// Files that set TCP settings at boot
     Files,
 }
 
 impl Area {
-    /// Its name in all outputs.
+    /// The name in all outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

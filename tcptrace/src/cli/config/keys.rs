@@ -1,4 +1,4 @@
-//! The keys of the config file, and so the names of variables, with their types.
+//! The keys of the config file with their types; the variables `TCPTRACE_*` have the same names.
 
 use std::{mem, path::PathBuf, time::Duration};
 
@@ -21,39 +21,40 @@ use crate::{
     model::{netns_choice::NetnsChoice, state::State},
 };
 
-/// The last name of a path of fields, which is the id of the flag.
+/// The last field of a path, e.g. `port` of `filter.port`: clap's id of the flag.
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path).trim()
 }
 
-/// Declares each key once: its name, its type, how it is read, and its place in [`TraceArgs`].
+/// Declares each key once: `name: type, "reader" => field`. The reader is a function of `config/value.rs`; the field is a
+/// path in [`TraceArgs`].
 macro_rules! keys {
     ($($key:ident: $value:ty, $read:literal => $($place:ident).+;)*) => {
-        /// What one layer says.
+        /// The values that one layer sets.
         #[derive(Debug, Default, Deserialize)]
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub(super) struct Keys {
             $(#[serde(deserialize_with = $read)] $key: Option<$value>,)*
-            // These are added to what other layers say.
+            // These lists are joined with those of other layers.
             #[serde(deserialize_with = "pairs")] stuck_after: Option<Vec<StuckAfter>>,
             #[serde(deserialize_with = "pairs")] threshold: Option<Vec<NamedValue>>,
             #[serde(deserialize_with = "list")] ignore: Option<Vec<Kind>>,
             #[serde(deserialize_with = "list")] expect_listener: Option<Vec<Expected>>,
-            /// Of the service alone.
+            /// Only `tcptrace daemon` has this flag.
             #[serde(deserialize_with = "choice")] pub(super) log_level: Option<LogLevel>,
         }
 
         impl Keys {
-            /// All of them, as the fields are called.
+            /// The names of all fields.
             pub(super) const NAMES: &[&str] =
                 &["stuck_after", "threshold", "ignore", "expect_listener", "log_level", $(stringify!($key)),*];
-            /// The places of those whose values do not add up.
+            /// The fields in [`TraceArgs`] of the keys that replace values of lower layers.
             const PLACES: &[&str] = &[$(stringify!($($place).+)),*];
 
-            /// Sets what no layer above has set; `name` says what a flag is called in this layer.
+            /// Sets the values that no higher layer has set. `name` gives the name of a flag in this layer, for messages.
             pub(super) fn apply(mut self, args: &mut TraceArgs, name: impl Fn(&str) -> String) {
                 if args.given.get("ipv4").or(args.given.get("ipv6")).is_some() {
-                    (self.ipv4, self.ipv6) = (None, None); // one choice
+                    (self.ipv4, self.ipv6) = (None, None); // a higher layer has made this choice
                 }
                 $(if let Some(value) = self.$key.take()
                     && args.given.add(last(stringify!($($place).+)), || name(stringify!($key)))
@@ -106,13 +107,13 @@ keys! {
 }
 
 impl Keys {
-    /// The ids of the flags of tracing.
+    /// The ids of all flags of tracing.
     pub(super) fn ids() -> impl Iterator<Item = &'static str> {
         let adding = ["stuck_after", "threshold", "ignore", "expect_listener"];
         Self::PLACES.iter().map(|place| last(place)).chain(adding).chain(["output"])
     }
 
-    /// Adds what is said of findings, so that what layers above say of the same comes later, and counts.
+    /// Adds the settings of findings. They are put before those of higher layers, because the last one wins.
     pub(super) fn add_findings(self, args: &mut FindingArgs, given: &mut Given, name: impl Fn(&str) -> String) {
         fn add<T>(to: &mut Vec<T>, of_layer: Option<Vec<T>>) -> bool {
             let is_given = of_layer.is_some();

@@ -1,5 +1,6 @@
-//! The settings of a run in layers: flags, over variables (`TCPTRACE_*`), over the config file (TOML), over defaults. A
-//! variable and a key of the file have the long name of a flag, and mean the same.
+//! The layers of settings: flags win over variables (`TCPTRACE_*`), these over the config file (TOML), these over defaults.
+//! Variables and keys of the file have the long names of the flags: `--local-port 80`, `TCPTRACE_LOCAL_PORT=80` and
+//! `local-port = 80` mean the same.
 
 mod keys;
 mod value;
@@ -28,15 +29,15 @@ use super::{
     terminal::exit,
 };
 
-/// More than any config file has, in bytes.
+/// Largest config file that is read, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
-/// What the names of variables begin with.
+/// Prefix of all variables.
 const PREFIX: &str = "TCPTRACE_";
 
-/// What was typed, with what the variables and the config file add to it.
+/// Parses the command line, and adds the settings of the variables and the config file.
 ///
 /// # Errors
-/// What these have wrong. What was typed wrong ends the process, as clap does it.
+/// If a variable or the config file is wrong. A wrong command line ends the process, as is usual with clap.
 pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
     let matches = Args::command().try_get_matches_from(words).unwrap_or_else(|error| exit(error));
     let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| exit(error));
@@ -65,7 +66,7 @@ fn usage(message: String) -> Error {
     Error::raw(ErrorKind::ValueValidation, message + "\n")
 }
 
-/// Sets what was not typed.
+/// Sets what the command line left open.
 fn apply(layers: Vec<Layer>, args: &mut TraceArgs, is_typed: impl Fn(&str) -> bool) {
     for id in Keys::ids().filter(|id| is_typed(id)) {
         args.given.add(id, || long(id));
@@ -93,22 +94,22 @@ fn apply(layers: Vec<Layer>, args: &mut TraceArgs, is_typed: impl Fn(&str) -> bo
     }
 }
 
-/// What one variable or the file says.
+/// The settings of one variable, or of the config file.
 struct Layer {
     keys: Keys,
     outputs: Vec<OutputSpec>,
     place: Place,
 }
 
-/// Where a layer comes from.
+/// Where a layer comes from, for messages.
 enum Place {
     Variable(String),
-    /// A file, and the lines of its keys.
+    /// A file, with the line and name of each key.
     File(PathBuf, Vec<(usize, String)>),
 }
 
 impl Place {
-    /// What a message calls a flag that this layer gives.
+    /// The name of a flag in messages, if this layer gave it: `TCPTRACE_PORT`, or `port (FILE, line 3)`.
     fn name(&self, id: &str) -> String {
         match self {
             Self::Variable(name) => name.clone(),
@@ -121,7 +122,7 @@ impl Place {
     }
 }
 
-/// The layers below what was typed, the uppermost first.
+/// The layers below the command line, the highest first.
 fn layers(config: &mut Option<PathBuf>, is_typed: bool) -> Result<Vec<Layer>, String> {
     let mut layers = Vec::new();
     for (name, value) in env::vars_os() {
@@ -138,12 +139,13 @@ fn layers(config: &mut Option<PathBuf>, is_typed: bool) -> Result<Vec<Layer>, St
     Ok(layers)
 }
 
-/// The fields of all keys of a file.
+/// The names of all keys of a config file, with underscores.
 fn fields() -> impl Iterator<Item = &'static str> {
     Keys::NAMES.iter().copied().chain(["output"])
 }
 
-/// The variable that one of this name, which there is not, was to be: with so few wrong letters it is no other program's.
+/// The variable that an unknown name was probably meant to be: at most two letters differ. More distant names may belong to
+/// other programs.
 fn mistyped(name: &str) -> Option<String> {
     let letters = name.len() - PREFIX.len();
     let wrong = |known: &String| strsim::osa_distance(&name.to_ascii_uppercase(), known);
@@ -153,14 +155,14 @@ fn mistyped(name: &str) -> Option<String> {
     known.min_by_key(wrong).filter(|known| known != name && wrong(known) <= (letters / 3).min(2))
 }
 
-/// What a variable says; `None` where it is none of ours.
+/// The settings of a variable; `None` if it is not one of ours.
 fn variable(name: &str, value: &OsStr) -> Result<Option<Layer>, String> {
     let is_it = |field: &&str| name.strip_prefix(PREFIX) == Some(&field.to_ascii_uppercase());
     let Some(field) = fields().find(is_it) else {
-        return mistyped(name).map_or(Ok(None), |known| Err(format!("is unknown: did you mean {known}?")));
+        return mistyped(name).map_or(Ok(None), |known| Err(format!("unknown: did you mean {known}?")));
     };
-    let value = value.to_str().ok_or("is not valid UTF-8")?;
-    // Kubernetes sets this one in each pod beside a service named `tcptrace`.
+    let value = value.to_str().ok_or("not valid UTF-8")?;
+    // Kubernetes sets `TCPTRACE_PORT=tcp://…` in each pod of a namespace that has a service named `tcptrace`.
     if field == "port" && value.starts_with("tcp://") {
         return Ok(None);
     }
@@ -174,10 +176,10 @@ fn variable(name: &str, value: &OsStr) -> Result<Option<Layer>, String> {
     Ok(Some(Layer { keys, outputs: Vec::new(), place }))
 }
 
-/// What a config file says.
+/// The settings of a config file.
 ///
 /// # Errors
-/// That begin with the line and the key, behind the file's name.
+/// If it cannot be read or is wrong. The message begins with line and key; the caller puts the path before it.
 fn file(path: &Path) -> Result<Layer, String> {
     let text = read(path).map_err(|error| format!(": cannot read it: {error}"))?;
     let line = |at: usize| text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
@@ -189,7 +191,7 @@ fn file(path: &Path) -> Result<Layer, String> {
     let mut keys: Vec<_> =
         table.get_ref().keys().map(|key| (line(key.span().start), key.get_ref().to_string())).collect();
     keys.sort();
-    // A value stands behind its key, and before the next one.
+    // A value stands after its key and before the next one.
     let wrong = |at: usize, reason: &str| {
         let line = line(at);
         let key = keys.iter().rev().find(|(of_key, _)| *of_key <= line).map_or("", |(_, key)| key);
@@ -206,23 +208,23 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let len = io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_CONFIG + 1), &mut text)?;
     if len as u64 > MAX_CONFIG {
-        return Err(io::Error::other("it has more than 1 MiB"));
+        return Err(io::Error::other("larger than 1 MiB"));
     }
     Ok(text)
 }
 
-/// Serde's message for a key that there is not, in our words.
+/// Our own message for an unknown key, made from serde's.
 fn unknown_key(message: &str) -> Option<String> {
     let (name, _) = message.strip_prefix("unknown field `")?.split_once('`')?;
     let known: Vec<_> = fields().map(|field| field.replace('_', "-")).collect();
-    Some(format!("there is no key `{name}`{}", nearest(name, known.iter().map(String::as_str))))
+    Some(format!("unknown key `{name}`{}", nearest(name, known.iter().map(String::as_str))))
 }
 
 /// The tables `[[output]]`.
 fn outputs(value: Spanned<DeValue<'_>>) -> Result<Vec<OutputSpec>, (usize, String)> {
     let at = value.span().start;
     let DeValue::Array(tables) = value.into_inner() else {
-        return Err((at, "is a table for each output: [[output]]".into()));
+        return Err((at, "write a table [[output]] for each output".into()));
     };
     tables.into_iter().map(output).collect()
 }
@@ -230,7 +232,7 @@ fn outputs(value: Spanned<DeValue<'_>>) -> Result<Vec<OutputSpec>, (usize, Strin
 fn output(table: Spanned<DeValue<'_>>) -> Result<OutputSpec, (usize, String)> {
     let at = table.span().start;
     let DeValue::Table(table) = table.into_inner() else {
-        return Err((at, "is a table for each output: [[output]]".into()));
+        return Err((at, "write a table [[output]] for each output".into()));
     };
     let mut keys = Vec::new();
     for (key, value) in table {
@@ -239,11 +241,12 @@ fn output(table: Spanned<DeValue<'_>>) -> Result<OutputSpec, (usize, String)> {
         let words = words.map_err(|error| (of_key, format!("{}: {}", key.get_ref(), error.message())))?;
         keys.push((of_key, key.into_inner().into_owned(), words));
     }
-    let to = keys.iter().position(|(_, key, _)| key == "to").ok_or((at, "lacks `to`: where it goes".to_owned()))?;
+    let to = keys.iter().position(|(_, key, _)| key == "to");
+    let to = to.ok_or_else(|| (at, "the key `to` is missing, e.g. to = \"journald\"".to_owned()))?;
     let (at, _, to) = keys.swap_remove(to);
     let mut spec = match to.as_slice() {
         [to] => OutputSpec::new(to).map_err(|reason| (at, format!("to: {reason}")))?,
-        _ => return Err((at, "to: takes one value: [[output]] once more is another output".into())),
+        _ => return Err((at, "to: takes one value; write another [[output]] for another output".into())),
     };
     for (at, key, words) in keys {
         spec.set(&key, &words).map_err(|reason| (at, reason))?;

@@ -1,4 +1,4 @@
-//! Values of keys: each is read by the parser that its flag has.
+//! Readers for the values of keys: each uses the parser of its flag, so that both accept the same text.
 
 use std::{
     fmt::{self, Display},
@@ -19,7 +19,7 @@ use crate::cli::{
     parse::{self, PidList},
 };
 
-/// One value, as a file may write it.
+/// One value of a TOML file; a port, for example, may be written as a number or as text.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "takes text, a number, true or false")]
 pub(super) enum Word {
@@ -40,7 +40,7 @@ impl Display for Word {
     }
 }
 
-/// One value or several, and one at least.
+/// A value, or a list with at least one value.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "takes text, a number, true or false, or a list of these")]
 enum OneOrMore {
@@ -48,16 +48,16 @@ enum OneOrMore {
     More(Vec<Word>),
 }
 
-/// The texts of a value.
+/// The value or values as text.
 pub(super) fn words<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     match OneOrMore::deserialize(from)? {
         OneOrMore::One(word) => Ok(vec![word.to_string()]),
-        OneOrMore::More(words) if words.is_empty() => Err(D::Error::custom("has no value: leave it out")),
+        OneOrMore::More(words) if words.is_empty() => Err(D::Error::custom("the list is empty: remove the key")),
         OneOrMore::More(words) => Ok(words.iter().map(Word::to_string).collect()),
     }
 }
 
-/// One value, by a parser of flags.
+/// One value, read by the parser of a flag.
 fn parsed<'de, D: Deserializer<'de>, T, E: Display>(
     from: D,
     parse: impl FnOnce(&str) -> Result<T, E>,
@@ -66,7 +66,7 @@ fn parsed<'de, D: Deserializer<'de>, T, E: Display>(
     parse(&text).map(Some).map_err(D::Error::custom)
 }
 
-/// Several values, by a parser of one.
+/// Several values, each read by the parser of one.
 fn several<'de, D: Deserializer<'de>, T, E: Display>(
     from: D,
     parse: impl FnMut(&str) -> Result<T, E>,
@@ -83,7 +83,7 @@ where
     parsed(from, str::parse)
 }
 
-/// A value that is a list itself.
+/// Values that are parsed as one list with commas.
 pub(super) fn joined<'de, D, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -98,7 +98,7 @@ where
     several(from, str::parse)
 }
 
-/// Paths, which may have commas.
+/// Paths, which may contain commas.
 pub(super) fn paths<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<PathBuf>>, D::Error> {
     Ok(Some(words(from)?.into_iter().map(PathBuf::from).collect()))
 }
@@ -131,13 +131,13 @@ pub(super) fn ring_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64
     parsed(from, parse::ring_size)
 }
 
-/// PIDs, or whether owners are shown.
+/// PIDs to filter by, or a boolean: whether to show owners.
 pub(super) fn pid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Option<PidList>>>, D::Error> {
     let pids = |text: String| text.parse().map(|pids| Some(Some(pids))).map_err(D::Error::custom);
     switch(words(from)?.join(","), Some(None), pids)
 }
 
-/// What is counted apart, or whether anything is.
+/// What to count by, or a boolean: whether to count.
 pub(super) fn aggregate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<AggregateBy>>, D::Error> {
     let by = |text: String| parse::choice(&text).map(Some).map_err(D::Error::custom);
     switch(Word::deserialize(from)?.to_string(), Some(AggregateBy::Transition), by)
@@ -155,7 +155,7 @@ fn switch<T, E>(
     }
 }
 
-/// `NAME=VALUE` by commas, or a table of names.
+/// `NAME=VALUE` pairs separated by commas, or a table.
 pub(super) fn pairs<'de, D, T: FromStr<Err: Display>>(from: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
@@ -185,7 +185,7 @@ impl<'de, T: FromStr<Err: Display>> Visitor<'de> for Pairs<T> {
     }
 }
 
-/// The value of this name, read where its line is known.
+/// The value of this name. Parsed while serde visits it, so that an error has its line.
 struct Pair<'a, T>(&'a str, PhantomData<T>);
 
 impl<'de, T: FromStr<Err: Display>> DeserializeSeed<'de> for Pair<'_, T> {

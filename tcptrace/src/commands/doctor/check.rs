@@ -1,22 +1,22 @@
-//! A check: what was looked at, how it came out, what follows, and what to do about it.
+//! The result of a check: its status, the value found, the consequence, and the remedy.
 
 use crate::cli::args::Area;
 
-/// How a check came out.
+/// The status of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing is wrong.
+    /// No problem.
     Ok,
-    /// Something is harmful, near a limit, or kept from tcptrace.
+    /// Something is harmful, near a limit, or not accessible to tcptrace.
     Warning,
     /// tcptrace cannot trace, or a limit is reached.
     Failed,
-    /// It could not be looked at.
+    /// The value could not be read.
     Unknown,
 }
 
 impl Status {
-    /// Its name in all outputs.
+    /// The name in all outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -27,37 +27,37 @@ impl Status {
         }
     }
 
-    /// Is something to be done?
+    /// True for a warning or failure, which has a remedy.
     #[must_use]
     pub const fn is_finding(self) -> bool {
         matches!(self, Self::Warning | Self::Failed)
     }
 }
 
-/// One thing that was looked at.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Its stable name.
+    /// The stable name.
     pub id: &'static str,
-    /// The part that it belongs to.
+    /// The group of checks that it belongs to.
     pub area: Area,
-    /// How it came out.
+    /// The result.
     pub status: Status,
-    /// What was looked at, for people.
+    /// What was checked, for people.
     pub title: String,
-    /// What was found; `None` where nothing could be read.
+    /// The value found; `None` if it could not be read.
     pub value: Option<String>,
-    /// What the thing is for.
+    /// What the checked thing is for.
     pub meaning: &'static str,
-    /// What follows from the value.
+    /// The consequence of the value.
     pub consequence: String,
-    /// What helps, where something is wrong.
+    /// The remedy, if something is wrong.
     pub remedy: Option<String>,
-    /// Where this is to be found: the kernel's file and function, its documentation, or an RFC.
+    /// Source of these facts: the kernel's file and function, its documentation, or an RFC.
     pub source: &'static str,
 }
 
-/// What follows from a value.
+/// The assessment of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) status: Status,
@@ -87,7 +87,7 @@ impl Verdict {
     }
 }
 
-/// What is the same whenever something is looked at.
+/// The constant parts of a check.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject {
     pub(crate) id: &'static str,
@@ -104,21 +104,21 @@ impl Subject {
     }
 }
 
-/// A check-up.
+/// The results of all checks.
 #[derive(Clone, Debug, Default)]
 pub struct CheckUp {
-    /// CLOCK_MONOTONIC when all was read, in ns.
+    /// When the facts were read, CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,
     /// The kernel's release.
     pub release: String,
-    /// The network namespace whose settings these are: its inode number, and its name.
+    /// Inode number and name of the network namespace whose settings were checked.
     pub netns: Option<(u32, Option<String>)>,
-    /// All checks, in order.
+    /// The checks in the order of output.
     pub checks: Vec<Check>,
 }
 
 impl CheckUp {
-    /// How many checks came out so.
+    /// The number of checks with this status.
     #[must_use]
     pub fn count(&self, status: Status) -> usize {
         self.checks.iter().filter(|check| check.status == status).count()

@@ -11,23 +11,23 @@ use crate::{
     commands::doctor::check::{Check, Subject, Verdict},
 };
 
-/// A file with settings.
+/// A file with sysctl settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// Its path.
+    /// The file's path.
     pub path: String,
-    /// What it holds; `None` where it could not be read.
+    /// The content; `None` if it could not be read.
     pub text: Option<String>,
 }
 
-/// Settings that the kernel has, and does not look at any more, and since when (Documentation/networking/ip-sysctl.rst;
+/// Settings that still exist but have no effect, and since which kernel (Documentation/networking/ip-sysctl.rst;
 /// `net/ipv4/sysctl_net_ipv4.c`).
 const WITHOUT_EFFECT: [(&str, &str); 2] = [("tcp_low_latency", "4.14"), ("tcp_fack", "4.15")];
 
 const MEANING: &str = "a line that sets a TCP setting at boot";
 const SOURCE: &str = "sysctl.d(5), sysctl.conf(5)";
 
-/// A line that sets something.
+/// A line that sets a value.
 struct Line<'a> {
     place: String,
     /// Without `net.ipv4.`.
@@ -35,7 +35,7 @@ struct Line<'a> {
     value: &'a str,
 }
 
-/// Judges the lines of files that are read in this order: of several that set the same, the last one counts.
+/// Checks the lines of files that are read in this order; of several lines for one setting the last one counts.
 pub(super) fn checks(files: &[ConfigFile], sysctls: &Sysctls) -> Vec<Check> {
     let lines: Vec<_> = files.iter().flat_map(lines).collect();
     let last: BTreeMap<_, _> = lines.iter().enumerate().map(|(at, line)| (line.name.as_str(), at)).collect();
@@ -53,7 +53,7 @@ pub(super) fn checks(files: &[ConfigFile], sysctls: &Sysctls) -> Vec<Check> {
     }
     if checks.is_empty() {
         let value = format!("{} lines in {} files", lines.len(), files.len());
-        let verdict = Verdict::ok("no line on TCP is without effect or harmful");
+        let verdict = Verdict::ok("no TCP setting is harmful or without effect");
         checks.push(subject("sysctl_files").check("sysctl files", Some(value), verdict));
     }
     checks
@@ -64,33 +64,32 @@ const fn subject(id: &'static str) -> Subject {
 }
 
 fn unread(file: &ConfigFile) -> Check {
-    subject("sysctl_unread").check(&file.path, None, Verdict::unknown("may not be read"))
+    subject("sysctl_unread").check(&file.path, None, Verdict::unknown("cannot be read"))
 }
 
-/// What is wrong with a line whose setting the kernel does not have, or does not look at.
+/// The problem with a line whose setting does not exist or has no effect.
 fn useless(line: &Line<'_>, sysctls: &Sysctls) -> Option<(&'static str, Verdict)> {
     let name = line.name.as_str();
     if let Some((_, since)) = WITHOUT_EFFECT.iter().find(|(other, _)| *other == name) {
-        let verdict = Verdict::warning(format!("without effect since Linux {since}"), "remove the line");
+        let verdict = Verdict::warning(format!("no effect since Linux {since}"), "remove the line");
         return Some(("sysctl_without_effect", verdict));
     }
-    // Where no setting can be read, nothing tells what the kernel has.
+    // If no setting can be read, it is not known which settings exist.
     if sysctls.has(name) || HOST_WIDE.contains(&name) || sysctls.values.is_empty() {
         return None;
     }
     let verdict = if name == "tcp_tw_recycle" {
         Verdict::warning(
-            "does not exist any more: Linux 4.12 removed it, since it kept clients behind one NAT out",
-            "remove the line; against TIME_WAIT help connections that are kept open, and net.ipv4.tcp_tw_reuse=1",
+            "no longer exists: Linux 4.12 removed it because it locked out clients behind a NAT",
+            "remove the line; to reduce TIME_WAIT keep connections open, or set net.ipv4.tcp_tw_reuse=1",
         )
     } else {
-        Verdict::warning("this kernel has no such setting", "remove the line, or look for a mistake in its name")
+        Verdict::warning("this kernel has no such setting", "remove the line, or check the name for typos")
     };
     Some(("sysctl_missing", verdict))
 }
 
-/// The lines of a file that set one of TCP's settings. Names may be written with dots or slashes, and with a `-` before
-/// them; patterns are passed over.
+/// The lines of a file that set a TCP setting. Names may have dots or slashes, and a `-` before them; patterns are ignored.
 fn lines(file: &ConfigFile) -> impl Iterator<Item = Line<'_>> {
     let numbered = file.text.as_deref().unwrap_or_default().lines().zip(1_u64..);
     numbered.filter_map(|(line, number)| {

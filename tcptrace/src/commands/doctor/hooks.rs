@@ -1,16 +1,16 @@
-//! The hooks that programs were attached to, one after the other, and detached from again.
+//! Whether each BPF program could be attached to its hook.
 
 use crate::{
     cli::args::Area,
     commands::doctor::check::{Check, Subject, Verdict},
 };
 
-/// A hook that a program was attached to, or could not be.
+/// A hook, and whether a program could be attached to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// Name of the tracepoint, function or iterator.
     pub name: &'static str,
-    /// Why it is not attached, and what is not known for lack of it.
+    /// The reason why the program is not attached, and what tcptrace does not see because of it.
     pub missing: Option<(String, &'static str)>,
 }
 
@@ -20,11 +20,11 @@ pub type Hooks = Result<Vec<Hook>, String>;
 const SUBJECT: Subject = Subject {
     id: "programs",
     area: Area::Hooks,
-    meaning: "all of tcptrace's programs are loaded and attached, and detached again",
+    meaning: "loads and attaches all of tcptrace's BPF programs, and detaches them again",
     source: "tcptrace-ebpf/src/probes",
 };
 
-/// Judges what came of attaching.
+/// Checks the result of attaching.
 pub(super) fn checks(hooks: Option<&Hooks>) -> Vec<Check> {
     match hooks {
         None => vec![SUBJECT.check("BPF programs", None, Verdict::unknown("not tried"))],
@@ -44,7 +44,7 @@ fn check(hook: &Hook) -> Check {
             "not attached",
             Verdict::warning(
                 format!("{effect}; {reason}"),
-                "another kernel, or another build of this one, may allow it; all else is traced without it",
+                "another kernel, or another build of this one, may allow it; everything else is traced",
             ),
         ),
     };

@@ -1,4 +1,4 @@
-//! Facts in, checks out. What was read is text from outside, and may be anything.
+//! Turns facts into checks, as a pure function. The facts contain text from outside, which may be anything.
 
 use crate::{
     cli::args::Area,
@@ -12,22 +12,22 @@ use crate::{
     },
 };
 
-/// All that was read.
+/// Everything that the checks need.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Of the machine and the process.
+    /// The machine and this process.
     pub machine: Machine,
-    /// Of the attempt to attach; `None` where none was made.
+    /// The result of attaching all programs; `None` if that was not tried.
     pub hooks: Option<Hooks>,
     /// The settings in force.
     pub sysctls: Sysctls,
-    /// `/proc/net/sockstat`.
+    /// Content of `/proc/net/sockstat`.
     pub sockstat: String,
-    /// The files that set settings, in the order in which they are read at boot.
+    /// The sysctl files in the order in which they are read at boot.
     pub files: Vec<ConfigFile>,
 }
 
-/// What keeps this machine from being traced, with the way out, as its check says it; `None` if nothing is known to.
+/// The first reason why this machine cannot be traced, with its remedy; `None` if there is none.
 #[must_use]
 pub fn obstacle(machine: &Machine) -> Option<String> {
     let checks = machine::checks(machine, &Sysctls::default());
@@ -37,7 +37,7 @@ pub fn obstacle(machine: &Machine) -> Option<String> {
     Some(format!("{title} {value}: {consequence}\n  {remedy}"))
 }
 
-/// The checks of these areas, in order.
+/// The checks of these areas, in this order.
 #[must_use]
 pub fn checks(facts: &Facts, areas: &[Area]) -> Vec<Check> {
     let of = |area: &Area| match area {

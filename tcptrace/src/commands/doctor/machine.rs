@@ -1,4 +1,4 @@
-//! What tcptrace needs of the machine, and what it cannot tell where that is missing.
+//! What tcptrace needs from the machine, and what does not work without it.
 
 use tcptrace_common::config::feature;
 
@@ -16,61 +16,61 @@ use crate::{
     },
 };
 
-/// The oldest kernel that is meant to work.
+/// The oldest supported kernel.
 const OLDEST_KERNEL: (u32, u32) = (5, 10);
-/// From this one on BPF's memory is counted by cgroups, not by RLIMIT_MEMLOCK (until then `kernel/bpf/syscall.c`,
+/// Since this kernel BPF's memory is charged to cgroups, not to RLIMIT_MEMLOCK (before: `kernel/bpf/syscall.c`,
 /// `bpf_map_charge_init`).
 const NO_MEMLOCK: (u32, u32) = (5, 11);
-/// What tcptrace's maps take with the defaults: 8 MiB of rings, 16 MiB of tracked sockets, and what is small.
+/// Size of tcptrace's maps with default settings: 8 MiB of rings, 16 MiB of tracked sockets, and small maps.
 const MAPS_BYTES: u64 = 32 << 20;
 
-/// What was read of the machine and the process.
+/// Facts about the machine and this process.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
     /// `/proc/sys/kernel/osrelease`.
     pub release: String,
-    /// The kernel's types.
+    /// The kernel's BTF.
     pub types: Types,
-    /// What this process may do; `None` where that is not known.
+    /// Effective capabilities; `None` if not known.
     pub capabilities: Option<Capabilities>,
-    /// Is `/proc` mounted?
+    /// True if `/proc` is mounted.
     pub has_proc: bool,
-    /// Is this process in a user namespace of its own?
+    /// True if this process is not in the initial user namespace.
     pub has_own_users: bool,
-    /// Which processes are seen.
+    /// Which processes tcptrace sees, by PID namespace.
     pub view: View,
-    /// RLIMIT_NOFILE, as far as it is known.
+    /// RLIMIT_NOFILE, if known.
     pub descriptors: Option<u64>,
-    /// `/sys/kernel/security/lockdown`, if it is there.
+    /// Content of `/sys/kernel/security/lockdown`, if it exists.
     pub lockdown: Option<String>,
-    /// Does `/proc` hide processes of others?
+    /// True if `/proc` hides processes of other users.
     pub hides_processes: bool,
-    /// Is a cgroup v2 hierarchy mounted?
+    /// True if a cgroup v2 hierarchy is mounted.
     pub has_cgroup2: bool,
-    /// Hard limit of RLIMIT_MEMLOCK in bytes, as far as it is known.
+    /// Hard limit of RLIMIT_MEMLOCK in bytes, if known.
     pub memlock_bytes: Option<u64>,
-    /// Path of this program.
+    /// Path of this program, for the remedy with setcap(8).
     pub program: String,
 }
 
 /// The kernel's types (BTF).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Types {
-    /// There are none.
+    /// The kernel was built without BTF.
     #[default]
     Missing,
-    /// They cannot be read, or tcptrace cannot work with them.
+    /// BTF cannot be read or used, for this reason.
     Unusable(String),
-    /// What they tell: bits of [`feature`], and why there are no iterators.
+    /// BTF is usable.
     Known {
-        /// Bits of [`feature`].
+        /// Optional features of the kernel: bits of [`feature`].
         abilities: u32,
-        /// Why the iterators cannot work.
+        /// Why BPF iterators do not work, if they do not.
         no_listing: Option<String>,
     },
 }
 
-/// Judges the machine.
+/// Checks the machine.
 pub(super) fn checks(machine: &Machine, sysctls: &Sysctls) -> Vec<Check> {
     let mut checks = vec![release(&machine.release), proc(machine.has_proc), types(&machine.types)];
     let capabilities = machine.capabilities;
@@ -97,7 +97,7 @@ fn release(release: &str) -> Check {
     subject("kernel", "release of the running kernel", "/proc/sys/kernel/osrelease").check("kernel", value, verdict)
 }
 
-/// What only newer kernels tell.
+/// Data that only newer kernels provide.
 const ABILITIES: [(u32, &str); 3] = [
     (feature::SOCKET_COOKIE, "cookies of new sockets"),
     (feature::RESET_REASON, "reasons of RSTs"),
@@ -109,7 +109,7 @@ fn types(types: &Types) -> Check {
         Types::Missing => (
             Some("missing".to_owned()),
             Verdict::failed(
-                "nothing can be traced: tcptrace takes the places of members in the kernel's structs from it",
+                "nothing can be traced: tcptrace needs it to find fields in the kernel's structs",
                 "use a kernel built with CONFIG_DEBUG_INFO_BTF=y, as those of Debian 11, Ubuntu 22.04, Fedora 34, RHEL 9 \
                  and later are",
             ),
@@ -125,8 +125,8 @@ fn types(types: &Types) -> Check {
             let lacks = ABILITIES.iter().filter(|(bit, _)| abilities & bit == 0).map(|(_, what)| *what);
             let lacks: Vec<_> = no_listing.iter().map(|_| "listings by BPF iterators").chain(lacks).collect();
             let consequence = match lacks[..] {
-                [] => "the kernel has all that tcptrace can use".to_owned(),
-                _ => format!("all but what this kernel does not tell: {}", lacks.join(", ")),
+                [] => "the kernel has every feature that tcptrace can use".to_owned(),
+                _ => format!("tcptrace works, but this kernel does not provide {}", lacks.join(", ")),
             };
             (Some("present".to_owned()), Verdict::ok(consequence))
         }
@@ -137,7 +137,7 @@ fn types(types: &Types) -> Check {
 fn lockdown(text: Option<&str>) -> Check {
     let chosen = text.and_then(|text| text.split_once('[')?.1.split_once(']')).map(|(chosen, _)| chosen.to_owned());
     let verdict = match chosen.as_deref() {
-        None => Verdict::unknown("the kernel has none, or securityfs is not mounted"),
+        None => Verdict::unknown("the kernel has no lockdown, or securityfs is not mounted"),
         Some("confidentiality") => Verdict::failed(
             "BPF may not read kernel memory: nothing can be traced",
             "boot with lockdown=integrity or without lockdown",
@@ -148,7 +148,7 @@ fn lockdown(text: Option<&str>) -> Check {
         .check("lockdown", chosen, verdict)
 }
 
-/// A setting of BPF.
+/// A setting of the kernel's BPF.
 struct Switch {
     name: &'static str,
     meaning: &'static str,
@@ -156,47 +156,47 @@ struct Switch {
     judge: fn(u64) -> Verdict,
 }
 
-/// `kernel.perf_event_paranoid` is not among them: programs of this kind are not attached by perf events.
+/// `kernel.perf_event_paranoid` does not matter: tcptrace's programs are not attached through perf events.
 const SWITCHES: &[Switch] = &[
     Switch {
         name: "kernel.unprivileged_bpf_disabled",
-        meaning: "who may use BPF: 0 everybody, as far as programs go that do not trace; 1 and 2 who has CAP_BPF",
+        meaning: "who may use BPF: 0 everybody (except for tracing programs), 1 and 2 only processes with CAP_BPF",
         source: "Documentation/admin-guide/sysctl/kernel.rst; kernel/bpf/syscall.c, __sys_bpf",
         judge: |value| {
             Verdict::ok(match value {
-                0 => "no matter for tcptrace, which needs CAP_BPF for programs that trace",
-                _ => "without CAP_BPF not even maps can be made",
+                0 => "does not matter: tracing programs need CAP_BPF anyway",
+                _ => "without CAP_BPF not even maps can be created",
             })
         },
     },
     Switch {
         name: "kernel.bpf_stats_enabled",
-        meaning: "does the kernel time each run of each BPF program",
+        meaning: "whether the kernel times each run of each BPF program",
         source: "Documentation/admin-guide/sysctl/kernel.rst; include/linux/filter.h, __bpf_prog_run",
         judge: |value| match value {
-            0 => Verdict::ok("programs run at their full speed"),
+            0 => Verdict::ok("programs run at full speed"),
             _ => Verdict::warning(
-                "each run of each BPF program of this host costs two looks at the clock more",
-                "set kernel.bpf_stats_enabled=0 when you have measured",
+                "each run of each BPF program on this host reads the clock twice more",
+                "set kernel.bpf_stats_enabled=0 when you have finished measuring",
             ),
         },
     },
     Switch {
         name: "net.core.bpf_jit_enable",
-        meaning: "are BPF programs compiled",
+        meaning: "whether BPF programs are compiled to machine code",
         source: "Documentation/admin-guide/sysctl/net.rst; kernel/bpf/trampoline.c",
         judge: |value| match value {
             0 => Verdict::warning(
-                "programs are interpreted, which is several times slower, and who accepts a connection is not seen",
+                "programs are interpreted, which is several times slower, and accepting processes are not seen",
                 "set net.core.bpf_jit_enable=1",
             ),
-            _ => Verdict::ok("programs run at their full speed"),
+            _ => Verdict::ok("programs run at full speed"),
         },
     },
 ];
 
 impl Switch {
-    /// `None` where the kernel, or this network namespace, does not have it.
+    /// `None` if the kernel or this network namespace does not have the setting.
     fn check(&self, sysctls: &Sysctls) -> Option<Check> {
         let value = sysctls.text(self.name)?;
         let verdict = value.parse().map_or_else(|_| Verdict::unknown("not understood"), self.judge);
@@ -204,7 +204,7 @@ impl Switch {
     }
 }
 
-/// `None` where the limit does not count.
+/// `None` on kernels where the limit does not apply.
 fn memlock(machine: &Machine, capabilities: Option<Capabilities>) -> Option<Check> {
     version(&machine.release).filter(|version| *version < NO_MEMLOCK)?;
     let raised = capabilities.is_some_and(|has| has.has(Capabilities::SYS_RESOURCE));
@@ -212,29 +212,29 @@ fn memlock(machine: &Machine, capabilities: Option<Capabilities>) -> Option<Chec
         _ if raised => Verdict::ok("tcptrace raises it"),
         None => Verdict::unknown("cannot be read"),
         Some(bytes) if bytes < MAPS_BYTES => Verdict::warning(
-            "less than what the programs' maps take by default",
-            "run it with sudo, or raise the hard limit (`ulimit -H -l`); smaller: --ring-size, --kernel-sockets",
+            "less than the BPF maps need by default",
+            "run tcptrace with sudo, raise the hard limit (`ulimit -H -l`), or lower --ring-size and --kernel-sockets",
         ),
-        Some(_) => Verdict::ok("enough for the programs' maps"),
+        Some(_) => Verdict::ok("enough for the BPF maps"),
     };
     let value = machine.memlock_bytes.map(|bytes| format!("{bytes} bytes"));
-    let meaning = "memory that BPF maps may take, before Linux 5.11";
+    let meaning = "memory limit of BPF maps before Linux 5.11";
     Some(subject("memlock", meaning, "setrlimit(2), RLIMIT_MEMLOCK").check("RLIMIT_MEMLOCK", value, verdict))
 }
 
 fn proc(mounted: bool) -> Check {
     let (value, verdict) = if mounted {
-        ("mounted", Verdict::ok("processes, namespaces and settings are looked up there"))
+        ("mounted", Verdict::ok("tcptrace finds processes, namespaces and settings there"))
     } else {
         (
             "not mounted",
             Verdict::failed(
-                "nothing can be traced: processes, namespaces and settings are looked up there",
+                "nothing can be traced: tcptrace needs it to find processes, namespaces and settings",
                 "mount it: `mount -t proc proc /proc`",
             ),
         )
     };
-    subject("proc", "the files in which the kernel shows processes and settings", "proc(5)").check(
+    subject("proc", "the kernel's files about processes and settings", "proc(5)").check(
         "/proc",
         Some(value.to_owned()),
         verdict,
@@ -245,12 +245,12 @@ fn descriptors(limit: Option<u64>) -> Check {
     let verdict = match limit {
         None => Verdict::unknown("cannot be read"),
         Some(limit) if limit < NEEDED => Verdict::failed(
-            format!("too few: a trace needs {NEEDED} at least"),
-            "raise the limit: `ulimit -n 1024` in the shell, LimitNOFILE=1024 in the unit",
+            format!("too few: a trace needs at least {NEEDED}"),
+            "raise the limit: `ulimit -n 1024` in the shell, or LimitNOFILE=1024 in the unit",
         ),
         Some(_) => Verdict::ok("enough for the programs, their maps and the outputs"),
     };
-    let meaning = "files, maps, programs and sockets that tcptrace may have open";
+    let meaning = "how many files, maps, programs and sockets tcptrace may have open";
     let subject = subject("descriptors", meaning, "setrlimit(2), RLIMIT_NOFILE");
     subject.check("RLIMIT_NOFILE", limit.map(|limit| limit.to_string()), verdict)
 }
@@ -260,14 +260,15 @@ fn user_namespace(is_own: bool) -> Check {
         (
             "another",
             Verdict::failed(
-                "nothing can be traced: the capabilities of a user namespace count in it alone",
-                "run it in the host's user namespace: with sudo outside of the rootless container, `docker run --userns=host`",
+                "nothing can be traced: capabilities in a user namespace apply only to that namespace",
+                "run tcptrace in the host's user namespace: with sudo outside the rootless container, or with `docker run \
+                 --userns=host`",
             ),
         )
     } else {
-        ("of the host", Verdict::ok("capabilities count on the whole host"))
+        ("of the host", Verdict::ok("capabilities apply to the whole host"))
     };
-    let subject = subject("user_namespace", "where capabilities count", "kernel/capability.c, capable");
+    let subject = subject("user_namespace", "where capabilities apply", "kernel/capability.c, capable");
     subject.check("user namespace", Some(value.to_owned()), verdict)
 }
 
@@ -277,12 +278,12 @@ fn pid_namespace(view: View) -> Check {
         View::HostProc => (
             "another, with the host's /proc",
             Verdict::ok(
-                "sockets and their holders are listed by sock_diag and /proc, which is slower than by BPF iterators",
+                "sockets and their holders are listed through sock_diag and /proc, which is slower than BPF iterators",
             ),
         ),
         View::Own => ("another", Verdict::warning(pids::OWN_NAMESPACE_ONLY.0, pids::OWN_NAMESPACE_ONLY.1)),
     };
-    let subject = subject("pid_namespace", "whose processes tcptrace sees", "kernel/bpf/task_iter.c, init_seq_pidns");
+    let subject = subject("pid_namespace", "which processes tcptrace sees", "kernel/bpf/task_iter.c, init_seq_pidns");
     subject.check("PID namespace", Some(value.to_owned()), verdict)
 }
 
@@ -291,30 +292,31 @@ fn processes(hidden: bool) -> Check {
         (
             "hidden",
             Verdict::warning(
-                "network namespaces of hidden processes are not found; without BPF iterators hidden holders are not known",
-                "run it with sudo, or in the group that the mount option gid= of /proc names",
+                "network namespaces of hidden processes are not found, and without BPF iterators neither are hidden holders",
+                "run tcptrace with sudo, or in the group of /proc's mount option gid=",
             ),
         )
     } else {
         ("shown", Verdict::ok("/proc shows processes of all users"))
     };
-    let subject = subject("hidepid", "does /proc hide other users' processes", "fs/proc/base.c, has_pid_permissions");
+    let subject =
+        subject("hidepid", "whether /proc hides other users' processes", "fs/proc/base.c, has_pid_permissions");
     subject.check("processes in /proc", Some(value.to_owned()), verdict)
 }
 
 fn cgroup2(mounted: bool) -> Check {
     let (value, verdict) = if mounted {
-        ("mounted", Verdict::ok("cgroups have paths, and --cgroup can be used"))
+        ("mounted", Verdict::ok("cgroups are shown with their paths, and --cgroup works"))
     } else {
         (
             "not mounted",
             Verdict::warning(
-                "cgroups have no paths, and --cgroup cannot be used",
+                "cgroups are shown without paths, and --cgroup does not work",
                 "mount the hierarchy: `mount -t cgroup2 none DIRECTORY`",
             ),
         )
     };
-    let subject = subject("cgroup2", "the hierarchy of cgroups v2", "/proc/self/mountinfo");
+    let subject = subject("cgroup2", "the cgroup v2 hierarchy", "/proc/self/mountinfo");
     subject.check("cgroup v2", Some(value.to_owned()), verdict)
 }
 

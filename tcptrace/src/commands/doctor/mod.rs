@@ -1,4 +1,7 @@
-//! `tcptrace doctor`: looks once, writes, and tells whether something is wrong.
+//! `tcptrace doctor`: checks the machine and its TCP settings once, and writes the results.
+//!
+//! `read.rs` collects the facts, the files next to it check them as pure functions, and `render.rs` writes the checks. A check
+//! (see `check.rs`) has a status, the value found, its consequence, and a remedy if something is wrong.
 
 pub mod check;
 pub mod config_files;
@@ -31,7 +34,7 @@ use crate::{
 use read::check_up;
 use render::DoctorRenderer;
 
-/// Why there is no check-up.
+/// Why the checks could not be run or written.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -41,11 +44,11 @@ pub enum Error {
     Output { target: String, source: io::Error },
 }
 
-/// Writes a check-up to stdout or the file that `args` name. Gives whether something was found. A reader that has seen
-/// enough (`| head`) is a normal end.
+/// Runs the checks and writes them to stdout or a file. Returns true if a check ended with a warning or failed. A reader that
+/// stops early (`| head`) is no error.
 ///
 /// # Errors
-/// Where the namespace that is chosen is not there or may not be entered, or the output cannot be written.
+/// If the chosen namespace does not exist or cannot be entered, or the output cannot be written.
 pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target, source };

@@ -1,4 +1,4 @@
-//! How near the limits of TCP are at this moment.
+//! How close TCP is to its limits now.
 
 use crate::{
     cli::args::Area,
@@ -8,27 +8,27 @@ use crate::{
     },
 };
 
-/// From this share of a limit on it is near.
+/// Percentage of a limit from which it is near.
 const NEAR_PERCENT: u64 = 80;
 
 const SOURCE: &str = "net/ipv4/proc.c, sockstat_seq_show";
 
-/// Judges `/proc/net/sockstat` by the settings in force.
+/// Compares `/proc/net/sockstat` with the limits in force.
 pub(super) fn checks(sockstat: &str, sysctls: &Sysctls) -> Vec<Check> {
     let count = |name| count(sockstat, name);
     let pages = sysctls.numbers("tcp_mem").map(|[_, pressure, _]| pressure);
     let subject = |id, meaning| Subject { id, area: Area::Pressure, meaning, source: SOURCE };
     [
         judge(
-            subject("time_wait", "connections in TIME_WAIT, or in an orphan's FIN_WAIT2, in this network namespace"),
+            subject("time_wait", "connections of this network namespace in TIME_WAIT or, as orphans, in FIN_WAIT2"),
             count("tw"),
             ("tcp_max_tw_buckets", sysctls.number("tcp_max_tw_buckets")),
             "connections close without TIME_WAIT",
             "let clients keep connections open, or raise net.ipv4.tcp_max_tw_buckets; `tcptrace sockets -s TIME_WAIT --by \
-             remote` shows where to",
+             remote` shows the destinations",
         ),
         judge(
-            subject("orphans", "connections of the whole host that no program holds any more, and that are not over"),
+            subject("orphans", "connections on the whole host that no program holds any more but that have not ended"),
             count("orphan"),
             ("tcp_max_orphans", sysctls.number("tcp_max_orphans")),
             "connections are reset when they are closed",
@@ -36,9 +36,9 @@ pub(super) fn checks(sockstat: &str, sysctls: &Sysctls) -> Vec<Check> {
              net.ipv4.tcp_max_orphans",
         ),
         judge(
-            subject("tcp_memory", "pages that the buffers of all connections of the host take"),
+            subject("tcp_memory", "pages used by the buffers of all connections on the host"),
             count("mem"),
-            ("tcp_mem's second number", pages),
+            ("the second number of tcp_mem", pages),
             "buffers shrink, and connections slow down",
             "find connections whose queues are full: `tcptrace sockets` shows RECV-Q and SEND-Q",
         ),
@@ -46,7 +46,7 @@ pub(super) fn checks(sockstat: &str, sysctls: &Sysctls) -> Vec<Check> {
     .into()
 }
 
-/// A number of the line `TCP:`.
+/// A number in the line `TCP:`.
 fn count(sockstat: &str, name: &str) -> Option<u64> {
     let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
     let mut words = line.split_whitespace();
@@ -57,15 +57,15 @@ fn count(sockstat: &str, name: &str) -> Option<u64> {
 fn judge(subject: Subject, count: Option<u64>, (name, limit): (&str, Option<u64>), then: &str, remedy: &str) -> Check {
     let value = count.map(|count| count.to_string());
     let verdict = match (count, limit) {
-        (None, _) => Verdict::unknown("/proc/net/sockstat does not tell"),
+        (None, _) => Verdict::unknown("not in /proc/net/sockstat"),
         (Some(_), None) => Verdict::unknown(format!("{name} is not known here")),
         (Some(count), Some(limit)) => {
             let percent = count.saturating_mul(100) / limit.max(1);
-            let share = format!("{percent} % of {name}, {limit}");
+            let share = format!("{percent} % of {name} ({limit})");
             if count >= limit.max(1) {
                 Verdict::failed(format!("{share}: {then}"), remedy)
             } else if percent >= NEAR_PERCENT {
-                Verdict::warning(format!("{share}; from there on {then}"), remedy)
+                Verdict::warning(format!("{share}; at the limit, {then}"), remedy)
             } else {
                 Verdict::ok(share)
             }
@@ -111,7 +111,7 @@ mod tests {
         let check = &checks("TCP: tw 850", &limits())[0];
         assert_eq!(
             check.consequence,
-            "85 % of tcp_max_tw_buckets, 1000; from there on connections close without TIME_WAIT"
+            "85 % of tcp_max_tw_buckets (1000); at the limit, connections close without TIME_WAIT"
         );
         assert!(check.remedy.is_some());
     }

@@ -1,22 +1,22 @@
-//! What each capability is for, and what is lost without it.
+//! What each capability is for, and what does not work without it.
 
 use crate::{
     commands::doctor::check::{Check, Verdict, subject},
     sys::capabilities::Capabilities,
 };
 
-/// Capabilities that something needs.
+/// Capabilities that a feature needs.
 struct Privilege {
     id: &'static str,
     title: &'static str,
     all_of: &'static [u32],
     meaning: &'static str,
     source: &'static str,
-    /// What is lost without them.
+    /// What does not work without them.
     lost: &'static str,
-    /// For setcap(8).
+    /// The capabilities to grant with setcap(8).
     grant: &'static str,
-    /// Can nothing be traced without them?
+    /// True if nothing can be traced without them.
     needed: bool,
 }
 
@@ -25,9 +25,9 @@ const PRIVILEGES: &[Privilege] = &[
         id: "cap_bpf",
         title: "CAP_BPF, CAP_PERFMON",
         all_of: &[Capabilities::BPF, Capabilities::PERFMON],
-        meaning: "to load and attach the programs; CAP_SYS_ADMIN does as well",
+        meaning: "to load and attach the BPF programs; CAP_SYS_ADMIN is enough, too",
         source: "kernel/bpf/syscall.c, bpf_prog_load",
-        lost: "nothing can be traced; sockets are listed by sock_diag and /proc",
+        lost: "nothing can be traced; sockets are listed through sock_diag and /proc",
         grant: "cap_bpf,cap_perfmon",
         needed: true,
     },
@@ -37,8 +37,8 @@ const PRIVILEGES: &[Privilege] = &[
         all_of: &[Capabilities::SYS_ADMIN],
         meaning: "to enter other network namespaces",
         source: "net/core/net_namespace.c, netns_install",
-        lost: "only sockets of this network namespace are listed: of others, sockets from before the start, TIME_WAIT's end, \
-               half-open connections and rates are not known",
+        lost: "only sockets of this network namespace are listed; for others, sockets from before the start, the end of TIME_WAIT, \
+               half-open connections and rates are unknown",
         grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace",
         needed: false,
     },
@@ -46,9 +46,9 @@ const PRIVILEGES: &[Privilege] = &[
         id: "cap_sys_ptrace",
         title: "CAP_SYS_PTRACE",
         all_of: &[Capabilities::SYS_PTRACE],
-        meaning: "to see the network namespaces of other users' processes, and by /proc what these hold",
+        meaning: "to see the network namespaces of other users' processes, and their sockets in /proc",
         source: "fs/proc/namespaces.c, proc_ns_readlink; fs/proc/base.c, proc_fd_access_allowed",
-        lost: "network namespaces without a name are not found; without BPF iterators holders of other users are not known",
+        lost: "network namespaces without a name are not found, and without BPF iterators neither are other users' holders",
         grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace",
         needed: false,
     },
@@ -56,21 +56,21 @@ const PRIVILEGES: &[Privilege] = &[
         id: "cap_net_admin",
         title: "CAP_NET_ADMIN",
         all_of: &[Capabilities::NET_ADMIN],
-        meaning: "to find a network namespace by a socket that is in it",
+        meaning: "to find a network namespace through a socket in it",
         source: "net/socket.c, sock_ioctl (SIOCGSKNS)",
-        lost: "network namespaces that only a socket keeps are not found",
+        lost: "network namespaces that exist only because of a socket are not found",
         grant: "cap_bpf,cap_perfmon,cap_sys_admin,cap_sys_ptrace,cap_net_admin",
         needed: false,
     },
 ];
 
-/// Judges what a process may do; `program` is its path.
+/// Checks the capabilities of this process; `program` is its path.
 pub(super) fn checks(capabilities: Option<Capabilities>, program: &str) -> impl Iterator<Item = Check> {
     PRIVILEGES.iter().map(move |privilege| privilege.check(capabilities, program))
 }
 
 impl Privilege {
-    /// The one that is missing, where another one is there.
+    /// The missing one, if another one is present.
     fn missing(&self, has: Capabilities) -> Option<&'static str> {
         let mut names = self.title.split(", ").zip(self.all_of);
         let missing = names.find(|(_, number)| !has.has(**number))?.0;
@@ -79,14 +79,14 @@ impl Privilege {
 
     fn check(&self, capabilities: Option<Capabilities>, program: &str) -> Check {
         let (value, verdict) = match capabilities {
-            None => (None, Verdict::unknown("the kernel does not tell")),
+            None => (None, Verdict::unknown("cannot be read")),
             Some(has) if self.all_of.iter().all(|one| has.has(*one)) || self.needed && has.can_trace() => {
                 (Some("in effect"), Verdict::ok(self.meaning))
             }
             Some(has) => {
-                let remedy = format!("run it with sudo, or once: sudo setcap {}+ep {program}", self.grant);
+                let remedy = format!("run tcptrace with sudo, or once: sudo setcap {}+ep {program}", self.grant);
                 let lost = match self.missing(has) {
-                    Some(name) => format!("{name} alone is missing: {}", self.lost),
+                    Some(name) => format!("only {name} is missing: {}", self.lost),
                     None => self.lost.to_owned(),
                 };
                 let verdict = if self.needed { Verdict::failed } else { Verdict::warning }(lost, remedy);
@@ -123,7 +123,7 @@ mod tests {
         let first = checks(Some(C::of(&[])), "/usr/bin/tcptrace").next().unwrap();
         assert!(first.consequence.starts_with("nothing can be traced"), "{}", first.consequence);
         let half = checks(Some(C::of(&[C::BPF])), "/usr/bin/tcptrace").next().unwrap();
-        assert!(half.consequence.starts_with("CAP_PERFMON alone is missing: "), "{}", half.consequence);
+        assert!(half.consequence.starts_with("only CAP_PERFMON is missing: "), "{}", half.consequence);
         let remedy = first.remedy.unwrap();
         assert!(remedy.ends_with("sudo setcap cap_bpf,cap_perfmon+ep /usr/bin/tcptrace"), "{remedy}");
     }

@@ -1,4 +1,4 @@
-//! The edge that reads what a check-up judges. What cannot be read is left out, and comes out as unknown.
+//! Reads the facts for the checks. What cannot be read is left out, and its check becomes `unknown`.
 
 use std::{
     collections::BTreeMap,
@@ -43,18 +43,18 @@ use crate::{
     },
 };
 
-/// So much of a file is read at most.
+/// Most bytes read of a file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Settings that belong to no network namespace, or are shown in the first one alone.
+/// Settings that do not belong to a network namespace, or are visible only in the initial one.
 const OF_THE_HOST: [&str; 3] =
     ["kernel.unprivileged_bpf_disabled", "kernel.bpf_stats_enabled", "net.core.bpf_jit_enable"];
 
-/// Where settings for the boot are kept, the first ones before the others (sysctl.d(5)).
+/// Directories of sysctl files; files in earlier ones take precedence (sysctl.d(5)).
 const DIRECTORIES: [&str; 5] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
 
-/// Why there is no check-up.
+/// Why the checks could not be run.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -66,15 +66,15 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
-/// Looks at these areas, with the settings of the network namespace that is chosen.
+/// Runs the checks of these areas, with the settings of the chosen network namespace.
 ///
 /// # Errors
-/// Where that namespace is not there, or may not be entered.
+/// If that namespace does not exist or cannot be entered.
 pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> {
     let is_wanted = |area| areas.contains(&area);
     let found = match netns::find(Some(choice)) {
         Ok((found, _)) => found.into_iter().next(),
-        // Without `/proc` all else can still be judged.
+        // Without `/proc` everything else can still be checked.
         Err(netns::Error::Own(_)) if *choice == NetnsChoice::Own => None,
         Err(error) => return Err(error.into()),
     };
@@ -89,7 +89,7 @@ pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> 
         facts.files = files();
     }
     add_sysctls(&mut facts.sysctls, OF_THE_HOST.map(str::to_owned));
-    // On a thread of its own, which leaves the namespace by ending.
+    // On a separate thread, since a thread leaves a namespace by ending.
     let entered = thread::scope(|scope| {
         let reader = thread::Builder::new().spawn_scoped(scope, || {
             found.as_ref().map_or(Ok(()), netns::Netns::enter)?;
@@ -134,7 +134,7 @@ fn add_sysctls(to: &mut Sysctls, names: impl IntoIterator<Item = String>) {
     }
 }
 
-/// The settings of TCP that the thread's network namespace has.
+/// Names of the TCP settings of the thread's network namespace.
 fn names_of_tcp() -> Vec<String> {
     let entries = fs::read_dir("/proc/sys/net/ipv4").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -142,8 +142,8 @@ fn names_of_tcp() -> Vec<String> {
     of_tcp.map(|name| format!("net.ipv4.{name}")).chain(["net.core.somaxconn".to_owned()]).collect()
 }
 
-/// What keeps this machine from being traced ([`check::obstacle`]). Of the kernel's types only whether they are there
-/// is looked at: what is missing in them shows when the programs are loaded.
+/// The first reason why this machine cannot be traced (see [`judge::obstacle`]). Of BTF it only checks the existence; if
+/// anything is missing in it, loading the programs fails.
 #[must_use]
 pub fn obstacle() -> Option<String> {
     let known = Types::Known { abilities: u32::MAX, no_listing: None };
@@ -179,10 +179,10 @@ fn types() -> Types {
     }
 }
 
-/// Attaches all programs, reads both iterators, and detaches all again.
+/// Attaches all programs, reads both iterators, and detaches everything again.
 fn attach(page_bytes: u64) -> Hooks {
     let bytes = u32::try_from(page_bytes).unwrap_or(4096);
-    // As small as can be: what happens meanwhile is not read.
+    // As small as possible: events are not read.
     let settings = ProbeSettings {
         ring_bytes: bytes,
         shared_ring: false,
@@ -205,21 +205,22 @@ fn attach(page_bytes: u64) -> Hooks {
 }
 
 fn run_iterators(iterators: Result<Iterators, String>) -> [Hook; 2] {
-    let missing = |reason: String| (reason, "sockets and holders are listed by sock_diag and /proc, which is slower");
-    let told = |result: io::Result<()>| result.err().map(|error| missing(error.to_string()));
+    let missing =
+        |reason: String| (reason, "sockets and holders are listed through sock_diag and /proc, which is slower");
+    let failure = |result: io::Result<()>| result.err().map(|error| missing(error.to_string()));
     let (sockets, holders) = match iterators {
         Err(reason) => (Some(missing(reason.clone())), Some(missing(reason))),
         Ok(mut iterators) => {
             let few: StateSet = [State::Listen].into_iter().collect();
-            let asked = iterators.set_request(few, 0, false);
-            (told(asked.and_then(|()| iterators.sockets.read(|_| {}))), told(iterators.holders.read(|_| {})))
+            let prepared = iterators.set_request(few, 0, false);
+            (failure(prepared.and_then(|()| iterators.sockets.read(|_| {}))), failure(iterators.holders.read(|_| {})))
         }
     };
     [Hook { name: "iter/tcp", missing: sockets }, Hook { name: "iter/task_file", missing: holders }]
 }
 
-/// The files that are read at boot, in their order: a file hides others of its name in later directories, and
-/// `/etc/sysctl.conf` is the last one (sysctl(8), `--system`).
+/// The sysctl files in the order in which they are read at boot: a file hides files of the same name in later directories,
+/// and `/etc/sysctl.conf` comes last (sysctl(8), `--system`).
 fn files() -> Vec<ConfigFile> {
     let mut by_name: BTreeMap<_, PathBuf> = BTreeMap::new();
     for directory in DIRECTORIES {
@@ -236,7 +237,7 @@ fn files() -> Vec<ConfigFile> {
     if last.exists() && !paths.iter().any(same) {
         paths.push(last);
     }
-    // A link to /dev/null hides others too, and is no file.
+    // A link to /dev/null hides other files, too, but is not a file itself.
     paths.retain(|path| path.metadata().map_or(true, |metadata| metadata.is_file()));
     paths.into_iter().map(|path| ConfigFile { text: read(&path).ok(), path: path.display().to_string() }).collect()
 }

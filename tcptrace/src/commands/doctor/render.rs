@@ -1,4 +1,4 @@
-//! Check-ups as text, JSON and CSV.
+//! The checks as text, JSON and CSV.
 
 use std::fmt::Write as _;
 
@@ -21,28 +21,28 @@ use crate::{
     },
 };
 
-/// Values and titles are not wider than this in text.
+/// Longest value or title in text; longer ones are cut.
 const MAX_WIDTH: usize = 34;
 /// Width of `warning`.
 const STATUS_WIDTH: usize = 7;
 
-/// Writes check-ups in one of the forms.
+/// Writes the checks in one of the formats.
 pub enum DoctorRenderer {
     /// For people.
     Text {
-        /// Colour.
+        /// Whether to use colour.
         color: bool,
-        /// What each thing is for, and where that is to be found.
+        /// Whether to explain each check and name its source.
         verbose: bool,
     },
-    /// One object a line.
+    /// One object per line.
     Json(Json),
-    /// Rows.
+    /// A row for each check.
     Csv(Csv),
 }
 
 impl DoctorRenderer {
-    /// Writes a check-up.
+    /// Writes all checks.
     pub fn check_up(&mut self, to: &mut BytesMut, check_up: &CheckUp, wall: WallOffset) {
         match self {
             Self::Text { color, verbose } => text(to, check_up, *color, *verbose),
@@ -57,7 +57,7 @@ impl DoctorRenderer {
     }
 }
 
-/// The fields of JSON and CSV.
+/// The fields in JSON and CSV.
 fn fields<'a>(check: &'a Check, check_up: &CheckUp, wall: WallOffset) -> [(&'static str, FieldValue<'a>); 12] {
     let or_null = |text: &'a Option<String>| text.as_deref().map_or(Null, Text);
     [
@@ -91,7 +91,7 @@ fn end(to: &mut BytesMut, check_up: &CheckUp, wall: WallOffset) {
     );
 }
 
-// Writing to memory cannot fail, so what `write!` returns is dropped below.
+// Writing to memory cannot fail, so the results of `write!` are ignored below.
 
 fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool) {
     let shown = |text: &str| shorten(&Printable(text).to_string());

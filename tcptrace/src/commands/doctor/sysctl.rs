@@ -1,42 +1,42 @@
-//! The kernel's settings by name, as text.
+//! The kernel's settings as text, by name.
 
 use std::collections::BTreeMap;
 
-/// Settings of `net.ipv4` that are one for the whole host, and are shown in the initial network namespace alone
+/// Settings of `net.ipv4` that apply to the whole host and are visible only in the initial network namespace
 /// (`net/ipv4/sysctl_net_ipv4.c`, `ipv4_table`).
 pub(super) const HOST_WIDE: [&str; 4] = ["tcp_available_ulp", "tcp_low_latency", "tcp_max_orphans", "tcp_mem"];
 
-/// The settings in force, and what is needed to understand them.
+/// The settings in force, and facts that are needed to interpret them.
 #[derive(Clone, Debug, Default)]
 pub struct Sysctls {
-    /// Text of each file below `/proc/sys` that could be read, by its name with dots.
+    /// Content of each readable file below `/proc/sys`, by its name with dots.
     pub values: BTreeMap<String, String>,
     /// Size of a page in bytes.
     pub page_bytes: u64,
-    /// Memory of the machine in bytes.
+    /// Memory of the machine in bytes, if known.
     pub memory_bytes: Option<u64>,
 }
 
-/// The whole name; one without a dot is below `net.ipv4`.
+/// The full name; a name without a dot is below `net.ipv4`.
 fn whole(name: &str) -> String {
     if name.contains('.') { name.to_owned() } else { format!("net.ipv4.{name}") }
 }
 
 impl Sysctls {
-    /// What the file holds, in words with one space between them.
+    /// The value, with single spaces between its words.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         let text = self.values.get(&whole(name))?;
         Some(text.split_whitespace().collect::<Vec<_>>().join(" "))
     }
 
-    /// A setting that is one number, which is not negative.
+    /// The value as a number that is not negative.
     #[must_use]
     pub fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
     }
 
-    /// A setting that is several numbers.
+    /// The value as exactly `N` numbers.
     #[must_use]
     pub fn numbers<const N: usize>(&self, name: &str) -> Option<[u64; N]> {
         let text = self.text(name)?;
@@ -44,13 +44,13 @@ impl Sysctls {
         numbers?.try_into().ok()
     }
 
-    /// Has the kernel this setting?
+    /// True if the kernel has this setting.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.values.contains_key(&whole(name))
     }
 
-    /// The same, but with this setting as `value`.
+    /// A copy in which this setting is `value`.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();
@@ -58,8 +58,8 @@ impl Sysctls {
         other
     }
 
-    /// Buckets of the table of TCP sockets, from which the kernel's own limits follow (`net/ipv4/tcp_ipv4.c`,
-    /// `tcp_set_hashinfo`; `net/ipv4/tcp.c`, `tcp_init`). It is shown from 6.1 on, negative where namespaces share it.
+    /// Number of buckets of the TCP socket table, from which the kernel computes default limits (`net/ipv4/tcp_ipv4.c`,
+    /// `tcp_set_hashinfo`; `net/ipv4/tcp.c`, `tcp_init`). Visible since 6.1, as a negative number if namespaces share it.
     #[must_use]
     pub fn table_buckets(&self) -> Option<u64> {
         self.text("tcp_ehash_entries")?.parse().ok().map(i64::unsigned_abs)

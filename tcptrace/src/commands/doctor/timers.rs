@@ -2,17 +2,17 @@
 
 /// `TCP_TIMEWAIT_LEN` of `include/net/tcp.h`, which no setting changes.
 pub(super) const TIME_WAIT_MS: u64 = 60_000;
-/// `TCP_RTO_MIN`: with it the kernel turns a number of retries into a time.
+/// `TCP_RTO_MIN`, with which the kernel turns a number of retries into a time.
 const RTO_MIN_MS: u64 = 200;
-/// `TCP_RTO_MAX`, and `tcp_rto_max_ms` (6.15 and later) where it is not set.
+/// `TCP_RTO_MAX`, which is also the default of `tcp_rto_max_ms` (6.15 and later).
 pub(super) const RTO_MAX_MS: u64 = 120_000;
 /// `TCP_TIMEOUT_INIT`: the first timeout of a SYN or SYN-ACK (RFC 6298 section 2).
 const SYN_RTO_MS: u64 = 1000;
-/// No setting takes more retries.
+/// Most retries that a setting allows.
 const MAX_RETRIES: u64 = 255;
 
-/// The time after which so many retransmissions without an answer are enough (`net/ipv4/tcp_timer.c`,
-/// `tcp_model_timeout`). The connection is given up at the first timeout after that.
+/// The time that this many unanswered retransmissions take (`net/ipv4/tcp_timer.c`, `tcp_model_timeout`). The connection is
+/// given up at the first timeout after that.
 fn model_ms(retries: u64, rto_ms: u64, rto_max_ms: u64) -> u64 {
     let retries = retries.min(MAX_RETRIES);
     let doublings = u64::from((rto_max_ms / rto_ms).max(1).ilog2());
@@ -20,15 +20,14 @@ fn model_ms(retries: u64, rto_ms: u64, rto_max_ms: u64) -> u64 {
     doubled(retries.min(doublings)) + retries.saturating_sub(doublings) * rto_max_ms
 }
 
-/// The time from the first retransmission of data until `retries` are enough: a lower bound (`net/ipv4/tcp_timer.c`,
-/// `retransmits_timed_out`).
+/// The time from the first retransmission of data until the kernel gives up after `retries`, as a lower bound
+/// (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`).
 pub(super) fn data_ms(retries: u64, rto_max_ms: u64) -> u64 {
     model_ms(retries, RTO_MIN_MS, rto_max_ms)
 }
 
-/// The time until connect(2) fails without an answer: after `retries` SYNs sent again behind each other with doubled
-/// timeouts, and `linear` (6.5 and later) before them with the first one (`net/ipv4/tcp_timer.c`, `tcp_write_timeout`
-/// and the end of `tcp_retransmit_timer`).
+/// The time until an unanswered connect(2) fails: after `linear` retransmissions with the first timeout (6.5 and later), and
+/// `retries` with doubled timeouts (`net/ipv4/tcp_timer.c`, `tcp_write_timeout` and the end of `tcp_retransmit_timer`).
 pub(super) fn connect_ms(retries: u64, linear: u64, rto_max_ms: u64) -> u64 {
     let (retries, linear) = (retries.min(MAX_RETRIES), linear.min(MAX_RETRIES));
     let enough = model_ms(retries, SYN_RTO_MS, rto_max_ms);
@@ -45,13 +44,13 @@ pub(super) fn connect_ms(retries: u64, linear: u64, rto_max_ms: u64) -> u64 {
     elapsed
 }
 
-/// The time that a half-open request is kept without an answer (`net/ipv4/inet_connection_sock.c`,
+/// How long an unanswered half-open request is kept (`net/ipv4/inet_connection_sock.c`,
 /// `reqsk_timer_handler`).
 pub(super) fn synack_ms(retries: u64) -> u64 {
     (0..=retries.min(MAX_RETRIES)).map(|sent| (SYN_RTO_MS << sent.min(7)).min(RTO_MAX_MS)).sum()
 }
 
-/// A time for people: tenths of seconds below a minute, whole seconds above.
+/// A time for people: in tenths of seconds below a minute, in whole seconds above.
 pub(super) fn words(ms: u64) -> String {
     if ms < 60_000 {
         let tenths = ms / 100;

@@ -1,5 +1,4 @@
-//! What happens per second: the differences between two looks at the kernel's counters, of one network namespace or
-//! of all together. [`sample`] is the edge that looks; all else is pure.
+//! Computes rates: the differences between two samples of the kernel's counters, for one network namespace or the sum of all.
 
 use std::collections::BTreeMap;
 
@@ -7,60 +6,60 @@ pub use crate::commands::rates::reading::{Counter, Gauge, Reading};
 
 use crate::model::skipped::Skipped;
 
-/// One look at all namespaces.
+/// A sample of the counters of all namespaces.
 #[derive(Clone, Debug, Default)]
 pub struct Round {
-    /// CLOCK_MONOTONIC halfway through the look, in ns.
+    /// CLOCK_MONOTONIC halfway through reading, in ns.
     pub mono_ns: u64,
-    /// What was read, by the namespace's inode number.
+    /// The values, by the namespace's inode number.
     pub readings: BTreeMap<u32, Reading>,
-    /// What could not be looked at.
+    /// Namespaces that could not be read.
     pub skipped: Skipped,
 }
 
-/// What happened between two looks.
+/// The changes between two samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
-    /// CLOCK_MONOTONIC of the second look, in ns.
+    /// Time of the second sample, CLOCK_MONOTONIC in ns.
     pub mono_ns: u64,
-    /// Time between the looks, in ns.
+    /// Time between the samples, in ns.
     pub span_ns: u64,
-    /// Namespaces of the second look.
+    /// Number of namespaces in the second sample.
     pub namespaces: usize,
-    /// Those of them that the first one did not have: what happened there is not in `counts`.
+    /// Number of these that are not in the first sample; their counts are left out.
     pub namespaces_new: usize,
-    /// Those of the first look that the second one did not have: what happened in them since is not in `counts`.
+    /// Number of namespaces that are only in the first sample; their counts since then are left out.
     pub namespaces_gone: usize,
-    /// What could not be looked at: what happens there is not in `counts`.
+    /// Namespaces that could not be read; their counts are left out.
     pub skipped: Skipped,
-    /// By [`Counter`]: how much it grew.
+    /// By [`Counter`]: the growth.
     pub counts: [Option<u64>; Counter::ALL.len()],
-    /// By [`Gauge`]: what there was at the second look.
+    /// By [`Gauge`]: the value in the second sample.
     pub gauges: [Option<u64>; Gauge::ALL.len()],
 }
 
 impl Rates {
-    /// How much a counter grew; `None` where that is not known.
+    /// The growth of a counter; `None` if not known.
     #[must_use]
     pub const fn count(&self, counter: Counter) -> Option<u64> {
         self.counts[counter as usize]
     }
 
-    /// How much of it there was; `None` where that is not known.
+    /// The value of a gauge; `None` if not known.
     #[must_use]
     pub const fn gauge(&self, gauge: Gauge) -> Option<u64> {
         self.gauges[gauge as usize]
     }
 
-    /// A counter per second.
+    /// The growth of a counter per second.
     #[must_use]
     pub fn per_second(&self, counter: Counter) -> Option<f64> {
         let seconds = self.span_ns as f64 / 1e9;
         self.count(counter).filter(|_| self.span_ns > 0).map(|count| count as f64 / seconds)
     }
 
-    /// Segments sent again for 100 sent for the first time. The kernel's `OutSegs` does not count those sent again
-    /// (`net/ipv4/tcp_output.c`, `__tcp_transmit_skb`), as RFC 4022 has it, so this may pass 100.
+    /// Retransmitted segments per 100 others. The kernel's `OutSegs` does not count retransmissions
+    /// (`net/ipv4/tcp_output.c`, `__tcp_transmit_skb`; RFC 4022), so this may exceed 100.
     #[must_use]
     pub fn retransmit_percent(&self) -> Option<f64> {
         let sent = self.count(Counter::OutSegs).filter(|sent| *sent > 0)?;
@@ -68,20 +67,20 @@ impl Rates {
     }
 }
 
-/// Makes the differences.
+/// Remembers the last sample, and computes the differences to the next.
 #[derive(Debug)]
 pub struct Meter {
     last: Round,
 }
 
 impl Meter {
-    /// One that has seen this much.
+    /// Starts with this sample.
     #[must_use]
     pub const fn new(first: Round) -> Self {
         Self { last: first }
     }
 
-    /// What happened since the last look.
+    /// The changes since the last sample.
     pub fn ingest(&mut self, round: Round) -> Rates {
         let last = std::mem::replace(&mut self.last, round);
         let now = &self.last;
@@ -114,8 +113,8 @@ impl Meter {
     }
 }
 
-/// Are both of the same namespace? The number of one that went is given to the next that comes. A counter that went
-/// backwards tells; so does one that wrapped, on a 32-bit kernel, and then an interval is lost, and counted so.
+/// True if both readings are of the same namespace. The inode number of a closed namespace may be reused, which shows in a counter
+/// that went backwards. A counter that wrapped on a 32-bit kernel looks the same; then one interval is left out.
 fn is_same(before: &Reading, after: &Reading) -> bool {
     before
         .counters
@@ -124,7 +123,7 @@ fn is_same(before: &Reading, after: &Reading) -> bool {
         .all(|(before, after)| before.zip(after).is_none_or(|(before, after)| before <= after))
 }
 
-/// The sum; `None` where one of them is not known, or there are none.
+/// The sum; `None` if there are no values or one of them is not known.
 fn total(mut values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
     let first = values.next()??;
     values.try_fold(first, |sum, value| sum.checked_add(value?))

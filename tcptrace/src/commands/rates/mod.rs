@@ -1,4 +1,5 @@
-//! `tcptrace rates`: what happens per second.
+//! `tcptrace rates`: the kernel's TCP counters as rates per second. `sample.rs` reads them, `reading.rs` parses them,
+//! `meter.rs` computes the differences.
 
 pub mod meter;
 pub(crate) mod reading;
@@ -34,13 +35,13 @@ use crate::{
     },
 };
 
-/// Why a run failed.
+/// Why rates could not be read or written.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
     #[error(transparent)]
     Sample(#[from] sample::Error),
-    #[error("cannot set up the handling of signals: {0}")]
+    #[error("cannot set up signal handling: {0}")]
     Signals(io::Error),
     #[error(transparent)]
     Open(#[from] delivery::Error),
@@ -48,11 +49,10 @@ pub enum Error {
     Outputs(String),
 }
 
-/// Prints a line for each interval until it is told to end, its time is over, enough was printed, or nobody reads any
-/// more.
+/// Prints a line for each interval until a signal or a limit ends the run, or nobody reads the output any more.
 ///
 /// # Errors
-/// Where the namespace that is chosen is not there or goes, or the output cannot be written.
+/// If the chosen namespace does not exist or disappears, or the output cannot be written.
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
     let mut stop = Stop::new(false).map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
@@ -64,8 +64,7 @@ pub async fn run(args: RatesArgs) -> Result<(), Error> {
     Ok(measured?)
 }
 
-/// Looks, waits and prints. A part of an interval that is left at the end is printed too: all lines together tell what
-/// happened in the run.
+/// Samples, waits and prints. The last, shorter interval is printed, too, so that all lines together cover the whole run.
 async fn measure(
     args: &RatesArgs,
     sampler: &mut Sampler,

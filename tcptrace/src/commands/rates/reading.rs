@@ -1,4 +1,4 @@
-//! What the kernel counts for one network namespace, from the text of its files in `/proc/PID/net`.
+//! Parses the kernel's counters of a network namespace from the files in `/proc/PID/net`.
 
 use std::str::Split;
 
@@ -12,10 +12,10 @@ macro_rules! values {
         }
 
         impl $name {
-            /// All of them.
+            /// All variants.
             pub const ALL: [Self; [$(Self::$variant),*].len()] = [$(Self::$variant),*];
 
-            /// Name in machine-readable outputs.
+            /// The name in machine-readable outputs.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -23,7 +23,7 @@ macro_rules! values {
                 }
             }
 
-            /// By the first word of the line, and the kernel's name in it.
+            /// Finds a variant by the first word of the line and the kernel's name.
             fn find(protocol: &str, kernel: &str) -> Option<Self> {
                 match (protocol, kernel) {
                     $(($protocol, $kernel) => Some(Self::$variant),)*
@@ -35,8 +35,8 @@ macro_rules! values {
 }
 
 values! {
-    /// What only grows, and is counted for each namespace: `Tcp` of `snmp` and `TcpExt` of `netstat`
-    /// (`net/ipv4/proc.c`, `snmp4_tcp_list` and `snmp4_net_list`). IPv4 and IPv6 are counted together.
+    /// Counters of a namespace, which only grow: `Tcp` of `snmp` and `TcpExt` of `netstat` (`net/ipv4/proc.c`,
+    /// `snmp4_tcp_list` and `snmp4_net_list`). They include both IPv4 and IPv6.
     Counter:
     ActiveOpens = "active_opens" ("Tcp" "ActiveOpens"),
     PassiveOpens = "passive_opens" ("Tcp" "PassiveOpens"),
@@ -61,9 +61,9 @@ values! {
 }
 
 values! {
-    /// What there is now: `CurrEstab` of `snmp`, which counts ESTABLISHED and CLOSE_WAIT (`net/ipv4/tcp.c`,
-    /// `tcp_set_state`; ESTABLISHED alone in kernels before 6.10 and their stable ones), and `sockstat` and `sockstat6` (`net/ipv4/proc.c`, `sockstat_seq_show`;
-    /// `net/ipv6/proc.c`).
+    /// Current numbers: `CurrEstab` of `snmp`, which counts ESTABLISHED and CLOSE_WAIT (`net/ipv4/tcp.c`, `tcp_set_state`; only
+    /// ESTABLISHED before 6.10 and in stable kernels before it), and `sockstat` and `sockstat6` (`net/ipv4/proc.c`,
+    /// `sockstat_seq_show`; `net/ipv6/proc.c`).
     Gauge:
     CurrEstab = "curr_estab" ("Tcp" "CurrEstab"),
     TimeWait = "time_wait" ("TCP" "tw"),
@@ -75,16 +75,16 @@ values! {
 }
 
 impl Gauge {
-    /// Is it of the whole host, whatever namespace it is read in? `sockstat_seq_show` prints `tcp_orphan_count`,
-    /// `tcp_sockets_allocated` and `tcp_memory_allocated` as they are, of which there is one each; `inuse`
-    /// (`sock_prot_inuse_get`) and `tw` (`net->ipv4.tcp_death_row`) are the namespace's own.
+    /// True if the number is for the whole host, whichever namespace it is read in. `sockstat_seq_show` prints the global
+    /// `tcp_orphan_count`, `tcp_sockets_allocated` and `tcp_memory_allocated`; `inuse` (`sock_prot_inuse_get`) and `tw`
+    /// (`net->ipv4.tcp_death_row`) belong to the namespace.
     #[must_use]
     pub const fn is_of_host(self) -> bool {
         matches!(self, Self::HostOrphans | Self::HostSockets | Self::HostMemoryPages)
     }
 }
 
-/// Values of one namespace; `None` where the kernel does not have them.
+/// The values of one namespace; `None` for those that the kernel does not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// By [`Counter`].
@@ -94,19 +94,19 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Takes in the text of one of the files. A line without its end was cut off, and is not believed.
+    /// Parses the text of one of the files. A last line without a line break was cut off and is ignored.
     pub fn take_in(&mut self, text: &str) {
         let mut heading: Option<(&str, Split<'_, char>)> = None;
         for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let Some((protocol, rest)) = line.split_once(": ") else { continue };
             let words = rest.split(' ');
             if matches!(protocol, "TCP" | "TCP6") {
-                // A name and its value, a name and its value.
+                // Pairs of name and value.
                 let words: Vec<_> = words.collect();
                 words.chunks_exact(2).for_each(|pair| self.set(protocol, pair[0], pair[1]));
                 continue;
             }
-            // A line of names, and one of their values below.
+            // A line of names, followed by a line of values.
             heading = match heading.take() {
                 Some((above, names)) if above == protocol => {
                     if names.clone().count() == words.clone().count() {
@@ -124,7 +124,7 @@ impl Reading {
         if let Some(counter) = Counter::find(protocol, name) {
             self.counters[counter as usize] = value;
         } else if let Some(gauge) = Gauge::find(protocol, name) {
-            // The sum over CPUs of what goes up and down may be below 0 for a moment, and is printed unsigned.
+            // A sum over CPUs may briefly be below 0, but is printed unsigned.
             self.gauges[gauge as usize] = value.filter(|value| i64::try_from(*value).is_ok());
         }
     }

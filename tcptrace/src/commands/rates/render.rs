@@ -1,4 +1,4 @@
-//! Rates as text, JSON and CSV. Machines get whole numbers and the time that they are of; people get them per second.
+//! Rates as text, JSON and CSV. JSON and CSV have differences and the length of the interval; text has rates per second.
 
 use std::fmt::Write as _;
 
@@ -14,13 +14,12 @@ use crate::{
 /// Lines between two headings on a terminal.
 const HEADING_EVERY: u64 = 20;
 
-/// A column of text.
 enum Column {
-    /// A counter per second.
+    /// Growth of a counter per second.
     PerSecond(Counter),
-    /// Segments sent again for 100 others.
+    /// Retransmitted segments per 100 others.
     RetransmitPercent,
-    /// What there is.
+    /// Current value of a gauge.
     Level(Gauge),
 }
 
@@ -43,17 +42,17 @@ const COLUMNS: [(&str, Column); 15] = [
     ("TW-OVER/s", Column::PerSecond(Counter::TimeWaitOverflows)),
 ];
 
-/// Writes rates in one of the forms.
+/// Writes rates in one of the formats.
 pub enum RatesRenderer {
-    /// For people.
+    /// A line per interval, with rates per second.
     Text(RatesText),
-    /// One object a line.
+    /// One object per line.
     Json(Json),
-    /// Rows.
+    /// A row per interval.
     Csv(Csv),
 }
 
-/// Writes rates for people.
+/// Writes rates as text.
 pub struct RatesText {
     time: WallFormat,
     on_terminal: bool,
@@ -61,14 +60,14 @@ pub struct RatesText {
 }
 
 impl RatesText {
-    /// Times are those of a zone. On a terminal the heading is repeated.
+    /// Prints times in `zone`. On a terminal the heading is repeated.
     #[must_use]
     pub fn new(zone: TimeZone, on_terminal: bool) -> Self {
         Self { time: WallFormat::time_of_day(zone), on_terminal, lines: 0 }
     }
 
     fn line(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset) {
-        // Writing to memory cannot fail, so what `write!` returns is dropped.
+        // Writing to memory cannot fail, so the results of `write!` are ignored.
         if self.lines == 0 || (self.on_terminal && self.lines.is_multiple_of(HEADING_EVERY)) {
             let _ = write!(to, "{:<12}", "TIME");
             for (name, _) in &COLUMNS {

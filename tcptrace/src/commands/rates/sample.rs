@@ -1,4 +1,4 @@
-//! The edge that looks at the kernel's counters.
+//! Reads the kernel's counters of network namespaces.
 
 use std::{fs, io, panic::resume_unwind, thread, time::Instant};
 
@@ -14,15 +14,15 @@ use crate::{
     sys::clock::now_ns,
 };
 
-/// Files of a namespace. None is kept open from one look to the next: an open one keeps its namespace alive, and with
-/// it the devices of a container that has ended (`fs/proc/proc_net.c`, `single_open_net`). `sockstat6` is missing where
-/// the kernel has no IPv6.
+/// Files of a namespace. They are not kept open between samples, because an open file keeps its namespace alive, and with it the
+/// devices of a container that has ended (`fs/proc/proc_net.c`, `single_open_net`). `sockstat6` is missing if the kernel has
+/// no IPv6.
 const FILES: [&str; 4] = ["snmp", "netstat", "sockstat", "sockstat6"];
 
-/// Looking for namespaces takes at most one part in so many of the time.
+/// Searching for namespaces takes at most this fraction of the time (1/N).
 const SEARCH_SHARE: u32 = 100;
 
-/// Why nothing can be read.
+/// Why the counters cannot be read.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error {
@@ -34,7 +34,7 @@ pub enum Error {
     Thread(#[from] io::Error),
 }
 
-/// Looks at the namespaces of this host, or at the one that is chosen.
+/// Reads the counters of all namespaces of this host, or of the chosen one.
 pub struct Sampler {
     choice: Option<NetnsChoice>,
     found: Vec<Netns>,
@@ -46,7 +46,7 @@ impl Sampler {
     /// Finds the namespaces.
     ///
     /// # Errors
-    /// Where there is none like the one that is chosen.
+    /// If the chosen one does not exist.
     pub fn new(choice: Option<NetnsChoice>) -> Result<Self, Error> {
         let mut sampler = Self { choice, found: Vec::new(), skipped: Skipped::default(), next_search: Instant::now() };
         sampler.search()?;
@@ -63,16 +63,16 @@ impl Sampler {
         Ok(())
     }
 
-    /// Reads the counters of all namespaces; of those that came meanwhile too, where it is time to look for them.
+    /// Reads the counters of all namespaces, including new ones if it is time to search for them.
     ///
     /// # Errors
-    /// Where the one that is chosen is no more or may not be entered, and where no thread can be started.
+    /// If the chosen one no longer exists or cannot be entered, or no thread can be started.
     pub fn round(&mut self) -> Result<Round, Error> {
-        // What is chosen is found once: another that gets its name or number is not it.
+        // The chosen one is found only once: another namespace may get its name or number later.
         if self.choice.is_none() && Instant::now() >= self.next_search {
             self.search()?;
         }
-        // On a thread of its own, which leaves the namespaces that it entered by ending.
+        // On a separate thread, since a thread leaves the namespaces that it entered by ending.
         let round = thread::scope(|scope| {
             let reader = thread::Builder::new().spawn_scoped(scope, || self.read_all())?;
             Ok::<_, io::Error>(reader.join().unwrap_or_else(|panic| resume_unwind(panic)))

@@ -1,4 +1,4 @@
-//! Sockets as CSV (RFC 4180), with a first line that names the columns. The holders are JSON in a cell.
+//! Sockets as CSV (RFC 4180). The first line names the columns; holders are JSON in one cell.
 
 use bytes::{BufMut, BytesMut};
 
@@ -13,19 +13,18 @@ use crate::{
     render::{FieldValue, csv::cell},
 };
 
-/// Writes CSV.
+/// Writes sockets as CSV.
 pub struct Csv<'a> {
     listing: Listing<'a>,
 }
 
 impl<'a> Csv<'a> {
-    /// Writes what `listing` has.
+    /// A writer for a listing.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
         Self { listing }
     }
 
-    /// The first line.
     pub(super) fn header(&self) -> BytesMut {
         let names: Vec<_> = match self.listing.by {
             None => SocketField::ALL.iter().map(|field| field.name()).collect(),

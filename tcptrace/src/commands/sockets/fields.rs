@@ -1,4 +1,4 @@
-//! The fields of a socket, and of a group of sockets, as machine-readable outputs have them: one list for JSON and CSV.
+//! The fields of a socket and of a group of sockets in machine-readable outputs: one list for JSON and CSV.
 
 use bytes::{BufMut, BytesMut};
 
@@ -26,10 +26,10 @@ fields! {
         Event = "event": "Kind of the record.",
         Time = "time": "Wall-clock time of the listing.",
         MonoNs = "mono_ns": "CLOCK_MONOTONIC of the listing's end in ns.",
-        Sk = "sk": "Names the socket in this run.",
+        Sk = "sk": "Identifies the socket in this run.",
         Cookie = "cookie": "Socket cookie.",
         Netns = "netns": "Inode number of the network namespace.",
-        NetnsName = "netns_name": "Its name.",
+        NetnsName = "netns_name": "Name of the network namespace.",
         Family = "family": "Family of the socket.",
         LocalAddress = "local_address": "Local address.",
         LocalPort = "local_port": "Local port.",
@@ -40,12 +40,12 @@ fields! {
         AgeNs = "age_ns": "Time in the state, in ns.",
         AgeSource = "age_source": "How that time is known.",
         ReceiveQueue = "receive_queue": "Bytes that wait to be read.",
-        SendQueue = "send_queue": "Bytes that the peer has not acknowledged.",
+        SendQueue = "send_queue": "Bytes not acknowledged by the peer.",
         AcceptQueue = "accept_queue": "Connections that wait to be accepted.",
-        AcceptLimit = "accept_limit": "How many may wait.",
-        HalfOpen = "half_open": "Half-open requests.",
-        Timer = "timer": "The timer that runs.",
-        TimerLeftNs = "timer_left_ns": "Time left on it, in ns.",
+        AcceptLimit = "accept_limit": "Limit of the accept queue.",
+        HalfOpen = "half_open": "Half-open requests of a listener.",
+        Timer = "timer": "The running timer.",
+        TimerLeftNs = "timer_left_ns": "Time until that timer expires, in ns.",
         Timeouts = "timeouts": "Timeouts in a row.",
         Probes = "probes": "Probes in a row.",
         LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
@@ -60,13 +60,12 @@ fields! {
         Command = "command": "Command name of the owner.",
         Uid = "uid": "UID of the owner.",
         OwnerSource = "owner_source": "How the owner is known.",
-        HeldBy = "held_by": "Who holds it.",
-        Shared = "shared": "Does more than one process hold it?",
-        Holders = "holders": "The descriptors by which processes hold it.",
+        HeldBy = "held_by": "Whether processes or only the kernel hold it.",
+        Shared = "shared": "Whether more than one process holds it.",
+        Holders = "holders": "The descriptors that processes have of it.",
     }
 }
 
-/// Name of a kind of kernel object.
 const fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Full => "full",
@@ -75,7 +74,7 @@ const fn kind(kind: Kind) -> &'static str {
     }
 }
 
-/// Shows all fields of a socket, in order, to `show`; `holders` comes from [`holders`].
+/// Passes all fields of a socket to `show`, in order; `holders` comes from [`holders`].
 pub(super) fn visit(
     row: &Row<'_>,
     listing: &Listing<'_>,
@@ -159,7 +158,7 @@ fn visit_names(cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, 
     show("pod_uid", text(|names| names.pod_uid.as_deref()));
 }
 
-/// Columns of CSV for groups, before those with the names of the states.
+/// Columns of CSV for groups; those of the states follow.
 pub const COUNT_COLUMNS: [&str; 11] = [
     "event",
     "time",
@@ -174,7 +173,7 @@ pub const COUNT_COLUMNS: [&str; 11] = [
     "sockets",
 ];
 
-/// Shows the fields of a group, as [`COUNT_COLUMNS`] names them, to `show`.
+/// Passes the fields of a group to `show`, named as in [`COUNT_COLUMNS`].
 pub(super) fn visit_group(group: &Group, listing: &Listing<'_>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {
     let ended_ns = listing.snapshot.ended_ns;
     show("event", Text("socket_count"));

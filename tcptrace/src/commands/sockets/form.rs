@@ -1,4 +1,4 @@
-//! The forms of the output.
+//! The output formats of `tcptrace sockets`.
 
 use bytes::BytesMut;
 
@@ -7,7 +7,7 @@ use crate::commands::sockets::{
     rows::{Cgroups, Group, Row},
 };
 
-/// A form of output.
+/// A writer for one of the formats.
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Form<'a> {
     Text(crate::commands::sockets::text::Text),
@@ -16,10 +16,10 @@ pub enum Form<'a> {
 }
 
 impl Form<'_> {
-    /// Hands over, in pieces, all that is told where each socket is shown.
+    /// Passes the output for a list of sockets to `take`, in pieces.
     ///
     /// # Errors
-    /// That of `take`.
+    /// An error of `take`.
     pub fn rows<E>(
         &self,
         rows: &[Row<'_>],
@@ -39,10 +39,10 @@ impl Form<'_> {
         }
     }
 
-    /// Hands over, in pieces, all that is told where sockets are counted.
+    /// Passes the output for counted sockets to `take`, in pieces.
     ///
     /// # Errors
-    /// That of `take`.
+    /// An error of `take`.
     pub fn groups<E>(&self, groups: &[Group], mut take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
         match self {
             Self::Text(text) => text.groups(groups, take),
@@ -58,7 +58,7 @@ impl Form<'_> {
     }
 }
 
-/// Hands over what `render` makes of `all`, some of them at a time.
+/// Renders `all` in chunks, and passes each piece on.
 pub(crate) fn in_pieces<T, E>(
     all: &[T],
     render: impl Fn(&[T]) -> BytesMut,

@@ -1,4 +1,4 @@
-//! Sockets as JSON, one object a line.
+//! Sockets as JSON, one object per line.
 
 use std::fmt::Write as _;
 
@@ -18,13 +18,13 @@ use crate::{
     },
 };
 
-/// Writes JSON.
+/// Writes sockets as JSON.
 pub struct Json<'a> {
     listing: Listing<'a>,
 }
 
 impl<'a> Json<'a> {
-    /// Writes what `listing` has.
+    /// A writer for a listing.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
         Self { listing }
@@ -80,7 +80,7 @@ fn states(counts: &StateCounts) -> Value {
     State::ALL.iter().zip(counts).map(|(state, count)| (state.name().to_owned(), json!(count))).collect()
 }
 
-/// The way by which the sockets were listed; `None` where there are none, which would show it.
+/// How the sockets were listed; `None` if there are none from which it could be seen.
 fn path(snapshot: &Snapshot) -> Option<&'static str> {
     let by_iterator = snapshot.sockets.iter().filter(|socket| socket.sk.is_some()).count();
     match by_iterator {

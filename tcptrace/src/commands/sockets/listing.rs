@@ -1,4 +1,4 @@
-//! Listed sockets and counts of them as text, JSON and CSV.
+//! The input of all writers.
 
 use crate::{
     cli::args::GroupBy,
@@ -6,18 +6,18 @@ use crate::{
     model::{snapshot::Snapshot, time::WallOffset},
 };
 
-/// What is told of.
+/// A listing with what writers need besides the rows.
 #[derive(Clone, Copy)]
 pub struct Listing<'a> {
-    /// What was listed.
+    /// The listed sockets, holders and namespaces.
     pub snapshot: &'a Snapshot,
-    /// The wall clock.
+    /// Converts CLOCK_MONOTONIC to the wall clock.
     pub wall: WallOffset,
-    /// The wanted sockets by state.
+    /// Number of wanted sockets by state.
     pub totals: StateCounts,
-    /// What they are counted by; `None` where each is shown.
+    /// What sockets are counted by; `None` if each one is listed.
     pub by: Option<GroupBy>,
 }
 
-/// Rows of a piece of output.
+/// Rows in a piece of output.
 pub(crate) const PIECE_ROWS: usize = 512;

@@ -1,4 +1,4 @@
-//! `tcptrace sockets`: lists once, writes, and ends.
+//! `tcptrace sockets`: lists the sockets once, and writes them as text, JSON or CSV.
 
 pub mod csv;
 pub mod fields;
@@ -33,7 +33,7 @@ use crate::{
     sys::{cgroup, clock::wall_offset, files},
 };
 
-/// Why it failed.
+/// Why the sockets could not be listed or written.
 #[derive(Debug, Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Error<E> {
@@ -43,11 +43,11 @@ pub enum Error<E> {
     Output { target: String, source: io::Error },
 }
 
-/// Writes what `list` finds of `selection` to stdout or the file that `args` name. A reader that has seen enough
-/// (`| head`) is a normal end.
+/// Lists sockets with `list`, and writes those that match `selection` to stdout or a file. A reader that stops early (`| head`)
+/// is no error.
 ///
 /// # Errors
-/// Where the listing fails, or the output cannot be written.
+/// If the listing fails, or the output cannot be written.
 pub fn run<E>(
     args: &SocketsArgs,
     selection: &SocketFilter,

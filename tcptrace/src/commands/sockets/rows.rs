@@ -1,5 +1,5 @@
-//! What `tcptrace sockets` tells: the wanted sockets of a listing, in order, with what follows from the rest of it; and
-//! counts of them.
+//! The rows of `tcptrace sockets`: the wanted sockets of a listing in order, with their holders and half-open requests, and
+//! counts of them by state, process and so on.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,41 +25,40 @@ use crate::{
     },
 };
 
-/// Cgroups of processes, each looked up once, and only when it is asked for.
+/// Cgroups of processes, looked up on demand and cached.
 pub struct Cgroups {
     find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
     by_pid: Mutex<KeyedMap<u32, Option<Arc<CgroupNames>>>>,
 }
 
 impl Cgroups {
-    /// `find` gives the path of a process's cgroup.
+    /// `find` returns the path of a process's cgroup.
     #[must_use]
     pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
         Self { find, by_pid: Mutex::default() }
     }
 
-    /// The cgroup of a process, `None` where it is not known.
+    /// The cgroup of a process; `None` if not known.
     pub fn of(&self, pid: u32) -> Option<Arc<CgroupNames>> {
         let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
         by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Arc::new)).clone()
     }
 }
 
-/// A wanted socket.
+/// A socket that matches the filter.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     /// The socket.
     pub socket: &'a ListedSocket,
-    /// Name of its network namespace.
+    /// Name of its network namespace, if it has one.
     pub netns_name: Option<&'a str>,
-    /// How long it has been in its state.
+    /// Time in its state, if known.
     pub age: Option<Age>,
-    /// Who holds it.
+    /// Whether processes or only the kernel hold it.
     pub held_by: HeldBy,
-    /// The descriptors by which processes hold it, by PID.
+    /// The descriptors that processes have of it, by PID.
     pub holders: &'a [Holder],
-    /// Of a listener: the half-open requests that it would get, its whole SO_REUSEPORT group together. `None` where
-    /// requests were not asked for.
+    /// For a listener: half-open requests to its address, which a SO_REUSEPORT group shares. `None` if requests were not listed.
     pub half_open: Option<u64>,
 }
 
@@ -68,14 +67,14 @@ pub struct Row<'a> {
 pub enum HeldBy {
     /// Processes, by descriptors.
     Processes,
-    /// The kernel alone: no file refers to it.
+    /// Only the kernel: no file refers to it.
     Kernel,
-    /// A file refers to it, or may do so; whose it is was not found, or not asked.
+    /// A file refers to it or may do so, but the process was not found or not looked up.
     Unknown,
 }
 
 impl HeldBy {
-    /// Name in all outputs.
+    /// The name in all outputs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -87,9 +86,8 @@ impl HeldBy {
 }
 
 impl<'a> Row<'a> {
-    /// Is it a listener?
     #[must_use]
-    pub fn is_listener(&self) -> bool {
+    pub(super) fn is_listener(&self) -> bool {
         self.socket.state == State::Listen
     }
 
@@ -98,21 +96,21 @@ impl<'a> Row<'a> {
         self.holders.chunk_by(|one, other| one.pid == other.pid)
     }
 
-    /// Has the CPU fetch what it refers to.
+    /// Prefetches the data that the row refers to.
     pub fn will_be_read(&self) {
         will_read(self.socket);
         self.holders.first().into_iter().for_each(will_read);
     }
 
-    /// Does more than one process hold it?
+    /// True if more than one process holds it.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.processes().nth(1).is_some()
     }
 }
 
-/// The wanted sockets of a listing: states in the order of a connection's life, then by local port and remote end. Two
-/// threads put them in order.
+/// The wanted sockets of a listing, sorted by state (in the order of a connection's life), local port and remote end. Two
+/// threads sort them.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
@@ -146,13 +144,13 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgro
     rows
 }
 
-/// A socket, and what puts it in order.
+/// A socket with its sort key.
 struct Ordered<'a> {
     key: [u64; 4],
     socket: &'a ListedSocket,
 }
 
-/// Joins two lists that are in order; of equal ones those of the first come first.
+/// Merges two sorted lists; equal elements of the first come first.
 fn merge<'a>([first, second]: [Vec<Ordered<'a>>; 2]) -> Vec<&'a ListedSocket> {
     let mut sockets = Vec::with_capacity(first.len() + second.len());
     let mut first = first.into_iter().peekable();
@@ -166,7 +164,7 @@ fn merge<'a>([first, second]: [Vec<Ordered<'a>>; 2]) -> Vec<&'a ListedSocket> {
     sockets
 }
 
-/// State, local port, remote end (IPv4 first) and namespace, as numbers, which are compared quickly.
+/// The sort key: state, local port, remote end (IPv4 first) and namespace, packed into numbers for fast comparison.
 fn order(socket: &ListedSocket) -> [u64; 4] {
     let (is_ipv6, remote) = match socket.remote.ip() {
         IpAddr::V4(v4) => (0, v4.to_bits().into()),
@@ -244,27 +242,27 @@ pub enum Common {
     Remote(IpAddr),
     /// The path of a cgroup in which a process holds them.
     Cgroup(String),
-    /// It is not known who holds them, or in which cgroup.
+    /// Their holder or its cgroup is not known.
     Unknown,
-    /// The kernel alone holds them.
+    /// Only the kernel holds them.
     Kernel,
 }
 
-/// Sockets that have something in common.
+/// The number of sockets that have something in common.
 #[derive(Clone, Debug)]
 pub struct Group {
-    /// What it is.
+    /// What they have in common.
     pub common: Common,
-    /// Command name of the process.
+    /// Command name of the process, if counted by process.
     pub command: Option<Command>,
-    /// How many sockets.
+    /// Number of sockets.
     pub sockets: u64,
-    /// How many in each state.
+    /// Number in each state.
     pub by_state: StateCounts,
 }
 
-/// Counts rows, the largest group first. Where several processes hold a socket, it counts once for each of them, or
-/// once for each of their cgroups.
+/// Counts rows; the largest group comes first. A socket that several processes hold counts once for each of them, or once for
+/// each of their cgroups.
 pub fn count(rows: &[Row<'_>], by: GroupBy, cgroups: &Cgroups) -> Vec<Group> {
     let mut groups: KeyedMap<Common, Group> = KeyedMap::default();
     let mut of_row = Vec::new();

@@ -1,5 +1,5 @@
-//! A table whose columns are as wide as what stands in them. Its cells are written first, one behind the other, and put into
-//! lines when all widths are known.
+//! A table whose columns are as wide as their widest cell. All cells are written to a buffer first, and become lines when the
+//! widths are known.
 
 use std::fmt::Write as _;
 
@@ -11,21 +11,20 @@ use crate::{
     sys::{heap::with_foresight, threads::in_two},
 };
 
-/// A side of its column to which text is moved.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Left,
     Right,
 }
 
-/// Cells wider than this do not widen their column: what stands right of them moves.
+/// Cells wider than this do not widen their column; they push the rest of the line to the right.
 const MAX_WIDTH: usize = 50;
 
-/// A table.
 pub(super) struct Table {
     columns: Vec<Column>,
     color: bool,
-    /// How the first cell of a row stands out, by its text.
+    /// Style of a row's first cell, by its text.
     style: fn(&str) -> Style,
 }
 
@@ -36,14 +35,13 @@ struct Column {
 }
 
 impl Table {
-    /// An empty one.
     pub(super) fn new(columns: Vec<(&'static str, Side)>, color: bool, style: fn(&str) -> Style) -> Self {
         let columns = columns.into_iter().map(|(name, side)| Column { name, side, width: name.len() });
         Self { columns: columns.collect(), color, style }
     }
 
-    /// Hands over the names of the columns, and the rows, of which `write` writes all cells, and `lies` tells where they lie;
-    /// two threads do so.
+    /// Passes the heading and the rows to `hand_over`. `write` writes the cells of a row, and `lies` prefetches its data. Two
+    /// threads write cells.
     pub(super) fn write<T: Sync, E>(
         mut self,
         rows: &[T],
@@ -79,7 +77,7 @@ impl Table {
         heading
     }
 
-    /// Hands over the rows in pieces, one after another in the same place.
+    /// Passes on the rows in pieces, in the same buffer.
     fn lines<E>(
         &self,
         cells: &Cells,
@@ -98,12 +96,12 @@ impl Table {
                 });
                 self.line(to, texts, self.style);
             }
-            hand_over(to.split())?; // and is written to again when that is dropped
+            hand_over(to.split())?; // the buffer is reused when the piece is dropped
         }
         Ok(())
     }
 
-    /// Writes a line of cells, with the width of each: a blank line first, into which they are put.
+    /// Writes a line of cells, given with their widths: first a line of spaces, into which the cells are copied.
     fn line<'t>(&self, to: &mut BytesMut, cells: impl Iterator<Item = (&'t str, usize)>, style: fn(&str) -> Style) {
         let (mut at, mut end) = (to.len(), to.len());
         to.resize(at + self.width(), b' ');
@@ -120,33 +118,33 @@ impl Table {
             };
             let (from, past) = (at + before, at + before + text.len());
             if to.len() < past {
-                to.resize(past, b' '); // wide, or of more bytes than characters
+                to.resize(past, b' '); // a wide cell, or one with more bytes than characters
             }
             to[from..past].copy_from_slice(text);
             end = if text.is_empty() { end } else { past };
             at = past + after + 1;
         }
-        to.truncate(end); // no blanks at its end
+        to.truncate(end); // no spaces at the end
         to.put_u8(b'\n');
     }
 
-    /// Of a line whose cells are not too wide, and the blank after it.
+    /// Width of a line without overlong cells, with the space after each column.
     fn width(&self) -> usize {
         self.columns.iter().map(|column| column.width + 1).sum()
     }
 }
 
-/// The cells of rows, one behind the other.
+/// The cells of many rows in one buffer.
 pub(super) struct Cells {
     text: String,
     sizes: Vec<Size>,
-    /// How wide the widest cell of each column is.
+    /// Width of the widest cell in each column.
     widths: Vec<usize>,
     /// Column of the next cell.
     column: usize,
 }
 
-/// Of a cell.
+/// The size of a cell.
 #[derive(Clone, Copy, Default)]
 struct Size {
     bytes: u32,
@@ -155,7 +153,7 @@ struct Size {
 
 impl Cells {
     fn new(columns: usize, rows: usize) -> Self {
-        /// Most have less.
+        /// Most rows are shorter.
         const BYTES_OF_A_ROW: usize = 96;
         let (text, sizes) = (String::with_capacity(rows * BYTES_OF_A_ROW), Vec::with_capacity(rows * columns));
         Self { text, sizes, widths: vec![0; columns], column: 0 }
@@ -169,7 +167,7 @@ impl Cells {
         let chars = if text.is_ascii() { text.len() } else { text.chars().count() };
         match self.widths.get_mut(self.column) {
             Some(width) => *width = (*width).max(chars.min(MAX_WIDTH)),
-            None => return self.text.truncate(start), // there is no such column
+            None => return self.text.truncate(start), // no such column
         }
         self.sizes.push(Size { bytes: text.len() as u32, chars: chars as u32 });
         self.column += 1;

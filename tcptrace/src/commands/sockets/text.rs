@@ -1,4 +1,4 @@
-//! Sockets for people.
+//! Sockets as a table for people.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
@@ -29,30 +29,30 @@ use crate::{
     sys::cgroup::names::CgroupNames,
 };
 
-/// What people chose for the text.
+/// Options of text output.
 #[derive(Clone, Copy, Debug)]
 pub struct TextOptions {
-    /// Colour.
+    /// Whether to use colour.
     pub color: bool,
-    /// All that is known of the holders.
+    /// Whether to show everything known about the holders.
     pub more: bool,
-    /// A column of namespaces.
+    /// Whether to show the network namespaces.
     pub netns: bool,
-    /// A column that tells how owners are known.
+    /// Whether to show how owners are known.
     pub owner_source: bool,
 }
 
-/// Writes text: nothing before all cells are known.
+/// Writes sockets as text, once all cells are known.
 pub struct Text {
     options: TextOptions,
     totals: StateCounts,
     by: Option<GroupBy>,
 }
 
-// Writing to memory cannot fail, so what `write!` returns is dropped below.
+// Writing to memory cannot fail, so the results of `write!` are ignored below.
 
 impl Text {
-    /// Writes what `listing` has.
+    /// A writer for a listing.
     #[must_use]
     pub fn new(listing: &Listing<'_>, options: TextOptions) -> Self {
         let Listing { totals, by, .. } = *listing;
@@ -122,7 +122,7 @@ impl Text {
                 None => table.text("-"),
             },
             Some(GroupBy::Cgroup) => {
-                // A unit stands in the path already.
+                // The path already contains the unit.
                 let is_more = |names: &CgroupNames| names.container_id.is_some() || names.pod_uid.is_some();
                 match names(group).filter(is_more) {
                     Some(names) => table.value(names),
@@ -133,7 +133,7 @@ impl Text {
         }
     }
 
-    /// `grouped` sockets are in groups, some of them more than once.
+    /// Writes the table; `grouped` is the sum over all groups, in which a socket may be counted several times.
     fn table<T: Sync, E>(
         &self,
         rows: &[T],
@@ -212,7 +212,7 @@ fn number(to: &mut String, number: impl itoa::Integer) {
     to.push_str(itoa::Buffer::new().format(number));
 }
 
-/// An end of a connection; where there is no port it is `-`.
+/// One end of a connection; `-` stands for port 0.
 fn address(to: &mut String, end: SocketAddr) {
     match end {
         SocketAddr::V4(end) => {
@@ -238,7 +238,7 @@ fn age(to: &mut String, row: &Row<'_>) {
     write_human(to, age.ns);
 }
 
-/// The timer, the time left, and what was sent without an answer.
+/// The timer, the time left, and the number of unanswered segments or probes.
 fn timer(to: &mut String, row: &Row<'_>) {
     let Some(Timer { kind, left_ns }) = row.socket.timer else {
         return to.push('-');
@@ -262,7 +262,7 @@ fn timer(to: &mut String, row: &Row<'_>) {
 
 fn process(to: &mut String, command: &Command, pid: u32) {
     match command.as_bytes() {
-        // As most are.
+        // The usual case.
         name if name.iter().all(|byte| matches!(byte, b' '..=b'~')) => to.push_str(&command.to_text()),
         _ => _ = write!(to, "{}", Printable(&command.to_text())),
     }
@@ -296,7 +296,7 @@ fn holders(to: &mut String, row: &Row<'_>, more: bool) {
     }
 }
 
-/// The cgroups of the processes that hold it, each once.
+/// The cgroups of the holders, without duplicates.
 fn cgroups_of(to: &mut String, row: &Row<'_>, cgroups: &Cgroups) {
     let mut names: Vec<String> = Vec::new();
     for descriptors in row.processes() {

@@ -34,16 +34,16 @@ pub enum Error {
     Setup { what: &'static str, source: io::Error },
     #[error("{0}")]
     Thread(WorkerState),
-    #[error("the thread `{0}` hangs or fails again and again")]
+    #[error("the thread `{0}` keeps hanging or failing")]
     HangsAgain(String),
-    #[error("no output takes anything any more")]
+    #[error("all outputs have stopped accepting data")]
     AllHang,
 }
 
 pub(crate) fn signals(source: io::Error) -> Error {
-    Error::Setup { what: "the handling of signals", source }
+    Error::Setup { what: "signal handling", source }
 }
 
 pub(crate) fn no_thread(source: io::Error) -> Error {
-    Error::Setup { what: "the listing of sockets", source }
+    Error::Setup { what: "the thread that lists sockets", source }
 }

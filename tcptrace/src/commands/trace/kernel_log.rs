@@ -1,8 +1,7 @@
-//! What the BPF programs log.
+//! Writes the log messages of the BPF programs to stderr.
 
 use crate::outputs::messages::info;
 
-/// Where the BPF programs' log goes.
 pub(crate) struct StderrLog;
 
 impl log::Log for StderrLog {

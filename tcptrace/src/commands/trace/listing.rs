@@ -1,4 +1,4 @@
-//! What sockets are listed for while tracing, when that must wait, and what comes of it.
+//! Listings of sockets while tracing: when they are requested, how long costly ones must rest, and where their results go.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -13,18 +13,19 @@ use crate::{
     sys::clock::now_ns,
 };
 
-/// The listing at the end is waited for so long at most.
+/// Longest wait for the listing at the end.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
-/// Polling rests for this many times the time that a poll took, to use less than a hundredth of a CPU.
+/// After a poll, polling rests for this many times its duration, so that it uses less than 1 % of a CPU.
 const POLL_REST: u32 = 100;
-/// The same for listings of all sockets, after which healing and reports wait.
+/// The same factor for listings of all sockets, after which healing and summaries wait.
 const LISTING_REST: u32 = 20;
-/// The same between two reports, which come also where nothing happens: the next one has the holders of this one.
+/// The same factor between the listings of two summaries, which are written even if nothing happens; a summary without a
+/// listing has the holders of the previous one.
 const REPORT_REST: u32 = 200;
 
 impl Run {
-    /// Asks for a listing, if none is under way; those that may wait do, after a costly one.
-    pub(super) fn ask(&mut self, purpose: Purpose) {
+    /// Requests a listing unless one is in progress. Less urgent ones wait after a costly listing.
+    pub(super) fn request_listing(&mut self, purpose: Purpose) {
         let must_rest = match purpose {
             Purpose::Start | Purpose::Listeners => false,
             Purpose::Poll => Instant::now() < self.next_poll,
@@ -101,21 +102,21 @@ impl Run {
         self.worker.request(wanted);
     }
 
-    /// Takes in a listing; gives what it was for.
-    pub(super) fn take_in(&mut self, answer: ListingResult) -> Result<Option<Purpose>, Error> {
+    /// Handles a finished listing; returns its purpose.
+    pub(super) fn handle_listing(&mut self, answer: ListingResult) -> Result<Option<Purpose>, Error> {
         let purpose = self.listing.take();
         let start = Instant::now();
-        // The same trouble comes again with each poll.
+        // Polls repeat the same error, which is reported once.
         let failed = answer.as_ref().err().map(ToString::to_string);
         let is_gone = self.chosen.is_some() && answer.as_ref().is_err_and(listing::Error::is_gone);
         self.is_gone |= is_gone;
-        // What was listed may be older than what names say now.
+        // The names known so far may be newer than the listing.
         self.netns_names.forget();
         if let Some(error) = failed.as_ref().filter(|error| !is_gone && self.failed.as_ref() != Some(*error)) {
             warn(error);
         }
         self.failed = failed;
-        // Not known where nothing came of it.
+        // Not known if the listing failed.
         let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
         match (answer, purpose) {
             (Ok(_), Some(Purpose::Namespace)) => {}
@@ -144,13 +145,13 @@ impl Run {
             (Err(_), _) => {
                 self.session.abandon_listing();
                 if purpose == Some(Purpose::Start) {
-                    self.session.losses.unlisted += 1; // no socket from before the start is known
+                    self.session.losses.unlisted += 1; // the sockets from before the start are unknown
                 }
             }
         }
         let used = Duration::from_nanos(cpu_ns) + start.elapsed();
         match purpose {
-            Some(Purpose::Start) => self.ask(Purpose::Listeners),
+            Some(Purpose::Start) => self.request_listing(Purpose::Listeners),
             Some(Purpose::Poll) => self.next_poll = Instant::now() + POLL_REST * used,
             Some(Purpose::Heal | Purpose::Evidence | Purpose::Services | Purpose::Namespace) => {
                 self.rest = Instant::now() + LISTING_REST * used
@@ -165,17 +166,17 @@ impl Run {
         Ok(purpose)
     }
 
-    /// Writes the summary of an interval: when it is known who holds the sockets now, or at once where listing must wait.
+    /// Writes the summary of an interval: after a listing of the holders, or at once if listings must rest.
     pub(super) fn summarize(&mut self) -> Result<(), Error> {
         self.check_losses()?;
-        self.ask(Purpose::Report);
+        self.request_listing(Purpose::Report);
         if self.listing != Some(Purpose::Report) {
             self.session.end_interval(now_ns());
         }
         Ok(())
     }
 
-    /// Lists once more, to tell who holds what is there at the end.
+    /// Lists once more, to find the holders of the sockets at the end.
     pub(super) async fn list_at_the_end(&mut self) {
         let under_way = async {
             if self.listing.is_some() {
@@ -189,9 +190,7 @@ impl Run {
             Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
             Ok(Err(error)) if !self.is_gone => warn(error),
             Ok(Err(_)) => {}
-            Err(_) => {
-                warn("the sockets that are there at the end were not listed in time: their holders may be others")
-            }
+            Err(_) => warn("the sockets at the end were not listed in time: their holders may have changed"),
         }
     }
 }

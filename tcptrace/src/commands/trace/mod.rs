@@ -1,4 +1,5 @@
-//! Joins the edges with the pure middle: the only loop, and the only place that knows both.
+//! `tcptrace`: attaches the probes, then runs the main loop (see `run.rs`), which passes events from the kernel to the session
+//! and rendered records from the session to the outputs.
 
 pub(crate) mod error;
 pub(crate) mod kernel_log;
@@ -53,11 +54,11 @@ use crate::{
     },
 };
 
-/// What all traces begin with: the namespace that is wanted is found, the way of the output opened, signals handled, and
-/// the programs attached. Tells what could not be attached.
+/// The start of every trace: finds the wanted network namespace, opens the outputs, handles signals and attaches the programs.
+/// Warns about programs that could not be attached.
 ///
 /// # Errors
-/// Where tracing cannot start.
+/// If tracing cannot start.
 pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, Attached), Error> {
     if let Some(path) = &settings.ready_file {
         files::remove_stale(path).map_err(|source| Error::ReadyFile { path: path.clone(), source })?;
@@ -67,7 +68,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     }
     pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(info);
     pids::warning().into_iter().for_each(info);
-    // Iterators show the processes of this PID namespace alone.
+    // Iterators show only processes of this PID namespace.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
     settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
     if let Some(ChosenNetns { inode, cookie, .. }) = settings.chosen {
@@ -86,10 +87,10 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
     Ok((outputs, stop, hangup, attached))
 }
 
-/// Traces until a signal or a limit ends the run, or nobody reads any more.
+/// Traces until a signal or a limit ends the run, or nobody reads the output any more.
 ///
 /// # Errors
-/// Where tracing cannot start, or the output cannot be written.
+/// If tracing cannot start, or an output cannot be written.
 pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     heap::be_steady();
     let (outputs, mut stop, hangup, attached) = start(&mut settings)?;
@@ -97,7 +98,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     if let Err(reason) = &iterators
         && !matches!(reason, object::Error::Forbidden)
     {
-        info(format_args!("sockets are listed by sock_diag and /proc: {reason}"));
+        info(format_args!("listing sockets through sock_diag and /proc: {reason}"));
     }
     let lister = match &settings.chosen {
         Some(chosen) => Lister::of(iterators.ok(), chosen),
@@ -132,8 +133,8 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         next_poll: Instant::now(),
         rest: Instant::now(),
         next_report: Instant::now(),
-        next_look: Instant::now(),
-        last_look: Instant::now(),
+        next_evaluation: Instant::now(),
+        last_evaluation: Instant::now(),
         once: settings.once,
         started: None,
         new_owners: settings.probes.max_sockets / 2,
@@ -146,10 +147,10 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     };
     run.session.netns_alias = netns_alias;
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
-    run.ask(Purpose::Start);
+    run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
     begin_shutdown();
-    drop(probes); // detached: what is in the rings now is all there will be
+    drop(probes); // detached, so no more events reach the rings
     let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
     match (stopped, finished) {
         (Err(error), finished) => {

@@ -1,22 +1,22 @@
-//! What sockets are listed for while tracing.
+//! Reasons to list sockets while tracing.
 
-/// What sockets are being listed for.
+/// Why sockets are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To know what was there before the start.
+    /// To learn the sockets that exist at the start.
     Start,
-    /// To see which listeners went while they were told to the programs.
+    /// To find listeners that were closed while their owners were written to the BPF map.
     Listeners,
-    /// To make up for lost events.
+    /// To repair the table after lost events.
     Heal,
-    /// To see what makes no events.
+    /// To see changes that cause no events.
     Poll,
-    /// To tell who holds the sockets of a report.
+    /// To find the holders of the sockets in a summary.
     Report,
-    /// To know more of sockets that are suspected of trouble.
+    /// To collect evidence about suspicious sockets.
     Evidence,
-    /// To know who holds listeners.
+    /// To find the holders of listeners.
     Services,
-    /// To see whether the namespace that is chosen is still there.
+    /// To check that the chosen network namespace still exists.
     Namespace,
 }

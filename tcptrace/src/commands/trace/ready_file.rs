@@ -1,4 +1,4 @@
-//! The file that says that a run is ready.
+//! The file of `--ready-file`, which exists while all probes are attached.
 
 use std::{
     fs::{self, File},
@@ -10,10 +10,9 @@ use crate::{
     sys::{files, signals::set_ready_file},
 };
 
-/// A file that is there while all is attached.
 pub(crate) struct ReadyFile {
     path: PathBuf,
-    /// Locked: so it is known that the run goes on.
+    /// Locked, so that other runs can see that this one is alive.
     file: File,
 }
 
@@ -33,7 +32,7 @@ impl ReadyFile {
 impl Drop for ReadyFile {
     fn drop(&mut self) {
         set_ready_file(None);
-        // Somebody else may have removed it, or have another one there.
+        // Somebody else may have removed or replaced it.
         if files::is_at(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }

@@ -1,4 +1,4 @@
-//! The main loop: reads the rings, looks at timers, and hands what comes over to the session and the outputs.
+//! The main loop: waits for events, timers, signals and listings, and passes them to the session and the outputs.
 
 use std::{
     collections::HashSet,
@@ -24,7 +24,7 @@ use crate::{
         rings::Rings,
     },
     commands::{
-        delivery::{asked, push},
+        delivery::{next_query, push},
         trace::{
             error::{Error, no_thread},
             kernel_log::StderrLog,
@@ -62,75 +62,72 @@ use crate::{
     },
 };
 
-/// Output is handed over in pieces of about this size.
+/// Approximate size of the pieces in which output is passed on.
 pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
-/// Records that are read between two looks at signals and timers at most.
+/// Most records that are read before signals and timers are checked again.
 pub(crate) const READ_AT_ONCE: usize = 4096;
 
-/// Time between two looks at the kernel's counters.
+/// Time between two checks of the threads and the kernel's counters.
 pub(crate) const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Time between two looks for trouble at least; they rest for this many times the time that one took.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Shortest time between two evaluations of the rules for findings.
+pub(crate) const EVALUATE_EVERY: Duration = Duration::from_millis(250);
+/// After an evaluation the rules rest for this many times its duration,
+pub(crate) const EVALUATE_REST: u32 = 20;
+/// but not longer than this.
+pub(crate) const EVALUATE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for evidence with `stuck --once`.
+pub(crate) const ONCE_WITHIN: Duration = Duration::from_secs(2);
 
-pub(crate) const LOOK_REST: u32 = 20;
-
-/// But not for longer than this.
-pub(crate) const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
-
-/// The evidence of one look is waited for so long at most.
-pub(crate) const ONE_LOOK: Duration = Duration::from_secs(2);
-
-/// What a run works with once all is attached.
+/// The state of a run after all programs are attached.
 pub(crate) struct Run {
-    /// What the server of metrics wants to know.
+    /// Queries of the metrics server.
     pub(super) queries: Option<mpsc::Receiver<Query>>,
-    /// Time between two sendings of metrics.
+    /// How often metrics are sent by OTLP, if any output wants them.
     pub(super) pushes: Option<Duration>,
     pub(super) rings: AsyncFd<Rings>,
     pub(super) counters: KernelCounters,
     pub(super) listeners: ListenerTable,
-    /// Listeners from before the start that were told to the programs, until it is sure that they were still there then.
+    /// Listeners from before the start that were written to the BPF map, until a listing confirms that they still exist.
     pub(super) seeded: HashSet<ListenerKey>,
     pub(super) log: Option<EbpfLogger<StderrLog>>,
     pub(super) session: Session,
     pub(super) outputs: Outputs,
     pub(super) worker: ListingWorker,
     pub(super) threads: Threads,
-    /// Serves metrics and health.
+    /// Serves metrics and health checks.
     pub(super) server: Option<Server>,
-    /// Does another thread that lists sockets do without iterators, too?
+    /// True if a replaced listing thread must not use BPF iterators.
     pub(super) no_iterators: bool,
-    /// What the listing that is under way is for.
+    /// The purpose of the listing in progress.
     pub(super) listing: Option<Purpose>,
-    /// Why the last listing failed, where it did: told once.
+    /// Why the last listing failed, so that the same error is reported once.
     pub(super) failed: Option<String>,
-    /// Time between two polls at least.
+    /// Shortest time between two polls.
     pub(super) poll: Option<Duration>,
-    /// No poll is made before this.
+    /// Earliest time of the next poll.
     pub(super) next_poll: Instant,
-    /// No listing of all sockets is made before this: healing and reports wait, but not for polls to have rested.
+    /// Earliest time of the next listing of all sockets.
     pub(super) rest: Instant,
-    /// No listing for a report is made before this.
+    /// Earliest time of the next listing for a summary.
     pub(super) next_report: Instant,
-    /// No look for trouble is taken before this.
-    pub(super) next_look: Instant,
-    /// When the last one was taken.
-    pub(super) last_look: Instant,
-    /// Is the run over when all trouble was told of that can be seen at the start?
+    /// Earliest time of the next evaluation of rules.
+    pub(super) next_evaluation: Instant,
+    /// Time of the last evaluation.
+    pub(super) last_evaluation: Instant,
+    /// True if the run ends once the problems that exist at the start are reported.
     pub(super) once: bool,
-    /// The network namespace that is chosen.
+    /// The network namespace to which the run is limited.
     pub(super) chosen: Option<ChosenNetns>,
-    /// Is it no more?
+    /// True if that namespace no longer exists.
     pub(super) is_gone: bool,
     pub(super) netns_names: NameWatch,
-    /// When the sockets from before the start were known.
+    /// When the sockets from before the start became known.
     pub(super) started: Option<Instant>,
-    /// Sockets from before the start whose owners the programs are to remember at most: the rest of their memory is for
-    /// what comes.
+    /// Most sockets from before the start whose owners the BPF programs remember; the rest of their memory is for new ones.
     pub(super) new_owners: u32,
-    /// To be made when the sockets from before the start are known.
+    /// Created when the sockets from before the start are known.
     pub(super) ready_file: Option<PathBuf>,
     pub(super) service: Service,
     pub(super) hangup: Hangup,
@@ -149,7 +146,7 @@ impl Run {
         let mut checks = every(CHECK_EVERY);
         let mut polls = self.poll.filter(|_| self.session.polled_states().is_some()).map(every);
         let mut pushes = self.pushes.map(every);
-        let mut looks = self.session.has_findings().then(|| every(LOOK_EVERY));
+        let mut evaluations = self.session.has_findings().then(|| every(EVALUATE_EVERY));
         let mut ready = None;
         let mut more = false;
         loop {
@@ -163,9 +160,9 @@ impl Run {
                 _ = read.tick() => LoopEvent::Events,
                 _ = checks.tick() => LoopEvent::CheckDue,
                 () = due(&mut polls) => LoopEvent::PollDue,
-                () = due(&mut looks) => LoopEvent::LookDue,
+                () = due(&mut evaluations) => LoopEvent::EvaluationDue,
                 () = due(&mut pushes) => LoopEvent::PushDue,
-                query = asked(&mut self.queries) => LoopEvent::Asked(query),
+                query = next_query(&mut self.queries) => LoopEvent::Queried(query),
                 ready = self.rings.readable_mut() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
@@ -192,33 +189,31 @@ impl Run {
                     let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
                     self.service.alive(&status, broken.is_none());
                     if self.check_losses()? {
-                        self.ask(Purpose::Heal);
+                        self.request_listing(Purpose::Heal);
                     }
                     if self.session.wants_listeners(now_ns()) {
-                        self.ask(Purpose::Services);
+                        self.request_listing(Purpose::Services);
                     }
                     if self.chosen.as_ref().is_some_and(|chosen| !chosen.has_its_name()) {
-                        self.ask(Purpose::Namespace);
+                        self.request_listing(Purpose::Namespace);
                     }
                 }
-                LoopEvent::PollDue => self.ask(Purpose::Poll),
+                LoopEvent::PollDue => self.request_listing(Purpose::Poll),
                 LoopEvent::PushDue => self.push_metrics(),
-                LoopEvent::Asked(Query::Metrics(to)) => {
-                    // Nobody waits any more where sending fails.
+                LoopEvent::Queried(Query::Metrics(to)) => {
+                    // Sending fails if the client is gone.
                     let _ = self.metrics().map(|snapshot| to.send(snapshot));
                 }
-                LoopEvent::Asked(Query::Health(to)) => {
-                    let not_ready = self
-                        .started
-                        .is_none()
-                        .then(|| "the sockets from before the start are not known yet".to_owned());
+                LoopEvent::Queried(Query::Health(to)) => {
+                    let not_ready =
+                        self.started.is_none().then(|| "still listing the sockets from before the start".to_owned());
                     let _ = to.send(Health { not_ready, broken: self.threads.broken() });
                 }
-                // What has happened is not all known yet; on a busy host it may never be.
-                LoopEvent::LookDue if more && self.last_look.elapsed() < LOOK_AT_LEAST_EVERY => {}
-                LoopEvent::LookDue => self.look(if more { self.session.last_event_ns() } else { now_ns() }),
+                // Unread events may change the result. But on a busy host there are always some.
+                LoopEvent::EvaluationDue if more && self.last_evaluation.elapsed() < EVALUATE_AT_LEAST_EVERY => {}
+                LoopEvent::EvaluationDue => self.evaluate(if more { self.session.last_event_ns() } else { now_ns() }),
                 LoopEvent::Listed(answer) => {
-                    let purpose = self.take_in(*answer)?;
+                    let purpose = self.handle_listing(*answer)?;
                     if purpose == Some(Purpose::Start) && self.started.is_none() {
                         self.started = Some(Instant::now());
                         self.service.ready();
@@ -227,12 +222,12 @@ impl Run {
                         release_memory();
                     }
                     if matches!(purpose, Some(Purpose::Start | Purpose::Evidence)) {
-                        self.next_look = Instant::now();
-                        self.look(now_ns());
+                        self.next_evaluation = Instant::now();
+                        self.evaluate(now_ns());
                     }
                 }
             }
-            if self.has_looked_once() {
+            if self.is_once_done() {
                 return Ok("once");
             }
             self.outputs.push(self.session.take());
@@ -262,16 +257,16 @@ impl Run {
         self.session.metrics(now_ns(), usage(), &threads::states(&self.outputs), self.threads.states())
     }
 
-    /// Hands the metrics of this moment over to the outputs that want them.
+    /// Sends the current metrics to the outputs that want them.
     fn push_metrics(&mut self) {
         if let Some(snapshot) = self.metrics() {
             push(&self.outputs, &snapshot);
         }
     }
 
-    /// Looks at the threads, and replaces those that hang or are dead where that can be done.
+    /// Checks the threads, and replaces those that hang or have died.
     fn check_threads(&mut self) -> Result<(), Error> {
-        self.threads.look(&self.outputs, &["listing", "http"])?;
+        self.threads.check(&self.outputs, &["listing", "http"])?;
         if self.worker.is_broken() {
             self.threads.replace("listing")?;
             let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
@@ -284,7 +279,7 @@ impl Run {
             };
             self.worker.replace(make).map_err(no_thread)?;
             if self.listing.is_some() {
-                self.take_in(Err(crate::listing::Error::Hangs))?;
+                self.handle_listing(Err(crate::listing::Error::Hangs))?;
             }
         }
         self.threads.replace_server(self.server.as_mut())
@@ -295,27 +290,26 @@ impl Run {
         Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
     }
 
-    /// Is it time to end, where one look at what is there was asked for? On a busy host sockets become suspect all the
-    /// time.
-    fn has_looked_once(&self) -> bool {
-        let has_time = |started: Instant| started.elapsed() < ONE_LOOK && !self.session.is_settled();
+    /// True if a run with `--once` may end. It is limited in time, because on a busy host new sockets keep becoming suspicious.
+    fn is_once_done(&self) -> bool {
+        let has_time = |started: Instant| started.elapsed() < ONCE_WITHIN && !self.session.is_settled();
         self.once && self.started.is_some_and(|started| !has_time(started))
     }
 
-    /// Looks for trouble; where that takes evidence, asks for it.
-    fn look(&mut self, now_ns: u64) {
-        if Instant::now() < self.next_look {
+    /// Evaluates the rules for findings, and requests a listing if they lack evidence.
+    fn evaluate(&mut self, now_ns: u64) {
+        if Instant::now() < self.next_evaluation {
             return;
         }
         let start = Instant::now();
         if self.session.evaluate(now_ns) {
-            self.ask(Purpose::Evidence);
+            self.request_listing(Purpose::Evidence);
         }
-        self.next_look = Instant::now() + (LOOK_REST * start.elapsed()).min(LOOK_AT_LEAST_EVERY);
-        self.last_look = start;
+        self.next_evaluation = Instant::now() + (EVALUATE_REST * start.elapsed()).min(EVALUATE_AT_LEAST_EVERY);
+        self.last_evaluation = start;
     }
 
-    /// Takes in events up to this time until a piece of output is full or none is left; tells whether more may be waiting.
+    /// Reads events up to this time until a piece of output is full or none is left; returns true if there may be more.
     fn read(&mut self, until_ns: u64) -> bool {
         if let Some(names) = self.netns_names.changed() {
             self.session.context.names.netns = names.into_iter().collect();
@@ -331,7 +325,7 @@ impl Run {
         })
     }
 
-    /// Takes in what is left, writes the last words, and waits until all is written.
+    /// Reads the remaining events, writes the last records, and waits until everything is delivered.
     pub(crate) async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(SHUTDOWN_LIMIT);
         while self.read(now_ns()) {
@@ -346,35 +340,35 @@ impl Run {
         if self.pushes.is_some() {
             self.push_metrics();
         }
-        // The last record tells what became of all others.
+        // The last record has the delivery state of all outputs.
         self.outputs.drain();
         let outputs = threads::states(&self.outputs);
         self.session.end(now_ns, reason, &outputs);
         self.outputs.push(self.session.take());
         let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
         let written = self.outputs.end();
-        tell_end(&self.session.losses, &outputs);
+        report_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
         counted?;
         Ok(ended)
     }
 }
 
-/// What the loop woke up for.
+/// What woke up the loop.
 pub(crate) enum LoopEvent {
     Events,
     HungUp,
     PushDue,
-    Asked(Query),
+    Queried(Query),
     SummaryDue,
     CheckDue,
     PollDue,
-    LookDue,
+    EvaluationDue,
     Listed(Box<ListingResult>),
 }
 
 pub(crate) fn worker(rings: Rings) -> Result<AsyncFd<Rings>, Error> {
-    // SAFETY: the rings own their maps, and these their descriptors, which stay the same as long as they live.
+    // SAFETY: the rings own their maps and so the file descriptors, which do not change while the rings live.
     unsafe { AsyncFd::register_with_interest(rings, Interest::READABLE) }
         .map_err(|error| Error::Setup { what: "the ring buffers", source: error.into_parts().1 })
 }
@@ -389,14 +383,14 @@ pub(crate) async fn due(interval: &mut Option<Interval>) {
 
 /// How a run ended.
 pub struct Ended {
-    /// The severity of the worst finding that was open then.
+    /// The highest severity of findings that were open at the end.
     pub worst: Option<Severity>,
-    /// Events, findings and stories that were written.
+    /// Number of events, findings and stories written.
     pub written: u64,
 }
 
-/// Tells how a run ended: a few words where nothing was lost, else how much, where, and by which outputs.
-pub(crate) fn tell_end(losses: &Losses, outputs: &[OutputState]) {
+/// Reports the end of a run on stderr: a short line if nothing was lost, otherwise what was lost where.
+pub(crate) fn report_end(losses: &Losses, outputs: &[OutputState]) {
     let has_seen_enough = |output: &&OutputState| output.has_no_reader && output.name != LOG;
     let unwanted: u64 = outputs.iter().filter(has_seen_enough).map(OutputState::lost).sum();
     let losses = Losses { outputs: losses.outputs.saturating_sub(unwanted), ..losses.clone() };
@@ -405,8 +399,8 @@ pub(crate) fn tell_end(losses: &Losses, outputs: &[OutputState]) {
     } else {
         info(losses_line(&losses))
     }
-    // Of those that are in trouble the error tells.
+    // Outputs that failed are in the error message.
     for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {
-        warn(format_args!("output {}: {} of {} records are lost", output.name, output.lost(), output.made()));
+        warn(format_args!("output {}: {} of {} records were lost", output.name, output.lost(), output.made()));
     }
 }

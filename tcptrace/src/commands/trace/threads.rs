@@ -1,4 +1,4 @@
-//! Watches the threads of a run: reports one that hangs or has died, replaces it, or ends the run where that cannot be done.
+//! Watches the threads of a run: reports a thread that hangs or has died, and replaces it or, if it cannot, ends the run.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::{
     sys::workers::{self, WorkerProblem, WorkerState},
 };
 
-/// A run none of whose outputs takes anything goes on for so long.
+/// How long a run continues while all outputs hang.
 const ALL_HANG: Duration = Duration::from_secs(60);
-/// Threads that are replaced in a run at most.
+/// Most threads that are replaced in a run.
 const MAX_REPLACED: u32 = 3;
 
-/// The threads as they were at the last look.
+/// The state of the threads at the last check.
 #[derive(Debug, Default)]
 pub(crate) struct Threads {
     states: Vec<WorkerState>,
@@ -28,11 +28,11 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// Looks at them, once a second, and tells what is new. `can_replace`: these have others that take their place.
+    /// Checks the threads, once a second, and reports changes. Threads named in `can_replace` may die.
     ///
     /// # Errors
-    /// Where one is dead that nothing can replace, or no output takes anything any more.
-    pub(crate) fn look(&mut self, outputs: &Outputs, can_replace: &[&str]) -> Result<(), Error> {
+    /// If another thread has died, or all outputs have been hanging for [`ALL_HANG`].
+    pub(crate) fn check(&mut self, outputs: &Outputs, can_replace: &[&str]) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.states, workers::check());
         for state in &self.states {
             let was = before.iter().find(|before| before.name == state.name).and_then(|before| before.problem);
@@ -42,7 +42,7 @@ impl Threads {
                 }
                 now if now == was => {}
                 Some(_) => warn(state),
-                None => info(format_args!("the thread `{}` goes on", state.name)),
+                None => info(format_args!("the thread `{}` has recovered", state.name)),
             }
         }
         if !outputs.all_hang() {
@@ -53,43 +53,42 @@ impl Threads {
         Ok(())
     }
 
-    /// Another one takes the place of one that hangs or is dead.
+    /// Counts and reports the replacement of a thread that hangs or has died.
     ///
     /// # Errors
-    /// Where that happened too often.
+    /// If too many threads were replaced.
     pub(super) fn replace(&mut self, name: &str) -> Result<(), Error> {
         self.replaced += 1;
         if self.replaced > MAX_REPLACED {
             return Err(Error::HangsAgain(name.to_owned()));
         }
-        warn(format_args!("another thread takes the place of `{name}`"));
+        warn(format_args!("replacing the thread `{name}`"));
         Ok(())
     }
 
-    /// Another thread serves metrics where the one that did hangs or is dead.
+    /// Replaces the thread that serves metrics if it hangs or has died.
     ///
     /// # Errors
-    /// Where that happened too often, or there can be no more threads.
+    /// If too many threads were replaced, or no thread can be started.
     pub(crate) fn replace_server(&mut self, server: Option<&mut Server>) -> Result<(), Error> {
         let Some(server) = server.filter(|server| server.is_broken()) else { return Ok(()) };
         self.replace("http")?;
-        server.replace().map_err(|source| Error::Setup { what: "the server of metrics", source })
+        server.replace().map_err(|source| Error::Setup { what: "the metrics server", source })
     }
 
-    /// Those that hang or are dead, if there are some.
+    /// A description of the threads that hang or have died, if any.
     pub(crate) fn broken(&self) -> Option<String> {
         let broken = self.states.iter().filter(|state| state.problem.is_some());
         let words: Vec<_> = broken.map(ToString::to_string).collect();
         (!words.is_empty()).then(|| words.join("; "))
     }
 
-    /// How they are.
     pub(crate) fn states(&self) -> &[WorkerState] {
         &self.states
     }
 }
 
-/// What became of what all outputs had to deliver, the log among them.
+/// The delivery state of all outputs, including stderr.
 pub(crate) fn states(outputs: &Outputs) -> Vec<crate::model::output_state::OutputState> {
     outputs.states().into_iter().chain(messages::state()).collect()
 }

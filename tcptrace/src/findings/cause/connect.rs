@@ -1,4 +1,4 @@
-//! Why a connection was not established, by the facts of the attempt.
+//! Why a connection was not established.
 
 use super::Cause;
 use crate::{
@@ -6,15 +6,15 @@ use crate::{
     model::close_reason::{Abort, CloseReason},
 };
 
-/// An attempt that its process gave up while nothing had answered.
+/// The cause of an attempt that the process gave up before anything answered.
 pub(crate) fn of_given_up(incident: &Incident) -> Cause {
-    /// `TCP_TIMEOUT_INIT` of `include/net/tcp.h`, 1 s, less what a timer may be early by.
+    /// `TCP_TIMEOUT_INIT` of `include/net/tcp.h`, 1 s, less a margin for early timers.
     const SENT_AGAIN_NS: u64 = 900_000_000;
     let is_early = incident.total_retrans == 0 && incident.in_state_ns.is_some_and(|ns| ns < SENT_AGAIN_NS);
     if is_early { Cause::GivenUpEarly } else { Cause::SynUnanswered }
 }
 
-/// A connect that failed, or was given up.
+/// The cause of a connect that failed or was given up.
 pub(crate) fn of_connect(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Critical, Info, Warning};
     match incident.ending {

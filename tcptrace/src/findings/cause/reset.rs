@@ -1,4 +1,4 @@
-//! Why a RST ended a connection, by the facts of both its ends.
+//! Why a RST ended a connection, from the facts of both its ends.
 
 use super::Cause;
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
     },
 };
 
-/// A request that is sent within this time of the peer's FIN crossed it, in ns: the sender had hardly a chance to see it.
+/// A request sent within this time of the peer's FIN probably crossed it on the way, in ns.
 const CROSSING_NS: u64 = 1_000_000_000;
-/// A connection that nothing came on for this long when the peer closed it was idle, in ns.
+/// A connection without traffic for this long is idle, in ns.
 const IDLE_NS: u64 = 100_000_000;
-/// Bytes of a last message that nobody waits for (close_notify of TLS, QUIT) at most.
+/// Longest last message that nobody needs (TLS close_notify, QUIT), in bytes.
 const LAST_WORDS: u32 = 64;
 
-/// A RST that came for this end of a connection.
+/// Severity and cause of a RST that was received.
 pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Info, Warning};
     let peer = &incident.peer;
@@ -27,7 +27,7 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
     let after_fin = incident.state == State::CloseWait;
     let lost = if is_loss(incident) { Warning } else { Info };
     if peer.is_killed() {
-        return (Info, Cause::PeerKilled); // process-killed tells of it
+        return (Info, Cause::PeerKilled); // process-killed reports it
     }
     if is_race(incident) {
         return (Warning, Cause::KeepaliveRace);
@@ -49,7 +49,7 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
         Some(CloseReason::Aborted(Abort::UnreadData)) => return (lost, Cause::PeerClosedUnread),
         _ => {}
     }
-    let sent = peer.lately.reset_sent;
+    let sent = peer.events.reset_sent;
     let has_none = |state| !matches!(state, State::Listen | State::TimeWait | State::FinWait2);
     if incident.state == State::Established
         && ended.is_none()
@@ -67,7 +67,7 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
             _ => (Warning, Cause::WroteAfterClose),
         };
     }
-    // Who has closed waits for nothing more; its FIN counts as one.
+    // A side that has closed waits for nothing more; its FIN counts as one byte.
     let has_closed = matches!(incident.state, State::FinWait1 | State::Closing | State::LastAck);
     if has_closed && is_last_words(incident, incident.unacked().saturating_sub(1)) {
         return (Info, Cause::LastWords);
@@ -80,19 +80,19 @@ pub(crate) fn of_reset(incident: &Incident) -> (Severity, Cause) {
     }
 }
 
-/// A client that ended its connection by a RST.
+/// The cause if a client ended its connection with a RST.
 fn of_client(incident: &Incident) -> Cause {
     let is_nothing = incident.unread() == 0 && incident.unacked() == 0;
     if is_nothing { Cause::ClientLeft } else { Cause::ReaderCancelled }
 }
 
-/// A close of this end by a RST.
+/// Severity and cause of a close of this end with a RST.
 pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
     use Severity::{Info, Warning};
     let is_linger = incident.ending == CloseReason::Aborted(Abort::LingerZero);
     let unread_there = incident.peer.ended().map_or(0, |ended| ended.unread);
     match (is_linger, incident.active) {
-        // The one who reads may stop reading.
+        // A client may stop reading.
         (true, _) if incident.unread == 0 && incident.unacked == 0 && unread_there == 0 => {
             (Info, Cause::LingerNothingLost)
         }
@@ -100,22 +100,21 @@ pub(crate) fn of_abort(incident: &Incident) -> (Severity, Cause) {
         (true, _) => (Warning, Cause::ClosedWithLinger),
         (false, Some(true)) => (Info, Cause::StoppedReading),
         (false, _) if is_last_words(incident, incident.unread.max(incident.unacked)) => (Info, Cause::LastWords),
-        // Told of at the client, if that is on this host.
+        // If the client is on this host, its own finding reports this.
         (false, _) if had_been_idle(incident) && incident.peer.ended().is_some() => (Info, Cause::KeepaliveRace),
         (false, _) if had_been_idle(incident) => (Warning, Cause::KeepaliveRace),
         (false, _) => (Warning, Cause::ClosedUnread),
     }
 }
 
-/// Is something lost, or does somebody wait for it in vain? Not where all was read and acknowledged, and the peer had the
-/// last word.
+/// True if data is lost or somebody waits in vain. False if everything was read and acknowledged, and the peer sent last.
 fn is_loss(incident: &Incident) -> bool {
     let waits = incident.reset.is_none_or(|reset| reset.last_sent_ns < reset.last_received_ns);
     incident.unread() > 0 || incident.unacked() > 0 || waits || incident.received == 0
 }
 
-/// Did a request cross the peer's close of an idle connection? This side waits for an answer to what it sent at about the
-/// time of the FIN, or what the peer closed without reading.
+/// True if a request crossed the peer's close of an idle connection: this side sent it close to the time of the FIN, or the
+/// peer closed without reading it.
 fn is_race(incident: &Incident) -> bool {
     let Some(reset) = incident.reset.filter(|_| incident.active != Some(false) && incident.received > 1) else {
         return false;
@@ -126,7 +125,7 @@ fn is_race(incident: &Incident) -> bool {
                 && since_fin_ns.saturating_sub(reset.last_sent_ns) <= CROSSING_NS;
             idle_ns >= IDLE_NS && is_near && incident.kind != Kind::IdleReset
         }
-        // The FIN was lost, or had no time to come: the peer's end is closed all the same.
+        // The FIN was lost or has not arrived yet, but the peer's end is closed.
         _ => {
             let closed = match incident.peer.ended().and_then(|ended| ended.ending) {
                 Some(CloseReason::Aborted(Abort::UnreadData) | CloseReason::ResetAfterClose) => true,
@@ -139,20 +138,20 @@ fn is_race(incident: &Incident) -> bool {
     }
 }
 
-/// Did the kernel send the RST for what was left of a socket that had been closed?
+/// True if the kernel sent the RST for the remains of a socket that its process had closed.
 fn sent_by_closed(incident: &Incident) -> bool {
-    let sent = incident.peer.lately.reset_sent;
+    let sent = incident.peer.events.reset_sent;
     sent.is_some_and(|sent| matches!(sent.state, State::TimeWait | State::FinWait1 | State::FinWait2 | State::Closing))
 }
 
-/// Had nothing been sent from here for a while when the last request came?
+/// True if this end had sent nothing for a while when the last request came.
 fn had_been_idle(incident: &Incident) -> bool {
     let facts = incident.own.reset_sent.and_then(|sent| sent.facts);
     let quiet_ns = facts.map_or(0, |facts| facts.last_sent_ns.saturating_sub(facts.last_received_ns));
     incident.acked > 1 && quiet_ns >= IDLE_NS
 }
 
-/// Are these the last bytes of a conversation, and not a request? There was one, and they are few.
+/// True if these bytes are the end of a conversation and not a request: data went both ways before, and they are few.
 fn is_last_words(incident: &Incident, bytes: u32) -> bool {
     bytes <= LAST_WORDS && incident.received > 1 && incident.acked > 1 && !had_been_idle(incident)
 }

@@ -1,12 +1,12 @@
-//! Connections that a process does not accept, or does not read.
+//! Connections that a process does not accept or does not read.
 
 use crate::{
     findings::{
         cause::Cause,
-        context::{Group, View},
-        detection::{Example, MAX_EXAMPLES, Sighting, Subject, Value},
+        context::{RuleContext, SocketGroup},
+        detection::{Detection, Example, MAX_EXAMPLES, Subject, Value},
         kind::{Kind, Severity},
-        process_states::Doing,
+        process_states::Activity,
         rules::{
             queues,
             readers::{
@@ -22,27 +22,26 @@ use crate::{
     table::Connection,
 };
 
-/// All troubles of this family.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut found = accept_stalled(view);
-    found.extend(read_stalled(view));
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
+    let mut found = accept_stalled(context);
+    found.extend(read_stalled(context));
     found
 }
 
-fn accept_stalled(view: &View<'_>) -> Vec<Sighting> {
-    // A full queue is told of as that.
+fn accept_stalled(context: &RuleContext<'_>) -> Vec<Detection> {
+    // A full queue is reported as accept-queue-full.
     let has_queue = |listener: &&Connection| {
         let queue = listener.facts().map_or(0, |facts| facts.socket.receive_queue);
-        queue > 0 && !queues::is_full(listener, view.now_ns)
+        queue > 0 && !queues::is_full(listener, context.now_ns)
     };
-    let listeners = view.in_state(State::Listen).iter().copied().filter(has_queue);
-    let sighting = |group: Group<'_>| {
-        let waiting = waiting(view, &group.members);
-        let waited_ns = view.now_ns.saturating_sub(waits_since_ns(waiting.first()?));
-        if waited_ns < view.thresholds.accept_stalled_ns {
+    let listeners = context.in_state(State::Listen).iter().copied().filter(has_queue);
+    let detection = |group: SocketGroup<'_>| {
+        let waiting = waiting(context, &group.members);
+        let waited_ns = context.now_ns.saturating_sub(waits_since_ns(waiting.first()?));
+        if waited_ns < context.thresholds.accept_stalled_ns {
             return None;
         }
-        let holders = holders_state(view, &group.members);
+        let holders = holders_state(context, &group.members);
         let queue = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
         let mut evidence = vec![
             ("queue", Value::Number(queue)),
@@ -50,34 +49,34 @@ fn accept_stalled(view: &View<'_>) -> Vec<Sighting> {
             ("waited_ns", Value::Number(waited_ns)),
         ];
         evidence.extend(process_evidence(holders.as_ref()));
-        let cause = cause(holders.map(|holders| holders.doing));
-        let mut sighting = group.sighting(view, Kind::AcceptStalled, Severity::Warning, cause);
-        let room = MAX_EXAMPLES.saturating_sub(sighting.examples.len());
-        sighting.examples.extend(waiting.iter().take(room).map(|known| Example::of(known, &[], view.now_ns)));
+        let cause = cause(holders.map(|holders| holders.activity));
+        let mut detection = group.detection(context, Kind::AcceptStalled, Severity::Warning, cause);
+        let room = MAX_EXAMPLES.saturating_sub(detection.examples.len());
+        detection.examples.extend(waiting.iter().take(room).map(|known| Example::of(known, &[], context.now_ns)));
         let oldest = Some(Age { ns: waited_ns, source: AgeSource::LowerBound });
-        let sighting = Sighting { count: queue, oldest, is_settled: holders.is_some(), ..sighting };
-        Some(sighting.with(evidence))
+        let detection = Detection { count: queue, oldest, is_settled: holders.is_some(), ..detection };
+        Some(detection.with(evidence))
     };
-    view.group(listeners, |listener| Subject::Local(listener.local())).into_iter().filter_map(sighting).collect()
+    context.group(listeners, |listener| Subject::Local(listener.local())).into_iter().filter_map(detection).collect()
 }
 
-/// A server that has accepted a connection, and does not read what came. Those whose window is closed are `zero-window`, and
-/// what the peer has closed is a leak.
-fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
-    let after_ns = view.thresholds.read_stalled_ns;
+/// A server accepted connections but does not read their data. If the window is closed, `zero-window` reports it; if the peer
+/// has closed, `close-wait-leak` does.
+fn read_stalled(context: &RuleContext<'_>) -> Vec<Detection> {
+    let after_ns = context.thresholds.read_stalled_ns;
     let is_stalled = |known: &&Connection| {
         let stuck_reasons = known.stuck_reasons();
         stuck_reasons.unread > 0
             && !stuck_reasons.not_accepted
-            && unread_ns(view, known) >= after_ns
-            && !is_being_read(view, known, after_ns)
-            && !is_closed_by(view, known)
-            && view.listener_of(known.netns(), known.local()).is_some()
+            && unread_ns(context, known) >= after_ns
+            && !is_being_read(context, known, after_ns)
+            && !is_closed_by(context, known)
+            && context.listener_of(known.netns(), known.local()).is_some()
     };
-    let stalled = view.in_state(State::Established).iter().copied().filter(is_stalled);
-    let sighting = |group: Group<'_>| {
-        let holders = holders_state(view, &group.members);
-        let unread_ns = group.members.iter().map(|known| unread_ns(view, known)).max();
+    let stalled = context.in_state(State::Established).iter().copied().filter(is_stalled);
+    let detection = |group: SocketGroup<'_>| {
+        let holders = holders_state(context, &group.members);
+        let unread_ns = group.members.iter().map(|known| unread_ns(context, known)).max();
         let mut evidence = vec![
             (
                 "unread_bytes",
@@ -91,13 +90,16 @@ fn read_stalled(view: &View<'_>) -> Vec<Sighting> {
             ("unread_for_ns", unread_ns.into()),
         ];
         evidence.extend(process_evidence(holders.as_ref()));
-        // What a server reads later, when it has done what it does now, waits in vain only where it does nothing at all.
-        let (severity, cause) = match holders.map(|holders| holders.doing) {
-            Some(Doing::Stopped) => (Severity::Warning, Cause::ReaderStopped),
+        // A server that works on something else may read the data later; one that is stopped will not.
+        let (severity, cause) = match holders.map(|holders| holders.activity) {
+            Some(Activity::Stopped) => (Severity::Warning, Cause::ReaderStopped),
             _ => (Severity::Info, Cause::RequestsUnread),
         };
-        let sighting = group.sighting(view, Kind::ReadStalled, severity, cause).with(evidence);
-        Sighting { is_settled: sighting.is_settled && group.members.iter().all(|known| is_watched(known)), ..sighting }
+        let detection = group.detection(context, Kind::ReadStalled, severity, cause).with(evidence);
+        Detection {
+            is_settled: detection.is_settled && group.members.iter().all(|known| is_watched(known)),
+            ..detection
+        }
     };
-    view.group(stalled, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+    context.group(stalled, |known| context.subject_of(known)).into_iter().map(detection).collect()
 }

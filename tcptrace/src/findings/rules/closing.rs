@@ -1,12 +1,12 @@
-//! Connections that are being closed, and do not come to an end.
+//! Connections whose close does not finish.
 
 use rustc_hash::FxHashSet;
 
 use crate::{
     findings::{
         cause::Cause,
-        context::{Group, View},
-        detection::{Sighting, Subject, Value},
+        context::{RuleContext, SocketGroup},
+        detection::{Detection, Subject, Value},
         kind::{Kind, Severity},
         rules::readers::{is_held_up, is_not_accepted},
     },
@@ -18,71 +18,72 @@ use crate::{
     table::{Connection, Facts},
 };
 
-/// All troubles of this family.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut found = close_wait_leak(view);
-    found.extend(fin_wait2_stuck(view));
-    let stuck = [State::FinWait1, State::Closing].into_iter().flat_map(|state| view.stuck_in(state));
-    found.extend(fin_unanswered(view, stuck, Kind::FinWait1Stuck, Cause::FinUnanswered));
-    found.extend(fin_unanswered(view, view.stuck_in(State::LastAck), Kind::LastAckLost, Cause::LastAckMissing));
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
+    let mut found = close_wait_leak(context);
+    found.extend(fin_wait2_stuck(context));
+    let stuck = [State::FinWait1, State::Closing].into_iter().flat_map(|state| context.stuck_in(state));
+    found.extend(fin_unanswered(context, stuck, Kind::FinWait1Stuck, Cause::FinUnanswered));
+    found.extend(fin_unanswered(context, context.stuck_in(State::LastAck), Kind::LastAckLost, Cause::LastAckMissing));
     found
 }
 
-/// From so many sockets on that do not get fewer, a leak is critical: descriptors run out.
+/// A leak of this many sockets is critical: the process will run out of descriptors.
 const MANY_LEAKED: usize = 1000;
-/// The same for growth per minute, if it was watched for [`SURE_NS`].
+/// Growth per minute from which a leak is critical, if it was measured over [`SURE_NS`].
 const FAST_GROWTH: f64 = 100.0;
 const SURE_NS: u64 = 30_000_000_000;
 
-/// Does nothing come or go on a connection that is half closed? `None` until a listing has shown it since it is suspected.
-fn is_inactive(view: &View<'_>, known: &Connection) -> Option<bool> {
+/// Whether a half-closed connection carries no data. `None` until a listing has shown the socket since it became suspicious.
+fn is_inactive(context: &RuleContext<'_>, known: &Connection) -> Option<bool> {
     if known.is_timewait() {
-        return Some(true); // it gets nothing but a FIN
+        return Some(true); // it can receive nothing but a FIN
     }
-    let after_ns = view.thresholds.stuck_after(known.state)?;
-    let is_quiet = view.now_ns.saturating_sub(known.active_ns()) >= after_ns;
+    let after_ns = context.thresholds.stuck_after(known.state)?;
+    let is_quiet = context.now_ns.saturating_sub(known.active_ns()) >= after_ns;
     let suspected_ns = known.suspected_ns().filter(|_| is_quiet);
     let is_shown = known.facts().is_some_and(|facts| Some(facts.at_ns.saturating_add(after_ns / 4)) >= suspected_ns);
     if is_quiet && !is_shown { None } else { Some(is_quiet) }
 }
 
-/// What is not known to be inactive yet counts only where nothing is known, and the group waits for its evidence.
-fn drop_unknown(view: &View<'_>, group: &mut Group<'_>) {
-    let is_known = |known: &&Connection| is_inactive(view, known).is_some();
+/// Removes sockets whose activity is not known, unless it is known of none; then the group waits for evidence.
+fn drop_unknown(context: &RuleContext<'_>, group: &mut SocketGroup<'_>) {
+    let is_known = |known: &&Connection| is_inactive(context, known).is_some();
     if group.members.iter().any(&is_known) {
         group.members.retain(is_known);
     }
 }
 
-/// A process that is only slow closes sockets after some time. What is older than twice the usual time is leaked. Data may
-/// flow on to the peer; and nobody can close what nobody accepted.
-fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
-    let flow = |known: &Connection| view.recent.flow(known.netns(), known.owner()?.pid);
+/// Sockets in CLOSE_WAIT that their process does not close. A slow process does close its sockets, so a socket is leaked only
+/// after twice the process's usual time. Not leaked are half-closed connections that still send data, and connections that
+/// were never accepted.
+fn close_wait_leak(context: &RuleContext<'_>) -> Vec<Detection> {
+    let flow = |known: &Connection| context.history.flow(known.netns(), known.owner()?.pid);
     let usual_ns = |known: &Connection| flow(known)?.usual_ns();
     let is_leaked = |known: &&Connection| {
-        usual_ns(known).is_none_or(|usual_ns| view.age_ns(known) > usual_ns.saturating_mul(2))
+        usual_ns(known).is_none_or(|usual_ns| context.age_ns(known) > usual_ns.saturating_mul(2))
             || flow(known).is_some_and(|flow| flow.was_leaked(known.since_ns))
     };
     let is_leaked = |known: &&Connection| {
         is_leaked(known)
             && !is_not_accepted(known)
             && !known.stuck_reasons().window_closed
-            && is_inactive(view, known) != Some(false)
+            && is_inactive(context, known) != Some(false)
     };
-    let groups = view.group(view.stuck_in(State::CloseWait).filter(is_leaked), |known| view.subject_of(known));
-    let passed_on = |group: &Group<'_>| {
+    let groups = context.group(context.stuck_in(State::CloseWait).filter(is_leaked), |known| context.subject_of(known));
+    let passed_on = |group: &SocketGroup<'_>| {
         let is_its = |known: &&&Connection| {
             let command = |owner: Option<Owner>| owner.map(|owner| owner.command);
             known.orphan == Some(false) && command(known.owner()) == command(group.owner)
         };
-        // Those that came last may not be suspected yet.
-        group.owner.is_some() && 2 * view.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
+        // Half are enough: the newest may not be suspicious yet.
+        group.owner.is_some()
+            && 2 * context.in_state(State::FinWait2).iter().filter(is_its).count() >= group.members.len()
     };
-    let sighting = |mut group: Group<'_>| {
-        drop_unknown(view, &mut group);
-        let each: Option<Vec<_>> = pids_of(view, &group)
+    let detection = |mut group: SocketGroup<'_>| {
+        drop_unknown(context, &mut group);
+        let each: Option<Vec<_>> = pids_of(context, &group)
             .into_iter()
-            .map(|pid| view.recent.growth_per_minute(group.netns, pid, view.now_ns))
+            .map(|pid| context.history.growth_per_minute(group.netns, pid, context.now_ns))
             .collect();
         let growth =
             each.and_then(|each| each.into_iter().reduce(|(sum, span_ns), (growth, _)| (sum + growth, span_ns)));
@@ -91,10 +92,10 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
         let (severity, cause) = match growth {
             _ if passed_on(&group) => (Severity::Info, Cause::WaitsForOtherSide),
             _ if is_many => (Severity::Critical, Cause::NeverClosed),
-            _ if is_idle_pool(view, &group, growth) => (Severity::Info, Cause::IdlePooled),
+            _ if is_idle_pool(context, &group, growth) => (Severity::Info, Cause::IdlePooled),
             _ => (Severity::Warning, Cause::NeverClosed),
         };
-        // The FIN counts as a byte that was not read.
+        // The FIN counts as one unread byte.
         let unread = group.sum(|facts| facts.socket.receive_queue.saturating_sub(1).into());
         let evidence = [
             ("unread_bytes", unread.into()),
@@ -102,30 +103,30 @@ fn close_wait_leak(view: &View<'_>) -> Vec<Sighting> {
             ("growth_window_ns", growth.map(|(_, span_ns)| span_ns).into()),
             ("closes_after_ns", group.members.first().and_then(|known| usual_ns(known)).into()),
         ];
-        group.sighting(view, Kind::CloseWaitLeak, severity, cause).with(evidence)
+        group.detection(context, Kind::CloseWaitLeak, severity, cause).with(evidence)
     };
-    groups.into_iter().map(sighting).collect()
+    groups.into_iter().map(detection).collect()
 }
 
-/// The processes of a group, and those that hold its listener: a connection counts for that until its own process is known.
-fn pids_of(view: &View<'_>, group: &Group<'_>) -> FxHashSet<u32> {
+/// The processes of a group and the holders of its listener, who count as owners until the connection's own process is known.
+fn pids_of(context: &RuleContext<'_>, group: &SocketGroup<'_>) -> FxHashSet<u32> {
     let mut pids: FxHashSet<_> = group.processes.most().iter().map(|(owner, _)| owner.pid).collect();
     if let Subject::Local(local) = group.subject
-        && let Some(listener) = view.listener_of(group.netns, local)
+        && let Some(listener) = context.listener_of(group.netns, local)
     {
         pids.extend(listener.owner().map(|owner| owner.pid));
-        pids.extend(view.table.holders_of(listener).into_iter().flatten().map(|holder| holder.pid));
+        pids.extend(context.table.holders_of(listener).into_iter().flatten().map(|holder| holder.pid));
     }
     pids
 }
 
-/// So many connections of a client to one destination lie idle in a pool at most.
+/// Most idle connections to one destination that still look like a client's pool.
 const POOLED: usize = 8;
 
-/// Are these a client's, few, and no more than came within the last minute?
-fn is_idle_pool(view: &View<'_>, group: &Group<'_>, growth: Option<(f64, u64)>) -> bool {
+/// True if these are a client's connections, few, and their number is not growing beyond those of the last minute.
+fn is_idle_pool(context: &RuleContext<'_>, group: &SocketGroup<'_>, growth: Option<(f64, u64)>) -> bool {
     let is_active = |known: &Connection| {
-        known.is_active().or_else(|| view.is_active(known.netns(), (known.local(), known.remote())))
+        known.is_active().or_else(|| context.is_active(known.netns(), (known.local(), known.remote())))
     };
     group.members.len() <= POOLED
         && group.subject != Subject::Several
@@ -138,32 +139,32 @@ fn is_idle_pool(view: &View<'_>, group: &Group<'_>, growth: Option<(f64, u64)>) 
 
 const MINUTE_NS: f64 = 60e9;
 
-fn fin_wait2_stuck(view: &View<'_>) -> Vec<Sighting> {
-    // A mini-socket may have gone to TIME_WAIT, or with its namespace, without an event: only a timer that a poll saw tells
-    // that it is there.
+fn fin_wait2_stuck(context: &RuleContext<'_>) -> Vec<Detection> {
+    // A mini-socket may go to TIME_WAIT, or vanish with its namespace, without an event. Only a running timer, seen by a poll,
+    // proves that it still exists.
     let is_there =
-        |known: &&Connection| !known.is_timewait() || known.expires_ns().is_some_and(|end_ns| end_ns > view.now_ns);
-    let stuck = view.stuck_in(State::FinWait2).filter(|known| is_inactive(view, known) != Some(false));
+        |known: &&Connection| !known.is_timewait() || known.expires_ns().is_some_and(|end_ns| end_ns > context.now_ns);
+    let stuck = context.stuck_in(State::FinWait2).filter(|known| is_inactive(context, known) != Some(false));
     let (orphaned, owned): (Vec<_>, Vec<_>) = stuck.filter(is_there).partition(|known| known.orphan == Some(true));
     let mut found = Vec::new();
     for (members, severity, cause) in
         [(orphaned, Severity::Info, Cause::PeerKeepsOpen), (owned, Severity::Warning, Cause::OnlyShutDown)]
     {
-        for mut group in view.group(members.into_iter(), |known| view.subject_of(known)) {
-            drop_unknown(view, &mut group);
-            let left = group.members.iter().filter_map(|known| time_left_ns(known, view.now_ns)).min();
+        for mut group in context.group(members.into_iter(), |known| context.subject_of(known)) {
+            drop_unknown(context, &mut group);
+            let left = group.members.iter().filter_map(|known| time_left_ns(known, context.now_ns)).min();
             let evidence = [
                 ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
                 ("closed_by", group.closed_by()),
                 ("time_left_ns", left.into()),
             ];
-            found.push(group.sighting(view, Kind::FinWait2Stuck, severity, cause).with(evidence));
+            found.push(group.detection(context, Kind::FinWait2Stuck, severity, cause).with(evidence));
         }
     }
     found
 }
 
-/// Time until the kernel drops what is left of a connection in FIN_WAIT2, where it will.
+/// Time until the kernel drops a socket in FIN_WAIT2, if a timer will, in ns.
 fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
     if let Some(end_ns) = known.expires_ns() {
         return Some(end_ns.saturating_sub(now_ns));
@@ -173,9 +174,9 @@ fn time_left_ns(known: &Connection, now_ns: u64) -> Option<u64> {
     Some(timer.left_ns.saturating_sub(now_ns.saturating_sub(facts.listed_ns)))
 }
 
-/// What was written before the close may take long to go out, to a client that is slow: then acknowledgements come, and
-/// nothing waits for one in vain. A window that is closed makes the timeout double too (`net/ipv4/tcp_output.c`,
-/// `tcp_send_probe0`). On a path that loses segments, one is just being sent again.
+/// True if data written before the close is still on its way to a slow client: acknowledgements arrive, and no segment
+/// waits in vain. A closed window doubles the timeout too (`net/ipv4/tcp_output.c`, `tcp_send_probe0`); on a lossy path one
+/// retransmission may be in flight.
 fn is_on_its_way(known: &Connection) -> bool {
     /// In ns.
     const ANSWERS_NS: u64 = 5_000_000_000;
@@ -188,25 +189,25 @@ fn is_on_its_way(known: &Connection) -> bool {
         };
         timeouts == facts.socket.timeouts && facts.socket.connection.is_some_and(is_acknowledged)
     };
-    // A FIN that is not answered is sent again: without that, and without a listing, nothing shows that it is not.
+    // An unanswered FIN is retransmitted. Without a retransmission and without a listing, nothing shows that it is unanswered.
     known.facts().map_or(timeouts == 0, is_answered)
 }
 
 fn fin_unanswered<'a>(
-    view: &View<'a>,
+    context: &RuleContext<'a>,
     stuck: impl Iterator<Item = &'a Connection>,
     kind: Kind,
     cause: Cause,
-) -> Vec<Sighting> {
-    let sighting = |group: Group<'_>| {
+) -> Vec<Detection> {
+    let detection = |group: SocketGroup<'_>| {
         let evidence = [
             ("fin_retransmits", Value::Number(group.timeouts().into())),
             ("orphaned", group.is_orphaned().map_or(Value::Unknown, Value::Flag)),
             ("closed_by", group.closed_by()),
         ];
-        group.sighting(view, kind, Severity::Warning, cause).with(evidence)
+        group.detection(context, kind, Severity::Warning, cause).with(evidence)
     };
-    // Where the window is closed and the peer answers, that is told of.
+    // Where the window is closed and the peer answers, zero-window reports that.
     let unanswered = stuck.filter(|known| !is_on_its_way(known) && !is_held_up(known));
-    view.group(unanswered, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+    context.group(unanswered, |known| context.subject_of(known)).into_iter().map(detection).collect()
 }

@@ -1,10 +1,10 @@
-//! Failures as sightings.
+//! Turns failed connections into detections.
 
 use crate::{
     findings::{
         cause::Cause,
-        context::{MAX_SUBJECTS, View},
-        detection::{MAX_EXAMPLES, Processes, Sighting, Subject, Value},
+        context::{MAX_SUBJECTS, RuleContext},
+        detection::{Detection, MAX_EXAMPLES, Processes, Subject, Value},
         incident::Incident,
         kind::{Kind, Severity},
     },
@@ -16,7 +16,7 @@ use crate::{
 struct Failures<'a> {
     count: u64,
     processes: Processes,
-    /// The last ones.
+    /// The most recent failures.
     last: Vec<&'a Incident>,
     is_shown: bool,
 }
@@ -30,26 +30,27 @@ impl<'a> Failures<'a> {
     }
 }
 
-/// The process at the other end of a connection that failed, where it is on this host.
+/// The process at the other end of a failed connection, if it is on this host.
 pub(super) fn other_owner(incident: &Incident) -> Option<Owner> {
     incident.peer.owner
 }
 
-/// They have the cause that was found for each, and matter as much as the worst of the last.
-pub(super) fn judged(last: &[&Incident]) -> (Severity, Cause) {
+/// Severity and cause of a group of failures: those of the worst among the most history.
+pub(super) fn diagnosed(last: &[&Incident]) -> (Severity, Cause) {
     let worst = last.iter().map(|incident| incident.cause).max_by_key(|(severity, _)| *severity);
     worst.unwrap_or((Severity::Warning, Cause::PeerSentReset))
 }
 
-/// The failures of a kind, with the evidence of each group; `meaning` decides by the last of them, the newest first.
-pub(super) fn sightings<'a>(
-    view: &View<'a>,
+/// Detections of one kind of failure, grouped by command, cause and subject. `meaning` gives severity and cause of a group
+/// from its last failures, newest first; `evidence` gives the evidence from the newest.
+pub(super) fn detections<'a>(
+    context: &RuleContext<'a>,
     kind: Kind,
     meaning: impl Fn(&[&'a Incident]) -> (Severity, Cause),
     evidence: impl Fn(&'a Incident) -> Vec<(&'static str, Value)>,
-) -> Vec<Sighting> {
+) -> Vec<Detection> {
     let mut by_command: KeyedMap<_, KeyedMap<Subject, Failures<'_>>> = KeyedMap::default();
-    for ((_, netns, command, _, cause), incidents) in view.recent.incidents().filter(|((of, ..), _)| *of == kind) {
+    for ((_, netns, command, _, cause), incidents) in context.history.incidents().filter(|((of, ..), _)| *of == kind) {
         let Some(newest) = incidents.last.last() else { continue };
         let failures = Failures {
             count: incidents.count,
@@ -57,7 +58,7 @@ pub(super) fn sightings<'a>(
             last: incidents.last.iter().collect(),
             is_shown: incidents.is_shown,
         };
-        let subject = view.subject_at(newest.netns, (newest.local, newest.remote), newest.active);
+        let subject = context.subject_at(newest.netns, (newest.local, newest.remote), newest.active);
         by_command.entry((*netns, *command, *cause)).or_default().entry(subject).or_default().take(failures);
     }
     let mut found = Vec::new();
@@ -72,15 +73,15 @@ pub(super) fn sightings<'a>(
             failures.last.truncate(MAX_EXAMPLES);
             let Some(newest) = failures.last.first() else { continue };
             let (severity, cause) = meaning(&failures.last);
-            let sighting = Sighting {
+            let detection = Detection {
                 owner: newest.owner,
                 processes: failures.processes,
                 count: failures.count,
                 examples: failures.last.iter().map(|incident| incident.example()).collect(),
                 is_shown: failures.is_shown,
-                ..Sighting::new(kind, severity, cause, netns, subject)
+                ..Detection::new(kind, severity, cause, netns, subject)
             };
-            found.push(sighting.with(evidence(newest)));
+            found.push(detection.with(evidence(newest)));
         }
     }
     found

@@ -1,18 +1,18 @@
-//! Processes that a signal ended.
+//! Processes killed by a signal.
 
 use crate::findings::{
     cause::Cause,
-    context::View,
-    detection::{Sighting, Value},
+    context::RuleContext,
+    detection::{Detection, Value},
     kills::Kill,
     kind::{Kind, Severity},
 };
 
-/// All troubles of this family. A client that its user or its supervisor ends is none.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+/// A client that its user or supervisor ends with SIGTERM, SIGINT or the like is no problem.
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
     let is_trouble = |kill: &Kill| kill.served > 0 || is_crash(kill) || is_by_force(kill);
-    let killed = view.recent.kills.iter().filter(|(_, kill)| is_trouble(kill));
-    killed.map(|(netns, kill)| sighting(netns, kill)).collect()
+    let killed = context.history.kills.iter().filter(|(_, kill)| is_trouble(kill));
+    killed.map(|(netns, kill)| detection(netns, kill)).collect()
 }
 
 fn is_crash(kill: &Kill) -> bool {
@@ -34,25 +34,25 @@ fn is_by_force(kill: &Kill) -> bool {
     kill.exit.signal == libc::SIGKILL as u8
 }
 
-fn sighting(netns: Option<u32>, kill: &Kill) -> Sighting {
+fn detection(netns: Option<u32>, kill: &Kill) -> Detection {
     let evidence = [
         ("signal", Value::Name(kill.exit.name())),
         ("peers", Value::Number(kill.peers.len() as u64)),
         ("unread_bytes", Value::Number(kill.unread)),
         ("unsent_bytes", Value::Number(kill.unsent)),
     ];
-    let sighting = Sighting {
+    let detection = Detection {
         owner: Some(kill.owner),
         processes: kill.processes.clone(),
         count: kill.cut,
         examples: kill.examples.clone(),
         is_shown: kill.is_shown,
-        ..Sighting::new(Kind::ProcessKilled, severity(kill), Cause::KilledBySignal, netns, kill.subject())
+        ..Detection::new(Kind::ProcessKilled, severity(kill), Cause::KilledBySignal, netns, kill.subject())
     };
-    sighting.with(evidence)
+    detection.with(evidence)
 }
 
-/// A client that is killed harms nobody else, unless it had sent what then was lost. A crash is one in any case.
+/// A killed client harms nobody unless data that it had sent was lost. A crash is always a warning.
 fn severity(kill: &Kill) -> Severity {
     let is_harmless = kill.served == 0 && kill.unsent == 0 && !is_crash(kill);
     if is_harmless { Severity::Info } else { Severity::Warning }

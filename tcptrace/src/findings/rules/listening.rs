@@ -1,35 +1,34 @@
-//! Listeners.
+//! Listeners: full accept queues, many half-open connections, unexpected listeners.
 
 use crate::{
     findings::{
         cause::Cause,
-        context::{Group, View},
-        detection::{Processes, Sighting, Subject, Value},
+        context::{RuleContext, SocketGroup},
+        detection::{Detection, Processes, Subject, Value},
         kind::{Kind, Severity},
-        process_states::Doing,
+        process_states::Activity,
         rules::{queues::is_full, readers},
     },
     model::state::State,
     table::{Connection, HalfOpen},
 };
 
-/// All troubles of this family.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut found = accept_queue_full(view);
-    found.extend(syn_flood(view));
-    found.extend(foreign_listener(view));
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
+    let mut found = accept_queue_full(context);
+    found.extend(syn_flood(context));
+    found.extend(foreign_listener(context));
     found
 }
 
-fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
-    let full = view.in_state(State::Listen).iter().copied().filter(|listener| is_full(listener, view.now_ns));
-    let rows = view.table.half_open();
-    let sighting = |group: Group<'_>| {
-        let state = view.namespaces.of(group.netns);
+fn accept_queue_full(context: &RuleContext<'_>) -> Vec<Detection> {
+    let full = context.in_state(State::Listen).iter().copied().filter(|listener| is_full(listener, context.now_ns));
+    let rows = context.table.half_open();
+    let detection = |group: SocketGroup<'_>| {
+        let state = context.namespaces.of(group.netns);
         let settings = state.and_then(|state| state.settings.as_ref());
         let waiting: u64 = rows
             .iter()
-            .filter(|row| group.members.iter().any(|listener| is_at(view, row, listener)))
+            .filter(|row| group.members.iter().any(|listener| is_at(context, row, listener)))
             .map(|row| row.count)
             .sum();
         let evidence = [
@@ -40,68 +39,70 @@ fn accept_queue_full(view: &View<'_>) -> Vec<Sighting> {
             ("listen_drops", state.and_then(|state| state.grew(|counters| counters.listen_drops)).into()),
             ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
         ];
-        let waited = readers::waiting(view, &group.members);
-        let waited_ns = waited.first().map(|known| view.now_ns.saturating_sub(known.since_ns.min(known.first_seen_ns)));
-        let holders = readers::holders_state(view, &group.members);
+        let waited = readers::waiting(context, &group.members);
+        let waited_ns =
+            waited.first().map(|known| context.now_ns.saturating_sub(known.since_ns.min(known.first_seen_ns)));
+        let holders = readers::holders_state(context, &group.members);
         let evidence = evidence
             .into_iter()
             .chain([("waited_ns", waited_ns.into())])
             .chain(readers::process_evidence(holders.as_ref()));
         let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
-        let cause = match holders.map(|holders| holders.doing) {
-            // No backlog helps.
-            Some(doing @ (Doing::Stopped | Doing::OutOfDescriptors)) => readers::cause(Some(doing)),
+        let cause = match holders.map(|holders| holders.activity) {
+            // A longer backlog does not help.
+            Some(activity @ (Activity::Stopped | Activity::OutOfDescriptors)) => readers::cause(Some(activity)),
             _ => Cause::QueueFull,
         };
-        let sighting = group.sighting(view, Kind::AcceptQueueFull, Severity::Critical, cause);
-        // How long it has been full is not known, only that it listens.
-        let is_shown = view.is_any_at_shown(&group.members);
-        Sighting { count: queued, oldest: None, is_shown, ..sighting }.with(evidence)
+        let detection = group.detection(context, Kind::AcceptQueueFull, Severity::Critical, cause);
+        // How long the queue has been full is not known; the age is that of the listener.
+        let is_shown = context.is_any_at_shown(&group.members);
+        Detection { count: queued, oldest: None, is_shown, ..detection }.with(evidence)
     };
-    view.group(full, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
+    context.group(full, |listener| Subject::Local(listener.local())).into_iter().map(detection).collect()
 }
 
-/// Do the handshakes go to the listener, or to another one at its place (SO_REUSEPORT)?
-fn is_at(view: &View<'_>, row: &HalfOpen, listener: &Connection) -> bool {
-    let first = view.listener_of(Some(row.netns), row.local);
+/// True if the handshakes go to this listener, or to another one at the same address (SO_REUSEPORT).
+fn is_at(context: &RuleContext<'_>, row: &HalfOpen, listener: &Connection) -> bool {
+    let first = context.listener_of(Some(row.netns), row.local);
     first.is_some_and(|first| (first.netns(), first.local()) == (listener.netns(), listener.local()))
 }
 
-/// Half-open connections are what a full accept queue looks like from outside, too: then that is told of. A listener with
-/// many clients has many of them at any time, but hardly one for so long that its SYN-ACK is sent again.
-fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
+/// Many handshakes that do not finish. A full accept queue causes half-open connections too, and is reported instead. A
+/// healthy listener with many clients always has many half-open connections, but hardly any lasts until its SYN-ACK is
+/// retransmitted.
+fn syn_flood(context: &RuleContext<'_>) -> Vec<Detection> {
     let mut found = Vec::new();
-    for row in view.table.half_open() {
-        // Without a listener they are what is left of one that is gone, and die out.
-        let Some(listener) = view.listener_of(Some(row.netns), row.local) else { continue };
-        let state = view.namespaces.of(Some(row.netns));
+    for row in context.table.half_open() {
+        // Without a listener they are remains of one that was closed, and disappear soon.
+        let Some(listener) = context.listener_of(Some(row.netns), row.local) else { continue };
+        let state = context.namespaces.of(Some(row.netns));
         let settings = state.and_then(|state| state.settings.as_ref());
         let cookies = state.and_then(|state| state.grew(|counters| counters.syncookies_sent));
-        // With the queue of requests full, the kernel answers by cookies, and keeps no more requests. A burst of clients
+        // When the SYN queue is full, the kernel answers with SYN cookies and keeps no more requests. A burst of real clients
         // gets cookies too, but finishes its handshakes.
         let sent = row.count.max(cookies.unwrap_or(0));
-        if sent < view.thresholds.half_open_requests || 2 * row.retransmitted < row.count {
+        if sent < context.thresholds.half_open_requests || 2 * row.retransmitted < row.count {
             continue;
         }
         let alike: Vec<_> =
-            view.in_state(State::Listen).iter().copied().filter(|listener| is_at(view, &row, listener)).collect();
+            context.in_state(State::Listen).iter().copied().filter(|listener| is_at(context, &row, listener)).collect();
         let limits = alike.iter().filter_map(|listener| Some(listener.facts()?.socket.send_queue));
         let backlog = limits.reduce(u32::saturating_add);
-        // The cookies are of the whole namespace: they were not for a listener that has room.
+        // Cookies are counted per namespace; a listener with room in its queue did not cause them.
         let has_room = backlog.is_some_and(|backlog| row.count < u64::from(backlog / 2));
-        if has_room || alike.iter().any(|listener| is_full(listener, view.now_ns)) {
+        if has_room || alike.iter().any(|listener| is_full(listener, context.now_ns)) {
             continue;
         }
         let subject = Subject::Local(listener.local());
         let cause = Cause::HandshakesUnfinished;
         let mut processes = Processes::default();
         processes.add(row.owner, row.count);
-        let sighting = Sighting {
+        let detection = Detection {
             owner: row.owner,
             processes,
             count: row.count,
-            is_shown: view.is_any_at_shown(&alike),
-            ..Sighting::new(Kind::SynFlood, Severity::Critical, cause, Some(row.netns), subject)
+            is_shown: context.is_any_at_shown(&alike),
+            ..Detection::new(Kind::SynFlood, Severity::Critical, cause, Some(row.netns), subject)
         };
         let evidence = [
             ("half_open", Value::Number(row.count)),
@@ -111,17 +112,20 @@ fn syn_flood(view: &View<'_>) -> Vec<Sighting> {
             ("max_syn_backlog", settings.and_then(|settings| settings.max_syn_backlog).into()),
             ("syncookies", settings.and_then(|settings| settings.syncookies).into()),
         ];
-        found.push(sighting.with(evidence));
+        found.push(detection.with(evidence));
     }
     found
 }
 
-fn foreign_listener(view: &View<'_>) -> Vec<Sighting> {
-    let is_foreign = |listener: &&Connection| !view.thresholds.expects(listener.local().ip(), listener.local().port());
-    let foreign = view.in_state(State::Listen).iter().copied().filter(is_foreign);
-    let sighting = |group: Group<'_>| {
+fn foreign_listener(context: &RuleContext<'_>) -> Vec<Detection> {
+    let is_foreign =
+        |listener: &&Connection| !context.thresholds.expects(listener.local().ip(), listener.local().port());
+    let foreign = context.in_state(State::Listen).iter().copied().filter(is_foreign);
+    let detection = |group: SocketGroup<'_>| {
         let address = group.members.first().map_or(Value::Unknown, |known| Value::Text(known.local().to_string()));
-        group.sighting(view, Kind::ForeignListener, Severity::Warning, Cause::NotExpected).with([("address", address)])
+        group
+            .detection(context, Kind::ForeignListener, Severity::Warning, Cause::NotExpected)
+            .with([("address", address)])
     };
-    view.group(foreign, |listener| Subject::Local(listener.local())).into_iter().map(sighting).collect()
+    context.group(foreign, |listener| Subject::Local(listener.local())).into_iter().map(detection).collect()
 }

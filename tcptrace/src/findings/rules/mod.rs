@@ -1,4 +1,9 @@
-//! The rules, by family: when something is called trouble, how much it matters, what proves it, what it means, what helps.
+//! The rules. Each file has a family of related problems, and decides when something is a problem, how serious it is, and
+//! which cause the facts prove.
+//!
+//! A family has a function `evaluate`, which detects problems in the sockets that exist now, and often a function `kind`,
+//! which classifies a connection that has just failed. To add a finding, add a row to `kind.rs` and one or more causes to
+//! `cause/mod.rs`, then detect it in the family where it belongs.
 
 mod accepting;
 mod closing;
@@ -19,8 +24,8 @@ mod window;
 use crate::{
     findings::{
         cause::Cause,
-        context::View,
-        detection::Sighting,
+        context::RuleContext,
+        detection::Detection,
         incident::Incident,
         kind::{Kind, Severity},
         thresholds::Thresholds,
@@ -33,28 +38,28 @@ use crate::{
     table::Connection,
 };
 
-/// All troubles that there are.
+/// All problems that exist now.
 #[must_use]
-pub fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut sightings: Vec<Sighting> = Vec::new();
+pub fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
+    let mut detections: Vec<Detection> = Vec::new();
     for family in [
-        closing::look,
-        connecting::look,
-        listening::look,
-        accepting::look,
-        window::look,
-        silence::look,
-        resets::look,
-        killed::look,
-        pressure::look,
-        loss::look,
+        closing::evaluate,
+        connecting::evaluate,
+        listening::evaluate,
+        accepting::evaluate,
+        window::evaluate,
+        silence::evaluate,
+        resets::evaluate,
+        killed::evaluate,
+        pressure::evaluate,
+        loss::evaluate,
     ] {
-        sightings.extend(family(view));
+        detections.extend(family(context));
     }
-    sightings
+    detections
 }
 
-/// The incident that an event is.
+/// The incident that an event reports, if a connection failed.
 #[must_use]
 pub(super) fn incident(event: &Event, left: Option<&Connection>, thresholds: &Thresholds) -> Option<Incident> {
     let EventKind::Transition(transition) = &event.what else { return None };
@@ -77,32 +82,32 @@ pub(super) fn incident(event: &Event, left: Option<&Connection>, thresholds: &Th
     Some(Incident { kind, ..incident })
 }
 
-/// Why a socket is suspected of trouble.
+/// From when a socket is suspicious, which means that a listing should collect evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suspicion {
-    /// CLOCK_MONOTONIC from which on it is, in ns.
+    /// From when it is suspicious, CLOCK_MONOTONIC in ns.
     pub since_ns: u64,
-    /// The threshold that it went beyond, in ns.
+    /// The threshold that it exceeds, in ns.
     after_ns: u64,
 }
 
-/// What is shown of a suspect is asked for again after this time at least, in ns.
+/// Shortest time after which the facts of a suspicious socket are refreshed, in ns.
 const REFRESH_NS: u64 = 30_000_000_000;
-/// What took long to become suspect may wait to be looked at: this part of the threshold, so that one listing shows many
-/// that become suspect one by one. What may be the first of its kind waits in the ledger, which is in more of a hurry.
+/// A socket waits this part of its threshold for a listing, so that one listing serves many that become suspicious one after
+/// the other. The first of its kind does not wait so long: the tracker requests a listing for a new finding.
 const PATIENCE: u64 = 10;
-/// The same for those that are suspected for their timeouts, in ns.
+/// The threshold of sockets that are suspicious because of timeouts, in ns.
 const DEAD_NS: u64 = 10_000_000_000;
 
 impl Suspicion {
-    /// Should the sockets be listed, to know more of it? The last listing ended at `listed_ns`.
+    /// True if a listing should collect more facts about the socket. The last listing ended at `listed_ns`.
     #[must_use]
     pub fn wants_facts(&self, known: &Connection, listed_ns: u64, now_ns: u64) -> bool {
         if known.is_timewait() || now_ns.saturating_sub(listed_ns) < self.after_ns / PATIENCE {
             return false;
         }
         let Some(facts) = &known.facts() else {
-            // A listing that came since did not show it: it is not to be had now.
+            // A listing since then did not show it, so the next one will probably not either.
             let is_shown = known.suspected_ns().is_none_or(|since_ns| since_ns >= listed_ns);
             return is_shown || now_ns.saturating_sub(listed_ns) > REFRESH_NS;
         };
@@ -111,16 +116,16 @@ impl Suspicion {
     }
 }
 
-/// From when on a socket is suspected of trouble that takes a closer look, and why, if nothing happens to it; `None`: never.
+/// From when a socket becomes suspicious if nothing happens to it; `None` for never.
 #[must_use]
 pub fn suspicion(known: &Connection, thresholds: &Thresholds) -> Option<Suspicion> {
     if known.retransmits().timeouts >= thresholds.peer_dead_timeouts && known.state != State::Listen {
-        // Each further retransmission only says the same.
+        // Further retransmissions change nothing.
         return Some(Suspicion { since_ns: 0, after_ns: DEAD_NS });
     }
     let after_ns = thresholds.stuck_after(known.state)?;
     let since_ns = match known.state {
-        // Here data may go on to come or go.
+        // In these states data may still flow.
         State::Established | State::CloseWait | State::FinWait2 => known.active_ns().max(known.since_ns),
         _ => known.since_ns,
     };

@@ -1,11 +1,11 @@
 //! Connections that end with a RST: who sent it, and why.
 
-use super::incidents::{judged, sightings};
+use super::incidents::{detections, diagnosed};
 use crate::{
     findings::{
         cause::Cause,
-        context::View,
-        detection::{Sighting, Value},
+        context::RuleContext,
+        detection::{Detection, Value},
         incident::Incident,
         kind::Kind,
         thresholds::Thresholds,
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// Which trouble a connection is that ended with a RST.
+/// The kind of finding for a connection that ended with a RST, if it is one.
 pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind> {
     match incident.ending {
-        // Told of with the process.
+        // process-killed reports it.
         CloseReason::Aborted(_) if incident.exit.is_some_and(Exit::is_killed) => None,
         CloseReason::Aborted(Abort::LingerZero | Abort::UnreadData) => Some(Kind::AbortedClose),
         CloseReason::ResetByPeer(_) if was_answer_after_close(incident) => Some(Kind::WriteAfterClose),
@@ -31,32 +31,31 @@ pub(super) fn kind(incident: &Incident, thresholds: &Thresholds) -> Option<Kind>
     }
 }
 
-/// Is anything lost? Not where this side had closed, and all but its FIN was acknowledged.
+/// True if something may be lost; false if this side had closed and everything but its FIN was acknowledged.
 fn has_lost(incident: &Incident) -> bool {
     let is_open = matches!(incident.state, State::Established | State::CloseWait | State::SynRecv);
     is_open || incident.unacked > 1
 }
 
-/// Was data sent after the peer's FIN had come?
+/// True if data was sent after the peer's FIN had arrived.
 fn was_answer_after_close(incident: &Incident) -> bool {
     let Some((reset, in_state_ns)) = incident.reset.zip(incident.in_state_ns) else { return false };
     incident.state == State::CloseWait && reset.last_sent_ns < in_state_ns
 }
 
-/// Was nothing heard for so long, and then something sent, or probed by a keepalive, and answered with the RST?
+/// True if the RST answered the first segment or keepalive probe after a silence.
 fn was_answer_after_silence(incident: &Incident, thresholds: &Thresholds) -> bool {
     let Some(reset) = incident.reset else { return false };
-    // Where the peer was dead, the silence was none of this side's.
+    // If the peer was dead, the silence was caused by its missing answers.
     let was_idle = incident.timeouts < thresholds.peer_dead_timeouts;
     was_idle
         && reset.silence_ns() >= thresholds.idle_reset_ns
         && (reset.last_sent_ns < reset.silence_ns() || reset.probes > 0)
 }
 
-/// All troubles of this family.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
     let errno = |incident: &Incident| incident.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name);
-    let mut found = sightings(view, Kind::ResetByPeer, judged, |newest| {
+    let mut found = detections(context, Kind::ResetByPeer, diagnosed, |newest| {
         let evidence = vec![
             ("errno", errno(newest)),
             ("state", Value::Name(newest.state.name())),
@@ -65,10 +64,10 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
         ];
         with_peer(newest, evidence)
     });
-    found.extend(sightings(view, Kind::IdleReset, judged, |newest| {
+    found.extend(detections(context, Kind::IdleReset, diagnosed, |newest| {
         with_peer(newest, vec![("keepalive", Value::Flag(newest.keepalive))])
     }));
-    found.extend(sightings(view, Kind::AbortedClose, judged, |newest| {
+    found.extend(detections(context, Kind::AbortedClose, diagnosed, |newest| {
         let cause = match newest.ending {
             CloseReason::Aborted(Abort::LingerZero) => Value::Name("linger_zero"),
             _ => Value::Name("unread_data"),
@@ -79,7 +78,7 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
             ("unsent_bytes", Value::Number(newest.unacked.into())),
         ]
     }));
-    found.extend(sightings(view, Kind::WriteAfterClose, judged, |newest| {
+    found.extend(detections(context, Kind::WriteAfterClose, diagnosed, |newest| {
         let evidence = vec![
             ("errno", errno(newest)),
             ("after_fin_ns", after_fin_ns(newest).into()),
@@ -90,13 +89,13 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     found
 }
 
-/// How long after the peer's FIN data was sent last, in ns.
+/// Time from the peer's FIN to the last data sent, in ns.
 fn after_fin_ns(incident: &Incident) -> Option<u64> {
     let (reset, since_fin_ns) = incident.reset.zip(incident.in_state_ns)?;
     (incident.state == State::CloseWait).then(|| since_fin_ns.saturating_sub(reset.last_sent_ns))
 }
 
-/// The same with what is known of the other end. Who did not send the RST is not accused of it.
+/// Adds evidence about the other end. Its process is named only if it may have sent the RST.
 fn with_peer(incident: &Incident, mut evidence: Vec<(&'static str, Value)>) -> Vec<(&'static str, Value)> {
     let sent = incident.peer.sent_reset();
     let peer = incident.peer.owner.filter(|_| sent != Some(false));

@@ -1,11 +1,11 @@
-//! Established connections whose peer does not answer.
+//! Established connections whose peer is silent.
 
-use super::incidents::{judged, sightings};
+use super::incidents::{detections, diagnosed};
 use crate::{
     findings::{
         cause::Cause,
-        context::{Group, OtherEnd, View},
-        detection::{Sighting, Value},
+        context::{OtherEnd, RuleContext, SocketGroup},
+        detection::{Detection, Value},
         incident::Incident,
         kind::{Kind, Severity},
         rules::readers::is_held_up,
@@ -14,20 +14,19 @@ use crate::{
     table::{Connection, Facts},
 };
 
-/// Which trouble it is that an established connection timed out. Data that waits for its acknowledgement keeps the
-/// keepalive timer from probing (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`).
+/// The kind of finding for an established connection that timed out. While data is unacknowledged the keepalive timer does not
+/// probe (`net/ipv4/tcp_timer.c`, `tcp_keepalive_timer`).
 pub(super) fn kind(incident: &Incident) -> Option<Kind> {
     let is_open = matches!(incident.state, State::Established | State::CloseWait);
     let is_timeout = incident.ending == CloseReason::TimedOut && is_open;
     is_timeout.then_some(if incident.unacked > 0 { Kind::PeerDead } else { Kind::KeepaliveTimeout })
 }
 
-/// All troubles of this family.
-pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
-    let mut found = half_open(view);
-    found.extend(peer_dead(view));
-    found.extend(sightings(view, Kind::KeepaliveTimeout, judged, |newest| {
-        // The kernel sends a RST before it ends the connection, and shows these then.
+pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
+    let mut found = half_open(context);
+    found.extend(peer_dead(context));
+    found.extend(detections(context, Kind::KeepaliveTimeout, diagnosed, |newest| {
+        // The kernel sends a RST just before it ends the connection; the RST's event has these values.
         vec![
             ("errno", newest.ending.errno().and_then(errno::name).map_or(Value::Unknown, Value::Name)),
             ("probes", newest.reset.map(|facts| facts.probes).into()),
@@ -37,60 +36,61 @@ pub(super) fn look(view: &View<'_>) -> Vec<Sighting> {
     found
 }
 
-fn settings<'a>(view: &View<'a>, netns: Option<u32>) -> Option<&'a NetSettings> {
-    view.namespaces.of(netns)?.settings.as_ref()
+fn settings<'a>(context: &RuleContext<'a>, netns: Option<u32>) -> Option<&'a NetSettings> {
+    context.namespaces.of(netns)?.settings.as_ref()
 }
 
-/// Only a listing tells that nothing was sent or received, and whether a keepalive asks.
-fn half_open(view: &View<'_>) -> Vec<Sighting> {
+/// Connections without traffic and without keepalive. Only a listing shows both.
+fn half_open(context: &RuleContext<'_>) -> Vec<Detection> {
     let is_silent = |known: &&Connection| {
         let Some(facts) = &known.facts() else { return false };
-        let after_ns = view.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
-        quiet_ns(view, known) >= after_ns
+        let after_ns = context.thresholds.stuck_after(State::Established).unwrap_or(u64::MAX);
+        quiet_ns(context, known) >= after_ns
             && facts.socket.keepalive == Keepalive::Off
             && facts.socket.timeouts == 0
             && !known.stuck_reasons().window_closed
-            && matches!(view.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
+            && matches!(context.other_end(known), OtherEnd::Gone | OtherEnd::NotVisible)
     };
-    let silent = view.in_state(State::Established).iter().copied().filter(is_silent);
-    let sighting = |group: Group<'_>| {
-        let settings = settings(view, group.netns);
+    let silent = context.in_state(State::Established).iter().copied().filter(is_silent);
+    let detection = |group: SocketGroup<'_>| {
+        let settings = settings(context, group.netns);
         let ns = |s: u32| u64::from(s) * 1_000_000_000;
         let first = group.members.first();
-        let idle_ns = first.map(|known| quiet_ns(view, known));
+        let idle_ns = first.map(|known| quiet_ns(context, known));
         let evidence = [
             ("idle_ns", idle_ns.into()),
             ("keepalive", Value::Flag(false)),
             ("keepalive_time_ns", settings.and_then(|settings| settings.keepalive_time).map(ns).into()),
             ("keepalive_interval_ns", settings.and_then(|settings| settings.keepalive_interval).map(ns).into()),
             ("keepalive_probes", settings.and_then(|settings| settings.keepalive_probes).into()),
-            ("peer_end", first.map_or(Value::Unknown, |known| Value::Name(view.other_end(known).name()))),
+            ("peer_end", first.map_or(Value::Unknown, |known| Value::Name(context.other_end(known).name()))),
         ];
-        group.sighting(view, Kind::HalfOpen, Severity::Warning, Cause::NobodyAsks).with(evidence)
+        group.detection(context, Kind::HalfOpen, Severity::Warning, Cause::NobodyAsks).with(evidence)
     };
-    view.group(silent, |known| view.subject_of(known)).into_iter().map(sighting).collect()
+    context.group(silent, |known| context.subject_of(known)).into_iter().map(detection).collect()
 }
 
-/// How long there was no segment, as far as is known, in ns.
-fn quiet_ns(view: &View<'_>, known: &Connection) -> u64 {
-    view.now_ns.saturating_sub(known.active_ns().max(known.since_ns))
+/// Time since the last known segment, in ns.
+fn quiet_ns(context: &RuleContext<'_>, known: &Connection) -> u64 {
+    context.now_ns.saturating_sub(known.active_ns().max(known.since_ns))
 }
 
-/// Both those that still wait, and those that the kernel gave up.
-fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
-    // While the window is closed it is probes that go unanswered.
+/// Connections that still wait for an answer, and those that the kernel gave up.
+fn peer_dead(context: &RuleContext<'_>) -> Vec<Detection> {
+    // While the window is closed the kernel sends probes instead of retransmissions.
     let timeouts = |known: &Connection| {
         let probes =
             known.facts().filter(|_| known.stuck_reasons().window_closed).map_or(0, |facts| facts.socket.probes);
         known.retransmits().timeouts.max(probes)
     };
-    let is_dead = |known: &&Connection| timeouts(known) >= view.thresholds.peer_dead_timeouts && !is_held_up(known);
+    let is_dead = |known: &&Connection| timeouts(known) >= context.thresholds.peer_dead_timeouts && !is_held_up(known);
     let open =
-        [State::Established, State::CloseWait].into_iter().flat_map(|state| view.in_state(state).iter().copied());
-    let waiting = |group: Group<'_>| {
+        [State::Established, State::CloseWait].into_iter().flat_map(|state| context.in_state(state).iter().copied());
+    let waiting = |group: SocketGroup<'_>| {
         let facts = group.facts().next();
         let listed = facts.map(|facts| facts.socket);
-        let left = facts.and_then(|facts| gives_up_in_ns(facts, settings(view, group.netns)?.retries2?, view.now_ns));
+        let left =
+            facts.and_then(|facts| gives_up_in_ns(facts, settings(context, group.netns)?.retries2?, context.now_ns));
         let total = group.members.iter().map(|known| known.retransmits().total).max();
         let evidence = [
             ("timeouts", group.members.iter().map(|known| timeouts(known)).max().into()),
@@ -102,13 +102,14 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
             ("errno", Value::Unknown),
             ("idle_ns", facts.and_then(idle_before_ns).into()),
         ];
-        let was_idle = facts.and_then(idle_before_ns).is_some_and(|idle_ns| idle_ns >= view.thresholds.idle_reset_ns);
+        let was_idle =
+            facts.and_then(idle_before_ns).is_some_and(|idle_ns| idle_ns >= context.thresholds.idle_reset_ns);
         let cause = if was_idle { Cause::ForgottenSilently } else { Cause::DataUnanswered };
-        group.sighting(view, Kind::PeerDead, Severity::Warning, cause).with(evidence)
+        group.detection(context, Kind::PeerDead, Severity::Warning, cause).with(evidence)
     };
     let mut found: Vec<_> =
-        view.group(open.filter(is_dead), |known| view.subject_of(known)).into_iter().map(waiting).collect();
-    found.extend(sightings(view, Kind::PeerDead, judged, |newest| {
+        context.group(open.filter(is_dead), |known| context.subject_of(known)).into_iter().map(waiting).collect();
+    found.extend(detections(context, Kind::PeerDead, diagnosed, |newest| {
         vec![
             ("timeouts", Value::Number(newest.timeouts.into())),
             ("total_retrans", Value::Number(newest.total_retrans.into())),
@@ -119,7 +120,7 @@ fn peer_dead(view: &View<'_>) -> Vec<Sighting> {
     found
 }
 
-/// For how long nothing had come when the data was sent that is not answered, in ns: each timeout was twice the one before.
+/// How long the connection had been silent when the unanswered data was sent, in ns: computed back from the doubled timeouts.
 fn idle_before_ns(facts: &Facts) -> Option<u64> {
     let (info, timer) = (facts.socket.connection?, facts.socket.timer?);
     let (rto_ns, backoff) = (facts.socket.rto_ns?, u32::from(facts.socket.backoff?));
@@ -131,9 +132,9 @@ fn idle_before_ns(facts: &Facts) -> Option<u64> {
 /// `TCP_RTO_MIN` and `TCP_RTO_MAX` of `include/net/tcp.h`, in ns.
 const RTO_NS: (u64, u64) = (200_000_000, 120_000_000_000);
 
-/// About how long the kernel goes on, in ns: until so much time has passed since the first retransmission as `retries`
-/// take from the shortest timeout on, or as TCP_USER_TIMEOUT says (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`), and
-/// the timer runs out after that.
+/// Estimated time until the kernel gives up, in ns: the time that `retries` take when they start from the shortest timeout,
+/// or TCP_USER_TIMEOUT, counted from the first retransmission (`net/ipv4/tcp_timer.c`, `retransmits_timed_out`), and then the
+/// next expiry of the timer.
 fn gives_up_in_ns(facts: &Facts, retries: u32, now_ns: u64) -> Option<u64> {
     let info = facts.socket.connection?;
     let passed_ns = info.last_ack_ns.saturating_add(now_ns.saturating_sub(facts.listed_ns));

@@ -1,4 +1,4 @@
-//! A host made by hand, for the tests of rules.
+//! An artificial host for the tests of rules.
 
 mod sockets;
 
@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 pub(super) use sockets::{LISTENER, ON, SERVER, in_state};
 use tcptrace_common::record::socket_flag;
 
-use super::{Finding, Findings, Sighting, Thresholds, Value, View, rules};
+use super::{Detection, Finding, Findings, RuleContext, Thresholds, Value, rules};
 use crate::{
     model::{
         close_reason::CloseReason,
@@ -26,13 +26,12 @@ use crate::{
 
 pub(super) const MS: u64 = 1_000_000;
 pub(super) const S: u64 = 1000 * MS;
-/// CLOCK_MONOTONIC at which looking for trouble begins.
+/// Start of the trace, in CLOCK_MONOTONIC.
 pub(super) const START_NS: u64 = 36_000 * S;
 pub(super) const NETNS: u32 = 4_026_531_840;
-/// PID of the process that owns what is added.
+/// PID of the process that owns added sockets.
 pub(super) const PID: u32 = 700;
 
-/// The process of a PID.
 pub(super) fn process(pid: u32) -> Owner {
     let command = Command::new(*b"server\0\0\0\0\0\0\0\0\0\0");
     Owner { pid, uid: 33, cgroup: 0, start: None, command, source: OwnerSource::Io }
@@ -42,17 +41,16 @@ pub(super) fn end(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// The named evidence.
-pub(super) fn evidence<'a>(sighting: &'a Sighting, name: &str) -> &'a Value {
-    let found = sighting.evidence.iter().find(|(known, _)| *known == name);
-    &found.unwrap_or_else(|| panic!("no evidence {name}: {:?}", sighting.evidence)).1
+pub(super) fn evidence<'a>(detection: &'a Detection, name: &str) -> &'a Value {
+    let found = detection.evidence.iter().find(|(known, _)| *known == name);
+    &found.unwrap_or_else(|| panic!("no evidence {name}: {:?}", detection.evidence)).1
 }
 
 /// Sockets, one namespace, and the findings on them.
 pub(super) struct Host {
     pub(super) findings: Findings,
     pub(super) table: Table,
-    /// What a listing shows.
+    /// The sockets that a listing shows.
     pub(super) sockets: Vec<ListedSocket>,
     pub(super) holders: Vec<Holder>,
     pub(super) processes: Vec<ProcessState>,
@@ -85,7 +83,7 @@ impl Host {
         self.now_ns += ns;
     }
 
-    /// A socket of [`PID`] that has been in its state for `age_ns`; gives its place.
+    /// Adds a socket of [`PID`] that has been in its state for `age_ns`; returns its index.
     pub(super) fn add(&mut self, state: State, local: &str, remote: &str, age_ns: u64) -> usize {
         let (local, remote) = (end(local), end(remote));
         let place = self.sockets.len();
@@ -105,12 +103,12 @@ impl Host {
         place
     }
 
-    /// Belongs to another process.
+    /// Gives the socket to another process.
     pub(super) fn owned_by(&mut self, place: usize, pid: u32) {
         self.sockets[place].owner = Some(process(pid));
     }
 
-    /// A listing of all that there is.
+    /// A listing of everything.
     pub(super) fn list(&mut self) {
         self.table.begin_listing();
         let namespace = Namespace {
@@ -141,7 +139,7 @@ impl Host {
         self.table.update_listeners(&Snapshot { started_ns, ended_ns, holders, ..Snapshot::default() });
     }
 
-    /// Nothing comes or goes on a connection that a side has closed, unless a test says so.
+    /// Closed connections carry no data unless a test says so.
     fn as_listed(&self, socket: &ListedSocket) -> ListedSocket {
         use State::{CloseWait, Closing, FinWait1, FinWait2, LastAck};
         let is_closing = matches!(socket.state, CloseWait | FinWait1 | FinWait2 | Closing | LastAck);
@@ -183,7 +181,7 @@ impl Host {
         self.leaves(place, new, |transition| Transition { ending, ..transition });
     }
 
-    /// The same, since its process exits.
+    /// A socket leaves its state because its process exits.
     pub(super) fn exits(&mut self, place: usize, new: State, ending: Option<CloseReason>, exit: Option<Exit>) {
         self.leaves(place, new, |transition| Transition { ending, exit, ..transition });
     }
@@ -207,21 +205,21 @@ impl Host {
         (self.sockets[place].state, self.sockets[place].entered_ns) = (new, Some(self.now_ns));
     }
 
-    /// A mini-socket takes the place of a socket.
+    /// A mini-socket replaces a socket.
     pub(super) fn enters_mini(&mut self, place: usize, new: State) {
         let source = StateSource::Inferred;
         self.leaves(place, new, |transition| Transition { source, ending: Some(CloseReason::Normal), ..transition });
         self.sockets[place].kind = Kind::TimeWait;
     }
 
-    /// A connection that was there before fails.
+    /// An existing connection fails.
     pub(super) fn fails(&mut self, place: usize, ending: CloseReason) {
         self.list();
         self.enters(place, State::Close, Some(ending));
     }
 
-    /// A RST comes for a connection: so long after the last data to the peer, and the last segment from it. It answers the
-    /// probes of the socket, if there are any.
+    /// A RST comes for a connection, with these times since the last data to the peer and the last segment from it. It answers
+    /// the socket's probes, if there are any.
     pub(super) fn is_reset(&mut self, place: usize, errno: i32, last_sent_ns: u64, silence_ns: u64) {
         self.list();
         let socket = self.sockets[place];
@@ -244,7 +242,7 @@ impl Host {
         self.enters(place, State::Close, Some(CloseReason::Refused));
     }
 
-    /// The kernel gives up after so many probes without an answer: a RST goes out, and the connection ends.
+    /// The kernel gives up after this many unanswered probes: it sends a RST and ends the connection.
     pub(super) fn is_given_up(&mut self, place: usize, probes: u32, silence_ns: u64) {
         self.list();
         let times = ResetFacts { last_sent_ns: silence_ns, last_received_ns: silence_ns, ..ResetFacts::default() };
@@ -253,7 +251,7 @@ impl Host {
         self.enters(place, State::Close, Some(CloseReason::TimedOut));
     }
 
-    /// Sends a segment again, with so many timeouts in a row.
+    /// Retransmits a segment, with this many timeouts in a row.
     pub(super) fn retransmits(&mut self, place: usize, timeouts: u8) {
         self.sockets[place].timeouts = timeouts;
         let state = self.sockets[place].state;
@@ -262,44 +260,44 @@ impl Host {
         self.tell(place, 0, EventKind::Retransmit(what));
     }
 
-    /// What rules see, when a listing has shown all that is suspected of trouble.
-    pub(super) fn sightings(&mut self) -> Vec<Sighting> {
+    /// The detections after a listing has shown all suspicious sockets.
+    pub(super) fn detections(&mut self) -> Vec<Detection> {
         self.list();
-        self.unlisted_sightings(); // what is suspected then
+        self.unlisted_detections(); // what is suspected then
         self.list();
-        self.unlisted_sightings()
+        self.unlisted_detections()
     }
 
-    /// What rules see without another listing.
-    pub(super) fn unlisted_sightings(&mut self) -> Vec<Sighting> {
+    /// The detections without another listing.
+    pub(super) fn unlisted_detections(&mut self) -> Vec<Detection> {
         let (thresholds, now_ns) = (self.findings.thresholds.clone(), self.now_ns);
-        self.findings.judge(&self.table, now_ns);
+        self.findings.diagnose(&self.table, now_ns);
         self.table.suspect(now_ns, |known| {
             rules::suspicion(known, &thresholds).map_or(u64::MAX, |suspicion| suspicion.since_ns)
         });
-        let Findings { thresholds, recent, namespaces, process_states, .. } = &self.findings;
-        let mut view = View::new(&self.table, recent, namespaces, thresholds, self.now_ns);
-        view.process_states = Some(process_states);
-        let mut found = rules::look(&view);
-        found.sort_by_key(|sighting| (sighting.kind, sighting.subject));
-        for sighting in &found {
-            let mut names: Vec<_> = sighting.evidence.iter().map(|(name, _)| *name).collect();
+        let Findings { thresholds, history, namespaces, process_states, .. } = &self.findings;
+        let mut context = RuleContext::new(&self.table, history, namespaces, thresholds, self.now_ns);
+        context.process_states = Some(process_states);
+        let mut found = rules::evaluate(&context);
+        found.sort_by_key(|detection| (detection.kind, detection.subject));
+        for detection in &found {
+            let mut names: Vec<_> = detection.evidence.iter().map(|(name, _)| *name).collect();
             names.sort_unstable();
             names.dedup();
-            assert_eq!(names.len(), sighting.evidence.len(), "{sighting:?}");
+            assert_eq!(names.len(), detection.evidence.len(), "{detection:?}");
         }
         found
     }
 
-    /// The only trouble that there is.
-    pub(super) fn only(&mut self) -> Sighting {
-        let mut found = self.sightings();
+    /// The only detection; panics if there are more or none.
+    pub(super) fn only(&mut self) -> Detection {
+        let mut found = self.detections();
         assert_eq!(found.len(), 1, "{found:#?}");
         found.remove(0)
     }
 
-    /// What is told at a look; without a listing, if none was asked for.
-    pub(super) fn look(&mut self) -> Vec<Finding> {
-        self.findings.look(&mut self.table, self.now_ns, None)
+    /// The findings that an evaluation reports.
+    pub(super) fn evaluate(&mut self) -> Vec<Finding> {
+        self.findings.evaluate(&mut self.table, self.now_ns, None)
     }
 }

@@ -36,7 +36,7 @@ const WORDS: &[(&str, Priority, &str)] = &[
     (
         "finding",
         Priority::Warning,
-        "close-wait-leak opened: web[800] 3 sockets on 10.1.0.1:80, oldest 1m00s: the peer closed its side; \
+        "close-wait-leak opened: web[800] 3 sockets on 10.1.0.1:80, oldest 1m00s: the peer closed its side, but \
          the process still holds the socket and has not called close()",
     ),
     (

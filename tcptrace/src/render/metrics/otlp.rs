@@ -1,7 +1,7 @@
-//! Snapshots as OpenTelemetry's protocol has them (OTLP 1.x, `ExportMetricsServiceRequest`).
+//! Metrics in OpenTelemetry's protocol (OTLP 1.x, `ExportMetricsServiceRequest`).
 //!
-//! Counters are monotonic sums, gauges that add up are sums too, and histograms exponential ones, all cumulative. Names of
-//! attributes are those of the semantic conventions where there are some.
+//! Counters become monotonic sums, gauges that can be added become sums, and histograms become exponential histograms, all
+//! cumulative. Attributes have the names of the semantic conventions where these define one.
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -19,7 +19,7 @@ use crate::{
     model::state::State,
 };
 
-/// The snapshot as an encoded `ExportMetricsServiceRequest` from this host.
+/// The snapshot as an encoded `ExportMetricsServiceRequest`, with the attributes of this host.
 #[must_use]
 pub fn encode(snapshot: &Snapshot, host_name: &str) -> Vec<u8> {
     request(snapshot, host_name).encode_to_vec()
@@ -98,7 +98,7 @@ fn histogram(series: &Series, time_unix_nano: u64) -> Option<ExponentialHistogra
         sum: Some(*sum),
         scale: SCALE,
         zero_count: *zero,
-        // Buckets are named by their lower bounds here, by their upper ones in Prometheus.
+        // OTLP numbers buckets by their lower bounds, Prometheus by their upper bounds.
         positive: Some(Buckets { offset: first - 1, bucket_counts: buckets.clone() }),
         ..ExponentialHistogramDataPoint::default()
     })
@@ -109,7 +109,7 @@ fn attributes(series: &Series) -> Vec<KeyValue> {
     labels.map(|(name, value)| attribute(key(name), attribute_value(name, value))).collect()
 }
 
-/// The semantic conventions' name of a label, or one of tcptrace's own.
+/// A label's name in the semantic conventions, or tcptrace's own name.
 pub(crate) fn key(label: &'static str) -> &'static str {
     match label {
         "state" => "network.connection.state",
@@ -139,7 +139,7 @@ pub(crate) fn key(label: &'static str) -> &'static str {
 fn attribute_value(label: &str, value: &str) -> any_value::Value {
     match label {
         "state" | "from" | "to" => text(value.parse().map(state_name).unwrap_or(value)),
-        // No number where it is `other`.
+        // The label `other` is not a number.
         "local_port" | "remote_port" => value.parse().map_or_else(|_| text(value), any_value::Value::IntValue),
         _ => text(value),
     }

@@ -1,8 +1,8 @@
-//! Snapshots in the forms that Prometheus takes.
+//! Metrics in the formats that Prometheus scrapes.
 //!
-//! Which one is agreed on by the request's `Accept`: the text format 0.0.4, OpenMetrics 1.0.0 as text, or protobuf
-//! messages each behind its length (`io.prometheus.client.MetricFamily`). Histograms are classic in all of them; protobuf
-//! has native ones besides, from which a Prometheus with `--enable-feature=native-histograms` takes what it needs.
+//! The request's `Accept` selects the format: text 0.0.4, OpenMetrics 1.0.0 as text, or length-delimited protobuf messages
+//! (`io.prometheus.client.MetricFamily`). All have classic histograms; protobuf also has native ones, for a Prometheus with
+//! `--enable-feature=native-histograms`.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ use crate::analysis::metrics::{
     families::{Descriptor, Kind},
 };
 
-/// A form of the metrics.
+/// A format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Text format 0.0.4.
@@ -25,8 +25,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// The one that a request with this `Accept` likes most (RFC 9110 section 12.5.1): of those with the same weight the
-    /// first. Text where none of them is asked for, since a scraper can do more with that than with an error.
+    /// The format that an `Accept` header prefers (RFC 9110 section 12.5.1); the first among those with the same weight. If it
+    /// names none of them the answer is text, which is more useful to a scraper than an error.
     #[must_use]
     pub fn negotiate(accept: &str) -> Self {
         let mut best = (0.0, Self::Text);
@@ -57,7 +57,7 @@ impl Format {
         best.1
     }
 
-    /// The `Content-Type` of it.
+    /// The format's `Content-Type`.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -70,7 +70,7 @@ impl Format {
     }
 }
 
-/// The snapshot in this form.
+/// The snapshot in this format.
 #[must_use]
 pub fn encode(snapshot: &Snapshot, format: Format) -> Vec<u8> {
     match format {
@@ -114,12 +114,12 @@ fn line(to: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(to, "{text}"); // never fails on strings
 }
 
-/// The unit that the name ends with (OpenMetrics 1.0.0, section "Unit").
+/// The unit at the end of a name (OpenMetrics 1.0.0, section "Unit").
 fn unit(descriptor: &Descriptor) -> Option<&'static str> {
     ["seconds", "bytes"].into_iter().find(|unit| descriptor.name.ends_with(unit))
 }
 
-/// Labels as both text formats write them, with the upper bound of a bucket.
+/// Labels in both text formats, with a bucket's upper bound if there is one.
 struct Braced<'a>(&'a Series, Option<f64>);
 
 impl std::fmt::Display for Braced<'_> {
@@ -188,7 +188,7 @@ fn metric(series: &Series, kind: wire::MetricType) -> wire::Metric {
     metric
 }
 
-/// Both forms of a histogram; which of them Prometheus takes is set there.
+/// A histogram, both classic and native; Prometheus is configured to take one of them.
 fn histogram(times: &Distribution) -> wire::Histogram {
     let bucket = |&(upper_bound, cumulative_count): &(f64, u64)| wire::Bucket { cumulative_count, upper_bound };
     let (positive_span, positive_delta) = spans(times);
@@ -204,7 +204,7 @@ fn histogram(times: &Distribution) -> wire::Histogram {
     }
 }
 
-/// The buckets that are not empty: runs of them, and what each has more than the one before.
+/// The non-empty buckets of a native histogram: spans, and the difference of each bucket to the one before.
 fn spans(times: &Distribution) -> (Vec<wire::BucketSpan>, Vec<i64>) {
     let (mut spans, mut deltas) = (Vec::<wire::BucketSpan>::new(), Vec::new());
     let (mut gap, mut before) = (times.first, 0);

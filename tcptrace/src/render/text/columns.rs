@@ -13,7 +13,7 @@ use crate::{
     render::fields,
 };
 
-/// How a line stands out on a terminal.
+/// Emphasis of text on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
     Plain,
@@ -35,7 +35,7 @@ impl Style {
 
 const RESET: &str = "\x1b[0m";
 
-/// An end of a connection; a port that is not chosen yet is `-`.
+/// One end of a connection; `-` stands for a port that is not chosen yet.
 pub(crate) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
@@ -60,10 +60,10 @@ fn address(to: &mut Vec<u8>, end: SocketAddr) {
 /// Width of `255.255.255.255:65535`.
 const ADDRESS_WIDTH: usize = 21;
 
-/// Width of most UIDs; those of containers and directories have up to ten digits.
+/// Width of most UIDs; containers and directory services use up to ten digits.
 const UID_WIDTH: usize = 6;
 
-/// The columns, as wide as the widest addresses and UIDs so far ask for.
+/// The columns of a line of the event table, as wide as the widest addresses and UIDs so far.
 pub(crate) struct Columns {
     color: bool,
     owner_columns: bool,
@@ -81,7 +81,7 @@ impl Columns {
         Self { color, owner_columns, ends, widths, uid, duration: String::new(), heading_written: false }
     }
 
-    /// Makes room for the addresses and the owner, and writes the heading where it is missing or does not fit any more.
+    /// Widens the columns for this event, and writes the heading if it is missing or no longer fits.
     pub(crate) fn fit(&mut self, to: &mut BytesMut, ends: [SocketAddr; 2], owner: Option<&Owner>) {
         let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.checked_ilog10().unwrap_or(0) + 1);
         let mut fits = self.heading_written && uid as usize <= self.uid;
@@ -119,8 +119,7 @@ impl Columns {
         to.put_u8(b'\n');
     }
 
-    // A line is most of the work where events are many, so nothing is allocated for one, and nothing formatted that need
-    // not be.
+    // With many events, writing lines is most of the work. So nothing is allocated for a line, and formatting is avoided.
 
     pub(crate) fn time(&self, to: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         let from = to.len();
@@ -169,18 +168,18 @@ impl Columns {
     }
 }
 
-/// Ends a line that nothing follows in.
+/// Removes spaces at the end of a line without a note.
 pub(crate) fn trim_end(to: &mut BytesMut) {
     let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
     to.truncate(end);
 }
 
-/// Characters of UTF-8.
+/// Number of characters in UTF-8.
 fn width(text: &[u8]) -> usize {
     text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
-/// Fills what was written since `from` up with spaces.
+/// Pads the text that was written since `from` with spaces.
 fn fill(to: &mut BytesMut, from: usize, to_width: usize) {
     let spaces = to_width.saturating_sub(width(&to[from..]));
     to.put_bytes(b' ', spaces);
@@ -197,7 +196,7 @@ fn right(to: &mut BytesMut, text: &str, to_width: usize) {
     to.put_slice(text.as_bytes());
 }
 
-/// Writes what a process says of itself.
+/// Writes a name that a process chose, without control characters.
 fn put_printable(to: &mut BytesMut, text: &str) {
     if is_plain(text) {
         to.put_slice(text.as_bytes());
@@ -206,7 +205,7 @@ fn put_printable(to: &mut BytesMut, text: &str) {
     }
 }
 
-/// Writes `text`, in colour where it is wanted.
+/// Writes `text`, in colour if `color` is set.
 pub(crate) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
     if color && style != Style::Plain {
         let _ = write!(to, "{}{text}{RESET}", style.code());

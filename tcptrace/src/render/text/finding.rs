@@ -1,4 +1,4 @@
-//! Findings for people: at most four lines each, which stand out among the events.
+//! Findings as text: at most four lines each, marked so that they stand out among events.
 
 use std::{collections::HashSet, fmt::Write as _};
 
@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::columns::{Address, Style, styled};
 use crate::{
-    findings::{Finding, Phase, Seen, Severity, Sighting, Subject, Value},
+    findings::{Coverage, Detection, Finding, Phase, Severity, Subject, Value},
     model::{
         printable::printable,
         time::{WallFormat, human},
@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-/// Writes a finding: all of it where it opens, what has changed where it goes on, a line where it closes.
+/// Writes a finding: everything when it opens, headline and evidence when it is updated, one line when it closes.
 pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &mut Context) {
-    let sighting = &found.sighting;
-    let (mark, style) = match (found.phase, sighting.severity) {
+    let detection = &found.detection;
+    let (mark, style) = match (found.phase, detection.severity) {
         (Phase::Closed | Phase::Merged(_), _) => ("--", Style::Plain),
         (_, Severity::Info) => ("!!", Style::Attention),
         (_, Severity::Warning | Severity::Critical) => ("!!", Style::Trouble),
     };
     let severity = match found.phase {
         Phase::Closed | Phase::Merged(_) => found.phase.name(),
-        Phase::Opened | Phase::Updated => sighting.severity.name(),
+        Phase::Opened | Phase::Updated => detection.severity.name(),
     };
-    let mut head = format!("{mark} {severity} {} #{}", sighting.kind.id(), found.number);
+    let mut head = format!("{mark} {severity} {} #{}", detection.kind.id(), found.number);
     // To memory.
     let _ = match found.phase {
         Phase::Merged(into) => write!(head, " into #{into}"),
@@ -44,9 +44,9 @@ pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &m
     if matches!(found.phase, Phase::Closed | Phase::Merged(_)) {
         return;
     }
-    line(to, &evidence(sighting, context));
+    line(to, &evidence(detection, context));
     if found.phase == Phase::Opened {
-        advice(to, sighting);
+        advice(to, detection);
     }
 }
 
@@ -55,19 +55,19 @@ pub(super) fn write_open(to: &mut BytesMut, open: &[&Finding], color: bool, cont
     if open.is_empty() {
         return;
     }
-    styled(to, "\nFindings that are open at the end", Style::Heading, color);
+    styled(to, "\nFindings still open at the end", Style::Heading, color);
     to.put_u8(b'\n');
     for found in open {
-        let sighting = &found.sighting;
-        let head = format!("{} {} #{}", sighting.severity.name(), sighting.kind.id(), found.number);
+        let detection = &found.detection;
+        let head = format!("{} {} #{}", detection.severity.name(), detection.kind.id(), found.number);
         to.put_slice(head.as_bytes());
         to.put_slice(format!("  {}\n", headline(found, context)).as_bytes());
     }
 }
 
-fn advice(to: &mut BytesMut, sighting: &Sighting) {
-    line(to, sighting.cause.words());
-    line(to, &format!("-> {} ({})", sighting.cause.remedy(), sighting.kind.docs()));
+fn advice(to: &mut BytesMut, detection: &Detection) {
+    line(to, detection.cause.words());
+    line(to, &format!("-> {} ({})", detection.cause.remedy(), detection.kind.docs()));
 }
 
 fn line(to: &mut BytesMut, text: &str) {
@@ -78,42 +78,42 @@ fn line(to: &mut BytesMut, text: &str) {
     }
 }
 
-/// Who, where, how many, for how long.
+/// Owner, place, count and age.
 fn headline(found: &Finding, context: &mut Context) -> String {
-    let sighting = &found.sighting;
-    let owner = match (sighting.owner, sighting.processes.len()) {
+    let detection = &found.detection;
+    let owner = match (detection.owner, detection.processes.len()) {
         (None, _) => "owner unknown".to_owned(),
         (Some(owner), 0 | 1) => format!("{}[{}]", printable(&owner.command.to_text()), owner.pid),
         (Some(owner), count) => {
-            let more = if sighting.processes.is_more { "+" } else { "" };
+            let more = if detection.processes.is_more { "+" } else { "" };
             format!("{} ({count}{more} processes)", printable(&owner.command.to_text()))
         }
     };
-    let place = match sighting.subject {
+    let place = match detection.subject {
         Subject::Local(local) => format!("at {}", Address(local)),
         Subject::Remote(remote) => format!("to {}", Address(remote)),
         Subject::Path(local, remote) => format!("from {} to {}", local.ip(), Address(remote)),
-        Subject::Several => "several ends".to_owned(),
+        Subject::Several => "several endpoints".to_owned(),
     };
-    let mut text = format!("{owner} {place}: {}", sighting.count);
-    if found.count_now < sighting.count && found.phase != Phase::Closed {
+    let mut text = format!("{owner} {place}: {}", detection.count);
+    if found.count_now < detection.count && found.phase != Phase::Closed {
         let _ = write!(text, " ({} now)", found.count_now); // to memory
     }
-    if let Some(age) = sighting.oldest {
+    if let Some(age) = detection.oldest {
         let _ = write!(text, ", oldest {}", age_words(age)); // to memory
     }
-    let elsewhere = sighting.netns.filter(|netns| context.names.own_netns.is_some_and(|own| own != *netns));
+    let elsewhere = detection.netns.filter(|netns| context.names.own_netns.is_some_and(|own| own != *netns));
     if let Some(netns) = elsewhere {
         let _ = write!(text, ", netns {}", netns_name(netns, &context.names)); // to memory
     }
     text
 }
 
-/// The evidence that there is, the descriptors, the executable.
-fn evidence(sighting: &Sighting, context: &mut Context) -> String {
-    let known = sighting.evidence.iter().filter(|(_, value)| *value != Value::Unknown);
+/// The known evidence, the file descriptors and the executable.
+fn evidence(detection: &Detection, context: &mut Context) -> String {
+    let known = detection.evidence.iter().filter(|(_, value)| *value != Value::Unknown);
     let mut parts: Vec<_> = known.map(|(name, value)| words(name, value)).collect();
-    let descriptors: Vec<_> = sighting
+    let descriptors: Vec<_> = detection
         .examples
         .iter()
         .filter_map(|example| example.holders.first())
@@ -122,13 +122,13 @@ fn evidence(sighting: &Sighting, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = sighting.owner.and_then(|owner| context.names.executable(&owner)) {
+    if let Some(path) = detection.owner.and_then(|owner| context.names.executable(&owner)) {
         parts.push(printable(&path));
     }
     parts.join(", ")
 }
 
-/// A piece of evidence; the end of its name tells the unit.
+/// A piece of evidence; the end of its name is its unit.
 fn words(name: &str, value: &Value) -> String {
     let (name, unit) = ["_ns", "_us", "_bytes"]
         .into_iter()
@@ -148,9 +148,9 @@ fn words(name: &str, value: &Value) -> String {
     }
 }
 
-/// What came of looking, and what lies below the thresholds.
-fn looked_at(open: usize, seen: &Seen) -> String {
-    let is_any_beyond = seen.waiting.iter().any(|row| row.beyond > 0);
+/// The first line of the list: the number of findings, what was checked, and the sockets close to a threshold.
+fn coverage_line(open: usize, seen: &Coverage) -> String {
+    let is_any_beyond = seen.states.iter().any(|row| row.beyond > 0);
     let found = match open {
         0 if is_any_beyond => "no finding".to_owned(),
         0 => "nothing is beyond its threshold".to_owned(),
@@ -162,19 +162,13 @@ fn looked_at(open: usize, seen: &Seen) -> String {
         (shown, all) if shown == all => format!("{all} sockets"),
         (shown, all) => format!("{shown} of {all} sockets"),
     };
-    let mut text = format!("{found} after looking at {sockets} for {}", human(seen.span_ns));
-    for row in &seen.waiting {
+    let mut text = format!("{found} after checking {sockets} for {}", human(seen.span_ns));
+    for row in &seen.states {
         let threshold = human(row.stuck_after_ns);
         // To memory.
         let _ = match row.oldest {
             Some(oldest) => {
-                write!(
-                    text,
-                    "; {} {}, the oldest for {} (threshold {threshold})",
-                    row.below,
-                    row.state,
-                    age_words(oldest)
-                )
+                write!(text, "; {} {}, oldest {} (threshold {threshold})", row.below, row.state, age_words(oldest))
             }
             None => Ok(()),
         };
@@ -183,15 +177,15 @@ fn looked_at(open: usize, seen: &Seen) -> String {
         }
     }
     if seen.unlisted > 0 {
-        let _ = write!(text, "; {} namespaces or answers of the kernel could not be looked at", seen.unlisted);
+        let _ = write!(text, "; {} namespaces or kernel replies could not be read", seen.unlisted);
     }
     text
 }
 
-/// Writes the list of what is wrong now.
+/// Writes the list of open findings for `tcptrace stuck`.
 pub struct StuckText {
     color: bool,
-    /// Is the list before wiped out?
+    /// Whether the terminal is cleared before each list.
     redraws: bool,
     time: WallFormat,
 }
@@ -206,21 +200,21 @@ impl StuckText {
         Self { color, redraws, time: WallFormat::time_of_day(zone) }
     }
 
-    /// Writes the findings that are open, and what was looked at.
-    pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], seen: &Seen, context: &mut Context) {
+    /// Writes the open findings, and what was checked.
+    pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], seen: &Coverage, context: &mut Context) {
         if self.redraws {
             to.put_slice(CLEAR);
         }
         let mut time = BytesMut::new();
         self.time.write(&mut time, context.wall.wall_ns(seen.now_ns), 0);
         let time = String::from_utf8_lossy(&time).trim_end_matches('.').to_owned();
-        to.put_slice(format!("{time}  {}\n", looked_at(open.len(), seen)).as_bytes());
-        // What they mean is the same for all of a kind, and told once, after the last of them.
+        to.put_slice(format!("{time}  {}\n", coverage_line(open.len(), seen)).as_bytes());
+        // Findings with the same cause share the explanation, which follows the last of them.
         let mut seen = HashSet::new();
-        for cause in open.iter().map(|found| found.sighting.cause).filter(|cause| seen.insert(*cause)) {
-            let alike = || open.iter().filter(|found| found.sighting.cause == cause);
+        for cause in open.iter().map(|found| found.detection.cause).filter(|cause| seen.insert(*cause)) {
+            let alike = || open.iter().filter(|found| found.detection.cause == cause);
             alike().for_each(|found| write(to, found, self.color, context));
-            alike().take(1).for_each(|found| advice(to, &found.sighting));
+            alike().take(1).for_each(|found| advice(to, &found.detection));
         }
     }
 }

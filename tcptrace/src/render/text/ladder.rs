@@ -1,5 +1,5 @@
-//! A connection's story: a line for each event, what happened at the left end on the left, at the right end on the
-//! right, and the segments between them; then how it ended.
+//! A connection's story as a ladder diagram: one line for each event, the left end on the left, the right end on the right,
+//! and segments as arrows between them; then how the connection ended.
 
 use std::fmt::Write as _;
 
@@ -30,9 +30,12 @@ use crate::{
     table::Connection,
 };
 
-/// Widths of what stands before a row, a side's column, and the column of arrows, in characters.
+// Widths of the columns, in characters.
+/// The time before each row.
 const HEAD: usize = 7;
+/// What happened at one side.
 const CELL: usize = 49;
+/// An arrow without its head.
 const SHAFT: usize = 11;
 const ARROW: usize = SHAFT + 1;
 /// Names of the sides.
@@ -45,7 +48,7 @@ pub struct Ladder {
     legend_written: bool,
 }
 
-/// A row: what stands at its beginning, and what happened at each side in words that may be broken between.
+/// A row: its time, its arrow, and what happened at each side, in parts between which a line may break.
 struct Row {
     head: String,
     arrow: String,
@@ -53,7 +56,7 @@ struct Row {
     style: Style,
 }
 
-// Writing to memory cannot fail, so what `write!` returns is dropped below.
+// Writing to memory cannot fail, so the results of `write!` are ignored below.
 
 impl Ladder {
     /// Stories with times of day in `zone`.
@@ -71,7 +74,7 @@ impl Ladder {
         if self.legend_written {
             to.put_u8(b'\n');
         } else {
-            to.put_slice("Segments: ──▶ shown by the kernel, ╌╌▶ follows from a transition\n\n".as_bytes());
+            to.put_slice("Segments: ──▶ reported by the kernel, ╌╌▶ inferred from a transition\n\n".as_bytes());
             self.legend_written = true;
         }
         self.head(to, story, start_ns, context);
@@ -100,7 +103,7 @@ impl Ladder {
         self.verdicts(to, story, start_ns, &context.names);
     }
 
-    /// Writes that a connection is there, and that nothing happened in it.
+    /// Writes that a connection exists but had no events.
     pub fn silent(&self, to: &mut BytesMut, known: &Connection, now_ns: u64) {
         let age = Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since };
         let owner = known.owner().as_ref().map_or_else(|| "owner unknown".to_owned(), owner_and_source);
@@ -114,10 +117,10 @@ impl Ladder {
         }
     }
 
-    /// Writes what was lost, at the end of the run.
+    /// Writes the losses at the end of the run.
     pub fn end(&self, to: &mut BytesMut, losses: &Losses) {
         if losses.any() {
-            let text = format!("\nLost: {}. What a story lacks may have happened.", lost_words(losses));
+            let text = format!("\nLost: {}. Stories may be incomplete.", lost_words(losses));
             styled(to, &text, Style::Trouble, self.color);
             to.put_u8(b'\n');
         }
@@ -158,7 +161,7 @@ impl Ladder {
     }
 
     fn verdicts(&self, to: &mut BytesMut, story: &Story, start_ns: u64, names: &Names) {
-        let mut tell = |head: &str, parts: &[String], style| {
+        let mut write_verdict = |head: &str, parts: &[String], style| {
             for (index, line) in lines(parts, 2 * CELL + ARROW + 2).iter().enumerate() {
                 let _ = write!(to, "{:>HEAD$} ", if index == 0 { head } else { "" });
                 styled(to, line, style, self.color);
@@ -166,21 +169,21 @@ impl Ladder {
             }
         };
         if let Some(text) = closed_first(story) {
-            tell("closed", &[text], Style::Plain);
+            write_verdict("closed", &[text], Style::Plain);
         }
         let resets = story.resets();
         if resets.is_empty() {
-            tell("RST", &["none was seen".to_owned()], Style::Plain);
+            write_verdict("RST", &["none seen".to_owned()], Style::Plain);
         }
         for reset in &resets {
-            tell("RST", &reset_words(story, reset, start_ns, names), Style::Trouble);
+            write_verdict("RST", &reset_words(story, reset, start_ns, names), Style::Trouble);
         }
         for cause in causes_of(story.events().into_iter().map(|(_, event)| event)) {
-            tell("why", &[cause.words().to_owned()], Style::Trouble);
+            write_verdict("why", &[cause.words().to_owned()], Style::Trouble);
         }
     }
 
-    /// Writes a row in as many lines as its cells take.
+    /// Writes a row, in several lines if its cells are long.
     fn row(&self, to: &mut BytesMut, row: &Row) {
         let cells = [0, 1].map(|place| lines(&row.cells[place], CELL));
         let text = |place: usize, line: usize| cells[place].get(line).map_or("", String::as_str);
@@ -199,7 +202,7 @@ impl Ladder {
     }
 }
 
-/// What a column showed last of what is told only when it changes.
+/// The values last written in a side's column; they are repeated only when they change.
 #[derive(Default)]
 struct Shown {
     state: Option<State>,
@@ -220,7 +223,7 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
             let mut time = String::new();
             time_in_old(&mut time, event);
             let time = match (transition.old, time) {
-                (State::Close | State::Listen, _) => String::new(), // no part of the connection's life
+                (State::Close | State::Listen, _) => String::new(), // before the connection's life
                 (_, time) if time == "-" => " after an unknown time".to_owned(),
                 (_, time) => format!(" after {time}"),
             };
@@ -246,7 +249,7 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
     parts
 }
 
-/// The segment that an event is about, as an arrow; nothing where there is none.
+/// The segment of an event as an arrow; empty if the event has none.
 fn segment(place: usize, event: &Event, side: &Side) -> String {
     use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
     let (is_sent, name, is_shown) = match event.what {
@@ -275,7 +278,7 @@ fn segment(place: usize, event: &Event, side: &Side) -> String {
     if is_sent == (place == 0) { format!("{shaft}▶") } else { format!("◀{shaft}") }
 }
 
-/// How a side ended, and what there was in its life.
+/// How a side ended, and the totals of its life.
 fn end_of_side(side: &Side, until_ns: u64) -> Vec<String> {
     let mut parts = vec![match (side.ending(), side.ended_ns, side.state()) {
         (Some(_), _, Some(State::TimeWait)) => "closed, TIME_WAIT began".to_owned(),
@@ -319,7 +322,7 @@ fn closed_first(story: &Story) -> Option<String> {
     };
     let how = match abort {
         None => String::new(),
-        // Whoever did this is not the owner.
+        // The owner did not do this.
         Some(Abort::Destroyed | Abort::OrphanLimit) => {
             return abort.map(|how| CloseReason::Aborted(how).words().to_owned());
         }
@@ -342,9 +345,9 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Ve
             format!("sent by {from}: by the kernel, for the listener of {}", owner_words(owner.as_ref()))
         }
         ResetSender::TimeWait => format!("sent by {from}: by the kernel, for a closed socket"),
-        ResetSender::NoSocket => format!("sent by {from}: by the kernel, as no socket is there"),
-        ResetSender::NotSeen => format!("from {from}: its sender was not seen"),
-        ResetSender::Peer => format!("from {from}: by the peer or something on the way, not seen on this host"),
+        ResetSender::NoSocket => format!("sent by {from}: by the kernel, because no such socket exists"),
+        ResetSender::NotSeen => format!("from {from}: sender not seen"),
+        ResetSender::Peer => format!("from {from}: by the peer or a device on the path, not seen on this host"),
     };
     let ending = story.sides[reset.from].as_ref().and_then(Side::ending);
     let is_sockets = matches!(reset.sender, ResetSender::Process(_) | ResetSender::Socket(_));
@@ -355,7 +358,7 @@ fn reset_words(story: &Story, reset: &Reset, start_ns: u64, names: &Names) -> Ve
         .then(|| format!("{} seen sent, {} seen received", reset.sent, reset.received));
     let other = &story.sides[1 - reset.from];
     let is_missed = reset.received == 0 && other.as_ref().is_some_and(|other| other.sk.is_some());
-    let missed = is_missed.then(|| "not seen to arrive".to_owned());
+    let missed = is_missed.then(|| "arrival not seen".to_owned());
     let at = format!("at +{}", human(reset.time_ns.saturating_sub(start_ns)));
     [Some(who), why, reason, Some(at), more, missed].into_iter().flatten().collect()
 }
@@ -376,8 +379,8 @@ fn owner_and_source(owner: &Owner) -> String {
     format!("{} ({})", owner_words(Some(owner)), owner.source.name())
 }
 
-/// The parts joined by commas, in lines of at most so many characters: broken between parts, and within one only where
-/// it is too long by itself.
+/// Joins the parts with commas, in lines of at most `most` characters. Lines break between parts, and within a part only if it
+/// is too long for a line.
 fn lines(parts: &[String], most: usize) -> Vec<String> {
     const INDENT: &str = "  ";
     let width = |text: &str| text.chars().count();

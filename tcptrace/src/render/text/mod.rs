@@ -1,4 +1,7 @@
-//! Events and reports for people.
+//! Text output for people: events as a table, findings, notices and the summary.
+//!
+//! [`Text`] writes one record at a time, so output can be streamed; its columns grow when a wider value appears. Stories
+//! have a writer of their own ([`Ladder`]), and so has the list of `tcptrace stuck` ([`StuckText`]).
 
 pub(crate) mod columns;
 mod finding;
@@ -31,29 +34,29 @@ use columns::{Columns, Style, styled};
 pub use finding::StuckText;
 pub use ladder::Ladder;
 
-/// How the column of times is written.
+/// Format of the TIME column.
 #[derive(Clone, Debug)]
 pub enum TimeStyle {
     /// Wall clock in a time zone.
     Wall(TimeZone),
     /// CLOCK_MONOTONIC, in seconds.
     Monotonic,
-    /// Since the event before it.
+    /// Time since the previous event.
     Delta,
 }
 
-/// What people chose for the text.
+/// Options of text output.
 #[derive(Clone, Debug)]
 pub struct TextOptions {
-    /// Column of times.
+    /// Format of the TIME column.
     pub time: TimeStyle,
-    /// Colour.
+    /// Whether to colour problems and headings.
     pub color: bool,
-    /// All columns on the owner, and processes first in the summary.
+    /// Whether to show all columns about the owner, and the processes in the summary.
     pub owner_columns: bool,
 }
 
-/// Writes text.
+/// Writes records as text.
 pub struct Text {
     options: TextOptions,
     wall: Option<WallFormat>,
@@ -62,7 +65,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// A writer that did not write its heading yet.
+    /// A writer that starts with a heading.
     #[must_use]
     pub fn new(options: TextOptions) -> Self {
         let wall = match &options.time {
@@ -77,7 +80,7 @@ impl Text {
         self.columns.heading(to);
     }
 
-    /// Writes an event as a line, and the heading before it where the columns are new.
+    /// Writes an event as a line, after a heading if the columns are new or have become wider.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         if event.what == EventKind::OwnerChanged {
             return; // the lines that follow show the owner
@@ -118,7 +121,7 @@ impl Text {
         let words = match notice {
             Notice::Gap(gap) => gap_words(gap),
             Notice::TimeWaitOverflow { netns, count, .. } => format!(
-                "-- {count} connections closed without TIME_WAIT in netns {}: there are tcp_max_tw_buckets of them",
+                "-- {count} connections closed without TIME_WAIT in netns {}: tcp_max_tw_buckets is reached",
                 netns_name(*netns, &context.names),
             ),
         };
@@ -126,12 +129,12 @@ impl Text {
         to.put_u8(b'\n');
     }
 
-    /// Writes a finding: in four lines where it opens, in fewer where it goes on, merges or closes.
+    /// Writes a finding: four lines when it opens, fewer when it is updated, merged or closed.
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
         finding::write(to, found, self.options.color, context);
     }
 
-    /// Writes which findings are open at the end of a run.
+    /// Writes the findings that are still open at the end of a run.
     pub fn open_at_the_end(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
         finding::write_open(to, open, self.options.color, context);
     }
@@ -142,7 +145,7 @@ impl Text {
     }
 }
 
-/// Writes a time as it was asked for; `since_ns` is that of the line before.
+/// Writes a time in the chosen format; `since_ns` is the time of the previous line.
 fn write_time(
     to: &mut BytesMut,
     style: &TimeStyle,
@@ -162,7 +165,7 @@ fn write_time(
     };
 }
 
-/// The line that ends every run on stderr: how many events came, and what was lost where, if anything was.
+/// The last line on stderr: how many events were received, and what was lost where.
 #[must_use]
 pub fn losses_line(losses: &Losses) -> String {
     let events = if losses.received == 1 { "event" } else { "events" };

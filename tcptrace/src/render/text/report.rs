@@ -23,12 +23,12 @@ use crate::{
     render::text::words::{age_words, errno_words},
 };
 
-/// Rows of sockets that a terminal gets at most.
+/// Most rows of sockets.
 const SHOWN_SOCKET_ROWS: usize = 40;
 
-// Writing to memory cannot fail, so what `write!` returns is dropped below.
+// Writing to memory cannot fail, so the results of `write!` are ignored below.
 
-/// Writes a report; `states` are those that the events were filtered by.
+/// Writes a report; `states` is the user's filter.
 pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, states: StateSet) {
     let activity = &report.activity;
     let title = format!(
@@ -64,7 +64,7 @@ fn transitions(to: &mut BytesMut, options: &TextOptions, rows: &[TransitionRow])
         return;
     }
     let title = format!(
-        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state, percentiles up to {:.1} % above",
+        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state; percentiles at most {:.1} % too high",
         "OLD STATE",
         "NEW STATE",
         "COUNT",
@@ -105,7 +105,7 @@ fn endings(to: &mut BytesMut, options: &TextOptions, report: &Report) {
     }
 }
 
-/// Ports and cgroups whose transitions people get at most: those with the most events.
+/// Most ports or cgroups with a table of transitions; those with the most events come first.
 const SHOWN_KEYS: usize = 10;
 
 fn keys(to: &mut BytesMut, options: &TextOptions, rows: &[KeyRow]) {
@@ -128,10 +128,10 @@ fn keys(to: &mut BytesMut, options: &TextOptions, rows: &[KeyRow]) {
 fn key_words(key: &Key) -> String {
     match key {
         Key::Port(Some(port)) => format!("port {port}"),
-        Key::Port(None) => "services whose port is not known".to_owned(),
+        Key::Port(None) => "unknown service ports".to_owned(),
         Key::Cgroup(Some((_, Some(path)))) => format!("cgroup {}", printable(path)),
         Key::Cgroup(Some((id, None))) => format!("cgroup {id}"),
-        Key::Cgroup(None) => "owners that are not known".to_owned(),
+        Key::Cgroup(None) => "unknown owners".to_owned(),
         Key::Other => "all others".to_owned(),
     }
 }
@@ -172,11 +172,10 @@ fn command(row: &ProcessRow) -> String {
     row.process.map_or_else(|| "owner unknown".to_owned(), |(_, command)| printable(&command.to_text()))
 }
 
-/// Holders that a row names at most.
+/// Most holders that a row names.
 const SHOWN_HOLDERS: usize = 4;
 
-/// The other processes that have to do with the sockets: who made and accepted them, and who holds them where that is
-/// not just the owner.
+/// The other processes involved: those that created and accepted the sockets, and the holders other than the owner.
 fn others(row: &SocketRow) -> String {
     let name = |(pid, command): &(u32, Command)| format!("{}/{pid}", printable(&command.to_text()));
     let creator = row.creator.as_ref().map(|process| format!(", made by {}", name(process)));
@@ -185,7 +184,7 @@ fn others(row: &SocketRow) -> String {
     [creator, acceptor].into_iter().flatten().chain([held_by(row)]).collect()
 }
 
-/// The processes that hold the sockets, where that is not just the owner.
+/// The processes that hold the sockets, unless that is only the owner.
 fn held_by(row: &SocketRow) -> String {
     let owner = row.owner.as_ref().map(|owner| owner.pid);
     let holders = match row.holders.as_deref() {
@@ -199,7 +198,7 @@ fn held_by(row: &SocketRow) -> String {
         names.push(format!("{} more", holders.len() - SHOWN_HOLDERS));
     }
     let how = match &row.owner {
-        Some(owner) if owner.source == OwnerSource::Shared => "", // said already
+        Some(owner) if owner.source == OwnerSource::Shared => "", // the column before says "shared"
         _ if holders.len() > 1 => ", shared",
         _ => ", held",
     };
@@ -208,12 +207,12 @@ fn held_by(row: &SocketRow) -> String {
 
 fn sockets(to: &mut BytesMut, options: &TextOptions, Report { sockets, half_open, .. }: &Report, states: StateSet) {
     let (Some(rows), Some(half_open)) = (sockets, half_open) else {
-        let _ = writeln!(to, "\nProcesses and sockets are not known: the kernel side only counts.");
+        let _ = writeln!(to, "\nProcesses and sockets are unknown: --aggregate only counts in the kernel.");
         return;
     };
     if rows.is_empty() && half_open.is_empty() {
         if !states.is_empty() {
-            let _ = writeln!(to, "\nNo socket is in one of these states now.");
+            let _ = writeln!(to, "\nNo sockets are in these states now.");
         }
         return;
     }
@@ -247,10 +246,10 @@ fn sockets(to: &mut BytesMut, options: &TextOptions, Report { sockets, half_open
     for row in half_open {
         let _ = write!(to, "{} half-open connections to {}", row.count, row.local);
         if row.retransmitted > 0 {
-            let _ = write!(to, ", of {} the SYN-ACK was sent again", row.retransmitted);
+            let _ = write!(to, ", {} with a retransmitted SYN-ACK", row.retransmitted);
         }
         let _ = match &row.owner {
-            Some(owner) => writeln!(to, "; listener of {} {}", owner.pid, printable(&owner.command.to_text())),
+            Some(owner) => writeln!(to, "; listener owned by {} {}", owner.pid, printable(&owner.command.to_text())),
             None => writeln!(to, "; listener's owner unknown"),
         };
     }

@@ -1,4 +1,4 @@
-//! What text says of an event in words: its note, ages, errors and namespaces.
+//! Wording that several parts of text output share: notes of events, ages, errors and namespaces.
 
 use std::fmt::Arguments;
 
@@ -16,13 +16,13 @@ use crate::model::{
     time::{Human, human, write_human},
 };
 
-/// What was lost, by place.
+/// The losses that are not zero, by place.
 pub(crate) fn lost_words(losses: &Losses) -> String {
     let lost = losses.fields().into_iter().filter(|(_, count)| *count > 0);
     lost.map(|(place, count)| format!("{} {count}", place.replace('_', " "))).collect::<Vec<_>>().join(", ")
 }
 
-/// With `≥` where it is a lower bound, and `~` where it comes from a timer.
+/// An age with its mark: `≥` for a lower bound, `~` if it was derived from a timer.
 pub(crate) fn age_words(age: Age) -> String {
     format!("{}{}", age.source.mark(), human(age.ns))
 }
@@ -44,7 +44,7 @@ pub(crate) fn gap_words(gap: &Gap) -> String {
     format!("-- gap: {} events lost within {span} ({}); {healed}", gap.lost(), places.join(", "))
 }
 
-/// What stands beside the socket's state: `-> ` and the new one, or what happened.
+/// The NEW STATE column: `-> ` and the new state, or the event.
 pub(crate) fn headline(event: &Event) -> ([&'static str; 2], Style) {
     match event.what {
         EventKind::Transition(transition) => {
@@ -75,7 +75,7 @@ pub(crate) fn time_in_old(to: &mut String, event: &Event) {
     write_human(to, time.ns);
 }
 
-/// Tells `part` what is to be noted of an event, each thing by itself.
+/// Passes each part of an event's note to `part`.
 pub(crate) fn note(event: &Event, names: &Names, mut part: impl FnMut(Arguments<'_>)) {
     note_parts(event, names, &mut part);
     let elsewhere = event.socket.netns.filter(|netns| names.own_netns.is_some_and(|own| own != *netns));
@@ -89,12 +89,12 @@ pub(crate) fn netns_name(inode: u32, names: &Names) -> String {
     names.netns.get(&inode).map_or_else(|| inode.to_string(), |name| printable(name))
 }
 
-/// The same without what tells where it was.
-pub(crate) fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Arguments<'_>)) {
+/// Like [`note`], without the network namespace.
+pub(crate) fn note_parts(event: &Event, names: &Names, write: &mut dyn FnMut(Arguments<'_>)) {
     let mut is_empty = true;
     let mut part = |words: Arguments<'_>| {
         is_empty = false;
-        tell(words);
+        write(words);
     };
     match event.what {
         EventKind::Transition(transition) => transition_note(&transition, &mut part),
@@ -127,7 +127,7 @@ pub(crate) fn note_parts(event: &Event, names: &Names, tell: &mut dyn FnMut(Argu
         part(format_args!("events before this were lost"));
     }
     if event.socket.sk.is_none() && is_empty {
-        tell(format_args!("no socket"));
+        write(format_args!("no socket"));
     }
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn processes(processes: &[Process]) -> String {
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// A peer's silence before a RST is told of from here on.
+/// Shortest silence before a RST that is mentioned, in ns.
 pub(crate) const SILENCE_NS: u64 = 1_000_000_000;
 
 pub(crate) fn reset_note(facts: Option<ResetFacts>, part: &mut dyn FnMut(Arguments<'_>)) {
@@ -175,7 +175,7 @@ pub(crate) fn transition_note(transition: &Transition, part: &mut dyn FnMut(Argu
     if transition.source != StateSource::Observed {
         part(format_args!("{}", transition.source.name()));
     }
-    // The whole of TIME_WAIT, which follows from its name, where the beginning was seen.
+    // The rest of TIME_WAIT is of interest only if its start was not seen.
     if let Some(ns) = transition.expires_in_ns.filter(|_| transition.source == StateSource::Polled) {
         part(format_args!("ends in {}", Human(ns)));
     }

@@ -259,7 +259,7 @@ fn findings_are_counted_and_stay_when_they_close() {
     };
     let mut metrics = metrics(Settings::default());
     let mut look = |table: &mut Table, metrics: &mut Metrics, now_s: u64| {
-        findings.look(table, now_s * S, None).iter().for_each(|finding| metrics.finding(finding));
+        findings.evaluate(table, now_s * S, None).iter().for_each(|finding| metrics.finding(finding));
         let open = findings.open(now_s * S);
         let told = metrics.snapshot(&mut Moment {
             now_ns: now_s * S,

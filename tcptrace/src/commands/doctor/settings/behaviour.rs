@@ -13,7 +13,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         id: "tcp_tw_reuse",
         shown: &["tcp_tw_reuse"],
-        meaning: "may connect() take a port that waits in TIME_WAIT: 0 no, 1 yes, 2 over loopback only (the default since 4.19)",
+        meaning: "whether connect() may reuse a port in TIME_WAIT: 0 no, 1 yes, 2 on loopback only (the default since 4.19)",
         source: "net/ipv4/tcp_ipv4.c, tcp_twsk_unique",
         judge: tw_reuse,
     },
@@ -26,7 +26,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             Some(match sysctls.number(TW_RECYCLE)? {
                 0 => Verdict::ok("off, as it must be"),
                 _ => Verdict::warning(
-                    "of several clients behind one NAT only some can connect",
+                    "if several clients are behind one NAT, only some of them can connect",
                     "set net.ipv4.tcp_tw_recycle=0",
                 ),
             })
@@ -35,12 +35,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         id: "tcp_rfc1337",
         shown: &["tcp_rfc1337"],
-        meaning: "does TIME_WAIT withstand a RST: 0 no, 1 yes",
+        meaning: "whether TIME_WAIT ignores a RST: 0 no, 1 yes",
         source: "net/ipv4/tcp_minisocks.c, tcp_timewait_state_process",
         judge: |sysctls| {
             Some(Verdict::ok(match sysctls.number("tcp_rfc1337")? {
-                0 => "a RST that fits ends TIME_WAIT before its time (RFC 1337)",
-                _ => "TIME_WAIT lasts its 1 min, also when a RST comes",
+                0 => "an acceptable RST ends TIME_WAIT early (RFC 1337)",
+                _ => "TIME_WAIT lasts 1 min even if a RST comes",
             }))
         },
     },
@@ -52,11 +52,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         judge: |sysctls| {
             Some(match sysctls.number("tcp_timestamps")? {
                 0 => Verdict::warning(
-                    "no protection against old segments (PAWS); tcp_tw_reuse is without effect, and connections made with SYN \
+                    "no protection against old segments (PAWS); tcp_tw_reuse has no effect, and connections made with SYN \
                      cookies have neither window scaling nor SACK",
                     "set net.ipv4.tcp_timestamps=1",
                 ),
-                _ => Verdict::ok("round-trip times of all segments, and protection against old ones (PAWS)"),
+                _ => Verdict::ok("every segment gives a round-trip time, and old segments are rejected (PAWS)"),
             })
         },
     },
@@ -68,52 +68,52 @@ pub(super) const SETTINGS: &[Setting] = &[
         judge: |sysctls| {
             Some(match sysctls.number("tcp_sack")? {
                 0 => Verdict::warning(
-                    "several losses in one window are repaired one round trip after the other, or by a timeout",
+                    "each of several losses in one window takes a round trip or a timeout to repair",
                     "set net.ipv4.tcp_sack=1",
                 ),
-                _ => Verdict::ok("only what was lost is sent again"),
+                _ => Verdict::ok("only lost segments are retransmitted"),
             })
         },
     },
     Setting {
         id: "tcp_window_scaling",
         shown: &["tcp_window_scaling"],
-        meaning: "windows of more than 64 KiB (RFC 7323)",
+        meaning: "windows larger than 64 KiB (RFC 7323)",
         source: "net/ipv4/tcp_output.c, tcp_syn_options, tcp_select_initial_window",
         judge: |sysctls| {
             Some(match sysctls.number("tcp_window_scaling")? {
                 0 => Verdict::warning(
-                    format!("windows of 64 KiB: {}", at_most(UNSCALED_WINDOW)),
+                    format!("windows of at most 64 KiB: {}", at_most(UNSCALED_WINDOW)),
                     "set net.ipv4.tcp_window_scaling=1",
                 ),
-                _ => Verdict::ok("windows are as large as the buffers"),
+                _ => Verdict::ok("windows can be as large as the buffers"),
             })
         },
     },
     Setting {
         id: "tcp_moderate_rcvbuf",
         shown: &["tcp_moderate_rcvbuf"],
-        meaning: "do receive buffers grow by what the path needs",
+        meaning: "whether receive buffers grow as the path needs",
         source: "net/ipv4/tcp_input.c, tcp_rcv_space_adjust",
         judge: |sysctls| {
             let [_, first, _] = sysctls.numbers("tcp_rmem")?;
             Some(match sysctls.number("tcp_moderate_rcvbuf")? {
                 0 => Verdict::warning(
-                    format!("receive buffers stay as they are at first: {}", at_most(first)),
+                    format!("receive buffers stay at their initial size: {}", at_most(first)),
                     "set net.ipv4.tcp_moderate_rcvbuf=1",
                 ),
-                _ => Verdict::ok("receive buffers grow up to tcp_rmem's third number"),
+                _ => Verdict::ok("receive buffers grow up to the third number of tcp_rmem"),
             })
         },
     },
     Setting {
         id: "tcp_slow_start_after_idle",
         shown: &["tcp_slow_start_after_idle"],
-        meaning: "does the congestion window shrink while a connection is idle (RFC 2861)",
+        meaning: "whether the congestion window shrinks while a connection is idle (RFC 2861)",
         source: "net/ipv4/tcp_output.c, tcp_cwnd_restart",
         judge: |sysctls| {
             Some(Verdict::ok(match sysctls.number("tcp_slow_start_after_idle")? {
-                0 => "a connection that was idle goes on at its old speed",
+                0 => "a connection that was idle continues at its old speed",
                 _ => "a connection that was idle for longer than its RTO starts slowly again",
             }))
         },
@@ -121,24 +121,24 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         id: "tcp_no_metrics_save",
         shown: &["tcp_no_metrics_save"],
-        meaning: "is what was learnt of a path forgotten when a connection ends: 0 no, 1 yes",
+        meaning: "whether path metrics are discarded when a connection ends: 0 no, 1 yes",
         source: "net/ipv4/tcp_metrics.c, tcp_update_metrics",
         judge: |sysctls| {
             Some(Verdict::ok(match sysctls.number("tcp_no_metrics_save")? {
-                0 => "a new connection starts with the round-trip time that others to the same host had",
-                _ => "each connection learns its path anew",
+                0 => "a new connection starts with the round-trip time of earlier ones to the same host",
+                _ => "each connection measures its path anew",
             }))
         },
     },
     Setting {
         id: "tcp_mtu_probing",
         shown: &["tcp_mtu_probing"],
-        meaning: "is the largest segment found by trying (RFC 4821): 0 no, 1 where large ones get lost, 2 always",
+        meaning: "whether the largest segment size is found by probing (RFC 4821): 0 no, 1 if large ones get lost, 2 always",
         source: "net/ipv4/tcp_timer.c, tcp_mtu_probing",
         judge: |sysctls| {
             Some(Verdict::ok(match sysctls.number("tcp_mtu_probing")? {
-                0 => "where a firewall drops ICMP, connections may stop at their first large segment",
-                _ => "connections get on where a firewall drops ICMP",
+                0 => "if a firewall drops ICMP, connections may hang at their first large segment",
+                _ => "connections work even if a firewall drops ICMP",
             }))
         },
     },
@@ -149,7 +149,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         source: "net/ipv4/tcp_cong.c, tcp_assign_congestion_control",
         judge: |sysctls| {
             let name = sysctls.text("tcp_congestion_control")?;
-            Some(Verdict::ok(format!("connections use {name} where their program or route does not choose another")))
+            Some(Verdict::ok(format!("connections use {name} unless their program or route chooses another")))
         },
     },
 ];
@@ -158,15 +158,15 @@ fn tw_reuse(sysctls: &Sysctls) -> Option<Verdict> {
     let reuse = sysctls.number("tcp_tw_reuse")?;
     if reuse == 1 && sysctls.number("tcp_timestamps") == Some(0) {
         return Some(Verdict::warning(
-            "without effect: it needs timestamps, which are off",
+            "no effect: it needs timestamps, which are off",
             "set net.ipv4.tcp_timestamps=1",
         ));
     }
     let delay = words(sysctls.number("tcp_tw_reuse_delay").unwrap_or(1000));
     Some(Verdict::ok(match reuse {
-        0 => "a port that connect() took is free for the same destination after 1 min in TIME_WAIT".to_owned(),
-        1 => format!("connect() takes a port in TIME_WAIT again after {delay} where the peer has timestamps too"),
-        2 => format!("connect() takes a port in TIME_WAIT again after {delay} over loopback, else after 1 min"),
+        0 => "connect() can reuse a port for the same destination after 1 min in TIME_WAIT".to_owned(),
+        1 => format!("connect() can reuse a port in TIME_WAIT after {delay} if the peer also uses timestamps"),
+        2 => format!("connect() can reuse a port in TIME_WAIT after {delay} over loopback, otherwise after 1 min"),
         _ => return None,
     }))
 }

@@ -1,7 +1,7 @@
-//! The TCP settings in force: what each is for, what it comes to here, and when that is harmful.
+//! The TCP settings in force: what each is for, its effect on this host, and when it is harmful.
 //!
-//! What is said of them is in the kernel's Documentation/networking/ip-sysctl.rst; each names the kernel's function that
-//! uses it. A warning is for what is harmful on nearly every host, not for what differs from the default.
+//! Most facts come from the kernel's Documentation/networking/ip-sysctl.rst; each setting names the kernel function that uses
+//! it. A warning means that a value is harmful on nearly every host, not that it differs from the default.
 
 mod behaviour;
 mod limits;
@@ -13,15 +13,14 @@ use crate::{
     commands::doctor::check::{Check, Status, Subject, Verdict},
 };
 
-/// A setting, or several that make sense only together.
+/// A setting, or several that belong together.
 struct Setting {
-    /// Its name.
     id: &'static str,
-    /// The files whose values are shown; below `net.ipv4` where there is no dot. The first one must be there.
+    /// The settings whose values are shown; names without a dot are below `net.ipv4`. The first one must exist.
     shown: &'static [&'static str],
     meaning: &'static str,
     source: &'static str,
-    /// What follows; `None` where a value that it takes is not there or is no number.
+    /// The effect of the values; `None` if one of them is missing or not a number.
     judge: fn(&Sysctls) -> Option<Verdict>,
 }
 
@@ -30,7 +29,7 @@ impl Setting {
         Subject { id: self.id, area: Area::Settings, meaning: self.meaning, source: self.source }
     }
 
-    /// The values: alone, or with the parts of their names that differ.
+    /// A single value alone, several with the parts of their names that differ.
     fn value(&self, sysctls: &Sysctls) -> Option<String> {
         let [first, rest @ ..] = self.shown else { return None };
         if rest.is_empty() {
@@ -48,7 +47,7 @@ impl Setting {
         let verdict = (self.judge)(sysctls).unwrap_or_else(|| match (&value, self.shown) {
             (Some(_), _) => Verdict::unknown("not understood"),
             (None, [name, ..]) if HOST_WIDE.contains(name) => {
-                Verdict::unknown("one for the whole host, and shown in its initial network namespace alone")
+                Verdict::unknown("applies to the whole host, and is visible only in the initial network namespace")
             }
             (None, _) => Verdict::unknown("cannot be read here"),
         });
@@ -60,13 +59,13 @@ fn all() -> impl Iterator<Item = &'static Setting> {
     times::SETTINGS.iter().chain(limits::SETTINGS).chain(behaviour::SETTINGS)
 }
 
-/// What the settings in force come to.
+/// Checks the settings in force.
 pub(super) fn checks(sysctls: &Sysctls) -> Vec<Check> {
     let gone = |setting: &&Setting| setting.id == behaviour::TW_RECYCLE && !sysctls.has(setting.id);
     all().filter(|setting| !gone(setting)).map(|setting| setting.check(sysctls)).collect()
 }
 
-/// What the setting `name` would come to as `value`, if that is harmful.
+/// The check of setting `name` if it were set to `value`, if that is harmful.
 pub(super) fn harm(sysctls: &Sysctls, name: &str, value: &str) -> Option<Check> {
     let setting = all().find(|setting| setting.shown.contains(&name))?;
     Some(setting.check(&sysctls.with(name, value))).filter(|check| check.status == Status::Warning)

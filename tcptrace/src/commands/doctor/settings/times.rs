@@ -1,4 +1,4 @@
-//! Settings that come to a time.
+//! Settings that decide on times.
 
 use super::{
     super::timers::{RTO_MAX_MS, connect_ms, data_ms, synack_ms, words},
@@ -8,13 +8,13 @@ use crate::commands::doctor::{check::Verdict, sysctl::Sysctls};
 
 /// How long a NAT must remember an idle connection (RFC 5382 REQ-5: 2 h 4 min), in s.
 const NAT_S: u64 = 7440;
-/// How long data must be sent again at least before a connection is given up (RFC 1122 section 4.2.3.5), in ms.
+/// Shortest time to retransmit data before a connection is given up (RFC 1122 section 4.2.3.5), in ms.
 const RFC1122_MS: u64 = 100_000;
-/// What is shorter than this ends with any loss of the link: a route that changes, a switch that starts, in ms.
+/// A common short outage, such as a route change or a rebooting switch, in ms.
 const SHORT_OUTAGE_MS: u64 = 3000;
-/// Retries that the kernel takes for 0 (`net/ipv4/tcp_timer.c`, `tcp_orphan_retries`).
+/// The number of retries that 0 stands for (`net/ipv4/tcp_timer.c`, `tcp_orphan_retries`).
 const ORPHAN_RETRIES: u64 = 8;
-/// A half-open request that is kept longer than this makes a SYN flood cheap, in ms. The default is 63 s.
+/// Keeping half-open requests longer than this makes a SYN flood cheap, in ms. The default is 63 s.
 const LONG_HALF_OPEN_MS: u64 = 300_000;
 
 fn rto_max_ms(sysctls: &Sysctls) -> u64 {
@@ -25,8 +25,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         id: "tcp_keepalive",
         shown: &["tcp_keepalive_time", "tcp_keepalive_intvl", "tcp_keepalive_probes"],
-        meaning: "where a program sets SO_KEEPALIVE: idle time in s until the peer is probed, time between probes in s, and \
-                  probes without an answer that end the connection",
+        meaning: "for sockets with SO_KEEPALIVE: idle time in s before the first probe, time between probes in s, and the \
+                  number of unanswered probes that ends the connection",
         source: "net/ipv4/tcp_timer.c, tcp_keepalive_timer",
         judge: keepalive,
     },
@@ -34,49 +34,49 @@ pub(super) const SETTINGS: &[Setting] = &[
         id: "tcp_fin_timeout",
         shown: &["tcp_fin_timeout"],
         meaning: "time in s that a connection stays in FIN_WAIT2 after its program closed it, if the peer does not close; \
-                  it does not change TIME_WAIT",
+                  it does not affect TIME_WAIT",
         source: "net/ipv4/tcp.c, __tcp_close; include/net/tcp.h, tcp_fin_time, TCP_TIMEWAIT_LEN",
         judge: fin_timeout,
     },
     Setting {
         id: "tcp_retries1",
         shown: &["tcp_retries1"],
-        meaning: "retransmits without an answer after which the route is doubted",
+        meaning: "number of unanswered retransmits after which the kernel looks up the route again",
         source: "net/ipv4/tcp_timer.c, tcp_write_timeout",
         judge: |sysctls| {
             let after = words(data_ms(sysctls.number("tcp_retries1")?, rto_max_ms(sysctls)));
-            Some(Verdict::ok(format!("the route to a peer that does not answer is looked up anew after {after}")))
+            Some(Verdict::ok(format!("the route to a silent peer is looked up again after {after}")))
         },
     },
     Setting {
         id: "tcp_retries2",
         shown: &["tcp_retries2"],
-        meaning: "retransmits without an answer after which a connection is given up (ETIMEDOUT)",
+        meaning: "number of unanswered retransmits after which a connection fails (ETIMEDOUT)",
         source: "net/ipv4/tcp_timer.c, retransmits_timed_out, tcp_model_timeout; RFC 1122 section 4.2.3.5",
         judge: retries2,
     },
     Setting {
         id: "tcp_orphan_retries",
         shown: &["tcp_orphan_retries"],
-        meaning: "the same for a connection that its program has closed; 0 means 8",
+        meaning: "number of unanswered retransmits of a connection that its program has closed; 0 means 8",
         source: "net/ipv4/tcp_timer.c, tcp_orphan_retries",
         judge: orphan_retries,
     },
     Setting {
         id: "tcp_syn_retries",
         shown: &["tcp_syn_retries"],
-        meaning: "how often a SYN without an answer is sent again; from 6.5 on tcp_syn_linear_timeouts more",
+        meaning: "how often an unanswered SYN is retransmitted; since 6.5 plus tcp_syn_linear_timeouts",
         source: "net/ipv4/tcp_timer.c, tcp_write_timeout, tcp_retransmit_timer",
         judge: |sysctls| {
             let linear = sysctls.number("tcp_syn_linear_timeouts").unwrap_or(0);
             let after = words(connect_ms(sysctls.number("tcp_syn_retries")?, linear, rto_max_ms(sysctls)));
-            Some(Verdict::ok(format!("connect() to a host that does not answer fails after {after} (ETIMEDOUT)")))
+            Some(Verdict::ok(format!("connect() to a silent host fails after {after} (ETIMEDOUT)")))
         },
     },
     Setting {
         id: "tcp_synack_retries",
         shown: &["tcp_synack_retries"],
-        meaning: "how often a SYN-ACK without an answer is sent again",
+        meaning: "how often an unanswered SYN-ACK is retransmitted",
         source: "net/ipv4/inet_connection_sock.c, reqsk_timer_handler",
         judge: synack_retries,
     },
@@ -101,7 +101,7 @@ fn keepalive(sysctls: &Sysctls) -> Option<Verdict> {
         )
     } else {
         Verdict::ok(format!(
-            "a dead peer is noticed after {noticed} where the program sets SO_KEEPALIVE, else not while nothing is sent"
+            "a dead peer is noticed after {noticed} if the program sets SO_KEEPALIVE, otherwise only when data is sent"
         ))
     })
 }
@@ -112,29 +112,27 @@ fn fin_timeout(sysctls: &Sysctls) -> Option<Verdict> {
     Some(if seconds > 60 {
         Verdict::warning(
             format!(
-                "a connection that is closed here, and not there, is forgotten after {time}; beyond 60 s as a whole \
-                 socket, which counts as an orphan"
+                "a connection that only this side closed is dropped after {time}; beyond 60 s it stays a full socket, \
+                 which counts as an orphan"
             ),
             "set net.ipv4.tcp_fin_timeout to 60 or less",
         )
     } else {
-        Verdict::ok(format!(
-            "a connection that is closed here, and not there, is forgotten after {time}; TIME_WAIT stays 1 min"
-        ))
+        Verdict::ok(format!("a connection that only this side closed is dropped after {time}; TIME_WAIT stays 1 min"))
     })
 }
 
 fn retries2(sysctls: &Sysctls) -> Option<Verdict> {
     let limit = data_ms(sysctls.number("tcp_retries2")?, rto_max_ms(sysctls));
     let consequence = format!(
-        "a peer that does not acknowledge data is given up {} after the first retransmit, or later",
+        "if a peer does not acknowledge data, the connection fails {} after the first retransmit or later",
         words(limit)
     );
     Some(if limit < RFC1122_MS {
         Verdict::warning(
-            format!("{consequence}: connections do not live through an outage of that length"),
-            "set net.ipv4.tcp_retries2 to 8 or more (RFC 1122 asks for 100 s), and TCP_USER_TIMEOUT in programs that \
-             need it shorter",
+            format!("{consequence}: connections do not survive an outage of that length"),
+            "set net.ipv4.tcp_retries2 to 8 or more (RFC 1122 asks for 100 s), and use TCP_USER_TIMEOUT in programs that \
+             need a shorter time",
         )
     } else {
         Verdict::ok(consequence)
@@ -145,10 +143,10 @@ fn orphan_retries(sysctls: &Sysctls) -> Option<Verdict> {
     let retries = sysctls.number("tcp_orphan_retries")?;
     let effective = if retries == 0 { ORPHAN_RETRIES } else { retries };
     let limit = data_ms(effective, rto_max_ms(sysctls));
-    let consequence = format!("what a closed connection has left to send is given up after {}", words(limit));
+    let consequence = format!("unsent data of a closed connection is given up after {}", words(limit));
     Some(if limit < SHORT_OUTAGE_MS {
         Verdict::warning(
-            format!("{consequence}: a short outage loses the end of what was sent"),
+            format!("{consequence}: a short outage loses the end of the data"),
             "set net.ipv4.tcp_orphan_retries to 0 (which means 8) or to 3 or more",
         )
     } else {
@@ -159,7 +157,7 @@ fn orphan_retries(sysctls: &Sysctls) -> Option<Verdict> {
 fn synack_retries(sysctls: &Sysctls) -> Option<Verdict> {
     let retries = sysctls.number("tcp_synack_retries")?;
     let limit = synack_ms(retries);
-    let consequence = format!("a half-open connection is forgotten after {}", words(limit));
+    let consequence = format!("a half-open connection is dropped after {}", words(limit));
     Some(if retries == 0 {
         Verdict::warning(
             format!("{consequence}: clients whose ACK takes longer cannot connect"),
@@ -167,7 +165,7 @@ fn synack_retries(sysctls: &Sysctls) -> Option<Verdict> {
         )
     } else if limit > LONG_HALF_OPEN_MS {
         Verdict::warning(
-            format!("{consequence}, and fills the queue of its listener until then"),
+            format!("{consequence}, and takes a place in its listener's queue until then"),
             "set net.ipv4.tcp_synack_retries to 5",
         )
     } else {
@@ -187,10 +185,10 @@ mod tests {
         };
         told("tcp_keepalive", &[], "after 2 h 11 min 15 s");
         told("tcp_keepalive", &[("tcp_keepalive_time", "60"), ("tcp_keepalive_intvl", "10")], "after 2 min 30 s");
-        told("tcp_fin_timeout", &[("tcp_fin_timeout", "15")], "forgotten after 15 s; TIME_WAIT stays 1 min");
+        told("tcp_fin_timeout", &[("tcp_fin_timeout", "15")], "dropped after 15 s; TIME_WAIT stays 1 min");
         told("tcp_retries1", &[], "after 3 s");
-        told("tcp_retries2", &[], "given up 15 min 24 s after");
-        told("tcp_retries2", &[("tcp_rto_max_ms", "1000")], "given up 14.4 s after");
+        told("tcp_retries2", &[], "fails 15 min 24 s after");
+        told("tcp_retries2", &[("tcp_rto_max_ms", "1000")], "fails 14.4 s after");
         told("tcp_orphan_retries", &[], "after 1 min 42 s");
         told("tcp_orphan_retries", &[("tcp_orphan_retries", "7")], "after 51 s");
         told("tcp_syn_retries", &[], "after 2 min 11 s");

@@ -23,12 +23,12 @@ fn half_closed(host: &mut Host, state: State, sent_ns: u64, received_ns: u64, ac
     place
 }
 
-/// Else data still goes to the peer.
+/// Otherwise data still goes to the peer.
 pub(super) fn never_closed(host: &mut Host, is_proven: bool) {
     half_closed(host, State::CloseWait, if is_proven { 300 * S } else { 100 * MS }, 300 * S, 300 * S);
 }
 
-/// Else the connections in FIN_WAIT2 are another program's.
+/// Otherwise the connections in FIN_WAIT2 are another program's.
 pub(super) fn waits_for_other_side(host: &mut Host, is_proven: bool) {
     host.add(State::Listen, LOCAL, "0.0.0.0:0", 100 * S);
     for port in [1, 2] {
@@ -42,7 +42,7 @@ pub(super) fn waits_for_other_side(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else the process has a descriptor still.
+/// Otherwise the process has a descriptor still.
 pub(super) fn peer_keeps_open(host: &mut Host, is_proven: bool) {
     let place = half_closed(host, State::FinWait2, 300 * S, 300 * S, 300 * S);
     if is_proven {
@@ -51,7 +51,7 @@ pub(super) fn peer_keeps_open(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else there is one more than a pool has.
+/// Otherwise there is one more than a pool has.
 pub(super) fn idle_pooled(host: &mut Host, is_proven: bool) {
     host.settings.local_ports = Some((32_768, 60_999));
     for number in 0..if is_proven { 8 } else { 9 } {
@@ -59,18 +59,18 @@ pub(super) fn idle_pooled(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else the peer still sends.
+/// Otherwise the peer still sends.
 pub(super) fn only_shut_down(host: &mut Host, is_proven: bool) {
     half_closed(host, State::FinWait2, 300 * S, if is_proven { 300 * S } else { 100 * MS }, 100 * MS);
 }
 
-/// Else the peer acknowledged something a moment ago: the path loses segments, and the rest is on its way.
+/// Otherwise the peer acknowledged something a moment ago: the path loses segments, and the rest is on its way.
 pub(super) fn fin_unanswered(host: &mut Host, is_proven: bool) {
     let place = half_closed(host, State::FinWait1, S, 300 * S, if is_proven { 20 * S } else { S });
     (host.sockets[place].timeouts, host.sockets[place].backoff) = (1, Some(1));
 }
 
-/// Else nothing was sent again, and the peer acknowledged what was sent before the FIN.
+/// Otherwise nothing was sent again, and the peer acknowledged what was sent before the FIN.
 pub(super) fn last_ack_missing(host: &mut Host, is_proven: bool) {
     let place = half_closed(host, State::LastAck, S, 300 * S, 20 * S);
     let timeouts = if is_proven { 6 } else { 0 };

@@ -14,7 +14,7 @@ use super::{
     reset::{of_abort, of_reset},
 };
 use crate::{
-    findings::{Ended, Incident, Kind, Lately, Peer, PeerEnd, ResetSent, Severity},
+    findings::{EndEvents, EndedSocket, Incident, Kind, Peer, PeerEnd, ResetSent, Severity},
     model::{
         close_reason::{Abort, CloseReason},
         event::{Exit, ResetFacts},
@@ -62,7 +62,7 @@ fn reset() -> Incident {
         is_shown: true,
         is_pair_used: false,
         next_hop: None,
-        own: Lately { reset_received_ns: Some(0), ..Lately::default() },
+        own: EndEvents { reset_received_ns: Some(0), ..EndEvents::default() },
         peer: Peer::default(),
     }
 }
@@ -84,8 +84,8 @@ fn closed(unacked: u32) -> Incident {
 
 /// The peer is on this host, and its socket ended.
 fn ended(ending: CloseReason, exit: Option<Exit>, unread: u32) -> Peer {
-    let ended = Some(Ended { ending: Some(ending), owner: None, exit, unread });
-    Peer { end: PeerEnd::Gone, lately: Lately { ended, ..Lately::default() }, ..Peer::default() }
+    let ended = Some(EndedSocket { ending: Some(ending), owner: None, exit, unread });
+    Peer { end: PeerEnd::Gone, events: EndEvents { ended, ..EndEvents::default() }, ..Peer::default() }
 }
 
 fn aborted(how: Abort, unread: u32) -> Peer {
@@ -95,7 +95,7 @@ fn aborted(how: Abort, unread: u32) -> Peer {
 /// The kernel of this host sent the RST for the peer.
 fn answered(end: PeerEnd, state: State) -> Peer {
     let sent = ResetSent { by_socket: false, state, netns: None, facts: None };
-    Peer { end, lately: Lately { reset_sent: Some(sent), ..Lately::default() }, ..Peer::default() }
+    Peer { end, events: EndEvents { reset_sent: Some(sent), ..EndEvents::default() }, ..Peer::default() }
 }
 
 /// In CLOSE_WAIT: the peer's FIN came after so long without data, and so long after it data was sent; it was answered at once.
@@ -174,7 +174,7 @@ fn an_abort_has_the_cause_that_its_facts_prove() {
     let (linger, unread) = (Abort::LingerZero, Abort::UnreadData);
     let idle = ResetFacts { last_sent_ns: 5 * S, last_received_ns: MS, ..ResetFacts::default() };
     let sent = ResetSent { by_socket: true, state: State::Close, netns: None, facts: Some(idle) };
-    let after_idle = Lately { reset_sent: Some(sent), ..Lately::default() };
+    let after_idle = EndEvents { reset_sent: Some(sent), ..EndEvents::default() };
     for (number, (incident, expected)) in [
         (abort(linger, true, 9, 0), (Info, Cause::StoppedReading)),
         (abort(linger, false, 9, 0), (Warning, Cause::ClosedWithLinger)),

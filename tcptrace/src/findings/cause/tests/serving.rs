@@ -8,23 +8,23 @@ use crate::{
 const NEAR: &str = "10.1.0.1:40000";
 const FAR: &str = "10.9.0.9:80";
 
-/// Else there is room for one more.
+/// Otherwise there is room for one more.
 pub(super) fn queue_full(host: &mut Host, is_proven: bool) {
     host.listening(LISTENER, if is_proven { 3 } else { 2 }, 2);
 }
 
-/// Else it sleeps.
+/// Otherwise it sleeps.
 pub(super) fn accepter_stopped(host: &mut Host, is_proven: bool) {
     host.stalled(10 * S, Some(in_state(if is_proven { b'T' } else { b'S' })));
 }
 
-/// Else it may open one more.
+/// Otherwise it may open one more.
 pub(super) fn accepter_out_of_descriptors(host: &mut Host, is_proven: bool) {
     let descriptors = Some(if is_proven { 1024 } else { 1023 });
     host.stalled(10 * S, Some(ProcessState { descriptors, ..in_state(b'S') }));
 }
 
-/// Else it used no CPU from one look to the next.
+/// Otherwise it used no CPU from one look to the next.
 pub(super) fn accepter_busy(host: &mut Host, is_proven: bool) {
     host.stalled(10 * S, Some(in_state(b'R')));
     host.list();
@@ -33,22 +33,22 @@ pub(super) fn accepter_busy(host: &mut Host, is_proven: bool) {
     (state.read_ns, state.cpu_ns) = (host.now_ns, if is_proven { S } else { 0 });
 }
 
-/// Else it sleeps.
+/// Otherwise it sleeps.
 pub(super) fn accepter_runs(host: &mut Host, is_proven: bool) {
     host.stalled(10 * S, Some(in_state(if is_proven { b'R' } else { b'S' })));
 }
 
-/// Else it was not read.
+/// Otherwise it was not read.
 pub(super) fn accepter_waits(host: &mut Host, is_proven: bool) {
     host.stalled(10 * S, is_proven.then(|| in_state(b'S')));
 }
 
-/// Else it has just come.
+/// Otherwise it has just come.
 pub(super) fn not_accepted(host: &mut Host, is_proven: bool) {
     host.stalled(if is_proven { 3 * S } else { 3 * S - 1 }, None);
 }
 
-/// Else most SYN-ACKs are answered before they are sent again.
+/// Otherwise most SYN-ACKs are answered before they are sent again.
 pub(super) fn handshakes_unfinished(host: &mut Host, is_proven: bool) {
     host.listening(LISTENER, 0, 128);
     host.requests(SERVER, 100);
@@ -58,14 +58,14 @@ pub(super) fn handshakes_unfinished(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else its port is on the list.
+/// Otherwise its port is on the list.
 pub(super) fn not_expected(host: &mut Host, is_proven: bool) {
     let expected: &[&str] = if is_proven { &["22"] } else { &["22", "80"] };
     host.findings.thresholds.expected = Some(expected.iter().map(|text| text.parse().unwrap()).collect());
     host.listening(LISTENER, 0, 128);
 }
 
-/// Else its window is closed.
+/// Otherwise its window is closed.
 pub(super) fn requests_unread(host: &mut Host, is_proven: bool) {
     let place = host.unread(60 * S);
     if !is_proven {
@@ -73,7 +73,7 @@ pub(super) fn requests_unread(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else it sleeps.
+/// Otherwise it sleeps.
 pub(super) fn reader_stopped(host: &mut Host, is_proven: bool) {
     let place = host.unread(60 * S);
     host.held(place);
@@ -81,13 +81,13 @@ pub(super) fn reader_stopped(host: &mut Host, is_proven: bool) {
     host.processes.push(ProcessState { read_ns: host.now_ns, ..state });
 }
 
-/// Else its window has room for a byte.
+/// Otherwise its window has room for a byte.
 pub(super) fn does_not_read(host: &mut Host, is_proven: bool) {
     let place = host.reader(NEAR, FAR, 10 * S);
     host.sockets[place].connection.as_mut().unwrap().receive_window = Some(u32::from(!is_proven));
 }
 
-/// Else the probes are not answered.
+/// Otherwise the probes are not answered.
 pub(super) fn peer_does_not_read(host: &mut Host, is_proven: bool) {
     let place = host.sender(State::Established, NEAR, FAR, 20 * S);
     if !is_proven {
@@ -96,7 +96,7 @@ pub(super) fn peer_does_not_read(host: &mut Host, is_proven: bool) {
     }
 }
 
-/// Else the probes were not answered.
+/// Otherwise the probes were not answered.
 pub(super) fn ended_by_user_timeout(host: &mut Host, is_proven: bool) {
     let place = host.sender(State::Established, NEAR, FAR, 4 * S);
     if !is_proven {
@@ -108,7 +108,7 @@ pub(super) fn ended_by_user_timeout(host: &mut Host, is_proven: bool) {
     host.sockets.clear();
 }
 
-/// Else it exits by itself.
+/// Otherwise it exits by itself.
 pub(super) fn killed_by_signal(host: &mut Host, is_proven: bool) {
     host.killed(if is_proven { libc::SIGKILL } else { 0 }, true, 9);
 }

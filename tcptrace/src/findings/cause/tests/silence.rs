@@ -11,7 +11,7 @@ use crate::{
 const NEAR: &str = "10.1.0.1:40000";
 const FAR: &str = "10.9.0.9:80";
 
-/// Else keepalive is on.
+/// Otherwise keepalive is on.
 pub(super) fn nobody_asks(host: &mut Host, is_proven: bool) {
     let place = host.idle(NEAR, FAR, 7200 * S);
     if !is_proven {
@@ -30,42 +30,42 @@ fn unanswered(host: &mut Host, timeouts: u8, idle_ns: u64) {
     socket.connection = Some(ConnectionInfo { last_ack_ns: tried_ns + idle_ns, ..ConnectionInfo::default() });
 }
 
-/// Else a timeout less.
+/// Otherwise a timeout less.
 pub(super) fn data_unanswered(host: &mut Host, is_proven: bool) {
     unanswered(host, if is_proven { 5 } else { 4 }, S);
 }
 
-/// Else the silence before was shorter.
+/// Otherwise the silence before was shorter.
 pub(super) fn forgotten_silently(host: &mut Host, is_proven: bool) {
     unanswered(host, 5, if is_proven { 60 * S } else { 60 * S - 1 });
 }
 
-/// Else data was in flight.
+/// Otherwise data was in flight.
 pub(super) fn probes_unanswered(host: &mut Host, is_proven: bool) {
     let place = host.add(State::Established, NEAR, FAR, 14 * S);
     (host.sockets[place].send_queue, host.sockets[place].timeouts) = (u32::from(!is_proven), 4);
     host.is_given_up(place, 9, 20 * S);
 }
 
-/// Else a port less is held.
+/// Otherwise a port less is held.
 pub(super) fn ports_in_time_wait(host: &mut Host, is_proven: bool) {
     host.over(if is_proven { 5 } else { 4 });
     (host.settings.tw_reuse, host.settings.timestamps) = (Some(0), Some(1));
 }
 
-/// Else tcp_tw_reuse is off.
+/// Otherwise tcp_tw_reuse is off.
 pub(super) fn ports_reused(host: &mut Host, is_proven: bool) {
     host.over(5);
     (host.settings.tw_reuse, host.settings.timestamps) = (Some(u32::from(is_proven)), Some(1));
 }
 
-/// Else tcp_timestamps is on.
+/// Otherwise tcp_timestamps is on.
 pub(super) fn ports_not_reused(host: &mut Host, is_proven: bool) {
     host.over(5);
     (host.settings.tw_reuse, host.settings.timestamps) = (Some(1), Some(u32::from(!is_proven)));
 }
 
-/// Else nothing is answered in between.
+/// Otherwise nothing is answered in between.
 pub(super) fn path_loses(host: &mut Host, is_proven: bool) {
     let place = host.add(State::Established, NEAR, FAR, 100 * S);
     host.list();

@@ -1,10 +1,10 @@
-//! Each cause, told where the facts prove it, and not where one of them is missing.
+//! Each cause, reported where the facts prove it, and not where one of them is missing.
 
 use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    findings::{Sighting, Value, testing::Host},
+    findings::{Detection, Value, testing::Host},
     model::socket::Keepalive,
 };
 
@@ -17,7 +17,7 @@ enum Situation {
 }
 
 /// Is it true where this is seen?
-type Holds = fn(&Host, &[Sighting]) -> bool;
+type Holds = fn(&Host, &[Detection]) -> bool;
 
 /// What a remedy or the words say that is true only of some hosts.
 const CONDITIONS: &[(&str, Holds)] = &[
@@ -35,26 +35,26 @@ const CONDITIONS: &[(&str, Holds)] = &[
     ("LimitNOFILE=", |host, _| host.processes.iter().all(|process| process.descriptors == process.max_descriptors)),
     ("perf top", |host, _| host.processes.iter().all(|process| process.letter == b'R')),
     ("what it waits for (a lock", |host, _| host.processes.iter().all(|process| process.letter == b'S')),
-    ("is it stopped, blocked, or out of", |host, _| host.processes.is_empty()),
+    ("may be stopped, blocked, or out of", |host, _| host.processes.is_empty()),
     ("at another address", |host, _| host.sockets.iter().any(|socket| socket.state == State::Listen)),
 ];
 
-fn has_evidence(seen: &[Sighting], name: &str) -> bool {
+fn has_evidence(seen: &[Detection], name: &str) -> bool {
     seen.iter().flat_map(|seen| &seen.evidence).any(|(known, value)| *known == name && *value != Value::Unknown)
 }
 
 impl Situation {
-    /// The causes that are told, and what is said under a condition, which then must be true.
-    fn told(&self, is_proven: bool) -> (Vec<Cause>, Vec<&'static str>) {
+    /// The causes that are reported, and what is said under a condition, which then must be true.
+    fn reported(&self, is_proven: bool) -> (Vec<Cause>, Vec<&'static str>) {
         let build = match self {
             Self::Host(build) => build,
-            Self::Failure(judge, incidents) => {
-                return (vec![judge(&incidents[usize::from(!is_proven)]).1], Vec::new());
+            Self::Failure(diagnose, incidents) => {
+                return (vec![diagnose(&incidents[usize::from(!is_proven)]).1], Vec::new());
             }
         };
         let mut host = Host::new();
         build(&mut host, is_proven);
-        let seen = host.sightings();
+        let seen = host.detections();
         let causes: Vec<_> = seen.iter().map(|seen| seen.cause).collect();
         let says =
             |phrase: &str| causes.iter().any(|cause| cause.words().contains(phrase) || cause.remedy().contains(phrase));
@@ -76,10 +76,10 @@ fn each_cause_is_told_where_it_is_proven_and_only_there() {
         let beside = (cause == Cause::WaitsForOtherSide).then_some(Cause::OnlyShutDown);
         for (is_proven, expected) in [(true, vec![cause]), (false, otherwise)] {
             let expected: Vec<_> = expected.into_iter().chain(beside).collect();
-            let (told, said) = situation.told(is_proven);
+            let (reported, said) = situation.reported(is_proven);
             all_said.extend(said);
-            if told != expected {
-                wrong.push((cause, is_proven, told));
+            if reported != expected {
+                wrong.push((cause, is_proven, reported));
             }
         }
     }
@@ -89,7 +89,7 @@ fn each_cause_is_told_where_it_is_proven_and_only_there() {
     assert!(unsaid.is_empty(), "nothing says {unsaid:?}");
 }
 
-/// A situation for each cause, and what is told without the fact that proves it.
+/// A situation for each cause, and what is reported without the fact that proves it.
 fn row(cause: Cause) -> (Situation, Vec<Cause>) {
     use Cause::*;
     use Situation::Host;
@@ -146,9 +146,9 @@ fn row(cause: Cause) -> (Situation, Vec<Cause>) {
 fn failed_connect(cause: Cause) -> (Situation, Vec<Cause>) {
     use Cause::*;
     let refused = failed(CloseReason::Refused);
-    let silent = Lately::default();
+    let silent = EndEvents::default();
     let given_up = failed(CloseReason::Aborted(Abort::BeforeEstablished));
-    let (proven, otherwise, told) = match cause {
+    let (proven, otherwise, reported) = match cause {
         PortClosed => (refused.clone(), Incident { own: silent, ..refused }, RejectedByIcmp),
         RejectedByIcmp => (Incident { own: silent, ..refused.clone() }, refused, PortClosed),
         PairInUse => (Incident { is_pair_used: true, ..never_sent() }, never_sent(), NotSent),
@@ -156,7 +156,7 @@ fn failed_connect(cause: Cause) -> (Situation, Vec<Cause>) {
         EndedAtOnce => (given_up.clone(), Incident { total_retrans: 1, ..given_up }, SynUnanswered),
         _ => panic!("{cause:?} is no failed connect"),
     };
-    (Situation::Failure(of_connect, Box::new([proven, otherwise])), vec![told])
+    (Situation::Failure(of_connect, Box::new([proven, otherwise])), vec![reported])
 }
 
 fn reset_of_peer(cause: Cause) -> (Situation, Vec<Cause>) {
@@ -167,9 +167,9 @@ fn reset_of_peer(cause: Cause) -> (Situation, Vec<Cause>) {
     let idle = Incident { kind: Kind::IdleReset, ..reset() };
     let alive = Peer { end: PeerEnd::Alive, ..Peer::default() };
     let mut sends_too = alive;
-    sends_too.lately = answered(PeerEnd::Alive, State::Established).lately;
-    sends_too.lately.reset_sent.as_mut().unwrap().by_socket = true;
-    let (proven, otherwise, told) = match cause {
+    sends_too.events = answered(PeerEnd::Alive, State::Established).events;
+    sends_too.events.reset_sent.as_mut().unwrap().by_socket = true;
+    let (proven, otherwise, reported) = match cause {
         PeerSentReset => (reset(), of(alive), SentOnPath),
         ClientLeft => (with_facts(served(), quiet), served(), ReaderCancelled),
         ReaderCancelled => (served(), reset(), PeerSentReset),
@@ -191,7 +191,7 @@ fn reset_of_peer(cause: Cause) -> (Situation, Vec<Cause>) {
         WroteAfterClose => (after_fin(MS, 2 * MS, 300), after_fin(MS, 2 * MS, 31), LastWords),
         _ => panic!("{cause:?} is no reset by the peer"),
     };
-    (Situation::Failure(of_reset, Box::new([proven, otherwise])), vec![told])
+    (Situation::Failure(of_reset, Box::new([proven, otherwise])), vec![reported])
 }
 
 fn aborted_close(cause: Cause) -> (Situation, Vec<Cause>) {
@@ -199,12 +199,12 @@ fn aborted_close(cause: Cause) -> (Situation, Vec<Cause>) {
     let (linger, unread) = (Abort::LingerZero, Abort::UnreadData);
     let unread_there = ended(CloseReason::ResetByPeer(libc::ECONNRESET), None, 7);
     let nothing = abort(linger, false, 0, 0);
-    let (proven, otherwise, told) = match cause {
+    let (proven, otherwise, reported) = match cause {
         ClosedWithLinger => (abort(linger, true, 0, 5), abort(linger, true, 0, 0), LingerNothingLost),
         LingerNothingLost => (nothing.clone(), Incident { peer: unread_there, ..nothing }, ClosedWithLinger),
         StoppedReading => (abort(unread, true, 9000, 0), abort(unread, false, 9000, 0), ClosedUnread),
         ClosedUnread => (abort(unread, false, 65, 0), abort(unread, false, 64, 0), LastWords),
         _ => panic!("{cause:?} is no close by a RST"),
     };
-    (Situation::Failure(of_abort, Box::new([proven, otherwise])), vec![told])
+    (Situation::Failure(of_abort, Box::new([proven, otherwise])), vec![reported])
 }

@@ -2,16 +2,16 @@
 
 use crate::{
     findings::{
-        Cause, Kind, Severity, Sighting, Subject, Value,
+        Cause, Detection, Kind, Severity, Subject, Value,
         testing::{Host, LISTENER, MS, PID, S, end, evidence, in_state},
     },
     model::{holders::Holder, snapshot::ProcessState, state::State},
 };
 
-fn stalled(waits_ns: u64, state: Option<ProcessState>) -> Vec<Sighting> {
+fn stalled(waits_ns: u64, state: Option<ProcessState>) -> Vec<Detection> {
     let mut host = Host::new();
     host.stalled(waits_ns, state);
-    host.sightings()
+    host.detections()
 }
 
 #[test]
@@ -69,17 +69,17 @@ fn a_queue_that_moves_is_healthy_and_a_subflow_without_a_file_no_client_that_wai
     let mut host = Host::new();
     let listener = host.listening(LISTENER, 1, 128);
     host.held(listener);
-    // MPTCP: whether it was accepted cannot be told.
+    // MPTCP: whether it was accepted is not known.
     host.child(State::Established, 1, 90 * S, None);
     host.child(State::Established, 2, MS, Some(false));
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     // The queue has room for both: nobody accepted it.
     host.sockets[0].receive_queue = 2;
     assert_eq!(host.only().kind, Kind::AcceptStalled);
     // An empty queue: it is being accepted just now.
     host.sockets[0].receive_queue = 0;
     host.wait(10 * S);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn requests_that_lie_unread_are_good_to_know_and_a_trouble_where_the_process_is_
         let handle = host.sockets[place].handle;
         host.holders.push(Holder { handle, fd: 7, ..host.holders[0] });
         host.processes.push(ProcessState { read_ns: host.now_ns, ..in_state(letter) });
-        assert_eq!(host.sightings(), []);
+        assert_eq!(host.detections(), []);
         host.wait(1);
         host.sockets[place].connection.as_mut().unwrap().last_received_ns += 1;
         let seen = host.only();
@@ -107,18 +107,18 @@ fn requests_that_lie_unread_are_good_to_know_and_a_trouble_where_the_process_is_
 fn who_reads_slowly_or_waits_for_an_answer_is_healthy() {
     let mut host = Host::new();
     let place = host.unread(60 * S);
-    assert_eq!(host.sightings().len(), 1);
+    assert_eq!(host.detections().len(), 1);
     // A byte less.
     host.sockets[place].receive_queue -= 1;
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     host.wait(5 * S);
-    assert_eq!(host.sightings().len(), 1, "and no more since then");
+    assert_eq!(host.detections().len(), 1, "and no more since then");
     // A long poll: all was read.
     host.sockets[place].receive_queue = 0;
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     // A client's.
     let mut host = Host::new();
     let place = host.unread(60 * S);
     host.sockets.swap_remove(place - 1);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
 }

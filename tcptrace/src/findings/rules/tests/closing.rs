@@ -29,7 +29,7 @@ fn each_state_has_its_time() {
     for (state, s, kind) in cases {
         let mut host = Host::new();
         host.add(state, LOCAL, REMOTE, s * S - 1);
-        assert_eq!(host.sightings(), [], "{state} for less");
+        assert_eq!(host.detections(), [], "{state} for less");
         host.wait(1);
         let seen = host.only();
         assert_eq!((seen.kind, seen.severity, seen.count), (kind, Severity::Warning, 1));
@@ -42,7 +42,7 @@ fn each_state_has_its_time() {
         for never in [State::Listen, State::SynRecv, State::Established, State::TimeWait] {
             let mut host = Host::new();
             host.add(never, LOCAL, REMOTE, 60 * S);
-            assert_eq!(host.sightings(), [], "{never} may last");
+            assert_eq!(host.detections(), [], "{never} may last");
         }
     }
 }
@@ -54,23 +54,23 @@ fn thresholds_may_be_set_and_turned_off() {
         thresholds.set_stuck(State::LastAck, ns).unwrap();
         let mut host = Host::with(thresholds);
         host.add(State::LastAck, LOCAL, REMOTE, 2 * S);
-        assert_eq!(host.sightings().len(), found, "{ns}");
+        assert_eq!(host.detections().len(), found, "{ns}");
     }
 }
 
 #[test]
 fn what_is_ignored_is_not_told() {
-    let told = |ignored: &[Kind]| {
+    let reported = |ignored: &[Kind]| {
         let mut thresholds = Thresholds::default();
         thresholds.ignored = ignored.to_vec();
         let mut host = Host::with(thresholds);
         host.add(State::LastAck, LOCAL, REMOTE, 20 * S);
         host.list();
-        host.look(); // waits for its evidence
+        host.evaluate(); // waits for its evidence
         host.list();
-        host.look().len()
+        host.evaluate().len()
     };
-    assert_eq!((told(&[]), told(&[Kind::CloseWaitLeak]), told(&[Kind::LastAckLost])), (1, 1, 0));
+    assert_eq!((reported(&[]), reported(&[Kind::CloseWaitLeak]), reported(&[Kind::LastAckLost])), (1, 1, 0));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_is_not_listed_yet_is_not_settled() {
     let mut host = Host::new();
     host.add(State::CloseWait, LOCAL, REMOTE, 70 * S);
     host.list(); // nothing was suspected then
-    assert!(!host.unlisted_sightings()[0].is_settled);
+    assert!(!host.unlisted_detections()[0].is_settled);
     assert!(host.only().is_settled);
 }
 
@@ -187,7 +187,7 @@ fn a_slow_server_is_given_twice_its_usual_time() {
         host.enters(*place, State::Close, Some(CloseReason::Normal));
     }
     host.wait(30 * S);
-    assert_eq!(host.sightings(), [], "80 s are twice the usual 40 s");
+    assert_eq!(host.detections(), [], "80 s are twice the usual 40 s");
     host.wait(1);
     let seen = host.only();
     assert_eq!((seen.kind, seen.count), (Kind::CloseWaitLeak, 1));
@@ -215,7 +215,7 @@ fn sockets_are_grouped_by_command_and_service_or_destination() {
     host.sockets[third].owner =
         host.sockets[third].owner.map(|owner| crate::model::event::Owner { command, pid: 702, ..owner });
     let seen: Vec<_> = host
-        .sightings()
+        .detections()
         .iter()
         .map(|seen| (seen.owner.unwrap().pid, seen.processes.len(), seen.subject, seen.count))
         .collect();
@@ -272,7 +272,7 @@ fn an_orphan_in_fin_wait2_is_only_told_of() {
     let place = host.add(State::FinWait2, "10.1.0.1:81", "10.1.0.9:40001", 50 * S);
     host.sockets[place].uid = None;
     host.sockets[place].timer = Some(Timer { kind: TimerKind::Keepalive, left_ns: 7 * S });
-    let seen = host.sightings();
+    let seen = host.detections();
     assert_eq!((seen.len(), seen[1].severity), (2, Severity::Info));
     assert_eq!(*evidence(&seen[1], "time_left_ns"), Value::Number(7 * S));
 }
@@ -282,7 +282,7 @@ fn a_mini_socket_that_no_poll_has_seen_may_be_gone() {
     let mut host = Host::new();
     let place = host.add(State::FinWait2, LOCAL, REMOTE, 50 * S);
     host.sockets[place].kind = socket::Kind::TimeWait;
-    assert_eq!(host.sightings(), [], "no timer of it is known");
+    assert_eq!(host.detections(), [], "no timer of it is known");
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn what_goes_out_slowly_is_not_stuck() {
             (socket.timeouts, socket.probes, socket.backoff, socket.send_queue) = (timeouts, probes, backoff, 99_999);
             let info = ConnectionInfo { last_ack_ns: last_ack_s * S, ..ConnectionInfo::default() };
             socket.connection = Some(info);
-            assert_eq!(host.sightings().len(), usize::from(is_stuck), "{timeouts} {probes} {backoff:?}");
+            assert_eq!(host.detections().len(), usize::from(is_stuck), "{timeouts} {probes} {backoff:?}");
         }
     }
 }
@@ -354,12 +354,12 @@ fn half_of_a_connection_may_go_on() {
         host.sockets[place].connection = Some(info);
         let after_ns = if state == State::CloseWait { 60 * S } else { 45 * S };
         let is_active = sent_ns.min(received_ns) < after_ns;
-        assert!(is_active && host.sightings().is_empty(), "{state}");
+        assert!(is_active && host.detections().is_empty(), "{state}");
         // A peer that only answers keepalives keeps nothing going.
         let info = ConnectionInfo { last_sent_ns: 300 * S, last_received_ns: 300 * S, last_ack_ns: S, ..info };
         host.sockets[place].connection = Some(info);
         host.wait(after_ns);
-        assert_eq!(host.sightings().len(), 1, "{state}");
+        assert_eq!(host.detections().len(), 1, "{state}");
     }
 }
 
@@ -372,7 +372,7 @@ fn a_proxy_that_passed_the_fin_on_waits_for_its_other_side() {
         let place = host.add(State::FinWait2, &format!("10.1.0.1:4000{port}"), "10.2.0.1:8080", 90 * S);
         host.sockets[place].owner = host.sockets[0].owner;
     }
-    let seen = host.sightings();
+    let seen = host.detections();
     let found: Vec<_> = seen.iter().map(|seen| (seen.kind, seen.severity, seen.cause)).collect();
     let waits = (Kind::CloseWaitLeak, Severity::Info, Cause::WaitsForOtherSide);
     assert_eq!(found, [waits, (Kind::FinWait2Stuck, Severity::Warning, Cause::OnlyShutDown)], "{seen:#?}");
@@ -418,9 +418,9 @@ fn a_fin_that_nothing_was_seen_of_since_is_not_said_to_be_lost() {
     host.list();
     host.enters(place, State::FinWait1, None);
     host.wait(60 * S);
-    assert_eq!(host.unlisted_sightings(), []);
+    assert_eq!(host.unlisted_detections(), []);
     host.retransmits(place, 6);
-    assert_eq!(host.unlisted_sightings()[0].kind, Kind::FinWait1Stuck);
+    assert_eq!(host.unlisted_detections()[0].kind, Kind::FinWait1Stuck);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn many_destinations_are_told_of_together_and_more_are_a_scan() {
         for number in 0..count {
             host.connecting(50_000 + number, &format!("10.9.0.{number}:443"), 6 * S);
         }
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(seen.len(), groups, "{count}");
         if groups == 1 {
             assert_eq!((seen[0].subject, seen[0].count), (Subject::Several, u64::from(count)));
@@ -58,7 +58,7 @@ fn who_waits_for_a_full_listener_of_this_host_is_not_told_of_twice() {
     host.sockets[listener].receive_queue = 3;
     assert_eq!(host.only().kind, Kind::AcceptQueueFull);
     host.connecting(50_001, "10.1.0.1:81", 6 * S);
-    let kinds: Vec<_> = host.sightings().iter().map(|seen| seen.kind).collect();
+    let kinds: Vec<_> = host.detections().iter().map(|seen| seen.kind).collect();
     assert_eq!(kinds, [Kind::SynSentUnanswered, Kind::AcceptQueueFull], "another port");
 }
 
@@ -73,7 +73,7 @@ fn after_a_full_queue_the_next_syn_takes_its_time() {
     // 16 s from the fourth repetition to the fifth.
     host.sockets[listener].receive_queue = 0;
     host.wait(16 * S);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     host.wait(S);
     assert_eq!(host.only().kind, Kind::SynSentUnanswered, "that was not the cause");
 }
@@ -111,7 +111,7 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
         host.sockets[place].timeouts = 1;
         host.fails(place, ending);
         if errno == "EHOSTUNREACH" {
-            assert_eq!(host.sightings(), [], "no poll has looked the next hop up");
+            assert_eq!(host.detections(), [], "no poll has looked the next hop up");
             host.wait(2500 * MS);
         }
         let seen = host.only();
@@ -125,7 +125,7 @@ fn connects_that_fail_otherwise_are_told_by_their_error() {
         let mut host = Host::new();
         let place = host.connecting(50_000, "10.9.0.1:443", 2 * S);
         host.fails(place, CloseReason::Aborted(abort));
-        assert_eq!(host.sightings(), []);
+        assert_eq!(host.detections(), []);
     }
 }
 
@@ -154,7 +154,7 @@ fn failures_toward_many_destinations_are_told_of_together() {
             host.fails(place, CloseReason::Refused);
             host.wait(MS);
         }
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(seen.len(), groups);
         if groups == 1 {
             assert_eq!((seen[0].subject, seen[0].count), (Subject::Several, 9));
@@ -168,11 +168,11 @@ fn failures_are_forgotten_after_the_quiet_time() {
     let mut host = Host::new();
     let place = host.connecting(50_000, "10.9.0.1:443", MS);
     host.fails(place, CloseReason::Refused);
-    host.look();
+    host.evaluate();
     host.wait(60 * S - 1);
-    host.look();
-    assert_eq!(host.sightings().len(), 1);
+    host.evaluate();
+    assert_eq!(host.detections().len(), 1);
     host.wait(1);
-    host.look();
-    assert_eq!(host.sightings(), []);
+    host.evaluate();
+    assert_eq!(host.detections(), []);
 }

@@ -18,8 +18,8 @@ fn a_process_that_is_killed_is_one_finding_with_its_connections() {
         assert_eq!(*evidence(&seen, name), value, "{name}");
     }
     host.wait(60 * S);
-    host.look();
-    assert!(host.sightings().iter().all(|seen| seen.kind != Kind::ProcessKilled), "it is over");
+    host.evaluate();
+    assert!(host.detections().iter().all(|seen| seen.kind != Kind::ProcessKilled), "it is over");
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_client_that_its_user_ends_harms_nobody() {
     ] {
         let mut host = Host::new();
         host.killed(signal, serves, unread);
-        let seen = host.sightings();
+        let seen = host.detections();
         let seen = seen.iter().find(|seen| seen.kind == Kind::ProcessKilled);
         assert_eq!(seen.map(|seen| seen.severity), severity, "{signal} {serves} {unread}");
     }

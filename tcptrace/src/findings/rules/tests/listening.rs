@@ -12,7 +12,7 @@ use crate::{
 fn an_accept_queue_is_full_beyond_its_limit() {
     let mut host = Host::new();
     let listener = host.listening("0.0.0.0:80", 128, 128);
-    assert_eq!(host.sightings(), [], "as many as the limit: one more is taken");
+    assert_eq!(host.detections(), [], "as many as the limit: one more is taken");
     host.sockets[listener].receive_queue = 129;
     host.requests("10.1.0.1:80", 3);
     host.settings.somaxconn = Some(4096);
@@ -39,9 +39,9 @@ fn what_was_seen_of_a_queue_counts_for_a_while() {
     host.listening("0.0.0.0:80", 129, 128);
     host.list();
     host.wait(15 * S - 1);
-    assert_eq!(host.unlisted_sightings().len(), 1);
+    assert_eq!(host.unlisted_detections().len(), 1);
     host.wait(1);
-    assert_eq!(host.unlisted_sightings(), []);
+    assert_eq!(host.unlisted_detections(), []);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn half_open_connections_are_a_flood_from_64_and_half_of_the_backlog_on() {
         host.listening("0.0.0.0:80", 0, backlog);
         host.requests("10.1.0.1:80", count);
         (host.settings.max_syn_backlog, host.settings.syncookies) = (Some(512), Some(1));
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(!seen.is_empty(), is_flood, "{count} with a backlog of {backlog}: {seen:?}");
         let Some(seen) = seen.first() else { continue };
         assert_eq!((seen.kind, seen.severity, seen.count), (Kind::SynFlood, Severity::Critical, count.into()));
@@ -83,13 +83,13 @@ fn a_flood_shows_itself_by_syn_cookies_too() {
         host.list();
         host.wait(S);
         host.counters.syncookies_sent = cookies;
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(!seen.is_empty(), is_flood, "{seen:?}");
         if is_flood {
             assert_eq!(*evidence(&seen[0], "syn_cookies_sent"), Value::Number(cookies));
         }
         host.sockets.truncate(1);
-        assert_eq!(host.sightings(), [], "no handshake is open any more");
+        assert_eq!(host.detections(), [], "no handshake is open any more");
     }
 }
 
@@ -133,14 +133,14 @@ fn counters_are_told_for_the_last_ten_to_twenty_seconds() {
     let mut host = Host::new();
     host.listening("0.0.0.0:80", 129, 128);
     host.counters.listen_overflows = 1000; // before the start
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..8 {
-        told.push(evidence(&host.only(), "listen_overflows").clone());
+        reported.push(evidence(&host.only(), "listen_overflows").clone());
         host.wait(5 * S);
         host.counters.listen_overflows += 1;
     }
     let number = Value::Number;
-    assert_eq!(told, [0, 1, 2, 3, 2, 3, 2, 3].map(number));
+    assert_eq!(reported, [0, 1, 2, 3, 2, 3, 2, 3].map(number));
 }
 
 #[test]
@@ -169,9 +169,9 @@ fn listeners_are_foreign_where_some_are_expected() {
     };
     let mut host = Host::new();
     host.listening("0.0.0.0:4444", 0, 8);
-    assert_eq!(host.sightings(), [], "without a list all are expected");
+    assert_eq!(host.detections(), [], "without a list all are expected");
     for expected in [&["22", "4444"][..], &["0.0.0.0:22", "10.1.0.1:4000-5000"]] {
-        assert_eq!(expecting(expected).sightings(), [], "{expected:?}");
+        assert_eq!(expecting(expected).detections(), [], "{expected:?}");
     }
     for expected in [&["22"][..], &["22", "10.1.0.2:4444"], &["22", "4445-4500"]] {
         let seen = expecting(expected).only();
@@ -180,7 +180,7 @@ fn listeners_are_foreign_where_some_are_expected() {
         assert_eq!(*evidence(&seen, "address"), Value::Text("10.1.0.1:4444".to_owned()));
         assert!(seen.is_settled);
     }
-    assert_eq!(expecting(&[]).sightings().len(), 2, "none is expected");
+    assert_eq!(expecting(&[]).detections().len(), 2, "none is expected");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_listener_that_comes_is_seen_at_once() {
     let place = host.add(State::Close, "10.1.0.1:4444", "0.0.0.0:0", 0);
     host.wait(MS);
     host.enters(place, State::Listen, None);
-    assert_eq!(host.unlisted_sightings().len(), 1);
+    assert_eq!(host.unlisted_detections().len(), 1);
     host.enters(place, State::Close, None);
-    assert_eq!(host.unlisted_sightings(), []);
+    assert_eq!(host.unlisted_detections(), []);
 }

@@ -27,18 +27,18 @@ fn host(connections: usize, lossy: usize, timeouts: u8) -> Host {
 #[test]
 fn loss_over_short_connections_is_counted_by_destination() {
     let mut host = host(200, 20, 1);
-    let seen = host.unlisted_sightings();
+    let seen = host.unlisted_detections();
     let [seen] = &seen[..] else { panic!("{seen:#?}") };
     assert_eq!((seen.kind, seen.severity, seen.count), (Kind::RetransmitStorm, Severity::Warning, 20));
     assert_eq!(seen.subject, Subject::Remote(end("10.9.0.9:80")));
     assert_eq!(*evidence(seen, "connections"), Value::Number(200));
     host.wait(15 * S);
-    assert_eq!(host.unlisted_sightings(), [], "it is over");
+    assert_eq!(host.unlisted_detections(), [], "it is over");
 }
 
 #[test]
 fn few_segments_few_connections_and_silence_are_no_loss() {
     for (connections, lossy, timeouts) in [(200, 19, 1), (19, 19, 1), (1001, 20, 1), (200, 200, 3), (200, 200, 0)] {
-        assert_eq!(host(connections, lossy, timeouts).unlisted_sightings(), [], "{connections} {lossy} {timeouts}");
+        assert_eq!(host(connections, lossy, timeouts).unlisted_detections(), [], "{connections} {lossy} {timeouts}");
     }
 }

@@ -16,7 +16,7 @@ fn over(count: u16) -> Host {
 
 #[test]
 fn time_wait_is_pressure_from_half_of_the_ports_on() {
-    assert_eq!(over(4).sightings(), []);
+    assert_eq!(over(4).detections(), []);
     for (count, severity) in
         [(5, Severity::Warning), (8, Severity::Warning), (9, Severity::Critical), (10, Severity::Critical)]
     {
@@ -66,11 +66,11 @@ fn ports_count_by_destination_and_within_the_range() {
     host.time_wait("10.1.0.2:50004", "10.9.0.9:80");
     host.time_wait("10.1.0.1:50010", "10.9.0.9:80");
     host.time_wait("10.1.0.1:80", "10.9.0.9:80");
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     host.settings.local_ports = None;
-    assert_eq!(over(4).sightings(), [], "without the range nothing is known");
+    assert_eq!(over(4).detections(), [], "without the range nothing is known");
     host.settings.local_ports = Some((50_000, 50_010));
-    assert_eq!(host.sightings(), [], "5 of 11");
+    assert_eq!(host.detections(), [], "5 of 11");
     host.findings.thresholds.time_wait_share = 5.0 / 11.0;
     assert_eq!(host.only().count, 5);
 }
@@ -91,7 +91,7 @@ fn most_of_the_connections_say_whose_it_is() {
         host.enters(place, State::FinWait2, None);
         host.enters_mini(place, State::TimeWait);
     }
-    let seen = host.unlisted_sightings();
+    let seen = host.unlisted_detections();
     assert_eq!((seen.len(), seen[0].owner.map(|owner| owner.pid)), (1, Some(PID)));
     assert_eq!(over(5).only().owner, None, "a listing does not know whose mini-sockets were");
 }
@@ -106,7 +106,7 @@ fn twenty_retransmissions_within_some_seconds_are_a_storm() {
             host.wait(S / 2);
             host.retransmits(place, 1);
         }
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(!seen.is_empty(), is_storm, "{seen:?}");
         let Some(seen) = seen.first() else { continue };
         assert_eq!((seen.kind, seen.severity, seen.count), (Kind::RetransmitStorm, Severity::Warning, 1));
@@ -118,6 +118,6 @@ fn twenty_retransmissions_within_some_seconds_are_a_storm() {
         assert_eq!(*evidence(seen, "state"), Value::Name("ESTABLISHED"));
         assert_eq!(*evidence(seen, "total_retrans"), Value::Number(1));
         host.wait(6 * S);
-        assert_eq!(host.sightings(), [], "it is over: not enough within the last time");
+        assert_eq!(host.detections(), [], "it is over: not enough within the last time");
     }
 }

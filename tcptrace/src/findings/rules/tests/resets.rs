@@ -129,7 +129,7 @@ fn an_abort_is_told_of_at_both_ends_with_its_cause() {
         host.enters(client, State::Close, Some(CloseReason::Aborted(abort)));
         host.wait(MS);
         host.is_reset(server, libc::ECONNRESET, S, MS);
-        let seen = host.sightings();
+        let seen = host.detections();
         let kinds: Vec<_> = seen.iter().map(|seen| seen.kind).collect();
         if abort == Abort::UnreadData {
             assert_eq!(kinds, [Kind::ResetByPeer], "the client did not want the rest: the server's end tells of it");
@@ -162,11 +162,11 @@ fn an_idle_reset_tells_whether_the_other_end_did_it() {
         }
         host.is_reset(place, libc::ECONNRESET, MS, 70 * S);
         assert_eq!(
-            host.unlisted_sightings().iter().filter(|seen| seen.kind == Kind::IdleReset).count(),
+            host.unlisted_detections().iter().filter(|seen| seen.kind == Kind::IdleReset).count(),
             usize::from(abort)
         );
         host.wait(300 * MS);
-        let found = host.sightings();
+        let found = host.detections();
         let seen = found.iter().find(|seen| seen.kind == Kind::IdleReset).unwrap();
         (seen.cause, evidence(seen, "peer_end").clone(), evidence(seen, "peer_sent_rst").clone())
     };
@@ -183,7 +183,7 @@ fn a_reset_after_this_side_closed_is_told_where_data_was_lost() {
         let place = host.add(State::LastAck, LOCAL, REMOTE, S);
         host.sockets[place].send_queue = unacked;
         host.is_reset(place, libc::ECONNRESET, MS, MS);
-        assert_eq!(host.sightings().len(), found, "{unacked}: the FIN counts as one");
+        assert_eq!(host.detections().len(), found, "{unacked}: the FIN counts as one");
     }
 }
 
@@ -202,6 +202,6 @@ fn ends_that_are_no_trouble_are_not_told() {
         let mut host = Host::new();
         let place = host.add(state, LOCAL, REMOTE, S);
         host.fails(place, ending);
-        assert_eq!(host.sightings(), [], "{state} {ending:?}");
+        assert_eq!(host.detections(), [], "{state} {ending:?}");
     }
 }

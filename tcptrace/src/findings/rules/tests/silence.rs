@@ -16,11 +16,11 @@ const LOCAL: &str = "10.1.0.1:80";
 const REMOTE: &str = "10.9.0.9:40000";
 const TWO_HOURS_NS: u64 = 7200 * S;
 
-fn half_open(change: impl FnOnce(&mut Host)) -> Option<crate::findings::Sighting> {
+fn half_open(change: impl FnOnce(&mut Host)) -> Option<crate::findings::Detection> {
     let mut host = Host::new();
     host.idle(LOCAL, REMOTE, TWO_HOURS_NS);
     change(&mut host);
-    let seen = host.sightings().into_iter().next();
+    let seen = host.detections().into_iter().next();
     assert!(seen.as_ref().is_none_or(|seen| seen.kind == Kind::HalfOpen), "{seen:?}");
     seen
 }
@@ -29,7 +29,7 @@ fn half_open(change: impl FnOnce(&mut Host)) -> Option<crate::findings::Sighting
 fn an_idle_connection_without_keepalive_may_be_half_open_after_two_hours() {
     let mut host = Host::new();
     host.idle(LOCAL, REMOTE, TWO_HOURS_NS - 1);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     let seen = half_open(|host| {
         let settings = &mut host.settings;
         (settings.keepalive_time, settings.keepalive_interval) = (Some(7200), Some(75));
@@ -57,7 +57,7 @@ fn only_what_was_listed_and_asks_nobody_is_half_open() {
     let mut host = Host::new();
     host.idle(LOCAL, REMOTE, TWO_HOURS_NS);
     host.list();
-    assert_eq!(host.unlisted_sightings(), [], "whether a keepalive asks is not known");
+    assert_eq!(host.unlisted_detections(), [], "whether a keepalive asks is not known");
 }
 
 #[test]
@@ -98,9 +98,9 @@ fn a_peer_is_dead_after_five_timeouts_in_a_row() {
         host.wait(S);
         host.retransmits(place, 4);
         host.wait(MS);
-        assert_eq!(host.sightings(), [], "{state}");
+        assert_eq!(host.detections(), [], "{state}");
         host.retransmits(place, 5);
-        assert!(!host.unlisted_sightings()[0].is_settled);
+        assert!(!host.unlisted_detections()[0].is_settled);
         host.wait(MS);
         let socket = &mut host.sockets[place];
         (socket.rto_ns, socket.backoff, socket.send_queue) = (Some(6_400 * MS), Some(5), 1448);
@@ -125,7 +125,7 @@ fn a_peer_is_dead_after_five_timeouts_in_a_row() {
         // A listing shows that an answer came.
         host.wait(MS);
         host.sockets[place].timeouts = 0;
-        assert_eq!(host.sightings(), []);
+        assert_eq!(host.detections(), []);
     }
 }
 
@@ -161,7 +161,7 @@ fn a_timeout_is_of_retransmission_where_data_is_in_flight_and_of_keepalive_else(
         let place = host.add(state, LOCAL, REMOTE, 14 * S);
         (host.sockets[place].send_queue, host.sockets[place].timeouts) = (unacked, 4);
         host.is_given_up(place, 9, 20 * S);
-        let seen = host.sightings();
+        let seen = host.detections();
         assert_eq!(seen.first().map(|seen| seen.kind), kind, "{state} with {unacked}");
         let Some(seen) = seen.first() else { continue };
         assert_eq!((seen.severity, seen.count), (Severity::Warning, 1));
@@ -185,25 +185,25 @@ fn a_dead_peer_is_one_finding_from_the_first_timeouts_to_the_end() {
         host.sockets[place].send_queue = 7;
         host.retransmits(place, 5);
     }
-    assert_eq!(host.look(), [], "its evidence is not known");
+    assert_eq!(host.evaluate(), [], "its evidence is not known");
     assert!(host.findings.wants_listing());
     host.wait(MS);
     host.list();
-    let opened = host.look();
-    assert_eq!((opened.len(), opened[0].phase, opened[0].sighting.count), (1, Phase::Opened, 2));
+    let opened = host.evaluate();
+    assert_eq!((opened.len(), opened[0].phase, opened[0].detection.count), (1, Phase::Opened, 2));
     // One of them ends: the kernel gave up.
     host.wait(30 * S);
     host.fails(places[0], CloseReason::TimedOut);
-    let updated = host.look();
-    assert_eq!((updated.len(), updated[0].phase, updated[0].sighting.count), (1, Phase::Updated, 2));
-    assert_eq!(*evidence(&updated[0].sighting, "errno"), Value::Name("ETIMEDOUT"));
-    assert_eq!(*evidence(&updated[0].sighting, "timeouts"), Value::Number(5));
+    let updated = host.evaluate();
+    assert_eq!((updated.len(), updated[0].phase, updated[0].detection.count), (1, Phase::Updated, 2));
+    assert_eq!(*evidence(&updated[0].detection, "errno"), Value::Name("ETIMEDOUT"));
+    assert_eq!(*evidence(&updated[0].detection, "timeouts"), Value::Number(5));
     host.fails(places[1], CloseReason::TimedOut);
-    host.look();
+    host.evaluate();
     host.wait(60 * S);
-    host.look();
+    host.evaluate();
     host.wait(2 * S + MS);
-    let closed = host.look();
+    let closed = host.evaluate();
     assert_eq!((closed.len(), closed[0].phase, closed[0].number), (1, Phase::Closed, opened[0].number));
-    assert_eq!(closed[0].sighting.count, 2);
+    assert_eq!(closed[0].detection.count, 2);
 }

@@ -20,7 +20,7 @@ const FAR: &str = "10.9.0.9:80";
 fn a_sender_waits_for_a_peer_that_does_not_read() {
     let mut host = Host::new();
     host.sender(State::Established, NEAR, FAR, 5 * S - 1);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
     let mut host = Host::new();
     host.sender(State::Established, NEAR, FAR, 5 * S);
     let seen = host.only();
@@ -47,7 +47,7 @@ fn a_silence_before_the_data_is_no_wait() {
     let place = host.sender(State::Established, NEAR, FAR, 3600 * S);
     // Two probes at 200 ms: the data came a moment ago.
     host.sockets[place].backoff = Some(1);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn both_ends_on_one_host_are_one_finding_of_the_reader() {
     }
     // It reads, if slowly.
     host.sockets[reader].receive_queue -= 1000;
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn what_a_late_listing_showed_too_early_is_not_told_of_the_sender() {
     host.reader(at, "127.0.0.1:40000", 990 * MS);
     host.list();
     host.wait(1200 * MS);
-    assert_eq!(host.unlisted_sightings(), []);
+    assert_eq!(host.unlisted_detections(), []);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_reader_of_a_far_sender_shows_itself() {
     assert_eq!(*evidence(&seen, "waiting_pid"), Value::Unknown);
     // With room left nobody waits.
     host.sockets[0].connection.as_mut().unwrap().receive_window = Some(1);
-    assert_eq!(host.sightings(), []);
+    assert_eq!(host.detections(), []);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_reader_that_reads_again_after_each_pause_is_slow_and_not_stuck() {
     let pause = |host: &mut Host, s: u64| {
         host.wait(s * S);
         host.sockets[place].connection.as_mut().unwrap().last_sent_ns = s * S;
-        host.sightings().len()
+        host.detections().len()
     };
     assert_eq!(pause(&mut host, 1), 0, "it reads");
     assert_eq!(pause(&mut host, 7), 0);
@@ -203,7 +203,7 @@ fn a_listener_that_has_handed_its_connection_on_is_not_named_before_a_listing() 
     host.holders = vec![held_by(PID)];
     assert!(host.only().is_settled);
     host.list_holders(vec![held_by(701)]); // the child that it forked
-    assert!(!host.unlisted_sightings()[0].is_settled);
+    assert!(!host.unlisted_detections()[0].is_settled);
     host.holders = vec![held_by(701)];
     let seen = host.only();
     assert_eq!((seen.owner.unwrap().pid, seen.is_settled), (701, true));
