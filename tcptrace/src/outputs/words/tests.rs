@@ -56,7 +56,7 @@ const WORDS: &[(&str, Priority, &str)] = &[
     (
         "check",
         Priority::Warning,
-        "warning tcp_syncookies 0: a SYN flood fills a listener's queue, and keeps all others out",
+        "warning tcp_syncookies 0: a SYN flood fills a listener's queue and keeps everybody else out",
     ),
     ("checks_end", Priority::Info, "49 ok, 2 warnings, 0 failed, 1 unknown"),
 ];
