@@ -1,6 +1,4 @@
-//! Memory where time counts: the heap of a run that lists once and ends, and what is given back.
-
-use crate::sys::threads::detached;
+//! The heap of a run that lists once and ends, and that of a long one.
 
 /// Makes memory cheap for whoever needs some megabytes for a moment: one heap for all threads, in huge pages where the
 /// kernel has them, and what is freed is used again. Each small page that is touched for the first time costs 1 to
@@ -47,30 +45,3 @@ pub fn be_steady() {
 /// Other allocators are left as they are.
 #[cfg(not(target_env = "gnu"))]
 pub fn be_steady() {}
-
-/// Drops a value that takes long for it in a thread of its own. To unmap memory is to tell all CPUs that run other threads,
-/// which may take milliseconds on a virtual machine.
-pub fn drop_beside<T: Send + 'static>(value: T) {
-    detached(move || drop(value));
-}
-
-/// Goes through all; of what comes some places later `lies` tells [`will_read`] where it lies.
-pub fn with_foresight<T>(all: &[T], lies: impl Fn(&T)) -> impl Iterator<Item = &T> {
-    const AHEAD: usize = 6;
-    all.iter().enumerate().map(move |(place, this)| {
-        all.get(place + AHEAD).into_iter().for_each(&lies);
-        this
-    })
-}
-
-/// Has the CPU fetch a value that will be read soon. What lies in no order is far from it: 40 to 100 ns each time.
-pub fn will_read<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..size_of::<T>()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, by which nothing is read that could be seen.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *value).cast::<i8>().wrapping_add(line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
-}

@@ -2,12 +2,6 @@
 
 use std::{io, os::fd::AsRawFd, ptr};
 
-/// Length of a page, in bytes.
-pub(crate) fn page_len() -> usize {
-    // SAFETY: takes a number only.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
-
 /// A part of a file, mapped as long as this lives.
 pub(crate) struct Mapping {
     address: *mut libc::c_void,

@@ -2,9 +2,10 @@
 
 use std::{
     io,
-    panic::resume_unwind,
     thread::{self, Scope, ScopedJoinHandle},
 };
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 /// Works in a thread beside this one: on another CPU, and from now on. Left alone, a new thread was often put on its parent's
 /// CPU though another one was idle, and waited there for milliseconds until it was moved, or for the parent to wait for it
@@ -16,63 +17,28 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    let thread = thread::Builder::new().spawn_scoped(scope, elsewhere(work))?;
+    let here = sched_getcpu();
+    let thread = thread::Builder::new().spawn_scoped(scope, move || {
+        leave(here);
+        work()
+    })?;
     thread::yield_now();
     Ok(thread)
 }
 
-/// The same for work that nobody waits for. Where no thread can be started, it is dropped without being done.
-pub(crate) fn detached(work: impl FnOnce() + Send + 'static) {
-    if thread::Builder::new().spawn(elsewhere(work)).is_ok() {
-        thread::yield_now();
-    }
-}
-
-/// `work` of a new thread that leaves the CPU of this one, which then is to yield: a thread that is on it begins, and is gone.
-fn elsewhere<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    // SAFETY: takes nothing.
-    let here = unsafe { libc::sched_getcpu() };
-    move || {
-        leave(here);
-        work()
-    }
-}
-
 /// Moves this thread to another CPU if it is on this one. From there it may go anywhere again. Where it may not run
-/// elsewhere, or where there are more CPUs than a `cpu_set_t` knows, it stays.
-fn leave(cpu: i32) {
-    // SAFETY: takes nothing.
-    let (here, Ok(index)) = (unsafe { libc::sched_getcpu() }, usize::try_from(cpu)) else {
-        return;
-    };
-    if here != cpu || index >= libc::CPU_SETSIZE as usize {
+/// elsewhere, or where there are more CPUs than a `CpuSet` knows, it stays.
+fn leave(cpu: usize) {
+    if cpu >= CpuSet::MAX_CPU || sched_getcpu() != cpu {
         return;
     }
-    // SAFETY: all zeroes is a set, which is written and read within its size; the index lies within it, and 0 is this
-    // thread.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) != 0 {
-            return;
-        }
-        let mut others = allowed;
-        libc::CPU_CLR(index, &mut others);
-        // Refused where nothing is left.
-        if libc::sched_setaffinity(0, size_of_val(&others), &raw const others) == 0 {
-            libc::sched_setaffinity(0, size_of_val(&allowed), &raw const allowed);
-        }
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut others = allowed;
+    others.unset(cpu);
+    // Refused where nothing is left.
+    if sched_setaffinity(None, &others).is_ok() {
+        let _ = sched_setaffinity(None, &allowed);
     }
-}
-
-/// What `work` makes of either half, the second one in another thread if there can be one.
-pub(crate) fn in_two<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a [T]) -> R + Sync) -> [R; 2] {
-    let (first, second) = all.split_at(all.len() / 2);
-    thread::scope(|scope| {
-        let other = beside(scope, || work(second));
-        let done = work(first);
-        let other = other.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        [done, other.unwrap_or_else(|_| work(second))]
-    })
 }
 
 #[cfg(test)]
@@ -100,11 +66,5 @@ mod tests {
                 other.join().unwrap();
             });
         }
-    }
-
-    #[test]
-    fn halves_are_kept_apart() {
-        assert_eq!(in_two(&[1, 2, 3, 4, 5], |half| half.to_vec()), [vec![1, 2], vec![3, 4, 5]]);
-        assert_eq!(in_two(&[0; 0], <[i32]>::len), [0, 0]);
     }
 }
