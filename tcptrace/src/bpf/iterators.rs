@@ -11,6 +11,7 @@ use aya::{
     maps::{Array, MapData},
     programs::{Program, ProgramError},
 };
+use rustix::param::page_size;
 use tcptrace_common::{
     filter::Filter,
     listing::{ListingRequest, seeding},
@@ -28,7 +29,6 @@ use crate::{
         maps::{Plain, take_map},
     },
     model::state::StateSet,
-    sys::{heap::drop_beside, mmap::page_len},
 };
 
 /// The programs to load.
@@ -51,7 +51,7 @@ impl Iterators {
     /// If the kernel's BTF cannot be used, or lacks the iterators.
     pub fn alone() -> Result<Self, Error> {
         let settings = ObjectSettings {
-            rings: Sizes::of(page_len() as u32, false)?,
+            rings: Sizes::of(page_size() as u32, false)?,
             max_sockets: 1,
             max_listeners: 1,
             filter: Filter::default(),
@@ -67,7 +67,6 @@ impl Iterators {
         let loaded = load_programs(&mut ebpf, wanted, &btf);
         let taken = Self::take(&mut ebpf, &kernel, loaded);
         drop(btf); // frees memory for the sockets
-        drop_beside(ebpf);
         taken
     }
 
@@ -144,7 +143,7 @@ impl KernelIterator {
         /// The kernel returns at most this much per read (`kernel/bpf/bpf_iter.c`, `bpf_seq_read`).
         const PIECE_PAGES: usize = 8;
         let mut file = self.open()?;
-        let mut piece = vec![0; PIECE_PAGES * page_len()];
+        let mut piece = vec![0; PIECE_PAGES * page_size()];
         loop {
             match file.read(&mut piece) {
                 Ok(0) => return Ok(()),

@@ -5,7 +5,7 @@ use crate::model::kernel_counts::By;
 pub(crate) use crate::{
     bpf::{error::Error, maps::Plain},
     model::decode::NetnsAlias,
-    sys::{clock, heap::drop_beside, pids, threads::beside},
+    sys::{clock, pids, threads::beside},
 };
 use std::{
     collections::HashMap,
@@ -78,7 +78,6 @@ impl Object {
         let bytes: &[u8] = &vmlinux;
         let (parsed, loader) = thread::scope(|scope| {
             let loader = beside(scope, new_loader);
-            let _ = beside(scope, aya::features); // probes the kernel, which takes some time, and caches the results
             (
                 KernelBtf::parse(bytes),
                 loader.map_or_else(|_| EbpfLoader::new(), |thread| thread.join().unwrap_or_default()),
@@ -94,7 +93,6 @@ impl Object {
         });
         let ((ebpf, kernel, owner_unchecked, netns_alias), btf) =
             (loaded?, btf.map_err(|source| Error::ParseBtf { source })?);
-        drop_beside(vmlinux);
         Ok(Self { ebpf, kernel, btf, owner_unchecked, netns_alias })
     }
 

@@ -7,13 +7,18 @@ use std::{
     io,
     net::UdpSocket,
     os::{
-        fd::AsRawFd as _,
+        fd::{AsFd as _, AsRawFd as _},
         unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
 };
 
 use rustc_hash::FxHashSet;
+use rustix::{
+    io::Errno,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 use thiserror::Error;
 
 use super::procfs::{self, Directory, descriptor, is_denied, is_gone, joined};
@@ -176,11 +181,9 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error
 pub fn by_socket(pid: u32, fd: u32) -> io::Result<Netns> {
     /// `SIOCGSKNS` of `include/uapi/linux/sockios.h`.
     const SIOCGSKNS: libc::Ioctl = 0x894c;
-    // SAFETY: pidfd_open(2) and pidfd_getfd(2) take only numbers.
-    let call = |number, first: i32, second: u32| descriptor(unsafe { libc::syscall(number, first, second, 0) } as i32);
-    let process = call(libc::SYS_pidfd_open, pid as i32, 0)?;
-    let socket = call(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd)?;
-    // SAFETY: the request takes no argument, and returns a descriptor.
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    let socket = pidfd_getfd(pidfd_open(pid, PidfdFlags::empty())?, fd as i32, PidfdGetfdFlags::empty())?;
+    // SAFETY: the request takes no argument, and makes a descriptor.
     let file = File::from(descriptor(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCGSKNS) })?);
     Ok(Netns { inode: inode(&file)?, name: None, cookie: None, entrance: NetnsHandle::Open(file) })
 }
@@ -242,11 +245,7 @@ impl Netns {
             Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
             _ => return Err(io::Error::from_raw_os_error(libc::ENOENT)),
         }
-        // SAFETY: setns(2) takes only numbers.
-        match unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
     }
 }
 

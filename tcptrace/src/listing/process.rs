@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::MetadataExt as _};
 
 use rustc_hash::FxHashSet;
+use rustix::param::clock_ticks_per_second;
 
 use crate::{
     listing::holders::parse_start,
@@ -13,10 +14,7 @@ use crate::{
         socket::ListedSocket,
         state::State,
     },
-    sys::{
-        clock::{now_ns, tick_ns},
-        pids,
-    },
+    sys::{clock::now_ns, pids},
 };
 
 /// Maximum number of processes that one listing reads.
@@ -99,9 +97,7 @@ impl Stat {
 
 /// Unit of the times in `/proc` (USER_HZ), in ns.
 fn tick_of_proc_ns() -> u64 {
-    // SAFETY: takes only a number.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    u64::try_from(per_second).ok().filter(|per_second| *per_second > 0).map_or_else(tick_ns, |hz| 1_000_000_000 / hz)
+    1_000_000_000 / clock_ticks_per_second().max(1)
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ use std::{
     fs::File,
     io::{self, Read as _},
     mem::MaybeUninit,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd, FromRawFd as _, OwnedFd},
 };
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, openat, readlinkat_raw, statat};
 
 use crate::model::skipped::Skipped;
 
@@ -15,64 +17,51 @@ pub(super) struct Directory(OwnedFd);
 
 impl Directory {
     pub(super) fn open(path: &CStr) -> io::Result<Self> {
-        open_at(libc::AT_FDCWD, path, libc::O_DIRECTORY).map(Self)
+        open_at(CWD, path, OFlags::DIRECTORY).map(Self)
     }
 
     /// Opens the directory at `path` relative to this one.
     pub(super) fn directory(&self, path: &CStr) -> io::Result<Self> {
-        open_at(self.0.as_raw_fd(), path, libc::O_DIRECTORY).map(Self)
+        open_at(&self.0, path, OFlags::DIRECTORY).map(Self)
     }
 
     /// Reads the file at `path` relative to this directory.
     pub(super) fn read(&self, path: &CStr) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::from(open_at(self.0.as_raw_fd(), path, 0)?).read_to_end(&mut bytes)?;
+        File::from(open_at(&self.0, path, OFlags::empty())?).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     /// The number N in a link `KIND:[N]` at `path`; `None` for other link texts.
     pub(super) fn link(&self, path: &CStr, kind: &str) -> io::Result<Option<u64>> {
         let mut target = [0_u8; 64];
-        // SAFETY: `path` is NUL-terminated, and the kernel writes at most `target.len()` bytes to `target`.
-        let length =
-            unsafe { libc::readlinkat(self.0.as_raw_fd(), path.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
-        match usize::try_from(length) {
+        match readlinkat_raw(&self.0, path, &mut target[..]) {
             Ok(length) => Ok(inode(&target[..length], kind)),
-            Err(_) => Err(gone_or_denied(io::Error::last_os_error(), || self.exists(path))),
+            Err(error) => Err(gone_or_denied(error.into(), || self.exists(path))),
         }
     }
 
     /// Checks that `path` exists relative to this directory, without following links.
     fn exists(&self, path: &CStr) -> io::Result<()> {
-        let mut status = MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: `path` is NUL-terminated, and the kernel writes to `status`, which is not used.
-        match unsafe {
-            libc::fstatat(self.0.as_raw_fd(), path.as_ptr(), status.as_mut_ptr(), libc::AT_SYMLINK_NOFOLLOW)
-        } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        Ok(statat(&self.0, path, AtFlags::SYMLINK_NOFOLLOW).map(drop)?)
     }
 
     /// Calls `visit` for each entry whose name is a number.
     pub(super) fn numbers(&self, mut visit: impl FnMut(&CStr, u32)) -> io::Result<()> {
-        let mut buffer = [0_u8; 16 << 10];
-        loop {
-            // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-            let length =
-                unsafe { libc::syscall(libc::SYS_getdents64, self.0.as_raw_fd(), buffer.as_mut_ptr(), buffer.len()) };
-            match usize::try_from(length) {
-                Ok(0) => return Ok(()),
-                Ok(length) => numbered(&buffer[..length], &mut visit),
-                Err(_) => return Err(io::Error::last_os_error()),
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut entries = RawDir::new(&self.0, &mut buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            if let Some(number) = number(entry.file_name().to_bytes()) {
+                visit(entry.file_name(), number);
             }
         }
+        Ok(())
     }
 }
 
-fn open_at(directory: i32, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
-    // SAFETY: `path` is NUL-terminated.
-    descriptor(unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_RDONLY | libc::O_CLOEXEC) })
+fn open_at(directory: impl AsFd, path: &CStr, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(openat(directory, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// Takes the descriptor that a system call returned.
@@ -90,20 +79,6 @@ pub(super) fn joined<'a>(buffer: &'a mut Vec<u8>, name: &CStr, rest: &CStr) -> &
     buffer.extend_from_slice(name.to_bytes());
     buffer.extend_from_slice(rest.to_bytes_with_nul());
     CStr::from_bytes_until_nul(buffer).unwrap_or_default()
-}
-
-/// Parses directory entries in the format of getdents64(2): inode, offset (8 bytes each), length (2), type (1), name,
-/// NUL.
-fn numbered(mut entries: &[u8], visit: &mut impl FnMut(&CStr, u32)) {
-    while let Some(&[low, high]) = entries.get(16..18) {
-        let length = usize::from(u16::from_ne_bytes([low, high]));
-        let Some((entry, rest)) = entries.split_at_checked(length) else { return };
-        let Some(name) = entry.get(19..).and_then(|name| CStr::from_bytes_until_nul(name).ok()) else { return };
-        if let Some(number) = number(name.to_bytes()) {
-            visit(name, number);
-        }
-        entries = rest;
-    }
 }
 
 fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
@@ -145,6 +120,8 @@ pub(super) fn count(skipped: &mut Skipped, pid: u32, error: &io::Error) {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
 
     #[test]
@@ -179,31 +156,20 @@ mod tests {
     }
 
     #[test]
-    fn entries_that_are_cut_or_wrong_are_no_trouble() {
-        let entry = |name: &str| {
-            let length = 19 + name.len() as u16 + 1;
-            [&[0; 16][..], &length.to_ne_bytes(), &[4], name.as_bytes(), &[0]].concat()
-        };
-        let whole = [entry("."), entry("12"), entry("self"), entry("345")].concat();
-        let seen = |bytes: &[u8]| {
-            let mut numbers = Vec::new();
-            numbered(bytes, &mut |name, number| {
-                assert_eq!(name.to_str().unwrap(), number.to_string());
-                numbers.push(number);
-            });
-            numbers
-        };
-        assert_eq!(seen(&whole), [12, 345]);
-        for end in 0..whole.len() {
-            assert!([12, 345].starts_with(&seen(&whole[..end])));
+    fn entries_whose_names_are_no_numbers_are_left_out() {
+        let folder = std::env::temp_dir().join(format!("tcptrace-procfs-{}", std::process::id()));
+        for name in ["12", "self", "345", "-1", "4294967296"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
         }
-        for at in 0..whole.len() {
-            let mut wrong = whole.clone();
-            wrong[at] ^= 0xff;
-            numbered(&wrong, &mut |_, _| ());
-        }
-        let mut empty = whole;
-        empty[16..18].fill(0);
-        assert!(seen(&empty).is_empty(), "an entry of no length ends the walk");
+        let mut numbers = Vec::new();
+        let path = CString::new(folder.as_os_str().as_encoded_bytes()).unwrap();
+        let visit = |name: &CStr, number: u32| {
+            assert_eq!(name.to_str().unwrap(), number.to_string());
+            numbers.push(number);
+        };
+        Directory::open(&path).unwrap().numbers(visit).unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        numbers.sort_unstable();
+        assert_eq!(numbers, [12, 345]);
     }
 }

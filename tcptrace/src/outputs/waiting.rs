@@ -3,10 +3,13 @@
 use std::{
     fs::{self, File},
     io,
-    os::fd::AsRawFd as _,
     time::Duration,
 };
 
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+};
 use tokio::{runtime, time};
 
 use crate::{model::printable::printable, sys::workers};
@@ -45,15 +48,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// If that takes too long.
 pub(super) fn writable(pipe: &File) -> io::Result<()> {
     workers::silent_for(PATIENCE);
-    let mut ready = libc::pollfd { fd: pipe.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: one valid entry.
-    match unsafe { libc::poll(&raw mut ready, 1, PATIENCE.as_millis() as i32) } {
-        0 => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader has stopped reading")),
-        count if count > 0 => Ok(()),
-        _ => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()), // noticed by the next write
-            error => Err(error),
-        },
+    let limit = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: PATIENCE.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(pipe, PollFlags::OUT)], Some(&limit)) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::TimedOut, "its reader has stopped reading")),
+        Ok(_) | Err(Errno::INTR) => Ok(()), // noticed by the next write
+        Err(error) => Err(error.into()),
     }
 }
 

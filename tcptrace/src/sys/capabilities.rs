@@ -22,14 +22,7 @@ impl Capabilities {
     /// The capabilities of the calling thread; `None` if capget(2) fails.
     #[must_use]
     pub fn own() -> Option<Self> {
-        /// `_LINUX_CAPABILITY_VERSION_3` of `include/uapi/linux/capability.h`.
-        const VERSION_3: u32 = 0x2008_0522;
-        let header = [VERSION_3, 0];
-        // Effective, permitted, inheritable: for the low 32 capabilities, then for the high ones.
-        let mut sets = [0_u32; 6];
-        // SAFETY: version 3 of capget(2) reads two words and writes six.
-        let result = unsafe { libc::syscall(libc::SYS_capget, &raw const header, &raw mut sets) };
-        (result == 0).then(|| Self(u64::from(sets[3]) << 32 | u64::from(sets[0])))
+        rustix::thread::capabilities(None).ok().map(|sets| Self(sets.effective.bits()))
     }
 
     #[must_use]

@@ -209,8 +209,7 @@ fn link() -> io::Error {
 fn is_planted(path: &Path, known: &Metadata) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Ok(folder) = fs::metadata(folder) else { return false };
-    // SAFETY: takes no arguments.
-    let own = unsafe { libc::geteuid() };
+    let own = rustix::process::geteuid().as_raw();
     let is_open = folder.mode() & STICKY != 0 && folder.mode() & WRITABLE_BY_OTHERS != 0;
     is_open && known.uid() != own && known.uid() != folder.uid()
 }

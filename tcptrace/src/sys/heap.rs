@@ -1,6 +1,4 @@
-//! Memory tuning: the heap of short and of long runs, releasing memory, and prefetching.
-
-use crate::sys::threads::detached;
+//! Tunes the heap: for a run that lists once and ends, and for a long one.
 
 /// Makes allocation cheap for a short run that needs some megabytes: a single heap for all threads, in huge pages if
 /// the kernel has them, whose freed memory is reused. The first touch of a small page costs 1 to 4 µs, which was a
@@ -46,31 +44,3 @@ pub fn be_steady() {
 /// Does nothing with other allocators.
 #[cfg(not(target_env = "gnu"))]
 pub fn be_steady() {}
-
-/// Drops a large value in a separate thread: unmapping memory interrupts all CPUs that run other threads of the
-/// process, which may take milliseconds on a virtual machine.
-pub fn drop_beside<T: Send + 'static>(value: T) {
-    detached(move || drop(value));
-}
-
-/// Iterates over all values; for the value a few places ahead it calls `lies`, which prefetches its data by
-/// [`will_read`].
-pub fn with_foresight<T>(all: &[T], lies: impl Fn(&T)) -> impl Iterator<Item = &T> {
-    const AHEAD: usize = 6;
-    all.iter().enumerate().map(move |(place, this)| {
-        all.get(place + AHEAD).into_iter().for_each(&lies);
-        this
-    })
-}
-
-/// Prefetches a value that will be read soon. A cache miss costs 40 to 100 ns.
-pub fn will_read<T>(value: &T) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..size_of::<T>()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch hint has no visible effect.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *value).cast::<i8>().wrapping_add(line)) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
-}

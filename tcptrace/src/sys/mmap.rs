@@ -2,12 +2,6 @@
 
 use std::{io, os::fd::AsRawFd, ptr};
 
-/// Page size in bytes.
-pub(crate) fn page_len() -> usize {
-    // SAFETY: takes only a number.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
-
 /// Part of a file, mapped until dropped.
 pub(crate) struct Mapping {
     address: *mut libc::c_void,

@@ -172,8 +172,7 @@ mod tests {
         assert_eq!(find(std::process::id()), PidKind::Process);
         assert_eq!(find(u32::MAX), PidKind::Nothing);
         std::thread::spawn(|| {
-            // SAFETY: takes no arguments and cannot fail.
-            let thread = unsafe { libc::gettid() } as u32;
+            let thread = rustix::thread::gettid().as_raw_pid() as u32;
             assert_eq!(find(thread), PidKind::ThreadOf(std::process::id()));
         })
         .join()

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use rustix::param::page_size;
+
 use crate::sys::clock::process_cpu_ns;
 
 /// Resources that this process has used since it started.
@@ -19,9 +21,7 @@ pub fn usage() -> Usage {
     // proc_pid_statm(5): the second number is the resident size in pages.
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    // SAFETY: takes no pointers.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    Usage { cpu_ns: process_cpu_ns(), resident_bytes: pages * u64::try_from(page).unwrap_or(0) }
+    Usage { cpu_ns: process_cpu_ns(), resident_bytes: pages * page_size() as u64 }
 }
 
 #[cfg(test)]

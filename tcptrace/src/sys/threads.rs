@@ -2,9 +2,10 @@
 
 use std::{
     io,
-    panic::resume_unwind,
     thread::{self, Scope, ScopedJoinHandle},
 };
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 /// Runs `work` in a new thread on another CPU, at once. Left alone, the scheduler often put a new thread on its
 /// parent's CPU although another was idle, where it waited for milliseconds until it was migrated or the parent blocked
@@ -16,64 +17,28 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> T + Send + 'scope,
 ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    let thread = thread::Builder::new().spawn_scoped(scope, elsewhere(work))?;
+    let here = sched_getcpu();
+    let thread = thread::Builder::new().spawn_scoped(scope, move || {
+        leave(here);
+        work()
+    })?;
     thread::yield_now();
     Ok(thread)
 }
 
-/// As [`beside`], for work that nobody waits for. If no thread can be started, the work is dropped without being done.
-pub(crate) fn detached(work: impl FnOnce() + Send + 'static) {
-    if thread::Builder::new().spawn(elsewhere(work)).is_ok() {
-        thread::yield_now();
-    }
-}
-
-/// Wraps the `work` of a new thread so that it first leaves the CPU of its parent. The parent yields after starting it,
-/// so that a thread on the same CPU can run and migrate.
-fn elsewhere<T>(work: impl FnOnce() -> T) -> impl FnOnce() -> T {
-    // SAFETY: takes no arguments.
-    let here = unsafe { libc::sched_getcpu() };
-    move || {
-        leave(here);
-        work()
-    }
-}
-
 /// Moves this thread to another CPU if it is on `cpu`; afterwards it may run on any CPU again. It stays if its affinity
-/// permits no other CPU, or if the CPU number does not fit in a `cpu_set_t`.
-fn leave(cpu: i32) {
-    // SAFETY: takes no arguments.
-    let (here, Ok(index)) = (unsafe { libc::sched_getcpu() }, usize::try_from(cpu)) else {
-        return;
-    };
-    if here != cpu || index >= libc::CPU_SETSIZE as usize {
+/// permits no other CPU, or if the CPU number does not fit in a [`CpuSet`].
+fn leave(cpu: usize) {
+    if cpu >= CpuSet::MAX_CPU || sched_getcpu() != cpu {
         return;
     }
-    // SAFETY: all zeros is a valid set, which is read and written within its size; the index is in range, and 0 is this
-    // thread.
-    unsafe {
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) != 0 {
-            return;
-        }
-        let mut others = allowed;
-        libc::CPU_CLR(index, &mut others);
-        // Fails if the set is empty.
-        if libc::sched_setaffinity(0, size_of_val(&others), &raw const others) == 0 {
-            libc::sched_setaffinity(0, size_of_val(&allowed), &raw const allowed);
-        }
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let mut others = allowed;
+    others.unset(cpu);
+    // Fails if the set is empty.
+    if sched_setaffinity(None, &others).is_ok() {
+        let _ = sched_setaffinity(None, &allowed);
     }
-}
-
-/// Applies `work` to both halves, to the second in another thread if possible.
-pub(crate) fn in_two<'a, T: Sync, R: Send>(all: &'a [T], work: impl Fn(&'a [T]) -> R + Sync) -> [R; 2] {
-    let (first, second) = all.split_at(all.len() / 2);
-    thread::scope(|scope| {
-        let other = beside(scope, || work(second));
-        let done = work(first);
-        let other = other.map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        [done, other.unwrap_or_else(|_| work(second))]
-    })
 }
 
 #[cfg(test)]
@@ -101,11 +66,5 @@ mod tests {
                 other.join().unwrap();
             });
         }
-    }
-
-    #[test]
-    fn halves_are_kept_apart() {
-        assert_eq!(in_two(&[1, 2, 3, 4, 5], |half| half.to_vec()), [vec![1, 2], vec![3, 4, 5]]);
-        assert_eq!(in_two(&[0; 0], <[i32]>::len), [0, 0]);
     }
 }

@@ -10,7 +10,7 @@ use tcptrace::{
         form::Form,
         json::Json,
         listing::Listing,
-        rows::{Cgroups, count, rows, totals},
+        rows::{Cgroups, count, rows, sort, totals},
         text::{Text, TextOptions},
     },
     model::{
@@ -237,10 +237,11 @@ pub(crate) fn printed(
     by: Option<GroupBy>,
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {
-    let cgroups = cgroups();
-    let rows = rows(snapshot, selection, &cgroups);
+    let (mut snapshot, cgroups) = (snapshot.clone(), cgroups());
+    sort(&mut snapshot.sockets);
+    let rows = rows(&snapshot, selection, &cgroups);
     let wall = WallOffset(1_772_597_167_250_000_000);
-    let form = form(Listing { snapshot, wall, totals: totals(&rows), by });
+    let form = form(Listing { snapshot: &snapshot, wall, totals: totals(&rows), by });
     let mut all = Vec::new();
     let take = |piece: BytesMut| {
         all.extend_from_slice(&piece);

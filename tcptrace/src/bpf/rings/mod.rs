@@ -23,6 +23,7 @@ use aya::{
     Ebpf,
     maps::{Map, MapData, RingBuf},
 };
+use rustix::param::page_size;
 use tcptrace_common::{
     record::Header,
     ring::{MAX_RECORD, Slot, Wakeup},
@@ -35,7 +36,7 @@ use crate::{
         error::{Error, failed},
         maps::take_map,
     },
-    sys::mmap::{Mapping, page_len},
+    sys::mmap::Mapping,
 };
 
 /// The rings and their read positions.
@@ -104,7 +105,7 @@ impl<S: Shared> Sources<S> {
     fn new(shared: S, cpus: Cpus, slots: &impl AsRawFd, sizes: Sizes) -> io::Result<Self> {
         let per_cpu = sizes.slots as usize;
         let len = (cpus.len() * per_cpu).max(1) * size_of::<Slot>();
-        let slots = Mapping::new(slots, 0, len.next_multiple_of(page_len()), libc::PROT_READ, libc::MAP_SHARED)?;
+        let slots = Mapping::new(slots, 0, len.next_multiple_of(page_size()), libc::PROT_READ, libc::MAP_SHARED)?;
         let read: Vec<_> = (0..cpus.len()).map(|cpu| cpus.consumed(cpu).load(Ordering::Relaxed)).collect();
         let last_ns = vec![0; read.len()];
         Ok(Self { shared, aside: Vec::new(), cpus, slots, per_cpu, read, last_ns })
@@ -233,7 +234,7 @@ mod tests {
 
     impl Fake {
         fn new() -> (Self, Sources<Aside>) {
-            let len = page_len() as u64;
+            let len = page_size() as u64;
             let (cpus, slots, aside) = (file(len), file(len), Aside::default());
             let sources = Sources::new(aside.clone(), Cpus::new(&cpus, SIZES).unwrap(), &slots, SIZES).unwrap();
             (Self { cpus, slots, aside, sizes: SIZES, written: [0; 2] }, sources)

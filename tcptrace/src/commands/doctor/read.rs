@@ -9,6 +9,7 @@ use std::{
     thread,
 };
 
+use rustix::param::page_size;
 use thiserror::Error;
 
 use crate::{
@@ -79,7 +80,7 @@ pub fn check_up(areas: &[Area], choice: &NetnsChoice) -> Result<CheckUp, Error> 
         Err(error) => return Err(error.into()),
     };
     let mut facts = Facts::default();
-    facts.sysctls.page_bytes = page_bytes();
+    facts.sysctls.page_bytes = page_size() as u64;
     facts.sysctls.memory_bytes = memory_bytes();
     facts.hooks = is_wanted(Area::Hooks).then(|| attach(facts.sysctls.page_bytes));
     if is_wanted(Area::Machine) {
@@ -112,11 +113,6 @@ fn read(path: impl AsRef<Path>) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn page_bytes() -> u64 {
-    // SAFETY: takes a number only.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// `MemTotal` of proc_meminfo(5).

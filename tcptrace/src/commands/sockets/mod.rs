@@ -6,7 +6,6 @@ pub mod form;
 pub mod json;
 pub mod listing;
 pub mod rows;
-pub(crate) mod table;
 pub mod text;
 
 use std::io::{self, Write};
@@ -24,7 +23,7 @@ use crate::{
         form::Form,
         json::Json,
         listing::Listing,
-        rows::{Cgroups, Row, count, rows, totals},
+        rows::{Cgroups, Row, count, rows, sort, totals},
         text::{Text, TextOptions},
     },
     listing::skipped,
@@ -56,6 +55,7 @@ pub fn run<E>(
     let mut snapshot = list().map_err(Error::List)?;
     let addresses = Addresses::new(args.kernel_addresses);
     snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
+    sort(&mut snapshot.sockets);
     let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
     let failed = |source| Error::Output { target: target.clone(), source };
     let output: Box<dyn Write> = match &args.output {

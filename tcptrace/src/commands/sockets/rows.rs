@@ -2,8 +2,9 @@
 //! counts of them by state, process and so on.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    rc::Rc,
 };
 
 use crate::{
@@ -18,30 +19,26 @@ use crate::{
         socket_filter::SocketFilter,
         state::State,
     },
-    sys::{
-        cgroup::names::CgroupNames,
-        heap::{will_read, with_foresight},
-        threads::in_two,
-    },
+    sys::cgroup::names::CgroupNames,
 };
 
 /// Cgroups of processes, looked up on demand and cached.
 pub struct Cgroups {
-    find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
-    by_pid: Mutex<KeyedMap<u32, Option<Arc<CgroupNames>>>>,
+    find: Box<dyn Fn(u32) -> Option<String>>,
+    by_pid: RefCell<KeyedMap<u32, Option<Rc<CgroupNames>>>>,
 }
 
 impl Cgroups {
     /// `find` returns the path of a process's cgroup.
     #[must_use]
-    pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
-        Self { find, by_pid: Mutex::default() }
+    pub fn new(find: Box<dyn Fn(u32) -> Option<String>>) -> Self {
+        Self { find, by_pid: RefCell::default() }
     }
 
     /// The cgroup of a process; `None` if not known.
-    pub fn of(&self, pid: u32) -> Option<Arc<CgroupNames>> {
-        let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
-        by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Arc::new)).clone()
+    pub fn of(&self, pid: u32) -> Option<Rc<CgroupNames>> {
+        let mut by_pid = self.by_pid.borrow_mut();
+        by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Rc::new)).clone()
     }
 }
 
@@ -96,12 +93,6 @@ impl<'a> Row<'a> {
         self.holders.chunk_by(|one, other| one.pid == other.pid)
     }
 
-    /// Prefetches the data that the row refers to.
-    pub fn will_be_read(&self) {
-        will_read(self.socket);
-        self.holders.first().into_iter().for_each(will_read);
-    }
-
     /// True if more than one process holds it.
     #[must_use]
     pub fn is_shared(&self) -> bool {
@@ -109,8 +100,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The wanted sockets of a listing, sorted by state (in the order of a connection's life), local port and remote end. Two
-/// threads sort them.
+/// The wanted sockets of a listing, in its order.
 pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
@@ -132,36 +122,12 @@ pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgro
             half_open: half_open.as_ref().filter(|_| socket.state == State::Listen).map(|counts| counts.of(socket)),
         }
     };
-    let in_order = |sockets: &'a [ListedSocket]| {
-        let mut sockets: Vec<_> =
-            sockets.iter().filter(is_wanted).map(|socket| Ordered { key: order(socket), socket }).collect();
-        sockets.sort_by_key(|socket| socket.key);
-        sockets
-    };
-    let sockets = merge(in_two(&snapshot.sockets, in_order));
-    let mut rows = Vec::with_capacity(sockets.len());
-    rows.extend(with_foresight(&sockets, |socket| will_read(*socket)).map(|socket| row(socket)));
-    rows
+    snapshot.sockets.iter().filter(is_wanted).map(row).collect()
 }
 
-/// A socket with its sort key.
-struct Ordered<'a> {
-    key: [u64; 4],
-    socket: &'a ListedSocket,
-}
-
-/// Merges two sorted lists; equal elements of the first come first.
-fn merge<'a>([first, second]: [Vec<Ordered<'a>>; 2]) -> Vec<&'a ListedSocket> {
-    let mut sockets = Vec::with_capacity(first.len() + second.len());
-    let mut first = first.into_iter().peekable();
-    for other in second {
-        while let Some(earlier) = first.next_if(|one| one.key <= other.key) {
-            sockets.push(earlier.socket);
-        }
-        sockets.push(other.socket);
-    }
-    sockets.extend(first.map(|socket| socket.socket));
-    sockets
+/// Sorts sockets: states in the order of a connection's life, then by local port, remote end (IPv4 first) and namespace.
+pub fn sort(sockets: &mut [ListedSocket]) {
+    sockets.sort_by_cached_key(order);
 }
 
 /// The sort key: state, local port, remote end (IPv4 first) and namespace, packed into numbers for fast comparison.
@@ -300,7 +266,7 @@ pub fn count(rows: &[Row<'_>], by: GroupBy, cgroups: &Cgroups) -> Vec<Group> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::cell::Cell;
 
     use super::*;
     use crate::model::holders::Holders;
@@ -331,9 +297,9 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_looked_up_once() {
-        let looked = AtomicBool::new(false);
+        let looked = Cell::new(false);
         let cgroups = Cgroups::new(Box::new(move |_| {
-            assert!(!looked.swap(true, Ordering::Relaxed));
+            assert!(!looked.replace(true));
             None
         }));
         assert_eq!(cgroups.of(7), None);
@@ -342,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_order_is_that_of_a_life_then_of_ports_and_remote_ends() {
-        let sockets = vec![
+        let mut sockets = vec![
             socket(1, State::CloseWait, "10.0.0.1:1", "10.0.0.2:1"),
             socket(2, State::Established, "10.0.0.1:90", "10.0.0.2:1"),
             socket(3, State::Established, "10.0.0.1:80", "10.0.0.3:1"),
@@ -350,9 +316,8 @@ mod tests {
             socket(5, State::Established, "10.0.0.1:80", "10.0.0.2:8"),
             socket(6, State::Listen, "10.0.0.1:99", "0.0.0.0:0"),
         ];
-        let order = of(&Snapshot { sockets, ..Snapshot::default() }, |rows| {
-            rows.iter().map(|row| row.socket.handle).collect::<Vec<_>>()
-        });
+        sort(&mut sockets);
+        let order: Vec<_> = sockets.iter().map(|socket| socket.handle).collect();
         assert_eq!(order, [6, 5, 4, 3, 2, 1]);
     }
 

@@ -4,14 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::BytesMut;
 
-use super::{
-    fields::names,
-    table::{
-        Cells,
-        Side::{self, Left, Right},
-        Table,
-    },
-};
+use super::fields::names;
 use crate::{
     cli::args::GroupBy,
     commands::sockets::{
@@ -25,7 +18,14 @@ use crate::{
         state::State,
         time::write_human,
     },
-    render::text::columns::Style,
+    render::text::{
+        columns::Style,
+        table::{
+            Cells,
+            Side::{self, Left, Right},
+            Table,
+        },
+    },
     sys::cgroup::names::CgroupNames,
 };
 
@@ -65,15 +65,15 @@ impl Text {
         cgroups: &Cgroups,
         take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.table(rows, Row::will_be_read, |table, row| self.row(table, row, cgroups), 0, take)
+        self.table(rows, |table, row| self.row(table, row, cgroups), 0, take)
     }
 
     pub(super) fn groups<E>(&self, groups: &[Group], take: impl FnMut(BytesMut) -> Result<(), E>) -> Result<(), E> {
         let grouped = groups.iter().map(|group| group.sockets).sum();
-        self.table(groups, |_| {}, |table, group| self.group(table, group), grouped, take)
+        self.table(groups, |table, group| self.group(table, group), grouped, take)
     }
 
-    fn row(&self, table: &mut Cells, row: &Row<'_>, cgroups: &Cgroups) {
+    fn row(&self, table: &mut Cells<'_>, row: &Row<'_>, cgroups: &Cgroups) {
         let (socket, options) = (row.socket, self.options);
         table.text(socket.state.name());
         table.number(socket.receive_queue.into());
@@ -108,7 +108,7 @@ impl Text {
         table.cell(|to| note(to, row));
     }
 
-    fn group(&self, table: &mut Cells, group: &Group) {
+    fn group(&self, table: &mut Cells<'_>, group: &Group) {
         table.number(group.sockets);
         if self.by != Some(GroupBy::State) {
             for (count, _) in group.by_state.iter().zip(self.totals).filter(|(_, total)| *total > 0) {
@@ -134,11 +134,10 @@ impl Text {
     }
 
     /// Writes the table; `grouped` is the sum over all groups, in which a socket may be counted several times.
-    fn table<T: Sync, E>(
+    fn table<T, E>(
         &self,
         rows: &[T],
-        lies: fn(&T),
-        write: impl Fn(&mut Cells, &T) + Sync,
+        write: impl Fn(&mut Cells<'_>, &T),
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -147,7 +146,9 @@ impl Text {
             None => row_columns(self.options),
             Some(by) => group_columns(by, &self.totals),
         };
-        Table::new(columns, self.options.color, attention).write(rows, lies, write, &mut take)?;
+        let mut table = Table::new(columns, self.options.color, attention);
+        rows.iter().for_each(|row| table.row(|cells| write(cells, row)));
+        table.write(&mut take)?;
         take(self.end(grouped))
     }
 

@@ -7,14 +7,12 @@
 use std::{
     fs::File,
     io::{self, IoSlice, Write as _},
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _},
-        unix::net::UnixDatagram,
-    },
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde_json::{Map, Value};
 use socket2::{MsgHdr, SockRef};
 
@@ -156,19 +154,9 @@ fn field(entry: &mut Vec<u8>, name: &str, value: &str) {
 
 /// Sends an entry as the descriptor of a memory file, sealed so that journald can trust it.
 fn send_file(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
-    // SAFETY: the name is a C string.
-    let fd = unsafe { libc::memfd_create(c"tcptrace".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just created the descriptor; it has no other owner.
-    let mut file = unsafe { File::from_raw_fd(fd) };
+    let mut file = File::from(memfd_create(c"tcptrace", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?);
     file.write_all(entry)?;
-    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
-    // SAFETY: takes only numbers.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
     let control = rights(file.as_raw_fd());
     SockRef::from(socket).sendmsg(&MsgHdr::new().with_buffers(&[IoSlice::new(&[])]).with_control(&control), 0)?;
     Ok(())

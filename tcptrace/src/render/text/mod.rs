@@ -7,6 +7,7 @@ pub(crate) mod columns;
 mod finding;
 mod ladder;
 mod report;
+pub(crate) mod table;
 pub(crate) mod words;
 
 use std::fmt::Write as _;
