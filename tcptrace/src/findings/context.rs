@@ -300,7 +300,7 @@ impl<'a> RuleContext<'a> {
         (is_chosen(local) != is_chosen(remote)).then(|| is_chosen(local))
     }
 
-    /// Groups sockets by command and subject. A command with more than [`MAX_SUBJECTS`] subjects gets one group.
+    /// Groups sockets by command and subject. A command with more than `MAX_SUBJECTS` subjects gets one group.
     pub fn group(
         &self,
         members: impl Iterator<Item = &'a Connection>,

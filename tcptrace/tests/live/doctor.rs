@@ -288,7 +288,7 @@ fn pressure() {
         let told = doctor(&["pressure"]);
         assert_eq!(told.check("time_wait")["value"], until.to_string());
         assert_eq!(told.status("time_wait"), status);
-        assert!(told.consequence("time_wait").starts_with(&format!("{share} of tcp_max_tw_buckets, 10")));
+        assert!(told.consequence("time_wait").starts_with(&format!("{share} of tcp_max_tw_buckets (10")));
     }
 }
 

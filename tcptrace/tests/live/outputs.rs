@@ -244,7 +244,7 @@ fn full_disk() {
     let run = tracer.stop();
     assert!(run.status.success(), "{}", run.stderr);
     assert!(run.stderr.contains(&format!("output {name}: No space left on device")), "{}", run.stderr);
-    assert!(run.stderr.contains(&format!("output {name}: goes on")), "{}", run.stderr);
+    assert!(run.stderr.contains(&format!("output {name}: recovered")), "{}", run.stderr);
 
     let (small, roomy) = (records(&small_path), records(&roomy_path));
     let made: Vec<_> = roomy.iter().filter(|record| record.get("cpu").is_some()).collect();

@@ -448,7 +448,7 @@ fn no_rights() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.contains("no network namespace has the inode number") && stderr.contains("may not be read"),
+        stderr.contains("no network namespace has the inode number") && stderr.contains("could not be read"),
         "{stderr}"
     );
 }

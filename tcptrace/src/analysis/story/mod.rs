@@ -1,5 +1,5 @@
-//! Stories of connections: the events of both ends in order, and conclusions from them. For example, [`Story::resets`] finds who
-//! sent a RST, and [`Story::closed_first`] who closed first.
+//! Stories of connections: the events of both ends in order, and conclusions from them. For example, [`connection::Story::resets`] finds who
+//! sent a RST, and [`connection::Story::closed_first`] who closed first.
 
 pub mod connection;
 mod grouping;
