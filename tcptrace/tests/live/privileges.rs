@@ -101,7 +101,11 @@ fn descriptors() {
 fn own_users() {
     let traced = Command::new("unshare").args(["-U", "-r"]).arg(binary()).args(["--duration", "1s"]).output().unwrap();
     assert_eq!(traced.status.code(), Some(1));
-    assert!(stderr(&traced).contains("capabilities in a user namespace apply only to that namespace"), "{}", stderr(&traced));
+    assert!(
+        stderr(&traced).contains("capabilities in a user namespace apply only to that namespace"),
+        "{}",
+        stderr(&traced)
+    );
     let doctor =
         Command::new("unshare").args(["-U", "-r"]).arg(binary()).args(["doctor", "machine", "--json"]).output();
     assert_eq!(check(&doctor.unwrap(), "user_namespace")["status"], "failed");

@@ -2,9 +2,8 @@
 //! counts of them by state, process and so on.
 
 use std::{
-    cell::RefCell,
     net::{IpAddr, SocketAddr},
-    rc::Rc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
@@ -24,21 +23,21 @@ use crate::{
 
 /// Cgroups of processes, looked up on demand and cached.
 pub struct Cgroups {
-    find: Box<dyn Fn(u32) -> Option<String>>,
-    by_pid: RefCell<KeyedMap<u32, Option<Rc<CgroupNames>>>>,
+    find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    by_pid: Mutex<KeyedMap<u32, Option<Arc<CgroupNames>>>>,
 }
 
 impl Cgroups {
     /// `find` returns the path of a process's cgroup.
     #[must_use]
-    pub fn new(find: Box<dyn Fn(u32) -> Option<String>>) -> Self {
-        Self { find, by_pid: RefCell::default() }
+    pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
+        Self { find, by_pid: Mutex::default() }
     }
 
     /// The cgroup of a process; `None` if not known.
-    pub fn of(&self, pid: u32) -> Option<Rc<CgroupNames>> {
-        let mut by_pid = self.by_pid.borrow_mut();
-        by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Rc::new)).clone()
+    pub fn of(&self, pid: u32) -> Option<Arc<CgroupNames>> {
+        let mut by_pid = self.by_pid.lock().unwrap_or_else(PoisonError::into_inner);
+        by_pid.entry(pid).or_insert_with(|| (self.find)(pid).map(CgroupNames::new).map(Arc::new)).clone()
     }
 }
 
@@ -266,7 +265,7 @@ pub fn count(rows: &[Row<'_>], by: GroupBy, cgroups: &Cgroups) -> Vec<Group> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
     use crate::model::holders::Holders;
@@ -297,9 +296,9 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_looked_up_once() {
-        let looked = Cell::new(false);
+        let looked = AtomicBool::new(false);
         let cgroups = Cgroups::new(Box::new(move |_| {
-            assert!(!looked.replace(true));
+            assert!(!looked.swap(true, Ordering::Relaxed));
             None
         }));
         assert_eq!(cgroups.of(7), None);

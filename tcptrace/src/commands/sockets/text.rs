@@ -134,10 +134,10 @@ impl Text {
     }
 
     /// Writes the table; `grouped` is the sum over all groups, in which a socket may be counted several times.
-    fn table<T, E>(
+    fn table<T: Sync, E>(
         &self,
         rows: &[T],
-        write: impl Fn(&mut Cells<'_>, &T),
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
         grouped: u64,
         mut take: impl FnMut(BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -147,7 +147,7 @@ impl Text {
             Some(by) => group_columns(by, &self.totals),
         };
         let mut table = Table::new(columns, self.options.color, attention);
-        rows.iter().for_each(|row| table.row(|cells| write(cells, row)));
+        table.rows(rows, write);
         table.write(&mut take)?;
         take(self.end(grouped))
     }

@@ -1,11 +1,15 @@
-//! A table whose columns are as wide as what stands in them. Its cells are written first, one behind the other, and put into
-//! lines when all widths are known.
+//! A table whose columns are as wide as their cells. All cells are written first, one after another, and put into lines
+//! when all widths are known.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    fmt::{Display, Write as _},
+    thread,
+};
 
 use bytes::{BufMut, BytesMut};
 
 use super::columns::{Style, styled, trim_end};
+use crate::sys::threads::beside;
 
 /// A side of its column to which text is moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +35,7 @@ pub(crate) struct Table {
     ends: Vec<usize>,
 }
 
+#[derive(Clone)]
 struct Column {
     name: &'static str,
     side: Side,
@@ -44,8 +49,27 @@ impl Table {
         Self { columns: columns.collect(), color, style, text: String::new(), ends: Vec::new() }
     }
 
+    /// Adds a row for each of `rows`. Another thread writes the cells of the second half.
+    pub(crate) fn rows<T: Sync>(&mut self, rows: &[T], write: impl Fn(&mut Cells<'_>, &T) + Sync) {
+        let add = |table: &mut Self, rows: &[T]| rows.iter().for_each(|row| table.row(|cells| write(cells, row)));
+        let (first, second) = rows.split_at(rows.len() / 2);
+        let mut other = Self { columns: self.columns.clone(), text: String::new(), ends: Vec::new(), ..*self };
+        thread::scope(|scope| {
+            let is_started = beside(scope, || add(&mut other, second)).is_ok();
+            add(self, first);
+            if !is_started {
+                add(self, second);
+            }
+        });
+        for (column, other) in self.columns.iter_mut().zip(&other.columns) {
+            column.width = column.width.max(other.width);
+        }
+        self.ends.extend(other.ends.iter().map(|end| self.text.len() + end));
+        self.text += &other.text;
+    }
+
     /// Adds a row, of which `write` writes all cells.
-    pub(crate) fn row(&mut self, write: impl FnOnce(&mut Cells<'_>)) {
+    fn row(&mut self, write: impl FnOnce(&mut Cells<'_>)) {
         let mut cells = Cells { table: self, column: 0 };
         write(&mut cells);
         let missing = cells.table.columns.len() - cells.column;
@@ -132,11 +156,11 @@ impl Cells<'_> {
 mod tests {
     use super::*;
 
-    fn written<T>(
+    fn written<T: Sync>(
         columns: &[(&'static str, Side)],
         rows: &[T],
         color: bool,
-        write: impl Fn(&mut Cells<'_>, &T),
+        write: impl Fn(&mut Cells<'_>, &T) + Sync,
     ) -> String {
         let mut to = BytesMut::new();
         let style = |text: &str| if text == "bad" { Style::Attention } else { Style::Plain };
@@ -145,7 +169,7 @@ mod tests {
             Ok::<_, ()>(())
         };
         let mut table = Table::new(columns.to_vec(), color, style);
-        rows.iter().for_each(|row| table.row(|cells| write(cells, row)));
+        table.rows(rows, write);
         table.write(take).unwrap();
         String::from_utf8(to.to_vec()).unwrap()
     }
