@@ -37,7 +37,7 @@ pub struct RuleContext<'a> {
     pub now_ns: u64,
     /// The live sockets.
     pub table: &'a Table,
-    /// History failures and the flow of sockets.
+    /// Recent failures and the flow of sockets.
     pub history: &'a History,
     /// Settings and counters of network namespaces.
     pub namespaces: &'a Namespaces,
@@ -45,7 +45,7 @@ pub struct RuleContext<'a> {
     pub thresholds: &'a Thresholds,
     /// Which sockets the user wants to see; `None` for all. It decides whether a finding is reported, not what it says.
     pub filter: Option<ShownFilter<'a>>,
-    /// What the processes are activity that connections wait for.
+    /// What the processes are doing that connections wait for.
     pub process_states: Option<&'a ProcessStates>,
     by_state: [Vec<&'a Connection>; STATES],
     listeners: KeyedMap<(u32, SocketAddr), &'a Connection>,

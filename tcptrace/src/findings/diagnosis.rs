@@ -61,7 +61,7 @@ pub(super) fn diagnose(context: &RuleContext<'_>, mut incident: Incident) -> Opt
         incident.kind = Kind::WriteAfterClose; // whichever came first, the FIN or the request
     }
     if incident.cause.1 == Cause::PeerKilled {
-        incident.kind = Kind::ResetByPeer; // whatever this side was activity
+        incident.kind = Kind::ResetByPeer; // whatever this side did
     }
     Some(incident)
 }

@@ -1,4 +1,4 @@
-//! History events that the table does not keep: failed connections, and how the sockets of each process enter and leave
+//! Recent events that the table does not keep: failed connections, and how the sockets of each process enter and leave
 //! CLOSE_WAIT.
 
 use std::net::{IpAddr, SocketAddr};
@@ -62,14 +62,14 @@ const MAX_GROUPS: usize = 4096;
 /// Most processes whose sockets are counted.
 const MAX_FLOWS: usize = 4096;
 
-/// History failures, and the flow of sockets through CLOSE_WAIT.
+/// Recent failures, and the flow of sockets through CLOSE_WAIT.
 #[derive(Debug, Default)]
 pub struct History {
     start_ns: u64,
     incidents: KeyedMap<IncidentKey, Incidents>,
     /// Incidents without a cause yet.
     pending: Vec<Incident>,
-    /// History events at the ends of connections.
+    /// Recent events at the ends of connections.
     pub(super) paths: Paths,
     pub(super) kills: Kills,
     successes: Successes,

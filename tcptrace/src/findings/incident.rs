@@ -74,7 +74,7 @@ pub struct Incident {
     pub is_pair_used: bool,
     /// The next hop of its route, if it was looked up.
     pub next_hop: Option<NextHop>,
-    /// History events at its own end.
+    /// Recent events at its own end.
     pub own: EndEvents,
     /// The other end.
     pub peer: Peer,
@@ -87,7 +87,7 @@ pub struct Peer {
     pub end: PeerEnd,
     /// The process that owns or owned it.
     pub owner: Option<Owner>,
-    /// History events there.
+    /// Recent events there.
     pub events: EndEvents,
     /// If the connection was refused: another address on this host where a process listens on that port, and its owner.
     pub listens_at: Option<(SocketAddr, Option<Owner>)>,

@@ -23,7 +23,7 @@ pub(super) fn path(netns: Option<u32>, local: SocketAddr, remote: SocketAddr) ->
     (loopback_netns(netns, local), local, remote)
 }
 
-/// History events at one end of a connection.
+/// Recent events at one end of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EndEvents {
     /// How its socket ended, if not by FIN, or if its process was killed.

@@ -1,4 +1,4 @@
-//! What a process is activity while its connections wait: is it stopped, out of descriptors, busy, or waiting itself?
+//! What a process is doing while its connections wait: is it stopped, out of descriptors, busy, or waiting itself?
 
 use rustc_hash::FxHashMap;
 
@@ -28,7 +28,7 @@ const BUSY: f64 = 0.8;
 /// The same if the process was running at both readings: others may compete for the CPU.
 const BUSY_AMONG_OTHERS: f64 = 0.2;
 
-/// What a process is activity instead of serving, the most certain obstacle first.
+/// What a process is doing instead of serving, the most certain obstacle first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Activity {
     /// Stopped by a signal or a debugger.
@@ -56,7 +56,7 @@ impl Activity {
     }
 }
 
-/// What the processes that hold a socket are activity.
+/// What the processes that hold a socket are doing.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HoldersState<'a> {
     /// The most certain obstacle of any of them.
@@ -81,7 +81,7 @@ impl ProcessStates {
         }
     }
 
-    /// What these holders are activity; `None` if none of them was read.
+    /// What these holders are doing; `None` if none of them was read.
     pub(super) fn state_of(&self, holders: &[Holder]) -> Option<HoldersState<'_>> {
         let mut pids: Vec<_> = holders.iter().map(|holder| holder.pid).collect();
         pids.sort_unstable();

@@ -23,9 +23,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     // A year: far beyond what a timer is needed for, far below what would overflow one.
     const MOST: Duration = Duration::from_secs(366 * 86_400);
-    parsed
-        .filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration))
-        .ok_or_else(|| format!("invalid duration `{text}`: 1ms to a year (examples: 500ms, 1m30s, 10 for seconds)"))
+    parsed.filter(|duration| (Duration::from_millis(1)..=MOST).contains(duration)).ok_or_else(|| {
+        format!("invalid duration `{text}`: must be 1ms to a year (examples: 500ms, 1m30s, 10 for seconds)")
+    })
 }
 
 /// A number of bytes: `8MiB`, `512K`, or a bare number.

@@ -292,7 +292,7 @@ impl Target for FileSettings {
                     "none" => Compression::None,
                     "gzip" => Compression::Gzip,
                     "zstd" => Compression::Zstd,
-                    other => return Err(format!("`{other}` is no compression: there are none, gzip, zstd")),
+                    other => return Err(format!("unknown compression `{other}`; known: none, gzip, zstd")),
                 };
             }
         }

@@ -40,7 +40,7 @@ pub fn parse(text: &str) -> Result<Box<dyn Target>, String> {
         None if text.contains('/') || text.contains('.') && !text.contains(':') => Ok(file::replaced(text)),
         None => {
             let forms = KINDS.iter().map(|kind| kind.form).collect::<Vec<_>>().join(", ");
-            Err(format!("`{text}` is no output: there are {forms}"))
+            Err(format!("unknown output `{text}`; known: {forms}"))
         }
     }
 }

@@ -86,6 +86,6 @@ pub(super) fn is_gzip(value: &str) -> Result<bool, String> {
     match value {
         "none" => Ok(false),
         "gzip" => Ok(true),
-        other => Err(format!("`{other}` is no compression here: there are none, gzip")),
+        other => Err(format!("unknown compression `{other}`; known here: none, gzip")),
     }
 }

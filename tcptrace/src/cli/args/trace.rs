@@ -48,7 +48,7 @@ pub struct TraceArgs {
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     pub time: Time,
 
-    /// Print only problems to stderr
+    /// Print only warnings and errors to stderr; records are still written
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -86,8 +86,8 @@ pub struct TraceArgs {
     )]
     pub aggregate: Option<AggregateBy>,
 
-    /// Most ports or cgroups that --aggregate counts separately; each takes 17 KiB of kernel memory per CPU. The rest is
-    /// counted together
+    /// Maximum number of ports or cgroups that --aggregate counts separately; each takes 17 KiB of kernel memory per CPU.
+    /// The rest is counted together
     #[arg(long, value_name = "N", value_parser = number::<65_536>, default_value = "64", help_heading = "Limits")]
     pub aggregate_keys: u32,
 
@@ -102,7 +102,7 @@ pub struct TraceArgs {
     )]
     pub metrics_by: Vec<MetricsBy>,
 
-    /// Most series of one metric with these labels; the rest is counted under `other`
+    /// Maximum number of series of one metric with these labels; the rest is counted under `other`
     #[arg(long, value_name = "N", value_parser = number::<100_000>, default_value = "1000", help_heading = "Metrics")]
     pub metrics_series: u32,
 
@@ -141,12 +141,12 @@ pub struct TraceArgs {
     #[arg(long, help_heading = "Debugging")]
     pub shared_ring: bool,
 
-    /// Most live sockets in tcptrace's table; when it is full, the oldest entry is dropped
+    /// Maximum number of live sockets in tcptrace's table; when it is full, the oldest entry is dropped
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "1048576", help_heading = "Limits")]
     pub max_sockets: u32,
 
-    /// Most live sockets whose state times and owners the BPF programs remember; each takes 144 to 288 bytes, allocated at
-    /// the start
+    /// Maximum number of live sockets whose state times and owners the BPF programs remember; each takes 144 to 288 bytes,
+    /// allocated at the start
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 

@@ -105,7 +105,7 @@ pub struct StoryArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Print only problems to stderr
+    /// Print only warnings and errors to stderr; records are still written
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 
@@ -158,7 +158,7 @@ pub struct StuckArgs {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 
-    /// Print only problems to stderr
+    /// Print only warnings and errors to stderr; records are still written
     #[arg(short, long, help_heading = "Output")]
     pub quiet: bool,
 

@@ -77,12 +77,12 @@ causes! {
     WaitsForOtherSide = "waits_for_other_side" {
         proof: "A process holds the socket in CLOSE_WAIT, and holds as many sockets in FIN_WAIT2 that it shut down itself.",
         words: "the peer closed its side; the process passed the close on to its other connection and waits for that peer to close too",
-        remedy: "evaluate for close-wait-leak on the other connection's peer (see fin-wait2-stuck of this process), or limit the wait with a timeout",
+        remedy: "look for close-wait-leak on the other connection's peer (see fin-wait2-stuck of this process), or limit the wait with a timeout",
     }
     PeerKeepsOpen = "peer_keeps_open" {
         proof: "The socket is an orphan in FIN_WAIT2.",
         words: "this side closed and the peer acknowledged it, but the peer has not closed; the kernel drops the socket after tcp_fin_timeout",
-        remedy: "nothing leaks here, but evaluate for close-wait-leak on the peer; a lower tcp_fin_timeout frees the memory sooner",
+        remedy: "nothing leaks here, but look for close-wait-leak on the peer; a lower tcp_fin_timeout frees the memory sooner",
     }
     IdlePooled = "idle_pooled" {
         proof: "A client has at most 8 connections to one destination in CLOSE_WAIT, and their number does not grow.",
@@ -92,7 +92,7 @@ causes! {
     OnlyShutDown = "only_shut_down" {
         proof: "A process holds the socket in FIN_WAIT2.",
         words: "the process shut down its sending side and keeps the socket; the peer has not closed, and no timer ends this state",
-        remedy: "call close() after a timeout instead of waiting for the peer's FIN; evaluate for close-wait-leak on the peer",
+        remedy: "call close() after a timeout instead of waiting for the peer's FIN; look for close-wait-leak on the peer",
     }
     FinUnanswered = "fin_unanswered" {
         proof: "FIN_WAIT1 or CLOSING for longer than the threshold. Also: nothing was acknowledged since the close, or a segment was retransmitted twice in a row without an answer, or once with nothing acknowledged for 5 s.",
@@ -118,7 +118,7 @@ causes! {
     ScanLike = "scan_like" {
         proof: "One command sent SYNs to at least 10 destinations that did not answer.",
         words: "SYNs to many destinations get no answer: a scan, an outdated list of peers, or a broken path",
-        remedy: "check whether other hosts are reachable (ip route get, ping); if so, find out what the process is activity, and update its list of peers",
+        remedy: "check whether other hosts are reachable (ip route get, ping); if so, find out what the process is doing, and update its list of peers",
     }
     PortClosed = "port_closed" {
         proof: "A RST answered the SYN.",
@@ -138,7 +138,7 @@ causes! {
     NeighbourSilent = "neighbour_silent" {
         proof: "SYN_SENT ended with EHOSTUNREACH, and the next hop of the route (the destination, or a gateway) does not answer ARP or neighbour discovery.",
         words: "connect() failed with EHOSTUNREACH: the next hop (see next_hop) is on a directly attached link, but does not answer ARP or neighbour discovery",
-        remedy: "check that the next hop is up and in the same VLAN or bridge (ip neigh, ip route get); a wrong prefix length makes a remote address evaluate local",
+        remedy: "check that the next hop is up and in the same VLAN or bridge (ip neigh, ip route get); a wrong prefix length makes a remote address look local",
     }
     NoLocalPort = "no_local_port" {
         proof: "connect() ended before a SYN was sent, and the socket had no local port.",
@@ -148,7 +148,7 @@ causes! {
     RejectedByIcmp = "rejected_by_icmp" {
         proof: "connect() ended with ECONNREFUSED, and no RST came.",
         words: "connect() failed with ECONNREFUSED, but no RST came: an ICMP error rejected it (a firewall's reject rule)",
-        remedy: "evaluate for a reject rule on the path (nft list ruleset, iptables-save; kube-proxy adds them for services without endpoints)",
+        remedy: "look for a reject rule on the path (nft list ruleset, iptables-save; kube-proxy adds them for services without endpoints)",
     }
     ListensElsewhere = "listens_elsewhere" {
         proof: "A RST answered the SYN, and a process on the destination's host listens on that port at another address.",
@@ -163,12 +163,12 @@ causes! {
     NotSent = "not_sent" {
         proof: "connect() ended within 0.1 ms with a local port that bind() had chosen, and no other socket with the same addresses and ports is known.",
         words: "connect() failed immediately, before a SYN was sent or just after",
-        remedy: "evaluate at the errno of connect(); a fixed local port or a security policy may forbid the connection",
+        remedy: "look at the errno of connect(); a fixed local port or a security policy may forbid the connection",
     }
     EndedAtOnce = "ended_at_once" {
         proof: "The process closed the socket in SYN_SENT within 0.2 s, no SYN was retransmitted, no RST came, and the process had opened no other connection in the second before.",
         words: "the process closed the socket immediately while connecting, and no RST came: either it got an ICMP error or it gave up",
-        remedy: "evaluate at the errno that the program reports, and for reject rules on the path (nft list ruleset)",
+        remedy: "look at the errno that the program reports, and for reject rules on the path (nft list ruleset)",
     }
     PortsHeldOpen = "ports_held_open" {
         proof: "connect() ended before a SYN was sent, the socket had no local port, and open connections to the destination hold more than half of the available ports.",
@@ -217,9 +217,9 @@ causes! {
         remedy: "see what it waits for (a lock, a database, a long request): /proc/PID/stack, gdb -p PID",
     }
     NotAccepted = "not_accepted" {
-        proof: "Connections have waited in the accept queue for longer than the threshold; what the process is activity is not known.",
+        proof: "Connections have waited in the accept queue for longer than the threshold; what the process is doing is not known.",
         words: "clients are connected and wait to be accepted: the process does not call accept()",
-        remedy: "find out what the process is activity instead of accepting: it may be stopped, blocked, or out of descriptors",
+        remedy: "find out what the process is doing instead of accepting: it may be stopped, blocked, or out of descriptors",
     }
     HandshakesUnfinished = "handshakes_unfinished" {
         proof: "There are many half-open connections and at least half of them had their SYN-ACK retransmitted; or they fill half of the backlog, and many SYN cookies were sent.",
@@ -250,7 +250,7 @@ causes! {
     PeerDoesNotRead = "peer_does_not_read" {
         proof: "The sender has waited for the window for longer than the threshold, and the peer answers its probes.",
         words: "the peer answers but keeps its window closed: it reads slowly or not at all, and this process cannot send",
-        remedy: "evaluate at the peer's process (stopped, blocked, slow); on this side, a send timeout or TCP_USER_TIMEOUT limits the wait",
+        remedy: "look at the peer's process (stopped, blocked, slow); on this side, a send timeout or TCP_USER_TIMEOUT limits the wait",
     }
     EndedByUserTimeout = "ended_by_user_timeout" {
         proof: "The connection ended with ETIMEDOUT while data waited for a closed window and the peer answered, or without any retransmission.",
@@ -282,17 +282,17 @@ causes! {
     PeerSentReset = "peer_sent_reset" {
         proof: "A RST came, and nothing shows who sent it.",
         words: "a RST ended the connection, and data in flight is lost; who sent the RST is not known",
-        remedy: "evaluate at the peer: it closed with unread data or SO_LINGER 0, it was killed, or a device on the path sent the RST",
+        remedy: "look at the peer: it closed with unread data or SO_LINGER 0, it was killed, or a device on the path sent the RST",
     }
     ClientLeft = "client_left" {
         proof: "A client that had connected sent a RST, and nothing was unread or unacknowledged.",
         words: "a client ended the connection with a RST while nothing was in flight: no data is lost",
-        remedy: "nothing to do if health checks or port scans do this; otherwise evaluate at the client",
+        remedy: "nothing to do if health checks or port scans do this; otherwise look at the client",
     }
     ReaderCancelled = "reader_cancelled" {
         proof: "A client that had connected ended the connection with a RST, and data was unread or unacknowledged.",
         words: "a client ended the connection with a RST while data was in flight: it did not wait for the end",
-        remedy: "nothing to do if clients cancel (head, browsers, client timeouts); otherwise evaluate at the client",
+        remedy: "nothing to do if clients cancel (head, browsers, client timeouts); otherwise look at the client",
     }
     NothingLost = "nothing_lost" {
         proof: "A RST came after everything was read and acknowledged, and this side had sent no request since.",
@@ -327,7 +327,7 @@ causes! {
     PeerGaveUp = "peer_gave_up" {
         proof: "The peer's socket, on this host, ended with ETIMEDOUT.",
         words: "the peer's kernel gave up the connection because its data or probes were not acknowledged, and sent a RST",
-        remedy: "evaluate at the path between the two: segments from here to the peer were lost for a long time",
+        remedy: "look at the path between the two: segments from here to the peer were lost for a long time",
     }
     PeerAbortedIdle = "peer_aborted_idle" {
         proof: "A RST came after a silence longer than the threshold, and the peer's socket, on this host, had been closed with a RST.",
@@ -352,7 +352,7 @@ causes! {
     SentOnPath = "sent_on_path" {
         proof: "A RST came, but the peer's socket, on this host, is still open and sent none.",
         words: "a device or firewall on the path sent the RST: the peer's socket is still open and sent none",
-        remedy: "evaluate for reject rules and connection limits on the path (nft list ruleset, conntrack); the peer still believes it is connected",
+        remedy: "look for reject rules and connection limits on the path (nft list ruleset, conntrack); the peer still believes it is connected",
     }
     ForgottenOnPath = "forgotten_on_path" {
         proof: "A RST answered the first segment after a silence longer than the threshold.",

@@ -48,7 +48,7 @@ pub(super) fn holders_state<'a>(context: &RuleContext<'a>, sockets: &[&Connectio
     context.process_states?.state_of(&holders.collect::<Vec<_>>())
 }
 
-/// The evidence about what the holders are activity.
+/// The evidence about what the holders are doing.
 pub(super) fn process_evidence(holders: Option<&HoldersState<'_>>) -> [(&'static str, Value); 5] {
     let state = holders.map(|holders| holders.state);
     let waits_in = state.and_then(|state| state.waits_in.clone());
