@@ -83,7 +83,7 @@ fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<Module, PathBuf>) {
             if ["mod", "lib", "main"].contains(&name) {
                 module.pop();
             }
-            // A program that has a library beside it is a crate of its own.
+            // A program next to a library is a crate of its own.
             if name != "main" || !root.join("lib.rs").exists() {
                 files.insert(module, path);
             }

@@ -120,7 +120,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Sockets(args)) => {
             heap::be_brief();
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
-            // Listeners are told of with the requests that they have.
+            // Listeners are shown with their half-open requests.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
             let states = selection.states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
