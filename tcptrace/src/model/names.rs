@@ -1,31 +1,40 @@
-//! Names for the numbers in events: cgroups, network namespaces, RST reasons, executables.
+//! Names for the numbers in events: processes, users, cgroups, network namespaces, ports, hosts, RST reasons.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{
-    event::{Command, Owner, ProcessId},
+    event::Owner,
+    hosts::Hosts,
     keyed::Addresses,
+    place::Place,
+    processes::Processes,
 };
 
 /// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
-/// Returns the path of the executable of a process.
-pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
-
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: FxHashMap<u64, String>,
+    cgroups: FxHashMap<u64, Arc<Place>>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
     /// Inode number of tcptrace's own network namespace.
     pub own_netns: Option<u32>,
-    /// Finds the executable of a process; `None` if executables are not looked up.
-    pub find_executable: Option<ExecutableLookup>,
+    /// Processes that were read from `/proc`.
+    pub processes: Processes,
+    /// Names of users by UID.
+    pub users: FxHashMap<u32, String>,
+    /// Names of TCP ports.
+    pub services: FxHashMap<u16, Box<str>>,
+    /// Names of remote hosts.
+    pub hosts: Hosts,
     /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
@@ -43,7 +52,10 @@ impl Names {
             find_cgroup,
             netns: FxHashMap::default(),
             own_netns: None,
-            find_executable: None,
+            processes: Processes::default(),
+            users: FxHashMap::default(),
+            services: FxHashMap::default(),
+            hosts: Hosts::new(None),
             addresses: Addresses::new(false),
         }
     }
@@ -54,11 +66,6 @@ impl Names {
         self.reset_reasons.get(&code).map(String::as_str)
     }
 
-    /// The path of the executable of a process, if it can be found.
-    pub fn executable(&mut self, owner: &Owner) -> Option<String> {
-        self.find_executable.as_mut()?(owner.id(), owner.command)
-    }
-
     /// Number of cgroup paths in the cache.
     #[must_use]
     pub fn cgroups(&self) -> usize {
@@ -67,12 +74,26 @@ impl Names {
 
     /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
+        self.cgroup_place(id).map(|place| &*place.cgroup)
+    }
+
+    /// Where the processes of a cgroup run, as far as its path says.
+    fn cgroup_place(&mut self, id: u64) -> Option<&Arc<Place>> {
         if self.cgroups.len() >= MAX_CGROUPS {
             self.cgroups.clear();
         }
         match self.cgroups.entry(id) {
             Entry::Occupied(known) => Some(known.into_mut()),
-            Entry::Vacant(place) => Some(place.insert((self.find_cgroup)(id)?)),
+            Entry::Vacant(place) => {
+                let path = (self.find_cgroup)(id)?;
+                Some(place.insert(Arc::new(Place::from_cgroup(&path))))
+            }
         }
+    }
+
+    /// Where a process runs. Names of containers and pods are known only once it was read.
+    pub fn place(&mut self, owner: &Owner) -> Option<Arc<Place>> {
+        let read = self.processes.of(owner).and_then(|known| known.place.clone());
+        read.or_else(|| self.cgroup_place(owner.cgroup).cloned())
     }
 }

@@ -16,7 +16,7 @@ use crate::{
         socket::{ConnectionInfo, Kind, ListedSocket, StuckReasons},
         state::State,
     },
-    table::compact::{NicheU64, PackedAddr},
+    table::compact::{Ends, NicheU64, PackedAddr},
 };
 
 /// A live socket. There may be a million, so each takes 112 bytes; data that few sockets have is boxed.
@@ -149,6 +149,12 @@ impl Connection {
         self.roles.as_ref()?.former
     }
 
+    /// The process at the other end, as it was last known; that end is or was on this host.
+    #[must_use]
+    pub fn peer(&self) -> Option<Owner> {
+        self.roles.as_ref()?.peer
+    }
+
     /// Whether this host opened the connection; `None` if that was not observed.
     #[must_use]
     pub const fn is_active(&self) -> Option<bool> {
@@ -181,6 +187,10 @@ impl Connection {
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        Ends::new(self.netns(), self.local, self.remote)
     }
 
     /// Inode number of its network namespace.
@@ -358,6 +368,7 @@ impl Connection {
             former: roles
                 .former
                 .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
+            peer: event.peer.map(|peer| peer.owner),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -399,7 +410,7 @@ impl Connection {
             suspected_ns: NicheU64::NONE,
             cookie: NicheU64::new(socket.cookie),
             handle: NicheU64(socket.handle),
-            roles: all.share(Roles { owner, creator, acceptor, closed_by: None, former }),
+            roles: all.share(Roles { owner, creator, acceptor, former, ..Roles::default() }),
             rare: None,
             netns: NonZeroU32::new(socket.netns),
             listing: 0,
@@ -442,7 +453,7 @@ impl Connection {
     }
 
     /// Updates the local address, for a port that was bound after the event that reported the socket.
-    fn set_local(&mut self, local: SocketAddr) {
+    pub(super) fn set_local(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
             self.local = PackedAddr::new(local);
         }
@@ -450,7 +461,6 @@ impl Connection {
 
     /// Updates what a listing shows for every socket.
     pub(super) fn update_listed(&mut self, socket: &ListedSocket) {
-        self.set_local(socket.local);
         self.handle = NicheU64(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }

@@ -1,9 +1,10 @@
 //! Connections by key, in order of insertion. They lie in blocks: adding or removing one allocates nothing, and a
 //! growing table moves none.
 
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 
-use crate::table::connection::Connection;
+use crate::table::{compact::Ends, connection::Connection};
 
 const BLOCK: usize = 64;
 /// Marks the absence of a place.
@@ -38,12 +39,60 @@ pub(super) struct Slab {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// Places of the connections by their two ends, 6 to 12 bytes each; `None` if nobody looks for these.
+    by_ends: Option<HashTable<u32>>,
 }
 
 impl Slab {
     pub(super) fn new() -> Self {
         let (places, blocks, quiet_until_ns) = Default::default();
-        Self { places, blocks, quiet_until_ns, free: NONE, oldest: NONE, newest: NONE }
+        Self { places, blocks, quiet_until_ns, free: NONE, oldest: NONE, newest: NONE, by_ends: None }
+    }
+
+    /// Also finds connections by their ends.
+    pub(super) fn by_ends() -> Self {
+        Self { by_ends: Some(HashTable::new()), ..Self::new() }
+    }
+
+    /// An empty one that finds connections in the same ways.
+    fn emptied(&self) -> Self {
+        if self.by_ends.is_some() { Self::by_ends() } else { Self::new() }
+    }
+
+    /// The connection with these ends; `None` if there are several.
+    pub(super) fn with_ends(&self, ends: &Ends) -> Option<&Connection> {
+        let index = self.by_ends.as_ref()?;
+        let mut found = index.iter_hash(ends.hash()).filter_map(|place| self.at(Place(*place)));
+        let mut found = found.by_ref().filter(|known| known.ends() == *ends);
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    fn index(&mut self, place: u32) {
+        let Self { by_ends: Some(index), blocks, .. } = self else { return };
+        let ends = |place: u32| ends_in(blocks, place);
+        if let Some(own) = ends(place).filter(Ends::are_both_known) {
+            index.insert_unique(own.hash(), place, |place| ends(*place).map_or(0, |ends| ends.hash()));
+        }
+    }
+
+    fn forget_ends(&mut self, place: u32, ends: &Ends) {
+        if let Some(index) = &mut self.by_ends
+            && ends.are_both_known()
+            && let Ok(found) = index.find_entry(ends.hash(), |other| *other == place)
+        {
+            found.remove();
+        }
+    }
+
+    /// Changes a connection in a way that may change its ends.
+    pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Connection)) {
+        let Some(known) = self.at_mut(place) else { return };
+        let before = known.ends();
+        change(known);
+        if known.ends() != before {
+            self.forget_ends(place.0, &before);
+            self.index(place.0);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -103,6 +152,7 @@ impl Slab {
             newest => self.slot(newest).newer = place,
         }
         self.newest = place;
+        self.index(place);
         if let Some(before) = self.places.insert(Key(key), place) {
             self.release(before);
         }
@@ -115,6 +165,11 @@ impl Slab {
 
     /// Unlinks a place and frees it.
     fn release(&mut self, place: u32) -> Option<Connection> {
+        if self.by_ends.is_some()
+            && let Some(ends) = ends_in(&self.blocks, place)
+        {
+            self.forget_ends(place, &ends);
+        }
         let free = self.free;
         let slot = self.slot(place);
         let (older, newer) = (slot.older, std::mem::replace(&mut slot.newer, free));
@@ -144,7 +199,8 @@ impl Slab {
         if self.blocks.len() <= FEW || self.places.len() * 4 > self.room() {
             return;
         }
-        let old = std::mem::replace(self, Self::new());
+        let empty = self.emptied();
+        let old = std::mem::replace(self, empty);
         let mut place = old.oldest;
         let mut blocks: Vec<Vec<Option<Slot>>> =
             old.blocks.into_iter().map(|block| block.into_iter().map(Some).collect()).collect();
@@ -158,7 +214,7 @@ impl Slab {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new();
+        *self = self.emptied();
     }
 
     /// All connections with their keys, unordered.
@@ -209,6 +265,11 @@ impl Slab {
         let blocks = self.blocks.iter().zip(&self.quiet_until_ns).filter(|(_, until_ns)| **until_ns == 0);
         blocks.flat_map(|(block, _)| block).filter_map(|slot| slot.connection.as_ref())
     }
+}
+
+fn ends_in(blocks: &[Vec<Slot>], place: u32) -> Option<Ends> {
+    let slot = blocks.get(place as usize / BLOCK)?.get(place as usize % BLOCK)?;
+    slot.connection.as_ref().map(Connection::ends)
 }
 
 #[cfg(test)]
