@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use crate::{
     model::{
         event::Owner,
+        event_kind::Tone,
         printable::{Printable, is_plain},
         state::State,
     },
@@ -20,6 +21,16 @@ pub(crate) enum Style {
     Heading,
     Attention,
     Trouble,
+}
+
+impl From<Tone> for Style {
+    fn from(tone: Tone) -> Self {
+        match tone {
+            Tone::Plain => Self::Plain,
+            Tone::Attention => Self::Attention,
+            Tone::Trouble => Self::Trouble,
+        }
+    }
 }
 
 impl Style {
