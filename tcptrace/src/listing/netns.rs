@@ -96,6 +96,8 @@ pub enum Error {
          name that is left over"
     )]
     Name { name: String, source: io::Error },
+    #[error("{}: {source}", place(.path))]
+    Path { path: PathBuf, source: io::Error },
     #[error("no network namespace has the inode number {inode}: `lsns -t net` lists them{}", unread(*denied))]
     NoInode { inode: u32, denied: u64 },
 }
@@ -107,6 +109,17 @@ impl Error {
     pub fn is_gone(&self) -> bool {
         let sees_all = || Capabilities::own().is_some_and(|has| has.has(Capabilities::SYS_PTRACE));
         matches!(self, Self::NoInode { denied, .. } if *denied == 0 || sees_all())
+    }
+}
+
+/// What a path that could not be used stands for.
+fn place(path: &Path) -> String {
+    let pid = path.strip_prefix("/proc").ok().and_then(|rest| rest.to_str()?.strip_suffix("/ns/net"));
+    match pid {
+        Some(pid) if !Path::new("/proc").join(pid).exists() => {
+            format!("there is no process {pid} whose network namespace could be chosen ({})", path.display())
+        }
+        _ => format!("the network namespace {} cannot be used", path.display()),
     }
 }
 
@@ -143,6 +156,9 @@ pub fn find(choice: Option<&NetnsChoice>) -> Result<(Vec<Netns>, Skipped), Error
     let mut skipped = Skipped::default();
     if let Some(NetnsChoice::Name(name)) = choice {
         return Ok((vec![named(OsStr::new(name))?], skipped));
+    }
+    if let Some(NetnsChoice::Path(path)) = choice {
+        return Ok((vec![at(path)?], skipped));
     }
     let mut own = own().map_err(Error::Own)?;
     let names = names();
@@ -294,6 +310,15 @@ pub(super) fn named(name: &OsStr) -> Result<Netns, Error> {
         Err(error) if is_gone(&error) => Err(Error::NoName(name)),
         Err(source) => Err(Error::Name { name, source }),
     }
+}
+
+/// The namespace of this file. It stays open: the process that the path names may end.
+fn at(path: &Path) -> Result<Netns, Error> {
+    let failed = |source| Error::Path { path: path.to_owned(), source };
+    let file = open(path).map_err(failed)?;
+    let inode = inode(&file).map_err(failed)?;
+    let name = names().into_iter().find(|named| named.inode == inode).and_then(|named| named.name);
+    Ok(Netns { inode, name, cookie: None, entrance: NetnsHandle::Open(file) })
 }
 
 /// Named namespaces. Stale names, which are plain files, are skipped.

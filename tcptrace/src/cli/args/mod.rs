@@ -102,6 +102,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::cli::words::arrange;
 
     #[test]
     fn the_definition_is_sound() {
@@ -110,11 +111,15 @@ mod tests {
 
     #[test]
     fn pid_takes_no_value_or_a_list() {
-        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().trace.filter.pid;
+        let parsed = |line: &str| {
+            let words = arrange(line.split(' ').map(Into::into).collect(), &Args::command()).unwrap();
+            Args::try_parse_from(words).unwrap().trace.filter.pid
+        };
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());
         assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap().0, [12, 34]);
+        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap().0, [12]);
         assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap().0, [7]);
     }
 }
