@@ -32,6 +32,7 @@ pub mod netns_choice;
 pub mod notice;
 pub mod number;
 pub mod output_state;
+pub mod place;
 pub mod printable;
 pub mod skipped;
 pub mod snapshot;
