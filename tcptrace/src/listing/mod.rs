@@ -10,6 +10,7 @@
 //! ([`netns`]). This room makes no decisions about what is worth reporting.
 
 pub(crate) mod chosen_netns;
+pub mod destroy;
 pub mod holders;
 mod idle;
 mod inet_diag;

@@ -41,13 +41,7 @@ pub fn list(netns: u32, states: StateSet) -> io::Result<(Vec<ListedSocket>, Skip
     for family in [AF_INET, AF_INET6] {
         let dump = with_retry(|| {
             let socket = request_dump(family as u8, states)?;
-            receive(netns, |buffer| {
-                // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
-                let length = unsafe {
-                    libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC)
-                };
-                usize::try_from(length).map_err(|_| io::Error::last_os_error())
-            })
+            receive(netns, |buffer| receive_one(&socket, buffer))
         })?;
         skipped.cut_short += dump.cut_short;
         sockets.extend(dump.sockets);
@@ -69,20 +63,50 @@ pub(super) struct Header {
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`.
 #[derive(IntoBytes, Immutable)]
 #[repr(C)]
-struct Request {
+pub(super) struct Request {
     header: Header,
     family: u8,
     protocol: u8,
     extensions: u8,
     padding: u8,
     states: u32,
-    id: [u32; 12],
+    /// `struct inet_diag_sockid`.
+    id: [u8; 48],
+}
+
+impl Request {
+    /// A request with these flags about TCP sockets of a family (`AF_INET`, `AF_INET6`) in these states, by bit, or about
+    /// the one socket `id`.
+    pub(super) fn new(kind: u16, flags: i32, family: u8, states: u32, id: [u8; 48]) -> Self {
+        Self {
+            header: Header {
+                length: size_of::<Self>() as u32,
+                kind,
+                flags: (libc::NLM_F_REQUEST | flags) as u16,
+                sequence: 0,
+                port: 0,
+            },
+            family,
+            protocol: libc::IPPROTO_TCP as u8,
+            extensions: 1 << (INET_DIAG_INFO - 1),
+            padding: 0,
+            states,
+            id,
+        }
+    }
+
+    /// Numbers it, so that its reply is recognized.
+    pub(super) fn numbered(mut self, sequence: u32) -> Self {
+        self.header.sequence = sequence;
+        self
+    }
 }
 
 /// `SOCK_DIAG_BY_FAMILY` of `include/uapi/linux/sock_diag.h`.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// Requests a dump; the replies arrive at the returned socket.
-fn request_dump(family: u8, states: StateSet) -> io::Result<OwnedFd> {
+pub(super) const SOCK_DIAG_BY_FAMILY: u16 = 20;
+
+/// A netlink socket for sock_diag in the calling thread's network namespace.
+pub(super) fn open() -> io::Result<OwnedFd> {
     // SAFETY: socket(2) takes only numbers.
     let socket = descriptor(unsafe {
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_SOCK_DIAG)
@@ -93,29 +117,34 @@ fn request_dump(family: u8, states: StateSet) -> io::Result<OwnedFd> {
         let size = size_of_val(&PATIENCE) as u32;
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const PATIENCE).cast(), size);
     }
-    let states = if states.is_empty() { State::ALL.into_iter().collect() } else { states };
-    let requests = if states.contains(State::SynRecv) { bit(NEW_SYN_RECV) } else { 0 };
-    let request = Request {
-        header: Header {
-            length: size_of::<Request>() as u32,
-            kind: SOCK_DIAG_BY_FAMILY,
-            flags: (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16,
-            sequence: 0,
-            port: 0,
-        },
-        family,
-        protocol: libc::IPPROTO_TCP as u8,
-        extensions: 1 << (INET_DIAG_INFO - 1),
-        padding: 0,
-        states: u32::from(states.bits() | requests),
-        id: [0; 12],
-    };
+    Ok(socket)
+}
+
+/// Sends a request to the kernel.
+pub(super) fn send(socket: &OwnedFd, request: &Request) -> io::Result<()> {
     let bytes = request.as_bytes();
     // SAFETY: the kernel reads `bytes.len()` bytes from `bytes`. A netlink socket without a peer sends to the kernel.
     match unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) } {
         -1 => Err(explained(io::Error::last_os_error())),
-        _ => Ok(socket),
+        _ => Ok(()),
     }
+}
+
+/// Receives a message; returns its length, which may be more than the buffer's.
+pub(super) fn receive_one(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
+    let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_TRUNC) };
+    usize::try_from(length).map_err(|_| io::Error::last_os_error())
+}
+
+/// Requests a dump; the replies arrive at the returned socket.
+fn request_dump(family: u8, states: StateSet) -> io::Result<OwnedFd> {
+    let socket = open()?;
+    let states = if states.is_empty() { State::ALL.into_iter().collect() } else { states };
+    let requests = if states.contains(State::SynRecv) { bit(NEW_SYN_RECV) } else { 0 };
+    let states = u32::from(states.bits() | requests);
+    send(&socket, &Request::new(SOCK_DIAG_BY_FAMILY, libc::NLM_F_DUMP, family, states, [0; 48]))?;
+    Ok(socket)
 }
 
 /// Explains the error of a kernel without sock_diag, or without TCP in it.

@@ -15,6 +15,8 @@ pub struct ListedSocket {
     /// Key of its holders in `Holders`: with iterators `sk` (for an MPTCP subflow the inode number of the MPTCP
     /// socket), with sock_diag the inode number of its file; 0 if no file can refer to it.
     pub handle: u64,
+    /// Index of the network device that it is bound to; 0 for none, and if it came from an iterator.
+    pub interface: u32,
     /// Inode number of its network namespace.
     pub netns: u32,
     /// True for an IPv6 socket, which may still carry IPv4.
@@ -214,6 +216,7 @@ impl ListedSocket {
             sk: None,
             cookie: None,
             handle: 0,
+            interface: 0,
             netns,
             ipv6: false,
             state,

@@ -11,6 +11,7 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
+mod kill;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;

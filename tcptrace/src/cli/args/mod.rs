@@ -3,6 +3,7 @@
 //! A flag that several commands share stands in a struct of its own ([`FilterArgs`], [`ListingArgs`]), which they flatten.
 
 mod filters;
+mod kill;
 mod trace;
 pub mod values;
 mod views;
@@ -15,6 +16,7 @@ use crate::cli::args::values::{Color, LogLevel};
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
+    kill::KillArgs,
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
@@ -40,6 +42,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
+    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
     /// Follow single connections: every transition, retransmit and RST in order, from both ends if both are local
@@ -132,6 +136,7 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
+         tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()

@@ -4,7 +4,7 @@ use crate::{
     findings::{
         cause::Cause,
         context::{RuleContext, SocketGroup},
-        detection::{Detection, Example, MAX_EXAMPLES, Subject, Value},
+        detection::{Detection, Example, Subject, Value},
         kind::{Kind, Severity},
         process_states::Activity,
         rules::readers::{self, holders_state, process_evidence, waiting, waits_since_ns},
@@ -99,7 +99,7 @@ fn accept_stalled(context: &RuleContext<'_>) -> Vec<Detection> {
         evidence.extend(process_evidence(holders.as_ref()));
         let cause = readers::cause(holders.map(|holders| holders.activity));
         let mut detection = group.detection(context, Kind::AcceptStalled, Severity::Warning, cause);
-        let room = MAX_EXAMPLES.saturating_sub(detection.examples.len());
+        let room = context.thresholds.examples.saturating_sub(detection.examples.len());
         detection.examples.extend(waiting.iter().take(room).map(|known| Example::of(known, &[], context.now_ns)));
         let oldest = Some(Age { ns: waited_ns, source: AgeSource::LowerBound });
         let detection = Detection { count: queue, oldest, is_settled: holders.is_some(), ..detection };

@@ -14,7 +14,7 @@ use crate::{
         story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Coverage, Finding, Findings, Severity, ShownFilter},
+    findings::{Coverage, Finding, Findings, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::Event,
@@ -216,18 +216,17 @@ impl Session {
         self.findings.as_ref().is_none_or(|findings| !findings.is_waiting() && !findings.wants_listing())
     }
 
-    /// Severity of the worst open finding that matches the filter.
+    /// The findings that are open at `now_ns`, worst first, and what was checked; `None` if findings are disabled.
     #[must_use]
-    pub fn worst(&self, now_ns: u64) -> Option<Severity> {
-        let open = self.findings.as_ref()?.open(now_ns);
-        open.iter().map(|finding| finding.detection.severity).max()
+    pub fn open(&self, now_ns: u64) -> Option<(Vec<Finding>, Coverage)> {
+        let findings = self.findings.as_ref()?;
+        let seen = Coverage { unlisted: self.losses.unlisted, ..findings.coverage(&self.table, now_ns) };
+        Some((findings.open(now_ns), seen))
     }
 
     /// Writes the list of open findings; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
-        let Some(findings) = &self.findings else { return };
-        let open = findings.open(now_ns);
-        let seen = Coverage { unlisted: self.losses.unlisted, ..findings.coverage(&self.table, now_ns) };
+        let Some((open, seen)) = self.open(now_ns) else { return };
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
