@@ -39,6 +39,13 @@ pub fn understands_codes() -> bool {
     io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
 }
 
+/// The width of stdout in columns, if it is a terminal that has one.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// The variable's value if it is set and not empty.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())

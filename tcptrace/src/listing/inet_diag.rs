@@ -60,6 +60,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         sk: None,
         cookie: (cookie != 0).then_some(cookie),
         handle: message.inode.into(),
+        interface: message.interface,
         netns,
         ipv6: event::is_ipv6(message.family.into()),
         state,

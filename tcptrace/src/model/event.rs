@@ -37,7 +37,17 @@ impl Event {
     /// An event of a socket whose owner is unknown.
     #[must_use]
     pub const fn new(time_ns: u64, socket: Socket, what: EventKind) -> Self {
-        Self { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, peer: None, after_gap: false, what }
+        Self {
+            time_ns,
+            cpu: None,
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            peer: None,
+            after_gap: false,
+            what,
+        }
     }
 }
 

@@ -21,6 +21,7 @@ pub mod close_reason;
 pub mod decode;
 pub mod errno;
 pub mod event;
+pub mod event_kind;
 pub mod generations;
 pub mod holders;
 pub mod hosts;

@@ -295,7 +295,8 @@ mod tests {
         processes.set_source(ProcessSource::Later(Box::new(|_| true)));
         assert!(!processes.is_waiting() && !processes.is_settled(&owner(7, 1, "a")), "asked again");
         processes.learn((8, None), ProcessAnswer::default()); // nobody asked
-        let read = |question: ProcessQuestion| if question.id.0 == 7 { found("a", "/a") } else { ProcessAnswer::default() };
+        let read =
+            |question: ProcessQuestion| if question.id.0 == 7 { found("a", "/a") } else { ProcessAnswer::default() };
         let mut now = Processes::new(ProcessSource::Now(Box::new(read)));
         assert_eq!(executable(&mut now, &owner(7, 1, "a")).as_deref(), Some("/a"));
         assert!(now.is_settled(&owner(7, 1, "a")) && executable(&mut now, &owner(8, 1, "a")).is_none());

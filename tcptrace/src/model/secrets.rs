@@ -1,5 +1,5 @@
 //! Hides secrets in command lines. Every user of a host can read `/proc/PID/cmdline`, but an event travels further: to
-//! files, logs and other hosts. `docs/security.md` has the list for users.
+//! files, logs and other hosts. `SECURITY.md` has the list for users.
 //!
 //! Masking errs on the side of hiding too much. It cannot know every program: `--no-args` reads no arguments at all.
 
@@ -173,7 +173,10 @@ mod tests {
             (&["java", "-Dspring.datasource.password=x", "-jar"], "java|-Dspring.datasource.password=***|-jar"),
             (&["env", "API_TOKEN=abc", "DEBUG=1", "server"], "env|API_TOKEN=***|DEBUG=1|server"),
             (&["app", "AWS_SECRET_ACCESS_KEY=abc/def+1"], "app|AWS_SECRET_ACCESS_KEY=***"),
-            (&["app", "--api-key", "k", "--apiKey=k", "--client_secret=s"], "app|--api-key|***|--apiKey=***|--client_secret=***"),
+            (
+                &["app", "--api-key", "k", "--apiKey=k", "--client_secret=s"],
+                "app|--api-key|***|--apiKey=***|--client_secret=***",
+            ),
             (&["mysql", "-u", "root", "-psecret", "db"], "mysql|-u|root|-p***|db"),
             (&["/usr/bin/mysqldump", "-p", "secret", "db"], "/usr/bin/mysqldump|-p|***|db"),
             (&["sshpass", "-p", "x", "ssh", "host"], "sshpass|-p|***|ssh|host"),
@@ -193,7 +196,10 @@ mod tests {
             (&["app", "Server=a;Pwd=b;Uid=c"], "app|Server=a;Pwd=***;Uid=c"),
             (&["app", r#"{"user":"a","password":"b c"}"#], r#"app|{"user":"a","password":***}"#),
             (&["app", "AKIAIOSFODNN7EXAMPLE"], "app|***"),
-            (&["git", "clone", "https://ghp_0123456789abcdefghijABCDEFGHIJ012345@github.com/a"], "git|clone|https://***@github.com/a"),
+            (
+                &["git", "clone", "https://ghp_0123456789abcdefghijABCDEFGHIJ012345@github.com/a"],
+                "git|clone|https://***@github.com/a",
+            ),
             (&["app", "eyJhbGciOi.eyJzdWIi.c2ln"], "app|***"),
             (&["app", "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n"], "app|***"),
             (&["sh", "-c", "mysql -psecret db < a.sql"], "sh|-c|mysql -p*** db < a.sql"),

@@ -10,6 +10,7 @@ use crate::{
     findings::{Coverage, Finding, Kind, Severity},
     model::{
         event::{Event, EventKind, Owner, StateSource},
+        event_kind::EventGroup,
         losses::Losses,
         notice::Notice,
         output_state::OutputState,
@@ -91,11 +92,11 @@ impl RecordKind {
     }
 
     const fn of(what: &EventKind) -> Self {
-        match what {
-            EventKind::Transition(_) => Self::Transitions,
-            EventKind::Retransmit { .. } | EventKind::SynAckRetransmit { .. } => Self::Retransmits,
-            EventKind::ResetSent { .. } | EventKind::ResetReceived(_) => Self::Resets,
-            EventKind::OwnerChanged => Self::Owners,
+        match what.row().group {
+            EventGroup::Transitions => Self::Transitions,
+            EventGroup::Retransmits => Self::Retransmits,
+            EventGroup::Resets => Self::Resets,
+            EventGroup::Owners => Self::Owners,
         }
     }
 }
@@ -187,7 +188,7 @@ impl Route {
             return false;
         }
         if self.waits_for(event, context) {
-            if self.held.add(context.now_ns, || HeldRecord::Event(event.clone())) {
+            if self.held.add(context.now_ns, || HeldRecord::Event(Box::new(event.clone()))) {
                 return true;
             }
             self.flush(context);
@@ -425,7 +426,7 @@ const MAX_HELD_NS: u64 = 20_000_000;
 struct Held(VecDeque<(u64, HeldRecord)>);
 
 enum HeldRecord {
-    Event(Event),
+    Event(Box<Event>),
     Finding(Box<Finding>),
 }
 
@@ -468,5 +469,6 @@ impl Held {
 
 /// Whether none of these processes is being read. Those that nobody asked for are asked for.
 fn settled<'a>(owners: impl Iterator<Item = &'a Owner>, context: &mut Context) -> bool {
-    owners.fold(true, |settled, owner| context.names.processes.is_settled(owner) && settled)
+    // All are asked for at once.
+    owners.filter(|owner| !context.names.processes.is_settled(owner)).count() == 0
 }

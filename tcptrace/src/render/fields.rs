@@ -10,12 +10,12 @@ use std::{
 
 use bytes::BufMut;
 
+pub use super::field::{Field, FieldValue};
+pub(crate) use super::field::{fields, number};
 use super::{
     field::FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time},
     names,
 };
-pub use super::field::{Field, FieldValue};
-pub(crate) use super::field::{fields, number};
 use crate::{
     model::{
         errno,
@@ -31,7 +31,7 @@ fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
 
 /// Passes all fields that an event has to `emit`, in order.
 pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(Field, FieldValue<'_>)) {
-    emit(Field::Event, Text(kind(&event.what)));
+    emit(Field::Event, Text(event.what.row().name));
     emit(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
     emit(Field::MonoNs, Number(event.time_ns));
     emit(Field::Cpu, number(event.cpu));
@@ -54,18 +54,6 @@ pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(F
     emit(Field::RemoteName, context.names.hosts.of(socket.remote.ip(), context.now_ns).map_or(Null, Text));
     what(event, context, &mut emit);
     names::visit(event, &mut context.names, &mut emit);
-}
-
-/// The name of an event's kind in all outputs.
-pub(crate) const fn kind(what: &EventKind) -> &'static str {
-    match what {
-        EventKind::Transition(_) => "transition",
-        EventKind::Retransmit(_) => "retransmit",
-        EventKind::SynAckRetransmit { .. } => "synack_retransmit",
-        EventKind::ResetSent { .. } => "reset_sent",
-        EventKind::ResetReceived(_) => "reset_received",
-        EventKind::OwnerChanged => "owner",
-    }
 }
 
 /// Writes an IP address. IPv4, of which most lines have two, is written without `fmt`, which is slow.

@@ -17,6 +17,7 @@ pub mod lookups;
 pub(crate) mod mmap;
 pub mod mountinfo;
 pub mod pids;
+pub mod places;
 pub mod process;
 pub mod processes;
 pub mod services;

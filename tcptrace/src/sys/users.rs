@@ -41,7 +41,8 @@ fn parse(passwd: &str) -> Users {
     for line in passwd.lines() {
         let mut fields = line.split(':');
         let (name, uid) = (fields.next().unwrap_or_default(), fields.nth(1).and_then(|uid| uid.parse().ok()));
-        if let Some(uid) = uid.filter(|_| !name.is_empty() && !name.starts_with(['+', '-']) && users.len() < MAX_USERS) {
+        if let Some(uid) = uid.filter(|_| !name.is_empty() && !name.starts_with(['+', '-']) && users.len() < MAX_USERS)
+        {
             users.entry(uid).or_insert_with(|| name.to_owned());
         }
     }

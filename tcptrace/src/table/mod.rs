@@ -31,8 +31,8 @@ use crate::{
     model::{
         age::{AgeSource, TIME_WAIT_NS},
         event::{
-            Event, EventKind, Owner, OwnerSource, Peer, PeerSource, Process, Socket, StateSource, TimeInState, TimeSource,
-            Transition,
+            Event, EventKind, Owner, OwnerSource, Peer, PeerSource, Process, Socket, StateSource, TimeInState,
+            TimeSource, Transition,
         },
         holders::{Holder, Holders},
         keyed::{Keyed, KeyedMap, KeyedSet},

@@ -290,7 +290,14 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::model::event::Command::new(bytes);
         let source = tcptrace::model::event::OwnerSource::Listen;
-        Some(tcptrace::model::event::Owner { pid, uid: 33, cgroup: 4711, start: StartTicks::new(360_000), command, source })
+        Some(tcptrace::model::event::Owner {
+            pid,
+            uid: 33,
+            cgroup: 4711,
+            start: StartTicks::new(360_000),
+            command,
+            source,
+        })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();

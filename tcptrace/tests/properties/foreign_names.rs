@@ -69,7 +69,10 @@ fn context(name: &str) -> Context {
         let args = Some([executable.clone()].into());
         let parent = Some((question.id.0, command));
         let names = ProcessNames { command, executable: Some(executable.clone()), args, ns_pid: None, parent };
-        ProcessAnswer { names: Some(names), place: Some(Arc::new(Place::from_cgroup(&format!("/{executable}.service")))) }
+        ProcessAnswer {
+            names: Some(names),
+            place: Some(Arc::new(Place::from_cgroup(&format!("/{executable}.service")))),
+        }
     };
     names.processes = Processes::new(ProcessSource::Now(Box::new(read)));
     names.users.extend((0..2000).map(|uid| (uid, name.to_owned())));

@@ -80,6 +80,7 @@ pub struct TraceArgs {
         value_enum,
         value_name = "BY",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "transition",
         help_heading = "Output",
         conflicts_with_all = NOT_AGGREGATE
@@ -155,7 +156,7 @@ pub struct TraceArgs {
     pub resolve: bool,
 
     /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
-    /// (docs/security.md)
+    /// (SECURITY.md)
     #[arg(long, help_heading = "Output")]
     pub no_args: bool,
 

@@ -3,7 +3,6 @@
 use std::{
     io,
     net::IpAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -12,12 +11,12 @@ use crate::{
         event::ProcessId,
         hosts::Hosts,
         names::Names,
-        place::Place,
         processes::{ProcessAnswer, ProcessQuestion, ProcessSource},
     },
     sys::{
         cgroup, hosts,
         lookups::Lookups,
+        places::{self, Places},
         processes,
         users::{UserFile, Users},
     },
@@ -79,16 +78,16 @@ impl NameReader {
         names.users = users.changed().unwrap_or_default();
         let mut looked = Instant::now();
         let mut path_of = cgroup::lookup();
+        let mut places = Places::new(&places::host_root(None));
         let read = move |question: ProcessQuestion| {
             let is_due = looked.elapsed() >= USERS_EVERY;
             if is_due {
                 looked = Instant::now();
             }
             let users = if is_due { users.changed() } else { None };
-            let read = processes::read(question.id, with_args, cgroup::of_process);
-            let (names, path) = read.map_or((None, None), |(names, path)| (Some(names), path));
-            let path = path.or_else(|| path_of(question.cgroup));
-            let place = path.map(|path| Arc::new(Place::from_cgroup(&path)));
+            let read = processes::read(question.id, with_args, |pid| places.of_process(pid));
+            let (names, place) = read.map_or((None, None), |(names, place)| (Some(names), place));
+            let place = place.or_else(|| Some(places.of_cgroup(&path_of(question.cgroup)?, None)));
             Answer::Process(question.id, ProcessAnswer { names, place }, users)
         };
         let lookups = Lookups::start(THREAD, LONGEST, read)?;
