@@ -1,9 +1,6 @@
 //! Names for the numbers in events: processes, users, cgroups, network namespaces, ports, hosts, RST reasons.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::Arc,
-};
+use std::collections::{HashMap, hash_map::Entry};
 
 use rustc_hash::FxHashMap;
 
@@ -15,7 +12,7 @@ pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: FxHashMap<u64, Arc<Place>>,
+    cgroups: FxHashMap<u64, Place>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
@@ -68,26 +65,30 @@ impl Names {
 
     /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
-        self.cgroup_place(id).map(|place| &*place.cgroup)
+        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id).map(|place| &*place.cgroup)
     }
 
-    /// Where the processes of a cgroup run, as far as its path says.
-    fn cgroup_place(&mut self, id: u64) -> Option<&Arc<Place>> {
-        if self.cgroups.len() >= MAX_CGROUPS {
-            self.cgroups.clear();
-        }
-        match self.cgroups.entry(id) {
-            Entry::Occupied(known) => Some(known.into_mut()),
-            Entry::Vacant(place) => {
-                let path = (self.find_cgroup)(id)?;
-                Some(place.insert(Arc::new(Place::from_cgroup(&path))))
-            }
-        }
+    /// What is known about a process, and where it runs. Names of containers and pods are known only once it was read.
+    pub fn of(&mut self, owner: &Owner) -> (Option<&KnownProcess>, Option<&Place>) {
+        let known = self.processes.of(owner);
+        let place = match known.and_then(|known| known.place.as_deref()) {
+            Some(place) => Some(place),
+            None => place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, owner.cgroup),
+        };
+        (known, place)
     }
+}
 
-    /// Where a process runs. Names of containers and pods are known only once it was read.
-    pub fn place(&mut self, owner: &Owner) -> Option<Arc<Place>> {
-        let read = self.processes.of(owner).and_then(|known| known.place.clone());
-        read.or_else(|| self.cgroup_place(owner.cgroup).cloned())
+/// Where the processes of a cgroup run, as far as its path says.
+fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut CgroupLookup, id: u64) -> Option<&'a Place> {
+    if cgroups.len() >= MAX_CGROUPS {
+        cgroups.clear();
+    }
+    match cgroups.entry(id) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(room) => {
+            let path = find(id)?;
+            Some(room.insert(Place::from_cgroup(&path)))
+        }
     }
 }

@@ -79,7 +79,7 @@ impl KnownProcess {
 }
 
 /// Maximum number of processes that are remembered.
-const MAX_PROCESSES: usize = 16_384;
+const MAX_PROCESSES: usize = 8192;
 /// Maximum number of times that a process is read: again if it has changed its name, and so perhaps its program.
 const MAX_READINGS: u8 = 8;
 

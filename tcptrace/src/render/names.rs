@@ -39,8 +39,9 @@ pub(super) fn visit(event: &Event, names: &mut Names, emit: &mut impl FnMut(Fiel
 /// Passes what is known about a process beyond what the kernel reports with its sockets.
 pub(super) fn process(owner: Option<&Owner>, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
     emit(Field::User, owner.and_then(|owner| names.users.get(&owner.uid)).map_or(Null, |name| Text(name)));
-    read(owner, owner.and_then(|owner| names.processes.of(owner)), emit);
-    place(owner.and_then(|owner| names.place(owner)).as_deref(), emit);
+    let (known, runs_at) = owner.map_or((None, None), |owner| names.of(owner));
+    read(owner, known, emit);
+    place(runs_at, emit);
 }
 
 /// The PIDs of processes as an array of JSON.
@@ -80,8 +81,7 @@ fn place(place: Option<&Place>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
 /// Passes the process at the other end.
 pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
     let owner = peer.map(|peer| &peer.owner);
-    let place = owner.and_then(|owner| names.place(owner));
-    let place = place.as_deref();
+    let (known, place) = owner.map_or((None, None), |owner| names.of(owner));
     let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
     emit(Field::PeerPid, number(owner.map(|owner| owner.pid)));
     match owner {
@@ -89,7 +89,7 @@ pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, emit: &mut impl FnMut
         None => emit(Field::PeerCommand, Null),
     }
     emit(Field::PeerUid, number(owner.map(|owner| owner.uid)));
-    let executable = owner.and_then(|owner| names.processes.of(owner)?.executable(owner.command));
+    let executable = owner.and_then(|owner| known?.executable(owner.command));
     emit(Field::PeerExecutable, executable.map_or(Null, Text));
     emit(Field::PeerUnit, text(Place::unit_name));
     emit(Field::PeerContainerId, text(Place::container_id));

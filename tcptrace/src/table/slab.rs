@@ -289,9 +289,9 @@ mod tests {
 
     /// A connection that `time_ns` identifies.
     fn connection(time_ns: u64) -> Connection {
-        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let end = |port: u64| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port as u16);
         let state = State::Established;
-        let socket = Socket::new(state, end, end);
+        let socket = Socket::new(state, end(time_ns % 50), end(1));
         let event = Event::new(time_ns, socket, EventKind::OwnerChanged);
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
@@ -326,7 +326,7 @@ mod tests {
         /// Compares the slab with a list. Each connection is quiet until its `since_ns`.
         #[test]
         fn they_are_found_kept_in_order_and_looked_at(steps in prop::collection::vec(step(), 1..600)) {
-            let (mut sockets, mut model, mut now_ns) = (Slab::new(), Vec::<(u64, u64)>::new(), 0);
+            let (mut sockets, mut model, mut now_ns) = (Slab::by_ends(), Vec::<(u64, u64)>::new(), 0);
             for (nth, step) in steps.into_iter().enumerate() {
                 let time_ns = now_ns + nth as u64 * 7 % 300;
                 match step {
@@ -350,8 +350,12 @@ mod tests {
                     Step::Change(key) => {
                         let known = model.iter_mut().find(|(other, _)| *other == key);
                         prop_assert_eq!(known.is_some(), sockets.get(key).is_some());
-                        if let (Some(changed), Some((_, since_ns))) = (sockets.get_mut(key), known) {
-                            (changed.since_ns, *since_ns) = (time_ns, time_ns);
+                        if let (Some(place), Some((_, since_ns))) = (sockets.find(key), known) {
+                            *since_ns = time_ns;
+                            sockets.change(place, |changed| {
+                                changed.since_ns = time_ns;
+                                changed.set_local(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7 + key as u16));
+                            });
                         }
                     }
                     Step::Retain(rest) => {
@@ -372,6 +376,13 @@ mod tests {
                 }
                 prop_assert_eq!(sockets.len(), model.len());
                 prop_assert!(model.iter().all(|(key, since_ns)| sockets.get(*key).unwrap().since_ns == *since_ns));
+                let all: Vec<_> = sockets.values().map(Connection::ends).collect();
+                let index = sockets.by_ends.as_ref().unwrap();
+                prop_assert_eq!(index.len(), all.iter().filter(|ends| ends.are_both_known()).count());
+                for ends in all.iter().filter(|ends| ends.are_both_known()) {
+                    let is_only = all.iter().filter(|other| *other == ends).count() == 1;
+                    prop_assert_eq!(sockets.with_ends(ends).is_some(), is_only);
+                }
             }
             let mut left: Vec<_> = sockets.iter().map(|(key, known)| (key, known.since_ns)).collect();
             left.sort_unstable();

@@ -19,6 +19,7 @@ mod holders;
 mod identity;
 mod kill;
 mod lives;
+mod names;
 mod namespaces;
 mod net;
 mod outputs;
@@ -57,6 +58,7 @@ const SUITES: [(&str, &[Test]); 26] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("names", names::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("shown", shown::TESTS),

@@ -95,7 +95,7 @@ fn two_hundred_thousand_processes_leave_nothing_behind() {
         ("namespace_counters", 65_536),
         ("namespace_names", 65_536),
         ("cgroup_paths", 10_000),
-        ("process_names", 16_384),
+        ("process_names", 8192),
         ("host_names", 16_384),
         ("held_records", 4096),
         ("rendered_bytes", 4 << 20),

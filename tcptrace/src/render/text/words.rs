@@ -184,7 +184,7 @@ pub(crate) fn transition_note(transition: &Transition, part: &mut dyn FnMut(Argu
 
 /// Where the owner runs, and the process at the other end.
 pub(crate) fn names_note(event: &Event, names: &mut Names, mut part: impl FnMut(Arguments<'_>)) {
-    if let Some(place) = event.owner.as_ref().and_then(|owner| names.place(owner))
+    if let Some(place) = event.owner.as_ref().and_then(|owner| names.of(owner).1)
         && &*place.cgroup != "/"
     {
         part(format_args!("{}", printable(&short(&place.to_string()))));
