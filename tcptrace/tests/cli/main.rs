@@ -11,6 +11,8 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
+mod explain;
+mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
