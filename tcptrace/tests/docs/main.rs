@@ -149,7 +149,9 @@ fn samples_are_of_this_version() {
                     assert!(is_known, "{}: no golden file has the heading {line:?}", block.place());
                     headings += 1;
                 }
-                if let Some((remedy, _)) = line.strip_prefix("   -> ").and_then(|rest| rest.split_once(" (tcptrace explain ")) {
+                if let Some((remedy, _)) =
+                    line.strip_prefix("   -> ").and_then(|rest| rest.split_once(" (tcptrace explain "))
+                {
                     assert!(findings.contains(remedy), "{}: {remedy:?} is not in docs/findings.md", block.place());
                     remedies += 1;
                 }

@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 
 use serde::{Deserialize as _, de::value::MapDeserializer};
 
-use super::{Keys, Layer, Notice, Place, fields};
+use super::{
+    keys::Keys,
+    layer::{Layer, Notice, Place, fields},
+};
 
 /// Prefix of all variables.
 pub(super) const PREFIX: &str = "TCPTRACE_";
@@ -23,7 +26,8 @@ pub(super) fn read(name: &str, value: &OsStr, notices: &mut Vec<Notice>) -> Resu
         if let Some(known) = mistyped(name) {
             return Err(format!("unknown: did you mean {known}?"));
         }
-        let text = format!("variable {name} has no effect: no setting has that name (`tcptrace config show` lists all)");
+        let text =
+            format!("variable {name} has no effect: no setting has that name (`tcptrace config show` lists all)");
         notices.push(Notice::Warning(text));
         return Ok(None);
     };

@@ -26,7 +26,9 @@ impl Value {
             "output" => Self::Outputs(words.iter().filter_map(|word| to_and_pairs(word).ok()).collect()),
             "stuck_after" | "threshold" => {
                 let mut pairs: Vec<(String, String)> = Vec::new();
-                for (name, value) in words.iter().flat_map(|word| word.split(',')).filter_map(|word| word.split_once('=')) {
+                for (name, value) in
+                    words.iter().flat_map(|word| word.split(',')).filter_map(|word| word.split_once('='))
+                {
                     pairs.retain(|(known, _)| known != name); // the last one counts
                     pairs.push((name.to_owned(), value.to_owned()));
                 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{
-    find, plain,
+    find,
     pages::{Kind, topics},
+    plain,
 };
 use crate::{
     findings::{self, Cause},
