@@ -133,6 +133,7 @@ fn after_help() -> String {
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
+         tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )
