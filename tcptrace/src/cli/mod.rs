@@ -13,6 +13,7 @@ pub mod given;
 pub mod outputs;
 pub mod parse;
 pub mod terminal;
+pub mod words;
 
 /// The end of a message about an unknown name: ": did you mean `…`?" with the most similar known name, or nothing.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

@@ -283,6 +283,7 @@ mod tests {
         }
         for (text, parts) in [
             ("stdout", &["stdout"][..]),
+            ("-", &["-"]),
             ("journald,records=findings", &["journald"]),
             ("syslog:tcp:[::1]:6514", &["syslog:tcp:[::1]:6514"]),
             ("prometheus:9437", &["prometheus:9437"]),
@@ -306,7 +307,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, words) in [
-            ("nowhere", &["nowhere", "stdout", "file:PATH"][..]),
+            ("nowhere", &["nowhere", "stdout", "file:PATH", "./nowhere"][..]),
+            ("json", &["format", "--format json", "./json"]),
+            ("http://127.0.0.1:4318", &["URL", "otlp:http://127.0.0.1:4318"]),
             ("file:", &["path"]),
             ("stdout,rotate-size=1", &["stdout has no key `rotate-size`"]),
             ("prometheus:9437,records=findings", &["no key `records`"]),

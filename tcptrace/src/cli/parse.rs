@@ -41,6 +41,15 @@ pub fn count(text: &str) -> Result<u64, String> {
     count.ok_or_else(|| format!("`{text}` is not a whole number of at least 1"))
 }
 
+/// A socket cookie as `cookie:N`.
+///
+/// # Errors
+/// For other text.
+pub fn cookie(text: &str) -> Result<u64, String> {
+    let cookie = text.strip_prefix("cookie:").and_then(digits).filter(|cookie| *cookie != 0);
+    cookie.ok_or_else(|| format!("`{text}` is not cookie:N; `tcptrace sockets --format json` shows the cookies"))
+}
+
 /// Ranges of ports, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<(u16, u16)>);

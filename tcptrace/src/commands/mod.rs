@@ -1,14 +1,15 @@
 //! The commands, one module each: they connect settings, kernel, session and outputs.
 //!
 //! This is the only room that uses all others. `tcptrace` itself is [`trace`] (with [`aggregate`] for `--aggregate`), and
-//! `stuck` and `story` are traces with other settings (see [`settings`]); `sockets`, `rates` and `doctor` have views of their
-//! own, which stand next to them. [`delivery`] opens outputs for all commands.
+//! `stuck` and `story` are traces with other settings (see [`settings`]); `sockets`, `kill`, `rates` and `doctor` have views of
+//! their own, which stand next to them. [`delivery`] opens outputs for all commands.
 
 pub mod aggregate;
 pub mod config;
 pub mod delivery;
 pub mod doctor;
 pub mod explain;
+pub mod kill;
 pub mod rates;
 pub mod settings;
 pub mod sockets;
@@ -135,7 +136,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.quiet))?;
             notify(notices);
-            let worst = trace::run(settings).await?.worst;
+            let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
@@ -151,6 +152,11 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Kill(args)) => {
+            let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(args.quiet))?;
+            kill::run(&args, choice).await
         }
         Some(Command::Rates(args)) => {
             messages::start(Form::Plain, Level::Info)?;

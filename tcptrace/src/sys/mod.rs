@@ -15,6 +15,7 @@ pub mod kernel;
 pub(crate) mod mmap;
 pub mod mountinfo;
 pub mod pids;
+pub mod places;
 pub mod process;
 pub mod signals;
 pub mod systemd;

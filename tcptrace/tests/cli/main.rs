@@ -12,6 +12,7 @@ use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
 mod explain;
+mod kill;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
@@ -306,7 +307,7 @@ fn what_takes_events_does_not_go_with_counting_in_the_kernel() {
     assert_refused(&["--aggregate", "--aggregate-keys", "0"], &["--aggregate-keys", "a whole number from 1 to 65536"]);
     assert_refused(&["--aggregate=state"], &["--aggregate", "possible values: transition, port, cgroup"]);
     let help = run(&["--help"]).stdout;
-    for word in ["--aggregate [<BY>]", "The service's port", "--aggregate-keys <N>"] {
+    for word in ["--aggregate[=<BY>]", "The service's port", "--aggregate-keys <N>"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

@@ -17,6 +17,7 @@ mod foreign;
 mod healing;
 mod holders;
 mod identity;
+mod kill;
 mod lives;
 mod namespaces;
 mod net;
@@ -52,7 +53,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 25] = [
+const SUITES: [(&str, &[Test]); 26] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -78,6 +79,7 @@ const SUITES: [(&str, &[Test]); 25] = [
     ("story", story::TESTS),
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
+    ("kill", kill::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all

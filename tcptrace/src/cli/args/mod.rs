@@ -3,6 +3,7 @@
 //! A flag that several commands share stands in a struct of its own ([`FilterArgs`], [`ListingArgs`]), which they flatten.
 
 mod filters;
+mod kill;
 mod trace;
 pub mod values;
 mod views;
@@ -15,6 +16,7 @@ use crate::cli::args::values::{Color, LogLevel};
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
+    kill::KillArgs,
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
@@ -40,6 +42,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
+    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
     /// Follow single connections: every transition, retransmit and RST in order, from both ends if both are local
@@ -132,6 +136,7 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
+         tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
          tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
@@ -144,6 +149,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::cli::words::arrange;
 
     #[test]
     fn the_definition_is_sound() {
@@ -152,11 +158,15 @@ mod tests {
 
     #[test]
     fn pid_takes_no_value_or_a_list() {
-        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().trace.filter.pid;
+        let parsed = |line: &str| {
+            let words = arrange(line.split(' ').map(Into::into).collect(), &Args::command()).unwrap();
+            Args::try_parse_from(words).unwrap().trace.filter.pid
+        };
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());
         assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap().0, [12, 34]);
+        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap().0, [12]);
         assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap().0, [7]);
     }
 }

@@ -24,6 +24,7 @@ use super::{
     findings::FindingsMode,
     given::{Given, Origin, Setting},
     terminal::exit,
+    words::arrange,
 };
 
 /// The command line with the settings of all layers.
@@ -39,6 +40,7 @@ pub struct Parsed {
 /// # Errors
 /// If a variable or the config file is wrong. A wrong command line ends the process, as is usual with clap.
 pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
+    let words = arrange(words, &Args::command()).unwrap_or_else(|error| exit(error));
     let matches = Args::command().try_get_matches_from(words).unwrap_or_else(|error| exit(error));
     let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| exit(error));
     let typed = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
