@@ -173,13 +173,16 @@ impl OutputSpec {
     }
 }
 
+/// A key of an output, and its values.
+pub(crate) type Pair = (String, Vec<String>);
+
 /// Splits `KIND:TARGET,KEY=VALUE+VALUE,…` into the target and its keys with their values.
 ///
 /// # Errors
 /// If a part is no pair.
-pub(crate) fn to_and_pairs(text: &str) -> Result<(String, Vec<(String, Vec<String>)>), String> {
+pub(crate) fn to_and_pairs(text: &str) -> Result<(String, Vec<Pair>), String> {
     let mut to = String::new();
-    let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
+    let mut pairs: Vec<Pair> = Vec::new();
     for (index, part) in parts(text, ',').enumerate() {
         match part.split_once('=').filter(|_| index > 0) {
             Some((key, values)) => pairs.push((key.to_owned(), parts(values, '+').map(unescaped).collect())),

@@ -11,7 +11,9 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
+mod explain;
 mod kill;
+mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;

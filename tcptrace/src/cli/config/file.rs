@@ -8,7 +8,11 @@ use toml::{
     de::{DeTable, DeValue, Deserializer, ValueDeserializer},
 };
 
-use super::{Key, Keys, Layer, Place, fields, value};
+use super::{
+    keys::Keys,
+    layer::{Key, Layer, Place, fields},
+    value,
+};
 use crate::cli::{
     nearest,
     outputs::{OutputSpec, escaped},

@@ -4,6 +4,7 @@
 
 mod file;
 mod keys;
+mod layer;
 mod value;
 mod variables;
 
@@ -15,13 +16,13 @@ use std::{
 
 use clap::{ArgMatches, CommandFactory as _, Error, FromArgMatches as _, error::ErrorKind, parser::ValueSource};
 
-use self::keys::Keys;
+pub use self::layer::Notice;
 pub(crate) use self::variables::SECRETS;
+use self::{keys::Keys, layer::Layer};
 use super::{
     args::{Args, CONFIG_PATH, Command, TraceArgs},
     findings::FindingsMode,
     given::{Given, Origin, Setting},
-    outputs::OutputSpec,
     terminal::exit,
     words::arrange,
 };
@@ -32,15 +33,6 @@ pub struct Parsed {
     pub args: Args,
     /// What the user should know about the settings, although the program can run with them.
     pub notices: Vec<Notice>,
-}
-
-/// A remark about the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// Something that has no effect, and probably was meant to have one.
-    Warning(String),
-    /// Information without a problem.
-    Info(String),
 }
 
 /// Parses the command line, and adds the settings of the variables and the config file.
@@ -126,43 +118,6 @@ fn apply(layers: Vec<Layer>, args: &mut TraceArgs, typed: &ArgMatches) {
     }
 }
 
-/// The settings of one variable, or of the config file.
-struct Layer {
-    keys: Keys,
-    outputs: Vec<OutputSpec>,
-    place: Place,
-}
-
-/// Where a layer comes from.
-enum Place {
-    /// A variable, and its value as text.
-    Variable(String, Vec<String>),
-    /// A file, with its keys in order.
-    File(PathBuf, Vec<Key>),
-}
-
-/// A key of a config file.
-struct Key {
-    line: usize,
-    name: String,
-    /// Its value as text.
-    words: Vec<String>,
-}
-
-impl Place {
-    /// The flag with this id as this layer gave it; one setting for each `[[output]]`.
-    fn settings(&self, id: &str) -> Vec<Setting> {
-        match self {
-            Self::Variable(name, words) => vec![Setting::new(id, Origin::Variable(name.clone()), words.clone())],
-            Self::File(path, keys) => {
-                let key = super::given::key(id);
-                let of_key = keys.iter().filter(|known| known.name == key);
-                of_key.map(|key| Setting::new(id, Origin::File(path.clone(), key.line), key.words.clone())).collect()
-            }
-        }
-    }
-}
-
 /// The layers below the command line, the highest first.
 fn layers(config: &mut Option<PathBuf>, is_typed: bool, notices: &mut Vec<Notice>) -> Result<Vec<Layer>, String> {
     let mut layers = Vec::new();
@@ -186,9 +141,4 @@ fn layers(config: &mut Option<PathBuf>, is_typed: bool, notices: &mut Vec<Notice
         }
     }
     Ok(layers)
-}
-
-/// The names of all keys of a config file, with underscores.
-fn fields() -> impl Iterator<Item = &'static str> {
-    Keys::NAMES.iter().copied().chain(["output"])
 }

@@ -4,7 +4,10 @@ use std::ffi::OsStr;
 
 use serde::{Deserialize as _, de::value::MapDeserializer};
 
-use super::{Keys, Layer, Notice, Place, fields};
+use super::{
+    keys::Keys,
+    layer::{Layer, Notice, Place, fields},
+};
 
 /// Prefix of all variables.
 pub(super) const PREFIX: &str = "TCPTRACE_";

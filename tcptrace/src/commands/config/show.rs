@@ -5,7 +5,7 @@ use std::{env, fmt::Write as _, path::Path};
 use clap::{Arg, ArgAction, CommandFactory as _, Error, ValueEnum as _};
 use serde_json::json;
 
-use super::{daemon, value::Value};
+use super::{check::daemon, value::Value};
 use crate::{
     cli::{
         args::{Args, CONFIG_PATH, ConfigShowArgs, DaemonArgs},

@@ -53,6 +53,14 @@ fn find(topics: &[Topic], name: &str) -> Option<Vec<Topic>> {
     let errno = errno::named(name);
     let wanted = plain(state.or(errno.map(|(known, _)| known)).unwrap_or(name));
     let mut found: Vec<_> = topics.iter().filter(|topic| plain(&topic.name) == wanted).cloned().collect();
+    let has = |kind: fn(Kind) -> bool| found.iter().any(|topic| kind(topic.kind));
+    // A finding has its thresholds in its text. Fields that count a state or a cause say nothing more.
+    let (is_finding, is_main) = (has(|kind| kind == Kind::Finding), has(|kind| kind < Kind::Threshold));
+    found.retain(|topic| match topic.kind {
+        Kind::Threshold => !is_finding,
+        Kind::Field => !is_main,
+        _ => true,
+    });
     if found.is_empty() {
         let (name, number) = errno?;
         found.push(undocumented(name, number));
@@ -104,13 +112,16 @@ fn list_json(topics: &[Topic]) -> String {
 fn list(topics: &[Topic]) -> String {
     let mut to = String::new();
     let of = |kind: Kind| topics.iter().filter(move |topic| topic.kind == kind);
+    let width = columns().unwrap_or(WIDEST).min(WIDEST);
     for (kind, title) in [(Kind::Finding, "Findings"), (Kind::State, "States"), (Kind::Errno, "Errors (errno)")] {
         let _ = writeln!(to, "{title}:");
-        let width = of(kind).map(|topic| topic.name.len()).max().unwrap_or(0);
-        of(kind).for_each(|topic| _ = writeln!(to, "  {:width$}  {}", topic.name, topic.summary()));
+        let names = of(kind).map(|topic| topic.name.len()).max().unwrap_or(0);
+        for topic in of(kind) {
+            let summary = shortened(&topic.summary(), width.saturating_sub(names + 4));
+            let _ = writeln!(to, "  {:names$}  {summary}", topic.name);
+        }
         to.push('\n');
     }
-    let width = columns().unwrap_or(WIDEST).min(WIDEST);
     for (kind, title) in [
         (Kind::Ending, "Endings"),
         (Kind::Cause, "Causes of findings"),
@@ -123,6 +134,17 @@ fn list(topics: &[Topic]) -> String {
         to += &markdown::render(&format!("{title}: {names}"), width, false);
         to.push('\n');
     }
-    to + "Also each field of JSON. `tcptrace explain NAME` prints what it means, e.g. `tcptrace explain close-wait-leak`,\n\
-          `tcptrace explain CLOSE_WAIT`, `tcptrace explain ETIMEDOUT` or `tcptrace explain 110`.\n"
+    let hint = "Also each field of JSON. `tcptrace explain NAME` prints what it means, for example `tcptrace explain \
+                close-wait-leak`, `tcptrace explain CLOSE_WAIT` or `tcptrace explain 110`.";
+    to + &markdown::render(hint, width, false)
+}
+
+/// As many words as fit into this many columns.
+fn shortened(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    let whole = cut.rsplit_once(' ').map_or("", |(words, _)| words);
+    format!("{}…", whole.trim_end_matches([',', ':', ';', '(']))
 }

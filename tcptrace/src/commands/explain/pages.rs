@@ -121,7 +121,7 @@ fn add_thresholds(topics: &mut [Topic]) {
     for finding in topics.iter_mut().filter(|topic| topic.kind == Kind::Finding) {
         let id = format!("`{}`", finding.name);
         for threshold in thresholds.iter().filter(|threshold| threshold.text.contains(&id)) {
-            finding.text += &format!("\n\n**Threshold `{}`.** {}", threshold.name, threshold.text);
+            finding.text += &format!("\n\n**Threshold `{}`.**\n\n{}", threshold.name, threshold.text);
         }
     }
 }
