@@ -30,8 +30,8 @@ use crate::{
     },
     listing::{Lister, ListingOptions},
     model::state::State,
-    outputs::messages::{self, Form, Level, info},
-    sys::{descriptors, heap, pids, systemd::Service},
+    outputs::messages::{self, Form, Level, info, warn},
+    sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
 /// Exit code where something was found.
@@ -65,6 +65,9 @@ const fn least(quiet: bool) -> Level {
 pub fn main() -> ExitCode {
     descriptors::raise();
     let Parsed { args, notices } = parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
+    if let Err((path, error)) = host_proc::adopt() {
+        warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
+    }
     let result = match &args.command {
         // It judges also a machine on which nothing else runs.
         Some(Command::Doctor(args)) => check_up(args),
@@ -148,7 +151,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let states = selection.states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
-            pids::warning().into_iter().for_each(info);
+            pids::warning().into_iter().for_each(warn);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod files;
 pub mod heap;
+pub mod host_proc;
 pub mod kernel;
 pub(crate) mod mmap;
 pub mod mountinfo;
