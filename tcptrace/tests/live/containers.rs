@@ -12,7 +12,7 @@ use std::{
 
 use tcptrace::{
     model::place::{Place, PlaceSource},
-    sys::places::Places,
+    sys::places::{Places, host_root},
 };
 
 use crate::{
@@ -151,7 +151,7 @@ fn podman_names() {
     enter_new_netns();
     let podman = Podman::new();
     let (id, pid) = podman.serve("shop");
-    let mut places = Places::of_host();
+    let mut places = Places::new(&host_root(None));
     let place = places.of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some(&*id), "{place:?}");
     assert_eq!((place.runtime(), place.container_name(), place.image()), (Some("podman"), Some("shop"), Some(IMAGE)));
@@ -159,7 +159,7 @@ fn podman_names() {
     assert_eq!(place.to_string(), "podman shop");
     assert_eq!(place.pod, None);
     // Its files are in no usual folder: conmon led to them.
-    let alone = Places::of_host().of_cgroup(&place.cgroup, None);
+    let alone = Places::new(&host_root(None)).of_cgroup(&place.cgroup, None);
     assert_eq!((alone.container_id(), alone.container_name()), (Some(&*id), None));
     let own = places.of_process(std::process::id()).unwrap();
     assert_ne!(own.container_id(), Some(&*id));
@@ -183,7 +183,7 @@ fn podman_exec() {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let place = Places::of_host().of_process(sleeper).unwrap();
+    let place = Places::new(&host_root(None)).of_process(sleeper).unwrap();
     assert_eq!((place.container_id(), place.container_name()), (Some(&*id), Some("shop")), "{place:?}");
     drop(podman);
     child.wait().unwrap();
@@ -291,7 +291,7 @@ fn containerd_pod() {
     ];
     let cgroup = format!("/docker/{node}/kubelet/kubepods/burstable/pod{uid}/{id}");
     let pid = containerd.serve(&id, &annotations, &["--cgroup", &cgroup]);
-    let place = Places::of_host().of_process(pid).unwrap();
+    let place = Places::new(&host_root(None)).of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some(&*id), "{place:?}");
     assert_eq!(place.outer_container(), Some(&*node));
     assert_eq!(place.to_string(), "prod/shop-1/web");
@@ -300,9 +300,9 @@ fn containerd_pod() {
     assert_eq!(source(&place), Some(PlaceSource::ContainerdTask));
     // On the node itself no process is needed.
     let on_node = format!("/kubepods/burstable/pod{uid}/{id}");
-    let place = Places::below(&containerd.root()).of_cgroup(&on_node, None);
+    let place = Places::new(&containerd.root()).of_cgroup(&on_node, None);
     assert_eq!(place.to_string(), "prod/shop-1/web");
-    let place = Places::of_host().of_cgroup(&cgroup, None);
+    let place = Places::new(&host_root(None)).of_cgroup(&cgroup, None);
     assert_eq!((place.container_id(), place.container_name()), (Some(&*id), None), "this host does not know it");
 }
 
@@ -310,9 +310,9 @@ fn containerd_task() {
     enter_new_netns();
     let mut containerd = Containerd::new();
     let pid = containerd.serve("tcptrace-web", &[("nerdctl/name", "cart")], &[]);
-    let place = Places::of_host().of_process(pid).unwrap();
+    let place = Places::new(&host_root(None)).of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some("tcptrace-web"), "{place:?}");
     assert_eq!((place.runtime(), place.to_string().as_str()), (Some("containerd"), "containerd cart"));
-    let place = Places::below(&containerd.root()).of_cgroup("/default/tcptrace-web", None);
+    let place = Places::new(&containerd.root()).of_cgroup("/default/tcptrace-web", None);
     assert_eq!((place.container_id(), place.container_name()), (Some("tcptrace-web"), Some("cart")));
 }
