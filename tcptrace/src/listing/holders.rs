@@ -37,6 +37,17 @@ pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
     is_it.then(|| path.to_string_lossy().into_owned())
 }
 
+/// Whether the descriptor of this holder still refers to the socket, whose handle is its inode number, and the process is
+/// still the same. False where that cannot be read.
+#[must_use]
+pub fn still_holds(holder: &Holder) -> bool {
+    let Holder { pid, fd, handle, start, .. } = *holder;
+    let refers = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .is_ok_and(|link| link.as_os_str().as_bytes() == format!("socket:[{handle}]").as_bytes());
+    // Read last: a process that reused the PID would have started later.
+    refers && fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| start.is_none() || start == parse_start(&stat))
+}
+
 /// Command name in `/proc/PID/stat`.
 fn command_of(stat: &[u8]) -> Option<Command> {
     let from = stat.iter().position(|byte| *byte == b'(')? + 1;

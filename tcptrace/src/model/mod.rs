@@ -21,6 +21,7 @@ pub mod close_reason;
 pub mod decode;
 pub mod errno;
 pub mod event;
+pub mod event_kind;
 pub mod holders;
 pub mod kernel_counts;
 pub mod keyed;

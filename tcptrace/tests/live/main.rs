@@ -18,6 +18,7 @@ mod foreign;
 mod healing;
 mod holders;
 mod identity;
+mod kill;
 mod lives;
 mod namespaces;
 mod net;
@@ -53,7 +54,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 27] = [
+const SUITES: [(&str, &[Test]); 28] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -79,6 +80,7 @@ const SUITES: [(&str, &[Test]); 27] = [
     ("story", story::TESTS),
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
+    ("kill", kill::TESTS),
     ("podman", containers::PODMAN),
     ("containerd", containers::CONTAINERD),
 ];

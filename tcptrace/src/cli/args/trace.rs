@@ -40,7 +40,7 @@ pub struct TraceArgs {
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
     /// kafka:HOST:PORT/TOPIC, or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// commas (tcptrace explain outputs), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
     pub output: Vec<OutputSpec>,
 
@@ -80,6 +80,7 @@ pub struct TraceArgs {
         value_enum,
         value_name = "BY",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "transition",
         help_heading = "Output",
         conflicts_with_all = NOT_AGGREGATE
