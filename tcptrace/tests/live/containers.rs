@@ -27,6 +27,9 @@ pub(crate) const PODMAN: &[Test] = &[
     ("what is executed in a container runs there", podman_exec),
 ];
 
+/// With docker.
+pub(crate) const DOCKER: &[Test] = &[("a container has its name and image", docker_names)];
+
 /// With containerd.
 pub(crate) const CONTAINERD: &[Test] = &[
     ("the container of a pod has the pod's names", containerd_pod),
@@ -37,6 +40,7 @@ pub(crate) const CONTAINERD: &[Test] = &[
 pub(crate) fn missing(suite: &str) -> Option<String> {
     let programs: &[&str] = match suite {
         "podman" => &["podman", "conmon"],
+        "docker" => &["docker", "dockerd", "containerd", "runc"],
         "containerd" => &["containerd", "ctr", "containerd-shim-runc-v2", "runc"],
         _ => return None,
     };
@@ -141,6 +145,68 @@ impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.command(&["rm", "-a", "-f", "-t", "0"]).output();
     }
+}
+
+/// A dockerd in a mount namespace of its own, in which its files are where they are by default.
+struct Docker {
+    folder: Folder,
+    child: Child,
+}
+
+impl Docker {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let script = "mkdir -p /var/lib/docker && mount -t tmpfs tmpfs /var/lib/docker && mount -t tmpfs tmpfs /run && \
+            exec dockerd --storage-driver vfs --bridge none --iptables=false --ip6tables=false --ip-forward=false \
+            -H \"unix://$0\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, &folder.path("socket")]).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let docker = Self { folder, child };
+        let start = Instant::now();
+        while !docker.command(&["version"]).output().unwrap().status.success() {
+            assert!(start.elapsed() < Duration::from_secs(60), "dockerd does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        docker
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", &format!("unix://{}", self.folder.path("socket"))]).args(arguments);
+        command
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let _ = self.command(&["rm", "-f", "shop"]).output();
+        // SAFETY: takes numbers only. With SIGTERM it ends its containerd, too.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let _ = self.child.wait();
+    }
+}
+
+fn docker_names() {
+    enter_new_netns();
+    let docker = Docker::new();
+    let (tar, rootfs) = (docker.folder.path("image.tar"), docker.folder.path("rootfs"));
+    output(Command::new("tar").args(["-C", &rootfs, "-cf", &tar, "."]));
+    output(&mut docker.command(&["import", &tar, IMAGE]));
+    let actor = format!("{}:/actor:ro", actor());
+    let flags = ["run", "-d", "--name", "shop", "--network", "host", "-v", "/usr:/usr:ro", "-v", &actor];
+    let server = ["-e", "TCPTRACE_TEST_ACTOR=t-namer", IMAGE, "/actor", &PORT.to_string()];
+    let id = output(&mut docker.command(&[&flags[..], &server].concat())).trim().to_owned();
+    wait_for_server();
+    let pid = output(&mut docker.command(&["inspect", "-f", "{{.State.Pid}}", "shop"])).trim().parse().unwrap();
+    let mut places = Places::new(&host_root(None));
+    let place = places.of_process(pid).unwrap();
+    assert_eq!(place.container_id(), Some(&*id), "{place:?}");
+    assert_eq!((place.runtime(), place.container_name(), place.image()), (Some("docker"), Some("shop"), Some(IMAGE)));
+    assert_eq!(source(&place), Some(PlaceSource::DockerState));
+    assert_eq!(place.pod, None);
+    let of_dockerd = PathBuf::from(format!("/proc/{}/root", docker.child.id()));
+    assert_eq!(Places::new(&of_dockerd).of_cgroup(&place.cgroup, None).container_name(), Some("shop"));
 }
 
 fn source(place: &Place) -> Option<PlaceSource> {
