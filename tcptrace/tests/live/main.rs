@@ -55,7 +55,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 28] = [
+const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -84,6 +84,7 @@ const SUITES: [(&str, &[Test]); 28] = [
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
     ("podman", containers::PODMAN),
+    ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),
 ];
 
@@ -142,7 +143,7 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
+    let suites = SUITES.iter().flat_map(|(suite, tests)| {
         let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
         tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });
