@@ -103,8 +103,9 @@ impl OutputSpec {
     /// If there is no such kind of output.
     pub fn new(to: &str) -> Result<Self, String> {
         let target = kinds::parse(to)?;
-        let records = if target.is_for_findings() { vec![RecordKind::Findings] } else { Vec::new() };
-        let wants = RecordFilter { records, ..RecordFilter::default() };
+        let is_hook = target.is_for_findings();
+        let records = if is_hook { vec![RecordKind::Findings] } else { Vec::new() };
+        let wants = RecordFilter { records, without_coverage: is_hook, ..RecordFilter::default() };
         Ok(Self { name: to.to_owned(), target, format: None, wants, queue_bytes: QUEUE_BYTES })
     }
 

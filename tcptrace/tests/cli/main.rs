@@ -12,6 +12,7 @@ use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
 mod kill;
+mod plugin;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;

@@ -16,6 +16,7 @@ mod filters;
 mod foreign;
 mod healing;
 mod holders;
+mod hooks;
 mod identity;
 mod kill;
 mod lives;
@@ -53,7 +54,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 26] = [
+const SUITES: [(&str, &[Test]); 27] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -80,6 +81,7 @@ const SUITES: [(&str, &[Test]); 26] = [
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
+    ("hooks", hooks::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all

@@ -21,12 +21,11 @@ use toml::{
 
 use self::keys::Keys;
 use super::{
-    args::{Args, Command, TraceArgs},
+    args::{Args, Command, KillArgs, StuckArgs, TraceArgs},
     findings::FindingsMode,
     given::{Given, long},
     nearest,
     outputs::OutputSpec,
-    terminal::exit,
 };
 
 /// Largest config file that is read, in bytes.
@@ -37,10 +36,10 @@ const PREFIX: &str = "TCPTRACE_";
 /// Parses the command line, and adds the settings of the variables and the config file.
 ///
 /// # Errors
-/// If a variable or the config file is wrong. A wrong command line ends the process, as is usual with clap.
+/// If the command line, a variable or the config file is wrong; help and version are such errors, too.
 pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
-    let matches = Args::command().try_get_matches_from(words).unwrap_or_else(|error| exit(error));
-    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| exit(error));
+    let matches = Args::command().try_get_matches_from(words)?;
+    let mut args = Args::from_arg_matches(&matches)?;
     let typed = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     let is_typed = |id: &str| typed.value_source(id) == Some(ValueSource::CommandLine);
     let layers = |config: &mut Option<PathBuf>| layers(config, is_typed("config")).map_err(usage);
@@ -52,9 +51,9 @@ pub fn parse(words: Vec<OsString>) -> Result<Args, Error> {
             daemon.log_level = level.unwrap_or(daemon.log_level);
             apply(layers, &mut daemon.trace, is_typed);
         }
-        Some(Command::Stuck(stuck)) => {
-            for layer in layers(&mut stuck.findings.config)? {
-                layer.keys.add_findings(&mut stuck.findings, &mut Given::default(), str::to_owned);
+        Some(Command::Stuck(StuckArgs { findings, .. }) | Command::Kill(KillArgs { findings, .. })) => {
+            for layer in layers(&mut findings.config)? {
+                layer.keys.add_findings(findings, &mut Given::default(), str::to_owned);
             }
         }
         Some(_) => {}
