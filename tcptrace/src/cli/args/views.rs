@@ -44,6 +44,11 @@ pub struct SocketsArgs {
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
 
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
+
     /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,

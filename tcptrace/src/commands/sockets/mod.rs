@@ -8,7 +8,10 @@ pub mod listing;
 pub mod rows;
 pub mod text;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::{Mutex, PoisonError},
+};
 
 use bytes::BytesMut;
 use thiserror::Error;
@@ -23,13 +26,20 @@ use crate::{
         form::Form,
         json::Json,
         listing::Listing,
-        rows::{Cgroups, Row, count, rows, sort, totals},
+        rows::{Cgroups, HolderNames, ReadHolder, Row, count, rows, sort, totals},
         text::{Text, TextOptions},
     },
     listing::skipped,
     model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter},
     outputs::messages::warn,
-    sys::{cgroup, clock::wall_offset, files},
+    sys::{
+        cgroup,
+        clock::wall_offset,
+        files,
+        places::{self, Places},
+        processes,
+        users::UserFile,
+    },
 };
 
 /// Why the sockets could not be listed or written.
@@ -71,7 +81,7 @@ pub fn run<E>(
 }
 
 fn write(args: &SocketsArgs, selection: &SocketFilter, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
-    let cgroups = Cgroups::new(Box::new(cgroup::of_process));
+    let cgroups = Cgroups::new(Box::new(cgroup::of_process)).reading(read_holder(!args.no_args));
     let rows = rows(snapshot, selection, &cgroups);
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };
     let form = match args.format {
@@ -84,6 +94,17 @@ fn write(args: &SocketsArgs, selection: &SocketFilter, snapshot: &Snapshot, mut 
         Some(by) => form.groups(&count(&rows, by, &cgroups), hand_over),
         None => form.rows(&rows, &cgroups, hand_over),
     }
+}
+
+/// Reads the names of processes, and of the containers and pods that they run in.
+fn read_holder(with_args: bool) -> ReadHolder {
+    let users = UserFile::default().changed().unwrap_or_default();
+    let places = Mutex::new(Places::new(&places::host_root(None)));
+    Box::new(move |holder| {
+        let place = |pid| places.lock().unwrap_or_else(PoisonError::into_inner).of_process(pid);
+        let (process, place) = processes::read(holder.id(), with_args, place).unzip();
+        HolderNames { user: users.get(&holder.uid).cloned(), process, place: place.flatten() }
+    })
 }
 
 fn text_options(args: &SocketsArgs, snapshot: &Snapshot, rows: &[Row<'_>]) -> TextOptions {
