@@ -159,6 +159,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         Some(Command::Kill(args)) => {
             let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.quiet))?;
+            notify(notices);
             kill::run(&args, choice).await
         }
         Some(Command::Rates(args)) => {

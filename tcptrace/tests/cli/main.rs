@@ -17,6 +17,7 @@ mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
+mod values;
 use config::ConfigFile;
 use tracer::tracer;
 

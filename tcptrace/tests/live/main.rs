@@ -20,6 +20,7 @@ mod holders;
 mod identity;
 mod kill;
 mod lives;
+mod names;
 mod namespaces;
 mod net;
 mod outputs;
@@ -58,6 +59,7 @@ const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("names", names::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("shown", shown::TESTS),

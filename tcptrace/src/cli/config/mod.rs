@@ -20,7 +20,7 @@ pub use self::layer::Notice;
 pub(crate) use self::variables::SECRETS;
 use self::{keys::Keys, layer::Layer};
 use super::{
-    args::{Args, CONFIG_PATH, Command, TraceArgs},
+    args::{Args, CONFIG_PATH, Command, KillArgs, StuckArgs, TraceArgs},
     findings::FindingsMode,
     given::{Given, Origin, Setting},
     terminal::exit,
@@ -65,9 +65,9 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
             }
             apply(layers, &mut daemon.trace, typed);
         }
-        Some(Command::Stuck(stuck)) => {
-            for Layer { keys, place, .. } in layers(&mut stuck.findings.config)? {
-                keys.add_findings(&mut stuck.findings, &mut Given::default(), |id| place.settings(id));
+        Some(Command::Stuck(StuckArgs { findings, .. }) | Command::Kill(KillArgs { findings, .. })) => {
+            for Layer { keys, place, .. } in layers(&mut findings.config)? {
+                keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }
         }
         Some(_) => {}
