@@ -20,7 +20,12 @@ pub(crate) const LIVE: [Tool; 7] = [
 
 /// The other ends of outputs, for `tests/peers`. Debian does not have them on every architecture; without one its
 /// tests are skipped.
-pub(crate) const PEERS: [Tool; 3] = [("prometheus", "prometheus"), ("promtool", "prometheus"), ("rsyslogd", "rsyslog")];
+pub(crate) const PEERS: [Tool; 4] = [
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("rsyslogd", "rsyslog"),
+];
 
 /// The servers and clients that `tests/interop` traces. Without one these tests are skipped.
 pub(crate) const INTEROP: [Tool; 13] = [

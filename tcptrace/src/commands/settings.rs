@@ -170,6 +170,9 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
+        if args.format == StuckFormat::Nagios && !args.once {
+            return Err(conflict("--format nagios is for a single check: add --once"));
+        }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
         trace.filter = args.filter.clone();
@@ -187,6 +190,9 @@ impl Settings {
         let settings = Self::from_args(&trace)?;
         let routes = match args.format {
             StuckFormat::Json => settings.routes,
+            StuckFormat::Nagios => {
+                vec![Route::new(Renderer::Stuck(StuckText::nagios(args.fail_on)), RecordFilter::default())]
+            }
             StuckFormat::Text => {
                 let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());

@@ -117,6 +117,8 @@ pub struct RecordFilter {
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
+    /// True to leave out what was checked (`looked`), for outputs that act on findings.
+    pub without_coverage: bool,
 }
 
 impl RecordFilter {
@@ -299,6 +301,7 @@ impl Route {
         let Self { renderer, wants, records, .. } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)
+            && !wants.without_coverage
         {
             records.add(|to| json.looked(to, open, seen, context.wall));
         }

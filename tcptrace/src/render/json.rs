@@ -273,7 +273,7 @@ fn activity_value(activity: &Activity) -> Value {
 fn output_value(output: &OutputState) -> Value {
     json!({
         "output": output.name, "delivered": output.delivered, "dropped": output.dropped,
-        "refused": output.refused, "waiting": output.waiting, "retries": output.retries, "trouble": output.trouble,
+        "refused": output.refused, "suppressed": output.suppressed, "waiting": output.waiting, "retries": output.retries, "trouble": output.trouble,
     })
 }
 

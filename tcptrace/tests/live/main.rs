@@ -17,6 +17,7 @@ mod filters;
 mod foreign;
 mod healing;
 mod holders;
+mod hooks;
 mod identity;
 mod kill;
 mod lives;
@@ -86,6 +87,7 @@ const SUITES: &[(&str, &[Test])] = &[
     ("podman", containers::PODMAN),
     ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),
+    ("hooks", hooks::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all

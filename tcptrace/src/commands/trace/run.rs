@@ -442,6 +442,10 @@ pub(crate) fn report_end(losses: &Losses, outputs: &[OutputState]) {
     } else {
         info(losses_line(&losses))
     }
+    for output in outputs.iter().filter(|output| output.suppressed > 0) {
+        let OutputState { name, suppressed, .. } = output;
+        info(format_args!("output {name}: {suppressed} of {} records were suppressed by its rate", output.made()));
+    }
     // Outputs that failed are in the error message.
     for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {
         warn(format_args!("output {}: {} of {} records were lost", output.name, output.lost(), output.made()));

@@ -6,6 +6,7 @@
 pub(crate) mod columns;
 mod finding;
 mod ladder;
+pub mod nagios;
 mod report;
 pub(crate) mod table;
 pub(crate) mod words;
