@@ -262,6 +262,8 @@ mod tests {
         assert_eq!(size("4096"), Ok(4096));
         assert_eq!(size("8MiB"), Ok(8 << 20));
         assert_eq!(size("1g"), Ok(1 << 30));
+        assert_eq!((size("8MB"), size("8mb")), (Ok(8_000_000), Ok(8_000_000)), "decimal, as IEC has it");
+        assert_eq!((size("1kB"), size("2GB")), (Ok(1000), Ok(2_000_000_000)));
         for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é", "+8M"] {
             assert!(size(bad).is_err(), "{bad}");
         }

@@ -8,16 +8,15 @@ pub mod aggregate;
 pub mod config;
 pub mod delivery;
 pub mod doctor;
+pub mod explain;
 pub mod kill;
+mod plugin;
 pub mod rates;
 pub mod settings;
 pub mod sockets;
 pub mod trace;
 
-use std::{
-    io::{self, Write as _},
-    process::{self, ExitCode},
-};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
@@ -27,14 +26,13 @@ use crate::{
     bpf::object::Aggregate,
     cli::{
         args::{Args, Command, ConfigCommand, DoctorArgs, StuckFormat, values::LogLevel},
-        config::parse,
-        terminal::{self, exit},
+        config::{Notice, Parsed, parse},
+        terminal::exit,
     },
     listing::{Lister, ListingOptions},
     model::state::State,
-    outputs::messages::{self, Form, Level, info},
-    render::text::nagios::{self, Status},
-    sys::{descriptors, heap, pids, systemd::Service},
+    outputs::messages::{self, Form, Level, info, warn},
+    sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
 /// Exit code where something was found.
@@ -57,20 +55,6 @@ const fn level(level: LogLevel) -> Level {
     }
 }
 
-/// Ends the program because of wrong usage. The plugin of Nagios also says so on stdout, and its exit code is another.
-fn quit(error: clap::Error, is_plugin: bool) -> ! {
-    if is_plugin && error.use_stderr() {
-        process::exit(unknown(&terminal::print(&error)).into());
-    }
-    exit(error)
-}
-
-/// Prints that the check of the plugin failed, and returns its exit code.
-fn unknown(reason: &str) -> u8 {
-    let _ = io::stdout().write_all(nagios::unknown(reason).as_bytes());
-    Status::Unknown as u8
-}
-
 /// The least that is said on stderr.
 const fn least(quiet: bool) -> Level {
     if quiet { Level::Warn } else { Level::Info }
@@ -83,12 +67,15 @@ const fn least(quiet: bool) -> Level {
 pub fn main() -> ExitCode {
     descriptors::raise();
     let words: Vec<_> = std::env::args_os().collect();
-    let is_plugin = words.iter().any(|word| word == "nagios" || word == "--format=nagios" || word == "-fnagios");
-    let args = parse(words).unwrap_or_else(|error| quit(error, is_plugin));
+    let is_plugin = plugin::is_wanted(&words);
+    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| plugin::exit(is_plugin, error));
+    if let Err((path, error)) = host_proc::adopt() {
+        warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
+    }
     let result = match &args.command {
         // It judges also a machine on which nothing else runs.
         Some(Command::Doctor(args)) => check_up(args),
-        _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
+        _ => runtime().and_then(|runtime| runtime.block_on(run(args, notices))),
     };
     let exit = result.unwrap_or_else(|error| {
         messages::error(error);
@@ -96,6 +83,16 @@ pub fn main() -> ExitCode {
     });
     messages::finish();
     exit
+}
+
+/// Logs what the user should know about the settings.
+fn notify(notices: impl IntoIterator<Item = Notice>) {
+    for notice in notices {
+        match notice {
+            Notice::Warning(text) => messages::warn(text),
+            Notice::Info(text) => info(text),
+        }
+    }
 }
 
 fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -115,32 +112,40 @@ fn runtime() -> anyhow::Result<Runtime> {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
+async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.trace.quiet))?;
+            notify(notices);
             run_trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
             messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            notify(notices);
             run_trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
             let words = config::check(&config).unwrap_or_else(|error| exit(error));
             config::print(&words).map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Config(ConfigCommand::Show(args))) => {
+            let words = config::show(&args).unwrap_or_else(|error| exit(error));
+            config::print(&words).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Explain(args)) => {
+            let text = explain::explain(&args).unwrap_or_else(|error| exit(error));
+            config::print(&text).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Stuck(args)) => {
             let is_plugin = args.format == StuckFormat::Nagios;
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| quit(error, is_plugin));
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| plugin::exit(is_plugin, error));
             messages::start(Form::Plain, least(args.quiet || is_plugin))?;
+            notify(notices);
             if is_plugin {
-                return Ok(match trace::run(settings).await {
-                    Ok(ended) => ExitCode::from(Status::of(ended.worst(), args.fail_on) as u8),
-                    Err(error) => ExitCode::from(unknown(&error.to_string())),
-                });
+                return Ok(plugin::exit_code(trace::run(settings).await, args.fail_on));
             }
             let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
@@ -154,7 +159,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let states = selection.states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
-            pids::warning().into_iter().for_each(info);
+            pids::warning().into_iter().for_each(warn);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)
@@ -162,6 +167,7 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(Command::Kill(args)) => {
             let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.quiet))?;
+            notify(notices);
             kill::run(&args, choice).await
         }
         Some(Command::Rates(args)) => {

@@ -35,6 +35,7 @@ use crate::{
         parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
         terminal::{is_colored, understands_codes},
     },
+    commands::trace::names::NameSettings,
     findings::Thresholds,
     listing::chosen_netns::ChosenNetns,
     model::{
@@ -87,6 +88,8 @@ pub struct Settings {
     pub chosen: Option<ChosenNetns>,
     /// True if kernel addresses are printed instead of hashes.
     pub kernel_addresses: bool,
+    /// Which names are read.
+    pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
     /// File to create when all probes are attached.
@@ -149,6 +152,7 @@ impl Settings {
             netns: args.filter.netns.clone(),
             chosen: None,
             kernel_addresses: args.kernel_addresses,
+            names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),

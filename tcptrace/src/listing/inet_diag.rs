@@ -298,6 +298,7 @@ pub(super) mod tests {
         let expected = ListedSocket {
             cookie: Some(7 << 32 | 5),
             handle: 99,
+            interface: 3,
             ipv6: true,
             receive_queue: 11,
             send_queue: 12,

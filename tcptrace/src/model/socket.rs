@@ -245,6 +245,15 @@ impl ListedSocket {
         self.state == State::Listen && self.receive_queue > self.send_queue
     }
 
+    /// The running timer's name in all outputs. A mini-socket in FIN_WAIT2 has the timer of TIME_WAIT, but waits for the rest
+    /// of tcp_fin_timeout (`net/ipv4/tcp_minisocks.c`, `tcp_time_wait`).
+    #[must_use]
+    pub fn timer_name(&self) -> Option<&'static str> {
+        let timer = self.timer?;
+        let is_fin_timeout = (self.kind, self.state) == (Kind::TimeWait, State::FinWait2);
+        Some(if is_fin_timeout && timer.kind == TimerKind::TimeWait { "fin_timeout" } else { timer.kind.name() })
+    }
+
     /// What it waits for. The iterator program makes the same decision (`is_stuck`).
     #[must_use]
     pub fn stuck_reasons(&self) -> StuckReasons {

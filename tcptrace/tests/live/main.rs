@@ -7,6 +7,7 @@
 mod actor;
 mod aggregate;
 mod compare;
+mod containers;
 mod doctor;
 mod endings;
 mod facts;
@@ -20,6 +21,7 @@ mod hooks;
 mod identity;
 mod kill;
 mod lives;
+mod names;
 mod namespaces;
 mod net;
 mod outputs;
@@ -54,10 +56,11 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 27] = [
+const SUITES: [(&str, &[Test]); 29] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("names", names::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("shown", shown::TESTS),
@@ -82,6 +85,8 @@ const SUITES: [(&str, &[Test]); 27] = [
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
     ("hooks", hooks::TESTS),
+    ("podman", containers::PODMAN),
+    ("containerd", containers::CONTAINERD),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all
@@ -140,7 +145,8 @@ fn main() -> ExitCode {
         println!("live tests are skipped: {obstacle}");
     }
     let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
-        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), compare::missing_peer(suite)))
+        let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
+        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });
     let missing = scenarios::missing();
     let scenarios = scenarios::names().map(|name| (format!("{SCENARIOS}{name}"), missing.clone()));

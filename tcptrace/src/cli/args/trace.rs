@@ -39,8 +39,9 @@ pub struct TraceArgs {
     pub format: Format,
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
-    /// kafka:HOST:PORT/TOPIC; for findings exec:/PROGRAM, webhook:URL, alertmanager:URL; or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// kafka:HOST:PORT/TOPIC, for findings exec:/PROGRAM, webhook:URL, alertmanager:URL, or a path (an existing file is
+    /// replaced). May be given several times. Options follow after commas (tcptrace explain outputs), e.g.
+    /// file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
     pub output: Vec<OutputSpec>,
 
@@ -80,6 +81,7 @@ pub struct TraceArgs {
         value_enum,
         value_name = "BY",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "transition",
         help_heading = "Output",
         conflicts_with_all = NOT_AGGREGATE
@@ -149,6 +151,15 @@ pub struct TraceArgs {
     /// allocated at the start
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
+
+    /// Look up names of remote hosts (reverse DNS), in the background: an event that comes before the answer has no name
+    #[arg(long, help_heading = "Output")]
+    pub resolve: bool,
+
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
 
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]

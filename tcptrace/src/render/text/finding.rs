@@ -125,8 +125,10 @@ fn evidence(detection: &Detection, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = detection.owner.and_then(|owner| context.names.executable(&owner)) {
-        parts.push(printable(&path));
+    if let Some(owner) = detection.owner
+        && let Some(path) = context.names.processes.of(&owner).and_then(|known| known.executable(owner.command))
+    {
+        parts.push(printable(path));
     }
     parts.join(", ")
 }

@@ -23,12 +23,11 @@ use crate::{
         event::{Event, EventKind},
         losses::Losses,
         notice::Notice,
-        printable::Printable,
         time::{Human, WallFormat, WallOffset},
     },
     render::{
         context::Context,
-        text::words::{gap_words, headline, lost_words, netns_name, note, time_in_old},
+        text::words::{gap_words, headline, lost_words, names_note, netns_name, note, time_in_old},
     },
 };
 use columns::{Columns, Style, styled};
@@ -77,6 +76,12 @@ impl Text {
         Self { columns: Columns::new(options.color, options.owner_columns), options, wall, last_ns: None }
     }
 
+    /// True if events name the processes at both ends.
+    #[must_use]
+    pub const fn names_peers(&self) -> bool {
+        self.options.owner_columns
+    }
+
     /// Writes the heading; [`Text::event`] writes another one only if the columns get wider.
     pub fn heading(&mut self, to: &mut BytesMut) {
         self.columns.heading(to);
@@ -93,11 +98,11 @@ impl Text {
             to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
             let _ = to.write_fmt(words); // to memory
         });
-        if self.options.owner_columns
-            && let Some(owner) = event.owner
-            && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
-        {
-            let _ = write!(to, "{}cgroup {}", std::mem::replace(&mut separator, ", "), Printable(path)); // to memory
+        if self.options.owner_columns {
+            names_note(event, &mut context.names, |words| {
+                to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+                let _ = to.write_fmt(words); // to memory
+            });
         }
         if separator == " " {
             columns::trim_end(to);
@@ -173,9 +178,9 @@ pub fn losses_line(losses: &Losses) -> String {
     let events = if losses.received == 1 { "event" } else { "events" };
     let lost = lost_words(losses);
     if lost.is_empty() {
-        return format!("{} {events}, none lost", losses.received);
+        return format!("received {} {events}, none lost", losses.received);
     }
-    format!("{} {events}; lost: {lost}", losses.received)
+    format!("received {} {events}; lost: {lost}", losses.received)
 }
 
 #[cfg(test)]
@@ -294,8 +299,8 @@ mod tests {
     fn the_last_line_names_the_places_where_something_was_lost_and_no_others() {
         let line = |losses: Losses| losses_line(&losses);
         let lossy = Losses { received: 12, evicted: 3, outputs: 1, ..Losses::default() };
-        assert_eq!(line(lossy), "12 events; lost: evicted 3, outputs 1");
-        assert_eq!(line(Losses { received: 1, ..Losses::default() }), "1 event, none lost");
-        assert_eq!(line(Losses::default()), "0 events, none lost");
+        assert_eq!(line(lossy), "received 12 events; lost: evicted 3, outputs 1");
+        assert_eq!(line(Losses { received: 1, ..Losses::default() }), "received 1 event, none lost");
+        assert_eq!(line(Losses::default()), "received 0 events, none lost");
     }
 }

@@ -46,21 +46,16 @@ pub(crate) fn gap_words(gap: &Gap) -> String {
 
 /// The NEW STATE column: `-> ` and the new state, or the event.
 pub(crate) fn headline(event: &Event) -> ([&'static str; 2], Style) {
-    match event.what {
-        EventKind::Transition(transition) => {
-            let style = match transition.ending {
-                Some(CloseReason::Normal) | None if transition.new == State::CloseWait => Style::Attention,
-                Some(CloseReason::Normal) | None => Style::Plain,
-                Some(_) => Style::Trouble,
-            };
-            (["-> ", transition.new.name()], style)
-        }
-        EventKind::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
-        EventKind::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
-        EventKind::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
-        EventKind::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
-        EventKind::OwnerChanged => (["   ", "owner"], Style::Plain),
-    }
+    let EventKind::Transition(transition) = event.what else {
+        let row = event.what.row();
+        return (["   ", row.label], row.tone.into());
+    };
+    let style = match transition.ending {
+        Some(CloseReason::Normal) | None if transition.new == State::CloseWait => Style::Attention,
+        Some(CloseReason::Normal) | None => Style::Plain,
+        Some(_) => Style::Trouble,
+    };
+    (["-> ", transition.new.name()], style)
 }
 
 pub(crate) fn time_in_old(to: &mut String, event: &Event) {
@@ -184,6 +179,29 @@ pub(crate) fn transition_note(transition: &Transition, part: &mut dyn FnMut(Argu
     }
     if transition.ending.is_some() && transition.total_retrans > 0 {
         part(format_args!("retransmits: {}", transition.total_retrans));
+    }
+}
+
+/// Where the owner runs, and the process at the other end.
+pub(crate) fn names_note(event: &Event, names: &mut Names, mut part: impl FnMut(Arguments<'_>)) {
+    if let Some(place) = event.owner.as_ref().and_then(|owner| names.of(owner).1)
+        && &*place.cgroup != "/"
+    {
+        part(format_args!("{}", printable(&short(&place.to_string()))));
+    }
+    if let Some(peer) = &event.peer {
+        part(format_args!("peer {}", printable(&peer.owner.to_string())));
+    }
+}
+
+/// Most characters of the name of a place.
+const MAX_PLACE: usize = 64;
+
+/// The end of a name that is too long for a line.
+fn short(name: &str) -> std::borrow::Cow<'_, str> {
+    match name.char_indices().rev().nth(MAX_PLACE - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", name.get(at..).unwrap_or_default()).into(),
+        _ => name.into(),
     }
 }
 

@@ -1,12 +1,11 @@
 //! A run as one value: takes records, keeps the table and the summaries, and renders for the outputs.
 
-use std::{cell::RefCell, collections::HashMap, net::IpAddr};
+mod listings;
+
+use std::{cell::RefCell, collections::HashMap};
 
 use rustc_hash::FxHashSet;
-use tcptrace_common::{
-    counters::Counters,
-    listener::{Listener, ListenerKey},
-};
+use tcptrace_common::counters::Counters;
 
 use crate::{
     analysis::{
@@ -18,18 +17,14 @@ use crate::{
     findings::{Coverage, Finding, Findings, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
-        event::{Event, ProcessId},
+        event::Event,
         holders::Holder,
         losses::Losses,
-        names::Names,
         notice::{Gap, Notice},
         output_state::OutputState,
-        snapshot::Snapshot,
-        socket::ListedSocket,
-        socket_filter::SocketFilter,
         state::{State, StateSet},
     },
-    pipeline::{listeners, records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
+    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -83,11 +78,14 @@ impl Session {
     #[must_use]
     pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
         let user_filter = UserFilter::new(&settings);
-        let table = if settings.findings.is_some() {
+        let mut table = if settings.findings.is_some() {
             Table::new(settings.max_sockets, StateSet::default(), settings.polls).keeping_all()
         } else {
             Table::new(settings.max_sockets, settings.states, settings.polls)
         };
+        if settings.findings.is_some() || routes.iter().any(Route::names_processes) {
+            table = table.naming_peers();
+        }
         Self {
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
@@ -235,140 +233,9 @@ impl Session {
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
-                route.checked(open.len(), &seen, &self.context);
+                route.checked(open.len(), &seen, &mut self.context);
             }
         }
-    }
-
-    /// Marks the start of a listing, whose result goes to [`Session::reconcile`].
-    pub fn begin_listing(&mut self) {
-        self.table.begin_listing();
-        self.healing = joined(self.healing.take(), self.gap.take());
-    }
-
-    /// The listing that began produced no result.
-    pub fn abandon_listing(&mut self) {
-        self.table.abandon_listing();
-        self.gap = joined(self.healing.take(), self.gap.take());
-    }
-
-    /// Applies the listing of all states that began: the sockets that existed at the start, or after a gap, which it
-    /// heals.
-    pub fn reconcile(&mut self, snapshot: &Snapshot) {
-        let mut events = Vec::new();
-        let wanted = wanted(&self.settings.selection, &mut self.context.names);
-        let reconciled = self.table.reconcile(snapshot, wanted, |event| events.push(event));
-        if let Some(gap) = self.healing.take() {
-            self.notice(&Notice::Gap(Gap { healed: Some((snapshot.ended_ns, reconciled)), ..gap }));
-        }
-        self.take_in_polled(snapshot, &events);
-        self.routes.iter_mut().for_each(|route| route.listed(snapshot));
-    }
-
-    /// The listeners of a listing, for the BPF programs.
-    pub fn listener_hints(&mut self, snapshot: &Snapshot) -> HashMap<ListenerKey, Listener> {
-        let (selection, names) = (&self.settings.selection, &mut self.context.names);
-        listeners::hints(snapshot, selection, |id| names.cgroup(id).map(str::to_owned))
-    }
-
-    /// Returns true if there was an event in a new namespace since the last call.
-    pub fn take_new_namespace(&mut self) -> bool {
-        if self.namespaces.len() > MAX_NAMESPACES {
-            self.namespaces.clear();
-        }
-        std::mem::take(&mut self.has_new_namespace)
-    }
-
-    /// Namespaces with activity since the last call.
-    pub fn take_active(&mut self) -> FxHashSet<u32> {
-        self.last_netns = None;
-        std::mem::take(&mut self.active)
-    }
-
-    /// States and namespaces (empty: all) to list with holders for more details about the suspects. The listener that a
-    /// SYN goes to may be in any namespace.
-    #[must_use]
-    pub fn suspects(&self) -> (StateSet, FxHashSet<u32>) {
-        let states: StateSet = self.table.suspects().map(|known| known.state).chain([State::Listen]).collect();
-        let namespaces = if states.contains(State::SynSent) {
-            FxHashSet::default()
-        } else {
-            self.table.suspects().filter_map(|known| known.netns()).collect()
-        };
-        (states, namespaces)
-    }
-
-    /// The processes that connections wait for, if their holders were listed.
-    #[must_use]
-    pub fn awaited_processes(&self) -> Vec<ProcessId> {
-        if !self.has_findings() {
-            return Vec::new();
-        }
-        let holders = self.table.awaited().filter_map(|known| self.table.holders_of(known)).flatten();
-        let processes: FxHashSet<_> = holders.map(Holder::id).take(MAX_AWAITED).collect();
-        processes.into_iter().collect()
-    }
-
-    /// Destinations that connections have just failed to reach: perhaps a neighbour does not answer.
-    #[must_use]
-    pub fn unreachable(&self) -> Vec<(u32, IpAddr)> {
-        self.findings.as_ref().map_or_else(Vec::new, Findings::unreachable)
-    }
-
-    /// Applies the listing of suspects.
-    pub fn update_suspects(&mut self, snapshot: &Snapshot) {
-        self.table.update_listed(snapshot);
-        self.take_in_polled(snapshot, &[]);
-    }
-
-    /// Whether a listing of listeners is due at `now_ns`, to determine the owners of connections that they accept.
-    #[must_use]
-    pub fn wants_listeners(&self, now_ns: u64) -> bool {
-        self.table.wants_listeners(now_ns)
-    }
-
-    /// Applies the listing of listeners.
-    pub fn update_listeners(&mut self, snapshot: &Snapshot) {
-        self.table.update_listeners(snapshot);
-        self.take_in_polled(snapshot, &[]);
-    }
-
-    /// Applies a listing of the sockets that have no events.
-    pub fn poll(&mut self, snapshot: &Snapshot) {
-        let mut events = Vec::new();
-        let wanted = wanted(&self.settings.selection, &mut self.context.names);
-        self.table.poll(snapshot, wanted, |event| events.push(event));
-        self.take_in_polled(snapshot, &events);
-    }
-
-    fn take_in_polled(&mut self, snapshot: &Snapshot, events: &[Event]) {
-        self.losses.unlisted = self.losses.unlisted.max(snapshot.skipped.unseen());
-        if snapshot.states.is_empty() {
-            // The inode number of a deleted namespace may be reused.
-            let visited = snapshot.namespaces.iter().map(|namespace| namespace.inode);
-            self.namespaces = visited.chain(snapshot.left_alone.iter().copied()).collect();
-            self.time_wait_overflows.retain(|inode, _| self.namespaces.contains(inode));
-            self.context.names.netns.retain(|inode, _| self.namespaces.contains(inode));
-            self.last_netns = None;
-        }
-        for namespace in &snapshot.namespaces {
-            // The kernel reuses the inode number of a deleted namespace for the next one, which may have no name.
-            match &namespace.name {
-                Some(name) => _ = self.context.names.netns.insert(namespace.inode, name.clone()),
-                None => _ = self.context.names.netns.remove(&namespace.inode),
-            }
-            let Some(now) = namespace.counters.map(|counters| counters.time_wait_overflows) else { continue };
-            if let Some(before) = self.time_wait_overflows.insert(namespace.inode, now)
-                && now > before
-            {
-                let (time_ns, netns, count) = (snapshot.ended_ns, namespace.inode, now - before);
-                self.notice(&Notice::TimeWaitOverflow { time_ns, netns, count });
-            }
-        }
-        if let Some(findings) = &mut self.findings {
-            findings.listed(snapshot);
-        }
-        events.iter().for_each(|event| self.dispatch(event, None));
     }
 
     /// Updates the kernel's counters as of `now_ns`; returns true if events were lost that no listing has made up for.
@@ -383,7 +250,7 @@ impl Session {
     }
 
     fn notice(&mut self, notice: &Notice) {
-        self.routes.iter_mut().for_each(|route| route.notice(notice, &self.context));
+        self.routes.iter_mut().for_each(|route| route.notice(notice, &mut self.context));
     }
 
     /// States to poll because they have no events; `None` if nothing needs polls.
@@ -437,6 +304,20 @@ impl Session {
         self.settings.count.is_some_and(|count| self.written >= count)
     }
 
+    /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
+    pub fn release(&mut self) {
+        self.routes.iter_mut().for_each(|route| route.release(&mut self.context));
+    }
+
+    /// Asks for the processes of the open findings, which are listed at the end. Returns true if some are being read.
+    pub fn ask_for_names(&mut self, now_ns: u64) -> bool {
+        let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
+        for owner in open.iter().filter_map(|finding| finding.detection.owner.as_ref()) {
+            self.context.names.processes.is_settled(owner);
+        }
+        self.context.names.processes.is_waiting()
+    }
+
     /// Writes the stories that are over at `now_ns`, provided that all earlier events were ingested.
     pub fn tick(&mut self, now_ns: u64) {
         self.write_stories(|stories| stories.take_over(now_ns));
@@ -488,7 +369,7 @@ impl Session {
     pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
         self.losses.outputs = OutputState::lost_records(outputs);
         for route in &mut self.routes {
-            route.end(now_ns, reason, &self.losses, outputs, &self.context);
+            route.end(now_ns, reason, &self.losses, outputs, &mut self.context);
         }
     }
 
@@ -501,7 +382,7 @@ impl Session {
 
     fn write_report(&mut self, report: &Report) {
         let states = self.settings.states;
-        self.routes.iter_mut().for_each(|route| route.report(report, states, &self.context));
+        self.routes.iter_mut().for_each(|route| route.report(report, states, &mut self.context));
     }
 
     /// The current metrics, if they are enabled.
@@ -535,6 +416,9 @@ impl Session {
             ("namespace_counters", self.time_wait_overflows.len()),
             ("namespace_names", self.context.names.netns.len()),
             ("cgroup_paths", self.context.names.cgroups()),
+            ("process_names", self.context.names.processes.len()),
+            ("host_names", self.context.names.hosts.len()),
+            ("held_records", self.routes.iter().map(Route::held).max().unwrap_or(0)),
             ("rendered_bytes", self.rendered()),
         ]);
         sizes.extend(self.findings.iter().flat_map(Findings::sizes));
@@ -552,11 +436,6 @@ impl Session {
     pub fn rendered(&self) -> usize {
         self.routes.iter().map(Route::len).max().unwrap_or(0)
     }
-}
-
-/// Filter for listed sockets.
-fn wanted<'a>(selection: &'a SocketFilter, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
-    move |socket, holders| selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
 }
 
 /// Merges two gaps, the earlier one first.
