@@ -45,7 +45,8 @@ pub(crate) const INTEROP: [Tool; 13] = [
 ];
 
 /// The container runtimes that live tests start. Without one its tests are skipped.
-pub(crate) const CONTAINERS: [Tool; 3] = [("podman", "podman"), ("containerd", "containerd"), ("runc", "runc")];
+pub(crate) const CONTAINERS: [Tool; 4] =
+    [("podman", "podman"), ("dockerd", "docker.io"), ("containerd", "containerd"), ("runc", "runc")];
 
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];

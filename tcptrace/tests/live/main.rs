@@ -56,7 +56,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 29] = [
+const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -84,9 +84,10 @@ const SUITES: [(&str, &[Test]); 29] = [
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
-    ("hooks", hooks::TESTS),
     ("podman", containers::PODMAN),
+    ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),
+    ("hooks", hooks::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all
@@ -144,7 +145,7 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
+    let suites = SUITES.iter().flat_map(|(suite, tests)| {
         let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
         tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });
