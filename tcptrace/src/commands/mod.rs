@@ -10,15 +10,13 @@ pub mod delivery;
 pub mod doctor;
 pub mod explain;
 pub mod kill;
+mod plugin;
 pub mod rates;
 pub mod settings;
 pub mod sockets;
 pub mod trace;
 
-use std::{
-    io::{self, Write as _},
-    process::{self, ExitCode},
-};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
@@ -29,12 +27,11 @@ use crate::{
     cli::{
         args::{Args, Command, ConfigCommand, DoctorArgs, StuckFormat, values::LogLevel},
         config::{Notice, Parsed, parse},
-        terminal::{self, exit},
+        terminal::exit,
     },
     listing::{Lister, ListingOptions},
     model::state::State,
     outputs::messages::{self, Form, Level, info, warn},
-    render::text::nagios::{self, Status},
     sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
@@ -58,20 +55,6 @@ const fn level(level: LogLevel) -> Level {
     }
 }
 
-/// Ends the program because of wrong usage. The plugin of Nagios also says so on stdout, and its exit code is another.
-fn quit(error: clap::Error, is_plugin: bool) -> ! {
-    if is_plugin && error.use_stderr() {
-        process::exit(unknown(&terminal::print(&error)).into());
-    }
-    exit(error)
-}
-
-/// Prints that the check of the plugin failed, and returns its exit code.
-fn unknown(reason: &str) -> u8 {
-    let _ = io::stdout().write_all(nagios::unknown(reason).as_bytes());
-    Status::Unknown as u8
-}
-
 /// The least that is said on stderr.
 const fn least(quiet: bool) -> Level {
     if quiet { Level::Warn } else { Level::Info }
@@ -84,8 +67,8 @@ const fn least(quiet: bool) -> Level {
 pub fn main() -> ExitCode {
     descriptors::raise();
     let words: Vec<_> = std::env::args_os().collect();
-    let is_plugin = words.iter().any(|word| word == "nagios" || word == "--format=nagios" || word == "-fnagios");
-    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| quit(error, is_plugin));
+    let is_plugin = plugin::is_wanted(&words);
+    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| plugin::exit(is_plugin, error));
     if let Err((path, error)) = host_proc::adopt() {
         warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
     }
@@ -158,14 +141,11 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Stuck(args)) => {
             let is_plugin = args.format == StuckFormat::Nagios;
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| quit(error, is_plugin));
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| plugin::exit(is_plugin, error));
             messages::start(Form::Plain, least(args.quiet || is_plugin))?;
             notify(notices);
             if is_plugin {
-                return Ok(match trace::run(settings).await {
-                    Ok(ended) => ExitCode::from(Status::of(ended.worst(), args.fail_on) as u8),
-                    Err(error) => ExitCode::from(unknown(&error.to_string())),
-                });
+                return Ok(plugin::exit_code(trace::run(settings).await, args.fail_on));
             }
             let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
