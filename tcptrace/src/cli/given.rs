@@ -37,5 +37,10 @@ impl Given {
 
 /// The long flag with this id.
 pub(super) fn long(id: &str) -> String {
-    format!("--{}", if id == "findings_mode" { "findings" } else { id }.replace('_', "-"))
+    let name = match id {
+        "findings_mode" => "findings",
+        "expression" => "where",
+        _ => id,
+    };
+    format!("--{}", name.replace('_', "-"))
 }

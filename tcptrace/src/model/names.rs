@@ -15,6 +15,20 @@ pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 /// Returns the path of the executable of a process.
 pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
 
+/// Names of the places in which a process runs, each in all the ways that a user may write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceNames {
+    /// systemd units.
+    pub units: Vec<String>,
+    /// Ids and names of containers.
+    pub containers: Vec<String>,
+    /// UIDs and names of Kubernetes pods.
+    pub pods: Vec<String>,
+}
+
+/// Returns the places of the cgroup with this path.
+pub type PlaceLookup = Box<dyn Fn(&str) -> PlaceNames>;
+
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
@@ -26,6 +40,8 @@ pub struct Names {
     pub own_netns: Option<u32>,
     /// Finds the executable of a process; `None` if executables are not looked up.
     pub find_executable: Option<ExecutableLookup>,
+    /// Finds units, containers and pods; `None` if they are not looked up.
+    pub find_places: Option<PlaceLookup>,
     /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
@@ -44,6 +60,7 @@ impl Names {
             netns: FxHashMap::default(),
             own_netns: None,
             find_executable: None,
+            find_places: None,
             addresses: Addresses::new(false),
         }
     }

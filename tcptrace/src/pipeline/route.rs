@@ -8,11 +8,12 @@ use crate::{
     findings::{Coverage, Finding, Kind, Severity},
     model::{
         event::{Event, EventKind, StateSource},
+        filter::{EventSubject, Expr},
         losses::Losses,
+        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
-        socket_filter::{Ends, Prefix, concerns},
         state::{State, StateSet},
     },
     pipeline::records::{Records, RecordsBuilder},
@@ -100,45 +101,39 @@ impl RecordKind {
 
 /// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
 /// values.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct RecordFilter {
     /// Kinds of records to take.
     pub records: Vec<RecordKind>,
-    /// States that an event is about.
-    pub states: StateSet,
-    /// Port ranges of events and findings, inclusive.
-    pub ports: Ends<(u16, u16)>,
-    /// Addresses of events and findings.
-    pub addresses: Ends<Prefix>,
     /// Kinds of findings to take.
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
+    /// What events and findings must match; `None` for all.
+    pub only: Option<Expr>,
 }
 
 impl RecordFilter {
+    /// Takes only what matches this, too.
+    pub fn add(&mut self, expr: Expr) {
+        self.only = Some(Expr::all(self.only.take().into_iter().chain([expr])));
+    }
+
     fn kind(&self, kind: RecordKind) -> bool {
         self.records.is_empty() || self.records.contains(&kind)
     }
 
-    fn event(&self, event: &Event) -> bool {
-        let (local, remote) = (event.socket.local, event.socket.remote);
+    fn event(&self, event: &Event, names: &mut Names) -> bool {
         self.kind(RecordKind::of(&event.what))
-            && (self.states.is_empty() || concerns(event, self.states))
-            && self.ports.match_ports(local, remote)
-            && self.addresses.match_addresses(local, remote)
+            && self.only.as_ref().is_none_or(|only| only.selects(&EventSubject(event), names))
     }
 
-    fn finding(&self, finding: &Finding) -> bool {
+    fn finding(&self, finding: &Finding, names: &mut Names) -> bool {
         let detection = &finding.detection;
-        let (local, remote) = detection.subject.ends();
-        // A finding without this end matches no address.
-        let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
             && (self.findings.is_empty() || self.findings.contains(&detection.kind))
             && self.severity.is_none_or(|least| detection.severity >= least)
-            && self.ports.match_ports(end(local), end(remote))
-            && self.addresses.match_addresses(end(local), end(remote))
+            && self.only.as_ref().is_none_or(|only| only.selects(detection, names))
     }
 }
 
@@ -170,7 +165,7 @@ impl Route {
     /// Writes an event; returns true if it did.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;
-        wants.event(event)
+        wants.event(event, &mut context.names)
             && records.add(|to| match renderer {
                 Renderer::Text(text) => text.event(to, event, context),
                 Renderer::Json(json) => json.event(to, event, context),
@@ -185,7 +180,7 @@ impl Route {
     /// Writes a finding; returns true if it did.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
         let Self { renderer, wants, records } = self;
-        wants.finding(finding)
+        wants.finding(finding, &mut context.names)
             && records.add(|to| match renderer {
                 Renderer::Text(text) => text.finding(to, finding, context),
                 Renderer::Json(json) => json.finding(to, finding, context),
@@ -200,7 +195,8 @@ impl Route {
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
             Renderer::Text(text) if is_final => {
-                let wanted: Vec<_> = findings.iter().filter(|finding| wants.finding(finding)).collect();
+                let wanted: Vec<_> =
+                    findings.iter().filter(|finding| wants.finding(finding, &mut context.names)).collect();
                 records.add(|to| text.open_at_the_end(to, &wanted, context));
             }
             _ => {}

@@ -19,4 +19,5 @@ pub mod process;
 pub mod signals;
 pub mod systemd;
 pub(crate) mod threads;
+pub mod users;
 pub mod workers;

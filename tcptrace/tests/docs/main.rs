@@ -216,7 +216,7 @@ fn a_config_check_says_what_the_page_says() {
     assert_eq!(stdout.lines().collect::<Vec<_>>(), find("$ tcptrace config check").lines[1..]);
     let wrong = [
         ("\n\n\n\n\n\n[[output]]\nto = \"file:events.json\"\nrotat-size = \"1MiB\"\n", None),
-        ("\n\nstate = \"!LISTEN\"\n", None),
+        ("\n\nstate = \"LISTENN\"\n", None),
         ("aggregate = \"port\"\n\nlatency = \"10ms\"\n", None),
         ("", Some(("TCPTRACE_PORT", "http"))),
     ];

@@ -107,6 +107,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(holders::executable));
+    names.find_places = Some(Box::new(cgroup::names::places));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();

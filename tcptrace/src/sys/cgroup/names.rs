@@ -2,6 +2,8 @@
 //! conventions of systemd, docker, containerd, cri-o, podman and the kubelet, and documented by none of them; a path
 //! that follows no convention yields no names.
 
+use crate::model::names::PlaceNames;
+
 /// A cgroup path and the names in it; each name comes from the innermost path component that has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupNames {
@@ -16,6 +18,18 @@ pub struct CgroupNames {
     /// UID of the Kubernetes pod, as `metadata.uid` in `kubectl get pod -o yaml`; for a static pod the hash of its
     /// manifest.
     pub pod_uid: Option<String>,
+}
+
+/// The names in a path, for filters.
+#[must_use]
+pub fn places(path: &str) -> PlaceNames {
+    let names = CgroupNames::new(path.to_owned());
+    let short = names.short_container_id().map(str::to_owned);
+    PlaceNames {
+        units: names.unit.into_iter().collect(),
+        containers: names.container_id.into_iter().chain(short).collect(),
+        pods: names.pod_uid.into_iter().collect(),
+    }
 }
 
 /// Prefixes of a container id, and the runtimes that write them.
