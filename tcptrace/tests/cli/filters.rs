@@ -22,7 +22,7 @@ fn an_exclamation_mark_excludes() {
     for (arguments, want) in [
         (&["sockets", "-s", "!LISTEN"][..], "!(state == LISTEN)"),
         (&["--port", "!22"], "!(port == 22)"),
-        (&["-P", "1-100,!22"], "port == 1-100 && !(port == 22)"),
+        (&["-P", "1-100,!22"], "port <= 100 && !(port == 22)"),
         (&["stuck", "--address", "!10.0.0.0/8,!127.0.0.0/8"], "!(addr in {10.0.0.0/8, 127.0.0.0/8})"),
         (&["--pid=!7"], "!(pid == 7)"),
         (&["--comm", "!sshd"], "!(comm == \"sshd\")"),
@@ -146,6 +146,11 @@ fn which_part_the_kernel_decides_is_explained() {
     assert_eq!(whole, "state == CLOSE_WAIT && age > 1m && !(rport in {443, 8443}) && raddr == 10.0.0.0/8");
     assert_eq!(kernel, "state == CLOSE_WAIT && rport in {0-442, 444-8442, 8444-65535} && raddr == 10.0.0.0/8");
     assert_eq!(user, "age > 1m");
+    // As docs/filters.md shows it.
+    let text = ["--where", "state == CLOSE_WAIT && age > 1m && rport != 443"];
+    let [whole, kernel, user] = explained(&[&["--findings", "off"][..], &text].concat());
+    assert_eq!(whole, "state == CLOSE_WAIT && age > 1m && !(rport == 443)");
+    assert_eq!((kernel.as_str(), user.as_str()), ("state == CLOSE_WAIT && rport in {0-442, 444-65535}", "age > 1m"));
     let [_, kernel, user] = explained(&text);
     assert_eq!(kernel, "nothing", "findings need all events");
     assert!(user.contains("state == CLOSE_WAIT") && user.contains("age > 1m"), "{user}");
