@@ -16,4 +16,4 @@ pub mod parse;
 pub mod terminal;
 pub mod words;
 
-use crate::model::nearest::nearest;
+pub(crate) use crate::model::nearest::nearest;

@@ -39,6 +39,13 @@ pub fn understands_codes() -> bool {
     io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
 }
 
+/// The width of stdout in columns, if it is a terminal that has one.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// The variable's value if it is set and not empty.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
@@ -47,7 +54,11 @@ fn set(name: &str) -> Option<OsString> {
 /// Prints a usage error (or help) and ends the process. Control characters that the message quotes are replaced.
 pub fn exit(error: Error) -> ! {
     if !error.use_stderr() {
-        error.exit() // help and version, which quote nothing
+        // Help and version, which quote nothing. A reader that stops early (`| head`) is no error.
+        let failed = error.print().err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        let Some(reason) = failed else { process::exit(0) };
+        let _ = io::stderr().write_all(format!("tcptrace: cannot write to stdout: {reason}\n").as_bytes());
+        process::exit(1);
     }
     let mut words = words(&error, env::args_os().skip(1));
     // If nothing was replaced, clap's coloured rendering is safe too.

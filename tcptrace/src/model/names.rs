@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use crate::model::{
     event::{Command, Owner, ProcessId},
     keyed::Addresses,
+    place::Place,
 };
 
 /// Returns the path of a cgroup by its id.
@@ -24,6 +25,18 @@ pub struct PlaceNames {
     pub containers: Vec<String>,
     /// UIDs and names of Kubernetes pods.
     pub pods: Vec<String>,
+}
+
+impl From<&Place> for PlaceNames {
+    fn from(place: &Place) -> Self {
+        let texts = |texts: &[Option<&str>]| texts.iter().flatten().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let full_name = place.pod_namespace().zip(place.pod_name()).map(|(space, name)| format!("{space}/{name}"));
+        Self {
+            units: texts(&[place.unit_name()]),
+            containers: texts(&[place.container_id(), place.short_container_id(), place.container_name()]),
+            pods: texts(&[place.pod_uid(), place.pod_name(), full_name.as_deref()]),
+        }
+    }
 }
 
 /// Returns the places of the cgroup with this path.

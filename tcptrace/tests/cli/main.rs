@@ -11,7 +11,10 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
+mod explain;
 mod filters;
+mod kill;
+mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
@@ -153,7 +156,7 @@ fn bad_values_are_refused_with_the_way_out() {
         ("--address", "~10.0.0.1", "write an exclamation mark before it"),
         ("--address", "10.0.0.0/+8", "it is 0 to 32"),
         ("--pid", "+5", "example: 1234,5678"),
-        ("--ring-size", "8XB", "examples: 65536, 512KiB, 8MiB"),
+        ("--ring-size", "8XB", "examples: 65536, 512KiB, 8MB"),
         ("--ring-size", "1K", "4096 (4KiB) to 1073741824 (1GiB)"),
         ("--ring-size", "2GiB", "4096 (4KiB) to 1073741824 (1GiB)"),
         ("--max-sockets", "0", "a whole number from 1 to 16777216"),

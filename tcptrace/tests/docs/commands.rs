@@ -74,8 +74,7 @@ fn words(line: &str) -> Vec<String> {
 /// Asserts that the program takes a command line, as far as parsing goes. A command by its name alone may lack what it
 /// requires.
 pub(crate) fn assert_taken(place: &str, line: &str) {
-    let filled =
-        |word: String| PLACEHOLDERS.iter().fold(word, |word, (name, value)| word.replace(name, value));
+    let filled = |word: String| PLACEHOLDERS.iter().fold(word, |word, (name, value)| word.replace(name, value));
     let words: Vec<String> = words(line).into_iter().map(filled).collect();
     if !cfg!(feature = "kafka") && words.iter().any(|word| word.contains("kafka:")) {
         return;

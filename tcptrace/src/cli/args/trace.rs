@@ -40,7 +40,7 @@ pub struct TraceArgs {
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
     /// kafka:HOST:PORT/TOPIC, or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// commas (tcptrace explain outputs), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
     pub output: Vec<OutputSpec>,
 

@@ -5,7 +5,6 @@ pub mod fields;
 pub mod form;
 pub mod json;
 pub mod listing;
-mod places;
 pub mod rows;
 pub mod text;
 

@@ -2,13 +2,14 @@
 //! counts of them by state, process and so on.
 
 use std::{
+    cell::RefCell,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     cli::args::GroupBy,
-    commands::sockets::places::Places,
+    commands::lookup::HolderLookup,
     model::{
         age::Age,
         event::Command,
@@ -107,17 +108,16 @@ pub fn rows<'a>(snapshot: &'a Snapshot, filter: &Filter, cgroups: &Cgroups) -> V
     let names: KeyedMap<_, _> = named.collect();
     let holders_of =
         |socket: &ListedSocket| snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+    let cgroup_of = |pid| cgroups.of(pid).map(|names| names.path.clone());
+    let lookup = RefCell::new(HolderLookup::new(&cgroup_of, &names));
     let is_wanted = |socket: &&ListedSocket| {
-        let cgroup = |pid: u32, _| cgroups.of(pid).map(|names| names.path.clone());
+        let cgroup = |pid: u32, _| cgroup_of(pid);
         let holders = holders_of(socket);
         let is_complete = held_by(socket, holders) != HeldBy::Unknown;
         let subject = || ListedSubject { socket, holders, now_ns: snapshot.ended_ns, is_complete };
         filter.sockets.matches(socket, holders, cgroup)
             && (filter.rest.is_none()
-                || filter.rest_selects(
-                    &ConnectionFacts::from(subject()),
-                    &mut Places { cgroup: &|pid| cgroups.of(pid), netns: &names },
-                ))
+                || filter.rest_selects(&ConnectionFacts::from(subject()), &mut *lookup.borrow_mut()))
     };
     let row = |socket: &'a ListedSocket| {
         let holders = holders_of(socket);

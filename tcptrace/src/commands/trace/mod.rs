@@ -9,7 +9,7 @@ pub(crate) mod ready_file;
 pub(crate) mod run;
 pub(crate) mod threads;
 
-use std::collections::HashSet;
+use std::{cell::RefCell, collections::HashSet};
 
 use tokio::time::Instant;
 
@@ -38,7 +38,11 @@ use crate::{
         netns_names::NameWatch,
         worker::ListingWorker,
     },
-    model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
+    model::{
+        keyed::Addresses,
+        names::{Names, PlaceNames},
+        netns_choice::NetnsChoice,
+    },
     outputs::{
         Outputs,
         messages::{info, warn},
@@ -50,6 +54,7 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
+        places::Places,
         signals::{Hangup, Stop, begin_shutdown},
     },
 };
@@ -67,7 +72,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         return Err(Error::Obstacle(obstacle));
     }
     pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(info);
-    pids::warning().into_iter().for_each(info);
+    pids::warning().into_iter().for_each(warn);
     // Iterators show only processes of this PID namespace.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
     settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
@@ -107,7 +112,9 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(holders::executable));
-    names.find_places = Some(Box::new(cgroup::names::places));
+    let places = RefCell::new(Places::of_host());
+    names.find_places =
+        Some(Box::new(move |path| PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref())));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();

@@ -61,6 +61,18 @@ impl From<Age> for Known {
     }
 }
 
+impl PlaceNames {
+    /// The names for one of these fields.
+    pub(crate) fn of(&self, text: Text) -> &[String] {
+        match text {
+            Text::Unit => &self.units,
+            Text::Container => &self.containers,
+            Text::Pod => &self.pods,
+            _ => &[],
+        }
+    }
+}
+
 /// An event.
 #[derive(Clone, Copy, Debug)]
 pub struct EventSubject<'a>(pub &'a Event);
@@ -241,13 +253,8 @@ impl Lookup for Names {
             Text::Cgroup => self.cgroup(process.cgroup?).map(is_it),
             Text::Unit | Text::Container | Text::Pod => {
                 let path = self.cgroup(process.cgroup?)?.to_owned();
-                let PlaceNames { units, containers, pods } = self.find_places.as_ref()?(&path);
-                let values = match text {
-                    Text::Unit => units,
-                    Text::Container => containers,
-                    _ => pods,
-                };
-                Some(values.iter().any(|value| is_it(value)))
+                let names = self.find_places.as_ref()?(&path);
+                Some(names.of(text).iter().any(|value| is_it(value)))
             }
             Text::Comm | Text::User => None,
         }

@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use crate::{
     model::{
         event::Owner,
+        event_kind::Tone,
         printable::{Printable, is_plain},
         state::State,
     },
@@ -22,6 +23,16 @@ pub(crate) enum Style {
     Trouble,
 }
 
+impl From<Tone> for Style {
+    fn from(tone: Tone) -> Self {
+        match tone {
+            Tone::Plain => Self::Plain,
+            Tone::Attention => Self::Attention,
+            Tone::Trouble => Self::Trouble,
+        }
+    }
+}
+
 impl Style {
     const fn code(self) -> &'static str {
         match self {
@@ -35,7 +46,7 @@ impl Style {
 
 const RESET: &str = "\x1b[0m";
 
-/// One end of a connection; `-` stands for a port that is not chosen yet.
+/// One end of a connection; `*` stands for no port, as in ss.
 pub(crate) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
@@ -52,7 +63,7 @@ fn address(to: &mut Vec<u8>, end: SocketAddr) {
     fields::ip(to, end.ip());
     to.put_slice(close);
     match end.port() {
-        0 => to.put_u8(b'-'),
+        0 => to.put_u8(b'*'),
         port => to.put_slice(itoa::Buffer::new().format(port).as_bytes()),
     }
 }
