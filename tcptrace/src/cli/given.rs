@@ -76,7 +76,12 @@ impl Given {
 
 /// The key of the flag with this id in the config file.
 pub(crate) fn key(id: &str) -> String {
-    if id == "findings_mode" { "findings" } else { id }.replace('_', "-")
+    let name = match id {
+        "findings_mode" => "findings",
+        "expression" => "where",
+        _ => id,
+    };
+    name.replace('_', "-")
 }
 
 /// The long flag with this id.

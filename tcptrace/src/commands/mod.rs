@@ -9,7 +9,9 @@ pub mod config;
 pub mod delivery;
 pub mod doctor;
 pub mod explain;
+pub mod filters;
 pub mod kill;
+mod lookup;
 mod plugin;
 pub mod rates;
 pub mod settings;
@@ -21,12 +23,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
 
-use self::settings::Settings;
+use self::{filters::Place, settings::Settings};
 use crate::{
     bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, StuckFormat, values::LogLevel},
+        args::{Args, Command, ConfigCommand, DoctorArgs, FilterArgs, StuckFormat, TraceArgs, values::LogLevel},
         config::{Notice, Parsed, parse},
+        findings::FindingsMode,
         terminal::exit,
     },
     listing::{Lister, ListingOptions},
@@ -112,7 +115,27 @@ fn runtime() -> anyhow::Result<Runtime> {
     }
 }
 
+/// The filters of a command that are to be explained, and where it applies them.
+fn to_explain(args: &Args) -> Option<(&FilterArgs, Place)> {
+    let of_trace = |trace: &TraceArgs| {
+        let has_findings = trace.findings_mode != FindingsMode::Off && !trace.summary;
+        if has_findings { Place::Findings } else { Place::Kernel }
+    };
+    let (filter, place) = match &args.command {
+        None => (&args.trace.filter, of_trace(&args.trace)),
+        Some(Command::Daemon(args)) => (&args.trace.filter, of_trace(&args.trace)),
+        Some(Command::Stuck(args)) => (&args.filter, Place::Findings),
+        Some(Command::Sockets(args)) => (&args.filter, Place::Listing),
+        Some(_) => return None,
+    };
+    filter.explain_filter.then_some((filter, place))
+}
+
 async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
+    if let Some((filter, place)) = to_explain(&args) {
+        let text = filters::explain(filter, place).unwrap_or_else(|error| exit(error));
+        return config::print(&text).map(|()| ExitCode::SUCCESS);
+    }
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
@@ -153,15 +176,16 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
+            let (filter, netns) = filters::filter(&args.filter, "--cgroup").unwrap_or_else(|error| exit(error));
+            let states = filter.sockets.states;
             // Listeners are shown with their half-open requests.
-            let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
-            let states = selection.states.iter().chain(requests).collect();
+            let requests = states.contains(State::Listen).then_some(State::SynRecv);
+            let states = states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
-            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
+            pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);
-            let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            sockets::run(&args, &selection, list)?;
+            let list = || Lister::alone(args.listing.no_iter, netns).list(&wanted);
+            sockets::run(&args, &filter, list)?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Kill(args)) => {

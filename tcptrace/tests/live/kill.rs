@@ -19,7 +19,7 @@ use tcptrace::{
         end::{Outcome, can_end, end},
     },
     listing::{Lister, ListingOptions},
-    model::{netns_choice::NetnsChoice, socket_filter::SocketFilter},
+    model::{filter::Filter, netns_choice::NetnsChoice, socket_filter::SocketFilter},
 };
 
 use crate::{
@@ -227,7 +227,13 @@ fn kernel_states() {
 fn chosen(local_port: u16, older_than: Option<Duration>) -> Vec<Target> {
     let mut filter = SocketFilter::default();
     filter.ports.local = vec![(local_port, local_port)];
-    let criteria = Criteria { filter, cookies: Vec::new(), findings: Vec::new(), older_than, listeners: false };
+    let criteria = Criteria {
+        filter: Filter { sockets: filter, ..Filter::default() },
+        cookies: Vec::new(),
+        findings: Vec::new(),
+        older_than,
+        listeners: false,
+    };
     let wanted = ListingOptions { holders: true, ..ListingOptions::default() };
     let snapshot = Lister::alone(true, Some(NetnsChoice::Own)).list(&wanted).unwrap();
     Chosen::new(&snapshot, &criteria, None).targets
