@@ -322,7 +322,7 @@ fn series_are_separated_by_where_owners_run() {
         names.learn(question, ProcessAnswer { names: None, place: Some(place) });
     }
     for cgroup in [5, 6, 7, 8, 9] {
-        let whose = Owner { cgroup, ..owner("web", cgroup as u32, OwnerSource::Accept) };
+        let whose = owner("web", cgroup, OwnerSource::Accept);
         metrics.ingest(&event("10.0.0.1:80", Some(whose), retransmit()));
     }
     let table = table();
