@@ -290,6 +290,9 @@ fn metrics(args: &TraceArgs) -> metrics::Settings {
     metrics::Settings {
         by_process: has(MetricsBy::Process),
         by_cgroup: has(MetricsBy::Cgroup),
+        by_unit: has(MetricsBy::Unit),
+        by_container: has(MetricsBy::Container),
+        by_pod: has(MetricsBy::Pod),
         by_local_port: has(MetricsBy::LocalPort),
         max_series: args.metrics_series as usize,
     }

@@ -1,6 +1,9 @@
 //! Names for the numbers in events: processes, users, cgroups, network namespaces, ports, hosts, RST reasons.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use rustc_hash::FxHashMap;
 
@@ -9,7 +12,7 @@ use crate::model::{
     hosts::Hosts,
     keyed::Addresses,
     place::Place,
-    processes::{KnownProcess, Processes},
+    processes::{KnownProcess, ProcessAnswer, ProcessQuestion, Processes},
 };
 
 /// Returns the path of a cgroup by its id.
@@ -18,7 +21,7 @@ pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: FxHashMap<u64, Place>,
+    cgroups: FxHashMap<u64, Arc<Place>>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
@@ -71,7 +74,12 @@ impl Names {
 
     /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
-        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id).map(|place| &*place.cgroup)
+        self.place_of_cgroup(id).map(|place| &*place.cgroup)
+    }
+
+    /// Where the processes of a cgroup run: as far as its path says, and with names once a process of it was read.
+    pub fn place_of_cgroup(&mut self, id: u64) -> Option<&Place> {
+        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id)
     }
 
     /// What is known about a process, and where it runs. Names of containers and pods are known only once it was read.
@@ -83,10 +91,25 @@ impl Names {
         };
         (known, place)
     }
+
+    /// Takes what was read of a process.
+    pub fn learn(&mut self, question: ProcessQuestion, answer: ProcessAnswer) {
+        // It may have moved to another cgroup since the event, and v1 hierarchies have other paths.
+        if let Some(place) = &answer.place
+            && self.place_of_cgroup(question.cgroup).is_some_and(|known| known.cgroup == place.cgroup)
+        {
+            self.cgroups.insert(question.cgroup, Arc::clone(place));
+        }
+        self.processes.learn(question.id, answer);
+    }
 }
 
-/// Where the processes of a cgroup run, as far as its path says.
-fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut CgroupLookup, id: u64) -> Option<&'a Place> {
+/// See [`Names::place_of_cgroup`].
+fn place_of_cgroup<'a>(
+    cgroups: &'a mut FxHashMap<u64, Arc<Place>>,
+    find: &mut CgroupLookup,
+    id: u64,
+) -> Option<&'a Place> {
     if cgroups.len() >= MAX_CGROUPS {
         cgroups.clear();
     }
@@ -94,7 +117,7 @@ fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut Cgroup
         Entry::Occupied(known) => Some(known.into_mut()),
         Entry::Vacant(room) => {
             let path = find(id)?;
-            Some(room.insert(Place::from_cgroup(&path)))
+            Some(room.insert(Arc::new(Place::from_cgroup(&path))))
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Session {
     user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
+    /// True if labels of metrics have names of containers or pods.
+    names_places: bool,
     /// Namespaces seen in events and listings.
     namespaces: FxHashSet<u32>,
     /// True if an event was in a new namespace.
@@ -87,6 +89,7 @@ impl Session {
             table = table.naming_peers();
         }
         Self {
+            names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
@@ -163,6 +166,9 @@ impl Session {
             self.interval.ingest(event);
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
+                if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
+                    self.context.names.processes.is_settled(owner); // asked for, for the labels of the next snapshot
+                }
             }
             self.write(event);
         } else {
