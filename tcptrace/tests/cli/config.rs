@@ -332,6 +332,9 @@ fn variables_are_checked() {
         ("TCPTRACE_PORT_9437_TCP_ADDR", "10.96.0.7"),
         ("TCPTRACE_OTLP_HEADERS", "a=b"),
         ("TCPTRACE_KAFKA_PASSWORD", "secret"),
+        ("TCPTRACE_WEBHOOK_HEADERS", "a=secret"),
+        ("TCPTRACE_WEBHOOK_URL", "http://secret/"),
+        ("TCPTRACE_ALERTMANAGER_HEADERS", "a=secret"),
     ] {
         let told = run_with(&["--format", "csv", "--summary"], &[(name, value)]);
         assert!(told.stderr.starts_with("error: csv has rows for events only"), "{name}: {}", told.stderr);
