@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
                 Some(Token::Word(word)) => !word.eq_ignore_ascii_case("or"),
                 Some(_) => true,
             };
-            if !is_joined && !(self.takes_words && begins) {
+            if !(is_joined || self.takes_words && begins) {
                 return Ok(Expr::all(parts));
             }
             let part = self.not()?;
