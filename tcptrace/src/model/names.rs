@@ -4,7 +4,13 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use rustc_hash::FxHashMap;
 
-use crate::model::{event::Owner, hosts::Hosts, keyed::Addresses, place::Place, processes::{KnownProcess, Processes}};
+use crate::model::{
+    event::Owner,
+    hosts::Hosts,
+    keyed::Addresses,
+    place::Place,
+    processes::{KnownProcess, Processes},
+};
 
 /// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;

@@ -16,7 +16,7 @@ use crate::{
     sys::{
         cgroup, hosts,
         lookups::Lookups,
-        places::{self, Places},
+        places::Places,
         processes,
         users::{UserFile, Users},
     },
@@ -78,7 +78,7 @@ impl NameReader {
         names.users = users.changed().unwrap_or_default();
         let mut looked = Instant::now();
         let mut path_of = cgroup::lookup();
-        let mut places = Places::new(&places::host_root(None));
+        let mut places = Places::of_host();
         let read = move |question: ProcessQuestion| {
             let is_due = looked.elapsed() >= USERS_EVERY;
             if is_due {
