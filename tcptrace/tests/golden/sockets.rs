@@ -9,7 +9,7 @@ use tcptrace::{
         form::Form,
         text::{Text, TextOptions},
     },
-    model::{snapshot::Snapshot, socket_filter::SocketFilter, state::State},
+    model::{filter::Filter, snapshot::Snapshot, socket_filter::SocketFilter, state::State},
 };
 
 use crate::{
@@ -25,8 +25,8 @@ pub(crate) const LISTING: &str = "sockets_";
 
 const FORMS: [(&str, MakeForm); 3] = [("txt", text), ("json", json), ("csv", csv)];
 
-fn all() -> SocketFilter {
-    SocketFilter::default()
+fn all() -> Filter {
+    Filter::default()
 }
 
 fn in_style(options: TextOptions) -> String {
@@ -37,7 +37,8 @@ fn in_style(options: TextOptions) -> String {
 fn lists_and_counts_in_each_form() {
     let mut files = Vec::new();
     let nothing = Snapshot { ended_ns: 1, ..Snapshot::default() };
-    let waiting = SocketFilter { states: [State::CloseWait].into_iter().collect(), ..all() };
+    let sockets = SocketFilter { states: [State::CloseWait].into_iter().collect(), ..SocketFilter::default() };
+    let waiting = Filter { sockets, ..all() };
     for (extension, form) in FORMS {
         files.push((format!("{LISTING}all.{extension}"), printed(&snapshot(), &all(), None, form)));
         files.push((format!("{LISTING}close_wait.{extension}"), printed(&snapshot(), &waiting, None, form)));

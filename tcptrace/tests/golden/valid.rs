@@ -8,7 +8,7 @@ use tcptrace::{
     cli::args::GroupBy,
     commands::{kill::report::KillField, sockets::fields::SocketField},
     findings::Kind,
-    model::{decode::split, event::EventKind, socket_filter::SocketFilter},
+    model::{decode::split, event::EventKind, filter::Filter},
     pipeline::settings::SessionSettings,
     render::Field,
 };
@@ -39,7 +39,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
-    let print = |by| listing::printed(&listing::snapshot(), &SocketFilter::default(), by, listing::json);
+    let print = |by| listing::printed(&listing::snapshot(), &Filter::default(), by, listing::json);
     std::iter::once(None).chain(GroupBy::value_variants().iter().copied().map(Some)).map(print).collect()
 }
 

@@ -27,7 +27,7 @@ use crate::{
         text::{Text, TextOptions},
     },
     listing::skipped,
-    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter},
+    model::{filter::Filter, keyed::Addresses, snapshot::Snapshot},
     outputs::messages::warn,
     sys::{cgroup, clock::wall_offset, files},
 };
@@ -42,16 +42,12 @@ pub enum Error<E> {
     Output { target: String, source: io::Error },
 }
 
-/// Lists sockets with `list`, and writes those that match `selection` to stdout or a file. A reader that stops early (`| head`)
+/// Lists sockets with `list`, and writes those that match `filter` to stdout or a file. A reader that stops early (`| head`)
 /// is no error.
 ///
 /// # Errors
 /// If the listing fails, or the output cannot be written.
-pub fn run<E>(
-    args: &SocketsArgs,
-    selection: &SocketFilter,
-    list: impl FnOnce() -> Result<Snapshot, E>,
-) -> Result<(), Error<E>> {
+pub fn run<E>(args: &SocketsArgs, filter: &Filter, list: impl FnOnce() -> Result<Snapshot, E>) -> Result<(), Error<E>> {
     let mut snapshot = list().map_err(Error::List)?;
     let addresses = Addresses::new(args.kernel_addresses);
     snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
@@ -62,7 +58,7 @@ pub fn run<E>(
         Some(path) => Box::new(files::replace(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
-    match write(args, selection, &snapshot, output) {
+    match write(args, filter, &snapshot, output) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
@@ -70,9 +66,9 @@ pub fn run<E>(
     Ok(())
 }
 
-fn write(args: &SocketsArgs, selection: &SocketFilter, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
+fn write(args: &SocketsArgs, filter: &Filter, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
     let cgroups = Cgroups::new(Box::new(cgroup::of_process));
-    let rows = rows(snapshot, selection, &cgroups);
+    let rows = rows(snapshot, filter, &cgroups);
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };
     let form = match args.format {
         Format::Text => Form::Text(Text::new(&listing, text_options(args, snapshot, &rows))),
@@ -102,7 +98,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Args, Command},
-        commands::settings,
+        commands::filters,
         model::{
             skipped::Skipped,
             socket::{Kind, ListedSocket},
@@ -131,9 +127,9 @@ mod tests {
 
     fn written(line: &str) -> String {
         let args = sockets_args(line);
-        let selection = settings::selection(&args.filter, None).unwrap();
+        let (filter, _) = filters::filter(&args.filter, "--cgroup").unwrap();
         let mut to = Vec::new();
-        write(&args, &selection, &snapshot(), &mut to).unwrap();
+        write(&args, &filter, &snapshot(), &mut to).unwrap();
         String::from_utf8(to).unwrap()
     }
 
@@ -164,14 +160,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tcptrace-sockets-{}", std::process::id()));
         let to = |path: &str| sockets_args(&format!("--output {path}"));
         let list = || Ok::<_, &str>(snapshot());
-        run(&to(&path.display().to_string()), &SocketFilter::default(), list).unwrap();
+        run(&to(&path.display().to_string()), &Filter::default(), list).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(text.ends_with("\nTotal 3: 1 ESTABLISHED, 2 CLOSE_WAIT\n"), "{text}");
 
         let told = |result: Result<(), Error<&str>>| result.unwrap_err().to_string();
-        assert!(told(run(&to("/dev/full"), &SocketFilter::default(), list)).starts_with("cannot write to /dev/full: "));
-        assert!(told(run(&to("/no/such"), &SocketFilter::default(), list)).starts_with("cannot write to /no/such: "));
-        assert_eq!(told(run(&to("/dev/null"), &SocketFilter::default(), || Err("not allowed"))), "not allowed");
+        assert!(told(run(&to("/dev/full"), &Filter::default(), list)).starts_with("cannot write to /dev/full: "));
+        assert!(told(run(&to("/no/such"), &Filter::default(), list)).starts_with("cannot write to /no/such: "));
+        assert_eq!(told(run(&to("/dev/null"), &Filter::default(), || Err("not allowed"))), "not allowed");
     }
 }
