@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
 
-use self::settings::Settings;
+use self::{settings::Settings, sockets::View};
 use crate::{
     bpf::object::Aggregate,
     cli::{
@@ -97,13 +97,13 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.trace.quiet))?;
+            messages::start(Form::Plain, least(args.trace.output.quiet))?;
             run_trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
-            messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            messages::start_log(level(args.log_level).min(least(args.trace.output.quiet)))?;
             run_trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
@@ -112,13 +112,14 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.quiet))?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             let worst = trace::run(settings).await?.worst;
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
+            let view = View::new(&args).unwrap_or_else(|error| exit(error));
             let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
             // Listeners are shown with their half-open requests.
             let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
@@ -126,19 +127,22 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(info);
-            let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            sockets::run(&args, &selection, list)?;
+            let mut lister = Lister::alone(args.listing.no_iter, args.filter.netns.clone());
+            match args.watch {
+                None => sockets::run(&args, &view, &selection, || lister.list(&wanted))?,
+                Some(interval) => sockets::watch(&args, &view, &selection, interval, || lister.list(&wanted)).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Rates(args)) => {
-            messages::start(Form::Plain, Level::Info)?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(story.quiet))?;
+            messages::start(Form::Plain, least(story.output.quiet))?;
             if trace::run(settings).await?.written == 0 {
                 bail!("no connection matched {}", story.which);
             }

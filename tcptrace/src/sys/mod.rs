@@ -18,5 +18,6 @@ pub mod pids;
 pub mod process;
 pub mod signals;
 pub mod systemd;
+pub mod terminal;
 pub(crate) mod threads;
 pub mod workers;

@@ -3,6 +3,7 @@
 //! A flag that several commands share stands in a struct of its own ([`FilterArgs`], [`ListingArgs`]), which they flatten.
 
 mod filters;
+mod output;
 mod trace;
 pub mod values;
 mod views;
@@ -15,8 +16,9 @@ use crate::cli::args::values::LogLevel;
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
-    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
-    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
+    output::{OutputArgs, Time},
+    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.

@@ -73,7 +73,7 @@ fn apply(layers: Vec<Layer>, args: &mut TraceArgs, is_typed: impl Fn(&str) -> bo
     }
     for Layer { keys, outputs, place } in layers {
         if !outputs.is_empty() && args.given.add("output", || place.name("output")) {
-            args.output = outputs;
+            args.output.to = outputs;
         }
         keys.apply(args, |id| place.name(id));
     }

@@ -51,6 +51,7 @@ use crate::{
         files, heap,
         pids::{self, View},
         signals::{Hangup, Stop, begin_shutdown},
+        terminal::{Keys, screen},
     },
 };
 
@@ -108,7 +109,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.find_executable = Some(Box::new(holders::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context { wall: wall_offset(), names };
+    let context = Context { wall: wall_offset(), names, screen: screen() };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let (server, queries) = serve(settings.server)?;
@@ -146,6 +147,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         netns_names: NameWatch::default(),
     };
     run.session.netns_alias = netns_alias;
+    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;

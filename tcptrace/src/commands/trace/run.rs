@@ -59,6 +59,7 @@ use crate::{
         process::usage,
         signals::{Hangup, SHUTDOWN_LIMIT, Stop, every, release_memory},
         systemd::Service,
+        terminal::screen,
     },
 };
 
@@ -175,6 +176,9 @@ impl Run {
             more = self.read(before_ns);
             if !more {
                 self.session.tick(before_ns);
+            }
+            if matches!(happened, LoopEvent::SummaryDue | LoopEvent::EvaluationDue | LoopEvent::CheckDue) {
+                self.session.context.screen = screen(); // it may have another size
             }
             match happened {
                 LoopEvent::Events => {}
