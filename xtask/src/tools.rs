@@ -39,6 +39,9 @@ pub(crate) const INTEROP: [Tool; 13] = [
     ("openssl", "openssl"),
 ];
 
+/// The container runtimes that live tests start. Without one its tests are skipped.
+pub(crate) const CONTAINERS: [Tool; 3] = [("podman", "podman"), ("containerd", "containerd"), ("runc", "runc")];
+
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
 

@@ -14,6 +14,7 @@ use crate::{
     },
     model::{
         close_reason::CloseReason,
+        event_kind::Counter,
         kernel_counts::{By, Counts},
         losses::Losses,
         state::State,
@@ -106,14 +107,8 @@ pub struct Counted<'a> {
 pub enum CountedEvent {
     /// A transition.
     Transition(State, State),
-    /// A segment was retransmitted.
-    Retransmit,
-    /// A SYN-ACK was retransmitted.
-    SynAckRetransmit,
-    /// A RST was sent.
-    ResetSent,
-    /// A RST was received.
-    ResetReceived,
+    /// Another event.
+    Other(Counter),
     /// A connection ended without TIME_WAIT.
     CloseReason(CloseReason),
 }
@@ -125,10 +120,10 @@ impl<'a> Counted<'a> {
             KIND_TRANSITION if usize::from(key.octave) < OCTAVES => {
                 CountedEvent::Transition(State::from_raw(key.old)?, State::from_raw(key.new)?)
             }
-            KIND_RETRANSMIT => CountedEvent::Retransmit,
-            KIND_SYNACK_RETRANSMIT => CountedEvent::SynAckRetransmit,
-            KIND_RESET_SENT => CountedEvent::ResetSent,
-            KIND_RESET_RECEIVED => CountedEvent::ResetReceived,
+            KIND_RETRANSMIT => CountedEvent::Other(Counter::Retransmits),
+            KIND_SYNACK_RETRANSMIT => CountedEvent::Other(Counter::SynAckRetransmits),
+            KIND_RESET_SENT => CountedEvent::Other(Counter::ResetsSent),
+            KIND_RESET_RECEIVED => CountedEvent::Other(Counter::ResetsReceived),
             KIND_CLOSED => {
                 let is = |flag: u16| key.flags & flag != 0;
                 let (syn, unread) = (is(close_flag::SENT_SYN), is(close_flag::UNREAD).into());
@@ -163,7 +158,7 @@ impl Tally {
             CountedEvent::Transition(old, new) => {
                 let (all, known) = self.transitions.entry((old, new)).or_default();
                 add(all);
-                add(&mut self.activity.transitions);
+                self.activity.add(Counter::Transitions, count);
                 if let Some((octave, times)) = counted.times {
                     known.add_octave(octave, times);
                 }
@@ -171,9 +166,7 @@ impl Tally {
                     add(self.endings.entry(CloseReason::Normal).or_default());
                 }
             }
-            CountedEvent::Retransmit | CountedEvent::SynAckRetransmit => add(&mut self.activity.retransmits),
-            CountedEvent::ResetSent => add(&mut self.activity.resets_sent),
-            CountedEvent::ResetReceived => add(&mut self.activity.resets_received),
+            CountedEvent::Other(counter) => self.activity.add(counter, count),
             CountedEvent::CloseReason(ending) => add(self.endings.entry(ending).or_default()),
         }
         Some(())

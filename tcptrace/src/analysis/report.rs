@@ -7,7 +7,8 @@ use crate::{
     model::{
         age::Age,
         close_reason::CloseReason,
-        event::{Command, EventKind, Owner, OwnerSource},
+        event::{Command, Owner, OwnerSource},
+        event_kind::Counter,
         losses::Losses,
         state::State,
     },
@@ -125,15 +126,14 @@ pub struct Activity {
 }
 
 impl Activity {
-    pub(crate) fn add(&mut self, what: &EventKind) {
-        *match what {
-            EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return, // nothing was sent
-            EventKind::Transition(_) => &mut self.transitions,
-            EventKind::Retransmit(_) | EventKind::SynAckRetransmit { .. } => &mut self.retransmits,
-            EventKind::ResetSent { .. } => &mut self.resets_sent,
-            EventKind::ResetReceived(_) => &mut self.resets_received,
-            EventKind::OwnerChanged => return,
-        } += 1;
+    pub(crate) const fn add(&mut self, counter: Counter, count: u64) {
+        let counted = match counter {
+            Counter::Transitions => &mut self.transitions,
+            Counter::Retransmits | Counter::SynAckRetransmits => &mut self.retransmits,
+            Counter::ResetsSent => &mut self.resets_sent,
+            Counter::ResetsReceived => &mut self.resets_received,
+        };
+        *counted = counted.wrapping_add(count);
     }
 
     pub(crate) fn merge(&mut self, other: &Self) {

@@ -96,10 +96,11 @@ impl Summary {
         if event.what == EventKind::OwnerChanged {
             return; // it is not counted, and its process may have no other event
         }
-        self.activity.add(&event.what);
+        let counter = event.what.counter();
+        counter.into_iter().for_each(|counter| self.activity.add(counter, 1));
         let process = event.owner.map(|owner| (owner.pid, owner.command));
         match entry_within(&mut self.processes, MAX_PROCESSES, process) {
-            Some(activity) => activity.add(&event.what),
+            Some(activity) => counter.into_iter().for_each(|counter| activity.add(counter, 1)),
             None => self.other_processes += 1,
         }
         let EventKind::Transition(transition) = event.what else {

@@ -1,17 +1,58 @@
-//! Where each setting was given, so that messages can name it as the user wrote it.
+//! Where each setting was given, so that messages can name it as the user wrote it, and `tcptrace config show` can list it.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{collections::BTreeMap, path::PathBuf};
 
-/// The flags that were given, by clap's id, with the name of each in messages: `--port`, `TCPTRACE_PORT`, or
-/// `port (FILE, line 3)`.
+/// What gave a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// An environment variable.
+    Variable(String),
+    /// A line of a config file.
+    File(PathBuf, usize),
+}
+
+/// A value as it was given.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// What gave it.
+    pub origin: Origin,
+    /// Its name in messages: `--port`, `TCPTRACE_PORT`, or `port (FILE, line 3)`.
+    name: String,
+    /// The value as text; several for a list.
+    pub words: Vec<String>,
+}
+
+impl Setting {
+    /// A value of the flag with this id.
+    pub(super) fn new(id: &str, origin: Origin, words: Vec<String>) -> Self {
+        let name = match &origin {
+            Origin::Flag => long(id),
+            Origin::Variable(name) => name.clone(),
+            Origin::File(path, line) => format!("{} ({}, line {line})", key(id), path.display()),
+        };
+        Self { origin, name, words }
+    }
+}
+
+/// The flags that were given, by clap's id, the highest layer first.
 #[derive(Clone, Debug, Default)]
-pub struct Given(BTreeMap<&'static str, String>);
+pub struct Given(BTreeMap<&'static str, Entry>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    settings: Vec<Setting>,
+    /// True if it was given as `false`.
+    is_off: bool,
+}
 
 impl Given {
-    /// The name of the flag with this id, if it was given.
+    /// The name of the flag with this id, if it was given, and not as `false`.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&str> {
-        self.0.get(id).map(String::as_str)
+        let entry = self.0.get(id).filter(|entry| !entry.is_off)?;
+        entry.settings.first().map(|setting| setting.name.as_str())
     }
 
     /// The name of the flag with this id as it was given, or else the flag itself.
@@ -20,22 +61,41 @@ impl Given {
         self.get(id).map_or_else(|| long(id), str::to_owned)
     }
 
-    /// Records that a layer gave the flag. Returns false if a higher layer already did.
-    pub(super) fn add(&mut self, id: &'static str, name: impl FnOnce() -> String) -> bool {
-        match self.0.entry(id) {
-            Entry::Vacant(place) => _ = place.insert(name()),
-            Entry::Occupied(_) => return false,
-        }
-        true
+    /// All that counts of the flag with this id, the highest layer first; empty if it has its default.
+    #[must_use]
+    pub fn settings(&self, id: &str) -> &[Setting] {
+        self.0.get(id).map_or(&[], |entry| &entry.settings)
     }
 
-    /// Removes a flag that was given as `false`.
-    pub(super) fn remove(&mut self, id: &str) {
-        self.0.remove(id);
+    /// Records that a layer gave the flag. Returns false if a higher layer already did.
+    pub(super) fn add(&mut self, id: &'static str, settings: impl FnOnce() -> Vec<Setting>) -> bool {
+        let is_first = !self.0.contains_key(id);
+        if is_first {
+            self.join(id, settings());
+        }
+        is_first
     }
+
+    /// Records that a layer gave the flag, whose values are added to those of higher layers.
+    pub(super) fn join(&mut self, id: &'static str, settings: Vec<Setting>) {
+        let entry = self.0.entry(id).or_insert(Entry { settings: Vec::new(), is_off: false });
+        entry.settings.extend(settings);
+    }
+
+    /// Notes that a flag was given as `false`.
+    pub(super) fn turn_off(&mut self, id: &str) {
+        if let Some(entry) = self.0.get_mut(id) {
+            entry.is_off = true;
+        }
+    }
+}
+
+/// The key of the flag with this id in the config file.
+pub(crate) fn key(id: &str) -> String {
+    if id == "findings_mode" { "findings" } else { id }.replace('_', "-")
 }
 
 /// The long flag with this id.
 pub(super) fn long(id: &str) -> String {
-    format!("--{}", if id == "findings_mode" { "findings" } else { id }.replace('_', "-"))
+    format!("--{}", key(id))
 }

@@ -13,5 +13,6 @@ pub mod given;
 pub mod outputs;
 pub mod parse;
 pub mod terminal;
+pub mod words;
 
-use crate::model::nearest::nearest;
+pub(crate) use crate::model::nearest::nearest;

@@ -59,18 +59,7 @@ impl FromStr for OutputSpec {
     /// Parses `KIND:TARGET,KEY=VALUE,…`, where `+` separates several values of a key. Parts without `=` before the first
     /// pair belong to the target. A backslash makes the next comma, plus or backslash an ordinary character.
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut to = String::new();
-        let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
-        for (index, part) in parts(text, ',').enumerate() {
-            match part.split_once('=').filter(|_| index > 0) {
-                Some((key, values)) => pairs.push((key.to_owned(), parts(values, '+').map(unescaped).collect())),
-                None if pairs.is_empty() => {
-                    to += if index > 0 { "," } else { "" };
-                    to += &unescaped(part);
-                }
-                None => return Err(format!("`{part}` is not KEY=VALUE")),
-            }
-        }
+        let (to, pairs) = to_and_pairs(text)?;
         let mut spec = Self::new(&to)?;
         for (index, (key, values)) in pairs.iter().enumerate() {
             if pairs.iter().take(index).any(|(earlier, _)| earlier == key) {
@@ -184,6 +173,34 @@ impl OutputSpec {
     }
 }
 
+/// A key of an output, and its values.
+pub(crate) type Pair = (String, Vec<String>);
+
+/// Splits `KIND:TARGET,KEY=VALUE+VALUE,…` into the target and its keys with their values.
+///
+/// # Errors
+/// If a part is no pair.
+pub(crate) fn to_and_pairs(text: &str) -> Result<(String, Vec<Pair>), String> {
+    let mut to = String::new();
+    let mut pairs: Vec<Pair> = Vec::new();
+    for (index, part) in parts(text, ',').enumerate() {
+        match part.split_once('=').filter(|_| index > 0) {
+            Some((key, values)) => pairs.push((key.to_owned(), parts(values, '+').map(unescaped).collect())),
+            None if pairs.is_empty() => {
+                to += if index > 0 { "," } else { "" };
+                to += &unescaped(part);
+            }
+            None => return Err(format!("`{part}` is not KEY=VALUE")),
+        }
+    }
+    Ok((to, pairs))
+}
+
+/// The text with a backslash before each character that would separate it.
+pub(super) fn escaped(text: &str) -> String {
+    text.chars().flat_map(|c| [Some('\\').filter(|_| [',', '+', '\\'].contains(&c)), Some(c)]).flatten().collect()
+}
+
 /// Splits at each separator that does not follow a backslash.
 fn parts(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut is_escaped = false;
@@ -266,6 +283,7 @@ mod tests {
         }
         for (text, parts) in [
             ("stdout", &["stdout"][..]),
+            ("-", &["-"]),
             ("journald,records=findings", &["journald"]),
             ("syslog:tcp:[::1]:6514", &["syslog:tcp:[::1]:6514"]),
             ("prometheus:9437", &["prometheus:9437"]),
@@ -289,7 +307,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for (text, words) in [
-            ("nowhere", &["nowhere", "stdout", "file:PATH"][..]),
+            ("nowhere", &["nowhere", "stdout", "file:PATH", "./nowhere"][..]),
+            ("json", &["format", "--format json", "./json"]),
+            ("http://127.0.0.1:4318", &["URL", "otlp:http://127.0.0.1:4318"]),
             ("file:", &["path"]),
             ("stdout,rotate-size=1", &["stdout has no key `rotate-size`"]),
             ("prometheus:9437,records=findings", &["no key `records`"]),

@@ -41,6 +41,15 @@ pub fn count(text: &str) -> Result<u64, String> {
     count.ok_or_else(|| format!("`{text}` is not a whole number of at least 1"))
 }
 
+/// A socket cookie as `cookie:N`.
+///
+/// # Errors
+/// For other text.
+pub fn cookie(text: &str) -> Result<u64, String> {
+    let cookie = text.strip_prefix("cookie:").and_then(digits).filter(|cookie| *cookie != 0);
+    cookie.ok_or_else(|| format!("`{text}` is not cookie:N; `tcptrace sockets --format json` shows the cookies"))
+}
+
 /// Ranges of ports, both ends included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortList(pub Vec<(u16, u16)>);
@@ -253,6 +262,8 @@ mod tests {
         assert_eq!(size("4096"), Ok(4096));
         assert_eq!(size("8MiB"), Ok(8 << 20));
         assert_eq!(size("1g"), Ok(1 << 30));
+        assert_eq!((size("8MB"), size("8mb")), (Ok(8_000_000), Ok(8_000_000)), "decimal, as IEC has it");
+        assert_eq!((size("1kB"), size("2GB")), (Ok(1000), Ok(2_000_000_000)));
         for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é", "+8M"] {
             assert!(size(bad).is_err(), "{bad}");
         }

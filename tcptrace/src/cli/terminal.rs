@@ -11,7 +11,7 @@ use std::{
 use clap::{CommandFactory as _, Error};
 
 use super::args::Args;
-use crate::{cli::args::values::Color, model::printable::printable};
+use crate::{cli::args::values::Color, model::printable::printable, sys::terminal::screen};
 
 /// Whether output to stdout (if `to_stdout`) or to a file is coloured. `auto` means on a terminal, but obeys `NO_COLOR`
 /// (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE` (bixense.com/clicolors) and `TERM=dumb`.
@@ -42,6 +42,12 @@ pub fn understands_codes() -> bool {
     io::stdout().is_terminal() && knows_codes()
 }
 
+/// The width of stdout in columns, if it is a terminal that has one.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    screen().map(|screen| screen.columns)
+}
+
 /// The variable's value if it is set and not empty.
 fn set(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
@@ -50,7 +56,11 @@ fn set(name: &str) -> Option<OsString> {
 /// Prints a usage error (or help) and ends the process. Control characters that the message quotes are replaced.
 pub fn exit(error: Error) -> ! {
     if !error.use_stderr() {
-        error.exit() // help and version, which quote nothing
+        // Help and version, which quote nothing. A reader that stops early (`| head`) is no error.
+        let failed = error.print().err().filter(|error| error.kind() != io::ErrorKind::BrokenPipe);
+        let Some(reason) = failed else { process::exit(0) };
+        let _ = io::stderr().write_all(format!("tcptrace: cannot write to stdout: {reason}\n").as_bytes());
+        process::exit(1);
     }
     let mut words = words(&error, env::args_os().skip(1));
     // If nothing was replaced, clap's coloured rendering is safe too.

@@ -1,13 +1,15 @@
 //! The commands, one module each: they connect settings, kernel, session and outputs.
 //!
 //! This is the only room that uses all others. `tcptrace` itself is [`trace`] (with [`aggregate`] for `--aggregate`), and
-//! `stuck` and `story` are traces with other settings (see [`settings`]); `sockets`, `rates` and `doctor` have views of their
-//! own, which stand next to them. [`delivery`] opens outputs for all commands.
+//! `stuck` and `story` are traces with other settings (see [`settings`]); `sockets`, `kill`, `rates` and `doctor` have views of
+//! their own, which stand next to them. [`delivery`] opens outputs for all commands.
 
 pub mod aggregate;
 pub mod config;
 pub mod delivery;
 pub mod doctor;
+pub mod explain;
+pub mod kill;
 pub mod rates;
 pub mod settings;
 pub mod sockets;
@@ -23,13 +25,13 @@ use crate::{
     bpf::object::Aggregate,
     cli::{
         args::{Args, Command, ConfigCommand, DoctorArgs, values::LogLevel},
-        config::parse,
+        config::{Notice, Parsed, parse},
         terminal::exit,
     },
     listing::{Lister, ListingOptions},
     model::state::State,
-    outputs::messages::{self, Form, Level, info},
-    sys::{descriptors, heap, pids, systemd::Service},
+    outputs::messages::{self, Form, Level, info, warn},
+    sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
 /// Exit code where something was found.
@@ -62,11 +64,14 @@ const fn least(quiet: bool) -> Level {
 #[must_use]
 pub fn main() -> ExitCode {
     descriptors::raise();
-    let args = parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
+    let Parsed { args, notices } = parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
+    if let Err((path, error)) = host_proc::adopt() {
+        warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
+    }
     let result = match &args.command {
         // It judges also a machine on which nothing else runs.
         Some(Command::Doctor(args)) => check_up(args),
-        _ => runtime().and_then(|runtime| runtime.block_on(run(args))),
+        _ => runtime().and_then(|runtime| runtime.block_on(run(args, notices))),
     };
     let exit = result.unwrap_or_else(|error| {
         messages::error(error);
@@ -74,6 +79,16 @@ pub fn main() -> ExitCode {
     });
     messages::finish();
     exit
+}
+
+/// Logs what the user should know about the settings.
+fn notify(notices: impl IntoIterator<Item = Notice>) {
+    for notice in notices {
+        match notice {
+            Notice::Warning(text) => messages::warn(text),
+            Notice::Info(text) => info(text),
+        }
+    }
 }
 
 fn check_up(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
@@ -93,27 +108,38 @@ fn runtime() -> anyhow::Result<Runtime> {
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
+async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.trace.output.quiet))?;
+            notify(notices);
             run_trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
             messages::start_log(level(args.log_level).min(least(args.trace.output.quiet)))?;
+            notify(notices);
             run_trace(settings).await
         }
         Some(Command::Config(ConfigCommand::Check { config })) => {
             let words = config::check(&config).unwrap_or_else(|error| exit(error));
             config::print(&words).map(|()| ExitCode::SUCCESS)
         }
+        Some(Command::Config(ConfigCommand::Show(args))) => {
+            let words = config::show(&args).unwrap_or_else(|error| exit(error));
+            config::print(&words).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Explain(args)) => {
+            let text = explain::explain(&args).unwrap_or_else(|error| exit(error));
+            config::print(&text).map(|()| ExitCode::SUCCESS)
+        }
         Some(Command::Stuck(args)) => {
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.output.quiet))?;
-            let worst = trace::run(settings).await?.worst;
+            notify(notices);
+            let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
         }
@@ -126,13 +152,18 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let states = selection.states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
-            pids::warning().into_iter().for_each(info);
+            pids::warning().into_iter().for_each(warn);
             let mut lister = Lister::alone(args.listing.no_iter, args.filter.netns.clone());
             match args.watch {
                 None => sockets::run(&args, &view, &selection, || lister.list(&wanted))?,
                 Some(interval) => sockets::watch(&args, &view, &selection, interval, || lister.list(&wanted)).await?,
             }
             Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Kill(args)) => {
+            let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(args.output.quiet))?;
+            kill::run(&args, choice).await
         }
         Some(Command::Rates(args)) => {
             messages::start(Form::Plain, least(args.output.quiet))?;

@@ -26,7 +26,7 @@ use crate::{
     },
     cli::{
         args::{
-            AggregateBy, Args, FilterArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
+            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
@@ -192,6 +192,24 @@ impl Settings {
             }
         }
         Ok(Self { once: args.once && args.duration.is_none(), ..settings })
+    }
+
+    /// The settings of the run with which `tcptrace kill` looks for findings: as `tcptrace stuck --once`, with up to
+    /// `examples` sockets of each finding, and without output.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_kill_args(args: &KillArgs, examples: usize) -> Result<Self, Error> {
+        let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
+        trace.findings_mode = FindingsMode::Only;
+        trace.filter = args.filter.clone();
+        trace.findings = args.findings.clone();
+        trace.output.to = Vec::new();
+        let mut settings = Self { once: true, ..Self::from_args(&trace)? };
+        if let Some(thresholds) = &mut settings.session.findings {
+            thresholds.examples = examples;
+        }
+        Ok(settings)
     }
 
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.

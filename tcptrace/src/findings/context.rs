@@ -6,7 +6,7 @@ use super::paths::{Path, path};
 use crate::{
     findings::{
         cause::Cause,
-        detection::{Detection, Example, MAX_EXAMPLES, Processes, Subject, Value},
+        detection::{Detection, Example, Processes, Subject, Value},
         history::History,
         incident::Incident,
         kind::{Kind, Severity},
@@ -386,7 +386,7 @@ impl<'a> SocketGroup<'a> {
     /// they became suspicious.
     #[must_use]
     pub fn detection(&self, context: &RuleContext<'_>, kind: Kind, severity: Severity, cause: Cause) -> Detection {
-        let shown = &self.members[..self.members.len().min(MAX_EXAMPLES)];
+        let shown = &self.members[..self.members.len().min(context.thresholds.examples)];
         let example = |known: &&Connection| {
             Example::of(known, context.table.holders_of(known).unwrap_or_default(), context.now_ns)
         };

@@ -101,7 +101,7 @@ impl Example {
     }
 }
 
-/// Most examples of a detection.
+/// Most examples of a detection, unless more live sockets are wanted (`Thresholds::examples`).
 pub(super) const MAX_EXAMPLES: usize = 5;
 /// Most holders of an example.
 const MAX_HOLDERS: usize = 8;

@@ -45,11 +45,11 @@ macro_rules! kinds {
                 }
             }
 
-            /// Its section in the documentation.
+            /// The command that prints its section of the documentation.
             #[must_use]
             pub const fn docs(self) -> &'static str {
                 match self {
-                    $(Self::$variant => concat!("docs/findings.md#", $id)),*
+                    $(Self::$variant => concat!("tcptrace explain ", $id)),*
                 }
             }
         }

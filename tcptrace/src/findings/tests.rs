@@ -388,7 +388,7 @@ fn each_finding_has_its_section() {
     let ids: Vec<_> = sections.iter().map(|section| section.lines().next().unwrap()).collect();
     assert_eq!(ids, Kind::ALL.iter().map(|kind| kind.id()).collect::<Vec<_>>(), "in the same order");
     for (kind, section) in Kind::ALL.iter().zip(&sections) {
-        assert_eq!(kind.docs(), format!("docs/findings.md#{}", kind.id()));
+        assert_eq!(kind.docs(), format!("tcptrace explain {}", kind.id()));
         for part in ["**What it is.** ", "**How TCP gets there.** ", "**How tcptrace knows.** ", "**What to do.** "] {
             assert_eq!(section.matches(part).count(), 1, "{part} of {}", kind.id());
         }

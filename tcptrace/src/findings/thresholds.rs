@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use crate::{
-    findings::kind::Kind,
+    findings::{detection::MAX_EXAMPLES, kind::Kind},
     model::{number::digits, state::State},
 };
 
@@ -36,6 +36,8 @@ pub struct Thresholds {
     pub update_every_ns: u64,
     /// Time after the last failure until its finding closes.
     pub quiet_after_ns: u64,
+    /// Most live sockets that a finding gives as examples.
+    pub examples: usize,
     /// Findings that are not reported.
     pub ignored: Vec<Kind>,
     /// The expected listeners; `None` if all are.
@@ -57,6 +59,7 @@ impl Default for Thresholds {
             zero_window_ns: 5 * S,
             update_every_ns: 30 * S,
             quiet_after_ns: 60 * S,
+            examples: MAX_EXAMPLES,
             ignored: Vec::new(),
             expected: None,
         };

@@ -37,6 +37,17 @@ pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
     is_it.then(|| path.to_string_lossy().into_owned())
 }
 
+/// Whether the descriptor of this holder still refers to the socket, whose handle is its inode number, and the process is
+/// still the same. False where that cannot be read.
+#[must_use]
+pub fn still_holds(holder: &Holder) -> bool {
+    let Holder { pid, fd, handle, start, .. } = *holder;
+    let refers = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .is_ok_and(|link| link.as_os_str().as_bytes() == format!("socket:[{handle}]").as_bytes());
+    // Read last: a process that reused the PID would have started later.
+    refers && fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| start.is_none() || start == parse_start(&stat))
+}
+
 /// Command name in `/proc/PID/stat`.
 fn command_of(stat: &[u8]) -> Option<Command> {
     let from = stat.iter().position(|byte| *byte == b'(')? + 1;
@@ -155,26 +166,6 @@ fn v2_path(text: &[u8]) -> Option<&[u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
 
-/// Path of the cgroup of a process; `None` if unknown.
-///
-/// This is the path in the v2 hierarchy. If that is the root, as on hosts that still use v1 hierarchies, it is
-/// systemd's path, else the longest.
-#[must_use]
-pub fn cgroup_path(pid: u32) -> Option<String> {
-    best_path(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)).map(str::to_owned)
-}
-
-fn best_path(text: &str) -> Option<&str> {
-    let is_below_root = |path: &&str| *path != "/";
-    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let systemd = || text.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path);
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .filter(is_below_root)
-        .or_else(|| systemd().filter(is_below_root))
-        .or_else(|| paths().max_by_key(|path| path.len()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -242,8 +233,8 @@ mod tests {
         let path = v2_path(text.as_bytes()).map(OsStr::from_bytes);
         let expected = path.and_then(|path| cgroup::find(Path::new(path)).ok());
         assert_eq!(own.cgroup, expected.map(|cgroup| cgroup.id));
-        assert!(cgroup_path(process::id()).unwrap().starts_with('/'));
-        assert_eq!(cgroup_path(0), None);
+        assert!(cgroup::of_process(process::id()).unwrap().starts_with('/'));
+        assert_eq!(cgroup::of_process(0), None);
     }
 
     /// Children that hold a socket come and go: that is never fatal, and a holder is reported completely or not at all.
@@ -344,22 +335,5 @@ mod tests {
         assert_eq!(parse_status("Uid:\t0\t0\t0\t0\n"), (Some(0), None));
         assert_eq!(parse_status("Uid:\nNSpid:\n"), (None, None));
         assert_eq!(parse_status("Uid:\tx\nNSpid:\t-1\n"), (None, None));
-    }
-
-    #[test]
-    fn the_cgroup_with_the_most_to_tell_is_taken() {
-        let cases = [
-            ("0::/system.slice/ssh.service\n", Some("/system.slice/ssh.service")),
-            ("4:memory:/longer/than/that\n1:name=systemd:/b\n0::/a\n", Some("/a")),
-            ("4:memory:/longer\n1:name=systemd:/b:c\n0::/\n", Some("/b:c")),
-            ("4:memory:/docker/1\n3:cpu:/\n1:name=systemd:/\n0::/\n", Some("/docker/1")),
-            ("4:memory:/docker/1\n", Some("/docker/1")),
-            ("0::/\n", Some("/")),
-            ("", None),
-            ("no line of that kind\n", None),
-        ];
-        for (text, path) in cases {
-            assert_eq!(best_path(text), path, "{text}");
-        }
     }
 }

@@ -60,6 +60,7 @@ pub(super) fn socket(payload: &[u8], netns: u32) -> Option<ListedSocket> {
         sk: None,
         cookie: (cookie != 0).then_some(cookie),
         handle: message.inode.into(),
+        interface: message.interface,
         netns,
         ipv6: event::is_ipv6(message.family.into()),
         state,
@@ -297,6 +298,7 @@ pub(super) mod tests {
         let expected = ListedSocket {
             cookie: Some(7 << 32 | 5),
             handle: 99,
+            interface: 3,
             ipv6: true,
             receive_queue: 11,
             send_queue: 12,

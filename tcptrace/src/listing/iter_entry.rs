@@ -86,6 +86,7 @@ fn socket(entry: &SocketEntry, tick_ns: u64) -> Option<ListedSocket> {
         sk: some(entry.sk),
         cookie: some(entry.cookie),
         handle: if is_held { some(entry.mptcp_inode).unwrap_or(entry.sk) } else { 0 },
+        interface: 0,
         netns: entry.socket.netns,
         ipv6: is_ipv6(entry.socket.family),
         state,

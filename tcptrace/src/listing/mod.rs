@@ -10,35 +10,39 @@
 //! ([`netns`]). This room makes no decisions about what is worth reporting.
 
 pub(crate) mod chosen_netns;
+pub mod destroy;
 pub mod holders;
+mod idle;
 mod inet_diag;
 pub mod iter_entry;
 pub(crate) mod net_counters;
 pub mod netns;
 pub(crate) mod netns_names;
 mod next_hop;
+mod options;
 mod process;
 mod procfs;
 pub mod skipped;
 pub mod sock_diag;
 pub mod worker;
 
-use std::{collections::BTreeMap, io, net::IpAddr, panic::resume_unwind, thread};
+use std::{collections::BTreeMap, io, panic::resume_unwind, thread};
 
+use self::idle::IdleNetns;
+pub use self::options::{Error, ListingOptions};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thiserror::Error;
 
 use crate::{
     bpf::iterators::{Iterators, KernelIterator},
     model::{
-        event::ProcessId,
         holders::Holders,
-        namespace::{Namespace, NetCounters},
+        namespace::Namespace,
         netns_choice::NetnsChoice,
         skipped::Skipped,
         snapshot::Snapshot,
-        socket::{Kind, ListedSocket, Timer, UNREAD_NS},
-        state::{State, StateSet},
+        socket::{Kind, ListedSocket, Timer},
+        state::State,
     },
     sys::{
         clock,
@@ -67,111 +71,11 @@ pub struct Lister {
     walks_proc: bool,
 }
 
-/// State of a namespace in which nothing changes by itself: another poll finds nothing new until a segment or an event
-/// arrives.
-#[derive(Clone, Copy, Debug)]
-struct IdleNetns {
-    states: StateSet,
-    stuck: bool,
-    /// CLOCK_MONOTONIC in ns of this observation.
-    seen_ns: u64,
-    /// Segments received by then; `None` if there was no socket.
-    segments: Option<u64>,
-    /// CLOCK_MONOTONIC in ns since which that number has not changed.
-    since_ns: u64,
-    /// CLOCK_MONOTONIC in ns of the last listing of its sockets.
-    listed_ns: u64,
-    counters: Option<NetCounters>,
-}
-
-impl IdleNetns {
-    /// Whether it also holds for such a listing.
-    fn is_of(&self, is_poll: bool, wanted: &ListingOptions) -> bool {
-        self.segments.is_none() || is_poll && (self.states, self.stuck) == (wanted.states, wanted.stuck)
-    }
-
-    /// Whether the namespace need not be entered yet. Events announce activity there, except SYNs and what the filter
-    /// drops.
-    const fn is_left_alone(&self, now_ns: u64) -> bool {
-        let for_ns = if self.segments.is_some() { IDLE_FOR_NS } else { EMPTY_FOR_NS };
-        self.is_settled() && now_ns.saturating_sub(self.seen_ns) < for_ns
-    }
-
-    /// Whether its sockets were listed long enough after the last segment for received data to have been read. What is
-    /// unread counts only from then on.
-    const fn is_settled(&self) -> bool {
-        !self.stuck || self.segments.is_none() || self.listed_ns.saturating_sub(self.since_ns) > UNREAD_NS
-    }
-}
-
-/// Polls re-enter a namespace after this time in ns if it has idle listeners and received no segments.
-const IDLE_FOR_NS: u64 = 3_000_000_000;
-/// Polls re-enter a namespace without sockets after this time in ns.
-const EMPTY_FOR_NS: u64 = 10_000_000_000;
-
 /// Polls re-read the settings of a namespace after this time in ns.
 const SETTINGS_FOR_NS: u64 = 30_000_000_000;
 
 /// Listings of selected states may reuse the namespaces found up to this long ago, in ns: a search visits all threads.
 const FOUND_FOR_NS: u64 = 10_000_000_000;
-
-/// What a listing should contain.
-#[derive(Clone, Debug, Default)]
-pub struct ListingOptions {
-    /// States of the sockets; empty for all.
-    pub states: StateSet,
-    /// Inode numbers of the namespaces; empty for all.
-    pub namespaces: FxHashSet<u32>,
-    /// Namespaces with activity since the previous listing. Others are skipped for some seconds: those without sockets
-    /// by any listing, those with only idle listeners by polls. `None`: none is skipped.
-    pub active: Option<FxHashSet<u32>>,
-    /// Whether there may be namespaces that the last listing did not find.
-    pub finds_namespaces: bool,
-    /// Whether to list holders.
-    pub holders: bool,
-    /// Whether to read the settings of all namespaces, rather than only of new ones.
-    pub settings: bool,
-    /// Whether to add connections in other states that wait for a process ([`ListedSocket::stuck_reasons`]).
-    pub stuck: bool,
-    /// Processes whose state to read.
-    pub processes: Vec<ProcessId>,
-    /// Addresses to find the next hop for, each with the inode number of a namespace.
-    pub next_hops: Vec<(u32, IpAddr)>,
-    /// Maximum number of sockets, unknown to the BPF programs, whose holders they should remember as owners.
-    pub new_owners: u32,
-}
-
-/// Why nothing was listed.
-#[derive(Debug, Error)]
-#[allow(missing_docs, reason = "the messages say it")]
-pub enum Error {
-    #[error("cannot list sockets: {0}")]
-    Thread(io::Error),
-    #[error("sockets were not listed: the listing thread crashed (a bug in tcptrace)")]
-    Hangs,
-    #[error(transparent)]
-    Netns(#[from] netns::Error),
-    #[error("cannot enter the network namespace: {0}")]
-    Enter(#[from] netns::EnterError),
-    #[error("cannot list sockets by sock_diag: {0}")]
-    SockDiag(io::Error),
-    #[error("cannot list the processes that hold sockets: /proc: {0}")]
-    Proc(io::Error),
-    #[error("cannot list sockets by the iterator `{which}`: {source}; --no-iter lists them by sock_diag and /proc")]
-    Iterator { which: &'static str, source: io::Error },
-}
-
-impl Error {
-    /// True if the selected namespace no longer exists.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        match self {
-            Self::Enter(netns::EnterError::Gone(_)) => true,
-            Self::Netns(error) => error.is_gone(),
-            _ => false,
-        }
-    }
-}
 
 impl Lister {
     /// Lists the namespaces of `choice` (`None`: all), using these iterators if there are any.

@@ -28,7 +28,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// A number of bytes: `8MiB`, `512K`, or a bare number.
+/// A number of bytes: `8MiB`, `8MB`, `512K`, or a bare number. With a `B` the unit is what IEC 80000-13 says: `MB` is
+/// 1,000,000 bytes and `MiB` 1,048,576. Without, as in `dd` and systemd, `M` is `MiB`.
 ///
 /// # Errors
 /// For other text, and where it does not fit.
@@ -36,15 +37,18 @@ pub fn size(text: &str) -> Result<u64, String> {
     let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit: Option<u64> = match text[number.len()..].to_ascii_lowercase().as_str() {
         "" | "b" => Some(1),
-        "k" | "kb" | "kib" => Some(1 << 10),
-        "m" | "mb" | "mib" => Some(1 << 20),
-        "g" | "gb" | "gib" => Some(1 << 30),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "kb" => Some(1000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
         _ => None,
     };
     digits::<u64>(number.trim())
         .zip(unit)
         .and_then(|(number, unit)| number.checked_mul(unit))
-        .ok_or_else(|| format!("invalid size `{text}` (examples: 65536, 512KiB, 8MiB)"))
+        .ok_or_else(|| format!("invalid size `{text}` (examples: 65536, 512KiB, 8MB)"))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct ListedSocket {
     /// Key of its holders in `Holders`: with iterators `sk` (for an MPTCP subflow the inode number of the MPTCP
     /// socket), with sock_diag the inode number of its file; 0 if no file can refer to it.
     pub handle: u64,
+    /// Index of the network device that it is bound to; 0 for none, and if it came from an iterator.
+    pub interface: u32,
     /// Inode number of its network namespace.
     pub netns: u32,
     /// True for an IPv6 socket, which may still carry IPv4.
@@ -214,6 +216,7 @@ impl ListedSocket {
             sk: None,
             cookie: None,
             handle: 0,
+            interface: 0,
             netns,
             ipv6: false,
             state,
@@ -240,6 +243,15 @@ impl ListedSocket {
     #[must_use]
     pub fn is_full_listener(&self) -> bool {
         self.state == State::Listen && self.receive_queue > self.send_queue
+    }
+
+    /// The running timer's name in all outputs. A mini-socket in FIN_WAIT2 has the timer of TIME_WAIT, but waits for the rest
+    /// of tcp_fin_timeout (`net/ipv4/tcp_minisocks.c`, `tcp_time_wait`).
+    #[must_use]
+    pub fn timer_name(&self) -> Option<&'static str> {
+        let timer = self.timer?;
+        let is_fin_timeout = (self.kind, self.state) == (Kind::TimeWait, State::FinWait2);
+        Some(if is_fin_timeout && timer.kind == TimerKind::TimeWait { "fin_timeout" } else { timer.kind.name() })
     }
 
     /// What it waits for. The iterator program makes the same decision (`is_stuck`).

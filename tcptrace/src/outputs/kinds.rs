@@ -28,19 +28,33 @@ pub const KINDS: &[OutputKind] = &[
     },
 ];
 
-/// Reads `KIND:TARGET`, or a path, which names a file to replace.
+/// Reads `KIND:TARGET`, `-` for standard output, or a path, which names a file to replace.
 ///
 /// # Errors
-/// If there is no such kind, or its target is wrong.
+/// If there is no such kind, its target is wrong, or the text is clearly meant as something else: a format or a URL.
 pub fn parse(text: &str) -> Result<Box<dyn Target>, String> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     match KINDS.iter().find(|kind| kind.name == name) {
         Some(kind) => (kind.parse)(rest),
-        None if text == "/dev/stdout" => (standard::KIND.parse)(""),
-        None if text.contains('/') || text.contains('.') && !text.contains(':') => Ok(file::replaced(text)),
-        None => {
-            let forms = KINDS.iter().map(|kind| kind.form).collect::<Vec<_>>().join(", ");
-            Err(format!("unknown output `{text}`; known: {forms}"))
+        None if matches!(text, "-" | "/dev/stdout") => (standard::KIND.parse)(""),
+        None if matches!(name, "http" | "https") => {
+            Err(format!("`{text}` is a URL: put the kind of output before it, for example otlp:{text}"))
         }
+        None if is_path(text) => Ok(file::replaced(text)),
+        None if matches!(text, "text" | "json" | "csv") => {
+            Err(format!("`{text}` is a format: use --format {text}; for a file of that name write ./{text}"))
+        }
+        None => Err(format!("unknown output `{text}`; known: {}; for a file write ./{text}", forms())),
     }
+}
+
+/// True if it can only be a path: a kind of output has neither slash nor dot.
+fn is_path(text: &str) -> bool {
+    text.contains('/') || text.contains('.') && !text.contains(':')
+}
+
+/// What users write for each kind, separated by commas.
+#[must_use]
+pub fn forms() -> String {
+    KINDS.iter().map(|kind| kind.form).collect::<Vec<_>>().join(", ")
 }

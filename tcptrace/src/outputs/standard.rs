@@ -72,6 +72,10 @@ impl Standard {
         // SAFETY: it is open, and has no other owner.
         let file = unsafe { File::from_raw_fd(copy) };
         let file_type = file.metadata()?.file_type();
+        if file_type.is_char_device() && !file.is_terminal() {
+            // Fails for `/dev/full`, to which nothing can ever be written.
+            let _none = (&file).write(&[])?;
+        }
         let again = || {
             let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
             OpenOptions::new().write(true).custom_flags(flags).open(format!("/proc/self/fd/{number}"))

@@ -8,6 +8,7 @@ use crate::{
     findings::{Coverage, Finding, Kind, Severity},
     model::{
         event::{Event, EventKind, StateSource},
+        event_kind::EventGroup,
         losses::Losses,
         notice::Notice,
         output_state::OutputState,
@@ -97,11 +98,11 @@ impl RecordKind {
     }
 
     const fn of(what: &EventKind) -> Self {
-        match what {
-            EventKind::Transition(_) => Self::Transitions,
-            EventKind::Retransmit { .. } | EventKind::SynAckRetransmit { .. } => Self::Retransmits,
-            EventKind::ResetSent { .. } | EventKind::ResetReceived(_) => Self::Resets,
-            EventKind::OwnerChanged => Self::Owners,
+        match what.row().group {
+            EventGroup::Transitions => Self::Transitions,
+            EventGroup::Retransmits => Self::Retransmits,
+            EventGroup::Resets => Self::Resets,
+            EventGroup::Owners => Self::Owners,
         }
     }
 }

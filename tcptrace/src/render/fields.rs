@@ -134,7 +134,7 @@ fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
 
 /// Passes all fields that an event has to `emit`, in order.
 pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(Field, FieldValue<'_>)) {
-    emit(Field::Event, Text(kind(&event.what)));
+    emit(Field::Event, Text(event.what.row().name));
     emit(Field::Time, Time(context.wall.wall_ns(event.time_ns)));
     emit(Field::MonoNs, Number(event.time_ns));
     emit(Field::Cpu, number(event.cpu));
@@ -151,18 +151,6 @@ pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(F
     end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut emit);
     what(event, context, &mut emit);
     owner(event, context, &mut emit);
-}
-
-/// The name of an event's kind in all outputs.
-pub(crate) const fn kind(what: &EventKind) -> &'static str {
-    match what {
-        EventKind::Transition(_) => "transition",
-        EventKind::Retransmit(_) => "retransmit",
-        EventKind::SynAckRetransmit { .. } => "synack_retransmit",
-        EventKind::ResetSent { .. } => "reset_sent",
-        EventKind::ResetReceived(_) => "reset_received",
-        EventKind::OwnerChanged => "owner",
-    }
 }
 
 fn end(address: SocketAddr, ip: Field, port: Field, emit: &mut impl FnMut(Field, FieldValue<'_>)) {

@@ -359,7 +359,7 @@ fn example_value(example: &Example) -> Value {
         "state": example.state.name(), "age_ns": example.age.map(|age| age.ns),
         "age_source": example.age.map(|age| age.source.name()),
         "receive_queue": listed.map(|socket| socket.receive_queue),
-        "send_queue": listed.map(|socket| socket.send_queue), "timer": timer.map(|timer| timer.kind.name()),
+        "send_queue": listed.map(|socket| socket.send_queue), "timer": listed.and_then(|socket| socket.timer_name()),
         "timer_left_ns": timer.map(|timer| timer.left_ns), "timeouts": listed.map(|socket| socket.timeouts),
         "probes": listed.map(|socket| socket.probes),
         "keepalive": listed.and_then(|socket| socket.keepalive.is_on()), "holders": holders.collect::<Value>(),

@@ -100,73 +100,131 @@ fn config_files_are_checked() {
     // What is behind a limit must not be passed over.
     let large = [&[b'#'; 1 << 20][..], b"\nport = \"nonsense\"\n"].concat();
     let cases: [(&str, &[u8], &[&str]); 36] = [
-        ("toml", b"[stuck-after\nCLOSE_WAIT = \"30s\"\n", &["line 1:"]),
-        ("quote", b"format = \"text\"\n\nport = \"80\n", &["line 3:"]),
-        ("twice", b"port = 80\nport = 81\n", &["line 2:", "duplicate key"]),
+        ("toml", b"[stuck-after\nCLOSE_WAIT = \"30s\"\n", &["line 1, column "]),
+        ("quote", b"format = \"text\"\n\nport = \"80\n", &["line 3, column "]),
+        ("twice", b"port = 80\nport = 81\n", &["line 2, column ", "duplicate key"]),
         (
             "key",
             b"[stuck-after]\n[threshold]\n[thresholds]\n",
-            &["line 3: unknown key `thresholds`: did you mean `threshold`?"],
+            &["line 3, column ", ": unknown key `thresholds`: did you mean `threshold`?"],
         ),
-        ("flag", b"log_level = \"info\"\n", &["line 1: unknown key `log_level`: did you mean `log-level`?"]),
-        ("none", b"\n\ncolours = 1\n", &["line 3: unknown key `colours`"]),
-        ("nesting", b"config = \"/dev/null\"\n", &["line 1: unknown key `config`"]),
-        ("state", b"[stuck-after]\nWAITING = \"30s\"\n", &["line 2: stuck-after: ", "WAITING", "the states are"]),
-        ("not", b"format = \"json\"\nstate = [\"!LISTEN\"]\n", &["line 2: state: ", "!LISTEN", "SYN_SENT,SYN_RECV"]),
-        ("time", b"[stuck-after]\n\nCLOSE_WAIT = \"soon\"\n", &["line 3: stuck-after: ", "soon", "examples: 500ms"]),
-        ("type", b"[stuck-after]\nCLOSE_WAIT = [1]\n", &["line 2: stuck-after: CLOSE_WAIT: takes text, a number"]),
-        ("listen", b"[stuck-after]\nLISTEN = \"30s\"\n", &["line 2: stuck-after: ", "LISTEN", "give SYN_SENT"]),
-        ("name", b"[threshold]\nidle = \"1s\"\n", &["line 2: threshold: ", "idle", "known: peer-dead-timeouts"]),
+        (
+            "flag",
+            b"log_level = \"info\"\n",
+            &["line 1, column ", ": unknown key `log_level`: did you mean `log-level`?"],
+        ),
+        ("none", b"\n\ncolours = 1\n", &["line 3, column ", ": unknown key `colours`"]),
+        ("nesting", b"config = \"/dev/null\"\n", &["line 1, column ", ": unknown key `config`"]),
+        (
+            "state",
+            b"[stuck-after]\nWAITING = \"30s\"\n",
+            &["line 2, column ", ": stuck-after: ", "WAITING", "the states are"],
+        ),
+        (
+            "not",
+            b"format = \"json\"\nstate = [\"!LISTEN\"]\n",
+            &["line 2, column ", ": state: ", "!LISTEN", "SYN_SENT,SYN_RECV"],
+        ),
+        (
+            "time",
+            b"[stuck-after]\n\nCLOSE_WAIT = \"soon\"\n",
+            &["line 3, column ", ": stuck-after: ", "soon", "examples: 500ms"],
+        ),
+        (
+            "type",
+            b"[stuck-after]\nCLOSE_WAIT = [1]\n",
+            &["line 2, column ", ": stuck-after: CLOSE_WAIT: takes text, a number"],
+        ),
+        (
+            "listen",
+            b"[stuck-after]\nLISTEN = \"30s\"\n",
+            &["line 2, column ", ": stuck-after: ", "LISTEN", "give SYN_SENT"],
+        ),
+        (
+            "name",
+            b"[threshold]\nidle = \"1s\"\n",
+            &["line 2, column ", ": threshold: ", "idle", "known: peer-dead-timeouts"],
+        ),
         (
             "value",
             b"[threshold]\ntime-wait-share = 7\n",
-            &["line 2: threshold: ", "time-wait-share", "a number above 0"],
+            &["line 2, column ", ": threshold: ", "time-wait-share", "a number above 0"],
         ),
-        ("empty", b"ignore = []\n", &["line 1: ignore: the list is empty: remove the key"]),
-        ("port", b"expect-listener = [\"22\", \"ssh\"]\n", &["line 1: expect-listener: ", "ssh", "give PORT"]),
-        ("number", b"\nport = 70000\n", &["line 2: port: invalid port `70000`"]),
-        ("negative", b"max-sockets = -1\n", &["line 1: max-sockets: `-1` is not a whole number from 1 to 16777216"]),
-        ("fraction", b"count = 1.5\n", &["line 1: count: `1.5` is not a whole number"]),
-        ("date", b"duration = 2026-01-01\n", &["line 1: duration: "]),
-        ("enum", b"format = \"xml\"\n", &["line 1: format: unknown value `xml`; known: text, json, csv"]),
+        ("empty", b"ignore = []\n", &["line 1, column ", ": ignore: the list is empty: remove the key"]),
+        (
+            "port",
+            b"expect-listener = [\"22\", \"ssh\"]\n",
+            &["line 1, column ", ": expect-listener: ", "ssh", "give PORT"],
+        ),
+        ("number", b"\nport = 70000\n", &["line 2, column ", ": port: invalid port `70000`"]),
+        (
+            "negative",
+            b"max-sockets = -1\n",
+            &["line 1, column ", ": max-sockets: `-1` is not a whole number from 1 to 16777216"],
+        ),
+        ("fraction", b"count = 1.5\n", &["line 1, column ", ": count: `1.5` is not a whole number"]),
+        ("date", b"duration = 2026-01-01\n", &["line 1, column ", ": duration: "]),
+        ("enum", b"format = \"xml\"\n", &["line 1, column ", ": format: unknown value `xml`; known: text, json, csv"]),
         (
             "label",
             b"metrics-by = [\"process\", \"host\"]\n",
-            &["line 1: metrics-by: unknown value `host`", "local-port"],
+            &["line 1, column ", ": metrics-by: unknown value `host`", "local-port"],
         ),
-        ("level", b"log-level = 3\n", &["line 1: log-level: unknown value `3`; known: error, warn"]),
-        ("table", b"[format]\nx = 1\n", &["line 1: format: takes text"]),
-        ("switch", b"summary = \"yes\"\n", &["line 1: summary: takes true or false, not `yes`"]),
-        ("false", b"findings = false\n", &["line 1: findings: unknown value `false`; known: on, off, only"]),
-        ("ring", b"ring-size = \"1K\"\n", &["line 1: ring-size: size `1K` is out of range"]),
+        ("level", b"log-level = 3\n", &["line 1, column ", ": log-level: unknown value `3`; known: error, warn"]),
+        ("table", b"[format]\nx = 1\n", &["line 1, column ", ": format: takes text"]),
+        ("switch", b"summary = \"yes\"\n", &["line 1, column ", ": summary: takes true or false, not `yes`"]),
+        (
+            "false",
+            b"findings = false\n",
+            &["line 1, column ", ": findings: unknown value `false`; known: on, off, only"],
+        ),
+        ("ring", b"ring-size = \"1K\"\n", &["line 1, column ", ": ring-size: size `1K` is out of range"]),
         (
             "arrays",
             b"ignore = [[\"connect-refused\"]]\n",
-            &["line 1: ignore: takes text, a number, true or false, or a list"],
+            &["line 1, column ", ": ignore: takes text, a number, true or false, or a list"],
         ),
         (
             "output",
             b"[[output]]\nto = \"file:/x\"\nrotat-size = 1\n",
-            &["line 3: output: ", "`rotat-size`", "`rotate-size`"],
+            &["line 3, column ", ": output: ", "`rotat-size`", "`rotate-size`"],
         ),
         (
             "output-value",
             b"[[output]]\nto = \"file:/x\"\n\nkeep = \"x\"\n",
-            &["line 4: output: keep: ", "number of files"],
+            &["line 4, column ", ": output: keep: ", "number of files"],
         ),
-        ("output-to", b"[[output]]\nto = [\"stdout\", \"file:/x\"]\n", &["line 2: output: to: takes one value"]),
+        (
+            "output-to",
+            b"[[output]]\nto = [\"stdout\", \"file:/x\"]\n",
+            &["line 2, column ", ": output: to: takes one value"],
+        ),
         (
             "output-all",
             b"[[output]]\nto = \"stdout\"\nrecords = []\n",
-            &["line 3: output: records: the list is empty: remove the key"],
+            &["line 3, column ", ": output: records: the list is empty: remove the key"],
         ),
-        ("output-text", b"output = \"stdout\"\n", &["line 1: output: ", "[[output]]"]),
-        ("target", b"\n[[output]]\nkeep = 1\n", &["line 2: output: the key `to` is missing"]),
+        ("output-text", b"output = \"stdout\"\n", &["line 1, column ", ": output: ", "[[output]]"]),
+        ("target", b"\n[[output]]\nkeep = 1\n", &["line 2, column ", ": output: the key `to` is missing"]),
         ("bytes", b"\xff\xfe", &["cannot read it", "UTF-8"]),
         ("large", &large, &["cannot read it", "larger than 1 MiB"]),
     ];
     for (name, text, words) in cases {
         assert_file_refused(name, text, words);
+    }
+}
+
+#[test]
+fn messages_name_the_place_the_key_what_is_wrong_and_what_is_allowed() {
+    let cases: [(&[u8], &str); 5] = [
+        (b"\nformat = \"xml\"\n", "line 2, column 10: format: unknown value `xml`; known: text, json, csv"),
+        (b"port = [80,\n  70000]\n", "line 1, column 8: port: invalid port `70000`: ports are 1 to 65535"),
+        (b"[stuck-after]\nCLOSE_WAIT = \"soon\"\n", "line 2, column 14: stuck-after: invalid duration `soon`: "),
+        (b"  colour = 1\n", "line 1, column 3: unknown key `colour`: did you mean `color`?"),
+        ("cgroup = \"/ä\"; x\n".as_bytes(), "line 1, column 14: "),
+    ];
+    for (text, words) in cases {
+        assert_file_refused("place", text, &[words]);
     }
 }
 
@@ -280,6 +338,12 @@ fn variables_are_checked() {
     ] {
         let told = run_with(&["--format", "csv", "--summary"], &[(name, value)]);
         assert!(told.stderr.starts_with("error: csv has rows for events or findings only"), "{name}: {}", told.stderr);
+        let told = run_with(&["config", "show"], &[(name, value)]);
+        let is_warned = told.stderr
+            == format!(
+                "tcptrace: variable {name} has no effect: no setting has that name (`tcptrace config show` lists all)\n"
+            );
+        assert_eq!((told.code, is_warned), (Some(0), name == "TCPTRACE_BIN"), "{name}: {}", told.stderr);
     }
     assert_eq!(run_with(&["doctor", "--help"], &[("TCPTRACE_PORT", "http")]).code, Some(0));
 }

@@ -11,7 +11,10 @@ use clap::CommandFactory as _;
 use tcptrace::{cli::args::Args, model::state::State};
 
 mod config;
+mod explain;
 mod forms;
+mod kill;
+mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
@@ -152,7 +155,7 @@ fn bad_values_are_refused_with_the_way_out() {
         ("--address", "!10.0.0.1", "give IPv4 or IPv6"),
         ("--address", "10.0.0.0/+8", "it is 0 to 32"),
         ("--pid", "+5", "example: 1234,5678"),
-        ("--ring-size", "8XB", "examples: 65536, 512KiB, 8MiB"),
+        ("--ring-size", "8XB", "examples: 65536, 512KiB, 8MB"),
         ("--ring-size", "1K", "4096 (4KiB) to 1073741824 (1GiB)"),
         ("--ring-size", "2GiB", "4096 (4KiB) to 1073741824 (1GiB)"),
         ("--max-sockets", "0", "a whole number from 1 to 16777216"),
@@ -303,7 +306,7 @@ fn what_takes_events_does_not_go_with_counting_in_the_kernel() {
     assert_refused(&["--aggregate", "--aggregate-keys", "0"], &["--aggregate-keys", "a whole number from 1 to 65536"]);
     assert_refused(&["--aggregate=state"], &["--aggregate", "possible values: transition, port, cgroup"]);
     let help = run(&["--help"]).stdout;
-    for word in ["--aggregate [<BY>]", "The service's port", "--aggregate-keys <N>"] {
+    for word in ["--aggregate[=<BY>]", "The service's port", "--aggregate-keys <N>"] {
         assert!(help.contains(word), "{word}: {help}");
     }
 }

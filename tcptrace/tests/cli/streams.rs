@@ -4,7 +4,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _},
     net::{TcpListener, TcpStream},
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::{
+        fd::{FromRawFd as _, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     process::{ExitStatus, Stdio},
 };
 
@@ -140,11 +143,94 @@ const PRINTING: [&[&str]; 5] = [
 fn a_full_disk_fails_a_run_at_once() {
     let file = ConfigFile::new("full", b"");
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
-    for arguments in PRINTING.into_iter().chain([&["config", "check", file.path()][..]]) {
+    let more: [&[&str]; 8] = [
+        &["config", "check", file.path()],
+        &["config", "show", file.path()],
+        &["config", "show", file.path(), "--json"],
+        &["explain"],
+        &["explain", "CLOSE_WAIT"],
+        &["explain", "--json"],
+        &["--help"],
+        &["--version"],
+    ];
+    for arguments in PRINTING.into_iter().chain(more) {
         let (code, told) = run_into(full(), arguments);
         assert_eq!(code, Some(1), "{arguments:?}: {told}");
         let last = told.lines().last().unwrap_or_default();
         assert!(last.contains("stdout: No space left on device"), "{arguments:?}: {told}");
+    }
+}
+
+#[test]
+fn a_trace_into_a_full_device_ends_before_it_begins() {
+    // SAFETY: takes nothing and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return; // it would be refused for another reason
+    }
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let commands: [&[&str]; 7] = [
+        &[],
+        &["--format", "json"],
+        &["--format", "csv"],
+        &["--summary", "--interval", "1s"],
+        &["--aggregate"],
+        &["story", "1"],
+        &["stuck"],
+    ];
+    for arguments in commands {
+        let (code, told) = run_into(full(), arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {told}");
+        let last = "tcptrace: cannot write to stdout: No space left on device (os error 28)";
+        assert_eq!(told.lines().last(), Some(last), "{arguments:?}: {told}");
+        assert_eq!(told.matches("No space").count(), 1, "{arguments:?}: {told}");
+    }
+}
+
+/// What the program writes to stderr with each of its writes.
+fn writes(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    // A socket of datagrams keeps them apart.
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    let mut command = tracer();
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(OwnedFd::from(theirs));
+    let status = command.status().unwrap();
+    drop(command);
+    ours.set_nonblocking(true).unwrap();
+    let mut writes = Vec::new();
+    let mut piece = [0; 1 << 16];
+    while let Ok(len) = ours.recv(&mut piece) {
+        writes.push(String::from_utf8(piece[..len].to_vec()).unwrap());
+    }
+    assert!(!writes.is_empty(), "{arguments:?}: nothing on stderr, {status}");
+    writes
+}
+
+#[test]
+fn lines_on_stderr_are_written_whole() {
+    let wrong = ConfigFile::new("torn", b"colour = 1\n");
+    let missing = "/no/such/file";
+    for (arguments, variables) in [
+        (&["--no-such-flag"][..], &[][..]),
+        (&["--port", "http"], &[]),
+        (&["--format", "csv", "--summary"], &[]),
+        (&["--config", wrong.path()], &[]),
+        (&["config", "check", missing], &[]),
+        (&["config", "show"], &[("TCPTRACE_NOTHING_OF_THE_KIND", "1")]),
+        (&["explain", "close-wait-leek"], &[]),
+        (&["sockets", "--no-iter", "--netns", "no-such-namespace"], &[]),
+        (&["rates", "--netns", "no-such-namespace"], &[]),
+        (&["doctor", "files", "--output", "/no/such/directory/file"], &[]),
+        // A trace, or why it cannot be.
+        (&["--duration", "10ms"], &[]),
+        (&["stuck", "--once"], &[]),
+        (&["story", "1", "--duration", "10ms"], &[]),
+        (&["daemon", "--duration", "10ms"], &[]),
+    ] {
+        for write in writes(arguments, variables) {
+            assert!(write.ends_with('\n'), "{arguments:?}: a write of a part of a line: {write:?}");
+            let first = write.split(' ').next().unwrap_or_default();
+            assert!(["error:", "tcptrace:"].contains(&first) || first.starts_with("20"), "{arguments:?}: {write:?}");
+        }
     }
 }
 

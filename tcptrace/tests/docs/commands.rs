@@ -1,7 +1,7 @@
 //! Command lines of tcptrace in blocks and in the text.
 
-use clap::{Parser as _, error::ErrorKind};
-use tcptrace::cli::args::Args;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use tcptrace::cli::{args::Args, words::arrange};
 
 use crate::pages::{Block, Page};
 
@@ -58,17 +58,19 @@ pub(crate) fn assert_taken(place: &str, line: &str) {
     let filled = |word: &str| {
         PLACEHOLDERS.iter().fold(word.replace(['"', '\''], ""), |word, (name, value)| word.replace(name, value))
     };
-    let words: Vec<_> = line.split_whitespace().map(filled).collect();
+    let words: Vec<String> = line.split_whitespace().map(filled).collect();
     if !cfg!(feature = "kafka") && words.iter().any(|word| word.contains("kafka:")) {
         return;
     }
-    match Args::try_parse_from(&words) {
+    let length = words.len();
+    let words = words.iter().map(Into::into).collect();
+    match arrange(words, &Args::command()).and_then(Args::try_parse_from) {
         Ok(_) => {}
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {}
         // The text names commands and flags without what they require.
-        Err(error) if words.len() <= 2 && error.kind() == ErrorKind::MissingRequiredArgument => {}
-        Err(error) if words.len() <= 2 && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {}
-        Err(error) if words.len() <= 3 && error.to_string().contains("but none was supplied") => {}
+        Err(error) if length <= 2 && error.kind() == ErrorKind::MissingRequiredArgument => {}
+        Err(error) if length <= 2 && error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {}
+        Err(error) if length <= 3 && error.to_string().contains("but none was supplied") => {}
         Err(error) => panic!("{place}: `{line}`: {error}"),
     }
 }

@@ -63,7 +63,9 @@ fn tables_have_the_fields_and_types_of_the_schema() {
     for event in kinds.map(|reference| reference.rsplit('/').next().unwrap()) {
         let parts: &[&str] = match event {
             "gap" | "time_wait_overflow" | "finding" | "looked" | "summary" | "end" | "rates" | "socket"
-            | "socket_count" | "sockets_end" | "check" | "checks_end" | "story" | "silent" => &["All records", event],
+            | "socket_count" | "sockets_end" | "story" | "silent" | "kill" | "kill_end" | "check" | "checks_end" => {
+                &["All records", event]
+            }
             _ => &["All records", "All events", event, "Owner"],
         };
         let described: Vec<_> = parts.iter().flat_map(|part| tables.get(*part).into_iter().flatten()).collect();
@@ -97,7 +99,7 @@ fn tables_of_the_parts_of_records_have_the_fields_of_the_schema() {
         "process",
     ];
     let of_findings = ["finding_owner", "evidence", "finding_example", "finding_holder", "waiting"];
-    let of_listings = ["half_open_row", "holder", "state_counts", "skipped", "namespace"];
+    let of_listings = ["half_open_row", "holder", "state_counts", "skipped", "namespace", "kill_holder"];
     for part in of_reports.into_iter().chain(of_findings).chain(of_listings) {
         let rows = tables.get(part).unwrap_or_else(|| panic!("no table of {part}"));
         let fields = schema::fields(&document, part);

@@ -9,6 +9,7 @@ mod compare;
 mod doctor;
 mod documented;
 mod findings;
+mod kills;
 mod ladders;
 mod listings;
 mod outputs;

@@ -12,6 +12,7 @@ use crate::{
     compare::compare,
     doctor::DOCTOR,
     findings::FOUND,
+    kills::KILLS,
     listings::LISTED,
     rates::RATES,
     sockets::LISTING,
@@ -44,7 +45,9 @@ fn each_story_in_each_form() {
         }
     }
     let is_other = |name: &str| {
-        [STYLE, COUNTED, LISTING, LISTED, RATES, DOCTOR, FOUND, "story_"].iter().any(|prefix| name.starts_with(prefix))
+        [STYLE, COUNTED, LISTING, LISTED, RATES, DOCTOR, FOUND, KILLS, "story_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
     };
     compare(&files, |name| has_extension(name, &["txt", "json", "csv"]) && !is_other(name));
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum as _;
 use serde_json::Value;
 use tcptrace::{
     cli::args::GroupBy,
-    commands::sockets::fields::SocketField,
+    commands::{kill::report::KillField, sockets::fields::SocketField},
     findings::Kind,
     model::{decode::split, event::EventKind, socket_filter::SocketFilter},
     pipeline::settings::SessionSettings,
@@ -15,7 +15,7 @@ use tcptrace::{
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    doctor, findings, ladders, listings, rates, stories,
+    doctor, findings, kills, ladders, listings, rates, stories,
     support::{
         listing,
         records::{Life, Stream},
@@ -30,11 +30,13 @@ const NOTICES: [&str; 3] = ["gap", "time_wait_overflow", "finding"];
 const REPORTS: [&str; 3] = ["summary", "looked", "end"];
 const STORIES: [&str; 2] = ["story", "silent"];
 const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
+const KILLS: [&str; 2] = ["kill", "kill_end"];
 const RATES: &str = "rates";
 const CHECK_UPS: [&str; 2] = ["check", "checks_end"];
 
 fn all_kinds() -> impl Iterator<Item = &'static str> {
-    EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(STORIES).chain(LISTINGS).chain([RATES]).chain(CHECK_UPS)
+    let reports = EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(STORIES);
+    reports.chain(LISTINGS).chain(KILLS).chain([RATES]).chain(CHECK_UPS)
 }
 
 /// A listing, and its counts by each thing.
@@ -48,7 +50,8 @@ fn all_listings() -> String {
 /// All that is no story.
 fn all_others() -> String {
     let sessions = listings::all_json() + &findings::all_json();
-    all_listings() + &sessions + &ladders::all_json() + &rates::printed(rates::json()) + &doctor::json()
+    let sessions = sessions + &ladders::all_json();
+    all_listings() + &kills::json() + &sessions + &rates::printed(rates::json()) + &doctor::json()
 }
 
 fn all_stories() -> Stream {
@@ -94,7 +97,8 @@ fn the_schema_refuses_what_is_not_written() {
             let mut wrong = record.clone();
             wrong[name] = Value::Bool(record[name] != Value::Bool(true));
             assert!(
-                ["final", "shared", "after_gap", "over"].contains(&name.as_str()) || !validator.is_valid(&wrong.into()),
+                ["final", "shared", "after_gap", "over", "dry_run"].contains(&name.as_str())
+                    || !validator.is_valid(&wrong.into()),
                 "{name} may be anything: {line}"
             );
         }
@@ -115,6 +119,9 @@ fn the_schema_has_the_fields_of_events_and_no_others() {
     assert_eq!(named, written);
     let named: Vec<_> = schema::fields(&document, "socket").into_iter().map(|(name, _)| name).collect();
     let written: Vec<_> = SocketField::ALL.iter().map(|field| field.name()).collect();
+    assert_eq!(named[1..], written);
+    let named: Vec<_> = schema::fields(&document, "kill").into_iter().map(|(name, _)| name).collect();
+    let written: Vec<_> = KillField::ALL.iter().map(|field| field.name()).collect();
     assert_eq!(named[1..], written);
     let kinds = document["oneOf"].as_array().unwrap().iter().map(|kind| kind["$ref"].as_str().unwrap().to_owned());
     let expected: BTreeSet<_> = all_kinds().map(|kind| format!("#/$defs/{kind}")).collect();

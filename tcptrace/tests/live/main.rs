@@ -7,6 +7,7 @@
 mod actor;
 mod aggregate;
 mod compare;
+mod containers;
 mod doctor;
 mod endings;
 mod facts;
@@ -17,6 +18,7 @@ mod foreign;
 mod healing;
 mod holders;
 mod identity;
+mod kill;
 mod lives;
 mod namespaces;
 mod net;
@@ -52,7 +54,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 25] = [
+const SUITES: [(&str, &[Test]); 28] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -78,6 +80,9 @@ const SUITES: [(&str, &[Test]); 25] = [
     ("story", story::TESTS),
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
+    ("kill", kill::TESTS),
+    ("podman", containers::PODMAN),
+    ("containerd", containers::CONTAINERD),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all
@@ -136,7 +141,8 @@ fn main() -> ExitCode {
         println!("live tests are skipped: {obstacle}");
     }
     let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
-        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), compare::missing_peer(suite)))
+        let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
+        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });
     let missing = scenarios::missing();
     let scenarios = scenarios::names().map(|name| (format!("{SCENARIOS}{name}"), missing.clone()));

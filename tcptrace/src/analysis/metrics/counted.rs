@@ -15,6 +15,7 @@ use crate::{
     analysis::{kernel_counts::CountedEvent, report::Key},
     model::{
         close_reason::CloseReason,
+        event_kind::Counter,
         kernel_counts::{By, Counts},
         losses::Losses,
         output_state::OutputState,
@@ -66,10 +67,11 @@ pub fn snapshot(counts: &Counts, by: By, path: impl FnMut(u64) -> Option<String>
                     all.record_many(bucket_max_ns(octave, slot).min(times.max_ns), *count);
                 }
             }
-            CountedEvent::Retransmit => retransmits.push(with(Labels::new())),
-            CountedEvent::SynAckRetransmit => synacks.push(with(Labels::new())),
-            CountedEvent::ResetSent => resets.push(reset("sent")),
-            CountedEvent::ResetReceived => resets.push(reset("received")),
+            CountedEvent::Other(Counter::Retransmits) => retransmits.push(with(Labels::new())),
+            CountedEvent::Other(Counter::SynAckRetransmits) => synacks.push(with(Labels::new())),
+            CountedEvent::Other(Counter::ResetsSent) => resets.push(reset("sent")),
+            CountedEvent::Other(Counter::ResetsReceived) => resets.push(reset("received")),
+            CountedEvent::Other(Counter::Transitions) => {} // they come with their states
             CountedEvent::CloseReason(ending) => {
                 endings.push(ended(ending));
                 failures.extend(ending.errno().map(|errno| with(errno_label(errno))));

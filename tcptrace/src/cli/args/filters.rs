@@ -16,7 +16,7 @@ pub struct FilterArgs {
     pub state: Vec<State>,
 
     /// Show only sockets with one of these ports on either side: numbers and ranges, e.g. 80,8000-8099
-    #[arg(short, long, value_name = "PORTS", allow_negative_numbers = true)]
+    #[arg(short = 'P', long, value_name = "PORTS", allow_negative_numbers = true)]
     pub port: Option<PortList>,
 
     /// Show only sockets with one of these local ports
@@ -24,7 +24,7 @@ pub struct FilterArgs {
     pub local_port: Option<PortList>,
 
     /// Show only sockets with one of these remote ports
-    #[arg(short = 'R', long, value_name = "PORTS", allow_negative_numbers = true)]
+    #[arg(short = 'R', short_alias = 'D', long, value_name = "PORTS", allow_negative_numbers = true)]
     pub remote_port: Option<PortList>,
 
     /// Show only sockets with one of these addresses on either side: IPv4 or IPv6, single or CIDR, e.g. 10.0.0.0/8,::1
@@ -48,7 +48,7 @@ pub struct FilterArgs {
     pub ipv6: bool,
 
     /// Show everything known about the owner; with PIDS (e.g. 1234,5678) show only sockets of these processes
-    #[arg(long, value_name = "PIDS", num_args = 0..=1)]
+    #[arg(short, long, value_name = "PIDS", num_args = 0..=1, require_equals = true)]
     pub pid: Option<Option<PidList>>,
 
     /// Show only sockets of processes in or below this cgroup (v2): a path as in /proc/PID/cgroup, or a directory. May be
@@ -56,7 +56,8 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PATH")]
     pub cgroup: Vec<PathBuf>,
 
-    /// Show only sockets in this network namespace: self, a name (ip netns) or an inode number [default: all]
+    /// Show only sockets in this network namespace: self, a name (ip netns), an inode number, a
+    /// file such as /proc/PID/ns/net, or pid:PID [default: all]
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<NetnsChoice>,
 }

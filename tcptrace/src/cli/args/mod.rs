@@ -3,19 +3,21 @@
 //! A flag that several commands share stands in a struct of its own ([`FilterArgs`], [`ListingArgs`]), which they flatten.
 
 mod filters;
+mod kill;
 mod output;
 mod trace;
 pub mod values;
 mod views;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::cli::args::values::LogLevel;
+use crate::cli::args::values::{Color, LogLevel};
 
 pub use self::{
     filters::{FilterArgs, ListingArgs},
+    kill::KillArgs,
     output::{OutputArgs, Time},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
@@ -42,6 +44,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
+    /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
+    Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
     Rates(RatesArgs),
     /// Follow single connections: every transition, retransmit and RST in order, from both ends if both are local
@@ -50,9 +54,27 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run as a service: configured by a file, with systemd notifications and health checks over HTTP
     Daemon(DaemonArgs),
-    /// Check a config file
+    /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Explain a finding, a state, an errno or any other name that tcptrace prints: the section of the documentation
+    Explain(ExplainArgs),
+}
+
+/// `tcptrace explain`.
+#[derive(Debug, clap::Args)]
+pub struct ExplainArgs {
+    /// What to explain, e.g. close-wait-leak, CLOSE_WAIT, ETIMEDOUT or 110 [default: list everything]
+    #[arg(value_name = "NAME")]
+    pub topic: Vec<String>,
+
+    /// Print an object per topic, with its text in Markdown
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+
+    /// When to colour text: on a terminal, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
 }
 
 /// `tcptrace daemon`.
@@ -80,6 +102,29 @@ pub enum ConfigCommand {
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
     },
+    /// Show every setting that `tcptrace daemon` would use, and where each comes from: a flag, a variable, a line of the
+    /// config file, or the default
+    Show(ConfigShowArgs),
+}
+
+/// `tcptrace config show`.
+#[derive(Debug, clap::Args)]
+pub struct ConfigShowArgs {
+    /// The config file [default: the variable TCPTRACE_CONFIG, else /etc/tcptrace/tcptrace.toml if it exists]
+    #[arg(value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print one object
+    #[arg(long, conflicts_with = "toml")]
+    pub json: bool,
+
+    /// Print a config file with the same effect
+    #[arg(long)]
+    pub toml: bool,
+
+    /// Flags of `tcptrace daemon` to take into account, after --
+    #[arg(last = true, value_name = "FLAGS")]
+    pub flags: Vec<OsString>,
 }
 
 fn after_help() -> String {
@@ -93,7 +138,9 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
+         tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
+         tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )
@@ -104,6 +151,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::cli::words::arrange;
 
     #[test]
     fn the_definition_is_sound() {
@@ -112,11 +160,15 @@ mod tests {
 
     #[test]
     fn pid_takes_no_value_or_a_list() {
-        let parsed = |line: &str| Args::try_parse_from(line.split(' ')).unwrap().trace.filter.pid;
+        let parsed = |line: &str| {
+            let words = arrange(line.split(' ').map(Into::into).collect(), &Args::command()).unwrap();
+            Args::try_parse_from(words).unwrap().trace.filter.pid
+        };
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());
         assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap().0, [12, 34]);
+        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap().0, [12]);
         assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap().0, [7]);
     }
 }

@@ -20,7 +20,7 @@ pub struct OutputArgs {
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
     /// kafka:HOST:PORT/TOPIC, or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// commas (tcptrace explain outputs), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(
         id = "output",
         short,
@@ -33,7 +33,7 @@ pub struct OutputArgs {
 
     /// Times in text: local or UTC time of day, RFC 3339 with date and zone, the kernel's monotonic clock, or time since
     /// the previous line
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub time: Time,
 
     /// Print only warnings and errors to stderr; records are still written

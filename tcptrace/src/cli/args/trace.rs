@@ -68,6 +68,7 @@ pub struct TraceArgs {
         value_enum,
         value_name = "BY",
         num_args = 0..=1,
+        require_equals = true,
         default_missing_value = "transition",
         help_heading = "Output",
         conflicts_with_all = NOT_AGGREGATE

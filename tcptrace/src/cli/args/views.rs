@@ -48,7 +48,6 @@ pub struct SocketsArgs {
 
     /// List again at this interval, until Ctrl-C or q: a terminal shows the last listing, other outputs get one after another
     #[arg(
-        short,
         long,
         value_name = "TIME",
         value_parser = duration,

@@ -14,7 +14,7 @@ use crate::{
             values::{Color, Format, LogLevel},
         },
         findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
-        given::Given,
+        given::{Given, Setting},
         parse::{PidList, PollTime, PortList, Prefix},
     },
     findings::{Expected, Kind},
@@ -52,17 +52,17 @@ macro_rules! keys {
             /// The fields in [`TraceArgs`] of the keys that replace values of lower layers.
             const PLACES: &[&str] = &[$(stringify!($($place).+)),*];
 
-            /// Sets the values that no higher layer has set. `name` gives the name of a flag in this layer, for messages.
-            pub(super) fn apply(mut self, args: &mut TraceArgs, name: impl Fn(&str) -> String) {
+            /// Sets the values that no higher layer has set. `settings` gives what this layer says about a flag.
+            pub(super) fn apply(mut self, args: &mut TraceArgs, settings: impl Fn(&str) -> Vec<Setting>) {
                 if args.given.get("ipv4").or(args.given.get("ipv6")).is_some() {
                     (self.ipv4, self.ipv6) = (None, None); // a higher layer has made this choice
                 }
                 $(if let Some(value) = self.$key.take()
-                    && args.given.add(last(stringify!($($place).+)), || name(stringify!($key)))
+                    && args.given.add(last(stringify!($($place).+)), || settings(stringify!($key)))
                 {
                     args.$($place).+ = value.into();
                 })*
-                self.add_findings(&mut args.findings, &mut args.given, name);
+                self.add_findings(&mut args.findings, &mut args.given, settings);
             }
         }
     };
@@ -116,7 +116,12 @@ impl Keys {
     }
 
     /// Adds the settings of findings. They are put before those of higher layers, because the last one wins.
-    pub(super) fn add_findings(self, args: &mut FindingArgs, given: &mut Given, name: impl Fn(&str) -> String) {
+    pub(super) fn add_findings(
+        self,
+        args: &mut FindingArgs,
+        given: &mut Given,
+        settings: impl Fn(&str) -> Vec<Setting>,
+    ) {
         fn add<T>(to: &mut Vec<T>, of_layer: Option<Vec<T>>) -> bool {
             let is_given = of_layer.is_some();
             let above = mem::replace(to, of_layer.unwrap_or_default());
@@ -130,7 +135,7 @@ impl Keys {
             ("expect_listener", add(&mut args.expect_listener, self.expect_listener)),
         ] {
             if is_given {
-                given.add(id, || name(id));
+                given.join(id, settings(id));
             }
         }
     }

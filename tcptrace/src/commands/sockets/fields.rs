@@ -106,7 +106,7 @@ pub(super) fn visit(
     show(Field::AcceptQueue, queue(true, socket.receive_queue));
     show(Field::AcceptLimit, queue(true, socket.send_queue));
     show(Field::HalfOpen, number(row.half_open));
-    show(Field::Timer, socket.timer.map_or(Null, |timer| Text(timer.kind.name())));
+    show(Field::Timer, socket.timer_name().map_or(Null, Text));
     show(Field::TimerLeftNs, number(socket.timer.map(|timer| timer.left_ns)));
     show(Field::Timeouts, Number(socket.timeouts.into()));
     show(Field::Probes, Number(socket.probes.into()));

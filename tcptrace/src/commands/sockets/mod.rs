@@ -290,13 +290,13 @@ mod tests {
         };
         assert_eq!(ports(""), ["80", "81", "443"]);
         assert_eq!(ports("-s close-wait"), ["81", "443"]);
-        assert_eq!(ports("-p 80-100"), ["80", "81"]);
+        assert_eq!(ports("-P 80-100"), ["80", "81"]);
         assert_eq!(ports("-L 443 -4"), ["443"]);
         assert_eq!(ports("-R 443"), [""; 0]);
         assert_eq!(ports("-6"), [""; 0]);
         assert_eq!(ports("--address 10.0.0.2 --local-address 10.0.0.0/31"), ["80", "81", "443"]);
         assert_eq!(ports("--remote-address 10.0.0.1"), [""; 0]);
-        assert_eq!(ports("--pid 1"), [""; 0]);
+        assert_eq!(ports("--pid=1"), [""; 0]);
         assert!(written("--by state").contains("\n      2 CLOSE_WAIT\n"));
         assert!(written("--pid").contains(" UID ") && !written("").contains(" UID "));
         assert!(written("--netns 1").contains(" NETNS ") && !written("").contains(" NETNS "));

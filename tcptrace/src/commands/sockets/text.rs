@@ -293,10 +293,10 @@ fn age(to: &mut String, row: &Row<'_>) {
 
 /// The timer, the time left, and the number of unanswered segments or probes.
 fn timer(to: &mut String, row: &Row<'_>) {
-    let Some(socket::Timer { kind, left_ns }) = row.socket.timer else {
+    let (Some(socket::Timer { kind, left_ns }), Some(name)) = (row.socket.timer, row.socket.timer_name()) else {
         return to.push('-');
     };
-    to.push_str(kind.name());
+    to.push_str(name);
     to.push(' ');
     match left_ns {
         0 => to.push_str("due"),

@@ -68,7 +68,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         return Err(Error::Obstacle(obstacle));
     }
     pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(info);
-    pids::warning().into_iter().for_each(info);
+    pids::warning().into_iter().for_each(warn);
     // Iterators show only processes of this PID namespace.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
     settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();

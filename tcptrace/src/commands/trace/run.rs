@@ -33,7 +33,7 @@ use crate::{
             threads,
         },
     },
-    findings::Severity,
+    findings::{Coverage, Finding, Severity},
     listing::{
         Lister,
         chosen_netns::ChosenNetns,
@@ -349,7 +349,8 @@ impl Run {
         let outputs = threads::states(&self.outputs);
         self.session.end(now_ns, reason, &outputs);
         self.outputs.push(self.session.take());
-        let ended = Ended { worst: self.session.worst(now_ns), written: self.session.written() };
+        let (open, seen) = self.session.open(now_ns).unwrap_or_default();
+        let ended = Ended { open, seen, written: self.session.written() };
         let written = self.outputs.end();
         report_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
@@ -387,10 +388,20 @@ pub(crate) async fn due(interval: &mut Option<Interval>) {
 
 /// How a run ended.
 pub struct Ended {
-    /// The highest severity of findings that were open at the end.
-    pub worst: Option<Severity>,
+    /// The findings that were open at the end, worst first.
+    pub open: Vec<Finding>,
+    /// What was checked for findings.
+    pub seen: Coverage,
     /// Number of events, findings and stories written.
     pub written: u64,
+}
+
+impl Ended {
+    /// The highest severity of the open findings.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.open.iter().map(|finding| finding.detection.severity).max()
+    }
 }
 
 /// Reports the end of a run on stderr: a short line if nothing was lost, otherwise what was lost where.

@@ -15,7 +15,7 @@ use crate::{
         detection::{Detection, Subject, Value},
         incident::Incident,
         kind::{Kind, Severity},
-        rules::queues,
+        rules::accept_queue,
     },
     model::{
         close_reason::{Abort, CloseReason},
@@ -71,7 +71,7 @@ fn waits_for_full_listener(
     let next_syn_ns = ((1 << attempt.timeouts.min(6)) + 1) * 1_000_000_000;
     let was_full = |listener: &Connection| {
         let full_ns = listener.full_ns().filter(|full_ns| *full_ns >= attempt.since_ns);
-        queues::is_full(listener, context.now_ns)
+        accept_queue::is_full(listener, context.now_ns)
             || full_ns.is_some_and(|full_ns| context.now_ns.saturating_sub(full_ns) < next_syn_ns)
     };
     context.in_state(State::Listen).iter().any(|listener| is_at(listener, netns, remote) && was_full(listener))

@@ -1,4 +1,4 @@
-//! Listeners: full accept queues, many half-open connections, unexpected listeners.
+//! Listeners: many half-open connections, unexpected listeners. Their queues are in `accept_queue.rs`.
 
 use crate::{
     findings::{
@@ -6,65 +6,16 @@ use crate::{
         context::{RuleContext, SocketGroup},
         detection::{Detection, Processes, Subject, Value},
         kind::{Kind, Severity},
-        process_states::Activity,
-        rules::{queues::is_full, readers},
+        rules::accept_queue::{is_at, is_full},
     },
     model::state::State,
-    table::{Connection, HalfOpen},
+    table::Connection,
 };
 
 pub(super) fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
-    let mut found = accept_queue_full(context);
-    found.extend(syn_flood(context));
+    let mut found = syn_flood(context);
     found.extend(foreign_listener(context));
     found
-}
-
-fn accept_queue_full(context: &RuleContext<'_>) -> Vec<Detection> {
-    let full = context.in_state(State::Listen).iter().copied().filter(|listener| is_full(listener, context.now_ns));
-    let rows = context.table.half_open();
-    let detection = |group: SocketGroup<'_>| {
-        let state = context.namespaces.of(group.netns);
-        let settings = state.and_then(|state| state.settings.as_ref());
-        let waiting: u64 = rows
-            .iter()
-            .filter(|row| group.members.iter().any(|listener| is_at(context, row, listener)))
-            .map(|row| row.count)
-            .sum();
-        let evidence = [
-            ("queue", group.sum(|facts| facts.socket.receive_queue.into()).into()),
-            ("limit", group.sum(|facts| facts.socket.send_queue.into()).into()),
-            ("waiting", Value::Number(waiting)),
-            ("listen_overflows", state.and_then(|state| state.grew(|counters| counters.listen_overflows)).into()),
-            ("listen_drops", state.and_then(|state| state.grew(|counters| counters.listen_drops)).into()),
-            ("somaxconn", settings.and_then(|settings| settings.somaxconn).into()),
-        ];
-        let waited = readers::waiting(context, &group.members);
-        let waited_ns =
-            waited.first().map(|known| context.now_ns.saturating_sub(known.since_ns.min(known.first_seen_ns)));
-        let holders = readers::holders_state(context, &group.members);
-        let evidence = evidence
-            .into_iter()
-            .chain([("waited_ns", waited_ns.into())])
-            .chain(readers::process_evidence(holders.as_ref()));
-        let queued = group.sum(|facts| facts.socket.receive_queue.into()).unwrap_or(0);
-        let cause = match holders.map(|holders| holders.activity) {
-            // A longer backlog does not help.
-            Some(activity @ (Activity::Stopped | Activity::OutOfDescriptors)) => readers::cause(Some(activity)),
-            _ => Cause::QueueFull,
-        };
-        let detection = group.detection(context, Kind::AcceptQueueFull, Severity::Critical, cause);
-        // How long the queue has been full is not known; the age is that of the listener.
-        let is_shown = context.is_any_at_shown(&group.members);
-        Detection { count: queued, oldest: None, is_shown, ..detection }.with(evidence)
-    };
-    context.group(full, |listener| Subject::Local(listener.local())).into_iter().map(detection).collect()
-}
-
-/// True if the handshakes go to this listener, or to another one at the same address (SO_REUSEPORT).
-fn is_at(context: &RuleContext<'_>, row: &HalfOpen, listener: &Connection) -> bool {
-    let first = context.listener_of(Some(row.netns), row.local);
-    first.is_some_and(|first| (first.netns(), first.local()) == (listener.netns(), listener.local()))
 }
 
 /// Many handshakes that do not finish. A full accept queue causes half-open connections too, and is reported instead. A

@@ -88,7 +88,7 @@ fn is_overflowing(context: &RuleContext<'_>, netns: Option<u32>, subject: Subjec
     let (local, remote) = subject.ends();
     let Some(end) = local.or(remote) else { return false };
     let is_full = |listener: &&Connection| {
-        listener.local().port() == end.port() && crate::findings::rules::queues::is_full(listener, context.now_ns)
+        listener.local().port() == end.port() && crate::findings::rules::accept_queue::is_full(listener, context.now_ns)
     };
     let grew = context.namespaces.of(netns).and_then(|state| state.grew(|counters| counters.listen_overflows));
     context.in_state(State::Listen).iter().any(is_full) || grew.is_some_and(|grew| grew > 0)

@@ -5,7 +5,7 @@
 //! which classifies a connection that has just failed. To add a finding, add a row to `kind.rs` and one or more causes to
 //! `cause/mod.rs`, then detect it in the family where it belongs.
 
-mod accepting;
+pub(crate) mod accept_queue;
 mod closing;
 pub(super) mod connecting;
 mod incidents;
@@ -13,8 +13,8 @@ mod killed;
 mod listening;
 mod loss;
 mod pressure;
-pub(crate) mod queues;
 pub(crate) mod readers;
+mod reading;
 mod resets;
 mod silence;
 #[cfg(test)]
@@ -46,7 +46,8 @@ pub fn evaluate(context: &RuleContext<'_>) -> Vec<Detection> {
         closing::evaluate,
         connecting::evaluate,
         listening::evaluate,
-        accepting::evaluate,
+        accept_queue::evaluate,
+        reading::evaluate,
         window::evaluate,
         silence::evaluate,
         resets::evaluate,

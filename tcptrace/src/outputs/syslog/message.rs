@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use bytes::{BufMut as _, BytesMut};
 use serde_json::{Map, Value};
 
+use super::target::SyslogTarget;
 use crate::outputs::{
     flat,
     words::{line, priority, subject},
@@ -84,6 +86,14 @@ fn ascii(text: &str, max: usize) -> String {
 /// True if the character may appear in the name of a parameter (SD-NAME).
 fn is_name(c: char) -> bool {
     c.is_ascii_graphic() && !matches!(c, '=' | ']' | '"')
+}
+
+/// Frames a message for a transport: over TCP its length in bytes comes first (RFC 6587, section 3.4.1).
+pub(super) fn frame(to: &mut BytesMut, message: &str, target: &SyslogTarget) {
+    if let SyslogTarget::Tcp(..) = target {
+        to.put_slice(format!("{} ", message.len()).as_bytes());
+    }
+    to.put_slice(message.as_bytes());
 }
 
 #[cfg(test)]

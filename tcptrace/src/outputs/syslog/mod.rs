@@ -18,7 +18,7 @@ mod stream;
 mod target;
 
 use connection::Connection;
-use message::Header;
+use message::{Header, frame};
 pub use target::SyslogTarget;
 
 /// SD-ID of tcptrace's structured data. 32473 is the enterprise number for documentation (RFC 5612), since tcptrace has
@@ -73,7 +73,7 @@ impl Sink for Syslog {
             match flat::parse(record) {
                 Ok(record) => {
                     let message = self.header.message(&record);
-                    messages.add(|to| self.target.frame(to, &message));
+                    messages.add(|to| frame(to, &message, &self.target));
                 }
                 Err(reason) => {
                     refused = Err(DeliveryError::Refused { records: 1, reason });

@@ -2,8 +2,6 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-use bytes::{BufMut as _, BytesMut};
-
 use crate::model::number::digits;
 
 /// Socket of the local syslog daemon.
@@ -21,16 +19,6 @@ pub enum SyslogTarget {
     Udp(String, u16),
     /// A host, by name or address, and its TCP port.
     Tcp(String, u16),
-}
-
-impl SyslogTarget {
-    /// Frames a message for this transport: over TCP its length in bytes comes first (RFC 6587, section 3.4.1).
-    pub(super) fn frame(&self, to: &mut BytesMut, message: &str) {
-        if let Self::Tcp(..) = self {
-            to.put_slice(format!("{} ", message.len()).as_bytes());
-        }
-        to.put_slice(message.as_bytes());
-    }
 }
 
 /// Why a text does not name a syslog server.

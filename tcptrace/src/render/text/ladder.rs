@@ -19,6 +19,7 @@ use crate::{
         age::Age,
         close_reason::{Abort, CloseReason},
         event::{Event, EventKind, Owner},
+        event_kind::Segment,
         losses::Losses,
         names::Names,
         printable::printable,
@@ -254,26 +255,27 @@ fn cell(event: &Event, side: &Side, shown: &mut Shown, names: &Names) -> Vec<Str
 /// The segment of an event as an arrow; empty if the event has none.
 fn segment(place: usize, event: &Event, side: &Side) -> String {
     use State::{Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, SynRecv, SynSent, TimeWait};
-    let (is_sent, name, is_shown) = match event.what {
-        EventKind::Transition(transition) => {
-            let (is_sent, name) = match (transition.old, transition.new) {
-                (Close, SynSent) if side.ending() != Some(CloseReason::Aborted(Abort::NeverSent)) => (true, "SYN"),
-                (SynSent, Established) => (false, "SYN-ACK"),
-                (SynSent, SynRecv) => (false, "SYN"),
-                (SynRecv, Established) | (FinWait1, FinWait2) | (Closing, TimeWait) => (false, "ACK"),
-                (LastAck, Close) if transition.ending == Some(CloseReason::Normal) => (false, "ACK"),
-                (_, FinWait1 | LastAck) => (true, "FIN"),
-                (_, CloseWait | Closing | TimeWait) => (false, "FIN"),
-                _ => return String::new(),
-            };
-            (is_sent, name, false)
-        }
+    let implied = |is_sent, name| (Segment { is_sent, name }, false);
+    let (Segment { is_sent, name }, is_shown) = match event.what {
+        EventKind::Transition(transition) => match (transition.old, transition.new) {
+            (Close, SynSent) if side.ending() != Some(CloseReason::Aborted(Abort::NeverSent)) => implied(true, "SYN"),
+            (SynSent, Established) => implied(false, "SYN-ACK"),
+            (SynSent, SynRecv) => implied(false, "SYN"),
+            (SynRecv, Established) | (FinWait1, FinWait2) | (Closing, TimeWait) => implied(false, "ACK"),
+            (LastAck, Close) if transition.ending == Some(CloseReason::Normal) => implied(false, "ACK"),
+            (_, FinWait1 | LastAck) => implied(true, "FIN"),
+            (_, CloseWait | Closing | TimeWait) => implied(false, "FIN"),
+            _ => return String::new(),
+        },
+        // It could not be sent.
         EventKind::Retransmit(retransmit) if retransmit.failed.is_some() => return String::new(),
-        EventKind::Retransmit(retransmit) => (true, if retransmit.state == SynSent { "SYN" } else { "segment" }, true),
-        EventKind::SynAckRetransmit { .. } => (true, "SYN-ACK", true),
-        EventKind::ResetSent { .. } => (true, "RST", true),
-        EventKind::ResetReceived(_) => (false, "RST", true),
-        EventKind::OwnerChanged => return String::new(),
+        EventKind::Retransmit(retransmit) if retransmit.state == SynSent => {
+            (Segment { is_sent: true, name: "SYN" }, true)
+        }
+        what => match what.row().segment {
+            Some(segment) => (segment, true),
+            None => return String::new(),
+        },
     };
     let name = format!(" {name} ");
     let shaft = if is_shown { format!("{name:─^SHAFT$}") } else { format!("{name:╌^SHAFT$}") };

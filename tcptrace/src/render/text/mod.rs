@@ -125,9 +125,9 @@ pub fn losses_line(losses: &Losses) -> String {
     let events = if losses.received == 1 { "event" } else { "events" };
     let lost = lost_words(losses);
     if lost.is_empty() {
-        return format!("{} {events}, none lost", losses.received);
+        return format!("received {} {events}, none lost", losses.received);
     }
-    format!("{} {events}; lost: {lost}", losses.received)
+    format!("received {} {events}; lost: {lost}", losses.received)
 }
 
 #[cfg(test)]
@@ -249,8 +249,8 @@ mod tests {
     fn the_last_line_names_the_places_where_something_was_lost_and_no_others() {
         let line = |losses: Losses| losses_line(&losses);
         let lossy = Losses { received: 12, evicted: 3, outputs: 1, ..Losses::default() };
-        assert_eq!(line(lossy), "12 events; lost: evicted 3, outputs 1");
-        assert_eq!(line(Losses { received: 1, ..Losses::default() }), "1 event, none lost");
-        assert_eq!(line(Losses::default()), "0 events, none lost");
+        assert_eq!(line(lossy), "received 12 events; lost: evicted 3, outputs 1");
+        assert_eq!(line(Losses { received: 1, ..Losses::default() }), "received 1 event, none lost");
+        assert_eq!(line(Losses::default()), "received 0 events, none lost");
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
 
-use crate::render::fields;
+use crate::{model::event_kind::Tone, render::fields};
 
 /// Emphasis of text on a terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,16 @@ pub(crate) enum Style {
     Heading,
     Attention,
     Trouble,
+}
+
+impl From<Tone> for Style {
+    fn from(tone: Tone) -> Self {
+        match tone {
+            Tone::Plain => Self::Plain,
+            Tone::Attention => Self::Attention,
+            Tone::Trouble => Self::Trouble,
+        }
+    }
 }
 
 impl Style {
@@ -28,7 +38,7 @@ impl Style {
 
 pub(super) const RESET: &str = "\x1b[0m";
 
-/// One end of a connection; `-` stands for a port that is not chosen yet.
+/// One end of a connection; `*` stands for no port, as in ss.
 pub(crate) struct Address(pub(super) SocketAddr);
 
 impl std::fmt::Display for Address {
@@ -45,7 +55,7 @@ pub(super) fn address(to: &mut impl BufMut, end: SocketAddr) {
     fields::ip(to, end.ip());
     to.put_slice(close);
     match end.port() {
-        0 => to.put_u8(b'-'),
+        0 => to.put_u8(b'*'),
         port => to.put_slice(itoa::Buffer::new().format(port).as_bytes()),
     }
 }

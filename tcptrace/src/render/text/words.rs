@@ -46,21 +46,16 @@ pub(crate) fn gap_words(gap: &Gap) -> String {
 
 /// The NEW STATE column: `-> ` and the new state, or the event.
 pub(crate) fn headline(event: &Event) -> ([&'static str; 2], Style) {
-    match event.what {
-        EventKind::Transition(transition) => {
-            let style = match transition.ending {
-                Some(CloseReason::Normal) | None if transition.new == State::CloseWait => Style::Attention,
-                Some(CloseReason::Normal) | None => Style::Plain,
-                Some(_) => Style::Trouble,
-            };
-            (["-> ", transition.new.name()], style)
-        }
-        EventKind::Retransmit(_) => (["   ", "retransmit"], Style::Attention),
-        EventKind::SynAckRetransmit { .. } => (["   ", "SYN-ACK again"], Style::Attention),
-        EventKind::ResetSent { .. } => (["   ", "RST sent"], Style::Trouble),
-        EventKind::ResetReceived(_) => (["   ", "RST received"], Style::Trouble),
-        EventKind::OwnerChanged => (["   ", "owner"], Style::Plain),
-    }
+    let EventKind::Transition(transition) = event.what else {
+        let row = event.what.row();
+        return (["   ", row.label], row.tone.into());
+    };
+    let style = match transition.ending {
+        Some(CloseReason::Normal) | None if transition.new == State::CloseWait => Style::Attention,
+        Some(CloseReason::Normal) | None => Style::Plain,
+        Some(_) => Style::Trouble,
+    };
+    (["-> ", transition.new.name()], style)
 }
 
 pub(crate) fn time_in_old(to: &mut String, event: &Event) {

@@ -11,7 +11,7 @@ use std::{
 
 use thiserror::Error;
 
-use crate::sys::mountinfo;
+use crate::{model::place::Place, sys::mountinfo};
 
 pub mod names;
 
@@ -73,13 +73,27 @@ pub fn find(path: &Path) -> Result<Cgroup, CgroupError> {
     }
 }
 
-/// Path of a process's cgroup in the v2 hierarchy (cgroups(7), `/proc/PID/cgroup`); `None` if the process is gone or
-/// has no v2 cgroup.
+/// Path of a process's cgroup (cgroups(7), `/proc/PID/cgroup`); `None` if the process is gone.
+///
+/// This is the path in the v2 hierarchy. On hosts that still use v1 hierarchies that may be the root, or the service of a
+/// container's runtime instead of the container: then it is the path of a hierarchy that names a container, else
+/// systemd's path, else the longest.
 #[must_use]
 pub fn of_process(pid: u32) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    best_path(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cgroup")).ok()?)).map(str::to_owned)
+}
+
+fn best_path(text: &str) -> Option<&str> {
+    let is_below_root = |path: &&str| *path != "/";
+    let paths = || text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let v2 = || text.lines().find_map(|line| line.strip_prefix("0::")).filter(is_below_root);
+    let systemd = || text.lines().find_map(|line| line.split_once(":name=systemd:")).map(|(_, path)| path);
+    let has_container = |path: &&str| Place::from_cgroup(path).container.is_some();
+    v2().filter(has_container)
+        .or_else(|| paths().find(has_container))
+        .or_else(v2)
+        .or_else(|| systemd().filter(is_below_root))
+        .or_else(|| paths().max_by_key(|path| path.len()))
 }
 
 /// Minimum time between two walks through the hierarchy.
@@ -125,4 +139,29 @@ fn walk() -> HashMap<u64, String> {
         waiting.extend(entries.flatten().filter(is_directory).map(|entry| entry.path()).take(room));
     }
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_with_the_most_to_tell_is_taken() {
+        let cases = [
+            ("0::/system.slice/ssh.service\n", Some("/system.slice/ssh.service")),
+            ("4:memory:/longer/than/that\n1:name=systemd:/b\n0::/a\n", Some("/a")),
+            ("4:memory:/longer\n1:name=systemd:/b:c\n0::/\n", Some("/b:c")),
+            ("4:memory:/docker/1\n3:cpu:/\n1:name=systemd:/\n0::/\n", Some("/docker/1")),
+            ("4:memory:/docker/1\n", Some("/docker/1")),
+            ("1:name=systemd:/docker/ID\n0::/system.slice/containerd.service\n", Some("/docker/ID")),
+            ("1:name=systemd:/docker/ID\n0::/system.slice/docker-ID.scope\n", Some("/system.slice/docker-ID.scope")),
+            ("0::/\n", Some("/")),
+            ("", None),
+            ("no line of that kind\n", None),
+        ];
+        for (text, path) in cases {
+            let with_id = |text: &str| text.replace("ID", &"0123456789abcdef".repeat(4));
+            assert_eq!(best_path(&with_id(text)).map(str::to_owned), path.map(with_id), "{text}");
+        }
+    }
 }

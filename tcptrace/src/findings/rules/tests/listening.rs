@@ -9,42 +9,6 @@ use crate::{
 };
 
 #[test]
-fn an_accept_queue_is_full_beyond_its_limit() {
-    let mut host = Host::new();
-    let listener = host.listening("0.0.0.0:80", 128, 128);
-    assert_eq!(host.detections(), [], "as many as the limit: one more is taken");
-    host.sockets[listener].receive_queue = 129;
-    host.requests("10.1.0.1:80", 3);
-    host.settings.somaxconn = Some(4096);
-    (host.counters.listen_overflows, host.counters.listen_drops) = (10, 12);
-    let seen = host.only();
-    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::AcceptQueueFull, Severity::Critical, 129));
-    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("0.0.0.0:80"))));
-    assert_eq!(seen.oldest, None, "since when it is full is not known");
-    for (name, value) in [
-        ("queue", 129),
-        ("limit", 128),
-        ("waiting", 3),
-        ("listen_overflows", 10),
-        ("listen_drops", 12),
-        ("somaxconn", 4096),
-    ] {
-        assert_eq!(*evidence(&seen, name), Value::Number(value), "{name}");
-    }
-}
-
-#[test]
-fn what_was_seen_of_a_queue_counts_for_a_while() {
-    let mut host = Host::new();
-    host.listening("0.0.0.0:80", 129, 128);
-    host.list();
-    host.wait(15 * S - 1);
-    assert_eq!(host.unlisted_detections().len(), 1);
-    host.wait(1);
-    assert_eq!(host.unlisted_detections(), []);
-}
-
-#[test]
 fn half_open_connections_are_a_flood_from_64_and_half_of_the_backlog_on() {
     let cases =
         [(63, 100, false), (64, 128, true), (64, 129, true), (64, 130, false), (100, 200, true), (99, 200, false)];

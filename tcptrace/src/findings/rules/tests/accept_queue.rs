@@ -5,7 +5,7 @@ use crate::{
         Cause, Detection, Kind, Severity, Subject, Value,
         testing::{Host, LISTENER, MS, PID, S, end, evidence, in_state},
     },
-    model::{holders::Holder, snapshot::ProcessState, state::State},
+    model::{snapshot::ProcessState, state::State},
 };
 
 fn stalled(waits_ns: u64, state: Option<ProcessState>) -> Vec<Detection> {
@@ -83,42 +83,37 @@ fn a_queue_that_moves_is_healthy_and_a_subflow_without_a_file_no_client_that_wai
 }
 
 #[test]
-fn requests_that_lie_unread_are_good_to_know_and_a_trouble_where_the_process_is_stopped() {
-    for (letter, severity, cause) in
-        [(b'S', Severity::Info, Cause::RequestsUnread), (b'T', Severity::Warning, Cause::ReaderStopped)]
-    {
-        let mut host = Host::new();
-        let place = host.unread(5 * S - 1);
-        let handle = host.sockets[place].handle;
-        host.holders.push(Holder { handle, fd: 7, ..host.holders[0] });
-        host.processes.push(ProcessState { read_ns: host.now_ns, ..in_state(letter) });
-        assert_eq!(host.detections(), []);
-        host.wait(1);
-        host.sockets[place].connection.as_mut().unwrap().last_received_ns += 1;
-        let seen = host.only();
-        assert_eq!((seen.kind, seen.severity, seen.cause), (Kind::ReadStalled, severity, cause));
-        assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end(LISTENER))));
-        assert_eq!(*evidence(&seen, "unread_bytes"), Value::Number(18));
-        assert_eq!(*evidence(&seen, "unread_for_ns"), Value::Number(5 * S));
+fn an_accept_queue_is_full_beyond_its_limit() {
+    let mut host = Host::new();
+    let listener = host.listening("0.0.0.0:80", 128, 128);
+    assert_eq!(host.detections(), [], "as many as the limit: one more is taken");
+    host.sockets[listener].receive_queue = 129;
+    host.requests("10.1.0.1:80", 3);
+    host.settings.somaxconn = Some(4096);
+    (host.counters.listen_overflows, host.counters.listen_drops) = (10, 12);
+    let seen = host.only();
+    assert_eq!((seen.kind, seen.severity, seen.count), (Kind::AcceptQueueFull, Severity::Critical, 129));
+    assert_eq!((seen.owner.unwrap().pid, seen.subject), (PID, Subject::Local(end("0.0.0.0:80"))));
+    assert_eq!(seen.oldest, None, "since when it is full is not known");
+    for (name, value) in [
+        ("queue", 129),
+        ("limit", 128),
+        ("waiting", 3),
+        ("listen_overflows", 10),
+        ("listen_drops", 12),
+        ("somaxconn", 4096),
+    ] {
+        assert_eq!(*evidence(&seen, name), Value::Number(value), "{name}");
     }
 }
 
 #[test]
-fn who_reads_slowly_or_waits_for_an_answer_is_healthy() {
+fn what_was_seen_of_a_queue_counts_for_a_while() {
     let mut host = Host::new();
-    let place = host.unread(60 * S);
-    assert_eq!(host.detections().len(), 1);
-    // A byte less.
-    host.sockets[place].receive_queue -= 1;
-    assert_eq!(host.detections(), []);
-    host.wait(5 * S);
-    assert_eq!(host.detections().len(), 1, "and no more since then");
-    // A long poll: all was read.
-    host.sockets[place].receive_queue = 0;
-    assert_eq!(host.detections(), []);
-    // A client's.
-    let mut host = Host::new();
-    let place = host.unread(60 * S);
-    host.sockets.swap_remove(place - 1);
-    assert_eq!(host.detections(), []);
+    host.listening("0.0.0.0:80", 129, 128);
+    host.list();
+    host.wait(15 * S - 1);
+    assert_eq!(host.unlisted_detections().len(), 1);
+    host.wait(1);
+    assert_eq!(host.unlisted_detections(), []);
 }
