@@ -83,7 +83,7 @@ fn ten_thousand_pods_take_less_than_20_mb() {
     }
     let before = BYTES.load(Relaxed);
     PEAK.store(before, Relaxed);
-    let mut places = Places::below(&root);
+    let mut places = Places::new(&root);
     for pod in 0..PODS {
         let place = places.of_cgroup(&cgroup(pod), None);
         assert_eq!(place.to_string(), format!("production/{}/checkout", pod_name(pod)));

@@ -35,6 +35,7 @@ use crate::{
         parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
         terminal::{is_colored, understands_codes},
     },
+    commands::trace::names::NameSettings,
     findings::Thresholds,
     listing::chosen_netns::ChosenNetns,
     model::{
@@ -87,6 +88,8 @@ pub struct Settings {
     pub chosen: Option<ChosenNetns>,
     /// True if kernel addresses are printed instead of hashes.
     pub kernel_addresses: bool,
+    /// Which names are read.
+    pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
     /// True if `q` on the terminal ends the run.
@@ -151,6 +154,7 @@ impl Settings {
             netns: args.filter.netns.clone(),
             chosen: None,
             kernel_addresses: args.kernel_addresses,
+            names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
             takes_keys: false,
             ready_file: args.ready_file.clone(),
@@ -169,6 +173,9 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
+        if args.output.format() == Format::Nagios && !args.once {
+            return Err(conflict("--format nagios is for a single check: add --once"));
+        }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
         trace.filter = args.filter.clone();
@@ -183,13 +190,17 @@ impl Settings {
         }
         let mut settings = Self::from_args(&trace)?;
         for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
-            if form(spec, &trace) == Format::Text {
-                let redraws = !args.once && spec.target.is_stdout() && understands_codes();
-                let color = is_colored(args.output.color, spec.target.is_stdout());
-                let text = StuckText::new(color, redraws, time_style(&args.output));
-                *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
-                settings.takes_keys |= redraws;
-            }
+            let redraws = !args.once && spec.target.is_stdout() && understands_codes();
+            let text = match form(spec, &trace) {
+                Format::Text => {
+                    settings.takes_keys |= redraws;
+                    let color = is_colored(args.output.color, spec.target.is_stdout());
+                    StuckText::new(color, redraws, time_style(&args.output))
+                }
+                Format::Nagios => StuckText::nagios(args.fail_on),
+                Format::Json | Format::Csv => continue,
+            };
+            *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
         }
         Ok(Self { once: args.once && args.duration.is_none(), ..settings })
     }
@@ -343,7 +354,7 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
         Format::Csv => Renderer::Csv(Csv::new(rows(args))),
-        Format::Text => Renderer::Text(Text::new(TextOptions {
+        Format::Text | Format::Nagios => Renderer::Text(Text::new(TextOptions {
             time: time_style(&args.output),
             color: is_colored(args.output.color, spec.target.is_stdout()),
             owner_columns: args.filter.pid.is_some(),

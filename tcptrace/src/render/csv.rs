@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::Value;
 
-use super::fields;
+use super::{fields, json};
 use crate::{
     findings::Finding,
     model::{event::Event, printable::escaped, time::WallFormat},
@@ -104,6 +104,12 @@ impl Csv {
         }
     }
 
+    /// True if its rows are findings.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        self.rows == Rows::Findings
+    }
+
     /// Writes a finding, if that is what the rows are.
     pub fn finding(&mut self, to: &mut BytesMut, finding: &Finding, context: &mut Context) {
         if self.rows != Rows::Findings {
@@ -183,6 +189,11 @@ pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
             to.put_u8(b'Z');
         }
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
+        FieldValue::List(texts) => {
+            let mut list = Vec::new();
+            json::list(&mut list, texts);
+            quoted(to, &list);
+        }
         FieldValue::Json(json) => quoted(to, json),
     }
 }

@@ -14,10 +14,12 @@ mod config;
 mod explain;
 mod forms;
 mod kill;
+mod plugin;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
+mod values;
 use config::ConfigFile;
 use tracer::tracer;
 

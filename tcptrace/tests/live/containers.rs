@@ -12,7 +12,7 @@ use std::{
 
 use tcptrace::{
     model::place::{Place, PlaceSource},
-    sys::places::Places,
+    sys::places::{Places, host_root},
 };
 
 use crate::{
@@ -27,6 +27,9 @@ pub(crate) const PODMAN: &[Test] = &[
     ("what is executed in a container runs there", podman_exec),
 ];
 
+/// With docker.
+pub(crate) const DOCKER: &[Test] = &[("a container has its name and image", docker_names)];
+
 /// With containerd.
 pub(crate) const CONTAINERD: &[Test] = &[
     ("the container of a pod has the pod's names", containerd_pod),
@@ -37,6 +40,7 @@ pub(crate) const CONTAINERD: &[Test] = &[
 pub(crate) fn missing(suite: &str) -> Option<String> {
     let programs: &[&str] = match suite {
         "podman" => &["podman", "conmon"],
+        "docker" => &["docker", "dockerd", "containerd", "runc"],
         "containerd" => &["containerd", "ctr", "containerd-shim-runc-v2", "runc"],
         _ => return None,
     };
@@ -143,6 +147,68 @@ impl Drop for Podman {
     }
 }
 
+/// A dockerd in a mount namespace of its own, in which its files are where they are by default.
+struct Docker {
+    folder: Folder,
+    child: Child,
+}
+
+impl Docker {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let script = "mkdir -p /var/lib/docker && mount -t tmpfs tmpfs /var/lib/docker && mount -t tmpfs tmpfs /run && \
+            exec dockerd --storage-driver vfs --bridge none --iptables=false --ip6tables=false --ip-forward=false \
+            -H \"unix://$0\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, &folder.path("socket")]).stdin(Stdio::null());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let docker = Self { folder, child };
+        let start = Instant::now();
+        while !docker.command(&["version"]).output().unwrap().status.success() {
+            assert!(start.elapsed() < Duration::from_secs(60), "dockerd does not answer");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        docker
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command.args(["-H", &format!("unix://{}", self.folder.path("socket"))]).args(arguments);
+        command
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        let _ = self.command(&["rm", "-f", "shop"]).output();
+        // SAFETY: takes numbers only. With SIGTERM it ends its containerd, too.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let _ = self.child.wait();
+    }
+}
+
+fn docker_names() {
+    enter_new_netns();
+    let docker = Docker::new();
+    let (tar, rootfs) = (docker.folder.path("image.tar"), docker.folder.path("rootfs"));
+    output(Command::new("tar").args(["-C", &rootfs, "-cf", &tar, "."]));
+    output(&mut docker.command(&["import", &tar, IMAGE]));
+    let actor = format!("{}:/actor:ro", actor());
+    let flags = ["run", "-d", "--name", "shop", "--network", "host", "-v", "/usr:/usr:ro", "-v", &actor];
+    let server = ["-e", "TCPTRACE_TEST_ACTOR=t-namer", IMAGE, "/actor", &PORT.to_string()];
+    let id = output(&mut docker.command(&[&flags[..], &server].concat())).trim().to_owned();
+    wait_for_server();
+    let pid = output(&mut docker.command(&["inspect", "-f", "{{.State.Pid}}", "shop"])).trim().parse().unwrap();
+    let mut places = Places::new(&host_root(None));
+    let place = places.of_process(pid).unwrap();
+    assert_eq!(place.container_id(), Some(&*id), "{place:?}");
+    assert_eq!((place.runtime(), place.container_name(), place.image()), (Some("docker"), Some("shop"), Some(IMAGE)));
+    assert_eq!(source(&place), Some(PlaceSource::DockerState));
+    assert_eq!(place.pod, None);
+    let of_dockerd = PathBuf::from(format!("/proc/{}/root", docker.child.id()));
+    assert_eq!(Places::new(&of_dockerd).of_cgroup(&place.cgroup, None).container_name(), Some("shop"));
+}
+
 fn source(place: &Place) -> Option<PlaceSource> {
     Some(place.container.as_ref()?.name.as_ref()?.source)
 }
@@ -151,7 +217,7 @@ fn podman_names() {
     enter_new_netns();
     let podman = Podman::new();
     let (id, pid) = podman.serve("shop");
-    let mut places = Places::of_host();
+    let mut places = Places::new(&host_root(None));
     let place = places.of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some(&*id), "{place:?}");
     assert_eq!((place.runtime(), place.container_name(), place.image()), (Some("podman"), Some("shop"), Some(IMAGE)));
@@ -159,7 +225,7 @@ fn podman_names() {
     assert_eq!(place.to_string(), "podman shop");
     assert_eq!(place.pod, None);
     // Its files are in no usual folder: conmon led to them.
-    let alone = Places::of_host().of_cgroup(&place.cgroup, None);
+    let alone = Places::new(&host_root(None)).of_cgroup(&place.cgroup, None);
     assert_eq!((alone.container_id(), alone.container_name()), (Some(&*id), None));
     let own = places.of_process(std::process::id()).unwrap();
     assert_ne!(own.container_id(), Some(&*id));
@@ -183,7 +249,7 @@ fn podman_exec() {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    let place = Places::of_host().of_process(sleeper).unwrap();
+    let place = Places::new(&host_root(None)).of_process(sleeper).unwrap();
     assert_eq!((place.container_id(), place.container_name()), (Some(&*id), Some("shop")), "{place:?}");
     drop(podman);
     child.wait().unwrap();
@@ -291,7 +357,7 @@ fn containerd_pod() {
     ];
     let cgroup = format!("/docker/{node}/kubelet/kubepods/burstable/pod{uid}/{id}");
     let pid = containerd.serve(&id, &annotations, &["--cgroup", &cgroup]);
-    let place = Places::of_host().of_process(pid).unwrap();
+    let place = Places::new(&host_root(None)).of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some(&*id), "{place:?}");
     assert_eq!(place.outer_container(), Some(&*node));
     assert_eq!(place.to_string(), "prod/shop-1/web");
@@ -300,9 +366,9 @@ fn containerd_pod() {
     assert_eq!(source(&place), Some(PlaceSource::ContainerdTask));
     // On the node itself no process is needed.
     let on_node = format!("/kubepods/burstable/pod{uid}/{id}");
-    let place = Places::below(&containerd.root()).of_cgroup(&on_node, None);
+    let place = Places::new(&containerd.root()).of_cgroup(&on_node, None);
     assert_eq!(place.to_string(), "prod/shop-1/web");
-    let place = Places::of_host().of_cgroup(&cgroup, None);
+    let place = Places::new(&host_root(None)).of_cgroup(&cgroup, None);
     assert_eq!((place.container_id(), place.container_name()), (Some(&*id), None), "this host does not know it");
 }
 
@@ -310,9 +376,9 @@ fn containerd_task() {
     enter_new_netns();
     let mut containerd = Containerd::new();
     let pid = containerd.serve("tcptrace-web", &[("nerdctl/name", "cart")], &[]);
-    let place = Places::of_host().of_process(pid).unwrap();
+    let place = Places::new(&host_root(None)).of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some("tcptrace-web"), "{place:?}");
     assert_eq!((place.runtime(), place.to_string().as_str()), (Some("containerd"), "containerd cart"));
-    let place = Places::below(&containerd.root()).of_cgroup("/default/tcptrace-web", None);
+    let place = Places::new(&containerd.root()).of_cgroup("/default/tcptrace-web", None);
     assert_eq!((place.container_id(), place.container_name()), (Some("tcptrace-web"), Some("cart")));
 }

@@ -17,9 +17,11 @@ mod filters;
 mod foreign;
 mod healing;
 mod holders;
+mod hooks;
 mod identity;
 mod kill;
 mod lives;
+mod names;
 mod namespaces;
 mod net;
 mod outputs;
@@ -54,10 +56,11 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 28] = [
+const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("names", names::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("shown", shown::TESTS),
@@ -82,7 +85,9 @@ const SUITES: [(&str, &[Test]); 28] = [
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
     ("podman", containers::PODMAN),
+    ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),
+    ("hooks", hooks::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all
@@ -140,7 +145,7 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
+    let suites = SUITES.iter().flat_map(|(suite, tests)| {
         let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
         tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });

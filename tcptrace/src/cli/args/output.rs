@@ -19,8 +19,9 @@ pub struct OutputArgs {
     pub json: bool,
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
-    /// kafka:HOST:PORT/TOPIC, or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (tcptrace explain outputs), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// kafka:HOST:PORT/TOPIC; for findings exec:/PROGRAM, webhook:URL, alertmanager:URL; or a path (an existing file is
+    /// replaced). May be given several times. Options follow after commas (tcptrace explain outputs), e.g.
+    /// file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(
         id = "output",
         short,

@@ -139,6 +139,15 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 
+    /// Look up names of remote hosts (reverse DNS), in the background: an event that comes before the answer has no name
+    #[arg(long, help_heading = "Output")]
+    pub resolve: bool,
+
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
+
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,

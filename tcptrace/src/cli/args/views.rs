@@ -2,13 +2,17 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 
 use crate::{
     cli::{
         args::{
             filters::{FilterArgs, ListingArgs},
             output::OutputArgs,
+            values::Format,
         },
         findings::FindingArgs,
         parse::{StoryFilter, count, severity},
@@ -126,6 +130,10 @@ pub struct StoryArgs {
 
 /// `tcptrace stuck`.
 #[derive(Debug, clap::Args)]
+#[command(mut_arg("format", |format| {
+    let help = "Output format; nagios: what a plugin of Nagios prints, with its exit codes, only with --once";
+    format.value_parser(PossibleValuesParser::new(["text", "json", "csv", "nagios"]).try_map(stuck_format)).help(help)
+}))]
 pub struct StuckArgs {
     /// Which sockets are checked.
     #[command(flatten)]
@@ -163,6 +171,11 @@ pub struct StuckArgs {
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// A format of `tcptrace stuck`, which has one more.
+fn stuck_format(name: String) -> Result<Format, String> {
+    if name == "nagios" { Ok(Format::Nagios) } else { Format::from_str(&name, false) }
 }
 
 /// `tcptrace doctor`.

@@ -55,7 +55,7 @@ pub fn run(args: &DoctorArgs) -> Result<bool, Error> {
         let mut renderer = match delivery::form(&args.output, spec) {
             Format::Json => DoctorRenderer::Json(Json::default()),
             Format::Csv => DoctorRenderer::Csv(Csv::default()),
-            Format::Text => DoctorRenderer::Text {
+            Format::Text | Format::Nagios => DoctorRenderer::Text {
                 color: is_colored(args.output.color, spec.target.is_stdout()),
                 verbose: args.verbose,
                 width: screen().filter(|_| spec.target.is_stdout()).map(|screen| screen.columns),

@@ -92,7 +92,7 @@ impl Report<'_> {
         for spec in &args.output.to {
             let bytes = match delivery::form(&args.output, spec) {
                 Format::Json => self.json(),
-                Format::Text => self.text(
+                Format::Text | Format::Nagios => self.text(
                     is_colored(args.output.color, spec.target.is_stdout()),
                     screen().filter(|_| spec.target.is_stdout()).map(|screen| screen.columns),
                 ),

@@ -106,7 +106,7 @@ fn renderer(args: &RatesArgs, spec: &OutputSpec) -> RatesRenderer {
         _ if spec.target.content() != Content::Formatted => RatesRenderer::Json(Json::default()),
         Format::Json => RatesRenderer::Json(Json::default()),
         Format::Csv => RatesRenderer::Csv(Csv::default()),
-        Format::Text => {
+        Format::Text | Format::Nagios => {
             let color = is_colored(args.output.color, spec.target.is_stdout());
             RatesRenderer::Text(RatesText::new(time_style(&args.output), color))
         }

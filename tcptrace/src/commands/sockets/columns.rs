@@ -251,6 +251,7 @@ fn of_field(wanted: SocketField, row: &Row<'_>, listing: &Listing<'_>) -> Option
         if field == wanted {
             found = match value {
                 FieldValue::Null | FieldValue::Json(_) => None,
+                FieldValue::List(words) => Some(Value::Text(words.join(" "))),
                 FieldValue::Text(text) => Some(Value::Text(text.to_owned())),
                 FieldValue::Number(number) | FieldValue::Pointer(number) => Some(Value::Number(number)),
                 FieldValue::Time(ns) => Some(Value::Number(ns as u64)),

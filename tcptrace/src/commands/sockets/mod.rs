@@ -207,7 +207,9 @@ fn write<E>(
         sort_rows(&mut rows, &view.sort, &listing, &cgroups);
     }
     let form = match delivery::form(&args.output, spec) {
-        Format::Text => Form::Text(Text::new(&listing, text_options(args, view, spec, snapshot, &rows))),
+        Format::Text | Format::Nagios => {
+            Form::Text(Text::new(&listing, text_options(args, view, spec, snapshot, &rows)))
+        }
         Format::Json => Form::Json(Json::new(listing).only(&view.fields)),
         Format::Csv => Form::Csv(Csv::new(listing).only(&view.fields)),
     };

@@ -4,6 +4,7 @@
 pub(crate) mod error;
 pub(crate) mod kernel_log;
 mod listing;
+pub(crate) mod names;
 pub(crate) mod purpose;
 pub(crate) mod ready_file;
 pub(crate) mod run;
@@ -26,6 +27,7 @@ use crate::{
         trace::{
             error::{Error, no_thread, signals},
             kernel_log::StderrLog,
+            names::NameReader,
             purpose::Purpose,
             run::{Ended, Run, worker},
         },
@@ -33,7 +35,6 @@ use crate::{
     listing::{
         Lister,
         chosen_netns::ChosenNetns,
-        holders,
         netns::{self},
         netns_names::NameWatch,
         worker::ListingWorker,
@@ -50,6 +51,7 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
+        services,
         signals::{Hangup, Stop, begin_shutdown},
         terminal::{Keys, screen},
     },
@@ -107,9 +109,10 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     };
     let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
     names.addresses = Addresses::new(settings.kernel_addresses);
-    names.find_executable = Some(Box::new(holders::executable));
+    names.services = services::read();
+    let reader = NameReader::start(&mut names, settings.names).map_err(no_thread)?;
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context { wall: wall_offset(), names, screen: screen() };
+    let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let (server, queries) = serve(settings.server)?;
@@ -125,6 +128,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
         worker: ListingWorker::start(move || lister).map_err(no_thread)?,
+        names: reader,
         threads: Threads::default(),
         server,
         no_iterators: settings.probes.no_iterators,

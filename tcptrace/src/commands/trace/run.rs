@@ -12,7 +12,7 @@ use tcptrace_common::listener::ListenerKey;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
-    time::{Instant, Interval},
+    time::{Instant, Interval, timeout_at},
 };
 
 use super::threads::Threads;
@@ -28,6 +28,7 @@ use crate::{
         trace::{
             error::{Error, no_thread},
             kernel_log::StderrLog,
+            names::{self, Answer, NameReader},
             purpose::Purpose,
             ready_file::ReadyFile,
             threads,
@@ -78,6 +79,8 @@ pub(crate) const EVALUATE_EVERY: Duration = Duration::from_millis(250);
 pub(crate) const EVALUATE_REST: u32 = 20;
 /// but not longer than this.
 pub(crate) const EVALUATE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for names of processes at the end.
+const NAMED_WITHIN: Duration = Duration::from_millis(300);
 /// Longest wait for evidence with `stuck --once`.
 pub(crate) const ONCE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -96,6 +99,8 @@ pub(crate) struct Run {
     pub(super) session: Session,
     pub(super) outputs: Outputs,
     pub(super) worker: ListingWorker,
+    /// Reads processes from `/proc`.
+    pub(super) names: NameReader,
     pub(super) threads: Threads,
     /// Serves metrics and health checks.
     pub(super) server: Option<Server>,
@@ -157,6 +162,7 @@ impl Run {
                 () = self.hangup.received() => LoopEvent::HungUp,
                 () = due(&mut summaries) => LoopEvent::SummaryDue,
                 answer = self.worker.next_result() => LoopEvent::Listed(Box::new(answer)),
+                answer = self.names.next() => LoopEvent::Named(answer),
                 () = std::future::ready(()), if more => LoopEvent::Events,
                 _ = read.tick() => LoopEvent::Events,
                 _ = checks.tick() => LoopEvent::CheckDue,
@@ -173,7 +179,16 @@ impl Run {
             };
             self.session.context.wall = wall_offset();
             let before_ns = now_ns();
+            self.session.context.now_ns = before_ns;
+            let happened = match happened {
+                LoopEvent::Named(answer) => {
+                    self.names.learn(answer, &mut self.session.context.names);
+                    LoopEvent::Events
+                }
+                other => other,
+            };
             more = self.read(before_ns);
+            self.session.release();
             if !more {
                 self.session.tick(before_ns);
             }
@@ -181,7 +196,7 @@ impl Run {
                 self.session.context.screen = screen(); // it may have another size
             }
             match happened {
-                LoopEvent::Events => {}
+                LoopEvent::Events | LoopEvent::Named(_) => {}
                 LoopEvent::SummaryDue => self.summarize()?,
                 LoopEvent::HungUp => {
                     self.outputs.reopen();
@@ -270,7 +285,11 @@ impl Run {
 
     /// Checks the threads, and replaces those that hang or have died.
     fn check_threads(&mut self) -> Result<(), Error> {
-        self.threads.check(&self.outputs, &["listing", "http"])?;
+        self.threads.check(&self.outputs, &["listing", "http", names::THREAD, names::RESOLVER])?;
+        if self.names.is_broken() {
+            self.threads.replace(names::THREAD)?;
+            self.names.replace(&mut self.session.context.names).map_err(no_thread)?;
+        }
         if self.worker.is_broken() {
             self.threads.replace("listing")?;
             let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
@@ -329,6 +348,17 @@ impl Run {
         })
     }
 
+    /// Waits a moment for the names that the last records need.
+    async fn await_names(&mut self, now_ns: u64) {
+        let deadline = Instant::now() + NAMED_WITHIN;
+        while self.session.ask_for_names(now_ns) {
+            match timeout_at(deadline, self.names.next()).await {
+                Ok(answer) => self.names.learn(answer, &mut self.session.context.names),
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Reads the remaining events, writes the last records, and waits until everything is delivered.
     pub(crate) async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(SHUTDOWN_LIMIT);
@@ -339,6 +369,7 @@ impl Run {
         self.list_at_the_end().await;
         let now_ns = now_ns();
         self.session.evaluate(now_ns);
+        self.await_names(now_ns).await;
         self.session.finish(now_ns);
         self.outputs.push(self.session.take());
         if self.pushes.is_some() {
@@ -365,6 +396,7 @@ pub(crate) enum LoopEvent {
     HungUp,
     PushDue,
     Queried(Query),
+    Named(Answer),
     SummaryDue,
     CheckDue,
     PollDue,
@@ -413,6 +445,10 @@ pub(crate) fn report_end(losses: &Losses, outputs: &[OutputState]) {
         warn(losses_line(&losses))
     } else {
         info(losses_line(&losses))
+    }
+    for output in outputs.iter().filter(|output| output.suppressed > 0) {
+        let OutputState { name, suppressed, .. } = output;
+        info(format_args!("output {name}: {suppressed} of {} records were suppressed by its rate", output.made()));
     }
     // Outputs that failed are in the error message.
     for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {

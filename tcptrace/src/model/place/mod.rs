@@ -194,6 +194,19 @@ impl Place {
         self.container.as_ref()?.runtime.map(|runtime| runtime.value.name())
     }
 
+    /// Where the container's name was read, or its image if it has no name.
+    #[must_use]
+    pub fn container_source(&self) -> Option<&'static str> {
+        let container = self.container.as_ref()?;
+        container.name.as_ref().or(container.image.as_ref()).map(|fact| fact.source.name())
+    }
+
+    /// Where the pod's name was read.
+    #[must_use]
+    pub fn pod_source(&self) -> Option<&'static str> {
+        self.pod.as_ref()?.name.as_ref().map(|fact| fact.source.name())
+    }
+
     /// UID of the pod.
     #[must_use]
     pub fn pod_uid(&self) -> Option<&str> {

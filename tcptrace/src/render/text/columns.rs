@@ -21,7 +21,7 @@ use crate::{
         fields::{self, Field},
         text::{
             clock::Clock,
-            words::{headline, note, time_in_old},
+            words::{headline, names_note, note, time_in_old},
         },
     },
 };
@@ -304,11 +304,11 @@ impl Columns {
             to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
             let _ = to.write_fmt(words); // to memory
         });
-        if self.wanted.contains(&By)
-            && let Some(owner) = event.owner
-            && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
-        {
-            let _ = write!(to, "{separator}cgroup {}", Printable(path)); // to memory
+        if self.wanted.contains(&By) {
+            names_note(event, &mut context.names, |words| {
+                to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+                let _ = to.write_fmt(words); // to memory
+            });
         }
     }
 }

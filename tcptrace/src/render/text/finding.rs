@@ -6,7 +6,7 @@ use bytes::{BufMut as _, BytesMut};
 
 use super::{
     clock::{Clock, TimeStyle},
-    frame,
+    frame, nagios,
     style::{Address, Style, styled},
     wrap::wrapped,
 };
@@ -135,8 +135,10 @@ fn evidence(detection: &Detection, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = detection.owner.and_then(|owner| context.names.executable(&owner)) {
-        parts.push(printable(&path));
+    if let Some(owner) = detection.owner
+        && let Some(path) = context.names.processes.of(&owner).and_then(|known| known.executable(owner.command))
+    {
+        parts.push(printable(path));
     }
     parts.join(", ")
 }
@@ -201,6 +203,8 @@ pub struct StuckText {
     /// Whether each list takes the place of the one before, on a terminal.
     redraws: bool,
     clock: Clock,
+    /// The lowest severity that is a problem, if it writes as a plugin of Nagios.
+    nagios: Option<Severity>,
 }
 
 /// How much of a list fits on a screen.
@@ -218,11 +222,20 @@ impl StuckText {
     /// A writer that, with `redraws`, draws each list over the one before.
     #[must_use]
     pub fn new(color: bool, redraws: bool, time: TimeStyle) -> Self {
-        Self { color, redraws, clock: Clock::new(time) }
+        Self { color, redraws, clock: Clock::new(time), nagios: None }
+    }
+
+    /// A writer of what a plugin of Nagios prints; findings below `fail_on` are no problem.
+    #[must_use]
+    pub fn nagios(fail_on: Severity) -> Self {
+        Self { nagios: Some(fail_on), ..Self::new(false, false, TimeStyle::Monotonic) }
     }
 
     /// Writes the open findings, and what was checked.
     pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], seen: &Coverage, context: &mut Context) {
+        if let Some(fail_on) = self.nagios {
+            return nagios::write(to, open, seen, fail_on, |finding| headline(finding, context));
+        }
         let screen = context.screen.filter(|_| self.redraws);
         let mut text = BytesMut::new();
         self.clock.new_day(&mut text, seen.now_ns, context.wall);

@@ -9,6 +9,7 @@ pub(crate) mod columns;
 mod finding;
 pub(crate) mod frame;
 mod ladder;
+pub mod nagios;
 mod report;
 pub(crate) mod style;
 pub(crate) mod table;
@@ -69,6 +70,12 @@ impl Text {
     pub fn new(options: TextOptions) -> Self {
         let clock = Clock::new(options.time.clone());
         Self { columns: Columns::new(options.color, &options.columns, options.owner_columns, clock), options }
+    }
+
+    /// True if events name the processes at both ends.
+    #[must_use]
+    pub const fn names_peers(&self) -> bool {
+        self.options.owner_columns
     }
 
     fn width(&self, context: &Context) -> Option<usize> {

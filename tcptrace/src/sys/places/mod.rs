@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     fs, io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -71,17 +71,10 @@ struct Known {
 }
 
 impl Places {
-    /// Uses the files of the host: those of its first process if this one runs in a container that has the host's
-    /// `/proc`, else those that it sees itself.
+    /// Uses the files of the host, whose root folder is `host_root`: see [`host_root`].
     #[must_use]
-    pub fn of_host() -> Self {
-        Self::below(host_root())
-    }
-
-    /// Uses the files below a root folder.
-    #[must_use]
-    pub fn below(root: &Path) -> Self {
-        Self::with_room(root, MAX_PLACES)
+    pub fn new(host_root: &Path) -> Self {
+        Self::with_room(host_root, MAX_PLACES)
     }
 
     fn with_room(root: &Path, max: usize) -> Self {
@@ -229,14 +222,16 @@ fn home(root: &Root, uid: u32) -> Option<String> {
     of_user.next()?.get(5).filter(|home| home.starts_with('/')).map(|home| (*home).to_owned())
 }
 
-/// Where the host's files are: `/proc/1/root` in a container that has the host's `/proc`, if it may be read
-/// (`hostPID: true` with CAP_SYS_PTRACE); else `/`.
-fn host_root() -> &'static Path {
+/// Where the host's files are: `given`, if that is known; `/proc/1/root` in a container that has the host's `/proc`, if it
+/// may be read (`hostPID: true` with CAP_SYS_PTRACE); else `/`.
+#[must_use]
+pub fn host_root(given: Option<&Path>) -> PathBuf {
     let namespace = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|file| file.ino());
     let differs = || -> io::Result<bool> { Ok(namespace("1")? != namespace("self")?) };
     let of_first = Path::new("/proc/1/root");
-    let is_host = pids::match_proc() && differs().unwrap_or(false) && of_first.metadata().is_ok();
-    if is_host { of_first } else { Path::new("/") }
+    let is_host = || pids::match_proc() && differs().unwrap_or(false) && of_first.metadata().is_ok();
+    let found = || if is_host() { of_first } else { Path::new("/") };
+    given.unwrap_or_else(found).to_owned()
 }
 
 #[cfg(test)]

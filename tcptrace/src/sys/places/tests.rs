@@ -4,7 +4,6 @@
 use std::{
     ffi::CString,
     os::unix::fs::symlink,
-    path::PathBuf,
     process,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -42,7 +41,7 @@ impl Tree {
     }
 
     fn places(&self) -> Places {
-        Places::below(&self.0)
+        Places::new(&self.0)
     }
 
     fn of(&self, path: &str) -> Arc<Place> {
@@ -339,7 +338,7 @@ fn nothing_but_regular_files_below_the_root_is_opened() {
     fs::remove_dir(path.parent().unwrap().parent().unwrap()).unwrap();
     symlink("/data", path.parent().unwrap().parent().unwrap()).unwrap();
     assert_eq!(name().as_deref(), Some("web"), "an absolute link of the host is followed on the host");
-    assert_eq!(Places::below(Path::new("/nonexistent")).of_cgroup(&cgroup, None).container_id(), Some(ID));
+    assert_eq!(Places::new(Path::new("/nonexistent")).of_cgroup(&cgroup, None).container_id(), Some(ID));
 }
 
 #[test]
