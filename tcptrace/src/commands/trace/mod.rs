@@ -10,7 +10,7 @@ pub(crate) mod ready_file;
 pub(crate) mod run;
 pub(crate) mod threads;
 
-use std::collections::HashSet;
+use std::{cell::RefCell, collections::HashSet};
 
 use tokio::time::Instant;
 
@@ -39,7 +39,11 @@ use crate::{
         netns_names::NameWatch,
         worker::ListingWorker,
     },
-    model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
+    model::{
+        keyed::Addresses,
+        names::{Names, PlaceNames},
+        netns_choice::NetnsChoice,
+    },
     outputs::{
         Outputs,
         messages::{info, warn},
@@ -51,8 +55,10 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
-        services,
+        places::{self, Places},
+        processes, services,
         signals::{Hangup, Stop, begin_shutdown},
+        terminal::{Keys, screen},
     },
 };
 
@@ -110,8 +116,15 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
     let reader = NameReader::start(&mut names, settings.names).map_err(no_thread)?;
+    names.find_executable = Some(Box::new(|id, command| {
+        let (names, ()) = processes::read(id, false, |_| ())?;
+        names.executable(command).map(str::to_owned)
+    }));
+    let places = RefCell::new(Places::new(&places::host_root(None)));
+    names.find_places =
+        Some(Box::new(move |path| PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref())));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context::new(wall_offset(), names);
+    let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let (server, queries) = serve(settings.server)?;
@@ -150,6 +163,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         netns_names: NameWatch::default(),
     };
     run.session.netns_alias = netns_alias;
+    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
