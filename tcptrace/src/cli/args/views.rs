@@ -69,6 +69,11 @@ pub struct SocketsArgs {
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
+
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
 }
 
 /// `tcptrace rates`.

@@ -9,7 +9,12 @@ pub mod listing;
 pub mod rows;
 pub mod text;
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use clap::ValueEnum as _;
@@ -32,7 +37,9 @@ use crate::{
             form::Form,
             json::Json,
             listing::Listing,
-            rows::{Cgroups, GroupKey, Row, count, keep_older, rows, sort, sort_groups, totals},
+            rows::{
+                Cgroups, GroupKey, HolderNames, ReadHolder, Row, count, keep_older, rows, sort, sort_groups, totals,
+            },
             text::{Text, TextOptions},
         },
     },
@@ -43,8 +50,11 @@ use crate::{
     sys::{
         cgroup,
         clock::wall_offset,
+        places::{self, Places},
+        processes,
         signals::{Stop, every},
         terminal::{Keys, screen},
+        users::UserFile,
     },
 };
 
@@ -199,7 +209,7 @@ fn write<E>(
     snapshot: &Snapshot,
     hand_over: impl FnMut(BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
-    let cgroups = Cgroups::new(Box::new(cgroup::of_process));
+    let cgroups = Cgroups::new(Box::new(cgroup::of_process)).reading(read_holder(!args.no_args));
     let mut rows = rows(snapshot, filter, &cgroups);
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: &args.by, age_unknown };
@@ -219,6 +229,17 @@ fn write<E>(
     let mut groups = count(&rows, &args.by, &cgroups);
     sort_groups(&mut groups, &view.sort_groups);
     form.groups(&groups, hand_over)
+}
+
+/// Reads the names of processes, and of the containers and pods that they run in.
+fn read_holder(with_args: bool) -> ReadHolder {
+    let users = UserFile::default().changed().unwrap_or_default();
+    let places = Mutex::new(Places::new(&places::host_root(None)));
+    Box::new(move |holder| {
+        let place = |pid| places.lock().unwrap_or_else(PoisonError::into_inner).of_process(pid);
+        let (process, place) = processes::read(holder.id(), with_args, place).unzip();
+        HolderNames { user: users.get(&holder.uid).cloned(), process, place: place.flatten() }
+    })
 }
 
 fn text_options(
