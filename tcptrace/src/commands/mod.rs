@@ -23,11 +23,14 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
 
-use self::{filters::Place, settings::Settings};
+use self::{filters::Place, settings::Settings, sockets::View};
 use crate::{
     bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, FilterArgs, StuckFormat, TraceArgs, values::LogLevel},
+        args::{
+            Args, Command, ConfigCommand, DoctorArgs, FilterArgs, TraceArgs,
+            values::{Format, LogLevel},
+        },
         config::{Notice, Parsed, parse},
         findings::FindingsMode,
         terminal::exit,
@@ -139,14 +142,14 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.trace.quiet))?;
+            messages::start(Form::Plain, least(args.trace.output.quiet))?;
             notify(notices);
             run_trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
-            messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            messages::start_log(level(args.log_level).min(least(args.trace.output.quiet)))?;
             notify(notices);
             run_trace(settings).await
         }
@@ -163,9 +166,9 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             config::print(&text).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let is_plugin = args.format == StuckFormat::Nagios;
+            let is_plugin = args.output.format() == Format::Nagios;
             let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| plugin::exit(is_plugin, error));
-            messages::start(Form::Plain, least(args.quiet || is_plugin))?;
+            messages::start(Form::Plain, least(args.output.quiet || is_plugin))?;
             notify(notices);
             if is_plugin {
                 return Ok(plugin::exit_code(trace::run(settings).await, args.fail_on));
@@ -176,6 +179,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
+            let view = View::new(&args).unwrap_or_else(|error| exit(error));
             let (filter, netns) = filters::filter(&args.filter, "--cgroup").unwrap_or_else(|error| exit(error));
             let states = filter.sockets.states;
             // Listeners are shown with their half-open requests.
@@ -184,25 +188,28 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);
-            let list = || Lister::alone(args.listing.no_iter, netns).list(&wanted);
-            sockets::run(&args, &filter, list)?;
+            let mut lister = Lister::alone(args.listing.no_iter, netns);
+            match args.watch {
+                None => sockets::run(&args, &view, &filter, || lister.list(&wanted))?,
+                Some(interval) => sockets::watch(&args, &view, &filter, interval, || lister.list(&wanted)).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Kill(args)) => {
             let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.quiet))?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             notify(notices);
             kill::run(&args, choice).await
         }
         Some(Command::Rates(args)) => {
-            messages::start(Form::Plain, Level::Info)?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(story.quiet))?;
+            messages::start(Form::Plain, least(story.output.quiet))?;
             if trace::run(settings).await?.written == 0 {
                 bail!("no connection matched {}", story.which);
             }

@@ -14,7 +14,7 @@ use crate::{
     bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, KillArgs, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
@@ -36,11 +36,11 @@ use crate::{
     },
     outputs::target::Content,
     pipeline::{
-        route::{RecordFilter, Renderer, Route},
+        route::{Renderer, Route, StoryForm},
         settings::SessionSettings,
     },
     render::{
-        csv::Csv,
+        csv::{Csv, Rows},
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
@@ -79,6 +79,8 @@ pub struct Settings {
     pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
+    /// True if `q` on the terminal ends the run.
+    pub takes_keys: bool,
     /// File to create when all probes are attached.
     pub ready_file: Option<PathBuf>,
     /// The service manager to notify.
@@ -148,6 +150,7 @@ impl Settings {
             kernel_addresses: args.kernel_addresses,
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
+            takes_keys: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
         })
@@ -164,7 +167,7 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
-        if args.format == StuckFormat::Nagios && !args.once {
+        if args.output.format() == Format::Nagios && !args.once {
             return Err(conflict("--format nagios is for a single check: add --once"));
         }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
@@ -172,29 +175,28 @@ impl Settings {
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
         trace.listing = args.listing;
-        trace.output = vec![one_output(args.output.as_ref())];
+        trace.output = args.output.clone();
         trace.duration = args.duration;
         trace.ready_file.clone_from(&args.ready_file);
-        trace.color = args.color;
-        if args.format == StuckFormat::Json {
-            trace.format = Format::Json;
-        } else {
-            trace.interval = Some(args.interval).filter(|_| !args.once);
+        let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
+        if !args.once && args.output.to.iter().any(is_list) {
+            trace.interval = Some(args.interval);
         }
-        let settings = Self::from_args(&trace)?;
-        let routes = match args.format {
-            StuckFormat::Json => settings.routes,
-            StuckFormat::Nagios => {
-                vec![Route::new(Renderer::Stuck(StuckText::nagios(args.fail_on)), RecordFilter::default())]
-            }
-            StuckFormat::Text => {
-                let redraws = !args.once && args.output.is_none() && understands_codes();
-                let color = is_colored(args.color, args.output.is_none());
-                let text = StuckText::new(color, redraws, TimeZone::system());
-                vec![Route::new(Renderer::Stuck(text), RecordFilter::default())]
-            }
-        };
-        Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
+        let mut settings = Self::from_args(&trace)?;
+        for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
+            let redraws = !args.once && spec.target.is_stdout() && understands_codes();
+            let text = match form(spec, &trace) {
+                Format::Text => {
+                    settings.takes_keys |= redraws;
+                    let color = is_colored(args.output.color, spec.target.is_stdout());
+                    StuckText::new(color, redraws, time_style(&args.output))
+                }
+                Format::Nagios => StuckText::nagios(args.fail_on),
+                Format::Json | Format::Csv => continue,
+            };
+            *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
+        }
+        Ok(Self { once: args.once && args.duration.is_none(), ..settings })
     }
 
     /// The settings of the run with which `tcptrace kill` looks for findings: as `tcptrace stuck --once`, with up to
@@ -207,7 +209,7 @@ impl Settings {
         trace.findings_mode = FindingsMode::Only;
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
-        trace.output = Vec::new();
+        trace.output.to = Vec::new();
         let mut settings = Self { once: true, ..Self::from_args(&trace)? };
         if let Some(thresholds) = &mut settings.session.findings {
             thresholds.examples = examples;
@@ -236,19 +238,32 @@ impl Settings {
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
-        trace.output = vec![one_output(args.output.as_ref())];
+        trace.output = args.output.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
-        let stories = Stories::new(args.which, Limits::default());
-        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), RecordFilter::default())];
-        Ok(Self { routes, ..Self::from_args(&trace)? })
+        if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
+            return Err(conflict("a story is not a row: use --format text or json"));
+        }
+        let mut settings = Self::from_args(&trace)?;
+        let story = |spec: &OutputSpec| {
+            let form = match form(spec, &trace) {
+                Format::Json => StoryForm::Json(Json::default()),
+                _ => StoryForm::Text(Ladder::new(
+                    is_colored(args.output.color, spec.target.is_stdout()),
+                    time_style(&args.output),
+                )),
+            };
+            let stories = Stories::new(args.which, Limits::default());
+            Route::new(Renderer::Story(Box::new(stories), form), spec.wants.clone())
+        };
+        settings.routes = settings.outputs.iter().map(story).collect();
+        Ok(settings)
     }
 }
 
 /// The address at which metrics are served, and the other outputs.
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
-    for spec in &args.output {
+    for spec in &args.output.to {
         match spec.target.content() {
             Content::Scraped(_) if server.is_some() => {
                 let output = args.given.name("output");
@@ -271,9 +286,14 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 /// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
-        spec.target.set_head(&Csv::head());
+        spec.target.set_head(&Csv::head(rows(args)));
     }
     spec
+}
+
+/// What the rows of CSV are.
+fn rows(args: &TraceArgs) -> Rows {
+    if args.findings_mode == FindingsMode::Only { Rows::Findings } else { Rows::Events }
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
@@ -316,25 +336,28 @@ fn ring_bytes(size: Option<u64>) -> u32 {
     u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
 }
 
-/// The output of a command that has only one.
-fn one_output(path: Option<&PathBuf>) -> OutputSpec {
-    path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
+/// The format of the times in text.
+pub(crate) fn time_style(args: &OutputArgs) -> TimeStyle {
+    match args.time {
+        Time::Local => TimeStyle::Wall(TimeZone::system()),
+        Time::Utc => TimeStyle::Wall(TimeZone::UTC),
+        Time::Iso => TimeStyle::Iso(TimeZone::system()),
+        Time::Mono => TimeStyle::Monotonic,
+        Time::Delta => TimeStyle::Delta,
+    }
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
     match form(spec, args) {
         Format::Json => Renderer::Json(Json::default()),
-        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::headless()),
-        Format::Csv => Renderer::Csv(Csv::default()),
-        Format::Text => Renderer::Text(Text::new(TextOptions {
-            time: match args.time {
-                Time::Local => TimeStyle::Wall(TimeZone::system()),
-                Time::Utc => TimeStyle::Wall(TimeZone::UTC),
-                Time::Mono => TimeStyle::Monotonic,
-                Time::Delta => TimeStyle::Delta,
-            },
-            color: is_colored(args.color, spec.target.is_stdout()),
+        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
+        Format::Csv => Renderer::Csv(Csv::new(rows(args))),
+        Format::Text | Format::Nagios => Renderer::Text(Text::new(TextOptions {
+            time: time_style(&args.output),
+            color: is_colored(args.output.color, spec.target.is_stdout()),
             owner_columns: args.filter.pid.is_some(),
+            columns: args.columns.clone(),
+            fits: spec.target.is_stdout(),
         })),
     }
 }

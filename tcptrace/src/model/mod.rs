@@ -39,6 +39,7 @@ pub mod output_state;
 pub mod place;
 pub mod printable;
 pub mod processes;
+pub mod screen;
 pub mod secrets;
 pub mod skipped;
 pub mod snapshot;

@@ -38,9 +38,17 @@ pub enum Renderer {
     /// CSV rows of one kind of record.
     Csv(Csv),
     /// Stories of connections, each written when the connection is over.
-    Story(Box<Stories>, Ladder),
+    Story(Box<Stories>, StoryForm),
     /// Open findings, at intervals.
     Stuck(StuckText),
+}
+
+/// The format of stories.
+pub enum StoryForm {
+    /// Ladder diagrams.
+    Text(Ladder),
+    /// One object per line.
+    Json(Json),
 }
 
 /// Kinds of records that an output can select.
@@ -168,11 +176,11 @@ impl Route {
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
-    pub fn write_heading(&mut self) -> bool {
+    pub fn write_heading(&mut self, context: &Context) -> bool {
         let Self { renderer, wants, records, .. } = self;
         match renderer {
             Renderer::Text(text) if RecordKind::EVENTS.into_iter().any(|kind| wants.kind(kind)) => {
-                records.add(|to| text.heading(to))
+                records.add(|to| text.heading(to, context))
             }
             _ => false,
         }
@@ -221,9 +229,13 @@ impl Route {
 
     /// Writes a finding; returns true if it did. It waits like an event.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
-        let has_findings = matches!(self.renderer, Renderer::Text(_) | Renderer::Json(_));
+        let has_findings = match &self.renderer {
+            Renderer::Text(_) | Renderer::Json(_) => true,
+            Renderer::Csv(csv) => csv.has_findings(),
+            Renderer::Story(..) | Renderer::Stuck(_) => false,
+        };
         if !has_findings || !self.wants.finding(finding, &mut context.names) {
-            return false; // rows of a single kind; stories of connections; a list at intervals
+            return false; // rows of another kind; stories of connections; a list at intervals
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
         if waits {
@@ -240,7 +252,8 @@ impl Route {
         records.add(|to| match renderer {
             Renderer::Text(text) => text.finding(to, finding, context),
             Renderer::Json(json) => json.finding(to, finding, context),
-            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
+            Renderer::Csv(csv) => csv.finding(to, finding, context),
+            Renderer::Story(..) | Renderer::Stuck(_) => {}
         })
     }
 
@@ -323,7 +336,7 @@ impl Route {
         let Self { renderer, wants, records, .. } = self;
         if wants.kind(RecordKind::Summaries) {
             records.add(|to| match renderer {
-                Renderer::Text(text) => text.report(to, report, states),
+                Renderer::Text(text) => text.report(to, report, states, context),
                 Renderer::Json(json) => json.report(to, report, context.wall),
                 Renderer::Csv(csv) if report.processes.is_none() => csv.report(to, report, context.wall),
                 Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // a single kind only
@@ -336,14 +349,17 @@ impl Route {
         &mut self,
         mut take: impl FnMut(&mut Stories) -> Option<Story>,
         room: u64,
-        context: &Context,
+        context: &mut Context,
     ) -> u64 {
         let mut count = 0;
         while count < room
-            && let Renderer::Story(stories, ladder) = &mut self.renderer
+            && let Renderer::Story(stories, form) = &mut self.renderer
             && let Some(story) = take(stories)
         {
-            self.records.add(|to| ladder.story(to, &story, context));
+            self.records.add(|to| match form {
+                StoryForm::Text(ladder) => ladder.story(to, &story, context),
+                StoryForm::Json(json) => json.story(to, &story, context),
+            });
             count += 1;
         }
         count
@@ -358,13 +374,16 @@ impl Route {
 
     /// Reports the selected connections that exist but have no story because nothing happened to them; returns their
     /// number.
-    pub fn without_story(&mut self, table: &Table, now_ns: u64) -> u64 {
+    pub fn without_story(&mut self, table: &Table, now_ns: u64, context: &Context) -> u64 {
         let mut count = 0;
-        if let Renderer::Story(stories, ladder) = &mut self.renderer {
+        if let Renderer::Story(stories, form) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
-                self.records.add(|to| ladder.silent(to, known, now_ns));
+                self.records.add(|to| match form {
+                    StoryForm::Text(ladder) => ladder.silent(to, known, now_ns),
+                    StoryForm::Json(json) => json.silent(to, known, now_ns, context.wall),
+                });
                 count += 1;
             }
         }
@@ -388,7 +407,10 @@ impl Route {
             records.add(|to| match renderer {
                 Renderer::Json(json) => json.end(to, context.wall, now_ns, reason, losses, outputs),
                 Renderer::Csv(csv) => csv.header(to),
-                Renderer::Story(_, ladder) => ladder.end(to, losses),
+                Renderer::Story(_, StoryForm::Text(ladder)) => ladder.end(to, losses),
+                Renderer::Story(_, StoryForm::Json(json)) => {
+                    json.end(to, context.wall, now_ns, reason, losses, outputs);
+                }
                 Renderer::Text(_) | Renderer::Stuck(_) => {}
             });
         }

@@ -56,7 +56,7 @@ fn the_example_has_each_flag_and_is_right_with_each_line() {
     let first_output = EXAMPLE.lines().position(|line| line.contains("[[output]]")).unwrap();
     for argument in service.get_arguments().filter(|argument| !argument.is_positional()) {
         let key = argument.get_long().unwrap();
-        if ["config", "explain-filter", "help", "version", "output"].contains(&key) {
+        if ["config", "explain-filter", "help", "version", "output", "json"].contains(&key) {
             continue;
         }
         let is_it = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(" = "));
@@ -265,7 +265,11 @@ fn the_example_is_read_by_all_that_trace() {
 fn assert_csv(arguments: &[&str], variables: &[(&str, &str)]) {
     let told = run_with(arguments, variables);
     assert_eq!(told.code, Some(2), "{arguments:?} {variables:?}: {}", told.stderr);
-    assert!(told.stderr.contains("csv has rows for events only"), "{arguments:?} {variables:?}: {}", told.stderr);
+    assert!(
+        told.stderr.contains("csv has rows for events or findings only"),
+        "{arguments:?} {variables:?}: {}",
+        told.stderr
+    );
 }
 
 #[test]
@@ -337,7 +341,7 @@ fn variables_are_checked() {
         ("TCPTRACE_ALERTMANAGER_HEADERS", "a=secret"),
     ] {
         let told = run_with(&["--format", "csv", "--summary"], &[(name, value)]);
-        assert!(told.stderr.starts_with("error: csv has rows for events only"), "{name}: {}", told.stderr);
+        assert!(told.stderr.starts_with("error: csv has rows for events or findings only"), "{name}: {}", told.stderr);
         let told = run_with(&["config", "show"], &[(name, value)]);
         let is_warned = told.stderr
             == format!(

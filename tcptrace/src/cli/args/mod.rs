@@ -4,6 +4,7 @@
 
 mod filters;
 mod kill;
+mod output;
 mod trace;
 pub mod values;
 mod views;
@@ -17,8 +18,9 @@ use crate::cli::args::values::{Color, LogLevel};
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     kill::KillArgs,
-    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
-    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
+    output::{OutputArgs, Time},
+    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.

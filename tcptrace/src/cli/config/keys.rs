@@ -21,6 +21,7 @@ use crate::{
         netns_choice::NetnsChoice,
         state::State,
     },
+    render::text::EventColumn,
 };
 
 /// The last field of a path, e.g. `port` of `filter.port`: clap's id of the flag.
@@ -99,10 +100,11 @@ keys! {
     cgroup: Vec<PathBuf>, "paths" => filter.cgroup;
     netns: NetnsChoice, "one" => filter.netns;
     no_iter: bool, "flag" => listing.no_iter;
-    format: Format, "choice" => format;
-    time: Time, "choice" => time;
-    quiet: bool, "flag" => quiet;
-    color: Color, "choice" => color;
+    format: Format, "choice" => output.format;
+    time: Time, "choice" => output.time;
+    columns: Vec<EventColumn>, "list" => columns;
+    quiet: bool, "flag" => output.quiet;
+    color: Color, "choice" => output.color;
     findings: FindingsMode, "choice" => findings_mode;
     summary: bool, "flag" => summary;
     aggregate: Option<AggregateBy>, "aggregate" => aggregate;

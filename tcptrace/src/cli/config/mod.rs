@@ -96,7 +96,7 @@ fn apply(layers: Vec<Layer>, args: &mut TraceArgs, typed: &ArgMatches) {
     }
     for Layer { keys, outputs, place } in layers {
         if !outputs.is_empty() && args.given.add("output", || place.settings("output")) {
-            args.output = outputs;
+            args.output.to = outputs;
         }
         keys.apply(args, |id| place.settings(id));
     }

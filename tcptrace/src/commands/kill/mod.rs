@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::{
-    cli::{args::KillArgs, conflicts::conflict, terminal::is_colored},
+    cli::{args::KillArgs, conflicts::conflict},
     commands::{
         filters,
         kill::{
@@ -100,7 +100,6 @@ pub async fn run(args: &KillArgs, Choice { criteria, netns, findings }: Choice) 
         wall: wall_offset(),
         is_dry_run: !args.yes,
         netns: snapshot.namespaces.len() > 1 || netns.is_some(),
-        color: is_colored(args.color, args.output.is_none()),
     };
     report.write(args)?;
     if !args.yes && count > args.max as usize {

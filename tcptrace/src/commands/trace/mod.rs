@@ -58,6 +58,7 @@ use crate::{
         places::{self, Places},
         processes, services,
         signals::{Hangup, Stop, begin_shutdown},
+        terminal::{Keys, screen},
     },
 };
 
@@ -123,7 +124,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.find_places =
         Some(Box::new(move |path| PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref())));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context::new(wall_offset(), names);
+    let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let (server, queries) = serve(settings.server)?;
@@ -162,6 +163,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         netns_names: NameWatch::default(),
     };
     run.session.netns_alias = netns_alias;
+    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;

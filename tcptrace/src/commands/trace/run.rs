@@ -60,6 +60,7 @@ use crate::{
         process::usage,
         signals::{Hangup, SHUTDOWN_LIMIT, Stop, every, release_memory},
         systemd::Service,
+        terminal::screen,
     },
 };
 
@@ -190,6 +191,9 @@ impl Run {
             self.session.release();
             if !more {
                 self.session.tick(before_ns);
+            }
+            if matches!(happened, LoopEvent::SummaryDue | LoopEvent::EvaluationDue | LoopEvent::CheckDue) {
+                self.session.context.screen = screen(); // it may have another size
             }
             match happened {
                 LoopEvent::Events | LoopEvent::Named(_) => {}

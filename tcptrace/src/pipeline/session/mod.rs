@@ -285,7 +285,9 @@ impl Session {
 
     /// Writes the heading of text now, which otherwise comes with the first event. Returns whether there is one.
     pub fn write_headings(&mut self) -> bool {
-        self.settings.events && self.routes.iter_mut().map(Route::write_heading).fold(false, |any, one| any | one)
+        let context = &self.context;
+        let written = self.routes.iter_mut().map(|route| route.write_heading(context));
+        self.settings.events && written.fold(false, |any, one| any | one)
     }
 
     fn write(&mut self, event: &Event) {
@@ -333,7 +335,7 @@ impl Session {
     fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
         for route in &mut self.routes {
             let room = self.settings.count.map_or(u64::MAX, |count| count.saturating_sub(self.written));
-            self.written += route.stories(&mut take, room, &self.context);
+            self.written += route.stories(&mut take, room, &mut self.context);
         }
     }
 
@@ -368,7 +370,11 @@ impl Session {
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.written += self.routes.iter_mut().map(|route| route.without_story(&self.table, now_ns)).sum::<u64>();
+            self.written += self
+                .routes
+                .iter_mut()
+                .map(|route| route.without_story(&self.table, now_ns, &self.context))
+                .sum::<u64>();
         }
     }
 
