@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     cli::parse::{PidList, Where},
     model::{
-        filter::{Place, PortRange, Term},
+        filter::{Place, PortRange, Term, Uid},
         netns_choice::NetnsChoice,
         state::State,
     },
@@ -74,7 +74,7 @@ pub struct FilterArgs {
 
     /// Show only sockets of processes with one of these user ids
     #[arg(long, value_name = "UIDS", value_delimiter = ',')]
-    pub uid: Vec<Term<u32>>,
+    pub uid: Vec<Term<Uid>>,
 
     /// Show only sockets of processes of one of these users
     #[arg(long, value_name = "USERS", value_delimiter = ',')]
