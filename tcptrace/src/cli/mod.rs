@@ -8,6 +8,7 @@
 pub mod args;
 pub mod config;
 pub(crate) mod conflicts;
+pub mod filter;
 pub mod findings;
 pub mod given;
 pub mod outputs;

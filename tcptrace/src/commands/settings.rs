@@ -1,48 +1,38 @@
 //! Turns the user's settings (`cli`) into the parts of a run: kernel filter, session, renderers and outputs.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use aya_log::Level;
 use clap::{CommandFactory as _, Error, Parser as _, error::ErrorKind};
 use jiff::tz::TimeZone;
-use tcptrace_common::{
-    filter::{Filter, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part},
-    record::{AF_INET, AF_INET6},
-};
 
 use crate::{
     analysis::{
         metrics,
         story::{Limits, Stories},
     },
-    bpf::{
-        object::Aggregate,
-        probes::{KernelFilter, ProbeSettings},
-    },
+    bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
+            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
-        parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
+        parse::{MAX_RING, MIN_RING, StoryFilter},
         terminal::{is_colored, understands_codes},
     },
-    commands::trace::names::NameSettings,
+    commands::{
+        filters::{filter, kernel_filter},
+        trace::names::NameSettings,
+    },
     findings::Thresholds,
     listing::chosen_netns::ChosenNetns,
     model::{
+        filter::{Place, PortRange, Term},
         kernel_counts::By,
         netns_choice::NetnsChoice,
-        socket_filter::{self, Ends, SocketFilter},
-        state::StateSet,
     },
     outputs::target::Content,
     pipeline::{
@@ -54,10 +44,7 @@ use crate::{
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
-    sys::{
-        cgroup::{self, Cgroup},
-        systemd::Service,
-    },
+    sys::systemd::Service,
 };
 
 /// Everything that a run needs to start.
@@ -111,12 +98,18 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         conflicts::check(args)?;
-        let states: StateSet = args.filter.state.iter().copied().collect();
+        let (filter, netns) = filter(&args.filter, &args.given.name("cgroup"))?;
+        let states = filter.sockets.states;
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
         // what is shown.
-        let filter =
-            Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
+        let kernel = Some(kernel_filter(&filter.kernel())?).filter(|_| !looks).unwrap_or_default();
+        if let (Some(rest), true) = (&filter.rest, args.aggregate.is_some()) {
+            let aggregate = args.given.name("aggregate");
+            return Err(conflict(&format!(
+                "{aggregate} counts in the kernel, which cannot decide this part of the filter: {rest}"
+            )));
+        }
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| spec.target.content() == Content::Metrics);
         Ok(Self {
@@ -125,14 +118,15 @@ impl Settings {
                 ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
-                filter,
+                filter: kernel,
                 log_level: args.bpf_log.map(level),
                 no_iterators: args.listing.no_iter || args.aggregate.is_some(),
                 aggregate: args.aggregate.map(|by| Aggregate { by: self::by(by), keys: args.aggregate_keys }),
             },
             session: SessionSettings {
                 states,
-                selection: selection(&args.filter, None)?,
+                selection: filter.sockets,
+                rest: filter.rest,
                 owner_unchecked: false,
                 polls: args.poll.0.is_some(),
                 max_sockets: args.max_sockets as usize,
@@ -151,7 +145,7 @@ impl Settings {
             // An event waits in the ring for at most half of the latency; the other half is for writing it.
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
-            netns: args.filter.netns.clone(),
+            netns,
             chosen: None,
             kernel_addresses: args.kernel_addresses,
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
@@ -237,8 +231,9 @@ impl Settings {
             // The other end has a different cookie, so the kernel cannot filter.
             StoryFilter::Cookie(_) => (None, None),
         };
-        trace.filter.address.extend(address.map(Prefix::from));
-        trace.filter.port = port.map(|port| PortList(vec![(port, port)]));
+        let term = |value| Term { is_negated: false, value };
+        trace.filter.address.extend(address.map(Place::from).map(term));
+        trace.filter.port.extend(port.map(|port| Term { is_negated: false, value: PortRange(port, port) }));
         trace.filter.netns.clone_from(&args.netns);
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
@@ -310,6 +305,9 @@ fn metrics(args: &TraceArgs) -> metrics::Settings {
     metrics::Settings {
         by_process: has(MetricsBy::Process),
         by_cgroup: has(MetricsBy::Cgroup),
+        by_unit: has(MetricsBy::Unit),
+        by_container: has(MetricsBy::Container),
+        by_pod: has(MetricsBy::Pod),
         by_local_port: has(MetricsBy::LocalPort),
         max_series: args.metrics_series as usize,
     }
@@ -362,99 +360,6 @@ fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
             fits: spec.target.is_stdout(),
         })),
     }
-}
-
-fn filter(args: &FilterArgs, cgroup: &str, states: StateSet) -> Result<KernelFilter, Error> {
-    let mut filter = KernelFilter {
-        constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
-        ..KernelFilter::default()
-    };
-    let ports = [
-        (&args.local_port, SET_LOCAL, part::LOCAL_PORT),
-        (&args.remote_port, SET_REMOTE, part::REMOTE_PORT),
-        (&args.port, SET_ANY, part::ANY_PORT),
-    ];
-    for (list, set, part) in ports {
-        if let Some(PortList(ranges)) = list {
-            filter.constants.parts |= part;
-            filter.ports.extend(ranges.iter().map(|&(first, last)| (set, first, last)));
-        }
-    }
-    let addresses = [
-        (&args.local_address, SET_LOCAL, part::LOCAL_ADDRESS),
-        (&args.remote_address, SET_REMOTE, part::REMOTE_ADDRESS),
-        (&args.address, SET_ANY, part::ANY_ADDRESS),
-    ];
-    for (list, set, part) in addresses {
-        if !list.is_empty() {
-            filter.constants.parts |= part;
-            filter.prefixes.extend(list.iter().map(|&Prefix { address, bits }| (set, address, bits)));
-        }
-    }
-    at_most("addresses", filter.prefixes.len(), MAX_PREFIXES)?;
-    if let Some(Some(pids)) = &args.pid {
-        filter.constants.parts |= part::PID;
-        filter.pids.clone_from(&pids.0);
-        at_most("PIDs", filter.pids.len(), MAX_PIDS)?;
-    }
-    at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
-    for (index, path) in args.cgroup.iter().enumerate() {
-        let Cgroup { id, level, .. } = find_cgroup(cgroup, path)?;
-        filter.constants.parts |= part::CGROUP;
-        filter.constants.cgroups[index] = id;
-        filter.constants.cgroup_levels[index] = level;
-    }
-    Ok(filter)
-}
-
-fn family(args: &FilterArgs) -> u16 {
-    match (args.ipv4, args.ipv6) {
-        (true, _) => AF_INET,
-        (_, true) => AF_INET6,
-        _ => 0,
-    }
-}
-
-fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
-    if count <= most as usize {
-        return Ok(());
-    }
-    let message = format!("too many {what} in one filter: {count}; give at most {most}");
-    Err(usage(ErrorKind::TooManyValues, &message))
-}
-
-/// The cgroup at this path; `name` is the setting, for messages.
-fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
-    cgroup::find(path)
-        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
-}
-
-/// The filter for listed sockets, limited to the network namespace with inode number `netns` if given.
-///
-/// # Errors
-/// A usage error if a cgroup does not exist.
-pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<SocketFilter, Error> {
-    let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
-    let prefixes = |list: &[Prefix]| {
-        list.iter().map(|&Prefix { address, bits }| socket_filter::Prefix::new(address, bits)).collect::<Vec<_>>()
-    };
-    Ok(SocketFilter {
-        states: args.state.iter().copied().collect(),
-        family: family(args),
-        ports: Ends { local: ports(&args.local_port), remote: ports(&args.remote_port), any: ports(&args.port) },
-        addresses: Ends {
-            local: prefixes(&args.local_address),
-            remote: prefixes(&args.remote_address),
-            any: prefixes(&args.address),
-        },
-        netns,
-        pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
-        cgroups: args
-            .cgroup
-            .iter()
-            .map(|path| Ok(find_cgroup("--cgroup", path)?.path))
-            .collect::<Result<_, Error>>()?,
-    })
 }
 
 const fn level(level: LogLevel) -> Level {

@@ -22,6 +22,7 @@ pub mod decode;
 pub mod errno;
 pub mod event;
 pub mod event_kind;
+pub mod filter;
 pub mod generations;
 pub mod holders;
 pub mod hosts;

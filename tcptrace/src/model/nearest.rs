@@ -1,4 +1,4 @@
-//! Names that a user may have meant.
+//! Names that a user probably meant.
 
 /// The end of a message about an unknown name: ": did you mean `…`?" with the most similar known name, or nothing.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {

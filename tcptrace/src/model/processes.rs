@@ -131,6 +131,11 @@ impl Processes {
         self.entry(owner).is_none_or(|entry| !entry.is_asked)
     }
 
+    /// The executable of a process that was read, unless it may have run another one when it had this command name.
+    pub fn executable(&mut self, id: ProcessId, command: Command) -> Option<&str> {
+        self.known.get(&id)?.known.executable(command)
+    }
+
     fn entry(&mut self, owner: &Owner) -> Option<&Entry> {
         let id = owner.id();
         // Without a start time nobody knows which process had the PID.

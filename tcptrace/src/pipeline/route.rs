@@ -11,11 +11,12 @@ use crate::{
     model::{
         event::{Event, EventKind, Owner, StateSource},
         event_kind::EventGroup,
+        filter::{EventSubject, Expr},
         losses::Losses,
+        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
-        socket_filter::{Ends, Prefix, concerns},
         state::{State, StateSet},
     },
     pipeline::records::{Records, RecordsBuilder},
@@ -111,47 +112,41 @@ impl RecordKind {
 
 /// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
 /// values.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct RecordFilter {
     /// Kinds of records to take.
     pub records: Vec<RecordKind>,
-    /// States that an event is about.
-    pub states: StateSet,
-    /// Port ranges of events and findings, inclusive.
-    pub ports: Ends<(u16, u16)>,
-    /// Addresses of events and findings.
-    pub addresses: Ends<Prefix>,
     /// Kinds of findings to take.
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
     /// True to leave out what was checked (`looked`), for outputs that act on findings.
     pub without_coverage: bool,
+    /// What events and findings must match; `None` for all.
+    pub only: Option<Expr>,
 }
 
 impl RecordFilter {
+    /// Takes only what matches this, too.
+    pub fn add(&mut self, expr: Expr) {
+        self.only = Some(Expr::all(self.only.take().into_iter().chain([expr])));
+    }
+
     fn kind(&self, kind: RecordKind) -> bool {
         self.records.is_empty() || self.records.contains(&kind)
     }
 
-    fn event(&self, event: &Event) -> bool {
-        let (local, remote) = (event.socket.local, event.socket.remote);
+    fn event(&self, event: &Event, names: &mut Names) -> bool {
         self.kind(RecordKind::of(&event.what))
-            && (self.states.is_empty() || concerns(event, self.states))
-            && self.ports.match_ports(local, remote)
-            && self.addresses.match_addresses(local, remote)
+            && self.only.as_ref().is_none_or(|only| only.selects(&EventSubject(event), names))
     }
 
-    fn finding(&self, finding: &Finding) -> bool {
+    fn finding(&self, finding: &Finding, names: &mut Names) -> bool {
         let detection = &finding.detection;
-        let (local, remote) = detection.subject.ends();
-        // A finding without this end matches no address.
-        let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
             && (self.findings.is_empty() || self.findings.contains(&detection.kind))
             && self.severity.is_none_or(|least| detection.severity >= least)
-            && self.ports.match_ports(end(local), end(remote))
-            && self.addresses.match_addresses(end(local), end(remote))
+            && self.only.as_ref().is_none_or(|only| only.selects(detection, names))
     }
 }
 
@@ -194,7 +189,7 @@ impl Route {
     /// Writes an event; returns true if it did. An event of a process that is being read waits a moment, and so do those
     /// that come after it.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
-        if !self.wants.event(event) {
+        if !self.wants.event(event, &mut context.names) {
             return false;
         }
         if self.waits_for(event, context) {
@@ -239,7 +234,7 @@ impl Route {
             Renderer::Csv(csv) => csv.has_findings(),
             Renderer::Story(..) | Renderer::Stuck(_) => false,
         };
-        if !has_findings || !self.wants.finding(finding) {
+        if !has_findings || !self.wants.finding(finding, &mut context.names) {
             return false; // rows of another kind; stories of connections; a list at intervals
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
@@ -301,7 +296,8 @@ impl Route {
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
             Renderer::Text(text) if is_final => {
-                let wanted: Vec<_> = findings.iter().filter(|finding| wants.finding(finding)).collect();
+                let wanted: Vec<_> =
+                    findings.iter().filter(|finding| wants.finding(finding, &mut context.names)).collect();
                 records.add(|to| text.open_at_the_end(to, &wanted, context));
             }
             _ => {}

@@ -10,7 +10,7 @@ use tcptrace::{
         form::Form,
         text::{Text, TextOptions},
     },
-    model::{snapshot::Snapshot, socket_filter::SocketFilter, state::State},
+    model::{filter::Filter, snapshot::Snapshot, socket_filter::SocketFilter, state::State},
 };
 
 use unicode_width::UnicodeWidthStr as _;
@@ -28,8 +28,8 @@ pub(crate) const LISTING: &str = "sockets_";
 
 const FORMS: [(&str, MakeForm); 3] = [("txt", text), ("json", json), ("csv", csv)];
 
-fn all() -> SocketFilter {
-    SocketFilter::default()
+fn all() -> Filter {
+    Filter::default()
 }
 
 fn in_style(options: TextOptions) -> String {
@@ -56,7 +56,8 @@ fn lines_are_no_wider_than_the_terminal() {
 fn lists_and_counts_in_each_form() {
     let mut files = Vec::new();
     let nothing = Snapshot { ended_ns: 1, ..Snapshot::default() };
-    let waiting = SocketFilter { states: [State::CloseWait].into_iter().collect(), ..all() };
+    let sockets = SocketFilter { states: [State::CloseWait].into_iter().collect(), ..SocketFilter::default() };
+    let waiting = Filter { sockets, ..all() };
     for (extension, form) in FORMS {
         files.push((format!("{LISTING}all.{extension}"), printed(&snapshot(), &all(), &[], form)));
         files.push((format!("{LISTING}close_wait.{extension}"), printed(&snapshot(), &waiting, &[], form)));

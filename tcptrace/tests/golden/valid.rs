@@ -8,7 +8,7 @@ use tcptrace::{
     cli::args::GroupBy,
     commands::{kill::report::KillField, sockets::fields::SocketField},
     findings::Kind,
-    model::{decode::split, event::EventKind, socket_filter::SocketFilter},
+    model::{decode::split, event::EventKind, filter::Filter},
     pipeline::settings::SessionSettings,
     render::Field,
 };
@@ -41,7 +41,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
 
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
-    let print = |by: &[GroupBy]| listing::printed(&listing::snapshot(), &SocketFilter::default(), by, listing::json);
+    let print = |by: &[GroupBy]| listing::printed(&listing::snapshot(), &Filter::default(), by, listing::json);
     let alone = GroupBy::value_variants().iter().map(|by| vec![*by]);
     let all = std::iter::once(Vec::new()).chain(alone).chain([vec![GroupBy::Comm, GroupBy::State]]);
     all.map(|by| print(&by)).collect()

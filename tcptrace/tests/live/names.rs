@@ -142,7 +142,7 @@ fn text() {
     drop(server);
     settle();
     let run = tracer.stop();
-    let lines: Vec<_> = run.stdout.lines().filter(|line| line.contains(&client.to_string())).collect();
+    let lines: Vec<_> = run.lines.iter().filter(|line| line.contains(&client.to_string())).collect();
     assert!(lines.iter().any(|line| line.contains("peer t-holder[")), "{lines:#?}");
     assert!(lines.iter().all(|line| line.chars().count() < 220 && !line.contains("cgroup /")), "{lines:#?}");
 }

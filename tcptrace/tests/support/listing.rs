@@ -15,12 +15,12 @@ use tcptrace::{
     },
     model::{
         event::{Command, Owner, OwnerSource, StartTicks},
+        filter::Filter,
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters},
         skipped::Skipped,
         snapshot::Snapshot,
         socket::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
-        socket_filter::SocketFilter,
         state::State,
         time::WallOffset,
     },
@@ -242,7 +242,7 @@ pub(crate) fn csv(listing: Listing<'_>) -> Form<'_> {
 /// All that the program prints.
 pub(crate) fn printed(
     snapshot: &Snapshot,
-    selection: &SocketFilter,
+    selection: &Filter,
     by: &[GroupBy],
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {

@@ -89,6 +89,7 @@ pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         states: StateSet::default(),
         selection: SocketFilter::default(),
+        rest: None,
         owner_unchecked: false,
         polls: false,
         max_sockets: 1000,

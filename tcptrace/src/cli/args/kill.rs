@@ -24,6 +24,8 @@ use crate::{
                   Exit codes: 0 all were ended or were gone, or a dry run; 1 a socket was not ended, a cookie was not \
                   found, or the run failed; 2 usage error."
 )]
+// Its words are cookies.
+#[command(mut_arg("words", |words| words.long("words").hide(true)))]
 pub struct KillArgs {
     /// End the sockets with these cookies: cookie:N, as findings and `tcptrace sockets --format json` have it
     #[arg(value_name = "COOKIE", value_parser = cookie)]

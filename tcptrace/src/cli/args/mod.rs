@@ -162,13 +162,14 @@ mod tests {
     fn pid_takes_no_value_or_a_list() {
         let parsed = |line: &str| {
             let words = arrange(line.split(' ').map(Into::into).collect(), &Args::command()).unwrap();
-            Args::try_parse_from(words).unwrap().trace.filter.pid
+            let pid = Args::try_parse_from(words).unwrap().trace.filter.pid;
+            pid.map(|list| list.map(|list| list.0.iter().map(|term| term.value.0).collect::<Vec<_>>()))
         };
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());
-        assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap().0, [12, 34]);
-        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap().0, [12]);
-        assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap().0, [7]);
+        assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap(), [12, 34]);
+        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap(), [12]);
+        assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap(), [7]);
     }
 }

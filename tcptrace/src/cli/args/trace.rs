@@ -199,6 +199,12 @@ pub enum MetricsBy {
     Process,
     /// The owner's cgroup
     Cgroup,
+    /// The owner's systemd unit
+    Unit,
+    /// The owner's container
+    Container,
+    /// The owner's Kubernetes pod and its namespace
+    Pod,
     /// The local port of a service
     LocalPort,
     /// No label

@@ -37,7 +37,7 @@ use crate::{
         },
     },
     listing::skipped,
-    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter, time::WallFormat},
+    model::{filter::Filter, keyed::Addresses, snapshot::Snapshot, time::WallFormat},
     outputs::messages::warn,
     render::text::frame,
     sys::{
@@ -100,20 +100,20 @@ impl View {
     }
 }
 
-/// Lists sockets with `list`, and writes those that match `selection`. A reader that stops early (`| head`) is no error.
+/// Lists sockets with `list`, and writes those that match `filter`. A reader that stops early (`| head`) is no error.
 ///
 /// # Errors
 /// If the listing fails, or the output cannot be written.
 pub fn run<E>(
     args: &SocketsArgs,
     view: &View,
-    selection: &SocketFilter,
+    filter: &Filter,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
     let snapshot = sorted(args, list)?;
     for spec in &args.output.to {
         let mut output = Writer::open(spec)?;
-        write(args, view, spec, selection, &snapshot, |piece| output.write(&piece))?;
+        write(args, view, spec, filter, &snapshot, |piece| output.write(&piece))?;
         output.end()?;
     }
     skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
@@ -136,7 +136,7 @@ fn sorted<E>(args: &SocketsArgs, list: impl FnOnce() -> Result<Snapshot, E>) -> 
 pub async fn watch<E>(
     args: &SocketsArgs,
     view: &View,
-    selection: &SocketFilter,
+    filter: &Filter,
     interval: Duration,
     mut list: impl FnMut() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
@@ -163,7 +163,7 @@ pub async fn watch<E>(
                 text.extend_from_slice(&piece);
                 Ok::<_, Infallible>(())
             };
-            let Ok(()) = write(args, view, spec, selection, &snapshot, take);
+            let Ok(()) = write(args, view, spec, filter, &snapshot, take);
             if is_text && screen.is_none() {
                 text.extend_from_slice(b"\n");
             }
@@ -195,12 +195,12 @@ fn write<E>(
     args: &SocketsArgs,
     view: &View,
     spec: &OutputSpec,
-    selection: &SocketFilter,
+    filter: &Filter,
     snapshot: &Snapshot,
     hand_over: impl FnMut(BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
     let cgroups = Cgroups::new(Box::new(cgroup::of_process));
-    let mut rows = rows(snapshot, selection, &cgroups);
+    let mut rows = rows(snapshot, filter, &cgroups);
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
     let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: &args.by, age_unknown };
     if !view.sort.is_empty() {
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Args, Command},
-        commands::settings,
+        commands::filters,
         model::{
             skipped::Skipped,
             socket::{Kind, ListedSocket},
@@ -274,13 +274,13 @@ mod tests {
 
     fn written(line: &str) -> String {
         let args = sockets_args(line);
-        let selection = settings::selection(&args.filter, None).unwrap();
+        let (filter, _) = filters::filter(&args.filter, "--cgroup").unwrap();
         let mut to = Vec::new();
         let take = |piece: BytesMut| {
             to.extend_from_slice(&piece);
             Ok::<_, ()>(())
         };
-        write(&args, &View::new(&args).unwrap(), &args.output.to[0], &selection, &snapshot(), take).unwrap();
+        write(&args, &View::new(&args).unwrap(), &args.output.to[0], &filter, &snapshot(), take).unwrap();
         String::from_utf8(to).unwrap()
     }
 
@@ -308,10 +308,10 @@ mod tests {
 
     fn run_all<E>(
         args: &SocketsArgs,
-        selection: &SocketFilter,
+        filter: &Filter,
         list: impl FnOnce() -> Result<Snapshot, E>,
     ) -> Result<(), Error<E>> {
-        run(args, &View::new(args).unwrap(), selection, list)
+        run(args, &View::new(args).unwrap(), filter, list)
     }
 
     #[test]
@@ -319,18 +319,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("tcptrace-sockets-{}", std::process::id()));
         let to = |path: &str| sockets_args(&format!("--output {path}"));
         let list = || Ok::<_, &str>(snapshot());
-        run_all(&to(&path.display().to_string()), &SocketFilter::default(), list).unwrap();
+        run_all(&to(&path.display().to_string()), &Filter::default(), list).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(text.ends_with("\nTotal 3: 1 ESTABLISHED, 2 CLOSE_WAIT\n"), "{text}");
 
         let told = |result: Result<(), Error<&str>>| result.unwrap_err().to_string();
-        assert!(
-            told(run_all(&to("/dev/full"), &SocketFilter::default(), list)).starts_with("cannot write to /dev/full: ")
-        );
-        assert!(
-            told(run_all(&to("/no/such"), &SocketFilter::default(), list)).starts_with("cannot write to /no/such: ")
-        );
-        assert_eq!(told(run_all(&to("/dev/null"), &SocketFilter::default(), || Err("not allowed"))), "not allowed");
+        assert!(told(run_all(&to("/dev/full"), &Filter::default(), list)).starts_with("cannot write to /dev/full: "));
+        assert!(told(run_all(&to("/no/such"), &Filter::default(), list)).starts_with("cannot write to /no/such: "));
+        assert_eq!(told(run_all(&to("/dev/null"), &Filter::default(), || Err("not allowed"))), "not allowed");
     }
 }

@@ -2,6 +2,7 @@
 //! counts of them by state, process and so on.
 
 use std::{
+    cell::RefCell,
     cmp::Ordering,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -9,14 +10,15 @@ use std::{
 
 use crate::{
     cli::args::GroupBy,
+    commands::lookup::HolderLookup,
     model::{
         age::{Age, AgeSource},
         event::Command,
+        filter::{ConnectionFacts, Filter, ListedSubject},
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listener_addresses},
-        socket_filter::SocketFilter,
         state::State,
     },
     render::fields::family,
@@ -102,15 +104,22 @@ impl<'a> Row<'a> {
 }
 
 /// The wanted sockets of a listing, in its order.
-pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgroups) -> Vec<Row<'a>> {
+pub fn rows<'a>(snapshot: &'a Snapshot, filter: &Filter, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: KeyedMap<_, _> = named.collect();
     let holders_of =
         |socket: &ListedSocket| snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+    let cgroup_of = |pid| cgroups.of(pid).map(|names| names.path.clone());
+    let lookup = RefCell::new(HolderLookup::new(&cgroup_of, &names));
     let is_wanted = |socket: &&ListedSocket| {
-        let cgroup = |holder: &Holder| cgroups.of(holder.pid).map(|names| names.path.clone());
-        selection.matches(socket, holders_of(socket), cgroup)
+        let cgroup = |pid: u32, _| cgroup_of(pid);
+        let holders = holders_of(socket);
+        let is_complete = held_by(socket, holders) != HeldBy::Unknown;
+        let subject = || ListedSubject { socket, holders, now_ns: snapshot.ended_ns, is_complete };
+        filter.sockets.matches(socket, holders, cgroup)
+            && (filter.rest.is_none()
+                || filter.rest_selects(&ConnectionFacts::from(subject()), &mut *lookup.borrow_mut()))
     };
     let row = |socket: &'a ListedSocket| {
         let holders = holders_of(socket);
@@ -378,7 +387,7 @@ mod tests {
     }
 
     fn of<T>(snapshot: &Snapshot, with: impl Fn(&[Row<'_>]) -> T) -> T {
-        with(&rows(snapshot, &SocketFilter::default(), &cgroups()))
+        with(&rows(snapshot, &Filter::default(), &cgroups()))
     }
 
     #[test]

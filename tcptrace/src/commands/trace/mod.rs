@@ -10,7 +10,7 @@ pub(crate) mod ready_file;
 pub(crate) mod run;
 pub(crate) mod threads;
 
-use std::collections::HashSet;
+use std::{cell::RefCell, collections::HashSet};
 
 use tokio::time::Instant;
 
@@ -39,7 +39,11 @@ use crate::{
         netns_names::NameWatch,
         worker::ListingWorker,
     },
-    model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
+    model::{
+        keyed::Addresses,
+        names::{Names, PlaceNames},
+        netns_choice::NetnsChoice,
+    },
     outputs::{
         Outputs,
         messages::{info, warn},
@@ -51,7 +55,8 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
-        services,
+        places::{self, Places},
+        processes, services,
         signals::{Hangup, Stop, begin_shutdown},
         terminal::{Keys, screen},
     },
@@ -111,6 +116,13 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
     let reader = NameReader::start(&mut names, settings.names).map_err(no_thread)?;
+    names.find_executable = Some(Box::new(|id, command| {
+        let (names, ()) = processes::read(id, false, |_| ())?;
+        names.executable(command).map(str::to_owned)
+    }));
+    let places = RefCell::new(Places::new(&places::host_root(None)));
+    names.find_places =
+        Some(Box::new(move |path| PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref())));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();

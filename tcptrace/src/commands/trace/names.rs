@@ -8,7 +8,6 @@ use std::{
 
 use crate::{
     model::{
-        event::ProcessId,
         hosts::Hosts,
         names::Names,
         processes::{ProcessAnswer, ProcessQuestion, ProcessSource},
@@ -36,7 +35,7 @@ const LONGEST_NAME: Duration = Duration::from_secs(60);
 /// What was found.
 pub(crate) enum Answer {
     /// A process, and the users of this host if they have changed.
-    Process(ProcessId, ProcessAnswer, Option<Users>),
+    Process(ProcessQuestion, ProcessAnswer, Option<Users>),
     /// The name of an address.
     Host(IpAddr, Option<String>),
 }
@@ -88,7 +87,7 @@ impl NameReader {
             let read = processes::read(question.id, with_args, |pid| places.of_process(pid));
             let (names, place) = read.map_or((None, None), |(names, place)| (Some(names), place));
             let place = place.or_else(|| Some(places.of_cgroup(&path_of(question.cgroup)?, None)));
-            Answer::Process(question.id, ProcessAnswer { names, place }, users)
+            Answer::Process(question, ProcessAnswer { names, place }, users)
         };
         let lookups = Lookups::start(THREAD, LONGEST, read)?;
         names.processes.set_source(ProcessSource::Later(Box::new(lookups.asker())));
@@ -110,8 +109,8 @@ impl NameReader {
         let mut next = Some(answer);
         while let Some(answer) = next {
             match answer {
-                Answer::Process(process, found, users) => {
-                    names.processes.learn(process, found);
+                Answer::Process(question, found, users) => {
+                    names.learn(question, found);
                     names.users = users.unwrap_or_else(|| std::mem::take(&mut names.users));
                 }
                 Answer::Host(host, name) => names.hosts.learn(host, name),

@@ -62,6 +62,8 @@ pub struct Session {
     user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
+    /// True if labels of metrics have names of containers or pods.
+    names_places: bool,
     /// Namespaces seen in events and listings.
     namespaces: FxHashSet<u32>,
     /// True if an event was in a new namespace.
@@ -87,6 +89,7 @@ impl Session {
             table = table.naming_peers();
         }
         Self {
+            names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
@@ -163,6 +166,9 @@ impl Session {
             self.interval.ingest(event);
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
+                if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
+                    self.context.names.processes.is_settled(owner); // asked for, for the labels of the next snapshot
+                }
             }
             self.write(event);
         } else {
@@ -176,8 +182,9 @@ impl Session {
     pub fn evaluate(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
         let (shown, names) = (&self.user_filter, RefCell::new(&mut self.context.names));
-        let is_shown =
-            |known: &Connection, holders: &[Holder]| shown.matches_socket(known, holders, &mut names.borrow_mut());
+        let is_shown = |known: &Connection, holders: &[Holder]| {
+            shown.matches_socket(known, holders, &mut names.borrow_mut(), now_ns)
+        };
         let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
         let changed = findings.evaluate(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
@@ -269,10 +276,10 @@ impl Session {
     }
 
     /// Applies the filter to the table; call it before sockets are reported.
-    fn apply_filter(&mut self) {
+    fn apply_filter(&mut self, now_ns: u64) {
         let (shown, names) = (&self.user_filter, &mut self.context.names);
         if shown.is_active() {
-            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names));
+            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names, now_ns));
         }
     }
 
@@ -338,7 +345,7 @@ impl Session {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, false);
@@ -356,7 +363,7 @@ impl Session {
         self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
@@ -401,7 +408,7 @@ impl Session {
     ) -> Option<metrics::Snapshot> {
         self.update_losses();
         self.losses.outputs = OutputState::lost_records(outputs);
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;
