@@ -20,7 +20,7 @@ use crate::{
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
-        parse::{MAX_RING, MIN_RING, StoryFilter},
+        parse::{MAX_RING, MIN_RING, StoryFilter, Where},
         terminal::{is_colored, understands_codes},
     },
     commands::{
@@ -240,7 +240,9 @@ impl Settings {
         trace.ready_file.clone_from(&args.ready_file);
         let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
         let stories = Stories::new(args.which, Limits::default());
-        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), RecordFilter::default())];
+        let only = args.expression.as_ref().map(|Where(only)| only.clone());
+        let wants = RecordFilter { only, ..RecordFilter::default() };
+        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), wants)];
         Ok(Self { routes, ..Self::from_args(&trace)? })
     }
 }

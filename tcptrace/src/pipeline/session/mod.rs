@@ -333,7 +333,7 @@ impl Session {
     fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
         for route in &mut self.routes {
             let room = self.settings.count.map_or(u64::MAX, |count| count.saturating_sub(self.written));
-            self.written += route.stories(&mut take, room, &self.context);
+            self.written += route.stories(&mut take, room, &mut self.context);
         }
     }
 
