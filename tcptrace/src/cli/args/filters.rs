@@ -84,11 +84,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "UNITS", value_delimiter = ',')]
     pub unit: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these containers: id or its first 12 digits
+    /// Show only sockets of processes in one of these containers: id, its first 12 digits, or name
     #[arg(long, value_name = "CONTAINERS", value_delimiter = ',')]
     pub container: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these Kubernetes pods (UID)
+    /// Show only sockets of processes in one of these Kubernetes pods: UID, NAME or NAMESPACE/NAME
     #[arg(long, value_name = "PODS", value_delimiter = ',')]
     pub pod: Vec<Term<String>>,
 
