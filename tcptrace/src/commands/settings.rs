@@ -20,7 +20,7 @@ use crate::{
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
-        parse::{MAX_RING, MIN_RING, StoryFilter},
+        parse::{MAX_RING, MIN_RING, StoryFilter, Where},
         terminal::{is_colored, understands_codes},
     },
     commands::{
@@ -253,7 +253,11 @@ impl Settings {
                 )),
             };
             let stories = Stories::new(args.which, Limits::default());
-            Route::new(Renderer::Story(Box::new(stories), form), spec.wants.clone())
+            let mut wants = spec.wants.clone();
+            if let Some(Where(only)) = &args.expression {
+                wants.add(only.clone());
+            }
+            Route::new(Renderer::Story(Box::new(stories), form), wants)
         };
         settings.routes = settings.outputs.iter().map(story).collect();
         Ok(settings)

@@ -189,7 +189,9 @@ impl Route {
     /// Writes an event; returns true if it did. An event of a process that is being read waits a moment, and so do those
     /// that come after it.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
-        if !self.wants.event(event, &mut context.names) {
+        // Of a connection that matches, all events are wanted.
+        let is_story = matches!(self.renderer, Renderer::Story(..));
+        if !is_story && !self.wants.event(event, &mut context.names) {
             return false;
         }
         if self.waits_for(event, context) {
@@ -356,6 +358,10 @@ impl Route {
             && let Renderer::Story(stories, form) = &mut self.renderer
             && let Some(story) = take(stories)
         {
+            let mut events = story.seen().flat_map(|(_, side)| &side.events);
+            if self.wants.only.is_some() && !events.any(|event| self.wants.event(event, &mut context.names)) {
+                continue;
+            }
             self.records.add(|to| match form {
                 StoryForm::Text(ladder) => ladder.story(to, &story, context),
                 StoryForm::Json(json) => json.story(to, &story, context),
@@ -377,7 +383,9 @@ impl Route {
     pub fn without_story(&mut self, table: &Table, now_ns: u64, context: &Context) -> u64 {
         let mut count = 0;
         if let Renderer::Story(stories, form) = &mut self.renderer {
-            let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
+            // A connection without an event has none that matches.
+            let wants_all = self.wants.only.is_none();
+            let is_silent = |known: &&Connection| wants_all && !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
                 self.records.add(|to| match form {

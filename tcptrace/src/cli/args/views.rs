@@ -15,7 +15,7 @@ use crate::{
             values::Format,
         },
         findings::FindingArgs,
-        parse::{StoryFilter, count, severity},
+        parse::{StoryFilter, Where, count, severity},
     },
     findings::Severity,
     model::{netns_choice::NetnsChoice, number::duration},
@@ -107,6 +107,10 @@ pub struct StoryArgs {
     /// Which connections: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) on either side, or cookie:N
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
+
+    /// Print only connections with an event that matches this expression (docs/filters.md), e.g. 'event == reset'
+    #[arg(id = "expression", long = "where", value_name = "EXPRESSION", help_heading = "Filters")]
+    pub expression: Option<Where>,
 
     /// Follow only connections in this network namespace: self, a name (ip netns) or an inode number [default: all]
     #[arg(long, value_name = "NETNS", help_heading = "Filters")]
