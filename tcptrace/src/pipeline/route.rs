@@ -262,7 +262,7 @@ impl Route {
     /// Writes the records whose processes were read by now, or that have waited for long enough.
     pub fn release(&mut self, context: &mut Context) {
         while let Some((held_ns, record)) = self.held.first() {
-            let is_over = context.now_ns.saturating_sub(held_ns) >= MAX_HELD_NS;
+            let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
                 return;
             }
@@ -446,9 +446,8 @@ fn is_polled(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
 }
 
-/// Most records of a route that wait for names of processes, and how long they wait at most, in ns.
+/// Most records of a route that wait for names of processes.
 const MAX_HELD: usize = 4096;
-const MAX_HELD_NS: u64 = 20_000_000;
 
 /// Records that wait until the processes that they name are read, in order.
 #[derive(Default)]

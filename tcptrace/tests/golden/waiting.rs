@@ -88,7 +88,7 @@ fn events_wait_for_their_processes_and_keep_their_order() {
 fn no_event_waits_for_long() {
     let (mut session, _) = waiting(json());
     let events = ingest(&mut session);
-    session.context.now_ns += 20 * MS - 1;
+    session.context.now_ns += 50 * MS - 1;
     session.release();
     assert_eq!(lines(&mut session).len(), 0);
     session.context.now_ns += 1;
