@@ -103,7 +103,7 @@ impl Settings {
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
         // what is shown.
-        let kernel = Some(kernel_filter(&filter.kernel())?).filter(|_| !looks).unwrap_or_default();
+        let kernel = Some(kernel_filter(&filter.kernel(), &args.filter.cgroup)?).filter(|_| !looks).unwrap_or_default();
         if let (Some(rest), true) = (&filter.rest, args.aggregate.is_some()) {
             let aggregate = args.given.name("aggregate");
             return Err(conflict(&format!(

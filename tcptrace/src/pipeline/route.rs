@@ -195,10 +195,11 @@ impl Route {
             return false;
         }
         if self.waits_for(event, context) {
-            if self.held.add(context.now_ns, || HeldRecord::Event(Box::new(event.clone()))) {
-                return true;
+            if self.held.is_full() {
+                self.write_first(context);
             }
-            self.flush(context);
+            self.held.add(context.now_ns, HeldRecord::Event(Box::new(event.clone())));
+            return true;
         }
         self.write_event(event, context)
     }
@@ -241,10 +242,11 @@ impl Route {
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
         if waits {
-            if self.held.add(context.now_ns, || HeldRecord::Finding(Box::new(finding.clone()))) {
-                return true;
+            if self.held.is_full() {
+                self.write_first(context);
             }
-            self.flush(context);
+            self.held.add(context.now_ns, HeldRecord::Finding(Box::new(finding.clone())));
+            return true;
         }
         self.write_finding(finding, context)
     }
@@ -259,15 +261,20 @@ impl Route {
         })
     }
 
-    /// Writes the records whose processes were read by now, or that have waited for long enough.
-    pub fn release(&mut self, context: &mut Context) {
+    /// Writes the records whose processes were read by now, or that have waited for long enough, until a piece of so many
+    /// bytes is full; returns true if there may be more.
+    pub fn release(&mut self, context: &mut Context, piece_bytes: usize) -> bool {
         while let Some((held_ns, record)) = self.held.first() {
             let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
-                return;
+                return false;
+            }
+            if self.records.len() >= piece_bytes {
+                return true;
             }
             self.write_first(context);
         }
+        false
     }
 
     /// Writes all records that wait.
@@ -469,13 +476,12 @@ impl HeldRecord {
 }
 
 impl Held {
-    /// Adds a record, unless too many wait already; returns whether it did.
-    fn add(&mut self, now_ns: u64, record: impl FnOnce() -> HeldRecord) -> bool {
-        let has_room = self.0.len() < MAX_HELD;
-        if has_room {
-            self.0.push_back((now_ns, record()));
-        }
-        has_room
+    fn add(&mut self, now_ns: u64, record: HeldRecord) {
+        self.0.push_back((now_ns, record));
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_HELD
     }
 
     fn first(&self) -> Option<(u64, &HeldRecord)> {

@@ -70,7 +70,7 @@ fn events_wait_for_their_processes_and_keep_their_order() {
         for question in left {
             session.context.names.processes.learn(question.id, answer(question));
         }
-        session.release();
+        session.release(usize::MAX);
         left = asked.take();
     }
     let lines = lines(&mut session);
@@ -89,10 +89,10 @@ fn no_event_waits_for_long() {
     let (mut session, _) = waiting(json());
     let events = ingest(&mut session);
     session.context.now_ns += 50 * MS - 1;
-    session.release();
+    session.release(usize::MAX);
     assert_eq!(lines(&mut session).len(), 0);
     session.context.now_ns += 1;
-    session.release();
+    session.release(usize::MAX);
     let lines = lines(&mut session);
     assert_eq!(lines.len(), events);
     assert!(lines.iter().all(|line| line["executable"].is_null()), "unknown, not a guess");

@@ -188,7 +188,7 @@ impl Run {
                 other => other,
             };
             more = self.read(before_ns);
-            self.session.release();
+            more |= self.session.release(PIECE_BYTES);
             if !more {
                 self.session.tick(before_ns);
             }
