@@ -49,6 +49,11 @@ struct Patterns {
     shapes: Regex,
 }
 
+/// Compiles the patterns, which otherwise the first call of [`mask`] does: that takes longer than an event waits for names.
+pub fn prepare() {
+    LazyLock::force(&PATTERNS);
+}
+
 static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(|| {
     // `None` if one of them were wrong, which a test rules out; nothing is shown then.
     Some(Patterns {

@@ -26,7 +26,7 @@ pub struct Lookups<Q, A> {
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Lookups<Q, A> {
-    /// Starts a thread of this name that answers with `answer`. A single answer may take as long as `longest`; a thread that
+    /// Starts a thread of this name that calls `prepare` and then answers with `answer`. A single answer may take as long as `longest`; a thread that
     /// is silent for longer hangs ([`workers`]).
     ///
     /// # Errors
@@ -34,11 +34,14 @@ impl<Q: Send + 'static, A: Send + 'static> Lookups<Q, A> {
     pub fn start(
         name: &'static str,
         longest: Duration,
+        prepare: impl FnOnce() + Send + 'static,
         mut answer: impl FnMut(Q) -> A + Send + 'static,
     ) -> io::Result<Self> {
         let (questions, to_answer) = mpsc::sync_channel(MAX_WAITING);
         let (done, answers) = answers::unbounded_channel();
         let work = move || {
+            workers::silent_for(longest);
+            prepare();
             loop {
                 workers::silent_for(longest);
                 match to_answer.recv_timeout(IDLE_EVERY) {
@@ -91,10 +94,15 @@ mod tests {
     #[tokio::test]
     async fn questions_are_answered_in_order_and_never_wait_for_room() {
         let (go, gate) = mpsc::channel::<()>();
-        let mut lookups = Lookups::start("test-lookups", Duration::ZERO, move |question: usize| {
-            let _ = gate.recv();
-            question * 2
-        })
+        let mut lookups = Lookups::start(
+            "test-lookups",
+            Duration::ZERO,
+            || {},
+            move |question: usize| {
+                let _ = gate.recv();
+                question * 2
+            },
+        )
         .unwrap();
         let mut ask = lookups.asker();
         assert_eq!(lookups.try_next(), None);

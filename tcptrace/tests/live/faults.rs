@@ -61,7 +61,7 @@ impl Run {
         let mut command = Command::new(binary());
         command
             .args(["--netns", "self", "--findings", "off"])
-            .args(["-o", &format!("file:{},format=json", folder.file("out"))])
+            .args(["-o", &format!("file:{},format=json,queue=256MiB", folder.file("out"))])
             .args(["--ready-file", &folder.file("ready")])
             .stdin(Stdio::null())
             .stdout(Stdio::null());

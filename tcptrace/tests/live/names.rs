@@ -1,6 +1,6 @@
 //! Names of processes at both ends: the right ones, or none.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ fn each_other() {
     let netns = enter_new_netns();
     let tracer = Tracer::json(&["--port", "6061", LATENCY]);
     let server = Actor::start("t-server", &["6061", "1", "1"]);
-    let client = Actor::start("t-client", &["6061", "1", "0"]);
+    let client = Actor::start("t-client", &["6061", "1", "0", "2500"]);
     let (server_pid, client_pid) = (server.pid(), client.pid());
     client.wait();
     server.wait();
@@ -64,7 +64,7 @@ fn each_other() {
     assert!(of_client.transitions().iter().any(|event| event["peer_pid"] == server_pid), "{:#?}", of_client.0);
     let own = of_client.entering("SYN_SENT");
     assert_eq!(own["executable"], executable(), "even the first event has names: {own:#}");
-    assert_eq!(own["args"], json!([executable(), "6061", "1", "0"]));
+    assert_eq!(own["args"], json!([executable(), "6061", "1", "0", "2500"]));
     assert_eq!((&own["parent_pid"], &own["user"]), (&json!(std::process::id()), &json!("root")));
     assert!(own["ns_pid"].is_u64(), "{own:#}");
 }
@@ -140,6 +140,7 @@ fn text() {
     let mut holder = Actor::start("t-holder", &[&to.port().to_string()]);
     let client = SocketAddr::new(LOCALHOST, holder.says().parse::<u16>().unwrap());
     let (server, _) = listener.accept().unwrap();
+    std::thread::sleep(Duration::from_millis(500)); // a process is read while it lives
     holder.kill();
     net::wait_for_fin(&server);
     drop(server);

@@ -237,7 +237,7 @@ fn same_as_ss() {
         .into();
         assert_eq!(ours.counts().into_keys().collect::<BTreeSet<_>>(), expected);
         let timers: BTreeSet<_> = ours.rows.iter().filter_map(|row| row["timer"].as_str()).collect();
-        assert_eq!(timers, ["keepalive", "retransmit", "time_wait"].into());
+        assert_eq!(timers, ["fin_timeout", "keepalive", "retransmit", "time_wait"].into());
         for row in &ours.rows {
             let (state, kind) = (text(row, "state"), text(row, "kind"));
             let possible: &[&str] = match state {

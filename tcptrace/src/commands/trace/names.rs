@@ -11,6 +11,7 @@ use crate::{
         hosts::Hosts,
         names::Names,
         processes::{ProcessAnswer, ProcessQuestion, ProcessSource},
+        secrets,
     },
     sys::{
         cgroup, hosts,
@@ -63,7 +64,7 @@ impl NameReader {
     /// If no thread can be started.
     pub(super) fn start(names: &mut Names, settings: NameSettings) -> io::Result<Self> {
         let hosts = if settings.resolve {
-            let lookups = Lookups::start(RESOLVER, LONGEST_NAME, |host| Answer::Host(host, hosts::name(host)))?;
+            let lookups = Lookups::start(RESOLVER, LONGEST_NAME, || {}, |host| Answer::Host(host, hosts::name(host)))?;
             names.hosts = Hosts::new(Some(Box::new(lookups.asker())));
             Some(lookups)
         } else {
@@ -89,7 +90,7 @@ impl NameReader {
             let place = place.or_else(|| Some(places.of_cgroup(&path_of(question.cgroup)?, None)));
             Answer::Process(question, ProcessAnswer { names, place }, users)
         };
-        let lookups = Lookups::start(THREAD, LONGEST, read)?;
+        let lookups = Lookups::start(THREAD, LONGEST, secrets::prepare, read)?;
         names.processes.set_source(ProcessSource::Later(Box::new(lookups.asker())));
         Ok(lookups)
     }
