@@ -92,7 +92,7 @@ pub(crate) fn run_if_asked() -> Option<ExitCode> {
     unsafe { libc::prctl(libc::PR_SET_NAME, CString::new(role.as_str()).unwrap().as_ptr()) };
     match role.as_str() {
         "t-server" => server(number(0) as u16, number(1), number(2)),
-        "t-client" => client(number(0) as u16, number(1), number(2), number(3)),
+        "t-client" => client(number(0) as u16, number(1), number(2)),
         "t-spinner" => spinner(number(0)),
         "t-holder" => holder(number(0) as u16),
         "t-prefork" => prefork(number(0) as u16),
@@ -154,8 +154,7 @@ fn server(port: u16, count: u32, cpu: u32) {
 }
 
 /// Connects, asks and closes, `count` times.
-/// Afterwards it lives on for so many ms.
-fn client(port: u16, count: u32, cpu: u32, lives_on_ms: u32) {
+fn client(port: u16, count: u32, cpu: u32) {
     pin(cpu);
     ready();
     for _ in 0..count {
@@ -164,7 +163,6 @@ fn client(port: u16, count: u32, cpu: u32, lives_on_ms: u32) {
         let mut answer = [0; 6];
         stream.read_exact(&mut answer).unwrap();
     }
-    std::thread::sleep(Duration::from_millis(lives_on_ms.into()));
 }
 
 /// Uses a CPU, so that softirqs interrupt a bystander.
