@@ -26,7 +26,7 @@ pub struct ListingOptions {
     pub holders: bool,
     /// Whether to read the settings of all namespaces, rather than only of new ones.
     pub settings: bool,
-    /// Whether to add connections in other states that wait for a process ([`ListedSocket::stuck_reasons`]).
+    /// Whether to add connections in other states that wait for a process ([`stuck_reasons`](crate::model::socket::ListedSocket::stuck_reasons)).
     pub stuck: bool,
     /// Processes whose state to read.
     pub processes: Vec<ProcessId>,

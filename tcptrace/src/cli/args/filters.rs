@@ -40,7 +40,7 @@ pub struct FilterArgs {
     pub remote_port: Vec<Term<PortRange>>,
 
     /// Show only sockets with one of these addresses on either side: IPv4 or IPv6, single, CIDR
-    /// or with a port, e.g. 10.0.0.0/8,::1,[::1]:443
+    /// or with a port, e.g. 10.0.0.0/8,::1,192.0.2.1:443
     #[arg(short, long, value_name = "CIDR", value_delimiter = ',')]
     pub address: Vec<Term<Place>>,
 
