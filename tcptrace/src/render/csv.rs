@@ -123,10 +123,7 @@ impl Csv {
             match value.pointer(place) {
                 None | Some(Value::Null) => {}
                 Some(Value::String(text)) => self::text(to, text),
-                Some(Value::Array(_) | Value::Object(_)) => {
-                    let json = value.pointer(place).map(ToString::to_string).unwrap_or_default();
-                    quoted(to, json.as_bytes());
-                }
+                Some(value @ (Value::Array(_) | Value::Object(_))) => quoted(to, json::text(value).as_bytes()),
                 Some(other) => to.put_slice(other.to_string().as_bytes()),
             }
         }

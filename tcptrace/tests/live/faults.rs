@@ -469,9 +469,10 @@ fn frozen_threads() {
     let (log, output) = (Frozen::new(pid, "log"), Frozen::new(pid, "output"));
     let hangs = format!("the thread `output file:{}` hangs", run.folder.file("out"));
     for path in ["/healthz", "/readyz"] {
-        wait_until("bad health", || get(at, path).contains(&hangs));
-        let told = get(at, path);
-        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("the thread `log` hangs"), "{told}");
+        wait_until("bad health", || {
+            let told = get(at, path);
+            told.starts_with("HTTP/1.1 503 ") && told.contains(&hangs) && told.contains("the thread `log` hangs")
+        });
     }
     let metrics = get(at, "/metrics");
     for line in ["{worker=\"log\"} 0", "{worker=\"listing\"} 1", "{worker=\"http\"} 1"] {
