@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command, Error, error::ErrorKind};
 
-/// The letters of `ss` that `tcptrace sockets` takes in one bundle with `t`, such as `-tlnp`.
+/// Flags of `ss` that `tcptrace sockets` accepts together with `t`, as in `-tlnp`.
 const SS_LETTERS: &str = "tanlpe46";
 
 /// Flags of other tools that do not exist here, and what to use.
@@ -33,7 +33,7 @@ const FOREIGN: [(char, &str); 12] = [
 /// # Errors
 /// For a flag of another tool, with tcptrace's spelling of it.
 pub fn arrange(words: Vec<OsString>, root: &Command) -> Result<Vec<OsString>, Error> {
-    // Before the command, a flag may be that of any command. Its name alone decides whether it takes the next word.
+    // A flag before the command may belong to any command, so its name alone decides whether it takes the next word.
     let any = Line { commands: std::iter::once(root).chain(root.get_subcommands()).collect(), words: Vec::new() };
     let place = any.command_place(root, &words);
     let command = place.and_then(|place| root.find_subcommand(words.get(place)?));

@@ -76,7 +76,7 @@ pub struct Target {
     pub socket: ListedSocket,
     /// Name of its network namespace, if it has one.
     pub netns_name: Option<String>,
-    /// Time in its state: that of the finding, or as listed.
+    /// Time in its state, from the finding that chose it or from the listing.
     pub age: Option<Age>,
     /// The time in its state as listed, if it must not have become shorter: it is a reason to end the socket.
     pub least_age: Option<Age>,
