@@ -176,7 +176,7 @@ impl Csv {
 /// Writes a cell without a separator.
 pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
     match value {
-        FieldValue::Null => {}
+        FieldValue::Null | FieldValue::Nulls(_) => {}
         FieldValue::Number(number) => to.put_slice(itoa::Buffer::new().format(number).as_bytes()),
         FieldValue::Text(text) => self::text(to, text),
         FieldValue::Pointer(address) => fields::pointer(to, address),

@@ -1,6 +1,6 @@
 //! The names of fields and their values.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
 
 /// A field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum FieldValue<'a> {
     List(&'a [String]),
     /// JSON, which CSV writes as text.
     Json(&'a [u8]),
+    /// Null for the field, and for those after it.
+    Nulls(&'static NullFields),
 }
 
 macro_rules! fields {
@@ -143,3 +145,66 @@ fields! {
 pub(crate) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
     value.map_or(FieldValue::Null, |value| FieldValue::Number(value.into()))
 }
+
+/// Fields in a row that are often null together. Most of a line would be these, so JSON has them ready.
+#[derive(Debug)]
+pub struct NullFields {
+    /// The fields.
+    pub fields: &'static [Field],
+    json: LazyLock<Vec<u8>>,
+}
+
+impl NullFields {
+    /// The members of a JSON object, each with a comma before it.
+    pub(crate) fn json(&self) -> &[u8] {
+        &self.json
+    }
+}
+
+impl PartialEq for NullFields {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for NullFields {}
+
+macro_rules! null_fields {
+    ($($name:ident),* $(,)?) => {{
+        const FIELDS: &[Field] = &[$(Field::$name),*];
+        NullFields {
+            fields: FIELDS,
+            json: LazyLock::new(|| FIELDS.iter().flat_map(|field| [field.key(), "null"]).collect::<String>().into_bytes()),
+        }
+    }};
+}
+
+/// The fields about a process that was not read.
+pub(crate) static NOT_READ: NullFields = null_fields!(NsPid, Executable, Args, ParentPid, ParentCommand);
+/// The fields about a process in no container.
+pub(crate) static NO_CONTAINER: NullFields = null_fields!(
+    ContainerId,
+    ContainerName,
+    ContainerImage,
+    ContainerRuntime,
+    ContainerSource,
+    PodUid,
+    PodName,
+    PodNamespace,
+    PodContainer,
+    PodSource,
+);
+/// The fields about the other end, if it is not known, but the last one.
+pub(crate) static NO_PEER: NullFields = null_fields!(
+    PeerPid,
+    PeerCommand,
+    PeerUid,
+    PeerExecutable,
+    PeerUnit,
+    PeerContainerId,
+    PeerContainerName,
+    PeerPodUid,
+    PeerPodName,
+    PeerPodNamespace,
+    PeerOwnerSource,
+);

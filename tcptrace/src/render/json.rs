@@ -49,6 +49,9 @@ impl Json {
         line.clear();
         begin(line);
         fields::visit(event, context, |field, value| {
+            if let FieldValue::Nulls(nulls) = value {
+                return line.put_slice(nulls.json());
+            }
             line.put_slice(field.key().as_bytes());
             self::value(line, value, time);
         });
@@ -186,6 +189,7 @@ fn value(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
         FieldValue::List(texts) => list(to, texts),
         FieldValue::Json(json) => to.put_slice(json),
+        FieldValue::Nulls(_) => to.put_slice(b"null"),
     }
 }
 
@@ -337,20 +341,23 @@ fn finding_owner(owner: &Owner, names: &mut Names) -> Value {
         "source": owner.source.name(),
     });
     let Value::Object(mut fields) = known else { return known };
-    super::names::process(Some(owner), names, &mut |field, value| {
-        fields.insert(field.name().to_owned(), field_value(value));
-    });
+    super::names::process(Some(owner), names, &mut |field, value| insert(&mut fields, field, value));
     Value::Object(fields)
 }
 
 /// The process at the other end, with the names that its fields have in events without `peer_`.
 fn peer_value(peer: &Peer, names: &mut Names) -> Value {
     let mut fields = serde_json::Map::new();
-    super::names::peer(Some(peer), names, &mut |field, value| {
-        let name = field.name();
-        fields.insert(name.strip_prefix("peer_").unwrap_or(name).to_owned(), field_value(value));
-    });
+    super::names::peer(Some(peer), names, &mut |field, value| insert(&mut fields, field, value));
     Value::Object(fields)
+}
+
+/// Inserts a field under its name without `peer_`.
+fn insert(to: &mut serde_json::Map<String, Value>, field: fields::Field, value: FieldValue<'_>) {
+    let all = if let FieldValue::Nulls(nulls) = value { nulls.fields } else { &[field] };
+    for name in all.iter().map(|field| field.name()) {
+        to.insert(name.strip_prefix("peer_").unwrap_or(name).to_owned(), field_value(value));
+    }
 }
 
 fn field_value(value: FieldValue<'_>) -> Value {
@@ -361,7 +368,7 @@ fn field_value(value: FieldValue<'_>) -> Value {
         FieldValue::List(texts) => json!(texts),
         FieldValue::Address(address) => json!(address),
         FieldValue::Flag(flag) => json!(flag),
-        FieldValue::Pointer(_) | FieldValue::Time(_) | FieldValue::Json(_) => Value::Null, // no names
+        FieldValue::Pointer(_) | FieldValue::Time(_) | FieldValue::Json(_) | FieldValue::Nulls(_) => Value::Null,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fields of events about processes: who owns a socket, where that process runs, and who is at the other end.
 
-use super::field::{Field, FieldValue, number};
+use super::field::{Field, FieldValue, NO_CONTAINER, NO_PEER, NOT_READ, number};
 use crate::{
     model::{
         event::{Event, Owner, Peer, Process},
@@ -8,7 +8,7 @@ use crate::{
         place::Place,
         processes::KnownProcess,
     },
-    render::field::FieldValue::{List, Null, Number, Text},
+    render::field::FieldValue::{List, Null, Nulls, Number, Text},
 };
 
 /// The fields of the owner, for which an unknown one has null.
@@ -51,13 +51,14 @@ fn pids(processes: &[Process]) -> Vec<u8> {
 }
 
 fn read(owner: Option<&Owner>, known: Option<&KnownProcess>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    let read = owner.zip(known.and_then(|known| known.names.as_deref()));
-    emit(Field::NsPid, number(read.and_then(|(_, names)| names.ns_pid)));
-    emit(Field::Executable, read.and_then(|(owner, names)| names.executable(owner.command)).map_or(Null, Text));
-    emit(Field::Args, read.and_then(|(owner, names)| names.args(owner.command)).map_or(Null, List));
-    let parent = read.and_then(|(_, names)| names.parent);
-    emit(Field::ParentPid, number(parent.map(|(pid, _)| pid)));
-    match parent {
+    let Some((owner, names)) = owner.zip(known.and_then(|known| known.names.as_deref())) else {
+        return emit(Field::NsPid, Nulls(&NOT_READ));
+    };
+    emit(Field::NsPid, number(names.ns_pid));
+    emit(Field::Executable, names.executable(owner.command).map_or(Null, Text));
+    emit(Field::Args, names.args(owner.command).map_or(Null, List));
+    emit(Field::ParentPid, number(names.parent.map(|(pid, _)| pid)));
+    match names.parent {
         Some((_, command)) => emit(Field::ParentCommand, Text(&command.to_text())),
         None => emit(Field::ParentCommand, Null),
     }
@@ -66,6 +67,9 @@ fn read(owner: Option<&Owner>, known: Option<&KnownProcess>, emit: &mut impl FnM
 fn place(place: Option<&Place>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
     let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
     emit(Field::Unit, text(Place::unit_name));
+    if place.is_none_or(|place| place.container.is_none() && place.pod.is_none()) {
+        return emit(Field::ContainerId, Nulls(&NO_CONTAINER));
+    }
     emit(Field::ContainerId, text(Place::container_id));
     emit(Field::ContainerName, text(Place::container_name));
     emit(Field::ContainerImage, text(Place::image));
@@ -80,16 +84,16 @@ fn place(place: Option<&Place>, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
 
 /// Passes the process at the other end.
 pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    let owner = peer.map(|peer| &peer.owner);
-    let (known, place) = owner.map_or((None, None), |owner| names.of(owner));
+    let Some(Peer { owner, source }) = peer else {
+        emit(Field::PeerPid, Nulls(&NO_PEER));
+        return emit(Field::PeerSource, Text("unknown"));
+    };
+    let (known, place) = names.of(owner);
     let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
-    emit(Field::PeerPid, number(owner.map(|owner| owner.pid)));
-    match owner {
-        Some(owner) => emit(Field::PeerCommand, Text(&owner.command.to_text())),
-        None => emit(Field::PeerCommand, Null),
-    }
-    emit(Field::PeerUid, number(owner.map(|owner| owner.uid)));
-    let executable = owner.and_then(|owner| known?.executable(owner.command));
+    emit(Field::PeerPid, Number(owner.pid.into()));
+    emit(Field::PeerCommand, Text(&owner.command.to_text()));
+    emit(Field::PeerUid, Number(owner.uid.into()));
+    let executable = known.and_then(|known| known.executable(owner.command));
     emit(Field::PeerExecutable, executable.map_or(Null, Text));
     emit(Field::PeerUnit, text(Place::unit_name));
     emit(Field::PeerContainerId, text(Place::container_id));
@@ -97,6 +101,6 @@ pub(super) fn peer(peer: Option<&Peer>, names: &mut Names, emit: &mut impl FnMut
     emit(Field::PeerPodUid, text(Place::pod_uid));
     emit(Field::PeerPodName, text(Place::pod_name));
     emit(Field::PeerPodNamespace, text(Place::pod_namespace));
-    emit(Field::PeerOwnerSource, owner.map_or(Null, |owner| Text(owner.source.name())));
-    emit(Field::PeerSource, Text(peer.map_or("unknown", |peer| peer.source.name())));
+    emit(Field::PeerOwnerSource, Text(owner.source.name()));
+    emit(Field::PeerSource, Text(source.name()));
 }

@@ -327,6 +327,9 @@ impl Table {
     /// The process at the other end of a socket, if that is on this host: the owner of the only socket that has the same two
     /// ends, swapped, or the one that was known while it was alive. Where NAT translates an address there is none.
     fn peer_at(&self, socket: &Socket, known: Option<&Connection>) -> Option<Peer> {
+        if !self.full.has_ends() {
+            return None; // nobody asks
+        }
         let ends = Ends::new(socket.netns, PackedAddr::new(socket.local), PackedAddr::new(socket.remote));
         self.peer(ends, known)
     }

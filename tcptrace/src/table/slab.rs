@@ -59,6 +59,11 @@ impl Slab {
         if self.by_ends.is_some() { Self::by_ends() } else { Self::new() }
     }
 
+    /// True if it finds connections by their ends.
+    pub(super) const fn has_ends(&self) -> bool {
+        self.by_ends.is_some()
+    }
+
     /// The connection with these ends; `None` if there are several.
     pub(super) fn with_ends(&self, ends: &Ends) -> Option<&Connection> {
         let index = self.by_ends.as_ref()?;
@@ -86,7 +91,11 @@ impl Slab {
 
     /// Changes a connection in a way that may change its ends.
     pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Connection)) {
+        let has_index = self.by_ends.is_some();
         let Some(known) = self.at_mut(place) else { return };
+        if !has_index {
+            return change(known);
+        }
         let before = known.ends();
         change(known);
         if known.ends() != before {

@@ -250,7 +250,7 @@ fn of_field(wanted: SocketField, row: &Row<'_>, listing: &Listing<'_>) -> Option
     visit(row, listing, b"", |field, value| {
         if field == wanted {
             found = match value {
-                FieldValue::Null | FieldValue::Json(_) => None,
+                FieldValue::Null | FieldValue::Nulls(_) | FieldValue::Json(_) => None,
                 FieldValue::List(words) => Some(Value::Text(words.join(" "))),
                 FieldValue::Text(text) => Some(Value::Text(text.to_owned())),
                 FieldValue::Number(number) | FieldValue::Pointer(number) => Some(Value::Number(number)),
