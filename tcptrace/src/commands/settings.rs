@@ -26,7 +26,8 @@ use crate::{
     },
     cli::{
         args::{
-            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, StoryArgs, StuckArgs, StuckFormat, Time, TraceArgs,
+            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, RecordArgs, RecordingArgs, StoryArgs, StuckArgs,
+            StuckFormat, Time, TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
@@ -43,7 +44,7 @@ use crate::{
         socket_filter::{self, Ends, SocketFilter},
         state::StateSet,
     },
-    outputs::target::Content,
+    outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
         route::{RecordFilter, Renderer, Route},
         settings::SessionSettings,
@@ -81,6 +82,8 @@ pub struct Settings {
     pub read_every: Duration,
     /// Time between two polls; `None` for no polls.
     pub poll: Option<Duration>,
+    /// What to record, if anything.
+    pub recording: Option<RecorderSettings>,
     /// The network namespace to which the run is limited.
     pub netns: Option<NetnsChoice>,
     /// That namespace once it is found.
@@ -129,6 +132,7 @@ impl Settings {
                 states,
                 selection: selection(&args.filter, None)?,
                 owner_unchecked: false,
+                unfiltered: false,
                 polls: args.poll.0.is_some(),
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
@@ -149,6 +153,7 @@ impl Settings {
             netns: args.filter.netns.clone(),
             chosen: None,
             kernel_addresses: args.kernel_addresses,
+            recording: args.recording.settings(),
             once: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
@@ -173,6 +178,7 @@ impl Settings {
         trace.listing = args.listing;
         trace.output = vec![one_output(args.output.as_ref())];
         trace.duration = args.duration;
+        trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
         trace.color = args.color;
         if args.format == StuckFormat::Json {
@@ -211,6 +217,22 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The settings of `tcptrace record`: a trace without output, which looks for findings, so that a replay has the evidence.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_record_args(args: &RecordArgs) -> Result<Self, Error> {
+        let mut trace = Args::parse_trace()?;
+        trace.filter = args.filter.clone();
+        trace.listing = args.listing;
+        trace.duration = args.duration;
+        trace.output = Vec::new();
+        trace.ready_file.clone_from(&args.ready_file);
+        trace.recording =
+            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
+        Self::from_args(&trace)
+    }
+
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.
     ///
     /// # Errors
@@ -232,6 +254,7 @@ impl Settings {
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
         trace.output = vec![one_output(args.output.as_ref())];
+        trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
         let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
         let stories = Stories::new(args.which, Limits::default());
@@ -295,6 +318,10 @@ const fn by(by: AggregateBy) -> By {
 
 fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
     args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
+}
+
+pub(crate) fn usage_error(message: &str) -> Error {
+    usage(ErrorKind::ArgumentConflict, message)
 }
 
 fn usage(kind: ErrorKind, message: &str) -> Error {

@@ -54,6 +54,11 @@ impl Names {
         self.reset_reasons.get(&code).map(String::as_str)
     }
 
+    /// The names of all RST reasons.
+    pub fn reset_reasons(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.reset_reasons.iter().map(|(code, name)| (*code, name.as_str()))
+    }
+
     /// The path of the executable of a process, if it can be found.
     pub fn executable(&mut self, owner: &Owner) -> Option<String> {
         self.find_executable.as_mut()?(owner.id(), owner.command)

@@ -34,6 +34,7 @@ pub mod messages;
 mod otlp;
 mod output;
 mod queue;
+pub mod recorder;
 mod rotated;
 mod sink;
 mod standard;

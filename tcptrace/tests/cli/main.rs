@@ -13,6 +13,7 @@ use tcptrace::{cli::args::Args, model::state::State};
 mod config;
 mod explain;
 mod kill;
+mod replay;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]

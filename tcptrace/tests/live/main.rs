@@ -28,6 +28,7 @@ mod polls;
 mod privileges;
 mod program;
 mod rates;
+mod recording;
 mod scenarios;
 mod shown;
 mod sockets;
@@ -53,7 +54,7 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 26] = [
+const SUITES: [(&str, &[Test]); 27] = [
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
@@ -80,6 +81,7 @@ const SUITES: [(&str, &[Test]); 26] = [
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
+    ("recording", recording::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all

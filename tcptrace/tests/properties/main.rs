@@ -8,6 +8,7 @@ mod decoding;
 mod findings;
 mod foreign_names;
 mod machine_readable;
+mod recording;
 mod session;
 mod sockets;
 mod summary;

@@ -39,6 +39,7 @@ pub(crate) fn settings() -> SessionSettings {
         states: StateSet::default(),
         selection: SocketFilter::default(),
         owner_unchecked: false,
+        unfiltered: false,
         polls: false,
         max_sockets: 1000,
         by_process: false,

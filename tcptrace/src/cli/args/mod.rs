@@ -4,6 +4,7 @@
 
 mod filters;
 mod kill;
+pub mod recording;
 mod trace;
 pub mod values;
 mod views;
@@ -17,6 +18,7 @@ use crate::cli::args::values::{Color, LogLevel};
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     kill::KillArgs,
+    recording::{RecordArgs, RecordingArgs, ReplayArgs, ReplayView},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };
@@ -52,6 +54,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run as a service: configured by a file, with systemd notifications and health checks over HTTP
     Daemon(DaemonArgs),
+    /// Record everything in a file, for tcptrace replay
+    Record(RecordArgs),
+    /// Show what a recording contains: events, problems, sockets and stories of then; needs no rights
+    Replay(ReplayArgs),
     /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -141,6 +147,16 @@ fn after_help() -> String {
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )
+}
+
+impl Args {
+    /// The flags of tracing as they are without any given.
+    ///
+    /// # Errors
+    /// None: all have defaults.
+    pub fn parse_trace() -> Result<TraceArgs, clap::Error> {
+        Ok(Self::try_parse_from(["tcptrace"])?.trace)
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     cli::{
         args::{
             filters::{FilterArgs, ListingArgs},
+            recording::RecordingArgs,
             values::{Color, Format, LogLevel},
         },
         findings::{FindingArgs, FindingsMode},
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// The flags of tracing.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct TraceArgs {
     /// Which sockets are traced.
     #[command(flatten)]
@@ -33,6 +34,10 @@ pub struct TraceArgs {
     /// How the sockets that exist at the start are listed.
     #[command(flatten)]
     pub listing: ListingArgs,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
 
     /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]

@@ -8,6 +8,7 @@ use crate::{
     cli::{
         args::{
             filters::{FilterArgs, ListingArgs},
+            recording::RecordingArgs,
             values::{Color, Format},
         },
         findings::FindingArgs,
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// `tcptrace sockets`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct SocketsArgs {
     /// Which sockets are listed.
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub struct RatesArgs {
 }
 
 /// `tcptrace story`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 usage error.")]
 pub struct StoryArgs {
     /// Which connections: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) on either side, or cookie:N
@@ -113,13 +114,17 @@ pub struct StoryArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
 
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
 }
 
 /// `tcptrace stuck`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct StuckArgs {
     /// Which sockets are checked.
     #[command(flatten)]
@@ -165,6 +170,10 @@ pub struct StuckArgs {
     /// When to colour text: on a terminal, always, never
     #[arg(long, value_enum, default_value_t, help_heading = "Output")]
     pub color: Color,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
 
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]

@@ -5,7 +5,7 @@ use std::{mem, path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use super::value::{
-    aggregate, choice, choices, count, flag, joined, list, number, one, pairs, paths, pid, ring_size, time,
+    aggregate, choice, choices, count, flag, joined, list, number, one, pairs, paths, pid, record_size, ring_size, time,
 };
 use crate::{
     cli::{
@@ -104,6 +104,9 @@ keys! {
     ready_file: PathBuf, "one" => ready_file;
     kernel_addresses: bool, "flag" => kernel_addresses;
     bpf_log: LogLevel, "choice" => bpf_log;
+    record: PathBuf, "one" => recording.record;
+    record_keep: Duration, "time" => recording.record_keep;
+    record_max_size: u64, "record_size" => recording.record_max_size;
 }
 
 impl Keys {

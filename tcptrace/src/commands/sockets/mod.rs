@@ -27,7 +27,7 @@ use crate::{
         text::{Text, TextOptions},
     },
     listing::skipped,
-    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter},
+    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter, time::WallOffset},
     outputs::messages::warn,
     sys::{cgroup, clock::wall_offset, files},
 };
@@ -52,7 +52,29 @@ pub fn run<E>(
     selection: &SocketFilter,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
-    let mut snapshot = list().map_err(Error::List)?;
+    let snapshot = list().map_err(Error::List)?;
+    let machine = Machine { wall: wall_offset(), cgroup_of: Box::new(cgroup::of_process) };
+    print(args, selection, snapshot, machine)
+}
+
+/// What a listing needs from the machine that it was made on.
+pub(crate) struct Machine {
+    /// Converts CLOCK_MONOTONIC to the wall clock.
+    pub wall: WallOffset,
+    /// Returns the path of a process's cgroup.
+    pub cgroup_of: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
+}
+
+/// Writes the sockets of a listing, as [`run`] does.
+///
+/// # Errors
+/// If the output cannot be written.
+pub(crate) fn print<E>(
+    args: &SocketsArgs,
+    selection: &SocketFilter,
+    mut snapshot: Snapshot,
+    machine: Machine,
+) -> Result<(), Error<E>> {
     let addresses = Addresses::new(args.kernel_addresses);
     snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
     sort(&mut snapshot.sockets);
@@ -62,7 +84,7 @@ pub fn run<E>(
         Some(path) => Box::new(files::replace(path).map_err(failed)?),
         None => Box::new(io::stdout()),
     };
-    match write(args, selection, &snapshot, output) {
+    match write(args, selection, &snapshot, machine, output) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
         _ => {}
     }
@@ -70,10 +92,16 @@ pub fn run<E>(
     Ok(())
 }
 
-fn write(args: &SocketsArgs, selection: &SocketFilter, snapshot: &Snapshot, mut output: impl Write) -> io::Result<()> {
-    let cgroups = Cgroups::new(Box::new(cgroup::of_process));
+fn write(
+    args: &SocketsArgs,
+    selection: &SocketFilter,
+    snapshot: &Snapshot,
+    Machine { wall, cgroup_of }: Machine,
+    mut output: impl Write,
+) -> io::Result<()> {
+    let cgroups = Cgroups::new(cgroup_of);
     let rows = rows(snapshot, selection, &cgroups);
-    let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: args.by };
+    let listing = Listing { snapshot, wall, totals: totals(&rows), by: args.by };
     let form = match args.format {
         Format::Text => Form::Text(Text::new(&listing, text_options(args, snapshot, &rows))),
         Format::Json => Form::Json(Json::new(listing)),
@@ -133,7 +161,8 @@ mod tests {
         let args = sockets_args(line);
         let selection = settings::selection(&args.filter, None).unwrap();
         let mut to = Vec::new();
-        write(&args, &selection, &snapshot(), &mut to).unwrap();
+        let machine = Machine { wall: WallOffset(0), cgroup_of: Box::new(|_| None) };
+        write(&args, &selection, &snapshot(), machine, &mut to).unwrap();
         String::from_utf8(to).unwrap()
     }
 

@@ -6,6 +6,7 @@ pub(crate) mod kernel_log;
 mod listing;
 pub(crate) mod purpose;
 pub(crate) mod ready_file;
+mod recording;
 pub(crate) mod run;
 pub(crate) mod threads;
 
@@ -33,20 +34,18 @@ use crate::{
     listing::{
         Lister,
         chosen_netns::ChosenNetns,
-        holders,
         netns::{self},
         netns_names::NameWatch,
         worker::ListingWorker,
     },
-    model::{keyed::Addresses, names::Names, netns_choice::NetnsChoice},
+    model::{keyed::Addresses, netns_choice::NetnsChoice},
     outputs::{
         Outputs,
         messages::{info, warn},
     },
-    pipeline::session::Session,
+    pipeline::{recording::encoder::NameLog, session::Session},
     render::context::Context,
     sys::{
-        cgroup,
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
@@ -104,13 +103,14 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         Some(chosen) => Lister::of(iterators.ok(), chosen),
         None => Lister::new(iterators.ok(), None),
     };
-    let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    let log = settings.recording.is_some().then(NameLog::default);
+    let mut names = recording::names(std::mem::take(&mut probes.reset_reasons), log.as_ref());
     names.addresses = Addresses::new(settings.kernel_addresses);
-    names.find_executable = Some(Box::new(holders::executable));
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let context = Context { wall: wall_offset(), names };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
+    let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
     let (server, queries) = serve(settings.server)?;
     let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
@@ -123,6 +123,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
+        recorder: recorder.flatten(),
         worker: ListingWorker::start(move || lister).map_err(no_thread)?,
         threads: Threads::default(),
         server,

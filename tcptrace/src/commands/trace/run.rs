@@ -51,8 +51,12 @@ use crate::{
             answers::{Health, Query},
         },
         messages::{info, warn},
+        recorder::Recorder,
     },
-    pipeline::session::Session,
+    pipeline::{
+        input::{CounterReading, Input},
+        session::Session,
+    },
     render::text::losses_line,
     sys::{
         clock::{now_ns, wall_offset},
@@ -94,6 +98,8 @@ pub(crate) struct Run {
     pub(super) log: Option<EbpfLogger<StderrLog>>,
     pub(super) session: Session,
     pub(super) outputs: Outputs,
+    /// Records the run.
+    pub(super) recorder: Option<Recorder>,
     pub(super) worker: ListingWorker,
     pub(super) threads: Threads,
     /// Serves metrics and health checks.
@@ -170,11 +176,11 @@ impl Run {
                     LoopEvent::Events
                 }
             };
-            self.session.context.wall = wall_offset();
             let before_ns = now_ns();
+            self.apply(&Input::Clock(before_ns, wall_offset()));
             more = self.read(before_ns);
             if !more {
-                self.session.tick(before_ns);
+                self.apply(&Input::Read(before_ns));
             }
             match happened {
                 LoopEvent::Events => {}
@@ -188,7 +194,7 @@ impl Run {
                     let broken = self.threads.broken();
                     let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
                     self.service.alive(&status, broken.is_none());
-                    if self.check_losses()? {
+                    if self.check_losses()? || self.recording_wants_listing() {
                         self.request_listing(Purpose::Heal);
                     }
                     if self.session.wants_listeners(now_ns()) {
@@ -286,8 +292,22 @@ impl Run {
     }
 
     pub(crate) fn check_losses(&mut self) -> Result<bool, Error> {
-        self.session.losses.outputs = self.outputs.lost();
-        Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
+        let (by_cpu, passed_over) = (self.counters.read()?, self.counters.passed_over());
+        let counters = CounterReading::new(now_ns(), &by_cpu, passed_over, self.outputs.lost());
+        Ok(self.apply(&Input::Counters(counters)))
+    }
+
+    /// Passes an input to the session, and to the recording. Returns true if the session wants a listing.
+    pub(super) fn apply(&mut self, input: &Input<'_>) -> bool {
+        let wants_listing = self.session.apply(input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(input, &mut self.session.context.names);
+        }
+        wants_listing
+    }
+
+    fn recording_wants_listing(&mut self) -> bool {
+        self.recorder.as_mut().is_some_and(Recorder::takes_listing)
     }
 
     /// True if a run with `--once` may end. It is limited in time, because on a busy host new sockets keep becoming suspicious.
@@ -302,7 +322,7 @@ impl Run {
             return;
         }
         let start = Instant::now();
-        if self.session.evaluate(now_ns) {
+        if self.apply(&Input::Evaluated(now_ns)) {
             self.request_listing(Purpose::Evidence);
         }
         self.next_evaluation = Instant::now() + (EVALUATE_REST * start.elapsed()).min(EVALUATE_AT_LEAST_EVERY);
@@ -312,16 +332,21 @@ impl Run {
     /// Reads events up to this time until a piece of output is full or none is left; returns true if there may be more.
     fn read(&mut self, until_ns: u64) -> bool {
         if let Some(names) = self.netns_names.changed() {
-            self.session.context.names.netns = names.into_iter().collect();
+            self.apply(&Input::NetnsNames(names.into()));
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
         let mut left = READ_AT_ONCE;
-        self.rings.get_mut().read(until_ns, |record| {
-            self.session.ingest(record);
+        let Self { rings, session, recorder, .. } = self;
+        rings.get_mut().read(until_ns, |record| {
+            let input = Input::Record(record);
+            session.apply(&input);
+            if let Some(recorder) = recorder {
+                recorder.add(&input, &mut session.context.names);
+            }
             left -= 1;
-            left > 0 && self.session.rendered() < PIECE_BYTES
+            left > 0 && session.rendered() < PIECE_BYTES
         })
     }
 
@@ -334,8 +359,9 @@ impl Run {
         let counted = self.check_losses();
         self.list_at_the_end().await;
         let now_ns = now_ns();
-        self.session.evaluate(now_ns);
-        self.session.finish(now_ns);
+        self.apply(&Input::Evaluated(now_ns));
+        self.apply(&Input::Finished(now_ns));
+        self.apply(&Input::Ended(reason.into()));
         self.outputs.push(self.session.take());
         if self.pushes.is_some() {
             self.push_metrics();
@@ -348,8 +374,10 @@ impl Run {
         let (open, seen) = self.session.open(now_ns).unwrap_or_default();
         let ended = Ended { open, seen, written: self.session.written() };
         let written = self.outputs.end();
+        let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
         report_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
+        recorded.map_err(Error::Outputs)?;
         counted?;
         Ok(ended)
     }
