@@ -14,7 +14,7 @@
 //! | [`analysis`] | what a run amounts to: summaries, stories, metrics |
 //! | [`render`] | all of this as text, JSON, CSV and metrics |
 //! | [`pipeline`] | the rooms above as one value: records go in, rendered records come out for each output |
-//! | [`outputs`] | where records go: files, journald, syslog, OTLP, Kafka, HTTP |
+//! | [`outputs`] | where records go: files, journald, syslog, OTLP, Kafka, HTTP, programs |
 //! | [`cli`] | flags, variables and the config file, as data |
 //! | [`commands`] | each command; the only room that connects the others |
 //!

@@ -106,7 +106,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
 /// Installs what tests call. Fails if the tools of most live tests are missing afterwards; without the others, single
 /// tests are skipped.
 pub(crate) fn tests() -> Result<()> {
-    let missing = tools::missing(tools::LIVE.iter().chain(&tools::PEERS).chain(&tools::INTEROP));
+    let missing =
+        tools::missing(tools::LIVE.iter().chain(&tools::PEERS).chain(&tools::INTEROP).chain(&tools::CONTAINERS));
     let mut parts = Vec::new();
     if !missing.is_empty() {
         parts.push(Part::Packages(tools::packages(&missing)));

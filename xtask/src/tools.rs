@@ -20,7 +20,12 @@ pub(crate) const LIVE: [Tool; 7] = [
 
 /// The other ends of outputs, for `tests/peers`. Debian does not have them on every architecture; without one its
 /// tests are skipped.
-pub(crate) const PEERS: [Tool; 3] = [("prometheus", "prometheus"), ("promtool", "prometheus"), ("rsyslogd", "rsyslog")];
+pub(crate) const PEERS: [Tool; 4] = [
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("rsyslogd", "rsyslog"),
+];
 
 /// The servers and clients that `tests/interop` traces. Without one these tests are skipped.
 pub(crate) const INTEROP: [Tool; 13] = [
@@ -38,6 +43,10 @@ pub(crate) const INTEROP: [Tool; 13] = [
     ("nft", "nftables"),
     ("openssl", "openssl"),
 ];
+
+/// The container runtimes that live tests start. Without one its tests are skipped.
+pub(crate) const CONTAINERS: [Tool; 4] =
+    [("podman", "podman"), ("dockerd", "docker.io"), ("containerd", "containerd"), ("runc", "runc")];
 
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];

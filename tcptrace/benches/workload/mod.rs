@@ -244,5 +244,5 @@ impl Writer {
 /// A context with a name for the cgroup.
 pub(crate) fn context() -> Context {
     let cgroup = |id| (id == 4711).then(|| "/system.slice/nginx.service".to_owned());
-    Context { wall: WallOffset(1_772_597_167_250_000_000), names: Names::new(HashMap::new(), Box::new(cgroup)) }
+    Context::new(WallOffset(1_772_597_167_250_000_000), Names::new(HashMap::new(), Box::new(cgroup)))
 }

@@ -26,11 +26,11 @@ pub struct FindingArgs {
     #[arg(long, value_name = "FINDINGS", value_delimiter = ',')]
     pub ignore: Vec<Kind>,
 
-    /// Set other thresholds (docs/findings.md), e.g. idle-reset=30s,time-wait-share=0.8
+    /// Set other thresholds (tcptrace explain thresholds), e.g. idle-reset=30s,time-wait-share=0.8
     #[arg(long, value_name = "NAME=VALUE", value_delimiter = ',')]
     pub threshold: Vec<NamedValue>,
 
-    /// Read settings from this TOML file, whose keys are the long names of flags (docs/pipelines.md); flags and variables
+    /// Read settings from this TOML file, whose keys are the long names of flags (tcptrace explain config-file); flags and variables
     /// TCPTRACE_* take precedence
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,

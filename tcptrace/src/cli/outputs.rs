@@ -91,13 +91,11 @@ impl OutputSpec {
     /// # Errors
     /// If there is no such kind of output.
     pub fn new(to: &str) -> Result<Self, String> {
-        Ok(Self {
-            name: to.to_owned(),
-            target: kinds::parse(to)?,
-            format: None,
-            wants: RecordFilter::default(),
-            queue_bytes: QUEUE_BYTES,
-        })
+        let target = kinds::parse(to)?;
+        let is_hook = target.is_for_findings();
+        let records = if is_hook { vec![RecordKind::Findings] } else { Vec::new() };
+        let wants = RecordFilter { records, without_coverage: is_hook, ..RecordFilter::default() };
+        Ok(Self { name: to.to_owned(), target, format: None, wants, queue_bytes: QUEUE_BYTES })
     }
 
     /// Sets a key of this output.
@@ -149,6 +147,9 @@ impl OutputSpec {
                 if wants.records.contains(&RecordKind::Metrics) && self.target.signals().is_none() {
                     return Err("only otlp:URL and prometheus:ADDRESS take metrics".into());
                 }
+                if self.target.takes_only_findings() && wants.records != [RecordKind::Findings] {
+                    return Err("this output takes only findings".into());
+                }
             }
             "state" => wants.states = all::<State>(values)?.into_iter().collect(),
             "port" => wants.ports.any = ports(values)?,
@@ -167,19 +168,25 @@ impl OutputSpec {
                 self.queue_bytes = fits.ok_or("takes 64KiB to 1GiB")?;
             }
             "format" => self.format = Some(choice(one()?)?),
+            _ if self.target.takes_several(key) => {
+                values.iter().try_for_each(|value| self.target.set(key, value))?;
+            }
             _ => self.target.set(key, one()?)?,
         }
         Ok(())
     }
 }
 
+/// A key of an output, and its values.
+pub(crate) type Pair = (String, Vec<String>);
+
 /// Splits `KIND:TARGET,KEY=VALUE+VALUE,…` into the target and its keys with their values.
 ///
 /// # Errors
 /// If a part is no pair.
-pub(crate) fn to_and_pairs(text: &str) -> Result<(String, Vec<(String, Vec<String>)>), String> {
+pub(crate) fn to_and_pairs(text: &str) -> Result<(String, Vec<Pair>), String> {
     let mut to = String::new();
-    let mut pairs: Vec<(String, Vec<String>)> = Vec::new();
+    let mut pairs: Vec<Pair> = Vec::new();
     for (index, part) in parts(text, ',').enumerate() {
         match part.split_once('=').filter(|_| index > 0) {
             Some((key, values)) => pairs.push((key.to_owned(), parts(values, '+').map(unescaped).collect())),
@@ -295,6 +302,21 @@ mod tests {
     }
 
     #[test]
+    fn hooks_get_findings_unless_others_are_asked_for() {
+        let records = |text: &str| text.parse::<OutputSpec>().unwrap().wants.records;
+        for text in [
+            "exec:/bin/true,arg=-x+a b,at-once=2,timeout=3s",
+            "webhook:https://h/path?a=b,rate=off",
+            "alertmanager:http://h:9093/am,label=a:b+c:d",
+        ] {
+            assert_eq!(records(text), [RecordKind::Findings], "{text}");
+        }
+        assert_eq!(records("exec:/bin/true,records=findings+resets"), [RecordKind::Findings, RecordKind::Resets]);
+        let spec: OutputSpec = r"exec:/bin/true,arg=-x+a\+b\,c".parse().unwrap();
+        assert!(format!("{spec:?}").contains(r#"arguments: ["-x", "a+b,c"]"#), "{spec:?}");
+    }
+
+    #[test]
     fn a_backslash_takes_the_next_character_for_itself() {
         let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
         assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
@@ -328,6 +350,15 @@ mod tests {
             ("file:/x,keep=1,oops", &["oops", "KEY=VALUE"]),
             ("file:/x,keep=1,keep=2", &["keep", "twice"]),
             ("file:/x,keep=-1", &["keep", "number of files"]),
+            ("exec:true", &["exec", "/"]),
+            ("exec:/bin/true,rate=10/w", &["rate", "10/m"]),
+            ("exec:/bin/true,at-once=0", &["at-once", "1 to 64"]),
+            ("webhook:ftp://x", &["webhook", "http://"]),
+            ("webhook:http://u:secret@x", &["put credentials in a header"]),
+            ("alertmanager:localhost:9093", &["alertmanager", "http://localhost:9093"]),
+            ("alertmanager:http://x,records=events", &["records", "only findings"]),
+            ("alertmanager:http://x,label=a b:c", &["label", "letters, digits and _"]),
+            ("alertmanager:http://x,generator-url=x", &["generator-url", "http://"]),
             ("file:/x,state=!LISTEN", &["state", "!LISTEN", "SYN_SENT,SYN_RECV"]),
         ] {
             let error = text.parse::<OutputSpec>().unwrap_err();

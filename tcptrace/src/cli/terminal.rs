@@ -60,14 +60,21 @@ pub fn exit(error: Error) -> ! {
         let _ = io::stderr().write_all(format!("tcptrace: cannot write to stdout: {reason}\n").as_bytes());
         process::exit(1);
     }
-    let mut words = words(&error, env::args_os().skip(1));
+    print(&error);
+    process::exit(error.exit_code())
+}
+
+/// Prints a usage error; returns it without colour.
+pub fn print(error: &Error) -> String {
+    let plain = words(error, env::args_os().skip(1));
+    let mut words = plain.clone();
     // If nothing was replaced, clap's coloured rendering is safe too.
     if words == error.render().to_string() && io::stderr().is_terminal() && is_wanted() {
         words = error.render().ansi().to_string();
     }
     // One write, so that output of other programs does not tear it; a closed stderr is no reason to fail.
     let _ = io::stderr().write_all(words.as_bytes());
-    process::exit(error.exit_code())
+    plain
 }
 
 /// The message without colour, and with every unprintable character of the command line replaced.

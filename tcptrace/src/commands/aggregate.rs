@@ -68,7 +68,7 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         tables: counts,
         counted: Counts::default(),
         counted_ns: start_ns,
-        context: Context { wall: wall_offset(), names: Names::new(Default::default(), Box::new(cgroup::lookup())) },
+        context: Context::new(wall_offset(), Names::new(Default::default(), Box::new(cgroup::lookup()))),
         routes: settings.routes,
         outputs,
         states: settings.session.states,
@@ -197,7 +197,7 @@ impl Run {
         self.outputs.drain();
         let outputs = threads::states(&self.outputs);
         losses.outputs = self.outputs.lost();
-        let context = &self.context;
+        let context = &mut self.context;
         self.routes.iter_mut().for_each(|route| route.end(self.counted_ns, reason, &losses, &outputs, context));
         self.hand_over();
         report_end(&losses, &outputs);
@@ -252,7 +252,7 @@ impl Run {
         let find_cgroup = &mut |id| self.context.names.cgroup(id).map(str::to_owned);
         let report: Report = counted.report(self.by, find_cgroup, span, losses);
         self.context.wall = wall_offset();
-        self.routes.iter_mut().for_each(|route| route.report(&report, self.states, &self.context));
+        self.routes.iter_mut().for_each(|route| route.report(&report, self.states, &mut self.context));
         self.hand_over();
     }
 }

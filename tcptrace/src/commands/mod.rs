@@ -16,7 +16,10 @@ pub mod settings;
 pub mod sockets;
 pub mod trace;
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::{self, ExitCode},
+};
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
@@ -25,14 +28,15 @@ use self::settings::Settings;
 use crate::{
     bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, values::LogLevel},
+        args::{Args, Command, ConfigCommand, DoctorArgs, StuckFormat, values::LogLevel},
         config::{Notice, Parsed, parse},
-        terminal::exit,
+        terminal::{self, exit},
     },
     listing::{Lister, ListingOptions},
     model::state::State,
-    outputs::messages::{self, Form, Level, info},
-    sys::{descriptors, heap, pids, systemd::Service},
+    outputs::messages::{self, Form, Level, info, warn},
+    render::text::nagios::{self, Status},
+    sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
 /// Exit code where something was found.
@@ -55,17 +59,37 @@ const fn level(level: LogLevel) -> Level {
     }
 }
 
+/// Ends the program because of wrong usage. The plugin of Nagios also says so on stdout, and its exit code is another.
+fn quit(error: clap::Error, is_plugin: bool) -> ! {
+    if is_plugin && error.use_stderr() {
+        process::exit(unknown(&terminal::print(&error)).into());
+    }
+    exit(error)
+}
+
+/// Prints that the check of the plugin failed, and returns its exit code.
+fn unknown(reason: &str) -> u8 {
+    let _ = io::stdout().write_all(nagios::unknown(reason).as_bytes());
+    Status::Unknown as u8
+}
+
 /// The least that is said on stderr.
 const fn least(quiet: bool) -> Level {
     if quiet { Level::Warn } else { Level::Info }
 }
 
 /// Runs what the command line asks for, and returns the exit code: 0 if all is well, 1 if it failed or `story` saw no
-/// connection that matches, 2 for wrong usage, 3 if sockets or the machine have a problem.
+/// connection that matches, 2 for wrong usage, 3 if sockets or the machine have a problem. `stuck --format nagios` has the exit codes of
+/// a plugin.
 #[must_use]
 pub fn main() -> ExitCode {
     descriptors::raise();
-    let Parsed { args, notices } = parse(std::env::args_os().collect()).unwrap_or_else(|error| exit(error));
+    let words: Vec<_> = std::env::args_os().collect();
+    let is_plugin = words.iter().any(|word| word == "nagios" || word == "--format=nagios" || word == "-fnagios");
+    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| quit(error, is_plugin));
+    if let Err((path, error)) = host_proc::adopt() {
+        warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
+    }
     let result = match &args.command {
         // It judges also a machine on which nothing else runs.
         Some(Command::Doctor(args)) => check_up(args),
@@ -134,9 +158,16 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             config::print(&text).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.quiet))?;
+            let is_plugin = args.format == StuckFormat::Nagios;
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| quit(error, is_plugin));
+            messages::start(Form::Plain, least(args.quiet || is_plugin))?;
             notify(notices);
+            if is_plugin {
+                return Ok(match trace::run(settings).await {
+                    Ok(ended) => ExitCode::from(Status::of(ended.worst(), args.fail_on) as u8),
+                    Err(error) => ExitCode::from(unknown(&error.to_string())),
+                });
+            }
             let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
@@ -149,7 +180,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let states = selection.states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
-            pids::warning().into_iter().for_each(info);
+            pids::warning().into_iter().for_each(warn);
             let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
             sockets::run(&args, &selection, list)?;
             Ok(ExitCode::SUCCESS)
@@ -157,6 +188,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         Some(Command::Kill(args)) => {
             let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
             messages::start(Form::Plain, least(args.quiet))?;
+            notify(notices);
             kill::run(&args, choice).await
         }
         Some(Command::Record(args)) => {

@@ -36,6 +36,7 @@ use crate::{
         parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
         terminal::{is_colored, understands_codes},
     },
+    commands::trace::names::NameSettings,
     findings::Thresholds,
     listing::chosen_netns::ChosenNetns,
     model::{
@@ -90,6 +91,8 @@ pub struct Settings {
     pub chosen: Option<ChosenNetns>,
     /// True if kernel addresses are printed instead of hashes.
     pub kernel_addresses: bool,
+    /// Which names are read.
+    pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
     /// File to create when all probes are attached.
@@ -154,6 +157,7 @@ impl Settings {
             chosen: None,
             kernel_addresses: args.kernel_addresses,
             recording: args.recording.settings(),
+            names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
@@ -171,6 +175,9 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
+        if args.format == StuckFormat::Nagios && !args.once {
+            return Err(conflict("--format nagios is for a single check: add --once"));
+        }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
         trace.filter = args.filter.clone();
@@ -189,6 +196,9 @@ impl Settings {
         let settings = Self::from_args(&trace)?;
         let routes = match args.format {
             StuckFormat::Json => settings.routes,
+            StuckFormat::Nagios => {
+                vec![Route::new(Renderer::Stuck(StuckText::nagios(args.fail_on)), RecordFilter::default())]
+            }
             StuckFormat::Text => {
                 let redraws = !args.once && args.output.is_none() && understands_codes();
                 let color = is_colored(args.color, args.output.is_none());

@@ -387,9 +387,7 @@ impl<'a> SocketGroup<'a> {
     #[must_use]
     pub fn detection(&self, context: &RuleContext<'_>, kind: Kind, severity: Severity, cause: Cause) -> Detection {
         let shown = &self.members[..self.members.len().min(context.thresholds.examples)];
-        let example = |known: &&Connection| {
-            Example::of(known, context.table.holders_of(known).unwrap_or_default(), context.now_ns)
-        };
+        let example = |known: &&Connection| Example::of(known, context.table, context.now_ns);
         let former = self.members.iter().find_map(|known| known.former());
         let former = former.map(|owner| ("inherited_from", Value::Text(owner.to_string())));
         Detection {

@@ -9,12 +9,12 @@ use crate::{
     },
     model::{
         age::Age,
-        event::{Owner, ProcessId},
+        event::{Owner, Peer, ProcessId},
         holders::Holder,
         keyed::KeyedMap,
         state::State,
     },
-    table::{Connection, Facts},
+    table::{Connection, Facts, Table},
 };
 
 /// The service or destination of a problem.
@@ -83,12 +83,15 @@ pub struct Example {
     pub facts: Option<Box<Facts>>,
     /// The processes that hold it; empty if there are none or they are not known.
     pub holders: Vec<Holder>,
+    /// The process at the other end, if that is on this host and known.
+    pub peer: Option<Peer>,
 }
 
 impl Example {
     /// Makes an example of a live socket.
     #[must_use]
-    pub fn of(known: &Connection, holders: &[Holder], now_ns: u64) -> Self {
+    pub fn of(known: &Connection, table: &Table, now_ns: u64) -> Self {
+        let holders = table.holders_of(known).unwrap_or_default();
         Self {
             cookie: known.cookie(),
             local: known.local(),
@@ -97,6 +100,7 @@ impl Example {
             age: Some(Age { ns: now_ns.saturating_sub(known.since_ns), source: known.since }),
             facts: known.facts().copied().map(Box::new),
             holders: holders.iter().take(MAX_HOLDERS).copied().collect(),
+            peer: table.peer_of(known),
         }
     }
 }

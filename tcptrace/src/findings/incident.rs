@@ -13,7 +13,7 @@ use crate::{
     },
     model::{
         close_reason::{Abort, CloseReason},
-        event::{Event, Exit, Owner, ResetFacts, Transition},
+        event::{self, Event, Exit, Owner, ResetFacts, Transition},
         snapshot::NextHop,
         socket::{ListedSocket, TimerKind},
         state::State,
@@ -78,6 +78,8 @@ pub struct Incident {
     pub own: EndEvents,
     /// The other end.
     pub peer: Peer,
+    /// The process at the other end, if the table knew it when the connection ended.
+    pub peer_process: Option<event::Peer>,
 }
 
 /// What is known about the other end of a failed connection.
@@ -181,6 +183,7 @@ impl Incident {
             next_hop: None,
             own: EndEvents::default(),
             peer: Peer::default(),
+            peer_process: event.peer,
         }
     }
 
@@ -221,6 +224,7 @@ impl Incident {
             age: None,
             facts: None,
             holders: Vec::new(),
+            peer: self.peer_process,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Kills {
 
 fn example(event: &Event, local: SocketAddr, state: State) -> Example {
     let (cookie, remote) = (event.socket.cookie, event.socket.remote);
-    Example { cookie, local, remote, state, age: None, facts: None, holders: Vec::new() }
+    Example { cookie, local, remote, state, age: None, facts: None, holders: Vec::new(), peer: event.peer }
 }
 
 impl Kill {

@@ -122,6 +122,7 @@ fn example(cookie: u64) -> Example {
         age: None,
         facts: None,
         holders: Vec::new(),
+        peer: None,
     }
 }
 

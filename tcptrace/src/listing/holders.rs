@@ -9,33 +9,13 @@ use std::{
 
 use super::procfs::{self, Directory, is_gone, joined};
 use crate::{
-    model::{
-        event::{Command, ProcessId, StartTicks},
-        holders::Holder,
-        keyed::KeyedMap,
-        skipped::Skipped,
-    },
+    model::{holders::Holder, keyed::KeyedMap, skipped::Skipped},
     sys::{
         cgroup,
-        pids::{self, hides_processes},
+        pids::hides_processes,
+        processes::{Stat, command, parse_status},
     },
 };
-
-/// The executable of a process, as a path in its own mount namespace; `None` if it may not be read or does not exist,
-/// if the PID now belongs to another process, or if the process has changed its name and may therefore run another
-/// program.
-#[must_use]
-pub fn executable((pid, start): ProcessId, command: Command) -> Option<String> {
-    if !pids::match_proc() {
-        return None;
-    }
-    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // Read last: a process that reused the PID in the meantime would have started later, or in the same tick but with
-    // another name.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let is_it = start.is_some() && start == parse_start(&stat) && command_of(&stat) == Some(command);
-    is_it.then(|| path.to_string_lossy().into_owned())
-}
 
 /// Whether the descriptor of this holder still refers to the socket, whose handle is its inode number, and the process is
 /// still the same. False where that cannot be read.
@@ -45,31 +25,7 @@ pub fn still_holds(holder: &Holder) -> bool {
     let refers = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
         .is_ok_and(|link| link.as_os_str().as_bytes() == format!("socket:[{handle}]").as_bytes());
     // Read last: a process that reused the PID would have started later.
-    refers && fs::read(format!("/proc/{pid}/stat")).is_ok_and(|stat| start.is_none() || start == parse_start(&stat))
-}
-
-/// Command name in `/proc/PID/stat`.
-fn command_of(stat: &[u8]) -> Option<Command> {
-    let from = stat.iter().position(|byte| *byte == b'(')? + 1;
-    let to = stat.iter().rposition(|byte| *byte == b')')?;
-    Some(command(stat.get(from..to)?))
-}
-
-/// Command name from its bytes; the kernel keeps 15.
-fn command(name: &[u8]) -> Command {
-    let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(name.iter().take(15)) {
-        *to = *from;
-    }
-    Command::new(bytes)
-}
-
-/// Start time in `/proc/PID/stat`: field 22. Field 2, the command in parentheses, may contain any bytes.
-pub(super) fn parse_start(stat: &[u8]) -> Option<StartTicks> {
-    let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields = std::str::from_utf8(&stat[after..]).ok()?;
-    let ticks: u64 = fields.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    StartTicks::new(ticks as u32)
+    refers && Stat::read(pid).is_some_and(|stat| start.is_none() || start == stat.start)
 }
 
 /// The processes that hold the sockets whose inode numbers are `wanted`, once per descriptor.
@@ -149,16 +105,8 @@ fn identity(descriptors: &Directory, pid: u32, cgroups: &mut Cgroups) -> io::Res
             id
         }
     });
-    let start = descriptors.read(c"../stat").ok().and_then(|stat| parse_start(&stat));
+    let start = descriptors.read(c"../stat").ok().and_then(|stat| Stat::parse(&stat)?.start);
     Ok(Holder { handle: 0, pid, ns_pid: ns_pid.unwrap_or(pid), fd: 0, uid, cgroup, start, command })
-}
-
-/// Real UID and innermost PID in `/proc/PID/status`.
-fn parse_status(status: &str) -> (Option<u32>, Option<u32>) {
-    let words = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::split_ascii_whitespace);
-    let uid = words("Uid:").and_then(|mut uids| uids.next()?.parse().ok());
-    let ns_pid = words("NSpid:").and_then(|pids| pids.last()?.parse().ok());
-    (uid, ns_pid)
 }
 
 /// Path in the v2 hierarchy in `/proc/PID/cgroup` (cgroups(7)).
@@ -201,25 +149,6 @@ mod tests {
             let comm = fs::read_to_string("/proc/self/comm").unwrap();
             assert_eq!(holder.command.to_text(), comm.trim_end());
             assert!(holder.ns_pid == holder.pid || process::id() == holder.pid);
-        }
-    }
-
-    #[test]
-    fn an_executable_is_of_the_process_that_started_then() {
-        let pid = process::id();
-        let start = parse_start(&fs::read("/proc/self/stat").unwrap());
-        let own = std::env::current_exe().unwrap().to_string_lossy().into_owned();
-        let name = command(fs::read_to_string("/proc/self/comm").unwrap().trim_end().as_bytes());
-        assert_eq!(executable((pid, start), name), Some(own));
-        let later = start.and_then(|ticks| ticks.checked_add(1));
-        assert_eq!(executable((pid, later), name), None, "the PID was another process's");
-        assert_eq!(executable((pid, start), command(b"implant")), None, "the same, within one tick");
-        assert_eq!(executable((pid, None), name), None, "not known which process it was");
-        assert_eq!(executable((0, start), name), None);
-        let stat = b"7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4294967301 9";
-        assert_eq!(parse_start(stat), StartTicks::new(5), "modulo 2^32, whatever the command is");
-        for broken in [&b""[..], b"7 (a", b"7 (a) S 1", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 7 8 20 0 1 0 x 9"] {
-            assert_eq!(parse_start(broken), None);
         }
     }
 
@@ -326,14 +255,5 @@ mod tests {
             assert!(!hides_processes());
         };
         thread::spawn(test).join().unwrap();
-    }
-
-    #[test]
-    fn status_is_parsed() {
-        let status = "Name:\tUid: 7\nUid:\t1000\t0\t0\t0\nNSpid:\t4711\t33\t1\nThreads:\t1\n";
-        assert_eq!(parse_status(status), (Some(1000), Some(1)));
-        assert_eq!(parse_status("Uid:\t0\t0\t0\t0\n"), (Some(0), None));
-        assert_eq!(parse_status("Uid:\nNSpid:\n"), (None, None));
-        assert_eq!(parse_status("Uid:\tx\nNSpid:\t-1\n"), (None, None));
     }
 }

@@ -6,7 +6,6 @@ use rustc_hash::FxHashSet;
 use rustix::param::clock_ticks_per_second;
 
 use crate::{
-    listing::holders::parse_start,
     model::{
         event::{ProcessId, is_same_process},
         holders::{Holder, Holders},
@@ -14,7 +13,7 @@ use crate::{
         socket::ListedSocket,
         state::State,
     },
-    sys::{clock::now_ns, pids},
+    sys::{clock::now_ns, pids, processes::Stat},
 };
 
 /// Maximum number of processes that one listing reads.
@@ -48,18 +47,14 @@ fn read(process: ProcessId) -> Option<ProcessState> {
         return None;
     }
     let text = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
-    let stat = text("stat")?;
-    if !is_same_process(process, (pid, Some(parse_start(&stat)?))) {
-        return None;
-    }
-    let stat = Stat::parse(&stat)?;
+    let stat = Stat::read(pid).filter(|stat| stat.start.is_some() && is_same_process(process, (pid, stat.start)))?;
     let limits = text("limits").map(|limits| String::from_utf8_lossy(&limits).into_owned());
     let waits_in = text("wchan").and_then(|name| String::from_utf8(name).ok());
     Some(ProcessState {
         pid,
         read_ns: now_ns(),
         letter: stat.letter,
-        cpu_ns: stat.ticks.saturating_mul(tick_of_proc_ns()),
+        cpu_ns: stat.cpu_ticks.saturating_mul(tick_of_proc_ns()),
         descriptors: descriptors(pid),
         max_descriptors: limits.as_deref().and_then(max_descriptors),
         waits_in: waits_in.filter(|name| !matches!(name.as_str(), "" | "0")),
@@ -78,23 +73,6 @@ fn max_descriptors(limits: &str) -> Option<u64> {
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-struct Stat {
-    letter: u8,
-    ticks: u64,
-}
-
-impl Stat {
-    /// Parses `/proc/PID/stat`. The command, up to the last parenthesis, may contain any bytes.
-    fn parse(stat: &[u8]) -> Option<Self> {
-        let close = stat.iter().rposition(|byte| *byte == b')')?;
-        let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-        let words: Vec<_> = rest.split_ascii_whitespace().collect();
-        // State is field 3, utime and stime are fields 14 and 15.
-        let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
-        Some(Self { letter: *words.first()?.as_bytes().first()?, ticks: ticks(11)?.saturating_add(ticks(12)?) })
-    }
-}
-
 /// Unit of the times in `/proc` (USER_HZ), in ns.
 fn tick_of_proc_ns() -> u64 {
     1_000_000_000 / clock_ticks_per_second().max(1)
@@ -107,22 +85,13 @@ mod tests {
     #[test]
     fn a_process_is_read_if_it_is_the_one_that_is_meant() {
         let pid = std::process::id();
-        let start = parse_start(&fs::read(format!("/proc/{pid}/stat")).unwrap()).unwrap();
+        let start = Stat::read(pid).unwrap().start.unwrap();
         let state = read((pid, Some(start))).unwrap();
         assert_eq!(state.pid, pid);
         assert!(matches!(state.letter, b'R' | b'S'), "{}", state.letter);
         assert!(state.descriptors.unwrap() >= 3 && state.max_descriptors.unwrap() >= 3, "{state:?}");
         assert_eq!(read((pid, Some(start.saturating_add(1)))), None, "another one has the PID");
         assert_eq!(read((u32::MAX, None)), None);
-    }
-
-    #[test]
-    fn a_name_may_hold_anything() {
-        let stat = Stat::parse(b"7 (a) R (b) T 1 7 7 0 -1 4194560 1 0 0 0 30 12 0 0 20 0").unwrap();
-        assert_eq!((stat.letter, stat.ticks), (b'T', 42));
-        for broken in [&b""[..], b"7 (a", b"7 (a) ", b"7 (a) T 1 2", b"7 (a) T \xff"] {
-            assert!(Stat::parse(broken).is_none(), "{broken:?}");
-        }
     }
 
     #[test]

@@ -163,6 +163,7 @@ fn event(
         owner: self::owner(owner)?,
         candidates: None,
         listener: None,
+        peer: None,
         after_gap: false,
         what,
     })

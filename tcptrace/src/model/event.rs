@@ -26,6 +26,8 @@ pub struct Event {
     pub candidates: Option<Arc<[Process]>>,
     /// The process that owns the listener which accepted the connection, if known.
     pub listener: Option<ProcessId>,
+    /// The process at the other end of the connection, if that is on this host and known.
+    pub peer: Option<Peer>,
     /// True if earlier events of this socket were lost just before this one.
     pub after_gap: bool,
     /// What happened to the socket.
@@ -36,7 +38,17 @@ impl Event {
     /// An event of a socket whose owner is unknown.
     #[must_use]
     pub const fn new(time_ns: u64, socket: Socket, what: EventKind) -> Self {
-        Self { time_ns, cpu: None, socket, owner: None, candidates: None, listener: None, after_gap: false, what }
+        Self {
+            time_ns,
+            cpu: None,
+            socket,
+            owner: None,
+            candidates: None,
+            listener: None,
+            peer: None,
+            after_gap: false,
+            what,
+        }
     }
 }
 
@@ -372,6 +384,35 @@ pub struct Owner {
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}[{}]", self.command.to_text(), self.pid)
+    }
+}
+
+/// The process at the other end of a connection on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The process that the socket at the other end belongs to.
+    pub owner: Owner,
+    /// How that socket was found.
+    pub source: PeerSource,
+}
+
+/// How the socket at the other end was found. Its addresses are those of this end, swapped; no other socket has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerSource {
+    /// It is alive.
+    Socket,
+    /// It was alive earlier in the life of this end.
+    Earlier,
+}
+
+impl PeerSource {
+    /// Name in all outputs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Earlier => "earlier",
+        }
     }
 }
 

@@ -1,31 +1,37 @@
-//! Names for the numbers in events: cgroups, network namespaces, RST reasons, executables.
+//! Names for the numbers in events: processes, users, cgroups, network namespaces, ports, hosts, RST reasons.
 
 use std::collections::{HashMap, hash_map::Entry};
 
 use rustc_hash::FxHashMap;
 
 use crate::model::{
-    event::{Command, Owner, ProcessId},
+    event::Owner,
+    hosts::Hosts,
     keyed::Addresses,
+    place::Place,
+    processes::{KnownProcess, Processes},
 };
 
 /// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
-/// Returns the path of the executable of a process.
-pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
-
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: FxHashMap<u64, String>,
+    cgroups: FxHashMap<u64, Place>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
     /// Inode number of tcptrace's own network namespace.
     pub own_netns: Option<u32>,
-    /// Finds the executable of a process; `None` if executables are not looked up.
-    pub find_executable: Option<ExecutableLookup>,
+    /// Processes that were read from `/proc`.
+    pub processes: Processes,
+    /// Names of users by UID.
+    pub users: FxHashMap<u32, String>,
+    /// Names of TCP ports.
+    pub services: FxHashMap<u16, Box<str>>,
+    /// Names of remote hosts.
+    pub hosts: Hosts,
     /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
@@ -43,7 +49,10 @@ impl Names {
             find_cgroup,
             netns: FxHashMap::default(),
             own_netns: None,
-            find_executable: None,
+            processes: Processes::default(),
+            users: FxHashMap::default(),
+            services: FxHashMap::default(),
+            hosts: Hosts::new(None),
             addresses: Addresses::new(false),
         }
     }
@@ -59,11 +68,6 @@ impl Names {
         self.reset_reasons.iter().map(|(code, name)| (*code, name.as_str()))
     }
 
-    /// The path of the executable of a process, if it can be found.
-    pub fn executable(&mut self, owner: &Owner) -> Option<String> {
-        self.find_executable.as_mut()?(owner.id(), owner.command)
-    }
-
     /// Number of cgroup paths in the cache.
     #[must_use]
     pub fn cgroups(&self) -> usize {
@@ -72,12 +76,30 @@ impl Names {
 
     /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
-        if self.cgroups.len() >= MAX_CGROUPS {
-            self.cgroups.clear();
-        }
-        match self.cgroups.entry(id) {
-            Entry::Occupied(known) => Some(known.into_mut()),
-            Entry::Vacant(place) => Some(place.insert((self.find_cgroup)(id)?)),
+        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id).map(|place| &*place.cgroup)
+    }
+
+    /// What is known about a process, and where it runs. Names of containers and pods are known only once it was read.
+    pub fn of(&mut self, owner: &Owner) -> (Option<&KnownProcess>, Option<&Place>) {
+        let known = self.processes.of(owner);
+        let place = match known.and_then(|known| known.place.as_deref()) {
+            Some(place) => Some(place),
+            None => place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, owner.cgroup),
+        };
+        (known, place)
+    }
+}
+
+/// Where the processes of a cgroup run, as far as its path says.
+fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut CgroupLookup, id: u64) -> Option<&'a Place> {
+    if cgroups.len() >= MAX_CGROUPS {
+        cgroups.clear();
+    }
+    match cgroups.entry(id) {
+        Entry::Occupied(known) => Some(known.into_mut()),
+        Entry::Vacant(room) => {
+            let path = find(id)?;
+            Some(room.insert(Place::from_cgroup(&path)))
         }
     }
 }

@@ -14,7 +14,9 @@ pub struct OutputState {
     pub dropped: u64,
     /// Records that the receiver refused.
     pub refused: u64,
-    /// Records in flight. Delivered, dropped, refused and waiting records add up to all records made.
+    /// Records that exceeded the rate that the user wants; they are not lost.
+    pub suppressed: u64,
+    /// Records in flight. Delivered, dropped, refused, suppressed and waiting records add up to all records made.
     pub waiting: u64,
     /// Failed attempts that were repeated.
     pub retries: u64,
@@ -36,7 +38,7 @@ impl OutputState {
     /// Records that were made for this output.
     #[must_use]
     pub const fn made(&self) -> u64 {
-        self.delivered + self.lost() + self.waiting
+        self.delivered + self.lost() + self.suppressed + self.waiting
     }
 
     /// Records that these outputs lost; log lines do not count.

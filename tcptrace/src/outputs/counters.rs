@@ -25,7 +25,7 @@ impl Count {
     }
 }
 
-/// Counters of an output. Every record made for it is delivered, refused, dropped or in flight.
+/// Counters of an output. Every record made for it is delivered, refused, suppressed, dropped or in flight.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Records made for it.
@@ -36,6 +36,8 @@ pub struct Counters {
     pub dropped: Count,
     /// Records that the receiver will never accept.
     pub refused: Count,
+    /// Records that exceed the rate that the user wants.
+    pub suppressed: Count,
     /// Failed deliveries that were retried.
     pub retries: Count,
     /// Size of the queue in bytes.
@@ -67,6 +69,6 @@ impl Counters {
     /// Number of records in flight.
     #[must_use]
     pub fn waiting(&self) -> u64 {
-        self.made.get().saturating_sub(self.delivered.get() + self.lost())
+        self.made.get().saturating_sub(self.delivered.get() + self.suppressed.get() + self.lost())
     }
 }

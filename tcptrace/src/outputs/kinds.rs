@@ -6,8 +6,9 @@
 #[cfg(feature = "kafka")]
 use crate::outputs::kafka;
 use crate::outputs::{
-    file, http, journald, otlp, standard, syslog,
+    alertmanager, exec, file, http, journald, otlp, standard, syslog,
     target::{OutputKind, Target},
+    webhook,
 };
 
 /// Every kind of output.
@@ -18,6 +19,9 @@ pub const KINDS: &[OutputKind] = &[
     syslog::KIND,
     otlp::KIND,
     http::KIND,
+    exec::KIND,
+    webhook::KIND,
+    alertmanager::KIND,
     #[cfg(feature = "kafka")]
     kafka::target::KIND,
     #[cfg(not(feature = "kafka"))]

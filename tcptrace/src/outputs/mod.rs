@@ -1,4 +1,4 @@
-//! The outputs: files, standard output, journald, syslog, OTLP, Kafka and HTTP.
+//! The outputs: files, standard output, journald, syslog, OTLP, Kafka, HTTP, and hooks on findings.
 //!
 //! Each output has a bounded queue and a thread of its own, so that a slow receiver delays neither the other outputs
 //! nor the reading of events. [`Output::push`] never blocks: if the queue is full, the oldest records are dropped, and
@@ -21,8 +21,11 @@
 //! }
 //! ```
 
+mod alertmanager;
 mod all;
+mod client;
 mod counters;
+mod exec;
 mod file;
 mod flat;
 pub mod http;
@@ -34,6 +37,7 @@ pub mod messages;
 mod otlp;
 mod output;
 mod queue;
+mod rate;
 pub mod recorder;
 mod rotated;
 mod sink;
@@ -44,16 +48,18 @@ pub mod target;
 mod tests;
 mod tls;
 mod waiting;
+mod webhook;
 mod words;
 
 pub use crate::outputs::rotated::Compression;
 pub use all::Outputs;
+pub use client::{ClientError, HeaderError, Headers};
 pub use counters::{Count, Counters};
 pub use file::{FileSettings, FileSink};
 pub use journald::{Journald, log_entry};
 #[cfg(feature = "kafka")]
 pub use kafka::{Kafka, KafkaError, KafkaSettings, Sasl, SaslMechanism};
-pub use otlp::{OtlpError, OtlpHeaders, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
+pub use otlp::{OtlpError, OtlpLogs, OtlpMetrics, OtlpSettings, host_resource};
 pub use output::Output;
 pub use sink::{DeliveryError, Sink};
 pub use standard::{Standard, Stdout};

@@ -1,6 +1,8 @@
 //! An output: a queue, and a thread that delivers the records in it.
 
 use std::{
+    cell::Cell,
+    hash::{BuildHasher as _, RandomState},
     io,
     sync::Arc,
     thread,
@@ -63,7 +65,8 @@ impl Output {
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue_bytes));
         let counters = Arc::new(Counters::default());
-        let work = Work { name: name.clone(), queue: Arc::clone(&queue), counters: Arc::clone(&counters) };
+        let (its_queue, its_counters, is_suppressing) = (Arc::clone(&queue), Arc::clone(&counters), Cell::new(false));
+        let work = Work { name: name.clone(), queue: its_queue, counters: its_counters, is_suppressing };
         let (worker, _) = workers::spawn(thread, worker, move || work.run(sink.as_mut(), &report))?;
         Ok(Self { name, queue, counters, worker })
     }
@@ -126,13 +129,14 @@ impl Output {
     /// Counts of its records so far, and what is wrong.
     #[must_use]
     pub fn state(&self) -> OutputState {
-        let Counters { delivered, dropped, refused, retries, queued_bytes, .. } = &*self.counters;
-        let [delivered, dropped, refused] = [delivered, dropped, refused].map(Count::get);
+        let Counters { delivered, dropped, refused, suppressed, retries, queued_bytes, .. } = &*self.counters;
+        let [delivered, dropped, refused, suppressed] = [delivered, dropped, refused, suppressed].map(Count::get);
         OutputState {
             name: self.name.clone(),
             delivered,
             dropped,
             refused,
+            suppressed,
             waiting: self.counters.waiting(),
             retries: retries.get(),
             queued_bytes: queued_bytes.get(),
@@ -154,6 +158,8 @@ struct Work {
     name: String,
     queue: Arc<Queue>,
     counters: Arc<Counters>,
+    /// True since records were suppressed, until some are delivered.
+    is_suppressing: Cell<bool>,
 }
 
 impl Drop for Work {
@@ -208,6 +214,11 @@ impl Work {
                     self.queue.count(|| self.counters.refused.add(count));
                     records.take(count);
                 }
+                Err(DeliveryError::Suppressed { records: count, .. }) => {
+                    let count = count.clamp(1, records.len());
+                    self.queue.count(|| self.counters.suppressed.add(count));
+                    records.take(count);
+                }
                 Err(DeliveryError::Closed(_) | DeliveryError::Failed(_)) => self.give_up(&records),
                 Ok(()) | Err(DeliveryError::Later(_)) => {}
             }
@@ -219,7 +230,7 @@ impl Work {
             if is_later || delivered == 0 && records.len() == before {
                 self.counters.retries.add(1);
                 workers::silent_for(pause);
-                if !self.queue.pause(pause) {
+                if !self.queue.pause(jittered(pause)) {
                     self.give_up(&records);
                     return Err(Over);
                 }
@@ -236,6 +247,11 @@ impl Work {
     /// Reports a new problem, and the end of a problem.
     fn report_outcome(&self, result: Result<(), DeliveryError>, report: &dyn Fn(&str)) -> Result<(), Over> {
         let name = &self.name;
+        let is_suppressed = matches!(result, Err(DeliveryError::Suppressed { .. }));
+        if matches!(result, Ok(())) && self.is_suppressing.replace(is_suppressed) {
+            let count = self.counters.suppressed.get();
+            report(&format!("output {name}: within its rate again; {count} records were suppressed so far"));
+        }
         match result {
             Ok(()) => {
                 if self.counters.set_trouble(None).is_some() {
@@ -257,6 +273,12 @@ impl Work {
                 }
                 Ok(())
             }
+            Err(DeliveryError::Suppressed { reason, .. }) => {
+                if !self.is_suppressing.replace(true) {
+                    report(&format!("output {name}: {reason}: further records are suppressed, and counted"));
+                }
+                Ok(())
+            }
             Err(DeliveryError::Closed(reason)) => {
                 self.counters.has_no_reader.set(1);
                 self.counters.set_trouble(Some(reason));
@@ -269,6 +291,12 @@ impl Work {
             }
         }
     }
+}
+
+/// A random time between half of `pause` and all of it: many hosts must not all come back at the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let random = (RandomState::new().hash_one(0) >> 32) as u32;
+    pause / 2 + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 /// Nothing will be delivered any more.

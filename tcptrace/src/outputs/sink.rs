@@ -49,6 +49,13 @@ pub enum DeliveryError {
         /// Why they were refused.
         reason: String,
     },
+    /// The first `records` of the rest are more than the user wants: they are counted as suppressed and skipped.
+    Suppressed {
+        /// Number of records that are suppressed.
+        records: usize,
+        /// Why they are suppressed.
+        reason: String,
+    },
     /// There will never be a reader again, as with a closed pipe: a normal end.
     Closed(String),
     /// Nothing can ever be written there, as with `/dev/full`.
@@ -58,9 +65,11 @@ pub enum DeliveryError {
 impl fmt::Display for DeliveryError {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Later(reason) | Self::Refused { reason, .. } | Self::Closed(reason) | Self::Failed(reason) => {
-                to.write_str(reason)
-            }
+            Self::Later(reason)
+            | Self::Refused { reason, .. }
+            | Self::Suppressed { reason, .. }
+            | Self::Closed(reason)
+            | Self::Failed(reason) => to.write_str(reason),
         }
     }
 }

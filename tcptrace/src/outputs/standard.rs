@@ -73,7 +73,8 @@ impl Standard {
         let file = unsafe { File::from_raw_fd(copy) };
         let file_type = file.metadata()?.file_type();
         if file_type.is_char_device() && !file.is_terminal() {
-            (&file).write(&[])?; // of `/dev/full` it is known now that nothing can ever be written
+            // Fails for `/dev/full`, to which nothing can ever be written.
+            let _none = (&file).write(&[])?;
         }
         let again = || {
             let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -42,6 +42,21 @@ pub trait Target: fmt::Debug + Send + Sync {
         Err("does not fit this output".into())
     }
 
+    /// True for one of [`Target::keys`] that takes several values: [`Target::set`] is called with each.
+    fn takes_several(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// True if it gets findings alone, unless others are asked for.
+    fn is_for_findings(&self) -> bool {
+        false
+    }
+
+    /// True if it can get nothing but findings.
+    fn takes_only_findings(&self) -> bool {
+        false
+    }
+
     /// What it takes.
     fn content(&self) -> Content {
         Content::Json

@@ -1,12 +1,12 @@
 //! Everything that a session is told, as values: a live run and a replay feed the same inputs to the same function,
 //! [`Session::apply`](crate::pipeline::session::Session::apply).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 use tcptrace_common::counters::Counters;
 
-use crate::model::{snapshot::Snapshot, time::WallOffset};
+use crate::model::{event::StartTicks, processes::ProcessAnswer, snapshot::Snapshot, time::WallOffset};
 
 /// One input of a session. Recordings contain all but [`Input::Record`] in this form: another order, or another field, is
 /// another version of their format.
@@ -33,6 +33,18 @@ pub enum Input<'a> {
     IntervalEnded(u64),
     /// The run has read everything, and ends at this time (CLOCK_MONOTONIC in ns).
     Finished(u64),
+    /// What was read about a process: its PID and start time.
+    Process(u32, Option<StartTicks>, Cow<'a, ProcessAnswer>),
+    /// The names of users by UID.
+    Users(Cow<'a, [(u32, String)]>),
+    /// The names of TCP ports.
+    Services(Cow<'a, [(u16, Box<str>)]>),
+    /// The name of an address, if it has one.
+    Host(IpAddr, Option<String>),
+    /// Records that wait for names may be written if these are known or took too long.
+    Released,
+    /// The names that open findings need are asked for, at this time (CLOCK_MONOTONIC in ns).
+    NamesAsked(u64),
     /// Why the run ended; its last record says so.
     Ended(Cow<'a, str>),
     /// The bytes of a record from a ring. Recordings contain them unchanged, so that it has no number here; it stays the last

@@ -1,5 +1,7 @@
 //! The route to one output: which records it takes, their format, and what was rendered for it.
 
+use std::collections::VecDeque;
+
 use crate::{
     analysis::{
         report::Report,
@@ -7,7 +9,7 @@ use crate::{
     },
     findings::{Coverage, Finding, Kind, Severity},
     model::{
-        event::{Event, EventKind, StateSource},
+        event::{Event, EventKind, Owner, StateSource},
         event_kind::EventGroup,
         losses::Losses,
         notice::Notice,
@@ -115,6 +117,8 @@ pub struct RecordFilter {
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
+    /// True to leave out what was checked (`looked`), for outputs that act on findings.
+    pub without_coverage: bool,
 }
 
 impl RecordFilter {
@@ -148,18 +152,29 @@ pub struct Route {
     renderer: Renderer,
     wants: RecordFilter,
     records: RecordsBuilder,
+    held: Held,
 }
 
 impl Route {
     /// A route for the records that `wants` selects, in this format.
     #[must_use]
     pub fn new(renderer: Renderer, wants: RecordFilter) -> Self {
-        Self { renderer, wants, records: RecordsBuilder::default() }
+        Self { renderer, wants, records: RecordsBuilder::default(), held: Held::default() }
+    }
+
+    /// True if records name processes beyond what an event itself says: their executables and peers.
+    #[must_use]
+    pub const fn names_processes(&self) -> bool {
+        match &self.renderer {
+            Renderer::Json(_) | Renderer::Csv(_) => true,
+            Renderer::Text(text) => text.names_peers(),
+            Renderer::Story(..) | Renderer::Stuck(_) => false,
+        }
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
     pub fn write_heading(&mut self) -> bool {
-        let Self { renderer, wants, records } = self;
+        let Self { renderer, wants, records, .. } = self;
         match renderer {
             Renderer::Text(text) if RecordKind::EVENTS.into_iter().any(|kind| wants.kind(kind)) => {
                 records.add(|to| text.heading(to))
@@ -168,36 +183,108 @@ impl Route {
         }
     }
 
-    /// Writes an event; returns true if it did.
+    /// Writes an event; returns true if it did. An event of a process that is being read waits a moment, and so do those
+    /// that come after it.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
-        let Self { renderer, wants, records } = self;
-        wants.event(event)
-            && records.add(|to| match renderer {
-                Renderer::Text(text) => text.event(to, event, context),
-                Renderer::Json(json) => json.event(to, event, context),
-                Renderer::Csv(csv) => csv.event(to, event, context),
-                // A story ends when TIME_WAIT begins: transitions found by polls come a minute later.
-                Renderer::Story(..) if is_polled(event) => {}
-                Renderer::Story(stories, _) => stories.ingest(event),
-                Renderer::Stuck(_) => {}
-            })
+        if !self.wants.event(event) {
+            return false;
+        }
+        if self.waits_for(event, context) {
+            if self.held.add(context.now_ns, || HeldRecord::Event(Box::new(event.clone()))) {
+                return true;
+            }
+            self.flush(context);
+        }
+        self.write_event(event, context)
     }
 
-    /// Writes a finding; returns true if it did.
+    fn write_event(&mut self, event: &Event, context: &mut Context) -> bool {
+        let Self { renderer, records, .. } = self;
+        records.add(|to| match renderer {
+            Renderer::Text(text) => text.event(to, event, context),
+            Renderer::Json(json) => json.event(to, event, context),
+            Renderer::Csv(csv) => csv.event(to, event, context),
+            // A story ends when TIME_WAIT begins: transitions found by polls come a minute later.
+            Renderer::Story(..) if is_polled(event) => {}
+            Renderer::Story(stories, _) => stories.ingest(event),
+            Renderer::Stuck(_) => {}
+        })
+    }
+
+    /// Whether records of this event need names of processes that are being read, or records before it wait.
+    fn waits_for(&self, event: &Event, context: &mut Context) -> bool {
+        match self.renderer {
+            Renderer::Text(_) if event.what == EventKind::OwnerChanged => false, // has no line
+            Renderer::Text(_) | Renderer::Json(_) | Renderer::Csv(_) if self.names_processes() => {
+                let owners = event.owner.iter().chain(event.peer.as_ref().map(|peer| &peer.owner));
+                !settled(owners, context) || !self.held.is_empty()
+            }
+            Renderer::Text(_) | Renderer::Json(_) | Renderer::Csv(_) => !self.held.is_empty(),
+            Renderer::Story(..) | Renderer::Stuck(_) => false,
+        }
+    }
+
+    /// Writes a finding; returns true if it did. It waits like an event.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
-        let Self { renderer, wants, records } = self;
-        wants.finding(finding)
-            && records.add(|to| match renderer {
-                Renderer::Text(text) => text.finding(to, finding, context),
-                Renderer::Json(json) => json.finding(to, finding, context),
-                // Rows of a single kind; stories of connections; a list at intervals.
-                Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
-            })
+        let has_findings = matches!(self.renderer, Renderer::Text(_) | Renderer::Json(_));
+        if !has_findings || !self.wants.finding(finding) {
+            return false; // rows of a single kind; stories of connections; a list at intervals
+        }
+        let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
+        if waits {
+            if self.held.add(context.now_ns, || HeldRecord::Finding(Box::new(finding.clone()))) {
+                return true;
+            }
+            self.flush(context);
+        }
+        self.write_finding(finding, context)
+    }
+
+    fn write_finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
+        let Self { renderer, records, .. } = self;
+        records.add(|to| match renderer {
+            Renderer::Text(text) => text.finding(to, finding, context),
+            Renderer::Json(json) => json.finding(to, finding, context),
+            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
+        })
+    }
+
+    /// Writes the records whose processes were read by now, or that have waited for long enough.
+    pub fn release(&mut self, context: &mut Context) {
+        while let Some((held_ns, record)) = self.held.first() {
+            let is_over = context.now_ns.saturating_sub(held_ns) >= MAX_HELD_NS;
+            if !is_over && !settled(record.owners(), context) {
+                return;
+            }
+            self.write_first(context);
+        }
+    }
+
+    /// Writes all records that wait.
+    fn flush(&mut self, context: &mut Context) {
+        while !self.held.is_empty() {
+            self.write_first(context);
+        }
+    }
+
+    fn write_first(&mut self, context: &mut Context) {
+        match self.held.take_first() {
+            Some(HeldRecord::Event(event)) => _ = self.write_event(&event, context),
+            Some(HeldRecord::Finding(finding)) => _ = self.write_finding(&finding, context),
+            None => {}
+        }
+    }
+
+    /// Number of records that wait for names of processes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.len()
     }
 
     /// Writes the list of open findings and how much was checked; `is_final` at the end of a run.
     pub fn open(&mut self, findings: &[Finding], seen: &Coverage, is_final: bool, context: &mut Context) {
-        let Self { renderer, wants, records } = self;
+        self.flush(context);
+        let Self { renderer, wants, records, .. } = self;
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
             Renderer::Text(text) if is_final => {
@@ -209,18 +296,21 @@ impl Route {
     }
 
     /// Writes how much was checked, for outputs that get only findings.
-    pub fn checked(&mut self, open: usize, seen: &Coverage, context: &Context) {
-        let Self { renderer, wants, records } = self;
+    pub fn checked(&mut self, open: usize, seen: &Coverage, context: &mut Context) {
+        self.flush(context);
+        let Self { renderer, wants, records, .. } = self;
         if let Renderer::Json(json) = renderer
             && wants.kind(RecordKind::Findings)
+            && !wants.without_coverage
         {
             records.add(|to| json.looked(to, open, seen, context.wall));
         }
     }
 
     /// Writes a notice, such as a gap.
-    pub fn notice(&mut self, notice: &Notice, context: &Context) {
-        let Self { renderer, wants, records } = self;
+    pub fn notice(&mut self, notice: &Notice, context: &mut Context) {
+        self.flush(context);
+        let Self { renderer, wants, records, .. } = self;
         if wants.kind(RecordKind::Notices) {
             records.add(|to| match renderer {
                 Renderer::Text(text) => text.notice(to, notice, context),
@@ -232,8 +322,9 @@ impl Route {
     }
 
     /// Writes a report; `states` are the states in the run's filter.
-    pub fn report(&mut self, report: &Report, states: StateSet, context: &Context) {
-        let Self { renderer, wants, records } = self;
+    pub fn report(&mut self, report: &Report, states: StateSet, context: &mut Context) {
+        self.flush(context);
+        let Self { renderer, wants, records, .. } = self;
         if wants.kind(RecordKind::Summaries) {
             records.add(|to| match renderer {
                 Renderer::Text(text) => text.report(to, report, states),
@@ -294,8 +385,9 @@ impl Route {
     }
 
     /// Writes the last record of a run.
-    pub fn end(&mut self, now_ns: u64, reason: &str, losses: &Losses, outputs: &[OutputState], context: &Context) {
-        let Self { renderer, wants, records } = self;
+    pub fn end(&mut self, now_ns: u64, reason: &str, losses: &Losses, outputs: &[OutputState], context: &mut Context) {
+        self.flush(context);
+        let Self { renderer, wants, records, .. } = self;
         if wants.kind(RecordKind::End) {
             records.add(|to| match renderer {
                 Renderer::Json(json) => json.end(to, context.wall, now_ns, reason, losses, outputs),
@@ -326,4 +418,60 @@ impl Route {
 
 fn is_polled(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
+}
+
+/// Most records of a route that wait for names of processes, and how long they wait at most, in ns.
+const MAX_HELD: usize = 4096;
+const MAX_HELD_NS: u64 = 20_000_000;
+
+/// Records that wait until the processes that they name are read, in order.
+#[derive(Default)]
+struct Held(VecDeque<(u64, HeldRecord)>);
+
+enum HeldRecord {
+    Event(Box<Event>),
+    Finding(Box<Finding>),
+}
+
+impl HeldRecord {
+    fn owners(&self) -> impl Iterator<Item = &Owner> {
+        let (owner, peer) = match self {
+            Self::Event(event) => (event.owner.as_ref(), event.peer.as_ref().map(|peer| &peer.owner)),
+            Self::Finding(finding) => (finding.detection.owner.as_ref(), None),
+        };
+        owner.into_iter().chain(peer)
+    }
+}
+
+impl Held {
+    /// Adds a record, unless too many wait already; returns whether it did.
+    fn add(&mut self, now_ns: u64, record: impl FnOnce() -> HeldRecord) -> bool {
+        let has_room = self.0.len() < MAX_HELD;
+        if has_room {
+            self.0.push_back((now_ns, record()));
+        }
+        has_room
+    }
+
+    fn first(&self) -> Option<(u64, &HeldRecord)> {
+        self.0.front().map(|(held_ns, record)| (*held_ns, record))
+    }
+
+    fn take_first(&mut self) -> Option<HeldRecord> {
+        self.0.pop_front().map(|(_, record)| record)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Whether none of these processes is being read. Those that nobody asked for are asked for.
+fn settled<'a>(owners: impl Iterator<Item = &'a Owner>, context: &mut Context) -> bool {
+    // All are asked for at once.
+    owners.filter(|owner| !context.names.processes.is_settled(owner)).count() == 0
 }

@@ -6,6 +6,16 @@ use crate::model::{names::Names, time::WallOffset};
 pub struct Context {
     /// Converts CLOCK_MONOTONIC to the wall clock.
     pub wall: WallOffset,
-    /// Names of namespaces, cgroups, executables and RST reasons.
+    /// Names of processes, namespaces, cgroups and RST reasons.
     pub names: Names,
+    /// CLOCK_MONOTONIC in ns, as of the last time that records were read.
+    pub now_ns: u64,
+}
+
+impl Context {
+    /// A context at no particular time.
+    #[must_use]
+    pub const fn new(wall: WallOffset, names: Names) -> Self {
+        Self { wall, names, now_ns: 0 }
+    }
 }

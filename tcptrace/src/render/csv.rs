@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::fields;
+use super::{fields, json};
 use crate::{
     model::{event::Event, printable::escaped, time::WallFormat},
     render::{
@@ -97,6 +97,11 @@ pub(crate) fn cell(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallF
             to.put_u8(b'Z');
         }
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
+        FieldValue::List(texts) => {
+            let mut list = Vec::new();
+            json::list(&mut list, texts);
+            quoted(to, &list);
+        }
         FieldValue::Json(json) => quoted(to, json),
     }
 }

@@ -1,7 +1,7 @@
 //! The fields of events in machine-readable outputs: one list for JSON, CSV and OTLP.
 //!
 //! [`visit`] walks through the fields of an event in order, and each format writes what it gets. A new field takes a row of
-//! [`Field`] and a line in `visit` or one of its helpers.
+//! [`Field`], and a line in `visit`, in one of its helpers, or in `names.rs`.
 
 use std::{
     io::Write as _,
@@ -10,123 +10,20 @@ use std::{
 
 use bytes::BufMut;
 
+pub use super::field::{Field, FieldValue};
+pub(crate) use super::field::{fields, number};
+use super::{
+    field::FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time},
+    names,
+};
 use crate::{
     model::{
         errno,
-        event::{Event, EventKind, Process, ResetFacts, StateSource},
+        event::{Event, EventKind, ResetFacts, StateSource},
         state::State,
     },
     render::context::Context,
 };
-
-/// A field's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldValue<'a> {
-    /// Not known.
-    Null,
-    /// Text.
-    Text(&'a str),
-    /// A number.
-    Number(u64),
-    /// A kernel address, written in hexadecimal.
-    Pointer(u64),
-    /// Wall-clock time in ns since the epoch, written as RFC 3339.
-    Time(i64),
-    /// An IP address.
-    Address(IpAddr),
-    /// A boolean.
-    Flag(bool),
-    /// JSON, which CSV writes as text.
-    Json(&'a [u8]),
-}
-
-use FieldValue::{Address, Flag, Null, Number, Pointer, Text, Time};
-
-macro_rules! fields {
-    ($(#[$about:meta])* $Field:ident { $($variant:ident = $name:literal: $doc:literal),* $(,)? }) => {
-        $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $Field {
-            $(#[doc = $doc] $variant),*
-        }
-
-        impl $Field {
-            /// All fields.
-            pub const ALL: &[Self] = &[$(Self::$variant),*];
-
-            /// The name in all outputs.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name),*
-                }
-            }
-
-            /// The name as it stands before a value in JSON, with a comma for the member before.
-            #[must_use]
-            pub const fn key(self) -> &'static str {
-                match self {
-                    $(Self::$variant => concat!(",\"", $name, "\":")),*
-                }
-            }
-        }
-    };
-}
-pub(crate) use fields;
-
-fields! {
-    /// A field of an event, in the order of CSV's columns.
-    Field {
-        Event = "event": "Kind of the event.",
-        Time = "time": "Wall-clock time.",
-        MonoNs = "mono_ns": "CLOCK_MONOTONIC in ns.",
-        Cpu = "cpu": "CPU on which it happened.",
-        Sk = "sk": "Identifies the socket while it lives, in this run.",
-        Cookie = "cookie": "Socket cookie.",
-        Netns = "netns": "Inode number of the network namespace.",
-        NetnsName = "netns_name": "Name of the network namespace.",
-        Family = "family": "Family of the socket.",
-        LocalAddress = "local_address": "Local address.",
-        LocalPort = "local_port": "Local port.",
-        RemoteAddress = "remote_address": "Remote address.",
-        RemotePort = "remote_port": "Remote port.",
-        State = "state": "State at the event.",
-        OldState = "old_state": "State that was left.",
-        NewState = "new_state": "State that was entered.",
-        NewStateSource = "new_state_source": "How the new state is known.",
-        TimeInOldStateNs = "time_in_old_state_ns": "Time in the state that was left, in ns.",
-        TimeSource = "time_source": "How that time is known.",
-        AfterGap = "after_gap": "Whether earlier events of this socket were lost.",
-        HandshakeRttNs = "handshake_rtt_ns": "Round-trip time of the handshake, measured by the kernel, in ns.",
-        SrttUs = "srtt_us": "Smoothed round-trip time, in µs.",
-        TotalRetrans = "total_retrans": "Retransmissions so far.",
-        Timeouts = "timeouts": "Timeouts in a row.",
-        BytesAcked = "bytes_acked": "Bytes that the peer acknowledged.",
-        BytesReceived = "bytes_received": "Bytes received.",
-        ReceiveQueue = "receive_queue": "Bytes received but not read.",
-        SendQueue = "send_queue": "Bytes not acknowledged by the peer.",
-        LastSentNs = "last_sent_ns": "Time since data was sent, in ns.",
-        LastReceivedNs = "last_received_ns": "Time since data was received, in ns.",
-        LastAckNs = "last_ack_ns": "Time since an ACK was received, in ns.",
-        CloseReason = "ending": "Why the connection ended.",
-        ProcessExit = "process_exit": "How the process exited, if its exit closed the socket.",
-        ExpiresInNs = "expires_in_ns": "Time until the kernel's timer ends the mini-socket, in ns.",
-        Errno = "errno": "Name of the error.",
-        Reason = "reason": "The kernel's reason for sending a RST.",
-        ReasonCode = "reason_code": "Number of that reason in the kernel.",
-        Pid = "pid": "PID of the owner.",
-        Command = "command": "Command name of the owner.",
-        Uid = "uid": "UID of the owner.",
-        CgroupId = "cgroup_id": "Id of the owner's cgroup.",
-        Cgroup = "cgroup": "Path of the owner's cgroup.",
-        OwnerSource = "owner_source": "How the owner is known.",
-        OwnerCandidates = "owner_candidates": "PIDs of the possible owners, if there are several.",
-    }
-}
-
-pub(crate) fn number(value: Option<impl Into<u64>>) -> FieldValue<'static> {
-    value.map_or(Null, |value| Number(value.into()))
-}
 
 fn errno_name(errno: Option<i32>) -> FieldValue<'static> {
     errno.map_or(Null, |errno| errno::name(errno).map_or(Null, Text))
@@ -147,15 +44,16 @@ pub(crate) fn visit(event: &Event, context: &mut Context, mut emit: impl FnMut(F
         socket.netns.and_then(|inode| context.names.netns.get(&inode)).map_or(Null, |name| Text(name)),
     );
     emit(Field::Family, Text(family(socket.ipv6)));
-    end(socket.local, Field::LocalAddress, Field::LocalPort, &mut emit);
-    end(socket.remote, Field::RemoteAddress, Field::RemotePort, &mut emit);
+    let service = |end: SocketAddr| context.names.services.get(&end.port()).map_or(Null, |name| Text(name));
+    emit(Field::LocalAddress, Address(socket.local.ip()));
+    emit(Field::LocalPort, port(socket.local));
+    emit(Field::LocalService, service(socket.local));
+    emit(Field::RemoteAddress, Address(socket.remote.ip()));
+    emit(Field::RemotePort, port(socket.remote));
+    emit(Field::RemoteService, service(socket.remote));
+    emit(Field::RemoteName, context.names.hosts.of(socket.remote.ip(), context.now_ns).map_or(Null, Text));
     what(event, context, &mut emit);
-    owner(event, context, &mut emit);
-}
-
-fn end(address: SocketAddr, ip: Field, port: Field, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    emit(ip, Address(address.ip()));
-    emit(port, self::port(address));
+    names::visit(event, &mut context.names, &mut emit);
 }
 
 /// Writes an IP address. IPv4, of which most lines have two, is written without `fmt`, which is slow.
@@ -246,33 +144,6 @@ fn reset(facts: Option<ResetFacts>, emit: &mut impl FnMut(Field, FieldValue<'_>)
     emit(Field::LastSentNs, number(facts.map(|facts| facts.last_sent_ns)));
     emit(Field::LastReceivedNs, number(facts.map(|facts| facts.last_received_ns)));
     emit(Field::LastAckNs, number(facts.map(|facts| facts.last_ack_ns)));
-}
-
-fn owner(event: &Event, context: &mut Context, emit: &mut impl FnMut(Field, FieldValue<'_>)) {
-    let Some(owner) = &event.owner else {
-        for field in [Field::Pid, Field::Command, Field::Uid, Field::CgroupId, Field::Cgroup] {
-            emit(field, Null);
-        }
-        emit(Field::OwnerSource, Text("unknown"));
-        emit(Field::OwnerCandidates, Null);
-        return;
-    };
-    emit(Field::Pid, Number(owner.pid.into()));
-    emit(Field::Command, Text(&owner.command.to_text()));
-    emit(Field::Uid, Number(owner.uid.into()));
-    emit(Field::CgroupId, Number(owner.cgroup));
-    emit(Field::Cgroup, context.names.cgroup(owner.cgroup).map_or(Null, Text));
-    emit(Field::OwnerSource, Text(owner.source.name()));
-    match &event.candidates {
-        Some(candidates) => emit(Field::OwnerCandidates, FieldValue::Json(&pids(candidates))),
-        None => emit(Field::OwnerCandidates, Null),
-    }
-}
-
-/// The PIDs of processes as an array of JSON.
-fn pids(processes: &[Process]) -> Vec<u8> {
-    let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
-    format!("[{}]", pids.join(",")).into_bytes()
 }
 
 #[cfg(test)]

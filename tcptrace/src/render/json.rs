@@ -17,7 +17,7 @@ use crate::{
     model::{
         close_reason::CloseReason,
         errno,
-        event::{Command, Event, Owner},
+        event::{Command, Event, Owner, Peer},
         losses::Losses,
         names::Names,
         notice::Notice,
@@ -182,6 +182,7 @@ fn value(to: &mut impl BufMut, value: FieldValue<'_>, time: &mut WallFormat) {
             to.put_slice(b"Z\"");
         }
         FieldValue::Flag(flag) => to.put_slice(if flag { b"true" } else { b"false" }),
+        FieldValue::List(texts) => list(to, texts),
         FieldValue::Json(json) => to.put_slice(json),
     }
 }
@@ -250,6 +251,18 @@ pub(crate) fn string(to: &mut impl BufMut, text: &str) {
     to.put_u8(b'"');
 }
 
+/// Writes an array of strings.
+pub(crate) fn list(to: &mut impl BufMut, texts: &[String]) {
+    to.put_u8(b'[');
+    for (index, text) in texts.iter().enumerate() {
+        if index > 0 {
+            to.put_u8(b',');
+        }
+        string(to, text);
+    }
+    to.put_u8(b']');
+}
+
 fn activity_value(activity: &Activity) -> Value {
     json!({
         "transitions": activity.transitions, "retransmits": activity.retransmits,
@@ -260,7 +273,7 @@ fn activity_value(activity: &Activity) -> Value {
 fn output_value(output: &OutputState) -> Value {
     json!({
         "output": output.name, "delivered": output.delivered, "dropped": output.dropped,
-        "refused": output.refused, "waiting": output.waiting, "retries": output.retries, "trouble": output.trouble,
+        "refused": output.refused, "suppressed": output.suppressed, "waiting": output.waiting, "retries": output.retries, "trouble": output.trouble,
     })
 }
 
@@ -305,20 +318,49 @@ fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
         "netns_name": detection.netns.and_then(|netns| names.netns.get(&netns)),
         "local_address": local.map(|end| end.ip()), "local_port": local.and_then(port),
         "remote_address": remote.map(|end| end.ip()), "remote_port": remote.and_then(port),
-        "owner": detection.owner.map(|owner| {
-            json!({
-                "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
-                "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
-                "source": owner.source.name(), "executable": names.executable(&owner),
-            })
-        }),
+        "owner": detection.owner.map(|owner| finding_owner(&owner, names)),
         "process_count": Some(detection.processes.len()).filter(|count| *count > 0),
         "processes": detection.processes.most().iter().take(MAX_PROCESSES).map(process_share).collect::<Value>(),
         "count": detection.count, "count_now": found.count_now, "age_ns": detection.oldest.map(|age| age.ns),
         "age_source": detection.oldest.map(|age| age.source.name()), "open_for_ns": found.open_for_ns,
-        "evidence": evidence, "examples": detection.examples.iter().map(example_value).collect::<Value>(),
+        "evidence": evidence, "examples": detection.examples.iter().map(|example| example_value(example, names)).collect::<Value>(),
         "cause": detection.cause.name(), "explanation": detection.cause.words(), "remedy": detection.cause.remedy(), "docs": detection.kind.docs(),
     })
+}
+
+fn finding_owner(owner: &Owner, names: &mut Names) -> Value {
+    let known = json!({
+        "pid": owner.pid, "command": owner.command.to_text(), "uid": owner.uid,
+        "cgroup_id": Some(owner.cgroup).filter(|id| *id > 0), "cgroup": names.cgroup(owner.cgroup),
+        "source": owner.source.name(),
+    });
+    let Value::Object(mut fields) = known else { return known };
+    super::names::process(Some(owner), names, &mut |field, value| {
+        fields.insert(field.name().to_owned(), field_value(value));
+    });
+    Value::Object(fields)
+}
+
+/// The process at the other end, with the names that its fields have in events without `peer_`.
+fn peer_value(peer: &Peer, names: &mut Names) -> Value {
+    let mut fields = serde_json::Map::new();
+    super::names::peer(Some(peer), names, &mut |field, value| {
+        let name = field.name();
+        fields.insert(name.strip_prefix("peer_").unwrap_or(name).to_owned(), field_value(value));
+    });
+    Value::Object(fields)
+}
+
+fn field_value(value: FieldValue<'_>) -> Value {
+    match value {
+        FieldValue::Null => Value::Null,
+        FieldValue::Text(text) => json!(text),
+        FieldValue::Number(number) => json!(number),
+        FieldValue::List(texts) => json!(texts),
+        FieldValue::Address(address) => json!(address),
+        FieldValue::Flag(flag) => json!(flag),
+        FieldValue::Pointer(_) | FieldValue::Time(_) | FieldValue::Json(_) => Value::Null, // no names
+    }
 }
 
 /// Most processes of a finding.
@@ -344,7 +386,7 @@ fn evidence_value(value: &Evidence) -> Value {
     }
 }
 
-fn example_value(example: &Example) -> Value {
+fn example_value(example: &Example, names: &mut Names) -> Value {
     let listed = example.facts.as_ref().map(|facts| facts.socket);
     let timer = listed.and_then(|socket| socket.timer);
     let holders = example
@@ -361,6 +403,7 @@ fn example_value(example: &Example) -> Value {
         "timer_left_ns": timer.map(|timer| timer.left_ns), "timeouts": listed.map(|socket| socket.timeouts),
         "probes": listed.map(|socket| socket.probes),
         "keepalive": listed.and_then(|socket| socket.keepalive.is_on()), "holders": holders.collect::<Value>(),
+        "peer": example.peer.as_ref().map(|peer| peer_value(peer, names)),
     })
 }
 

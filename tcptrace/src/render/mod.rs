@@ -7,9 +7,11 @@
 mod aggregate;
 pub mod context;
 pub mod csv;
+mod field;
 pub(crate) mod fields;
 pub mod json;
 pub mod metrics;
+mod names;
 pub mod text;
 
 pub use fields::{Field, FieldValue};

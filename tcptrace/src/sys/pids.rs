@@ -30,7 +30,8 @@ pub struct Namespace {
 pub const OWN_NAMESPACE_ONLY: (&str, &str) = (
     "tcptrace runs in a PID namespace of its own: it sees processes outside it only when they connect, listen, read or \
      close, not as holders of sockets",
-    "run it in the host's PID namespace: `docker run --pid=host`, `hostPID: true` in a pod",
+    "run it in the host's PID namespace (`docker run --pid=host`, `hostPID: true` in a pod), or give it the host's /proc \
+     (`docker run -v /proc:/host/proc`)",
 );
 
 /// [`OWN_NAMESPACE_ONLY`] in one line; `None` if all processes are visible.
@@ -87,13 +88,17 @@ static FOUND: LazyLock<(View, Namespace)> = LazyLock::new(|| {
     let Some(file) = fs::metadata("/proc/self/ns/pid").ok().filter(|file| file.ino() != INITIAL) else {
         return (View::Host, Namespace::default());
     };
-    // `kthreadd`, which exists only in the initial PID namespace, is the kernel's second process (`init/main.c`,
-    // `rest_init`).
-    let is_host = fs::read_to_string("/proc/2/stat").is_ok_and(|stat| is_kernel_thread(&stat));
+    let is_host = is_host_proc(Path::new("/proc"));
     let (major, minor) = (libc::major(file.dev()), libc::minor(file.dev()));
     let namespace = Namespace { device: major << 20 | minor, inode: file.ino() as u32 };
     (if is_host { View::HostProc } else { View::Own }, namespace)
 });
+
+/// Whether a `/proc` mounted at `point` shows the processes of the initial PID namespace: only there the second process
+/// is `kthreadd` (`init/main.c`, `rest_init`).
+pub(super) fn is_host_proc(point: &Path) -> bool {
+    fs::read_to_string(point.join("2/stat")).is_ok_and(|stat| is_kernel_thread(&stat))
+}
 
 /// Whether it is a kernel thread: PF_KTHREAD in the flags, field 9 of `/proc/PID/stat`.
 fn is_kernel_thread(stat: &str) -> bool {

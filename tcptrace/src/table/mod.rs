@@ -30,13 +30,20 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     model::{
         age::{AgeSource, TIME_WAIT_NS},
-        event::{Event, EventKind, Owner, OwnerSource, Process, StateSource, TimeInState, TimeSource, Transition},
+        event::{
+            Event, EventKind, Owner, OwnerSource, Peer, PeerSource, Process, Socket, StateSource, TimeInState,
+            TimeSource, Transition,
+        },
         holders::{Holder, Holders},
         keyed::{Keyed, KeyedMap, KeyedSet},
         socket::{listener_addresses, loopback_netns},
         state::{State, StateSet},
     },
-    table::slab::{Place, Slab},
+    table::{
+        compact::{Ends, PackedAddr},
+        connection::begins_life,
+        slab::{Place, Slab},
+    },
 };
 use listener_holders::{ListenerHolders, is_through_listener, processes};
 use roles::AllRoles;
@@ -144,11 +151,20 @@ impl Table {
         Self { keeps_unwanted: true, ..self }
     }
 
+    /// Also names the process at the other end of a connection if that is on this host.
+    #[must_use]
+    pub fn naming_peers(self) -> Self {
+        Self { full: Slab::by_ends(), ..self }
+    }
+
     /// Applies an event to the table, and completes the event from the table: an owner that the kernel side does not
     /// know, a lower bound on the time in the state, and whether earlier events were lost. Returns the entry of a full
     /// socket that ends with this event.
     pub fn ingest(&mut self, event: &mut Event) -> Option<Connection> {
-        let sk = event.socket.sk?;
+        let Some(sk) = event.socket.sk else {
+            event.peer = self.peer_at(&event.socket, None);
+            return None;
+        };
         let cookie = event.socket.cookie;
         let key = self.key_of(sk, cookie);
         let place = self.full.find(key);
@@ -158,6 +174,7 @@ impl Table {
         }
         self.listener_holders.ingest(event, known);
         self.name_owner(event, known);
+        event.peer = self.peer_at(&event.socket, known.filter(|_| !begins_life(&event.what)));
         let creator = known.and_then(Connection::creator);
         event.listener =
             event.owner.or(creator).into_iter().chain(creator).find(is_through_listener).map(|owner| owner.id());
@@ -166,9 +183,9 @@ impl Table {
             return None;
         }
         let EventKind::Transition(transition) = event.what else {
-            let known = place.and_then(|place| self.full.at_mut(place));
-            if let Some(connection) = known.filter(|known| known.is_of(cookie)) {
-                connection.apply_event(event, &mut self.roles);
+            let known = place.and_then(|place| self.full.at(place));
+            if let Some(place) = place.filter(|_| known.is_some_and(|known| known.is_of(cookie))) {
+                self.full.change(place, |known| known.apply_event(event, &mut self.roles));
             }
             return None;
         };
@@ -235,15 +252,15 @@ impl Table {
         if let Some(departed) = &mut self.departed {
             departed.remove(&event.socket.cookie.unwrap_or(sk)); // it may return to a selected state
         }
-        let known = place.and_then(|place| self.full.at_mut(place)).filter(|known| known.is_of_event(event));
-        let new = match known {
-            Some(known) if key == sk => return known.enter(event, state, &mut self.roles),
-            Some(known) => {
-                known.enter(event, state, &mut self.roles);
-                self.full.remove(key)
+        let known = place.and_then(|place| self.full.at(place));
+        let mut new = None;
+        if let Some(place) = place.filter(|_| known.is_some_and(|known| known.is_of_event(event))) {
+            self.full.change(place, |known| known.enter(event, state, &mut self.roles));
+            if key == sk {
+                return;
             }
-            None => None,
-        };
+            new = self.full.remove(key);
+        }
         let new = new.unwrap_or_else(|| Connection::of_event(event, state, &mut self.roles));
         self.add(sk, new);
     }
@@ -305,6 +322,28 @@ impl Table {
         let listeners = self.listeners().map(|(_, known)| known);
         let connections = self.stuck.iter().filter_map(|key| self.full.get(*key));
         listeners.chain(connections).filter(has_queue)
+    }
+
+    /// The process at the other end of a socket, if that is on this host: the owner of the only socket that has the same two
+    /// ends, swapped, or the one that was known while it was alive. Where NAT translates an address there is none.
+    fn peer_at(&self, socket: &Socket, known: Option<&Connection>) -> Option<Peer> {
+        let ends = Ends::new(socket.netns, PackedAddr::new(socket.local), PackedAddr::new(socket.remote));
+        self.peer(ends, known)
+    }
+
+    /// The process at the other end of a connection, if that is on this host.
+    #[must_use]
+    pub fn peer_of(&self, known: &Connection) -> Option<Peer> {
+        self.peer(known.ends(), Some(known))
+    }
+
+    fn peer(&self, ends: Ends, known: Option<&Connection>) -> Option<Peer> {
+        let now = self.full.with_ends(&ends.swapped()).and_then(Connection::owner);
+        let earlier = || known.and_then(Connection::peer);
+        match now {
+            Some(owner) => Some(Peer { owner, source: PeerSource::Socket }),
+            None => earlier().map(|owner| Peer { owner, source: PeerSource::Earlier }),
+        }
     }
 
     /// True if a socket of this host had this address.

@@ -105,6 +105,15 @@ impl Table {
         names
     }
 
+    /// Updates the local address of a socket, for a port that was bound after the event that reported it.
+    fn bind(&mut self, key: u64, socket: &ListedSocket) {
+        let Some(place) = self.full.find(key) else { return };
+        let known = self.full.at(place);
+        if known.is_some_and(|known| known.local().port() == 0 && known.is_of(socket.cookie)) {
+            self.full.change(place, |known| known.set_local(socket.local));
+        }
+    }
+
     fn take_in(
         &mut self,
         key: u64,
@@ -118,6 +127,7 @@ impl Table {
             return; // the listed socket has since ended, and the event of its end was lost
         }
         let listing = self.listing;
+        self.bind(key, socket);
         let Some(known) = self.full.get_mut(key).filter(|known| known.is_of(socket.cookie)) else {
             reconciled.added += 1;
             self.has_cookies_for_keys |= socket.sk.is_none();
@@ -208,6 +218,7 @@ impl Table {
         for socket in listed {
             let key = socket.sk.filter(|sk| self.full.find(*sk).is_some());
             let key = key.or_else(|| names.key_of(socket)).or(socket.cookie);
+            key.inspect(|key| self.bind(*key, socket));
             let known = key.and_then(|key| self.full.get_mut(key)).filter(|known| known.is_of(socket.cookie));
             if let Some(known) = known {
                 known.update_listed(socket);

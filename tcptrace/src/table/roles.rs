@@ -16,11 +16,13 @@ pub(super) struct Roles {
     pub(super) closed_by: Option<u32>,
     /// The previous owner, which no longer holds the socket.
     pub(super) former: Option<Owner>,
+    /// The process at the other end, as it was last known.
+    pub(super) peer: Option<Owner>,
 }
 
 impl Hash for Roles {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for owner in [&self.owner, &self.creator, &self.acceptor, &self.former] {
+        for owner in [&self.owner, &self.creator, &self.acceptor, &self.former, &self.peer] {
             owner.map(|owner| (owner.id(), owner.source)).hash(state);
         }
         self.closed_by.hash(state);

@@ -1,9 +1,10 @@
 //! Connections by key, in order of insertion. They lie in blocks: adding or removing one allocates nothing, and a
 //! growing table moves none.
 
+use hashbrown::HashTable;
 use rustc_hash::FxHashMap;
 
-use crate::table::connection::Connection;
+use crate::table::{compact::Ends, connection::Connection};
 
 const BLOCK: usize = 64;
 /// Marks the absence of a place.
@@ -38,12 +39,60 @@ pub(super) struct Slab {
     free: u32,
     oldest: u32,
     newest: u32,
+    /// Places of the connections by their two ends, 6 to 12 bytes each; `None` if nobody looks for these.
+    by_ends: Option<HashTable<u32>>,
 }
 
 impl Slab {
     pub(super) fn new() -> Self {
         let (places, blocks, quiet_until_ns) = Default::default();
-        Self { places, blocks, quiet_until_ns, free: NONE, oldest: NONE, newest: NONE }
+        Self { places, blocks, quiet_until_ns, free: NONE, oldest: NONE, newest: NONE, by_ends: None }
+    }
+
+    /// Also finds connections by their ends.
+    pub(super) fn by_ends() -> Self {
+        Self { by_ends: Some(HashTable::new()), ..Self::new() }
+    }
+
+    /// An empty one that finds connections in the same ways.
+    fn emptied(&self) -> Self {
+        if self.by_ends.is_some() { Self::by_ends() } else { Self::new() }
+    }
+
+    /// The connection with these ends; `None` if there are several.
+    pub(super) fn with_ends(&self, ends: &Ends) -> Option<&Connection> {
+        let index = self.by_ends.as_ref()?;
+        let mut found = index.iter_hash(ends.hash()).filter_map(|place| self.at(Place(*place)));
+        let mut found = found.by_ref().filter(|known| known.ends() == *ends);
+        found.next().filter(|_| found.next().is_none())
+    }
+
+    fn index(&mut self, place: u32) {
+        let Self { by_ends: Some(index), blocks, .. } = self else { return };
+        let ends = |place: u32| ends_in(blocks, place);
+        if let Some(own) = ends(place).filter(Ends::are_both_known) {
+            index.insert_unique(own.hash(), place, |place| ends(*place).map_or(0, |ends| ends.hash()));
+        }
+    }
+
+    fn forget_ends(&mut self, place: u32, ends: &Ends) {
+        if let Some(index) = &mut self.by_ends
+            && ends.are_both_known()
+            && let Ok(found) = index.find_entry(ends.hash(), |other| *other == place)
+        {
+            found.remove();
+        }
+    }
+
+    /// Changes a connection in a way that may change its ends.
+    pub(super) fn change(&mut self, place: Place, change: impl FnOnce(&mut Connection)) {
+        let Some(known) = self.at_mut(place) else { return };
+        let before = known.ends();
+        change(known);
+        if known.ends() != before {
+            self.forget_ends(place.0, &before);
+            self.index(place.0);
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -103,6 +152,7 @@ impl Slab {
             newest => self.slot(newest).newer = place,
         }
         self.newest = place;
+        self.index(place);
         if let Some(before) = self.places.insert(Key(key), place) {
             self.release(before);
         }
@@ -115,6 +165,11 @@ impl Slab {
 
     /// Unlinks a place and frees it.
     fn release(&mut self, place: u32) -> Option<Connection> {
+        if self.by_ends.is_some()
+            && let Some(ends) = ends_in(&self.blocks, place)
+        {
+            self.forget_ends(place, &ends);
+        }
         let free = self.free;
         let slot = self.slot(place);
         let (older, newer) = (slot.older, std::mem::replace(&mut slot.newer, free));
@@ -144,7 +199,8 @@ impl Slab {
         if self.blocks.len() <= FEW || self.places.len() * 4 > self.room() {
             return;
         }
-        let old = std::mem::replace(self, Self::new());
+        let empty = self.emptied();
+        let old = std::mem::replace(self, empty);
         let mut place = old.oldest;
         let mut blocks: Vec<Vec<Option<Slot>>> =
             old.blocks.into_iter().map(|block| block.into_iter().map(Some).collect()).collect();
@@ -158,7 +214,7 @@ impl Slab {
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::new();
+        *self = self.emptied();
     }
 
     /// All connections with their keys, unordered.
@@ -211,6 +267,11 @@ impl Slab {
     }
 }
 
+fn ends_in(blocks: &[Vec<Slot>], place: u32) -> Option<Ends> {
+    let slot = blocks.get(place as usize / BLOCK)?.get(place as usize % BLOCK)?;
+    slot.connection.as_ref().map(Connection::ends)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
@@ -228,9 +289,9 @@ mod tests {
 
     /// A connection that `time_ns` identifies.
     fn connection(time_ns: u64) -> Connection {
-        let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);
+        let end = |port: u64| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port as u16);
         let state = State::Established;
-        let socket = Socket::new(state, end, end);
+        let socket = Socket::new(state, end(time_ns % 50), end(1));
         let event = Event::new(time_ns, socket, EventKind::OwnerChanged);
         Connection::of_event(&event, state, &mut AllRoles::default())
     }
@@ -265,7 +326,7 @@ mod tests {
         /// Compares the slab with a list. Each connection is quiet until its `since_ns`.
         #[test]
         fn they_are_found_kept_in_order_and_looked_at(steps in prop::collection::vec(step(), 1..600)) {
-            let (mut sockets, mut model, mut now_ns) = (Slab::new(), Vec::<(u64, u64)>::new(), 0);
+            let (mut sockets, mut model, mut now_ns) = (Slab::by_ends(), Vec::<(u64, u64)>::new(), 0);
             for (nth, step) in steps.into_iter().enumerate() {
                 let time_ns = now_ns + nth as u64 * 7 % 300;
                 match step {
@@ -289,8 +350,12 @@ mod tests {
                     Step::Change(key) => {
                         let known = model.iter_mut().find(|(other, _)| *other == key);
                         prop_assert_eq!(known.is_some(), sockets.get(key).is_some());
-                        if let (Some(changed), Some((_, since_ns))) = (sockets.get_mut(key), known) {
-                            (changed.since_ns, *since_ns) = (time_ns, time_ns);
+                        if let (Some(place), Some((_, since_ns))) = (sockets.find(key), known) {
+                            *since_ns = time_ns;
+                            sockets.change(place, |changed| {
+                                changed.since_ns = time_ns;
+                                changed.set_local(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 7 + key as u16));
+                            });
                         }
                     }
                     Step::Retain(rest) => {
@@ -311,6 +376,13 @@ mod tests {
                 }
                 prop_assert_eq!(sockets.len(), model.len());
                 prop_assert!(model.iter().all(|(key, since_ns)| sockets.get(*key).unwrap().since_ns == *since_ns));
+                let all: Vec<_> = sockets.values().map(Connection::ends).collect();
+                let index = sockets.by_ends.as_ref().unwrap();
+                prop_assert_eq!(index.len(), all.iter().filter(|ends| ends.are_both_known()).count());
+                for ends in all.iter().filter(|ends| ends.are_both_known()) {
+                    let is_only = all.iter().filter(|other| *other == ends).count() == 1;
+                    prop_assert_eq!(sockets.with_ends(ends).is_some(), is_only);
+                }
             }
             let mut left: Vec<_> = sockets.iter().map(|(key, known)| (key, known.since_ns)).collect();
             left.sort_unstable();

@@ -769,3 +769,62 @@ fn what_is_sent_again_tells_the_port_that_was_chosen_after_its_beginning() {
     table.ingest(&mut again);
     assert_eq!(show(&mut table, 7 * S), (1, None, listed.local, Some(1)));
 }
+
+fn process(pid: u32) -> Option<Owner> {
+    let command = Command::new([0; 16]);
+    Some(Owner { pid, uid: 0, cgroup: 0, start: None, command, source: OwnerSource::Accept })
+}
+
+/// An event of the socket `sk` with these ends.
+fn between(sk: u64, time_ns: u64, what: EventKind, netns: u32, ends: [&str; 2], pid: u32) -> Event {
+    let [local, remote] = ends.map(|end| end.parse().unwrap());
+    let event = event(sk, sk, time_ns, what);
+    let socket = Socket { netns: Some(netns), local, remote, ..event.socket };
+    Event { socket, owner: process(pid), ..event }
+}
+
+fn peer(table: &mut Table, mut event: Event) -> Option<(u32, PeerSource)> {
+    table.ingest(&mut event);
+    event.peer.map(|peer| (peer.owner.pid, peer.source))
+}
+
+#[test]
+fn two_ends_on_this_host_name_each_other() {
+    use PeerSource::{Earlier, Socket};
+    let (client, server) = (["10.0.0.1:5000", "10.0.0.2:80"], ["10.0.0.2:80", "10.0.0.1:5000"]);
+    let mut table = table(10).naming_peers();
+    let unbound = ["10.0.0.1:0", "10.0.0.2:80"];
+    assert_eq!(peer(&mut table, between(1, 100, enters(State::SynSent), 1, unbound, 7)), None, "no port yet");
+    assert_eq!(peer(&mut table, between(1, 110, enters(State::Established), 1, client, 7)), None);
+    let accepted = between(2, 120, enters(State::Established), 2, server, 8);
+    assert_eq!(peer(&mut table, accepted), Some((7, Socket)), "in another namespace");
+    assert_eq!(peer(&mut table, between(1, 130, EventKind::OwnerChanged, 1, client, 7)), Some((8, Socket)));
+    assert_eq!(peer(&mut table, between(1, 140, enters(State::CloseWait), 1, client, 7)), Some((8, Socket)));
+    assert_eq!(peer(&mut table, between(2, 150, enters(State::Close), 2, server, 8)), Some((7, Socket)));
+    assert_eq!(peer(&mut table, between(1, 160, enters(State::LastAck), 1, client, 7)), Some((8, Earlier)));
+    assert_eq!(peer(&mut table, between(1, 170, enters(State::Close), 1, client, 7)), Some((8, Earlier)));
+    assert_eq!(peer(&mut table, between(1, 180, enters(State::SynSent), 1, client, 7)), None, "another life");
+    let stray = between(0, 190, EventKind::ResetReceived(None), 2, server, 8);
+    assert_eq!(peer(&mut table, stray), Some((7, Socket)), "no socket, but a packet with these ends");
+    let without = self::table(10);
+    assert!(without.peer_of(table.connections().next().unwrap()).is_none(), "nobody asked");
+}
+
+#[test]
+fn a_peer_is_never_a_guess() {
+    let (client, server) = (["10.0.0.1:5000", "10.0.0.2:80"], ["10.0.0.2:80", "10.0.0.1:5000"]);
+    let mut table = table(10).naming_peers();
+    peer(&mut table, between(1, 100, enters(State::Established), 1, client, 7));
+    peer(&mut table, between(2, 110, enters(State::Established), 2, client, 8));
+    let of_one = || between(3, 120, enters(State::Established), 3, server, 9);
+    assert_eq!(peer(&mut table, of_one()), None, "two namespaces use the same addresses");
+    peer(&mut table, between(2, 130, enters(State::Close), 2, client, 8));
+    assert!(peer(&mut table, of_one()).is_some(), "only one is left");
+    let loopback = |port: &'static str| [port, "127.0.0.1:80"];
+    peer(&mut table, between(4, 140, enters(State::Established), 1, loopback("127.0.0.1:6000"), 7));
+    let back = ["127.0.0.1:80", "127.0.0.1:6000"];
+    assert_eq!(peer(&mut table, between(5, 150, enters(State::Established), 2, back, 9)), None, "other loopback");
+    assert!(peer(&mut table, between(6, 160, enters(State::Established), 1, back, 9)).is_some());
+    let translated = ["172.17.0.2:8080", "10.0.0.1:5000"];
+    assert_eq!(peer(&mut table, between(7, 170, enters(State::Established), 4, translated, 9)), None, "NAT");
+}

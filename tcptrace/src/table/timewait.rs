@@ -10,7 +10,7 @@ use crate::{
     model::{
         age::{AgeSource, TIME_WAIT_NS},
         close_reason::CloseReason,
-        event::{Event, EventKind, Socket, StateSource, TimeInState, TimeSource, Transition},
+        event::{Event, EventKind, Peer, PeerSource, Socket, StateSource, TimeInState, TimeSource, Transition},
         state::State,
     },
     table::connection::Connection,
@@ -132,6 +132,7 @@ fn transition_event(
     let time = TimeInState { ns: left.end_ns.saturating_sub(timewait.since_ns), source: time_source };
     Event {
         owner: timewait.owner(),
+        peer: timewait.peer().map(|owner| Peer { owner, source: PeerSource::Earlier }),
         ..Event::new(
             left.time_ns,
             Socket {

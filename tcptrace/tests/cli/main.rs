@@ -13,11 +13,13 @@ use tcptrace::{cli::args::Args, model::state::State};
 mod config;
 mod explain;
 mod kill;
+mod plugin;
 mod replay;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]
 mod tracer;
+mod values;
 use config::ConfigFile;
 use tracer::tracer;
 

@@ -167,6 +167,9 @@ fn lines_on_stderr_are_written_whole() {
     ] {
         for write in writes(arguments, variables) {
             assert!(write.ends_with('\n'), "{arguments:?}: a write of a part of a line: {write:?}");
+            // What the service cannot see from now on is more than information.
+            let is_lost = arguments[0] == "daemon" && write.contains("not attached: ");
+            assert!(!is_lost || write.contains(" WARN not attached: "), "{write}");
             let first = write.split(' ').next().unwrap_or_default();
             assert!(["error:", "tcptrace:"].contains(&first) || first.starts_with("20"), "{arguments:?}: {write:?}");
         }

@@ -7,7 +7,7 @@ use tcptrace::{
     findings::Thresholds,
     model::{
         decode::split,
-        event::{Command, ProcessId},
+        event::StartTicks,
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters, NetSettings},
         snapshot::{ProcessState, Snapshot},
@@ -64,12 +64,6 @@ impl Run {
         let settings = SessionSettings { polls: true, findings: Some(thresholds()), ..settings };
         let mut session = session(settings, renderer);
         session.context.names.own_netns = Some(NETNS);
-        let executable = |(pid, _): ProcessId, _: Command| match pid {
-            800 => Some("/usr/sbin/web".to_owned()),
-            6666 => Some("/tmp/\u{1b}[2J back\ndoor (deleted)".to_owned()),
-            _ => None,
-        };
-        session.context.names.find_executable = Some(Box::new(executable));
         Self { stream: Stream::new(), session, counters: NetCounters::default() }
     }
 
@@ -296,7 +290,14 @@ fn stuck(run: &mut Run) {
         bytes[..command.len()].copy_from_slice(command);
         let command = tcptrace::model::event::Command::new(bytes);
         let source = tcptrace::model::event::OwnerSource::Listen;
-        Some(tcptrace::model::event::Owner { pid, uid: 33, cgroup: 4711, start: None, command, source })
+        Some(tcptrace::model::event::Owner {
+            pid,
+            uid: 33,
+            cgroup: 4711,
+            start: StartTicks::new(360_000),
+            command,
+            source,
+        })
     };
     let quiet = |ns| {
         let info = ConnectionInfo::default();

@@ -21,3 +21,4 @@ mod stories;
 #[allow(dead_code, reason = "each test target uses a part of it")]
 mod support;
 mod valid;
+mod waiting;

@@ -1,10 +1,17 @@
 //! Recordings of each version of the format stay readable: `recordings/v1` was written once, and is never written anew.
 //! Where it is no longer read, or says something else, the format has changed and needs another version.
 
-use std::{borrow::Cow, env, fs, path::PathBuf};
+use std::{borrow::Cow, env, fs, path::PathBuf, sync::Arc};
 
 use tcptrace::{
-    model::{decode::split, keyed::Addresses, snapshot::Snapshot, time::WallOffset},
+    model::{
+        decode::split,
+        keyed::Addresses,
+        place::Place,
+        processes::{ProcessAnswer, ProcessNames},
+        snapshot::Snapshot,
+        time::WallOffset,
+    },
     pipeline::{
         input::{CounterReading, Input, ListingKind},
         recording::{
@@ -71,6 +78,16 @@ fn write() -> Vec<u8> {
         ..Snapshot::default()
     };
     let counters = Counters { sent: 5, ..Counters::default() };
+    let answer = ProcessAnswer {
+        names: Some(ProcessNames {
+            command: tcptrace::model::event::Command::new(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
+            executable: Some("/usr/bin/curl".to_owned()),
+            args: Some(["curl".to_owned()].into()),
+            ns_pid: Some(5),
+            parent: None,
+        }),
+        place: Some(Arc::new(Place::from_cgroup("/system.slice/web.service"))),
+    };
     let before = [
         Input::Clock(START_NS, WALL),
         Input::NetnsNames(Cow::Owned(vec![(listing::BLUE, "blue".to_owned())])),
@@ -84,6 +101,12 @@ fn write() -> Vec<u8> {
         Input::Counters(CounterReading::new(now_ns, &[counters, Counters::default()], 0, 3)),
         Input::Listed(ListingKind::Suspects, Cow::Owned(snapshot.clone())),
         Input::Listed(ListingKind::Listeners, Cow::Owned(snapshot)),
+        Input::Process(501, None, Cow::Owned(answer)),
+        Input::Users(Cow::Owned(vec![(1000, "ada".to_owned())])),
+        Input::Services(Cow::Owned(vec![(443, "https".into())])),
+        Input::Host([10, 0, 0, 2].into(), Some("db.example".to_owned())),
+        Input::Released,
+        Input::NamesAsked(now_ns),
         Input::Evaluated(now_ns),
         Input::IntervalEnded(now_ns),
         Input::Finished(now_ns),
@@ -140,7 +163,8 @@ fn version_1_is_read() {
             match &frame {
                 Frame::Input(input) => _ = session.apply(input),
                 Frame::Lost(inputs) => lost += inputs,
-                Frame::Cgroup(..) | Frame::Executable(..) => {}
+                Frame::Owner(owner) => _ = session.context.names.processes.is_settled(owner),
+                Frame::Cgroup(..) | Frame::Refused(..) => {}
             }
             frames.push(format!("{frame:?}").split(['(', ' ']).take(2).collect::<Vec<_>>().join(" "));
             Ok(())

@@ -7,6 +7,7 @@
 mod actor;
 mod aggregate;
 mod compare;
+mod containers;
 mod doctor;
 mod endings;
 mod facts;
@@ -16,9 +17,11 @@ mod filters;
 mod foreign;
 mod healing;
 mod holders;
+mod hooks;
 mod identity;
 mod kill;
 mod lives;
+mod names;
 mod namespaces;
 mod net;
 mod outputs;
@@ -54,10 +57,11 @@ const SCENARIOS: &str = "scenarios::";
 /// Names the one test that this process is to run.
 const ALONE: &str = "TCPTRACE_TEST_ALONE";
 
-const SUITES: [(&str, &[Test]); 27] = [
+const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),
     ("endings", endings::TESTS),
     ("owners", owners::TESTS),
+    ("names", names::TESTS),
     ("facts", facts::TESTS),
     ("filters", filters::TESTS),
     ("shown", shown::TESTS),
@@ -82,6 +86,10 @@ const SUITES: [(&str, &[Test]); 27] = [
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
     ("recording", recording::TESTS),
+    ("podman", containers::PODMAN),
+    ("docker", containers::DOCKER),
+    ("containerd", containers::CONTAINERD),
+    ("hooks", hooks::TESTS),
 ];
 
 /// Runs a test in a process of its own: a child that another test starts has, until it runs another program, all
@@ -139,8 +147,9 @@ fn main() -> ExitCode {
     if let Some(obstacle) = &obstacle {
         println!("live tests are skipped: {obstacle}");
     }
-    let suites = SUITES.into_iter().flat_map(|(suite, tests)| {
-        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), compare::missing_peer(suite)))
+    let suites = SUITES.iter().flat_map(|(suite, tests)| {
+        let missing = compare::missing_peer(suite).or_else(|| containers::missing(suite));
+        tests.iter().map(move |(name, _)| (format!("{suite}::{name}"), missing.clone()))
     });
     let missing = scenarios::missing();
     let scenarios = scenarios::names().map(|name| (format!("{SCENARIOS}{name}"), missing.clone()));

@@ -22,6 +22,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("root of a user namespace is told that it is not root", own_users),
     ("in a PID namespace of its own it says so, and takes nobody for itself", own_pids),
     ("in a PID namespace with the host's /proc holders are found", host_proc),
+    ("the host's /proc is found where it is mounted", host_proc_elsewhere),
+    ("every command that names processes says that it sees only its own", own_pids_everywhere),
     ("a PID that no process has is named", no_such_pid),
     ("its own server has an owner, and nobody is PID 0", own_server),
     ("sk is no address of the kernel", hidden_addresses),
@@ -175,6 +177,50 @@ fn host_proc() {
     let row = listed.row(to.port(), 0);
     assert!(tracer::holders(row).iter().any(|(pid, _)| *pid == std::process::id()), "{row:#}");
     assert!(!listed.stderr.contains("PID namespace"), "{}", listed.stderr);
+}
+
+/// In a PID namespace of its own with a `/proc` of its own, as a container has it; the host's is mounted in `folder`.
+fn with_host_proc_in(folder: &Path, arguments: &[&str]) -> Command {
+    let script = "mount --rbind /proc \"$0\" && mount -t proc proc /proc && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--mount", "sh", "-c", script]).arg(folder).arg(binary()).args(arguments);
+    command
+}
+
+fn host_proc_elsewhere() {
+    enter_new_netns();
+    let folder = temporary("host-proc");
+    std::fs::create_dir(&folder).unwrap();
+    let (listener, to) = listen(LOCALHOST);
+    let own = std::process::id();
+    let listed = tracer::listed(with_host_proc_in(&folder, &["sockets", "--netns", "self", "--format", "json"]));
+    let row = listed.row(to.port(), 0);
+    assert!(tracer::holders(row).iter().any(|(pid, _)| *pid == own), "{row:#}");
+    assert!(!listed.stderr.contains("PID namespace"), "{}", listed.stderr);
+    let doctor = with_host_proc_in(&folder, &["doctor", "machine", "--json"]).output().unwrap();
+    let check = check(&doctor, "pid_namespace");
+    assert_eq!((&check["status"], &check["value"]), (&"ok".into(), &"another, with the host's /proc".into()));
+    drop(listener);
+    std::fs::remove_dir(&folder).unwrap();
+}
+
+fn own_pids_everywhere() {
+    enter_new_netns();
+    let (_listener, to) = listen(LOCALHOST);
+    let port = to.port().to_string();
+    let commands: [&[&str]; 5] = [
+        &["--duration", "100ms"],
+        &["--duration", "100ms", "--quiet"],
+        &["sockets", "--port", &port],
+        &["stuck", "--once"],
+        &["story", &port, "--duration", "100ms"],
+    ];
+    for arguments in commands {
+        let output = with_pid(&["--mount-proc"], 77, arguments).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(said.matches("in a PID namespace of its own").count(), 1, "{arguments:?}: {said}");
+        assert!(said.contains("hostPID: true") && said.contains("-v /proc:/host/proc"), "{arguments:?}: {said}");
+    }
 }
 
 fn no_such_pid() {

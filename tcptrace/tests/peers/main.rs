@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+mod alertmanager;
 mod clickhouse;
 mod collector;
 #[path = "../../examples/fleet/generator/mod.rs"]
@@ -38,6 +39,7 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    Suite { name: "alertmanager", tests: alertmanager::TESTS, missing: alertmanager::missing },
     Suite { name: "clickhouse", tests: clickhouse::TESTS, missing: clickhouse::missing },
     Suite { name: "collector", tests: collector::TESTS, missing: collector::missing },
     Suite { name: "journald", tests: journald::TESTS, missing: journald::missing },

@@ -1,14 +1,22 @@
 //! No form of output passes a foreign name on as it is: what could steer a terminal, hide itself, turn a line around or
 //! make a formula of a cell.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 use tcptrace::{
     analysis::story::{Limits, Stories, connection::StoryFilter},
     cli::args::GroupBy,
     findings::Thresholds,
-    model::{decode::decode, event::Command, names::Names, namespace::Namespace, time::WallOffset},
+    model::{
+        decode::decode,
+        event::Command,
+        names::Names,
+        namespace::Namespace,
+        place::Place,
+        processes::{ProcessAnswer, ProcessNames, ProcessQuestion, ProcessSource, Processes},
+        time::WallOffset,
+    },
     pipeline::{
         route::{RecordFilter, Renderer, Route},
         session::Session,
@@ -20,6 +28,7 @@ use tcptrace::{
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
+    sys::processes,
 };
 
 use crate::{
@@ -55,8 +64,20 @@ fn context(name: &str) -> Context {
     let mut names = Names::new(reason, Box::new(move |_| Some(format!("/{cgroup}"))));
     names.netns.extend((0..4).map(|inode| (inode, name.to_owned())));
     let executable = name.to_owned();
-    names.find_executable = Some(Box::new(move |_, _: Command| Some(executable.clone())));
-    Context { wall: WallOffset(1_772_597_167_250_000_000), names }
+    let read = move |question: ProcessQuestion| {
+        let command = processes::command(executable.as_bytes());
+        let args = Some([executable.clone()].into());
+        let parent = Some((question.id.0, command));
+        let names = ProcessNames { command, executable: Some(executable.clone()), args, ns_pid: None, parent };
+        ProcessAnswer {
+            names: Some(names),
+            place: Some(Arc::new(Place::from_cgroup(&format!("/{executable}.service")))),
+        }
+    };
+    names.processes = Processes::new(ProcessSource::Now(Box::new(read)));
+    names.users.extend((0..2000).map(|uid| (uid, name.to_owned())));
+    names.services.extend((0..u16::MAX).map(|port| (port, name.into())));
+    Context::new(WallOffset(1_772_597_167_250_000_000), names)
 }
 
 /// Stories are those of an address.

@@ -30,12 +30,15 @@ fn expected(event: &Event) -> Map<String, Value> {
     let time = Timestamp::from_nanosecond(wall_ns.into()).unwrap();
     let socket = &event.socket;
     let port = |end: SocketAddr| (end.port() != 0).then_some(end.port());
+    let services = context().names.services;
+    let service = |end: SocketAddr| services.get(&end.port());
     let mut all = json!({
         "schema": 1, "event": kind(&event.what), "time": format!("{time:.9}"), "mono_ns": event.time_ns,
         "cpu": event.cpu, "sk": socket.sk.map(|sk| format!("{sk:#x}")), "cookie": socket.cookie,
         "netns": socket.netns, "netns_name": null, "family": if socket.ipv6 { "inet6" } else { "inet" },
-        "local_address": socket.local.ip(), "local_port": port(socket.local),
+        "local_address": socket.local.ip(), "local_port": port(socket.local), "local_service": service(socket.local),
         "remote_address": socket.remote.ip(), "remote_port": port(socket.remote),
+        "remote_service": service(socket.remote), "remote_name": null,
     });
     let own = match event.what {
         EventKind::Transition(transition) => of_transition(&transition),
@@ -58,6 +61,11 @@ fn expected(event: &Event) -> Map<String, Value> {
     for part in [own, of_owner(event.owner.as_ref())] {
         all.extend(part.as_object().unwrap().clone());
     }
+    // Nothing was read about the processes, but the path of the cgroup names a unit.
+    let unit = event.owner.filter(|owner| owner.cgroup == 4711).map(|_| "web.service");
+    let names = Field::ALL.iter().map(|field| field.name()).skip_while(|name| *name != "user");
+    all.extend(names.map(|name| (name.to_owned(), if name == "unit" { json!(unit) } else { Value::Null })));
+    all["peer_source"] = json!("unknown");
     all.clone()
 }
 

@@ -14,7 +14,7 @@ use tcptrace::{
         text::{Text, TextOptions},
     },
     model::{
-        event::{Command, Owner, OwnerSource},
+        event::{Command, Owner, OwnerSource, StartTicks},
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters},
         skipped::Skipped,
@@ -74,7 +74,16 @@ pub(crate) fn small(handle: u64, kind: Kind, state: State, local: &str, remote: 
 pub(crate) fn holder(handle: u64, pid: u32, ns_pid: u32, fd: u32, command: &[u8]) -> Holder {
     let mut bytes = [0; 16];
     bytes[..command.len()].copy_from_slice(command);
-    Holder { handle, pid, ns_pid, fd, uid: 33, cgroup: None, start: None, command: Command::new(bytes) }
+    Holder {
+        handle,
+        pid,
+        ns_pid,
+        fd,
+        uid: 33,
+        cgroup: None,
+        start: StartTicks::new(360_000),
+        command: Command::new(bytes),
+    }
 }
 
 /// A timer that runs.

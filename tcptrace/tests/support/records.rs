@@ -47,7 +47,7 @@ impl Stream {
 pub(crate) fn process(pid: u32, command: &[u8], source: u8) -> Owner {
     let mut comm = [0; 16];
     comm[..command.len()].copy_from_slice(command);
-    Owner { pid, uid: 1000, cgroup: 4711, source, comm, ..Owner::default() }
+    Owner { pid, uid: 1000, cgroup: 4711, source, comm, start_ticks: 360_000, ..Owner::default() }
 }
 
 /// The same process, known in another way.

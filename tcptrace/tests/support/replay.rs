@@ -1,12 +1,19 @@
 //! A stream of records through a session, as the program would print it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::tz::{Offset, TimeZone};
 use tcptrace::{
     analysis::story::{Limits, Stories, connection::StoryFilter},
     model::{
-        decode::split, keyed::Addresses, names::Names, socket_filter::SocketFilter, state::StateSet, time::WallOffset,
+        decode::split,
+        keyed::Addresses,
+        names::Names,
+        place::{Place, PlaceSource, Sourced},
+        processes::{ProcessAnswer, ProcessNames, ProcessQuestion, ProcessSource, Processes},
+        socket_filter::SocketFilter,
+        state::StateSet,
+        time::WallOffset,
     },
     pipeline::{
         route::{RecordFilter, Renderer, Route},
@@ -19,6 +26,7 @@ use tcptrace::{
         json::Json,
         text::{Ladder, Text, TextOptions, TimeStyle},
     },
+    sys::processes,
 };
 
 use super::records::{START_NS, Stream};
@@ -30,7 +38,50 @@ pub(crate) fn context() -> Context {
     let cgroup = |id| (id == 4711).then(|| "/system.slice/web.service".to_owned());
     let mut names = Names::new(reasons, Box::new(cgroup));
     names.addresses = Addresses::Raw;
-    Context { wall: WallOffset(1_772_597_167_250_000_000), names }
+    names.processes = Processes::new(ProcessSource::Now(Box::new(process)));
+    names.users.extend([(33, "www-data".to_owned()), (1000, "me".to_owned())]);
+    names.services.extend([(22, "ssh".into()), (80, "http".into()), (443, "https".into())]);
+    Context::new(WallOffset(1_772_597_167_250_000_000), names)
+}
+
+/// What `/proc` and the container's runtime tell about the processes of the streams.
+fn process(question: ProcessQuestion) -> ProcessAnswer {
+    let names = |command: &[u8], executable: &str, args: &[&str], ns_pid, parent: (u32, &[u8])| {
+        let args = Some(args.iter().map(|arg| (*arg).to_owned()).collect());
+        let (executable, parent) = (Some(executable.to_owned()), Some((parent.0, processes::command(parent.1))));
+        Some(ProcessNames { command: processes::command(command), executable, args, ns_pid: Some(ns_pid), parent })
+    };
+    match question.id.0 {
+        4242 => {
+            let args = ["curl", "-H", "Authorization: ***", "https://198.51.100.7/"];
+            let names = names(b"curl", "/usr/bin/curl", &args, 4242, (4200, b"bash"));
+            ProcessAnswer { names, place: Some(Arc::new(Place::from_cgroup("/system.slice/web.service"))) }
+        }
+        800 => {
+            let names = names(b"web", "/usr/sbin/web", &["/usr/sbin/web", "--port=80"], 17, (790, b"containerd-shim"));
+            ProcessAnswer { names, place: Some(Arc::new(pod())) }
+        }
+        6666 => {
+            let executable = "/tmp/\u{1b}[2J back\ndoor (deleted)";
+            let names = names(b"\x1b[2Jsh", executable, &["\u{1b}]0;x", "=1+1"], 6666, (1, b"\xff\n"));
+            ProcessAnswer { names, place: None }
+        }
+        _ => ProcessAnswer::default(),
+    }
+}
+
+fn pod() -> Place {
+    let id = "0123456789abcdef".repeat(4);
+    let path = format!("/kubepods/burstable/pod4a1b2c3d-0e5f-6789-abcd-ef0123456789/cri-containerd-{id}");
+    let mut place = Place::from_cgroup(&path);
+    let fact = |text: &str| Some(Sourced::new(text.into(), PlaceSource::ContainerdTask));
+    if let Some(container) = &mut place.container {
+        (container.name, container.image) = (fact("web"), fact("registry.example/web:1.4"));
+    }
+    if let Some(pod) = &mut place.pod {
+        (pod.name, pod.namespace, pod.container) = (fact("web-6d4c-x2x"), fact("shop"), fact("web"));
+    }
+    place
 }
 
 /// Settings that keep and print all; nothing is listed.

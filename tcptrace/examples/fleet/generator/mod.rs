@@ -315,7 +315,7 @@ impl Renderer {
     fn new() -> Self {
         let reasons = REASONS.iter().map(|(code, name)| (*code, (*name).to_owned())).collect();
         let cgroup = |id: u64| SERVICES.get(id as usize - 4000).map(|of| format!("/system.slice/{}.service", of.name));
-        let context = Context { wall: WallOffset(0), names: Names::new(reasons, Box::new(cgroup)) };
+        let context = Context::new(WallOffset(0), Names::new(reasons, Box::new(cgroup)));
         Self { json: Json::default(), context, lines: BytesMut::new() }
     }
 

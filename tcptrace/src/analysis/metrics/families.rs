@@ -107,7 +107,7 @@ families! {
     FILTERED: Counter "tcptrace_events_filtered" "tcptrace.events.filtered" in "{event}" [],
         "Events that the filter removed: in the kernel or, with findings, which need all events, after they were read.";
     OUTPUT_RECORDS: Counter "tcptrace_output_records" "tcptrace.output.records" in "{record}" ["output", "result"],
-        "Records that an output delivered, dropped because its queue was full, or had refused by the receiver.";
+        "Records that an output delivered, dropped because its queue was full, had refused by the receiver, or suppressed because of its rate.";
     OUTPUT_RETRIES: Counter "tcptrace_output_retries" "tcptrace.output.retries" in "{retry}" ["output"],
         "Deliveries that failed and were retried.";
     OUTPUT_UP: Fact "tcptrace_output_up" "tcptrace.output.up" in "1" ["output"],

@@ -202,7 +202,12 @@ impl Snapshot {
     pub(super) fn add_outputs(&mut self, outputs: &[OutputState], start: u64) {
         let name = |output: &OutputState| vec![("output", Cow::from(output.name.clone()))];
         let results = outputs.iter().flat_map(|output| {
-            let counts = [("delivered", output.delivered), ("dropped", output.dropped), ("refused", output.refused)];
+            let counts = [
+                ("delivered", output.delivered),
+                ("dropped", output.dropped),
+                ("refused", output.refused),
+                ("suppressed", output.suppressed),
+            ];
             counts.map(|(result, count)| ([name(output), vec![("result", result.into())]].concat(), start, count))
         });
         self.add(&families::OUTPUT_RECORDS, results);

@@ -144,6 +144,7 @@ fn after_help() -> String {
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
          tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
+         tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )

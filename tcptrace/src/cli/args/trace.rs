@@ -44,8 +44,9 @@ pub struct TraceArgs {
     pub format: Format,
 
     /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
-    /// kafka:HOST:PORT/TOPIC, or a path (an existing file is replaced). May be given several times. Options follow after
-    /// commas (docs/pipelines.md), e.g. file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
+    /// kafka:HOST:PORT/TOPIC; for findings exec:/PROGRAM, webhook:URL, alertmanager:URL; or a path (an existing file is
+    /// replaced). May be given several times. Options follow after commas (tcptrace explain outputs), e.g.
+    /// file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
     #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
     pub output: Vec<OutputSpec>,
 
@@ -156,6 +157,15 @@ pub struct TraceArgs {
     #[arg(long, value_name = "N", value_parser = number::<16_777_216>, default_value = "131072", help_heading = "Limits")]
     pub kernel_sockets: u32,
 
+    /// Look up names of remote hosts (reverse DNS), in the background: an event that comes before the answer has no name
+    #[arg(long, help_heading = "Output")]
+    pub resolve: bool,
+
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
+
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
@@ -174,7 +184,8 @@ pub struct TraceArgs {
 }
 
 /// Flags that conflict with `--aggregate`: they concern single events or sockets, which it does not read.
-pub const NOT_AGGREGATE: [&str; 12] = [
+pub const NOT_AGGREGATE: [&str; 13] = [
+    "record",
     "count",
     "latency",
     "poll",

@@ -8,7 +8,7 @@ pub enum Format {
     /// An aligned table
     #[default]
     Text,
-    /// One object per line (docs/json.md)
+    /// One object per line (tcptrace explain FIELD)
     Json,
     /// Rows; the first one names the columns
     Csv,

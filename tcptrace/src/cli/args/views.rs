@@ -224,6 +224,8 @@ pub enum StuckFormat {
     Text,
     /// One object per line (docs/json.md)
     Json,
+    /// The line, details and performance data of a Nagios plugin, with its exit codes; only with --once
+    Nagios,
 }
 
 /// What `tcptrace sockets --by` counts sockets by.

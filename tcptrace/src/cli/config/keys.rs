@@ -103,6 +103,8 @@ keys! {
     kernel_sockets: u32, "number::<_, 16_777_216>" => kernel_sockets;
     ready_file: PathBuf, "one" => ready_file;
     kernel_addresses: bool, "flag" => kernel_addresses;
+    no_args: bool, "flag" => no_args;
+    resolve: bool, "flag" => resolve;
     bpf_log: LogLevel, "choice" => bpf_log;
     record: PathBuf, "one" => recording.record;
     record_keep: Duration, "time" => recording.record_keep;

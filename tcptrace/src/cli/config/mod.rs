@@ -20,10 +20,9 @@ pub use self::layer::Notice;
 pub(crate) use self::variables::SECRETS;
 use self::{keys::Keys, layer::Layer};
 use super::{
-    args::{Args, CONFIG_PATH, Command, TraceArgs},
+    args::{Args, CONFIG_PATH, Command, KillArgs, StuckArgs, TraceArgs},
     findings::FindingsMode,
     given::{Given, Origin, Setting},
-    terminal::exit,
     words::arrange,
 };
 
@@ -38,11 +37,11 @@ pub struct Parsed {
 /// Parses the command line, and adds the settings of the variables and the config file.
 ///
 /// # Errors
-/// If a variable or the config file is wrong. A wrong command line ends the process, as is usual with clap.
+/// If the command line, a variable or the config file is wrong; help and version are such errors, too.
 pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
-    let words = arrange(words, &Args::command()).unwrap_or_else(|error| exit(error));
-    let matches = Args::command().try_get_matches_from(words).unwrap_or_else(|error| exit(error));
-    let mut args = Args::from_arg_matches(&matches).unwrap_or_else(|error| exit(error));
+    let words = arrange(words, &Args::command())?;
+    let matches = Args::command().try_get_matches_from(words)?;
+    let mut args = Args::from_arg_matches(&matches)?;
     let typed = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     let mut notices = Vec::new();
     let mut layers = |config: &mut Option<PathBuf>| {
@@ -65,9 +64,9 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
             }
             apply(layers, &mut daemon.trace, typed);
         }
-        Some(Command::Stuck(stuck)) => {
-            for Layer { keys, place, .. } in layers(&mut stuck.findings.config)? {
-                keys.add_findings(&mut stuck.findings, &mut Given::default(), |id| place.settings(id));
+        Some(Command::Stuck(StuckArgs { findings, .. }) | Command::Kill(KillArgs { findings, .. })) => {
+            for Layer { keys, place, .. } in layers(&mut findings.config)? {
+                keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }
         }
         Some(Command::Replay(replay)) => {

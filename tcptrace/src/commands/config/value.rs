@@ -4,7 +4,7 @@ use clap::{Arg, ArgAction};
 use serde_json::json;
 use toml::Value as Toml;
 
-use crate::cli::outputs::to_and_pairs;
+use crate::cli::outputs::{Pair, to_and_pairs};
 
 /// The value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(super) enum Value {
     /// Names and values.
     Table(Vec<(String, String)>),
     /// Targets, each with its keys and their values.
-    Outputs(Vec<(String, Vec<(String, Vec<String>)>)>),
+    Outputs(Vec<(String, Vec<Pair>)>),
 }
 
 impl Value {
@@ -104,7 +104,7 @@ impl Value {
     /// The tables `[[output]]`, each as lines.
     pub(super) fn output_tables(&self) -> Vec<Vec<String>> {
         let Self::Outputs(outputs) = self else { return Vec::new() };
-        let table = |(to, keys): &(String, Vec<(String, Vec<String>)>)| {
+        let table = |(to, keys): &(String, Vec<Pair>)| {
             let keys = keys.iter().map(|(key, values)| match values.as_slice() {
                 [one] => format!("{key} = {}", word_to_toml(one)),
                 more => format!("{key} = {}", Toml::Array(more.iter().map(|word| word_to_toml(word)).collect())),

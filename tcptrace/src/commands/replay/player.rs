@@ -1,6 +1,7 @@
 //! Feeds the inputs of a recording to a session, and the session's records to the outputs.
 
 use std::{
+    borrow::Cow,
     cell::RefCell,
     ops::ControlFlow,
     rc::Rc,
@@ -21,7 +22,7 @@ use crate::{
         trace::{run::report_end, threads},
     },
     findings::Severity,
-    model::{decode::NetnsAlias, keyed::KeyedMap, socket::ListedSocket},
+    model::{decode::NetnsAlias, keyed::KeyedMap, processes::ProcessNames, socket::ListedSocket},
     outputs::{Outputs, messages::warn},
     pipeline::{
         input::Input,
@@ -74,6 +75,8 @@ pub(super) struct Player {
     pub(super) session: Session,
     outputs: Outputs,
     sends_metrics: bool,
+    /// True if arguments of processes are shown.
+    with_args: bool,
     pub(super) known: Rc<RefCell<Known>>,
     /// Listed sockets by cookie, as of their last listing.
     pub(super) listed: KeyedMap<u64, ListedSocket>,
@@ -93,7 +96,7 @@ impl Player {
     pub(super) fn start(settings: Settings, recording: Recording, window: Window) -> anyhow::Result<Self> {
         let header = &recording.header;
         let known = Rc::new(RefCell::new(Known::default()));
-        let context = Context { wall: header.wall, names: names(header, &known) };
+        let context = Context::new(header.wall, names(header, &known, settings.names.resolve));
         let outputs = delivery::open(&settings.outputs)?;
         let interval_ns = settings.interval.and_then(|interval| u64::try_from(interval.as_nanos()).ok());
         let intervals = match interval_ns {
@@ -111,6 +114,7 @@ impl Player {
         }
         Ok(Self {
             sends_metrics: pushes(&settings.outputs),
+            with_args: settings.names.with_args,
             now_ns: header.start_ns,
             recording: Rc::new(recording),
             session,
@@ -179,11 +183,19 @@ impl Player {
     fn take(&mut self, frame: Frame<'_>) -> ControlFlow<()> {
         match frame {
             Frame::Cgroup(id, path) => self.known.borrow_mut().add_cgroup(id, path),
-            Frame::Executable(pid, start, command, path) => {
-                self.known.borrow_mut().add_executable((pid, start, command), path);
-            }
+            Frame::Owner(owner) => _ = self.session.context.names.processes.is_settled(&owner),
+            Frame::Refused(pid, start) => self.known.borrow_mut().refuse((pid, start)),
             Frame::Lost(inputs) => self.lost += inputs,
-            Frame::Input(input) => return self.feed(&input),
+            Frame::Input(Input::Process(pid, start, answer)) if !self.with_args => {
+                let mut answer = answer.into_owned();
+                answer.names = answer.names.map(|names| ProcessNames { args: None, ..names });
+                return self.feed(&Input::Process(pid, start, Cow::Owned(answer)));
+            }
+            Frame::Input(input) => {
+                let flow = self.feed(&input);
+                self.known.borrow_mut().input_taken();
+                return flow;
+            }
         }
         ControlFlow::Continue(())
     }

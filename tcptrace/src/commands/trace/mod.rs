@@ -4,6 +4,7 @@
 pub(crate) mod error;
 pub(crate) mod kernel_log;
 mod listing;
+pub(crate) mod names;
 pub(crate) mod purpose;
 pub(crate) mod ready_file;
 mod recording;
@@ -27,6 +28,7 @@ use crate::{
         trace::{
             error::{Error, no_thread, signals},
             kernel_log::StderrLog,
+            names::NameReader,
             purpose::Purpose,
             run::{Ended, Run, worker},
         },
@@ -49,6 +51,7 @@ use crate::{
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
+        services,
         signals::{Hangup, Stop, begin_shutdown},
     },
 };
@@ -66,7 +69,7 @@ pub(crate) fn start(settings: &mut Settings) -> Result<(Outputs, Stop, Hangup, A
         return Err(Error::Obstacle(obstacle));
     }
     pids::check(&settings.session.selection.pids).map_err(Error::Obstacle)?.into_iter().for_each(info);
-    pids::warning().into_iter().for_each(info);
+    pids::warning().into_iter().for_each(warn);
     // Iterators show only processes of this PID namespace.
     settings.probes.no_iterators |= pids::view() == View::HostProc;
     settings.chosen = settings.netns.as_ref().map(ChosenNetns::find).transpose()?.flatten();
@@ -106,8 +109,10 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let log = settings.recording.is_some().then(NameLog::default);
     let mut names = recording::names(std::mem::take(&mut probes.reset_reasons), log.as_ref());
     names.addresses = Addresses::new(settings.kernel_addresses);
+    names.services = services::read();
+    let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context { wall: wall_offset(), names };
+    let context = Context::new(wall_offset(), names);
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
@@ -125,6 +130,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         outputs,
         recorder: recorder.flatten(),
         worker: ListingWorker::start(move || lister).map_err(no_thread)?,
+        names: reader,
         threads: Threads::default(),
         server,
         no_iterators: settings.probes.no_iterators,

@@ -1,12 +1,11 @@
 //! The recording of a run: what stands at its beginning, and the names that the session looks up.
 
-use std::{collections::HashMap, fs, rc::Rc};
+use std::{collections::HashMap, fs};
 
 use tcptrace_common::record::WIRE_VERSION;
 
 use crate::{
     commands::{settings::Settings, trace::error::Error},
-    listing::holders,
     model::{decode::NetnsAlias, names::Names},
     outputs::recorder::Recorder,
     pipeline::recording::{
@@ -20,25 +19,13 @@ use crate::{
 /// Names that are looked up on this machine, and logged for the recording.
 pub(super) fn names(reset_reasons: HashMap<u32, String>, log: Option<&NameLog>) -> Names {
     let mut cgroup = cgroup::lookup();
-    let Some(log) = log else {
-        let mut names = Names::new(reset_reasons, Box::new(cgroup));
-        names.find_executable = Some(Box::new(holders::executable));
-        return names;
-    };
-    let of_cgroups = Rc::clone(log);
+    let Some(log) = log.cloned() else { return Names::new(reset_reasons, Box::new(cgroup)) };
     let find_cgroup = move |id| {
         let path = cgroup(id);
-        of_cgroups.borrow_mut().push(Name::Cgroup(id, path.clone()));
+        log.borrow_mut().push(Name::Cgroup(id, path.clone()));
         path
     };
-    let mut names = Names::new(reset_reasons, Box::new(find_cgroup));
-    let of_executables = Rc::clone(log);
-    names.find_executable = Some(Box::new(move |(pid, start), command| {
-        let path = holders::executable((pid, start), command);
-        of_executables.borrow_mut().push(Name::Executable(pid, start, command, path.clone()));
-        path
-    }));
-    names
+    Names::new(reset_reasons, Box::new(find_cgroup))
 }
 
 /// Starts the recording, if one is wanted.

@@ -12,7 +12,7 @@ use tcptrace_common::listener::ListenerKey;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     sync::mpsc,
-    time::{Instant, Interval},
+    time::{Instant, Interval, timeout_at},
 };
 
 use super::threads::Threads;
@@ -28,6 +28,7 @@ use crate::{
         trace::{
             error::{Error, no_thread},
             kernel_log::StderrLog,
+            names::{self, Answer, NameReader},
             purpose::Purpose,
             ready_file::ReadyFile,
             threads,
@@ -81,6 +82,8 @@ pub(crate) const EVALUATE_EVERY: Duration = Duration::from_millis(250);
 pub(crate) const EVALUATE_REST: u32 = 20;
 /// but not longer than this.
 pub(crate) const EVALUATE_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// Longest wait for names of processes at the end.
+const NAMED_WITHIN: Duration = Duration::from_millis(300);
 /// Longest wait for evidence with `stuck --once`.
 pub(crate) const ONCE_WITHIN: Duration = Duration::from_secs(2);
 
@@ -101,6 +104,8 @@ pub(crate) struct Run {
     /// Records the run.
     pub(super) recorder: Option<Recorder>,
     pub(super) worker: ListingWorker,
+    /// Reads processes from `/proc`.
+    pub(super) names: NameReader,
     pub(super) threads: Threads,
     /// Serves metrics and health checks.
     pub(super) server: Option<Server>,
@@ -162,6 +167,7 @@ impl Run {
                 () = self.hangup.received() => LoopEvent::HungUp,
                 () = due(&mut summaries) => LoopEvent::SummaryDue,
                 answer = self.worker.next_result() => LoopEvent::Listed(Box::new(answer)),
+                answer = self.names.next() => LoopEvent::Named(answer),
                 () = std::future::ready(()), if more => LoopEvent::Events,
                 _ = read.tick() => LoopEvent::Events,
                 _ = checks.tick() => LoopEvent::CheckDue,
@@ -178,12 +184,20 @@ impl Run {
             };
             let before_ns = now_ns();
             self.apply(&Input::Clock(before_ns, wall_offset()));
+            let happened = match happened {
+                LoopEvent::Named(answer) => {
+                    self.learn(answer);
+                    LoopEvent::Events
+                }
+                other => other,
+            };
             more = self.read(before_ns);
+            self.apply(&Input::Released);
             if !more {
                 self.apply(&Input::Read(before_ns));
             }
             match happened {
-                LoopEvent::Events => {}
+                LoopEvent::Events | LoopEvent::Named(_) => {}
                 LoopEvent::SummaryDue => self.summarize()?,
                 LoopEvent::HungUp => {
                     self.outputs.reopen();
@@ -272,7 +286,11 @@ impl Run {
 
     /// Checks the threads, and replaces those that hang or have died.
     fn check_threads(&mut self) -> Result<(), Error> {
-        self.threads.check(&self.outputs, &["listing", "http"])?;
+        self.threads.check(&self.outputs, &["listing", "http", names::THREAD, names::RESOLVER])?;
+        if self.names.is_broken() {
+            self.threads.replace(names::THREAD)?;
+            self.names.replace(&mut self.session.context.names).map_err(no_thread)?;
+        }
         if self.worker.is_broken() {
             self.threads.replace("listing")?;
             let (chosen, no_iterators) = (self.chosen.clone(), self.no_iterators);
@@ -306,8 +324,8 @@ impl Run {
         wants_listing
     }
 
-    fn recording_wants_listing(&mut self) -> bool {
-        self.recorder.as_mut().is_some_and(Recorder::takes_listing)
+    fn recording_wants_listing(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::wants_listing)
     }
 
     /// True if a run with `--once` may end. It is limited in time, because on a busy host new sockets keep becoming suspicious.
@@ -350,6 +368,24 @@ impl Run {
         })
     }
 
+    /// Takes an answer, and those that are there already.
+    fn learn(&mut self, answer: Answer) {
+        for input in self.names.take(answer) {
+            self.apply(&input);
+        }
+    }
+
+    /// Waits a moment for the names that the last records need.
+    async fn await_names(&mut self, now_ns: u64) {
+        let deadline = Instant::now() + NAMED_WITHIN;
+        while self.apply(&Input::NamesAsked(now_ns)) {
+            match timeout_at(deadline, self.names.next()).await {
+                Ok(answer) => self.learn(answer),
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Reads the remaining events, writes the last records, and waits until everything is delivered.
     pub(crate) async fn finish(mut self, reason: &str) -> Result<Ended, Error> {
         self.service.stopping(SHUTDOWN_LIMIT);
@@ -360,6 +396,7 @@ impl Run {
         self.list_at_the_end().await;
         let now_ns = now_ns();
         self.apply(&Input::Evaluated(now_ns));
+        self.await_names(now_ns).await;
         self.apply(&Input::Finished(now_ns));
         self.apply(&Input::Ended(reason.into()));
         self.outputs.push(self.session.take());
@@ -389,6 +426,7 @@ pub(crate) enum LoopEvent {
     HungUp,
     PushDue,
     Queried(Query),
+    Named(Answer),
     SummaryDue,
     CheckDue,
     PollDue,
@@ -437,6 +475,10 @@ pub(crate) fn report_end(losses: &Losses, outputs: &[OutputState]) {
         warn(losses_line(&losses))
     } else {
         info(losses_line(&losses))
+    }
+    for output in outputs.iter().filter(|output| output.suppressed > 0) {
+        let OutputState { name, suppressed, .. } = output;
+        info(format_args!("output {name}: {suppressed} of {} records were suppressed by its rate", output.made()));
     }
     // Outputs that failed are in the error message.
     for output in outputs.iter().filter(|output| output.lost() > 0 && output.trouble.is_none()) {

@@ -100,7 +100,10 @@ fn accept_stalled(context: &RuleContext<'_>) -> Vec<Detection> {
         let cause = readers::cause(holders.map(|holders| holders.activity));
         let mut detection = group.detection(context, Kind::AcceptStalled, Severity::Warning, cause);
         let room = context.thresholds.examples.saturating_sub(detection.examples.len());
-        detection.examples.extend(waiting.iter().take(room).map(|known| Example::of(known, &[], context.now_ns)));
+        // No process has accepted them, so nobody holds them.
+        let example =
+            |known: &&Connection| Example { holders: Vec::new(), ..Example::of(known, context.table, context.now_ns) };
+        detection.examples.extend(waiting.iter().take(room).map(example));
         let oldest = Some(Age { ns: waited_ns, source: AgeSource::LowerBound });
         let detection = Detection { count: queue, oldest, is_settled: holders.is_some(), ..detection };
         Some(detection.with(evidence))

@@ -1,6 +1,6 @@
 //! Converts a record in JSON to an OpenTelemetry log record.
 //!
-//! Attributes have the names of the semantic conventions (network, process, cpu, error, container) if those mean the
+//! Attributes have the names of the semantic conventions (network, process, cpu, error, container, k8s) if those mean the
 //! same as the field, otherwise the field's own name prefixed with `tcptrace.`; nested objects become dotted names. A
 //! new field therefore needs no code here. Null is left out.
 
@@ -121,8 +121,18 @@ fn conventional(key: &str) -> Option<&'static str> {
         "cgroup" => "process.linux.cgroup",
         "cpu" => "cpu.logical_number",
         "errno" => "error.type",
+        "args" => "process.command_args",
+        "ns_pid" => "process.vpid",
+        "user" => "process.owner",
+        "parent_pid" => "process.parent_pid",
         "container_id" => "container.id",
+        "container_name" => "container.name",
+        "container_image" => "container.image.name",
         "container_runtime" => "container.runtime.name",
+        "pod_uid" => "k8s.pod.uid",
+        "pod_name" => "k8s.pod.name",
+        "pod_namespace" => "k8s.namespace.name",
+        "pod_container" => "k8s.container.name",
         _ => return None,
     })
 }
@@ -167,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_transition_has_the_names_of_the_conventions() {
-        let record = log_record(br#"{"schema":1,"event":"transition","time":"2026-03-04T05:06:07.338807001Z","mono_ns":3600088807000,"cpu":1,"sk":"0xffff8881c75a01bb","cookie":18446744073709551615,"netns":4026531840,"netns_name":null,"family":"inet6","local_address":"192.0.2.10","local_port":51034,"remote_address":"198.51.100.7","remote_port":443,"old_state":"SYN_SENT","new_state":"CLOSE","after_gap":false,"errno":"ECONNREFUSED","pid":4242,"command":"curl","uid":1000,"cgroup_id":4711,"cgroup":"/system.slice/web.service","owner_source":"connect"}"#);
+        let record = log_record(br#"{"schema":1,"event":"transition","time":"2026-03-04T05:06:07.338807001Z","mono_ns":3600088807000,"cpu":1,"sk":"0xffff8881c75a01bb","cookie":18446744073709551615,"netns":4026531840,"netns_name":null,"family":"inet6","local_address":"192.0.2.10","local_port":51034,"remote_address":"198.51.100.7","remote_port":443,"old_state":"SYN_SENT","new_state":"CLOSE","after_gap":false,"errno":"ECONNREFUSED","pid":4242,"command":"curl","uid":1000,"cgroup_id":4711,"cgroup":"/system.slice/web.service","owner_source":"connect","user":"me","ns_pid":17,"executable":"/usr/bin/curl","args":["curl","-v"],"parent_pid":4200,"unit":null,"container_id":"ab","container_name":"web","container_image":"web:1.4","container_source":"docker_state","pod_uid":"u","pod_name":"web-x","pod_namespace":"shop","pod_container":"web","peer_pid":5}"#);
         assert_eq!(record.time_unix_nano, 1_772_600_767_338_807_001);
         assert_eq!(record.observed_time_unix_nano, record.time_unix_nano);
         assert_eq!((record.severity_number(), record.severity_text.as_str()), (SeverityNumber::Info, "info"));
@@ -176,6 +186,7 @@ mod tests {
             record.body.as_ref().unwrap().value,
             Some(text("192.0.2.10:51034 -> 198.51.100.7:443 SYN_SENT -> CLOSE, ECONNREFUSED, owner curl[4242]"))
         );
+        let args = ["curl", "-v"].map(|arg| AnyValue { value: Some(text(arg)) });
         let expected = [
             ("network.transport", text("tcp")),
             ("network.type", text("ipv4")),
@@ -199,6 +210,20 @@ mod tests {
             ("tcptrace.after_gap", Value::BoolValue(false)),
             ("tcptrace.cgroup_id", Value::IntValue(4711)),
             ("tcptrace.owner_source", text("connect")),
+            ("process.owner", text("me")),
+            ("process.vpid", Value::IntValue(17)),
+            ("process.executable.path", text("/usr/bin/curl")),
+            ("process.command_args", Value::ArrayValue(ArrayValue { values: args.into() })),
+            ("process.parent_pid", Value::IntValue(4200)),
+            ("container.id", text("ab")),
+            ("container.name", text("web")),
+            ("container.image.name", text("web:1.4")),
+            ("tcptrace.container_source", text("docker_state")),
+            ("k8s.pod.uid", text("u")),
+            ("k8s.pod.name", text("web-x")),
+            ("k8s.namespace.name", text("shop")),
+            ("k8s.container.name", text("web")),
+            ("tcptrace.peer_pid", Value::IntValue(5)),
         ];
         for (key, value) in &expected {
             assert_eq!(get(&record, key), Some(value), "{key}");

@@ -3,7 +3,6 @@
 //! Delivery is at least once, as the protocol specifies: if a response is lost, the request is sent again.
 
 mod answer;
-mod client;
 mod logs;
 mod settings;
 #[cfg(test)]
@@ -11,22 +10,40 @@ mod tests;
 
 use std::{env, io};
 
+use jiff::Timestamp;
 use opentelemetry_proto::tonic::{
     collector::{logs::v1::ExportLogsServiceResponse, metrics::v1::ExportMetricsServiceResponse},
     resource::v1::Resource,
 };
-use prost::Message as _;
+use prost::Message;
 
-use self::client::Client;
-pub use self::settings::{OtlpError, OtlpHeaders, OtlpSettings, host_resource};
+pub use self::settings::{OtlpError, OtlpSettings, host_resource};
 use crate::{
     model::number::duration,
     outputs::{
+        client::{Answer, Client, ClientSettings, Failure, Headers},
         sink::{DeliveryError, Sink},
         target::{Content, OutputKind, Target, is_gzip},
     },
     pipeline::records::Records,
 };
+
+fn client(settings: &OtlpSettings, signal: &str) -> Result<Client, OtlpError> {
+    let endpoint = settings.endpoint(signal)?;
+    Ok(Client::new(ClientSettings {
+        shown: endpoint.to_string(),
+        endpoint,
+        headers: settings.headers.clone(),
+        content_type: "application/x-protobuf",
+        gzip: settings.gzip,
+        timeout: settings.timeout,
+        ca: settings.ca.clone(),
+    })?)
+}
+
+fn read<M: Message + Default>(answer: Answer<'_>, secrets: &[&str]) -> Result<M, Failure> {
+    answer::interpret(answer, Timestamp::now(), secrets)
+}
 
 /// Sends records in JSON as log records.
 #[derive(Debug)]
@@ -44,7 +61,7 @@ impl OtlpLogs {
     /// If the settings cannot be used: the URL, or a certificate file.
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
         let (records, bytes) = (settings.records, settings.bytes);
-        Ok(Self { client: Client::new(settings, "logs")?, resource: settings.resource.clone(), records, bytes })
+        Ok(Self { client: client(settings, "logs")?, resource: settings.resource.clone(), records, bytes })
     }
 }
 
@@ -53,7 +70,7 @@ impl Sink for OtlpLogs {
         while !records.is_empty() {
             let count = records.within(self.bytes).min(self.records).max(1);
             let request = || logs::request(&self.resource, records.iter().take(count)).encode_to_vec();
-            let answer: ExportLogsServiceResponse = self.client.post(count, request)?;
+            let answer: ExportLogsServiceResponse = self.client.post(count, request, read)?;
             let partial = answer.partial_success.unwrap_or_default();
             // The response has only the number of rejected records.
             let rejected = usize::try_from(partial.rejected_log_records).unwrap_or(0).min(count);
@@ -76,7 +93,7 @@ impl OtlpMetrics {
     /// # Errors
     /// See [`OtlpLogs::new`].
     pub fn new(settings: &OtlpSettings) -> Result<Self, OtlpError> {
-        Ok(Self { client: Client::new(settings, "metrics")? })
+        Ok(Self { client: client(settings, "metrics")? })
     }
 }
 
@@ -84,7 +101,7 @@ impl Sink for OtlpMetrics {
     fn deliver(&mut self, records: &mut Records) -> Result<(), DeliveryError> {
         while !records.is_empty() {
             let request = || records.iter().next().map(<[u8]>::to_vec).unwrap_or_default();
-            let answer: ExportMetricsServiceResponse = self.client.post(1, request)?;
+            let answer: ExportMetricsServiceResponse = self.client.post(1, request, read)?;
             let partial = answer.partial_success.unwrap_or_default();
             // A record that was rejected in part counts as refused.
             self.client.rejected(usize::from(partial.rejected_data_points > 0), &partial.error_message)?;
@@ -101,7 +118,7 @@ pub(super) const KIND: OutputKind = OutputKind {
     parse: |url| {
         let mut settings = OtlpSettings::new(url).map_err(|error| format!("otlp: {error}"))?;
         if let Some((name, headers)) = HEADERS.iter().find_map(|name| Some((name, env::var(name).ok()?))) {
-            settings.headers = OtlpHeaders::parse(&headers).map_err(|error| format!("${name}: {error}"))?;
+            settings.headers = Headers::parse(&headers).map_err(|error| format!("${name}: {error}"))?;
         }
         Ok(Box::new(OtlpTarget { settings, signal: Signal::Logs }))
     },

@@ -2,38 +2,24 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use hyper::{
-    HeaderMap, Uri,
-    header::{self, HeaderName, HeaderValue},
-};
+use hyper::Uri;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     resource::v1::Resource,
 };
 
 use super::super::waiting::{first_line, host_name};
-use crate::outputs::tls::TlsError;
+use crate::outputs::client::{ClientError, Headers, UrlError, check_url};
 
 /// Why the settings of an OTLP output cannot be used. Contains no secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum OtlpError {
     /// The URL cannot be used.
     #[error("OTLP needs a URL such as http://localhost:4318: {0}")]
-    Url(String),
-    /// A header cannot be used.
-    #[error("header {number} {reason}; expected NAME=VALUE,NAME=VALUE, with commas in values as %2C")]
-    Header {
-        /// Position of the header, from 1.
-        number: usize,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// TLS cannot be used.
+    Url(#[from] UrlError),
+    /// There is no client.
     #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The system provides no event queue or thread.
-    #[error("cannot wait for the network: {0}")]
-    Runtime(#[from] std::io::Error),
+    Client(#[from] ClientError),
 }
 
 /// Settings of OTLP outputs.
@@ -42,7 +28,7 @@ pub struct OtlpSettings {
     /// Base URL, without a trailing slash.
     base: String,
     /// Headers of each request.
-    pub headers: OtlpHeaders,
+    pub headers: Headers,
     /// Whether to compress requests with gzip.
     pub gzip: bool,
     /// Time limit for a request, from the name lookup to the last byte of the response.
@@ -64,25 +50,13 @@ impl OtlpSettings {
     /// # Errors
     /// If the URL cannot be used. The error does not contain the URL, which may include a password.
     pub fn new(url: &str) -> Result<Self, OtlpError> {
-        let wrong = |reason: &str| OtlpError::Url(reason.to_owned());
-        let uri: Uri = url.parse().map_err(|error: hyper::http::uri::InvalidUri| OtlpError::Url(error.to_string()))?;
-        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(wrong("it begins neither with http:// nor with https://"));
-        }
-        if authority.as_str().contains('@') {
-            return Err(wrong("it contains a user; put credentials in a header"));
-        }
-        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
-        if authority.host().is_empty() || !port.is_empty() && authority.port_u16().is_none() {
-            return Err(wrong("the host or the port is missing or wrong"));
-        }
+        let uri = check_url(url)?;
         if uri.query().is_some() {
-            return Err(wrong("it has a query, so no path can be appended"));
+            return Err(UrlError::Query.into());
         }
         Ok(Self {
             base: url.trim_end_matches('/').to_owned(),
-            headers: OtlpHeaders::default(),
+            headers: Headers::default(),
             gzip: true,
             timeout: Duration::from_secs(10),
             ca: None,
@@ -94,68 +68,8 @@ impl OtlpSettings {
 
     /// The URL of a signal, such as `logs`.
     pub(super) fn endpoint(&self, signal: &str) -> Result<Uri, OtlpError> {
-        format!("{}/v1/{signal}", self.base)
-            .parse()
-            .map_err(|error: hyper::http::uri::InvalidUri| OtlpError::Url(error.to_string()))
+        Ok(check_url(&format!("{}/v1/{signal}", self.base))?)
     }
-}
-
-/// Headers of requests. Their values are secret: `Debug` hides them.
-#[derive(Clone, Debug, Default)]
-pub struct OtlpHeaders(HeaderMap);
-
-impl OtlpHeaders {
-    /// Parses headers in the format of `OTEL_EXPORTER_OTLP_HEADERS`: `api-key=abc,other=x%2Cy`, the form of W3C
-    /// Baggage.
-    ///
-    /// # Errors
-    /// If they are malformed, or include a header that tcptrace sets itself.
-    pub fn parse(text: &str) -> Result<Self, OtlpError> {
-        let mut headers = HeaderMap::new();
-        for (index, pair) in text.split(',').enumerate().filter(|(_, pair)| !pair.trim().is_empty()) {
-            let wrong = |reason| OtlpError::Header { number: index + 1, reason };
-            let (name, value) = pair.split_once('=').ok_or_else(|| wrong("has no ="))?;
-            let name: HeaderName = name.trim().parse().map_err(|_| wrong("has a name that HTTP does not allow"))?;
-            if OWN.contains(&name) {
-                return Err(wrong("is one that tcptrace sets itself"));
-            }
-            let value = decoded(value.trim()).ok_or_else(|| wrong("has a % without two hexadecimal digits"))?;
-            let mut value =
-                HeaderValue::from_bytes(&value).map_err(|_| wrong("has a value that HTTP does not allow"))?;
-            value.set_sensitive(true);
-            headers.append(name, value);
-        }
-        Ok(Self(headers))
-    }
-
-    pub(super) fn map(&self) -> &HeaderMap {
-        &self.0
-    }
-}
-
-const OWN: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::HOST,
-    header::TRANSFER_ENCODING,
-];
-
-/// Decodes percent-encoding (RFC 3986 section 2.1).
-fn decoded(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        plain.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16);
-                u8::try_from(digit()? * 16 + digit()?).ok()?
-            }
-            _ => byte,
-        });
-    }
-    Some(plain)
 }
 
 /// The OpenTelemetry resource: tcptrace on this host. Attributes that cannot be read are left out.
@@ -209,22 +123,6 @@ mod tests {
             "http://host\n/secret",
         ] {
             let error = OtlpSettings::new(url).unwrap_err().to_string();
-            assert!(!error.contains("secret"), "{error}");
-        }
-    }
-
-    #[test]
-    fn headers_are_read_as_in_the_environment_and_never_shown() {
-        let headers = OtlpHeaders::parse("api-key=top%2Csecret, Authorization=Basic%20c2VjcmV0,").unwrap();
-        assert_eq!(headers.map()["api-key"], "top,secret");
-        assert_eq!(headers.map()["authorization"], "Basic c2VjcmV0");
-        let mut settings = OtlpSettings::new("http://localhost").unwrap();
-        settings.headers = headers;
-        let shown = format!("{settings:?}");
-        assert!(shown.contains("api-key") && !shown.contains("secret") && !shown.contains("c2VjcmV0"), "{shown}");
-        assert!(OtlpHeaders::parse("").unwrap().map().is_empty());
-        for text in ["secret", "a=b,secret", "a b=secret", "a=secret%2", "a=secret%zz", "a=secret%0A", "host=secret"] {
-            let error = OtlpHeaders::parse(text).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -79,7 +79,7 @@ fn count(body: &[u8]) -> usize {
 fn records_go_in_batches_as_the_protocol_has_it() {
     let (mut settings, arrived) = server(vec![answer("200 OK", "", b""); 4]);
     settings.records = 4;
-    settings.headers = OtlpHeaders::parse("api-key=hunter2").unwrap();
+    settings.headers = Headers::parse("api-key=hunter2").unwrap();
     let mut records = lines(9);
     assert_eq!(logs(&settings).deliver(&mut records), Ok(()));
     assert!(records.is_empty());
@@ -168,7 +168,7 @@ fn what_is_refused_is_counted_and_what_may_pass_is_kept() {
         [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &vec![b'x'; 2 << 20]].concat(),
     ];
     let (mut settings, arrived) = server([&refused[..], &later].concat());
-    settings.headers = OtlpHeaders::parse("authorization=Bearer%20hunter2").unwrap();
+    settings.headers = Headers::parse("authorization=Bearer%20hunter2").unwrap();
     let mut sink = logs(&settings);
     for index in 0..refused.len() + later.len() {
         let mut records = lines(7);

@@ -80,6 +80,8 @@ pub struct Recorder {
     written_ns: u64,
     lost: u64,
     wants_listing: bool,
+    /// True if the next input is the first one of a file.
+    begins_file: bool,
 }
 
 impl Recorder {
@@ -123,22 +125,28 @@ impl Recorder {
             written_ns: start_ns,
             lost: 0,
             wants_listing: false,
+            begins_file: true,
         })
     }
 
     /// Records an input that the session has taken.
     #[inline]
     pub fn add(&mut self, input: &Input<'_>, names: &mut Names) {
+        if std::mem::take(&mut self.begins_file) {
+            self.encoder.restart(names);
+        }
         self.encoder.add(input, names);
-        if let Input::Clock(now_ns, _) = input {
-            self.is_due(*now_ns);
+        match input {
+            Input::Clock(now_ns, _) => self.cut_if_due(*now_ns),
+            Input::ListingBegun => self.wants_listing = false,
+            _ => {}
         }
         if self.encoder.is_full() {
             self.cut(self.written_ns);
         }
     }
 
-    fn is_due(&mut self, now_ns: u64) {
+    fn cut_if_due(&mut self, now_ns: u64) {
         if now_ns.saturating_sub(self.written_ns) >= WRITE_EVERY_NS {
             self.cut(now_ns);
         }
@@ -164,7 +172,7 @@ impl Recorder {
             (self.header.segment, self.header.start_ns) = (self.header.segment.saturating_add(1), now_ns);
             self.next = Some(Box::new(self.header.clone()));
             self.progress.segment_bytes.store(0, Relaxed);
-            self.encoder.restart();
+            self.begins_file = true;
             self.wants_listing = true;
         }
     }
@@ -185,9 +193,10 @@ impl Recorder {
         is_old || self.settings.max_bytes.is_some_and(|most| bytes >= most / SEGMENTS)
     }
 
-    /// True if the recording needs a listing of all sockets, to be understood from here on; once.
-    pub fn takes_listing(&mut self) -> bool {
-        std::mem::take(&mut self.wants_listing)
+    /// True if the recording needs a listing of all sockets, to be understood from here on.
+    #[must_use]
+    pub const fn wants_listing(&self) -> bool {
+        self.wants_listing
     }
 
     /// Writes what is left; waits a few seconds at most.

@@ -13,8 +13,9 @@ use crate::{
     model::{
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::Holder,
-        keyed::{Addresses, KeyedMap},
+        keyed::{Addresses, KeyedMap, KeyedSet},
         names::Names,
+        processes::ProcessAnswer,
         snapshot::Snapshot,
     },
     pipeline::input::Input,
@@ -22,7 +23,7 @@ use crate::{
 
 /// A chunk is full with this many bytes before compression.
 const FULL: usize = 1 << 20;
-/// Maximum number of cgroups, and of processes, whose names are remembered as written; then all are forgotten and written
+/// Maximum number of cgroups, and of processes, that are remembered as written; then all are forgotten and written
 /// again when they occur.
 const MAX_NAMED: usize = 65_536;
 
@@ -31,8 +32,8 @@ const MAX_NAMED: usize = 65_536;
 pub enum Name {
     /// The path of a cgroup by its id.
     Cgroup(u64, Option<String>),
-    /// The path of the executable of a process: PID, start time and command name.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
+    /// A process, by PID and start time, could not be asked for.
+    Refused(u32, Option<StartTicks>),
 }
 
 /// The names that were looked up since the last input.
@@ -49,7 +50,8 @@ pub struct Encoder {
     addresses: Addresses,
     names: NameLog,
     cgroups: KeyedMap<u64, Option<String>>,
-    executables: KeyedMap<Process, Option<String>>,
+    /// Processes that were asked for.
+    processes: KeyedSet<Process>,
     netns: Vec<(u32, String)>,
     /// Time of the first and of the last input, in ns.
     times: (u64, u64),
@@ -66,7 +68,7 @@ impl Encoder {
             addresses,
             names,
             cgroups: KeyedMap::default(),
-            executables: KeyedMap::default(),
+            processes: KeyedSet::default(),
             netns: Vec::new(),
             times: (now_ns, now_ns),
             last_cgroup: 0,
@@ -146,11 +148,21 @@ impl Encoder {
             let path = names.cgroup(cgroup).map(str::to_owned);
             self.write_name(Name::Cgroup(cgroup, path));
         }
-        if process.0 != 0 && !self.executables.contains_key(&process) {
-            let (pid, start, command) = process;
+        let (pid, start, command) = process;
+        if pid != 0 && start.is_some() && !self.processes.contains(&process) {
+            self.write_names();
             let owner = Owner { pid, uid, cgroup, start, command, source: OwnerSource::Holder };
-            let path = names.executable(&owner);
-            self.write_name(Name::Executable(pid, start, command, path));
+            let is_settled = names.processes.is_settled(&owner);
+            if self.names.borrow_mut().drain(..).any(|name| name == Name::Refused(pid, start)) {
+                return; // asked for again the next time
+            }
+            self.processes.insert(process);
+            self.frame(&Frame::Owner(owner));
+            if is_settled && let Some(known) = names.processes.of(&owner).filter(|known| known.names.is_some()) {
+                // What another file of the recording has already.
+                let answer = ProcessAnswer { names: known.names.as_deref().cloned(), place: known.place.clone() };
+                self.frame(&Frame::Input(Input::Process(pid, start, Cow::Owned(answer))));
+            }
         }
     }
 
@@ -165,9 +177,9 @@ impl Encoder {
 
     /// Writes a name, unless it is known already.
     fn write_name(&mut self, name: Name) {
-        if self.cgroups.len().max(self.executables.len()) >= MAX_NAMED {
+        if self.cgroups.len().max(self.processes.len()) >= MAX_NAMED {
             self.cgroups.clear();
-            self.executables.clear();
+            self.processes.clear();
         }
         match name {
             Name::Cgroup(id, path) => {
@@ -176,13 +188,7 @@ impl Encoder {
                     self.frame(&Frame::Cgroup(id, path));
                 }
             }
-            Name::Executable(pid, start, command, path) => {
-                let process = (pid, start, command);
-                if self.executables.get(&process) != Some(&path) {
-                    self.executables.insert(process, path.clone());
-                    self.frame(&Frame::Executable(pid, start, command, path));
-                }
-            }
+            Name::Refused(pid, start) => self.frame(&Frame::Refused(pid, start)),
         }
     }
 
@@ -235,11 +241,15 @@ impl Encoder {
         self.frames.frame(&Frame::Lost(inputs));
     }
 
-    /// Begins another file: all names are written again.
-    pub fn restart(&mut self) {
+    /// Begins a file: all names are written, again.
+    pub fn restart(&mut self, names: &Names) {
         self.cgroups.clear();
-        self.executables.clear();
+        self.processes.clear();
         self.last_process = None;
+        let users = names.users.iter().map(|(uid, name)| (*uid, name.clone())).collect();
+        self.frame(&Frame::Input(Input::Users(users)));
+        let services = names.services.iter().map(|(port, name)| (*port, name.clone())).collect();
+        self.frame(&Frame::Input(Input::Services(services)));
         let netns = std::mem::take(&mut self.netns);
         self.frame(&Frame::Input(Input::NetnsNames(Cow::Borrowed(&netns))));
         self.netns = netns;

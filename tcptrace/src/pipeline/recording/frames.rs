@@ -13,7 +13,7 @@ use super::Error;
 use crate::{
     model::{
         decode::split,
-        event::{Command, StartTicks},
+        event::{Owner, StartTicks},
     },
     pipeline::input::Input,
 };
@@ -26,8 +26,10 @@ pub enum Frame<'a> {
     Input(Input<'a>),
     /// The path of a cgroup by its id, from the next input on.
     Cgroup(u64, Option<String>),
-    /// The path of the executable of a process: PID, start time and command name.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
+    /// The recorder asked for the names of this process, if they were not asked for before.
+    Owner(Owner),
+    /// The names of this process, PID and start time, cannot be asked for with the next input.
+    Refused(u32, Option<StartTicks>),
     /// This many inputs before this one were not recorded, because the disk was too slow.
     Lost(u64),
 }

@@ -27,7 +27,7 @@ impl Session {
         &self.table
     }
 
-    /// Takes an input. Returns true if a listing of sockets is wanted: after a loss, or for evidence.
+    /// Takes an input. Returns true if more is wanted: a listing of sockets after a loss or for evidence, or names.
     #[inline]
     pub fn apply(&mut self, input: &Input<'_>) -> bool {
         if let Input::Record(record) = input {
@@ -40,7 +40,7 @@ impl Session {
     fn apply_rare(&mut self, input: &Input<'_>) -> bool {
         match input {
             Input::Record(record) => self.ingest(record),
-            Input::Clock(_, wall) => self.context.wall = *wall,
+            Input::Clock(now_ns, wall) => (self.context.now_ns, self.context.wall) = (*now_ns, *wall),
             Input::NetnsNames(names) => self.context.names.netns = names.iter().cloned().collect(),
             Input::Read(now_ns) => self.tick(*now_ns),
             Input::Counters(counters) => {
@@ -59,6 +59,14 @@ impl Session {
             Input::Evaluated(now_ns) => return self.evaluate(*now_ns),
             Input::IntervalEnded(now_ns) => self.end_interval(*now_ns),
             Input::Finished(now_ns) => self.finish(*now_ns),
+            Input::Process(pid, start, answer) => {
+                self.context.names.processes.learn((*pid, *start), answer.as_ref().clone());
+            }
+            Input::Users(users) => self.context.names.users = users.iter().cloned().collect(),
+            Input::Services(services) => self.context.names.services = services.iter().cloned().collect(),
+            Input::Host(address, name) => self.context.names.hosts.learn(*address, name.clone()),
+            Input::Released => self.release(),
+            Input::NamesAsked(now_ns) => return self.ask_for_names(*now_ns),
             Input::Ended(_) => {} // the caller ends it, with the state of the outputs
         }
         false

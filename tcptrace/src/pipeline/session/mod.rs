@@ -81,11 +81,14 @@ impl Session {
     #[must_use]
     pub fn new(settings: SessionSettings, routes: Vec<Route>, context: Context, start_ns: u64) -> Self {
         let user_filter = UserFilter::new(&settings);
-        let table = if settings.findings.is_some() {
+        let mut table = if settings.findings.is_some() {
             Table::new(settings.max_sockets, StateSet::default(), settings.polls).keeping_all()
         } else {
             Table::new(settings.max_sockets, settings.states, settings.polls)
         };
+        if settings.findings.is_some() || routes.iter().any(Route::names_processes) {
+            table = table.naming_peers();
+        }
         Self {
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
@@ -237,7 +240,7 @@ impl Session {
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
-                route.checked(open.len(), &seen, &self.context);
+                route.checked(open.len(), &seen, &mut self.context);
             }
         }
     }
@@ -257,7 +260,7 @@ impl Session {
         if self.is_muted {
             return;
         }
-        self.routes.iter_mut().for_each(|route| route.notice(notice, &self.context));
+        self.routes.iter_mut().for_each(|route| route.notice(notice, &mut self.context));
     }
 
     /// States to poll because they have no events; `None` if nothing needs polls.
@@ -309,6 +312,20 @@ impl Session {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.settings.count.is_some_and(|count| self.written >= count)
+    }
+
+    /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
+    pub fn release(&mut self) {
+        self.routes.iter_mut().for_each(|route| route.release(&mut self.context));
+    }
+
+    /// Asks for the processes of the open findings, which are listed at the end. Returns true if some are being read.
+    pub fn ask_for_names(&mut self, now_ns: u64) -> bool {
+        let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
+        for owner in open.iter().filter_map(|finding| finding.detection.owner.as_ref()) {
+            self.context.names.processes.is_settled(owner);
+        }
+        self.context.names.processes.is_waiting()
     }
 
     /// Writes the stories that are over at `now_ns`, provided that all earlier events were ingested.
@@ -367,7 +384,7 @@ impl Session {
     pub fn end(&mut self, now_ns: u64, reason: &str, outputs: &[OutputState]) {
         self.losses.outputs = OutputState::lost_records(outputs);
         for route in &mut self.routes {
-            route.end(now_ns, reason, &self.losses, outputs, &self.context);
+            route.end(now_ns, reason, &self.losses, outputs, &mut self.context);
         }
     }
 
@@ -383,7 +400,7 @@ impl Session {
             return;
         }
         let states = self.settings.states;
-        self.routes.iter_mut().for_each(|route| route.report(report, states, &self.context));
+        self.routes.iter_mut().for_each(|route| route.report(report, states, &mut self.context));
     }
 
     /// The current metrics, if they are enabled.
@@ -417,6 +434,9 @@ impl Session {
             ("namespace_counters", self.time_wait_overflows.len()),
             ("namespace_names", self.context.names.netns.len()),
             ("cgroup_paths", self.context.names.cgroups()),
+            ("process_names", self.context.names.processes.len()),
+            ("host_names", self.context.names.hosts.len()),
+            ("held_records", self.routes.iter().map(Route::held).max().unwrap_or(0)),
             ("rendered_bytes", self.rendered()),
         ]);
         sizes.extend(self.findings.iter().flat_map(Findings::sizes));

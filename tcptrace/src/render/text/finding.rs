@@ -5,7 +5,10 @@ use std::{collections::HashSet, fmt::Write as _};
 use bytes::{BufMut as _, BytesMut};
 use jiff::tz::TimeZone;
 
-use super::columns::{Address, Style, styled};
+use super::{
+    columns::{Address, Style, styled},
+    nagios,
+};
 use crate::{
     findings::{Coverage, Detection, Finding, Phase, Severity, Subject, Value},
     model::{
@@ -122,8 +125,10 @@ fn evidence(detection: &Detection, context: &mut Context) -> String {
     if !descriptors.is_empty() {
         parts.push(format!("fd {}", descriptors.join(" ")));
     }
-    if let Some(path) = detection.owner.and_then(|owner| context.names.executable(&owner)) {
-        parts.push(printable(&path));
+    if let Some(owner) = detection.owner
+        && let Some(path) = context.names.processes.of(&owner).and_then(|known| known.executable(owner.command))
+    {
+        parts.push(printable(path));
     }
     parts.join(", ")
 }
@@ -188,6 +193,8 @@ pub struct StuckText {
     /// Whether the terminal is cleared before each list.
     redraws: bool,
     time: WallFormat,
+    /// The lowest severity that is a problem, if it writes as a plugin of Nagios.
+    nagios: Option<Severity>,
 }
 
 /// Clears a terminal: `ED` and `CUP` of ECMA-48.
@@ -197,11 +204,20 @@ impl StuckText {
     /// A writer that, with `redraws`, clears the terminal before each list.
     #[must_use]
     pub fn new(color: bool, redraws: bool, zone: TimeZone) -> Self {
-        Self { color, redraws, time: WallFormat::time_of_day(zone) }
+        Self { color, redraws, time: WallFormat::time_of_day(zone), nagios: None }
+    }
+
+    /// A writer of what a plugin of Nagios prints; findings below `fail_on` are no problem.
+    #[must_use]
+    pub fn nagios(fail_on: Severity) -> Self {
+        Self { nagios: Some(fail_on), ..Self::new(false, false, TimeZone::UTC) }
     }
 
     /// Writes the open findings, and what was checked.
     pub fn list(&mut self, to: &mut BytesMut, open: &[Finding], seen: &Coverage, context: &mut Context) {
+        if let Some(fail_on) = self.nagios {
+            return nagios::write(to, open, seen, fail_on, |finding| headline(finding, context));
+        }
         if self.redraws {
             to.put_slice(CLEAR);
         }

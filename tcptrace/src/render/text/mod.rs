@@ -6,6 +6,7 @@
 pub(crate) mod columns;
 mod finding;
 mod ladder;
+pub mod nagios;
 mod report;
 pub(crate) mod table;
 pub(crate) mod words;
@@ -22,12 +23,11 @@ use crate::{
         event::{Event, EventKind},
         losses::Losses,
         notice::Notice,
-        printable::Printable,
         time::{Human, WallFormat, WallOffset},
     },
     render::{
         context::Context,
-        text::words::{gap_words, headline, lost_words, netns_name, note, time_in_old},
+        text::words::{gap_words, headline, lost_words, names_note, netns_name, note, time_in_old},
     },
 };
 use columns::{Columns, Style, styled};
@@ -76,6 +76,12 @@ impl Text {
         Self { columns: Columns::new(options.color, options.owner_columns), options, wall, last_ns: None }
     }
 
+    /// True if events name the processes at both ends.
+    #[must_use]
+    pub const fn names_peers(&self) -> bool {
+        self.options.owner_columns
+    }
+
     /// Writes the heading; [`Text::event`] writes another one only if the columns get wider.
     pub fn heading(&mut self, to: &mut BytesMut) {
         self.columns.heading(to);
@@ -92,11 +98,11 @@ impl Text {
             to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
             let _ = to.write_fmt(words); // to memory
         });
-        if self.options.owner_columns
-            && let Some(owner) = event.owner
-            && let Some(path) = context.names.cgroup(owner.cgroup).filter(|path| *path != "/")
-        {
-            let _ = write!(to, "{}cgroup {}", std::mem::replace(&mut separator, ", "), Printable(path)); // to memory
+        if self.options.owner_columns {
+            names_note(event, &mut context.names, |words| {
+                to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+                let _ = to.write_fmt(words); // to memory
+            });
         }
         if separator == " " {
             columns::trim_end(to);

@@ -182,6 +182,29 @@ pub(crate) fn transition_note(transition: &Transition, part: &mut dyn FnMut(Argu
     }
 }
 
+/// Where the owner runs, and the process at the other end.
+pub(crate) fn names_note(event: &Event, names: &mut Names, mut part: impl FnMut(Arguments<'_>)) {
+    if let Some(place) = event.owner.as_ref().and_then(|owner| names.of(owner).1)
+        && &*place.cgroup != "/"
+    {
+        part(format_args!("{}", printable(&short(&place.to_string()))));
+    }
+    if let Some(peer) = &event.peer {
+        part(format_args!("peer {}", printable(&peer.owner.to_string())));
+    }
+}
+
+/// Most characters of the name of a place.
+const MAX_PLACE: usize = 64;
+
+/// The end of a name that is too long for a line.
+fn short(name: &str) -> std::borrow::Cow<'_, str> {
+    match name.char_indices().rev().nth(MAX_PLACE - 1) {
+        Some((at, _)) if at > 0 => format!("…{}", name.get(at..).unwrap_or_default()).into(),
+        _ => name.into(),
+    }
+}
+
 pub(crate) fn errno_words(errno: i32) -> String {
     errno::name(errno).map_or_else(|| format!("errno {errno}"), str::to_owned)
 }

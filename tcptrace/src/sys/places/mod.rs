@@ -77,9 +77,9 @@ impl Places {
         Self::with_room(host_root, MAX_PLACES)
     }
 
-    fn with_room(host_root: &Path, max: usize) -> Self {
+    fn with_room(root: &Path, max: usize) -> Self {
         Self {
-            root: Root::open(host_root).ok(),
+            root: Root::open(root).ok(),
             known: HashMap::new(),
             max,
             lists: Indexes::default(),
@@ -222,18 +222,16 @@ fn home(root: &Root, uid: u32) -> Option<String> {
     of_user.next()?.get(5).filter(|home| home.starts_with('/')).map(|home| (*home).to_owned())
 }
 
-/// Where the host's files are: `given`, if the user said so; `/proc/1/root` in a container that has the host's `/proc`,
-/// if it may be read (`hostPID: true` with CAP_SYS_PTRACE); else `/`.
+/// Where the host's files are: `given`, if that is known; `/proc/1/root` in a container that has the host's `/proc`, if it
+/// may be read (`hostPID: true` with CAP_SYS_PTRACE); else `/`.
 #[must_use]
 pub fn host_root(given: Option<&Path>) -> PathBuf {
-    if let Some(given) = given {
-        return given.to_owned();
-    }
     let namespace = |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|file| file.ino());
     let differs = || -> io::Result<bool> { Ok(namespace("1")? != namespace("self")?) };
     let of_first = Path::new("/proc/1/root");
-    let is_host = pids::match_proc() && differs().unwrap_or(false) && of_first.metadata().is_ok();
-    if is_host { of_first.to_owned() } else { PathBuf::from("/") }
+    let is_host = || pids::match_proc() && differs().unwrap_or(false) && of_first.metadata().is_ok();
+    let found = || if is_host() { of_first } else { Path::new("/") };
+    given.unwrap_or_else(found).to_owned()
 }
 
 #[cfg(test)]

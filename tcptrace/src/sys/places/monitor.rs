@@ -27,21 +27,28 @@ pub(super) struct Monitor {
     pub(super) storage: Option<String>,
 }
 
-/// The monitor of the container in which `pid` runs: its nearest ancestor outside. A process inside, which chooses its
-/// own name and files, is never taken for it.
+/// The monitor of the container in which `pid` runs: its nearest ancestor outside that is one, else the nearest one
+/// outside, whose files are the runtime's at least. While a command starts, the OCI runtime stands in between. A process
+/// inside, which chooses its own name and files, is never taken for a monitor.
 pub(super) fn find(pid: u32, place: &Place) -> Option<Monitor> {
     let is_inside = |path: &str| match place.container_id() {
         Some(id) => Place::from_cgroup(path).container_id() == Some(id),
         None => Path::new(path).starts_with(&*place.cgroup),
     };
-    let mut pid = pid;
-    for _ in 0..MAX_ANCESTORS {
-        pid = parent(pid)?;
-        if !is_inside(&cgroup::of_process(pid)?) {
-            return look(pid, place.container_id());
-        }
+    let ancestors = std::iter::successors(parent(pid), |pid| parent(*pid)).take(MAX_ANCESTORS);
+    let mut outside = ancestors.skip_while(|pid| cgroup::of_process(*pid).is_none_or(|path| is_inside(&path)));
+    let first = look(outside.next()?, place.container_id())?;
+    if first.is_one() {
+        Some(first)
+    } else {
+        outside.find_map(|pid| look(pid, place.container_id()).filter(Monitor::is_one)).or(Some(first))
     }
-    None
+}
+
+impl Monitor {
+    const fn is_one(&self) -> bool {
+        self.task.is_some() || self.storage.is_some()
+    }
 }
 
 fn look(pid: u32, id: Option<&str>) -> Option<Monitor> {
@@ -60,12 +67,13 @@ fn look(pid: u32, id: Option<&str>) -> Option<Monitor> {
     Some(Monitor { root, task, storage })
 }
 
-/// `FOLDER` in conmon's arguments `-c ID … -b FOLDER/ID/userdata`.
+/// `FOLDER` in conmon's arguments `-c ID … -b FOLDER/ID/userdata`; what is executed in a running container has a folder
+/// below that.
 fn storage_of(arguments: &[u8], id: &str) -> Option<String> {
     let arguments = || arguments.split(|byte| *byte == 0);
     let value = |flag: &[u8]| std::str::from_utf8(arguments().skip_while(|argument| *argument != flag).nth(1)?).ok();
     let bundle = value(b"-b").filter(|_| value(b"-c") == Some(id))?;
-    bundle.strip_suffix("/userdata")?.strip_suffix(id)?.strip_suffix('/').map(str::to_owned)
+    bundle.split_once(&format!("/{id}/userdata")).map(|(folder, _)| folder.to_owned())
 }
 
 /// Field 4 of `/proc/PID/stat`; field 2, the command in parentheses, may contain any bytes. `None` for a process without
@@ -86,8 +94,17 @@ mod tests {
         let line = |text: &str| text.replace(' ', "\0").into_bytes();
         let all = "/usr/bin/conmon --api-version 1 -c 0123 -u 0123 -r /usr/bin/crun -b /a/overlay-containers/0123/userdata -p x";
         assert_eq!(storage_of(&line(all), "0123").as_deref(), Some("/a/overlay-containers"));
+        let executed = "conmon -c 0123 -u 89ab -b /a/vfs-containers/0123/userdata/89ab -e";
+        assert_eq!(storage_of(&line(executed), "0123").as_deref(), Some("/a/vfs-containers"));
         assert_eq!(storage_of(&line(all), "4567"), None, "another container's");
-        for broken in ["", "conmon", "conmon -c 0123 -b", "conmon -c 0123 -b /0123", "conmon -b /a/0123/userdata -c"] {
+        for broken in [
+            "",
+            "conmon",
+            "conmon -c 0123 -b",
+            "conmon -c 0123 -b /0123",
+            "conmon -b /a/0123/userdata -c",
+            "conmon -c 0123 -b /a/0123",
+        ] {
             assert_eq!(storage_of(&line(broken), "0123"), None, "{broken}");
         }
         assert_eq!(storage_of(b"-c\0\xff\0-b\0\xff\xff", "0123"), None);

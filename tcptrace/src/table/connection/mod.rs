@@ -14,7 +14,7 @@ use crate::{
         socket::{Kind, ListedSocket, StuckReasons},
         state::State,
     },
-    table::compact::{NicheU64, PackedAddr},
+    table::compact::{Ends, NicheU64, PackedAddr},
 };
 
 /// A live socket. There may be a million, so each takes 112 bytes; data that few sockets have is boxed.
@@ -147,6 +147,12 @@ impl Connection {
         self.roles.as_ref()?.former
     }
 
+    /// The process at the other end, as it was last known; that end is or was on this host.
+    #[must_use]
+    pub fn peer(&self) -> Option<Owner> {
+        self.roles.as_ref()?.peer
+    }
+
     /// Whether this host opened the connection; `None` if that was not observed.
     #[must_use]
     pub const fn is_active(&self) -> Option<bool> {
@@ -179,6 +185,10 @@ impl Connection {
     #[must_use]
     pub fn remote(&self) -> SocketAddr {
         self.remote.get()
+    }
+
+    pub(super) fn ends(&self) -> Ends {
+        Ends::new(self.netns(), self.local, self.remote)
     }
 
     /// Inode number of its network namespace.

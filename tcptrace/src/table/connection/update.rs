@@ -58,6 +58,7 @@ impl Connection {
             former: roles
                 .former
                 .filter(|former| event.owner.is_none_or(|owner| !is_same_process(owner.id(), former.id()))),
+            peer: event.peer.map(|peer| peer.owner),
         };
         self.set_roles(now, all);
         (self.state, self.since_ns, self.since) = (state, event.time_ns, AgeSource::Observed);
@@ -104,7 +105,7 @@ impl Connection {
             suspected_ns: NicheU64::NONE,
             cookie: NicheU64::new(socket.cookie),
             handle: NicheU64(socket.handle),
-            roles: all.share(Roles { owner, creator, acceptor, closed_by: None, former }),
+            roles: all.share(Roles { owner, creator, acceptor, former, ..Roles::default() }),
             rare: None,
             netns: NonZeroU32::new(socket.netns),
             listing: 0,
@@ -143,7 +144,7 @@ impl Connection {
     }
 
     /// Updates the local address, for a port that was bound after the event that reported the socket.
-    fn set_local(&mut self, local: SocketAddr) {
+    pub(in crate::table) fn set_local(&mut self, local: SocketAddr) {
         if self.local().port() == 0 {
             self.local = PackedAddr::new(local);
         }
@@ -151,7 +152,6 @@ impl Connection {
 
     /// Updates what a listing shows for every socket.
     pub(in crate::table) fn update_listed(&mut self, socket: &ListedSocket) {
-        self.set_local(socket.local);
         self.handle = NicheU64(socket.handle);
         self.orphan = Some(is_orphan(socket));
     }

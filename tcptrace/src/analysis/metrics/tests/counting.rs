@@ -39,9 +39,9 @@ fn everything_is_counted_once() {
     assert_eq!(count("tcptrace_connection_endings", &[("ending", "normal")]), 1);
     assert_eq!((count("tcptrace_losses", &[]), count("tcptrace_losses", &[("place", "ring_buffer")])), (7, 5));
     assert_eq!((count("tcptrace_events_received", &[]), count("tcptrace_events_filtered", &[])), (12, 3));
-    let results = ["delivered", "dropped", "refused"];
+    let results = ["delivered", "dropped", "refused", "suppressed"];
     let records = results.map(|result| count("tcptrace_output_records", &[("output", "file"), ("result", result)]));
-    assert_eq!(records, [9, 8, 7]);
+    assert_eq!(records, [9, 8, 7, 3]);
     assert_eq!((count("tcptrace_output_retries", &[]), count("tcptrace_output_queue_bytes", &[])), (6, 5));
     assert_eq!(count("tcptrace_output_up", &[("output", "file")]), 0, "it is in trouble");
     assert_eq!(count("tcptrace_worker_up", &[("worker", "listing")]), 1);

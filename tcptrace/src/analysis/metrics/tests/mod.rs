@@ -90,6 +90,7 @@ fn with_table(metrics: &mut Metrics, table: &Table, now_s: u64) -> Snapshot {
         delivered: 9,
         dropped: 8,
         refused: 7,
+        suppressed: 3,
         waiting: 4,
         retries: 6,
         queued_bytes: 5,

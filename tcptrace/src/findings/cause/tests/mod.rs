@@ -64,6 +64,7 @@ fn reset() -> Incident {
         next_hop: None,
         own: EndEvents { reset_received_ns: Some(0), ..EndEvents::default() },
         peer: Peer::default(),
+        peer_process: None,
     }
 }
 

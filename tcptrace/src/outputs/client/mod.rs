@@ -1,8 +1,13 @@
-//! A minimal HTTP client for OTLP: one POST at a time, each with a time limit.
+//! The HTTP client of outputs: one POST at a time, each with a time limit.
+
+mod answer;
+mod headers;
+mod url;
 
 use std::{
     error::Error,
-    io::Write as _,
+    io::{self, Write as _},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -19,20 +24,48 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use jiff::Timestamp;
-use prost::Message;
 
-use super::{
-    super::{tls, waiting::Waiting},
-    answer::{Answer, Failure, one_line},
-    settings::{OtlpError, OtlpSettings},
-};
+use super::{tls, tls::TlsError, waiting::Waiting};
 use crate::outputs::sink::DeliveryError;
 
-/// Maximum size of a response in bytes. A successful response has two fields.
+pub use self::headers::{HeaderError, Headers};
+pub(super) use self::{
+    answer::{Answer, Failure, one_line},
+    url::{UrlError, check as check_url},
+};
+
+/// Maximum size of a response in bytes. A successful response has a few fields.
 const LONGEST_ANSWER: usize = 64 << 10;
 /// A connection that has been idle for longer is not reused: servers close idle connections without notice.
 const IDLE: Duration = Duration::from_secs(5);
+
+/// Why there is no client. Contains no secrets.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
+pub enum ClientError {
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot wait for the network: {0}")]
+    Runtime(#[from] io::Error),
+}
+
+/// What a client needs to know.
+pub(super) struct ClientSettings {
+    /// Where it posts to.
+    pub(super) endpoint: Uri,
+    /// How messages name that.
+    pub(super) shown: String,
+    /// Additional headers of each request.
+    pub(super) headers: Headers,
+    /// The media type of bodies.
+    pub(super) content_type: &'static str,
+    /// Whether bodies are compressed.
+    pub(super) gzip: bool,
+    /// Time limit for a request, from the name lookup to the last byte of the response.
+    pub(super) timeout: Duration,
+    /// PEM file of the trusted certificate authorities; `None` for the system's.
+    pub(super) ca: Option<PathBuf>,
+}
 
 /// Posts to one URL.
 #[derive(Debug)]
@@ -40,6 +73,7 @@ pub(super) struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     waiting: Waiting,
     endpoint: Uri,
+    shown: String,
     headers: HeaderMap,
     gzip: bool,
     timeout: Duration,
@@ -48,47 +82,45 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(settings: &OtlpSettings, signal: &str) -> Result<Self, OtlpError> {
-        let endpoint = settings.endpoint(signal)?;
+    pub(super) fn new(settings: ClientSettings) -> Result<Self, ClientError> {
+        let ClientSettings { endpoint, shown, headers, content_type, gzip, timeout, ca } = settings;
         let builder = HttpsConnectorBuilder::new();
         let connector = match endpoint.scheme_str() {
-            Some("https") => {
-                builder.with_tls_config(tls::client(settings.ca.as_deref())?).https_only().enable_http1().build()
-            }
+            Some("https") => builder.with_tls_config(tls::client(ca.as_deref())?).https_only().enable_http1().build(),
             _ => builder.with_tls_config(tls::none()?).https_or_http().enable_http1().build(),
         };
-        let mut headers = settings.headers.map().clone();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        let mut headers = headers.into_map();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(concat!("tcptrace/", env!("CARGO_PKG_VERSION"))));
-        if settings.gzip {
+        if gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(1)
             .build(connector);
-        let (gzip, timeout, waiting) = (settings.gzip, settings.timeout, Waiting::new()?);
-        Ok(Self { http, waiting, endpoint, headers, gzip, timeout, wait: None })
+        Ok(Self { http, waiting: Waiting::new()?, endpoint, shown, headers, gzip, timeout, wait: None })
     }
 
-    /// Posts the message that `message` creates, unless the server asked to wait. Returns the response; a failure
-    /// applies to `records` records.
-    pub(super) fn post<M: Message + Default>(
+    /// Posts the body that `body` creates, unless the server asked to wait. Returns what `interpret` makes of the
+    /// response, given the secrets that a reason must not contain; a failure applies to `records` records.
+    pub(super) fn post<T>(
         &mut self,
         records: usize,
-        message: impl FnOnce() -> Vec<u8>,
-    ) -> Result<M, DeliveryError> {
+        body: impl FnOnce() -> Vec<u8>,
+        interpret: impl FnOnce(Answer<'_>, &[&str]) -> Result<T, Failure>,
+    ) -> Result<T, DeliveryError> {
         if let Some((until, reason)) = &self.wait {
             if Instant::now() < *until {
                 return Err(DeliveryError::Later(reason.clone()));
             }
             self.wait = None;
         }
-        let failure = match self.exchange(message()) {
+        let failure = match self.exchange(body(), interpret) {
             Ok(answer) => return Ok(answer),
             Err(failure) => failure,
         };
-        let name = |reason| format!("{} {reason}", self.endpoint);
+        let name = |reason| format!("{} {reason}", self.shown);
         Err(match failure {
             Failure::Later { reason, after } => {
                 let reason = name(reason);
@@ -99,9 +131,13 @@ impl Client {
         })
     }
 
-    fn exchange<M: Message + Default>(&self, message: Vec<u8>) -> Result<M, Failure> {
+    fn exchange<T>(
+        &self,
+        body: Vec<u8>,
+        interpret: impl FnOnce(Answer<'_>, &[&str]) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let later = |reason| Failure::Later { reason, after: None };
-        let body = if self.gzip { zipped(&message) } else { message };
+        let body = if self.gzip { zipped(&body) } else { body };
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = self.endpoint.clone();
@@ -116,7 +152,7 @@ impl Client {
         let late = || later(format!("did not respond within {:?}", self.timeout));
         let (head, body, is_cut) = self.waiting.wait(self.timeout, exchange).ok_or_else(late)??;
         let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Answer { status: head.status, retry_after, body: &body, is_cut }.interpret(Timestamp::now(), &self.secrets())
+        interpret(Answer { status: head.status, retry_after, body: &body, is_cut }, &self.secrets())
     }
 
     /// The error for a request that was accepted in part, with this number of records refused.
@@ -125,7 +161,7 @@ impl Client {
             return Ok(());
         }
         let message = one_line(message, &self.secrets());
-        Err(DeliveryError::Refused { records, reason: format!("{} accepted only a part: {message}", self.endpoint) })
+        Err(DeliveryError::Refused { records, reason: format!("{} accepted only a part: {message}", self.shown) })
     }
 
     /// Values of headers, which must not appear in a reason.

@@ -1,0 +1,105 @@
+//! Events wait for the names of their processes: not long, in order, and each is written once.
+
+use std::{cell::RefCell, rc::Rc};
+
+use serde_json::Value;
+use tcptrace::{
+    model::{
+        decode::split,
+        processes::{ProcessAnswer, ProcessNames, ProcessQuestion, ProcessSource, Processes},
+    },
+    pipeline::session::Session,
+    sys::processes::command,
+};
+
+use crate::{
+    stories,
+    support::{
+        records::Stream,
+        replay::{json, output, plain, session, settings, text},
+    },
+};
+
+const MS: u64 = 1_000_000;
+
+/// A session whose processes nobody reads until the test does.
+fn waiting(renderer: tcptrace::pipeline::route::Renderer) -> (Session, Rc<RefCell<Vec<ProcessQuestion>>>) {
+    let asked = Rc::new(RefCell::new(Vec::new()));
+    let to = Rc::clone(&asked);
+    let ask = move |question| {
+        to.borrow_mut().push(question);
+        true
+    };
+    let mut session = session(settings(), renderer);
+    session.context.names.processes = Processes::new(ProcessSource::Later(Box::new(ask)));
+    session.context.now_ns = 100 * MS;
+    (session, asked)
+}
+
+fn ingest(session: &mut Session) -> usize {
+    let mut stream = Stream::new();
+    stories::all(&mut stream);
+    let records: Vec<_> = split(&stream.bytes).map(Result::unwrap).collect();
+    records.iter().for_each(|record| session.ingest(record));
+    records.len()
+}
+
+fn answer(question: ProcessQuestion) -> ProcessAnswer {
+    let executable = Some(format!("/bin/{}", question.id.0));
+    let names = ProcessNames { command: command(b"curl"), executable, args: None, ns_pid: Some(1), parent: None };
+    ProcessAnswer { names: Some(names), place: None }
+}
+
+fn lines(session: &mut Session) -> Vec<Value> {
+    output(session).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn events_wait_for_their_processes_and_keep_their_order() {
+    let (mut session, asked) = waiting(json());
+    let events = ingest(&mut session);
+    assert_eq!(lines(&mut session).len(), 0, "the first one waits, and so do all after it");
+    let questions = asked.take();
+    let mut pids: Vec<_> = questions.iter().map(|question| question.id).collect();
+    pids.sort_unstable();
+    pids.dedup();
+    assert_eq!(pids.len(), questions.len(), "each is asked for once");
+    for question in questions {
+        session.context.names.processes.learn(question.id, answer(question));
+    }
+    session.release();
+    let lines = lines(&mut session);
+    assert_eq!((lines.len(), session.written()), (events, events as u64));
+    assert!(lines.is_sorted_by_key(|line| line["mono_ns"].as_u64()));
+    let of_curl: Vec<_> = lines.iter().filter(|line| line["command"] == "curl").collect();
+    assert!(!of_curl.is_empty());
+    for line in of_curl {
+        assert_eq!(line["executable"], format!("/bin/{}", line["pid"]));
+        assert_eq!(line["ns_pid"], 1);
+    }
+}
+
+#[test]
+fn no_event_waits_for_long() {
+    let (mut session, _) = waiting(json());
+    let events = ingest(&mut session);
+    session.context.now_ns += 20 * MS - 1;
+    session.release();
+    assert_eq!(lines(&mut session).len(), 0);
+    session.context.now_ns += 1;
+    session.release();
+    let lines = lines(&mut session);
+    assert_eq!(lines.len(), events);
+    assert!(lines.iter().all(|line| line["executable"].is_null()), "unknown, not a guess");
+}
+
+#[test]
+fn whoever_shows_no_names_waits_for_none() {
+    let (mut session, asked) = waiting(text(plain()));
+    ingest(&mut session);
+    assert!(output(&mut session).lines().count() > 1 && asked.borrow().is_empty());
+    let (mut session, _) = waiting(json());
+    let events = ingest(&mut session);
+    session.finish(200 * MS);
+    assert!(lines(&mut session).len() > events, "the end waits for nobody");
+}
