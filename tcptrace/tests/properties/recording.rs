@@ -33,7 +33,7 @@ use crate::any_record::any_record;
 #[derive(Clone, Debug)]
 enum Any {
     Record(Vec<u8>),
-    Other(Input<'static>),
+    Other(Box<Input<'static>>),
     /// A chunk ends.
     Cut,
 }
@@ -49,20 +49,20 @@ fn any_input() -> impl Strategy<Value = Any> {
     let counter = |number: u64| Counters { sent: number, ring_full: number / 2, ..Counters::default() };
     let reading = move |(now, numbers): (u64, Vec<u64>)| {
         let by_cpu: Vec<_> = numbers.into_iter().map(counter).collect();
-        Any::Other(Input::Counters(CounterReading::new(now, &by_cpu, 1, 2)))
+        Any::Other(Box::new(Input::Counters(CounterReading::new(now, &by_cpu, 1, 2))))
     };
     prop_oneof![
         20 => any_record().prop_map(Any::Record),
-        3 => (any::<u64>(), any::<i64>()).prop_map(|(now, wall)| Any::Other(Input::Clock(now, WallOffset(wall)))),
-        1 => any::<u64>().prop_map(|now| Any::Other(Input::Evaluated(now))),
-        1 => any::<bool>().prop_map(|first| Any::Other(Input::ListingFailed(first))),
-        1 => Just(Any::Other(Input::ListingBegun)),
+        3 => (any::<u64>(), any::<i64>()).prop_map(|(now, wall)| Any::Other(Box::new(Input::Clock(now, WallOffset(wall))))),
+        1 => any::<u64>().prop_map(|now| Any::Other(Box::new(Input::Evaluated(now)))),
+        1 => any::<bool>().prop_map(|first| Any::Other(Box::new(Input::ListingFailed(first)))),
+        1 => Just(Any::Other(Box::new(Input::ListingBegun))),
         1 => (any::<u64>(), vec(any::<u64>(), 0..4)).prop_map(reading),
         1 => vec(any::<u16>(), 0..20).prop_map(|ports| {
-            Any::Other(Input::Listed(ListingKind::Poll, Cow::Owned(snapshot(&ports))))
+            Any::Other(Box::new(Input::Listed(ListingKind::Poll, Cow::Owned(snapshot(&ports)))))
         }),
-        1 => vec((any::<u32>(), ".{0,8}"), 0..3).prop_map(|names| Any::Other(Input::NetnsNames(Cow::Owned(names)))),
-        1 => ".{0,8}".prop_map(|reason| Any::Other(Input::Ended(Cow::Owned(reason)))),
+        1 => vec((any::<u32>(), ".{0,8}"), 0..3).prop_map(|names| Any::Other(Box::new(Input::NetnsNames(Cow::Owned(names))))),
+        1 => ".{0,8}".prop_map(|reason| Any::Other(Box::new(Input::Ended(Cow::Owned(reason))))),
         1 => Just(Any::Cut),
     ]
 }
@@ -201,7 +201,7 @@ proptest! {
 /// Lengths that the bytes do not have: neither memory nor time is spent on them.
 #[test]
 fn hostile_lengths_cost_nothing() {
-    let (bytes, starts) = file(&[Any::Other(Input::ListingBegun)], false);
+    let (bytes, starts) = file(&[Any::Other(Box::new(Input::ListingBegun))], false);
     // Magic, kind, then the stored and the raw length.
     for place in [8, 12] {
         for length in [u32::MAX, 1 << 30, 32 << 20] {

@@ -5,6 +5,7 @@
 mod filters;
 mod kill;
 pub mod recording;
+pub mod replay;
 mod trace;
 pub mod values;
 mod views;
@@ -18,7 +19,8 @@ use crate::cli::args::values::{Color, LogLevel};
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     kill::KillArgs,
-    recording::{RecordArgs, RecordingArgs, ReplayArgs, ReplayView},
+    recording::RecordingArgs,
+    replay::{RecordArgs, ReplayArgs, ReplayView},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
 };

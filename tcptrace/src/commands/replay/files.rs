@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::{
-    cli::args::recording::When,
+    cli::args::replay::When,
     outputs::{
         messages::{info, warn},
         recorder::segments,

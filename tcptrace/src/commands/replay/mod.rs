@@ -7,7 +7,7 @@ mod sockets;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use self::{
     files::Recording,
@@ -37,11 +37,12 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
     let ReplayArgs { file, view, from, to, at, speed, trace } = args;
     let view = view.unwrap_or(ReplayView::Events(trace));
     messages::start(Form::Plain, if is_quiet(&view) { Level::Warn } else { Level::Info })?;
-    let recording = Recording::open(&file).with_context(|| format!("cannot replay {}", file.display()))?;
+    let failed = |error: anyhow::Error| anyhow!("cannot replay {}: {error:#}", file.display());
+    let recording = Recording::open(&file).map_err(failed)?;
     if let (ReplayView::Events(_) | ReplayView::Story(_), Some(_)) = (&view, &at) {
         bail!("--at shows a state: use it with sockets, stuck or summary, or give --from and --to");
     }
-    let time = |when| recording.resolve(when).with_context(|| format!("cannot replay {}", file.display()));
+    let time = |when| recording.resolve(when).map_err(failed);
     let window = Window { from_ns: from.map(time).transpose()?, to_ns: to.or(at).map(time).transpose()?, speed };
     let mut settings = settings(&view, &recording)?;
     match view {
