@@ -185,7 +185,7 @@ fn version_1_is_read() {
         "Input IntervalEnded",
         "Input Finished",
         "Input Ended",
-        "Executable 501",
+        "Owner Owner",
         "Lost 9)",
     ] {
         assert!(frames.iter().any(|frame| frame.starts_with(kind)), "{kind}: {frames:?}");

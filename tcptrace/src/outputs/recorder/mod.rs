@@ -3,10 +3,10 @@
 //! missing in the recording itself.
 
 mod segments;
+mod settings;
 
 use std::{
     io,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -16,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::segments::Segments;
-pub use self::segments::segments;
+use self::{segments::Segments, settings::SEGMENTS};
+pub use self::{segments::segments, settings::RecorderSettings};
 use crate::{
     model::{keyed::Addresses, names::Names},
     outputs::messages::{info, warn},
@@ -36,21 +36,8 @@ use crate::{
 const MAX_WAITING: usize = 64;
 /// Longest time that inputs wait to be written, in ns: so much is lost with power.
 const WRITE_EVERY_NS: u64 = 1_000_000_000;
-/// A recording with bounds consists of about this many files, of which the oldest goes.
-const SEGMENTS: u64 = 8;
 /// How long the end waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// What to record.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecorderSettings {
-    /// The file.
-    pub path: PathBuf,
-    /// How far back the recording reaches; `None` for everything.
-    pub keep: Option<Duration>,
-    /// Largest size of all its files together, in bytes.
-    pub max_bytes: Option<u64>,
-}
 
 /// What the writing thread reports.
 #[derive(Debug, Default)]

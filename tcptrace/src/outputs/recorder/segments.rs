@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{RecorderSettings, SEGMENTS};
+use super::settings::{RecorderSettings, SEGMENTS};
 use crate::{
     pipeline::recording::{
         chunk::{Compressor, RawChunk},
