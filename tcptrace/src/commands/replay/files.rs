@@ -84,30 +84,31 @@ impl Recording {
 
     /// CLOCK_MONOTONIC in ns of a time that the user gave.
     pub(super) fn resolve(&self, when: When) -> anyhow::Result<u64> {
-        let of = |time: Timestamp| {
-            let wall_ns = i64::try_from(time.as_nanosecond()).unwrap_or(i64::MAX);
-            u64::try_from(wall_ns.saturating_sub(self.header.wall.0)).unwrap_or(0)
-        };
-        let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ns = |time: std::time::Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);
+        let wall = |mono_ns: u64| i128::from(self.header.wall.wall_ns(mono_ns));
         let zone = TimeZone::system();
-        let start = Timestamp::from_nanosecond(self.header.wall.wall_ns(self.first_ns).into())?;
-        let time_ns = match when {
-            When::At(time) => of(time),
-            When::Local(local) => of(local.to_zoned(zone)?.timestamp()),
+        let wanted_ns = match when {
+            When::At(time) => time.as_nanosecond(),
+            When::Local(local) => local.to_zoned(zone)?.timestamp().as_nanosecond(),
             When::TimeOfDay(time) => {
-                let begins = start.to_zoned(zone);
+                let begins = Timestamp::from_nanosecond(wall(self.first_ns))?.to_zoned(zone);
                 let today = begins.with().time(time).build()?;
-                of(if today < begins { today.tomorrow()? } else { today }.timestamp())
+                let first = if today < begins { today.tomorrow()? } else { today };
+                first.timestamp().as_nanosecond()
             }
-            When::AfterStart(after) => self.first_ns.saturating_add(ns(after)),
-            When::BeforeEnd(before) => self.last_ns.saturating_sub(ns(before)),
+            When::AfterStart(after) => wall(self.first_ns).saturating_add(ns(after)),
+            When::BeforeEnd(before) => wall(self.last_ns).saturating_sub(ns(before)),
         };
-        if !(self.first_ns..=self.last_ns).contains(&time_ns) {
-            let show =
-                |ns| Timestamp::from_nanosecond(self.header.wall.wall_ns(ns).into()).map(|time| time.to_string());
-            bail!("it contains {} to {}, not {}", show(self.first_ns)?, show(self.last_ns)?, show(time_ns)?);
+        if !(wall(self.first_ns)..=wall(self.last_ns)).contains(&wanted_ns) {
+            let show = |ns: i128| Timestamp::from_nanosecond(ns).map(|time| time.to_string());
+            bail!(
+                "it contains {} to {}, not {}",
+                show(wall(self.first_ns))?,
+                show(wall(self.last_ns))?,
+                show(wanted_ns)?
+            );
         }
-        Ok(time_ns)
+        Ok(u64::try_from(wanted_ns - i128::from(self.header.wall.0)).unwrap_or(0))
     }
 
     /// The inode number of the namespace with this name, as of the first file.
