@@ -222,6 +222,8 @@ impl Writer {
                 time: TimeStyle::Wall(TimeZone::UTC),
                 color: false,
                 owner_columns: false,
+                columns: Vec::new(),
+                fits: false,
             })),
         }
     }

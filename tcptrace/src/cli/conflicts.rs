@@ -51,16 +51,14 @@ fn aggregate(args: &TraceArgs) -> Result<(), String> {
 
 fn csv(args: &TraceArgs) -> Result<(), String> {
     let name = |id| args.given.name(id);
-    let others = [
-        ("summary", args.summary),
-        ("interval", args.interval.is_some()),
-        ("findings_mode", args.findings_mode == FindingsMode::Only),
-    ];
+    let others = [("summary", args.summary), ("interval", args.interval.is_some())];
     let other = others.iter().find(|(_, is_given)| *is_given);
-    match other.filter(|_| args.output.iter().any(|spec| form(spec, args) == Format::Csv)) {
-        Some((other, _)) => {
-            Err(format!("csv has rows for events only: use {} with {} text or json", name(other), name("format")))
-        }
+    match other.filter(|_| args.output.to.iter().any(|spec| form(spec, args) == Format::Csv)) {
+        Some((other, _)) => Err(format!(
+            "csv has rows for events or findings only: use {} with {} text or json",
+            name(other),
+            name("format")
+        )),
         None => Ok(()),
     }
 }
@@ -74,7 +72,7 @@ fn count(args: &TraceArgs) -> Result<(), String> {
         let summary = args.given.name("summary");
         return Err(format!("{count} counts printed events, but {summary} prints none: use --duration"));
     }
-    if !args.output.iter().any(|spec| is_counted(spec, args)) {
+    if !args.output.to.iter().any(|spec| is_counted(spec, args)) {
         return Err(format!("{count} counts printed events and findings, but no output prints any: use --duration"));
     }
     Ok(())
@@ -83,7 +81,10 @@ fn count(args: &TraceArgs) -> Result<(), String> {
 /// Whether this output gets records that `--count` counts.
 fn is_counted(spec: &OutputSpec, args: &TraceArgs) -> bool {
     let wants = |kind: &RecordKind| spec.wants.records.is_empty() || spec.wants.records.contains(kind);
-    let has_findings = args.findings_mode != FindingsMode::Off && form(spec, args) != Format::Csv;
+    let has_findings = match form(spec, args) {
+        Format::Csv => args.findings_mode == FindingsMode::Only,
+        _ => args.findings_mode != FindingsMode::Off,
+    };
     let has_events = args.findings_mode != FindingsMode::Only;
     !matches!(spec.target.content(), Content::Scraped(_))
         && (has_findings && wants(&RecordKind::Findings) || has_events && RecordKind::EVENTS.iter().any(wants))
@@ -99,7 +100,7 @@ fn labels(args: &TraceArgs) -> Result<(), String> {
 /// The format of an output: its own, or the one of `--format`.
 pub(crate) fn form(spec: &OutputSpec, args: &TraceArgs) -> Format {
     match spec.target.content() {
-        Content::Formatted => spec.format.unwrap_or(args.format),
+        Content::Formatted => args.output.format_of(spec),
         _ => Format::Json,
     }
 }

@@ -38,21 +38,13 @@ impl Setting {
 
 /// The flags that were given, by clap's id, the highest layer first.
 #[derive(Clone, Debug, Default)]
-pub struct Given(BTreeMap<&'static str, Entry>);
-
-#[derive(Clone, Debug)]
-struct Entry {
-    settings: Vec<Setting>,
-    /// True if it was given as `false`.
-    is_off: bool,
-}
+pub struct Given(BTreeMap<&'static str, Vec<Setting>>);
 
 impl Given {
     /// The name of the flag with this id, if it was given, and not as `false`.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&str> {
-        let entry = self.0.get(id).filter(|entry| !entry.is_off)?;
-        entry.settings.first().map(|setting| setting.name.as_str())
+        self.settings(id).first().filter(|setting| setting.words != ["false"]).map(|setting| setting.name.as_str())
     }
 
     /// The name of the flag with this id as it was given, or else the flag itself.
@@ -64,7 +56,7 @@ impl Given {
     /// All that counts of the flag with this id, the highest layer first; empty if it has its default.
     #[must_use]
     pub fn settings(&self, id: &str) -> &[Setting] {
-        self.0.get(id).map_or(&[], |entry| &entry.settings)
+        self.0.get(id).map_or(&[], Vec::as_slice)
     }
 
     /// Records that a layer gave the flag. Returns false if a higher layer already did.
@@ -78,21 +70,18 @@ impl Given {
 
     /// Records that a layer gave the flag, whose values are added to those of higher layers.
     pub(super) fn join(&mut self, id: &'static str, settings: Vec<Setting>) {
-        let entry = self.0.entry(id).or_insert(Entry { settings: Vec::new(), is_off: false });
-        entry.settings.extend(settings);
-    }
-
-    /// Notes that a flag was given as `false`.
-    pub(super) fn turn_off(&mut self, id: &str) {
-        if let Some(entry) = self.0.get_mut(id) {
-            entry.is_off = true;
-        }
+        self.0.entry(id).or_default().extend(settings);
     }
 }
 
 /// The key of the flag with this id in the config file.
 pub(crate) fn key(id: &str) -> String {
-    if id == "findings_mode" { "findings" } else { id }.replace('_', "-")
+    let name = match id {
+        "findings_mode" => "findings",
+        "expression" => "where",
+        _ => id,
+    };
+    name.replace('_', "-")
 }
 
 /// The long flag with this id.

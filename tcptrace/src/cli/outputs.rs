@@ -1,16 +1,19 @@
 //! The outputs that a user wants, as data: from `--output KIND:TARGET,KEY=VALUE,…`, or from a table `[[output]]` of the
 //! config file.
 
-use std::{iter, path::PathBuf, str::FromStr};
+use std::{fmt::Display, iter, path::PathBuf, str::FromStr};
 
 use super::{
     nearest,
-    parse::{PortList, Prefix, choice},
+    parse::{Where, choice},
 };
 use crate::{
     cli::{args::values::Format, parse::severity},
     findings::Kind,
-    model::{number::size, socket_filter, state::State},
+    model::{
+        filter::{self, End, EventName, Expr, Term, Test},
+        number::size,
+    },
     outputs::{
         FileSettings, Stdout, kinds,
         target::{Content, Target},
@@ -48,6 +51,7 @@ const COMMON: &[&str] = &[
     "address",
     "local-address",
     "remote-address",
+    "where",
     "finding",
     "severity",
     "queue",
@@ -151,13 +155,19 @@ impl OutputSpec {
                     return Err("this output takes only findings".into());
                 }
             }
-            "state" => wants.states = all::<State>(values)?.into_iter().collect(),
-            "port" => wants.ports.any = ports(values)?,
-            "local-port" => wants.ports.local = ports(values)?,
-            "remote-port" => wants.ports.remote = ports(values)?,
-            "address" => wants.addresses.any = prefixes(values)?,
-            "local-address" => wants.addresses.local = prefixes(values)?,
-            "remote-address" => wants.addresses.remote = prefixes(values)?,
+            // Findings have no states of their own.
+            "state" => wants.add(Expr::any([
+                Expr::Test(Test::Event(vec![EventName::Finding])),
+                filter::states(&values_of(values)?),
+            ])),
+            "port" => wants.add(filter::ports(End::Either, &values_of(values)?)),
+            "local-port" => wants.add(filter::ports(End::Local, &values_of(values)?)),
+            "remote-port" => wants.add(filter::ports(End::Remote, &values_of(values)?)),
+            "address" => wants.add(filter::places(End::Either, &values_of(values)?)),
+            "local-address" => wants.add(filter::places(End::Local, &values_of(values)?)),
+            "remote-address" => wants.add(filter::places(End::Remote, &values_of(values)?)),
+            // A list would be joined by +, which an expression does not contain outside of texts.
+            "where" => wants.add(values.join("+").parse::<Where>()?.0),
             "finding" => wants.findings = all::<Kind>(values)?,
             "severity" => wants.severity = Some(severity(one()?)?),
             "queue" => {
@@ -228,15 +238,9 @@ where
     values.iter().map(|value| value.parse().map_err(|error: T::Err| error.to_string())).collect()
 }
 
-fn ports(values: &[String]) -> Result<Vec<(u16, u16)>, String> {
-    Ok(all::<PortList>(values)?.into_iter().flat_map(|list| list.0).collect())
-}
-
-fn prefixes(values: &[String]) -> Result<Vec<socket_filter::Prefix>, String> {
-    Ok(all::<Prefix>(values)?
-        .into_iter()
-        .map(|prefix| socket_filter::Prefix::new(prefix.address, prefix.bits))
-        .collect())
+/// Values that may be negated; a value may be a list with commas.
+fn values_of<T: FromStr<Err: Display>>(values: &[String]) -> Result<Vec<Term<T>>, String> {
+    values.iter().flat_map(|value| value.split(',')).map(str::parse).collect()
 }
 
 fn kinds(values: &[String]) -> Result<Vec<RecordKind>, String> {
@@ -279,7 +283,7 @@ mod tests {
         assert_eq!(format!("{:?}", spec.target), format!("{want:?}"));
         assert_eq!((spec.format, spec.queue_bytes), (Some(Format::Json), 1 << 20));
         assert_eq!(spec.wants.records.len(), 5);
-        assert_eq!(spec.wants.ports.any, [(80, 80), (90, 99)]);
+        assert_eq!(spec.wants.only.as_ref().unwrap().to_string(), "port in {80, 90-99}");
         assert_eq!(spec.wants.severity, Some(Severity::Warning));
         for path in ["out.json", "./out", "/tmp/a,b", "/tmp/a:b"] {
             let want = FileSettings { path: path.into(), replace: true, ..FileSettings::default() };
@@ -319,7 +323,8 @@ mod tests {
     #[test]
     fn a_backslash_takes_the_next_character_for_itself() {
         let spec: OutputSpec = r"otlp:http://h/a\,b=c,ca=/x\+y\,z\\,port=1+2".parse().unwrap();
-        assert_eq!((spec.name.as_str(), spec.wants.ports.any.len()), ("otlp:http://h/a,b=c", 2));
+        assert_eq!(spec.name, "otlp:http://h/a,b=c");
+        assert_eq!(spec.wants.only.as_ref().unwrap().to_string(), "port in {1, 2}");
         assert!(format!("{spec:?}").contains(r#"ca: Some("/x+y,z\\")"#), "{spec:?}");
     }
 
@@ -359,7 +364,8 @@ mod tests {
             ("alertmanager:http://x,records=events", &["records", "only findings"]),
             ("alertmanager:http://x,label=a b:c", &["label", "letters, digits and _"]),
             ("alertmanager:http://x,generator-url=x", &["generator-url", "http://"]),
-            ("file:/x,state=!LISTEN", &["state", "!LISTEN", "SYN_SENT,SYN_RECV"]),
+            ("file:/x,state=!LISTENN", &["state", "LISTENN", "the states are"]),
+            ("file:/x,where=stat == LISTEN", &["where", "no field `stat`", "did you mean `state`"]),
         ] {
             let error = text.parse::<OutputSpec>().unwrap_err();
             assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");

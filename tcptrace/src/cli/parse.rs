@@ -1,15 +1,17 @@
 //! Parsers for the values of flags, variables and keys. Their messages name the value and give an example.
 
 pub(crate) use crate::model::number::{duration, size};
-use std::{
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::SocketAddr, str::FromStr, time::Duration};
 
 use clap::ValueEnum;
 
-use crate::{findings::Severity, model::number::digits};
+use crate::{
+    findings::{Kind, Severity},
+    model::{
+        filter::{Expr, Pid, Term},
+        number::digits,
+    },
+};
 
 pub use crate::analysis::story::connection::StoryFilter;
 
@@ -50,95 +52,33 @@ pub fn cookie(text: &str) -> Result<u64, String> {
     cookie.ok_or_else(|| format!("`{text}` is not cookie:N; `tcptrace sockets --format json` shows the cookies"))
 }
 
-/// Ranges of ports, both ends included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PortList(pub Vec<(u16, u16)>);
-
-impl FromStr for PortList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.split(',').map(port_range).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-fn port_range(text: &str) -> Result<(u16, u16), String> {
-    let port = |text: &str| {
-        digits::<u16>(text.trim())
-            .filter(|port| *port != 0)
-            .ok_or_else(|| format!("invalid port `{text}`: ports are 1 to 65535, e.g. 80,443 or 8000-8099"))
-    };
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => (port(text)?, port(text)?),
-    };
-    if first > last {
-        return Err(format!("the range `{text}` is empty: give the lower port first"));
-    }
-    Ok((first, last))
-}
-
 /// PIDs of owners.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PidList(pub Vec<u32>);
+pub struct PidList(pub Vec<Term<Pid>>);
 
 impl FromStr for PidList {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let pid = |word: &str| {
-            let number = digits::<u32>(word.trim());
-            // PID_MAX_LIMIT of `include/linux/threads.h` is 4,194,304.
-            number
-                .filter(|pid| (1..=4_194_304).contains(pid))
-                .ok_or_else(|| format!("invalid PID `{word}` (example: 1234,5678)"))
-        };
-        text.split(',').map(pid).collect::<Result<_, _>>().map(Self)
+        text.split(',').map(str::parse).collect::<Result<_, _>>().map(Self)
     }
 }
 
-/// An address, or a network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prefix {
-    /// The address; IPv4 as `::ffff:a.b.c.d`.
-    pub address: [u8; 16],
-    /// Bits of it that count, of 128.
-    pub bits: u32,
-}
+/// The value of `--where`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Where(pub Expr);
 
-impl From<IpAddr> for Prefix {
-    fn from(address: IpAddr) -> Self {
-        let mapped = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        Self { address: mapped.octets(), bits: 128 }
-    }
-}
-
-impl FromStr for Prefix {
+impl FromStr for Where {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (address, bits) = match text.split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| {
-            format!("invalid address `{text}`: give IPv4 or IPv6, with or without /BITS; names do not work")
-        })?;
-        let (mapped, width) = match address {
-            IpAddr::V4(v4) => (v4.to_ipv6_mapped(), 32),
-            IpAddr::V6(v6) => (v6, 128),
-        };
-        let bits = match bits {
-            None => width,
-            Some(bits) => digits::<u32>(bits)
-                .filter(|bits| *bits <= width)
-                .ok_or_else(|| format!("invalid prefix length `/{bits}` in `{text}`: it is 0 to {width}"))?,
-        };
-        Ok(Self { address: mapped.octets(), bits: 128 - width + bits })
+        Expr::parse(text, &findings()).map(Self).map_err(|error| error.to_string())
     }
+}
+
+/// The ids of all findings.
+pub(super) fn findings() -> Vec<&'static str> {
+    Kind::ALL.iter().map(|kind| kind.id()).collect()
 }
 
 /// Time between two polls; `None` for `off`.
@@ -196,32 +136,9 @@ pub(crate) fn severity(text: &str) -> Result<Severity, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
-
-    #[test]
-    fn ports() {
-        let parsed = |text: &str| text.parse::<PortList>().map(|list| list.0);
-        assert_eq!(parsed("80"), Ok(vec![(80, 80)]));
-        assert_eq!(parsed("80,8000-8099, 65535"), Ok(vec![(80, 80), (8000, 8099), (65535, 65535)]));
-        for bad in ["", "0", "65536", "80,", "90-80", "a", "-80", "80-", "1-2-3", "+80", "80-+90", "8 0", "!80"] {
-            assert!(parsed(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn prefixes() {
-        let parsed = |text: &str| text.parse::<Prefix>().map(|prefix| (prefix.address[15], prefix.bits));
-        assert_eq!(parsed("10.0.0.1"), Ok((1, 128)));
-        assert_eq!(parsed("10.0.0.0/8"), Ok((0, 104)));
-        assert_eq!(parsed("0.0.0.0/0"), Ok((0, 96)));
-        assert_eq!(parsed("::1"), Ok((1, 128)));
-        assert_eq!(parsed("fe80::/10"), Ok((0, 10)));
-        assert_eq!(parsed("::/0"), Ok((0, 0)));
-        for bad in ["", "10.0.0/8", "10.0.0.0/33", "::/129", "host", "1.2.3.4/", "1.2.3.4/-1", "1.2.3.4/+8", "!1.2.3.4"]
-        {
-            assert!(parsed(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn story_filters() {
@@ -266,14 +183,6 @@ mod tests {
         assert_eq!((size("1kB"), size("2GB")), (Ok(1000), Ok(2_000_000_000)));
         for bad in ["", "M", "-1", "8XB", "99999999999999G", "8 é", "+8M"] {
             assert!(size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn pids() {
-        assert_eq!("1,22".parse::<PidList>().map(|list| list.0), Ok(vec![1, 22]));
-        for bad in ["", "0", "x", "1,", "4294967296", "-1", "+5"] {
-            assert!(bad.parse::<PidList>().is_err(), "{bad}");
         }
     }
 }

@@ -4,46 +4,48 @@
 use std::{
     env,
     ffi::OsString,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, IsTerminal, Write as _},
     process,
 };
 
 use clap::{CommandFactory as _, Error};
 
 use super::args::Args;
-use crate::{cli::args::values::Color, model::printable::printable};
+use crate::{cli::args::values::Color, model::printable::printable, sys::terminal::screen};
 
-/// Whether output is coloured. `auto` means on a terminal, but obeys `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE`
-/// (bixense.com/clicolors) and `TERM=dumb`.
+/// Whether output to stdout (if `to_stdout`) or to a file is coloured. `auto` means on a terminal, but obeys `NO_COLOR`
+/// (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE` (bixense.com/clicolors) and `TERM=dumb`.
 #[must_use]
 pub fn is_colored(choice: Color, to_stdout: bool) -> bool {
     match choice {
         Color::Always => true,
         Color::Never => false,
-        Color::Auto if !to_stdout || set("NO_COLOR").is_some() => false,
-        Color::Auto if set("CLICOLOR_FORCE").is_some_and(|value| value != "0") => true,
-        Color::Auto => set("CLICOLOR").is_none_or(|value| value != "0") && understands_codes(),
+        Color::Auto => to_stdout && allows_color(&io::stdout()),
     }
 }
 
-/// Whether the environment allows colour on a terminal.
-fn is_wanted() -> bool {
+/// Whether the environment allows colour on this stream.
+fn allows_color(stream: &impl IsTerminal) -> bool {
+    let is_on = |name| set(name).map(|value| value != "0");
     set("NO_COLOR").is_none()
-        && set("CLICOLOR").is_none_or(|value| value != "0")
-        && set("TERM").is_some_and(|name| name != "dumb")
+        && (is_on("CLICOLOR_FORCE") == Some(true)
+            || is_on("CLICOLOR") != Some(false) && stream.is_terminal() && knows_codes())
+}
+
+fn knows_codes() -> bool {
+    set("TERM").is_some_and(|name| name != "dumb")
 }
 
 /// Whether stdout is a terminal that understands escape codes for colour and for clearing the screen.
 #[must_use]
 pub fn understands_codes() -> bool {
-    io::stdout().is_terminal() && set("TERM").is_some_and(|name| name != "dumb")
+    io::stdout().is_terminal() && knows_codes()
 }
 
 /// The width of stdout in columns, if it is a terminal that has one.
 #[must_use]
 pub fn columns() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    screen().map(|screen| screen.columns)
 }
 
 /// The variable's value if it is set and not empty.
@@ -69,7 +71,7 @@ pub fn print(error: &Error) -> String {
     let plain = words(error, env::args_os().skip(1));
     let mut words = plain.clone();
     // If nothing was replaced, clap's coloured rendering is safe too.
-    if words == error.render().to_string() && io::stderr().is_terminal() && is_wanted() {
+    if words == error.render().to_string() && allows_color(&io::stderr()) {
         words = error.render().ansi().to_string();
     }
     // One write, so that output of other programs does not tear it; a closed stderr is no reason to fail.

@@ -13,7 +13,7 @@ const SS_LETTERS: &str = "tanlpe46";
 
 /// Flags of other tools that do not exist here, and what to use.
 const FOREIGN: [(char, &str); 12] = [
-    ('T', "every line has its time already; --time utc, mono or delta changes its form"),
+    ('T', "every line has its time already; --time utc, iso, mono or delta changes its form"),
     ('w', "columns are as wide as their values; --output FILE writes to a file"),
     ('v', "--pid shows everything known about owners; `tcptrace doctor -v` explains its checks"),
     ('l', "write --state LISTEN, or `tcptrace sockets -tln`"),

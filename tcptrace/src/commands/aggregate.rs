@@ -50,6 +50,7 @@ use crate::{
         process::usage,
         signals::{Hangup, SHUTDOWN_LIMIT, Stop, begin_shutdown, every, release_memory},
         systemd::Service,
+        terminal::screen,
     },
 };
 
@@ -68,7 +69,10 @@ pub async fn run(mut settings: Settings, by: By) -> Result<(), Error> {
         tables: counts,
         counted: Counts::default(),
         counted_ns: start_ns,
-        context: Context::new(wall_offset(), Names::new(Default::default(), Box::new(cgroup::lookup()))),
+        context: Context {
+            screen: screen(),
+            ..Context::new(wall_offset(), Names::new(Default::default(), Box::new(cgroup::lookup())))
+        },
         routes: settings.routes,
         outputs,
         states: settings.session.states,

@@ -1,15 +1,21 @@
 //! Starts the outputs that the user asks for, and the server of metrics.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+};
 
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
     analysis::metrics,
-    cli::outputs::OutputSpec,
+    cli::{
+        args::{OutputArgs, values::Format},
+        outputs::OutputSpec,
+    },
     outputs::{
-        Output, Outputs, host_name,
+        DeliveryError, Output, Outputs, Sink, host_name,
         http::{Server, answers::Query},
         messages::{info, warn},
         target::Content,
@@ -24,6 +30,81 @@ use crate::{
 pub struct Error {
     target: String,
     source: io::Error,
+}
+
+/// The format in which an output gets the records of a command.
+pub(crate) fn form(args: &OutputArgs, spec: &OutputSpec) -> Format {
+    match spec.target.content() {
+        Content::Formatted => args.format_of(spec),
+        _ => Format::Json,
+    }
+}
+
+/// Writes what a command that soon ends prints, without a queue and a thread.
+pub(crate) struct Writer {
+    target: String,
+    to: To,
+}
+
+enum To {
+    Stdout(io::Stdout),
+    Sink(Box<dyn Sink>),
+    /// The reader has stopped early (`| head`), which is no error.
+    Closed,
+}
+
+impl Writer {
+    pub(crate) fn open(spec: &OutputSpec) -> Result<Self, Error> {
+        let named = |source| Error { target: spec.name.clone(), source };
+        let to = match spec.target.is_stdout() {
+            true => To::Stdout(io::stdout()),
+            false => To::Sink(spec.target.open().map_err(named)?),
+        };
+        Ok(Self { target: spec.name.clone(), to })
+    }
+
+    /// Writes whole lines.
+    pub(crate) fn write(&mut self, text: &[u8]) -> Result<(), Error> {
+        let written = match &mut self.to {
+            To::Stdout(stdout) => stdout.write_all(text).and_then(|()| stdout.flush()),
+            To::Sink(sink) => deliver(sink.as_mut(), text),
+            To::Closed => Ok(()),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.to = To::Closed,
+            Err(source) => return Err(Error { target: self.target.clone(), source }),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+
+    /// True if nobody reads any more.
+    pub(crate) const fn is_closed(&self) -> bool {
+        matches!(self.to, To::Closed)
+    }
+
+    /// Ends the output.
+    pub(crate) fn end(self) -> Result<(), Error> {
+        let To::Sink(mut sink) = self.to else { return Ok(()) };
+        sink.finish().map_err(|error| Error { target: self.target, source: io::Error::other(error.to_string()) })
+    }
+}
+
+/// Delivers each line as a record.
+fn deliver(sink: &mut dyn Sink, text: &[u8]) -> io::Result<()> {
+    let mut records = RecordsBuilder::default();
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        records.add(|to| to.extend_from_slice(line));
+    }
+    let mut records = records.take();
+    while !records.is_empty() {
+        match sink.deliver(&mut records) {
+            Ok(()) => {}
+            Err(DeliveryError::Closed(reason)) => return Err(io::Error::new(io::ErrorKind::BrokenPipe, reason)),
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn open(specs: &[OutputSpec]) -> Result<Outputs, Error> {

@@ -9,33 +9,36 @@ pub mod config;
 pub mod delivery;
 pub mod doctor;
 pub mod explain;
+pub mod filters;
 pub mod kill;
+mod lookup;
+mod plugin;
 pub mod rates;
 pub mod replay;
 pub mod settings;
 pub mod sockets;
 pub mod trace;
 
-use std::{
-    io::{self, Write as _},
-    process::{self, ExitCode},
-};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::{Builder, Runtime};
 
-use self::settings::Settings;
+use self::{filters::Place, settings::Settings, sockets::View};
 use crate::{
     bpf::object::Aggregate,
     cli::{
-        args::{Args, Command, ConfigCommand, DoctorArgs, StuckFormat, values::LogLevel},
+        args::{
+            Args, Command, ConfigCommand, DoctorArgs, FilterArgs, TraceArgs,
+            values::{Format, LogLevel},
+        },
         config::{Notice, Parsed, parse},
-        terminal::{self, exit},
+        findings::FindingsMode,
+        terminal::exit,
     },
     listing::{Lister, ListingOptions},
     model::state::State,
     outputs::messages::{self, Form, Level, info, warn},
-    render::text::nagios::{self, Status},
     sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
 
@@ -59,20 +62,6 @@ const fn level(level: LogLevel) -> Level {
     }
 }
 
-/// Ends the program because of wrong usage. The plugin of Nagios also says so on stdout, and its exit code is another.
-fn quit(error: clap::Error, is_plugin: bool) -> ! {
-    if is_plugin && error.use_stderr() {
-        process::exit(unknown(&terminal::print(&error)).into());
-    }
-    exit(error)
-}
-
-/// Prints that the check of the plugin failed, and returns its exit code.
-fn unknown(reason: &str) -> u8 {
-    let _ = io::stdout().write_all(nagios::unknown(reason).as_bytes());
-    Status::Unknown as u8
-}
-
 /// The least that is said on stderr.
 const fn least(quiet: bool) -> Level {
     if quiet { Level::Warn } else { Level::Info }
@@ -85,8 +74,8 @@ const fn least(quiet: bool) -> Level {
 pub fn main() -> ExitCode {
     descriptors::raise();
     let words: Vec<_> = std::env::args_os().collect();
-    let is_plugin = words.iter().any(|word| word == "nagios" || word == "--format=nagios" || word == "-fnagios");
-    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| quit(error, is_plugin));
+    let is_plugin = plugin::is_wanted(&words);
+    let Parsed { args, notices } = parse(words).unwrap_or_else(|error| plugin::exit(is_plugin, error));
     if let Err((path, error)) = host_proc::adopt() {
         warn(format_args!("the host's /proc at {} is not used: {error}", path.display()));
     }
@@ -130,18 +119,38 @@ fn runtime() -> anyhow::Result<Runtime> {
     }
 }
 
+/// The filters of a command that are to be explained, and where it applies them.
+fn to_explain(args: &Args) -> Option<(&FilterArgs, Place)> {
+    let of_trace = |trace: &TraceArgs| {
+        let has_findings = trace.findings_mode != FindingsMode::Off && !trace.summary;
+        if has_findings { Place::Findings } else { Place::Kernel }
+    };
+    let (filter, place) = match &args.command {
+        None => (&args.trace.filter, of_trace(&args.trace)),
+        Some(Command::Daemon(args)) => (&args.trace.filter, of_trace(&args.trace)),
+        Some(Command::Stuck(args)) => (&args.filter, Place::Findings),
+        Some(Command::Sockets(args)) => (&args.filter, Place::Listing),
+        Some(_) => return None,
+    };
+    filter.explain_filter.then_some((filter, place))
+}
+
 async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
+    if let Some((filter, place)) = to_explain(&args) {
+        let text = filters::explain(filter, place).unwrap_or_else(|error| exit(error));
+        return config::print(&text).map(|()| ExitCode::SUCCESS);
+    }
     match args.command {
         None => {
             let settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.trace.quiet))?;
+            messages::start(Form::Plain, least(args.trace.output.quiet))?;
             notify(notices);
             run_trace(settings).await
         }
         Some(Command::Daemon(args)) => {
             let mut settings = Settings::from_args(&args.trace).unwrap_or_else(|error| exit(error));
             settings.service = Service::new();
-            messages::start_log(level(args.log_level).min(least(args.trace.quiet)))?;
+            messages::start_log(level(args.log_level).min(least(args.trace.output.quiet)))?;
             notify(notices);
             run_trace(settings).await
         }
@@ -158,15 +167,12 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             config::print(&text).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {
-            let is_plugin = args.format == StuckFormat::Nagios;
-            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| quit(error, is_plugin));
-            messages::start(Form::Plain, least(args.quiet || is_plugin))?;
+            let is_plugin = args.output.format() == Format::Nagios;
+            let settings = Settings::from_stuck_args(&args).unwrap_or_else(|error| plugin::exit(is_plugin, error));
+            messages::start(Form::Plain, least(args.output.quiet || is_plugin))?;
             notify(notices);
             if is_plugin {
-                return Ok(match trace::run(settings).await {
-                    Ok(ended) => ExitCode::from(Status::of(ended.worst(), args.fail_on) as u8),
-                    Err(error) => ExitCode::from(unknown(&error.to_string())),
-                });
+                return Ok(plugin::exit_code(trace::run(settings).await, args.fail_on));
             }
             let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
@@ -174,20 +180,25 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();
-            let selection = settings::selection(&args.filter, None).unwrap_or_else(|error| exit(error));
+            let view = View::new(&args).unwrap_or_else(|error| exit(error));
+            let (filter, netns) = filters::filter(&args.filter, "--cgroup").unwrap_or_else(|error| exit(error));
+            let states = filter.sockets.states;
             // Listeners are shown with their half-open requests.
-            let requests = selection.states.contains(State::Listen).then_some(State::SynRecv);
-            let states = selection.states.iter().chain(requests).collect();
+            let requests = states.contains(State::Listen).then_some(State::SynRecv);
+            let states = states.iter().chain(requests).collect();
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
-            pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
+            pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);
-            let list = || Lister::alone(args.listing.no_iter, args.filter.netns.clone()).list(&wanted);
-            sockets::run(&args, &selection, list)?;
+            let mut lister = Lister::alone(args.listing.no_iter, netns);
+            match args.watch {
+                None => sockets::run(&args, &view, &filter, || lister.list(&wanted))?,
+                Some(interval) => sockets::watch(&args, &view, &filter, interval, || lister.list(&wanted)).await?,
+            }
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Kill(args)) => {
             let choice = kill::choice(&args).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(args.quiet))?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             notify(notices);
             kill::run(&args, choice).await
         }
@@ -200,14 +211,14 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Replay(args)) => replay::run(args),
         Some(Command::Rates(args)) => {
-            messages::start(Form::Plain, Level::Info)?;
+            messages::start(Form::Plain, least(args.output.quiet))?;
             rates::run(args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Some(Command::Doctor(args)) => check_up(&args),
         Some(Command::Story(story)) => {
             let settings = Settings::from_story_args(&story).unwrap_or_else(|error| exit(error));
-            messages::start(Form::Plain, least(story.quiet))?;
+            messages::start(Form::Plain, least(story.output.quiet))?;
             if trace::run(settings).await?.written == 0 {
                 bail!("no connection matched {}", story.which);
             }

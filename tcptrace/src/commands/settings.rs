@@ -1,64 +1,51 @@
 //! Turns the user's settings (`cli`) into the parts of a run: kernel filter, session, renderers and outputs.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 use aya_log::Level;
 use clap::{CommandFactory as _, Error, Parser as _, error::ErrorKind};
 use jiff::tz::TimeZone;
-use tcptrace_common::{
-    filter::{Filter, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part},
-    record::{AF_INET, AF_INET6},
-};
 
 use crate::{
     analysis::{
         metrics,
         story::{Limits, Stories},
     },
-    bpf::{
-        object::Aggregate,
-        probes::{KernelFilter, ProbeSettings},
-    },
+    bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, RecordArgs, RecordingArgs, StoryArgs, StuckArgs,
-            StuckFormat, Time, TraceArgs,
+            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs, StuckArgs, Time,
+            TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
-        parse::{MAX_RING, MIN_RING, PortList, Prefix, StoryFilter},
+        parse::{MAX_RING, MIN_RING, StoryFilter},
         terminal::{is_colored, understands_codes},
     },
-    commands::trace::names::NameSettings,
+    commands::{
+        filters::{filter, kernel_filter},
+        trace::names::NameSettings,
+    },
     findings::Thresholds,
     listing::chosen_netns::ChosenNetns,
     model::{
+        filter::{Place, PortRange, Term},
         kernel_counts::By,
         netns_choice::NetnsChoice,
-        socket_filter::{self, Ends, SocketFilter},
-        state::StateSet,
     },
     outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
-        route::{RecordFilter, Renderer, Route},
+        route::{Renderer, Route, StoryForm},
         settings::SessionSettings,
     },
     render::{
-        csv::Csv,
+        csv::{Csv, Rows},
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
-    sys::{
-        cgroup::{self, Cgroup},
-        systemd::Service,
-    },
+    sys::systemd::Service,
 };
 
 /// Everything that a run needs to start.
@@ -95,6 +82,8 @@ pub struct Settings {
     pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
+    /// True if `q` on the terminal ends the run.
+    pub takes_keys: bool,
     /// File to create when all probes are attached.
     pub ready_file: Option<PathBuf>,
     /// The service manager to notify.
@@ -112,12 +101,18 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         conflicts::check(args)?;
-        let states: StateSet = args.filter.state.iter().copied().collect();
+        let (filter, netns) = filter(&args.filter, &args.given.name("cgroup"))?;
+        let states = filter.sockets.states;
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
         // what is shown.
-        let filter =
-            Some(filter(&args.filter, &args.given.name("cgroup"), states)?).filter(|_| !looks).unwrap_or_default();
+        let kernel = Some(kernel_filter(&filter.kernel())?).filter(|_| !looks).unwrap_or_default();
+        if let (Some(rest), true) = (&filter.rest, args.aggregate.is_some()) {
+            let aggregate = args.given.name("aggregate");
+            return Err(conflict(&format!(
+                "{aggregate} counts in the kernel, which cannot decide this part of the filter: {rest}"
+            )));
+        }
         let (server, outputs) = outputs(args)?;
         let has_metrics = server.is_some() || outputs.iter().any(|spec| spec.target.content() == Content::Metrics);
         Ok(Self {
@@ -126,14 +121,15 @@ impl Settings {
                 ring_bytes: ring_bytes(if args.aggregate.is_some() { Some(MIN_RING) } else { args.ring_size }),
                 shared_ring: args.shared_ring,
                 max_sockets: args.kernel_sockets,
-                filter,
+                filter: kernel,
                 log_level: args.bpf_log.map(level),
                 no_iterators: args.listing.no_iter || args.aggregate.is_some(),
                 aggregate: args.aggregate.map(|by| Aggregate { by: self::by(by), keys: args.aggregate_keys }),
             },
             session: SessionSettings {
                 states,
-                selection: selection(&args.filter, None)?,
+                selection: filter.sockets,
+                rest: filter.rest,
                 owner_unchecked: false,
                 unfiltered: false,
                 polls: args.poll.0.is_some(),
@@ -153,12 +149,13 @@ impl Settings {
             // An event waits in the ring for at most half of the latency; the other half is for writing it.
             read_every: (args.latency / 2).max(Duration::from_millis(1)),
             poll: args.poll.0,
-            netns: args.filter.netns.clone(),
+            netns,
             chosen: None,
             kernel_addresses: args.kernel_addresses,
             recording: args.recording.settings(),
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
+            takes_keys: false,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
         })
@@ -175,7 +172,7 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
-        if args.format == StuckFormat::Nagios && !args.once {
+        if args.output.format() == Format::Nagios && !args.once {
             return Err(conflict("--format nagios is for a single check: add --once"));
         }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
@@ -183,30 +180,29 @@ impl Settings {
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
         trace.listing = args.listing;
-        trace.output = vec![one_output(args.output.as_ref())];
+        trace.output = args.output.clone();
         trace.duration = args.duration;
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        trace.color = args.color;
-        if args.format == StuckFormat::Json {
-            trace.format = Format::Json;
-        } else {
-            trace.interval = Some(args.interval).filter(|_| !args.once);
+        let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
+        if !args.once && args.output.to.iter().any(is_list) {
+            trace.interval = Some(args.interval);
         }
-        let settings = Self::from_args(&trace)?;
-        let routes = match args.format {
-            StuckFormat::Json => settings.routes,
-            StuckFormat::Nagios => {
-                vec![Route::new(Renderer::Stuck(StuckText::nagios(args.fail_on)), RecordFilter::default())]
-            }
-            StuckFormat::Text => {
-                let redraws = !args.once && args.output.is_none() && understands_codes();
-                let color = is_colored(args.color, args.output.is_none());
-                let text = StuckText::new(color, redraws, TimeZone::system());
-                vec![Route::new(Renderer::Stuck(text), RecordFilter::default())]
-            }
-        };
-        Ok(Self { routes, once: args.once && args.duration.is_none(), ..settings })
+        let mut settings = Self::from_args(&trace)?;
+        for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
+            let redraws = !args.once && spec.target.is_stdout() && understands_codes();
+            let text = match form(spec, &trace) {
+                Format::Text => {
+                    settings.takes_keys |= redraws;
+                    let color = is_colored(args.output.color, spec.target.is_stdout());
+                    StuckText::new(color, redraws, time_style(&args.output))
+                }
+                Format::Nagios => StuckText::nagios(args.fail_on),
+                Format::Json | Format::Csv => continue,
+            };
+            *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
+        }
+        Ok(Self { once: args.once && args.duration.is_none(), ..settings })
     }
 
     /// The settings of the run with which `tcptrace kill` looks for findings: as `tcptrace stuck --once`, with up to
@@ -219,7 +215,7 @@ impl Settings {
         trace.findings_mode = FindingsMode::Only;
         trace.filter = args.filter.clone();
         trace.findings = args.findings.clone();
-        trace.output = Vec::new();
+        trace.output.to = Vec::new();
         let mut settings = Self { once: true, ..Self::from_args(&trace)? };
         if let Some(thresholds) = &mut settings.session.findings {
             thresholds.examples = examples;
@@ -236,7 +232,7 @@ impl Settings {
         trace.filter = args.filter.clone();
         trace.listing = args.listing;
         trace.duration = args.duration;
-        trace.output = Vec::new();
+        trace.output.to = Vec::new();
         trace.ready_file.clone_from(&args.ready_file);
         trace.recording =
             RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
@@ -257,26 +253,40 @@ impl Settings {
             // The other end has a different cookie, so the kernel cannot filter.
             StoryFilter::Cookie(_) => (None, None),
         };
-        trace.filter.address.extend(address.map(Prefix::from));
-        trace.filter.port = port.map(|port| PortList(vec![(port, port)]));
+        let term = |value| Term { is_negated: false, value };
+        trace.filter.address.extend(address.map(Place::from).map(term));
+        trace.filter.port.extend(port.map(|port| Term { is_negated: false, value: PortRange(port, port) }));
         trace.filter.netns.clone_from(&args.netns);
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
-        trace.output = vec![one_output(args.output.as_ref())];
+        trace.output = args.output.clone();
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let ladder = Ladder::new(is_colored(args.color, args.output.is_none()), TimeZone::system());
-        let stories = Stories::new(args.which, Limits::default());
-        let routes = vec![Route::new(Renderer::Story(Box::new(stories), ladder), RecordFilter::default())];
-        Ok(Self { routes, ..Self::from_args(&trace)? })
+        if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
+            return Err(conflict("a story is not a row: use --format text or json"));
+        }
+        let mut settings = Self::from_args(&trace)?;
+        let story = |spec: &OutputSpec| {
+            let form = match form(spec, &trace) {
+                Format::Json => StoryForm::Json(Json::default()),
+                _ => StoryForm::Text(Ladder::new(
+                    is_colored(args.output.color, spec.target.is_stdout()),
+                    time_style(&args.output),
+                )),
+            };
+            let stories = Stories::new(args.which, Limits::default());
+            Route::new(Renderer::Story(Box::new(stories), form), spec.wants.clone())
+        };
+        settings.routes = settings.outputs.iter().map(story).collect();
+        Ok(settings)
     }
 }
 
 /// The address at which metrics are served, and the other outputs.
 fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Error> {
     let (mut server, mut outputs) = (None, Vec::new());
-    for spec in &args.output {
+    for spec in &args.output.to {
         match spec.target.content() {
             Content::Scraped(_) if server.is_some() => {
                 let output = args.given.name("output");
@@ -299,9 +309,14 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 /// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
-        spec.target.set_head(&Csv::head());
+        spec.target.set_head(&Csv::head(rows(args)));
     }
     spec
+}
+
+/// What the rows of CSV are.
+fn rows(args: &TraceArgs) -> Rows {
+    if args.findings_mode == FindingsMode::Only { Rows::Findings } else { Rows::Events }
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
@@ -313,6 +328,9 @@ fn metrics(args: &TraceArgs) -> metrics::Settings {
     metrics::Settings {
         by_process: has(MetricsBy::Process),
         by_cgroup: has(MetricsBy::Cgroup),
+        by_unit: has(MetricsBy::Unit),
+        by_container: has(MetricsBy::Container),
+        by_pod: has(MetricsBy::Pod),
         by_local_port: has(MetricsBy::LocalPort),
         max_series: args.metrics_series as usize,
     }
@@ -345,120 +363,30 @@ fn ring_bytes(size: Option<u64>) -> u32 {
     u32::try_from(size.next_power_of_two()).unwrap_or(MAX_RING as u32)
 }
 
-/// The output of a command that has only one.
-fn one_output(path: Option<&PathBuf>) -> OutputSpec {
-    path.map_or_else(OutputSpec::stdout, |path| OutputSpec::file(path.clone()))
+/// The format of the times in text.
+pub(crate) fn time_style(args: &OutputArgs) -> TimeStyle {
+    match args.time {
+        Time::Local => TimeStyle::Wall(TimeZone::system()),
+        Time::Utc => TimeStyle::Wall(TimeZone::UTC),
+        Time::Iso => TimeStyle::Iso(TimeZone::system()),
+        Time::Mono => TimeStyle::Monotonic,
+        Time::Delta => TimeStyle::Delta,
+    }
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
     match form(spec, args) {
         Format::Json => Renderer::Json(Json::default()),
-        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::headless()),
-        Format::Csv => Renderer::Csv(Csv::default()),
-        Format::Text => Renderer::Text(Text::new(TextOptions {
-            time: match args.time {
-                Time::Local => TimeStyle::Wall(TimeZone::system()),
-                Time::Utc => TimeStyle::Wall(TimeZone::UTC),
-                Time::Mono => TimeStyle::Monotonic,
-                Time::Delta => TimeStyle::Delta,
-            },
-            color: is_colored(args.color, spec.target.is_stdout()),
+        Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
+        Format::Csv => Renderer::Csv(Csv::new(rows(args))),
+        Format::Text | Format::Nagios => Renderer::Text(Text::new(TextOptions {
+            time: time_style(&args.output),
+            color: is_colored(args.output.color, spec.target.is_stdout()),
             owner_columns: args.filter.pid.is_some(),
+            columns: args.columns.clone(),
+            fits: spec.target.is_stdout(),
         })),
     }
-}
-
-fn filter(args: &FilterArgs, cgroup: &str, states: StateSet) -> Result<KernelFilter, Error> {
-    let mut filter = KernelFilter {
-        constants: Filter { states: states.bits(), family: family(args), ..Filter::default() },
-        ..KernelFilter::default()
-    };
-    let ports = [
-        (&args.local_port, SET_LOCAL, part::LOCAL_PORT),
-        (&args.remote_port, SET_REMOTE, part::REMOTE_PORT),
-        (&args.port, SET_ANY, part::ANY_PORT),
-    ];
-    for (list, set, part) in ports {
-        if let Some(PortList(ranges)) = list {
-            filter.constants.parts |= part;
-            filter.ports.extend(ranges.iter().map(|&(first, last)| (set, first, last)));
-        }
-    }
-    let addresses = [
-        (&args.local_address, SET_LOCAL, part::LOCAL_ADDRESS),
-        (&args.remote_address, SET_REMOTE, part::REMOTE_ADDRESS),
-        (&args.address, SET_ANY, part::ANY_ADDRESS),
-    ];
-    for (list, set, part) in addresses {
-        if !list.is_empty() {
-            filter.constants.parts |= part;
-            filter.prefixes.extend(list.iter().map(|&Prefix { address, bits }| (set, address, bits)));
-        }
-    }
-    at_most("addresses", filter.prefixes.len(), MAX_PREFIXES)?;
-    if let Some(Some(pids)) = &args.pid {
-        filter.constants.parts |= part::PID;
-        filter.pids.clone_from(&pids.0);
-        at_most("PIDs", filter.pids.len(), MAX_PIDS)?;
-    }
-    at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
-    for (index, path) in args.cgroup.iter().enumerate() {
-        let Cgroup { id, level, .. } = find_cgroup(cgroup, path)?;
-        filter.constants.parts |= part::CGROUP;
-        filter.constants.cgroups[index] = id;
-        filter.constants.cgroup_levels[index] = level;
-    }
-    Ok(filter)
-}
-
-fn family(args: &FilterArgs) -> u16 {
-    match (args.ipv4, args.ipv6) {
-        (true, _) => AF_INET,
-        (_, true) => AF_INET6,
-        _ => 0,
-    }
-}
-
-fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
-    if count <= most as usize {
-        return Ok(());
-    }
-    let message = format!("too many {what} in one filter: {count}; give at most {most}");
-    Err(usage(ErrorKind::TooManyValues, &message))
-}
-
-/// The cgroup at this path; `name` is the setting, for messages.
-fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
-    cgroup::find(path)
-        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
-}
-
-/// The filter for listed sockets, limited to the network namespace with inode number `netns` if given.
-///
-/// # Errors
-/// A usage error if a cgroup does not exist.
-pub fn selection(args: &FilterArgs, netns: Option<u32>) -> Result<SocketFilter, Error> {
-    let ports = |list: &Option<PortList>| list.as_ref().map_or_else(Vec::new, |PortList(ranges)| ranges.clone());
-    let prefixes = |list: &[Prefix]| {
-        list.iter().map(|&Prefix { address, bits }| socket_filter::Prefix::new(address, bits)).collect::<Vec<_>>()
-    };
-    Ok(SocketFilter {
-        states: args.state.iter().copied().collect(),
-        family: family(args),
-        ports: Ends { local: ports(&args.local_port), remote: ports(&args.remote_port), any: ports(&args.port) },
-        addresses: Ends {
-            local: prefixes(&args.local_address),
-            remote: prefixes(&args.remote_address),
-            any: prefixes(&args.address),
-        },
-        netns,
-        pids: args.pid.iter().flatten().flat_map(|list| list.0.iter().copied()).collect(),
-        cgroups: args
-            .cgroup
-            .iter()
-            .map(|path| Ok(find_cgroup("--cgroup", path)?.path))
-            .collect::<Result<_, Error>>()?,
-    })
 }
 
 const fn level(level: LogLevel) -> Level {

@@ -26,6 +26,7 @@ mod paths;
 mod process_states;
 pub mod rules;
 mod services;
+mod subject;
 mod successes;
 #[cfg(test)]
 mod testing;

@@ -1,24 +1,57 @@
 //! Names for the numbers in events: processes, users, cgroups, network namespaces, ports, hosts, RST reasons.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    event::Owner,
+    event::{Command, Owner, ProcessId},
     hosts::Hosts,
     keyed::Addresses,
     place::Place,
-    processes::{KnownProcess, Processes},
+    processes::{KnownProcess, ProcessAnswer, ProcessQuestion, Processes},
 };
 
 /// Returns the path of a cgroup by its id.
 pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 
+/// Returns the path of the executable of a process.
+pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
+
+/// Names of the places in which a process runs, each in all the ways that a user may write it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceNames {
+    /// systemd units.
+    pub units: Vec<String>,
+    /// Ids and names of containers.
+    pub containers: Vec<String>,
+    /// UIDs and names of Kubernetes pods.
+    pub pods: Vec<String>,
+}
+
+impl From<&Place> for PlaceNames {
+    fn from(place: &Place) -> Self {
+        let texts = |texts: &[Option<&str>]| texts.iter().flatten().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let full_name = place.pod_namespace().zip(place.pod_name()).map(|(space, name)| format!("{space}/{name}"));
+        Self {
+            units: texts(&[place.unit_name()]),
+            containers: texts(&[place.container_id(), place.short_container_id(), place.container_name()]),
+            pods: texts(&[place.pod_uid(), place.pod_name(), full_name.as_deref()]),
+        }
+    }
+}
+
+/// Returns the places of the cgroup with this path.
+pub type PlaceLookup = Box<dyn Fn(&str) -> PlaceNames>;
+
 /// Names for the numbers in events.
 pub struct Names {
     reset_reasons: HashMap<u32, String>,
-    cgroups: FxHashMap<u64, Place>,
+    cgroups: FxHashMap<u64, Arc<Place>>,
     find_cgroup: CgroupLookup,
     /// Names of network namespaces by inode number; only those that have a name.
     pub netns: FxHashMap<u32, String>,
@@ -32,6 +65,10 @@ pub struct Names {
     pub services: FxHashMap<u16, Box<str>>,
     /// Names of remote hosts.
     pub hosts: Hosts,
+    /// Finds the executable of a process; `None` if executables are not looked up.
+    pub find_executable: Option<ExecutableLookup>,
+    /// Finds units, containers and pods; `None` if they are not looked up.
+    pub find_places: Option<PlaceLookup>,
     /// How kernel addresses appear in output.
     pub addresses: Addresses,
 }
@@ -53,6 +90,8 @@ impl Names {
             users: FxHashMap::default(),
             services: FxHashMap::default(),
             hosts: Hosts::new(None),
+            find_executable: None,
+            find_places: None,
             addresses: Addresses::new(false),
         }
     }
@@ -76,7 +115,12 @@ impl Names {
 
     /// The path of a cgroup. Ids that were not found are looked up again the next time.
     pub fn cgroup(&mut self, id: u64) -> Option<&str> {
-        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id).map(|place| &*place.cgroup)
+        self.place_of_cgroup(id).map(|place| &*place.cgroup)
+    }
+
+    /// Where the processes of a cgroup run: as far as its path says, and with names once a process of it was read.
+    pub fn place_of_cgroup(&mut self, id: u64) -> Option<&Place> {
+        place_of_cgroup(&mut self.cgroups, &mut self.find_cgroup, id)
     }
 
     /// What is known about a process, and where it runs. Names of containers and pods are known only once it was read.
@@ -88,10 +132,25 @@ impl Names {
         };
         (known, place)
     }
+
+    /// Takes what was read of a process.
+    pub fn learn(&mut self, question: ProcessQuestion, answer: ProcessAnswer) {
+        // It may have moved to another cgroup since the event, and v1 hierarchies have other paths.
+        if let Some(place) = &answer.place
+            && self.place_of_cgroup(question.cgroup).is_some_and(|known| known.cgroup == place.cgroup)
+        {
+            self.cgroups.insert(question.cgroup, Arc::clone(place));
+        }
+        self.processes.learn(question.id, answer);
+    }
 }
 
-/// Where the processes of a cgroup run, as far as its path says.
-fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut CgroupLookup, id: u64) -> Option<&'a Place> {
+/// See [`Names::place_of_cgroup`].
+fn place_of_cgroup<'a>(
+    cgroups: &'a mut FxHashMap<u64, Arc<Place>>,
+    find: &mut CgroupLookup,
+    id: u64,
+) -> Option<&'a Place> {
     if cgroups.len() >= MAX_CGROUPS {
         cgroups.clear();
     }
@@ -99,7 +158,7 @@ fn place_of_cgroup<'a>(cgroups: &'a mut FxHashMap<u64, Place>, find: &mut Cgroup
         Entry::Occupied(known) => Some(known.into_mut()),
         Entry::Vacant(room) => {
             let path = find(id)?;
-            Some(room.insert(Place::from_cgroup(&path)))
+            Some(room.insert(Arc::new(Place::from_cgroup(&path))))
         }
     }
 }

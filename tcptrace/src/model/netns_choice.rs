@@ -1,6 +1,7 @@
 //! Which network namespace a user selects.
 
 use std::{
+    fmt,
     path::{Component, Path, PathBuf},
     str::FromStr,
 };
@@ -18,6 +19,18 @@ pub enum NetnsChoice {
     Inode(u32),
     /// The namespace of this file, such as `/proc/1/ns/net`.
     Path(PathBuf),
+}
+
+/// As the user wrote it, or as well.
+impl fmt::Display for NetnsChoice {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => to.write_str("self"),
+            Self::Name(name) => to.write_str(name),
+            Self::Inode(inode) => inode.fmt(to),
+            Self::Path(path) => path.display().fmt(to),
+        }
+    }
 }
 
 /// Where ip-netns(8) keeps named namespaces; `/var/run` is a link to `/run`.

@@ -27,7 +27,7 @@ pub struct ProcessNames {
 }
 
 /// A process to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessQuestion {
     /// The process.
     pub id: ProcessId,
@@ -145,6 +145,11 @@ impl Processes {
     /// True if nothing more will be known about a process soon; otherwise it is being read.
     pub fn is_settled(&mut self, owner: &Owner) -> bool {
         self.entry(owner).is_none_or(|entry| !entry.is_asked)
+    }
+
+    /// The executable of a process that was read, unless it may have run another one when it had this command name.
+    pub fn executable(&mut self, id: ProcessId, command: Command) -> Option<&str> {
+        self.known.get(&id)?.known.executable(command)
     }
 
     fn entry(&mut self, owner: &Owner) -> Option<&Entry> {

@@ -1,7 +1,10 @@
 //! Which sockets and events are selected: the user-space counterpart of the kernel's filter
 //! ([`tcptrace_common::filter`]). All criteria must match; within one criterion, any of its values.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use tcptrace_common::record::{AF_INET, AF_INET6};
 
@@ -91,7 +94,45 @@ impl Prefix {
         Self { address: u128::from_be_bytes(address) & mask, mask }
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    /// The address, IPv4 as `::ffff:a.b.c.d`, and the number of its bits that count, of 128.
+    #[must_use]
+    pub const fn parts(self) -> ([u8; 16], u32) {
+        (self.address.to_be_bytes(), self.mask.leading_ones())
+    }
+
+    /// Networks that together hold all addresses but those in `excluded`; `None` if these are more than `most`, or if
+    /// nothing is left.
+    #[must_use]
+    pub fn all_but(excluded: &[Self], most: usize) -> Option<Vec<Self>> {
+        let mut left = vec![Self { address: 0, mask: 0 }];
+        for out in excluded {
+            let mut next = Vec::new();
+            for network in left {
+                if network.address & out.mask == out.address && network.mask >= out.mask {
+                    continue; // wholly excluded
+                }
+                if out.address & network.mask != network.address {
+                    next.push(network);
+                    continue;
+                }
+                // The halves that do not hold the excluded network, from the largest to its neighbour.
+                for bits in network.mask.leading_ones()..out.mask.leading_ones() {
+                    let bit = 1 << (127 - bits);
+                    let mask = network.mask | u128::MAX.checked_shl(127 - bits).unwrap_or(0);
+                    next.push(Self { address: (out.address ^ bit) & mask, mask });
+                }
+            }
+            if next.len() > most {
+                return None;
+            }
+            left = next;
+        }
+        (!left.is_empty()).then_some(left)
+    }
+
+    /// True if the address is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         let bits = match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
             IpAddr::V6(v6) => v6.to_bits(),
@@ -100,21 +141,37 @@ impl Prefix {
     }
 }
 
+/// As users write it: IPv4 as such, and the length only if it is not the whole address.
+impl fmt::Display for Prefix {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, bits) = self.parts();
+        let address = IpAddr::from(bytes).to_canonical();
+        match (address, bits) {
+            (IpAddr::V4(v4), 128) => v4.fmt(to),
+            (IpAddr::V4(v4), 96..) => write!(to, "{v4}/{}", bits - 96),
+            (IpAddr::V6(v6), 128) => v6.fmt(to),
+            _ => write!(to, "{}/{bits}", std::net::Ipv6Addr::from(bytes)),
+        }
+    }
+}
+
 impl SocketFilter {
-    /// True if a socket with these holders matches. `cgroup_of` returns the path of a holder's cgroup in the v2
-    /// hierarchy, and is called only if cgroups are a criterion.
+    /// True if a socket with these holders matches. `cgroup_of` returns the path of the cgroup in the v2 hierarchy of a
+    /// process, by its PID and the cgroup's id, and is called only if cgroups are a criterion.
     pub fn matches<Path: AsRef<str>>(
         &self,
         socket: &ListedSocket,
         holders: &[Holder],
-        cgroup_of: impl FnMut(&Holder) -> Option<Path>,
+        mut cgroup_of: impl FnMut(u32, Option<u64>) -> Option<Path>,
     ) -> bool {
+        let owner = socket.owner.iter().map(|owner| (owner.pid, Some(owner.cgroup)));
+        let mut processes = holders.iter().map(|holder| (holder.pid, holder.cgroup)).chain(owner);
+        let mut is_below = |(pid, cgroup)| cgroup_of(pid, cgroup).is_some_and(|path| self.has_cgroup(path.as_ref()));
         (self.states.is_empty() || self.states.contains(socket.state))
             && self.netns.is_none_or(|netns| netns == socket.netns)
             && self.ends_match(socket.local, socket.remote)
             && (self.pids.is_empty() || self.has_pid(socket, holders))
-            && (self.cgroups.is_empty()
-                || holders.iter().filter_map(cgroup_of).any(|path| self.has_cgroup(path.as_ref())))
+            && (self.cgroups.is_empty() || processes.any(&mut is_below))
     }
 
     /// True if the event is about a selected state and a selected socket. A transition is about both of its states.
@@ -131,10 +188,9 @@ impl SocketFilter {
     /// before that (`net/ipv4/tcp_ipv4.c`, `tcp_v4_connect`). Counterpart of `waits_for_port` in the BPF programs.
     #[must_use]
     pub fn waits_for_port(&self, event: &Event) -> bool {
-        let (local, remote) = (event.socket.local.port(), event.socket.remote.port());
-        let begins = matches!(event.what, EventKind::Transition(t) if matches!(t.new, State::SynSent | State::Listen));
+        let remote = event.socket.remote.port();
         let has_remote = || self.ports.any.iter().any(|&(first, last)| (first..=last).contains(&remote));
-        begins && local == 0 && (!self.ports.local.is_empty() || !self.ports.any.is_empty() && !has_remote())
+        begins_without_port(event) && (!self.ports.local.is_empty() || !self.ports.any.is_empty() && !has_remote())
     }
 
     pub(crate) fn ends_match(&self, local: SocketAddr, remote: SocketAddr) -> bool {
@@ -187,6 +243,12 @@ impl SocketFilter {
     }
 }
 
+/// True for the first event of a socket whose local port is not bound yet.
+pub(crate) fn begins_without_port(event: &Event) -> bool {
+    let begins = matches!(event.what, EventKind::Transition(t) if matches!(t.new, State::SynSent | State::Listen));
+    begins && event.socket.local.port() == 0
+}
+
 /// Counterpart of `Tuple::shown_family` in the BPF programs.
 const fn shown_family(local: SocketAddr, remote: SocketAddr) -> u16 {
     if local.is_ipv4() || remote.is_ipv4() { AF_INET } else { AF_INET6 }
@@ -222,7 +284,7 @@ mod tests {
         Holder { handle: 1, pid, ns_pid: pid, fd: 3, uid: 0, cgroup: None, start: None, command }
     }
 
-    fn without_cgroups(_: &Holder) -> Option<String> {
+    fn without_cgroups(_: u32, _: Option<u64>) -> Option<String> {
         panic!("nobody wants cgroups");
     }
 
@@ -334,7 +396,7 @@ mod tests {
                 cgroups: wanted.iter().map(|path| (*path).to_owned()).collect(),
                 ..SocketFilter::default()
             };
-            selection.matches(&socket, &[holder(1)], |_| path)
+            selection.matches(&socket, &[holder(1)], |_, _| path)
         };
         assert!(matches(&["/a", "/system.slice"], Some("/system.slice")));
         assert!(matches(&["/system.slice"], Some("/system.slice/nginx.service")));

@@ -1,7 +1,7 @@
 //! Converts the kernel's monotonic times and formats times and durations.
 
 use bytes::BufMut;
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 /// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by `sys::clock`.
@@ -26,8 +26,12 @@ impl WallOffset {
 pub struct WallFormat {
     zone: TimeZone,
     pattern: &'static str,
+    /// Whether the offset of the zone follows the time.
+    has_offset: bool,
     second: i64,
     text: String,
+    offset: String,
+    date: Option<Date>,
 }
 
 const NS_PER_S: i64 = 1_000_000_000;
@@ -45,22 +49,47 @@ impl WallFormat {
         Self::new(zone, "%H:%M:%S")
     }
 
+    /// RFC 3339 in `zone`, with its offset.
+    #[must_use]
+    pub fn with_zone(zone: TimeZone) -> Self {
+        Self { has_offset: true, ..Self::new(zone, "%Y-%m-%dT%H:%M:%S") }
+    }
+
     fn new(zone: TimeZone, pattern: &'static str) -> Self {
-        Self { zone, pattern, second: i64::MIN, text: String::new() }
+        let (text, offset) = (String::new(), String::new());
+        Self { zone, pattern, has_offset: false, second: i64::MIN, text, offset, date: None }
+    }
+
+    /// The date in the zone; `None` for years beyond 9999.
+    pub fn date(&mut self, wall_ns: i64) -> Option<Date> {
+        self.refresh(wall_ns.div_euclid(NS_PER_S));
+        self.date
+    }
+
+    fn refresh(&mut self, second: i64) {
+        if second == self.second {
+            return;
+        }
+        self.second = second;
+        let zoned = Timestamp::from_second(second).map(|time| time.to_zoned(self.zone.clone()));
+        let Ok(zoned) = zoned else {
+            (self.text, self.offset, self.date) = ("-".to_owned(), String::new(), None);
+            return;
+        };
+        self.text = zoned.strftime(self.pattern).to_string();
+        self.date = Some(zoned.date());
+        if self.has_offset {
+            self.offset = zoned.strftime("%:z").to_string();
+        }
     }
 
     /// Writes the time with `digits` (at most 9) decimal places.
     pub fn write(&mut self, to: &mut impl BufMut, wall_ns: i64, digits: usize) {
-        let second = wall_ns.div_euclid(NS_PER_S);
-        if second != self.second {
-            self.second = second;
-            self.text = Timestamp::from_second(second).map_or_else(
-                |_| "-".to_owned(), // years beyond 9999
-                |time| time.to_zoned(self.zone.clone()).strftime(self.pattern).to_string(),
-            );
-        }
+        self.refresh(wall_ns.div_euclid(NS_PER_S));
         to.put_slice(self.text.as_bytes());
-        to.put_u8(b'.');
+        if digits > 0 {
+            to.put_u8(b'.');
+        }
         let mut decimals = [b'0'; 9];
         let mut rest = wall_ns.rem_euclid(NS_PER_S) as u32;
         for digit in decimals.iter_mut().rev() {
@@ -68,6 +97,7 @@ impl WallFormat {
             rest /= 10;
         }
         to.put_slice(&decimals[..digits.min(9)]);
+        to.put_slice(self.offset.as_bytes());
     }
 }
 

@@ -6,7 +6,11 @@ use std::{borrow::Cow, net::IpAddr};
 use serde::{Deserialize, Serialize};
 use tcptrace_common::counters::Counters;
 
-use crate::model::{event::StartTicks, processes::ProcessAnswer, snapshot::Snapshot, time::WallOffset};
+use crate::model::{
+    processes::{ProcessAnswer, ProcessQuestion},
+    snapshot::Snapshot,
+    time::WallOffset,
+};
 
 /// One input of a session. Recordings contain all but [`Input::Record`] in this form: another order, or another field, is
 /// another version of their format.
@@ -33,8 +37,8 @@ pub enum Input<'a> {
     IntervalEnded(u64),
     /// The run has read everything, and ends at this time (CLOCK_MONOTONIC in ns).
     Finished(u64),
-    /// What was read about a process: its PID and start time.
-    Process(u32, Option<StartTicks>, Cow<'a, ProcessAnswer>),
+    /// What was read about a process.
+    Process(ProcessQuestion, Cow<'a, ProcessAnswer>),
     /// The names of users by UID.
     Users(Cow<'a, [(u32, String)]>),
     /// The names of TCP ports.

@@ -11,11 +11,12 @@ use crate::{
     model::{
         event::{Event, EventKind, Owner, StateSource},
         event_kind::EventGroup,
+        filter::{EventSubject, Expr},
         losses::Losses,
+        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
-        socket_filter::{Ends, Prefix, concerns},
         state::{State, StateSet},
     },
     pipeline::records::{Records, RecordsBuilder},
@@ -37,9 +38,17 @@ pub enum Renderer {
     /// CSV rows of one kind of record.
     Csv(Csv),
     /// Stories of connections, each written when the connection is over.
-    Story(Box<Stories>, Ladder),
+    Story(Box<Stories>, StoryForm),
     /// Open findings, at intervals.
     Stuck(StuckText),
+}
+
+/// The format of stories.
+pub enum StoryForm {
+    /// Ladder diagrams.
+    Text(Ladder),
+    /// One object per line.
+    Json(Json),
 }
 
 /// Kinds of records that an output can select.
@@ -103,47 +112,41 @@ impl RecordKind {
 
 /// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
 /// values.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Default)]
 pub struct RecordFilter {
     /// Kinds of records to take.
     pub records: Vec<RecordKind>,
-    /// States that an event is about.
-    pub states: StateSet,
-    /// Port ranges of events and findings, inclusive.
-    pub ports: Ends<(u16, u16)>,
-    /// Addresses of events and findings.
-    pub addresses: Ends<Prefix>,
     /// Kinds of findings to take.
     pub findings: Vec<Kind>,
     /// Minimum severity of findings.
     pub severity: Option<Severity>,
     /// True to leave out what was checked (`looked`), for outputs that act on findings.
     pub without_coverage: bool,
+    /// What events and findings must match; `None` for all.
+    pub only: Option<Expr>,
 }
 
 impl RecordFilter {
+    /// Takes only what matches this, too.
+    pub fn add(&mut self, expr: Expr) {
+        self.only = Some(Expr::all(self.only.take().into_iter().chain([expr])));
+    }
+
     fn kind(&self, kind: RecordKind) -> bool {
         self.records.is_empty() || self.records.contains(&kind)
     }
 
-    fn event(&self, event: &Event) -> bool {
-        let (local, remote) = (event.socket.local, event.socket.remote);
+    fn event(&self, event: &Event, names: &mut Names) -> bool {
         self.kind(RecordKind::of(&event.what))
-            && (self.states.is_empty() || concerns(event, self.states))
-            && self.ports.match_ports(local, remote)
-            && self.addresses.match_addresses(local, remote)
+            && self.only.as_ref().is_none_or(|only| only.selects(&EventSubject(event), names))
     }
 
-    fn finding(&self, finding: &Finding) -> bool {
+    fn finding(&self, finding: &Finding, names: &mut Names) -> bool {
         let detection = &finding.detection;
-        let (local, remote) = detection.subject.ends();
-        // A finding without this end matches no address.
-        let end = |end: Option<std::net::SocketAddr>| end.unwrap_or_else(|| ([0, 0, 0, 0], 0).into());
         self.kind(RecordKind::Findings)
             && (self.findings.is_empty() || self.findings.contains(&detection.kind))
             && self.severity.is_none_or(|least| detection.severity >= least)
-            && self.ports.match_ports(end(local), end(remote))
-            && self.addresses.match_addresses(end(local), end(remote))
+            && self.only.as_ref().is_none_or(|only| only.selects(detection, names))
     }
 }
 
@@ -173,11 +176,11 @@ impl Route {
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
-    pub fn write_heading(&mut self) -> bool {
+    pub fn write_heading(&mut self, context: &Context) -> bool {
         let Self { renderer, wants, records, .. } = self;
         match renderer {
             Renderer::Text(text) if RecordKind::EVENTS.into_iter().any(|kind| wants.kind(kind)) => {
-                records.add(|to| text.heading(to))
+                records.add(|to| text.heading(to, context))
             }
             _ => false,
         }
@@ -186,7 +189,7 @@ impl Route {
     /// Writes an event; returns true if it did. An event of a process that is being read waits a moment, and so do those
     /// that come after it.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
-        if !self.wants.event(event) {
+        if !self.wants.event(event, &mut context.names) {
             return false;
         }
         if self.waits_for(event, context) {
@@ -226,9 +229,13 @@ impl Route {
 
     /// Writes a finding; returns true if it did. It waits like an event.
     pub fn finding(&mut self, finding: &Finding, context: &mut Context) -> bool {
-        let has_findings = matches!(self.renderer, Renderer::Text(_) | Renderer::Json(_));
-        if !has_findings || !self.wants.finding(finding) {
-            return false; // rows of a single kind; stories of connections; a list at intervals
+        let has_findings = match &self.renderer {
+            Renderer::Text(_) | Renderer::Json(_) => true,
+            Renderer::Csv(csv) => csv.has_findings(),
+            Renderer::Story(..) | Renderer::Stuck(_) => false,
+        };
+        if !has_findings || !self.wants.finding(finding, &mut context.names) {
+            return false; // rows of another kind; stories of connections; a list at intervals
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
         if waits {
@@ -245,7 +252,8 @@ impl Route {
         records.add(|to| match renderer {
             Renderer::Text(text) => text.finding(to, finding, context),
             Renderer::Json(json) => json.finding(to, finding, context),
-            Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {}
+            Renderer::Csv(csv) => csv.finding(to, finding, context),
+            Renderer::Story(..) | Renderer::Stuck(_) => {}
         })
     }
 
@@ -288,7 +296,8 @@ impl Route {
         match renderer {
             Renderer::Stuck(text) => _ = records.add(|to| text.list(to, findings, seen, context)),
             Renderer::Text(text) if is_final => {
-                let wanted: Vec<_> = findings.iter().filter(|finding| wants.finding(finding)).collect();
+                let wanted: Vec<_> =
+                    findings.iter().filter(|finding| wants.finding(finding, &mut context.names)).collect();
                 records.add(|to| text.open_at_the_end(to, &wanted, context));
             }
             _ => {}
@@ -327,7 +336,7 @@ impl Route {
         let Self { renderer, wants, records, .. } = self;
         if wants.kind(RecordKind::Summaries) {
             records.add(|to| match renderer {
-                Renderer::Text(text) => text.report(to, report, states),
+                Renderer::Text(text) => text.report(to, report, states, context),
                 Renderer::Json(json) => json.report(to, report, context.wall),
                 Renderer::Csv(csv) if report.processes.is_none() => csv.report(to, report, context.wall),
                 Renderer::Csv(_) | Renderer::Story(..) | Renderer::Stuck(_) => {} // a single kind only
@@ -340,14 +349,17 @@ impl Route {
         &mut self,
         mut take: impl FnMut(&mut Stories) -> Option<Story>,
         room: u64,
-        context: &Context,
+        context: &mut Context,
     ) -> u64 {
         let mut count = 0;
         while count < room
-            && let Renderer::Story(stories, ladder) = &mut self.renderer
+            && let Renderer::Story(stories, form) = &mut self.renderer
             && let Some(story) = take(stories)
         {
-            self.records.add(|to| ladder.story(to, &story, context));
+            self.records.add(|to| match form {
+                StoryForm::Text(ladder) => ladder.story(to, &story, context),
+                StoryForm::Json(json) => json.story(to, &story, context),
+            });
             count += 1;
         }
         count
@@ -362,13 +374,16 @@ impl Route {
 
     /// Reports the selected connections that exist but have no story because nothing happened to them; returns their
     /// number.
-    pub fn without_story(&mut self, table: &Table, now_ns: u64) -> u64 {
+    pub fn without_story(&mut self, table: &Table, now_ns: u64, context: &Context) -> u64 {
         let mut count = 0;
-        if let Renderer::Story(stories, ladder) = &mut self.renderer {
+        if let Renderer::Story(stories, form) = &mut self.renderer {
             let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
-                self.records.add(|to| ladder.silent(to, known, now_ns));
+                self.records.add(|to| match form {
+                    StoryForm::Text(ladder) => ladder.silent(to, known, now_ns),
+                    StoryForm::Json(json) => json.silent(to, known, now_ns, context.wall),
+                });
                 count += 1;
             }
         }
@@ -392,7 +407,10 @@ impl Route {
             records.add(|to| match renderer {
                 Renderer::Json(json) => json.end(to, context.wall, now_ns, reason, losses, outputs),
                 Renderer::Csv(csv) => csv.header(to),
-                Renderer::Story(_, ladder) => ladder.end(to, losses),
+                Renderer::Story(_, StoryForm::Text(ladder)) => ladder.end(to, losses),
+                Renderer::Story(_, StoryForm::Json(json)) => {
+                    json.end(to, context.wall, now_ns, reason, losses, outputs);
+                }
                 Renderer::Text(_) | Renderer::Stuck(_) => {}
             });
         }

@@ -3,7 +3,7 @@
 use crate::{
     analysis::metrics::{self},
     findings::Thresholds,
-    model::{socket_filter::SocketFilter, state::StateSet},
+    model::{filter::Expr, socket_filter::SocketFilter, state::StateSet},
 };
 
 /// What a session does with events.
@@ -13,6 +13,8 @@ pub struct SessionSettings {
     /// Filter for sockets. With findings, only its network namespace limits the table; the other criteria limit what is
     /// reported.
     pub selection: SocketFilter,
+    /// What events and sockets must match besides, which `selection` cannot express; `None` if nothing.
+    pub rest: Option<Expr>,
     /// True if the kernel side passes events whose owner it does not know: they must be checked again.
     pub owner_unchecked: bool,
     /// True if nothing was filtered in the kernel, as in a recording: the filter is applied here.

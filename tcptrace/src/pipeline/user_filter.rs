@@ -8,9 +8,10 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     model::{
         event::{Event, EventKind, OwnerSource},
+        filter::{End, EventSubject, Expr, NoLookup, Test},
         holders::Holder,
         names::Names,
-        socket_filter::SocketFilter,
+        socket_filter::{SocketFilter, begins_without_port},
         state::State,
     },
     pipeline::settings::SessionSettings,
@@ -28,6 +29,10 @@ pub(super) struct UserFilter {
     filter: SocketFilter,
     /// The same filter without its owner criteria.
     any_owner: SocketFilter,
+    /// What must be true besides, which only user space can decide.
+    rest: Option<Expr>,
+    /// True if `rest` depends on the local port.
+    rest_has_port: bool,
     /// Cookies of connections accepted through a listener of a process selected by PID: everything its service does is
     /// reported, even if another process handles the connection (`owner_match::SERVED` of the BPF programs).
     served: FxHashSet<u64>,
@@ -51,12 +56,15 @@ impl UserFilter {
             SocketFilter { states, ..SocketFilter::default() }
         };
         let any_owner = SocketFilter { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
-        Self { filter, any_owner, ..Self::default() }
+        let rest = settings.rest.clone();
+        let is_port = |test: &Test| matches!(test, Test::Port(end, _) | Test::Endpoint(end, _) if *end != End::Remote);
+        let rest_has_port = rest.as_ref().is_some_and(|rest| rest.mentions(is_port));
+        Self { filter, any_owner, rest, rest_has_port, ..Self::default() }
     }
 
     /// True if there is a filter.
     pub(super) fn is_active(&self) -> bool {
-        self.filter != SocketFilter::default()
+        self.filter != SocketFilter::default() || self.rest.is_some()
     }
 
     /// Processes an event with the owner that the BPF programs know.
@@ -72,7 +80,8 @@ impl UserFilter {
     pub(super) fn matches_event(&mut self, event: &Event, names: &mut Names) -> bool {
         // The last event of a socket whose owner no longer matches is only for the table.
         let is_shown = !event.socket.is(socket_flag::OWNER_LEFT)
-            && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned));
+            && self.filter_of(event.socket.cookie).matches_event(event, |id| names.cgroup(id).map(str::to_owned))
+            && self.rest.as_ref().is_none_or(|rest| rest.selects(&EventSubject(event), names));
         if let (EventKind::Transition(transition), Some(cookie)) = (&event.what, event.socket.cookie)
             && transition.new == State::Close
         {
@@ -81,9 +90,16 @@ impl UserFilter {
         is_shown
     }
 
-    /// True if the socket matches the filter.
-    pub(super) fn matches_socket(&self, known: &Connection, holders: &[Holder], names: &mut Names) -> bool {
+    /// True if the socket matches the filter at `now_ns`.
+    pub(super) fn matches_socket(
+        &self,
+        known: &Connection,
+        holders: &[Holder],
+        names: &mut Names,
+        now_ns: u64,
+    ) -> bool {
         self.filter_of(known.cookie()).matches_known(known, holders, |id| names.cgroup(id).map(str::to_owned))
+            && self.rest.as_ref().is_none_or(|rest| rest.selects(&known.subject(holders, now_ns), names))
     }
 
     fn filter_of(&self, cookie: Option<u64>) -> &SocketFilter {
@@ -94,7 +110,11 @@ impl UserFilter {
     /// did.
     pub(super) fn hold_back(&mut self, event: &Event) -> bool {
         let Some(sk) = event.socket.sk else { return false };
-        let holds = self.filter.waits_for_port(event) && self.waiting.len() < MAX_WAITING;
+        let rest_waits = || {
+            let rest = self.rest.as_ref().filter(|_| self.rest_has_port && begins_without_port(event));
+            rest.is_some_and(|rest| rest.eval(&EventSubject(event), &mut NoLookup).is_none())
+        };
+        let holds = (self.filter.waits_for_port(event) || rest_waits()) && self.waiting.len() < MAX_WAITING;
         if holds {
             self.waiting.insert(sk, event.clone());
         }

@@ -1,6 +1,6 @@
 //! Look-ups that renderers need besides the record.
 
-use crate::model::{names::Names, time::WallOffset};
+use crate::model::{names::Names, screen::Screen, time::WallOffset};
 
 /// The wall clock and the names that turn a record into output.
 pub struct Context {
@@ -8,6 +8,8 @@ pub struct Context {
     pub wall: WallOffset,
     /// Names of processes, namespaces, cgroups and RST reasons.
     pub names: Names,
+    /// The size of the terminal at stdout, if there is one.
+    pub screen: Option<Screen>,
     /// CLOCK_MONOTONIC in ns, as of the last time that records were read.
     pub now_ns: u64,
 }
@@ -16,6 +18,6 @@ impl Context {
     /// A context at no particular time.
     #[must_use]
     pub const fn new(wall: WallOffset, names: Names) -> Self {
-        Self { wall, names, now_ns: 0 }
+        Self { wall, names, screen: None, now_ns: 0 }
     }
 }

@@ -1,18 +1,69 @@
-//! Events as CSV (RFC 4180). The first line names the columns; fields that an event does not have are empty.
+//! Events or findings as CSV (RFC 4180). The first line names the columns; fields that a record does not have are empty.
 
 use bytes::{BufMut, BytesMut};
+use serde_json::Value;
 
 use super::{fields, json};
 use crate::{
+    findings::Finding,
     model::{event::Event, printable::escaped, time::WallFormat},
     render::{
         context::Context,
         fields::{Field, FieldValue},
+        json::{finding_value, text_time},
     },
 };
 
+/// What the rows are: all rows of a file have the same columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rows {
+    /// Events.
+    #[default]
+    Events,
+    /// Findings.
+    Findings,
+}
+
+/// The columns of findings, and where each value is in a finding's JSON.
+const FINDING_COLUMNS: [(&str, &str); 33] = [
+    ("event", "/event"),
+    ("time", "/time"),
+    ("mono_ns", "/mono_ns"),
+    ("phase", "/phase"),
+    ("into", "/into"),
+    ("finding", "/finding"),
+    ("number", "/number"),
+    ("severity", "/severity"),
+    ("netns", "/netns"),
+    ("netns_name", "/netns_name"),
+    ("local_address", "/local_address"),
+    ("local_port", "/local_port"),
+    ("remote_address", "/remote_address"),
+    ("remote_port", "/remote_port"),
+    ("pid", "/owner/pid"),
+    ("command", "/owner/command"),
+    ("uid", "/owner/uid"),
+    ("cgroup", "/owner/cgroup"),
+    ("executable", "/owner/executable"),
+    ("owner_source", "/owner/source"),
+    ("process_count", "/process_count"),
+    ("processes", "/processes"),
+    ("count", "/count"),
+    ("count_now", "/count_now"),
+    ("age_ns", "/age_ns"),
+    ("age_source", "/age_source"),
+    ("open_for_ns", "/open_for_ns"),
+    ("cause", "/cause"),
+    ("explanation", "/explanation"),
+    ("remedy", "/remedy"),
+    ("docs", "/docs"),
+    ("evidence", "/evidence"),
+    ("examples", "/examples"),
+];
+
 /// Writes records as CSV.
 pub struct Csv {
+    rows: Rows,
     time: WallFormat,
     header_written: bool,
     line: Vec<u8>,
@@ -20,28 +71,66 @@ pub struct Csv {
 
 impl Default for Csv {
     fn default() -> Self {
-        Self { time: WallFormat::rfc3339(), header_written: false, line: Vec::new() }
+        Self::new(Rows::Events)
     }
 }
 
 impl Csv {
-    /// A writer without the first line, which is [`Csv::head`].
+    /// A writer of such rows.
     #[must_use]
-    pub fn headless() -> Self {
-        Self { header_written: true, ..Self::default() }
+    pub fn new(rows: Rows) -> Self {
+        Self { rows, time: WallFormat::rfc3339(), header_written: false, line: Vec::new() }
     }
 
-    /// The line that names the columns of events.
+    /// A writer without the first line, which is [`Csv::head`].
     #[must_use]
-    pub fn head() -> Vec<u8> {
+    pub fn headless(self) -> Self {
+        Self { header_written: true, ..self }
+    }
+
+    /// The line that names the columns.
+    #[must_use]
+    pub fn head(rows: Rows) -> Vec<u8> {
         let mut to = BytesMut::new();
-        Self::default().header(&mut to);
+        Self::new(rows).header(&mut to);
         to.to_vec()
     }
 
     /// Writes the first line unless it was written before.
     pub fn header(&mut self, to: &mut BytesMut) {
-        self.names(to, Field::ALL.iter().map(|field| field.name()));
+        match self.rows {
+            Rows::Events => self.names(to, Field::ALL.iter().map(|field| field.name())),
+            Rows::Findings => self.names(to, FINDING_COLUMNS.iter().map(|(name, _)| *name)),
+        }
+    }
+
+    /// True if its rows are findings.
+    #[must_use]
+    pub fn has_findings(&self) -> bool {
+        self.rows == Rows::Findings
+    }
+
+    /// Writes a finding, if that is what the rows are.
+    pub fn finding(&mut self, to: &mut BytesMut, finding: &Finding, context: &mut Context) {
+        if self.rows != Rows::Findings {
+            return;
+        }
+        self.header(to);
+        let time = text_time(&mut self.time, context.wall, finding.time_ns);
+        let value = finding_value(finding, &time, &mut context.names);
+        for (index, (_, place)) in FINDING_COLUMNS.iter().enumerate() {
+            to.extend((index > 0).then_some(b','));
+            match value.pointer(place) {
+                None | Some(Value::Null) => {}
+                Some(Value::String(text)) => self::text(to, text),
+                Some(Value::Array(_) | Value::Object(_)) => {
+                    let json = value.pointer(place).map(ToString::to_string).unwrap_or_default();
+                    quoted(to, json.as_bytes());
+                }
+                Some(other) => to.put_slice(other.to_string().as_bytes()),
+            }
+        }
+        to.put_u8(b'\n');
     }
 
     fn names<'a>(&mut self, to: &mut BytesMut, names: impl Iterator<Item = &'a str>) {
@@ -53,6 +142,9 @@ impl Csv {
 
     /// Writes an event.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
+        if self.rows != Rows::Events {
+            return;
+        }
         self.header(to);
         let Self { time, line, .. } = self;
         line.clear();

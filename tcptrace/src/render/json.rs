@@ -1,6 +1,8 @@
 //! Records as JSON, one object per line (`docs/json.md`). Events are written by hand, because there are many of them; all
 //! other records with `serde_json`.
 
+mod story;
+
 use std::{io, net::SocketAddr};
 
 use bytes::{BufMut, BytesMut};
@@ -305,7 +307,7 @@ fn transitions_value(rows: &[TransitionRow]) -> Value {
     rows.iter().map(row).collect()
 }
 
-fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
+pub(super) fn finding_value(found: &Finding, time: &str, names: &mut Names) -> Value {
     let detection = &found.detection;
     let (local, remote) = detection.subject.ends();
     let evidence: serde_json::Map<_, _> =

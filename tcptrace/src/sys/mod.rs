@@ -24,6 +24,7 @@ pub mod processes;
 pub mod services;
 pub mod signals;
 pub mod systemd;
+pub mod terminal;
 pub(crate) mod threads;
 pub mod users;
 pub mod workers;

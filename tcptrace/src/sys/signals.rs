@@ -17,7 +17,10 @@ use tokio::{
     time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
 };
 
-use crate::sys::clock::now_ns;
+use crate::sys::{
+    clock::now_ns,
+    terminal::{self, Keys},
+};
 
 /// Returns free heap memory to the system. The start of a run and a listing of many sockets need a lot of memory
 /// briefly, and glibc keeps it.
@@ -62,6 +65,8 @@ pub struct Stop {
     signals: Vec<(i32, Signal)>,
     /// When the run's `--duration` ends, if it has one.
     pub deadline: Option<Instant>,
+    /// The keys of the terminal, if `q` ends the run as Ctrl-C does.
+    pub keys: Option<Keys>,
 }
 
 impl Stop {
@@ -85,16 +90,22 @@ impl Stop {
             Ok((number, signal(SignalKind::from_raw(number))?))
         };
         let signals = ENDING.into_iter().filter(is_wanted).map(handle).collect::<io::Result<_>>()?;
-        Ok(Self { signals, deadline: None })
+        Ok(Self { signals, deadline: None, keys: None })
     }
 
     /// Waits for the first of them, and returns its name in the `end` record.
     pub async fn wait(&mut self) -> &'static str {
-        let Self { signals, deadline } = self;
+        let Self { signals, deadline, keys } = self;
         let deadline = *deadline;
         let time_is_over = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let quit = async {
+            match keys {
+                Some(keys) => keys.quit().await,
                 None => std::future::pending().await,
             }
         };
@@ -106,6 +117,7 @@ impl Stop {
         tokio::select! {
             number = signal => if number == libc::SIGINT { "interrupted" } else { "terminated" },
             () = time_is_over => "duration",
+            () = quit => "interrupted",
         }
     }
 }
@@ -138,6 +150,7 @@ fn handle_signal(number: i32) {
         }
         _ => return begin_shutdown(),
     };
+    terminal::restore();
     let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
     // SAFETY: one valid entry, bytes valid for their length, and a string that is never freed, or null; all calls are
     // async-signal-safe. Nothing is written if that might block.

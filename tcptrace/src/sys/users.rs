@@ -49,6 +49,13 @@ fn parse(passwd: &str) -> Users {
     users
 }
 
+/// UID of the user with this name in `/etc/passwd`.
+#[must_use]
+pub fn uid(name: &str) -> Option<u32> {
+    let users = UserFile::default().changed()?;
+    users.into_iter().find(|(_, known)| known == name).map(|(uid, _)| uid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

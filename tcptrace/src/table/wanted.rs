@@ -1,7 +1,12 @@
 //! Applies the filter to sockets of the table.
 
 use crate::{
-    model::{holders::Holder, socket_filter::SocketFilter},
+    model::{
+        age::Age,
+        filter::{ConnectionFacts, Known},
+        holders::Holder,
+        socket_filter::SocketFilter,
+    },
     table::connection::Connection,
 };
 
@@ -21,5 +26,26 @@ impl SocketFilter {
             && self.ends_match(known.local(), known.remote())
             && (self.pids.is_empty() || processes().any(|(pid, _)| self.pids.contains(&pid)))
             && (self.cgroups.is_empty() || processes().filter_map(|(_, cgroup)| cgroup).any(&mut is_below))
+    }
+}
+
+impl Connection {
+    /// What filter expressions see of it at `now_ns`, CLOCK_MONOTONIC.
+    #[must_use]
+    pub fn subject<'a>(&self, holders: &'a [Holder], now_ns: u64) -> ConnectionFacts<'a> {
+        let listed = self.facts().map(|facts| &facts.socket);
+        let owner = self.owner();
+        ConnectionFacts {
+            state: self.state,
+            ends: [self.local(), self.remote()],
+            netns: self.netns(),
+            cookie: self.cookie(),
+            age: Known::from(Age { ns: now_ns.saturating_sub(self.since_ns), source: self.since }),
+            queues: listed.map(|socket| (socket.receive_queue, socket.send_queue)),
+            connection: listed.and_then(|socket| socket.connection),
+            holders,
+            owner,
+            is_complete: !holders.is_empty() || owner.is_some() || self.orphan == Some(true),
+        }
     }
 }

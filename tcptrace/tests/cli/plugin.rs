@@ -22,5 +22,5 @@ fn a_plugin_says_on_stdout_that_it_could_not_check() {
 #[test]
 fn others_end_as_before() {
     assert_refused(&["stuck", "--port", "http"], &["--port"]);
-    assert_refused(&["stuck", "--format", "xml"], &["text, json, nagios"]);
+    assert_refused(&["stuck", "--format", "xml"], &["text, json, csv, nagios"]);
 }

@@ -14,7 +14,7 @@ use std::{
 use super::{ConfigFile, tracer};
 
 /// Runs the program on a terminal with so many columns, which sees what it writes to stdout and stderr.
-fn on_terminal(columns: u16, arguments: &[&str]) -> (ExitStatus, String) {
+pub(super) fn on_terminal(columns: u16, arguments: &[&str]) -> (ExitStatus, String) {
     let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut ours, mut theirs) = (-1, -1);
     // SAFETY: the two places and the size outlive the call, and no name and no settings are asked for.
@@ -34,6 +34,67 @@ fn on_terminal(columns: u16, arguments: &[&str]) -> (ExitStatus, String) {
         printed.extend_from_slice(&piece[..len]);
     }
     (program.wait().unwrap(), String::from_utf8(printed).unwrap())
+}
+
+/// A terminal that a program gets as its own: for stdin, stdout and stderr, and for Ctrl-C.
+pub(super) struct Terminal {
+    ours: File,
+    theirs: OwnedFd,
+}
+
+impl Terminal {
+    pub(super) fn new(columns: u16, rows: u16) -> Self {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let (mut ours, mut theirs) = (-1, -1);
+        // SAFETY: the two places and the size outlive the call, and no name and no settings are asked for.
+        let failed = unsafe { libc::openpty(&mut ours, &mut theirs, std::ptr::null_mut(), std::ptr::null(), &size) };
+        assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+        // SAFETY: both were opened just now, and nobody else has them.
+        let (ours, theirs) = unsafe { (File::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
+        // SAFETY: the descriptor is open.
+        unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&ours), libc::F_SETFL, libc::O_NONBLOCK) };
+        Self { ours, theirs }
+    }
+
+    /// Starts the program in a session of its own, whose terminal this is.
+    pub(super) fn start(&self, arguments: &[&str]) -> std::process::Child {
+        let mut command = tracer();
+        command.args(arguments).env("TERM", "xterm-256color");
+        let end = || self.theirs.try_clone().unwrap();
+        command.stdin(end()).stdout(end()).stderr(end());
+        // SAFETY: both calls are async-signal-safe.
+        unsafe {
+            std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+                if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                Ok(())
+            })
+        };
+        command.spawn().unwrap()
+    }
+
+    /// What was written since, after a moment.
+    pub(super) fn read(&self) -> String {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        let mut bytes = vec![0; 1 << 16];
+        let count = (&self.ours).read(&mut bytes).unwrap_or(0);
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    }
+
+    pub(super) fn type_keys(&self, keys: &str) {
+        io::Write::write_all(&mut &self.ours, keys.as_bytes()).unwrap();
+    }
+
+    /// Its local modes: echo, lines, signals.
+    pub(super) fn modes(&self) -> u32 {
+        // SAFETY: all zeros is a valid value, and the call writes there.
+        unsafe {
+            let mut modes: libc::termios = std::mem::zeroed();
+            assert_eq!(libc::tcgetattr(std::os::fd::AsRawFd::as_raw_fd(&self.theirs), &mut modes), 0);
+            modes.c_lflag
+        }
+    }
 }
 
 /// A socket in CLOSE_WAIT and its listener, and a listing of them.

@@ -51,14 +51,31 @@ fn is_command(line: &str) -> bool {
     })
 }
 
+/// The words of a command as a shell reads them, up to the first `|`, `>` and so on outside of quotes.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (Some(_), _) => word.get_or_insert_default().push(c),
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, '|' | '>' | '<' | ';' | '&' | '…') => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (None, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
 /// Asserts that the program takes a command line, as far as parsing goes. A command by its name alone may lack what it
 /// requires.
 pub(crate) fn assert_taken(place: &str, line: &str) {
-    let line = line.split(['|', '>', '<', ';', '&', '…']).next().unwrap_or_default();
-    let filled = |word: &str| {
-        PLACEHOLDERS.iter().fold(word.replace(['"', '\''], ""), |word, (name, value)| word.replace(name, value))
-    };
-    let words: Vec<String> = line.split_whitespace().map(filled).collect();
+    let filled = |word: String| PLACEHOLDERS.iter().fold(word, |word, (name, value)| word.replace(name, value));
+    let words: Vec<String> = words(line).into_iter().map(filled).collect();
     if !cfg!(feature = "kafka") && words.iter().any(|word| word.contains("kafka:")) {
         return;
     }

@@ -225,7 +225,7 @@ fn a_config_check_says_what_the_page_says() {
     assert!(shown.lines[1..].iter().all(is_known) && shown.lines.len() > 8, "{stdout}");
     let wrong = [
         ("\n\n\n\n\n\n[[output]]\nto = \"file:events.json\"\nrotat-size = \"1MiB\"\n", None),
-        ("\n\nstate = \"!LISTEN\"\n", None),
+        ("\n\nstate = \"LISTENN\"\n", None),
         ("aggregate = \"port\"\n\nlatency = \"10ms\"\n", None),
         ("", Some(("TCPTRACE_PORT", "http"))),
     ];

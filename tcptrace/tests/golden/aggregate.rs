@@ -80,7 +80,7 @@ fn counts_in_each_form() {
     let (mut files, wall, validator) = (Vec::new(), context().wall, schema::validator());
     for (name, report) in &reports {
         let mut to: [BytesMut; 3] = Default::default();
-        Text::new(plain()).report(&mut to[0], report, StateSet::default());
+        Text::new(plain()).report(&mut to[0], report, StateSet::default(), &context());
         Json::default().report(&mut to[1], report, wall);
         Csv::default().report(&mut to[2], report, wall);
         let line = String::from_utf8(to[1].to_vec()).unwrap();

@@ -1,12 +1,16 @@
 //! Columns stand where the heading says, in every line, whatever the events hold.
 
-use tcptrace::render::text::{TextOptions, TimeStyle};
+use tcptrace::{
+    model::{decode::split, screen::Screen},
+    render::text::{TextOptions, TimeStyle},
+};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::{
     stories,
     support::{
         records::Stream,
-        replay::{plain, replay, settings, text},
+        replay::{output, plain, replay, session, settings, text},
     },
 };
 
@@ -43,7 +47,9 @@ fn places(heading: &str, owner_columns: bool) -> Vec<(&'static str, &'static Sid
 }
 
 fn check(heading: &str, line: &str, owner_columns: bool) {
-    let chars: Vec<char> = line.chars().collect();
+    // A wide character takes two places.
+    let places_of = |c: char| std::iter::once(c).chain((1..c.width().unwrap_or(0)).map(|_| '_'));
+    let chars: Vec<char> = line.chars().flat_map(places_of).collect();
     let at = |index: usize| chars.get(index).copied().unwrap_or(' ');
     let is_transition = line.contains(" -> ");
     for (name, side, start) in places(heading, owner_columns) {
@@ -80,6 +86,7 @@ fn columns_stand_under_their_headings() {
                 for line in events(&printed) {
                     match heading {
                         _ if line.starts_with("TIME ") => heading = Some(line),
+                        Some(_) if is_wide(line) => {}
                         Some(heading) => check(heading, line, owner_columns),
                         None => panic!("a line before the first heading: {line}"),
                     }
@@ -91,21 +98,57 @@ fn columns_stand_under_their_headings() {
 }
 
 #[test]
-fn headings_come_anew_only_where_columns_widen() {
-    let headings = |story: stories::Story| {
+fn the_heading_comes_once_and_wide_addresses_move_their_own_line_only() {
+    let printed = |story: stories::Story| {
         let mut stream = Stream::new();
         story(&mut stream);
-        let printed = replay(&stream, settings(), text(plain()));
-        let of_line = |line: &str| line.starts_with("TIME ").then_some(line.len());
-        events(&printed).map(of_line).collect::<Vec<_>>()
+        replay(&stream, settings(), text(plain()))
     };
-    let story = |name: &str| stories::ALL.iter().find(|(other, _)| *other == name).unwrap().1;
-    assert_eq!(headings(story("client_life")).iter().flatten().count(), 1);
-    let ipv6 = headings(story("ipv6"));
-    let widths: Vec<_> = ipv6.iter().flatten().collect();
-    assert_eq!(widths.len(), 3, "IPv4's width, then wider, then widest: {ipv6:?}");
-    assert!(widths.is_sorted_by(|a, b| a < b), "{widths:?}");
-    assert_eq!(ipv6.iter().rposition(Option::is_some), Some(6), "short addresses after long ones need none: {ipv6:?}");
+    for (name, story) in stories::ALL {
+        let printed = printed(*story);
+        assert_eq!(events(&printed).filter(|line| line.starts_with("TIME ")).count(), 1, "{name}: {printed}");
+        assert!(events(&printed).all(|line| !line.ends_with(' ')), "{name}: {printed}");
+    }
+    let all = printed(stories::all);
+    assert_eq!(events(&all).filter(|line| line.starts_with("TIME ")).count(), 1);
+    assert!(events(&all).any(is_wide), "the streams have long IPv6 addresses");
+}
+
+/// True if an address of the line is wider than its column.
+fn is_wide(line: &str) -> bool {
+    line.split_whitespace().any(|word| word.starts_with('[') && word.len() > "255.255.255.255:65535".len())
+}
+
+#[test]
+fn a_terminal_shows_what_has_room_and_wraps_notes() {
+    let mut stream = Stream::new();
+    stories::all(&mut stream);
+    for columns in [60, 80, 120] {
+        let mut session = session(settings(), text(TextOptions { fits: true, ..plain() }));
+        session.context.screen = Some(Screen { columns, rows: 24 });
+        split(&stream.bytes).for_each(|record| session.ingest(record.unwrap()));
+        let printed = output(&mut session);
+        let (missing, table) = printed.split_once('\n').unwrap();
+        assert!(missing.starts_with(&format!("-- {columns} columns: without OLD STATE")), "{missing}");
+        let heading = table.lines().next().unwrap();
+        assert!(["REMOTE", "NEW STATE", "NOTE"].iter().all(|name| heading.contains(name)), "{heading}");
+        for line in table.lines().filter(|line| line.width() > columns) {
+            assert!(is_wide(line), "{columns}: {line}");
+        }
+    }
+}
+
+#[test]
+fn chosen_columns_come_in_their_order() {
+    let columns = ["remote", "cookie", "new-state", "in-old"].map(|name| name.parse().unwrap()).to_vec();
+    let mut stream = Stream::new();
+    stories::ALL.iter().find(|(name, _)| *name == "client_life").unwrap().1(&mut stream);
+    let printed = replay(&stream, settings(), text(TextOptions { columns, ..plain() }));
+    let mut lines = events(&printed);
+    let heading = lines.next().unwrap();
+    assert_eq!(heading.split_whitespace().collect::<Vec<_>>(), ["REMOTE", "cookie", "NEW", "STATE", "IN", "OLD"]);
+    let line = lines.find(|line| line.contains("ESTABLISHED")).unwrap();
+    assert!(line.split_whitespace().nth(1).unwrap().parse::<u64>().is_ok(), "{line}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ use tcptrace::{
     sys::{capabilities::Capabilities, pids::View},
 };
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::{compare::compare, support::replay::context};
 
 /// Files that these tests make begin so.
@@ -170,7 +172,11 @@ fn printed(facts: &Facts, mut renderer: DoctorRenderer) -> String {
 }
 
 const fn text(color: bool, verbose: bool) -> DoctorRenderer {
-    DoctorRenderer::Text { color, verbose }
+    DoctorRenderer::Text { color, verbose, width: None }
+}
+
+const fn on_terminal(columns: usize) -> DoctorRenderer {
+    DoctorRenderer::Text { color: false, verbose: true, width: Some(columns) }
 }
 
 /// A check-up with checks of all kinds.
@@ -189,12 +195,32 @@ fn check_ups_in_each_form() {
         ("fit.txt", printed(&fit(), text(false, false))),
         ("fit_verbose.txt", printed(&fit(), text(false, true))),
         ("trouble.txt", printed(&in_trouble(), text(false, false))),
+        ("trouble_60_columns.txt", printed(&in_trouble(), on_terminal(60))),
+        ("trouble_80_columns.txt", printed(&in_trouble(), on_terminal(80))),
+        ("trouble_120_columns.txt", printed(&in_trouble(), on_terminal(120))),
         ("trouble_color.txt", printed(&in_trouble(), text(true, false))),
         ("trouble.json", json()),
         ("trouble.csv", csv()),
     ];
     let files = files.map(|(name, printed)| (format!("{DOCTOR}_{name}"), printed));
     compare(&files, |name| name.starts_with(DOCTOR) && !name.ends_with(".rs"));
+}
+
+#[test]
+fn sentences_break_between_words() {
+    for columns in [60, 80, 120] {
+        let text = printed(&in_trouble(), on_terminal(columns));
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let mut whole = words(&printed(&in_trouble(), self::text(false, true)));
+        let mut broken = words(&text);
+        whole.sort();
+        broken.sort();
+        assert_eq!(whole, broken, "no word is lost or torn");
+        for line in text.lines().filter(|line| line.width() > columns) {
+            // A title and a value, or one word.
+            assert!(line.trim().split(' ').all(|word| !word.is_empty()) || line.width() <= 80, "{columns}: {line}");
+        }
+    }
 }
 
 #[test]

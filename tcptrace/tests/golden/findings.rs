@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tcptrace::{
     findings::Thresholds,
     model::{
@@ -10,12 +9,16 @@ use tcptrace::{
         event::StartTicks,
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters, NetSettings},
+        screen::Screen,
         snapshot::{ProcessState, Snapshot},
         socket::{ConnectionInfo, Keepalive, Kind, ListedSocket, TimerKind},
         state::State,
     },
     pipeline::{route::Renderer, session::Session, settings::SessionSettings},
-    render::text::{StuckText, TextOptions},
+    render::{
+        csv::{Csv, Rows},
+        text::{StuckText, TextOptions},
+    },
 };
 use tcptrace_common::{
     record::{
@@ -25,6 +28,8 @@ use tcptrace_common::{
     state::{CLOSE, CLOSE_WAIT, ESTABLISHED, FIN_WAIT1, FIN_WAIT2, LAST_ACK, LISTEN, SYN_RECV, SYN_SENT},
 };
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::{
     compare::compare,
     listings::{listed, timewait},
@@ -33,6 +38,7 @@ use crate::{
         listing::{NETNS, holder, timer},
         records::{Life, START_NS, Stream, process},
         replay::{json, output, plain, session, settings, text},
+        rfc4180,
     },
 };
 
@@ -429,9 +435,20 @@ type Scene = fn(&mut Run);
 const ALL: &[(&str, Scene)] =
     &[("leak", leak), ("failures", failures), ("losses", losses), ("stuck", stuck), ("waiting", waiting)];
 
+/// Findings as rows.
+fn findings_csv() -> Renderer {
+    Renderer::Csv(Csv::new(Rows::Findings))
+}
+
 /// All that is printed of a scene.
 fn played(scene: Scene, renderer: Renderer) -> String {
+    played_on(scene, renderer, None)
+}
+
+/// The same on a terminal.
+fn played_on(scene: Scene, renderer: Renderer, screen: Option<Screen>) -> String {
     let mut run = Run::new(renderer);
+    run.session.context.screen = screen;
     scene(&mut run);
     run.session.end_interval(run.stream.now_ns);
     output(&mut run.session)
@@ -451,7 +468,7 @@ pub(crate) fn all_json() -> String {
 }
 
 fn list(color: bool, redraws: bool) -> Renderer {
-    Renderer::Stuck(StuckText::new(color, redraws, TimeZone::UTC))
+    Renderer::Stuck(StuckText::new(color, redraws, plain().time))
 }
 
 #[test]
@@ -461,10 +478,15 @@ fn findings_among_events_and_alone() {
         files.push((format!("{FOUND}{name}.txt"), played(*scene, text(plain()))));
         files.push((format!("{FOUND}{name}.json"), played(*scene, json())));
     }
-    let lists = [("list", list(false, false)), ("list_color", list(true, true))];
-    for (name, renderer) in lists {
-        files.push((format!("{FOUND}{name}.txt"), played(stuck, renderer)));
+    files.push((format!("{FOUND}list.txt"), played(stuck, list(false, false))));
+    files.push((format!("{FOUND}list_color.txt"), played(stuck, list(true, false))));
+    for (columns, rows) in [(60, 24), (80, 12), (80, 24), (120, 200)] {
+        let on_screen = played_on(stuck, list(false, true), Some(Screen { columns, rows }));
+        files.push((format!("{FOUND}list_{columns}x{rows}.txt"), on_screen));
     }
+    let narrow = TextOptions { fits: true, ..plain() };
+    files.push((format!("{FOUND}leak_60.txt"), played_on(leak, text(narrow), Some(Screen { columns: 60, rows: 24 }))));
+    files.push((format!("{FOUND}stuck.csv"), played(stuck, findings_csv())));
     files.push((format!("{FOUND}alone.json"), alone(stuck)));
     let options = TextOptions { color: true, ..plain() };
     files.push((format!("{FOUND}leak_color.txt"), played(leak, text(options))));
@@ -520,13 +542,52 @@ fn nothing_wrong_is_said_so() {
         "05:06:07  nothing is beyond its threshold after checking 0 sockets for 0ns\n"
     );
     let mut run = Run::new(list(false, true));
+    run.session.context.screen = Some(Screen { columns: 80, rows: 24 });
     leak(&mut run);
     run.session.end_interval(START_NS);
     assert_eq!(
         output(&mut run.session),
-        "\u{1b}[2J\u{1b}[H05:06:07  nothing is beyond its threshold after checking 1 socket for 0ns\n",
+        "\u{1b}[H05:06:07  nothing is beyond its threshold after checking 1 socket for 0ns\u{1b}[K\n\u{1b}[J",
         "it is over"
     );
+}
+
+#[test]
+fn the_worst_finding_stays_on_a_screen_of_any_size() {
+    let whole = played(stuck, list(false, false));
+    let worst = whole.lines().find(|line| line.starts_with("!! ")).unwrap();
+    let kind = worst.split_whitespace().nth(2).unwrap();
+    for rows in 4..40 {
+        for columns in [60, 80, 120] {
+            let shown = played_on(stuck, list(false, true), Some(Screen { columns, rows }));
+            let shown = shown.replace("\u{1b}[H", "").replace("\u{1b}[K", "").replace("\u{1b}[J", "");
+            let lines: Vec<_> = shown.lines().collect();
+            assert!(lines.len() < rows, "{columns}x{rows} scrolls: {shown}");
+            assert!(lines.iter().all(|line| line.width() <= columns), "{columns}x{rows} breaks lines: {shown}");
+            assert!(shown.contains(kind), "{columns}x{rows}: {shown}");
+            assert!(rows < 12 || shown.contains("-> "), "{columns}x{rows} does not say what helps: {shown}");
+        }
+    }
+}
+
+#[test]
+fn csv_of_findings_has_the_values_of_json() {
+    let records = played(stuck, json());
+    let records = records.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let records: Vec<_> = records.filter(|record| record["event"] == "finding").collect();
+    let rows = rfc4180::rows(&played(stuck, findings_csv())).unwrap();
+    assert_eq!(rows.len(), 1 + records.len());
+    for (row, record) in rows[1..].iter().zip(&records) {
+        for (name, cell) in rows[0].iter().zip(row) {
+            let value = match name.as_str() {
+                "pid" | "command" | "uid" | "cgroup" | "executable" => &record["owner"][name],
+                "owner_source" => &record["owner"]["source"],
+                name => record.get(name).unwrap_or_else(|| panic!("JSON has no {name}")),
+            };
+            let text = value.as_str().map_or_else(|| value.to_string(), rfc4180::cell);
+            assert_eq!(*cell, if value.is_null() { String::new() } else { text }, "{name}");
+        }
+    }
 }
 
 #[test]

@@ -63,8 +63,8 @@ fn report<T>(outcomes: &[Outcome], write: impl FnOnce(&Report<'_>) -> T) -> T {
     let (targets, snapshot) = (targets(), Snapshot { ended_ns: 7_200_000_000_000, ..Snapshot::default() });
     let is_dry_run = outcomes[0] == Outcome::WouldEnd;
     let wall = WallOffset(1_772_597_167_250_000_000);
-    let (netns, color) = (true, false);
-    write(&Report { targets: &targets, outcomes, snapshot: &snapshot, wall, is_dry_run, netns, color })
+    let netns = true;
+    write(&Report { targets: &targets, outcomes, snapshot: &snapshot, wall, is_dry_run, netns })
 }
 
 fn outcomes() -> Vec<Outcome> {
@@ -83,8 +83,8 @@ fn results_in_each_form() {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let dry = vec![Outcome::WouldEnd; 4];
     let files = [
-        ("kill_done.txt", report(&outcomes(), |report| text(&report.text()))),
-        ("kill_dry.txt", report(&dry, |report| text(&report.text()))),
+        ("kill_done.txt", report(&outcomes(), |report| text(&report.text(false, None)))),
+        ("kill_dry.txt", report(&dry, |report| text(&report.text(false, None)))),
         ("kill_done.json", json()),
         ("kill_done.csv", report(&outcomes(), |report| text(&report.csv()))),
     ];

@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use tcptrace::{model::decode::split, pipeline::settings::SessionSettings};
+use serde_json::Value;
+use tcptrace::{
+    model::{decode::split, snapshot::Snapshot, socket::Kind, state::State},
+    pipeline::settings::SessionSettings,
+};
 use tcptrace_common::{
     counters::Counters,
     record::{
@@ -15,10 +19,11 @@ use tcptrace_common::{
 
 use crate::{
     compare::compare,
+    listings::listed,
     stories::{self, BOTH_SHUT, CLOSING, Story, accepted, connected, curl, web},
     support::{
-        records::{Life, Stream, known_by, process},
-        replay::{ladder, output, session, settings},
+        records::{Life, START_NS, Stream, known_by, process},
+        replay::{ladder, output, session, settings, stories_json},
     },
 };
 
@@ -163,6 +168,67 @@ fn told(story: Story, port: u16, color: bool, lost: u64) -> String {
 
 fn of_name(name: &str) -> Story {
     stories::ALL.iter().find(|(other, _)| *other == name).unwrap().1
+}
+
+/// The same as JSON.
+fn as_json(story: Story, port: u16) -> String {
+    let mut stream = Stream::new();
+    story(&mut stream);
+    let mut session = session(settings(), stories_json(port));
+    split(&stream.bytes).for_each(|record| session.ingest(record.unwrap()));
+    session.tick(stream.now_ns + 1_000_000_000);
+    session.finish(stream.now_ns + 1_000_000_000);
+    output(&mut session)
+}
+
+/// Stories of all kinds, and a connection without one.
+pub(crate) fn all_json() -> String {
+    let one = ONE_HERE.iter().map(|&(name, port)| as_json(of_name(name), port));
+    let both = BOTH_HERE.iter().map(|&(_, story, port)| as_json(story, port));
+    one.chain(both).chain([silent()]).collect()
+}
+
+/// A connection to which nothing happens.
+fn silent() -> String {
+    let mut session = session(settings(), stories_json(80));
+    let life = Life::in_state(ESTABLISHED, "10.1.0.1:80", "10.1.0.9:40000").owned_by(web());
+    let sockets = vec![listed(&life, Kind::Full, State::Established, None)];
+    session.begin_listing();
+    session.reconcile(&Snapshot { sockets, started_ns: START_NS, ended_ns: START_NS + 1, ..Snapshot::default() });
+    session.finish(START_NS + 1_000_000_000);
+    output(&mut session)
+}
+
+/// Stories with only the kinds of their events: other files hold their fields.
+fn without_events(printed: &str) -> String {
+    let shortened = |line: &str| {
+        let mut record: Value = serde_json::from_str(line).unwrap();
+        for side in ["left", "right"] {
+            for event in record[side]["events"].as_array_mut().into_iter().flatten() {
+                *event = event["event"].take();
+            }
+        }
+        record.to_string() + "\n"
+    };
+    printed.lines().map(shortened).collect()
+}
+
+#[test]
+fn stories_as_json() {
+    let files = [
+        ("both_linger", as_json(both_linger, 8082)),
+        ("no_socket", as_json(of_name("no_socket"), 81)),
+        ("silent", silent()),
+    ];
+    let files = files.map(|(name, printed)| (format!("story_{name}.json"), without_events(&printed)));
+    compare(&files, |name| name.starts_with("story_"));
+    let printed = as_json(both_linger, 8082);
+    let record: Value = serde_json::from_str(printed.lines().next().unwrap()).unwrap();
+    assert_eq!(record["event"], "story");
+    assert_eq!(record["resets"][0]["sender"], "process", "{record}");
+    let events = |side: &str| record[side]["events"].as_array().unwrap().len();
+    assert!(events("left") > 2 && events("right") > 2, "{record}");
+    assert!(files[2].1.starts_with("{\"schema\":1,\"event\":\"silent\""), "{}", files[2].1);
 }
 
 #[test]

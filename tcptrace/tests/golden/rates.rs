@@ -1,17 +1,19 @@
 //! What `tcptrace rates` prints of some looks at the kernel's files, in each form.
 
 use bytes::BytesMut;
-use jiff::tz::TimeZone;
 use tcptrace::{
     commands::rates::{
         meter::{Meter, Reading, Round},
         render::{RatesRenderer, RatesText},
     },
-    model::skipped::Skipped,
+    model::{screen::Screen, skipped::Skipped},
     render::{csv::Csv, json::Json},
 };
 
-use crate::{compare::compare, support::replay::context};
+use crate::{
+    compare::compare,
+    support::replay::{context, plain},
+};
 
 /// Files that these tests make begin so.
 pub(crate) const RATES: &str = "rates";
@@ -54,7 +56,11 @@ fn older_namespace(opens: u64) -> Reading {
 }
 
 /// All that is printed.
-pub(crate) fn printed(mut renderer: RatesRenderer) -> String {
+pub(crate) fn printed(renderer: RatesRenderer) -> String {
+    printed_on(renderer, None)
+}
+
+fn printed_on(mut renderer: RatesRenderer, screen: Option<Screen>) -> String {
     let looks: [&[(u32, Reading)]; 8] = [
         &[(1, namespace(1000)), (2, namespace(0))],
         &[(1, namespace(1000)), (2, namespace(0))], // nothing happened
@@ -76,14 +82,14 @@ pub(crate) fn printed(mut renderer: RatesRenderer) -> String {
     for (index, round) in rounds.enumerate() {
         let rates = meter.ingest(round);
         if index > 0 {
-            renderer.rates(&mut to, &rates, wall);
+            renderer.rates(&mut to, &rates, wall, screen);
         }
     }
     String::from_utf8(to.to_vec()).unwrap()
 }
 
 fn text() -> RatesRenderer {
-    RatesRenderer::Text(RatesText::new(TimeZone::UTC, false))
+    RatesRenderer::Text(RatesText::new(plain().time, false))
 }
 
 /// See [`text`].
@@ -118,15 +124,28 @@ fn columns_stand_below_their_names() {
 }
 
 #[test]
-fn the_heading_comes_again_on_a_terminal_only() {
-    for (on_terminal, headings) in [(true, 3), (false, 1)] {
-        let mut renderer = RatesRenderer::Text(RatesText::new(TimeZone::UTC, on_terminal));
+fn the_heading_comes_again_with_each_screen_of_a_terminal() {
+    let wide = Screen { columns: 200, rows: 22 };
+    for (screen, headings) in [(Some(wide), 3), (None, 1)] {
+        let mut renderer = text();
         let mut to = BytesMut::new();
         for _ in 0..41 {
-            renderer.rates(&mut to, &Meter::new(Round::default()).ingest(Round::default()), context().wall);
+            renderer.rates(&mut to, &Meter::new(Round::default()).ingest(Round::default()), context().wall, screen);
         }
         let printed = String::from_utf8(to.to_vec()).unwrap();
         assert_eq!(printed.lines().filter(|line| line.starts_with("TIME")).count(), headings);
         assert_eq!(printed.lines().count(), 41 + headings);
+    }
+}
+
+#[test]
+fn a_narrow_terminal_gets_the_most_useful_columns() {
+    for columns in [60, 80, 120] {
+        let printed = printed_on(text(), Some(Screen { columns, rows: 50 }));
+        let (missing, table) = printed.split_once('\n').unwrap();
+        assert!(missing.starts_with(&format!("-- {columns} columns: without ")), "{missing}");
+        assert!(table.starts_with("TIME ") && table.contains("FAILED/s"), "{table}");
+        let is_too_wide = |line: &&str| line.len() > columns && !line.contains("248444");
+        assert_eq!(table.lines().find(is_too_wide), None, "{table}");
     }
 }

@@ -8,7 +8,7 @@ use tcptrace::{
         decode::split,
         keyed::Addresses,
         place::Place,
-        processes::{ProcessAnswer, ProcessNames},
+        processes::{ProcessAnswer, ProcessNames, ProcessQuestion},
         snapshot::Snapshot,
         time::WallOffset,
     },
@@ -101,7 +101,7 @@ fn write() -> Vec<u8> {
         Input::Counters(CounterReading::new(now_ns, &[counters, Counters::default()], 0, 3)),
         Input::Listed(ListingKind::Suspects, Cow::Owned(snapshot.clone())),
         Input::Listed(ListingKind::Listeners, Cow::Owned(snapshot)),
-        Input::Process(501, None, Cow::Owned(answer)),
+        Input::Process(ProcessQuestion { id: (501, None), cgroup: 4711 }, Cow::Owned(answer)),
         Input::Users(Cow::Owned(vec![(1000, "ada".to_owned())])),
         Input::Services(Cow::Owned(vec![(443, "https".into())])),
         Input::Host([10, 0, 0, 2].into(), Some("db.example".to_owned())),
@@ -164,7 +164,7 @@ fn version_1_is_read() {
                 Frame::Input(input) => _ = session.apply(input),
                 Frame::Lost(inputs) => lost += inputs,
                 Frame::Owner(owner) => _ = session.context.names.processes.is_settled(owner),
-                Frame::Cgroup(..) | Frame::Refused(..) => {}
+                Frame::Cgroup(..) | Frame::Executable(..) | Frame::Places(..) | Frame::Refused(..) => {}
             }
             frames.push(format!("{frame:?}").split(['(', ' ']).take(2).collect::<Vec<_>>().join(" "));
             Ok(())

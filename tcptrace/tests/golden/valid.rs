@@ -8,14 +8,14 @@ use tcptrace::{
     cli::args::GroupBy,
     commands::{kill::report::KillField, sockets::fields::SocketField},
     findings::Kind,
-    model::{decode::split, event::EventKind, socket_filter::SocketFilter},
+    model::{decode::split, event::EventKind, filter::Filter},
     pipeline::settings::SessionSettings,
     render::Field,
 };
 use tcptrace_common::state::CLOSE;
 
 use crate::{
-    doctor, findings, kills, listings, rates, stories,
+    doctor, findings, kills, ladders, listings, rates, stories,
     support::{
         listing,
         records::{Life, Stream},
@@ -28,24 +28,29 @@ use crate::{
 const EVENTS: [&str; 6] = ["transition", "retransmit", "synack_retransmit", "reset_sent", "reset_received", "owner"];
 const NOTICES: [&str; 3] = ["gap", "time_wait_overflow", "finding"];
 const REPORTS: [&str; 3] = ["summary", "looked", "end"];
+const STORIES: [&str; 2] = ["story", "silent"];
 const LISTINGS: [&str; 3] = ["socket", "socket_count", "sockets_end"];
 const KILLS: [&str; 2] = ["kill", "kill_end"];
 const RATES: &str = "rates";
 const CHECK_UPS: [&str; 2] = ["check", "checks_end"];
 
 fn all_kinds() -> impl Iterator<Item = &'static str> {
-    EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(LISTINGS).chain(KILLS).chain([RATES]).chain(CHECK_UPS)
+    let reports = EVENTS.into_iter().chain(NOTICES).chain(REPORTS).chain(STORIES);
+    reports.chain(LISTINGS).chain(KILLS).chain([RATES]).chain(CHECK_UPS)
 }
 
 /// A listing, and its counts by each thing.
 fn all_listings() -> String {
-    let print = |by| listing::printed(&listing::snapshot(), &SocketFilter::default(), by, listing::json);
-    std::iter::once(None).chain(GroupBy::value_variants().iter().copied().map(Some)).map(print).collect()
+    let print = |by: &[GroupBy]| listing::printed(&listing::snapshot(), &Filter::default(), by, listing::json);
+    let alone = GroupBy::value_variants().iter().map(|by| vec![*by]);
+    let all = std::iter::once(Vec::new()).chain(alone).chain([vec![GroupBy::Comm, GroupBy::State]]);
+    all.map(|by| print(&by)).collect()
 }
 
 /// All that is no story.
 fn all_others() -> String {
     let sessions = listings::all_json() + &findings::all_json();
+    let sessions = sessions + &ladders::all_json();
     all_listings() + &kills::json() + &sessions + &rates::printed(rates::json()) + &doctor::json()
 }
 
@@ -92,7 +97,7 @@ fn the_schema_refuses_what_is_not_written() {
             let mut wrong = record.clone();
             wrong[name] = Value::Bool(record[name] != Value::Bool(true));
             assert!(
-                ["final", "shared", "after_gap", "dry_run"].contains(&name.as_str())
+                ["final", "shared", "after_gap", "over", "dry_run"].contains(&name.as_str())
                     || !validator.is_valid(&wrong.into()),
                 "{name} may be anything: {line}"
             );

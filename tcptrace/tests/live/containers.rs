@@ -7,9 +7,11 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tcptrace::{
     model::place::{Place, PlaceSource},
     sys::places::{Places, host_root},
@@ -18,12 +20,13 @@ use tcptrace::{
 use crate::{
     Test,
     net::{LOCALHOST, enter_new_netns},
-    tracer::temporary,
+    tracer::{Tracer, temporary},
 };
 
 /// With podman.
 pub(crate) const PODMAN: &[Test] = &[
     ("a container has its name and image", podman_names),
+    ("events have the names of the container", podman_events),
     ("what is executed in a container runs there", podman_exec),
 ];
 
@@ -33,6 +36,7 @@ pub(crate) const DOCKER: &[Test] = &[("a container has its name and image", dock
 /// With containerd.
 pub(crate) const CONTAINERD: &[Test] = &[
     ("the container of a pod has the pod's names", containerd_pod),
+    ("events have the names of the pod", containerd_events),
     ("a container whose id its user chose is found", containerd_task),
 ];
 
@@ -98,6 +102,24 @@ fn wait_for_server() {
         assert!(start.elapsed() < Duration::from_secs(30), "no server");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The first event of the server whose container has a name: names are read after the first event of a process.
+fn named_event(tracer: &Tracer, id: &str) -> Value {
+    std::thread::scope(|scope| {
+        let (done, is_done) = mpsc::channel::<()>();
+        let mut last = TcpStream::connect(SocketAddr::new(LOCALHOST, PORT)).unwrap();
+        scope.spawn(move || {
+            while is_done.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {
+                last = TcpStream::connect(SocketAddr::new(LOCALHOST, PORT)).unwrap();
+            }
+            drop(last);
+        });
+        let of_server = |record: &Value| record["container_id"] == id && record["container_name"] != Value::Null;
+        let found = tracer.wait_for_record("event with the names of the container", of_server);
+        drop(done);
+        found
+    })
 }
 
 fn actor() -> String {
@@ -234,6 +256,22 @@ fn podman_names() {
     assert_eq!(places.of_cgroup(&place.cgroup, None).container_name(), Some("shop"), "its name stays");
 }
 
+fn podman_events() {
+    enter_new_netns();
+    let podman = Podman::new();
+    let tracer = Tracer::here(&["--local-port", &PORT.to_string()]);
+    let (id, pid) = podman.serve("shop");
+    let event = named_event(&tracer, &id);
+    assert_eq!((&event["pid"], &event["container_name"]), (&pid.into(), &"shop".into()), "{event:#}");
+    assert_eq!(
+        (&event["container_image"], &event["container_runtime"]),
+        (&IMAGE.into(), &"podman".into()),
+        "{event:#}"
+    );
+    assert_eq!(event["container_source"], "container_storage", "{event:#}");
+    assert_eq!(event["pod_name"], Value::Null, "{event:#}");
+}
+
 fn podman_exec() {
     enter_new_netns();
     let podman = Podman::new();
@@ -342,12 +380,19 @@ impl Drop for Containerd {
     }
 }
 
-fn containerd_pod() {
-    enter_new_netns();
-    let (id, node) = ("0123456789abcdef".repeat(4), "fedcba9876543210".repeat(4));
-    let uid = "4a1b2c3d-0e5f-6789-abcd-ef0123456789";
-    let mut containerd = Containerd::new();
-    // As the CRI plugin annotates, and as a kubelet without systemd names cgroups.
+const POD_UID: &str = "4a1b2c3d-0e5f-6789-abcd-ef0123456789";
+
+fn pod_id() -> String {
+    "0123456789abcdef".repeat(4)
+}
+
+/// The id of the container that a node of the cluster is.
+fn node_id() -> String {
+    "fedcba9876543210".repeat(4)
+}
+
+/// The container of a pod, as the CRI plugin annotates it and as a kubelet without systemd names its cgroup; and its PID.
+fn serve_pod(containerd: &mut Containerd) -> (String, u32) {
     let annotations = [
         ("io.kubernetes.cri.container-name", "web"),
         ("io.kubernetes.cri.container-type", "container"),
@@ -355,21 +400,41 @@ fn containerd_pod() {
         ("io.kubernetes.cri.sandbox-name", "shop-1"),
         ("io.kubernetes.cri.sandbox-namespace", "prod"),
     ];
-    let cgroup = format!("/docker/{node}/kubelet/kubepods/burstable/pod{uid}/{id}");
-    let pid = containerd.serve(&id, &annotations, &["--cgroup", &cgroup]);
+    let cgroup = format!("/docker/{}/kubelet/kubepods/burstable/pod{POD_UID}/{}", node_id(), pod_id());
+    let pid = containerd.serve(&pod_id(), &annotations, &["--cgroup", &cgroup]);
+    (cgroup, pid)
+}
+
+fn containerd_pod() {
+    enter_new_netns();
+    let id = pod_id();
+    let mut containerd = Containerd::new();
+    let (cgroup, pid) = serve_pod(&mut containerd);
     let place = Places::new(&host_root(None)).of_process(pid).unwrap();
     assert_eq!(place.container_id(), Some(&*id), "{place:?}");
-    assert_eq!(place.outer_container(), Some(&*node));
+    assert_eq!(place.outer_container(), Some(&*node_id()));
     assert_eq!(place.to_string(), "prod/shop-1/web");
     assert_eq!((place.runtime(), place.image()), (Some("containerd"), Some("docker.io/library/shop:2")));
-    assert_eq!(place.pod_uid(), Some(uid));
+    assert_eq!(place.pod_uid(), Some(POD_UID));
     assert_eq!(source(&place), Some(PlaceSource::ContainerdTask));
     // On the node itself no process is needed.
-    let on_node = format!("/kubepods/burstable/pod{uid}/{id}");
+    let on_node = format!("/kubepods/burstable/pod{POD_UID}/{id}");
     let place = Places::new(&containerd.root()).of_cgroup(&on_node, None);
     assert_eq!(place.to_string(), "prod/shop-1/web");
     let place = Places::new(&host_root(None)).of_cgroup(&cgroup, None);
     assert_eq!((place.container_id(), place.container_name()), (Some(&*id), None), "this host does not know it");
+}
+
+fn containerd_events() {
+    enter_new_netns();
+    let mut containerd = Containerd::new();
+    let tracer = Tracer::here(&["--local-port", &PORT.to_string()]);
+    let (_, pid) = serve_pod(&mut containerd);
+    let event = named_event(&tracer, &pod_id());
+    assert_eq!((&event["pid"], &event["pod_container"]), (&pid.into(), &"web".into()), "{event:#}");
+    assert_eq!((&event["pod_name"], &event["pod_namespace"]), (&"shop-1".into(), &"prod".into()), "{event:#}");
+    assert_eq!((&event["pod_uid"], &event["container_runtime"]), (&POD_UID.into(), &"containerd".into()), "{event:#}");
+    assert_eq!(event["pod_source"], "containerd_task", "{event:#}");
 }
 
 fn containerd_task() {

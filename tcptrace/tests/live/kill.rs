@@ -19,7 +19,7 @@ use tcptrace::{
         end::{Outcome, can_end, end},
     },
     listing::{Lister, ListingOptions},
-    model::{netns_choice::NetnsChoice, socket_filter::SocketFilter},
+    model::{filter::Filter, netns_choice::NetnsChoice, socket_filter::SocketFilter},
 };
 
 use crate::{
@@ -186,6 +186,23 @@ fn listeners() {
     let done = kill(&["--netns", "self", "--port", &at, "--state", "LISTEN", "--listeners", "--yes"]);
     assert_eq!(done.results(), ["ended"]);
     assert_eq!(listener.accept().unwrap_err().raw_os_error(), Some(libc::EINVAL));
+
+    // Of several with one address the kernel finds one at a time.
+    let group = [(); 5].map(|()| {
+        let one = net::socket(LOCALHOST);
+        one.set_reuse_port(true).unwrap();
+        one.bind(&SocketAddr::new(LOCALHOST, 6999).into()).unwrap();
+        one.listen(1).unwrap();
+        one
+    });
+    let cookie = sockets(&["--netns", "self", "--local-port", "6999"]).rows[2]["cookie"].as_u64().unwrap();
+    let one = kill(&[&format!("cookie:{cookie}"), "--listeners", "--yes"]);
+    let result = one.rows[0]["result"].as_str().unwrap();
+    let is_said = one.rows[0]["detail"].as_str().is_some_and(|detail| detail.contains("SO_REUSEPORT"));
+    assert!(result == "ended" || result == "failed" && is_said, "never `gone`: {:#?}", one.rows);
+    let rest = kill(&["--netns", "self", "--local-port", "6999", "--listeners", "--yes"]);
+    assert!(rest.results().iter().all(|result| *result == "ended"), "{:#?}", rest.rows);
+    assert_eq!(rest.rows.len() + usize::from(result == "ended"), group.len());
 }
 
 fn too_many() {
@@ -227,7 +244,13 @@ fn kernel_states() {
 fn chosen(local_port: u16, older_than: Option<Duration>) -> Vec<Target> {
     let mut filter = SocketFilter::default();
     filter.ports.local = vec![(local_port, local_port)];
-    let criteria = Criteria { filter, cookies: Vec::new(), findings: Vec::new(), older_than, listeners: false };
+    let criteria = Criteria {
+        filter: Filter { sockets: filter, ..Filter::default() },
+        cookies: Vec::new(),
+        findings: Vec::new(),
+        older_than,
+        listeners: false,
+    };
     let wanted = ListingOptions { holders: true, ..ListingOptions::default() };
     let snapshot = Lister::alone(true, Some(NetnsChoice::Own)).list(&wanted).unwrap();
     Chosen::new(&snapshot, &criteria, None).targets

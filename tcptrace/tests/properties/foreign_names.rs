@@ -18,13 +18,13 @@ use tcptrace::{
         time::WallOffset,
     },
     pipeline::{
-        route::{RecordFilter, Renderer, Route},
+        route::{RecordFilter, Renderer, Route, StoryForm},
         session::Session,
         settings::SessionSettings,
     },
     render::{
         context::Context,
-        csv::Csv,
+        csv::{Csv, Rows},
         json::Json,
         text::{Ladder, StuckText, Text, TextOptions},
     },
@@ -82,13 +82,15 @@ fn context(name: &str) -> Context {
 
 /// Stories are those of an address.
 fn renderers(address: IpAddr) -> Vec<Renderer> {
-    let stories = Stories::new(StoryFilter::Address(address), Limits::default());
+    let stories = || Box::new(Stories::new(StoryFilter::Address(address), Limits::default()));
     vec![
         Renderer::Text(Text::new(TextOptions { owner_columns: true, ..plain() })),
         Renderer::Json(Json::default()),
         Renderer::Csv(Csv::default()),
-        Renderer::Story(Box::new(stories), Ladder::new(false, jiff::tz::TimeZone::UTC)),
-        Renderer::Stuck(StuckText::new(false, false, jiff::tz::TimeZone::UTC)),
+        Renderer::Csv(Csv::new(Rows::Findings)),
+        Renderer::Story(stories(), StoryForm::Json(Json::default())),
+        Renderer::Story(stories(), StoryForm::Text(Ladder::new(false, plain().time))),
+        Renderer::Stuck(StuckText::new(false, false, plain().time)),
     ]
 }
 
@@ -119,7 +121,7 @@ proptest! {
             }
         }
         let forms: [MakeForm; 3] = [listing::text, listing::json, listing::csv];
-        for by in [None, Some(GroupBy::Pid), Some(GroupBy::Cgroup), Some(GroupBy::Remote)] {
+        for by in [&[][..], &[GroupBy::Pid], &[GroupBy::Cgroup], &[GroupBy::Remote], &[GroupBy::Comm, GroupBy::Netns]] {
             for form in forms {
                 let printed = listing::printed(&snapshot, &Default::default(), by, form);
                 prop_assert_eq!(first_raw(&printed), None);
@@ -136,7 +138,7 @@ proptest! {
                 owner.command = Command::new(foreign_name(choice));
             }
         }
-        let rows = rfc4180::rows(&listing::printed(&snapshot, &Default::default(), None, listing::csv)).unwrap();
+        let rows = rfc4180::rows(&listing::printed(&snapshot, &Default::default(), &[], listing::csv)).unwrap();
         for cell in rows.iter().flatten() {
             let is_formula = cell.trim_start().starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠']);
             prop_assert!(!is_formula || cell.parse::<f64>().is_ok(), "{cell}");

@@ -5,6 +5,7 @@ mod aggregate;
 mod any_record;
 mod bounds;
 mod decoding;
+mod filter;
 mod findings;
 mod foreign_names;
 mod machine_readable;

@@ -10,11 +10,11 @@ use tcptrace::{
     commands::sockets::fields::SocketField,
     model::{
         event::{Command, Owner, OwnerSource},
+        filter::Filter,
         holders::{Holder, Holders},
         namespace::Namespace,
         snapshot::Snapshot,
         socket::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
-        socket_filter::SocketFilter,
         state::State,
     },
 };
@@ -106,10 +106,10 @@ prop_compose! {
 fn lists_are_read_back() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
-        let all = SocketFilter::default();
-        let lines = printed(&snapshot, &all, None, json);
+        let all = Filter::default();
+        let lines = printed(&snapshot, &all, &[], json);
         prop_assert_eq!(lines.lines().count(), snapshot.sockets.len() + 1);
-        let rows = rfc4180::rows(&printed(&snapshot, &all, None, csv)).unwrap();
+        let rows = rfc4180::rows(&printed(&snapshot, &all, &[], csv)).unwrap();
         prop_assert_eq!(rows.len(), snapshot.sockets.len() + 1);
         for (line, row) in lines.lines().zip(rows.iter().skip(1)) {
             let record = schema::valid_record(&validator, line);
@@ -118,7 +118,7 @@ fn lists_are_read_back() {
             prop_assert_eq!(&holders, &record["holders"]);
             prop_assert_eq!(record["held_by"] == "processes", !holders.as_array().unwrap().is_empty());
         }
-        let text = printed(&snapshot, &all, None, text);
+        let text = printed(&snapshot, &all, &[], text);
         prop_assert_eq!(text.lines().count(), snapshot.sockets.len() + 3, "heading, blank, total");
         prop_assert!(text.lines().all(|line| !line.contains(char::is_control)));
     });
@@ -129,8 +129,8 @@ fn counts_are_read_back_and_add_up() {
     let validator = schema::validator();
     proptest!(|(snapshot in any_snapshot())| {
         for by in GroupBy::value_variants() {
-            let lines = printed(&snapshot, &SocketFilter::default(), Some(*by), json);
-            let rows = rfc4180::rows(&printed(&snapshot, &SocketFilter::default(), Some(*by), csv)).unwrap();
+            let lines = printed(&snapshot, &Filter::default(), &[*by], json);
+            let rows = rfc4180::rows(&printed(&snapshot, &Filter::default(), &[*by], csv)).unwrap();
             prop_assert_eq!(lines.lines().count(), rows.len());
             let records: Vec<_> = lines.lines().map(|line| schema::valid_record(&validator, line)).collect();
             let (end, groups) = records.split_last().unwrap();

@@ -15,12 +15,12 @@ use tcptrace::{
     },
     model::{
         event::{Command, Owner, OwnerSource, StartTicks},
+        filter::Filter,
         holders::{Holder, Holders},
         namespace::{Namespace, NetCounters},
         skipped::Skipped,
         snapshot::Snapshot,
         socket::{ConnectionInfo, Kind, ListedSocket, Timer, TimerKind},
-        socket_filter::SocketFilter,
         state::State,
         time::WallOffset,
     },
@@ -218,7 +218,7 @@ pub(crate) fn cgroups() -> Cgroups {
 
 /// Text without colour, with the columns that the snapshot asks for.
 pub(crate) fn plain() -> TextOptions {
-    TextOptions { color: false, more: false, netns: true, owner_source: true }
+    TextOptions { netns: true, owner_source: true, ..TextOptions::default() }
 }
 
 /// Makes a form of output.
@@ -242,23 +242,23 @@ pub(crate) fn csv(listing: Listing<'_>) -> Form<'_> {
 /// All that the program prints.
 pub(crate) fn printed(
     snapshot: &Snapshot,
-    selection: &SocketFilter,
-    by: Option<GroupBy>,
+    selection: &Filter,
+    by: &[GroupBy],
     form: impl for<'a> FnOnce(Listing<'a>) -> Form<'a>,
 ) -> String {
     let (mut snapshot, cgroups) = (snapshot.clone(), cgroups());
     sort(&mut snapshot.sockets);
     let rows = rows(&snapshot, selection, &cgroups);
     let wall = WallOffset(1_772_597_167_250_000_000);
-    let form = form(Listing { snapshot: &snapshot, wall, totals: totals(&rows), by });
+    let form = form(Listing { snapshot: &snapshot, wall, totals: totals(&rows), by, age_unknown: None });
     let mut all = Vec::new();
     let take = |piece: BytesMut| {
         all.extend_from_slice(&piece);
         Ok::<_, Infallible>(())
     };
     let Ok(()) = match by {
-        None => form.rows(&rows, &cgroups, take),
-        Some(by) => form.groups(&count(&rows, by, &cgroups), take),
+        [] => form.rows(&rows, &cgroups, take),
+        by => form.groups(&count(&rows, by, &cgroups), take),
     };
     String::from_utf8(all).unwrap()
 }

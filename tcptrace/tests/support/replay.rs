@@ -16,7 +16,7 @@ use tcptrace::{
         time::WallOffset,
     },
     pipeline::{
-        route::{RecordFilter, Renderer, Route},
+        route::{RecordFilter, Renderer, Route, StoryForm},
         session::Session,
         settings::SessionSettings,
     },
@@ -89,6 +89,7 @@ pub(crate) fn settings() -> SessionSettings {
     SessionSettings {
         states: StateSet::default(),
         selection: SocketFilter::default(),
+        rest: None,
         owner_unchecked: false,
         unfiltered: false,
         polls: false,
@@ -103,7 +104,8 @@ pub(crate) fn settings() -> SessionSettings {
 
 /// Text without colour, in UTC, as `--time utc` gives.
 pub(crate) fn plain() -> TextOptions {
-    TextOptions { time: TimeStyle::Wall(TimeZone::UTC), color: false, owner_columns: false }
+    let time = TimeStyle::Wall(TimeZone::UTC);
+    TextOptions { time, color: false, owner_columns: false, columns: Vec::new(), fits: false }
 }
 
 /// A time zone that is never UTC, and the same on all machines.
@@ -129,7 +131,14 @@ pub(crate) fn csv() -> Renderer {
 /// See [`text`]; stories of the connections with this port.
 pub(crate) fn ladder(port: u16, color: bool) -> Renderer {
     let stories = Stories::new(StoryFilter::Port(port), Limits::default());
-    Renderer::Story(Box::new(stories), Ladder::new(color, TimeZone::UTC))
+    let ladder = Ladder::new(color, TimeStyle::Wall(TimeZone::UTC));
+    Renderer::Story(Box::new(stories), StoryForm::Text(ladder))
+}
+
+/// See [`ladder`]; as JSON.
+pub(crate) fn stories_json(port: u16) -> Renderer {
+    let stories = Stories::new(StoryFilter::Port(port), Limits::default());
+    Renderer::Story(Box::new(stories), StoryForm::Json(Json::default()))
 }
 
 /// A session that began when streams begin.

@@ -11,6 +11,7 @@ use crate::{
         event::{Command, Event, EventKind, Owner, OwnerSource},
         keyed::KeyedMap,
         names::Names,
+        place::Place,
         state::State,
     },
     table::{Connection, Table},
@@ -22,7 +23,7 @@ const MAKES_ROOM: usize = 16;
 /// The owner labels of a count, as far as wanted and known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum OwnerLabels {
-    /// An owner and service.
+    /// An owner's command name and cgroup, and its service.
     Of(Option<Command>, Option<u64>, Option<u16>),
     /// All owners for which there is no room.
     Other,
@@ -33,23 +34,40 @@ impl OwnerLabels {
         Self::Of(
             // Prometheus treats an empty label as a missing one.
             owner.map(|owner| owner.command).filter(|name| settings.by_process && !name.as_bytes().is_empty()),
-            owner.map(|owner| owner.cgroup).filter(|id| settings.by_cgroup && *id != 0),
+            owner.map(|owner| owner.cgroup).filter(|id| settings.by_place() && *id != 0),
             port.filter(|_| settings.by_local_port),
         )
     }
 
-    /// Appends these labels to `labels`. A cgroup with an unknown path is named by its id.
+    /// Appends these labels to `labels`. A cgroup with an unknown path is named by its id, and a container or pod without a
+    /// name by its own.
     pub(super) fn labels(self, mut labels: Labels, settings: &Settings, names: &mut Names) -> Labels {
-        let mut cgroup = |id: u64| names.cgroup(id).map_or_else(|| format!("id:{id}"), str::to_owned);
+        let is_wanted = [
+            settings.by_process,
+            settings.by_cgroup,
+            settings.by_unit,
+            settings.by_container,
+            settings.by_pod,
+            settings.by_pod,
+            settings.by_local_port,
+        ];
         let values = match self {
-            Self::Of(command, id, port) => [
-                command.map(|command| command.to_text().into_owned()),
-                id.map(&mut cgroup),
-                port.map(|port| port.to_string()),
-            ],
-            Self::Other => [settings.by_process, settings.by_cgroup, settings.by_local_port]
-                .map(|is_wanted| is_wanted.then(|| "other".to_owned())),
+            Self::Of(command, id, port) => {
+                let place = id.and_then(|id| names.place_of_cgroup(id));
+                let of_place = |name: fn(&Place) -> Option<&str>| place.and_then(name).map(str::to_owned);
+                [
+                    command.map(|command| command.to_text().into_owned()),
+                    id.map(|id| place.map_or_else(|| format!("id:{id}"), |place| place.cgroup.to_string())),
+                    of_place(Place::unit_name),
+                    of_place(|place| place.container_name().or(place.short_container_id())),
+                    of_place(Place::pod_namespace),
+                    of_place(|place| place.pod_name().or(place.pod_uid())),
+                    port.map(|port| port.to_string()),
+                ]
+            }
+            Self::Other => [const { "other" }; 7].map(|other| Some(other.to_owned())),
         };
+        let values = values.into_iter().zip(is_wanted).map(|(value, is_wanted)| value.filter(|_| is_wanted));
         let named = super::families::OWNER_LABELS.into_iter().zip(values);
         labels.extend(named.filter_map(|(name, value)| Some((name, value?.into()))));
         labels

@@ -57,7 +57,7 @@ impl Descriptor {
 }
 
 /// The labels of owners.
-pub const OWNER_LABELS: [&str; 3] = ["process", "cgroup", "local_port"];
+pub const OWNER_LABELS: [&str; 7] = ["process", "cgroup", "unit", "container", "namespace", "pod", "local_port"];
 
 macro_rules! families {
     ($($name:ident: $kind:ident $prometheus:literal $otlp:literal in $unit:literal $labels:tt $(+ $owner:ident)?, $help:literal;)*) => {

@@ -3,41 +3,54 @@
 use std::path::PathBuf;
 
 use crate::{
-    cli::parse::{PidList, PortList, Prefix},
-    model::{netns_choice::NetnsChoice, state::State},
+    cli::parse::{PidList, Where},
+    model::{
+        filter::{Place, PortRange, Term},
+        netns_choice::NetnsChoice,
+        state::State,
+    },
 };
 
-/// Filters for sockets. Within one flag any value may match; all given flags must.
+/// Filters for sockets. Within one flag any value may match; all given flags must. `!` before a value excludes it.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
-    /// Show only transitions into or out of these states, and sockets in them, e.g. CLOSE_WAIT,FIN_WAIT2
+    /// Show only transitions into or out of these states, and sockets in them, e.g. CLOSE_WAIT,FIN_WAIT2; as in all filters,
+    /// '!LISTEN' excludes a value
     #[arg(short, long, value_name = "STATES", value_delimiter = ',', long_help = state_help())]
-    pub state: Vec<State>,
+    pub state: Vec<Term<State>>,
 
     /// Show only sockets with one of these ports on either side: numbers and ranges, e.g. 80,8000-8099
-    #[arg(short = 'P', long, value_name = "PORTS", allow_negative_numbers = true)]
-    pub port: Option<PortList>,
+    #[arg(short = 'P', long, value_name = "PORTS", value_delimiter = ',', allow_negative_numbers = true)]
+    pub port: Vec<Term<PortRange>>,
 
     /// Show only sockets with one of these local ports
-    #[arg(short = 'L', long, value_name = "PORTS", allow_negative_numbers = true)]
-    pub local_port: Option<PortList>,
+    #[arg(short = 'L', long, value_name = "PORTS", value_delimiter = ',', allow_negative_numbers = true)]
+    pub local_port: Vec<Term<PortRange>>,
 
     /// Show only sockets with one of these remote ports
-    #[arg(short = 'R', short_alias = 'D', long, value_name = "PORTS", allow_negative_numbers = true)]
-    pub remote_port: Option<PortList>,
+    #[arg(
+        short = 'R',
+        short_alias = 'D',
+        long,
+        value_name = "PORTS",
+        value_delimiter = ',',
+        allow_negative_numbers = true
+    )]
+    pub remote_port: Vec<Term<PortRange>>,
 
-    /// Show only sockets with one of these addresses on either side: IPv4 or IPv6, single or CIDR, e.g. 10.0.0.0/8,::1
+    /// Show only sockets with one of these addresses on either side: IPv4 or IPv6, single, CIDR
+    /// or with a port, e.g. 10.0.0.0/8,::1,[::1]:443
     #[arg(short, long, value_name = "CIDR", value_delimiter = ',')]
-    pub address: Vec<Prefix>,
+    pub address: Vec<Term<Place>>,
 
     /// Show only sockets with one of these local addresses
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub local_address: Vec<Prefix>,
+    pub local_address: Vec<Term<Place>>,
 
     /// Show only sockets with one of these remote addresses
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
-    pub remote_address: Vec<Prefix>,
+    pub remote_address: Vec<Term<Place>>,
 
     /// Show only connections over IPv4 (also those of dual-stack IPv6 sockets)
     #[arg(short = '4', long, conflicts_with = "ipv6")]
@@ -51,6 +64,34 @@ pub struct FilterArgs {
     #[arg(short, long, value_name = "PIDS", num_args = 0..=1, require_equals = true)]
     pub pid: Option<Option<PidList>>,
 
+    /// Show only sockets of processes with one of these command names (comm)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub comm: Vec<Term<String>>,
+
+    /// Show only sockets of processes that run one of these executables (paths)
+    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
+    pub exe: Vec<Term<String>>,
+
+    /// Show only sockets of processes with one of these user ids
+    #[arg(long, value_name = "UIDS", value_delimiter = ',')]
+    pub uid: Vec<Term<u32>>,
+
+    /// Show only sockets of processes of one of these users
+    #[arg(long, value_name = "USERS", value_delimiter = ',')]
+    pub user: Vec<Term<String>>,
+
+    /// Show only sockets of processes of one of these systemd units
+    #[arg(long, value_name = "UNITS", value_delimiter = ',')]
+    pub unit: Vec<Term<String>>,
+
+    /// Show only sockets of processes in one of these containers: id or its first 12 digits
+    #[arg(long, value_name = "CONTAINERS", value_delimiter = ',')]
+    pub container: Vec<Term<String>>,
+
+    /// Show only sockets of processes in one of these Kubernetes pods (UID)
+    #[arg(long, value_name = "PODS", value_delimiter = ',')]
+    pub pod: Vec<Term<String>>,
+
     /// Show only sockets of processes in or below this cgroup (v2): a path as in /proc/PID/cgroup, or a directory. May be
     /// given up to 8 times
     #[arg(long, value_name = "PATH")]
@@ -60,6 +101,18 @@ pub struct FilterArgs {
     /// file such as /proc/PID/ns/net, or pid:PID [default: all]
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<NetnsChoice>,
+
+    /// Show only what matches this expression (docs/filters.md), e.g. 'state == CLOSE_WAIT && age > 1m && comm =~ "^java"'
+    #[arg(id = "expression", long = "where", value_name = "EXPRESSION")]
+    pub expression: Option<Where>,
+
+    /// Print which part of the filters runs in the kernel and which in tcptrace, and exit
+    #[arg(long)]
+    pub explain_filter: bool,
+
+    /// Filters in the words of ss and tcpdump, e.g. state close-wait dport = :443, or dst 10.0.0.0/8
+    #[arg(value_name = "FILTER")]
+    pub words: Vec<String>,
 }
 
 /// How existing sockets are listed.

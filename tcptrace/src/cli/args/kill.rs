@@ -1,13 +1,10 @@
 //! The flags of `tcptrace kill`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use crate::{
     cli::{
-        args::{
-            filters::FilterArgs,
-            values::{Color, Format},
-        },
+        args::{filters::FilterArgs, output::OutputArgs},
         findings::FindingArgs,
         parse::{cookie, number},
     },
@@ -27,6 +24,8 @@ use crate::{
                   Exit codes: 0 all were ended or were gone, or a dry run; 1 a socket was not ended, a cookie was not \
                   found, or the run failed; 2 usage error."
 )]
+// Its words are cookies.
+#[command(mut_arg("words", |words| words.long("words").hide(true)))]
 pub struct KillArgs {
     /// End the sockets with these cookies: cookie:N, as findings and `tcptrace sockets --format json` have it
     #[arg(value_name = "COOKIE", value_parser = cookie)]
@@ -60,23 +59,7 @@ pub struct KillArgs {
     #[arg(long, value_name = "N", value_parser = number::<1_000_000>, default_value = "1000", help_heading = "Limits")]
     pub max: u32,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
-
-    /// Same as --format json
-    #[arg(long, conflicts_with = "format", help_heading = "Output")]
-    pub json: bool,
-
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-
-    /// Print only warnings and errors to stderr; records are still written
-    #[arg(short, long, help_heading = "Output")]
-    pub quiet: bool,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }

@@ -4,6 +4,7 @@
 
 mod filters;
 mod kill;
+mod output;
 pub mod recording;
 pub mod replay;
 mod trace;
@@ -19,10 +20,11 @@ use crate::cli::args::values::{Color, LogLevel};
 pub use self::{
     filters::{FilterArgs, ListingArgs},
     kill::KillArgs,
+    output::{OutputArgs, Time},
     recording::RecordingArgs,
     replay::{RecordArgs, ReplayArgs, ReplayView},
-    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, Time, TraceArgs},
-    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, StuckFormat},
+    trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.
@@ -178,13 +180,14 @@ mod tests {
     fn pid_takes_no_value_or_a_list() {
         let parsed = |line: &str| {
             let words = arrange(line.split(' ').map(Into::into).collect(), &Args::command()).unwrap();
-            Args::try_parse_from(words).unwrap().trace.filter.pid
+            let pid = Args::try_parse_from(words).unwrap().trace.filter.pid;
+            pid.map(|list| list.map(|list| list.0.iter().map(|term| term.value.0).collect::<Vec<_>>()))
         };
         assert!(parsed("tcptrace").is_none());
         assert!(parsed("tcptrace --pid").unwrap().is_none());
         assert!(parsed("tcptrace --pid --summary").unwrap().is_none());
-        assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap().0, [12, 34]);
-        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap().0, [12]);
-        assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap().0, [7]);
+        assert_eq!(parsed("tcptrace --pid 12,34").unwrap().unwrap(), [12, 34]);
+        assert_eq!(parsed("tcptrace -p 12").unwrap().unwrap(), [12]);
+        assert_eq!(parsed("tcptrace --state CLOSE_WAIT --pid=7").unwrap().unwrap(), [7]);
     }
 }

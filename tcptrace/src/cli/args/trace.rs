@@ -9,15 +9,16 @@ use crate::{
     cli::{
         args::{
             filters::{FilterArgs, ListingArgs},
+            output::OutputArgs,
             recording::RecordingArgs,
-            values::{Color, Format, LogLevel},
+            values::LogLevel,
         },
         findings::{FindingArgs, FindingsMode},
         given::Given,
-        outputs::OutputSpec,
         parse::{PollTime, count, number, ring_size},
     },
     model::number::duration,
+    render::text::EventColumn,
 };
 
 /// The flags of tracing.
@@ -39,28 +40,14 @@ pub struct TraceArgs {
     #[command(flatten)]
     pub recording: RecordingArgs,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
+    /// How and where records are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
-    /// Where to write records: stdout, file:PATH, journald, syslog:unix|udp:HOST|tcp:HOST, otlp:URL, prometheus:ADDRESS,
-    /// kafka:HOST:PORT/TOPIC; for findings exec:/PROGRAM, webhook:URL, alertmanager:URL; or a path (an existing file is
-    /// replaced). May be given several times. Options follow after commas (tcptrace explain outputs), e.g.
-    /// file:/var/log/tcptrace.json,records=findings,rotate-size=100MiB
-    #[arg(short, long, value_name = "OUTPUT", help_heading = "Output", default_value = "stdout")]
-    pub output: Vec<OutputSpec>,
-
-    /// Times in text: local or UTC time of day, the kernel's monotonic clock, or time since the previous line
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub time: Time,
-
-    /// Print only warnings and errors to stderr; records are still written
-    #[arg(short, long, help_heading = "Output")]
-    pub quiet: bool,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
+    /// Columns of text instead of the usual ones: time, pid, command, by, uid, local, remote, old-state, new-state, in-old,
+    /// note, and any field of JSON and CSV (docs/json.md)
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output")]
+    pub columns: Vec<EventColumn>,
 
     /// Whether to print findings (stuck sockets and failures): with the events, never, or alone. To find problems tcptrace
     /// reads all events, whatever the filters; `off` filters in the kernel, which is the cheap way to watch a few sockets
@@ -218,19 +205,14 @@ pub enum MetricsBy {
     Process,
     /// The owner's cgroup
     Cgroup,
+    /// The owner's systemd unit
+    Unit,
+    /// The owner's container
+    Container,
+    /// The owner's Kubernetes pod and its namespace
+    Pod,
     /// The local port of a service
     LocalPort,
     /// No label
     None,
-}
-
-/// Clock of the times in text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs, reason = "the flag's help says it")]
-pub enum Time {
-    #[default]
-    Local,
-    Utc,
-    Mono,
-    Delta,
 }

@@ -12,6 +12,9 @@ pub enum Format {
     Json,
     /// Rows; the first one names the columns
     Csv,
+    /// The line, details and performance data of a Nagios plugin, with its exit codes; only for `stuck --once`
+    #[value(skip)]
+    Nagios,
 }
 
 /// When to use colour.

@@ -2,14 +2,18 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::ValueEnum;
+use clap::{
+    ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
 
 use crate::{
     cli::{
         args::{
             filters::{FilterArgs, ListingArgs},
+            output::OutputArgs,
             recording::RecordingArgs,
-            values::{Color, Format},
+            values::Format,
         },
         findings::FindingArgs,
         parse::{StoryFilter, count, severity},
@@ -29,25 +33,43 @@ pub struct SocketsArgs {
     #[command(flatten)]
     pub listing: ListingArgs,
 
-    /// Count the sockets by this instead of listing them
-    #[arg(short, long, value_enum, value_name = "WHAT", help_heading = "Output")]
-    pub by: Option<GroupBy>,
+    /// List only sockets that have been in their state for at least this time; a socket whose time is not known is left out
+    #[arg(long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Filters")]
+    pub older_than: Option<Duration>,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
+    /// Columns instead of the usual ones: state, recv-q, send-q, local, remote, age, timer, netns, uid, owner, by, holders,
+    /// cgroup, note, and any field of JSON and CSV (docs/json.md)
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output", conflicts_with = "by")]
+    pub columns: Vec<String>,
 
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
+    /// Sort by these columns; the largest first with a minus or `:desc`, e.g. -age or recv-q:desc. What is not known comes
+    /// last. With --by: sockets, or what is counted by
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', allow_hyphen_values = true, help_heading = "Output")]
+    pub sort: Vec<String>,
+
+    /// Count the sockets by one or two of these instead of listing them, e.g. comm,state
+    #[arg(short, long, value_enum, value_name = "WHAT", value_delimiter = ',', help_heading = "Output")]
+    pub by: Vec<GroupBy>,
+
+    /// List again at this interval, until Ctrl-C or q: a terminal shows the last listing, other outputs get one after another
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = duration,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        help_heading = "Output"
+    )]
+    pub watch: Option<Duration>,
+
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
 }
 
 /// `tcptrace rates`.
@@ -69,13 +91,9 @@ pub struct RatesArgs {
     #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
-
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// `tcptrace story`.
@@ -102,17 +120,9 @@ pub struct StoryArgs {
     #[arg(short, long, value_name = "N", value_parser = count, allow_negative_numbers = true, help_heading = "Limits")]
     pub count: Option<u64>,
 
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-
-    /// Print only warnings and errors to stderr; records are still written
-    #[arg(short, long, help_heading = "Output")]
-    pub quiet: bool,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Whether the run is recorded.
     #[command(flatten)]
@@ -125,6 +135,10 @@ pub struct StoryArgs {
 
 /// `tcptrace stuck`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("format", |format| {
+    let help = "Output format; nagios: what a plugin of Nagios prints, with its exit codes, only with --once";
+    format.value_parser(PossibleValuesParser::new(["text", "json", "csv", "nagios"]).try_map(stuck_format)).help(help)
+}))]
 pub struct StuckArgs {
     /// Which sockets are checked.
     #[command(flatten)]
@@ -155,21 +169,9 @@ pub struct StuckArgs {
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
     pub duration: Option<Duration>,
 
-    /// Output format: a list, or a record for each finding that opens, changes or closes
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: StuckFormat,
-
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-
-    /// Print only warnings and errors to stderr; records are still written
-    #[arg(short, long, help_heading = "Output")]
-    pub quiet: bool,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 
     /// Whether the run is recorded.
     #[command(flatten)]
@@ -178,6 +180,11 @@ pub struct StuckArgs {
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
+}
+
+/// A format of `tcptrace stuck`, which has one more.
+fn stuck_format(name: String) -> Result<Format, String> {
+    if name == "nagios" { Ok(Format::Nagios) } else { Format::from_str(&name, false) }
 }
 
 /// `tcptrace doctor`.
@@ -199,33 +206,9 @@ pub struct DoctorArgs {
     #[arg(short, long, help_heading = "Output")]
     pub verbose: bool,
 
-    /// Output format
-    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
-    pub format: Format,
-
-    /// Same as --format json
-    #[arg(long, conflicts_with = "format", help_heading = "Output")]
-    pub json: bool,
-
-    /// Write to this file instead of stdout; an existing file is replaced
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    pub output: Option<PathBuf>,
-
-    /// When to colour text: on a terminal, always, never
-    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
-    pub color: Color,
-}
-
-/// Output format of `tcptrace stuck`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum StuckFormat {
-    /// A list of the open findings
-    #[default]
-    Text,
-    /// One object per line (docs/json.md)
-    Json,
-    /// The line, details and performance data of a Nagios plugin, with its exit codes; only with --once
-    Nagios,
+    /// How and where results are written.
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What `tcptrace sockets --by` counts sockets by.
@@ -235,12 +218,35 @@ pub enum GroupBy {
     State,
     /// Process that holds the sockets
     Pid,
+    /// Command name of such a process
+    #[value(alias = "command", alias = "process")]
+    Comm,
+    /// User of such a process
+    Uid,
     /// Local port
+    #[value(alias = "local-port", alias = "lport")]
     Port,
+    /// Remote port
+    #[value(alias = "rport")]
+    RemotePort,
+    /// Local address
+    #[value(alias = "local-address")]
+    Local,
     /// Remote address
+    #[value(alias = "remote-address")]
     Remote,
+    /// Network namespace
+    Netns,
+    /// IPv4 or IPv6
+    Family,
     /// Cgroup of a process that holds the sockets
     Cgroup,
+    /// Systemd unit of such a process
+    Unit,
+    /// Container of such a process
+    Container,
+    /// Kubernetes pod of such a process
+    Pod,
 }
 
 impl GroupBy {
@@ -250,9 +256,18 @@ impl GroupBy {
         match self {
             Self::State => "state",
             Self::Pid => "pid",
+            Self::Comm => "comm",
+            Self::Uid => "uid",
             Self::Port => "port",
+            Self::RemotePort => "remote-port",
+            Self::Local => "local",
             Self::Remote => "remote",
+            Self::Netns => "netns",
+            Self::Family => "family",
             Self::Cgroup => "cgroup",
+            Self::Unit => "unit",
+            Self::Container => "container",
+            Self::Pod => "pod",
         }
     }
 }

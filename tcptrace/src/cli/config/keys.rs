@@ -5,7 +5,7 @@ use std::{mem, path::PathBuf, time::Duration};
 use serde::Deserialize;
 
 use super::value::{
-    aggregate, choice, choices, count, flag, joined, list, number, one, pairs, paths, pid, record_size, ring_size, time,
+    aggregate, choice, choices, count, flag, list, number, one, pairs, paths, pid, record_size, ring_size, time,
 };
 use crate::{
     cli::{
@@ -15,15 +15,28 @@ use crate::{
         },
         findings::{FindingArgs, FindingsMode, NamedValue, StuckAfter},
         given::{Given, Setting},
-        parse::{PidList, PollTime, PortList, Prefix},
+        parse::{PidList, PollTime, Where},
     },
     findings::{Expected, Kind},
-    model::{netns_choice::NetnsChoice, state::State},
+    model::{
+        filter::{Place, PortRange, Term},
+        netns_choice::NetnsChoice,
+        state::State,
+    },
+    render::text::EventColumn,
 };
 
 /// The last field of a path, e.g. `port` of `filter.port`: clap's id of the flag.
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path).trim()
+}
+
+/// A name without the mark of Rust's keywords.
+const fn raw(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
 }
 
 /// Declares each key once: `name: type, "reader" => field`. The reader is a function of `config/value.rs`; the field is a
@@ -47,7 +60,7 @@ macro_rules! keys {
         impl Keys {
             /// The names of all fields.
             pub(super) const NAMES: &[&str] =
-                &["stuck_after", "threshold", "ignore", "expect_listener", "log_level", $(stringify!($key)),*];
+                &["stuck_after", "threshold", "ignore", "expect_listener", "log_level", $(raw(stringify!($key))),*];
             /// The fields in [`TraceArgs`] of the keys that replace values of lower layers.
             const PLACES: &[&str] = &[$(stringify!($($place).+)),*];
 
@@ -57,7 +70,7 @@ macro_rules! keys {
                     (self.ipv4, self.ipv6) = (None, None); // a higher layer has made this choice
                 }
                 $(if let Some(value) = self.$key.take()
-                    && args.given.add(last(stringify!($($place).+)), || settings(stringify!($key)))
+                    && args.given.add(last(stringify!($($place).+)), || settings(raw(stringify!($key))))
                 {
                     args.$($place).+ = value.into();
                 })*
@@ -68,23 +81,32 @@ macro_rules! keys {
 }
 
 keys! {
-    state: Vec<State>, "list" => filter.state;
-    port: PortList, "joined" => filter.port;
-    local_port: PortList, "joined" => filter.local_port;
-    remote_port: PortList, "joined" => filter.remote_port;
-    address: Vec<Prefix>, "list" => filter.address;
-    local_address: Vec<Prefix>, "list" => filter.local_address;
-    remote_address: Vec<Prefix>, "list" => filter.remote_address;
+    state: Vec<Term<State>>, "list" => filter.state;
+    port: Vec<Term<PortRange>>, "list" => filter.port;
+    local_port: Vec<Term<PortRange>>, "list" => filter.local_port;
+    remote_port: Vec<Term<PortRange>>, "list" => filter.remote_port;
+    address: Vec<Term<Place>>, "list" => filter.address;
+    local_address: Vec<Term<Place>>, "list" => filter.local_address;
+    remote_address: Vec<Term<Place>>, "list" => filter.remote_address;
     ipv4: bool, "flag" => filter.ipv4;
     ipv6: bool, "flag" => filter.ipv6;
     pid: Option<Option<PidList>>, "pid" => filter.pid;
+    comm: Vec<Term<String>>, "list" => filter.comm;
+    exe: Vec<Term<String>>, "list" => filter.exe;
+    uid: Vec<Term<u32>>, "list" => filter.uid;
+    user: Vec<Term<String>>, "list" => filter.user;
+    unit: Vec<Term<String>>, "list" => filter.unit;
+    container: Vec<Term<String>>, "list" => filter.container;
+    pod: Vec<Term<String>>, "list" => filter.pod;
+    r#where: Where, "one" => filter.expression;
     cgroup: Vec<PathBuf>, "paths" => filter.cgroup;
     netns: NetnsChoice, "one" => filter.netns;
     no_iter: bool, "flag" => listing.no_iter;
-    format: Format, "choice" => format;
-    time: Time, "choice" => time;
-    quiet: bool, "flag" => quiet;
-    color: Color, "choice" => color;
+    format: Format, "choice" => output.format;
+    time: Time, "choice" => output.time;
+    columns: Vec<EventColumn>, "list" => columns;
+    quiet: bool, "flag" => output.quiet;
+    color: Color, "choice" => output.color;
     findings: FindingsMode, "choice" => findings_mode;
     summary: bool, "flag" => summary;
     aggregate: Option<AggregateBy>, "aggregate" => aggregate;

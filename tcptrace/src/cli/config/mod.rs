@@ -104,21 +104,9 @@ fn apply(layers: Vec<Layer>, args: &mut TraceArgs, typed: &ArgMatches) {
     }
     for Layer { keys, outputs, place } in layers {
         if !outputs.is_empty() && args.given.add("output", || place.settings("output")) {
-            args.output = outputs;
+            args.output.to = outputs;
         }
         keys.apply(args, |id| place.settings(id));
-    }
-    for (id, is_on) in [
-        ("ipv4", args.filter.ipv4),
-        ("ipv6", args.filter.ipv6),
-        ("no_iter", args.listing.no_iter),
-        ("shared_ring", args.shared_ring),
-        ("summary", args.summary),
-        ("aggregate", args.aggregate.is_some()),
-    ] {
-        if !is_on {
-            args.given.turn_off(id);
-        }
     }
     if args.aggregate.is_some() && args.given.get("findings_mode").is_none() {
         args.findings_mode = FindingsMode::Off;

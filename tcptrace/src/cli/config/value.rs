@@ -83,14 +83,6 @@ where
     parsed(from, str::parse)
 }
 
-/// Values that are parsed as one list with commas.
-pub(super) fn joined<'de, D, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-{
-    words(from)?.join(",").parse().map(Some).map_err(D::Error::custom)
-}
-
 pub(super) fn list<'de, D, T: FromStr<Err: Display>>(from: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,

@@ -13,7 +13,13 @@ use super::{
 pub(super) const PREFIX: &str = "TCPTRACE_";
 
 /// Variables that are read elsewhere.
-pub(crate) const SECRETS: [&str; 2] = ["TCPTRACE_OTLP_HEADERS", "TCPTRACE_KAFKA_PASSWORD"];
+pub(crate) const SECRETS: [&str; 5] = [
+    "TCPTRACE_OTLP_HEADERS",
+    "TCPTRACE_KAFKA_PASSWORD",
+    "TCPTRACE_WEBHOOK_HEADERS",
+    "TCPTRACE_WEBHOOK_URL",
+    "TCPTRACE_ALERTMANAGER_HEADERS",
+];
 
 /// The settings of a variable; `None` if it is not one of ours.
 pub(super) fn read(name: &str, value: &OsStr, notices: &mut Vec<Notice>) -> Result<Option<Layer>, String> {

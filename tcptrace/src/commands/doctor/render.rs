@@ -17,12 +17,17 @@ use crate::{
         SCHEMA_VERSION,
         csv::Csv,
         json::{Json, line, text_time},
-        text::columns::{Style, styled},
+        text::{
+            style::{Style, styled},
+            wrap::{cut, width, wrapped},
+        },
     },
 };
 
 /// Longest value or title in text; longer ones are cut.
 const MAX_WIDTH: usize = 34;
+/// Narrowest room for a sentence beside a value.
+const MIN_SENTENCE: usize = 30;
 /// Width of `warning`.
 const STATUS_WIDTH: usize = 7;
 
@@ -34,6 +39,8 @@ pub enum DoctorRenderer {
         color: bool,
         /// Whether to explain each check and name its source.
         verbose: bool,
+        /// Width of the terminal, if it goes to one.
+        width: Option<usize>,
     },
     /// One object per line.
     Json(Json),
@@ -45,7 +52,7 @@ impl DoctorRenderer {
     /// Writes all checks.
     pub fn check_up(&mut self, to: &mut BytesMut, check_up: &CheckUp, wall: WallOffset) {
         match self {
-            Self::Text { color, verbose } => text(to, check_up, *color, *verbose),
+            Self::Text { color, verbose, width } => text(to, check_up, *color, *verbose, *width),
             Self::Json(json) => {
                 check_up.checks.iter().for_each(|check| json.object(to, fields(check, check_up, wall).into_iter()));
                 end(to, check_up, wall);
@@ -93,13 +100,13 @@ fn end(to: &mut BytesMut, check_up: &CheckUp, wall: WallOffset) {
 
 // Writing to memory cannot fail, so the results of `write!` are ignored below.
 
-fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool) {
-    let shown = |text: &str| shorten(&Printable(text).to_string());
-    let width = |of: fn(&Check) -> &str| {
-        let widths = check_up.checks.iter().map(|check| shown(of(check)).chars().count());
-        widths.max().unwrap_or(0)
-    };
-    let (titles, values) = (width(|check| &check.title), width(value));
+fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool, columns: Option<usize>) {
+    let shown = |text: &str| cut(&Printable(text).to_string(), MAX_WIDTH).into_owned();
+    let widest =
+        |of: fn(&Check) -> &str| check_up.checks.iter().map(|check| width(&shown(of(check)))).max().unwrap_or(0);
+    let (titles, values) = (widest(|check| &check.title), widest(value));
+    let indent = STATUS_WIDTH + 1;
+    let start = indent + titles + 1 + values + 1;
     let mut area = None;
     for check in &check_up.checks {
         if area.replace(check.area) != Some(check.area) {
@@ -114,16 +121,36 @@ fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool) {
             Status::Failed => Style::Trouble,
         };
         styled(to, &format!("{:<STATUS_WIDTH$}", check.status.name()), style, color);
-        let (title, value) = (shown(&check.title), shown(value(check)));
-        let _ = writeln!(to, " {title:<titles$} {value:<values$} {}", Printable(&check.consequence));
-        let indent = STATUS_WIDTH + 1;
+        let padded = |text: String, to: usize| format!("{text}{:1$}", "", to.saturating_sub(width(&text)));
+        let (title, value) = (padded(shown(&check.title), titles), padded(shown(value(check)), values));
+        let consequence = Printable(&check.consequence).to_string();
+        let fits = |width: usize| columns.is_none_or(|columns| width <= columns);
+        match columns {
+            // The rest of the line is too narrow for sentences.
+            Some(columns) if columns < start + MIN_SENTENCE && !fits(start + width(&consequence)) => {
+                let first = if fits(start) { format!(" {title} {value}") } else { format!(" {title}") };
+                let _ = writeln!(to, "{}", first.trim_end());
+                if !fits(start) {
+                    sentence(to, value.trim_end(), indent, Some(columns));
+                }
+                sentence(to, &consequence, indent, Some(columns));
+            }
+            _ => {
+                let _ = write!(to, " {title} {value} ");
+                let room = columns.map(|columns| columns.saturating_sub(start));
+                let _ = writeln!(to, "{}", wrapped(&consequence, 0, room).replace('\n', &format!("\n{:start$}", "")));
+            }
+        }
         if let Some(remedy) = &check.remedy {
+            let mut text = BytesMut::new();
+            sentence(&mut text, &format!("-> {}", Printable(remedy)), indent, columns);
+            let text = String::from_utf8_lossy(&text);
             let _ = write!(to, "{:indent$}", "");
-            styled(to, &format!("-> {}", Printable(remedy)), style, color);
+            styled(to, text.trim(), style, color);
             let _ = writeln!(to);
         }
         if verbose {
-            let _ = writeln!(to, "{:indent$}{} ({})", "", check.meaning, check.source);
+            sentence(to, &format!("{} ({})", check.meaning, check.source), indent, columns);
         }
     }
     let [ok, warnings, failed, unknown] =
@@ -131,15 +158,13 @@ fn text(to: &mut BytesMut, check_up: &CheckUp, color: bool, verbose: bool) {
     let _ = writeln!(to, "\n{ok} ok, {warnings} warnings, {failed} failed, {unknown} unknown");
 }
 
-fn value(check: &Check) -> &str {
-    check.value.as_deref().unwrap_or("-")
+/// Writes indented lines.
+fn sentence(to: &mut BytesMut, text: &str, indent: usize, columns: Option<usize>) {
+    let _ = writeln!(to, "{}", wrapped(&format!("{:indent$}{text}", ""), indent, columns));
 }
 
-fn shorten(text: &str) -> String {
-    match text.char_indices().nth(MAX_WIDTH) {
-        None => text.to_owned(),
-        Some(_) => text.chars().take(MAX_WIDTH - 1).chain(['…']).collect(),
-    }
+fn value(check: &Check) -> &str {
+    check.value.as_deref().unwrap_or("-")
 }
 
 fn heading(area: Area, check_up: &CheckUp) -> String {

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use crate::{
+    commands::lookup::HolderLookup,
     findings::{Cause, Kind},
     model::{
         age::{Age, AgeSource},
+        filter::{ConnectionFacts, Filter, ListedSubject},
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
         socket::{self, ListedSocket},
-        socket_filter::SocketFilter,
         state::State,
     },
     sys::cgroup,
@@ -19,7 +20,7 @@ use crate::{
 /// Which sockets to end. All that are given must match.
 pub struct Criteria {
     /// The filter for sockets.
-    pub filter: SocketFilter,
+    pub filter: Filter,
     /// Cookies; empty for any.
     pub cookies: Vec<u64>,
     /// Findings; empty if none need be open.
@@ -117,10 +118,12 @@ impl Chosen {
         let cookies: KeyedSet<u64> = criteria.cookies.iter().copied().collect();
         let named = snapshot.namespaces.iter().filter_map(|netns| Some((netns.inode, netns.name.as_ref()?)));
         let names: KeyedMap<u32, &String> = named.collect();
+        let netns: KeyedMap<u32, &str> = names.iter().map(|(inode, name)| (*inode, name.as_str())).collect();
+        let mut lookup = HolderLookup::new(&cgroup::of_process, &netns);
         let (mut listeners, mut nameless, mut seen) = (0, 0, KeyedSet::default());
         let mut target = |socket: &ListedSocket| {
             let holders = snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
-            let cgroup = |holder: &Holder| cgroup::of_process(holder.pid);
+            let cgroup = |pid: u32, _| cgroup::of_process(pid);
             let listed = socket.age(snapshot.ended_ns);
             let is_old = |least: Duration| listed.is_some_and(|age| u128::from(age.ns) >= least.as_nanos());
             let proof = match (&proven, socket.cookie) {
@@ -128,8 +131,12 @@ impl Chosen {
                 (Some(_), None) => return None,
                 (None, _) => None,
             };
+            let is_complete = !holders.is_empty() || socket.handle == 0;
+            let now_ns = snapshot.ended_ns;
+            let subject = ConnectionFacts::from(ListedSubject { socket, holders, now_ns, is_complete });
             let is_wanted = (cookies.is_empty() || socket.cookie.is_some_and(|cookie| cookies.contains(&cookie)))
-                && criteria.filter.matches(socket, holders, cgroup)
+                && criteria.filter.sockets.matches(socket, holders, cgroup)
+                && criteria.filter.rest_selects(&subject, &mut lookup)
                 && criteria.older_than.is_none_or(is_old);
             if !is_wanted {
                 return None;
@@ -200,7 +207,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{namespace::Namespace, socket::ConnectionInfo};
+    use crate::model::{filter::Expr, namespace::Namespace, socket::ConnectionInfo};
 
     fn socket(cookie: u64, state: State, port: u16) -> ListedSocket {
         let ends = (([10, 0, 0, 1], port).into(), ([10, 0, 0, 2], 9).into());
@@ -227,7 +234,7 @@ mod tests {
 
     fn criteria() -> Criteria {
         Criteria {
-            filter: SocketFilter::default(),
+            filter: Filter::default(),
             cookies: Vec::new(),
             findings: Vec::new(),
             older_than: None,
@@ -246,10 +253,7 @@ mod tests {
 
     #[test]
     fn all_criteria_must_match() {
-        let on_80 = SocketFilter {
-            ports: crate::model::socket_filter::Ends { local: vec![(80, 80)], ..Default::default() },
-            ..SocketFilter::default()
-        };
+        let on_80 = Expr::parse("lport == 80", &[]).unwrap().lower();
         let chosen = Chosen::new(&snapshot(), &Criteria { filter: on_80.clone(), ..criteria() }, None);
         assert_eq!((cookies(&chosen), chosen.listeners, chosen.nameless), (vec![1], 1, 1));
         assert_eq!((chosen.targets[0].reason, chosen.targets[0].netns_name.as_deref()), (Reason::Filter, Some("blue")));

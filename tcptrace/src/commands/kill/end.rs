@@ -9,7 +9,7 @@ use crate::{
         holders,
         netns::{self, Netns},
     },
-    model::{age::Age, event::ProcessId, netns_choice::NetnsChoice, socket::ListedSocket},
+    model::{age::Age, event::ProcessId, netns_choice::NetnsChoice, socket::ListedSocket, state::State},
     sys::clock::now_ns,
 };
 
@@ -62,6 +62,11 @@ pub const IMPOSSIBLE: &str = "this kernel cannot end sockets: it is built withou
                               needs it, too); end or restart the processes that hold them, or set TCP_USER_TIMEOUT or \
                               keepalive in the application";
 
+/// Why a listener that exists is not found: of several at one address the kernel finds the one that gets a certain
+/// connection (`net/ipv4/inet_hashtables.c`, `inet_lookup_reuseport`).
+const SHARED: &str =
+    "the kernel finds another listener with its address (SO_REUSEPORT), or it does not listen any more";
+
 /// Difference between two readings of an age that rounding explains, in ns: ten ticks of the kernel at HZ=100.
 const ROUNDING_NS: u64 = 100_000_000;
 
@@ -95,15 +100,23 @@ pub fn end(targets: &[Target], choice: Option<&NetnsChoice>) -> anyhow::Result<V
         inodes.dedup();
         for inode in inodes {
             let mut destroyer = enter(&namespaces, targets, inode, &mut here);
-            let in_it = targets.iter().zip(&mut outcomes).filter(|(target, _)| target.socket.netns == inode);
-            for (target, outcome) in in_it {
-                *outcome = match &mut destroyer {
-                    Ok(_) if !is_held_alike(target) => {
-                        Outcome::Changed("another process or descriptor holds it, too".into())
-                    }
-                    Ok(destroyer) => end_one(destroyer, target),
-                    Err(reason) => Outcome::Failed(reason.clone()),
-                };
+            let mut is_first = true;
+            let mut again = true;
+            while std::mem::take(&mut again) {
+                let in_it = targets.iter().zip(&mut outcomes).filter(|(target, _)| target.socket.netns == inode);
+                let in_it = in_it.filter(|(_, outcome)| is_first || **outcome == Outcome::Failed(SHARED.into()));
+                for (target, outcome) in in_it {
+                    *outcome = match &mut destroyer {
+                        Ok(_) if !is_held_alike(target) => {
+                            Outcome::Changed("another process or descriptor holds it, too".into())
+                        }
+                        Ok(destroyer) => end_one(destroyer, target),
+                        Err(reason) => Outcome::Failed(reason.clone()),
+                    };
+                    // Now the kernel finds another one of its group.
+                    again |= *outcome == Outcome::Ended && target.socket.state == State::Listen;
+                }
+                is_first = false;
             }
         }
     };
@@ -136,7 +149,11 @@ fn enter(namespaces: &[Netns], targets: &[Target], inode: u32, here: &mut Option
 fn end_one(destroyer: &mut Destroyer, target: &Target) -> Outcome {
     let now = match destroyer.look_up(&target.socket) {
         Ok(now) => now,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            let is_gone = failed(&error) == Outcome::Gone;
+            let is_hidden = target.socket.state == State::Listen && target.holders.iter().any(holders::still_holds);
+            return if is_gone && is_hidden { Outcome::Failed(SHARED.into()) } else { failed(&error) };
+        }
     };
     if let Some(change) = change(target, &now, now_ns()) {
         return Outcome::Changed(change);
@@ -184,7 +201,6 @@ mod tests {
     use crate::model::{
         age::AgeSource,
         socket::{ConnectionInfo, Kind},
-        state::State,
     };
 
     #[test]

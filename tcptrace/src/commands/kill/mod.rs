@@ -12,19 +12,20 @@ use std::process::ExitCode;
 use anyhow::bail;
 
 use crate::{
-    cli::{args::KillArgs, conflicts::conflict, terminal::is_colored},
+    cli::{args::KillArgs, conflicts::conflict},
     commands::{
+        filters,
         kill::{
             choose::{Chosen, Criteria, Proof},
             end::{Outcome, can_end},
             report::Report,
         },
-        settings::{self, Settings},
+        settings::Settings,
         trace,
     },
     findings::{Finding, Severity},
     listing::{Lister, ListingOptions, skipped},
-    model::socket_filter::SocketFilter,
+    model::{netns_choice::NetnsChoice, socket_filter::SocketFilter},
     outputs::messages::{info, warn},
     sys::{clock::wall_offset, pids},
 };
@@ -32,6 +33,7 @@ use crate::{
 /// What a command line asks for: the criteria, and the settings of the run that looks for findings, if it names any.
 pub struct Choice {
     criteria: Criteria,
+    netns: Option<NetnsChoice>,
     findings: Option<Settings>,
 }
 
@@ -40,8 +42,9 @@ pub struct Choice {
 /// # Errors
 /// A usage error, for example if nothing says which sockets to end.
 pub fn choice(args: &KillArgs) -> Result<Choice, clap::Error> {
-    let filter = settings::selection(&args.filter, None)?;
-    let is_filter_empty = filter == SocketFilter { family: filter.family, ..SocketFilter::default() };
+    let (filter, netns) = filters::filter(&args.filter, "--cgroup")?;
+    let is_family_only = filter.sockets == SocketFilter { family: filter.sockets.family, ..SocketFilter::default() };
+    let is_filter_empty = filter.rest.is_none() && is_family_only;
     if is_filter_empty && args.cookies.is_empty() && args.finding.is_empty() {
         return Err(conflict(
             "nothing says which sockets to end: name a finding (--finding close-wait-leak), a filter (--state CLOSE_WAIT) \
@@ -57,16 +60,16 @@ pub fn choice(args: &KillArgs) -> Result<Choice, clap::Error> {
         older_than: args.older_than,
         listeners: args.listeners,
     };
-    Ok(Choice { criteria, findings: findings.transpose()? })
+    Ok(Choice { criteria, netns, findings: findings.transpose()? })
 }
 
 /// Lists the chosen sockets, and ends them if the user says so.
 ///
 /// # Errors
 /// If the sockets cannot be listed, too many match, or the kernel cannot end sockets.
-pub async fn run(args: &KillArgs, Choice { criteria, findings }: Choice) -> anyhow::Result<ExitCode> {
+pub async fn run(args: &KillArgs, Choice { criteria, netns, findings }: Choice) -> anyhow::Result<ExitCode> {
     let selection = &criteria.filter;
-    pids::check(&selection.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
+    pids::check(&selection.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
     pids::warning().into_iter().for_each(info);
     let proofs = match findings {
         Some(settings) => Some(proofs(&trace::run(settings).await?.open, &criteria)),
@@ -74,7 +77,7 @@ pub async fn run(args: &KillArgs, Choice { criteria, findings }: Choice) -> anyh
     };
     // sock_diag gives the ends, the cookie and the device as the kernel wants them in order to find the socket again.
     let wanted = ListingOptions { holders: true, ..ListingOptions::default() };
-    let snapshot = Lister::alone(true, args.filter.netns.clone()).list(&wanted)?;
+    let snapshot = Lister::alone(true, netns.clone()).list(&wanted)?;
     skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
     let chosen = Chosen::new(&snapshot, &criteria, proofs.as_deref());
     chosen.remarks().into_iter().for_each(warn);
@@ -89,16 +92,14 @@ pub async fn run(args: &KillArgs, Choice { criteria, findings }: Choice) -> anyh
     if !is_possible && args.yes {
         bail!("nothing was ended: {}", end::IMPOSSIBLE);
     }
-    let outcomes =
-        if args.yes { end::end(&chosen.targets, args.filter.netns.as_ref())? } else { vec![Outcome::WouldEnd; count] };
+    let outcomes = if args.yes { end::end(&chosen.targets, netns.as_ref())? } else { vec![Outcome::WouldEnd; count] };
     let report = Report {
         targets: &chosen.targets,
         outcomes: &outcomes,
         snapshot: &snapshot,
         wall: wall_offset(),
         is_dry_run: !args.yes,
-        netns: snapshot.namespaces.len() > 1 || args.filter.netns.is_some(),
-        color: is_colored(args.color, args.output.is_none()),
+        netns: snapshot.namespaces.len() > 1 || netns.is_some(),
     };
     report.write(args)?;
     if !args.yes && count > args.max as usize {

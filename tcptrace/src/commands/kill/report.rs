@@ -1,20 +1,21 @@
 //! Writes what became of each socket, as text, JSON or CSV.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write},
-    net::SocketAddr,
-};
+use std::{fmt::Write as _, net::SocketAddr};
 
-use anyhow::Context as _;
 use bytes::{BufMut as _, BytesMut};
 use serde_json::{Value, json};
 
 use crate::{
-    cli::args::{KillArgs, values::Format},
-    commands::kill::{
-        choose::{Reason, Target},
-        end::Outcome,
+    cli::{
+        args::{KillArgs, values::Format},
+        terminal::is_colored,
+    },
+    commands::{
+        delivery::{self, Writer},
+        kill::{
+            choose::{Reason, Target},
+            end::Outcome,
+        },
     },
     model::{
         printable::Printable,
@@ -28,15 +29,16 @@ use crate::{
         fields::{fields, number, port},
         json::{line, member, text, text_time},
         text::{
-            columns::Style,
+            style::Style,
             table::{
-                Cells,
+                Cells, Column,
                 Side::{Left, Right},
                 Table,
             },
+            wrap::wrapped,
         },
     },
-    sys::files,
+    sys::terminal::screen,
 };
 
 fields! {
@@ -79,35 +81,28 @@ pub struct Report<'a> {
     pub is_dry_run: bool,
     /// Whether text shows network namespaces.
     pub netns: bool,
-    /// Whether text has colours.
-    pub color: bool,
 }
 
 impl Report<'_> {
-    /// Writes to stdout or the file that the flags name. A reader that stops early is no error.
+    /// Writes to the outputs that the flags name. A reader that stops early is no error.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn write(&self, args: &KillArgs) -> anyhow::Result<()> {
-        let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
-        let write = || -> io::Result<()> {
-            let mut output: Box<dyn Write> = match &args.output {
-                Some(path) => Box::new(files::replace(path)?),
-                None => Box::new(io::stdout()),
-            };
-            let bytes = match args.format {
+        for spec in &args.output.to {
+            let bytes = match delivery::form(&args.output, spec) {
                 Format::Json => self.json(),
-                Format::Text if args.json => self.json(),
-                Format::Text => self.text(),
+                Format::Text | Format::Nagios => self.text(
+                    is_colored(args.output.color, spec.target.is_stdout()),
+                    screen().filter(|_| spec.target.is_stdout()).map(|screen| screen.columns),
+                ),
                 Format::Csv => self.csv(),
             };
-            output.write_all(&bytes).and_then(|()| output.flush())
-        };
-        match write() {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(()),
+            let mut output = Writer::open(spec)?;
+            output.write(&bytes)?;
+            output.end()?;
         }
-        .with_context(|| format!("cannot write to {target}"))
+        Ok(())
     }
 
     fn rows(&self) -> impl Iterator<Item = (&Target, &Outcome)> {
@@ -194,31 +189,40 @@ impl Report<'_> {
         show(Field::Holders, Json(holders.as_bytes()));
     }
 
-    /// A table for people.
+    /// A table for people, which fits the width of the terminal if it goes to one.
     #[must_use]
-    pub fn text(&self) -> BytesMut {
+    pub fn text(&self, color: bool, width: Option<usize>) -> BytesMut {
         let mut to = BytesMut::new();
         if self.targets.is_empty() {
             to.put_slice(b"No socket was chosen.\n");
             return to;
         }
-        let mut columns = vec![("RESULT", Left), ("STATE", Left), ("LOCAL", Left), ("REMOTE", Left), ("AGE", Right)];
-        columns.extend(self.netns.then_some(("NETNS", Left)));
-        columns.extend([("HOLDERS", Left), ("CHOSEN BY", Left), ("NOTE", Left)]);
+        let mut columns = vec![
+            Column::new("RESULT", Left).styled(),
+            Column::new("STATE", Left).rank(3),
+            Column::new("LOCAL", Left),
+            Column::new("REMOTE", Left),
+            Column::new("AGE", Right).rank(2),
+        ];
+        columns.extend(self.netns.then_some(Column::new("NETNS", Left).rank(4)));
+        columns.extend([
+            Column::new("HOLDERS", Left).least(12),
+            Column::new("CHOSEN BY", Left).least(12).rank(1),
+            Column::new("NOTE", Left).least(12),
+        ]);
         let style = |result: &str| match result {
             "changed" | "failed" => Style::Trouble,
             _ => Style::Plain,
         };
-        let mut table = Table::new(columns, self.color, style);
+        let mut table = Table::new(columns, color, style);
         let rows: Vec<_> = self.rows().collect();
         table.rows(&rows, |cells, (target, outcome)| self.row(cells, target, outcome));
-        let written: Result<(), std::convert::Infallible> = table.write(|piece| {
-            to.put(piece);
-            Ok(())
-        });
-        match written {
-            Ok(()) => to.put_slice(self.totals().as_bytes()),
-            Err(never) => match never {},
+        let missing = width.and_then(|width| table.fit(width));
+        table.write_to(&mut to);
+        to.put_slice(self.totals().as_bytes());
+        if let Some(missing) = missing {
+            to.put_slice(wrapped(&missing, 2, width).as_bytes());
+            to.put_u8(b'\n');
         }
         to
     }

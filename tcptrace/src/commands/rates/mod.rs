@@ -6,9 +6,8 @@ pub(crate) mod reading;
 pub mod render;
 pub mod sample;
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
-use jiff::tz::TimeZone;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -16,6 +15,7 @@ use crate::{
     cli::{
         args::{RatesArgs, values::Format},
         outputs::OutputSpec,
+        terminal::{is_colored, understands_codes},
     },
     commands::{
         delivery,
@@ -24,14 +24,16 @@ use crate::{
             render::{RatesRenderer, RatesText},
             sample::Sampler,
         },
+        settings::time_style,
     },
     listing::skipped,
-    outputs::{Outputs, messages::warn},
+    outputs::{Outputs, messages::warn, target::Content},
     pipeline::records::RecordsBuilder,
     render::{csv::Csv, json::Json},
     sys::{
         clock::wall_offset,
         signals::{Stop, begin_shutdown, every},
+        terminal::{Keys, screen},
     },
 };
 
@@ -56,8 +58,9 @@ pub enum Error {
 pub async fn run(args: RatesArgs) -> Result<(), Error> {
     let mut stop = Stop::new(false).map_err(Error::Signals)?;
     let mut sampler = Sampler::new(args.netns.clone())?;
-    let output = args.output.clone().map_or_else(OutputSpec::stdout, OutputSpec::file);
-    let outputs = delivery::open(&[output])?;
+    let outputs = delivery::open(&args.output.to)?;
+    let is_screen = args.output.to.iter().any(|spec| spec.target.is_stdout()) && understands_codes();
+    stop.keys = if is_screen { Keys::listen() } else { None };
     let measured = measure(&args, &mut sampler, &outputs, &mut stop).await;
     begin_shutdown();
     outputs.end().map_err(Error::Outputs)?;
@@ -71,7 +74,7 @@ async fn measure(
     outputs: &Outputs,
     stop: &mut Stop,
 ) -> Result<(), sample::Error> {
-    let mut renderer = renderer(args);
+    let mut renderers: Vec<_> = args.output.to.iter().map(|spec| (renderer(args, spec), spec)).collect();
     let first = sampler.round()?;
     skipped::warnings(&first.skipped).into_iter().for_each(warn);
     let mut meter = Meter::new(first);
@@ -84,9 +87,13 @@ async fn measure(
             _ = ticks.tick() => false,
         };
         let rates = meter.ingest(sampler.round()?);
-        let mut text = RecordsBuilder::default();
-        text.add(|to| renderer.rates(to, &rates, wall_offset()));
-        outputs.push([text.take()].into_iter());
+        let records = renderers.iter_mut().map(|(renderer, spec)| {
+            let mut text = RecordsBuilder::default();
+            let screen = screen().filter(|_| spec.target.is_stdout());
+            text.add(|to| renderer.rates(to, &rates, wall_offset(), screen));
+            text.take()
+        });
+        outputs.push(records);
         if stopped || outputs.are_over() || args.count == Some(line) {
             break;
         }
@@ -94,13 +101,14 @@ async fn measure(
     Ok(())
 }
 
-fn renderer(args: &RatesArgs) -> RatesRenderer {
-    match args.format {
+fn renderer(args: &RatesArgs, spec: &OutputSpec) -> RatesRenderer {
+    match args.output.format_of(spec) {
+        _ if spec.target.content() != Content::Formatted => RatesRenderer::Json(Json::default()),
         Format::Json => RatesRenderer::Json(Json::default()),
         Format::Csv => RatesRenderer::Csv(Csv::default()),
-        Format::Text => {
-            let on_terminal = args.output.is_none() && io::stdout().is_terminal();
-            RatesRenderer::Text(RatesText::new(TimeZone::system(), on_terminal))
+        Format::Text | Format::Nagios => {
+            let color = is_colored(args.output.color, spec.target.is_stdout());
+            RatesRenderer::Text(RatesText::new(time_style(&args.output), color))
         }
     }
 }

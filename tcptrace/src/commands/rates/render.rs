@@ -1,20 +1,23 @@
 //! Rates as text, JSON and CSV. JSON and CSV have differences and the length of the interval; text has rates per second.
 
-use std::fmt::Write as _;
-
 use bytes::BytesMut;
-use jiff::tz::TimeZone;
 
 use crate::{
     commands::rates::meter::{Counter, Gauge, Rates},
-    model::time::{WallFormat, WallOffset},
-    render::{FieldValue, csv::Csv, json::Json},
+    model::{screen::Screen, time::WallOffset},
+    render::{
+        FieldValue,
+        csv::Csv,
+        json::Json,
+        text::{
+            TimeStyle,
+            clock::Clock,
+            table::{Column, Side, Stream},
+        },
+    },
 };
 
-/// Lines between two headings on a terminal.
-const HEADING_EVERY: u64 = 20;
-
-enum Column {
+enum Value {
     /// Growth of a counter per second.
     PerSecond(Counter),
     /// Retransmitted segments per 100 others.
@@ -23,24 +26,29 @@ enum Column {
     Level(Gauge),
 }
 
-/// The columns after the time.
-const COLUMNS: [(&str, Column); 15] = [
-    ("ACTIVE/s", Column::PerSecond(Counter::ActiveOpens)),
-    ("PASSIVE/s", Column::PerSecond(Counter::PassiveOpens)),
-    ("FAILED/s", Column::PerSecond(Counter::AttemptFails)),
-    ("RESETS/s", Column::PerSecond(Counter::EstabResets)),
-    ("RST-OUT/s", Column::PerSecond(Counter::OutRsts)),
-    ("SEGS-IN/s", Column::PerSecond(Counter::InSegs)),
-    ("SEGS-OUT/s", Column::PerSecond(Counter::OutSegs)),
-    ("RETRANS/s", Column::PerSecond(Counter::RetransSegs)),
-    ("RETR%", Column::RetransmitPercent),
-    ("EST+CW", Column::Level(Gauge::CurrEstab)),
-    ("TIME_WAIT", Column::Level(Gauge::TimeWait)),
-    ("ORPHANS", Column::Level(Gauge::HostOrphans)),
-    ("DROPS/s", Column::PerSecond(Counter::ListenDrops)),
-    ("COOKIES/s", Column::PerSecond(Counter::SynCookiesSent)),
-    ("TW-OVER/s", Column::PerSecond(Counter::TimeWaitOverflows)),
+use Value::{Level, PerSecond, RetransmitPercent};
+
+/// The columns after the time, with the order in which they make room on a narrow terminal, the highest first.
+const COLUMNS: [(&str, Value, u8); 15] = [
+    ("ACTIVE/s", PerSecond(Counter::ActiveOpens), 0),
+    ("PASSIVE/s", PerSecond(Counter::PassiveOpens), 0),
+    ("FAILED/s", PerSecond(Counter::AttemptFails), 0),
+    ("RESETS/s", PerSecond(Counter::EstabResets), 0),
+    ("RST-OUT/s", PerSecond(Counter::OutRsts), 4),
+    ("SEGS-IN/s", PerSecond(Counter::InSegs), 9),
+    ("SEGS-OUT/s", PerSecond(Counter::OutSegs), 10),
+    ("RETRANS/s", PerSecond(Counter::RetransSegs), 2),
+    ("RETR%", RetransmitPercent, 5),
+    ("EST+CW", Level(Gauge::CurrEstab), 1),
+    ("TIME_WAIT", Level(Gauge::TimeWait), 3),
+    ("ORPHANS", Level(Gauge::HostOrphans), 7),
+    ("DROPS/s", PerSecond(Counter::ListenDrops), 6),
+    ("COOKIES/s", PerSecond(Counter::SynCookiesSent), 8),
+    ("TW-OVER/s", PerSecond(Counter::TimeWaitOverflows), 11),
 ];
+
+/// Decimals of times.
+const DECIMALS: usize = 3;
 
 /// Writes rates in one of the formats.
 pub enum RatesRenderer {
@@ -54,51 +62,48 @@ pub enum RatesRenderer {
 
 /// Writes rates as text.
 pub struct RatesText {
-    time: WallFormat,
-    on_terminal: bool,
-    lines: u64,
+    clock: Clock,
+    table: Stream,
 }
 
 impl RatesText {
-    /// Prints times in `zone`. On a terminal the heading is repeated.
+    /// A table with times of this format.
     #[must_use]
-    pub fn new(zone: TimeZone, on_terminal: bool) -> Self {
-        Self { time: WallFormat::time_of_day(zone), on_terminal, lines: 0 }
+    pub fn new(time: TimeStyle, color: bool) -> Self {
+        let clock = Clock::new(time);
+        let time = Column::new("TIME", Side::Left).wide(clock.width(DECIMALS));
+        // Room for the name and for five digits.
+        let column = |(name, _, rank): &(&'static str, Value, u8)| Column::new(name, Side::Right).wide(6).rank(*rank);
+        let columns = [time].into_iter().chain(COLUMNS.iter().map(column)).collect();
+        Self { clock, table: Stream::new(columns, color) }
     }
 
-    fn line(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset) {
-        // Writing to memory cannot fail, so the results of `write!` are ignored.
-        if self.lines == 0 || (self.on_terminal && self.lines.is_multiple_of(HEADING_EVERY)) {
-            let _ = write!(to, "{:<12}", "TIME");
-            for (name, _) in &COLUMNS {
-                let _ = write!(to, " {:>w$}", name, w = width(name));
+    /// Writes a line. On a terminal the heading comes again with each screen.
+    fn line(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset, screen: Option<Screen>) {
+        let Self { clock, table } = self;
+        clock.new_day(to, rates.mono_ns, wall);
+        let mut time = BytesMut::new();
+        clock.write(&mut time, rates.mono_ns, wall, DECIMALS);
+        let heading_every = screen.map(|screen| screen.rows.saturating_sub(2).max(1) as u64);
+        table.row(to, screen.map(|screen| screen.columns), heading_every, |cells| {
+            cells.text(&String::from_utf8_lossy(&time));
+            for (_, value, _) in &COLUMNS {
+                let value = match *value {
+                    PerSecond(counter) => rates.per_second(counter).map(|rate| format!("{rate:.1}")),
+                    RetransmitPercent => rates.retransmit_percent().map(|percent| format!("{percent:.1}")),
+                    Level(gauge) => rates.gauge(gauge).map(|level| level.to_string()),
+                };
+                cells.text(value.as_deref().unwrap_or("-"));
             }
-            let _ = writeln!(to);
-        }
-        self.lines += 1;
-        self.time.write(to, wall.wall_ns(rates.mono_ns), 3);
-        for (name, column) in &COLUMNS {
-            let value = match *column {
-                Column::PerSecond(counter) => rates.per_second(counter).map(|rate| format!("{rate:.1}")),
-                Column::RetransmitPercent => rates.retransmit_percent().map(|percent| format!("{percent:.1}")),
-                Column::Level(gauge) => rates.gauge(gauge).map(|level| level.to_string()),
-            };
-            let _ = write!(to, " {:>w$}", value.as_deref().unwrap_or("-"), w = width(name));
-        }
-        let _ = writeln!(to);
+        });
     }
-}
-
-/// Room for the name and for five digits.
-fn width(name: &str) -> usize {
-    name.len().max(6)
 }
 
 impl RatesRenderer {
-    /// Writes a line.
-    pub fn rates(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset) {
+    /// Writes a line; `screen` is the terminal, if it goes to one.
+    pub fn rates(&mut self, to: &mut BytesMut, rates: &Rates, wall: WallOffset, screen: Option<Screen>) {
         match self {
-            Self::Text(text) => text.line(to, rates, wall),
+            Self::Text(text) => text.line(to, rates, wall, screen),
             Self::Json(json) => json.object(to, fields(rates, wall)),
             Self::Csv(csv) => csv.row(to, fields(rates, wall)),
         }

@@ -18,8 +18,11 @@ use crate::{
         args::{Args, ReplayArgs, ReplayView, TraceArgs},
         terminal::exit,
     },
-    commands::settings::{self, Settings},
-    model::netns_choice::NetnsChoice,
+    commands::{
+        settings::{self, Settings},
+        sockets::View,
+    },
+    model::{filter::Filter, netns_choice::NetnsChoice},
     outputs::{
         messages::{self, Form, Level, info, warn},
         target::Content,
@@ -62,11 +65,16 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         ReplayView::Sockets(args) => {
+            let view = View::new(&args).unwrap_or_else(|error| exit(error));
             settings.outputs.clear();
             settings.routes.clear();
-            let selection = settings.session.selection.clone();
-            settings.session.selection = Default::default();
-            sockets::show(&args, &selection, Player::start(settings, recording, window)?)?;
+            let (sockets, rest) = (std::mem::take(&mut settings.session.selection), settings.session.rest.take());
+            sockets::show(
+                &args,
+                &view,
+                &Filter { sockets, rest, ..Filter::default() },
+                Player::start(settings, recording, window)?,
+            )?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -74,9 +82,9 @@ pub(crate) fn run(args: ReplayArgs) -> anyhow::Result<ExitCode> {
 
 fn is_quiet(view: &ReplayView) -> bool {
     match view {
-        ReplayView::Events(trace) | ReplayView::Summary(trace) => trace.quiet,
-        ReplayView::Stuck(args) => args.quiet,
-        ReplayView::Story(args) => args.quiet,
+        ReplayView::Events(trace) | ReplayView::Summary(trace) => trace.output.quiet,
+        ReplayView::Stuck(args) => args.output.quiet,
+        ReplayView::Story(args) => args.output.quiet,
         ReplayView::Sockets(_) => false,
     }
 }

@@ -1,19 +1,19 @@
 //! The sockets that existed at a moment of a recording: the table of the session, with what listings have shown.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use anyhow::anyhow;
 
 use super::player::Player;
 use crate::{
     cli::args::SocketsArgs,
-    commands::sockets::{self, Machine},
+    commands::sockets::{self, Machine, View},
     model::{
         age::AgeSource,
+        filter::Filter,
         holders::Holder,
         snapshot::Snapshot,
         socket::{Kind, ListedSocket},
-        socket_filter::SocketFilter,
         state::State,
     },
     outputs::messages::info,
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Prints the sockets at the end of the window.
-pub(super) fn show(args: &SocketsArgs, selection: &SocketFilter, mut player: Player) -> anyhow::Result<()> {
+pub(super) fn show(args: &SocketsArgs, view: &View, filter: &Filter, mut player: Player) -> anyhow::Result<()> {
     player.read()?;
     let (table, now_ns) = (player.session.table(), player.now_ns);
     let mut unlisted = 0;
@@ -39,10 +39,10 @@ pub(super) fn show(args: &SocketsArgs, selection: &SocketFilter, mut player: Pla
     let cgroups = holders.as_ref().map(|holders| holders_of(holders.all())).unwrap_or_default();
     let snapshot = Snapshot { started_ns: now_ns, ended_ns: now_ns, sockets, holders, ..Snapshot::default() };
     let machine =
-        Machine { wall: player.session.context.wall, cgroup_of: Box::new(move |pid| cgroups.get(&pid).cloned()) };
+        Machine { wall: player.session.context.wall, cgroup_of: Arc::new(move |pid| cgroups.get(&pid).cloned()) };
     // The recorder has hidden kernel addresses.
     let args = SocketsArgs { kernel_addresses: true, ..args.clone() };
-    sockets::print::<anyhow::Error>(&args, selection, snapshot, machine).map_err(|error| anyhow!("{error}"))?;
+    sockets::print::<anyhow::Error>(&args, view, filter, snapshot, &machine).map_err(|error| anyhow!("{error}"))?;
     info("states are those of that moment; queues, timers and holders are those of the last listing before it");
     if unlisted > 0 {
         info(format_args!(

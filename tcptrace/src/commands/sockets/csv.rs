@@ -16,19 +16,27 @@ use crate::{
 /// Writes sockets as CSV.
 pub struct Csv<'a> {
     listing: Listing<'a>,
+    fields: &'a [SocketField],
 }
 
 impl<'a> Csv<'a> {
     /// A writer for a listing.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
-        Self { listing }
+        Self { listing, fields: &[] }
+    }
+
+    /// With only these fields, if there are any.
+    #[must_use]
+    pub fn only(self, fields: &'a [SocketField]) -> Self {
+        Self { fields, ..self }
     }
 
     pub(super) fn header(&self) -> BytesMut {
-        let names: Vec<_> = match self.listing.by {
-            None => SocketField::ALL.iter().map(|field| field.name()).collect(),
-            Some(_) => COUNT_COLUMNS.into_iter().chain(State::ALL.map(State::name)).collect(),
+        let names: Vec<_> = match (self.listing.by, self.fields) {
+            ([], []) => SocketField::ALL.iter().map(|field| field.name()).collect(),
+            ([], fields) => fields.iter().map(|field| field.name()).collect(),
+            _ => COUNT_COLUMNS.into_iter().chain(State::ALL.map(State::name)).collect(),
         };
         (names.join(",") + "\n").as_bytes().into()
     }
@@ -39,13 +47,29 @@ impl<'a> Csv<'a> {
             of_row.clear();
             holders(&mut of_row, row, cgroups, &mut time);
             let mut separator = None;
-            visit(row, &self.listing, &of_row, |_, value| {
-                to.extend(separator.replace(b','));
-                cell(&mut to, value, &mut time);
-            });
+            if self.fields.is_empty() {
+                visit(row, &self.listing, &of_row, |_, value| {
+                    to.extend(separator.replace(b','));
+                    cell(&mut to, value, &mut time);
+                });
+            } else {
+                self.chosen(&mut to, row, &of_row, &mut time);
+            }
             to.put_u8(b'\n');
         }
         to
+    }
+
+    /// Writes the chosen fields, in their order.
+    fn chosen(&self, to: &mut BytesMut, row: &Row<'_>, of_row: &[u8], time: &mut WallFormat) {
+        let fields = self.fields;
+        let mut cells = vec![Vec::new(); fields.len()];
+        visit(row, &self.listing, of_row, |field, value| {
+            if let Some(at) = fields.iter().position(|wanted| *wanted == field) {
+                cell(&mut cells[at], value, time);
+            }
+        });
+        to.put_slice(&cells.join(&b','));
     }
 
     pub(super) fn groups(&self, groups: &[Group]) -> BytesMut {

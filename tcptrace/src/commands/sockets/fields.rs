@@ -159,12 +159,14 @@ fn visit_names(cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, 
 }
 
 /// Columns of CSV for groups; those of the states follow.
-pub const COUNT_COLUMNS: [&str; 11] = [
+pub const COUNT_COLUMNS: [&str; 13] = [
     "event",
     "time",
     "mono_ns",
     "by",
     "group",
+    "second_by",
+    "second_group",
     "command",
     "unit",
     "container_id",
@@ -179,8 +181,10 @@ pub(super) fn visit_group(group: &Group, listing: &Listing<'_>, mut show: impl F
     show("event", Text("socket_count"));
     show("time", Time(listing.wall.wall_ns(ended_ns)));
     show("mono_ns", Number(ended_ns));
-    show("by", listing.by.map_or(Null, |by| Text(by.name())));
+    show("by", listing.by.first().map_or(Null, |by| Text(by.name())));
     show("group", Text(&group.common.to_string()));
+    show("second_by", listing.by.get(1).map_or(Null, |by| Text(by.name())));
+    show("second_group", group.second.as_ref().map(ToString::to_string).as_deref().map_or(Null, Text));
     show("command", group.command.as_ref().map(|command| command.to_text()).as_deref().map_or(Null, Text));
     visit_names(names(group).as_ref(), &mut show);
     show("sockets", Number(group.sockets));
@@ -188,8 +192,8 @@ pub(super) fn visit_group(group: &Group, listing: &Listing<'_>, mut show: impl F
 
 /// The names in the path of a group's cgroup.
 pub(super) fn names(group: &Group) -> Option<CgroupNames> {
-    match &group.common {
+    [Some(&group.common), group.second.as_ref()].into_iter().flatten().find_map(|common| match common {
         Common::Cgroup(path) => Some(CgroupNames::new(path.clone())),
         _ => None,
-    }
+    })
 }

@@ -10,7 +10,7 @@ use crate::commands::sockets::{
 /// A writer for one of the formats.
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Form<'a> {
-    Text(crate::commands::sockets::text::Text),
+    Text(crate::commands::sockets::text::Text<'a>),
     Json(crate::commands::sockets::json::Json<'a>),
     Csv(crate::commands::sockets::csv::Csv<'a>),
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, BytesMut};
 use serde_json::{Value, json};
 
-use super::fields::{holders, visit, visit_group};
+use super::fields::{SocketField, holders, visit, visit_group};
 use crate::{
     commands::sockets::{
         listing::Listing,
@@ -18,16 +18,26 @@ use crate::{
     },
 };
 
+/// The fields that each record has, whatever columns are chosen.
+const ALWAYS: [SocketField; 3] = [SocketField::Event, SocketField::Time, SocketField::MonoNs];
+
 /// Writes sockets as JSON.
 pub struct Json<'a> {
     listing: Listing<'a>,
+    fields: &'a [SocketField],
 }
 
 impl<'a> Json<'a> {
     /// A writer for a listing.
     #[must_use]
     pub fn new(listing: Listing<'a>) -> Self {
-        Self { listing }
+        Self { listing, fields: &[] }
+    }
+
+    /// With only these fields, if there are any.
+    #[must_use]
+    pub fn only(self, fields: &'a [SocketField]) -> Self {
+        Self { fields, ..self }
     }
 
     pub(super) fn rows(&self, rows: &[Row<'_>], cgroups: &Cgroups) -> BytesMut {
@@ -36,7 +46,12 @@ impl<'a> Json<'a> {
             of_row.clear();
             holders(&mut of_row, row, cgroups, &mut time);
             let _ = write!(to, "{{\"schema\":{SCHEMA_VERSION}"); // to memory
-            visit(row, &self.listing, &of_row, |field, value| member(&mut to, field.name(), value, &mut time));
+            let fields = self.fields;
+            visit(row, &self.listing, &of_row, |field, value| {
+                if fields.is_empty() || fields.contains(&field) || ALWAYS.contains(&field) {
+                    member(&mut to, field.name(), value, &mut time);
+                }
+            });
             to.put_slice(b"}\n");
         }
         to
@@ -53,7 +68,7 @@ impl<'a> Json<'a> {
     }
 
     pub(super) fn end(&self) -> BytesMut {
-        let Listing { snapshot, wall, totals, .. } = self.listing;
+        let Listing { snapshot, wall, totals, age_unknown, .. } = self.listing;
         let skipped = snapshot.skipped.fields().into_iter().map(|(name, count)| (name.to_owned(), json!(count)));
         let namespaces = snapshot.namespaces.iter().map(|namespace| {
             json!({
@@ -68,7 +83,7 @@ impl<'a> Json<'a> {
             &json!({
                 "schema": SCHEMA_VERSION, "event": "sockets_end", "time": time, "mono_ns": snapshot.ended_ns,
                 "span_ns": snapshot.ended_ns.saturating_sub(snapshot.started_ns), "path": path(snapshot),
-                "sockets": totals.iter().sum::<u64>(), "states": states(&totals),
+                "sockets": totals.iter().sum::<u64>(), "states": states(&totals), "age_unknown": age_unknown,
                 "skipped": skipped.collect::<Value>(), "namespaces": namespaces.collect::<Value>(),
             }),
         );

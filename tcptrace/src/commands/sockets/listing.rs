@@ -15,8 +15,10 @@ pub struct Listing<'a> {
     pub wall: WallOffset,
     /// Number of wanted sockets by state.
     pub totals: StateCounts,
-    /// What sockets are counted by; `None` if each one is listed.
-    pub by: Option<GroupBy>,
+    /// What sockets are counted by, at most two things; empty if each one is listed.
+    pub by: &'a [GroupBy],
+    /// Number of sockets that were left out because their age is not known; `None` if none were left out by age.
+    pub age_unknown: Option<u64>,
 }
 
 /// Rows in a piece of output.

@@ -1,5 +1,6 @@
-//! `tcptrace sockets`: lists the sockets once, and writes them as text, JSON or CSV.
+//! `tcptrace sockets`: lists the sockets, once or again and again, and writes them as text, JSON or CSV.
 
+pub mod columns;
 pub mod csv;
 pub mod fields;
 pub mod form;
@@ -8,28 +9,48 @@ pub mod listing;
 pub mod rows;
 pub mod text;
 
-use std::io::{self, Write};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use clap::ValueEnum as _;
+use jiff::tz::TimeZone;
 use thiserror::Error;
 
 use crate::{
     cli::{
-        args::{SocketsArgs, values::Format},
-        terminal::is_colored,
+        args::{GroupBy, SocketsArgs, values::Format},
+        conflicts::conflict,
+        outputs::OutputSpec,
+        terminal::{is_colored, understands_codes},
     },
-    commands::sockets::{
-        csv::Csv,
-        form::Form,
-        json::Json,
-        listing::Listing,
-        rows::{Cgroups, Row, count, rows, sort, totals},
-        text::{Text, TextOptions},
+    commands::{
+        delivery::{self, Writer},
+        sockets::{
+            columns::{SocketColumn, SortKey, direction, fields_of, sort_rows},
+            csv::Csv,
+            fields::SocketField,
+            form::Form,
+            json::Json,
+            listing::Listing,
+            rows::{Cgroups, GroupKey, Row, count, keep_older, rows, sort, sort_groups, totals},
+            text::{Text, TextOptions},
+        },
     },
     listing::skipped,
-    model::{keyed::Addresses, snapshot::Snapshot, socket_filter::SocketFilter, time::WallOffset},
+    model::{
+        filter::Filter,
+        keyed::Addresses,
+        snapshot::Snapshot,
+        time::{WallFormat, WallOffset},
+    },
     outputs::messages::warn,
-    sys::{cgroup, clock::wall_offset, files},
+    render::text::frame,
+    sys::{
+        cgroup,
+        clock::wall_offset,
+        signals::{Stop, every},
+        terminal::{Keys, screen},
+    },
 };
 
 /// Why the sockets could not be listed or written.
@@ -38,23 +59,63 @@ use crate::{
 pub enum Error<E> {
     #[error("{0}")]
     List(E),
-    #[error("cannot write to {target}: {source}")]
-    Output { target: String, source: io::Error },
+    #[error(transparent)]
+    Output(#[from] delivery::Error),
+    #[error("cannot set up signal handling: {0}")]
+    Signals(io::Error),
 }
 
-/// Lists sockets with `list`, and writes those that match `selection` to stdout or a file. A reader that stops early (`| head`)
-/// is no error.
+/// What of the flags does not go without saying: columns, keys to sort by, and groups.
+pub struct View {
+    columns: Vec<SocketColumn>,
+    fields: Vec<SocketField>,
+    sort: Vec<SortKey>,
+    sort_groups: Vec<(GroupKey, bool)>,
+}
+
+impl View {
+    /// Checks the flags.
+    ///
+    /// # Errors
+    /// A usage error that names the flag and the known columns.
+    pub fn new(args: &SocketsArgs) -> Result<Self, clap::Error> {
+        let wrong = |flag: &str, reason: String| conflict(&format!("{flag}: {reason}"));
+        let column = |name: &String| SocketColumn::named(name).map_err(|reason| wrong("--columns", reason));
+        let columns: Vec<_> = args.columns.iter().map(column).collect::<Result<_, _>>()?;
+        if args.by.len() > 2 {
+            return Err(wrong("--by", format!("takes one or two, not {}", args.by.len())));
+        }
+        let (mut sort, mut sort_groups) = (Vec::new(), Vec::new());
+        for text in &args.sort {
+            let (name, descending) = direction(text).map_err(|reason| wrong("--sort", reason))?;
+            if args.by.is_empty() {
+                let column = SocketColumn::named(name).map_err(|reason| wrong("--sort", reason))?;
+                sort.push(SortKey { column, descending: descending.unwrap_or(false) });
+            } else {
+                let of_by =
+                    || GroupBy::from_str(name, false).ok().and_then(|by| args.by.iter().position(|known| *known == by));
+                let key = if name == "sockets" { Some(GroupKey::Sockets) } else { of_by().map(GroupKey::Common) };
+                let known = || args.by.iter().map(|by| by.name()).collect::<Vec<_>>().join(", ");
+                let unknown =
+                    || wrong("--sort", format!("unknown column `{name}`. Known with --by are sockets, {}", known()));
+                sort_groups.push((key.ok_or_else(unknown)?, descending.unwrap_or(key == Some(GroupKey::Sockets))));
+            }
+        }
+        Ok(Self { fields: fields_of(&columns), columns, sort, sort_groups })
+    }
+}
+
+/// Lists sockets with `list`, and writes those that match `filter`. A reader that stops early (`| head`) is no error.
 ///
 /// # Errors
 /// If the listing fails, or the output cannot be written.
 pub fn run<E>(
     args: &SocketsArgs,
-    selection: &SocketFilter,
+    view: &View,
+    filter: &Filter,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
-    let snapshot = list().map_err(Error::List)?;
-    let machine = Machine { wall: wall_offset(), cgroup_of: Box::new(cgroup::of_process) };
-    print(args, selection, snapshot, machine)
+    print(args, view, filter, list().map_err(Error::List)?, &Machine::default())
 }
 
 /// What a listing needs from the machine that it was made on.
@@ -62,64 +123,154 @@ pub(crate) struct Machine {
     /// Converts CLOCK_MONOTONIC to the wall clock.
     pub wall: WallOffset,
     /// Returns the path of a process's cgroup.
-    pub cgroup_of: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    pub cgroup_of: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
+}
+
+impl Default for Machine {
+    /// This one.
+    fn default() -> Self {
+        Self { wall: wall_offset(), cgroup_of: Arc::new(cgroup::of_process) }
+    }
 }
 
 /// Writes the sockets of a listing, as [`run`] does.
 ///
 /// # Errors
-/// If the output cannot be written.
+/// If an output cannot be written.
 pub(crate) fn print<E>(
     args: &SocketsArgs,
-    selection: &SocketFilter,
-    mut snapshot: Snapshot,
-    machine: Machine,
+    view: &View,
+    filter: &Filter,
+    snapshot: Snapshot,
+    machine: &Machine,
 ) -> Result<(), Error<E>> {
-    let addresses = Addresses::new(args.kernel_addresses);
-    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
-    sort(&mut snapshot.sockets);
-    let target = args.output.as_ref().map_or_else(|| "stdout".to_owned(), |path| path.display().to_string());
-    let failed = |source| Error::Output { target: target.clone(), source };
-    let output: Box<dyn Write> = match &args.output {
-        Some(path) => Box::new(files::replace(path).map_err(failed)?),
-        None => Box::new(io::stdout()),
-    };
-    match write(args, selection, &snapshot, machine, output) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(failed(error)),
-        _ => {}
+    let snapshot = sorted(args, || Ok(snapshot))?;
+    for spec in &args.output.to {
+        let mut output = Writer::open(spec)?;
+        write(args, view, spec, filter, &snapshot, machine, |piece| output.write(&piece))?;
+        output.end()?;
     }
     skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
     Ok(())
 }
 
-fn write(
-    args: &SocketsArgs,
-    selection: &SocketFilter,
-    snapshot: &Snapshot,
-    Machine { wall, cgroup_of }: Machine,
-    mut output: impl Write,
-) -> io::Result<()> {
-    let cgroups = Cgroups::new(cgroup_of);
-    let rows = rows(snapshot, selection, &cgroups);
-    let listing = Listing { snapshot, wall, totals: totals(&rows), by: args.by };
-    let form = match args.format {
-        Format::Text => Form::Text(Text::new(&listing, text_options(args, snapshot, &rows))),
-        Format::Json => Form::Json(Json::new(listing)),
-        Format::Csv => Form::Csv(Csv::new(listing)),
-    };
-    let hand_over = |piece: BytesMut| output.write_all(&piece).and_then(|()| output.flush());
-    match args.by {
-        Some(by) => form.groups(&count(&rows, by, &cgroups), hand_over),
-        None => form.rows(&rows, &cgroups, hand_over),
-    }
+fn sorted<E>(args: &SocketsArgs, list: impl FnOnce() -> Result<Snapshot, E>) -> Result<Snapshot, Error<E>> {
+    let mut snapshot = list().map_err(Error::List)?;
+    let addresses = Addresses::new(args.kernel_addresses);
+    snapshot.sockets.iter_mut().for_each(|socket| socket.sk = socket.sk.map(|sk| addresses.printed(sk)));
+    sort(&mut snapshot.sockets);
+    Ok(snapshot)
 }
 
-fn text_options(args: &SocketsArgs, snapshot: &Snapshot, rows: &[Row<'_>]) -> TextOptions {
+/// Like [`run`], again and again, until a signal or `q` ends it or nobody reads any more. A terminal shows the last listing;
+/// other outputs get one after another, text with a line that says when.
+///
+/// # Errors
+/// If a listing fails, or an output cannot be written.
+pub async fn watch<E>(
+    args: &SocketsArgs,
+    view: &View,
+    filter: &Filter,
+    interval: Duration,
+    mut list: impl FnMut() -> Result<Snapshot, E>,
+) -> Result<(), Error<E>> {
+    let mut stop = Stop::new(false).map_err(Error::Signals)?;
+    let mut outputs =
+        args.output.to.iter().map(|spec| Ok((spec, Writer::open(spec)?))).collect::<Result<Vec<_>, Error<E>>>()?;
+    let redraws = |spec: &OutputSpec| spec.target.is_stdout() && understands_codes();
+    if args.output.to.iter().any(redraws) {
+        stop.keys = Keys::listen();
+    }
+    let mut ticks = every(interval);
+    let mut date = WallFormat::with_zone(TimeZone::system());
+    for round in 0.. {
+        let snapshot = sorted(args, &mut list)?;
+        for (spec, output) in &mut outputs {
+            let is_text = delivery::form(&args.output, spec) == Format::Text;
+            let screen = screen().filter(|_| is_text && redraws(spec));
+            let mut text = BytesMut::new();
+            if is_text {
+                date.write(&mut text, wall_offset().wall_ns(snapshot.ended_ns), 0);
+                text.extend_from_slice(b"\n");
+            }
+            let take = |piece: BytesMut| {
+                text.extend_from_slice(&piece);
+                Ok::<_, Infallible>(())
+            };
+            let Ok(()) = write(args, view, spec, filter, &snapshot, &Machine::default(), take);
+            if is_text && screen.is_none() {
+                text.extend_from_slice(b"\n");
+            }
+            if round > 0 && delivery::form(&args.output, spec) == Format::Csv {
+                let names = text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+                let _ = text.split_to(names); // they stand at the beginning
+            }
+            if let Some(screen) = screen {
+                let all = std::mem::take(&mut text);
+                let more = |lines| format!("… {lines} more lines: --sort and filters choose what is first");
+                frame::draw(&mut text, &String::from_utf8_lossy(&all), screen, more);
+            }
+            output.write(&text)?;
+        }
+        if outputs.iter().all(|(_, output)| output.is_closed()) {
+            break;
+        }
+        tokio::select! {
+            biased;
+            _ = stop.wait() => break,
+            _ = ticks.tick() => {}
+        }
+    }
+    outputs.into_iter().try_for_each(|(_, output)| output.end())?;
+    Ok(())
+}
+
+fn write<E>(
+    args: &SocketsArgs,
+    view: &View,
+    spec: &OutputSpec,
+    filter: &Filter,
+    snapshot: &Snapshot,
+    machine: &Machine,
+    hand_over: impl FnMut(BytesMut) -> Result<(), E>,
+) -> Result<(), E> {
+    let cgroup_of = Arc::clone(&machine.cgroup_of);
+    let cgroups = Cgroups::new(Box::new(move |pid| cgroup_of(pid)));
+    let mut rows = rows(snapshot, filter, &cgroups);
+    let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
+    let listing = Listing { snapshot, wall: machine.wall, totals: totals(&rows), by: &args.by, age_unknown };
+    if !view.sort.is_empty() {
+        sort_rows(&mut rows, &view.sort, &listing, &cgroups);
+    }
+    let form = match delivery::form(&args.output, spec) {
+        Format::Text | Format::Nagios => {
+            Form::Text(Text::new(&listing, text_options(args, view, spec, snapshot, &rows)))
+        }
+        Format::Json => Form::Json(Json::new(listing).only(&view.fields)),
+        Format::Csv => Form::Csv(Csv::new(listing).only(&view.fields)),
+    };
+    if args.by.is_empty() {
+        return form.rows(&rows, &cgroups, hand_over);
+    }
+    let mut groups = count(&rows, &args.by, &cgroups);
+    sort_groups(&mut groups, &view.sort_groups);
+    form.groups(&groups, hand_over)
+}
+
+fn text_options(
+    args: &SocketsArgs,
+    view: &View,
+    spec: &OutputSpec,
+    snapshot: &Snapshot,
+    rows: &[Row<'_>],
+) -> TextOptions {
     TextOptions {
-        color: is_colored(args.color, args.output.is_none()),
+        color: is_colored(args.output.color, spec.target.is_stdout()),
         more: args.filter.pid.is_some(),
         netns: snapshot.namespaces.len() > 1 || args.filter.netns.is_some(),
         owner_source: rows.iter().any(|row| row.socket.owner.is_some()),
+        columns: view.columns.clone(),
+        width: screen().filter(|_| spec.target.is_stdout()).map(|screen| screen.columns),
     }
 }
 
@@ -130,7 +281,7 @@ mod tests {
     use super::*;
     use crate::{
         cli::args::{Args, Command},
-        commands::settings,
+        commands::filters,
         model::{
             skipped::Skipped,
             socket::{Kind, ListedSocket},
@@ -159,10 +310,14 @@ mod tests {
 
     fn written(line: &str) -> String {
         let args = sockets_args(line);
-        let selection = settings::selection(&args.filter, None).unwrap();
+        let (filter, _) = filters::filter(&args.filter, "--cgroup").unwrap();
         let mut to = Vec::new();
-        let machine = Machine { wall: WallOffset(0), cgroup_of: Box::new(|_| None) };
-        write(&args, &selection, &snapshot(), machine, &mut to).unwrap();
+        let take = |piece: BytesMut| {
+            to.extend_from_slice(&piece);
+            Ok::<_, ()>(())
+        };
+        write(&args, &View::new(&args).unwrap(), &args.output.to[0], &filter, &snapshot(), &Machine::default(), take)
+            .unwrap();
         String::from_utf8(to).unwrap()
     }
 
@@ -188,19 +343,27 @@ mod tests {
         assert_eq!(written("--format json").lines().count(), 4);
     }
 
+    fn run_all<E>(
+        args: &SocketsArgs,
+        filter: &Filter,
+        list: impl FnOnce() -> Result<Snapshot, E>,
+    ) -> Result<(), Error<E>> {
+        run(args, &View::new(args).unwrap(), filter, list)
+    }
+
     #[test]
     fn output_goes_to_a_file_and_failures_name_it() {
         let path = std::env::temp_dir().join(format!("tcptrace-sockets-{}", std::process::id()));
         let to = |path: &str| sockets_args(&format!("--output {path}"));
         let list = || Ok::<_, &str>(snapshot());
-        run(&to(&path.display().to_string()), &SocketFilter::default(), list).unwrap();
+        run_all(&to(&path.display().to_string()), &Filter::default(), list).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert!(text.ends_with("\nTotal 3: 1 ESTABLISHED, 2 CLOSE_WAIT\n"), "{text}");
 
         let told = |result: Result<(), Error<&str>>| result.unwrap_err().to_string();
-        assert!(told(run(&to("/dev/full"), &SocketFilter::default(), list)).starts_with("cannot write to /dev/full: "));
-        assert!(told(run(&to("/no/such"), &SocketFilter::default(), list)).starts_with("cannot write to /no/such: "));
-        assert_eq!(told(run(&to("/dev/null"), &SocketFilter::default(), || Err("not allowed"))), "not allowed");
+        assert!(told(run_all(&to("/dev/full"), &Filter::default(), list)).starts_with("cannot write to /dev/full: "));
+        assert!(told(run_all(&to("/no/such"), &Filter::default(), list)).starts_with("cannot write to /no/such: "));
+        assert_eq!(told(run_all(&to("/dev/null"), &Filter::default(), || Err("not allowed"))), "not allowed");
     }
 }

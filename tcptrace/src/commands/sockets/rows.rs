@@ -2,22 +2,26 @@
 //! counts of them by state, process and so on.
 
 use std::{
+    cell::RefCell,
+    cmp::Ordering,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     cli::args::GroupBy,
+    commands::lookup::HolderLookup,
     model::{
-        age::Age,
+        age::{Age, AgeSource},
         event::Command,
+        filter::{ConnectionFacts, Filter, ListedSubject},
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listener_addresses},
-        socket_filter::SocketFilter,
         state::State,
     },
+    render::fields::family,
     sys::cgroup::names::CgroupNames,
 };
 
@@ -100,15 +104,22 @@ impl<'a> Row<'a> {
 }
 
 /// The wanted sockets of a listing, in its order.
-pub fn rows<'a>(snapshot: &'a Snapshot, selection: &SocketFilter, cgroups: &Cgroups) -> Vec<Row<'a>> {
+pub fn rows<'a>(snapshot: &'a Snapshot, filter: &Filter, cgroups: &Cgroups) -> Vec<Row<'a>> {
     let half_open = HalfOpen::count(snapshot);
     let named = snapshot.namespaces.iter().filter_map(|namespace| Some((namespace.inode, namespace.name.as_deref()?)));
     let names: KeyedMap<_, _> = named.collect();
     let holders_of =
         |socket: &ListedSocket| snapshot.holders.as_ref().map_or(&[][..], |holders| holders.of(socket.handle));
+    let cgroup_of = |pid| cgroups.of(pid).map(|names| names.path.clone());
+    let lookup = RefCell::new(HolderLookup::new(&cgroup_of, &names));
     let is_wanted = |socket: &&ListedSocket| {
-        let cgroup = |holder: &Holder| cgroups.of(holder.pid).map(|names| names.path.clone());
-        selection.matches(socket, holders_of(socket), cgroup)
+        let cgroup = |pid: u32, _| cgroup_of(pid);
+        let holders = holders_of(socket);
+        let is_complete = held_by(socket, holders) != HeldBy::Unknown;
+        let subject = || ListedSubject { socket, holders, now_ns: snapshot.ended_ns, is_complete };
+        filter.sockets.matches(socket, holders, cgroup)
+            && (filter.rest.is_none()
+                || filter.rest_selects(&ConnectionFacts::from(subject()), &mut *lookup.borrow_mut()))
     };
     let row = |socket: &'a ListedSocket| {
         let holders = holders_of(socket);
@@ -199,18 +210,22 @@ pub fn totals(rows: &[Row<'_>]) -> StateCounts {
 pub enum Common {
     /// Their state.
     State(State),
-    /// A process that holds them, by its PID.
-    Process(u32),
-    /// Their local port.
+    /// A process that holds them by its PID, or its user.
+    Number(u32),
+    /// A port.
     Port(u16),
-    /// Their remote address.
-    Remote(IpAddr),
+    /// An address.
+    Address(IpAddr),
+    /// A name: of a command, a family, a network namespace, a unit, a container or a pod.
+    Name(String),
     /// The path of a cgroup in which a process holds them.
     Cgroup(String),
     /// Their holder or its cgroup is not known.
     Unknown,
     /// Only the kernel holds them.
     Kernel,
+    /// Their holder is in no unit, container or pod.
+    None,
 }
 
 /// The number of sockets that have something in common.
@@ -218,6 +233,8 @@ pub enum Common {
 pub struct Group {
     /// What they have in common.
     pub common: Common,
+    /// What else, if they are counted by two things.
+    pub second: Option<Common>,
     /// Command name of the process, if counted by process.
     pub command: Option<Command>,
     /// Number of sockets.
@@ -226,41 +243,120 @@ pub struct Group {
     pub by_state: StateCounts,
 }
 
-/// Counts rows; the largest group comes first. A socket that several processes hold counts once for each of them, or once for
-/// each of their cgroups.
-pub fn count(rows: &[Row<'_>], by: GroupBy, cgroups: &Cgroups) -> Vec<Group> {
-    let mut groups: KeyedMap<Common, Group> = KeyedMap::default();
+/// What a row has in common with others; `holder` is one of its processes.
+fn common(by: GroupBy, row: &Row<'_>, holder: Option<&Holder>, cgroups: &Cgroups) -> Common {
+    let socket = row.socket;
+    let of_holder = |common: &dyn Fn(&Holder) -> Common| match (row.held_by, holder) {
+        (HeldBy::Kernel, _) => Common::Kernel,
+        (_, None) => Common::Unknown,
+        (_, Some(holder)) => common(holder),
+    };
+    let of_cgroup = |name: &dyn Fn(&CgroupNames) -> Common| {
+        of_holder(&|holder| cgroups.of(holder.pid).map_or(Common::Unknown, |names| name(&names)))
+    };
+    let named = |name: Option<&str>| name.map_or(Common::None, |name| Common::Name(name.to_owned()));
+    match by {
+        GroupBy::State => Common::State(socket.state),
+        GroupBy::Port => Common::Port(socket.local.port()),
+        GroupBy::RemotePort => Common::Port(socket.remote.port()),
+        GroupBy::Local => Common::Address(socket.local.ip()),
+        GroupBy::Remote => Common::Address(socket.remote.ip()),
+        GroupBy::Family => Common::Name(family(socket.ipv6).to_owned()),
+        GroupBy::Netns => match row.netns_name {
+            Some(name) => Common::Name(name.to_owned()),
+            None => Common::Number(socket.netns),
+        },
+        GroupBy::Pid => of_holder(&|holder| Common::Number(holder.pid)),
+        GroupBy::Comm => of_holder(&|holder| Common::Name(holder.command.to_text().into_owned())),
+        GroupBy::Uid => of_holder(&|holder| Common::Number(holder.uid)),
+        GroupBy::Cgroup => of_cgroup(&|names| Common::Cgroup(names.path.clone())),
+        GroupBy::Unit => of_cgroup(&|names| named(names.unit.as_deref())),
+        GroupBy::Container => of_cgroup(&|names| named(names.container_id.as_deref())),
+        GroupBy::Pod => of_cgroup(&|names| named(names.pod_uid.as_deref())),
+    }
+}
+
+const fn is_of_holders(by: GroupBy) -> bool {
+    use GroupBy::{Cgroup, Comm, Container, Pid, Pod, Uid, Unit};
+    matches!(by, Pid | Comm | Uid | Cgroup | Unit | Container | Pod)
+}
+
+/// Counts rows by one or two things; the largest group comes first. A socket that several processes hold counts once for each
+/// of them, or once for each of their cgroups, users and so on.
+pub fn count(rows: &[Row<'_>], by: &[GroupBy], cgroups: &Cgroups) -> Vec<Group> {
+    let (Some(&first), second) = (by.first(), by.get(1).copied()) else { return Vec::new() };
+    let has_holders = by.iter().any(|by| is_of_holders(*by));
+    let mut groups: KeyedMap<(Common, Option<Common>), Group> = KeyedMap::default();
     let mut of_row = Vec::new();
     for row in rows {
-        let socket = row.socket;
-        match (by, row.held_by) {
-            (GroupBy::State, _) => of_row.push((Common::State(socket.state), None)),
-            (GroupBy::Port, _) => of_row.push((Common::Port(socket.local.port()), None)),
-            (GroupBy::Remote, _) => of_row.push((Common::Remote(socket.remote.ip()), None)),
-            (_, HeldBy::Kernel) => of_row.push((Common::Kernel, None)),
-            (_, HeldBy::Unknown) => of_row.push((Common::Unknown, None)),
-            (GroupBy::Pid, HeldBy::Processes) => {
-                of_row.extend(row.processes().map(|fds| (Common::Process(fds[0].pid), Some(fds[0].command))));
-            }
-            (GroupBy::Cgroup, HeldBy::Processes) => {
-                of_row.extend(row.processes().map(|fds| {
-                    let path = cgroups.of(fds[0].pid).map(|names| names.path.clone());
-                    (path.map_or(Common::Unknown, Common::Cgroup), None)
-                }));
-                of_row.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-                of_row.dedup_by(|(one, _), (other, _)| one == other);
-            }
+        let key = |holder: Option<&Holder>| {
+            let command = holder.filter(|_| by.contains(&GroupBy::Pid)).map(|holder| holder.command);
+            let second = second.map(|second| common(second, row, holder, cgroups));
+            ((common(first, row, holder, cgroups), second), command)
+        };
+        if has_holders && row.held_by == HeldBy::Processes {
+            of_row.extend(row.processes().map(|descriptors| key(descriptors.first())));
+            of_row.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            of_row.dedup_by(|(one, _), (other, _)| one == other);
+        } else {
+            of_row.push(key(None));
         }
-        for (common, command) in of_row.drain(..) {
-            let empty = || Group { common: common.clone(), command, sockets: 0, by_state: StateCounts::default() };
-            let group = groups.entry(common.clone()).or_insert_with(empty);
+        for (key, command) in of_row.drain(..) {
+            if !groups.contains_key(&key) {
+                let (common, second) = key.clone();
+                let empty = Group { common, second, command, sockets: 0, by_state: StateCounts::default() };
+                groups.insert(key.clone(), empty);
+            }
+            let Some(group) = groups.get_mut(&key) else { continue };
             group.sockets += 1;
-            group.by_state[socket.state.index()] += 1;
+            group.by_state[row.socket.state.index()] += 1;
         }
     }
     let mut groups: Vec<_> = groups.into_values().collect();
-    groups.sort_unstable_by(|one, other| other.sockets.cmp(&one.sockets).then_with(|| one.common.cmp(&other.common)));
+    groups.sort_unstable_by(|one, other| {
+        let rest = || (&one.common, &one.second).cmp(&(&other.common, &other.second));
+        other.sockets.cmp(&one.sockets).then_with(rest)
+    });
     groups
+}
+
+/// What groups are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKey {
+    /// The number of sockets.
+    Sockets,
+    /// The first or second thing that they are counted by.
+    Common(usize),
+}
+
+/// Sorts groups by these keys, each with whether the largest comes first.
+pub fn sort_groups(groups: &mut [Group], keys: &[(GroupKey, bool)]) {
+    groups.sort_by(|one, other| {
+        let compare = |key: &(GroupKey, bool)| {
+            let order = match key.0 {
+                GroupKey::Sockets => one.sockets.cmp(&other.sockets),
+                GroupKey::Common(0) => one.common.cmp(&other.common),
+                GroupKey::Common(_) => one.second.cmp(&other.second),
+            };
+            if key.1 { order.reverse() } else { order }
+        };
+        keys.iter().map(compare).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    });
+}
+
+/// Keeps the rows that have been in their state for at least `least_ns`; returns how many were left out because that is not
+/// known. A lower bound below it says nothing.
+pub fn keep_older(rows: &mut Vec<Row<'_>>, least_ns: u64) -> u64 {
+    let mut unknown = 0;
+    rows.retain(|row| match row.age {
+        Some(age) if age.ns >= least_ns => true,
+        Some(age) if age.source != AgeSource::LowerBound => false,
+        _ => {
+            unknown += 1;
+            false
+        }
+    });
+    unknown
 }
 
 #[cfg(test)]
@@ -291,7 +387,7 @@ mod tests {
     }
 
     fn of<T>(snapshot: &Snapshot, with: impl Fn(&[Row<'_>]) -> T) -> T {
-        with(&rows(snapshot, &SocketFilter::default(), &cgroups()))
+        with(&rows(snapshot, &Filter::default(), &cgroups()))
     }
 
     #[test]
@@ -374,7 +470,7 @@ mod tests {
         let snapshot = Snapshot { sockets, holders: Some(Holders::new(holders)), ..Snapshot::default() };
         let counts = |by| {
             of(&snapshot, |rows| {
-                let groups = count(rows, by, &cgroups());
+                let groups = count(rows, &[by], &cgroups());
                 groups.into_iter().map(|group| (group.sockets, group.common.to_string())).collect::<Vec<_>>()
             })
         };
@@ -387,5 +483,43 @@ mod tests {
         let by_state = [(2, "ESTABLISHED"), (1, "SYN_RECV"), (1, "CLOSE_WAIT"), (1, "LISTEN")];
         assert_eq!(counts(GroupBy::State), want(&by_state));
         assert_eq!(of(&snapshot, totals).iter().sum::<u64>(), 5);
+        let pairs = |by: [GroupBy; 2], keys: &[(GroupKey, bool)]| {
+            of(&snapshot, |rows| {
+                let mut groups = count(rows, &by, &cgroups());
+                sort_groups(&mut groups, keys);
+                let name = |group: &Group| format!("{} {}", group.common, group.second.as_ref().unwrap());
+                groups.iter().map(|group| (group.sockets, name(group))).collect::<Vec<_>>()
+            })
+        };
+        let by_state_and_port = [(2, "ESTABLISHED 80"), (1, "SYN_RECV 80"), (1, "CLOSE_WAIT 80"), (1, "LISTEN 80")];
+        assert_eq!(pairs([GroupBy::State, GroupBy::Port], &[]), want(&by_state_and_port));
+        // Processes 1 and 3 of one socket are in one cgroup: it counts once there.
+        let by_cgroup = pairs([GroupBy::Cgroup, GroupBy::State], &[(GroupKey::Common(1), true)]);
+        assert!(by_cgroup.contains(&(1, "/1 LISTEN".to_owned())), "{by_cgroup:?}");
+        let pids: Vec<_> = pairs([GroupBy::Pid, GroupBy::Remote], &[(GroupKey::Common(0), true)]);
+        assert!(
+            pids.is_sorted_by_key(|(_, name)| name.starts_with(char::is_numeric)),
+            "kernel, unknown, then PIDs: {pids:?}"
+        );
+    }
+
+    #[test]
+    fn only_sockets_that_are_known_to_be_older_are_kept() {
+        let aged = |handle, entered_ns| ListedSocket {
+            entered_ns,
+            ..socket(handle, State::CloseWait, "10.0.0.1:1", "10.0.0.2:1")
+        };
+        let sockets = vec![aged(1, Some(10)), aged(2, Some(90)), aged(3, None)];
+        let snapshot = Snapshot { sockets, ended_ns: 100, ..Snapshot::default() };
+        let kept = |least_ns| {
+            of(&snapshot, |rows| {
+                let mut rows = rows.to_vec();
+                let unknown = keep_older(&mut rows, least_ns);
+                (rows.iter().map(|row| row.socket.handle).collect::<Vec<_>>(), unknown)
+            })
+        };
+        assert_eq!(kept(90), (vec![1], 1));
+        assert_eq!(kept(91), (vec![], 1));
+        assert_eq!(kept(10), (vec![1, 2], 1));
     }
 }

@@ -53,6 +53,7 @@ use crate::{
         pids::{self, View},
         services,
         signals::{Hangup, Stop, begin_shutdown},
+        terminal::{Keys, screen},
     },
 };
 
@@ -111,8 +112,9 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
     let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
+    recording::add_lookups(&mut names, log.as_ref());
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context::new(wall_offset(), names);
+    let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
@@ -153,6 +155,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         netns_names: NameWatch::default(),
     };
     run.session.netns_alias = netns_alias;
+    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;

@@ -9,7 +9,6 @@ use std::{
 
 use crate::{
     model::{
-        event::ProcessId,
         hosts::Hosts,
         names::Names,
         processes::{ProcessAnswer, ProcessQuestion, ProcessSource},
@@ -41,7 +40,7 @@ const LONGEST_NAME: Duration = Duration::from_secs(60);
 /// What was found.
 pub(crate) enum Answer {
     /// A process, and the users of this host if they have changed.
-    Process(ProcessId, ProcessAnswer, Option<Users>),
+    Process(ProcessQuestion, ProcessAnswer, Option<Users>),
     /// The name of an address.
     Host(IpAddr, Option<String>),
 }
@@ -99,7 +98,7 @@ impl NameReader {
             let read = processes::read(question.id, with_args, |pid| places.of_process(pid));
             let (names, place) = read.map_or((None, None), |(names, place)| (Some(names), place));
             let place = place.or_else(|| Some(places.of_cgroup(&path_of(question.cgroup)?, None)));
-            Answer::Process(question.id, ProcessAnswer { names, place }, users)
+            Answer::Process(question, ProcessAnswer { names, place }, users)
         };
         let lookups = Lookups::start(THREAD, LONGEST, read)?;
         let mut ask = lookups.asker();
@@ -129,8 +128,8 @@ impl NameReader {
         let mut next = Some(answer);
         while let Some(answer) = next {
             match answer {
-                Answer::Process((pid, start), found, users) => {
-                    inputs.push(Input::Process(pid, start, Cow::Owned(found)));
+                Answer::Process(question, found, users) => {
+                    inputs.push(Input::Process(question, Cow::Owned(found)));
                     inputs.extend(users.map(|users| Input::Users(users.into_iter().collect())));
                 }
                 Answer::Host(host, name) => inputs.push(Input::Host(host, name)),

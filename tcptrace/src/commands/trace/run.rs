@@ -64,6 +64,7 @@ use crate::{
         process::usage,
         signals::{Hangup, SHUTDOWN_LIMIT, Stop, every, release_memory},
         systemd::Service,
+        terminal::screen,
     },
 };
 
@@ -195,6 +196,9 @@ impl Run {
             self.apply(&Input::Released);
             if !more {
                 self.apply(&Input::Read(before_ns));
+            }
+            if matches!(happened, LoopEvent::SummaryDue | LoopEvent::EvaluationDue | LoopEvent::CheckDue) {
+                self.session.context.screen = screen(); // it may have another size
             }
             match happened {
                 LoopEvent::Events | LoopEvent::Named(_) => {}

@@ -14,8 +14,8 @@ use crate::{
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::Holder,
         keyed::{Addresses, KeyedMap, KeyedSet},
-        names::Names,
-        processes::ProcessAnswer,
+        names::{Names, PlaceNames},
+        processes::{ProcessAnswer, ProcessQuestion},
         snapshot::Snapshot,
     },
     pipeline::input::Input,
@@ -32,6 +32,10 @@ const MAX_NAMED: usize = 65_536;
 pub enum Name {
     /// The path of a cgroup by its id.
     Cgroup(u64, Option<String>),
+    /// The path of the executable of a process: PID, start time and command name.
+    Executable(u32, Option<StartTicks>, Command, Option<String>),
+    /// Names of the places of the cgroup with this path.
+    Places(String, PlaceNames),
     /// A process, by PID and start time, could not be asked for.
     Refused(u32, Option<StartTicks>),
 }
@@ -161,7 +165,10 @@ impl Encoder {
             if is_settled && let Some(known) = names.processes.of(&owner).filter(|known| known.names.is_some()) {
                 // What another file of the recording has already.
                 let answer = ProcessAnswer { names: known.names.as_deref().cloned(), place: known.place.clone() };
-                self.frame(&Frame::Input(Input::Process(pid, start, Cow::Owned(answer))));
+                self.frame(&Frame::Input(Input::Process(
+                    ProcessQuestion { id: (pid, start), cgroup },
+                    Cow::Owned(answer),
+                )));
             }
         }
     }
@@ -188,6 +195,10 @@ impl Encoder {
                     self.frame(&Frame::Cgroup(id, path));
                 }
             }
+            Name::Executable(pid, start, command, path) => {
+                self.frame(&Frame::Executable(pid, start, command, path));
+            }
+            Name::Places(path, places) => self.frame(&Frame::Places(path, places)),
             Name::Refused(pid, start) => self.frame(&Frame::Refused(pid, start)),
         }
     }

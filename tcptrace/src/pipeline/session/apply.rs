@@ -59,8 +59,8 @@ impl Session {
             Input::Evaluated(now_ns) => return self.evaluate(*now_ns),
             Input::IntervalEnded(now_ns) => self.end_interval(*now_ns),
             Input::Finished(now_ns) => self.finish(*now_ns),
-            Input::Process(pid, start, answer) => {
-                self.context.names.processes.learn((*pid, *start), answer.as_ref().clone());
+            Input::Process(question, answer) => {
+                self.context.names.learn(*question, answer.as_ref().clone());
             }
             Input::Users(users) => self.context.names.users = users.iter().cloned().collect(),
             Input::Services(services) => self.context.names.services = services.iter().cloned().collect(),

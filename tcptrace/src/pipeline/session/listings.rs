@@ -156,5 +156,5 @@ impl Session {
 
 /// Filter for listed sockets.
 fn wanted<'a>(selection: &'a SocketFilter, names: &'a mut Names) -> impl FnMut(&ListedSocket, &[Holder]) -> bool + 'a {
-    move |socket, holders| selection.matches(socket, holders, |holder| names.cgroup(holder.cgroup?).map(str::to_owned))
+    move |socket, holders| selection.matches(socket, holders, |_, cgroup| names.cgroup(cgroup?).map(str::to_owned))
 }

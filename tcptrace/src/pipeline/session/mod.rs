@@ -65,6 +65,8 @@ pub struct Session {
     user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
+    /// True if labels of metrics have names of containers or pods.
+    names_places: bool,
     /// Namespaces seen in events and listings.
     namespaces: FxHashSet<u32>,
     /// True if an event was in a new namespace.
@@ -90,6 +92,7 @@ impl Session {
             table = table.naming_peers();
         }
         Self {
+            names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
@@ -167,6 +170,9 @@ impl Session {
             self.interval.ingest(event);
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
+                if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
+                    self.context.names.processes.is_settled(owner); // asked for, for the labels of the next snapshot
+                }
             }
             self.write(event);
         } else {
@@ -180,8 +186,9 @@ impl Session {
     pub fn evaluate(&mut self, now_ns: u64) -> bool {
         let Some(findings) = &mut self.findings else { return false };
         let (shown, names) = (&self.user_filter, RefCell::new(&mut self.context.names));
-        let is_shown =
-            |known: &Connection, holders: &[Holder]| shown.matches_socket(known, holders, &mut names.borrow_mut());
+        let is_shown = |known: &Connection, holders: &[Holder]| {
+            shown.matches_socket(known, holders, &mut names.borrow_mut(), now_ns)
+        };
         let filter: Option<ShownFilter<'_>> = shown.is_active().then_some(&is_shown);
         let changed = findings.evaluate(&mut self.table, now_ns, filter);
         let wants_listing = findings.wants_listing();
@@ -279,16 +286,18 @@ impl Session {
     }
 
     /// Applies the filter to the table; call it before sockets are reported.
-    fn apply_filter(&mut self) {
+    fn apply_filter(&mut self, now_ns: u64) {
         let (shown, names) = (&self.user_filter, &mut self.context.names);
         if shown.is_active() {
-            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names));
+            self.table.apply_filter(|known, holders| shown.matches_socket(known, holders, names, now_ns));
         }
     }
 
     /// Writes the heading of text now, which otherwise comes with the first event. Returns whether there is one.
     pub fn write_headings(&mut self) -> bool {
-        self.settings.events && self.routes.iter_mut().map(Route::write_heading).fold(false, |any, one| any | one)
+        let context = &self.context;
+        let written = self.routes.iter_mut().map(|route| route.write_heading(context));
+        self.settings.events && written.fold(false, |any, one| any | one)
     }
 
     fn write(&mut self, event: &Event) {
@@ -336,12 +345,12 @@ impl Session {
     fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
         for route in &mut self.routes {
             if self.is_muted {
-                route.stories(&mut take, u64::MAX, &self.context);
+                route.stories(&mut take, u64::MAX, &mut self.context);
                 _ = route.take();
                 continue;
             }
             let room = self.settings.count.map_or(u64::MAX, |count| count.saturating_sub(self.written));
-            self.written += route.stories(&mut take, room, &self.context);
+            self.written += route.stories(&mut take, room, &mut self.context);
         }
     }
 
@@ -351,7 +360,7 @@ impl Session {
         let interval = std::mem::replace(&mut self.interval, Summary::new(self.settings.by_process));
         let span_ns = now_ns.saturating_sub(self.interval_start_ns);
         self.interval_start_ns = now_ns;
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let report = interval.report(&self.table, now_ns, span_ns, false, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, false);
@@ -369,14 +378,18 @@ impl Session {
         self.write_findings(rest.unwrap_or_default());
         self.update_losses();
         let span_ns = now_ns.saturating_sub(self.start_ns);
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let report = self.total.report(&self.table, now_ns, span_ns, true, self.losses.clone());
         self.write_report(&report);
         self.write_open(now_ns, true);
         let until_ns = self.checked_ns;
         self.write_stories(|stories| stories.take_rest(until_ns));
         if !self.is_complete() {
-            self.written += self.routes.iter_mut().map(|route| route.without_story(&self.table, now_ns)).sum::<u64>();
+            self.written += self
+                .routes
+                .iter_mut()
+                .map(|route| route.without_story(&self.table, now_ns, &self.context))
+                .sum::<u64>();
         }
     }
 
@@ -413,7 +426,7 @@ impl Session {
     ) -> Option<metrics::Snapshot> {
         self.update_losses();
         self.losses.outputs = OutputState::lost_records(outputs);
-        self.apply_filter();
+        self.apply_filter(now_ns);
         let open = self.findings.as_ref().map(|findings| findings.open(now_ns)).unwrap_or_default();
         let now_unix_ns = self.context.wall.unix_ns(now_ns);
         let Self { metrics, table, losses, context, .. } = self;

@@ -1,210 +1,354 @@
 //! The columns of the table of events.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, str::FromStr};
 
 use bytes::{BufMut, BytesMut};
 
+use super::{
+    style::{RESET, Style, address, styled},
+    wrap::{LEAST, width, wrapped},
+};
 use crate::{
     model::{
-        event::Owner,
-        event_kind::Tone,
+        event::{Event, Owner},
+        nearest::nearest,
         printable::{Printable, is_plain},
-        state::State,
+        time::WallFormat,
     },
-    render::fields,
+    render::{
+        context::Context,
+        csv::cell,
+        fields::{self, Field},
+        text::{
+            clock::Clock,
+            words::{headline, names_note, note, time_in_old},
+        },
+    },
 };
 
-/// Emphasis of text on a terminal.
+/// A column of the table of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
-    Plain,
-    Heading,
-    Attention,
-    Trouble,
+#[allow(missing_docs, reason = "the table below says it")]
+pub enum EventColumn {
+    Time,
+    Pid,
+    Command,
+    By,
+    Uid,
+    Local,
+    Remote,
+    OldState,
+    NewState,
+    InOld,
+    Note,
+    /// A field as in CSV.
+    Field(Field),
 }
 
-impl From<Tone> for Style {
-    fn from(tone: Tone) -> Self {
-        match tone {
-            Tone::Plain => Self::Plain,
-            Tone::Attention => Self::Attention,
-            Tone::Trouble => Self::Trouble,
+use EventColumn::{By, Command, InOld, Local, NewState, Note, OldState, Pid, Remote, Time, Uid};
+
+/// What a column is called and how it looks.
+struct Shape {
+    column: EventColumn,
+    /// Its name in `--columns`.
+    name: &'static str,
+    heading: &'static str,
+    /// Fixed, so that lines stand below each other whatever comes. A wider cell moves the rest of its line, up to where the
+    /// next columns have room again.
+    width: usize,
+    /// True if cells end with the column.
+    is_right: bool,
+    /// On a narrow terminal columns are left out, the highest first; 0 stays.
+    rank: u8,
+}
+
+const fn shape(
+    column: EventColumn,
+    name: &'static str,
+    heading: &'static str,
+    width: usize,
+    is_right: bool,
+    rank: u8,
+) -> Shape {
+    Shape { column, name, heading, width, is_right, rank }
+}
+
+/// All columns, in the order of the table. `255.255.255.255:65535` has 21 characters, the kernel's longest command 15.
+const SHAPES: [Shape; 11] = [
+    shape(Time, "time", "TIME", 15, false, 2),
+    shape(Pid, "pid", "PID", 7, true, 5),
+    shape(Command, "command", "COMMAND", 15, false, 1),
+    shape(By, "by", "BY", 8, false, 8),
+    shape(Uid, "uid", "UID", 6, true, 7),
+    shape(Local, "local", "LOCAL", 21, false, 3),
+    shape(Remote, "remote", "REMOTE", 21, false, 0),
+    shape(OldState, "old-state", "OLD STATE", 11, false, 6),
+    shape(NewState, "new-state", "   NEW STATE", 16, false, 0),
+    shape(InOld, "in-old", "IN OLD", 9, true, 4),
+    shape(Note, "note", "NOTE", 0, false, 0),
+];
+
+/// Columns of a terminal that are kept for the note, which wraps.
+const NOTE_WIDTH: usize = 24;
+/// Width of a field as in CSV, if its name is not longer.
+const FIELD_WIDTH: usize = 12;
+/// Decimals of a time.
+const DECIMALS: usize = 6;
+
+impl EventColumn {
+    /// The names of all columns that are not fields.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        SHAPES.iter().map(|shape| shape.name)
+    }
+
+    /// The column with this name: one of the table, or any field of JSON and CSV.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let of_table = SHAPES.iter().find(|shape| shape.name == name).map(|shape| shape.column);
+        let same = |field: &&Field| field.name().bytes().eq(name.bytes().map(|c| if c == b'-' { b'_' } else { c }));
+        of_table.or_else(|| Field::ALL.iter().find(same).map(|field| Self::Field(*field)))
+    }
+
+    fn is_of_owner(self) -> bool {
+        matches!(self, By | Uid)
+    }
+
+    fn shape(self) -> Shape {
+        match (self, SHAPES.iter().find(|shape| shape.column == self)) {
+            (_, Some(known)) => Shape { ..*known },
+            (Self::Field(field), None) => shape(self, field.name(), field.name(), FIELD_WIDTH, false, 0),
+            (_, None) => shape(self, "", "", 0, false, 0), // all of them are in the table
         }
     }
 }
 
-impl Style {
-    const fn code(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Heading => "\x1b[1m",
-            Self::Attention => "\x1b[33m",
-            Self::Trouble => "\x1b[31m",
-        }
+impl FromStr for EventColumn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fields = || Field::ALL.iter().map(|field| field.name());
+        let known = || Self::names().collect::<Vec<_>>().join(", ");
+        Self::named(text).ok_or_else(|| {
+            let nearest = nearest(text, Self::names().chain(fields()));
+            let nearest = if nearest.is_empty() { "." } else { &nearest };
+            format!("unknown column `{text}`{nearest} Known are {}, and each field of CSV (docs/json.md)", known())
+        })
     }
 }
 
-const RESET: &str = "\x1b[0m";
-
-/// One end of a connection; `*` stands for no port, as in ss.
-pub(crate) struct Address(pub(super) SocketAddr);
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut text = Vec::new();
-        address(&mut text, self.0);
-        f.pad(&String::from_utf8_lossy(&text))
-    }
+/// A column at its place.
+struct Placed {
+    column: EventColumn,
+    heading: &'static str,
+    start: usize,
+    end: usize,
+    is_right: bool,
 }
 
-fn address(to: &mut Vec<u8>, end: SocketAddr) {
-    let (open, close): (&[u8], &[u8]) = if end.is_ipv6() { (b"[", b"]:") } else { (b"", b":") };
-    to.put_slice(open);
-    fields::ip(to, end.ip());
-    to.put_slice(close);
-    match end.port() {
-        0 => to.put_u8(b'*'),
-        port => to.put_slice(itoa::Buffer::new().format(port).as_bytes()),
-    }
-}
-
-/// Width of `255.255.255.255:65535`.
-const ADDRESS_WIDTH: usize = 21;
-
-/// Width of most UIDs; containers and directory services use up to ten digits.
-const UID_WIDTH: usize = 6;
-
-/// The columns of a line of the event table, as wide as the widest addresses and UIDs so far.
+/// Writes lines of the event table.
 pub(crate) struct Columns {
     color: bool,
-    owner_columns: bool,
-    /// Local and remote end of the line.
-    ends: [Vec<u8>; 2],
-    widths: [usize; 2],
-    uid: usize,
-    duration: String,
+    /// All columns that are wanted, and those that are shown.
+    wanted: Vec<EventColumn>,
+    placed: Vec<Placed>,
+    /// True if columns are left out where the terminal is too narrow.
+    drops: bool,
+    /// Width of the terminal to which the columns were fitted last.
+    fitted: Option<usize>,
     heading_written: bool,
+    /// Width of the line so far.
+    used: usize,
+    text: String,
+    clock: Clock,
 }
 
 impl Columns {
-    pub(crate) fn new(color: bool, owner_columns: bool) -> Self {
-        let (ends, widths, uid) = (Default::default(), [ADDRESS_WIDTH; 2], UID_WIDTH);
-        Self { color, owner_columns, ends, widths, uid, duration: String::new(), heading_written: false }
+    /// The table with `columns`, or those that are usual.
+    pub(crate) fn new(color: bool, columns: &[EventColumn], owner_columns: bool, clock: Clock) -> Self {
+        let usual = SHAPES.iter().map(|shape| shape.column).filter(|column| owner_columns || !column.is_of_owner());
+        let wanted = if columns.is_empty() { usual.collect() } else { columns.to_vec() };
+        let mut table = Self {
+            color,
+            wanted,
+            placed: Vec::new(),
+            drops: columns.is_empty(),
+            fitted: None,
+            heading_written: false,
+            used: 0,
+            text: String::new(),
+            clock,
+        };
+        table.place(&table.wanted.clone());
+        table
     }
 
-    /// Widens the columns for this event, and writes the heading if it is missing or no longer fits.
-    pub(crate) fn fit(&mut self, to: &mut BytesMut, ends: [SocketAddr; 2], owner: Option<&Owner>) {
-        let uid = owner.filter(|_| self.owner_columns).map_or(0, |owner| owner.uid.checked_ilog10().unwrap_or(0) + 1);
-        let mut fits = self.heading_written && uid as usize <= self.uid;
-        self.uid = self.uid.max(uid as usize);
-        for ((text, width), end) in self.ends.iter_mut().zip(&mut self.widths).zip(ends) {
-            text.clear();
-            address(text, end);
-            fits &= text.len() <= *width;
-            *width = text.len().max(*width);
-        }
-        if !fits {
-            self.heading(to);
+    fn width_of(&self, column: EventColumn) -> usize {
+        let shape = column.shape();
+        let least = if column == Time { self.clock.width(DECIMALS) } else { shape.width };
+        least.max(if shape.width == 0 { 0 } else { shape.heading.len() })
+    }
+
+    fn place(&mut self, shown: &[EventColumn]) {
+        let mut start = 0;
+        self.placed.clear();
+        for &column in shown {
+            let end = start + self.width_of(column);
+            let Shape { heading, is_right, .. } = column.shape();
+            self.placed.push(Placed { column, heading, start, end, is_right });
+            start = end + 1;
         }
     }
 
-    /// Writes the heading.
-    pub(super) fn heading(&mut self, to: &mut BytesMut) {
-        self.heading_written = true;
-        let owner =
-            if self.owner_columns { format!(" {:<8} {:>u$}", "BY", "UID", u = self.uid) } else { String::new() };
-        let heading = format!(
-            "{:<15} {:>7} {:<15}{owner} {:<l$} {:<r$} {:<11}    {:<13} {:>9} NOTE",
-            "TIME",
-            "PID",
-            "COMMAND",
-            "LOCAL",
-            "REMOTE",
-            "OLD STATE",
-            "NEW STATE",
-            "IN OLD",
-            l = self.widths[0],
-            r = self.widths[1],
-        );
-        styled(to, &heading, Style::Heading, self.color);
+    /// Chooses the columns for a terminal of this width, if that has changed. The least useful ones make room.
+    fn fit(&mut self, to: &mut BytesMut, columns: Option<usize>) {
+        if columns == self.fitted {
+            return;
+        }
+        self.fitted = columns;
+        self.heading_written = false;
+        let Some(columns) = columns.filter(|_| self.drops) else { return };
+        let mut shown = self.wanted.clone();
+        let mut dropped = Vec::new();
+        let needed =
+            |shown: &[EventColumn]| shown.iter().map(|column| self.width_of(*column) + 1).sum::<usize>() + NOTE_WIDTH;
+        while needed(&shown) > columns
+            && let Some((at, column)) = shown.iter().copied().enumerate().max_by_key(|(_, column)| column.shape().rank)
+            && column.shape().rank > 0
+        {
+            shown.remove(at);
+            dropped.push(column.shape().heading);
+        }
+        self.place(&shown);
+        if !dropped.is_empty() {
+            let _ = writeln!(to, "-- {columns} columns: without {} (see --columns)", dropped.join(", ")); // to memory
+        }
+    }
+
+    /// Writes the heading: at the start, and when the terminal's width has changed.
+    pub(super) fn heading(&mut self, to: &mut BytesMut, columns: Option<usize>) {
+        self.fit(to, columns);
+        if std::mem::replace(&mut self.heading_written, true) {
+            return;
+        }
+        let mut text = String::new();
+        for Placed { heading, start, end, is_right, .. } in &self.placed {
+            let start = if *is_right { end.saturating_sub(heading.len()) } else { *start };
+            text.extend(std::iter::repeat_n(' ', start.saturating_sub(text.len())));
+            text += heading;
+        }
+        styled(to, &text, Style::Heading, self.color);
         to.put_u8(b'\n');
     }
 
-    // With many events, writing lines is most of the work. So nothing is allocated for a line, and formatting is avoided.
-
-    pub(crate) fn time(&self, to: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
-        let from = to.len();
-        write(to);
-        fill(to, from, 16);
-    }
-
-    pub(crate) fn owner(&self, to: &mut BytesMut, owner: Option<&Owner>) {
-        let (mut pid, mut uid) = (itoa::Buffer::new(), itoa::Buffer::new());
-        right(to, owner.map_or("-", |owner| pid.format(owner.pid)), 7);
-        to.put_u8(b' ');
-        let from = to.len();
-        match owner {
-            Some(owner) => put_printable(to, &owner.command.to_text()),
-            None => to.put_u8(b'-'),
+    /// Writes an event as a line. With many events this is most of the work, so nothing is allocated for a line.
+    pub(crate) fn line(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context, columns: Option<usize>) {
+        self.clock.new_day(to, event.time_ns, context.wall);
+        self.heading(to, columns);
+        self.used = 0;
+        for index in 0..self.placed.len() {
+            let Placed { column, start, end, is_right, .. } = self.placed[index];
+            let (before, least) = (to.len(), if self.used == 0 { 0 } else { self.used + 1 });
+            let start = if is_right { least } else { start.max(least) };
+            to.put_bytes(b' ', start - self.used);
+            let from = to.len();
+            let unseen = self.write(to, column, event, context);
+            let width = width_of(&to[from..]) - unseen;
+            if width == 0 {
+                to.truncate(before); // nor are there blanks at the end of a line
+                continue;
+            }
+            let missing = if is_right { end.saturating_sub(start + width) } else { 0 };
+            to.put_bytes(b' ', missing);
+            to[from..].rotate_right(missing);
+            self.used = start + missing + width;
+            if let Some(columns) = columns.filter(|columns| column == Note && self.used > *columns) {
+                wrap_note(to, from, start, columns);
+            }
         }
-        fill(to, from, 15);
-        to.put_u8(b' ');
-        if self.owner_columns {
-            left(to, owner.map_or("unknown", |owner| owner.source.name()).as_bytes(), 9);
-            right(to, owner.map_or("-", |owner| uid.format(owner.uid)), self.uid);
-            to.put_u8(b' ');
+        to.put_u8(b'\n');
+    }
+
+    /// Writes a cell, and returns how many of its bytes take no room on a terminal.
+    fn write(&mut self, to: &mut BytesMut, column: EventColumn, event: &Event, context: &mut Context) -> usize {
+        let owner = event.owner.as_ref();
+        match column {
+            Time => self.clock.write(to, event.time_ns, context.wall, DECIMALS),
+            Pid => or_dash(to, owner, |to, owner| number(to, owner.pid)),
+            Command => or_dash(to, owner, |to, owner| put_printable(to, &owner.command.to_text())),
+            By => to.put_slice(owner.map_or("unknown", |owner| owner.source.name()).as_bytes()),
+            Uid => or_dash(to, owner, |to, owner| number(to, owner.uid)),
+            Local => address(to, event.socket.local),
+            Remote => address(to, event.socket.remote),
+            OldState => to.put_slice(event.socket.state.name().as_bytes()),
+            NewState => {
+                let (words, style) = headline(event);
+                let code = if self.color { style.code() } else { "" };
+                let reset = if code.is_empty() { "" } else { RESET };
+                [code, words[0], words[1], reset].into_iter().for_each(|part| to.put_slice(part.as_bytes()));
+                return code.len() + reset.len();
+            }
+            InOld => {
+                self.text.clear();
+                time_in_old(&mut self.text, event);
+                to.put_slice(self.text.as_bytes());
+            }
+            Note => self.note(to, event, context),
+            EventColumn::Field(wanted) => field(to, wanted, event, context),
+        }
+        0
+    }
+
+    fn note(&self, to: &mut BytesMut, event: &Event, context: &mut Context) {
+        let mut separator = "";
+        note(event, &context.names, |words| {
+            to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+            let _ = to.write_fmt(words); // to memory
+        });
+        if self.wanted.contains(&By) {
+            names_note(event, &mut context.names, |words| {
+                to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
+                let _ = to.write_fmt(words); // to memory
+            });
         }
     }
+}
 
-    pub(crate) fn addresses(&self, to: &mut BytesMut) {
-        for (text, width) in self.ends.iter().zip(self.widths) {
-            left(to, text, width + 1);
+fn or_dash(to: &mut BytesMut, owner: Option<&Owner>, write: impl FnOnce(&mut BytesMut, &Owner)) {
+    match owner {
+        Some(owner) => write(to, owner),
+        None => to.put_u8(b'-'),
+    }
+}
+
+fn number(to: &mut BytesMut, number: u32) {
+    to.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// Writes a field as CSV has it, `-` if it is not known.
+fn field(to: &mut BytesMut, wanted: Field, event: &Event, context: &mut Context) {
+    let (mut text, mut time) = (Vec::new(), WallFormat::rfc3339());
+    fields::visit(event, context, |field, value| {
+        if field == wanted {
+            cell(&mut text, value, &mut time);
         }
+    });
+    put_printable(to, if text.is_empty() { "-" } else { str::from_utf8(&text).unwrap_or("-") });
+}
+
+/// Breaks the note that begins at byte `from` and column `start`; its further lines stand below its first one.
+fn wrap_note(to: &mut BytesMut, from: usize, start: usize, columns: usize) {
+    let text = String::from_utf8_lossy(&to[from..]).into_owned();
+    if columns < start + LEAST {
+        return; // what is left is too narrow to read
     }
-
-    pub(crate) fn states(&self, to: &mut BytesMut, state: State, what: [&str; 2], style: Style) {
-        left(to, state.name().as_bytes(), 12);
-        let code = if self.color { style.code() } else { "" };
-        to.put_slice(code.as_bytes());
-        let from = to.len();
-        what.into_iter().for_each(|part| to.put_slice(part.as_bytes()));
-        fill(to, from, 16);
-        to.put_slice(if code.is_empty() { b"" } else { RESET.as_bytes() });
-    }
-
-    pub(crate) fn duration(&mut self, to: &mut BytesMut, write: impl FnOnce(&mut String)) {
-        self.duration.clear();
-        write(&mut self.duration);
-        right(to, &self.duration, 10);
-    }
+    to.truncate(from);
+    let wrapped = wrapped(&text, 0, Some(columns - start));
+    to.put_slice(wrapped.replace('\n', &format!("\n{:start$}", "")).as_bytes());
 }
 
-/// Removes spaces at the end of a line without a note.
-pub(crate) fn trim_end(to: &mut BytesMut) {
-    let end = to.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
-    to.truncate(end);
-}
-
-/// Number of characters in UTF-8.
-fn width(text: &[u8]) -> usize {
-    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
-}
-
-/// Pads the text that was written since `from` with spaces.
-fn fill(to: &mut BytesMut, from: usize, to_width: usize) {
-    let spaces = to_width.saturating_sub(width(&to[from..]));
-    to.put_bytes(b' ', spaces);
-}
-
-fn left(to: &mut BytesMut, text: &[u8], width: usize) {
-    let from = to.len();
-    to.put_slice(text);
-    fill(to, from, width);
-}
-
-fn right(to: &mut BytesMut, text: &str, to_width: usize) {
-    to.put_bytes(b' ', to_width.saturating_sub(width(text.as_bytes())));
-    to.put_slice(text.as_bytes());
+/// Width of text that was written before.
+fn width_of(text: &[u8]) -> usize {
+    if text.is_ascii() { text.len() } else { width(&String::from_utf8_lossy(text)) }
 }
 
 /// Writes a name that a process chose, without control characters.
@@ -216,11 +360,19 @@ fn put_printable(to: &mut BytesMut, text: &str) {
     }
 }
 
-/// Writes `text`, in colour if `color` is set.
-pub(crate) fn styled(to: &mut BytesMut, text: &str, style: Style, color: bool) {
-    if color && style != Style::Plain {
-        let _ = write!(to, "{}{text}{RESET}", style.code());
-    } else {
-        to.put_slice(text.as_bytes());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_found_by_the_names_of_the_table_and_of_csv() {
+        for name in EventColumn::names() {
+            assert!(EventColumn::named(name).is_some_and(|column| column.shape().name == name), "{name}");
+        }
+        for field in Field::ALL {
+            assert!(EventColumn::named(field.name()).is_some(), "{}", field.name());
+        }
+        assert_eq!(EventColumn::named("local-port"), Some(EventColumn::Field(Field::LocalPort)));
+        assert_eq!(EventColumn::named("no-such"), None);
     }
 }

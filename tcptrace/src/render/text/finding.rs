@@ -3,18 +3,16 @@
 use std::{collections::HashSet, fmt::Write as _};
 
 use bytes::{BufMut as _, BytesMut};
-use jiff::tz::TimeZone;
 
 use super::{
-    columns::{Address, Style, styled},
-    nagios,
+    clock::{Clock, TimeStyle},
+    frame, nagios,
+    style::{Address, Style, styled},
+    wrap::wrapped,
 };
 use crate::{
     findings::{Coverage, Detection, Finding, Phase, Severity, Subject, Value},
-    model::{
-        printable::printable,
-        time::{WallFormat, human},
-    },
+    model::{printable::printable, time::human},
     render::{
         context::Context,
         text::words::{age_words, netns_name},
@@ -22,7 +20,19 @@ use crate::{
 };
 
 /// Writes a finding: everything when it opens, headline and evidence when it is updated, one line when it closes.
-pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &mut Context) {
+pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, width: Option<usize>, context: &mut Context) {
+    head(to, found, color, width, context);
+    if matches!(found.phase, Phase::Closed | Phase::Merged(_)) {
+        return;
+    }
+    line(to, &evidence(&found.detection, context), width);
+    if found.phase == Phase::Opened {
+        advice(to, &found.detection, width);
+    }
+}
+
+/// Writes the first line.
+fn head(to: &mut BytesMut, found: &Finding, color: bool, width: Option<usize>, context: &mut Context) {
     let detection = &found.detection;
     let (mark, style) = match (found.phase, detection.severity) {
         (Phase::Closed | Phase::Merged(_), _) => ("--", Style::Plain),
@@ -42,19 +52,18 @@ pub(super) fn write(to: &mut BytesMut, found: &Finding, color: bool, context: &m
     if found.phase == Phase::Closed {
         let _ = write!(head, ", after {}", human(found.open_for_ns)); // to memory
     }
-    styled(to, &head, style, color);
+    styled(to, &wrapped(&head, 3, width), style, color);
     to.put_u8(b'\n');
-    if matches!(found.phase, Phase::Closed | Phase::Merged(_)) {
-        return;
-    }
-    line(to, &evidence(detection, context));
-    if found.phase == Phase::Opened {
-        advice(to, detection);
-    }
 }
 
 /// Writes a line for each finding that is still open at the end of a run.
-pub(super) fn write_open(to: &mut BytesMut, open: &[&Finding], color: bool, context: &mut Context) {
+pub(super) fn write_open(
+    to: &mut BytesMut,
+    open: &[&Finding],
+    color: bool,
+    width: Option<usize>,
+    context: &mut Context,
+) {
     if open.is_empty() {
         return;
     }
@@ -62,21 +71,22 @@ pub(super) fn write_open(to: &mut BytesMut, open: &[&Finding], color: bool, cont
     to.put_u8(b'\n');
     for found in open {
         let detection = &found.detection;
-        let head = format!("{} {} #{}", detection.severity.name(), detection.kind.id(), found.number);
-        to.put_slice(head.as_bytes());
-        to.put_slice(format!("  {}\n", headline(found, context)).as_bytes());
+        let (severity, kind) = (detection.severity.name(), detection.kind.id());
+        let text = format!("{severity} {kind} #{}  {}", found.number, headline(found, context));
+        to.put_slice(wrapped(&text, 3, width).as_bytes());
+        to.put_u8(b'\n');
     }
 }
 
-fn advice(to: &mut BytesMut, detection: &Detection) {
-    line(to, detection.cause.words());
-    line(to, &format!("-> {} ({})", detection.cause.remedy(), detection.kind.docs()));
+fn advice(to: &mut BytesMut, detection: &Detection, width: Option<usize>) {
+    line(to, detection.cause.words(), width);
+    line(to, &format!("-> {} ({})", detection.cause.remedy(), detection.kind.docs()), width);
 }
 
-fn line(to: &mut BytesMut, text: &str) {
+fn line(to: &mut BytesMut, text: &str, width: Option<usize>) {
     if !text.is_empty() {
-        to.put_slice(b"   ");
-        to.put_slice(text.as_bytes());
+        let indent = if text.starts_with("-> ") { 6 } else { 3 };
+        to.put_slice(wrapped(&format!("   {text}"), indent, width).as_bytes());
         to.put_u8(b'\n');
     }
 }
@@ -190,27 +200,35 @@ fn coverage_line(open: usize, seen: &Coverage) -> String {
 /// Writes the list of open findings for `tcptrace stuck`.
 pub struct StuckText {
     color: bool,
-    /// Whether the terminal is cleared before each list.
+    /// Whether each list takes the place of the one before, on a terminal.
     redraws: bool,
-    time: WallFormat,
+    clock: Clock,
     /// The lowest severity that is a problem, if it writes as a plugin of Nagios.
     nagios: Option<Severity>,
 }
 
-/// Clears a terminal: `ED` and `CUP` of ECMA-48.
-const CLEAR: &[u8] = b"\x1b[2J\x1b[H";
+/// How much of a list fits on a screen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Detail {
+    /// All.
+    Full,
+    /// Only the worst finding is explained.
+    Evidence,
+    /// Only the worst finding has more than its first line.
+    Heads,
+}
 
 impl StuckText {
-    /// A writer that, with `redraws`, clears the terminal before each list.
+    /// A writer that, with `redraws`, draws each list over the one before.
     #[must_use]
-    pub fn new(color: bool, redraws: bool, zone: TimeZone) -> Self {
-        Self { color, redraws, time: WallFormat::time_of_day(zone), nagios: None }
+    pub fn new(color: bool, redraws: bool, time: TimeStyle) -> Self {
+        Self { color, redraws, clock: Clock::new(time), nagios: None }
     }
 
     /// A writer of what a plugin of Nagios prints; findings below `fail_on` are no problem.
     #[must_use]
     pub fn nagios(fail_on: Severity) -> Self {
-        Self { nagios: Some(fail_on), ..Self::new(false, false, TimeZone::UTC) }
+        Self { nagios: Some(fail_on), ..Self::new(false, false, TimeStyle::Monotonic) }
     }
 
     /// Writes the open findings, and what was checked.
@@ -218,19 +236,49 @@ impl StuckText {
         if let Some(fail_on) = self.nagios {
             return nagios::write(to, open, seen, fail_on, |finding| headline(finding, context));
         }
-        if self.redraws {
-            to.put_slice(CLEAR);
-        }
-        let mut time = BytesMut::new();
-        self.time.write(&mut time, context.wall.wall_ns(seen.now_ns), 0);
-        let time = String::from_utf8_lossy(&time).trim_end_matches('.').to_owned();
-        to.put_slice(format!("{time}  {}\n", coverage_line(open.len(), seen)).as_bytes());
-        // Findings with the same cause share the explanation, which follows the last of them.
+        let screen = context.screen.filter(|_| self.redraws);
+        let mut text = BytesMut::new();
+        self.clock.new_day(&mut text, seen.now_ns, context.wall);
+        self.clock.write(&mut text, seen.now_ns, context.wall, 0);
+        let title = format!("{}  {}\n", String::from_utf8_lossy(&text), coverage_line(open.len(), seen));
+        let width = screen.map(|screen| screen.columns);
+        let mut render = |detail| {
+            let mut text = BytesMut::from(wrapped(&title, 3, width).as_bytes());
+            self.findings(&mut text, open, detail, width, context);
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        let Some(screen) = screen else {
+            to.put_slice(render(Detail::Full).as_bytes());
+            return;
+        };
+        let fits = |text: &String| frame::height(text, screen) <= frame::room(screen);
+        let details = [Detail::Full, Detail::Evidence].into_iter();
+        let text = details.map(&mut render).find(fits).unwrap_or_else(|| render(Detail::Heads));
+        frame::draw(to, &text, screen, |lines| format!("… {lines} more lines: --once prints all of them"));
+    }
+
+    /// Writes findings. Those with the same cause share the explanation, which follows the last of them.
+    fn findings(
+        &self,
+        to: &mut BytesMut,
+        open: &[Finding],
+        detail: Detail,
+        width: Option<usize>,
+        context: &mut Context,
+    ) {
         let mut seen = HashSet::new();
         for cause in open.iter().map(|found| found.detection.cause).filter(|cause| seen.insert(*cause)) {
             let alike = || open.iter().filter(|found| found.detection.cause == cause);
-            alike().for_each(|found| write(to, found, self.color, context));
-            alike().take(1).for_each(|found| advice(to, &found.detection));
+            let is_worst = |found: &Finding| open.first().is_some_and(|worst| worst.number == found.number);
+            for found in alike() {
+                head(to, found, self.color, width, context);
+                if detail != Detail::Heads || is_worst(found) {
+                    line(to, &evidence(&found.detection, context), width);
+                }
+            }
+            if let Some(found) = alike().next().filter(|found| detail == Detail::Full || is_worst(found)) {
+                advice(to, &found.detection, width);
+            }
         }
     }
 }

@@ -4,9 +4,11 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut as _, BytesMut};
-use jiff::tz::TimeZone;
 
-use super::columns::{Address, Style, styled};
+use super::{
+    clock::{Clock, TimeStyle},
+    style::{Address, Style, styled},
+};
 use crate::{
     analysis::story::{
         Closed, Reset, ResetSender,
@@ -22,7 +24,7 @@ use crate::{
         names::Names,
         printable::printable,
         state::State,
-        time::{WallFormat, human},
+        time::human,
     },
     render::{
         context::Context,
@@ -45,7 +47,7 @@ const PLACES: [&str; 2] = ["left", "right"];
 /// Writes stories.
 pub struct Ladder {
     color: bool,
-    wall: WallFormat,
+    clock: Clock,
     legend_written: bool,
 }
 
@@ -60,10 +62,10 @@ struct Row {
 // Writing to memory cannot fail, so the results of `write!` are ignored below.
 
 impl Ladder {
-    /// Stories with times of day in `zone`.
+    /// Stories with times of this format.
     #[must_use]
-    pub fn new(color: bool, zone: TimeZone) -> Self {
-        Self { color, wall: WallFormat::time_of_day(zone), legend_written: false }
+    pub fn new(color: bool, time: TimeStyle) -> Self {
+        Self { color, clock: Clock::new(time), legend_written: false }
     }
 
     /// Writes a story.
@@ -131,7 +133,7 @@ impl Ladder {
         let [left, right] = story.ends().map(Address);
         let mut title = BytesMut::new();
         let _ = write!(title, "{left} ⇄ {right}, from ");
-        self.wall.write(&mut title, context.wall.wall_ns(start_ns), 6);
+        self.clock.write(&mut title, start_ns, context.wall, 6);
         styled(to, &String::from_utf8_lossy(&title), Style::Heading, self.color);
         to.put_u8(b'\n');
         let names = [left, right].map(|end| end.to_string());

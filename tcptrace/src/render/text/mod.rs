@@ -1,20 +1,22 @@
 //! Text output for people: events as a table, findings, notices and the summary.
 //!
-//! [`Text`] writes one record at a time, so output can be streamed; its columns grow when a wider value appears. Stories
-//! have a writer of their own ([`Ladder`]), and so has the list of `tcptrace stuck` ([`StuckText`]).
+//! [`Text`] writes one record at a time, so output can be streamed; its columns have fixed widths. Stories have a writer of
+//! their own ([`Ladder`]), and so has the list of `tcptrace stuck` ([`StuckText`]). On a terminal text fits its width: tables
+//! leave out the least useful columns, and sentences break between words.
 
+pub(crate) mod clock;
 pub(crate) mod columns;
 mod finding;
+pub(crate) mod frame;
 mod ladder;
 pub mod nagios;
 mod report;
+pub(crate) mod style;
 pub(crate) mod table;
 pub(crate) mod words;
-
-use std::fmt::Write as _;
+pub(crate) mod wrap;
 
 use bytes::{BufMut as _, BytesMut};
-use jiff::tz::TimeZone;
 
 use crate::{
     analysis::report::Report,
@@ -23,28 +25,23 @@ use crate::{
         event::{Event, EventKind},
         losses::Losses,
         notice::Notice,
-        time::{Human, WallFormat, WallOffset},
     },
     render::{
         context::Context,
-        text::words::{gap_words, headline, lost_words, names_note, netns_name, note, time_in_old},
+        text::{
+            clock::Clock,
+            words::{gap_words, lost_words, netns_name},
+            wrap::wrapped,
+        },
     },
 };
-use columns::{Columns, Style, styled};
+use columns::Columns;
+use style::{Style, styled};
 
+pub use clock::TimeStyle;
+pub use columns::EventColumn;
 pub use finding::StuckText;
 pub use ladder::Ladder;
-
-/// Format of the TIME column.
-#[derive(Clone, Debug)]
-pub enum TimeStyle {
-    /// Wall clock in a time zone.
-    Wall(TimeZone),
-    /// CLOCK_MONOTONIC, in seconds.
-    Monotonic,
-    /// Time since the previous event.
-    Delta,
-}
 
 /// Options of text output.
 #[derive(Clone, Debug)]
@@ -55,25 +52,24 @@ pub struct TextOptions {
     pub color: bool,
     /// Whether to show all columns about the owner, and the processes in the summary.
     pub owner_columns: bool,
+    /// The columns of events; the usual ones if there are none.
+    pub columns: Vec<EventColumn>,
+    /// Whether text fits the width of the terminal, because it goes there.
+    pub fits: bool,
 }
 
 /// Writes records as text.
 pub struct Text {
     options: TextOptions,
-    wall: Option<WallFormat>,
     columns: Columns,
-    last_ns: Option<u64>,
 }
 
 impl Text {
     /// A writer that starts with a heading.
     #[must_use]
     pub fn new(options: TextOptions) -> Self {
-        let wall = match &options.time {
-            TimeStyle::Wall(zone) => Some(WallFormat::time_of_day(zone.clone())),
-            TimeStyle::Monotonic | TimeStyle::Delta => None,
-        };
-        Self { columns: Columns::new(options.color, options.owner_columns), options, wall, last_ns: None }
+        let clock = Clock::new(options.time.clone());
+        Self { columns: Columns::new(options.color, &options.columns, options.owner_columns, clock), options }
     }
 
     /// True if events name the processes at both ends.
@@ -82,45 +78,22 @@ impl Text {
         self.options.owner_columns
     }
 
-    /// Writes the heading; [`Text::event`] writes another one only if the columns get wider.
-    pub fn heading(&mut self, to: &mut BytesMut) {
-        self.columns.heading(to);
+    fn width(&self, context: &Context) -> Option<usize> {
+        context.screen.filter(|_| self.options.fits).map(|screen| screen.columns)
     }
 
-    /// Writes an event as a line, after a heading if the columns are new or have become wider.
+    /// Writes the heading; [`Text::event`] does so if it was not written.
+    pub fn heading(&mut self, to: &mut BytesMut, context: &Context) {
+        self.columns.heading(to, self.width(context));
+    }
+
+    /// Writes an event as a line, after the heading if it is the first one.
     pub fn event(&mut self, to: &mut BytesMut, event: &Event, context: &mut Context) {
         if event.what == EventKind::OwnerChanged {
             return; // the lines that follow show the owner
         }
-        self.write_columns(to, event, context.wall);
-        let mut separator = " ";
-        note(event, &context.names, |words| {
-            to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
-            let _ = to.write_fmt(words); // to memory
-        });
-        if self.options.owner_columns {
-            names_note(event, &mut context.names, |words| {
-                to.put_slice(std::mem::replace(&mut separator, ", ").as_bytes());
-                let _ = to.write_fmt(words); // to memory
-            });
-        }
-        if separator == " " {
-            columns::trim_end(to);
-        }
-        to.put_u8(b'\n');
-    }
-
-    fn write_columns(&mut self, to: &mut BytesMut, event: &Event, wall: WallOffset) {
-        let Self { options, wall: format, columns, last_ns } = self;
-        let socket = &event.socket;
-        columns.fit(to, [socket.local, socket.remote], event.owner.as_ref());
-        let since_ns = last_ns.replace(event.time_ns);
-        columns.time(to, |to| write_time(to, &options.time, format.as_mut(), event.time_ns, since_ns, wall));
-        columns.owner(to, event.owner.as_ref());
-        columns.addresses(to);
-        let (what, style) = headline(event);
-        columns.states(to, socket.state, what, style);
-        columns.duration(to, |to| time_in_old(to, event));
+        let width = self.width(context);
+        self.columns.line(to, event, context, width);
     }
 
     /// Writes a notice.
@@ -132,44 +105,25 @@ impl Text {
                 netns_name(*netns, &context.names),
             ),
         };
-        styled(to, &words, Style::Trouble, self.options.color);
+        styled(to, &wrapped(&words, 3, self.width(context)), Style::Trouble, self.options.color);
         to.put_u8(b'\n');
     }
 
     /// Writes a finding: four lines when it opens, fewer when it is updated, merged or closed.
     pub fn finding(&mut self, to: &mut BytesMut, found: &Finding, context: &mut Context) {
-        finding::write(to, found, self.options.color, context);
+        let width = self.width(context);
+        finding::write(to, found, self.options.color, width, context);
     }
 
     /// Writes the findings that are still open at the end of a run.
     pub fn open_at_the_end(&self, to: &mut BytesMut, open: &[&Finding], context: &mut Context) {
-        finding::write_open(to, open, self.options.color, context);
+        finding::write_open(to, open, self.options.color, self.width(context), context);
     }
 
     /// Writes a report.
-    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::model::state::StateSet) {
-        report::write(to, report, &self.options, states);
+    pub fn report(&self, to: &mut BytesMut, report: &Report, states: crate::model::state::StateSet, context: &Context) {
+        report::write(to, report, &self.options, states, self.width(context));
     }
-}
-
-/// Writes a time in the chosen format; `since_ns` is the time of the previous line.
-fn write_time(
-    to: &mut BytesMut,
-    style: &TimeStyle,
-    format: Option<&mut WallFormat>,
-    time_ns: u64,
-    since_ns: Option<u64>,
-    wall: WallOffset,
-) {
-    // To memory, which cannot fail.
-    let _ = match (style, format) {
-        (TimeStyle::Wall(_), Some(format)) => {
-            format.write(to, wall.wall_ns(time_ns), 6);
-            Ok(())
-        }
-        (TimeStyle::Delta, _) => write!(to, "+{}", Human(time_ns.saturating_sub(since_ns.unwrap_or(time_ns)))),
-        _ => write!(to, "{}.{:06}", time_ns / 1_000_000_000, time_ns / 1000 % 1_000_000),
-    };
 }
 
 /// The last line on stderr: how many events were received, and what was lost where.
@@ -196,7 +150,10 @@ mod tests {
         net::{Ipv4Addr, SocketAddr},
     };
 
-    use super::*;
+    use super::{
+        words::{headline, note, time_in_old},
+        *,
+    };
 
     fn event(what: EventKind) -> Event {
         let end = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 1);

@@ -5,9 +5,14 @@ use std::fmt::Write as _;
 use bytes::BytesMut;
 
 use super::{
-    TextOptions,
-    columns::{Style, styled},
-    losses_line,
+    TextOptions, losses_line,
+    style::{Style, styled},
+    table::{
+        Cells, Column,
+        Side::{Left, Right},
+        Table,
+    },
+    wrap::wrapped,
 };
 use crate::{
     analysis::{
@@ -18,7 +23,7 @@ use crate::{
         event::{Command, OwnerSource},
         printable::printable,
         state::{State, StateSet},
-        time::human,
+        time::{Human, human},
     },
     render::text::words::{age_words, errno_words},
 };
@@ -28,10 +33,42 @@ const SHOWN_SOCKET_ROWS: usize = 40;
 
 // Writing to memory cannot fail, so the results of `write!` are ignored below.
 
-/// Writes a report; `states` is the user's filter.
-pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, states: StateSet) {
+/// Where a report is written, and how.
+struct Page<'a> {
+    to: &'a mut BytesMut,
+    color: bool,
+    /// Width of the terminal, if it goes to one.
+    width: Option<usize>,
+}
+
+impl Page<'_> {
+    fn heading(&mut self, text: &str) {
+        styled(self.to, &wrapped(text, 2, self.width), Style::Heading, self.color);
+        let _ = writeln!(self.to);
+    }
+
+    fn line(&mut self, text: &str) {
+        let _ = writeln!(self.to, "{}", wrapped(text, 2, self.width));
+    }
+
+    fn table(&mut self, mut table: Table) {
+        let missing = self.width.and_then(|width| table.fit(width));
+        table.write_to(self.to);
+        if let Some(missing) = missing {
+            self.line(&format!("-- {missing}"));
+        }
+    }
+
+    fn new_table(&self, columns: &[Column]) -> Table {
+        Table::plain(columns, self.color)
+    }
+}
+
+/// Writes a report; `states` is the user's filter, `width` that of the terminal.
+pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, states: StateSet, width: Option<usize>) {
+    let page = &mut Page { to, color: options.color, width };
     let activity = &report.activity;
-    let title = format!(
+    page.heading(&format!(
         "\nSummary of {}{}: {} transitions, {} retransmits, {} RSTs sent, {} received",
         if report.is_final { "" } else { "the last " },
         human(report.span_ns),
@@ -39,89 +76,104 @@ pub(super) fn write(to: &mut BytesMut, report: &Report, options: &TextOptions, s
         activity.retransmits,
         activity.resets_sent,
         activity.resets_received,
-    );
-    heading(to, options, &title);
+    ));
     if !report.transitions.is_empty() {
-        let _ = writeln!(to);
+        page.line("");
+        transitions(page, &report.transitions);
+        let error = RELATIVE_ERROR * 100.0;
+        page.line(&format!("Times are those in the old state; percentiles are at most {error:.1} % too high."));
     }
-    transitions(to, options, &report.transitions);
-    endings(to, options, report);
-    keys(to, options, report.keys.as_deref().unwrap_or_default());
-    processes(to, options, report.processes.as_deref().unwrap_or_default());
-    sockets(to, options, report, states);
+    endings(page, report);
+    keys(page, report.keys.as_deref().unwrap_or_default());
+    processes(page, report.processes.as_deref().unwrap_or_default());
+    sockets(page, report, states);
     if report.losses.any() {
-        let _ = writeln!(to, "\n{}", losses_line(&report.losses));
+        page.line(&format!("\n{}", losses_line(&report.losses)));
     }
 }
 
-fn heading(to: &mut BytesMut, options: &TextOptions, text: &str) {
-    styled(to, text, Style::Heading, options.color);
-    let _ = writeln!(to);
-}
+const TRANSITIONS: [Column; 8] = [
+    Column::new("OLD STATE", Left).wide(11),
+    Column::new("   NEW STATE", Left).wide(14),
+    Column::new("COUNT", Right).wide(9),
+    Column::new("P50", Right).wide(9),
+    Column::new("P90", Right).wide(9).rank(2),
+    Column::new("P99", Right).wide(9).rank(1),
+    Column::new("MAX", Right).wide(9).rank(3),
+    Column::new("", Left).rank(4),
+];
 
-fn transitions(to: &mut BytesMut, options: &TextOptions, rows: &[TransitionRow]) {
-    if rows.is_empty() {
-        return;
-    }
-    let title = format!(
-        "{:<11}    {:<11} {:>9} {:>9} {:>9} {:>9} {:>9}   time in the old state; percentiles at most {:.1} % too high",
-        "OLD STATE",
-        "NEW STATE",
-        "COUNT",
-        "P50",
-        "P90",
-        "P99",
-        "MAX",
-        RELATIVE_ERROR * 100.0,
-    );
-    heading(to, options, &title);
+fn transitions(page: &mut Page<'_>, rows: &[TransitionRow]) {
+    let mut table = page.new_table(&TRANSITIONS);
     for row in rows {
-        let _ = write!(to, "{:<11} -> {:<11} {:>9}", row.old, row.new, row.count);
-        match row.times {
-            Some(times) => {
-                for ns in [times.p50_ns, times.p90_ns, times.p99_ns, times.max_ns] {
-                    let _ = write!(to, " {:>9}", human(ns));
+        table.row(|cells| {
+            cells.text(row.old.name());
+            cells.value(format_args!("-> {}", row.new));
+            cells.number(row.count);
+            match row.times {
+                Some(times) => {
+                    let times = [times.p50_ns, times.p90_ns, times.p99_ns, times.max_ns];
+                    times.into_iter().for_each(|ns| cells.value(Human(ns)));
                 }
-                if row.timed < row.count {
-                    let _ = write!(to, "   known for {}", row.timed);
-                }
+                None => (0..4).for_each(|_| cells.text("-")),
             }
-            None => {
-                let _ = write!(to, " {:>9} {:>9} {:>9} {:>9}", "-", "-", "-", "-");
+            if row.times.is_some() && row.timed < row.count {
+                cells.value(format_args!("known for {}", row.timed));
             }
-        }
-        let _ = writeln!(to);
+        });
     }
+    page.table(table);
 }
 
-fn endings(to: &mut BytesMut, options: &TextOptions, report: &Report) {
+fn endings(page: &mut Page<'_>, report: &Report) {
     if report.endings.is_empty() {
         return;
     }
-    heading(to, options, &format!("\n{:>9} ENDED BY", "COUNT"));
+    page.line("");
+    let mut table = page.new_table(&[Column::new("COUNT", Right).wide(9), Column::new("ENDED BY", Left).least(20)]);
     for (ending, count) in &report.endings {
         let errno = ending.errno().map(|errno| format!(" ({})", errno_words(errno))).unwrap_or_default();
-        let _ = writeln!(to, "{count:>9} {}{errno}", ending.words());
+        table.row(|cells| {
+            cells.number(*count);
+            cells.value(format_args!("{}{errno}", ending.words()));
+        });
     }
+    page.table(table);
+}
+
+/// Columns of what happened to sockets.
+const ACTIVITY: [Column; 4] = [
+    Column::new("TRANSITIONS", Right),
+    Column::new("RETRANSMITS", Right).rank(1),
+    Column::new("RST SENT", Right).wide(9).rank(2),
+    Column::new("RST RECEIVED", Right).rank(3),
+];
+
+fn activity(cells: &mut Cells<'_>, activity: &Activity) {
+    let Activity { transitions, retransmits, resets_sent, resets_received } = activity;
+    [transitions, retransmits, resets_sent, resets_received].into_iter().for_each(|count| cells.number(*count));
 }
 
 /// Most ports or cgroups with a table of transitions; those with the most events come first.
 const SHOWN_KEYS: usize = 10;
 
-fn keys(to: &mut BytesMut, options: &TextOptions, rows: &[KeyRow]) {
+fn keys(page: &mut Page<'_>, rows: &[KeyRow]) {
     if rows.is_empty() {
         return;
     }
-    let title = format!("\n{:>11} {:>11} {:>9} {:>12} OF", "TRANSITIONS", "RETRANSMITS", "RST SENT", "RST RECEIVED");
-    heading(to, options, &title);
+    page.line("");
+    let [transitions, retransmits, sent, received] = ACTIVITY;
+    let mut table = page.new_table(&[transitions, retransmits, sent, received, Column::new("OF", Left).least(20)]);
     for row in rows {
-        let Activity { transitions, retransmits, resets_sent, resets_received } = row.activity;
-        let of = key_words(&row.key);
-        let _ = writeln!(to, "{transitions:>11} {retransmits:>11} {resets_sent:>9} {resets_received:>12} {of}");
+        table.row(|cells| {
+            activity(cells, &row.activity);
+            cells.text(&key_words(&row.key));
+        });
     }
+    page.table(table);
     for row in rows.iter().filter(|row| !row.transitions.is_empty()).take(SHOWN_KEYS) {
-        heading(to, options, &format!("\nTransitions of {}", key_words(&row.key)));
-        transitions(to, options, &row.transitions);
+        page.heading(&format!("\nTransitions of {}", key_words(&row.key)));
+        self::transitions(page, &row.transitions);
     }
 }
 
@@ -136,31 +188,25 @@ fn key_words(key: &Key) -> String {
     }
 }
 
-fn processes(to: &mut BytesMut, options: &TextOptions, rows: &[ProcessRow]) {
+fn processes(page: &mut Page<'_>, rows: &[ProcessRow]) {
     if rows.is_empty() {
         return;
     }
-    let title = format!(
-        "\n{:>7} {:<15} {:>11} {:>11} {:>9} {:>12}",
-        "PID", "COMMAND", "TRANSITIONS", "RETRANSMITS", "RST SENT", "RST RECEIVED"
-    );
-    heading(to, options, &title);
+    page.line("");
+    let [transitions, retransmits, sent, received] = ACTIVITY;
+    let (of_pid, of_command) = (Column::new("PID", Right).wide(7), Column::new("COMMAND", Left).wide(15));
+    let mut table = page.new_table(&[of_pid, of_command, transitions, retransmits, sent, received]);
     for row in rows {
-        let activity = &row.activity;
-        let _ = writeln!(
-            to,
-            "{:>7} {:<15} {:>11} {:>11} {:>9} {:>12}",
-            pid(row),
-            command(row),
-            activity.transitions,
-            activity.retransmits,
-            activity.resets_sent,
-            activity.resets_received,
-        );
+        table.row(|cells| {
+            cells.text(&pid(row));
+            cells.text(&command(row));
+            activity(cells, &row.activity);
+        });
     }
+    page.table(table);
     for row in rows.iter().filter(|row| !row.transitions.is_empty()) {
-        heading(to, options, &format!("\nTransitions of {} {}", pid(row), command(row)));
-        transitions(to, options, &row.transitions);
+        page.heading(&format!("\nTransitions of {} {}", pid(row), command(row)));
+        self::transitions(page, &row.transitions);
     }
 }
 
@@ -205,14 +251,23 @@ fn held_by(row: &SocketRow) -> String {
     format!("{how} by {}", names.join(", "))
 }
 
-fn sockets(to: &mut BytesMut, options: &TextOptions, Report { sockets, half_open, .. }: &Report, states: StateSet) {
+const SOCKETS: [Column; 6] = [
+    Column::new("STATE", Left).wide(11),
+    Column::new("SOCKETS", Right),
+    Column::new("OLDEST", Right).wide(9),
+    Column::new("PID", Right).wide(7),
+    Column::new("COMMAND", Left).wide(15),
+    Column::new("BY", Left).least(10),
+];
+
+fn sockets(page: &mut Page<'_>, Report { sockets, half_open, .. }: &Report, states: StateSet) {
     let (Some(rows), Some(half_open)) = (sockets, half_open) else {
-        let _ = writeln!(to, "\nProcesses and sockets are unknown: --aggregate only counts in the kernel.");
+        page.line("\nProcesses and sockets are unknown: --aggregate only counts in the kernel.");
         return;
     };
     if rows.is_empty() && half_open.is_empty() {
         if !states.is_empty() {
-            let _ = writeln!(to, "\nNo sockets are in these states now.");
+            page.line("\nNo sockets are in these states now.");
         }
         return;
     }
@@ -226,31 +281,38 @@ fn sockets(to: &mut BytesMut, options: &TextOptions, Report { sockets, half_open
         .map(|(state, count)| format!("{count} {state}"))
         .chain(half_open_now)
         .collect();
-    let _ = writeln!(to, "\nSockets now: {}", now.join(", "));
-    let title = format!("{:<11} {:>7} {:>9} {:>7} {:<15} BY", "STATE", "SOCKETS", "OLDEST", "PID", "COMMAND");
-    heading(to, options, &title);
+    page.line(&format!("\nSockets now: {}", now.join(", ")));
+    let mut table = page.new_table(&SOCKETS);
     for row in rows.iter().take(SHOWN_SOCKET_ROWS) {
-        let _ = write!(to, "{:<11} {:>7} {:>9} ", row.state, row.count, age_words(row.oldest));
-        let _ = match &row.owner {
-            Some(owner) => {
-                write!(to, "{:>7} {:<15} {}", owner.pid, printable(&owner.command.to_text()), owner.source.name())
+        table.row(|cells| {
+            cells.text(row.state.name());
+            cells.number(row.count);
+            cells.text(&age_words(row.oldest));
+            match &row.owner {
+                Some(owner) => {
+                    cells.number(owner.pid.into());
+                    cells.text(&printable(&owner.command.to_text()));
+                }
+                None => (0..2).for_each(|_| cells.text("-")),
             }
-            None => write!(to, "{:>7} {:<15} unknown", "-", "-"),
-        };
-        let _ = writeln!(to, "{}", others(row));
+            let source = row.owner.as_ref().map_or("unknown", |owner| owner.source.name());
+            cells.value(format_args!("{source}{}", others(row)));
+        });
     }
+    page.table(table);
     if let Some(rest) = rows.get(SHOWN_SOCKET_ROWS..).filter(|rest| !rest.is_empty()) {
         let sockets: u64 = rest.iter().map(|row| row.count).sum();
-        let _ = writeln!(to, "and {sockets} sockets in {} more rows", rest.len());
+        page.line(&format!("and {sockets} sockets in {} more rows", rest.len()));
     }
     for row in half_open {
-        let _ = write!(to, "{} half-open connections to {}", row.count, row.local);
-        if row.retransmitted > 0 {
-            let _ = write!(to, ", {} with a retransmitted SYN-ACK", row.retransmitted);
-        }
-        let _ = match &row.owner {
-            Some(owner) => writeln!(to, "; listener owned by {} {}", owner.pid, printable(&owner.command.to_text())),
-            None => writeln!(to, "; listener's owner unknown"),
+        let retransmitted = match row.retransmitted {
+            0 => String::new(),
+            count => format!(", {count} with a retransmitted SYN-ACK"),
         };
+        let owner = match &row.owner {
+            Some(owner) => format!("listener owned by {} {}", owner.pid, printable(&owner.command.to_text())),
+            None => "listener's owner unknown".to_owned(),
+        };
+        page.line(&format!("{} half-open connections to {}{retransmitted}; {owner}", row.count, row.local));
     }
 }

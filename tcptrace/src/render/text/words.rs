@@ -2,7 +2,7 @@
 
 use std::fmt::Arguments;
 
-use super::columns::Style;
+use super::style::Style;
 use crate::model::{
     age::Age,
     close_reason::CloseReason,

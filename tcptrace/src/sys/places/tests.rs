@@ -307,6 +307,50 @@ fn hostile_files_say_nothing() {
     assert_eq!(tree.of(&cgroup).container_name(), Some("a\u{1b}[2J\n\u{202e}b"), "outputs make it printable");
 }
 
+/// Files of every form, in the place of each file that is read.
+#[test]
+fn no_file_may_hold_what_another_one_should() {
+    let cgroup = pod_slice(&format!("crio-{ID}.scope"));
+    let of_user = format!("/user.slice/user-7.slice/user@7.service/docker-{ID}.scope");
+    let files = [
+        format!("/var/lib/docker/containers/{ID}/config.v2.json"),
+        "/etc/docker/daemon.json".to_owned(),
+        "/etc/passwd".to_owned(),
+        format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json"),
+        "/run/containerd/io.containerd.runtime.v2.task/a/b/config.json".to_owned(),
+        format!("/run/containers/storage/overlay-containers/{ID}/userdata/config.json"),
+        "/var/lib/containers/storage/overlay-containers/containers.json".to_owned(),
+    ];
+    let metadata = |text: &str| json!([{ "id": ID, "names": null, "metadata": text }]).to_string();
+    let contents = [
+        "".to_owned(),
+        "null".to_owned(),
+        "[".repeat(1_000_000),
+        "{\"a\":".repeat(1_000_000),
+        "1e999999999".to_owned(),
+        "\u{0}:\u{0}:7:::\u{1b}/".to_owned(),
+        "x:x:7:7::relative:\n:::::::::7\n7:7:7".to_owned(),
+        json!({ "ID": ID, "data-root": "../../..", "annotations": { "io.container.manager": 7 }, "linux": [] })
+            .to_string(),
+        json!({ "data-root": "x".repeat(10_000), "annotations": null, "linux": { "cgroupsPath": null } }).to_string(),
+        json!([{ "id": 7 }, { "id": null, "names": ["a"] }, [], "x", null]).to_string(),
+        metadata("{"),
+        metadata(&"[".repeat(1000)),
+        json!([{ "id": ID, "names": [""], "metadata": "{\"image-name\":\"\"}" }]).to_string(),
+    ];
+    let tree = Tree::new();
+    for file in files {
+        for content in &contents {
+            fs::write(tree.place(&file), content).unwrap();
+            let start = &content.chars().take(40).collect::<String>();
+            for path in [&cgroup, &of_user, "/a/b"] {
+                assert_eq!(names(&tree.of(path)), NOTHING, "{file}: {start}");
+            }
+        }
+        fs::remove_file(tree.place(&file)).unwrap();
+    }
+}
+
 #[test]
 fn nothing_but_regular_files_below_the_root_is_opened() {
     let outside = Tree::new();

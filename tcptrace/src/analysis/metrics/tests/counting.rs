@@ -1,6 +1,6 @@
 //! What is counted, and whose it is.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tcptrace_common::record::socket_flag;
 
@@ -9,6 +9,8 @@ use crate::{
     findings::Thresholds,
     model::{
         namespace::Namespace,
+        place::{Place, PlaceSource, Sourced},
+        processes::{ProcessAnswer, ProcessQuestion},
         snapshot::Snapshot as Listing,
         socket::{Kind as SocketKind, ListedSocket},
     },
@@ -294,4 +296,51 @@ fn findings_are_counted_and_stay_when_they_close() {
     assert_eq!(told, (1, 1, 1, 1));
     table.reconcile(&listing(10_010, vec![listener]), |_, _| true, |_| ());
     assert_eq!(look(&mut table, &mut metrics, 10_011), (1, 0, 1, 1), "closed, and still told of");
+}
+
+#[test]
+fn series_are_separated_by_where_owners_run() {
+    let settings =
+        Settings { by_process: false, by_unit: true, by_container: true, by_pod: true, ..Settings::default() };
+    let mut metrics = metrics(settings);
+    let place = |path: &str| Arc::new(Place::from_cgroup(path));
+    let id = "0123456789abcdef".repeat(4);
+    let mut pod = Place::from_cgroup(&format!("/kubepods/pod4a1b2c3d-0e5f-6789-abcd-ef0123456789/{id}"));
+    let fact = |text: &str| Some(Sourced::new(text.into(), PlaceSource::ContainerdTask));
+    pod.container.as_mut().unwrap().name = fact("web");
+    (pod.pod.as_mut().unwrap().name, pod.pod.as_mut().unwrap().namespace) = (fact("web-1"), fact("shop"));
+    let places = [
+        (5, place("/system.slice/nginx.service")),
+        (6, place("/system.slice/nginx.service/worker")),
+        (7, place(&format!("/system.slice/docker-{id}.scope"))),
+        (8, Arc::new(pod)),
+    ];
+    let paths = HashMap::from(places.clone().map(|(cgroup, place)| (cgroup, place.cgroup.to_string())));
+    let mut names = Names::new(HashMap::new(), Box::new(move |id| paths.get(&id).cloned()));
+    for (cgroup, place) in places {
+        let question = ProcessQuestion { id: (cgroup as u32, None), cgroup };
+        names.learn(question, ProcessAnswer { names: None, place: Some(place) });
+    }
+    for cgroup in [5, 6, 7, 8, 9] {
+        let whose = owner("web", cgroup, OwnerSource::Accept);
+        metrics.ingest(&event("10.0.0.1:80", Some(whose), retransmit()));
+    }
+    let table = table();
+    let losses = Losses::default();
+    let shown = metrics.snapshot(&mut Moment {
+        now_ns: 101 * S,
+        now_unix_ns: START_UNIX_NS,
+        table: &table,
+        losses: &losses,
+        open: &[],
+        outputs: &[],
+        workers: &[],
+        usage: Usage::default(),
+        names: &mut names,
+    });
+    let count = |labels: &[(&str, &str)]| sum(&shown, "tcptrace_retransmits", labels);
+    assert_eq!(count(&[("unit", "nginx.service")]), 2, "two cgroups of one unit");
+    assert_eq!(count(&[("container", "0123456789ab")]), 1, "its name is not known");
+    assert_eq!(count(&[("container", "web"), ("namespace", "shop"), ("pod", "web-1")]), 1);
+    assert_eq!(count(&[]), 5);
 }

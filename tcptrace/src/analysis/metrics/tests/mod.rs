@@ -118,7 +118,7 @@ fn metrics(settings: Settings) -> Metrics {
 }
 
 fn all_labels(max_series: usize) -> Settings {
-    Settings { by_process: true, by_cgroup: true, by_local_port: true, max_series }
+    Settings { by_cgroup: true, by_local_port: true, max_series, ..Settings::default() }
 }
 
 fn sum(snapshot: &Snapshot, name: &str, labels: &[(&str, &str)]) -> u64 {

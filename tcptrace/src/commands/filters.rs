@@ -1,0 +1,183 @@
+//! What the filter flags select, in the parts that the kernel and tcptrace decide.
+
+use std::path::Path;
+
+use clap::{CommandFactory as _, Error, error::ErrorKind};
+use tcptrace_common::filter::{
+    Filter as Constants, MAX_CGROUPS, MAX_PIDS, MAX_PREFIXES, SET_ANY, SET_LOCAL, SET_REMOTE, part,
+};
+
+use crate::{
+    bpf::probes::KernelFilter,
+    cli::args::{Args, FilterArgs},
+    model::{
+        filter::{Expr, Filter, NetnsId, Number, Pattern, Test, Text},
+        netns_choice::NetnsChoice,
+        socket_filter::{Ends, SocketFilter},
+    },
+    sys::{
+        cgroup::{self, Cgroup},
+        users,
+    },
+};
+
+fn usage(kind: ErrorKind, message: &str) -> Error {
+    Args::command().error(kind, message)
+}
+
+/// What the BPF programs apply of a filter.
+pub(super) fn kernel_filter(filter: &SocketFilter) -> Result<KernelFilter, Error> {
+    let constants = Constants { states: filter.states.bits(), family: filter.family, ..Constants::default() };
+    let mut kernel = KernelFilter { constants, ..KernelFilter::default() };
+    let Ends { local, remote, any } = &filter.ports;
+    let ports =
+        [(local, SET_LOCAL, part::LOCAL_PORT), (remote, SET_REMOTE, part::REMOTE_PORT), (any, SET_ANY, part::ANY_PORT)];
+    for (ranges, set, part) in ports.into_iter().filter(|(ranges, ..)| !ranges.is_empty()) {
+        kernel.constants.parts |= part;
+        kernel.ports.extend(ranges.iter().map(|&(first, last)| (set, first, last)));
+    }
+    let Ends { local, remote, any } = &filter.addresses;
+    let addresses = [
+        (local, SET_LOCAL, part::LOCAL_ADDRESS),
+        (remote, SET_REMOTE, part::REMOTE_ADDRESS),
+        (any, SET_ANY, part::ANY_ADDRESS),
+    ];
+    for (prefixes, set, part) in addresses.into_iter().filter(|(prefixes, ..)| !prefixes.is_empty()) {
+        kernel.constants.parts |= part;
+        kernel.prefixes.extend(prefixes.iter().map(|prefix| {
+            let (address, bits) = prefix.parts();
+            (set, address, bits)
+        }));
+    }
+    at_most("addresses", kernel.prefixes.len(), MAX_PREFIXES)?;
+    if !filter.pids.is_empty() {
+        kernel.constants.parts |= part::PID;
+        kernel.pids.clone_from(&filter.pids);
+    }
+    for (index, path) in filter.cgroups.iter().enumerate().take(MAX_CGROUPS) {
+        let Cgroup { id, level, .. } = find_cgroup("cgroup", Path::new(path))?;
+        kernel.constants.parts |= part::CGROUP;
+        kernel.constants.cgroups[index] = id;
+        kernel.constants.cgroup_levels[index] = level;
+    }
+    Ok(kernel)
+}
+
+fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
+    if count <= most as usize {
+        return Ok(());
+    }
+    let message = format!("too many {what} in one filter: {count}; give at most {most}");
+    Err(usage(ErrorKind::TooManyValues, &message))
+}
+
+/// The cgroup at this path; `name` is the setting, for messages.
+fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
+    cgroup::find(path)
+        .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
+}
+
+/// What the flags and words of a command line select, and the network namespace that it is limited to. `cgroup` is the
+/// setting that names cgroups, for messages.
+///
+/// # Errors
+/// A usage error if a value is wrong, or a user or cgroup does not exist.
+pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsChoice>), Error> {
+    let mut expr = args.expression()?;
+    let is_of_findings = |test: &Test| matches!(test, Test::Finding(_) | Test::Severity(_));
+    if expr.mentions(is_of_findings) {
+        let message = "finding and severity choose records of an output: write them in its `where=`, e.g. \
+                       -o 'stdout,where=severity >= warning'";
+        return Err(usage(ErrorKind::ValueValidation, message));
+    }
+    let pids = args.pid.iter().flatten().map(|list| list.0.len()).sum();
+    at_most("PIDs", pids, MAX_PIDS)?;
+    at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
+    at_most("addresses", args.address.len() + args.local_address.len() + args.remote_address.len(), MAX_PREFIXES)?;
+    expr.change(&mut |test| resolve(test, cgroup))?;
+    let mut filter = expr.lower();
+    let netns = match (filter.netns.take(), &args.netns) {
+        (Some(NetnsId::Inode(inode)), None) => Some(NetnsChoice::Inode(inode)),
+        (Some(NetnsId::Name(name)), None) => Some(NetnsChoice::Name(name)),
+        (Some(id), Some(choice)) => {
+            let both = filter.rest.take().into_iter().chain([Expr::Test(Test::Netns(vec![id]))]);
+            filter.rest = Some(Expr::all(both));
+            Some(choice.clone())
+        }
+        (None, choice) => choice.clone(),
+    };
+    Ok((filter, netns))
+}
+
+/// Replaces names by what the kernel knows: users by UIDs, paths of cgroups by those in the v2 hierarchy.
+fn resolve(test: &mut Test, cgroup: &str) -> Result<(), Error> {
+    match test {
+        Test::Text(Text::User, Pattern::Is(names)) => {
+            let uid = |name: &String| {
+                let unknown = || {
+                    let message = format!("there is no user `{name}` in /etc/passwd; --uid takes numbers");
+                    usage(ErrorKind::ValueValidation, &message)
+                };
+                users::uid(name).map(|uid| (uid.into(), uid.into())).ok_or_else(unknown)
+            };
+            let uids = names.iter().map(uid).collect::<Result<_, Error>>()?;
+            *test = Test::Number(Number::Uid, uids);
+        }
+        Test::Text(Text::Cgroup, Pattern::Below(paths)) => {
+            for path in paths {
+                *path = find_cgroup(cgroup, Path::new(path))?.path;
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Where filters are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the BPF programs, and the rest in tcptrace.
+    Kernel,
+    /// In tcptrace, since findings need all events.
+    Findings,
+    /// To a listing of sockets, of which the kernel selects by state.
+    Listing,
+}
+
+/// Which part of the filters runs where, for `--explain-filter`.
+///
+/// # Errors
+/// As [`filter`].
+pub fn explain(args: &FilterArgs, place: Place) -> Result<String, Error> {
+    let whole = args.expression()?;
+    let (filter, netns) = filter(args, "--cgroup")?;
+    let everything = |expr: Expr| if expr.is_everything() { "nothing".to_owned() } else { expr.to_string() };
+    let mut states = SocketFilter { states: filter.sockets.states, ..SocketFilter::default() };
+    let (mut kernel, user) = match place {
+        Place::Kernel => (everything(Expr::from(&filter.sockets)), filter.rest.clone().unwrap_or(Expr::everything())),
+        Place::Findings => {
+            states = SocketFilter::default();
+            let rest = filter.rest.clone().into_iter();
+            (everything(Expr::from(&states)), Expr::all([Expr::from(&filter.sockets)].into_iter().chain(rest)))
+        }
+        Place::Listing => {
+            let sockets = SocketFilter { states: Default::default(), ..filter.sockets.clone() };
+            let rest = filter.rest.clone().into_iter();
+            (everything(Expr::from(&states)), Expr::all([Expr::from(&sockets)].into_iter().chain(rest)))
+        }
+    };
+    if place == Place::Kernel && filter.excludes_networks() {
+        kernel += ", and the excluded networks as a table of all others";
+    }
+    if let Some(netns) = netns {
+        kernel =
+            format!("{}the network namespace {netns}", if kernel == "nothing" { String::new() } else { kernel + ", " });
+    }
+    let note = match place {
+        Place::Findings => {
+            "Findings need all events, so tcptrace filters what it prints; --findings off filters in the kernel.\n"
+        }
+        _ => "",
+    };
+    Ok(format!("filter:      {whole}\nin kernel:   {kernel}\nin tcptrace: {}\n{note}", everything(user)))
+}
