@@ -49,7 +49,7 @@ fn times_choose_a_part() {
     );
     let at = run(&["replay", RECORDING, "--at", "+1s"]);
     assert!(at.code == Some(1) && at.stderr.contains("--from and --to"), "{}", at.stderr);
-    for wrong in ["yesterday", "25:00", "+5", ""] {
+    for wrong in ["yesterday", "25:00", "+soon"] {
         assert_refused(&["replay", RECORDING, "--from", wrong], &["--from", wrong]);
     }
     assert_refused(&["replay", RECORDING, "--speed", "0"], &["--speed", "0"]);
