@@ -22,10 +22,10 @@ use xtask::{
 use crate::{setup, test_totals::Totals};
 
 /// The variable that names the tracer for tests that run as root, and tests of the command line.
-pub(crate) const TRACER_VARIABLE: &str = "TCPTRACE_BIN";
+pub(crate) const TRACER_VARIABLE: &str = "TRACER_BIN";
 
 /// The variable that names this program for the test of the demo.
-const XTASK_VARIABLE: &str = "TCPTRACE_XTASK";
+const XTASK_VARIABLE: &str = "TRACER_XTASK";
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]

@@ -37,7 +37,7 @@ impl FilterArgs {
             terms(&self.uid, |uids| {
                 Expr::Test(Test::Number(
                     Number::Uid,
-                    uids.iter().map(|uid| (u64::from(**uid), u64::from(**uid))).collect(),
+                    uids.iter().map(|uid| (u64::from(uid.0), u64::from(uid.0))).collect(),
                 ))
             }),
         ];

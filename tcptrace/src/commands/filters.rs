@@ -1,6 +1,6 @@
 //! What the filter flags select, in the parts that the kernel and tcptrace decide.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, Error, error::ErrorKind};
 use tcptrace_common::filter::{
@@ -25,8 +25,8 @@ fn usage(kind: ErrorKind, message: &str) -> Error {
     Args::command().error(kind, message)
 }
 
-/// What the BPF programs apply of a filter.
-pub(super) fn kernel_filter(filter: &SocketFilter) -> Result<KernelFilter, Error> {
+/// What the BPF programs apply of a filter; `given` are the paths of its cgroups as the user wrote them.
+pub(super) fn kernel_filter(filter: &SocketFilter, given: &[PathBuf]) -> Result<KernelFilter, Error> {
     let constants = Constants { states: filter.states.bits(), family: filter.family, ..Constants::default() };
     let mut kernel = KernelFilter { constants, ..KernelFilter::default() };
     let Ends { local, remote, any } = &filter.ports;
@@ -55,7 +55,7 @@ pub(super) fn kernel_filter(filter: &SocketFilter) -> Result<KernelFilter, Error
         kernel.pids.clone_from(&filter.pids);
     }
     for (index, path) in filter.cgroups.iter().enumerate().take(MAX_CGROUPS) {
-        let Cgroup { id, level, .. } = find_cgroup("cgroup", Path::new(path))?;
+        let Cgroup { id, level, .. } = find_cgroup("cgroup", path, given)?;
         kernel.constants.parts |= part::CGROUP;
         kernel.constants.cgroups[index] = id;
         kernel.constants.cgroup_levels[index] = level;
@@ -71,8 +71,14 @@ fn at_most(what: &str, count: usize, most: u32) -> Result<(), Error> {
     Err(usage(ErrorKind::TooManyValues, &message))
 }
 
-/// The cgroup at this path; `name` is the setting, for messages.
-fn find_cgroup(name: &str, path: &Path) -> Result<Cgroup, Error> {
+/// The cgroup at this path, as an expression has it; `name` is the setting, for messages. Of a path in `given` that is not
+/// UTF-8 an expression has only a readable form.
+fn find_cgroup(name: &str, path: &str, given: &[PathBuf]) -> Result<Cgroup, Error> {
+    let is_it = |given: &&PathBuf| {
+        given.to_str().is_none()
+            && (given.to_string_lossy() == path || cgroup::find(given).is_ok_and(|found| found.path == path))
+    };
+    let path = given.iter().find(is_it).map_or(Path::new(path), PathBuf::as_path);
     cgroup::find(path)
         .map_err(|error| usage(ErrorKind::ValueValidation, &format!("{name}: {}: {error}", path.display())))
 }
@@ -94,7 +100,7 @@ pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsCh
     at_most("PIDs", pids, MAX_PIDS)?;
     at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
     at_most("addresses", args.address.len() + args.local_address.len() + args.remote_address.len(), MAX_PREFIXES)?;
-    expr.change(&mut |test| resolve(test, cgroup))?;
+    expr.change(&mut |test| resolve(test, cgroup, &args.cgroup))?;
     let mut filter = expr.lower();
     let netns = match (filter.netns.take(), &args.netns) {
         (Some(NetnsId::Inode(inode)), None) => Some(NetnsChoice::Inode(inode)),
@@ -110,7 +116,7 @@ pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsCh
 }
 
 /// Replaces names by what the kernel knows: users by UIDs, paths of cgroups by those in the v2 hierarchy.
-fn resolve(test: &mut Test, cgroup: &str) -> Result<(), Error> {
+fn resolve(test: &mut Test, cgroup: &str, given: &[PathBuf]) -> Result<(), Error> {
     match test {
         Test::Text(Text::User, Pattern::Is(names)) => {
             let uid = |name: &String| {
@@ -125,7 +131,7 @@ fn resolve(test: &mut Test, cgroup: &str) -> Result<(), Error> {
         }
         Test::Text(Text::Cgroup, Pattern::Below(paths)) => {
             for path in paths {
-                *path = find_cgroup(cgroup, Path::new(path))?.path;
+                *path = find_cgroup(cgroup, path, given)?.path;
             }
         }
         _ => {}

@@ -21,7 +21,7 @@ use crate::{
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
-        parse::{MAX_RING, MIN_RING, StoryFilter},
+        parse::{MAX_RING, MIN_RING, StoryFilter, Where},
         terminal::{is_colored, understands_codes},
     },
     commands::{
@@ -106,7 +106,7 @@ impl Settings {
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
         // what is shown.
-        let kernel = Some(kernel_filter(&filter.kernel())?).filter(|_| !looks).unwrap_or_default();
+        let kernel = Some(kernel_filter(&filter.kernel(), &args.filter.cgroup)?).filter(|_| !looks).unwrap_or_default();
         if let (Some(rest), true) = (&filter.rest, args.aggregate.is_some()) {
             let aggregate = args.given.name("aggregate");
             return Err(conflict(&format!(
@@ -276,7 +276,11 @@ impl Settings {
                 )),
             };
             let stories = Stories::new(args.which, Limits::default());
-            Route::new(Renderer::Story(Box::new(stories), form), spec.wants.clone())
+            let mut wants = spec.wants.clone();
+            if let Some(Where(only)) = &args.expression {
+                wants.add(only.clone());
+            }
+            Route::new(Renderer::Story(Box::new(stories), form), wants)
         };
         settings.routes = settings.outputs.iter().map(story).collect();
         Ok(settings)

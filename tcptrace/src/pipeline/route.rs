@@ -189,14 +189,17 @@ impl Route {
     /// Writes an event; returns true if it did. An event of a process that is being read waits a moment, and so do those
     /// that come after it.
     pub fn event(&mut self, event: &Event, context: &mut Context) -> bool {
-        if !self.wants.event(event, &mut context.names) {
+        // Of a connection that matches, all events are wanted.
+        let is_story = matches!(self.renderer, Renderer::Story(..));
+        if !is_story && !self.wants.event(event, &mut context.names) {
             return false;
         }
         if self.waits_for(event, context) {
-            if self.held.add(context.now_ns, || HeldRecord::Event(Box::new(event.clone()))) {
-                return true;
+            if self.held.is_full() {
+                self.write_first(context);
             }
-            self.flush(context);
+            self.held.add(context.now_ns, HeldRecord::Event(Box::new(event.clone())));
+            return true;
         }
         self.write_event(event, context)
     }
@@ -239,10 +242,11 @@ impl Route {
         }
         let waits = !settled(finding.detection.owner.iter(), context) || !self.held.is_empty();
         if waits {
-            if self.held.add(context.now_ns, || HeldRecord::Finding(Box::new(finding.clone()))) {
-                return true;
+            if self.held.is_full() {
+                self.write_first(context);
             }
-            self.flush(context);
+            self.held.add(context.now_ns, HeldRecord::Finding(Box::new(finding.clone())));
+            return true;
         }
         self.write_finding(finding, context)
     }
@@ -257,15 +261,20 @@ impl Route {
         })
     }
 
-    /// Writes the records whose processes were read by now, or that have waited for long enough.
-    pub fn release(&mut self, context: &mut Context) {
+    /// Writes the records whose processes were read by now, or that have waited for long enough, until a piece of so many
+    /// bytes is full; returns true if there may be more.
+    pub fn release(&mut self, context: &mut Context, piece_bytes: usize) -> bool {
         while let Some((held_ns, record)) = self.held.first() {
-            let is_over = context.now_ns.saturating_sub(held_ns) >= MAX_HELD_NS;
+            let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
-                return;
+                return false;
+            }
+            if self.records.len() >= piece_bytes {
+                return true;
             }
             self.write_first(context);
         }
+        false
     }
 
     /// Writes all records that wait.
@@ -356,6 +365,10 @@ impl Route {
             && let Renderer::Story(stories, form) = &mut self.renderer
             && let Some(story) = take(stories)
         {
+            let mut events = story.seen().flat_map(|(_, side)| &side.events);
+            if self.wants.only.is_some() && !events.any(|event| self.wants.event(event, &mut context.names)) {
+                continue;
+            }
             self.records.add(|to| match form {
                 StoryForm::Text(ladder) => ladder.story(to, &story, context),
                 StoryForm::Json(json) => json.story(to, &story, context),
@@ -377,7 +390,9 @@ impl Route {
     pub fn without_story(&mut self, table: &Table, now_ns: u64, context: &Context) -> u64 {
         let mut count = 0;
         if let Renderer::Story(stories, form) = &mut self.renderer {
-            let is_silent = |known: &&Connection| !known.has_events() && stories.asks_for(known);
+            // A connection without an event has none that matches.
+            let wants_all = self.wants.only.is_none();
+            let is_silent = |known: &&Connection| wants_all && !known.has_events() && stories.asks_for(known);
             let silent = table.connections().filter(is_silent).filter(|known| known.state != State::Listen);
             for known in silent {
                 self.records.add(|to| match form {
@@ -438,9 +453,8 @@ fn is_polled(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
 }
 
-/// Most records of a route that wait for names of processes, and how long they wait at most, in ns.
+/// Most records of a route that wait for names of processes.
 const MAX_HELD: usize = 4096;
-const MAX_HELD_NS: u64 = 20_000_000;
 
 /// Records that wait until the processes that they name are read, in order.
 #[derive(Default)]
@@ -462,13 +476,12 @@ impl HeldRecord {
 }
 
 impl Held {
-    /// Adds a record, unless too many wait already; returns whether it did.
-    fn add(&mut self, now_ns: u64, record: impl FnOnce() -> HeldRecord) -> bool {
-        let has_room = self.0.len() < MAX_HELD;
-        if has_room {
-            self.0.push_back((now_ns, record()));
-        }
-        has_room
+    fn add(&mut self, now_ns: u64, record: HeldRecord) {
+        self.0.push_back((now_ns, record));
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() >= MAX_HELD
     }
 
     fn first(&self) -> Option<(u64, &HeldRecord)> {

@@ -12,12 +12,14 @@ pub struct Context {
     pub screen: Option<Screen>,
     /// CLOCK_MONOTONIC in ns, as of the last time that records were read.
     pub now_ns: u64,
+    /// How long a record may wait for the names of its processes, in ns.
+    pub names_within_ns: u64,
 }
 
 impl Context {
     /// A context at no particular time.
     #[must_use]
     pub const fn new(wall: WallOffset, names: Names) -> Self {
-        Self { wall, names, screen: None, now_ns: 0 }
+        Self { wall, names, screen: None, now_ns: 0, names_within_ns: 50_000_000 }
     }
 }

@@ -2,7 +2,7 @@
 //! the owners of their handshakes. `cargo xtask interop` runs the long form, `cargo xtask test` the short one.
 //!
 //! They need root and the programs. Where one is missing they are ignored, and the reason is printed: never passed.
-//! `TCPTRACE_BIN` names another binary to test.
+//! `TRACER_BIN` names another binary to test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod broken;

@@ -325,5 +325,5 @@ fn rows() {
     assert!(table.iter().any(|row| cell(row, "port") == to.port().to_string()), "{table:#?}");
     let text = run("text").join("\n");
     assert!(text.contains(&format!("Transitions of port {}", to.port())), "{text}");
-    assert!(text.contains("percentiles at most 1.6 % too high") && text.contains("are unknown"), "{text}");
+    assert!(text.contains("percentiles are at most 1.6 % too high") && text.contains("are unknown"), "{text}");
 }

@@ -377,18 +377,25 @@ impl Drop for Containerd {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Of the cgroups, runc removes only the container's own.
+        let below = format!("docker/{}/kubelet/kubepods/burstable/pod{POD_UID}", node_id());
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+        for hierarchy in hierarchies.chain(["/sys/fs/cgroup".into()]) {
+            Path::new(&below).ancestors().take(5).for_each(|path| _ = fs::remove_dir(hierarchy.join(path)));
+        }
     }
 }
 
 const POD_UID: &str = "4a1b2c3d-0e5f-6789-abcd-ef0123456789";
 
+/// An id that no other test has: the containers of one cgroup end together.
 fn pod_id() -> String {
-    "0123456789abcdef".repeat(4)
+    format!("{:08x}{}", std::process::id(), "89abcdef".repeat(7))
 }
 
 /// The id of the container that a node of the cluster is.
 fn node_id() -> String {
-    "fedcba9876543210".repeat(4)
+    format!("{:08x}{}", std::process::id(), "76543210".repeat(7))
 }
 
 /// The container of a pod, as the CRI plugin annotates it and as a kubelet without systemd names its cgroup; and its PID.

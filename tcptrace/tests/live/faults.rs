@@ -488,7 +488,7 @@ fn frozen_threads() {
     run.assert_goes_on();
     drop(frozen);
     wait_until("the end of those that were replaced", || {
-        fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() <= 5
+        fs::read_dir(format!("/proc/{pid}/task")).unwrap().count() <= 6
     });
     assert!(get(at, "/healthz").starts_with("HTTP/1.1 200 "));
     run.assert_ends_well();
@@ -561,7 +561,7 @@ fn limited_file() {
     let stdout = run.child.stdout.take().unwrap();
     let reading = std::thread::spawn(move || io::read_to_string(stdout).unwrap());
     connections(100); // some hundred KB
-    wait_until("a file that is full", || run.lines() > 50);
+    wait_until("a file that is full", || run.lines() > 25);
     run.signal(libc::SIGTERM);
     assert_eq!(run.wait().code(), Some(1));
     let all: Vec<Value> = reading.join().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

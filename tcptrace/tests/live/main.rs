@@ -1,7 +1,7 @@
 //! Tests against the running kernel: real sockets in network namespaces of their own, traced by the real binary.
 //!
 //! They need root. Where the kernel or the rights do not allow them they are ignored, and the reason is printed: never
-//! passed. `cargo xtask test` runs them; `TCPTRACE_BIN` names another binary to test.
+//! passed. `cargo xtask test` runs them; `TRACER_BIN` names another binary to test.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod actor;
@@ -55,7 +55,7 @@ pub(crate) type Test = (&'static str, fn());
 const SCENARIOS: &str = "scenarios::";
 
 /// Names the one test that this process is to run.
-const ALONE: &str = "TCPTRACE_TEST_ALONE";
+const ALONE: &str = "TRACER_TEST_ALONE";
 
 const SUITES: &[(&str, &[Test])] = &[
     ("lives", lives::TESTS),

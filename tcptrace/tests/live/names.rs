@@ -19,6 +19,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("text has short names and the peer", text),
 ];
 
+/// Events wait for names for half of this, so that a busy machine has the time to read them.
+const LATENCY: &str = "--latency=2s";
+
 fn executable() -> String {
     std::env::current_exe().unwrap().display().to_string()
 }
@@ -32,7 +35,7 @@ fn of_pid(run: &Run, pid: u32) -> Vec<Value> {
 
 fn each_other() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&["--port", "6061"]);
+    let tracer = Tracer::json(&["--port", "6061", LATENCY]);
     let server = Actor::start("t-server", &["6061", "1", "1"]);
     let client = Actor::start("t-client", &["6061", "1", "0"]);
     let (server_pid, client_pid) = (server.pid(), client.pid());
@@ -68,7 +71,7 @@ fn each_other() {
 
 fn reused() {
     let netns = enter_new_netns();
-    let tracer = Tracer::json(&[]);
+    let tracer = Tracer::json(&[LATENCY]);
     let (listener, to) = listen(LOCALHOST);
     let port = to.port().to_string();
     let mut first = Actor::start("t-holder", &[&port, "first"]);
@@ -111,7 +114,7 @@ fn masked() {
     enter_new_netns();
     let (_listener, to) = listen(LOCALHOST);
     let play = |flags: &[&str]| {
-        let tracer = Tracer::json(flags);
+        let tracer = Tracer::json(&[&[LATENCY], flags].concat());
         let mut holder =
             Actor::start("t-holder", &[&to.port().to_string(), "--password=hunter2", "https://me:x@host/"]);
         holder.says();

@@ -263,7 +263,7 @@ fn hangup() {
     let (path, moved) = (folder.0.join("out"), folder.0.join("moved"));
     let tracer = Tracer::start(&["--netns", "self", "-o", &format!("file:{},format=json", path.display())]);
     connections(3);
-    settle();
+    until("records", || fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count() > 20);
     fs::rename(&path, &moved).unwrap();
     connections(3);
     settle();

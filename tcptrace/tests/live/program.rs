@@ -263,7 +263,7 @@ fn interval() {
 
 fn xtask() -> Command {
     let tests = std::env::current_exe().unwrap();
-    let xtask = std::env::var_os("TCPTRACE_XTASK")
+    let xtask = std::env::var_os("TRACER_XTASK")
         .map_or_else(|| tests.parent().unwrap().with_file_name("xtask"), std::path::PathBuf::from);
     assert!(xtask.exists(), "{} is missing: `cargo build --package xtask` builds it", xtask.display());
     Command::new(xtask)

@@ -168,7 +168,7 @@ fn as_ss(row: &Value) -> ss::Socket {
         // Names of iproute2, `ss.c`, `timer_name`.
         let name = match kind {
             "retransmit" => "on",
-            "time_wait" => "timewait",
+            "time_wait" | "fin_timeout" => "timewait",
             "probe" => "persist",
             other => other,
         };

@@ -30,7 +30,7 @@ pub(crate) fn obstacle() -> Option<String> {
 
 /// The binary under test.
 pub(crate) fn binary() -> PathBuf {
-    std::env::var_os("TCPTRACE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tcptrace").into(), PathBuf::from)
+    std::env::var_os("TRACER_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tcptrace").into(), PathBuf::from)
 }
 
 /// A path in the temporary folder that no other test uses.

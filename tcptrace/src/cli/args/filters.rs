@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::{
     cli::parse::{PidList, Where},
     model::{
-        filter::{Place, PortRange, Term},
+        filter::{Place, PortRange, Term, Uid},
         netns_choice::NetnsChoice,
         state::State,
     },
@@ -74,7 +74,7 @@ pub struct FilterArgs {
 
     /// Show only sockets of processes with one of these user ids
     #[arg(long, value_name = "UIDS", value_delimiter = ',')]
-    pub uid: Vec<Term<u32>>,
+    pub uid: Vec<Term<Uid>>,
 
     /// Show only sockets of processes of one of these users
     #[arg(long, value_name = "USERS", value_delimiter = ',')]
@@ -84,11 +84,11 @@ pub struct FilterArgs {
     #[arg(long, value_name = "UNITS", value_delimiter = ',')]
     pub unit: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these containers: id or its first 12 digits
+    /// Show only sockets of processes in one of these containers: id, its first 12 digits, or name
     #[arg(long, value_name = "CONTAINERS", value_delimiter = ',')]
     pub container: Vec<Term<String>>,
 
-    /// Show only sockets of processes in one of these Kubernetes pods (UID)
+    /// Show only sockets of processes in one of these Kubernetes pods: UID, NAME or NAMESPACE/NAME
     #[arg(long, value_name = "PODS", value_delimiter = ',')]
     pub pod: Vec<Term<String>>,
 

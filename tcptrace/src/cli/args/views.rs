@@ -16,7 +16,7 @@ use crate::{
             values::Format,
         },
         findings::FindingArgs,
-        parse::{StoryFilter, count, severity},
+        parse::{StoryFilter, Where, count, severity},
     },
     findings::Severity,
     model::{netns_choice::NetnsChoice, number::duration},
@@ -70,6 +70,11 @@ pub struct SocketsArgs {
     /// Print `sk` as the kernel address instead of a hash that is valid for this run
     #[arg(long, help_heading = "Debugging")]
     pub kernel_addresses: bool,
+
+    /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
+    /// (SECURITY.md)
+    #[arg(long, help_heading = "Output")]
+    pub no_args: bool,
 }
 
 /// `tcptrace rates`.
@@ -103,6 +108,10 @@ pub struct StoryArgs {
     /// Which connections: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) on either side, or cookie:N
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
+
+    /// Print only connections with an event that matches this expression (docs/filters.md), e.g. 'event == reset'
+    #[arg(id = "expression", long = "where", value_name = "EXPRESSION", help_heading = "Filters")]
+    pub expression: Option<Where>,
 
     /// Follow only connections in this network namespace: self, a name (ip netns) or an inode number [default: all]
     #[arg(long, value_name = "NETNS", help_heading = "Filters")]

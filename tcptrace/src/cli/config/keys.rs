@@ -19,7 +19,7 @@ use crate::{
     },
     findings::{Expected, Kind},
     model::{
-        filter::{Place, PortRange, Term},
+        filter::{Place, PortRange, Term, Uid},
         netns_choice::NetnsChoice,
         state::State,
     },
@@ -93,7 +93,7 @@ keys! {
     pid: Option<Option<PidList>>, "pid" => filter.pid;
     comm: Vec<Term<String>>, "list" => filter.comm;
     exe: Vec<Term<String>>, "list" => filter.exe;
-    uid: Vec<Term<u32>>, "list" => filter.uid;
+    uid: Vec<Term<Uid>>, "list" => filter.uid;
     user: Vec<Term<String>>, "list" => filter.user;
     unit: Vec<Term<String>>, "list" => filter.unit;
     container: Vec<Term<String>>, "list" => filter.container;

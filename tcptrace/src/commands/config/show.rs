@@ -66,6 +66,7 @@ pub(crate) fn show(args: &ConfigShowArgs) -> Result<String, Error> {
 fn rows(daemon: &DaemonArgs) -> Vec<Row> {
     let command = Args::command();
     let arguments = command.find_subcommand("daemon").into_iter().flat_map(clap::Command::get_arguments);
+    let arguments = arguments.filter(|argument| argument.get_long().is_some());
     let arguments = arguments.filter(|argument| !["config", "help", "version"].contains(&argument.get_id().as_str()));
     let mut rows: Vec<_> = arguments.map(|argument| row(daemon, argument)).collect();
     // A file has the tables of outputs behind all other keys.

@@ -224,6 +224,7 @@ impl Player {
                 }
                 self.is_past = self.window.to_ns.is_some_and(|to_ns| *now_ns > to_ns);
                 if !self.is_past {
+                    self.hand_over(); // as the run did before each turn
                     self.now_ns = *now_ns;
                     self.unmute_at(*now_ns);
                     self.pace();

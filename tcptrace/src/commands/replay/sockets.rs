@@ -38,8 +38,11 @@ pub(super) fn show(args: &SocketsArgs, view: &View, filter: &Filter, mut player:
     };
     let cgroups = holders.as_ref().map(|holders| holders_of(holders.all())).unwrap_or_default();
     let snapshot = Snapshot { started_ns: now_ns, ended_ns: now_ns, sockets, holders, ..Snapshot::default() };
-    let machine =
-        Machine { wall: player.session.context.wall, cgroup_of: Arc::new(move |pid| cgroups.get(&pid).cloned()) };
+    let machine = Machine {
+        wall: player.session.context.wall,
+        cgroup_of: Arc::new(move |pid| cgroups.get(&pid).cloned()),
+        is_here: false,
+    };
     // The recorder has hidden kernel addresses.
     let args = SocketsArgs { kernel_addresses: true, ..args.clone() };
     sockets::print::<anyhow::Error>(&args, view, filter, snapshot, &machine).map_err(|error| anyhow!("{error}"))?;

@@ -5,10 +5,11 @@ use bytes::{BufMut, BytesMut};
 use crate::{
     commands::sockets::{
         listing::Listing,
-        rows::{Cgroups, Common, Group, Row},
+        rows::{Cgroups, Common, Group, HolderNames, Row},
     },
     model::{
         holders::Holder,
+        place::Place,
         socket::{ConnectionInfo, Kind},
         time::WallFormat,
     },
@@ -135,19 +136,46 @@ pub(super) fn holders(to: &mut BytesMut, row: &Row<'_>, cgroups: &Cgroups, time:
     for (index, holder) in row.holders.iter().enumerate() {
         to.put_slice(if index == 0 { b"{\"pid\":" } else { b",{\"pid\":" });
         to.put_slice(itoa::Buffer::new().format(holder.pid).as_bytes());
-        visit_holder(holder, cgroups.of(holder.pid).as_deref(), |name, value| member(to, name, value, time));
+        let (names, cgroup) = (cgroups.names_of(holder), cgroups.of(holder.pid));
+        visit_holder(holder, &names, cgroup.as_deref(), |name, value| member(to, name, value, time));
         to.put_u8(b'}');
     }
     to.put_u8(b']');
 }
 
-fn visit_holder(holder: &Holder, cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {
+fn visit_holder(
+    holder: &Holder,
+    names: &HolderNames,
+    cgroup: Option<&CgroupNames>,
+    mut show: impl FnMut(&'static str, FieldValue<'_>),
+) {
+    let process = names.process.as_ref();
     show("ns_pid", Number(holder.ns_pid.into()));
     show("fd", Number(holder.fd.into()));
     show("command", Text(&holder.command.to_text()));
     show("uid", Number(holder.uid.into()));
+    show("user", names.user.as_deref().map_or(Null, Text));
     show("cgroup", cgroup.map_or(Null, |names| Text(&names.path)));
-    visit_names(cgroup, show);
+    show("executable", process.and_then(|process| process.executable(holder.command)).map_or(Null, Text));
+    show("args", process.and_then(|process| process.args(holder.command)).map_or(Null, FieldValue::List));
+    let parent = process.and_then(|process| process.parent);
+    show("parent_pid", number(parent.map(|(pid, _)| pid)));
+    show("parent_command", parent.map(|(_, command)| command.to_text().into_owned()).as_deref().map_or(Null, Text));
+    // Without names of containers and pods, the path of the cgroup still has their ids.
+    let of_path = names.place.is_none().then(|| cgroup.map(|names| Place::from_cgroup(&names.path))).flatten();
+    let place = names.place.as_deref().or(of_path.as_ref());
+    let text = |name: fn(&Place) -> Option<&str>| place.and_then(name).map_or(Null, Text);
+    show("unit", text(Place::unit_name));
+    show("container_id", text(Place::container_id));
+    show("container_name", text(Place::container_name));
+    show("container_image", text(Place::image));
+    show("container_runtime", text(|place| place.runtime()));
+    show("container_source", text(|place| place.container_source()));
+    show("pod_uid", text(Place::pod_uid));
+    show("pod_name", text(Place::pod_name));
+    show("pod_namespace", text(Place::pod_namespace));
+    show("pod_container", text(Place::pod_container));
+    show("pod_source", text(|place| place.pod_source()));
 }
 
 fn visit_names(cgroup: Option<&CgroupNames>, mut show: impl FnMut(&'static str, FieldValue<'_>)) {

@@ -9,7 +9,12 @@ pub mod listing;
 pub mod rows;
 pub mod text;
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use clap::ValueEnum as _;
@@ -32,7 +37,9 @@ use crate::{
             form::Form,
             json::Json,
             listing::Listing,
-            rows::{Cgroups, GroupKey, Row, count, keep_older, rows, sort, sort_groups, totals},
+            rows::{
+                Cgroups, GroupKey, HolderNames, ReadHolder, Row, count, keep_older, rows, sort, sort_groups, totals,
+            },
             text::{Text, TextOptions},
         },
     },
@@ -48,8 +55,11 @@ use crate::{
     sys::{
         cgroup,
         clock::wall_offset,
+        places::{self, Places},
+        processes,
         signals::{Stop, every},
         terminal::{Keys, screen},
+        users::UserFile,
     },
 };
 
@@ -124,12 +134,14 @@ pub(crate) struct Machine {
     pub wall: WallOffset,
     /// Returns the path of a process's cgroup.
     pub cgroup_of: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    /// True if it is this one, whose processes can be read.
+    pub is_here: bool,
 }
 
 impl Default for Machine {
     /// This one.
     fn default() -> Self {
-        Self { wall: wall_offset(), cgroup_of: Arc::new(cgroup::of_process) }
+        Self { wall: wall_offset(), cgroup_of: Arc::new(cgroup::of_process), is_here: true }
     }
 }
 
@@ -235,7 +247,10 @@ fn write<E>(
     hand_over: impl FnMut(BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
     let cgroup_of = Arc::clone(&machine.cgroup_of);
-    let cgroups = Cgroups::new(Box::new(move |pid| cgroup_of(pid)));
+    let mut cgroups = Cgroups::new(Box::new(move |pid| cgroup_of(pid)));
+    if machine.is_here {
+        cgroups = cgroups.reading(read_holder(!args.no_args));
+    }
     let mut rows = rows(snapshot, filter, &cgroups);
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
     let listing = Listing { snapshot, wall: machine.wall, totals: totals(&rows), by: &args.by, age_unknown };
@@ -255,6 +270,17 @@ fn write<E>(
     let mut groups = count(&rows, &args.by, &cgroups);
     sort_groups(&mut groups, &view.sort_groups);
     form.groups(&groups, hand_over)
+}
+
+/// Reads the names of processes, and of the containers and pods that they run in.
+fn read_holder(with_args: bool) -> ReadHolder {
+    let users = UserFile::default().changed().unwrap_or_default();
+    let places = Mutex::new(Places::new(&places::host_root(None)));
+    Box::new(move |holder| {
+        let place = |pid| places.lock().unwrap_or_else(PoisonError::into_inner).of_process(pid);
+        let (process, place) = processes::read(holder.id(), with_args, place).unzip();
+        HolderNames { user: users.get(&holder.uid).cloned(), process, place: place.flatten() }
+    })
 }
 
 fn text_options(

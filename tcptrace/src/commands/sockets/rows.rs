@@ -13,10 +13,12 @@ use crate::{
     commands::lookup::HolderLookup,
     model::{
         age::{Age, AgeSource},
-        event::Command,
+        event::{Command, ProcessId},
         filter::{ConnectionFacts, Filter, ListedSubject},
         holders::Holder,
         keyed::{KeyedMap, KeyedSet},
+        place::Place,
+        processes::ProcessNames,
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listener_addresses},
         state::State,
@@ -29,13 +31,42 @@ use crate::{
 pub struct Cgroups {
     find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>,
     by_pid: Mutex<KeyedMap<u32, Option<Arc<CgroupNames>>>>,
+    read: Option<ReadHolder>,
+    by_process: Mutex<KeyedMap<ProcessId, Arc<HolderNames>>>,
+}
+
+/// Reads the names of a process that holds a socket.
+pub type ReadHolder = Box<dyn Fn(&Holder) -> HolderNames + Send + Sync>;
+
+/// Names of a process that holds a socket.
+#[derive(Clone, Debug, Default)]
+pub struct HolderNames {
+    /// Name of its UID.
+    pub user: Option<String>,
+    /// The process itself; `None` if it is gone, or another one has its PID.
+    pub process: Option<ProcessNames>,
+    /// Where it runs.
+    pub place: Option<Arc<Place>>,
 }
 
 impl Cgroups {
     /// `find` returns the path of a process's cgroup.
     #[must_use]
     pub fn new(find: Box<dyn Fn(u32) -> Option<String> + Send + Sync>) -> Self {
-        Self { find, by_pid: Mutex::default() }
+        Self { find, by_pid: Mutex::default(), read: None, by_process: Mutex::default() }
+    }
+
+    /// Also reads the names of the processes, each once.
+    #[must_use]
+    pub fn reading(self, read: ReadHolder) -> Self {
+        Self { read: Some(read), ..self }
+    }
+
+    /// The names of a process, as far as they were read.
+    pub(super) fn names_of(&self, holder: &Holder) -> Arc<HolderNames> {
+        let mut by_process = self.by_process.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || Arc::new(self.read.as_ref().map_or_else(HolderNames::default, |read| read(holder)));
+        Arc::clone(by_process.entry(holder.id()).or_insert_with(read))
     }
 
     /// The cgroup of a process; `None` if not known.

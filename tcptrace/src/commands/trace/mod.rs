@@ -114,7 +114,8 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
     recording::add_lookups(&mut names, log.as_ref());
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
-    let context = Context { screen: screen(), ..Context::new(wall_offset(), names) };
+    let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
+    let context = Context { screen: screen(), names_within_ns, ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;

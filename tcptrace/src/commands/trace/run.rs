@@ -56,7 +56,7 @@ use crate::{
     },
     pipeline::{
         input::{CounterReading, Input},
-        session::Session,
+        session::{Session, apply::PIECE_BYTES},
     },
     render::text::losses_line,
     sys::{
@@ -67,9 +67,6 @@ use crate::{
         terminal::screen,
     },
 };
-
-/// Approximate size of the pieces in which output is passed on.
-pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// Most records that are read before signals and timers are checked again.
 pub(crate) const READ_AT_ONCE: usize = 4096;
@@ -193,7 +190,7 @@ impl Run {
                 other => other,
             };
             more = self.read(before_ns);
-            self.apply(&Input::Released);
+            more |= self.apply(&Input::Released);
             if !more {
                 self.apply(&Input::Read(before_ns));
             }

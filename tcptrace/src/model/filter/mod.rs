@@ -38,5 +38,5 @@ pub use self::{
     parse::text_value,
     shorthands::{places, ports, states, terms},
     subjects::{ConnectionFacts, EventSubject, ListedSubject},
-    values::{Pid, Place, PortRange, Regex, Term},
+    values::{Pid, Place, PortRange, Regex, Term, Uid},
 };

@@ -29,6 +29,18 @@ impl<T: FromStr<Err: fmt::Display>> FromStr for Term<T> {
     }
 }
 
+/// A user id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uid(pub u32);
+
+impl FromStr for Uid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        digits(text).map(Self).ok_or_else(|| format!("invalid user id `{text}` (example: 1000; --user takes names)"))
+    }
+}
+
 /// A range of ports, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange(pub u16, pub u16);

@@ -7,6 +7,9 @@ use crate::{
     table::Table,
 };
 
+/// Approximate size of the pieces in which output is passed on.
+pub const PIECE_BYTES: usize = 64 * 1024;
+
 impl Session {
     /// Writes and counts nothing from now on, until [`Session::unmute`].
     pub const fn mute(&mut self) {
@@ -65,7 +68,7 @@ impl Session {
             Input::Users(users) => self.context.names.users = users.iter().cloned().collect(),
             Input::Services(services) => self.context.names.services = services.iter().cloned().collect(),
             Input::Host(address, name) => self.context.names.hosts.learn(*address, name.clone()),
-            Input::Released => self.release(),
+            Input::Released => return self.release(PIECE_BYTES),
             Input::NamesAsked(now_ns) => return self.ask_for_names(*now_ns),
             Input::Ended(_) => {} // the caller ends it, with the state of the outputs
         }

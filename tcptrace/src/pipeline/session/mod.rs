@@ -1,6 +1,6 @@
 //! A run as one value: takes records, keeps the table and the summaries, and renders for the outputs.
 
-mod apply;
+pub mod apply;
 mod listings;
 
 use std::{cell::RefCell, collections::HashMap};
@@ -324,8 +324,9 @@ impl Session {
     }
 
     /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
-    pub fn release(&mut self) {
-        self.routes.iter_mut().for_each(|route| route.release(&mut self.context));
+    pub fn release(&mut self, piece_bytes: usize) -> bool {
+        let context = &mut self.context;
+        self.routes.iter_mut().map(|route| route.release(context, piece_bytes)).fold(false, |any, more| any | more)
     }
 
     /// Asks for the processes of the open findings, which are listed at the end. Returns true if some are being read.
