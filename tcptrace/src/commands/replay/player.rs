@@ -96,7 +96,9 @@ impl Player {
     pub(super) fn start(settings: Settings, recording: Recording, window: Window) -> anyhow::Result<Self> {
         let header = &recording.header;
         let known = Rc::new(RefCell::new(Known::default()));
-        let context = Context::new(header.wall, names(header, &known, settings.names.resolve));
+        let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
+        let names = names(header, &known, settings.names.resolve);
+        let context = Context { names_within_ns, ..Context::new(header.wall, names) };
         let outputs = delivery::open(&settings.outputs)?;
         let interval_ns = settings.interval.and_then(|interval| u64::try_from(interval.as_nanos()).ok());
         let intervals = match interval_ns {

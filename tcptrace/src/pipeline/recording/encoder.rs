@@ -92,11 +92,13 @@ impl Encoder {
         const OWNER: usize = size_of::<RecordHeader>() + size_of::<RecordSocket>();
         // The owner stands at the same place in all records.
         let owner = record.get(OWNER..).and_then(|rest| RecordOwner::read_from_prefix(rest).ok());
+        let mut new = None;
         if let Some((owner, _)) = owner.filter(|(owner, _)| owner.pid != 0) {
             let process = (owner.pid, StartTicks::new(owner.start_ticks), Command::new(owner.comm));
             if owner.cgroup != self.last_cgroup || self.last_process != Some(process) {
                 (self.last_cgroup, self.last_process) = (owner.cgroup, Some(process));
-                self.name(process, owner.uid, owner.cgroup, names);
+                self.name_cgroup(owner.cgroup, names);
+                new = Some((process, owner.uid, owner.cgroup));
             }
         }
         self.write_names();
@@ -110,26 +112,26 @@ impl Encoder {
                 sk.copy_from_slice(&hidden.to_ne_bytes());
             }
         }
+        if let Some((process, uid, cgroup)) = new {
+            self.name_process(process, uid, cgroup, names);
+        }
     }
 
     fn add_rare(&mut self, input: &Input<'_>, names: &mut Names) {
         match input {
             Input::Listed(kind, snapshot) => {
-                let holders = snapshot.holders.iter().flat_map(|holders| holders.all());
-                for holder in holders {
-                    self.name(
-                        (holder.pid, holder.start, holder.command),
-                        holder.uid,
-                        holder.cgroup.unwrap_or(0),
-                        names,
-                    );
-                }
-                for owner in snapshot.sockets.iter().filter_map(|socket| socket.owner) {
-                    self.name((owner.pid, owner.start, owner.command), owner.uid, owner.cgroup, names);
-                }
+                let holders =
+                    snapshot.holders.iter().flat_map(|holders| holders.all()).map(|holder| {
+                        ((holder.pid, holder.start, holder.command), holder.uid, holder.cgroup.unwrap_or(0))
+                    });
+                let owners = snapshot.sockets.iter().filter_map(|socket| socket.owner);
+                let owners = owners.map(|owner| ((owner.pid, owner.start, owner.command), owner.uid, owner.cgroup));
+                let processes = holders.chain(owners);
+                processes.clone().for_each(|(_, _, cgroup)| self.name_cgroup(cgroup, names));
                 self.write_names();
                 self.at(snapshot.ended_ns);
                 self.frame(&Frame::Input(Input::Listed(*kind, Cow::Owned(self.hidden(snapshot)))));
+                processes.for_each(|(process, uid, cgroup)| self.name_process(process, uid, cgroup, names));
             }
             Input::Clock(now_ns, _) | Input::Evaluated(now_ns) | Input::Finished(now_ns) | Input::Read(now_ns) => {
                 self.at(*now_ns);
@@ -146,12 +148,17 @@ impl Encoder {
         }
     }
 
-    /// Makes sure that the names of a process are in the recording.
-    fn name(&mut self, process: Process, uid: u32, cgroup: u64, names: &mut Names) {
+    /// Makes sure that the path of a cgroup is in the recording.
+    fn name_cgroup(&mut self, cgroup: u64, names: &mut Names) {
         if cgroup != 0 && !self.cgroups.contains_key(&cgroup) {
             let path = names.cgroup(cgroup).map(str::to_owned);
             self.write_name(Name::Cgroup(cgroup, path));
         }
+    }
+
+    /// Makes sure that the names of a process will be in the recording: after the input for which the session may have asked
+    /// for them itself.
+    fn name_process(&mut self, process: Process, uid: u32, cgroup: u64, names: &mut Names) {
         let (pid, start, command) = process;
         if pid != 0 && start.is_some() && !self.processes.contains(&process) {
             self.write_names();
