@@ -20,7 +20,7 @@
 //!
 //! Data flows one way, from the probes to the outputs. `model`, `table`, `findings`, `analysis`, `render` and `pipeline`
 //! are pure: they get the time as an argument and touch no clock, file or system call, so that recorded bytes run through
-//! them as live ones do.
+//! them as live ones do: [`pipeline::input`] is all that they are told, and [`pipeline::recording`] its form in files.
 
 pub mod analysis;
 pub mod bpf;

@@ -14,6 +14,7 @@ pub mod kill;
 mod lookup;
 mod plugin;
 pub mod rates;
+pub mod replay;
 pub mod settings;
 pub mod sockets;
 pub mod trace;
@@ -201,6 +202,14 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             notify(notices);
             kill::run(&args, choice).await
         }
+        Some(Command::Record(args)) => {
+            let settings = Settings::from_record_args(&args).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, least(args.quiet))?;
+            notify(notices);
+            trace::run(settings).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(Command::Replay(args)) => replay::run(args),
         Some(Command::Rates(args)) => {
             messages::start(Form::Plain, least(args.output.quiet))?;
             rates::run(args).await?;

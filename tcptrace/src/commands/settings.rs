@@ -14,7 +14,8 @@ use crate::{
     bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, StoryArgs, StuckArgs, Time, TraceArgs,
+            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs, StuckArgs, Time,
+            TraceArgs,
             values::{Format, LogLevel},
         },
         conflicts::{self, conflict, form},
@@ -34,7 +35,7 @@ use crate::{
         kernel_counts::By,
         netns_choice::NetnsChoice,
     },
-    outputs::target::Content,
+    outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
         route::{Renderer, Route, StoryForm},
         settings::SessionSettings,
@@ -69,6 +70,8 @@ pub struct Settings {
     pub read_every: Duration,
     /// Time between two polls; `None` for no polls.
     pub poll: Option<Duration>,
+    /// What to record, if anything.
+    pub recording: Option<RecorderSettings>,
     /// The network namespace to which the run is limited.
     pub netns: Option<NetnsChoice>,
     /// That namespace once it is found.
@@ -128,6 +131,7 @@ impl Settings {
                 selection: filter.sockets,
                 rest: filter.rest,
                 owner_unchecked: false,
+                unfiltered: false,
                 polls: args.poll.0.is_some(),
                 max_sockets: args.max_sockets as usize,
                 by_process: args.filter.pid.is_some(),
@@ -148,6 +152,7 @@ impl Settings {
             netns,
             chosen: None,
             kernel_addresses: args.kernel_addresses,
+            recording: args.recording.settings(),
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
             takes_keys: false,
@@ -177,6 +182,7 @@ impl Settings {
         trace.listing = args.listing;
         trace.output = args.output.clone();
         trace.duration = args.duration;
+        trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
         let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
         if !args.once && args.output.to.iter().any(is_list) {
@@ -217,6 +223,22 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The settings of `tcptrace record`: a trace without output, which looks for findings, so that a replay has the evidence.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_record_args(args: &RecordArgs) -> Result<Self, Error> {
+        let mut trace = Args::parse_trace()?;
+        trace.filter = args.filter.clone();
+        trace.listing = args.listing;
+        trace.duration = args.duration;
+        trace.output.to = Vec::new();
+        trace.ready_file.clone_from(&args.ready_file);
+        trace.recording =
+            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
+        Self::from_args(&trace)
+    }
+
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.
     ///
     /// # Errors
@@ -239,6 +261,7 @@ impl Settings {
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
         trace.output = args.output.clone();
+        trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
         if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
             return Err(conflict("a story is not a row: use --format text or json"));
@@ -327,6 +350,10 @@ const fn by(by: AggregateBy) -> By {
 
 fn thresholds(args: &FindingArgs) -> Result<Thresholds, Error> {
     args.thresholds().map_err(|error| usage(ErrorKind::ValueValidation, &error.to_string()))
+}
+
+pub(crate) fn usage_error(message: &str) -> Error {
+    usage(ErrorKind::ArgumentConflict, message)
 }
 
 fn usage(kind: ErrorKind, message: &str) -> Error {

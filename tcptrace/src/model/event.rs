@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
 use tcptrace_common::record::{AF_INET6, socket_flag};
 
 use crate::model::{close_reason::CloseReason, state::State};
@@ -363,7 +364,7 @@ pub const fn is_ipv6(family: u16) -> bool {
 }
 
 /// The process that a socket belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// PID in the initial PID namespace.
     pub pid: u32,
@@ -455,7 +456,7 @@ pub struct Process {
 pub const MAX_CANDIDATES: usize = 8;
 
 /// Command name of a process (`comm`), at most 15 bytes, kept as the kernel reports it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Command([u8; 16]);
 
 impl Command {
@@ -486,7 +487,7 @@ impl std::fmt::Debug for Command {
 }
 
 /// How an owner was determined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum OwnerSource {
     /// Called `connect` on it.
     Connect,

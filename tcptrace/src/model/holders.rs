@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::event::{Command, Owner, OwnerSource, Process, ProcessId, StartTicks};
 
 /// One file descriptor of a process that refers to a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Identifies the socket: see [`ListedSocket::handle`](crate::model::socket::ListedSocket::handle).
     pub handle: u64,
@@ -77,5 +78,17 @@ impl Holders {
     #[must_use]
     pub fn all(&self) -> &[Holder] {
         &self.all
+    }
+}
+
+impl Serialize for Holders {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.all.as_slice().serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Holders {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Vec::deserialize(from).map(Self::new)
     }
 }

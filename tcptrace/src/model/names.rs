@@ -6,6 +6,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{
     event::{Command, Owner, ProcessId},
@@ -22,7 +23,7 @@ pub type CgroupLookup = Box<dyn FnMut(u64) -> Option<String>>;
 pub type ExecutableLookup = Box<dyn FnMut(ProcessId, Command) -> Option<String>>;
 
 /// Names of the places in which a process runs, each in all the ways that a user may write it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceNames {
     /// systemd units.
     pub units: Vec<String>,
@@ -99,6 +100,11 @@ impl Names {
     #[must_use]
     pub fn reset_reason(&self, code: u32) -> Option<&str> {
         self.reset_reasons.get(&code).map(String::as_str)
+    }
+
+    /// The names of all RST reasons.
+    pub fn reset_reasons(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.reset_reasons.iter().map(|(code, name)| (*code, name.as_str()))
     }
 
     /// Number of cgroup paths in the cache.

@@ -1,7 +1,9 @@
 //! A network namespace: its name, its kernel counters, and its TCP settings.
 
+use serde::{Deserialize, Serialize};
+
 /// A network namespace, with what a listing read about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Inode number of its file in nsfs.
     pub inode: u32,
@@ -14,7 +16,7 @@ pub struct Namespace {
 }
 
 /// Counters of a network namespace: `TcpExt` of `/proc/net/netstat` (`net/ipv4/proc.c`, `snmp4_net_list`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetCounters {
     /// `ListenOverflows`: handshakes that completed, or would have begun, while the accept queue was full.
     pub listen_overflows: u64,
@@ -36,7 +38,7 @@ pub struct NetCounters {
 
 /// TCP settings of a network namespace (`Documentation/networking/ip-sysctl.rst`). Each is `None` if the kernel lacks
 /// it, does not expose it in this namespace, or does not permit reading it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetSettings {
     /// `ip_local_port_range`: first and last port that `connect` may choose.
     pub local_ports: Option<(u16, u16)>,

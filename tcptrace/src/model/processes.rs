@@ -3,6 +3,8 @@
 
 use std::{rc::Rc, sync::Arc};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use crate::model::{
     event::{Command, Owner, ProcessId},
     generations::Generations,
@@ -10,7 +12,7 @@ use crate::model::{
 };
 
 /// A process as `/proc` showed it (proc(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessNames {
     /// Command name when it was read.
     pub command: Command,
@@ -25,7 +27,7 @@ pub struct ProcessNames {
 }
 
 /// A process to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessQuestion {
     /// The process.
     pub id: ProcessId,
@@ -34,12 +36,26 @@ pub struct ProcessQuestion {
 }
 
 /// What was found about a process.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessAnswer {
     /// The process itself; `None` if it was gone, or another one has its PID.
     pub names: Option<ProcessNames>,
     /// Where it runs, or where the processes of its cgroup do.
+    #[serde(with = "shared")]
     pub place: Option<Arc<Place>>,
+}
+
+/// A shared value as a value of its own.
+mod shared {
+    use super::{Arc, Deserialize, Deserializer, Place, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(place: &Option<Arc<Place>>, to: S) -> Result<S::Ok, S::Error> {
+        place.as_deref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<Place>>, D::Error> {
+        Ok(Option::<Place>::deserialize(from)?.map(Arc::new))
+    }
 }
 
 /// How processes are read.

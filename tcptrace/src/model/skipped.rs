@@ -1,7 +1,9 @@
 //! What a listing could not read.
 
+use serde::{Deserialize, Serialize};
+
 /// Counts of what a listing could not read. None of it is fatal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Namespaces that disappeared while they were being entered.
     pub namespaces_gone: u64,
@@ -19,7 +21,7 @@ pub struct Skipped {
 }
 
 /// The first processes that could not be read, and why.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Denied {
     /// Their PIDs; unused places are 0.
     pub pids: [u32; 3],

@@ -3,10 +3,12 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{holders::Holders, namespace::Namespace, skipped::Skipped, socket::ListedSocket, state::StateSet};
 
 /// All sockets of the namespaces that were listed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// CLOCK_MONOTONIC in ns just before the first socket was read.
     pub started_ns: u64,
@@ -36,7 +38,7 @@ pub struct Snapshot {
 }
 
 /// Next hop toward an address, by the routes of a network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHop {
     /// Inode number of the namespace.
     pub netns: u32,
@@ -51,7 +53,7 @@ pub struct NextHop {
 }
 
 /// State of a process, from `/proc` (proc(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessState {
     /// PID, as in [`Holder::pid`](crate::model::holders::Holder::pid).
     pub pid: u32,

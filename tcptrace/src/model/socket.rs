@@ -2,10 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{event::Owner, state::State};
 
 /// One socket as a listing reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedSocket {
     /// Address of its `struct sock`; `None` if it came from sock_diag.
     pub sk: Option<u64>,
@@ -58,7 +60,7 @@ pub struct ListedSocket {
 }
 
 /// Keepalive settings of a socket (SO_KEEPALIVE).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Keepalive {
     /// Unknown: sock_diag reports only the running timer, which may be another one.
     #[default]
@@ -90,7 +92,7 @@ impl Keepalive {
 }
 
 /// Types of kernel objects that represent a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// `struct tcp_sock`: a listener or a connection.
     Full,
@@ -101,7 +103,7 @@ pub enum Kind {
 }
 
 /// A running timer of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
     /// Purpose of the timer.
     pub kind: TimerKind,
@@ -110,7 +112,7 @@ pub struct Timer {
 }
 
 /// Purpose of a timer, as sock_diag reports it (`net/ipv4/inet_diag.c`, `inet_sk_diag_fill`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TimerKind {
     /// Retransmission, including that of a SYN-ACK; also tail loss probe and reordering.
     Retransmit,
@@ -136,7 +138,7 @@ impl TimerKind {
 }
 
 /// Details of a connection, from `struct tcp_sock` (as in `struct tcp_info`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     /// Time since data was last sent, in ns.
     pub last_sent_ns: u64,

@@ -2,11 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
 use tcptrace_common::state as raw;
 use thiserror::Error;
 
 /// A state of a TCP connection (RFC 9293 section 3.3.2, names as the kernel spells them).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[repr(u8)]
 #[allow(missing_docs, reason = "the states of RFC 9293")]
 pub enum State {
@@ -126,7 +127,7 @@ impl FromStr for State {
 }
 
 /// A set of TCP states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateSet(u16);
 
 impl StateSet {

@@ -2,9 +2,10 @@
 
 use bytes::BufMut;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
+use serde::{Deserialize, Serialize};
 
 /// How far the wall clock is ahead of CLOCK_MONOTONIC, in ns. Measured by `sys::clock`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WallOffset(pub i64);
 
 impl WallOffset {

@@ -68,6 +68,12 @@ impl Outputs {
         self.all.iter().map(|output| output.state().lost()).sum()
     }
 
+    /// Waits until the outputs have delivered everything, however long that takes; not for those that are over.
+    pub fn wait(&self) {
+        const TURN: Duration = Duration::from_secs(1);
+        while !self.all.iter().all(|output| output.is_over() || output.drained(Instant::now() + TURN)) {}
+    }
+
     /// Waits a few seconds at most until everything is delivered. Outputs that have not finished by then are ended, so
     /// that the records they give up are counted, even if they hang.
     pub fn drain(&self) {

@@ -38,6 +38,7 @@ mod otlp;
 mod output;
 mod queue;
 mod rate;
+pub mod recorder;
 mod rotated;
 mod sink;
 mod standard;

@@ -9,7 +9,9 @@
 //! The pipeline is pure: it gets the time as an argument, so that a recording runs through it exactly as live events
 //! do.
 
+pub mod input;
 pub mod listeners;
+pub mod recording;
 pub mod records;
 pub mod route;
 pub mod session;

@@ -18,6 +18,7 @@ use crate::{
         output_state::OutputState,
         snapshot::Snapshot,
         state::{State, StateSet},
+        time::WallOffset,
     },
     pipeline::records::{Records, RecordsBuilder},
     render::{
@@ -198,7 +199,7 @@ impl Route {
             if self.held.is_full() {
                 self.write_first(context);
             }
-            self.held.add(context.now_ns, HeldRecord::Event(Box::new(event.clone())));
+            self.held.add(context, HeldRecord::Event(Box::new(event.clone())));
             return true;
         }
         self.write_event(event, context)
@@ -245,7 +246,7 @@ impl Route {
             if self.held.is_full() {
                 self.write_first(context);
             }
-            self.held.add(context.now_ns, HeldRecord::Finding(Box::new(finding.clone())));
+            self.held.add(context, HeldRecord::Finding(Box::new(finding.clone())));
             return true;
         }
         self.write_finding(finding, context)
@@ -285,11 +286,14 @@ impl Route {
     }
 
     fn write_first(&mut self, context: &mut Context) {
-        match self.held.take_first() {
-            Some(HeldRecord::Event(event)) => _ = self.write_event(&event, context),
-            Some(HeldRecord::Finding(finding)) => _ = self.write_finding(&finding, context),
-            None => {}
+        let Some((wall, record)) = self.held.take_first() else { return };
+        // Its time is as it would have been without waiting.
+        let now = std::mem::replace(&mut context.wall, wall);
+        match record {
+            HeldRecord::Event(event) => _ = self.write_event(&event, context),
+            HeldRecord::Finding(finding) => _ = self.write_finding(&finding, context),
         }
+        context.wall = now;
     }
 
     /// Number of records that wait for names of processes.
@@ -458,7 +462,7 @@ const MAX_HELD: usize = 4096;
 
 /// Records that wait until the processes that they name are read, in order.
 #[derive(Default)]
-struct Held(VecDeque<(u64, HeldRecord)>);
+struct Held(VecDeque<(u64, WallOffset, HeldRecord)>);
 
 enum HeldRecord {
     Event(Box<Event>),
@@ -476,8 +480,8 @@ impl HeldRecord {
 }
 
 impl Held {
-    fn add(&mut self, now_ns: u64, record: HeldRecord) {
-        self.0.push_back((now_ns, record));
+    fn add(&mut self, context: &Context, record: HeldRecord) {
+        self.0.push_back((context.now_ns, context.wall, record));
     }
 
     fn is_full(&self) -> bool {
@@ -485,11 +489,11 @@ impl Held {
     }
 
     fn first(&self) -> Option<(u64, &HeldRecord)> {
-        self.0.front().map(|(held_ns, record)| (*held_ns, record))
+        self.0.front().map(|(held_ns, _, record)| (*held_ns, record))
     }
 
-    fn take_first(&mut self) -> Option<HeldRecord> {
-        self.0.pop_front().map(|(_, record)| record)
+    fn take_first(&mut self) -> Option<(WallOffset, HeldRecord)> {
+        self.0.pop_front().map(|(_, wall, record)| (wall, record))
     }
 
     fn is_empty(&self) -> bool {

@@ -17,6 +17,8 @@ pub struct SessionSettings {
     pub rest: Option<Expr>,
     /// True if the kernel side passes events whose owner it does not know: they must be checked again.
     pub owner_unchecked: bool,
+    /// True if nothing was filtered in the kernel, as in a recording: the filter is applied here.
+    pub unfiltered: bool,
     /// True if sockets without events are polled.
     pub polls: bool,
     /// Maximum number of sockets in the table.

@@ -43,7 +43,9 @@ pub(super) struct UserFilter {
 impl UserFilter {
     pub(super) fn new(settings: &SessionSettings) -> Self {
         let (states, selection) = (settings.states, &settings.selection);
-        let filter = if settings.findings.is_some() {
+        let filter = if settings.unfiltered {
+            SocketFilter { states, ..selection.clone() }
+        } else if settings.findings.is_some() {
             // The BPF programs and the listings are already limited to the network namespace.
             SocketFilter { states, netns: None, ..selection.clone() }
         } else if settings.owner_unchecked {

@@ -33,6 +33,13 @@ impl Access {
         Self { mode: file.mode() & 0o777, uid: file.uid(), gid: file.gid() }
     }
 
+    /// For nobody but the user who runs this process.
+    #[must_use]
+    pub fn private() -> Self {
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        Self { mode: 0o600, uid, gid }
+    }
+
     /// Applies them to a new file. If its group cannot be set, the group gets the permissions of others, since its
     /// members may not have been in the old group.
     fn apply(self, file: &File) -> io::Result<()> {
@@ -110,6 +117,24 @@ pub fn create(path: &Path, access: Option<Access>) -> io::Result<File> {
     if let Some(access) = access {
         access.apply(&file)?;
     }
+    Ok(file)
+}
+
+/// Creates a file for nobody but the user who runs this process, in the place of an older one. It stays locked while it is
+/// open.
+///
+/// # Errors
+/// See [`append`]; also if something else than a regular file is there.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    let access = Some(Access::private());
+    let file = append(path, access)?;
+    if !file.metadata()?.is_file() || is_descriptor(path) {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    // Others may have the older file open, and would read along.
+    fs::remove_file(path)?;
+    let file = create(path, access)?;
+    lock(&file)?;
     Ok(file)
 }
 

@@ -461,6 +461,12 @@ impl Table {
         }
     }
 
+    /// All holders as of the last listing of holders.
+    #[must_use]
+    pub fn holders(&self) -> Option<&Holders> {
+        self.holders.as_ref()
+    }
+
     /// Whether a listing of listeners and holders is due at `now_ns`, to determine the owners of connections.
     #[must_use]
     pub fn wants_listeners(&self, now_ns: u64) -> bool {

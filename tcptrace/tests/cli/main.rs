@@ -16,6 +16,7 @@ mod filters;
 mod forms;
 mod kill;
 mod plugin;
+mod replay;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]

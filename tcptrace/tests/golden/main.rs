@@ -14,6 +14,7 @@ mod ladders;
 mod listings;
 mod outputs;
 mod rates;
+mod recordings;
 mod sockets;
 mod stories;
 #[path = "../support/mod.rs"]

@@ -15,6 +15,7 @@ use crate::{
     kills::KILLS,
     listings::LISTED,
     rates::RATES,
+    recordings::RECORDED,
     sockets::LISTING,
     stories,
     support::{
@@ -45,7 +46,7 @@ fn each_story_in_each_form() {
         }
     }
     let is_other = |name: &str| {
-        [STYLE, COUNTED, LISTING, LISTED, RATES, DOCTOR, FOUND, KILLS, "story_"]
+        [STYLE, COUNTED, LISTING, LISTED, RATES, DOCTOR, FOUND, KILLS, "story_", RECORDED]
             .iter()
             .any(|prefix| name.starts_with(prefix))
     };

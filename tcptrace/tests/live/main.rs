@@ -31,6 +31,7 @@ mod polls;
 mod privileges;
 mod program;
 mod rates;
+mod recording;
 mod scenarios;
 mod shown;
 mod sockets;
@@ -84,6 +85,7 @@ const SUITES: &[(&str, &[Test])] = &[
     ("doctor", doctor::TESTS),
     ("compare", compare::TESTS),
     ("kill", kill::TESTS),
+    ("recording", recording::TESTS),
     ("podman", containers::PODMAN),
     ("docker", containers::DOCKER),
     ("containerd", containers::CONTAINERD),

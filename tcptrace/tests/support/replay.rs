@@ -91,6 +91,7 @@ pub(crate) fn settings() -> SessionSettings {
         selection: SocketFilter::default(),
         rest: None,
         owner_unchecked: false,
+        unfiltered: false,
         polls: false,
         max_sockets: 1000,
         by_process: false,

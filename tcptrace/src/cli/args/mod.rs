@@ -5,6 +5,8 @@
 mod filters;
 mod kill;
 mod output;
+pub mod recording;
+pub mod replay;
 mod trace;
 pub mod values;
 mod views;
@@ -19,6 +21,8 @@ pub use self::{
     filters::{FilterArgs, ListingArgs},
     kill::KillArgs,
     output::{OutputArgs, Time},
+    recording::RecordingArgs,
+    replay::{RecordArgs, ReplayArgs, ReplayView},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
     views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
 };
@@ -54,6 +58,10 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Run as a service: configured by a file, with systemd notifications and health checks over HTTP
     Daemon(DaemonArgs),
+    /// Record everything in a file, for tcptrace replay
+    Record(RecordArgs),
+    /// Show what a recording contains: events, problems, sockets and stories of then; needs no rights
+    Replay(ReplayArgs),
     /// Check a config file, or show what is in force and where it comes from
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -144,6 +152,16 @@ fn after_help() -> String {
          tcptrace doctor                             can tcptrace run here, and are the TCP settings sound?",
         filters::state_names()
     )
+}
+
+impl Args {
+    /// The flags of tracing as they are without any given.
+    ///
+    /// # Errors
+    /// None: all have defaults.
+    pub fn parse_trace() -> Result<TraceArgs, clap::Error> {
+        Ok(Self::try_parse_from(["tcptrace"])?.trace)
+    }
 }
 
 #[cfg(test)]

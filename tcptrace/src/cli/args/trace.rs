@@ -10,6 +10,7 @@ use crate::{
         args::{
             filters::{FilterArgs, ListingArgs},
             output::OutputArgs,
+            recording::RecordingArgs,
             values::LogLevel,
         },
         findings::{FindingArgs, FindingsMode},
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// The flags of tracing.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct TraceArgs {
     /// Which sockets are traced.
     #[command(flatten)]
@@ -34,6 +35,10 @@ pub struct TraceArgs {
     /// How the sockets that exist at the start are listed.
     #[command(flatten)]
     pub listing: ListingArgs,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
 
     /// How and where records are written.
     #[command(flatten)]
@@ -166,7 +171,8 @@ pub struct TraceArgs {
 }
 
 /// Flags that conflict with `--aggregate`: they concern single events or sockets, which it does not read.
-pub const NOT_AGGREGATE: [&str; 12] = [
+pub const NOT_AGGREGATE: [&str; 13] = [
+    "record",
     "count",
     "latency",
     "poll",

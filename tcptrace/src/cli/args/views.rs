@@ -12,6 +12,7 @@ use crate::{
         args::{
             filters::{FilterArgs, ListingArgs},
             output::OutputArgs,
+            recording::RecordingArgs,
             values::Format,
         },
         findings::FindingArgs,
@@ -22,7 +23,7 @@ use crate::{
 };
 
 /// `tcptrace sockets`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct SocketsArgs {
     /// Which sockets are listed.
     #[command(flatten)]
@@ -101,7 +102,7 @@ pub struct RatesArgs {
 }
 
 /// `tcptrace story`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 a connection matched, 1 none did or the run failed, 2 usage error.")]
 pub struct StoryArgs {
     /// Which connections: ADDRESS, PORT or ADDRESS:PORT (IPv6 in brackets) on either side, or cookie:N
@@ -132,13 +133,17 @@ pub struct StoryArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]
     pub ready_file: Option<PathBuf>,
 }
 
 /// `tcptrace stuck`.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(mut_arg("format", |format| {
     let help = "Output format; nagios: what a plugin of Nagios prints, with its exit codes, only with --once";
     format.value_parser(PossibleValuesParser::new(["text", "json", "csv", "nagios"]).try_map(stuck_format)).help(help)
@@ -176,6 +181,10 @@ pub struct StuckArgs {
     /// How and where results are written.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
 
     /// Create this file when all probes are attached, and remove it at the end
     #[arg(long, value_name = "FILE", help_heading = "Debugging")]

@@ -4,7 +4,9 @@ use std::{mem, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
-use super::value::{aggregate, choice, choices, count, flag, list, number, one, pairs, paths, pid, ring_size, time};
+use super::value::{
+    aggregate, choice, choices, count, flag, list, number, one, pairs, paths, pid, record_size, ring_size, time,
+};
 use crate::{
     cli::{
         args::{
@@ -126,6 +128,9 @@ keys! {
     no_args: bool, "flag" => no_args;
     resolve: bool, "flag" => resolve;
     bpf_log: LogLevel, "choice" => bpf_log;
+    record: PathBuf, "one" => recording.record;
+    record_keep: Duration, "time" => recording.record_keep;
+    record_max_size: u64, "record_size" => recording.record_max_size;
 }
 
 impl Keys {

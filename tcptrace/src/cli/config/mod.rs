@@ -69,6 +69,14 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
                 keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }
         }
+        Some(Command::Replay(replay)) => {
+            apply(Vec::new(), &mut replay.trace, typed);
+            if replay.view.is_some()
+                && let Some(flag) = Keys::ids().find_map(|id| replay.trace.given.get(id))
+            {
+                return Err(usage(format!("{flag} stands before the command: give it after the command")));
+            }
+        }
         Some(_) => {}
     }
     Ok(Parsed { args, notices })

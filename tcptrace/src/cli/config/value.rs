@@ -123,6 +123,10 @@ pub(super) fn ring_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64
     parsed(from, parse::ring_size)
 }
 
+pub(super) fn record_size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    parsed(from, crate::cli::args::recording::record_size)
+}
+
 /// PIDs to filter by, or a boolean: whether to show owners.
 pub(super) fn pid<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<Option<PidList>>>, D::Error> {
     let pids = |text: String| text.parse().map(|pids| Some(Some(pids))).map_err(D::Error::custom);

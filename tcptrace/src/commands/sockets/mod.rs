@@ -12,7 +12,7 @@ pub mod text;
 use std::{
     convert::Infallible,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -44,7 +44,12 @@ use crate::{
         },
     },
     listing::skipped,
-    model::{filter::Filter, keyed::Addresses, snapshot::Snapshot, time::WallFormat},
+    model::{
+        filter::Filter,
+        keyed::Addresses,
+        snapshot::Snapshot,
+        time::{WallFormat, WallOffset},
+    },
     outputs::messages::warn,
     render::text::frame,
     sys::{
@@ -120,10 +125,41 @@ pub fn run<E>(
     filter: &Filter,
     list: impl FnOnce() -> Result<Snapshot, E>,
 ) -> Result<(), Error<E>> {
-    let snapshot = sorted(args, list)?;
+    print(args, view, filter, list().map_err(Error::List)?, &Machine::default())
+}
+
+/// What a listing needs from the machine that it was made on.
+pub(crate) struct Machine {
+    /// Converts CLOCK_MONOTONIC to the wall clock.
+    pub wall: WallOffset,
+    /// Returns the path of a process's cgroup.
+    pub cgroup_of: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    /// True if it is this one, whose processes can be read.
+    pub is_here: bool,
+}
+
+impl Default for Machine {
+    /// This one.
+    fn default() -> Self {
+        Self { wall: wall_offset(), cgroup_of: Arc::new(cgroup::of_process), is_here: true }
+    }
+}
+
+/// Writes the sockets of a listing, as [`run`] does.
+///
+/// # Errors
+/// If an output cannot be written.
+pub(crate) fn print<E>(
+    args: &SocketsArgs,
+    view: &View,
+    filter: &Filter,
+    snapshot: Snapshot,
+    machine: &Machine,
+) -> Result<(), Error<E>> {
+    let snapshot = sorted(args, || Ok(snapshot))?;
     for spec in &args.output.to {
         let mut output = Writer::open(spec)?;
-        write(args, view, spec, filter, &snapshot, |piece| output.write(&piece))?;
+        write(args, view, spec, filter, &snapshot, machine, |piece| output.write(&piece))?;
         output.end()?;
     }
     skipped::warnings(&snapshot.skipped).into_iter().for_each(warn);
@@ -173,7 +209,7 @@ pub async fn watch<E>(
                 text.extend_from_slice(&piece);
                 Ok::<_, Infallible>(())
             };
-            let Ok(()) = write(args, view, spec, filter, &snapshot, take);
+            let Ok(()) = write(args, view, spec, filter, &snapshot, &Machine::default(), take);
             if is_text && screen.is_none() {
                 text.extend_from_slice(b"\n");
             }
@@ -207,12 +243,17 @@ fn write<E>(
     spec: &OutputSpec,
     filter: &Filter,
     snapshot: &Snapshot,
+    machine: &Machine,
     hand_over: impl FnMut(BytesMut) -> Result<(), E>,
 ) -> Result<(), E> {
-    let cgroups = Cgroups::new(Box::new(cgroup::of_process)).reading(read_holder(!args.no_args));
+    let cgroup_of = Arc::clone(&machine.cgroup_of);
+    let mut cgroups = Cgroups::new(Box::new(move |pid| cgroup_of(pid)));
+    if machine.is_here {
+        cgroups = cgroups.reading(read_holder(!args.no_args));
+    }
     let mut rows = rows(snapshot, filter, &cgroups);
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
-    let listing = Listing { snapshot, wall: wall_offset(), totals: totals(&rows), by: &args.by, age_unknown };
+    let listing = Listing { snapshot, wall: machine.wall, totals: totals(&rows), by: &args.by, age_unknown };
     if !view.sort.is_empty() {
         sort_rows(&mut rows, &view.sort, &listing, &cgroups);
     }
@@ -301,7 +342,8 @@ mod tests {
             to.extend_from_slice(&piece);
             Ok::<_, ()>(())
         };
-        write(&args, &View::new(&args).unwrap(), &args.output.to[0], &filter, &snapshot(), take).unwrap();
+        write(&args, &View::new(&args).unwrap(), &args.output.to[0], &filter, &snapshot(), &Machine::default(), take)
+            .unwrap();
         String::from_utf8(to).unwrap()
     }
 

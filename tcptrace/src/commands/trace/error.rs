@@ -28,6 +28,8 @@ pub enum Error {
     Outputs(String),
     #[error("cannot create the ready file {}: {source}", path.display())]
     ReadyFile { path: PathBuf, source: io::Error },
+    #[error("cannot record to {}: {source}", path.display())]
+    Recording { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Netns(#[from] netns::Error),
     #[error("cannot set up {what}: {source}")]

@@ -1,15 +1,18 @@
 //! Listings of sockets while tracing: when they are requested, how long costly ones must rest, and where their results go.
 
-use std::{collections::HashSet, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
 use crate::{
     commands::trace::{error::Error, purpose::Purpose, run::Run},
     listing::{self, ListingOptions, skipped, worker::ListingResult},
-    model::state::State,
+    model::{snapshot::Snapshot, state::State},
     outputs::messages::warn,
-    pipeline::listeners,
+    pipeline::{
+        input::{Input, ListingKind},
+        listeners,
+    },
     sys::clock::now_ns,
 };
 
@@ -83,7 +86,7 @@ impl Run {
                 }
             }
             Purpose::Start | Purpose::Heal | Purpose::Report => {
-                self.session.begin_listing();
+                self.apply(&Input::ListingBegun);
                 let new_owners = if purpose == Purpose::Start { self.new_owners } else { 0 };
                 let is_report = purpose == Purpose::Report;
                 let finds_namespaces = is_report && self.session.take_new_namespace();
@@ -120,9 +123,9 @@ impl Run {
         let cpu_ns = answer.as_ref().map_or(0, |snapshot| snapshot.cpu_ns);
         match (answer, purpose) {
             (Ok(_), Some(Purpose::Namespace)) => {}
-            (Ok(snapshot), Some(Purpose::Poll)) => self.session.poll(&snapshot),
-            (Ok(snapshot), Some(Purpose::Evidence)) => self.session.update_suspects(&snapshot),
-            (Ok(snapshot), Some(Purpose::Services)) => self.session.update_listeners(&snapshot),
+            (Ok(snapshot), Some(Purpose::Poll)) => self.listed(ListingKind::Poll, &snapshot),
+            (Ok(snapshot), Some(Purpose::Evidence)) => self.listed(ListingKind::Suspects, &snapshot),
+            (Ok(snapshot), Some(Purpose::Services)) => self.listed(ListingKind::Listeners, &snapshot),
             (Ok(snapshot), Some(Purpose::Listeners)) => {
                 let there: HashSet<_> = snapshot.sockets.iter().map(listeners::key).collect();
                 self.seeded.drain().filter(|key| !there.contains(key)).for_each(|key| self.listeners.remove(key));
@@ -136,17 +139,14 @@ impl Run {
                         }
                     }
                 }
-                self.session.reconcile(&snapshot);
+                self.listed(ListingKind::All, &snapshot);
             }
             (
                 Err(_),
                 Some(Purpose::Poll | Purpose::Listeners | Purpose::Evidence | Purpose::Services | Purpose::Namespace),
             ) => {}
             (Err(_), _) => {
-                self.session.abandon_listing();
-                if purpose == Some(Purpose::Start) {
-                    self.session.losses.unlisted += 1; // the sockets from before the start are unknown
-                }
+                self.apply(&Input::ListingFailed(purpose == Some(Purpose::Start)));
             }
         }
         let used = Duration::from_nanos(cpu_ns) + start.elapsed();
@@ -159,11 +159,15 @@ impl Run {
             Some(Purpose::Report) => {
                 self.rest = Instant::now() + LISTING_REST * used;
                 self.next_report = Instant::now() + REPORT_REST * used;
-                self.session.end_interval(now_ns());
+                self.apply(&Input::IntervalEnded(now_ns()));
             }
             Some(Purpose::Listeners) | None => {}
         }
         Ok(purpose)
+    }
+
+    fn listed(&mut self, kind: ListingKind, snapshot: &Snapshot) {
+        self.apply(&Input::Listed(kind, Cow::Borrowed(snapshot)));
     }
 
     /// Writes the summary of an interval: after a listing of the holders, or at once if listings must rest.
@@ -171,7 +175,7 @@ impl Run {
         self.check_losses()?;
         self.request_listing(Purpose::Report);
         if self.listing != Some(Purpose::Report) {
-            self.session.end_interval(now_ns());
+            self.apply(&Input::IntervalEnded(now_ns()));
         }
         Ok(())
     }
@@ -182,12 +186,12 @@ impl Run {
             if self.listing.is_some() {
                 let _ = self.worker.next_result().await; // older than the end
             }
-            self.session.begin_listing();
+            self.apply(&Input::ListingBegun);
             self.worker.request(ListingOptions { holders: true, ..ListingOptions::default() });
             self.worker.next_result().await
         };
         match timeout(LISTED_WITHIN, under_way).await {
-            Ok(Ok(snapshot)) => self.session.reconcile(&snapshot),
+            Ok(Ok(snapshot)) => self.listed(ListingKind::All, &snapshot),
             Ok(Err(error)) if !self.is_gone => warn(error),
             Ok(Err(_)) => {}
             Err(_) => warn("the sockets at the end were not listed in time: their holders may have changed"),

@@ -7,10 +7,11 @@ mod listing;
 pub(crate) mod names;
 pub(crate) mod purpose;
 pub(crate) mod ready_file;
+mod recording;
 pub(crate) mod run;
 pub(crate) mod threads;
 
-use std::{cell::RefCell, collections::HashSet};
+use std::collections::HashSet;
 
 use tokio::time::Instant;
 
@@ -39,24 +40,18 @@ use crate::{
         netns_names::NameWatch,
         worker::ListingWorker,
     },
-    model::{
-        keyed::Addresses,
-        names::{Names, PlaceNames},
-        netns_choice::NetnsChoice,
-    },
+    model::{keyed::Addresses, netns_choice::NetnsChoice},
     outputs::{
         Outputs,
         messages::{info, warn},
     },
-    pipeline::session::Session,
+    pipeline::{recording::encoder::NameLog, session::Session},
     render::context::Context,
     sys::{
-        cgroup,
         clock::{now_ns, wall_offset},
         files, heap,
         pids::{self, View},
-        places::{self, Places},
-        processes, services,
+        services,
         signals::{Hangup, Stop, begin_shutdown},
         terminal::{Keys, screen},
     },
@@ -112,22 +107,18 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         Some(chosen) => Lister::of(iterators.ok(), chosen),
         None => Lister::new(iterators.ok(), None),
     };
-    let mut names = Names::new(std::mem::take(&mut probes.reset_reasons), Box::new(cgroup::lookup()));
+    let log = settings.recording.is_some().then(NameLog::default);
+    let mut names = recording::names(std::mem::take(&mut probes.reset_reasons), log.as_ref());
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
-    let reader = NameReader::start(&mut names, settings.names).map_err(no_thread)?;
-    names.find_executable = Some(Box::new(|id, command| {
-        let (names, ()) = processes::read(id, false, |_| ())?;
-        names.executable(command).map(str::to_owned)
-    }));
-    let places = RefCell::new(Places::new(&places::host_root(None)));
-    names.find_places =
-        Some(Box::new(move |path| PlaceNames::from(places.borrow_mut().of_cgroup(path, None).as_ref())));
+    let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
+    recording::add_lookups(&mut names, log.as_ref());
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
     let context = Context { screen: screen(), names_within_ns, ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
     settings.session.owner_unchecked = probes.owner_unchecked;
+    let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
     let (server, queries) = serve(settings.server)?;
     let pushes = pushes(&settings.outputs).then_some(settings.metrics_every);
     let mut run = Run {
@@ -140,6 +131,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         log: settings.probes.log_level.map(|_| probes.logger(StderrLog)).transpose()?,
         session: Session::new(settings.session, settings.routes, context, start_ns),
         outputs,
+        recorder: recorder.flatten(),
         worker: ListingWorker::start(move || lister).map_err(no_thread)?,
         names: reader,
         threads: Threads::default(),

@@ -1,6 +1,7 @@
 //! The threads that read processes from `/proc` and look up names of hosts, so that reading events never waits for them.
 
 use std::{
+    borrow::Cow,
     io,
     net::IpAddr,
     time::{Duration, Instant},
@@ -12,6 +13,10 @@ use crate::{
         names::Names,
         processes::{ProcessAnswer, ProcessQuestion, ProcessSource},
         secrets,
+    },
+    pipeline::{
+        input::Input,
+        recording::encoder::{Name, NameLog},
     },
     sys::{
         cgroup, hosts,
@@ -55,6 +60,8 @@ pub(super) struct NameReader {
     processes: Lookups<ProcessQuestion, Answer>,
     hosts: Option<Lookups<IpAddr, Answer>>,
     settings: NameSettings,
+    /// What a recording needs to know of questions.
+    log: Option<NameLog>,
 }
 
 impl NameReader {
@@ -62,7 +69,7 @@ impl NameReader {
     ///
     /// # Errors
     /// If no thread can be started.
-    pub(super) fn start(names: &mut Names, settings: NameSettings) -> io::Result<Self> {
+    pub(super) fn start(names: &mut Names, settings: NameSettings, log: Option<NameLog>) -> io::Result<Self> {
         let hosts = if settings.resolve {
             let lookups = Lookups::start(RESOLVER, LONGEST_NAME, || {}, |host| Answer::Host(host, hosts::name(host)))?;
             names.hosts = Hosts::new(Some(Box::new(lookups.asker())));
@@ -70,10 +77,14 @@ impl NameReader {
         } else {
             None
         };
-        Ok(Self { processes: Self::processes(names, settings.with_args)?, hosts, settings })
+        Ok(Self { processes: Self::processes(names, settings.with_args, log.clone())?, hosts, settings, log })
     }
 
-    fn processes(names: &mut Names, with_args: bool) -> io::Result<Lookups<ProcessQuestion, Answer>> {
+    fn processes(
+        names: &mut Names,
+        with_args: bool,
+        log: Option<NameLog>,
+    ) -> io::Result<Lookups<ProcessQuestion, Answer>> {
         let mut users = UserFile::default();
         names.users = users.changed().unwrap_or_default();
         let mut looked = Instant::now();
@@ -91,7 +102,14 @@ impl NameReader {
             Answer::Process(question, ProcessAnswer { names, place }, users)
         };
         let lookups = Lookups::start(THREAD, LONGEST, secrets::prepare, read)?;
-        names.processes.set_source(ProcessSource::Later(Box::new(lookups.asker())));
+        let mut ask = lookups.asker();
+        names.processes.set_source(ProcessSource::Later(Box::new(move |question| {
+            let is_asked = ask(question);
+            if let Some(log) = log.as_ref().filter(|_| !is_asked) {
+                log.borrow_mut().push(Name::Refused(question.id.0, question.id.1));
+            }
+            is_asked
+        })));
         Ok(lookups)
     }
 
@@ -105,19 +123,21 @@ impl NameReader {
         }
     }
 
-    /// Takes this answer, and those that are there already.
-    pub(super) fn learn(&mut self, answer: Answer, names: &mut Names) {
+    /// This answer, and those that are there already, as inputs.
+    pub(super) fn take(&mut self, answer: Answer) -> Vec<Input<'static>> {
+        let mut inputs = Vec::new();
         let mut next = Some(answer);
         while let Some(answer) = next {
             match answer {
                 Answer::Process(question, found, users) => {
-                    names.learn(question, found);
-                    names.users = users.unwrap_or_else(|| std::mem::take(&mut names.users));
+                    inputs.push(Input::Process(question, Cow::Owned(found)));
+                    inputs.extend(users.map(|users| Input::Users(users.into_iter().collect())));
                 }
-                Answer::Host(host, name) => names.hosts.learn(host, name),
+                Answer::Host(host, name) => inputs.push(Input::Host(host, name)),
             }
             next = self.processes.try_next();
         }
+        inputs
     }
 
     /// Whether the thread that reads processes hangs or panicked. Names of hosts may take as long as they like.
@@ -131,7 +151,7 @@ impl NameReader {
     /// See [`NameReader::start`].
     pub(super) fn replace(&mut self, names: &mut Names) -> io::Result<()> {
         self.processes.forget();
-        self.processes = Self::processes(names, self.settings.with_args)?;
+        self.processes = Self::processes(names, self.settings.with_args, self.log.clone())?;
         Ok(())
     }
 }

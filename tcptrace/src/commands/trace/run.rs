@@ -52,8 +52,12 @@ use crate::{
             answers::{Health, Query},
         },
         messages::{info, warn},
+        recorder::Recorder,
     },
-    pipeline::session::Session,
+    pipeline::{
+        input::{CounterReading, Input},
+        session::{Session, apply::PIECE_BYTES},
+    },
     render::text::losses_line,
     sys::{
         clock::{now_ns, wall_offset},
@@ -63,9 +67,6 @@ use crate::{
         terminal::screen,
     },
 };
-
-/// Approximate size of the pieces in which output is passed on.
-pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 
 /// Most records that are read before signals and timers are checked again.
 pub(crate) const READ_AT_ONCE: usize = 4096;
@@ -98,6 +99,8 @@ pub(crate) struct Run {
     pub(super) log: Option<EbpfLogger<StderrLog>>,
     pub(super) session: Session,
     pub(super) outputs: Outputs,
+    /// Records the run.
+    pub(super) recorder: Option<Recorder>,
     pub(super) worker: ListingWorker,
     /// Reads processes from `/proc`.
     pub(super) names: NameReader,
@@ -177,20 +180,19 @@ impl Run {
                     LoopEvent::Events
                 }
             };
-            self.session.context.wall = wall_offset();
             let before_ns = now_ns();
-            self.session.context.now_ns = before_ns;
+            self.apply(&Input::Clock(before_ns, wall_offset()));
             let happened = match happened {
                 LoopEvent::Named(answer) => {
-                    self.names.learn(answer, &mut self.session.context.names);
+                    self.learn(answer);
                     LoopEvent::Events
                 }
                 other => other,
             };
             more = self.read(before_ns);
-            more |= self.session.release(PIECE_BYTES);
+            more |= self.apply(&Input::Released);
             if !more {
-                self.session.tick(before_ns);
+                self.apply(&Input::Read(before_ns));
             }
             if matches!(happened, LoopEvent::SummaryDue | LoopEvent::EvaluationDue | LoopEvent::CheckDue) {
                 self.session.context.screen = screen(); // it may have another size
@@ -207,7 +209,7 @@ impl Run {
                     let broken = self.threads.broken();
                     let status = broken.clone().unwrap_or_else(|| losses_line(&self.session.losses));
                     self.service.alive(&status, broken.is_none());
-                    if self.check_losses()? {
+                    if self.check_losses()? || self.recording_wants_listing() {
                         self.request_listing(Purpose::Heal);
                     }
                     if self.session.wants_listeners(now_ns()) {
@@ -309,8 +311,22 @@ impl Run {
     }
 
     pub(crate) fn check_losses(&mut self) -> Result<bool, Error> {
-        self.session.losses.outputs = self.outputs.lost();
-        Ok(self.session.check_losses(&self.counters.read()?, self.counters.passed_over(), now_ns()))
+        let (by_cpu, passed_over) = (self.counters.read()?, self.counters.passed_over());
+        let counters = CounterReading::new(now_ns(), &by_cpu, passed_over, self.outputs.lost());
+        Ok(self.apply(&Input::Counters(counters)))
+    }
+
+    /// Passes an input to the session, and to the recording. Returns true if the session wants a listing.
+    pub(super) fn apply(&mut self, input: &Input<'_>) -> bool {
+        let wants_listing = self.session.apply(input);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(input, &mut self.session.context.names);
+        }
+        wants_listing
+    }
+
+    fn recording_wants_listing(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::wants_listing)
     }
 
     /// True if a run with `--once` may end. It is limited in time, because on a busy host new sockets keep becoming suspicious.
@@ -325,7 +341,7 @@ impl Run {
             return;
         }
         let start = Instant::now();
-        if self.session.evaluate(now_ns) {
+        if self.apply(&Input::Evaluated(now_ns)) {
             self.request_listing(Purpose::Evidence);
         }
         self.next_evaluation = Instant::now() + (EVALUATE_REST * start.elapsed()).min(EVALUATE_AT_LEAST_EVERY);
@@ -335,25 +351,37 @@ impl Run {
     /// Reads events up to this time until a piece of output is full or none is left; returns true if there may be more.
     fn read(&mut self, until_ns: u64) -> bool {
         if let Some(names) = self.netns_names.changed() {
-            self.session.context.names.netns = names.into_iter().collect();
+            self.apply(&Input::NetnsNames(names.into()));
         }
         if let Some(log) = &mut self.log {
             log.flush();
         }
         let mut left = READ_AT_ONCE;
-        self.rings.get_mut().read(until_ns, |record| {
-            self.session.ingest(record);
+        let Self { rings, session, recorder, .. } = self;
+        rings.get_mut().read(until_ns, |record| {
+            let input = Input::Record(record);
+            session.apply(&input);
+            if let Some(recorder) = recorder {
+                recorder.add(&input, &mut session.context.names);
+            }
             left -= 1;
-            left > 0 && self.session.rendered() < PIECE_BYTES
+            left > 0 && session.rendered() < PIECE_BYTES
         })
+    }
+
+    /// Takes an answer, and those that are there already.
+    fn learn(&mut self, answer: Answer) {
+        for input in self.names.take(answer) {
+            self.apply(&input);
+        }
     }
 
     /// Waits a moment for the names that the last records need.
     async fn await_names(&mut self, now_ns: u64) {
         let deadline = Instant::now() + NAMED_WITHIN;
-        while self.session.ask_for_names(now_ns) {
+        while self.apply(&Input::NamesAsked(now_ns)) {
             match timeout_at(deadline, self.names.next()).await {
-                Ok(answer) => self.names.learn(answer, &mut self.session.context.names),
+                Ok(answer) => self.learn(answer),
                 Err(_) => return,
             }
         }
@@ -368,9 +396,10 @@ impl Run {
         let counted = self.check_losses();
         self.list_at_the_end().await;
         let now_ns = now_ns();
-        self.session.evaluate(now_ns);
+        self.apply(&Input::Evaluated(now_ns));
         self.await_names(now_ns).await;
-        self.session.finish(now_ns);
+        self.apply(&Input::Finished(now_ns));
+        self.apply(&Input::Ended(reason.into()));
         self.outputs.push(self.session.take());
         if self.pushes.is_some() {
             self.push_metrics();
@@ -383,8 +412,10 @@ impl Run {
         let (open, seen) = self.session.open(now_ns).unwrap_or_default();
         let ended = Ended { open, seen, written: self.session.written() };
         let written = self.outputs.end();
+        let recorded = self.recorder.take().map_or(Ok(()), Recorder::finish);
         report_end(&self.session.losses, &outputs);
         written.map_err(Error::Outputs)?;
+        recorded.map_err(Error::Outputs)?;
         counted?;
         Ok(ended)
     }

@@ -3,12 +3,14 @@
 //! Ids come from the path of its cgroup ([`Place::from_cgroup`]), names from the files that container runtimes and the
 //! kubelet keep on the node ([`crate::sys::places`]). Each fact has its source; what is not known is `None`.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt::{self, Display, Formatter};
 
 mod cgroup;
 
 /// Where a process runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Path of the cgroup, as in `/proc/PID/cgroup`.
     pub cgroup: Box<str>,
@@ -21,7 +23,7 @@ pub struct Place {
 }
 
 /// A systemd unit (systemd.unit(5)).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {
     /// Its name, for example `nginx.service`. Always from the path of the cgroup.
     pub name: Box<str>,
@@ -30,7 +32,7 @@ pub struct Unit {
 }
 
 /// The systemd that manages a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Manager {
     /// That of the host.
     System,
@@ -41,7 +43,7 @@ pub enum Manager {
 }
 
 /// A container.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Container {
     /// Id that the runtime gave it, usually 64 hexadecimal digits; containers of LXC and systemd-nspawn have only names.
     pub id: Option<Sourced<Box<str>>>,
@@ -54,7 +56,7 @@ pub struct Container {
 }
 
 /// A pod of Kubernetes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pod {
     /// `metadata.uid` in `kubectl get pod -o yaml`; for a static pod the hash of its manifest.
     pub uid: Option<Sourced<Box<str>>>,
@@ -67,7 +69,7 @@ pub struct Pod {
 }
 
 /// A program that manages containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Runtime {
     Docker,
@@ -94,7 +96,7 @@ impl Runtime {
 }
 
 /// A fact and its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sourced<T> {
     /// The fact.
     pub value: T,
@@ -110,7 +112,7 @@ impl<T> Sourced<T> {
 }
 
 /// Where a fact about a place was read. `docs/names.md` has the paths.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PlaceSource {
     /// The path of the cgroup.
     Cgroup,

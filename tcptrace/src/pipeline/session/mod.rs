@@ -1,5 +1,6 @@
 //! A run as one value: takes records, keeps the table and the summaries, and renders for the outputs.
 
+pub mod apply;
 mod listings;
 
 use std::{cell::RefCell, collections::HashMap};
@@ -48,6 +49,8 @@ pub struct Session {
     interval_start_ns: u64,
     total: Summary,
     start_ns: u64,
+    /// True if nothing is written and counted yet, see [`Session::mute`].
+    is_muted: bool,
     /// Number of events, findings and stories written.
     written: u64,
     /// What was lost. The caller adds the kernel's counts by [`Self::check_losses`].
@@ -101,6 +104,7 @@ impl Session {
             interval_start_ns: start_ns,
             total: Summary::new(settings.by_process),
             start_ns,
+            is_muted: false,
             written: 0,
             losses: Losses::default(),
             checked_ns: start_ns,
@@ -197,6 +201,9 @@ impl Session {
             if self.is_complete() {
                 return;
             }
+            if self.is_muted {
+                continue;
+            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.finding(&finding);
             }
@@ -236,7 +243,7 @@ impl Session {
 
     /// Writes the list of open findings; `is_final` at the end of the run.
     fn write_open(&mut self, now_ns: u64, is_final: bool) {
-        let Some((open, seen)) = self.open(now_ns) else { return };
+        let Some((open, seen)) = self.open(now_ns).filter(|_| !self.is_muted) else { return };
         for route in &mut self.routes {
             route.open(&open, &seen, is_final, &mut self.context);
             if is_final && !self.settings.events {
@@ -257,6 +264,9 @@ impl Session {
     }
 
     fn notice(&mut self, notice: &Notice) {
+        if self.is_muted {
+            return;
+        }
         self.routes.iter_mut().for_each(|route| route.notice(notice, &mut self.context));
     }
 
@@ -295,7 +305,7 @@ impl Session {
             return;
         }
         let mut is_written = false;
-        for route in &mut self.routes {
+        for route in self.routes.iter_mut().filter(|route| !self.is_muted || route.forgotten_stories().is_some()) {
             is_written |= route.event(event, &mut self.context);
         }
         self.written += u64::from(is_written);
@@ -335,6 +345,11 @@ impl Session {
 
     fn write_stories(&mut self, mut take: impl FnMut(&mut Stories) -> Option<Story>) {
         for route in &mut self.routes {
+            if self.is_muted {
+                route.stories(&mut take, u64::MAX, &mut self.context);
+                _ = route.take();
+                continue;
+            }
             let room = self.settings.count.map_or(u64::MAX, |count| count.saturating_sub(self.written));
             self.written += route.stories(&mut take, room, &mut self.context);
         }
@@ -395,6 +410,9 @@ impl Session {
     }
 
     fn write_report(&mut self, report: &Report) {
+        if self.is_muted {
+            return;
+        }
         let states = self.settings.states;
         self.routes.iter_mut().for_each(|route| route.report(report, states, &mut self.context));
     }

@@ -1,0 +1,141 @@
+//! The content of a chunk: records of the kernel, one after another, and a list of steps that says what comes between them.
+//!
+//! ```text
+//! length of the steps │ steps │ records
+//! ```
+//!
+//! A step is a number. An even one stands for as many records as half of it; an odd one for a frame of as many bytes as
+//! half of it, which follow. Records are kept apart from the rest because zstd finds more in them so.
+
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::{
+    model::{
+        decode::split,
+        event::{Command, Owner, StartTicks},
+        names::PlaceNames,
+    },
+    pipeline::input::Input,
+};
+
+/// Something between records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Frame<'a> {
+    /// An input of the session.
+    #[serde(borrow)]
+    Input(Input<'a>),
+    /// The path of a cgroup by its id, from the next input on.
+    Cgroup(u64, Option<String>),
+    /// The recorder asked for the names of this process, if they were not asked for before.
+    Owner(Owner),
+    /// The names of this process, PID and start time, cannot be asked for with the next input.
+    Refused(u32, Option<StartTicks>),
+    /// The path of the executable of a process, PID, start time and command name, from the next input on.
+    Executable(u32, Option<StartTicks>, Command, Option<String>),
+    /// Names of the places of the cgroup with this path, from the next input on.
+    Places(String, PlaceNames),
+    /// This many inputs before this one were not recorded, because the disk was too slow.
+    Lost(u64),
+}
+
+/// Collects the content of a chunk.
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    steps: Vec<u8>,
+    records: Vec<u8>,
+    /// Records since the last step.
+    run: u64,
+    pub(super) inputs: u64,
+}
+
+impl Frames {
+    pub(super) fn len(&self) -> usize {
+        self.steps.len() + self.records.len()
+    }
+
+    /// Adds a record; returns where it stands.
+    #[inline]
+    pub(super) fn record(&mut self, record: &[u8]) -> &mut [u8] {
+        let start = self.records.len();
+        self.records.extend_from_slice(record);
+        self.run += 1;
+        self.inputs += 1;
+        self.records.get_mut(start..).unwrap_or_default()
+    }
+
+    /// Adds a frame; returns its size in bytes.
+    pub(super) fn frame(&mut self, frame: &Frame<'_>) -> usize {
+        let bytes = postcard::to_stdvec(frame).unwrap_or_default(); // memory takes all
+        self.flush();
+        varint(&mut self.steps, (bytes.len() as u64) << 1 | 1);
+        self.steps.extend_from_slice(&bytes);
+        self.inputs += u64::from(matches!(frame, Frame::Input(_) | Frame::Lost(_)));
+        bytes.len()
+    }
+
+    fn flush(&mut self) {
+        if self.run > 0 {
+            varint(&mut self.steps, self.run << 1);
+            self.run = 0;
+        }
+    }
+
+    /// Returns the bytes, and leaves this empty.
+    pub(super) fn take(&mut self) -> (Vec<u8>, u64) {
+        self.flush();
+        let mut bytes = Vec::with_capacity(self.len() + 10);
+        varint(&mut bytes, self.steps.len() as u64);
+        bytes.append(&mut self.steps);
+        bytes.append(&mut self.records);
+        (bytes, std::mem::take(&mut self.inputs))
+    }
+}
+
+/// Passes the content of a chunk on, in order; `on_frame` gets records as inputs.
+///
+/// # Errors
+/// If the bytes are no content of a chunk.
+pub fn visit<E: From<Error>>(bytes: &[u8], mut on_frame: impl FnMut(Frame<'_>) -> Result<(), E>) -> Result<(), E> {
+    let damaged = || E::from(Error::Damaged("the content of a chunk"));
+    let (len, rest) = read_varint(bytes).ok_or_else(damaged)?;
+    let len = usize::try_from(len).map_err(|_| damaged())?;
+    let (mut steps, records) = rest.split_at_checked(len).ok_or_else(damaged)?;
+    let mut records = split(records);
+    while !steps.is_empty() {
+        let (step, rest) = read_varint(steps).ok_or_else(damaged)?;
+        if step & 1 == 0 {
+            for _ in 0..step >> 1 {
+                let record = records.next().and_then(Result::ok).ok_or_else(damaged)?;
+                on_frame(Frame::Input(Input::Record(record)))?;
+            }
+            steps = rest;
+        } else {
+            let len = usize::try_from(step >> 1).map_err(|_| damaged())?;
+            let (frame, rest) = rest.split_at_checked(len).ok_or_else(damaged)?;
+            on_frame(postcard::from_bytes(frame).map_err(|_| damaged())?)?;
+            steps = rest;
+        }
+    }
+    if records.next().is_none() { Ok(()) } else { Err(damaged()) }
+}
+
+/// Appends a number, seven bits a byte, the lowest first (LEB128).
+fn varint(to: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        to.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (index, byte) in bytes.iter().take(10).enumerate() {
+        number |= u64::from(byte & 0x7f).checked_shl(7 * index as u32)?;
+        if byte & 0x80 == 0 {
+            return Some((number, bytes.get(index + 1..)?));
+        }
+    }
+    None
+}

@@ -1,0 +1,95 @@
+//! `tcptrace record` and `tcptrace replay`, as far as they go without rights. Live tests record.
+
+use std::fs;
+
+use super::{assert_refused, run};
+
+/// A recording of version 1, which the golden tests keep.
+const RECORDING: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/recordings/v1");
+
+#[test]
+fn each_view_shows_what_was_recorded() {
+    let events = run(&["replay", RECORDING, "--time", "utc"]);
+    assert_eq!(events.code, Some(0), "{}", events.stderr);
+    assert!(
+        events.stdout.contains("SYN_SENT    -> ESTABLISHED") && events.stdout.contains("curl"),
+        "{}",
+        events.stdout
+    );
+    assert!(events.stderr.contains("9 inputs of the run are missing"), "{}", events.stderr);
+    let csv = run(&["replay", RECORDING, "events", "-f", "csv", "--port", "443", "--state", "syn-sent"]);
+    assert_eq!((csv.code, csv.stdout.lines().count()), (Some(0), 3), "{}", csv.stdout);
+    let none = run(&["replay", RECORDING, "-f", "csv", "--port", "444"]);
+    assert_eq!((none.code, none.stdout.lines().count()), (Some(0), 1), "{}", none.stdout);
+    let summary = run(&["replay", RECORDING, "summary"]);
+    assert!(summary.stdout.contains("ESTABLISHED") && !summary.stdout.contains("10.0.0.2"), "{}", summary.stdout);
+    let sockets = run(&["replay", RECORDING, "sockets"]);
+    assert!(sockets.stdout.contains("LISTEN") && sockets.stdout.contains("nginx"), "{}", sockets.stdout);
+    let story = run(&["replay", RECORDING, "story", "443"]);
+    assert_eq!(story.code, Some(0), "{}", story.stderr);
+    assert!(story.stdout.contains(" ⇄ "), "{}", story.stdout);
+    let stuck = run(&["replay", RECORDING, "stuck"]);
+    assert_eq!(stuck.code, Some(0), "{}", stuck.stderr);
+    let no_story = run(&["replay", RECORDING, "story", "444"]);
+    assert_eq!(no_story.code, Some(1), "{}", no_story.stdout);
+}
+
+#[test]
+fn times_choose_a_part() {
+    let late = run(&["replay", RECORDING, "-f", "csv", "--from=-0s"]);
+    assert_eq!((late.code, late.stdout.lines().count()), (Some(0), 1), "{}", late.stdout);
+    let early = run(&["replay", RECORDING, "-f", "csv", "--to", "+0s"]);
+    assert_eq!((early.code, early.stdout.lines().count()), (Some(0), 2), "the first event: {}", early.stdout);
+    let other = run(&["replay", RECORDING, "--from", "2001-01-01T00:00:00Z"]);
+    assert_eq!(other.code, Some(1));
+    assert!(
+        other.stderr.contains("it contains 2026-03-04T") && other.stderr.contains("not 2001-01-01"),
+        "{}",
+        other.stderr
+    );
+    let at = run(&["replay", RECORDING, "--at", "+1s"]);
+    assert!(at.code == Some(1) && at.stderr.contains("--from and --to"), "{}", at.stderr);
+    for wrong in ["yesterday", "25:00", "+soon"] {
+        assert_refused(&["replay", RECORDING, "--from", wrong], &["--from", wrong]);
+    }
+    assert_refused(&["replay", RECORDING, "--speed", "0"], &["--speed", "0"]);
+}
+
+#[test]
+fn what_is_no_recording_is_named() {
+    let folder = std::env::temp_dir().join(format!("tcptrace-replay-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("r");
+    let path = file.to_str().unwrap();
+    let whole = fs::read(RECORDING).unwrap();
+    let told = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let run = run(&["replay", path, "-f", "csv"]);
+        (run.code, run.stderr)
+    };
+    for (bytes, words) in [
+        (&b""[..], "it is no recording"),
+        (b"something else altogether", "it is no recording"),
+        (&whole[..20], "its header is damaged"),
+        (&[&whole[..8], &[2, 0], &whole[10..]].concat(), "version 2"),
+    ] {
+        let (code, stderr) = told(bytes);
+        assert!(code == Some(1) && stderr.contains(words) && stderr.contains(path), "{stderr}");
+    }
+    let (code, stderr) = told(&whole[..whole.len() - 20]);
+    assert!(code == Some(0) && stderr.contains("missing"), "{stderr}");
+    fs::remove_dir_all(&folder).unwrap();
+    let gone = run(&["replay", path]);
+    assert!(gone.code == Some(1) && gone.stderr.contains(path), "{}", gone.stderr);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    assert_refused(&["record"], &["--write <FILE>"]);
+    assert_refused(&["record", "-w", "x", "--max-size", "1KiB"], &["--max-size", "at least 1MiB"]);
+    assert_refused(&["--record-keep", "2h"], &["--record <FILE>"]);
+    assert_refused(&["replay", RECORDING, "--aggregate"], &["--aggregate", "--summary"]);
+    assert_refused(&["replay", RECORDING, "--port", "80", "stuck"], &["after the command"]);
+    let scraped = run(&["replay", RECORDING, "-o", "prometheus:9437"]);
+    assert!(scraped.code == Some(1) && scraped.stderr.contains("live runs"), "{}", scraped.stderr);
+}
