@@ -7,7 +7,7 @@ use super::{
     findings::FindingsMode,
     outputs::OutputSpec,
 };
-use crate::{cli::args::values::Format, outputs::target::Content, pipeline::route::RecordKind};
+use crate::{cli::args::values::Format, outputs::target::Content, pipeline::record_filter::RecordKind};
 
 /// A usage error with this message.
 pub(crate) fn conflict(message: &str) -> Error {

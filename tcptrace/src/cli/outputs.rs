@@ -18,7 +18,7 @@ use crate::{
         FileSettings, Stdout, kinds,
         target::{Content, Target},
     },
-    pipeline::route::{RecordFilter, RecordKind},
+    pipeline::record_filter::{RecordFilter, RecordKind},
 };
 
 /// An output that a user wants.

@@ -1,26 +1,24 @@
 //! The route to one output: which records it takes, their format, and what was rendered for it.
 
-use std::collections::VecDeque;
-
 use crate::{
     analysis::{
         report::Report,
         story::{Stories, connection::Story},
     },
-    findings::{Coverage, Finding, Kind, Severity},
+    findings::{Coverage, Finding},
     model::{
-        event::{Event, EventKind, Owner, StateSource},
-        event_kind::EventGroup,
-        filter::{EventSubject, Expr},
+        event::{Event, EventKind, StateSource},
         losses::Losses,
-        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
         state::{State, StateSet},
-        time::WallOffset,
     },
-    pipeline::records::{Records, RecordsBuilder},
+    pipeline::{
+        held::{Held, HeldRecord, settled},
+        record_filter::{RecordFilter, RecordKind},
+        records::{Records, RecordsBuilder},
+    },
     render::{
         context::Context,
         csv::Csv,
@@ -50,105 +48,6 @@ pub enum StoryForm {
     Text(Ladder),
     /// One object per line.
     Json(Json),
-}
-
-/// Kinds of records that an output can select.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "as docs/json.md names them")]
-pub enum RecordKind {
-    Transitions,
-    Retransmits,
-    Resets,
-    Owners,
-    Findings,
-    Summaries,
-    Notices,
-    /// The last record of a run.
-    End,
-    /// Metrics, which are not records of the session but counts of them.
-    Metrics,
-}
-
-impl RecordKind {
-    /// All kinds of records.
-    pub const ALL: [Self; 9] = [
-        Self::Transitions,
-        Self::Retransmits,
-        Self::Resets,
-        Self::Owners,
-        Self::Findings,
-        Self::Summaries,
-        Self::Notices,
-        Self::End,
-        Self::Metrics,
-    ];
-    /// The kinds that are single events.
-    pub const EVENTS: [Self; 4] = [Self::Transitions, Self::Retransmits, Self::Resets, Self::Owners];
-
-    /// Its name in settings, for example `transitions`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Transitions => "transitions",
-            Self::Retransmits => "retransmits",
-            Self::Resets => "resets",
-            Self::Owners => "owners",
-            Self::Findings => "findings",
-            Self::Summaries => "summaries",
-            Self::Notices => "notices",
-            Self::End => "end",
-            Self::Metrics => "metrics",
-        }
-    }
-
-    const fn of(what: &EventKind) -> Self {
-        match what.row().group {
-            EventGroup::Transitions => Self::Transitions,
-            EventGroup::Retransmits => Self::Retransmits,
-            EventGroup::Resets => Self::Resets,
-            EventGroup::Owners => Self::Owners,
-        }
-    }
-}
-
-/// Which records an output takes. An empty criterion matches everything; all criteria must match, each by any of its
-/// values.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct RecordFilter {
-    /// Kinds of records to take.
-    pub records: Vec<RecordKind>,
-    /// Kinds of findings to take.
-    pub findings: Vec<Kind>,
-    /// Minimum severity of findings.
-    pub severity: Option<Severity>,
-    /// True to leave out what was checked (`looked`), for outputs that act on findings.
-    pub without_coverage: bool,
-    /// What events and findings must match; `None` for all.
-    pub only: Option<Expr>,
-}
-
-impl RecordFilter {
-    /// Takes only what matches this, too.
-    pub fn add(&mut self, expr: Expr) {
-        self.only = Some(Expr::all(self.only.take().into_iter().chain([expr])));
-    }
-
-    fn kind(&self, kind: RecordKind) -> bool {
-        self.records.is_empty() || self.records.contains(&kind)
-    }
-
-    fn event(&self, event: &Event, names: &mut Names) -> bool {
-        self.kind(RecordKind::of(&event.what))
-            && self.only.as_ref().is_none_or(|only| only.selects(&EventSubject(event), names))
-    }
-
-    fn finding(&self, finding: &Finding, names: &mut Names) -> bool {
-        let detection = &finding.detection;
-        self.kind(RecordKind::Findings)
-            && (self.findings.is_empty() || self.findings.contains(&detection.kind))
-            && self.severity.is_none_or(|least| detection.severity >= least)
-            && self.only.as_ref().is_none_or(|only| only.selects(detection, names))
-    }
 }
 
 /// Renders a run for one output.
@@ -455,58 +354,4 @@ impl Route {
 
 fn is_polled(event: &Event) -> bool {
     matches!(event.what, EventKind::Transition(transition) if transition.source == StateSource::Polled)
-}
-
-/// Most records of a route that wait for names of processes.
-const MAX_HELD: usize = 4096;
-
-/// Records that wait until the processes that they name are read, in order.
-#[derive(Default)]
-struct Held(VecDeque<(u64, WallOffset, HeldRecord)>);
-
-enum HeldRecord {
-    Event(Box<Event>),
-    Finding(Box<Finding>),
-}
-
-impl HeldRecord {
-    fn owners(&self) -> impl Iterator<Item = &Owner> {
-        let (owner, peer) = match self {
-            Self::Event(event) => (event.owner.as_ref(), event.peer.as_ref().map(|peer| &peer.owner)),
-            Self::Finding(finding) => (finding.detection.owner.as_ref(), None),
-        };
-        owner.into_iter().chain(peer)
-    }
-}
-
-impl Held {
-    fn add(&mut self, context: &Context, record: HeldRecord) {
-        self.0.push_back((context.now_ns, context.wall, record));
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.len() >= MAX_HELD
-    }
-
-    fn first(&self) -> Option<(u64, &HeldRecord)> {
-        self.0.front().map(|(held_ns, _, record)| (*held_ns, record))
-    }
-
-    fn take_first(&mut self) -> Option<(WallOffset, HeldRecord)> {
-        self.0.pop_front().map(|(_, wall, record)| (wall, record))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
-/// Whether none of these processes is being read. Those that nobody asked for are asked for.
-fn settled<'a>(owners: impl Iterator<Item = &'a Owner>, context: &mut Context) -> bool {
-    // All are asked for at once.
-    owners.filter(|owner| !context.names.processes.is_settled(owner)).count() == 0
 }

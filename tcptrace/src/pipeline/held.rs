@@ -1,0 +1,66 @@
+//! Records that wait until the processes that they name are read.
+
+use std::collections::VecDeque;
+
+use crate::{
+    findings::Finding,
+    model::{
+        event::{Event, Owner},
+        time::WallOffset,
+    },
+    render::context::Context,
+};
+
+/// Most records of a route that wait for names of processes.
+const MAX_HELD: usize = 4096;
+
+/// Records that wait until the processes that they name are read, in order.
+#[derive(Default)]
+pub(super) struct Held(VecDeque<(u64, WallOffset, HeldRecord)>);
+
+pub(super) enum HeldRecord {
+    Event(Box<Event>),
+    Finding(Box<Finding>),
+}
+
+impl HeldRecord {
+    pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> {
+        let (owner, peer) = match self {
+            Self::Event(event) => (event.owner.as_ref(), event.peer.as_ref().map(|peer| &peer.owner)),
+            Self::Finding(finding) => (finding.detection.owner.as_ref(), None),
+        };
+        owner.into_iter().chain(peer)
+    }
+}
+
+impl Held {
+    pub(super) fn add(&mut self, context: &Context, record: HeldRecord) {
+        self.0.push_back((context.now_ns, context.wall, record));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MAX_HELD
+    }
+
+    pub(super) fn first(&self) -> Option<(u64, &HeldRecord)> {
+        self.0.front().map(|(held_ns, _, record)| (*held_ns, record))
+    }
+
+    pub(super) fn take_first(&mut self) -> Option<(WallOffset, HeldRecord)> {
+        self.0.pop_front().map(|(_, wall, record)| (wall, record))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Whether none of these processes is being read. Those that nobody asked for are asked for.
+pub(super) fn settled<'a>(owners: impl Iterator<Item = &'a Owner>, context: &mut Context) -> bool {
+    // All are asked for at once.
+    owners.filter(|owner| !context.names.processes.is_settled(owner)).count() == 0
+}
