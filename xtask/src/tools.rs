@@ -48,6 +48,15 @@ pub(crate) const INTEROP: [Tool; 13] = [
 pub(crate) const CONTAINERS: [Tool; 4] =
     [("podman", "podman"), ("dockerd", "docker.io"), ("containerd", "containerd"), ("runc", "runc")];
 
+/// What makes packages: C compilers for both architectures, since a few crates contain C.
+pub(crate) const DIST: [Tool; 5] = [
+    ("musl-gcc", "musl-tools"),
+    ("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+    ("aarch64-linux-gnu-objcopy", "binutils-aarch64-linux-gnu"),
+    ("objcopy", "binutils"),
+    ("git", "git"),
+];
+
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
 
