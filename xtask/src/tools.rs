@@ -57,6 +57,10 @@ pub(crate) const DIST: [Tool; 5] = [
     ("git", "git"),
 ];
 
+/// What installs packages, to try them.
+pub(crate) const TRIAL: [Tool; 4] =
+    [("podman", "podman"), ("rpm", "rpm"), ("debootstrap", "debootstrap"), ("chroot", "coreutils")];
+
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
 

@@ -6,6 +6,7 @@ mod binaries;
 mod image;
 mod packages;
 mod papers;
+mod trial;
 
 use std::{
     fs,
@@ -32,6 +33,12 @@ pub(crate) struct Args {
     /// The folder for the results
     #[arg(long, default_value = "target/dist")]
     to: PathBuf,
+    /// Install each package into a system of its own, and use it there
+    #[arg(long = "try")]
+    is_tried: bool,
+    /// Take the packages that are there
+    #[arg(long, requires = "is_tried")]
+    no_build: bool,
 }
 
 /// The commit that is packaged. Its time is the time of everything in the packages.
@@ -62,8 +69,19 @@ impl Source {
     }
 }
 
-/// Makes everything, and checksums of it.
+/// Makes everything, and tries it if that is wanted.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    if !args.no_build {
+        make(args)?;
+    }
+    if args.is_tried {
+        trial::run(&workspace::root()?.join(&args.to))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes everything, and checksums of it.
+fn make(args: &Args) -> Result<()> {
     let archs = if args.arch.is_empty() { Arch::ALL.to_vec() } else { args.arch.clone() };
     setup::dist(&archs)?;
     let source = Source::find()?;
@@ -81,8 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     image::write(&source, &built, &to)?;
     papers::sbom(&source, &to)?;
     checksums(&to)?;
-    programs::succeed(Command::new("ls").args(["-l", "--human-readable"]).arg(&to))?;
-    Ok(ExitCode::SUCCESS)
+    programs::succeed(Command::new("ls").args(["-l", "--human-readable"]).arg(&to))
 }
 
 /// Writes `SHA256SUMS`, as `sha256sum --check` reads it.
