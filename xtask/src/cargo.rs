@@ -23,11 +23,16 @@ pub struct Executable {
     pub path: PathBuf,
 }
 
-/// The cargo that runs this program, in the folder `root`.
+/// The cargo that runs this program, in the folder `root`. It does not see what cargo told this program about the
+/// package of this program: crates that read these variables would be compiled again for each program that builds them.
 pub fn command(root: &Path) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.current_dir(root);
+    let is_of_package = |name: &str| ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|start| name.starts_with(start));
+    for (name, _) in env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_of_package)) {
+        command.env_remove(name);
+    }
     command
 }
 
