@@ -38,9 +38,13 @@ pub fn command(root: &Path) -> Command {
 
 /// Runs `cargo build` or `cargo test --no-run` with `args`, and returns the executables that it made.
 pub fn build(root: &Path, args: &[&str]) -> Result<Vec<Executable>> {
-    let mut command = command(root);
-    command.args(args).arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
-    let shown = programs::line(&command);
+    executables(command(root).args(args))
+}
+
+/// Runs this command of cargo, and returns the executables that it made.
+pub fn executables(command: &mut Command) -> Result<Vec<Executable>> {
+    command.arg("--message-format=json-render-diagnostics").stdin(Stdio::null()).stdout(Stdio::piped());
+    let shown = programs::line(command);
     let mut child = command.spawn().with_context(|| format!("`{shown}` cannot be started"))?;
     let stdout = child.stdout.take().with_context(|| format!("`{shown}`: it has no pipe"))?;
     let mut executables = Vec::new();

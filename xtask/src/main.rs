@@ -20,6 +20,7 @@ mod documented;
 mod fleet;
 mod instructions;
 mod interop;
+mod kernels;
 mod pictures;
 mod python;
 mod run;
@@ -66,6 +67,8 @@ enum Command {
     Fleet(fleet::Args),
     /// Make the packages of a release: static binaries, .deb, .rpm, an image, checksums
     Dist(dist::Args),
+    /// Boot other kernels in virtual machines, and run the live tests there with the static binary
+    Kernels(kernels::Args),
     /// Make the pictures and sample outputs of the documentation from a real run
     Pictures(pictures::Args),
     /// Install what tests (--tests), the BPF build (--bpf) and `check` (--deny) need
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Command::Instructions(args) => instructions::run(&args),
         Command::Fleet(args) => fleet::run(&args),
         Command::Dist(args) => dist::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Pictures(args) => pictures::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::DemoActor(args) => demo_actor::run(&args),

@@ -61,6 +61,15 @@ pub(crate) const DIST: [Tool; 5] = [
 pub(crate) const TRIAL: [Tool; 4] =
     [("podman", "podman"), ("rpm", "rpm"), ("debootstrap", "debootstrap"), ("chroot", "coreutils")];
 
+/// What boots other kernels.
+pub(crate) const KERNELS: [Tool; 5] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-system-aarch64", "qemu-system-arm"),
+    ("debootstrap", "debootstrap"),
+    ("depmod", "kmod"),
+    ("cpio", "cpio"),
+];
+
 /// What the benchmark compares tcptrace with.
 pub(crate) const BENCH: [Tool; 3] = [("tcpstates", "libbpf-tools"), ("bpftrace", "bpftrace"), ("ss", "iproute2")];
 

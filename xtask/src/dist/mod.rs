@@ -102,6 +102,16 @@ fn make(args: &Args) -> Result<()> {
     programs::succeed(Command::new("ls").args(["-l", "--human-readable"]).arg(&to))
 }
 
+/// The static binary for an architecture.
+pub(crate) fn program(arch: Arch) -> Result<PathBuf> {
+    Ok(binaries::build(&Source::find()?, arch)?.program)
+}
+
+/// The live tests as a static program.
+pub(crate) fn live_tests(arch: Arch) -> Result<PathBuf> {
+    binaries::live_tests(&workspace::root()?, arch)
+}
+
 /// Writes `SHA256SUMS`, as `sha256sum --check` reads it.
 fn checksums(to: &Path) -> Result<()> {
     let entries = fs::read_dir(to).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
