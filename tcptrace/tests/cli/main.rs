@@ -18,6 +18,7 @@ mod forms;
 mod kill;
 mod plugin;
 mod replay;
+mod report;
 mod show;
 mod streams;
 #[path = "../support/tracer.rs"]

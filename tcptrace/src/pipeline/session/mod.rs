@@ -402,6 +402,11 @@ impl Session {
         }
     }
 
+    /// Says what is wrong with the recording that the run is read from.
+    pub fn flaws(&mut self, flaws: &[String]) {
+        self.routes.iter_mut().for_each(|route| route.flaws(flaws));
+    }
+
     fn update_losses(&mut self) {
         // With stories, the table is not reported.
         let forgotten = self.routes.iter().find_map(Route::forgotten_stories);
