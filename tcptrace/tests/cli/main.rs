@@ -17,6 +17,9 @@ mod filters;
 mod forms;
 mod kill;
 mod plugin;
+#[path = "../support/records.rs"]
+#[allow(dead_code, reason = "other tests use all of it")]
+mod records;
 mod replay;
 mod report;
 mod show;

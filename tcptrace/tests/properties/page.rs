@@ -7,7 +7,7 @@ use tcptrace::{
     findings::Thresholds,
     model::{
         decode::split,
-        event::{Command, OwnerSource, Owner, StartTicks},
+        event::{Command, Owner, OwnerSource, StartTicks},
         holders::{Holder, Holders},
         names::PlaceNames,
         namespace::Namespace,
@@ -17,6 +17,7 @@ use tcptrace::{
         socket::{Kind, ListedSocket},
         state::State,
     },
+    pipeline::route::Renderer,
     pipeline::{
         input::{Input, ListingKind},
         recording::{anonymize::Anonymizer, frames::Frame},
@@ -24,7 +25,6 @@ use tcptrace::{
         settings::SessionSettings,
     },
     render::html::Page,
-    pipeline::route::Renderer,
 };
 use tcptrace_common::{
     record::{self, owner_source},
@@ -206,9 +206,12 @@ fn a_report_stays_small_and_is_the_same_each_time() {
             stream.now_ns = START_NS + round * S;
             // A sequence without a pattern, the same each time.
             number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let time_us = 1 << (number >> 33) % 24;
+            let time_us = 1 << ((number >> 33) % 24);
             let name = format!("p{}", round % 900);
-            let owner = record::Owner { pid: 1000 + (round % 900) as u32, ..process(1, name.as_bytes(), owner_source::CONNECT) };
+            let owner = record::Owner {
+                pid: 1000 + (round % 900) as u32,
+                ..process(1, name.as_bytes(), owner_source::CONNECT)
+            };
             let (a, b) = (round / 250, round % 250);
             let local = format!("10.{}.{}.{}:{}", 1 + round % 5, a, b, 20_000 + round);
             let mut life = Life::in_state(CLOSE, &local, &format!("10.9.{a}.{b}:{}", 80 + round % 400)).owned_by(owner);

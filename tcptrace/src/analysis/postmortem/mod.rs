@@ -28,7 +28,7 @@ pub use self::{
     episodes::{Episode, Episodes},
     latency_map::{LatencyMap, Phase, Times},
     resets::{ResetOrigin, Resets},
-    witnesses::Witnesses,
+    witnesses::{Witness, Witnesses},
 };
 
 /// Most processes whose cgroup and user are remembered.

@@ -26,10 +26,13 @@ pub enum ResetOrigin {
     NoSocket,
 }
 
+/// What made this host send a RST, and for which process, if it is known.
+pub type Sender = (ResetOrigin, Option<(u32, Command)>);
+
 /// Counts of RSTs that this host sent.
 #[derive(Debug, Default)]
 pub struct Resets {
-    counts: KeyedMap<(ResetOrigin, Option<(u32, Command)>), u64>,
+    counts: KeyedMap<Sender, u64>,
     /// Number of RSTs whose senders had no room.
     pub others: u64,
 }
@@ -56,9 +59,9 @@ impl Resets {
 
     /// Senders with the number of their RSTs, the most first.
     #[must_use]
-    pub fn most(&self) -> Vec<(ResetOrigin, Option<(u32, Command)>, u64)> {
-        let mut all: Vec<_> = self.counts.iter().map(|(&(origin, owner), &count)| (origin, owner, count)).collect();
-        all.sort_by_key(|&(origin, owner, count)| (std::cmp::Reverse(count), origin, owner));
+    pub fn most(&self) -> Vec<(Sender, u64)> {
+        let mut all: Vec<_> = self.counts.iter().map(|(&sender, &count)| (sender, count)).collect();
+        all.sort_by_key(|&(sender, count)| (std::cmp::Reverse(count), sender));
         all
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use super::Episodes;
+use super::episodes::{Episode, Episodes};
 use crate::{
     analysis::story::{
         Limits, Stories,
@@ -32,14 +32,21 @@ pub struct Witnesses {
     pub stories: Stories,
     recent: VecDeque<Story>,
     recent_events: usize,
-    /// The finding that wants a connection, by cookie or by ends.
+    /// The finding that wants a socket, by cookie or by ends.
     by_cookie: KeyedMap<u64, u64>,
     by_ends: KeyedMap<(SocketAddr, SocketAddr), u64>,
-    kept: Vec<(u64, Story)>,
-    /// Number of wanted connections whose story was dropped for lack of room.
-    pub forgotten: u64,
-    /// Wanted connections whose story was not found yet.
+    kept: Vec<Witness>,
+    /// Number of sockets that findings named.
     wanted: u64,
+}
+
+/// A connection that findings name.
+#[derive(Debug)]
+pub struct Witness {
+    /// The numbers of the findings: one for each side at most, in the order in which they named it.
+    pub findings: Vec<u64>,
+    /// What happened to it.
+    pub story: Story,
 }
 
 impl Default for Witnesses {
@@ -51,7 +58,6 @@ impl Default for Witnesses {
             by_cookie: KeyedMap::default(),
             by_ends: KeyedMap::default(),
             kept: Vec::new(),
-            forgotten: 0,
             wanted: 0,
         }
     }
@@ -71,10 +77,9 @@ impl Witnesses {
         for example in finding.detection.examples.iter().take(OF_A_FINDING) {
             let ends = (example.local, example.remote);
             let is_listener = example.remote.port() == 0;
-            let is_known = example.cookie.map_or_else(
-                || self.by_ends.contains_key(&ends),
-                |cookie| self.by_cookie.contains_key(&cookie),
-            );
+            let is_known = example
+                .cookie
+                .map_or_else(|| self.by_ends.contains_key(&ends), |cookie| self.by_cookie.contains_key(&cookie));
             if is_listener || is_known || self.by_cookie.len() + self.by_ends.len() >= MAX_WANTED {
                 continue;
             }
@@ -83,37 +88,37 @@ impl Witnesses {
                 None => _ = self.by_ends.insert(ends, finding.number),
             }
             self.wanted += 1;
-            let found = self.recent.iter().position(|story| {
+            let is_it = |story: &Story| {
                 let cookies = story.seen().any(|(_, side)| side.cookie.is_some() && side.cookie == example.cookie);
                 cookies || example.cookie.is_none() && is_of(story, ends)
-            });
-            if let Some(story) = found.and_then(|place| self.recent.remove(place)) {
+            };
+            if let Some(kept) = self.kept.iter_mut().find(|kept| is_it(&kept.story)) {
+                if !kept.findings.contains(&finding.number) {
+                    kept.findings.push(finding.number); // the other side
+                }
+            } else if let Some(story) = self.recent.iter().position(is_it).and_then(|place| self.recent.remove(place)) {
                 self.recent_events -= events(&story);
-                self.kept.push((finding.number, story));
+                self.kept.push(Witness { findings: vec![finding.number], story });
             }
         }
     }
 
-    fn number(&self, story: &Story) -> Option<u64> {
+    /// The findings that want a connection.
+    fn findings(&self, story: &Story) -> Vec<u64> {
         let by_cookie = |cookie: Option<u64>| self.by_cookie.get(&cookie?).copied();
-        let by_ends = || {
-            let [left, right] = story.ends();
-            self.by_ends.get(&(left, right)).or_else(|| self.by_ends.get(&(right, left))).copied()
-        };
-        story.seen().find_map(|(_, side)| by_cookie(side.cookie)).or_else(by_ends)
+        let [left, right] = story.ends();
+        let by_ends = [(left, right), (right, left)].into_iter().filter_map(|ends| self.by_ends.get(&ends).copied());
+        let mut findings: Vec<_> = story.seen().filter_map(|(_, side)| by_cookie(side.cookie)).chain(by_ends).collect();
+        findings.sort_unstable();
+        findings.dedup();
+        findings
     }
 
     pub(super) fn story(&mut self, story: Story, episodes: &Episodes) {
-        if let Some(number) = self.number(&story) {
-            self.kept.push((number, story));
-            if self.kept.len() > MAX_KEPT {
-                let rank = |number: u64| episodes.get(number).map(super::Episode::rank);
-                let least = self.kept.iter().enumerate().max_by_key(|(_, (number, _))| (rank(*number).is_none(), rank(*number)));
-                if let Some(place) = least.map(|(place, _)| place) {
-                    self.kept.remove(place);
-                    self.forgotten += 1;
-                }
-            }
+        let findings = self.findings(&story);
+        if !findings.is_empty() {
+            self.kept.push(Witness { findings, story });
+            self.make_room(episodes);
             return;
         }
         self.recent_events += events(&story);
@@ -124,13 +129,29 @@ impl Witnesses {
         }
     }
 
-    /// The stories that were found, each with the number of its finding, in the order of their ends.
+    /// Drops the story of the least important finding if there are too many.
+    fn make_room(&mut self, episodes: &Episodes) {
+        while self.kept.len() > MAX_KEPT {
+            let rank = |witness: &Witness| {
+                witness.findings.iter().filter_map(|number| episodes.get(*number)).map(Episode::rank).min()
+            };
+            // Those of forgotten findings first.
+            let least = self.kept.iter().enumerate().max_by_key(|(_, witness)| {
+                let rank = rank(witness);
+                (rank.is_none(), rank)
+            });
+            let Some(place) = least.map(|(place, _)| place) else { return };
+            self.kept.remove(place);
+        }
+    }
+
+    /// The stories that were found.
     #[must_use]
-    pub fn kept(&self) -> &[(u64, Story)] {
+    pub fn kept(&self) -> &[Witness] {
         &self.kept
     }
 
-    /// Number of wanted connections, with a story or without.
+    /// Number of sockets that findings named, with a story or without.
     #[must_use]
     pub const fn wanted_count(&self) -> u64 {
         self.wanted

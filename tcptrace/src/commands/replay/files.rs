@@ -137,7 +137,10 @@ impl Recording {
     }
 
     /// Passes all chunks on, until one is refused; returns false if it was. Says what is missing.
-    pub(in crate::commands) fn chunks(&self, mut on_chunk: impl FnMut(&RawChunk) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    pub(in crate::commands) fn chunks(
+        &self,
+        mut on_chunk: impl FnMut(&RawChunk) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<bool> {
         for (number, path) in self.files.iter().enumerate() {
             let mut reader = Reader::new(BufReader::new(open(path)?))?;
             while let Some(chunk) = reader.next_chunk() {

@@ -10,7 +10,6 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
-    analysis::postmortem::Postmortem,
     cli::{
         args::{Args, FilterArgs, ReportArgs},
         terminal::exit,
@@ -51,7 +50,8 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let failed = |error: anyhow::Error| anyhow!("cannot report on {}: {error:#}", file.display());
     let recording = Recording::open(file).map_err(failed)?;
     let time = |when| recording.resolve(when).map_err(failed);
-    let window = Window { from_ns: args.from.map(time).transpose()?, to_ns: args.to.map(time).transpose()?, speed: None };
+    let window =
+        Window { from_ns: args.from.map(time).transpose()?, to_ns: args.to.map(time).transpose()?, speed: None };
     let mut trace = Args::parse_trace()?;
     trace.filter = args.filter.clone();
     trace.findings = args.findings.clone();
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         is_filtered: session.selection != Default::default() || session.rest.is_some(),
         is_part: window.from_ns.is_some() || window.to_ns.is_some(),
     };
-    let route = Route::new(Renderer::Page(Box::new(Postmortem::default()), page), RecordFilter::default());
+    let route = Route::new(Renderer::Page(Box::default(), page), RecordFilter::default());
     (settings.outputs, settings.routes) = (Vec::new(), vec![route]);
     let output = Output::open(args.output.as_path())?;
     let written = bytes(settings, recording, window, args.anonymize).map_err(failed);
@@ -128,7 +128,9 @@ impl<'a> Output<'a> {
     fn write(&self, bytes: &[u8]) -> anyhow::Result<()> {
         match self {
             Self::Stdout => match io::stdout().write_all(bytes).and_then(|()| io::stdout().flush()) {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(anyhow!("cannot write to stdout: {error}")),
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(anyhow!("cannot write to stdout: {error}"))
+                }
                 _ => Ok(()),
             },
             Self::File(file, path) => {

@@ -94,9 +94,7 @@ impl Anonymizer {
                 Input::NetnsNames(Cow::Owned(names.collect()))
             }
             Input::Listed(kind, snapshot) => Input::Listed(kind, Cow::Owned(self.snapshot(snapshot.into_owned()))),
-            Input::Process(question, answer) => {
-                Input::Process(question, Cow::Owned(self.answer(answer.into_owned())))
-            }
+            Input::Process(question, answer) => Input::Process(question, Cow::Owned(self.answer(answer.into_owned()))),
             Input::Users(users) => {
                 let users = users.iter().map(|(uid, name)| (*uid, format!("user-{}", self.users.of(name.clone()))));
                 Input::Users(Cow::Owned(users.collect()))
@@ -160,7 +158,7 @@ impl Anonymizer {
         let number = self.hosts.of(address);
         match address {
             // It stays a loopback address, since those do not leave their namespace.
-            IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::from(0x7f80_0000 | number % (1 << 23)).into(),
+            IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::from(0x7f80_0000 | (number % (1 << 23))).into(),
             address => anonymous::address(number.wrapping_sub(1), address.is_ipv4()),
         }
     }

@@ -1,7 +1,7 @@
 //! What happened, in at most ten sentences.
 
 use super::{
-    Page,
+    options::Page,
     words::{Words, count, process, thousands},
     writer::Html,
 };
@@ -19,13 +19,7 @@ use crate::{
 const NAMED: usize = 3;
 
 /// Writes the section.
-pub(super) fn write(
-    html: &mut Html<'_>,
-    all: &Postmortem,
-    report: &Report,
-    page: &Page,
-    words: &Words,
-) {
+pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, report: &Report, page: &Page, words: &Words) {
     html.section("summary", "What happened").raw("<ul class=\"facts\">\n");
     let rows = [
         ("When", when(report, page, words)),
@@ -86,7 +80,8 @@ fn findings(all: &Postmortem, words: &Words) -> String {
         .map(|episode| format!("{}, {}", episode.detection.kind.id(), words.headline(&episode.detection)))
         .collect();
     let by_severity: Vec<_> = by_severity.into_iter().flatten().collect();
-    let more = if all.episodes.forgotten > 0 { format!(", and {} more", all.episodes.forgotten) } else { String::new() };
+    let more =
+        if all.episodes.forgotten > 0 { format!(", and {} more", all.episodes.forgotten) } else { String::new() };
     format!("{}{more}; {open} still there at the end. The worst: {}.", by_severity.join(", "), worst.join("; "))
 }
 
@@ -94,7 +89,8 @@ fn ends(report: &Report) -> String {
     if report.endings.is_empty() {
         return "No connection ended.".to_owned();
     }
-    let named = report.endings.iter().take(5).map(|(ending, count)| format!("{} {}", ending.words(), thousands(*count)));
+    let named =
+        report.endings.iter().take(5).map(|(ending, count)| format!("{} {}", ending.words(), thousands(*count)));
     let rest: u64 = report.endings.iter().skip(5).map(|(_, count)| count).sum();
     let rest = (rest > 0).then(|| format!("others {}", thousands(rest)));
     format!("How connections ended: {}.", named.chain(rest).collect::<Vec<_>>().join(", "))
@@ -105,7 +101,7 @@ fn resets(all: &Postmortem, report: &Report) -> String {
     if sent + received == 0 {
         return "None seen.".to_owned();
     }
-    let by = all.resets.most().into_iter().take(NAMED).map(|(origin, owner, count)| {
+    let by = all.resets.most().into_iter().take(NAMED).map(|((origin, owner), count)| {
         let owner = process(owner);
         let who = match origin {
             ResetOrigin::Process => format!("by {owner} itself"),
@@ -183,7 +179,11 @@ fn unknown(all: &Postmortem, report: &Report) -> String {
     ];
     let known = |(count, words): (u64, &str)| (count > 0).then(|| words.replace("{}", &thousands(count)));
     let parts: Vec<_> = parts.into_iter().filter_map(known).collect();
-    if parts.is_empty() { "Nothing that this report is about.".to_owned() } else { format!("{}.", capital(&parts.join(", "))) }
+    if parts.is_empty() {
+        "Nothing that this report is about.".to_owned()
+    } else {
+        format!("{}.", capital(&parts.join(", ")))
+    }
 }
 
 fn capital(text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::{
     ladders::Chosen,
+    page::EXPLAINED,
     timeline::{ended, label, severity},
     words::{Words, owners, place_and_executable},
     writer::Html,
@@ -10,20 +11,20 @@ use crate::{
     analysis::postmortem::{Episode, Postmortem},
     findings::{Example, Value},
     model::{names::Names, time::human},
-    render::{context::Context, text::{finding, words::age_words, words::netns_name}},
+    render::{
+        context::Context,
+        text::{finding, words::age_words, words::netns_name},
+    },
 };
-
-/// Most findings that are explained.
-pub(super) const EXPLAINED: usize = 60;
 
 /// Writes the section.
 pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, ladders: &Chosen<'_>, words: &Words, context: &mut Context) {
     html.section("findings", "Findings one by one");
     let ranked = all.episodes.ranked();
-    match ranked.len() {
-        0 => _ = html.raw("<p>There are none.</p>\n"),
-        ..=EXPLAINED => {}
-        len => _ = html.raw("<p>The worst ").number(EXPLAINED as f64).raw(" of ").number(len as f64).raw(".</p>\n"),
+    if ranked.is_empty() {
+        html.raw("<p>There are none.</p>\n");
+    } else if ranked.len() > EXPLAINED {
+        html.raw("<p>The worst ").number(EXPLAINED as f64).raw(" of ").number(ranked.len() as f64).raw(".</p>\n");
     }
     for episode in ranked.into_iter().take(EXPLAINED) {
         explain(html, episode, ladders, words, &mut context.names);
@@ -34,15 +35,19 @@ pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, ladders: &Chosen<'_>,
 fn explain(html: &mut Html<'_>, episode: &Episode, ladders: &Chosen<'_>, words: &Words, names: &mut Names) {
     let detection = &episode.detection;
     let number = episode.number as f64;
-    html.raw("<article aria-labelledby=\"finding-").number(number).raw("\"><h3 id=\"finding-").number(number).raw("\">");
+    html.raw("<article aria-labelledby=\"finding-")
+        .number(number)
+        .raw("\"><h3 id=\"finding-")
+        .number(number)
+        .raw("\">");
     severity(html, episode.severity);
     html.raw(" ").text(label(episode)).raw("</h3>\n<p class=\"lead\">").text(words.headline(detection)).raw("</p>\n");
     if !detection.cause.words().is_empty() {
-        html.raw("<p>").text(capital(detection.cause.words())).raw("</p>\n");
+        html.raw("<p>").text(capital(detection.cause.words())).raw(".</p>\n");
     }
     if !detection.cause.remedy().is_empty() {
         html.raw("<p class=\"remedy\"><strong>What to do:</strong> ").text(detection.cause.remedy());
-        html.raw(" (<code>").text(detection.kind.docs()).raw("</code>)</p>\n");
+        html.raw(". (<code>").text(detection.kind.docs()).raw("</code>)</p>\n");
     }
     html.raw("<dl>");
     let mut row = |name: &str, text: String| {

@@ -30,7 +30,7 @@ pub(super) fn write(html: &mut Html<'_>, map: &LatencyMap) {
         html.raw("<p>No time in a state is known exactly.</p></section>\n");
         return;
     }
-    html.raw("<p>How long sockets had been in the state that they left, by when they left it. Darker means more; the solid line is \
+    html.raw("<p>How long sockets had been in the state that they left, by when they left it. The stronger the colour, the more; the solid line is \
               the median, the dashed line the 99th percentile.</p>\n<ul class=\"legend\" aria-label=\"Sockets in a field\">");
     for (level, class) in LEVELS.iter().enumerate() {
         html.raw("<li><svg viewBox=\"0 0 12 12\" aria-hidden=\"true\"><path class=\"").raw(class);
@@ -153,11 +153,9 @@ fn curve(
 
 /// A power of ten as time.
 fn round(ns: u64) -> String {
-    match ns {
-        ..1_000_000 => format!("{} µs", ns / 1000),
-        ..1_000_000_000 => format!("{} ms", ns / 1_000_000),
-        _ => format!("{} s", ns / 1_000_000_000),
-    }
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms")];
+    let (unit, name) = units.into_iter().find(|(unit, _)| ns >= *unit).unwrap_or((1_000, "µs"));
+    format!("{} {name}", ns / unit)
 }
 
 fn table(html: &mut Html<'_>, map: &LatencyMap) {
@@ -165,7 +163,9 @@ fn table(html: &mut Html<'_>, map: &LatencyMap) {
     let width = map.width_ns().saturating_mul(each as i64);
     let caption = format!("Time in the state before, by interval of {}", human(width.unsigned_abs()));
     html.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"").text(&caption);
-    html.raw("\"><table><caption>").text(&caption).raw("</caption><thead><tr><th scope=\"col\" rowspan=\"2\">From</th>");
+    html.raw("\"><table><caption>")
+        .text(&caption)
+        .raw("</caption><thead><tr><th scope=\"col\" rowspan=\"2\">From</th>");
     for name in ["Opening", "Open", "Closing"] {
         html.raw("<th scope=\"colgroup\" colspan=\"3\">").raw(name).raw("</th>");
     }
@@ -180,7 +180,8 @@ fn table(html: &mut Html<'_>, map: &LatencyMap) {
             continue;
         }
         let begin = map.start_ns() + map.width_ns().saturating_mul(place as i64);
-        html.raw("<tr><th scope=\"row\" class=\"t\">").text(time_of_day(begin, if width < 1_000_000_000 { 3 } else { 0 }));
+        html.raw("<tr><th scope=\"row\" class=\"t\">")
+            .text(time_of_day(begin, if width < 1_000_000_000 { 3 } else { 0 }));
         html.raw("</th>");
         for times in times {
             let shown = |quantile| times.quantile_ns(quantile).map_or_else(|| "–".to_owned(), human);

@@ -1,14 +1,17 @@
 //! The stories of the connections that findings name, as tables: one side on the left, the other on the right, and segments
 //! between them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
+    page::EXPLAINED,
     timeline::label,
     words::{Words, count},
     writer::Html,
 };
 use crate::{
     analysis::{
-        postmortem::{Episode, Postmortem},
+        postmortem::{Postmortem, Witness},
         story::connection::{Side, Story},
     },
     findings::causes_of,
@@ -29,14 +32,16 @@ const ROWS: (usize, usize) = (45, 20);
 
 /// The stories on the page, the worst findings first. Their numbers begin at 1.
 pub(super) struct Chosen<'a> {
-    stories: Vec<(&'a Episode, &'a Story)>,
+    stories: Vec<&'a Witness>,
+    /// The findings that are on the page, so that a link leads to them.
+    explained: BTreeSet<u64>,
     left_out: u64,
 }
 
 impl Chosen<'_> {
     /// The numbers of the stories of a finding.
     pub(super) fn of(&self, finding: u64) -> impl Iterator<Item = usize> {
-        let of_it = self.stories.iter().enumerate().filter(move |(_, (episode, _))| episode.number == finding);
+        let of_it = self.stories.iter().enumerate().filter(move |(_, witness)| witness.findings.contains(&finding));
         of_it.map(|(place, _)| place + 1)
     }
 }
@@ -45,18 +50,21 @@ impl Chosen<'_> {
 pub(super) fn choose(all: &Postmortem) -> Chosen<'_> {
     let kept = all.witnesses.kept();
     let ranked = all.episodes.ranked();
-    let of = |episode: &Episode, nth: usize| kept.iter().filter(|(number, _)| *number == episode.number).nth(nth);
-    let mut stories = Vec::new();
+    let mut chosen = BTreeMap::new();
     for nth in 0..3 {
-        for episode in &ranked {
-            if let Some((_, story)) = of(episode, nth).filter(|_| stories.len() < MOST) {
-                stories.push((*episode, story));
+        for (rank, episode) in ranked.iter().enumerate() {
+            let mut of_it = kept.iter().enumerate().filter(|(_, witness)| witness.findings.contains(&episode.number));
+            if let Some((place, _)) = of_it.nth(nth).filter(|_| chosen.len() < MOST) {
+                chosen.entry(place).or_insert((rank, nth));
             }
         }
     }
-    stories.sort_by_key(|(episode, _)| episode.rank());
-    let left_out = all.witnesses.wanted_count().saturating_sub(stories.len() as u64);
-    Chosen { stories, left_out }
+    let mut places: Vec<_> = chosen.into_iter().map(|(place, rank)| (rank, place)).collect();
+    places.sort_unstable();
+    let stories: Vec<_> = places.into_iter().filter_map(|(_, place)| kept.get(place)).collect();
+    let found: u64 = stories.iter().map(|witness| witness.findings.len() as u64).sum();
+    let explained = ranked.iter().take(EXPLAINED).map(|episode| episode.number).collect();
+    Chosen { explained, left_out: all.witnesses.wanted_count().saturating_sub(found), stories }
 }
 
 /// Writes the section.
@@ -67,32 +75,55 @@ pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, chosen: &Chosen<'_>, 
         return;
     }
     html.raw("<p>");
-    html.text(count(chosen.stories.len() as u64, "connection", "connections")).raw(" of the findings, the worst first; ");
-    html.text(count(chosen.left_out, "other", "others")).raw(
-        " left out, or without an event. Solid arrows are segments that the kernel reported, dashed ones follow from a change of \
+    html.text(count(chosen.stories.len() as u64, "connection", "connections"))
+        .raw(" of the findings, the worst first; ");
+    html.text(count(chosen.left_out, "other socket", "other sockets")).raw(
+        " that findings named are left out, or had no event. Solid arrows are segments that the kernel reported, dashed ones follow from a change of \
          state.</p>\n",
     );
-    for (place, (episode, story)) in chosen.stories.iter().enumerate() {
-        one(html, place + 1, episode, story, words, context);
+    for number in 1..=chosen.stories.len() {
+        one(html, number, all, chosen, words, context);
     }
     html.raw("</section>\n");
 }
 
-fn one(html: &mut Html<'_>, number: usize, episode: &Episode, story: &Story, words: &Words, context: &Context) {
+fn one(html: &mut Html<'_>, number: usize, all: &Postmortem, chosen: &Chosen<'_>, words: &Words, context: &Context) {
+    let Some(witness) = number.checked_sub(1).and_then(|place| chosen.stories.get(place)) else { return };
+    let story = &witness.story;
     let events = story.events();
     let Some(start_ns) = events.first().map(|(_, event)| event.time_ns) else { return };
     let [left, right] = story.ends().map(|end| words.end(end));
     let id = number as f64;
-    html.raw("<article aria-labelledby=\"ladder-").number(id).raw("\"><h3 id=\"ladder-").number(id).raw("\">Connection ");
+    html.raw("<article aria-labelledby=\"ladder-")
+        .number(id)
+        .raw("\"><h3 id=\"ladder-")
+        .number(id)
+        .raw("\">Connection ");
     html.number(id).raw(": ").text(&left).raw(" ⇄ ").text(&right).raw("</h3>\n<p>From ").text(words.date(start_ns));
-    html.raw(", of <a href=\"#finding-").number(episode.number as f64).raw("\">").text(label(episode)).raw("</a></p>\n");
+    for (place, episode) in witness.findings.iter().filter_map(|number| all.episodes.get(*number)).enumerate() {
+        html.raw(if place == 0 { ", of " } else { " and " });
+        if chosen.explained.contains(&episode.number) {
+            html.raw("<a href=\"#finding-").number(episode.number as f64).raw("\">").text(label(episode)).raw("</a>");
+        } else {
+            html.text(label(episode));
+        }
+    }
+    html.raw("</p>\n");
     let caption = format!("Connection {number}, event by event");
     html.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"").text(&caption);
     html.raw("\"><table class=\"ladder\"><caption class=\"hidden\">").text(&caption);
     html.raw("</caption><thead><tr><th scope=\"col\" class=\"n\">Time</th>");
     let [left_side, right_side] = [0, 1].map(|place| describe(story, place));
-    html.raw("<th scope=\"col\">").text(left).raw("<small>").text(left_side).raw("</small></th><th scope=\"col\">Segment</th>");
-    html.raw("<th scope=\"col\">").text(right).raw("<small>").text(right_side).raw("</small></th></tr></thead><tbody>\n");
+    html.raw("<th scope=\"col\">")
+        .text(left)
+        .raw("<small>")
+        .text(left_side)
+        .raw("</small></th><th scope=\"col\">Segment</th>");
+    html.raw("<th scope=\"col\">")
+        .text(right)
+        .raw("<small>")
+        .text(right_side)
+        .raw("</small></th></tr></thead><tbody>\n");
     let mut shown = [Shown::default(), Shown::default()];
     for (place, side) in story.seen() {
         shown[place].pid = side.first_owner().map(|owner| owner.pid);
@@ -102,7 +133,9 @@ fn one(html: &mut Html<'_>, number: usize, episode: &Episode, story: &Story, wor
         let Some(side) = &story.sides[*place] else { continue };
         let parts = cell(event, side, &mut shown[*place], &context.names);
         if row == ROWS.0 && end > ROWS.0 {
-            html.raw("<tr><td></td><td colspan=\"3\">… ").number((end - ROWS.0) as f64).raw(" events left out …</td></tr>\n");
+            html.raw("<tr><td></td><td colspan=\"3\">… ")
+                .number((end - ROWS.0) as f64)
+                .raw(" events left out …</td></tr>\n");
         }
         if row < ROWS.0 || row >= end {
             let after = human(event.time_ns.saturating_sub(start_ns));

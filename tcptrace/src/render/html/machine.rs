@@ -9,7 +9,8 @@ use crate::{
     analysis::report::{Report, TransitionRow},
     model::{
         state::State::{
-            self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent, TimeWait,
+            self, Close, CloseWait, Closing, Established, FinWait1, FinWait2, LastAck, Listen, SynRecv, SynSent,
+            TimeWait,
         },
         time::human,
     },
@@ -42,13 +43,13 @@ const EDGES: [Edge; 25] = [
     Edge(Close, Listen, &[(440.0, 58.0), (310.0, 132.0)], (362.0, 88.0), -1),
     Edge(Close, SynSent, &[(560.0, 58.0), (690.0, 132.0)], (638.0, 88.0), 1),
     Edge(Listen, SynRecv, &[(270.0, 168.0), (270.0, 247.0)], (278.0, 205.0), 1),
-    Edge(Listen, Close, &[(208.0, 150.0), (30.0, 150.0), (30.0, 802.0)], (38.0, 178.0), 1),
+    Edge(Listen, Close, &[(208.0, 150.0), (22.0, 150.0), (22.0, 802.0)], (30.0, 178.0), 1),
     Edge(SynSent, SynRecv, &[(668.0, 158.0), (332.0, 256.0)], (500.0, 190.0), 0),
     Edge(SynSent, Established, &[(700.0, 168.0), (540.0, 362.0)], (640.0, 262.0), 1),
     Edge(SynSent, Close, &[(792.0, 150.0), (965.0, 150.0), (965.0, 802.0)], (957.0, 178.0), -1),
     Edge(SynRecv, Established, &[(332.0, 274.0), (460.0, 362.0)], (412.0, 312.0), 1),
     Edge(SynRecv, FinWait1, &[(285.0, 283.0), (312.0, 477.0)], (288.0, 345.0), -1),
-    Edge(SynRecv, Close, &[(208.0, 265.0), (70.0, 265.0), (70.0, 802.0)], (78.0, 293.0), 1),
+    Edge(SynRecv, Close, &[(208.0, 265.0), (46.0, 265.0), (46.0, 802.0)], (54.0, 293.0), 1),
     Edge(Established, FinWait1, &[(460.0, 398.0), (365.0, 477.0)], (405.0, 425.0), -1),
     Edge(Established, CloseWait, &[(562.0, 388.0), (700.0, 477.0)], (650.0, 425.0), 1),
     Edge(Established, Close, &[(545.0, 398.0), (600.0, 470.0), (600.0, 802.0)], (608.0, 690.0), 1),
@@ -56,8 +57,8 @@ const EDGES: [Edge; 25] = [
     Edge(FinWait1, Closing, &[(375.0, 513.0), (455.0, 592.0)], (428.0, 540.0), 1),
     Edge(FinWait1, TimeWait, &[(325.0, 513.0), (312.0, 707.0)], (312.0, 622.0), 0),
     Edge(FinWait1, Close, &[(388.0, 513.0), (392.0, 802.0)], (400.0, 765.0), 1),
-    Edge(FinWait2, TimeWait, &[(195.0, 628.0), (272.0, 707.0)], (238.0, 660.0), 0),
-    Edge(FinWait2, Close, &[(150.0, 628.0), (150.0, 802.0)], (158.0, 765.0), 1),
+    Edge(FinWait2, TimeWait, &[(195.0, 628.0), (272.0, 707.0)], (226.0, 670.0), -1),
+    Edge(FinWait2, Close, &[(140.0, 628.0), (140.0, 802.0)], (132.0, 730.0), -1),
     Edge(Closing, TimeWait, &[(440.0, 628.0), (368.0, 707.0)], (412.0, 680.0), 1),
     Edge(Closing, Close, &[(510.0, 628.0), (510.0, 802.0)], (518.0, 735.0), 1),
     Edge(TimeWait, Close, &[(310.0, 743.0), (310.0, 802.0)], (300.0, 770.0), -1),
@@ -73,8 +74,10 @@ pub(super) fn write(html: &mut Html<'_>, report: &Report) {
         html.raw("<p>There was no change of state.</p></section>\n");
         return;
     }
-    html.raw("<p>How often sockets went from one state to another, and how long they had been in the state that they left: \
-              median, and the time that 99 of 100 did not exceed.</p>\n");
+    html.raw(
+        "<p>How often sockets went from one state to another, and how long they had been in the state that they left: \
+              median, and the time that 99 of 100 did not exceed.</p>\n",
+    );
     draw(html, report);
     table(html, report);
     html.raw("</section>\n");
@@ -110,11 +113,11 @@ fn draw(html: &mut Html<'_>, report: &Report) {
     let is_drawn = |row: &&TransitionRow| EDGES.iter().any(|edge| (edge.0, edge.1) == (row.old, row.new));
     let others = report.transitions.len() - report.transitions.iter().filter(is_drawn).count();
     let text = match others {
-        0 => "States as boxes and changes of state as arrows, with their numbers; the table after it has the same.".to_owned(),
+        0 => "States as boxes and changes of state as arrows, with their numbers; the table after it has the same."
+            .to_owned(),
         _ => format!(
-            "States as boxes and changes of state as arrows, with their numbers; {} that TCP does not have, after losses for \
-             example, stand only in the table after it.",
-            count(others as u64, "one", "others")
+            "States as boxes and changes of state as arrows, with their numbers; {} only in the table after it.",
+            count(others as u64, "more stands", "more stand")
         ),
     };
     svg::begin(html, "machine-svg", (WIDTH, HEIGHT), "TCP state machine", text);
@@ -128,11 +131,15 @@ fn draw(html: &mut Html<'_>, report: &Report) {
     }
     for edge in &EDGES {
         if let Some(row) = rows(edge) {
-            path(html, edge, match row.count {
-                ..10 => "edge",
-                10..1000 => "edge often",
-                _ => "edge most",
-            });
+            path(
+                html,
+                edge,
+                match row.count {
+                    ..10 => "edge",
+                    10..1000 => "edge often",
+                    _ => "edge most",
+                },
+            );
         }
     }
     bar(html, "CLOSE", 40.0, [380.0, 22.0, 240.0, 36.0]);

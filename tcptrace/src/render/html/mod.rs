@@ -8,6 +8,7 @@ mod findings;
 mod heat;
 mod ladders;
 mod machine;
+mod options;
 mod page;
 mod processes;
 mod settings;
@@ -19,23 +20,12 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use self::options::Page;
+
 use bytes::BytesMut;
 
 use self::{words::Words, writer::Html};
 use crate::{analysis::postmortem::Postmortem, render::context::Context};
-
-/// What a page says about the recording that it is made from.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// Version of the tcptrace that recorded.
-    pub recorded_by: String,
-    /// True if names and addresses were replaced.
-    pub is_anonymous: bool,
-    /// True if a filter chose a part of what was recorded.
-    pub is_filtered: bool,
-    /// True if only a part of the time was chosen.
-    pub is_part: bool,
-}
 
 /// Writes the page.
 pub fn write(to: &mut BytesMut, all: &Postmortem, page: &Page, context: &mut Context) {

@@ -1,11 +1,14 @@
 //! The head and the foot of the page.
 
-use super::{Page, writer::Html};
+use super::{options::Page, writer::Html};
 
 /// The style sheet, which is part of the page.
 pub(super) const STYLE: &str = include_str!("style.css");
 /// SHA-256 of the style sheet: browsers apply no other one. A test compares it.
-pub(super) const STYLE_HASH: &str = "5befnV0I79FJf3IApi96K3RMejQ7sww4k/057+w7u88=";
+pub(super) const STYLE_HASH: &str = "upJFpbd1xecFs3+oESjajtF2FD6cdCVPrKWB8Gm4eP0=";
+
+/// Most findings that are explained one by one.
+pub(super) const EXPLAINED: usize = 60;
 
 /// The sections by id, for the contents.
 const SECTIONS: [(&str, &str); 9] = [
@@ -23,7 +26,8 @@ const SECTIONS: [(&str, &str); 9] = [
 /// Writes everything before the first section.
 pub(super) fn head(html: &mut Html<'_>) {
     html.raw("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
-    html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-").raw(STYLE_HASH);
+    html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-")
+        .raw(STYLE_HASH);
     html.raw("'; base-uri 'none'; form-action 'none'\">\n");
     html.raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     html.raw("<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n");

@@ -56,8 +56,16 @@ pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, report: &Report, cont
     if left_out > 0 {
         html.raw("<p>").number(left_out as f64).raw(" with the least are left out.</p>\n");
     }
-    let columns =
-        ["Process", "#Changes of state", "#Retransmits", "#RSTs sent", "#RSTs received", "Sockets at the end", "Runs in", "Executable"];
+    let columns = [
+        "Process",
+        "#Changes of state",
+        "#Retransmits",
+        "#RSTs sent",
+        "#RSTs received",
+        "Sockets at the end",
+        "Runs in",
+        "Executable",
+    ];
     html.table("Processes with the most events and sockets", &columns);
     for (whose, row) in rows.iter().take(LISTED) {
         html.raw("<tr><th scope=\"row\">").text(process(*whose)).raw("</th>");

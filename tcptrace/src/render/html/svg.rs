@@ -53,7 +53,10 @@ pub(super) fn ticks(from_ns: i64, to_ns: i64, most: i64) -> Vec<i64> {
     let days = (1..400).map(|days| days * 86_400 * S);
     let step = fine.chain(seconds).chain(coarse).chain(days).find(|step| span / step <= most).unwrap_or(span);
     let first = from_ns + (step - from_ns.rem_euclid(step)) % step;
-    (0..=most).map(|number| first.saturating_add(number.saturating_mul(step))).take_while(|time| *time <= to_ns).collect()
+    (0..=most)
+        .map(|number| first.saturating_add(number.saturating_mul(step)))
+        .take_while(|time| *time <= to_ns)
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! When findings opened and ended: a picture, and a table of the same.
 
 use super::{
+    page::EXPLAINED,
     svg::{self, line, rect, ticks},
     words::{Words, owners, thousands, time_of_day},
     writer::Html,
@@ -41,7 +42,7 @@ pub(super) fn write(html: &mut Html<'_>, all: &Postmortem, report: &Report, word
     for (place, episode) in ranked.iter().take(LISTED).enumerate() {
         let detection = &episode.detection;
         html.raw("<tr><th scope=\"row\">");
-        if place < super::findings::EXPLAINED {
+        if place < EXPLAINED {
             html.raw("<a href=\"#finding-").number(episode.number as f64).raw("\">").text(label(episode)).raw("</a>");
         } else {
             html.text(label(episode));
@@ -89,7 +90,8 @@ fn draw(html: &mut Html<'_>, ranked: &[&Episode], report: &Report, words: &Words
     let span = (to_ns - from_ns).max(1) as f64;
     let x = |wall_ns: i64| LEFT + ((wall_ns - from_ns) as f64 / span).clamp(0.0, 1.0) * (WIDTH - LEFT - 10.0);
     let left_out = ranked.len() - drawn.len();
-    let text = format!("A bar for each finding, from its opening to its end; {left_out} less important ones are left out.");
+    let text =
+        format!("A bar for each finding, from its opening to its end; {left_out} less important ones are left out.");
     svg::begin(html, "timeline-svg", (WIDTH, height), "Findings over time", text);
     let digits = if span < 5e9 { 3 } else { 0 };
     for tick in ticks(from_ns, to_ns, 6) {

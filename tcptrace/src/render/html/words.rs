@@ -55,7 +55,8 @@ impl Words {
 
     /// Owner, place and count of a finding.
     pub(super) fn headline(&self, detection: &Detection) -> String {
-        let mut text = format!("{} {}: {}", owners(detection), self.place(detection.subject), thousands(detection.count));
+        let mut text =
+            format!("{} {}: {}", owners(detection), self.place(detection.subject), thousands(detection.count));
         text += if detection.count == 1 { " case" } else { " cases" };
         if let Some(age) = detection.oldest {
             text += &format!(", oldest {}", age_words(age));

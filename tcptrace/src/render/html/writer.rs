@@ -49,7 +49,9 @@ impl<'a> Html<'a> {
     /// Begins a table that scrolls sideways where the screen is narrow.
     pub(super) fn table(&mut self, caption: impl Display, columns: &[&'static str]) -> &mut Self {
         let caption = caption.to_string();
-        self.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"").text(&caption).raw("\"><table><caption>");
+        self.raw("<div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"")
+            .text(&caption)
+            .raw("\"><table><caption>");
         self.text(&caption).raw("</caption><thead><tr>");
         for column in columns {
             let (class, name) = column.strip_prefix('#').map_or(("", *column), |name| (" class=\"n\"", name));
