@@ -108,6 +108,15 @@ impl Route {
         self.write_event(event, context)
     }
 
+    /// Takes an event from before the time that is shown.
+    pub fn before(&mut self, event: &Event) {
+        if let Renderer::Page(all, _) = &mut self.renderer
+            && !is_polled(event)
+        {
+            all.before(event);
+        }
+    }
+
     fn write_event(&mut self, event: &Event, context: &mut Context) -> bool {
         let Self { renderer, records, .. } = self;
         if let Renderer::Page(all, _) = renderer {

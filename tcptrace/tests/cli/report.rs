@@ -85,6 +85,8 @@ fn filters_and_times_choose_a_part() {
     assert!(none.contains("0 events") && none.contains("There was no change of state"), "{none}");
     let early = report(&["--to", "+0s"]);
     assert!(early.contains("1 event,") && early.contains("a part of the recording"), "{early}");
+    let late = report(&["--from", "+1ms"]);
+    assert!(late.contains("a part of the recording") && !late.contains("5 events"), "{late}");
     let other = run(&["report", RECORDING, "-o", "-", "--from", "2001-01-01T00:00:00Z"]);
     assert!(other.code == Some(1) && other.stderr.contains("it contains 2026-03-04T"), "{}", other.stderr);
 }

@@ -77,6 +77,11 @@ pub struct Postmortem {
 }
 
 impl Postmortem {
+    /// Takes an event from before the time that the report is about: connections begin with it.
+    pub fn before(&mut self, event: &Event) {
+        self.witnesses.event(event);
+    }
+
     /// Takes an event. What polls find belongs to no story: it comes a minute later.
     pub fn event(&mut self, event: &Event, is_polled: bool, wall: WallOffset) {
         if !is_polled {

@@ -305,8 +305,12 @@ impl Session {
             return;
         }
         let mut is_written = false;
-        for route in self.routes.iter_mut().filter(|route| !self.is_muted || route.forgotten_stories().is_some()) {
-            is_written |= route.event(event, &mut self.context);
+        for route in &mut self.routes {
+            if self.is_muted && route.forgotten_stories().is_none() {
+                route.before(event);
+            } else {
+                is_written |= route.event(event, &mut self.context);
+            }
         }
         self.written += u64::from(is_written);
     }
