@@ -16,7 +16,8 @@ use crate::model::{
 };
 
 /// The commands that a mistyped word may have meant.
-const COMMANDS: [&str; 9] = ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain"];
+const COMMANDS: [&str; 10] =
+    ["sockets", "stuck", "top", "rates", "story", "doctor", "daemon", "config", "help", "explain"];
 
 impl FilterArgs {
     /// What the flags and words together select.

@@ -10,11 +10,13 @@ use tcptrace_common::filter::{
 use crate::{
     bpf::probes::KernelFilter,
     cli::args::{Args, FilterArgs},
+    findings::Kind,
     model::{
         filter::{Expr, Filter, NetnsId, Number, Pattern, Test, Text},
         netns_choice::NetnsChoice,
         socket_filter::{Ends, SocketFilter},
     },
+    render::screen::FilterError,
     sys::{
         cgroup::{self, Cgroup},
         users,
@@ -113,6 +115,47 @@ pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsCh
         (None, choice) => choice.clone(),
     };
     Ok((filter, netns))
+}
+
+/// The filter that these flags are at the start of a screen, and its text.
+///
+/// # Errors
+/// As [`filter`].
+pub(super) fn initial(args: &FilterArgs, resolves: bool) -> Result<(Expr, String), Error> {
+    let mut expr = args.expression()?;
+    if expr.is_everything() {
+        return Ok((expr, String::new()));
+    }
+    let text = expr.to_string();
+    if resolves {
+        expr.change(&mut |test| resolve(test, "--cgroup", &args.cgroup))?;
+    }
+    Ok((expr, text))
+}
+
+/// The filter of a screen; with `resolves`, names of users and cgroups are looked up on this machine.
+///
+/// # Errors
+/// If the text is no filter, or a user or cgroup does not exist.
+pub(super) fn watched(text: &str, resolves: bool) -> Result<Expr, FilterError> {
+    if text.is_empty() {
+        return Ok(Expr::everything());
+    }
+    let findings: Vec<_> = Kind::ALL.iter().map(|kind| kind.id()).collect();
+    let mut expr = Expr::parse_words(text, &findings)
+        .map_err(|error| FilterError { message: error.message().to_owned(), span: Some(error.span()) })?;
+    if resolves {
+        let failed = |error: Error| FilterError { message: plain(&error), span: None };
+        expr.change(&mut |test| resolve(test, "cgroup", &[])).map_err(failed)?;
+    }
+    Ok(expr)
+}
+
+/// The first line of a usage error, without its mark.
+fn plain(error: &Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    first.strip_prefix("error: ").unwrap_or(first).to_owned()
 }
 
 /// Replaces names by what the kernel knows: users by UIDs, paths of cgroups by those in the v2 hierarchy.

@@ -17,6 +17,7 @@ pub mod rates;
 pub mod replay;
 pub mod settings;
 pub mod sockets;
+pub mod top;
 pub mod trace;
 
 use std::process::ExitCode;
@@ -129,6 +130,7 @@ fn to_explain(args: &Args) -> Option<(&FilterArgs, Place)> {
         None => (&args.trace.filter, of_trace(&args.trace)),
         Some(Command::Daemon(args)) => (&args.trace.filter, of_trace(&args.trace)),
         Some(Command::Stuck(args)) => (&args.filter, Place::Findings),
+        Some(Command::Top(args)) => (&args.filter, Place::Findings),
         Some(Command::Sockets(args)) => (&args.filter, Place::Listing),
         Some(_) => return None,
     };
@@ -177,6 +179,15 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             let worst = trace::run(settings).await?.worst();
             let fails = args.once && worst.is_some_and(|worst| worst >= args.fail_on);
             Ok(if fails { ExitCode::from(FOUND) } else { ExitCode::SUCCESS })
+        }
+        Some(Command::Top(args)) => {
+            let settings = Settings::from_top_args(&args).unwrap_or_else(|error| exit(error));
+            let instead = "`tcptrace stuck` for problems, or `tcptrace sockets --watch`";
+            top::check_terminal(instead).unwrap_or_else(|error| exit(error));
+            messages::start(Form::Plain, Level::Info)?;
+            notify(notices);
+            trace::run(settings).await?;
+            Ok(ExitCode::SUCCESS)
         }
         Some(Command::Sockets(args)) => {
             heap::be_brief();

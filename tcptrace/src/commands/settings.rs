@@ -14,9 +14,9 @@ use crate::{
     bpf::{object::Aggregate, probes::ProbeSettings},
     cli::{
         args::{
-            AggregateBy, Args, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs, StuckArgs, Time,
-            TraceArgs,
-            values::{Format, LogLevel},
+            AggregateBy, Args, FilterArgs, KillArgs, MetricsBy, OutputArgs, RecordArgs, RecordingArgs, StoryArgs,
+            StuckArgs, Time, TopArgs, TraceArgs,
+            values::{Color, Format, LogLevel},
         },
         conflicts::{self, conflict, form},
         findings::{FindingArgs, FindingsMode},
@@ -25,7 +25,8 @@ use crate::{
         terminal::{is_colored, understands_codes},
     },
     commands::{
-        filters::{filter, kernel_filter},
+        filters::{self, filter, kernel_filter},
+        top::{ScreenSettings, repeated},
         trace::names::NameSettings,
     },
     findings::Thresholds,
@@ -43,9 +44,10 @@ use crate::{
     render::{
         csv::{Csv, Rows},
         json::Json,
+        screen::Place as ScreenPlace,
         text::{Ladder, StuckText, Text, TextOptions, TimeStyle},
     },
-    sys::systemd::Service,
+    sys::{systemd::Service, terminal::is_input},
 };
 
 /// Everything that a run needs to start.
@@ -82,13 +84,16 @@ pub struct Settings {
     pub names: NameSettings,
     /// True if the run ends once the problems that exist at the start are reported (`stuck --once`).
     pub once: bool,
-    /// True if `q` on the terminal ends the run.
-    pub takes_keys: bool,
+    /// The screen on which it is shown.
+    pub screen: Option<ScreenSettings>,
     /// File to create when all probes are attached.
     pub ready_file: Option<PathBuf>,
     /// The service manager to notify.
     pub service: Service,
 }
+
+/// Flags that decide what is a finding.
+const THRESHOLDS: [&str; 5] = ["--stuck-after", "--expect-listener", "--ignore", "--threshold", "--config"];
 
 /// Default size of all rings together, and the minimum for each CPU, in bytes.
 const DEFAULT_RING: u64 = 8 << 20;
@@ -155,19 +160,20 @@ impl Settings {
             recording: args.recording.settings(),
             names: NameSettings { with_args: !args.no_args, resolve: args.resolve },
             once: false,
-            takes_keys: false,
+            screen: None,
             ready_file: args.ready_file.clone(),
             service: Service::default(),
         })
     }
 
-    /// True if SIGHUP reopens files. With output to stdout it ends the run, as is usual.
+    /// True if SIGHUP reopens files. With output to stdout, or a screen, it ends the run, as is usual.
     #[must_use]
     pub fn takes_hangup(&self) -> bool {
-        self.service.is_service || self.outputs.iter().all(|output| !output.target.is_stdout())
+        self.service.is_service || self.screen.is_none() && self.outputs.iter().all(|output| !output.target.is_stdout())
     }
 
-    /// The settings of `tcptrace stuck`: a trace that writes only findings.
+    /// The settings of `tcptrace stuck`: a trace that writes only findings. Text on a terminal becomes a screen, unless it is
+    /// a single check.
     ///
     /// # Errors
     /// A usage error.
@@ -184,25 +190,70 @@ impl Settings {
         trace.duration = args.duration;
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
-        if !args.once && args.output.to.iter().any(is_list) {
+        let is_text = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
+        let has_screen = !args.once && understands_codes() && is_input();
+        let screen = |spec: &OutputSpec| has_screen && spec.target.is_stdout() && is_text(spec);
+        let before = trace.output.to.len();
+        let kept: Vec<_> = trace.output.to.iter().filter(|spec| !screen(spec)).cloned().collect();
+        if !args.once && kept.iter().any(is_text) {
             trace.interval = Some(args.interval);
         }
+        trace.output.to = kept;
         let mut settings = Self::from_args(&trace)?;
         for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
-            let redraws = !args.once && spec.target.is_stdout() && understands_codes();
             let text = match form(spec, &trace) {
                 Format::Text => {
-                    settings.takes_keys |= redraws;
                     let color = is_colored(args.output.color, spec.target.is_stdout());
-                    StuckText::new(color, redraws, time_style(&args.output))
+                    StuckText::new(color, time_style(&args.output))
                 }
                 Format::Nagios => StuckText::nagios(args.fail_on),
                 Format::Json | Format::Csv => continue,
             };
             *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
         }
+        if trace.output.to.len() < before {
+            settings.show_on_screen(&args.filter, args.interval, args.output.color)?;
+        }
         Ok(Self { once: args.once && args.duration.is_none(), ..settings })
+    }
+
+    /// The settings of `tcptrace top`: as `tcptrace stuck` on a terminal.
+    ///
+    /// # Errors
+    /// A usage error.
+    pub fn from_top_args(args: &TopArgs) -> Result<Self, Error> {
+        let mut trace = Args::parse_trace()?;
+        trace.findings_mode = FindingsMode::Only;
+        trace.filter = args.filter.clone();
+        trace.findings = args.findings.clone();
+        trace.listing = args.listing;
+        trace.output.to = Vec::new();
+        trace.duration = args.duration;
+        trace.recording = args.recording.clone();
+        trace.ready_file.clone_from(&args.ready_file);
+        let mut settings = Self::from_args(&trace)?;
+        settings.show_on_screen(&args.filter, args.interval, args.color)?;
+        Ok(settings)
+    }
+
+    /// Shows it on a screen, whose filter the user can change: without other outputs nothing else is filtered.
+    fn show_on_screen(&mut self, filter: &FilterArgs, every: Duration, color: Color) -> Result<(), Error> {
+        if self.outputs.is_empty() {
+            (self.session.states, self.session.selection, self.session.rest) = Default::default();
+        }
+        let words = || std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        self.screen = Some(ScreenSettings {
+            every,
+            has_color: is_colored(color, true),
+            filter: filters::initial(filter, true)?,
+            place: ScreenPlace {
+                before: Vec::new(),
+                flags: repeated(words(), &["--netns"]),
+                thresholds: repeated(words(), &THRESHOLDS),
+            },
+            is_live: true,
+        });
+        Ok(())
     }
 
     /// The settings of the run with which `tcptrace kill` looks for findings: as `tcptrace stuck --once`, with up to

@@ -17,3 +17,4 @@ pub mod route;
 pub mod session;
 pub mod settings;
 pub(crate) mod user_filter;
+pub mod watch;

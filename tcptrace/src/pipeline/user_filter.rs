@@ -8,7 +8,7 @@ use tcptrace_common::record::socket_flag;
 use crate::{
     model::{
         event::{Event, EventKind, OwnerSource},
-        filter::{End, EventSubject, Expr, NoLookup, Test},
+        filter::{End, EventSubject, Expr, Filter, NoLookup, Test},
         holders::Holder,
         names::Names,
         socket_filter::{SocketFilter, begins_without_port},
@@ -55,8 +55,20 @@ impl UserFilter {
             // The BPF programs pass what only the decoder can decide.
             SocketFilter { states, ..SocketFilter::default() }
         };
+        Self::from_parts(filter, settings.rest.clone())
+    }
+
+    /// The filter that an expression is, where nothing else has filtered.
+    pub(super) fn of(expr: &Expr) -> Self {
+        let Filter { sockets, rest, netns, .. } = expr.lower();
+        // A name of a namespace is not looked up here; the expression knows how to.
+        let netns = netns.map(|id| Expr::Test(Test::Netns(vec![id])));
+        let rest = (rest.is_some() || netns.is_some()).then(|| Expr::all(netns.into_iter().chain(rest)));
+        Self::from_parts(sockets, rest)
+    }
+
+    fn from_parts(filter: SocketFilter, rest: Option<Expr>) -> Self {
         let any_owner = SocketFilter { pids: Vec::new(), cgroups: Vec::new(), ..filter.clone() };
-        let rest = settings.rest.clone();
         let is_port = |test: &Test| matches!(test, Test::Port(end, _) | Test::Endpoint(end, _) if *end != End::Remote);
         let rest_has_port = rest.as_ref().is_some_and(|rest| rest.mentions(is_port));
         Self { filter, any_owner, rest, rest_has_port, ..Self::default() }

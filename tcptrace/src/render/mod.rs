@@ -12,6 +12,7 @@ pub(crate) mod fields;
 pub mod json;
 pub mod metrics;
 mod names;
+pub mod screen;
 pub mod text;
 
 pub use fields::{Field, FieldValue};

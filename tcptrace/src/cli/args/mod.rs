@@ -24,7 +24,7 @@ pub use self::{
     recording::RecordingArgs,
     replay::{RecordArgs, ReplayArgs, ReplayView},
     trace::{AggregateBy, MetricsBy, NOT_AGGREGATE, TraceArgs},
-    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs},
+    views::{Area, DoctorArgs, GroupBy, RatesArgs, SocketsArgs, StoryArgs, StuckArgs, TopArgs},
 };
 
 /// Traces TCP state transitions: how long each took, why connections end, and which processes are responsible.
@@ -48,6 +48,8 @@ pub enum Command {
     Sockets(SocketsArgs),
     /// Show only problems: stuck sockets and failures, with owner, evidence and remedy
     Stuck(StuckArgs),
+    /// All of it on one screen: problems, sockets, processes, services, states and rates, with keys to look closer
+    Top(TopArgs),
     /// End connections that are leaked, or that a filter chooses: lists them first, and ends them with --yes
     Kill(KillArgs),
     /// Print events per second: opens, failures, resets, retransmits, orphans
@@ -146,6 +148,7 @@ fn after_help() -> String {
          tcptrace sockets --port 443                 sockets on a port now, and who holds them\n  \
          tcptrace story 10.1.2.3:5432                a connection from its first event to its end\n  \
          tcptrace stuck                              current problems: leaks, refused connections, dead peers\n  \
+         tcptrace top                                all of it on one screen\n  \
          tcptrace kill --finding close-wait-leak     what would be ended; --yes ends it\n  \
          tcptrace rates                              opens, failures, resets and retransmits per second\n  \
          tcptrace explain CLOSE_WAIT                 what a state, a finding or an errno means\n  \

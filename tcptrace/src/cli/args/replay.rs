@@ -10,7 +10,7 @@ use crate::{
         filters::{FilterArgs, ListingArgs},
         recording::record_size,
         trace::TraceArgs,
-        views::{SocketsArgs, StoryArgs, StuckArgs},
+        views::{SocketsArgs, StoryArgs, StuckArgs, TopArgs},
     },
     model::number::duration,
 };
@@ -111,6 +111,8 @@ pub enum ReplayView {
     Sockets(Box<SocketsArgs>),
     /// Single connections, from their first event to their end
     Story(Box<StoryArgs>),
+    /// Everything on one screen, with a time line
+    Top(Box<TopArgs>),
 }
 
 /// A point in time, as a user gives it.

@@ -13,7 +13,7 @@ use crate::{
             filters::{FilterArgs, ListingArgs},
             output::OutputArgs,
             recording::RecordingArgs,
-            values::Format,
+            values::{Color, Format},
         },
         findings::FindingArgs,
         parse::{StoryFilter, Where, count, severity},
@@ -181,6 +181,43 @@ pub struct StuckArgs {
     /// How and where results are written.
     #[command(flatten)]
     pub output: OutputArgs,
+
+    /// Whether the run is recorded.
+    #[command(flatten)]
+    pub recording: RecordingArgs,
+
+    /// Create this file when all probes are attached, and remove it at the end
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// `tcptrace top`.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "The keys are on the page that ? shows, and in docs/screen.md.")]
+pub struct TopArgs {
+    /// The filter at the start: `/` changes it.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How existing sockets are listed.
+    #[command(flatten)]
+    pub listing: ListingArgs,
+
+    /// What counts as a problem.
+    #[command(flatten)]
+    pub findings: FindingArgs,
+
+    /// Time between two refreshes
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "1s", help_heading = "Output")]
+    pub interval: Duration,
+
+    /// When to use colour: on a terminal, always, never
+    #[arg(long, value_enum, default_value_t, help_heading = "Output")]
+    pub color: Color,
+
+    /// End after this time, e.g. 30s or 5m
+    #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, help_heading = "Limits")]
+    pub duration: Option<Duration>,
 
     /// Whether the run is recorded.
     #[command(flatten)]

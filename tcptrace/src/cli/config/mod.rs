@@ -20,7 +20,7 @@ pub use self::layer::Notice;
 pub(crate) use self::variables::SECRETS;
 use self::{keys::Keys, layer::Layer};
 use super::{
-    args::{Args, CONFIG_PATH, Command, KillArgs, StuckArgs, TraceArgs},
+    args::{Args, CONFIG_PATH, Command, KillArgs, StuckArgs, TopArgs, TraceArgs},
     findings::FindingsMode,
     given::{Given, Origin, Setting},
     words::arrange,
@@ -64,7 +64,11 @@ pub fn parse(words: Vec<OsString>) -> Result<Parsed, Error> {
             }
             apply(layers, &mut daemon.trace, typed);
         }
-        Some(Command::Stuck(StuckArgs { findings, .. }) | Command::Kill(KillArgs { findings, .. })) => {
+        Some(
+            Command::Stuck(StuckArgs { findings, .. })
+            | Command::Top(TopArgs { findings, .. })
+            | Command::Kill(KillArgs { findings, .. }),
+        ) => {
             for Layer { keys, place, .. } in layers(&mut findings.config)? {
                 keys.add_findings(findings, &mut Given::default(), |id| place.settings(id));
             }

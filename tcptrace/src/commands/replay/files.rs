@@ -82,6 +82,11 @@ impl Recording {
         })
     }
 
+    /// Times of the first and last input: CLOCK_MONOTONIC in ns.
+    pub(super) const fn span(&self) -> (u64, u64) {
+        (self.first_ns, self.last_ns)
+    }
+
     /// CLOCK_MONOTONIC in ns of a time that the user gave.
     pub(super) fn resolve(&self, when: When) -> anyhow::Result<u64> {
         let ns = |time: std::time::Duration| i128::try_from(time.as_nanos()).unwrap_or(i128::MAX);

@@ -69,8 +69,13 @@ enum Intervals {
     Every(u64, u64),
 }
 
+/// Called with the time of the recording in ns before the session goes on; breaks to stop.
+pub(super) type Pacer = Box<dyn FnMut(&mut Session, u64) -> ControlFlow<()>>;
+
 /// A replay.
 pub(super) struct Player {
+    /// Decides when it goes on, if it is shown on a screen.
+    pub(super) pacer: Option<Pacer>,
     recording: Rc<Recording>,
     pub(super) session: Session,
     outputs: Outputs,
@@ -93,7 +98,12 @@ pub(super) struct Player {
 }
 
 impl Player {
-    pub(super) fn start(settings: Settings, recording: Recording, window: Window) -> anyhow::Result<Self> {
+    pub(super) fn start(
+        settings: Settings,
+        recording: impl Into<Rc<Recording>>,
+        window: Window,
+    ) -> anyhow::Result<Self> {
+        let recording = recording.into();
         let header = &recording.header;
         let known = Rc::new(RefCell::new(Known::default()));
         let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
@@ -118,7 +128,8 @@ impl Player {
             sends_metrics: pushes(&settings.outputs),
             with_args: settings.names.with_args,
             now_ns: header.start_ns,
-            recording: Rc::new(recording),
+            recording,
+            pacer: None,
             session,
             outputs,
             known,
@@ -231,6 +242,9 @@ impl Player {
                     self.unmute_at(*now_ns);
                     self.pace();
                     self.end_interval();
+                    if let Some(pacer) = &mut self.pacer {
+                        pacer(&mut self.session, *now_ns)?;
+                    }
                 }
             }
             _ if self.is_past => return ControlFlow::Continue(()),

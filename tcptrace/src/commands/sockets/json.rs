@@ -9,9 +9,13 @@ use super::fields::{SocketField, holders, visit, visit_group};
 use crate::{
     commands::sockets::{
         listing::Listing,
-        rows::{Cgroups, Group, Row, StateCounts},
+        rows::{Cgroups, Group, Row},
     },
-    model::{snapshot::Snapshot, state::State, time::WallFormat},
+    model::{
+        snapshot::Snapshot,
+        state::{State, StateCounts},
+        time::WallFormat,
+    },
     render::{
         SCHEMA_VERSION,
         json::{line, member, text_time},

@@ -21,7 +21,7 @@ use crate::{
         processes::ProcessNames,
         snapshot::Snapshot,
         socket::{Kind, ListedSocket, listener_addresses},
-        state::State,
+        state::{State, StateCounts},
     },
     render::fields::family,
     sys::cgroup::names::CgroupNames,
@@ -222,9 +222,6 @@ impl HalfOpen {
         self.0.get(&(listener.netns, listener.local)).copied().unwrap_or_default()
     }
 }
-
-/// Counts by state, in the order of [`State::ALL`].
-pub type StateCounts = [u64; State::ALL.len()];
 
 /// Counts all rows by state.
 #[must_use]

@@ -25,6 +25,7 @@ use crate::{
         delivery::{self, pushes, serve},
         doctor::read,
         settings::Settings,
+        top::Screen,
         trace::{
             error::{Error, no_thread, signals},
             kernel_log::StderrLog,
@@ -53,7 +54,7 @@ use crate::{
         pids::{self, View},
         services,
         signals::{Hangup, Stop, begin_shutdown},
-        terminal::{Keys, screen},
+        terminal::screen,
     },
 };
 
@@ -154,13 +155,18 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         chosen: settings.chosen,
         is_gone: false,
         netns_names: NameWatch::default(),
+        screen: None,
     };
     run.session.netns_alias = netns_alias;
-    stop.keys = if settings.takes_keys { Keys::listen() } else { None };
+    if let Some(screen) = settings.screen {
+        let screen = Screen::start(screen, &mut run.session, start_ns);
+        run.screen = Some(screen.map_err(|source| Error::Setup { what: "the screen", source })?);
+    }
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);
     let stopped = run.until_stopped(&mut stop, settings.read_every, settings.interval).await;
     begin_shutdown();
+    drop(run.screen.take());
     drop(probes); // detached, so no more events reach the rings
     let finished = run.finish(stopped.as_ref().map_or("failed", |reason| reason)).await;
     match (stopped, finished) {

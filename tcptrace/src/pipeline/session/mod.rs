@@ -2,6 +2,7 @@
 
 pub mod apply;
 mod listings;
+mod watching;
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -15,7 +16,7 @@ use crate::{
         story::{Stories, connection::Story},
         summary::Summary,
     },
-    findings::{Coverage, Finding, Findings, ShownFilter},
+    findings::{Coverage, Finding, Findings, Phase, ShownFilter},
     model::{
         decode::{NetnsAlias, decode},
         event::Event,
@@ -25,7 +26,7 @@ use crate::{
         output_state::OutputState,
         state::{State, StateSet},
     },
-    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
+    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter, watch::Watch},
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -53,6 +54,8 @@ pub struct Session {
     is_muted: bool,
     /// Number of events, findings and stories written.
     written: u64,
+    /// Number of findings that have opened.
+    opened: u64,
     /// What was lost. The caller adds the kernel's counts by [`Self::check_losses`].
     pub losses: Losses,
     /// When the kernel's counters were last checked.
@@ -65,6 +68,8 @@ pub struct Session {
     user_filter: UserFilter,
     findings: Option<Findings>,
     metrics: Option<Metrics>,
+    /// What a screen shows, if there is one.
+    watch: Option<Watch>,
     /// True if labels of metrics have names of containers or pods.
     names_places: bool,
     /// Namespaces seen in events and listings.
@@ -94,6 +99,7 @@ impl Session {
         Self {
             names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
+            watch: None,
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
             table,
             user_filter,
@@ -106,6 +112,7 @@ impl Session {
             start_ns,
             is_muted: false,
             written: 0,
+            opened: 0,
             losses: Losses::default(),
             checked_ns: start_ns,
             gap: None,
@@ -151,6 +158,7 @@ impl Session {
     /// Passes on an event; `left` is the table entry of the socket that ended with it. Findings get all events, outputs
     /// those that match the filter.
     fn dispatch(&mut self, event: &Event, left: Option<&Connection>) {
+        self.watch_event(event);
         if let Some(earlier) = self.user_filter.take_held(event) {
             self.write_if_matching(&earlier);
         }
@@ -198,6 +206,7 @@ impl Session {
 
     fn write_findings(&mut self, changed: Vec<Finding>) {
         for finding in changed {
+            self.opened += u64::from(finding.phase == Phase::Opened);
             if self.is_complete() {
                 return;
             }
@@ -219,6 +228,12 @@ impl Session {
     #[must_use]
     pub const fn last_event_ns(&self) -> u64 {
         self.last_event_ns
+    }
+
+    /// Number of findings that have opened so far.
+    #[must_use]
+    pub const fn findings_opened(&self) -> u64 {
+        self.opened
     }
 
     /// True if findings are enabled.
@@ -340,6 +355,7 @@ impl Session {
 
     /// Writes the stories that are over at `now_ns`, provided that all earlier events were ingested.
     pub fn tick(&mut self, now_ns: u64) {
+        self.advance_watch(now_ns);
         self.write_stories(|stories| stories.take_over(now_ns));
     }
 
