@@ -244,8 +244,10 @@ fn recorded() {
     assert!(screen.contains("paused"), "{screen}");
     terminal.press(&["2"]);
     terminal.see("CLOSE_WAIT");
-    terminal.press(&["Left", "Left", "Left"]);
-    terminal.wait_for("the past", |screen| screen.contains("0 sockets") || !screen.contains("CLOSE_WAIT"));
+    terminal.press(&["Left", "Left"]);
+    terminal.wait_for("two seconds before", |screen| !screen.contains("1 finding"));
+    terminal.press(&["["]);
+    terminal.wait_for("the beginning", |screen| !screen.contains("CLOSE_WAIT"));
     terminal.press(&["y"]);
     terminal.see(&format!("tcptrace replay {file} --to"));
     terminal.press(&["q", ">", ">"]);

@@ -272,7 +272,7 @@ mod tests {
         let widths = |width| fit(Numbers::COLUMNS, width);
         assert_eq!(widths(40), [(0, 9), (1, 5), (2, 7)]);
         assert_eq!(widths(15), [(0, 3), (1, 5), (2, 5)]);
-        assert_eq!(widths(14), [(0, 7), (2, 6)]);
+        assert_eq!(widths(14), [(0, 6), (2, 7)]);
         assert_eq!(widths(2), [(0, 2)]);
     }
 }

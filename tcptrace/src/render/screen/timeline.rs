@@ -2,10 +2,7 @@
 
 use ratatui::{buffer::Buffer, layout::Rect};
 
-use super::{
-    scene::Scene,
-    theme::{Emphasis, Theme},
-};
+use super::theme::{Emphasis, Theme};
 
 /// Where a replay is. Times are CLOCK_MONOTONIC in ns.
 #[derive(Clone, Debug)]
@@ -32,23 +29,24 @@ impl Timeline {
     }
 }
 
-pub(super) fn draw(scene: &Scene, timeline: &Timeline, theme: Theme, area: Rect, to: &mut Buffer) {
+/// Draws the line; `now` and `end` are the times that it shows.
+pub(super) fn draw(timeline: &Timeline, [now, end]: [String; 2], theme: Theme, area: Rect, to: &mut Buffer) {
     let state = if timeline.is_paused { "paused".to_owned() } else { format!("×{}", timeline.speed) };
-    let left = format!("{} {state:<6} ", scene.time_of(timeline.now_ns));
-    let right = format!(" {}", scene.time_of(timeline.span.1));
+    let left = format!("{now} {state:<6} ");
+    let right = format!(" {end}");
     let (x, _) = to.set_stringn(area.x, area.y, &left, area.width.into(), theme.title());
     let right_width = right.len() as u16;
     let Some(width) = (area.right().saturating_sub(x)).checked_sub(right_width).filter(|width| *width >= 8) else {
         return;
     };
-    let now = timeline.column(timeline.now_ns, width);
+    let place = timeline.column(timeline.now_ns, width);
     for column in 0..width {
-        let (symbol, style) = if column < now { ("━", theme.heading()) } else { ("─", theme.frame()) };
+        let (symbol, style) = if column < place { ("━", theme.heading()) } else { ("─", theme.frame()) };
         to.set_stringn(x + column, area.y, symbol, 1, style);
     }
     for found in &timeline.findings {
         to.set_stringn(x + timeline.column(*found, width), area.y, "!", 1, theme.of(Emphasis::Trouble));
     }
-    to.set_stringn(x + now, area.y, "●", 1, theme.title());
+    to.set_stringn(x + place, area.y, "●", 1, theme.title());
     to.set_stringn(x + width, area.y, &right, right_width.into(), theme.of(Emphasis::Plain));
 }

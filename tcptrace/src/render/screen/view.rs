@@ -51,7 +51,8 @@ impl State {
         }
         let last = Rect { y: area.bottom() - 1, height: 1, ..area };
         if let Some(line) = &scene.timeline {
-            timeline::draw(scene, line, theme, Rect { y: last.y - 1, ..last }, to);
+            let times = [line.now_ns, line.span.1].map(|ns| scene.time_of(ns));
+            timeline::draw(line, times, theme, Rect { y: last.y - 1, ..last }, to);
         }
         if let Some(page) = &self.page {
             page.draw(theme, self.page_area(), to);
