@@ -234,8 +234,13 @@ impl Settings {
         trace.duration = args.duration;
         trace.output.to = Vec::new();
         trace.ready_file.clone_from(&args.ready_file);
-        trace.recording =
-            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
+        trace.findings = args.findings.clone();
+        trace.recording = RecordingArgs {
+            record: Some(args.file.clone()),
+            record_keep: args.keep,
+            record_max_size: args.max_size,
+            record_on_finding: args.on_finding,
+        };
         Self::from_args(&trace)
     }
 

@@ -25,7 +25,9 @@ use crate::{
         output_state::OutputState,
         state::{State, StateSet},
     },
-    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
+    pipeline::{
+        finding_watch::FindingWatch, records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter,
+    },
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -64,6 +66,8 @@ pub struct Session {
     time_wait_overflows: HashMap<u32, u64>,
     user_filter: UserFilter,
     findings: Option<Findings>,
+    /// Notices findings, for the recording.
+    pub watch: Option<FindingWatch>,
     metrics: Option<Metrics>,
     /// True if labels of metrics have names of containers or pods.
     names_places: bool,
@@ -95,6 +99,7 @@ impl Session {
             names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
+            watch: None,
             table,
             user_filter,
             routes,
@@ -198,6 +203,9 @@ impl Session {
 
     fn write_findings(&mut self, changed: Vec<Finding>) {
         for finding in changed {
+            if let Some(watch) = &mut self.watch {
+                watch.see(&finding, self.context.wall.unix_ns(finding.time_ns));
+            }
             if self.is_complete() {
                 return;
             }
