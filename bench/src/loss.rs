@@ -32,9 +32,9 @@ pub(crate) struct Run {
     /// Events that the tracer says it reported, if it does; those of other processes are among them.
     pub(crate) reported: Option<u64>,
     /// Events that it says it lost.
-    lost: u64,
+    pub(crate) lost: u64,
     /// Of these, events that came while its program was running on that CPU.
-    busy: u64,
+    pub(crate) busy: u64,
 }
 
 impl Run {

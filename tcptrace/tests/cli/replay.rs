@@ -2,6 +2,12 @@
 
 use std::fs;
 
+use tcptrace::pipeline::recording::{
+    chunk::{ChunkKind, Compressor, RawChunk},
+    header::Header,
+};
+use tcptrace_common::record::WIRE_VERSION;
+
 use super::{assert_refused, run};
 
 /// A recording of version 1, which the golden tests keep.
@@ -85,6 +91,12 @@ fn what_is_no_recording_is_named() {
         let (code, stderr) = told(bytes);
         assert!(code == Some(1) && stderr.contains(words) && stderr.contains(path), "{stderr}");
     }
+    // A whole chunk with a right checksum, which says nothing.
+    let chunk = RawChunk { kind: ChunkKind::Inputs, times: 0..=1, inputs: 1, bytes: b"nothing".to_vec() };
+    let header = Header { wire: WIRE_VERSION, ..Header::default() }.encode();
+    let (code, stderr) = told(&[&header[..], Compressor::new().unwrap().encode(&chunk).unwrap()].concat());
+    let words = format!("{path}: damaged: the content of a chunk; what follows byte {} is missing", header.len());
+    assert!(code == Some(0) && stderr.contains(&words), "{stderr}");
     let (code, stderr) = told(&whole[..whole.len() - 20]);
     assert!(code == Some(0) && stderr.contains("missing"), "{stderr}");
     // A link leads to a recording, with the older files beside it.
@@ -111,6 +123,8 @@ fn what_makes_no_sense_is_refused() {
     assert_refused(&["record", "-w", "x", "--on-finding", "bad"], &["--on-finding", "bad", "info, warning, critical"]);
     assert_refused(&["replay", RECORDING, "--aggregate"], &["--aggregate", "--summary"]);
     assert_refused(&["replay", RECORDING, "--port", "80", "stuck"], &["after the command"]);
+    assert_refused(&["record", "-w", "x", "--on-finding", "info", "--port", "80"], &["--on-finding", "all sockets"]);
+    assert_refused(&["record", "-w", "x", "--where", "rtt > 5ms"], &["cannot decide", "rtt", "tcptrace replay"]);
     assert_refused(&["replay", RECORDING, "rates"], &["no recording has", "summary", "--interval"]);
     assert_refused(&["replay", RECORDING, "kill"], &["`kill` is a command", "tcptrace kill --help"]);
     let turned = run(&["replay", RECORDING, "--from", "+2ms", "--to", "+1ms"]);

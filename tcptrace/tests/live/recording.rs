@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a run that was killed is read up to its last second", killed),
     ("old files make room for new ones", segments),
     ("the minutes around a finding are kept", around_a_finding),
+    ("what a filter rejects is not recorded", filtered),
     ("links are not followed and nobody else reads", private),
 ];
 
@@ -181,6 +182,26 @@ fn segments() {
     assert!(!stderr.contains("missing") && !stderr.contains("cut off"), "{stderr}");
     assert!(replayed.lines().filter(|line| line.contains(r#""new_state":"SYN_SENT""#)).count() >= 40, "{replayed}");
     assert_same(&fs::read_to_string(&json).unwrap(), &replayed);
+}
+
+fn filtered() {
+    enter_new_netns();
+    let folder = Folder::new("filtered");
+    let file = folder.file("r");
+    let (wanted, to) = listen(LOCALHOST);
+    let port = to.port().to_string();
+    let tracer = Tracer::start(&["record", "-w", &file, "--netns", "self", "--port", &port]);
+    connections(5);
+    let (client, server) = pair(&wanted, to);
+    drop((client, server));
+    settle();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let (csv, stderr, code) = replay(&file, &["-f", "csv"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let events: Vec<_> = csv.lines().filter(|line| line.starts_with("transition")).collect();
+    assert!((10..20).contains(&events.len()) && events.iter().all(|line| line.contains(&port)), "{csv}");
+    assert!(stderr.contains("with the filter of that run"), "{stderr}");
 }
 
 fn around_a_finding() {

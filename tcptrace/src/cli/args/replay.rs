@@ -23,7 +23,10 @@ use crate::{
 /// `tcptrace record`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The file is for its owner alone (mode 0600). See `tcptrace replay --help` for what it can answer."
+    after_help = "Without filters everything is recorded, and `tcptrace replay` filters later. With filters only the events that \
+                  pass are recorded, so that a replay finds no problems (--netns does not count). Listings of sockets are \
+                  recorded whole.\n\n\
+                  The file is for its owner alone (mode 0600). See `tcptrace replay --help` for what it can answer."
 )]
 pub struct RecordArgs {
     /// Where to record; an existing file is replaced, or with --keep or --max-size kept beside it under a number

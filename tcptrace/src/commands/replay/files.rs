@@ -130,13 +130,20 @@ impl Recording {
     }
 
     /// Passes all chunks on, until one is refused; returns false if it was. Says what is missing.
-    pub(super) fn chunks(&self, mut on_chunk: impl FnMut(&RawChunk) -> anyhow::Result<bool>) -> anyhow::Result<bool> {
+    pub(super) fn chunks(&self, mut on_chunk: impl FnMut(&RawChunk) -> Result<bool, Error>) -> anyhow::Result<bool> {
         for (number, path) in self.files.iter().enumerate() {
             let mut reader = Reader::new(BufReader::new(open(path)?))?;
+            let mut begin = reader.offset;
             while let Some(chunk) = reader.next_chunk() {
-                if !on_chunk(&chunk)? {
-                    return Ok(false);
+                match on_chunk(&chunk) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    Err(error) => {
+                        (reader.end, reader.offset) = (Some(End::Damaged(error)), begin);
+                        break;
+                    }
                 }
+                begin = reader.offset;
                 reader.reuse(chunk);
             }
             let is_last = number + 1 == self.files.len();

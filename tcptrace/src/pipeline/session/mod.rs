@@ -172,7 +172,10 @@ impl Session {
         }
         let is_shown = self.user_filter.matches_event(event, &mut self.context.names);
         if is_shown {
-            self.interval.ingest(event);
+            // Nobody reads the summaries of a run that only records.
+            if !self.routes.is_empty() {
+                self.interval.ingest(event);
+            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
                 if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
