@@ -16,7 +16,8 @@ use crate::model::{
 };
 
 /// The commands that a mistyped word may have meant.
-const COMMANDS: [&str; 9] = ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain"];
+const COMMANDS: [&str; 12] =
+    ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain", "kill", "record", "replay"];
 
 impl FilterArgs {
     /// What the flags and words together select.
@@ -114,6 +115,8 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         } else if first.trim_start_matches(':').parse::<PortRange>().is_ok() {
             let port = first.trim_start_matches(':');
             format!("`{first}` is a number: a port is --port {port}, a PID --pid={port}")
+        } else if is_alone && COMMANDS.contains(&first) {
+            format!("`{first}` is a command, which cannot stand here; see `tcptrace {first} --help`")
         } else if is_alone {
             format!("`{first}` is neither a command nor a filter{near}; `tcptrace --help` lists both")
         } else {

@@ -10,12 +10,4 @@
 //! do.
 
 mod held;
-pub mod input;
-pub mod listeners;
-pub mod record_filter;
-pub mod recording;
-pub mod records;
-pub mod route;
-pub mod session;
-pub mod settings;
-pub(crate) mod user_filter;
+pub mod finding_watch;

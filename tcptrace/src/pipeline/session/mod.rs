@@ -25,7 +25,9 @@ use crate::{
         output_state::OutputState,
         state::{State, StateSet},
     },
-    pipeline::{records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter},
+    pipeline::{
+        finding_watch::FindingWatch, records::Records, route::Route, settings::SessionSettings, user_filter::UserFilter,
+    },
     render::context::Context,
     sys::{process::Usage, workers::WorkerState},
     table::{Connection, Table},
@@ -64,6 +66,8 @@ pub struct Session {
     time_wait_overflows: HashMap<u32, u64>,
     user_filter: UserFilter,
     findings: Option<Findings>,
+    /// Notices findings, for the recording.
+    pub watch: Option<FindingWatch>,
     metrics: Option<Metrics>,
     /// True if labels of metrics have names of containers or pods.
     names_places: bool,
@@ -95,6 +99,7 @@ impl Session {
             names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
+            watch: None,
             table,
             user_filter,
             routes,
@@ -167,7 +172,10 @@ impl Session {
         }
         let is_shown = self.user_filter.matches_event(event, &mut self.context.names);
         if is_shown {
-            self.interval.ingest(event);
+            // Nobody reads the summaries of a run that only records.
+            if !self.routes.is_empty() {
+                self.interval.ingest(event);
+            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
                 if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
@@ -198,6 +206,9 @@ impl Session {
 
     fn write_findings(&mut self, changed: Vec<Finding>) {
         for finding in changed {
+            if let Some(watch) = &mut self.watch {
+                watch.see(&finding, self.context.wall.unix_ns(finding.time_ns));
+            }
             if self.is_complete() {
                 return;
             }
