@@ -90,19 +90,19 @@ fn find_cgroup(name: &str, path: &str, given: &[PathBuf]) -> Result<Cgroup, Erro
 /// A usage error if a value is wrong, or a user or cgroup does not exist.
 pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsChoice>), Error> {
     let mut expr = args.expression()?;
-    let is_of_findings = |test: &Test| matches!(test, Test::Finding(_) | Test::Severity(_));
-    if expr.mentions(is_of_findings) {
-        let message = "finding and severity choose records of an output: write them in its `where=`, e.g. \
-                       -o 'stdout,where=severity >= warning'";
-        return Err(usage(ErrorKind::ValueValidation, message));
-    }
+    no_findings(&expr)?;
     let pids = args.pid.iter().flatten().map(|list| list.0.len()).sum();
     at_most("PIDs", pids, MAX_PIDS)?;
     at_most("cgroups", args.cgroup.len(), MAX_CGROUPS as u32)?;
     at_most("addresses", args.address.len() + args.local_address.len() + args.remote_address.len(), MAX_PREFIXES)?;
     expr.change(&mut |test| resolve(test, cgroup, &args.cgroup))?;
+    Ok(split(&expr, args.netns.as_ref()))
+}
+
+/// The parts of an expression, and the network namespace that it and the flag select.
+fn split(expr: &Expr, flag: Option<&NetnsChoice>) -> (Filter, Option<NetnsChoice>) {
     let mut filter = expr.lower();
-    let netns = match (filter.netns.take(), &args.netns) {
+    let netns = match (filter.netns.take(), flag) {
         (Some(NetnsId::Inode(inode)), None) => Some(NetnsChoice::Inode(inode)),
         (Some(NetnsId::Name(name)), None) => Some(NetnsChoice::Name(name)),
         (Some(id), Some(choice)) => {
@@ -110,9 +110,40 @@ pub fn filter(args: &FilterArgs, cgroup: &str) -> Result<(Filter, Option<NetnsCh
             filter.rest = Some(Expr::all(both));
             Some(choice.clone())
         }
-        (None, choice) => choice.clone(),
+        (None, choice) => choice.cloned(),
     };
-    Ok((filter, netns))
+    (filter, netns)
+}
+
+/// Refuses tests of findings where there are none to choose from.
+fn no_findings(expr: &Expr) -> Result<(), Error> {
+    if !expr.mentions(|test| matches!(test, Test::Finding(_) | Test::Severity(_))) {
+        return Ok(());
+    }
+    let message = "finding and severity choose records of an output: write them in its `where=`, e.g. \
+                   -o 'stdout,where=severity >= warning'";
+    Err(usage(ErrorKind::ValueValidation, message))
+}
+
+/// An expression that chooses among records, with the names of users and cgroups replaced.
+///
+/// # Errors
+/// A usage error if one does not exist.
+pub(super) fn resolved(mut expr: Expr) -> Result<Expr, Error> {
+    expr.change(&mut |test| resolve(test, "cgroup", &[]))?;
+    Ok(expr)
+}
+
+/// What a story's expression selects, and what of it limits the events that it needs: all of the connections of which one
+/// event matches.
+///
+/// # Errors
+/// A usage error if a value is wrong, or a user or cgroup does not exist.
+pub(super) fn of_story(expr: Expr) -> Result<(Expr, Expr), Error> {
+    no_findings(&expr)?;
+    let expr = resolved(expr)?;
+    let of_connection = expr.of_connection();
+    Ok((expr, of_connection))
 }
 
 /// Replaces names by what the kernel knows: users by UIDs, paths of cgroups by those in the v2 hierarchy.

@@ -25,7 +25,7 @@ use crate::{
         terminal::{is_colored, understands_codes},
     },
     commands::{
-        filters::{filter, kernel_filter},
+        filters::{filter, kernel_filter, of_story, resolved},
         trace::names::NameSettings,
     },
     findings::Thresholds,
@@ -257,6 +257,8 @@ impl Settings {
         trace.filter.address.extend(address.map(Place::from).map(term));
         trace.filter.port.extend(port.map(|port| Term { is_negated: false, value: PortRange(port, port) }));
         trace.filter.netns.clone_from(&args.netns);
+        let only = args.expression.clone().map(|Where(expr)| of_story(expr)).transpose()?;
+        trace.filter.expression = only.as_ref().map(|(_, of_connection)| Where(of_connection.clone()));
         trace.findings_mode = FindingsMode::Off;
         trace.listing = args.listing;
         (trace.duration, trace.count) = (args.duration, args.count);
@@ -267,6 +269,8 @@ impl Settings {
             return Err(conflict("a story is not a row: use --format text or json"));
         }
         let mut settings = Self::from_args(&trace)?;
+        // Stories are chosen by all of their events.
+        settings.session.rest = None;
         let story = |spec: &OutputSpec| {
             let form = match form(spec, &trace) {
                 Format::Json => StoryForm::Json(Json::default()),
@@ -277,7 +281,7 @@ impl Settings {
             };
             let stories = Stories::new(args.which, Limits::default());
             let mut wants = spec.wants.clone();
-            if let Some(Where(only)) = &args.expression {
+            if let Some((only, _)) = &only {
                 wants.add(only.clone());
             }
             Route::new(Renderer::Story(Box::new(stories), form), wants)
@@ -298,7 +302,11 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
                 return Err(conflict(&message));
             }
             Content::Scraped(address) => server = Some(address),
-            _ => outputs.extend(spec.clone().parts().into_iter().map(|spec| with_head(spec, args))),
+            _ => {
+                let mut spec = spec.clone();
+                spec.wants.only = spec.wants.only.map(resolved).transpose()?;
+                outputs.extend(spec.parts().into_iter().map(|spec| with_head(spec, args)));
+            }
         }
     }
     let mut names = HashSet::new();

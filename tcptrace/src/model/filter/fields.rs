@@ -113,6 +113,11 @@ pub enum Text {
 }
 
 impl Text {
+    /// True if it is read from `/proc` and the files of the node.
+    pub(super) const fn is_read(self) -> bool {
+        matches!(self, Self::Exe | Self::Unit | Self::Container | Self::Pod)
+    }
+
     /// Its name in the language.
     #[must_use]
     pub const fn name(self) -> &'static str {
