@@ -18,7 +18,7 @@ use crate::{
             TraceArgs,
             values::{Format, LogLevel},
         },
-        conflicts::{self, conflict, form},
+        conflicts::{self, conflict, conflict_of},
         findings::{FindingArgs, FindingsMode},
         outputs::OutputSpec,
         parse::{MAX_RING, MIN_RING, StoryFilter, Where},
@@ -101,7 +101,7 @@ impl Settings {
     /// A usage error (exit code 2) that names the flag, the reason and the way out.
     pub fn from_args(args: &TraceArgs) -> Result<Self, Error> {
         conflicts::check(args)?;
-        let (filter, netns) = filter(&args.filter, &args.given.name("cgroup"))?;
+        let (filter, netns) = filter(&args.filter, &args.given)?;
         let states = filter.sockets.states;
         let looks = args.findings_mode != FindingsMode::Off && !args.summary;
         // Always checked, but not given to the kernel if findings are wanted: these need all events, and the session filters
@@ -172,8 +172,8 @@ impl Settings {
     /// # Errors
     /// A usage error.
     pub fn from_stuck_args(args: &StuckArgs) -> Result<Self, Error> {
-        if args.output.format() == Format::Nagios && !args.once {
-            return Err(conflict("--format nagios is for a single check: add --once"));
+        if args.output.format() == Some(Format::Nagios) && !args.once {
+            return Err(conflict_of("stuck", "--format nagios is for a single check: add --once"));
         }
         let mut trace = Args::try_parse_from(["tcptrace"])?.trace;
         trace.findings_mode = FindingsMode::Only;
@@ -184,14 +184,14 @@ impl Settings {
         trace.duration = args.duration;
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        let is_list = |spec: &OutputSpec| form(spec, &trace) == Format::Text;
+        let is_list = |spec: &OutputSpec| trace.output.format_of(spec) == Format::Text;
         if !args.once && args.output.to.iter().any(is_list) {
             trace.interval = Some(args.interval);
         }
         let mut settings = Self::from_args(&trace)?;
         for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
             let redraws = !args.once && spec.target.is_stdout() && understands_codes();
-            let text = match form(spec, &trace) {
+            let text = match trace.output.format_of(spec) {
                 Format::Text => {
                     settings.takes_keys |= redraws;
                     let color = is_colored(args.output.color, spec.target.is_stdout());
@@ -265,14 +265,14 @@ impl Settings {
         trace.output = args.output.clone();
         trace.recording = args.recording.clone();
         trace.ready_file.clone_from(&args.ready_file);
-        if args.output.to.iter().any(|spec| form(spec, &trace) == Format::Csv) {
-            return Err(conflict("a story is not a row: use --format text or json"));
+        if args.output.to.iter().any(|spec| trace.output.format_of(spec) == Format::Csv) {
+            return Err(conflict_of("story", "a story is not a row: use --format text or json"));
         }
         let mut settings = Self::from_args(&trace)?;
         // Stories are chosen by all of their events.
         settings.session.rest = None;
         let story = |spec: &OutputSpec| {
-            let form = match form(spec, &trace) {
+            let form = match trace.output.format_of(spec) {
                 Format::Json => StoryForm::Json(Json::default()),
                 _ => StoryForm::Text(Ladder::new(
                     is_colored(args.output.color, spec.target.is_stdout()),
@@ -332,7 +332,7 @@ fn rows(args: &TraceArgs) -> Rows {
 }
 
 fn has_head(spec: &OutputSpec, args: &TraceArgs) -> bool {
-    !spec.target.is_stdout() && form(spec, args) == Format::Csv && args.aggregate.is_none()
+    !spec.target.is_stdout() && args.output.format_of(spec) == Format::Csv && args.aggregate.is_none()
 }
 
 fn metrics(args: &TraceArgs) -> metrics::Settings {
@@ -387,7 +387,7 @@ pub(crate) fn time_style(args: &OutputArgs) -> TimeStyle {
 }
 
 fn renderer(spec: &OutputSpec, args: &TraceArgs) -> Renderer {
-    match form(spec, args) {
+    match args.output.format_of(spec) {
         Format::Json => Renderer::Json(Json::default()),
         Format::Csv if has_head(spec, args) => Renderer::Csv(Csv::new(rows(args)).headless()),
         Format::Csv => Renderer::Csv(Csv::new(rows(args))),

@@ -11,6 +11,7 @@ use crate::{
         time::WallOffset,
     },
     render::context::Context,
+    table::Connection,
 };
 
 /// Most records of a route, and of a session, that wait for names of processes.
@@ -27,6 +28,14 @@ impl<T> Default for Held<T> {
 
 pub(super) enum HeldRecord {
     Event(Box<Event>),
+    Finding(Box<Finding>),
+}
+
+/// What waits in a session, because a filter cannot decide about it yet.
+pub(super) enum Undecided {
+    /// An event, and the table's entry of the socket that ended with it.
+    Event(Box<Event>, Option<Box<Connection>>),
+    /// A finding.
     Finding(Box<Finding>),
 }
 

@@ -38,7 +38,7 @@ pub struct SocketsArgs {
     pub older_than: Option<Duration>,
 
     /// Columns instead of the usual ones: state, recv-q, send-q, local, remote, age, timer, netns, uid, owner, by, holders,
-    /// cgroup, note, and any field of JSON and CSV (docs/json.md)
+    /// cgroup, note, and any field of JSON and CSV (tcptrace explain socket)
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output", conflicts_with = "by")]
     pub columns: Vec<String>,
 
@@ -72,7 +72,6 @@ pub struct SocketsArgs {
     pub kernel_addresses: bool,
 
     /// Do not read the arguments of processes. Otherwise JSON and CSV have them, with passwords, tokens and keys masked
-    /// (SECURITY.md)
     #[arg(long, help_heading = "Output")]
     pub no_args: bool,
 }
@@ -109,7 +108,7 @@ pub struct StoryArgs {
     #[arg(value_name = "FILTER")]
     pub which: StoryFilter,
 
-    /// Print only connections with an event that matches this expression (docs/filters.md), e.g. 'event == reset'
+    /// Print only connections with an event that matches this expression (tcptrace explain filters), e.g. 'event == reset'
     #[arg(id = "expression", long = "where", value_name = "EXPRESSION", help_heading = "Filters")]
     pub expression: Option<Where>,
 

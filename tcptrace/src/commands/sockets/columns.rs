@@ -117,7 +117,9 @@ impl SocketColumn {
             let nearest = nearest(name, Self::names().chain(fields));
             let nearest = if nearest.is_empty() { "." } else { &nearest };
             let known = Self::names().collect::<Vec<_>>().join(", ");
-            format!("unknown column `{name}`{nearest} Known are {known}, and each field of CSV (docs/json.md)")
+            format!(
+                "unknown column `{name}`{nearest} Known are {known}, and each field of CSV (tcptrace explain socket)"
+            )
         })
     }
 

@@ -198,7 +198,7 @@ pub async fn watch<E>(
     for round in 0.. {
         let snapshot = sorted(args, &mut list)?;
         for (spec, output) in &mut outputs {
-            let is_text = delivery::form(&args.output, spec) == Format::Text;
+            let is_text = args.output.format_of(spec) == Format::Text;
             let screen = screen().filter(|_| is_text && redraws(spec));
             let mut text = BytesMut::new();
             if is_text {
@@ -213,7 +213,7 @@ pub async fn watch<E>(
             if is_text && screen.is_none() {
                 text.extend_from_slice(b"\n");
             }
-            if round > 0 && delivery::form(&args.output, spec) == Format::Csv {
+            if round > 0 && args.output.format_of(spec) == Format::Csv {
                 let names = text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
                 let _ = text.split_to(names); // they stand at the beginning
             }
@@ -257,7 +257,7 @@ fn write<E>(
     if !view.sort.is_empty() {
         sort_rows(&mut rows, &view.sort, &listing, &cgroups);
     }
-    let form = match delivery::form(&args.output, spec) {
+    let form = match args.output.format_of(spec) {
         Format::Text | Format::Nagios => {
             Form::Text(Text::new(&listing, text_options(args, view, spec, snapshot, &rows)))
         }
@@ -306,7 +306,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        cli::args::{Args, Command},
+        cli::{
+            args::{Args, Command},
+            given::Given,
+        },
         commands::filters,
         model::{
             skipped::Skipped,
@@ -336,7 +339,7 @@ mod tests {
 
     fn written(line: &str) -> String {
         let args = sockets_args(line);
-        let (filter, _) = filters::filter(&args.filter, "--cgroup").unwrap();
+        let (filter, _) = filters::filter(&args.filter, &Given::default()).unwrap();
         let mut to = Vec::new();
         let take = |piece: BytesMut| {
             to.extend_from_slice(&piece);

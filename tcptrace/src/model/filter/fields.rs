@@ -280,7 +280,7 @@ impl Field {
             Self::User => "a user, e.g. \"www-data\"",
             Self::Text(_) => "a text, e.g. \"java\"",
             Self::Event => "transition, retransmit, reset, owner, socket or finding",
-            Self::Finding => "a finding, e.g. close-wait-leak (docs/findings.md)",
+            Self::Finding => "a finding, e.g. close-wait-leak (tcptrace explain lists all)",
             Self::Severity => "info, warning or critical",
         }
     }

@@ -28,7 +28,10 @@ use crate::{
         state::{State, StateSet},
     },
     pipeline::{
-        held::Held, records::Records, route::Route, session::undecided::Undecided, settings::SessionSettings,
+        held::{Held, Undecided},
+        records::Records,
+        route::Route,
+        settings::SessionSettings,
         user_filter::UserFilter,
     },
     render::context::Context,

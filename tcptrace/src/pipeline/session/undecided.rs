@@ -5,17 +5,9 @@ use super::Session;
 use crate::{
     findings::Finding,
     model::{event::Event, filter::EventSubject, names::Names},
-    pipeline::{route::Route, user_filter::UserFilter},
+    pipeline::{held::Undecided, route::Route, user_filter::UserFilter},
     table::Connection,
 };
-
-/// What waits.
-pub(super) enum Undecided {
-    /// An event, and the table's entry of the socket that ended with it.
-    Event(Box<Event>, Option<Box<Connection>>),
-    /// A finding.
-    Finding(Box<Finding>),
-}
 
 /// Whether a filter cannot decide about an event yet. Asks for all processes that one of them depends on.
 fn is_event_undecided(filter: &UserFilter, routes: &[Route], event: &Event, names: &mut Names) -> bool {
