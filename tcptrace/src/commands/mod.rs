@@ -38,7 +38,7 @@ use crate::{
         terminal::exit,
     },
     listing::{Lister, ListingOptions},
-    model::state::State,
+    model::state::{State, StateSet},
     outputs::messages::{self, Form, Level, info, warn},
     sys::{descriptors, heap, host_proc, pids, systemd::Service},
 };
@@ -197,6 +197,7 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
             // Listeners are shown with their half-open requests.
             let requests = states.contains(State::Listen).then_some(State::SynRecv);
             let states = states.iter().chain(requests).collect();
+            let states = if view.needs_peers(&args) { StateSet::default() } else { states };
             let wanted = ListingOptions { states, holders: true, ..ListingOptions::default() };
             pids::check(&filter.sockets.pids).map_err(anyhow::Error::msg)?.into_iter().for_each(info);
             pids::warning().into_iter().for_each(warn);

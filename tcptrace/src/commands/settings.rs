@@ -188,17 +188,37 @@ impl Settings {
         if !args.once && args.output.to.iter().any(is_list) {
             trace.interval = Some(args.interval);
         }
+        if !args.sort.is_empty() && !args.output.to.iter().any(is_list) {
+            return Err(conflict_of(
+                "stuck",
+                "--sort is for the list in text: findings in JSON and CSV come as they open",
+            ));
+        }
         let mut settings = Self::from_args(&trace)?;
-        for (spec, route) in settings.outputs.iter().zip(&mut settings.routes) {
+        for (spec, route) in settings.outputs.iter_mut().zip(&mut settings.routes) {
             let redraws = !args.once && spec.target.is_stdout() && understands_codes();
             let text = match trace.output.format_of(spec) {
                 Format::Text => {
                     settings.takes_keys |= redraws;
                     let color = is_colored(args.output.color, spec.target.is_stdout());
-                    StuckText::new(color, redraws, time_style(&args.output))
+                    StuckText::new(color, redraws, time_style(&args.output)).arranged(&args.columns, &args.sort)
                 }
                 Format::Nagios => StuckText::nagios(args.fail_on),
-                Format::Json | Format::Csv => continue,
+                Format::Json if spec.target.content() == Content::Formatted => {
+                    *route = Route::new(Renderer::Json(Json::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Csv if has_head(spec, &trace) => {
+                    let csv = Csv::findings(&args.columns);
+                    *route = Route::new(Renderer::Csv(csv.headless()), spec.wants.clone());
+                    spec.target.set_head(&Csv::findings(&args.columns).head());
+                    continue;
+                }
+                Format::Csv => {
+                    *route = Route::new(Renderer::Csv(Csv::findings(&args.columns)), spec.wants.clone());
+                    continue;
+                }
+                Format::Json => continue,
             };
             *route = Route::new(Renderer::Stuck(text), spec.wants.clone());
         }
@@ -321,7 +341,7 @@ fn outputs(args: &TraceArgs) -> Result<(Option<SocketAddr>, Vec<OutputSpec>), Er
 /// Makes each CSV file begin with the names of the columns, also after rotation.
 fn with_head(mut spec: OutputSpec, args: &TraceArgs) -> OutputSpec {
     if has_head(&spec, args) {
-        spec.target.set_head(&Csv::head(rows(args)));
+        spec.target.set_head(&Csv::new(rows(args)).head());
     }
     spec
 }

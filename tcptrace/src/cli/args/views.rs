@@ -16,10 +16,11 @@ use crate::{
             values::Format,
         },
         findings::FindingArgs,
-        parse::{StoryFilter, Where, count, severity},
+        parse::{StoryFilter, Where, count, finding_order, severity},
     },
     findings::Severity,
     model::{netns_choice::NetnsChoice, number::duration},
+    render::finding_columns::{FindingColumn, FindingOrder},
 };
 
 /// `tcptrace sockets`.
@@ -168,6 +169,23 @@ pub struct StuckArgs {
     /// Lowest severity of an open finding for which --once ends with exit code 3: info, warning or critical
     #[arg(long, value_name = "LEVEL", value_parser = severity, default_value = "warning", help_heading = "Limits")]
     pub fail_on: Severity,
+
+    /// Print a table of these columns instead of sentences, e.g. severity,finding,command,pid,count,age: those of CSV. JSON
+    /// and CSV have only these, too
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', help_heading = "Output")]
+    pub columns: Vec<FindingColumn>,
+
+    /// Sort by these columns instead of by severity; the largest first with a minus or `:desc`, e.g. -age or count:desc. What
+    /// is not known comes last
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        value_parser = finding_order,
+        allow_hyphen_values = true,
+        help_heading = "Output"
+    )]
+    pub sort: Vec<FindingOrder>,
 
     /// Time between two checks
     #[arg(short, long, value_name = "TIME", value_parser = duration, allow_negative_numbers = true, default_value = "2s", help_heading = "Limits")]

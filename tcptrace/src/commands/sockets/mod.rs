@@ -26,19 +26,21 @@ use crate::{
         args::{GroupBy, SocketsArgs, values::Format},
         conflicts::conflict,
         outputs::OutputSpec,
+        parse::direction,
         terminal::{is_colored, understands_codes},
     },
     commands::{
         delivery::{self, Writer},
         sockets::{
-            columns::{SocketColumn, SortKey, direction, fields_of, sort_rows},
+            columns::{SocketColumn, SortKey, fields_of, sort_rows},
             csv::Csv,
             fields::SocketField,
             form::Form,
             json::Json,
             listing::Listing,
             rows::{
-                Cgroups, GroupKey, HolderNames, ReadHolder, Row, count, keep_older, rows, sort, sort_groups, totals,
+                Cgroups, GroupKey, HolderNames, ReadHolder, Row, add_peers, count, keep_older, rows, sort, sort_groups,
+                totals,
             },
             text::{Text, TextOptions},
         },
@@ -112,6 +114,20 @@ impl View {
             }
         }
         Ok(Self { fields: fields_of(&columns), columns, sort, sort_groups })
+    }
+}
+
+impl View {
+    /// True if an output shows the process at the other end. Its socket may be in any state.
+    #[must_use]
+    pub fn needs_peers(&self, args: &SocketsArgs) -> bool {
+        let is_wanted = |format: Format| match format {
+            _ if self.fields.contains(&SocketField::PeerHolders) => true,
+            Format::Json | Format::Csv => self.fields.is_empty(),
+            Format::Text | Format::Nagios => self.columns.is_empty() && args.filter.pid.is_some(),
+        };
+        let formats = || args.output.to.iter().map(|spec| args.output.format_of(spec));
+        args.by.is_empty() && formats().any(is_wanted)
     }
 }
 
@@ -252,6 +268,9 @@ fn write<E>(
         cgroups = cgroups.reading(read_holder(!args.no_args));
     }
     let mut rows = rows(snapshot, filter, &cgroups);
+    if view.needs_peers(args) {
+        add_peers(&mut rows, snapshot);
+    }
     let age_unknown = args.older_than.map(|least| keep_older(&mut rows, least.as_nanos() as u64));
     let listing = Listing { snapshot, wall: machine.wall, totals: totals(&rows), by: &args.by, age_unknown };
     if !view.sort.is_empty() {
