@@ -8,14 +8,16 @@ use crate::{
     findings::{Coverage, Finding},
     model::{
         event::{Event, EventKind, StateSource},
+        filter::{Expr, Subject},
         losses::Losses,
+        names::Names,
         notice::Notice,
         output_state::OutputState,
         snapshot::Snapshot,
         state::{State, StateSet},
     },
     pipeline::{
-        held::{Held, HeldRecord, settled},
+        held::{Held, HeldRecord, is_undecided, settled},
         record_filter::{RecordFilter, RecordKind},
         records::{Records, RecordsBuilder},
     },
@@ -55,7 +57,7 @@ pub struct Route {
     renderer: Renderer,
     wants: RecordFilter,
     records: RecordsBuilder,
-    held: Held,
+    held: Held<HeldRecord>,
 }
 
 impl Route {
@@ -73,6 +75,17 @@ impl Route {
             Renderer::Text(text) => text.names_peers(),
             Renderer::Story(..) | Renderer::Stuck(_) => false,
         }
+    }
+
+    /// True if its filter depends on names of processes that are read from `/proc`.
+    #[must_use]
+    pub fn filters_by_names(&self) -> bool {
+        self.wants.only.as_ref().is_some_and(Expr::needs_names)
+    }
+
+    /// Whether its filter cannot decide about this yet, because a process is being read.
+    pub(super) fn is_undecided(&self, subject: &dyn Subject, names: &mut Names) -> bool {
+        self.wants.only.as_ref().is_some_and(|only| is_undecided(only, subject, names))
     }
 
     /// Writes the heading of text output, if events are selected; returns true if it did.
@@ -185,7 +198,7 @@ impl Route {
     }
 
     fn write_first(&mut self, context: &mut Context) {
-        let Some((wall, record)) = self.held.take_first() else { return };
+        let Some((_, wall, record)) = self.held.take_first() else { return };
         // Its time is as it would have been without waiting.
         let now = std::mem::replace(&mut context.wall, wall);
         match record {

@@ -36,3 +36,13 @@ fn its_help_says_what_both_ends_see() {
         assert!(help.stdout.contains(words), "{words}: {}", help.stdout);
     }
 }
+
+#[test]
+fn its_usage_and_its_filter_are_its_own() {
+    assert_refused(&["kill", "--yes"], &["Usage: tcptrace kill [OPTIONS]"]);
+    let told = run(&["kill", "--state", "CLOSE_WAIT", "--comm", "nginx", "--explain-filter"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
+    for words in ["filter:      state == CLOSE_WAIT && comm == \"nginx\"\n", "in kernel:   nothing\n", "--finding"] {
+        assert!(told.stdout.contains(words), "{words}: {}", told.stdout);
+    }
+}

@@ -102,7 +102,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "NETNS")]
     pub netns: Option<NetnsChoice>,
 
-    /// Show only what matches this expression (docs/filters.md), e.g. 'state == CLOSE_WAIT && age > 1m && comm =~ "^java"'
+    /// Show only what matches this expression (tcptrace explain filters), e.g. 'state == CLOSE_WAIT && age > 1m && comm =~ "^java"'
     #[arg(id = "expression", long = "where", value_name = "EXPRESSION")]
     pub expression: Option<Where>,
 

@@ -137,6 +137,10 @@ pub enum ConfigCommand {
         /// The file to check
         #[arg(value_name = "FILE", default_value = CONFIG_PATH)]
         config: PathBuf,
+
+        /// Print one object: whether the file is valid, what is wrong, and its outputs
+        #[arg(long)]
+        json: bool,
     },
     /// Show every setting that `tcptrace daemon` would use, and where each comes from: a flag, a variable, a line of the
     /// config file, or the default

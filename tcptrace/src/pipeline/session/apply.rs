@@ -18,6 +18,7 @@ impl Session {
 
     /// Writes and counts again, from this time on (CLOCK_MONOTONIC in ns).
     pub fn unmute(&mut self, now_ns: u64) {
+        self.decide_all();
         self.is_muted = false;
         self.interval = Summary::new(self.settings.by_process);
         self.total = Summary::new(self.settings.by_process);
