@@ -369,12 +369,12 @@ impl Session {
     }
 
     /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
-    pub fn release(&mut self, piece_bytes: usize) -> bool {
-        if self.decide(piece_bytes) {
+    pub fn release(&mut self) -> bool {
+        if self.decide() {
             return true;
         }
         let context = &mut self.context;
-        self.routes.iter_mut().map(|route| route.release(context, piece_bytes)).fold(false, |any, more| any | more)
+        self.routes.iter_mut().map(|route| route.release(context)).fold(false, |any, more| any | more)
     }
 
     /// Asks for the processes of the open findings, which are listed at the end, and for those that decide which sockets are.
