@@ -5,7 +5,8 @@ use tcptrace_common::record::{AF_INET, AF_INET6};
 
 use super::{
     args::FilterArgs,
-    nearest,
+    given::Given,
+    habits, nearest,
     parse::{Where, findings},
 };
 use crate::model::{
@@ -23,8 +24,8 @@ impl FilterArgs {
     /// What the flags and words together select.
     ///
     /// # Errors
-    /// A usage error if a word or a value is wrong.
-    pub fn expression(&self) -> Result<Expr, Error> {
+    /// A usage error if a word or a value is wrong; it names the flag as it was given.
+    pub fn expression(&self, given: &Given) -> Result<Expr, Error> {
         let flags = [
             states(&self.state),
             ports(End::Either, &self.port),
@@ -43,16 +44,18 @@ impl FilterArgs {
             }),
         ];
         let texts = [
-            (Text::Comm, "comm", &self.comm),
-            (Text::Exe, "exe", &self.exe),
-            (Text::User, "user", &self.user),
-            (Text::Unit, "unit", &self.unit),
-            (Text::Container, "container", &self.container),
-            (Text::Pod, "pod", &self.pod),
+            (Text::Comm, &self.comm),
+            (Text::Exe, &self.exe),
+            (Text::User, &self.user),
+            (Text::Unit, &self.unit),
+            (Text::Container, &self.container),
+            (Text::Pod, &self.pod),
         ];
         let mut parts = Vec::from(flags);
-        for (text, name, values) in texts {
-            let read = |value: &String| text_value(text, value).map_err(|reason| usage(format!("--{name}: {reason}")));
+        for (text, values) in texts {
+            let name = || given.name(text.name());
+            let read =
+                |value: &String| text_value(text, value).map_err(|reason| usage(format!("{}: {reason}", name())));
             let values: Result<Vec<_>, Error> =
                 values.iter().map(|term| Ok(Term { is_negated: term.is_negated, value: read(&term.value)? })).collect();
             parts.push(terms(&values?, |values| {
@@ -104,7 +107,9 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         let first = words.first().map(String::as_str).unwrap_or_default();
         let is_alone = words.len() == 1 && first.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         let near = nearest(first, COMMANDS.into_iter());
-        let message = if first.parse::<State>().is_ok() {
+        let message = if let Some(way_out) = habits::command(first) {
+            format!("`{first}` is no command here: {way_out}")
+        } else if first.parse::<State>().is_ok() {
             format!("`{first}` is a state: write --state {first}, or `state {first}`")
         } else if first.parse::<Place>().is_ok() {
             format!(
@@ -132,13 +137,13 @@ fn usage(message: String) -> Error {
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
-    use crate::cli::{args::Args, words::arrange};
+    use crate::cli::{args::Args, given::Given, words::arrange};
 
     fn expression(line: &[&str]) -> Result<String, String> {
         let words = std::iter::once("tcptrace").chain(line.iter().copied()).map(Into::into).collect();
         let args =
             arrange(words, &Args::command()).and_then(Args::try_parse_from).map_err(|error| error.to_string())?;
-        args.trace.filter.expression().map(|expr| expr.to_string()).map_err(|error| error.to_string())
+        args.trace.filter.expression(&Given::default()).map(|expr| expr.to_string()).map_err(|error| error.to_string())
     }
 
     #[test]

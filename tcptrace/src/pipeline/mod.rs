@@ -10,8 +10,10 @@
 //! do.
 
 pub mod finding_watch;
+mod held;
 pub mod input;
 pub mod listeners;
+pub mod record_filter;
 pub mod recording;
 pub mod records;
 pub mod route;

@@ -18,6 +18,7 @@ use crate::{
 pub(crate) const TESTS: &[Test] = &[
     ("a replay prints what the run printed", byte_for_byte),
     ("stories of a replay are those of the run", stories),
+    ("filters by name decide in a replay as in the run", by_names),
     ("what was not asked live is answered later", asked_later),
     ("a run that was killed is read up to its last second", killed),
     ("old files make room for new ones", segments),
@@ -111,6 +112,35 @@ fn stories() {
     assert!(replayed.contains(" ⇄ "), "{replayed}");
     assert_eq!(run.lines, replayed.lines().collect::<Vec<_>>());
     drop((client, server));
+}
+
+fn by_names() {
+    enter_new_netns();
+    let folder = Folder::new("recorded-names");
+    let (file, json, text) = (folder.file("r"), folder.file("json"), folder.file("text"));
+    let exe = std::env::current_exe().unwrap().display().to_string();
+    let outputs = [
+        format!("file:{json},format=json,where=exe == \"{exe}\" && unit !~ \"^no-such\""),
+        format!("file:{text},format=text"),
+    ];
+    let common = ["--netns", "self", "--time", "utc", "--exe", &exe, "--stuck-after", "CLOSE_WAIT=1s"];
+    let mut flags = common.to_vec();
+    flags.extend(["--record", &file]);
+    outputs.iter().for_each(|output| flags.extend(["-o", output.as_str()]));
+    let tracer = Tracer::start(&flags);
+    traffic();
+    let run = tracer.stop();
+    assert!(run.status.success(), "{}", run.stderr);
+    let (live_json, live_text) = (fs::read_to_string(&json).unwrap(), fs::read_to_string(&text).unwrap());
+    assert!(live_json.contains(r#""close-wait-leak""#) && live_text.lines().count() > 100, "{live_json}");
+    let (replayed, stderr, code) = replay(&file, &[&common[..], &["-f", "text"]].concat());
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_same(&live_text, &replayed);
+    let only = format!("stdout,format=json,where=exe == \"{exe}\" && unit !~ \"^no-such\"");
+    let (replayed, ..) = replay(&file, &[&common[..], &["-o", &only]].concat());
+    assert_same(&live_json, &replayed);
+    let (none, ..) = replay(&file, &["-f", "json", "--netns", "self", "--exe", "/no/such"]);
+    assert!(!none.contains(r#""event":"transition""#), "{none}");
 }
 
 fn asked_later() {

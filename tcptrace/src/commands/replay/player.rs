@@ -188,10 +188,6 @@ impl Player {
         match frame {
             Frame::Cgroup(id, path) => self.known.borrow_mut().add_cgroup(id, path),
             Frame::Owner(owner) => _ = self.session.context.names.processes.is_settled(&owner),
-            Frame::Executable(pid, start, command, path) => {
-                self.known.borrow_mut().add_executable((pid, start, command), path);
-            }
-            Frame::Places(path, places) => self.known.borrow_mut().add_places(path, places),
             Frame::Refused(pid, start) => self.known.borrow_mut().refuse((pid, start)),
             Frame::Lost(inputs) => self.lost += inputs,
             Frame::Input(Input::Process(question, answer)) if !self.with_args => {

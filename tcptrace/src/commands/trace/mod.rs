@@ -112,7 +112,6 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     names.addresses = Addresses::new(settings.kernel_addresses);
     names.services = services::read();
     let reader = NameReader::start(&mut names, settings.names, log.clone()).map_err(no_thread)?;
-    recording::add_lookups(&mut names, log.as_ref());
     names.own_netns = netns::find(Some(&NetnsChoice::Own))?.0.first().map(|found| found.inode);
     let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
     let context = Context { screen: screen(), names_within_ns, ..Context::new(wall_offset(), names) };

@@ -14,7 +14,7 @@ use crate::{
         event::{Command, Owner, OwnerSource, StartTicks},
         holders::Holder,
         keyed::{Addresses, KeyedMap, KeyedSet},
-        names::{Names, PlaceNames},
+        names::Names,
         processes::{ProcessAnswer, ProcessQuestion},
         snapshot::Snapshot,
     },
@@ -32,10 +32,6 @@ const MAX_NAMED: usize = 65_536;
 pub enum Name {
     /// The path of a cgroup by its id.
     Cgroup(u64, Option<String>),
-    /// The path of the executable of a process: PID, start time and command name.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
-    /// Names of the places of the cgroup with this path.
-    Places(String, PlaceNames),
     /// A process, by PID and start time, could not be asked for.
     Refused(u32, Option<StartTicks>),
 }
@@ -200,10 +196,6 @@ impl Encoder {
                     self.frame(&Frame::Cgroup(id, path));
                 }
             }
-            Name::Executable(pid, start, command, path) => {
-                self.frame(&Frame::Executable(pid, start, command, path));
-            }
-            Name::Places(path, places) => self.frame(&Frame::Places(path, places)),
             Name::Refused(pid, start) => self.frame(&Frame::Refused(pid, start)),
         }
     }

@@ -13,8 +13,7 @@ use super::Error;
 use crate::{
     model::{
         decode::split,
-        event::{Command, Owner, StartTicks},
-        names::PlaceNames,
+        event::{Owner, StartTicks},
     },
     pipeline::input::Input,
 };
@@ -31,10 +30,6 @@ pub enum Frame<'a> {
     Owner(Owner),
     /// The names of this process, PID and start time, cannot be asked for with the next input.
     Refused(u32, Option<StartTicks>),
-    /// The path of the executable of a process, PID, start time and command name, from the next input on.
-    Executable(u32, Option<StartTicks>, Command, Option<String>),
-    /// Names of the places of the cgroup with this path, from the next input on.
-    Places(String, PlaceNames),
     /// This many inputs before this one were not recorded, because the disk was too slow.
     Lost(u64),
 }
