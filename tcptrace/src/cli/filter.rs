@@ -6,7 +6,7 @@ use tcptrace_common::record::{AF_INET, AF_INET6};
 use super::{
     args::FilterArgs,
     given::Given,
-    nearest,
+    habits, nearest,
     parse::{Where, findings},
 };
 use crate::model::{
@@ -17,7 +17,8 @@ use crate::model::{
 };
 
 /// The commands that a mistyped word may have meant.
-const COMMANDS: [&str; 9] = ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain"];
+const COMMANDS: [&str; 12] =
+    ["sockets", "stuck", "rates", "story", "doctor", "daemon", "config", "help", "explain", "kill", "record", "replay"];
 
 impl FilterArgs {
     /// What the flags and words together select.
@@ -106,7 +107,9 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         let first = words.first().map(String::as_str).unwrap_or_default();
         let is_alone = words.len() == 1 && first.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
         let near = nearest(first, COMMANDS.into_iter());
-        let message = if first.parse::<State>().is_ok() {
+        let message = if let Some(way_out) = habits::command(first) {
+            format!("`{first}` is no command here: {way_out}")
+        } else if first.parse::<State>().is_ok() {
             format!("`{first}` is a state: write --state {first}, or `state {first}`")
         } else if first.parse::<Place>().is_ok() {
             format!(
@@ -115,6 +118,8 @@ fn words(words: &[String]) -> Result<Expr, Error> {
         } else if first.trim_start_matches(':').parse::<PortRange>().is_ok() {
             let port = first.trim_start_matches(':');
             format!("`{first}` is a number: a port is --port {port}, a PID --pid={port}")
+        } else if is_alone && COMMANDS.contains(&first) {
+            format!("`{first}` is a command, which cannot stand here; see `tcptrace {first} --help`")
         } else if is_alone {
             format!("`{first}` is neither a command nor a filter{near}; `tcptrace --help` lists both")
         } else {

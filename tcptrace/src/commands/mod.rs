@@ -12,6 +12,7 @@ pub mod explain;
 pub mod filters;
 pub mod kill;
 mod lookup;
+mod manual;
 mod plugin;
 pub mod rates;
 pub mod replay;
@@ -29,7 +30,7 @@ use crate::{
     bpf::object::Aggregate,
     cli::{
         args::{
-            Args, Command, ConfigCommand, DoctorArgs, FilterArgs, TraceArgs,
+            Args, Command, ConfigCommand, DoctorArgs, FilterArgs, ManArgs, TraceArgs,
             values::{Format, LogLevel},
         },
         config::{Notice, Parsed, parse},
@@ -174,6 +175,12 @@ async fn run(args: Args, notices: Vec<Notice>) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Explain(args)) => {
             let text = explain::explain(&args).unwrap_or_else(|error| exit(error));
+            config::print(&text).map(|()| ExitCode::SUCCESS)
+        }
+        Some(Command::Completions { shell }) => config::print(&manual::completions(shell)).map(|()| ExitCode::SUCCESS),
+        Some(Command::Man(ManArgs { to: Some(folder), .. })) => manual::write(&folder).map(|()| ExitCode::SUCCESS),
+        Some(Command::Man(ManArgs { command, .. })) => {
+            let text = manual::page(&command).unwrap_or_else(|error| exit(error));
             config::print(&text).map(|()| ExitCode::SUCCESS)
         }
         Some(Command::Stuck(args)) => {

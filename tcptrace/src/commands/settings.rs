@@ -34,6 +34,7 @@ use crate::{
         filter::{Place, PortRange, Term},
         kernel_counts::By,
         netns_choice::NetnsChoice,
+        socket_filter::SocketFilter,
     },
     outputs::{recorder::RecorderSettings, target::Content},
     pipeline::{
@@ -243,7 +244,8 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The settings of `tcptrace record`: a trace without output, which looks for findings, so that a replay has the evidence.
+    /// The settings of `tcptrace record`: a trace without output. Without a filter it looks for findings, so that a replay has
+    /// the evidence; with one the kernel sends only what passes.
     ///
     /// # Errors
     /// A usage error.
@@ -254,9 +256,31 @@ impl Settings {
         trace.duration = args.duration;
         trace.output.to = Vec::new();
         trace.ready_file.clone_from(&args.ready_file);
-        trace.recording =
-            RecordingArgs { record: Some(args.file.clone()), record_keep: args.keep, record_max_size: args.max_size };
-        Self::from_args(&trace)
+        trace.findings = args.findings.clone();
+        trace.recording = RecordingArgs {
+            record: Some(args.file.clone()),
+            record_keep: args.keep,
+            record_max_size: args.max_size,
+            record_on_finding: args.on_finding,
+        };
+        trace.findings_mode = FindingsMode::Off;
+        let filtered = Self::from_args(&trace)?;
+        if let Some(rest) = &filtered.session.rest {
+            return Err(conflict(&format!(
+                "the kernel filters what is recorded, and cannot decide this part: {rest}; leave it out, and give it to \
+                 tcptrace replay"
+            )));
+        }
+        if filtered.session.selection == SocketFilter::default() {
+            trace.findings_mode = FindingsMode::On;
+            return Self::from_args(&trace);
+        }
+        if args.on_finding.is_some() {
+            return Err(conflict(
+                "--on-finding looks at all sockets: leave the filters out, and give them to tcptrace replay",
+            ));
+        }
+        Ok(filtered)
     }
 
     /// The settings of `tcptrace story`: a trace of the wanted connections with default settings.

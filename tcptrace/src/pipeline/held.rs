@@ -17,6 +17,10 @@ use crate::{
 /// Most records of a route, and of a session, that wait for names of processes.
 const MAX_HELD: usize = 4096;
 
+/// Most records that are released before events are read again. A number, because output that waits to be taken is not the
+/// same in a replay: what is written may not depend on it.
+pub(super) const RELEASED_AT_ONCE: usize = 256;
+
 /// Records that wait, in order.
 pub(super) struct Held<T>(VecDeque<(u64, WallOffset, T)>);
 

@@ -17,7 +17,7 @@ use crate::{
         state::{State, StateSet},
     },
     pipeline::{
-        held::{Held, HeldRecord, is_undecided, settled},
+        held::{Held, HeldRecord, RELEASED_AT_ONCE, is_undecided, settled},
         record_filter::{RecordFilter, RecordKind},
         records::{Records, RecordsBuilder},
     },
@@ -174,20 +174,18 @@ impl Route {
         })
     }
 
-    /// Writes the records whose processes were read by now, or that have waited for long enough, until a piece of so many
-    /// bytes is full; returns true if there may be more.
-    pub fn release(&mut self, context: &mut Context, piece_bytes: usize) -> bool {
-        while let Some((held_ns, record)) = self.held.first() {
+    /// Writes the records whose processes were read by now, or that have waited for long enough, a number of them; returns
+    /// true if there may be more.
+    pub fn release(&mut self, context: &mut Context) -> bool {
+        for _ in 0..RELEASED_AT_ONCE {
+            let Some((held_ns, record)) = self.held.first() else { return false };
             let is_over = context.now_ns.saturating_sub(held_ns) >= context.names_within_ns;
             if !is_over && !settled(record.owners(), context) {
                 return false;
             }
-            if self.records.len() >= piece_bytes {
-                return true;
-            }
             self.write_first(context);
         }
-        false
+        true
     }
 
     /// Writes all records that wait.

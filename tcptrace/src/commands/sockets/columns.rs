@@ -215,6 +215,7 @@ fn value(column: SocketColumn, row: &Row<'_>, listing: &Listing<'_>, cgroups: &C
     let number = |number: u64| Some(Value::Number(number));
     match column {
         State => number(socket.state.index() as u64),
+        ReceiveQueue | SendQueue if socket.is_unlisted => None,
         ReceiveQueue => number(socket.receive_queue.into()),
         SendQueue => number(socket.send_queue.into()),
         Local => Some(Value::Address(socket.local.ip(), socket.local.port())),

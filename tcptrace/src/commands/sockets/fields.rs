@@ -119,7 +119,8 @@ pub(super) fn visit(
     show(Field::Kind, Text(kind(socket.kind)));
     show(Field::AgeNs, number(row.age.map(|age| age.ns)));
     show(Field::AgeSource, row.age.map_or(Null, |age| Text(age.source.name())));
-    let queue = |of_listener: bool, length: u32| number((row.is_listener() == of_listener).then_some(length));
+    let listed = |value: u32| (!socket.is_unlisted).then_some(value);
+    let queue = |of_listener: bool, length| number(listed(length).filter(|_| row.is_listener() == of_listener));
     show(Field::ReceiveQueue, queue(false, socket.receive_queue));
     show(Field::SendQueue, queue(false, socket.send_queue));
     show(Field::AcceptQueue, queue(true, socket.receive_queue));
@@ -127,8 +128,8 @@ pub(super) fn visit(
     show(Field::HalfOpen, number(row.half_open));
     show(Field::Timer, socket.timer_name().map_or(Null, Text));
     show(Field::TimerLeftNs, number(socket.timer.map(|timer| timer.left_ns)));
-    show(Field::Timeouts, Number(socket.timeouts.into()));
-    show(Field::Probes, Number(socket.probes.into()));
+    show(Field::Timeouts, number(listed(socket.timeouts.into())));
+    show(Field::Probes, number(listed(socket.probes.into())));
     let known = |value: fn(&ConnectionInfo) -> u64| number(socket.connection.as_ref().map(value));
     show(Field::LastSentNs, known(|info| info.last_sent_ns));
     show(Field::LastReceivedNs, known(|info| info.last_received_ns));

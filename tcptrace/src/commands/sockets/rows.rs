@@ -216,6 +216,7 @@ fn held_by(socket: &ListedSocket, holders: &[Holder]) -> HeldBy {
     let has_file = socket.kind == Kind::Full && socket.handle != 0 && socket.uid.is_some();
     match (holders.is_empty(), has_file) {
         (false, _) => HeldBy::Processes,
+        (true, _) if socket.is_unlisted => HeldBy::Unknown,
         (true, true) => HeldBy::Unknown,
         (true, false) => HeldBy::Kernel,
     }

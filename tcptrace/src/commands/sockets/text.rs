@@ -111,6 +111,7 @@ impl<'a> Text<'a> {
         for column in &self.columns {
             match column {
                 State => table.text(socket.state.name()),
+                ReceiveQueue | SendQueue if socket.is_unlisted => table.text("-"),
                 ReceiveQueue => table.number(socket.receive_queue.into()),
                 SendQueue => table.number(socket.send_queue.into()),
                 Local => table.cell(|to| address(to, socket.local)),

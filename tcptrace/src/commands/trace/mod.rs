@@ -45,7 +45,7 @@ use crate::{
         Outputs,
         messages::{info, warn},
     },
-    pipeline::{recording::encoder::NameLog, session::Session},
+    pipeline::{finding_watch::FindingWatch, recording::encoder::NameLog, session::Session},
     render::context::Context,
     sys::{
         clock::{now_ns, wall_offset},
@@ -116,6 +116,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
     let names_within_ns = u64::try_from(settings.read_every.as_nanos()).unwrap_or(u64::MAX);
     let context = Context { screen: screen(), names_within_ns, ..Context::new(wall_offset(), names) };
     let start_ns = now_ns();
+    let watched = settings.recording.as_ref().and_then(|recording| recording.on_finding);
     settings.session.owner_unchecked = probes.owner_unchecked;
     let recorder = log.map(|log| recording::start(&settings, &context, netns_alias, start_ns, log)).transpose()?;
     let (server, queries) = serve(settings.server)?;
@@ -155,6 +156,7 @@ pub async fn run(mut settings: Settings) -> Result<Ended, Error> {
         netns_names: NameWatch::default(),
     };
     run.session.netns_alias = netns_alias;
+    run.session.watch = watched.map(FindingWatch::new);
     stop.keys = if settings.takes_keys { Keys::listen() } else { None };
     stop.deadline = settings.duration.map(|duration| Instant::now() + duration);
     run.request_listing(Purpose::Start);

@@ -206,7 +206,7 @@ impl<'a> From<ListedSubject<'a>> for ConnectionFacts<'a> {
             netns: Some(socket.netns),
             cookie: socket.cookie,
             age: socket.age(listed.now_ns).map_or(Known::Unknown, Known::from),
-            queues: Some((socket.receive_queue, socket.send_queue)),
+            queues: (!socket.is_unlisted).then_some((socket.receive_queue, socket.send_queue)),
             connection: socket.connection,
             holders: listed.holders,
             owner: socket.owner,

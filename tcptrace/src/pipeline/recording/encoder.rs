@@ -129,12 +129,10 @@ impl Encoder {
                 self.frame(&Frame::Input(Input::Listed(*kind, Cow::Owned(self.hidden(snapshot)))));
                 processes.for_each(|(process, uid, cgroup)| self.name_process(process, uid, cgroup, names));
             }
-            Input::Clock(now_ns, _) | Input::Evaluated(now_ns) | Input::Finished(now_ns) | Input::Read(now_ns) => {
-                self.at(*now_ns);
-                self.write_names();
-                self.frame(&Frame::Input(input.clone()));
-            }
             other => {
+                if let Some(time_ns) = other.time_ns() {
+                    self.at(time_ns);
+                }
                 if let Input::NetnsNames(names) = other {
                     self.netns = names.to_vec();
                 }
@@ -220,7 +218,7 @@ impl Encoder {
     fn frame(&mut self, frame: &Frame<'_>) {
         if self.frames.frame(frame) > MAX_RAW - 2 * FULL {
             // Such a listing cannot be read again.
-            let (_, inputs) = self.frames.take();
+            let inputs = self.frames.take().map_or(0, |(_, inputs)| inputs);
             self.lose(inputs);
         }
     }
@@ -238,12 +236,17 @@ impl Encoder {
         self.frames.len() >= FULL
     }
 
-    /// The inputs since the last chunk; `None` if there are none.
+    /// What came since the last chunk; `None` if nothing did.
     pub fn take(&mut self) -> Option<RawChunk> {
-        let (bytes, inputs) = self.frames.take();
         let (first, last) = self.times;
         self.times = (last, last);
-        (inputs > 0).then_some(RawChunk { kind: ChunkKind::Inputs, times: first..=last, inputs, bytes })
+        let (bytes, inputs) = self.frames.take()?;
+        Some(RawChunk { kind: ChunkKind::Inputs, times: first..=last, inputs, bytes })
+    }
+
+    /// Takes the memory of a chunk that was written, for the next one.
+    pub fn reuse(&mut self, buffer: Vec<u8>) {
+        self.frames.reuse(buffer);
     }
 
     /// Notes that the last chunk, with so many inputs, could not be written.

@@ -69,7 +69,7 @@ impl Session {
             Input::Users(users) => self.context.names.users = users.iter().cloned().collect(),
             Input::Services(services) => self.context.names.services = services.iter().cloned().collect(),
             Input::Host(address, name) => self.context.names.hosts.learn(*address, name.clone()),
-            Input::Released => return self.release(PIECE_BYTES),
+            Input::Released => return self.release(),
             Input::NamesAsked(now_ns) => return self.ask_for_names(*now_ns),
             Input::Ended(_) => {} // the caller ends it, with the state of the outputs
         }

@@ -28,6 +28,7 @@ use crate::{
         state::{State, StateSet},
     },
     pipeline::{
+        finding_watch::FindingWatch,
         held::{Held, Undecided},
         records::Records,
         route::Route,
@@ -78,6 +79,8 @@ pub struct Session {
     /// True if the last evaluation of findings lacked such names.
     is_unsure: bool,
     findings: Option<Findings>,
+    /// Notices findings, for the recording.
+    pub watch: Option<FindingWatch>,
     metrics: Option<Metrics>,
     /// True if labels of metrics have names of containers or pods.
     names_places: bool,
@@ -109,6 +112,7 @@ impl Session {
             names_places: settings.metrics.as_ref().is_some_and(metrics::Settings::names_places),
             metrics: settings.metrics.clone().map(|settings| Metrics::new(settings, context.wall.unix_ns(start_ns))),
             findings: settings.findings.clone().map(|thresholds| Findings::new(thresholds, start_ns)),
+            watch: None,
             table,
             filters_by_names: user_filter.needs_names() || routes.iter().any(Route::filters_by_names),
             undecided: Held::default(),
@@ -194,7 +198,10 @@ impl Session {
         self.losses.undecided += u64::from(matches.is_none() && lookup.lacks);
         let is_shown = matches == Some(true);
         if is_shown {
-            self.interval.ingest(event);
+            // Nobody reads the summaries of a run that only records.
+            if !self.routes.is_empty() {
+                self.interval.ingest(event);
+            }
             if let Some(metrics) = &mut self.metrics {
                 metrics.ingest(event);
                 if let Some(owner) = event.owner.as_ref().filter(|_| self.names_places) {
@@ -226,6 +233,9 @@ impl Session {
 
     fn write_findings(&mut self, changed: Vec<Finding>) {
         for finding in changed {
+            if let Some(watch) = &mut self.watch {
+                watch.see(&finding, self.context.wall.unix_ns(finding.time_ns));
+            }
             if self.is_complete() {
                 return;
             }
@@ -359,12 +369,12 @@ impl Session {
     }
 
     /// Writes the records that waited for names of processes, if these are known by now or have taken too long.
-    pub fn release(&mut self, piece_bytes: usize) -> bool {
-        if self.decide(piece_bytes) {
+    pub fn release(&mut self) -> bool {
+        if self.decide() {
             return true;
         }
         let context = &mut self.context;
-        self.routes.iter_mut().map(|route| route.release(context, piece_bytes)).fold(false, |any, more| any | more)
+        self.routes.iter_mut().map(|route| route.release(context)).fold(false, |any, more| any | more)
     }
 
     /// Asks for the processes of the open findings, which are listed at the end, and for those that decide which sockets are.

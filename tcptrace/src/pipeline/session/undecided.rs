@@ -1,13 +1,21 @@
 //! Events and findings that wait until the processes are read whose names a filter depends on. Those after them wait too, so
-//! that the order stays, and none waits for longer than records wait for names that they show.
+//! that the order stays. They wait longer than records wait for names that they show: on a busy machine a late event is
+//! better than one that is left out.
 
 use super::Session;
 use crate::{
     findings::Finding,
     model::{event::Event, filter::EventSubject, names::Names},
-    pipeline::{held::Undecided, route::Route, user_filter::UserFilter},
+    pipeline::{
+        held::{RELEASED_AT_ONCE, Undecided},
+        route::Route,
+        user_filter::UserFilter,
+    },
     table::Connection,
 };
+
+/// Longest time that an event waits to be decided about.
+const DECIDED_WITHIN_NS: u64 = 1_000_000_000;
 
 /// Whether a filter cannot decide about an event yet. Asks for all processes that one of them depends on.
 fn is_event_undecided(filter: &UserFilter, routes: &[Route], event: &Event, names: &mut Names) -> bool {
@@ -44,23 +52,21 @@ impl Session {
         holds
     }
 
-    /// Decides about what waits no longer, until a piece of so many bytes is full; returns true if there may be more.
-    pub(super) fn decide(&mut self, piece_bytes: usize) -> bool {
-        while let Some((held_ns, record)) = self.undecided.first() {
+    /// Decides about what waits no longer, a number of them; returns true if there may be more.
+    pub(super) fn decide(&mut self) -> bool {
+        for _ in 0..RELEASED_AT_ONCE {
+            let Some((held_ns, record)) = self.undecided.first() else { return false };
             let (routes, names) = (&self.routes, &mut self.context.names);
             let is_undecided = match record {
                 Undecided::Event(event, _) => is_event_undecided(&self.user_filter, routes, event, names),
                 Undecided::Finding(finding) => is_finding_undecided(routes, finding, names),
             };
-            if is_undecided && self.context.now_ns.saturating_sub(held_ns) < self.context.names_within_ns {
+            if is_undecided && self.context.now_ns.saturating_sub(held_ns) < DECIDED_WITHIN_NS {
                 return false;
-            }
-            if self.rendered() >= piece_bytes {
-                return true;
             }
             self.decide_first();
         }
-        false
+        true
     }
 
     /// Decides about all that waits, by what is known now.
